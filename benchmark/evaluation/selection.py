@@ -1,0 +1,72 @@
+"""The three selection rules as pure functions of result rows (METHOD: Gulrajani & Lopez-Paz 2021, section 3).
+
+A rule decides, for one held-out environment and one seed, everything that a method leaves open: rank, lambda,
+intervention set, normalisation and the predictor's own parameters.
+
+- `training_domain`: mean accuracy on the out-splits of the source environments;
+- `lodo`: leave one source environment out, fit again, test on it; mean over the sources;
+- `oracle`: the accuracy on the held-out environment itself. An upper bound, never a result.
+
+Ties go to the larger rank (the lesser intervention), then to the row that comes first.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+RULES = ("training_domain", "lodo", "oracle")
+SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": "target"}
+
+
+def best_index(scores: Sequence[float] | None) -> int | None:
+    """Return the position of the highest score in a rank curve (the last one of equals), or None without scores."""
+    if scores is None or len(scores) == 0:
+        return None
+    return max(range(len(scores)), key=lambda i: (scores[i], i))
+
+
+def select(rows: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """Pick one row and one rank for every (held_out, seed) among the rows of one method.
+
+    Args:
+        rows: rows of `results.SCHEMA` of one data set, backbone, test split and method.
+        rule: one of `RULES`.
+
+    Returns:
+        One line per (held_out, seed), sorted, with columns held_out, seed, rank, lambda_, intervention_set,
+        normalize, predictor_params, score (what the rule looked at), accuracy and worst_class (on the test split),
+        n_test and correct (list of bool, one per test image). Pairs for which the rule has no score are absent.
+    """
+    column = SCORE_COLUMN[rule]
+    picks: list[dict[str, Any]] = []
+    for (held_out, seed), candidates in rows.groupby(["held_out", "seed"], sort=True):
+        best: tuple[float, int, dict[str, Any]] | None = None
+        for row in candidates.to_dict("records"):
+            index = best_index(row[column])
+            if index is None:
+                continue
+            key = (row[column][index], row["ranks"][index])
+            if best is None or key > best[:2]:
+                best = (*key, {**row, "index": index})
+        if best is not None:
+            picks.append({"held_out": held_out, "seed": seed, **_picked(best[2], rule)})
+    return pd.DataFrame(picks, columns=["held_out", "seed", *_PICKED])
+
+
+_PICKED = (
+    "rank", "lambda_", "intervention_set", "normalize", "predictor_params", "score", "accuracy", "worst_class",
+    "n_test", "correct",
+)  # fmt: skip
+
+
+def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
+    index = row["index"]
+    return {
+        "rank": row["ranks"][index],
+        "score": row[SCORE_COLUMN[rule]][index],
+        "accuracy": row["target"][index],
+        "worst_class": row["worst_class"][index],
+        "correct": row[f"correct_{rule}"],
+        **{k: row[k] for k in ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test")},
+    }

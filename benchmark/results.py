@@ -1,0 +1,80 @@
+"""Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
+
+import pandas as pd
+import pyarrow as pa
+
+from benchmark.storage import Storage
+
+_ACCURACIES = pa.list_(pa.float64())
+_CORRECT = pa.list_(pa.bool_())
+
+SCHEMA = pa.schema(
+    [
+        # What was evaluated.
+        ("trial_id", pa.string()),
+        ("dataset", pa.string()),
+        ("dataset_fingerprint", pa.string()),
+        ("grouped", pa.bool_()),  # split by group (concept, burst) instead of by image
+        ("backbone", pa.string()),
+        ("backbone_fingerprint", pa.string()),
+        ("random_weights", pa.bool_()),
+        ("precision", pa.string()),
+        ("prompts", pa.string()),  # JSON list of templates
+        ("intervention_set", pa.string()),  # null where the projection looks at no intervention
+        ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing
+        ("projection", pa.string()),  # identity, pca, random, icm, ...
+        ("projection_params", pa.string()),  # JSON, without the order
+        ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
+        ("lambda_", pa.float64()),  # null where there is none
+        ("normalize", pa.string()),  # none, before, after, both
+        ("predictor", pa.string()),
+        ("predictor_params", pa.string()),  # JSON
+        # How.
+        ("protocol", pa.string()),
+        ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
+        ("lodo_split", pa.string()),  # the split on which leave-one-domain-out accuracy is measured
+        ("held_out", pa.string()),
+        ("seed", pa.int64()),
+        ("dim", pa.int64()),
+        ("n_classes", pa.int64()),
+        ("n_train", pa.int64()),
+        ("n_test", pa.int64()),
+        # The rank curve: lists of equal length, ranks ascending. lodo is null with fewer than three environments.
+        ("ranks", pa.list_(pa.int64())),
+        ("training_domain", _ACCURACIES),
+        ("lodo", _ACCURACIES),
+        ("target", _ACCURACIES),
+        ("worst_class", _ACCURACIES),
+        # Per-image correctness on the test split at the rank that each rule picks within this row.
+        ("correct_training_domain", _CORRECT),
+        ("correct_lodo", _CORRECT),
+        ("correct_oracle", _CORRECT),
+        ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
+        # With what.
+        ("recipe_hash", pa.string()),
+        ("code_version", pa.string()),
+    ]
+)
+
+
+def row_file(trial_id: str) -> str:
+    """Return the name, inside a store, of the file that holds a trial's rows."""
+    return f"rows/{trial_id}.parquet"
+
+
+def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
+    """Write the rows of one finished trial; all of them appear at once or not at all."""
+    storage.write_table(row_file(trial_id), pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def read_rows(storage: Storage, trial_ids: list[str]) -> pd.DataFrame:
+    """Return the rows of those trials that are finished, in the order given, one line per row of `SCHEMA`.
+
+    List columns hold lists or None; absent numbers are NaN and absent words None.
+    """
+    tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    frame = pd.DataFrame({name: table[name].to_pylist() for name in SCHEMA.names})
+    for name in ("lambda_",):
+        frame[name] = pd.to_numeric(frame[name])
+    return frame
