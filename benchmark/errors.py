@@ -8,10 +8,14 @@ class IcmBenchError(Exception):
     """
 
 
+MOST_NAMES = 24  # more than that help nobody
+
+
 def nearest(word: str, valid: list[str]) -> str:
-    """Return the ending of a sentence that refuses `word`: the nearest valid name, and all of them."""
+    """Return the ending of a sentence that refuses `word`: the nearest valid name, and the first of them all."""
     import difflib
 
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Valid: {', '.join(sorted(valid))}."
+    more = f", ... ({len(valid)} in all)" if len(valid) > MOST_NAMES else ""
+    return f"{hint}Valid: {', '.join(sorted(valid)[:MOST_NAMES])}{more}."

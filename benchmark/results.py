@@ -49,7 +49,10 @@ SCHEMA = pa.schema(
         ("correct_training_domain", _CORRECT),
         ("correct_lodo", _CORRECT),
         ("correct_oracle", _CORRECT),
-        ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
+        (
+            "spectrum",
+            _ACCURACIES,
+        ),  # eigenvalues in basis order, fitted on the sources; null where there are none
         # With what.
         ("recipe_hash", pa.string()),
         ("code_version", pa.string()),

@@ -55,7 +55,7 @@ class Storage:
         info = self._fs.get_file_info(f"{self._root}/{name}")
         return bool(info.type == pyarrow.fs.FileType.File)
 
-    def list(self, folder: str, suffix: str) -> list[str]:
+    def files(self, folder: str, suffix: str) -> list[str]:
         """Return the names of the finished files below `folder` that end in `suffix`, sorted."""
         selector = pyarrow.fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
         found = [

@@ -48,7 +48,7 @@ def select(rows: pd.DataFrame, rule: str) -> pd.DataFrame:
                 continue
             key = (row[column][index], row["ranks"][index])
             if best is None or key > best[:2]:
-                best = (*key, {**row, "index": index})
+                best = (*key, {**{str(k): v for k, v in row.items()}, "index": index})
         if best is not None:
             picks.append({"held_out": held_out, "seed": seed, **_picked(best[2], rule)})
     return pd.DataFrame(picks, columns=["held_out", "seed", *_PICKED])

@@ -1,0 +1,193 @@
+"""The command `icm-bench`: parses, calls, prints. Heavy packages are imported by the command that needs them."""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import IcmBenchError
+
+EXIT_USER_ERROR = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0, or 2 with one sentence on standard error."""
+    args = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], None] = args.command
+    try:
+        command(args)
+    except IcmBenchError as error:
+        print(f"icm-bench: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(
+            "icm-bench: interrupted; what is finished is kept, run the same command to go on.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="icm-bench",
+        description="Does a vision-language model hold up in an environment it was not trained on, and does "
+        "predicting in an invariant subspace (CLIP-ICM) help?",
+        epilog="Start with `icm-bench demo`: real images, no GPU, no account.",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    stages = (
+        ("run", _run, "embed, sweep and report"),
+        ("plan", _plan, "count images, passes, trials and rows, and embed nothing"),
+        ("embed", _embed, "embed every image and its interventions once"),
+        ("sweep", _sweep, "fit and evaluate all settings on the stored embeddings"),
+        ("report", _report, "write tables and plots from the rows that exist"),
+    )
+    for name, command, about in stages:
+        sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        sub.add_argument("recipe", metavar="RECIPE", help="YAML file; jobs/recipes/ has examples")
+        _add_options(sub)
+        sub.set_defaults(command=command)
+    demo = commands.add_parser(
+        "demo", help="the main job on real images that come from packages: no GPU, no account",
+        description="Draws the data set emoji_styles, builds the encoder MiniLiT, and runs the demo recipe.",
+    )  # fmt: skip
+    _add_options(demo)
+    demo.set_defaults(command=_run, recipe=None)
+    datasets = commands.add_parser(
+        "datasets", help="the catalog of known data sets", description="List the catalog."
+    )
+    datasets.add_argument("--json", action="store_true", help="print JSON")
+    datasets.set_defaults(command=_datasets)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="override a key of the recipe; VALUE is YAML: --set sweep.seeds=[0,1]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--store", metavar="URI", help="folder, s3:// or gs:// for embeddings and rows (run.store)"
+    )
+    parser.add_argument("--out", metavar="URI", help="folder or URI of the report (run.out)")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def _version() -> str:
+    from benchmark import __version__
+
+    return f"icm-bench {__version__}"
+
+
+def _recipe(args: argparse.Namespace) -> Any:
+    import yaml
+
+    from benchmark.recipe import load_recipe
+
+    overrides: dict[str, Any] = {}
+    for item in args.overrides:
+        key, equals, value = item.partition("=")
+        if not (key and equals):
+            raise IcmBenchError(f"--set {item}: write KEY=VALUE, for example --set sweep.seeds=[0,1].")
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise IcmBenchError(f"--set {item}: '{value}' is not valid YAML.") from error
+    for key, value in (("run.store", args.store), ("run.out", args.out)):
+        if value is not None:
+            overrides[key] = value
+    return load_recipe(args.recipe or demo_recipe(), overrides)
+
+
+def demo_recipe() -> Path:
+    """Return the demo's recipe, which is installed with the package `jobs`."""
+    from importlib.resources import files
+
+    return Path(str(files("jobs") / "recipes" / "demo.yaml"))
+
+
+def _run(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark.stages import run
+
+    _print_outcome(run(recipe), args.json)
+
+
+def _report(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark.stages import open_store, report_stage
+
+    _print_outcome(report_stage(recipe, open_store(recipe)), args.json)
+
+
+def _print_outcome(outcome: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({k: v for k, v in dataclasses.asdict(outcome).items() if k != "text"}, indent=2))
+    else:
+        print(f"{outcome.text}\nReport: {outcome.report}")
+
+
+def _plan(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark.stages import plan
+
+    planned = plan(recipe)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(planned), indent=2))
+        return
+    for name, images in planned.images:
+        print(f"{name}: {images} images, {planned.views} views each")
+    print(f"{planned.passes} forward passes, {planned.store_bytes / 1e6:.1f} MB of embeddings")
+    print(f"{planned.trials} trials, {planned.rows} result rows")
+
+
+def _embed(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark import stages
+    from benchmark.cluster import connected
+
+    storage = stages.open_store(recipe)
+    with connected():
+        sources = stages.prepare(recipe, storage, stages.say_on_stderr)
+        reports = stages.embed_stage(recipe, storage, sources, stages.say_on_stderr)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
+
+
+def _sweep(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark import stages
+    from benchmark.cluster import connected
+
+    storage = stages.open_store(recipe)
+    with connected():
+        sources = stages.prepare(recipe, storage, stages.say_on_stderr)
+        stages.sweep_stage(recipe, storage, sources, stages.say_on_stderr)
+    _print_outcome(stages.report_stage(recipe, storage), args.json)
+
+
+def _datasets(args: argparse.Namespace) -> None:
+    from benchmark.datasets.catalog import CATALOG
+
+    if args.json:
+        print(json.dumps([{**dataclasses.asdict(f), "images": f.images} for f in CATALOG.values()], indent=2))
+        return
+    for facts in CATALOG.values():
+        environments = ", ".join(f"{name} {count}" for name, count in facts.environments.items())
+        print(f"{facts.name}  (folder {facts.folder}, {facts.classes} classes)")
+        if environments:
+            print(f"  environments: {environments} = {facts.images} images; counts {facts.counts}")
+        print(f"  licence: {facts.licence}\n  citation: {facts.citation}\n  obtain: {facts.obtain}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

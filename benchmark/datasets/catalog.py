@@ -1,0 +1,157 @@
+"""What is known of the benchmark data sets: environments, counts, licence, citation, how to obtain them.
+
+Counts of PACS and VLCS were checked against file lists; the others are from the literature, so a mismatch is a
+warning that names the difference and not an error.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Facts of one data set.
+
+    Attributes:
+        name: as a recipe names it.
+        folder: its folder below the root, as DomainBed names it.
+        environments: environment -> number of images; empty where the set is a single environment.
+        classes: number of classes.
+        licence, citation, obtain: in words.
+        counts: where the numbers come from.
+        variants: other image totals that circulate -> what that copy is.
+    """
+
+    name: str
+    folder: str
+    environments: Mapping[str, int]
+    classes: int
+    licence: str
+    citation: str
+    obtain: str
+    counts: str = "from the literature"
+    variants: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> int:
+        """Number of images over all environments."""
+        return sum(self.environments.values())
+
+
+_DOMAINBED = "DomainBed's download script (domainbed.scripts.download) unpacks it in this layout"
+_RESEARCH = "no licence stated by the authors; for research use"
+
+_ALL = (
+    DatasetFacts(
+        name="PACS",
+        folder="PACS",
+        environments={"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
+        classes=7,
+        licence=_RESEARCH,
+        citation="Li, Yang, Song, Hospedales: Deeper, Broader and Artier Domain Generalization, ICCV 2017",
+        obtain=_DOMAINBED,
+        counts="checked against file lists",
+    ),
+    DatasetFacts(
+        name="VLCS",
+        folder="VLCS",
+        environments={"Caltech101": 1415, "LabelMe": 2656, "SUN09": 3282, "VOC2007": 3376},
+        classes=5,
+        licence=_RESEARCH,
+        citation="Fang, Xu, Rockmore: Unbiased Metric Learning, ICCV 2013",
+        obtain=_DOMAINBED,
+        counts="checked against file lists",
+    ),
+    DatasetFacts(
+        name="OfficeHome",
+        folder="office_home",
+        environments={"Art": 2427, "Clipart": 4365, "Product": 4439, "Real World": 4357},
+        classes=65,
+        licence="for non-commercial research and education",
+        citation="Venkateswara, Eusebio, Chakraborty, Panchanathan: Deep Hashing Network, CVPR 2017",
+        obtain=_DOMAINBED,
+    ),
+    DatasetFacts(
+        name="TerraIncognita",
+        folder="terra_incognita",
+        environments={"location_38": 9736, "location_43": 3970, "location_46": 5883, "location_100": 4741},
+        classes=10,
+        licence="CDLA-Permissive-1.0 (Caltech Camera Traps)",
+        citation="Beery, Van Horn, Perona: Recognition in Terra Incognita, ECCV 2018",
+        obtain=_DOMAINBED,
+        variants={24788: "the 24,788-image list that also circulates"},
+    ),
+    DatasetFacts(
+        name="DomainNet",
+        folder="domain_net",
+        environments={
+            "clipart": 48129,
+            "infograph": 51605,
+            "painting": 72266,
+            "quickdraw": 172500,
+            "real": 172947,
+            "sketch": 69128,
+        },
+        classes=345,
+        licence="for non-commercial research (fair use notice of the authors)",
+        citation="Peng, Bai, Xia, Huang, Saenko, Wang: Moment Matching for Multi-Source DA, ICCV 2019",
+        obtain=_DOMAINBED + ", with the duplicates removed",
+    ),
+    *(
+        DatasetFacts(
+            name=name,
+            folder=folder,
+            environments={},
+            classes=classes,
+            licence=licence,
+            citation=citation,
+            obtain=f"{source}; one folder per WordNet id",
+        )
+        for name, folder, classes, licence, citation, source in (
+            ("ImageNet", "imagenet", 1000, "ImageNet terms of access", "Deng et al., CVPR 2009", "image-net.org"),
+            ("ImageNetV2", "imagenetv2", 1000, "MIT", "Recht et al., ICML 2019", "the authors' repository"),
+            ("ImageNet-R", "imagenet-r", 200, "MIT", "Hendrycks et al., ICCV 2021", "the authors' repository"),
+            ("ImageNet-A", "imagenet-a", 200, "MIT", "Hendrycks et al., CVPR 2021", "the authors' repository"),
+            ("ImageNet-Sketch", "imagenet-sketch", 1000, "MIT", "Wang et al., NeurIPS 2019", "the authors' repository"),
+        )
+    ),
+    DatasetFacts(
+        name="emoji_styles",
+        folder="emoji_styles",
+        environments=dict.fromkeys(("fluent", "high_contrast", "line_art", "noto", "openmoji", "twemoji"), 284),
+        classes=10,
+        licence="Apache-2.0, MIT, CC-BY-4.0 and CC-BY-SA-4.0, by style: see NOTICE",
+        citation="Noto Emoji, Twemoji, Fluent UI Emoji, OpenMoji; see NOTICE",
+        obtain="built by `icm-bench demo` from npm packages",
+        counts="checked when it is built",
+    ),
+)  # fmt: skip
+
+CATALOG: Mapping[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
+DEMO_SET = "emoji_styles"
+
+
+def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: int) -> list[str]:
+    """Compare a copy with the catalog.
+
+    Args:
+        facts: of the data set.
+        counts: environment -> number of images found.
+        classes: number of classes found.
+
+    Returns:
+        One clause for each difference, empty when all counts agree.
+    """
+    total = sum(counts.values())
+    if total in facts.variants:
+        return [f"this is {facts.variants[total]}"]
+    differences = [
+        f"{environment} has {counts.get(environment, 0)} images instead of {expected}"
+        for environment, expected in facts.environments.items()
+        if counts.get(environment, 0) != expected
+    ]
+    if facts.environments:
+        differences += [f"{name} is not in the catalog" for name in counts if name not in facts.environments]
+    if classes != facts.classes:
+        differences.append(f"{classes} classes instead of {facts.classes}")
+    return differences

@@ -1,0 +1,364 @@
+"""The recipe: one YAML file as frozen, validated objects with a hash.
+
+Precedence is decided here and nowhere else: the command line over the file over the defaults below.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from benchmark.errors import IcmBenchError, nearest
+from benchmark.interventions import INTERVENTIONS, Intervention
+from benchmark.predictors import PREDICTORS, Predictor
+from benchmark.subspace import PROJECTIONS, Projection
+from benchmark.validation import sentence
+
+TestSplit = Literal["out_20", "in_80", "full"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Normalize = Literal["none", "before", "after", "both"]
+
+AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
+AnyProjection = Annotated[SerializeAsAny[Projection], BeforeValidator(PROJECTIONS.create)]
+AnyPredictor = Annotated[SerializeAsAny[Predictor], BeforeValidator(PREDICTORS.create)]
+
+
+class Part(BaseModel):
+    """Base of the parts of a recipe: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetSpec(Part):
+    """Which images.
+
+    Fields:
+        name: a set of the catalog (`icm-bench datasets`), or a name of your own for any folder in the layout
+            ENVIRONMENT/CLASS/IMAGE.
+        root: the folder that holds the data set's folder, or that folder itself. The demo set needs none.
+    """
+
+    name: str = Field(min_length=1)
+    root: str | None = None
+
+
+class BackboneSpec(Part):
+    """Which dual encoder.
+
+    Fields:
+        name: a model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label.
+        pretrained: open_clip's pretrained tag, a checkpoint file, or `random` (random weights: for tests of speed).
+        folder: a folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout).
+        precision: of the forward pass and of the stored embeddings (bfloat16 is stored as float32).
+        image_size: input size in pixels, if not the model's own.
+        quick_gelu: force the activation on or off; by default what the pretrained tag was trained with.
+        mean, std: per-channel normalisation on the 0..1 scale, if not those that come with the weights.
+        seed: of random weights.
+    """
+
+    name: str = Field(min_length=1)
+    pretrained: str | None = None
+    folder: str | None = None
+    precision: Precision = "float32"
+    image_size: int | None = Field(default=None, ge=16, le=2048)
+    quick_gelu: bool | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> "BackboneSpec":
+        if self.folder and self.pretrained and self.pretrained != "random":
+            raise ValueError("give 'folder' or 'pretrained', not both: the folder holds its own checkpoint.")
+        return self
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the weights are random: good for measuring speed, worthless for accuracy."""
+        return self.pretrained == "random"
+
+    @property
+    def label(self) -> str:
+        """How outputs name the backbone; random weights cannot be overlooked."""
+        parts = [self.name]
+        if self.pretrained and not self.random_weights:
+            parts.append(self.pretrained if "/" not in self.pretrained else Path(self.pretrained).name)
+        if self.image_size:
+            parts.append(f"{self.image_size}px")
+        if self.precision != "float32":
+            parts.append(self.precision)
+        if self.random_weights:
+            parts.append(f"RANDOM WEIGHTS (seed {self.seed})")
+        return " ".join(parts)
+
+
+class InterventionsSpec(Part):
+    """Which views of every image are embedded: the original and one for each kind.
+
+    Fields:
+        kinds: intervention kinds; a kind may come twice with different strengths. Default: all seven.
+        seed: of the draws made per image.
+    """
+
+    kinds: tuple[AnyIntervention, ...] = Field(
+        default_factory=lambda: tuple(INTERVENTIONS.create(n) for n in INTERVENTIONS.names())
+    )
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("kinds")
+    @classmethod
+    def _distinct(cls, kinds: tuple[Intervention, ...]) -> tuple[Intervention, ...]:
+        return _distinct(kinds, [k.label for k in kinds], "intervention")
+
+    def by_label(self) -> dict[str, Intervention]:
+        """Return the kinds by label (`posterize`, or `posterize(bits=3)` where not at its default)."""
+        return {kind.label: kind for kind in self.kinds}
+
+
+class InterventionSet(Part):
+    """Which views enter the consistency term of one setting.
+
+    Fields:
+        name: how the tables call it.
+        kinds: labels of embedded kinds; empty means all of them.
+        pairing: `each` pairs every image with the view of each kind (the expectation of the next, without its
+            noise); `random_one` with the view of one kind drawn per image and seed (the released code).
+    """
+
+    name: str = Field(min_length=1)
+    kinds: tuple[str, ...] = ()
+    pairing: Literal["each", "random_one"] = "each"
+
+
+class PromptsSpec(Part):
+    """The texts behind zero-shot prediction: `{}` is the class name, with spaces for underscores.
+
+    Several templates make an ensemble: the mean of their unit-length embeddings, at unit length again.
+    """
+
+    templates: tuple[str, ...] = Field(default=("a photo of a {}.",), min_length=1)
+
+    @field_validator("templates")
+    @classmethod
+    def _have_a_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"the template '{template}' must have exactly one {{}} for the class name.")
+        return templates
+
+
+class SweepSpec(Part):
+    """What is fitted and evaluated for every held-out environment.
+
+    Fields:
+        protocol: `held_out`: fit on the 80 % in-splits of the source environments, test on the held-out one.
+        test_splits: of the held-out environment: `out_20` (the released code's), `in_80` (DomainBed's), `full`.
+        seeds: of the splits (DomainBed's trial seeds) and of everything random in a trial.
+        intervention_sets: see `InterventionSet`; default one set with every embedded kind.
+        projections: which bases; `identity` is the plain space.
+        lambdas: weights of the consistency term.
+        ranks: numbers of directions kept; `auto` is D and the powers of two below it from 4 on.
+        normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
+        predictors: how classes are predicted inside the subspace.
+    """
+
+    protocol: Literal["held_out"] = "held_out"
+    test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    intervention_sets: tuple[InterventionSet, ...] = Field(
+        default=(InterventionSet(name="all"),), min_length=1
+    )
+    projections: tuple[AnyProjection, ...] = Field(
+        default_factory=lambda: (
+            *(PROJECTIONS.create(name) for name in ("identity", "pca", "random", "icm")),
+            PROJECTIONS.create({"name": "icm", "order": "released"}),
+        ),
+        min_length=1,
+    )
+    lambdas: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
+        default=(0.3, 1.0, 3.0, 10.0), min_length=1
+    )
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"] = "auto"
+    normalize: tuple[Normalize, ...] = Field(default=("none",), min_length=1)
+    predictors: tuple[AnyPredictor, ...] = Field(
+        default_factory=lambda: (PREDICTORS.create("zero_shot"), PREDICTORS.create("linear_probe")),
+        min_length=1,
+    )
+
+    @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks")
+    @classmethod
+    def _distinct_values(cls, values: Any) -> Any:
+        return values if isinstance(values, str) else _distinct(values, list(values), "value")
+
+    @field_validator("projections", "predictors")
+    @classmethod
+    def _distinct_components(cls, components: Any) -> Any:
+        return _distinct(components, [c.label for c in components], "entry")
+
+    @field_validator("intervention_sets")
+    @classmethod
+    def _distinct_sets(cls, sets: tuple[InterventionSet, ...]) -> tuple[InterventionSet, ...]:
+        return _distinct(sets, [s.name for s in sets], "intervention set")
+
+    def ranks_for(self, dim: int) -> tuple[int, ...]:
+        """Return the ranks to evaluate for embeddings of width `dim`, ascending.
+
+        Raises:
+            IcmBenchError: a rank above `dim`.
+        """
+        if self.ranks == "auto":
+            powers = [2**p for p in range(2, dim.bit_length()) if 2**p < dim]
+            return (*powers, dim)
+        if max(self.ranks) > dim:
+            raise IcmBenchError(
+                f"sweep.ranks: rank {max(self.ranks)} is above the embedding width D = {dim} of this backbone; "
+                f"use ranks from 1 to {dim}, or 'auto'."
+            )
+        return tuple(sorted(self.ranks))
+
+
+class RunSpec(Part):
+    """Where and with what it runs; changes no number, so it is no part of the hash.
+
+    Fields:
+        store: folder, s3:// or gs:// for embeddings and rows; default `store` in the cache folder.
+        out: folder or URI of the report; default `reports/NAME-HASH` inside the store.
+        actors: encoder actors; default one for each GPU, or one on a machine without.
+        batch_size: images a forward pass takes (views come on top, one pass each).
+        cpus_per_trial: CPU cores that a trial of the sweep reserves.
+        max_bad_images: share of unreadable images above which the run fails.
+    """
+
+    store: str | None = None
+    out: str | None = None
+    actors: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    cpus_per_trial: float = Field(default=1.0, gt=0)
+    max_bad_images: float = Field(default=0.01, ge=0, le=1)
+
+
+class Recipe(Part):
+    """Everything about a benchmark run. `jobs/recipes/demo.yaml` is an example."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    datasets: tuple[DatasetSpec, ...] = Field(min_length=1)
+    backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
+    interventions: InterventionsSpec = InterventionsSpec()
+    prompts: PromptsSpec = PromptsSpec()
+    sweep: SweepSpec = SweepSpec()
+    run: RunSpec = RunSpec()
+
+    @field_validator("datasets", "backbones", mode="before")
+    @classmethod
+    def _a_word_is_a_name(cls, specs: Any) -> Any:
+        if isinstance(specs, list | tuple):
+            return [{"name": spec} if isinstance(spec, str) else spec for spec in specs]
+        return specs
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Recipe":
+        _distinct(self.datasets, [d.name for d in self.datasets], "data set")
+        _distinct(self.backbones, [b.label for b in self.backbones], "backbone")
+        needing = [p.name for p in self.sweep.projections if p.uses_interventions]
+        if needing and not self.interventions.kinds:
+            raise ValueError(
+                f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
+            )
+        embedded = list(self.interventions.by_label())
+        for intervention_set in self.sweep.intervention_sets:
+            for label in intervention_set.kinds:
+                if label not in embedded:
+                    raise ValueError(
+                        f"sweep.intervention_sets: '{label}' of the set '{intervention_set.name}' is not among "
+                        f"interventions.kinds; {nearest(label, embedded)}"
+                    )
+        return self
+
+    def hash(self) -> str:
+        """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
+
+        The name, `run` and the folders in which data sets lie do not take part: they change no number.
+        """
+        content = self.model_dump(mode="json", exclude={"name", "run"})
+        for dataset in content["datasets"]:
+            del dataset["root"]
+        return canonical_hash(content)
+
+
+def canonical_hash(content: Any) -> str:
+    """Return the SHA-256 (hex) of JSON with sorted keys and no spaces."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the recipe in the YAML file at `path`.
+
+    Args:
+        path: the file.
+        overrides: dotted key -> value, stronger than the file: `{"sweep.seeds": [0], "datasets.0.root": "/data"}`.
+
+    Raises:
+        IcmBenchError: the file cannot be read or parsed, or a key is unknown, missing, of the wrong type or in
+            conflict with another; the sentence names file and key.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise IcmBenchError(f"The recipe {path} cannot be read: {reason}.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise IcmBenchError(f"The recipe {path}{where} is not valid YAML: {problem}.") from error
+    if not isinstance(content, dict):
+        raise IcmBenchError(f"The recipe {path} must be a mapping with 'name', 'datasets' and 'backbones'.")
+    for key, value in (overrides or {}).items():
+        _override(content, key, value)
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: Mapping[str, Any], source: str = "recipe") -> Recipe:
+    """Return the recipe that `content` (plain data, as YAML gives it) describes; `source` is for messages."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise IcmBenchError(f"{source}: {sentence(error, Recipe)}") from error
+    except IcmBenchError as error:
+        raise IcmBenchError(f"{source}: {error}") from error
+
+
+def _override(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set one dotted key inside plain data, making mappings on the way."""
+    *parents, last = key.split(".")
+    place: Any = content
+    for parent in [*parents, last]:
+        if isinstance(place, list) and not (parent.isdecimal() and int(parent) < len(place)):
+            raise IcmBenchError(f"--set {key}: '{parent}' is not a position in a list of {len(place)}.")
+        if not isinstance(place, list | dict):
+            raise IcmBenchError(f"--set {key}: '{parent}' lies inside a plain value.")
+        if parent is last:
+            break
+        place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+    place[int(last) if isinstance(place, list) else last] = value
+
+
+def _distinct(items: Any, labels: list[Any], what: str) -> Any:
+    twice = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
+    if twice is not None:
+        raise ValueError(f"the {what} '{twice}' is given twice.")
+    return items

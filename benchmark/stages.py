@@ -1,0 +1,233 @@
+"""The stages of a run in their order: embed, sweep, report. Each reads only what the one before wrote.
+
+This module alone knows all rooms; it reaches `reports` last, and only to write down what the rows say.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmark.cache import cache_dir
+from benchmark.cluster import check_shared, connected
+from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.embedding import store
+from benchmark.embedding.pipeline import EmbedReport, embed
+from benchmark.embedding.store import View, view_of
+from benchmark.embedding.texts import describe
+from benchmark.errors import IcmBenchError
+from benchmark.recipe import BackboneSpec, Recipe
+from benchmark.results import read_rows, row_file
+from benchmark.storage import Storage
+from benchmark.sweep import Source, row_count, sweep, trial_id, trials_of
+
+Say = Callable[[str], None]
+
+
+def say_on_stderr(line: str) -> None:
+    """Print a line for the person who watches, apart from the output that a script reads."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe amounts to, known before anything is embedded.
+
+    Attributes:
+        images: (data set, number of images), one for each data set.
+        views: embedded for each image, the original included.
+        passes: image embeddings over all data sets and backbones.
+        trials, rows: of the sweep.
+        store_bytes: size of the embeddings, without compression.
+    """
+
+    images: list[tuple[str, int]]
+    views: int
+    passes: int
+    trials: int
+    rows: int
+    store_bytes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves.
+
+    Attributes:
+        embedded, reused: (image, view) pairs computed now, and found in the store.
+        rejected: path -> reason of the images that cannot be read.
+        trials, rows: finished trials of the recipe and their rows.
+        report: URI of the report's folder.
+        files: its files.
+        text: the main tables as plain text.
+    """
+
+    embedded: int
+    reused: int
+    rejected: dict[str, str]
+    trials: int
+    rows: int
+    report: str
+    files: list[str]
+    text: str
+
+
+def run(recipe: Recipe, say: Say = say_on_stderr) -> Outcome:
+    """Embed, sweep and report: what `icm-bench run` does. Finished work is found in the store and not done again.
+
+    Raises:
+        IcmBenchError: whatever the user can put right, in one sentence; finished work is kept.
+    """
+    storage = open_store(recipe)
+    with connected():
+        sources = prepare(recipe, storage, say)
+        embedded = embed_stage(recipe, storage, sources, say)
+        sweep_stage(recipe, storage, sources, say)
+    return report_stage(recipe, storage, embedded)
+
+
+def plan(recipe: Recipe, say: Say = say_on_stderr) -> Plan:
+    """Count what a recipe amounts to; loads the backbones and reads the manifests, embeds nothing."""
+    storage = open_store(recipe)
+    with connected():
+        sources = prepare(recipe, storage, say)
+    passes = sum(s.manifest.table.num_rows * len(s.views) for s, _ in sources)
+    widths = {"float16": 2}
+    return Plan(
+        images=sorted({(s.manifest.name, s.manifest.table.num_rows) for s, _ in sources}),
+        views=len(sources[0][0].views),
+        passes=passes,
+        trials=len(trials_of(recipe, len(sources))),
+        rows=row_count(recipe, [len(s.manifest.environments) for s, _ in sources]),
+        store_bytes=sum(
+            s.manifest.table.num_rows * len(s.views) * s.facts.dim * widths.get(s.facts.precision, 4)
+            for s, _ in sources
+        ),
+    )
+
+
+def open_store(recipe: Recipe) -> Storage:
+    """Return the recipe's store, after making sure that it can be written to."""
+    storage = Storage(recipe.run.store or str(cache_dir() / "store"))
+    storage.check_writable()
+    return storage
+
+
+def prepare(recipe: Recipe, storage: Storage, say: Say) -> list[tuple[Source, BackboneSpec]]:
+    """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
+
+    Returns one source for each data set and backbone, in the recipe's order. Needs a connection to Ray.
+    """
+    manifests = [read_manifest(spec) for spec in recipe.datasets]
+    check_shared(storage, [manifest.folder for manifest in manifests])
+    sources = []
+    notes = [note for manifest in manifests for note in manifest.notes()]
+    for spec in recipe.backbones:
+        class_lists = [manifest.classes for manifest in manifests]
+        facts, texts = describe(storage, spec, class_lists, recipe.prompts.templates)
+        ranks = recipe.sweep.ranks_for(facts.dim)
+        notes += facts.notes
+        for manifest, text in zip(manifests, texts, strict=True):
+            views = (
+                view_of(manifest.fingerprint, facts.identity(), kind, recipe.interventions.seed)
+                for kind in (None, *recipe.interventions.kinds)
+            )
+            sources.append((Source(manifest, facts, tuple(views), text, ranks), spec))
+    for note in notes:
+        say(f"note: {note}")
+    return sources
+
+
+def embed_stage(
+    recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say
+) -> list[EmbedReport]:
+    """Embed what the store lacks. Needs a connection to Ray."""
+    reports = []
+    for source, spec in sources:
+        report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
+        name = f"{source.manifest.name} with {source.facts.label}"
+        speed = (
+            f" (decode {report.decode_rate:.0f} images/s per core, encode {report.encode_rate:.0f} views/s)"
+        )
+        say(
+            f"{name}: {report.embedded} views embedded, {report.reused} reused{speed if report.embedded else ''}"
+        )
+        for path, reason in report.rejected.items():
+            say(f"skipped: {source.manifest.folder / path} ({reason})")
+        if report.rejected:
+            say(f"skipped {len(report.rejected)} of {report.images} images of {source.manifest.name}")
+        reports.append(report)
+    return reports
+
+
+def sweep_stage(
+    recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say
+) -> None:
+    """Run the trials that have no rows yet. Needs a connection to Ray and embedded views.
+
+    Raises:
+        IcmBenchError: embeddings are missing, or trials failed.
+    """
+    bare = [source for source, _ in sources]
+    for source in bare:
+        _check_embedded(storage, source.manifest, source.views)
+    trials = [trial_id(recipe, bare[t.source], t) for t in trials_of(recipe, len(bare))]
+    record = {
+        "name": recipe.name,
+        "recipe": recipe.model_dump(mode="json", exclude={"run"}),
+        "recipe_hash": recipe.hash(),
+        "trials": trials,
+    }
+    storage.write_bytes(_record_file(recipe), json.dumps(record, indent=2, sort_keys=True).encode())
+    there = sum(storage.exists(row_file(trial)) for trial in trials)
+    say(f"sweep: {len(trials)} trials, {there} of them done before")
+    sweep(storage, recipe, bare)
+
+
+def report_stage(recipe: Recipe, storage: Storage, embedded: list[EmbedReport] | None = None) -> Outcome:
+    """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
+
+    Raises:
+        IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
+    """
+    from reports import write_report
+
+    file = _record_file(recipe)
+    if not storage.exists(file):
+        raise IcmBenchError(
+            f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
+            f"icm-bench run RECIPE."
+        )
+    trials = json.loads(storage.read_bytes(file))["trials"]
+    rows = read_rows(storage, trials)
+    place = Storage(recipe.run.out) if recipe.run.out else storage
+    folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}"
+    finished = int(rows["trial_id"].nunique())
+    report = write_report(
+        rows, place, folder, recipe.name, expected_trials=len(trials), finished_trials=finished
+    )
+    embedded = embedded or []
+    return Outcome(
+        embedded=sum(e.embedded for e in embedded),
+        reused=sum(e.reused for e in embedded),
+        rejected={path: reason for e in embedded for path, reason in e.rejected.items()},
+        trials=finished,
+        rows=len(rows),
+        report=place.path(folder).rstrip("/"),
+        files=report.files,
+        text=report.text,
+    )
+
+
+def _record_file(recipe: Recipe) -> str:
+    return f"runs/{recipe.hash()[:32]}.json"
+
+
+def _check_embedded(storage: Storage, manifest: Manifest, views: tuple[View, ...]) -> None:
+    wanted = set(manifest.table["image_id"].to_pylist())
+    for view in views:
+        if lacking := len(wanted - store.present(storage, view)):
+            raise IcmBenchError(
+                f"{lacking} images of {manifest.name} have no embedding of the view '{view.label}' in "
+                f"{storage.path('')}; run `icm-bench embed` with this recipe first."
+            )

@@ -1,0 +1,325 @@
+"""The sweep on Ray Tune: every setting for every held-out environment, one file of result rows per finished trial.
+
+A trial holds what shares work: all held-out environments, their leave-one-domain-out folds, all lambdas and all ranks
+of one (data set, backbone, intervention set, projection, normalisation, predictor, seed). Tune's own state is
+disposable: a trial whose rows exist is not run again.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+import benchmark
+from benchmark.backbones import BackboneFacts
+from benchmark.datasets.manifest import Manifest
+from benchmark.datasets.splits import out_mask
+from benchmark.embedding import store
+from benchmark.embedding.store import ORIGINAL, View
+from benchmark.errors import IcmBenchError
+from benchmark.evaluation.embedded import Embedded
+from benchmark.evaluation.held_out import HeldOut, RankCurve
+from benchmark.evaluation.selection import RULES, SCORE_COLUMN, best_index
+from benchmark.predictors import Predictor
+from benchmark.progress import Progress
+from benchmark.recipe import InterventionSet, Normalize, Recipe, canonical_hash
+from benchmark.results import row_file, write_rows
+from benchmark.storage import Storage
+from benchmark.subspace import Projection
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set under one backbone: what trials evaluate, without the arrays.
+
+    Attributes:
+        manifest: of the data set.
+        facts: of the backbone.
+        views: all embedded views, the original first.
+        text: unit-length text embeddings of the classes, shape (classes, D).
+        ranks: to evaluate, ascending.
+    """
+
+    manifest: Manifest
+    facts: BackboneFacts
+    views: tuple[View, ...]
+    text: NDArray[np.float32]
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One unit of work of a sweep.
+
+    Attributes:
+        source: position in the list of sources.
+        intervention_set: None where the projection looks at no intervention.
+        projection, normalize, predictor, seed: see the recipe.
+        lambdas: (0.0,) where the projection has none.
+    """
+
+    source: int
+    intervention_set: InterventionSet | None
+    projection: Projection
+    normalize: Normalize
+    predictor: Predictor
+    seed: int
+    lambdas: tuple[float, ...]
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that distinguishes the trial from others of the same source, in plain data."""
+        chosen = self.intervention_set
+        return {
+            "intervention_set": chosen.model_dump(mode="json") if chosen else None,
+            "projection": self.projection.model_dump(mode="json"),
+            "normalize": self.normalize,
+            "predictor": self.predictor.model_dump(mode="json"),
+            "seed": self.seed,
+            "lambdas": list(self.lambdas),
+        }
+
+
+def trials_of(recipe: Recipe, n_sources: int) -> list[Trial]:
+    """Return every trial of a recipe; projections that look at no intervention are not repeated for each set."""
+    sweep = recipe.sweep
+    return [
+        Trial(
+            source=source,
+            intervention_set=intervention_set,
+            projection=projection,
+            normalize=normalize,
+            predictor=predictor,
+            seed=seed,
+            lambdas=sweep.lambdas if projection.uses_lambda else (0.0,),
+        )
+        for source in range(n_sources)
+        for predictor in sweep.predictors
+        for projection in sweep.projections
+        for intervention_set in (sweep.intervention_sets if projection.uses_interventions else (None,))
+        for normalize in sweep.normalize
+        for seed in sweep.seeds
+    ]
+
+
+def row_count(recipe: Recipe, environments: list[int]) -> int:
+    """Return the number of result rows of a recipe; `environments` has the number for each source."""
+    trials = trials_of(recipe, len(environments))
+    return sum(len(t.lambdas) * environments[t.source] * len(recipe.sweep.test_splits) for t in trials)
+
+
+def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
+    """Return the hash of everything that a trial's rows depend on."""
+    content = {
+        **trial.settings(),
+        "dataset": source.manifest.fingerprint,
+        "views": [view.depends_on for view in source.views],
+        "prompts": recipe.prompts.model_dump(mode="json"),
+        "protocol": recipe.sweep.protocol,
+        "test_splits": list(recipe.sweep.test_splits),
+        "ranks": list(source.ranks),
+        "code": code_version(),
+    }
+    return canonical_hash(content)[:32]
+
+
+@functools.cache
+def code_version() -> str:
+    """Return the version and a hash of the sources that turn embeddings into rows."""
+    here = Path(__file__).parent
+    files = [here / "sweep.py", here / "results.py", here / "datasets" / "splits.py"]
+    for room in ("subspace", "predictors", "evaluation"):
+        files += sorted((here / room).glob("*.py"))
+    digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    return f"{benchmark.__version__}+{digest[:12]}"
+
+
+def sweep(storage: Storage, recipe: Recipe, sources: list[Source]) -> list[str]:
+    """Run the trials whose rows do not exist yet; return the ids of all trials of the recipe. Needs Ray.
+
+    Raises:
+        IcmBenchError: trials failed; the rows of the others are kept and the first reason is named.
+    """
+    trials = trials_of(recipe, len(sources))
+    ids = [trial_id(recipe, sources[t.source], t) for t in trials]
+    missing = [i for i, name in enumerate(ids) if not storage.exists(row_file(name))]
+    if missing:
+        _tune(storage, recipe, sources, {i: (ids[i], trials[i]) for i in missing})
+    return ids
+
+
+def _tune(
+    storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[int, tuple[str, Trial]]
+) -> None:
+    from ray import tune
+
+    progress = Progress("sweep", len(todo), "trials")
+
+    class Report(tune.Callback):
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+            progress.update()
+
+    # The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
+    needed = sorted({trial.source for _, trial in todo.values()})
+    arrays = {i: load.remote(storage, sources[i], recipe.sweep.seeds) for i in needed}
+    trainable = tune.with_parameters(
+        _train, storage=storage, recipe=recipe, sources=sources, todo=todo, arrays=arrays
+    )
+    scratch = tempfile.mkdtemp(prefix="icm-bench-tune-")
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    try:
+        results = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": recipe.run.cpus_per_trial}),
+            param_space={"trial": tune.grid_search(list(todo))},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[Report()],
+                failure_config=tune.FailureConfig(max_failures=1),
+            ),
+        ).fit()
+        errors = [str(error).strip().splitlines()[-1] for error in results.errors]
+    finally:
+        progress.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    if errors:
+        raise IcmBenchError(
+            f"{len(errors)} of {len(todo)} trials failed, the first with: {errors[0]}; the rows of the others are "
+            f"kept, and running again tries only the failed ones."
+        )
+
+
+def _train(
+    config: dict[str, int],
+    storage: Storage,
+    recipe: Recipe,
+    sources: list[Source],
+    todo: dict[int, tuple[str, Trial]],
+    arrays: dict[int, Any],
+) -> None:
+    from ray import tune
+
+    name, trial = todo[config["trial"]]
+    rows = evaluate(ray.get(arrays[trial.source]), sources[trial.source], recipe, trial, name)
+    write_rows(storage, name, rows)
+    tune.report({"rows": len(rows)})
+
+
+@ray.remote
+def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> Embedded:
+    """Return the arrays of one source from the store, without the images that cannot be read."""
+    manifest = source.manifest
+    original, *interventions = source.views
+    assert original.label == ORIGINAL
+    unreadable = store.rejected(storage, original)
+    ids = manifest.table["image_id"].to_pylist()
+    kept = np.array([image_id not in unreadable for image_id in ids])
+    kept_ids = [image_id for image_id, keep in zip(ids, kept, strict=True) if keep]
+    # The split is drawn over all images, so that a bad file does not move the others to another side.
+    out = {seed: out_mask(manifest.environment_index, manifest.groups, seed)[kept] for seed in seeds}
+    return Embedded(
+        z=store.read(storage, original, kept_ids),
+        views={view.label: store.read(storage, view, kept_ids) for view in interventions},
+        image_ids=kept_ids,
+        environment=manifest.environment_index[kept],
+        label=manifest.table["label"].to_numpy()[kept],
+        out=out,
+        text=source.text,
+        environments=manifest.environments,
+        classes=manifest.classes,
+        grouped=manifest.groups is not None,
+    )
+
+
+def evaluate(
+    data: Embedded, source: Source, recipe: Recipe, trial: Trial, name: str
+) -> list[dict[str, object]]:
+    """Return the result rows of one trial: one for each lambda, held-out environment and test split."""
+    chosen = trial.intervention_set
+    pairs = data.pairs(chosen.kinds, chosen.pairing, recipe.interventions.seed) if chosen else []
+    protocol = HeldOut(data, trial.seed, pairs, trial.normalize)
+    ranks = source.ranks[-1:] if trial.projection.full_rank_only else source.ranks
+    splits = recipe.sweep.test_splits
+    common = _common_columns(source, recipe, trial, name)
+    rows: list[dict[str, object]] = []
+    for lambda_ in trial.lambdas:
+        fit = functools.partial(trial.projection.fit, lambda_=lambda_, seed=trial.seed)
+        for curve in protocol.curves(fit, trial.predictor, ranks, splits):
+            for split in splits:
+                rows.append(
+                    {
+                        **common,
+                        "lambda_": lambda_ if trial.projection.uses_lambda else None,
+                        "lodo_split": protocol.lodo_split,
+                        "ranks": list(ranks),
+                        "test_split": split,
+                        **_curve_columns(curve, split),
+                    }
+                )
+    return rows
+
+
+def _common_columns(source: Source, recipe: Recipe, trial: Trial, name: str) -> dict[str, object]:
+    projection, predictor, chosen = trial.projection, trial.predictor, trial.intervention_set
+    embedded = recipe.interventions.by_label()
+    labels = (chosen.kinds or tuple(embedded)) if chosen else ()
+    return {
+        "trial_id": name,
+        "dataset": source.manifest.name,
+        "dataset_fingerprint": source.manifest.fingerprint,
+        "grouped": source.manifest.groups is not None,
+        "backbone": source.facts.label,
+        "backbone_fingerprint": source.facts.fingerprint,
+        "random_weights": source.facts.random_weights,
+        "precision": source.facts.precision,
+        "prompts": json.dumps(list(recipe.prompts.templates)),
+        "intervention_set": chosen.name if chosen else None,
+        "interventions": json.dumps(
+            {
+                "kinds": [embedded[label].model_dump(mode="json") for label in labels],
+                "pairing": chosen.pairing,
+                "seed": recipe.interventions.seed,
+            }
+        )
+        if chosen
+        else None,
+        "projection": projection.name,
+        "projection_params": json.dumps({k: v for k, v in projection.params.items() if k != "order"}),
+        "order": projection.order_name,
+        "normalize": trial.normalize,
+        "predictor": predictor.name,
+        "predictor_params": json.dumps(predictor.params),
+        "protocol": recipe.sweep.protocol,
+        "seed": trial.seed,
+        "dim": source.facts.dim,
+        "n_classes": len(source.manifest.classes),
+        "recipe_hash": recipe.hash(),
+        "code_version": code_version(),
+    }
+
+
+def _curve_columns(curve: RankCurve, split: Any) -> dict[str, object]:
+    correct = curve.correct[split]
+    columns: dict[str, object] = {
+        "held_out": curve.held_out,
+        "n_train": curve.n_train,
+        "n_test": correct.shape[1],
+        "training_domain": curve.training_domain,
+        "lodo": curve.lodo,
+        "target": curve.target[split],
+        "worst_class": curve.worst_class[split],
+        "spectrum": curve.spectrum,
+    }
+    for rule in RULES:
+        index = best_index(columns[SCORE_COLUMN[rule]])  # type: ignore[arg-type]
+        columns[f"correct_{rule}"] = None if index is None else correct[index].tolist()
+    return columns

@@ -1,0 +1,1 @@
+"""What a cluster starts: thin entry points and the recipes."""

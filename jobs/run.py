@@ -1,0 +1,11 @@
+"""The entry point of a cluster job, which does what `icm-bench run` does on a laptop:
+
+ray job submit --working-dir . -- python -m jobs.run jobs/recipes/demo.yaml [--store s3://...] [--set KEY=VALUE]
+"""
+
+import sys
+
+from benchmark.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["run", *sys.argv[1:]]))

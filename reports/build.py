@@ -1,0 +1,168 @@
+"""Write one report: Markdown, tables in four forms, figures in two, all from result rows alone."""
+
+import textwrap
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmark.errors import IcmBenchError
+from benchmark.storage import Storage
+from reports.captions import protocol_words
+from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
+from reports.findings import findings
+from reports.render import (
+    TERMINAL_WIDTH,
+    comma_separated,
+    latex,
+    markdown,
+    markdown_escape,
+    markdown_grid,
+    plain_text,
+)
+from reports.settings import BANNER, Setting, by_setting, suffixes
+from reports.tables import main_tables
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What `write_report` wrote.
+
+    Attributes:
+        report: path or URI of report.md.
+        files: paths or URIs of all files, report.md first.
+        text: the main tables as plain text, 120 characters wide with six environments.
+    """
+
+    report: str
+    files: list[str]
+    text: str
+
+
+def write_report(
+    rows: pd.DataFrame,
+    storage: Storage,
+    folder: str,
+    name: str,
+    expected_trials: int | None = None,
+    finished_trials: int | None = None,
+) -> ReportFiles:
+    """Write the report of result rows into one folder. Equal rows give equal bytes.
+
+    Args:
+        rows: as `benchmark.results.read_rows` returns them, of any number of data sets and backbones.
+        storage: where to write.
+        folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
+        name: what the report is called in its title.
+        expected_trials, finished_trials: if fewer are finished than expected, the report says so first.
+
+    Raises:
+        IcmBenchError: there are no rows, or a file cannot be written.
+    """
+    if rows.empty:
+        raise IcmBenchError(
+            f"There are no result rows for the report '{name}'; run `icm-bench sweep RECIPE` first."
+        )
+    parts = by_setting(rows)
+    gaps = _gap_words(expected_trials, finished_trials)
+    contents: dict[str, bytes] = {}
+    sections: list[str] = []
+    terminal: list[str] = [textwrap.fill(gaps, TERMINAL_WIDTH)] if gaps else []
+    for (setting, part), suffix in zip(parts, suffixes([s for s, _ in parts]), strict=True):
+        selections = Selections(part)
+        tables = main_tables(setting, selections)
+        table_markdown = "\n".join(map(markdown, tables))
+        contents[f"main_table{suffix}.md"] = table_markdown.encode()
+        contents[f"main_table{suffix}.csv"] = comma_separated(tables).encode()
+        contents[f"main_table{suffix}.tex"] = "\n".join(map(latex, tables)).encode()
+        drawings = _draw(setting, selections, suffix, contents)
+        sections.append(_section(setting, selections, table_markdown, drawings))
+        terminal.append(plain_text(tables, setting.banner + protocol_words(setting, part)))
+    report = "\n\n".join([_head([s for s, _ in parts], name, gaps), *sections, _provenance(rows)]) + "\n"
+    contents = {"report.md": report.encode(), **contents}
+    prefix = f"{folder}/" if folder else ""
+    for file, content in contents.items():
+        storage.write_bytes(f"{prefix}{file}", content)
+    files = [storage.path(f"{prefix}{file}") for file in contents]
+    return ReportFiles(files[0], files, "\n\n".join(terminal))
+
+
+def _draw(setting: Setting, selections: Selections, suffix: str, contents: dict[str, bytes]) -> list[str]:
+    """Add the figures' files to `contents` and return the Markdown that shows them."""
+    from reports import figures  # Matplotlib takes a second to import
+
+    rule = rule_for(selections.rows)
+    shown = []
+    for stem, title, draw in (
+        ("rank_curve", "Rank curve", figures.rank_curve),
+        ("spectrum", "Spectrum", figures.spectrum),
+    ):
+        drawing = draw(setting, selections, rule)
+        if drawing is None:
+            continue
+        file = f"{stem}{suffix}"
+        contents[f"{file}.png"], contents[f"{file}.pdf"] = drawing.png, drawing.pdf
+        caption = markdown_escape(drawing.caption)
+        shown.append(f"![{title}]({file}.png)\n\n{caption} [PDF]({file}.pdf)")
+    return shown
+
+
+def _head(settings: list[Setting], name: str, gaps: str) -> str:
+    random = list(dict.fromkeys(s.backbone for s in settings if s.random_weights))
+    title = f"# {BANNER if random else ''}{': ' if random else ''}{markdown_escape(name)}"
+    warning = f"Backbones with random weights: {markdown_escape(', '.join(random))}." if random else ""
+    return "\n\n".join(part for part in (title, warning, gaps) if part)
+
+
+def _gap_words(expected: int | None, finished: int | None) -> str:
+    if expected is None or finished is None or finished >= expected:
+        return ""
+    return (
+        f"PARTIAL: {finished:,} of {expected:,} trials are finished; every number below may change. "
+        "Run `icm-bench sweep RECIPE` again: only what is missing is computed."
+    )
+
+
+def _section(setting: Setting, selections: Selections, table_markdown: str, drawings: list[str]) -> str:
+    sentences = "\n".join(f"- {markdown_escape(sentence)}" for sentence in findings(setting, selections))
+    parts = [
+        f"## {markdown_escape(setting.title)}",
+        f"### Findings\n\n{sentences}",
+        f"### Accuracy\n\n{table_markdown.rstrip()}",
+    ]
+    if drawings:
+        parts.append("### Figures\n\n" + "\n\n".join(drawings))
+    parts.append(f"### Selected hyper-parameters\n\n{_hyperparameter_table(setting, selections)}")
+    parts.append(f"### Protocol\n\n{_protocol(setting, selections.rows)}")
+    return "\n\n".join(parts)
+
+
+def _hyperparameter_table(setting: Setting, selections: Selections) -> str:
+    lines = hyperparameters(selections)
+    if not lines:
+        return "No method in these rows has anything to choose."
+    caption = (
+        f"{setting.banner}{setting.dataset}, {setting.backbone_label}, test split {setting.test_split}: "
+        "what each selection rule chose. Lists are in the order of the seeds. † chosen on the target. "
+        f"{protocol_words(setting, selections.rows)}"
+    )
+    body = [[markdown_escape(word) for word in line] for line in lines]
+    return markdown_escape(caption) + "\n\n" + markdown_grid(list(HYPERPARAMETER_COLUMNS), body)
+
+
+def _protocol(setting: Setting, rows: pd.DataFrame) -> str:
+    prompts = "\n".join(f"- {markdown_escape(prompt)}" for prompt in setting.prompts)
+    return (
+        f"{markdown_escape(setting.banner + protocol_words(setting, rows))}\n\n"
+        f"Data fingerprint {setting.dataset_fingerprint}, "
+        f"weights fingerprint {setting.backbone_fingerprint}.\n\n"
+        f"All prompts ({len(setting.prompts)}):\n\n{prompts}"
+    )
+
+
+def _provenance(rows: pd.DataFrame) -> str:
+    recipes, versions = (
+        ", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version")
+    )
+    trials = rows["trial_id"].nunique()
+    words = f"{len(rows):,} result rows of {trials:,} trials; recipe {recipes}; code {versions}."
+    return f"## Provenance\n\n{markdown_escape(words)}"

@@ -1,0 +1,138 @@
+"""The words without which an accuracy means nothing: protocol, split, seeds, n, selection rule."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from reports.methods import by_method
+from reports.settings import Setting
+
+RULE_MEANING = {
+    "training_domain": "highest mean accuracy on the 20 % out-splits of the source environments",
+    "lodo": "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
+    "oracle": "† highest accuracy on the held-out environment itself: an upper bound, not a result",
+}
+_SPLIT_MEANING = {
+    "out_20": "the 20 % out-split of the held-out environment",
+    "in_80": "the 80 % in-split of the held-out environment",
+    "full": "all images of the held-out environment",
+}
+_PROTOCOL_MEANING = {
+    "held_out": "each environment is held out in turn, fitted on the 80 % in-splits of the others",
+    "open_class": "fitted on the base classes, tested on base and new classes of the same environments",
+    "held_out_open_class": "fitted on the base classes of the sources, tested on the held-out environment",
+    "imagenet_shift": "fitted on ImageNet, tested on its shifted variants",
+}
+
+
+def split_words(setting: Setting) -> str:
+    """Return the test split with its meaning: "out_20: the 20 % out-split of the held-out environment"."""
+    return _with_meaning(setting.test_split, _SPLIT_MEANING)
+
+
+def seeds_of(rows: pd.DataFrame) -> list[int]:
+    """Return the seeds in the rows, ascending."""
+    return sorted(int(s) for s in rows["seed"].unique())
+
+
+def mean_test_images(rows: pd.DataFrame) -> dict[str, float]:
+    """Return, for each held-out environment (sorted), the test images per seed, averaged over the seeds."""
+    per_seed = rows.groupby(["held_out", "seed"])["n_test"].max().groupby("held_out").mean()
+    return {str(name): float(n) for name, n in per_seed.sort_index().items()}
+
+
+def number(value: float) -> str:
+    """Write a count (or a mean of counts) with thousands separators."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def seed_words(rows: pd.DataFrame) -> str:
+    """Return which seeds there are and what ± means with them."""
+    seeds = seeds_of(rows)
+    if len(seeds) == 1:
+        return f"Seed: {seeds[0]} only, so there is no standard error and no ±."
+    return (
+        f"Seeds: {', '.join(map(str, seeds))}. ± is one standard error over seeds "
+        "(of the average: over the seeds' averages)."
+    )
+
+
+def size_words(rows: pd.DataFrame) -> str:
+    """Return the numbers of test and training images."""
+    tests = ", ".join(f"{name} {number(n)}" for name, n in mean_test_images(rows).items())
+    low, high = int(rows["n_train"].min()), int(rows["n_train"].max())
+    train = number(low) if low == high else f"{number(low)} to {number(high)}"
+    return f"Test images per seed: {tests}. Training images: {train}."
+
+
+def grouping_words(setting: Setting) -> str:
+    """Return how images were split, with a warning where that lets test groups into the training."""
+    if not setting.grouped:
+        return "Split by image."
+    words = "Split by group: a group of images is on the same side in every environment."
+    if setting.test_split in ("in_80", "full"):
+        words += (
+            f" WARNING: with test split {setting.test_split}, groups of the test images were seen in "
+            "training (in other environments)."
+        )
+    return words
+
+
+def choice_words(rows: pd.DataFrame) -> str:
+    """Return the ranks, lambdas, intervention sets and normalisations among which a rule chooses."""
+    ranks = sorted({r for curve in rows["ranks"] for r in curve})
+    lambdas = sorted(float(x) for x in rows["lambda_"].dropna().unique())
+    sets = sorted(str(s) for s in rows["intervention_set"].dropna().unique())
+    span = str(ranks[0]) if len(ranks) == 1 else f"{len(ranks)} from {ranks[0]} to {ranks[-1]}"
+    return (
+        f"Considered: ranks {span}; lambda {_listed(f'{x:g}' for x in lambdas)}; "
+        f"intervention sets {_listed(sets)}; normalize {_listed(sorted(set(map(str, rows['normalize']))))}."
+    )
+
+
+def prompt_words(setting: Setting) -> str:
+    """Return the prompts, shortened to the first two."""
+    shown = ", ".join(f'"{p}"' for p in setting.prompts[:2])
+    rest = len(setting.prompts) - 2
+    return f"Prompts: {shown}{f' and {rest} more' if rest > 0 else ''}."
+
+
+def rule_words(rule: str) -> str:
+    """Return the selection rule and its one-line meaning."""
+    return f"Selection rule {rule}: {RULE_MEANING[rule]}."
+
+
+def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
+    """Return everything that a table of `rows` needs beside it, except the banner and the selection rule."""
+    return " ".join(
+        [
+            f"Accuracy in % on {setting.dataset}, {setting.backbone_label}, {setting.precision}.",
+            f"Protocol {_with_meaning(setting.protocol, _PROTOCOL_MEANING)}.",
+            f"Test split {split_words(setting)}.",
+            seed_words(rows),
+            size_words(rows),
+            prompt_words(setting),
+            f"Lodo accuracies are measured on: {setting.lodo_split}.",
+            grouping_words(setting),
+            choice_words(rows),
+        ]
+    )
+
+
+def table_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:
+    """Return the caption of the main table under one selection rule."""
+    several = "" if rule == "oracle" or not _has_rivals(rows) else " Bold: best average of each predictor."
+    return f"{setting.banner}{rule_words(rule)} {protocol_words(setting, rows)}{several}"
+
+
+def _has_rivals(rows: pd.DataFrame) -> bool:
+    predictors = [method.predictor for method in by_method(rows)]
+    return len(predictors) > len(set(predictors))
+
+
+def _with_meaning(name: str, meanings: dict[str, str]) -> str:
+    return f"{name}: {meanings[name]}" if name in meanings else name
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words) or "none"

@@ -1,0 +1,88 @@
+"""What a selection rule chose: whole result rows for the figures, hyper-parameters for the report."""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from benchmark.evaluation.selection import RULES, select
+from reports.methods import Method, by_method
+
+HYPERPARAMETER_COLUMNS = (
+    "method", "rule", "held-out", "seeds", "median rank", "ranks", "lambda", "intervention set", "normalize",
+    "predictor parameters",
+)  # fmt: skip
+
+
+def rule_for(rows: pd.DataFrame) -> str:
+    """Return `lodo` if every row has a lodo accuracy, else `training_domain`: never the oracle."""
+    everywhere = all(isinstance(curve, Sequence) for curve in rows["lodo"])
+    return "lodo" if everywhere else "training_domain"
+
+
+class Selections:
+    """The rows of one setting by method, and what each rule picks among them, selected only once.
+
+    Args:
+        rows: rows of `benchmark.results.SCHEMA` of one setting, at least one.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows
+        self.parts = by_method(rows)
+        self._picks: dict[tuple[Method, str], pd.DataFrame] = {}
+
+    def picks(self, method: Method, rule: str) -> pd.DataFrame:
+        """Return `selection.select` of a method's rows, with the `position` of each picked row among them."""
+        if (method, rule) not in self._picks:
+            part = self.parts[method]
+            # select hands predictor_params back untouched, so the position travels in it: one rule for ties.
+            found = select(part.assign(predictor_params=range(len(part))), rule)
+            positions = [int(i) for i in found["predictor_params"]]
+            params = part["predictor_params"].iloc[positions].to_numpy()
+            self._picks[method, rule] = found.assign(predictor_params=params, position=positions)
+        return self._picks[method, rule]
+
+    def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
+        """Return the whole row that `rule` picks for each (held_out, seed)."""
+        return self.parts[method].iloc[self.picks(method, rule)["position"].tolist()]
+
+
+def hyperparameters(selections: Selections) -> list[list[str]]:
+    """Return, as text, what each rule chose for each method with a choice: lines of `HYPERPARAMETER_COLUMNS`.
+
+    Lists are in the order of the seeds; a value that is the same for all seeds is written once.
+    """
+    lines = []
+    for method, part in selections.parts.items():
+        if not _has_choice(part):
+            continue
+        for rule in RULES:
+            for held_out, picks in selections.picks(method, rule).groupby("held_out", sort=True):
+                name = f"{rule} †" if rule == "oracle" else rule
+                lines.append([method.label, name, str(held_out), *_values(picks)])
+    return lines
+
+
+def _has_choice(rows: pd.DataFrame) -> bool:
+    several_rows = rows.groupby(["held_out", "seed"]).size().max() > 1
+    return bool(several_rows or any(len(ranks) > 1 for ranks in rows["ranks"]))
+
+
+def _values(picks: pd.DataFrame) -> list[str]:
+    lambdas = [None if pd.isna(x) else f"{x:g}" for x in picks["lambda_"]]
+    return [
+        " ".join(str(seed) for seed in picks["seed"]),
+        f"{median(picks['rank']):g}",
+        _once(picks["rank"]),
+        _once(lambdas),
+        _once(picks["intervention_set"]),
+        _once(picks["normalize"]),
+        _once(picks["predictor_params"]),
+    ]
+
+
+def _once(values: Iterable[Any]) -> str:
+    words = ["—" if value is None or pd.isna(value) else str(value) for value in values]
+    return words[0] if len(set(words)) == 1 else ", ".join(words)

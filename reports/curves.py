@@ -1,0 +1,141 @@
+"""The numbers behind the figures: rank curves and spectra, averaged. No drawing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reports.chosen import Selections
+from reports.methods import ICM, PLAIN, Method
+from reports.tables import held_out_names, standard_error
+
+Array = npt.NDArray[np.float64]
+MOST_LAMBDAS = 6
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy in percent against rank: mean over held-out environments, then over seeds.
+
+    Attributes:
+        ranks: int array (n,), ascending; a single rank (the full width) for the plain method.
+        mean: float array (n,), percent.
+        stderr: float array (n,), standard error over seeds in points; None with one seed.
+    """
+
+    method: Method
+    ranks: npt.NDArray[np.int64]
+    mean: Array
+    stderr: Array | None
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues in basis order, largest first, averaged over held-out environments and seeds."""
+
+    method: Method
+    lambda_: float | None
+    values: Array
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The spectra of one setting, and the intervention set and normalisation that they belong to."""
+
+    lines: tuple[Spectrum, ...]
+    intervention_set: str | None
+    normalize: str | None
+    thinned: bool
+
+
+def rank_curves(selections: Selections, rule: str) -> list[Curve]:
+    """Return one curve per method, at the row that `rule` picks for each held-out environment and seed.
+
+    Only seeds with every held-out environment count, so that all lines average the same environments; a
+    method without such a seed has no line.
+    """
+    held_outs = held_out_names(selections.rows)
+    curves = [_rank_curve(m, selections.chosen_rows(m, rule), held_outs) for m in selections.parts]
+    return [curve for curve in curves if curve is not None]
+
+
+def _rank_curve(method: Method, rows: pd.DataFrame, held_outs: list[str]) -> Curve | None:
+    whole = rows.groupby("seed").filter(lambda part: set(part["held_out"]) == set(held_outs))
+    if whole.empty:
+        return None
+    common = set.intersection(*(set(ranks) for ranks in whole["ranks"]))
+    ranks = [max(common)] if method.projection == PLAIN and common else sorted(common)
+    if not ranks:
+        return None
+    per_seed = np.array(
+        [
+            np.mean([_at(row["ranks"], row["target"], ranks) for row in part.to_dict("records")], axis=0)
+            for _, part in whole.groupby("seed", sort=True)
+        ]
+    )
+    errors = [standard_error(per_seed[:, i]) for i in range(len(ranks))]
+    stderr = None if errors[0] is None else 100 * np.array(errors, float)
+    return Curve(method, np.array(ranks), 100 * per_seed.mean(axis=0), stderr)
+
+
+def _at(ranks: list[int], values: list[float], wanted: list[int]) -> list[float]:
+    known = dict(zip(ranks, values, strict=True))
+    return [known[r] for r in wanted]
+
+
+def spectra(selections: Selections, rule: str) -> Spectra:
+    """Return the spectra of CLIP-ICM, one per lambda, and of PCA.
+
+    The released order has the same eigenvalues in reverse: the largest order stands for both if it is there.
+    Of several intervention sets or normalisations the pair that `rule` picks most often is shown.
+    """
+    known = {method: part[part["spectrum"].map(_is_known)] for method, part in selections.parts.items()}
+    parts = {method: part for method, part in known.items() if len(part)}
+    icm = next((m for m in reversed(parts) if m.projection == ICM), None)
+    pca = next((m for m in parts if m.projection == "pca"), None)
+    lines: list[Spectrum] = []
+    intervention_set = normalize = None
+    thinned = False
+    if icm is not None:
+        picks = selections.chosen_rows(icm, rule)
+        picks = picks if len(picks) else parts[icm]
+        intervention_set, normalize = _commonest(picks)
+        shown = parts[icm][_same(parts[icm]["intervention_set"], intervention_set)]
+        shown = shown[_same(shown["normalize"], normalize)]
+        lambdas = sorted(shown["lambda_"].dropna().unique())
+        kept = _spread(lambdas)
+        thinned = len(kept) < len(lambdas)
+        lines += [Spectrum(icm, float(x), _mean_spectrum(shown[shown["lambda_"] == x])) for x in kept]
+    if pca is not None:
+        own = parts[pca]
+        same = own[_same(own["normalize"], normalize)] if normalize is not None else own
+        lines.append(Spectrum(pca, None, _mean_spectrum(same if len(same) else own)))
+    return Spectra(tuple(lines), intervention_set, normalize, thinned)
+
+
+def _is_known(values: object) -> bool:
+    return isinstance(values, list) and len(values) > 0
+
+
+def _commonest(rows: pd.DataFrame) -> tuple[str | None, str | None]:
+    counts = rows.groupby(["intervention_set", "normalize"], dropna=False, sort=True).size()
+    first, second = counts.index[int(np.argmax(counts.to_numpy()))]
+    return (None if pd.isna(first) else str(first), None if pd.isna(second) else str(second))
+
+
+def _same(column: "pd.Series[str]", value: str | None) -> "pd.Series[bool]":
+    return column.isna() if value is None else column == value
+
+
+def _spread(values: list[float]) -> list[float]:
+    """Return at most `MOST_LAMBDAS` of the sorted values, evenly spread, with both ends."""
+    if len(values) <= MOST_LAMBDAS:
+        return values
+    return [values[int(i)] for i in np.linspace(0, len(values) - 1, MOST_LAMBDAS).round()]
+
+
+def _mean_spectrum(rows: pd.DataFrame) -> Array:
+    shortest = min(len(values) for values in rows["spectrum"])
+    mean = np.mean([values[:shortest] for values in rows["spectrum"]], axis=0)
+    return np.sort(mean)[::-1]  # the released order keeps them ascending

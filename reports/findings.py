@@ -1,0 +1,226 @@
+"""Sentences computed from result rows, whatever they turn out to say.
+
+The interval of a difference is a paired bootstrap (Efron & Tibshirani 1993) in two levels. Each replicate
+takes one seed at random and, within each held-out environment, resamples that seed's test images; the two
+methods keep their answers on the same image together. Test splits of different seeds overlap (on `full`
+they are the same images), so several seeds count as one test set: the interval shrinks with images, not
+with seeds, and widens where seeds disagree. With splits that overlap little it is wider than it need be.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reports.captions import number
+from reports.chosen import Selections, rule_for
+from reports.methods import ICM, PLAIN, Method
+from reports.settings import Setting
+from reports.tables import Cell, held_out_names, line_cells
+
+REPLICATES = 10_000
+_BASELINES = (PLAIN, "pca", "random")
+_CONTROLS = (
+    "pca",
+    "random",
+)  # baselines that use no intervention: if they do as well, interventions add nothing
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of `method` minus that of `baseline`, averaged over held-out environments and then seeds.
+
+    Attributes:
+        points: the difference in percentage points.
+        low, high: its 95 % bootstrap interval, in percentage points.
+        n_images: test images per seed over all held-out environments, averaged over seeds.
+    """
+
+    method: Method
+    baseline: Method
+    points: float
+    low: float
+    high: float
+    n_images: float
+    held_outs: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def difference(selections: Selections, method: Method, baseline: Method, rule: str) -> Difference | None:
+    """Compare two methods on the same test images, each with the hyper-parameters that `rule` picks for it.
+
+    Args:
+        selections: the rows of one setting.
+        method, baseline: two of its methods.
+        rule: one of `selection.RULES`.
+
+    Returns:
+        The difference over the seeds for which both methods have per-image correctness on every held-out
+        environment that both were tested on, or None if there is no such seed.
+    """
+    ours, theirs = (_correct(selections.picks(m, rule)) for m in (method, baseline))
+    pairs = {k: ours[k] - theirs[k] for k in ours if k in theirs and len(ours[k]) == len(theirs[k])}
+    held_outs = sorted({held_out for held_out, _ in pairs})
+    seeds = sorted(s for s in {s for _, s in pairs} if all((h, s) in pairs for h in held_outs))
+    if not seeds:
+        return None
+    points = float(np.mean([np.mean([pairs[h, s].mean() for h in held_outs]) for s in seeds]))
+    low, high = np.quantile(_bootstrap(pairs, held_outs, seeds), [0.025, 0.975])
+    n_images = float(np.mean([sum(len(pairs[h, s]) for h in held_outs) for s in seeds]))
+    return Difference(
+        method,
+        baseline,
+        100 * points,
+        100 * float(low),
+        100 * float(high),
+        n_images,
+        tuple(held_outs),
+        tuple(seeds),
+    )
+
+
+def findings(setting: Setting, selections: Selections) -> list[str]:
+    """Return the findings of one setting as sentences, each with n, seeds, split and selection rule.
+
+    Args:
+        setting: what the rows share.
+        selections: the rows of that setting.
+    """
+    parts = selections.parts
+    rule = rule_for(selections.rows)
+    icms = [m for m in parts if m.projection == ICM and m.order == "largest"]
+    sentences = (
+        [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
+    )
+    if rule != "lodo":
+        sentences.append("Not every row has a lodo accuracy: the findings use the training_domain rule.")
+    if not icms:
+        sentences.append("There are no rows of CLIP-ICM (largest): nothing is compared with it.")
+    compared = [_comparison(setting, selections, m, name, rule) for m in icms for name in _BASELINES]
+    sentences += compared
+    if compared:
+        sentences.append(_interval_words(setting, len(compared)))
+    for icm in icms:
+        sentences += _oracle_gap(setting, selections, icm, rule)
+    for method in parts:
+        if method in icms or method.projection == PLAIN:
+            sentences += _worst(setting, selections, method, rule)
+    return sentences
+
+
+def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], npt.NDArray[np.float64]]:
+    return {
+        (str(held_out), int(seed)): np.asarray(correct, float)
+        for held_out, seed, correct in zip(picks["held_out"], picks["seed"], picks["correct"], strict=True)
+        if isinstance(correct, (list, np.ndarray)) and len(correct)
+    }
+
+
+def _bootstrap(
+    pairs: dict[tuple[str, int], npt.NDArray[np.float64]], held_outs: list[str], seeds: list[int]
+) -> npt.NDArray[np.float64]:
+    """Return `REPLICATES` resampled differences (fractions); the generator's seed is fixed."""
+    rng = np.random.default_rng(0)
+    means = np.zeros((len(seeds), REPLICATES))
+    for i, seed in enumerate(seeds):
+        for held_out in held_outs:
+            d = pairs[held_out, seed]
+            # d is 1, 0 or -1 per image: resampling the images is a multinomial draw of the three counts.
+            shares = [np.mean(d > 0), np.mean(d == 0), np.mean(d < 0)]
+            counts = rng.multinomial(len(d), shares, size=REPLICATES)
+            means[i] += (counts[:, 0] - counts[:, 2]) / len(d) / len(held_outs)
+    return means[rng.integers(len(seeds), size=REPLICATES), np.arange(REPLICATES)]
+
+
+def _comparison(setting: Setting, selections: Selections, icm: Method, projection: str, rule: str) -> str:
+    same = [m for m in selections.parts if (m.projection, m.predictor) == (projection, icm.predictor)]
+    baseline = next((m for m in same if m.order != "released"), None)
+    if baseline is None:
+        missing = Method(projection, None, icm.predictor).label
+        return f"{icm.label} was not compared with {missing}: there are no such rows."
+    found = difference(selections, icm, baseline, rule)
+    if found is None:
+        return (
+            f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
+        )
+    untested = sorted(set(held_out_names(selections.rows)) - set(found.held_outs))
+    partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
+    context = _context(setting, rule, found.n_images, len(found.held_outs), found.seeds)
+    return (
+        f"{icm.label} minus {baseline.label}: {found.points:+.1f} points, "
+        f"95 % interval {found.low:+.1f} to {found.high:+.1f} ({context}). {verdict(found)}{partial}"
+    )
+
+
+def verdict(found: Difference) -> str:
+    """Return in words whether the two methods are separated, and by which of them."""
+    ours, theirs = found.method.label, found.baseline.label
+    control = found.baseline.projection in _CONTROLS
+    if found.low > 0:
+        return f"{ours} is ahead of {theirs}."
+    if found.high < 0:
+        end = ", which uses no intervention, beats" if control else " beats"
+        return f"{theirs}{end} {ours}."
+    words = "Not separated: the interval includes 0."
+    if control and found.points <= 0:
+        return f"{words} {theirs}, which uses no intervention, equals or beats {ours} here."
+    if control:
+        return f"{words} That interventions help is not shown: {theirs} uses none."
+    return words
+
+
+def _interval_words(setting: Setting, comparisons: int) -> str:
+    words = (
+        f"Each interval is a paired bootstrap of {REPLICATES:,} replicates over test images: a replicate "
+        "takes one seed at random and resamples its images within each held-out environment. Seeds, whose "
+        "test splits overlap, do not make it narrower. The difference is averaged over held-out "
+        "environments, each method with what the rule picks for it. "
+        f"Intervals are not adjusted for making {comparisons} comparisons."
+    )
+    if setting.grouped:
+        words += " Images of one group are treated as independent, which makes the intervals too narrow."
+    return words
+
+
+def _oracle_gap(setting: Setting, selections: Selections, method: Method, rule: str) -> list[str]:
+    fair, oracle = (line_cells(selections, method, r)[-1] for r in (rule, "oracle"))
+    if fair.mean is None or oracle.mean is None or fair.n_test is None:
+        return []
+    context = _context(
+        setting, f"{rule} against oracle", fair.n_test, len(held_out_names(selections.rows)), fair.seeds
+    )
+    return [
+        f"Choosing on the target would add {oracle.mean - fair.mean:.1f} points to {method.label}: "
+        f"{_number(fair)} by {rule}, {_number(oracle)}† by oracle ({context})."
+    ]
+
+
+def _worst(setting: Setting, selections: Selections, method: Method, rule: str) -> list[str]:
+    names = held_out_names(selections.rows)
+    cells = dict(zip(names, line_cells(selections, method, rule)[:-1], strict=True))
+    known = [(cell.mean, name) for name, cell in cells.items() if cell.mean is not None]
+    if not known:
+        return []
+    name = min(known)[1]
+    picks = selections.picks(method, rule)
+    worst_class = 100 * float(picks[picks["held_out"] == name]["worst_class"].mean())
+    context = _context(setting, rule, cells[name].n_test or 0, 1, cells[name].seeds)
+    return [
+        f"{method.label} is worst on {name}: {_number(cells[name])} %, "
+        f"its worst class there {worst_class:.1f} % ({context})."
+    ]
+
+
+def _number(cell: Cell) -> str:
+    text = f"{cell.mean:.1f}"
+    return text if cell.stderr is None else f"{text} ± {cell.stderr:.1f}"
+
+
+def _context(setting: Setting, rule: str, n: float, environments: int, seeds: tuple[int, ...]) -> str:
+    where = f" in {environments} held-out environments" if environments > 1 else ""
+    return (
+        f"n = {number(n)} test images per seed{where}, "
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
+        f"split {setting.test_split}, rule {rule}"
+    )

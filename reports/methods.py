@@ -1,0 +1,71 @@
+"""What one line of a table is: a method, its label and its place."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+PLAIN = "identity"
+ICM = "icm"
+
+_PROJECTIONS = {PLAIN: "Plain", "pca": "PCA", "random": "Random projection", ICM: "CLIP-ICM"}
+_PREDICTORS = {"zero_shot": "zero-shot", "linear_probe": "linear probe"}
+_ORDERS = {"largest": "largest", "released": "released order"}
+_PROJECTION_PLACES = {PLAIN: 0, "pca": 1, "random": 2, ICM: 4}  # 3: every other one, alphabetically
+_PREDICTOR_PLACES = {"zero_shot": 0, "linear_probe": 1}  # 2: every other one, alphabetically
+_ORDER_PLACES = {"released": 1, "largest": 2}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A projection, the order of its eigenvectors and a predictor; a selection rule chooses all the rest.
+
+    Names that this module has never heard of are shown as they are written in the rows.
+    """
+
+    projection: str
+    order: str | None
+    predictor: str
+
+    @property
+    def projection_label(self) -> str:
+        """The projection alone, for a line under its predictor's heading: "CLIP-ICM (largest)"."""
+        name = _PROJECTIONS.get(self.projection, self.projection)
+        if self.order is None or (self.projection == "pca" and self.order == "largest"):
+            return name  # "PCA" says its order already
+        return f"{name} ({_ORDERS.get(self.order, self.order)})"
+
+    @property
+    def predictor_label(self) -> str:
+        """The predictor alone: "zero-shot"."""
+        return _PREDICTORS.get(self.predictor, self.predictor)
+
+    @property
+    def label(self) -> str:
+        """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot", "drop_top + ridge"."""
+        if self.projection == PLAIN:
+            known = self.predictor in _PREDICTORS
+            return self.predictor_label.capitalize() if known else self.predictor_label
+        return f"{self.projection_label} + {self.predictor_label}"
+
+    @property
+    def place(self) -> tuple[int, str, int, str, int, str]:
+        """Sort key: predictor block first, then plain, PCA, random, others, CLIP-ICM released, largest."""
+        return (
+            _PREDICTOR_PLACES.get(self.predictor, 2),
+            self.predictor,
+            _PROJECTION_PLACES.get(self.projection, 3),
+            self.projection,
+            _ORDER_PLACES.get(self.order or "", 0),
+            self.order or "",
+        )
+
+
+def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
+    """Split the rows of `benchmark.results.SCHEMA` by method, in the order of the tables."""
+    parts = {
+        Method(str(projection), str(order) if isinstance(order, str) else None, str(predictor)): part
+        for (projection, order, predictor), part in rows.groupby(
+            ["projection", "order", "predictor"], dropna=False, sort=False
+        )
+    }
+    return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}

@@ -1,0 +1,187 @@
+"""The main table as Markdown, CSV, LaTeX and plain text. Formatting only: every number is in the `Table`."""
+
+import csv
+import io
+import re
+import textwrap
+from itertools import groupby
+
+from reports.captions import rule_words
+from reports.tables import Cell, Line, Table
+
+GAP = "—"
+TERMINAL_WIDTH = 120
+
+_CSV_COLUMNS = (
+    "dataset", "backbone", "random_weights", "precision", "protocol", "test_split", "grouped", "lodo_split",
+    "rule", "selected_on_target", "method", "projection", "order", "predictor", "held_out", "unit", "mean",
+    "stderr", "n_seeds", "seeds", "n_test", "note",
+)  # fmt: skip
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "—": "---", "†": r"\dag{}", "±": r"$\pm$",
+    "×": r"$\times$", "−": "$-$",
+}  # fmt: skip
+
+
+def markdown(table: Table) -> str:
+    """Return caption, table and footnotes in GitHub's Markdown."""
+    notes = _Notes()
+    body = []
+    for line in table.lines:
+        cells = []
+        for cell in line.cells:
+            text = number_text(cell, table.rule, " ± ")
+            cells.append((f"**{text}**" if cell.best else text) + notes.mark(cell))
+        body.append([markdown_escape(line.method.label), *cells])
+    grid = markdown_grid(["Method", *map(markdown_escape, table.columns)], body)
+    return "\n\n".join([markdown_escape(table.caption), grid, *notes.lines()]) + "\n"
+
+
+def markdown_grid(header: list[str], body: list[list[str]]) -> str:
+    """Return a Markdown table, first column left-aligned, the others right-aligned."""
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def markdown_escape(text: str) -> str:
+    """Escape what Markdown would take for markup in names and prompts."""
+    return re.sub(r"[\\|*<`\[]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)  # an underscore inside a word is none
+
+
+def comma_separated(tables: list[Table]) -> str:
+    """Return the tables in long form, one line per cell, numbers in percent with four decimals."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    for table in tables:
+        for line in table.lines:
+            for name, cell in zip(table.columns, line.cells, strict=True):
+                writer.writerow(_csv_row(table, line, name, cell))
+    return sink.getvalue()
+
+
+def latex(table: Table) -> str:
+    r"""Return a LaTeX table environment that needs only \usepackage{booktabs}."""
+    notes = _Notes()
+    body = []
+    for _, block in groupby(table.lines, key=lambda line: line.method.predictor):
+        body.append(r"\midrule")
+        for line in block:
+            cells = []
+            for cell in line.cells:
+                text = latex_escape(number_text(cell, table.rule, " ± "))
+                mark = latex_escape(notes.mark(cell))
+                cells.append((rf"\textbf{{{text}}}" if cell.best else text) + mark)
+            body.append(" & ".join([latex_escape(line.method.label), *cells]) + r" \\")
+    header = " & ".join(["Method", *map(latex_escape, table.columns)]) + r" \\"
+    # A caption is a moving argument in one paragraph; footnotes go below the rule.
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering\small",
+            rf"\caption{{{latex_escape(table.caption)}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            header,
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(rf"\par\footnotesize {latex_escape(note)}" for note in notes.lines()),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def latex_escape(text: str) -> str:
+    """Escape what LaTeX would take for markup."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def plain_text(tables: list[Table], caption: str) -> str:
+    """Return the tables of one setting for a terminal: aligned, 120 characters wide with six environments.
+
+    Args:
+        tables: the tables of one setting, one per selection rule.
+        caption: what all of them share; it is printed once, above them.
+    """
+    parts = [textwrap.fill(caption, TERMINAL_WIDTH)]
+    for table in tables:
+        title = table.setting.banner + rule_words(table.rule)
+        parts.append(textwrap.fill(title, TERMINAL_WIDTH) + "\n" + _plain_grid(table))
+    return "\n\n".join(parts) + "\n"
+
+
+def number_text(cell: Cell, rule: str, plus_minus: str) -> str:
+    """Return "84.7 ± 0.5", "84.7" without a standard error, with † if chosen on the target, or a gap."""
+    if cell.mean is None:
+        return GAP
+    text = f"{cell.mean:.1f}" if cell.stderr is None else f"{cell.mean:.1f}{plus_minus}{cell.stderr:.1f}"
+    return f"{text}†" if rule == "oracle" else text
+
+
+class _Notes:
+    """Footnotes of one table: equal reasons share a letter."""
+
+    def __init__(self) -> None:
+        self._letters: dict[str, str] = {}
+
+    def mark(self, cell: Cell) -> str:
+        if cell.note is None:
+            return ""
+        letter = self._letters.setdefault(cell.note, _letter(len(self._letters)))
+        return f" ({letter})"
+
+    def lines(self) -> list[str]:
+        return [f"({letter}) {note}." for note, letter in self._letters.items()]
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index) if index < 26 else str(index)
+
+
+def _csv_row(table: Table, line: Line, held_out: str, cell: Cell) -> list[object]:
+    s, method = table.setting, line.method
+    what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split]
+    how = [s.grouped, s.lodo_split, table.rule, table.rule == "oracle"]
+    who = [method.label, method.projection, method.order or "", method.predictor, held_out]
+    numbers = ["" if x is None else f"{x:.4f}" for x in (cell.mean, cell.stderr)]
+    n_test = "" if cell.n_test is None else f"{cell.n_test:.1f}"
+    seeds = " ".join(map(str, cell.seeds))
+    return [*what, *how, *who, "percent", *numbers, len(cell.seeds), seeds, n_test, cell.note or ""]
+
+
+def _plain_grid(table: Table) -> str:
+    notes = _Notes()
+    texts = [
+        [number_text(cell, table.rule, "±") + notes.mark(cell).replace(" ", "") for cell in line.cells]
+        for line in table.lines
+    ]
+    label_width = max(len(line.method.projection_label) for line in table.lines) + 2
+    widths = [max(len(row[i]) for row in texts) for i in range(len(table.columns))]
+    # Names may take what the numbers leave free; longer ones are cut.
+    share = (TERMINAL_WIDTH - label_width) // len(table.columns) - 1
+    widths = [max(w, min(len(name), share)) for w, name in zip(widths, table.columns, strict=True)]
+    lines = [
+        _plain_line("", [_cut(n, w) for n, w in zip(table.columns, widths, strict=True)], label_width, widths)
+    ]
+    predictor = None
+    for line, row in zip(table.lines, texts, strict=True):
+        if line.method.predictor != predictor:
+            predictor = line.method.predictor
+            lines.append(line.method.predictor_label)
+        lines.append(_plain_line(f"  {line.method.projection_label}", row, label_width, widths))
+    return "\n".join([*lines, *(textwrap.fill(note, TERMINAL_WIDTH) for note in notes.lines())])
+
+
+def _plain_line(label: str, cells: list[str], label_width: int, widths: list[int]) -> str:
+    padded = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return f"{label.ljust(label_width)} {' '.join(padded)}".rstrip()
+
+
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"

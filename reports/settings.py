@@ -1,0 +1,86 @@
+"""What all rows of one table share: data, backbone and protocol. Rows that differ in it never mix."""
+
+import json
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+BANNER = "RANDOM WEIGHTS, NOT A RESULT"
+
+_KEYS = [
+    "dataset", "dataset_fingerprint", "grouped", "backbone", "backbone_fingerprint", "random_weights",
+    "precision", "prompts", "protocol", "test_split", "lodo_split",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The columns of `benchmark.results.SCHEMA` that are equal in all rows of one table."""
+
+    dataset: str
+    dataset_fingerprint: str
+    grouped: bool
+    backbone: str
+    backbone_fingerprint: str
+    random_weights: bool
+    precision: str
+    prompts: tuple[str, ...]
+    protocol: str
+    test_split: str
+    lodo_split: str
+
+    @property
+    def backbone_label(self) -> str:
+        """The backbone, marked where its weights are random."""
+        return f"{self.backbone} (random weights)" if self.random_weights else self.backbone
+
+    @property
+    def banner(self) -> str:
+        """What every title and caption begins with: nothing, or the warning of random weights."""
+        return f"{BANNER}: " if self.random_weights else ""
+
+    @property
+    def title(self) -> str:
+        """A heading for everything about this setting."""
+        return (
+            f"{self.banner}{self.dataset}, {self.backbone_label} ({self.precision}), "
+            f"protocol {self.protocol}, test split {self.test_split}"
+        )
+
+
+def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
+    """Split rows of `benchmark.results.SCHEMA` into those that may stand in one table, in a fixed order."""
+    parts = [
+        (_setting(part.iloc[0].to_dict()), part) for _, part in rows.groupby(_KEYS, dropna=False, sort=False)
+    ]
+    return sorted(parts, key=lambda p: tuple(str(getattr(p[0], k)) for k in (*_NAMING, *_KEYS)))
+
+
+_NAMING = ("dataset", "backbone", "test_split")
+
+
+def suffixes(settings: list[Setting]) -> list[str]:
+    """Return what is added to each setting's file names: nothing if there is one, else distinct words."""
+    if len(settings) == 1:
+        return [""]
+    found: list[str] = []
+    for setting in settings:
+        words = "-".join(getattr(setting, k) for k in _NAMING)
+        base = suffix = "-" + re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
+        number = 1
+        while suffix in found:
+            number += 1
+            suffix = f"{base}-{number}"
+        found.append(suffix)
+    return found
+
+
+def _setting(row: dict[Hashable, Any]) -> Setting:
+    words = {k: str(row[k]) for k in _KEYS if k not in ("grouped", "random_weights", "prompts")}
+    prompts = tuple(json.loads(str(row["prompts"])))
+    return Setting(
+        **words, grouped=bool(row["grouped"]), random_weights=bool(row["random_weights"]), prompts=prompts
+    )

@@ -1,0 +1,54 @@
+"""Fixtures shared by all tests."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_ray() -> None:
+    """Keep Ray's own reports from leaving the machine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+@pytest.fixture(scope="session")
+def pacs_sample() -> Path:
+    """The folder that holds 700 real images of PACS, or a skip where they are not at hand."""
+    root = Path(os.environ.get("ICM_BENCH_SHARED", REPOSITORY.parent / "shared")) / "pacs_sample"
+    if not root.is_dir():
+        pytest.skip("pacs_sample is absent (set ICM_BENCH_SHARED to the folder that holds it)")
+    return root
+
+
+@pytest.fixture
+def toy_root(tmp_path: Path) -> Path:
+    """A data set of 3 environments x 2 classes x 6 small images, in colours that depend on both (synthetic)."""
+    return make_toy(tmp_path / "toy")
+
+
+def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 6) -> Path:
+    """Write a synthetic data set of small PNG images in DomainBed's layout."""
+    rng = np.random.default_rng(0)
+    for e in range(environments):
+        for c in range(classes):
+            folder = root / f"env{e}" / ("cat", "dog", "cow", "hen")[c]
+            folder.mkdir(parents=True)
+            for i in range(images):
+                pixels = rng.integers(0, 80, (40, 48, 3)) + 40 * c + 20 * e
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A local Ray for tests that call stages directly."""
+    from benchmark.cluster import connected
+
+    with connected():
+        yield

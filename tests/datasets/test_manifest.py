@@ -1,0 +1,135 @@
+"""The manifest: order, identity, groups, and what is refused."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from torchvision.datasets import ImageFolder
+
+from benchmark.datasets.catalog import CATALOG, count_differences
+from benchmark.datasets.manifest import read_manifest
+from benchmark.errors import IcmBenchError
+from benchmark.recipe import DatasetSpec
+
+
+def read(root: Path, name: str = "toy"):  # type: ignore[no-untyped-def]
+    return read_manifest(DatasetSpec(name=name, root=str(root)))
+
+
+def test_order_is_that_of_imagefolder_in_every_environment(toy_root: Path) -> None:
+    (toy_root / "env0" / "cat" / "nested").mkdir()
+    shutil.copy(toy_root / "env0" / "cat" / "3.png", toy_root / "env0" / "cat" / "nested" / "0.png")
+    shutil.copy(toy_root / "env0" / "cat" / "3.png", toy_root / "env0" / "cat" / "a.PNG")
+    manifest = read(toy_root)
+    paths = manifest.table["path"].to_pylist()
+    for environment in manifest.environments:
+        reference = ImageFolder(toy_root / environment)
+        mine = [p for p in paths if p.startswith(f"{environment}/")]
+        assert mine == [Path(p).relative_to(toy_root).as_posix() for p, _ in reference.samples]
+        labels = manifest.table["label"].to_numpy()[
+            manifest.environment_index == manifest.environments.index(environment)
+        ]
+        assert labels.tolist() == [label for _, label in reference.samples]
+
+
+def test_environments_are_sorted_as_strings(toy_root: Path) -> None:
+    (toy_root / "env0").rename(toy_root / "location_100")
+    (toy_root / "env1").rename(toy_root / "location_38")
+    assert read(toy_root).environments == ["env2", "location_100", "location_38"]
+
+
+def test_identity_is_bytes_environment_and_class(toy_root: Path) -> None:
+    source = toy_root / "env0" / "cat" / "0.png"
+    shutil.copy(source, toy_root / "env1" / "cat" / "copy.png")
+    shutil.copy(source, toy_root / "env0" / "cat" / "copy.png")
+    manifest = read(toy_root)
+    ids = dict(zip(manifest.table["path"].to_pylist(), manifest.table["image_id"].to_pylist(), strict=True))
+    expected = hashlib.sha256(source.read_bytes() + b"\0env0\0cat").hexdigest()
+    assert ids["env0/cat/0.png"] == ids["env0/cat/copy.png"] == expected
+    assert ids["env1/cat/copy.png"] != expected
+    assert any("1 images repeat" in note for note in manifest.notes())
+
+
+def test_fingerprint_follows_content_and_place_but_not_the_root(toy_root: Path, tmp_path: Path) -> None:
+    before = read(toy_root).fingerprint
+    moved = tmp_path / "moved"
+    shutil.copytree(toy_root, moved)
+    assert read(moved).fingerprint == before
+    (moved / "env0" / "cat" / "0.png").rename(moved / "env0" / "cat" / "00.png")
+    assert read(moved).fingerprint != before
+
+
+def test_root_may_hold_the_folder_or_be_it(toy_root: Path) -> None:
+    assert read(toy_root.parent).fingerprint == read(toy_root).fingerprint
+
+
+def test_groups_come_from_a_file(toy_root: Path) -> None:
+    paths = read(toy_root).table["path"].to_pylist()
+    lines = "".join(f"{p},{Path(p).stem}\n" for p in paths)
+    (toy_root / "groups.csv").write_text("path,group\n" + lines)
+    assert read(toy_root).groups == [Path(p).stem for p in paths]
+    (toy_root / "groups.csv").write_text("path,group\n" + lines.split("\n", 1)[1])
+    with pytest.raises(IcmBenchError, match=rf"groups.csv names no group for {paths[0]}"):
+        read(toy_root)
+
+
+def test_pacs_sample_differs_from_the_catalog_by_its_counts(pacs_sample: Path) -> None:
+    manifest = read(pacs_sample, "PACS")
+    assert manifest.counts == dict.fromkeys(("art_painting", "cartoon", "photo", "sketch"), 175)
+    (note,) = manifest.notes()
+    assert "sketch has 175 images instead of 3929" in note
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda root: shutil.rmtree(root), "does not exist"),
+        (lambda root: [shutil.rmtree(root / e) for e in ("env1", "env2")], "has one environment only (env0)"),
+        (lambda root: shutil.rmtree(root / "env2" / "dog"), "env2 lacks images of the class 'dog'"),
+        (
+            lambda root: [shutil.rmtree(root / f"env{e}") or (root / f"env{e}").mkdir() for e in range(3)],
+            "no images",
+        ),
+        (
+            lambda root: [shutil.rmtree(root / f"env{e}" / "dog") for e in range(3)],
+            "has one class only (cat)",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_sentence(toy_root: Path, spoil, sentence: str) -> None:  # type: ignore[no-untyped-def]
+    spoil(toy_root)
+    with pytest.raises(IcmBenchError, match=re.escape(sentence)) as caught:
+        read(toy_root)
+    assert str(toy_root) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_known_set_without_root_says_how_to_get_it() -> None:
+    with pytest.raises(IcmBenchError, match="'VLCS' needs a 'root'.*DomainBed's download script"):
+        read_manifest(DatasetSpec(name="VLCS"))
+    with pytest.raises(IcmBenchError, match="did you mean 'TerraIncognita'"):
+        read_manifest(DatasetSpec(name="TerraIncognito"))
+
+
+def test_catalog_totals_are_the_published_ones() -> None:
+    totals = {
+        name: CATALOG[name].images for name in ("PACS", "VLCS", "OfficeHome", "TerraIncognita", "DomainNet")
+    }
+    assert totals == {
+        "PACS": 9991,
+        "VLCS": 10729,
+        "OfficeHome": 15588,
+        "TerraIncognita": 24330,
+        "DomainNet": 586575,
+    }
+    assert CATALOG["emoji_styles"].images == 1704
+    assert all(f.licence and f.citation and f.obtain for f in CATALOG.values())
+
+
+def test_the_other_terra_list_is_named_as_such() -> None:
+    counts = {"location_38": 9736, "location_43": 3970, "location_46": 5883, "location_100": 5199}
+    assert count_differences(CATALOG["TerraIncognita"], counts, 10) == [
+        "this is the 24,788-image list that also circulates"
+    ]

@@ -1,0 +1,152 @@
+"""Predictors and protocol against a dozen lines of NumPy and scikit-learn, on a whole small benchmark."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from benchmark.evaluation.embedded import Embedded
+from benchmark.evaluation.held_out import HeldOut
+from benchmark.predictors.linear_probe import LinearProbe
+from benchmark.predictors.zero_shot import ZeroShot
+from benchmark.subspace import Basis, Moments
+from benchmark.subspace.invariant import ICM
+
+ENVIRONMENTS, CLASSES, D = 4, 3, 10
+RANKS = (2, 5, D)
+
+
+def synthetic(seed: int = 0, grouped: bool = False) -> Embedded:
+    """Embeddings with a class part and an environment part; an intervention moves the environment part."""
+    rng = np.random.default_rng(seed)
+    n = 60 * ENVIRONMENTS
+    environment, label = np.repeat(np.arange(ENVIRONMENTS), 60), rng.integers(CLASSES, size=n)
+    classes, styles = rng.standard_normal((CLASSES, D)), rng.standard_normal((ENVIRONMENTS, D))
+    z = classes[label] + styles[environment] + 0.8 * rng.standard_normal((n, D))
+    views = {name: z + rng.standard_normal((n, 2)) @ styles[:2] for name in ("a", "b")}
+    text = classes + 0.5 * rng.standard_normal((CLASSES, D))
+    return Embedded(
+        z=z.astype(np.float32),
+        views={name: view.astype(np.float32) for name, view in views.items()},
+        image_ids=[f"image-{i}" for i in range(n)],
+        environment=environment,
+        label=label,
+        out={0: rng.random(n) < 0.2, 1: rng.random(n) < 0.2},
+        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
+        environments=["amber", "blue", "cyan", "dun"],
+        classes=["x", "y", "z"],
+        grouped=grouped,
+    )
+
+
+def reference(
+    data: Embedded, held_out: int, left_out: int | None, k: int, test: np.ndarray, probe: bool
+) -> float:
+    """Accuracy on `test` of CLIP-ICM with lambda 2, written straight from the paper."""
+    train = ~data.out[0] & (data.environment != held_out)
+    if left_out is not None:
+        train &= data.environment != left_out
+    z = data.z.astype(np.float64)
+    d = np.concatenate([z - view for view in data.views.values()])[np.tile(train, 2)]
+    m = z[train].T @ z[train] / train.sum() - 2.0 * d.T @ d / len(d)
+    a = np.linalg.eigh(m)[1][:, ::-1][:, :k].T
+    if probe:
+        model = LogisticRegression(C=0.316, max_iter=1000).fit(z[train] @ a.T, data.label[train])
+        return float(model.score(z[test] @ a.T, data.label[test]))
+    t = data.text @ a.T
+    scores = (z[test] @ a.T) @ (t / np.linalg.norm(t, axis=1, keepdims=True)).T
+    return float((scores.argmax(axis=1) == data.label[test]).mean())
+
+
+def icm(moments: Moments) -> Basis:
+    return ICM().fit(moments, lambda_=2.0, seed=0)
+
+
+@pytest.mark.parametrize("predictor", [ZeroShot(), LinearProbe()])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # type: ignore[no-untyped-def]
+    data = synthetic(grouped=grouped)
+    protocol = HeldOut(data, seed=0, pairs=list(data.views.values()), normalize="none")
+    probe = isinstance(predictor, LinearProbe)
+    out = data.out[0]
+    lodo_rows = out if grouped else ~out
+    curves = list(protocol.curves(icm, predictor, RANKS, ["out_20", "in_80", "full"]))
+    assert [c.held_out for c in curves] == data.environments
+    for h, curve in enumerate(curves):
+        here = data.environment == h
+        sources = [s for s in range(ENVIRONMENTS) if s != h]
+        for i, k in enumerate(RANKS):
+            for split, rows in (("out_20", out), ("in_80", ~out), ("full", here)):
+                expected = reference(data, h, None, k, here & rows, probe)
+                assert curve.target[split][i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
+            domain = [reference(data, h, None, k, (data.environment == s) & out, probe) for s in sources]
+            assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
+            lodo = [reference(data, h, s, k, (data.environment == s) & lodo_rows, probe) for s in sources]
+            assert curve.lodo is not None
+            assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=1e-12)
+        assert curve.n_train == (~out & ~here).sum()
+
+
+def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
+    data = synthetic()
+    rng = np.random.default_rng(9)
+    noise = data.z.copy()
+    noise[data.environment == 1] = rng.standard_normal((60, D))
+    poisoned = Embedded(**{**vars(data), "z": noise})
+    clean_curve, poisoned_curve = (
+        list(HeldOut(d, 0, list(data.views.values()), "none").curves(icm, LinearProbe(), RANKS, ["full"]))[1]
+        for d in (data, poisoned)
+    )
+    assert clean_curve.training_domain == poisoned_curve.training_domain
+    assert clean_curve.lodo == poisoned_curve.lodo
+    assert clean_curve.spectrum == poisoned_curve.spectrum
+    assert clean_curve.target != poisoned_curve.target
+
+
+def test_two_environments_have_no_lodo() -> None:
+    data = synthetic()
+    keep = data.environment < 2
+    two = Embedded(
+        **{
+            **vars(data),
+            "z": data.z[keep],
+            "views": {},
+            "environment": data.environment[keep],
+            "label": data.label[keep],
+            "out": {0: data.out[0][keep]},
+            "environments": ["amber", "blue"],
+        }
+    )
+    curves = list(
+        HeldOut(two, 0, [], "none").curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), ["full"])
+    )
+    assert [curve.lodo for curve in curves] == [None, None]
+
+
+def test_normalising_before_and_after_are_what_they_say() -> None:
+    data = synthetic()
+    scaled = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
+    fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
+    before, by_hand, after = (
+        list(HeldOut(d, 0, [], n).curves(fit, LinearProbe(), (D,), ["full"]))
+        for d, n in ((data, "before"), (scaled, "none"), (data, "after"))  # type: ignore[arg-type]
+    )
+    for x, y, z in zip(before, by_hand, after, strict=True):
+        # At full rank in the given coordinates, unit length before and after are the same thing.
+        assert x.target == y.target == z.target
+
+
+def test_random_one_draws_one_kind_per_image_by_seed_and_id_alone() -> None:
+    data = synthetic()
+    (drawn,) = data.pairs((), "random_one", seed=0)
+    is_a, is_b = (np.all(drawn == data.views[k], axis=1) for k in ("a", "b"))
+    assert (is_a ^ is_b).all()
+    assert 0.35 < is_a.mean() < 0.65
+    reversed_data = Embedded(
+        **{
+            **vars(data),
+            "image_ids": data.image_ids[::-1],
+            "views": {k: v[::-1] for k, v in data.views.items()},
+        }
+    )
+    np.testing.assert_array_equal(reversed_data.pairs((), "random_one", seed=0)[0][::-1], drawn)
+    assert (data.pairs((), "random_one", seed=1)[0] != drawn).any()

@@ -1,0 +1,124 @@
+"""What findings say, in both directions. All rows are synthetic."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.chosen import Selections
+from reports.findings import difference, findings
+from reports.methods import Method
+from reports.settings import by_setting
+from tests.reports.synthetic import frame, row
+
+ICM = Method("icm", "largest", "zero_shot")
+PLAIN = Method("identity", None, "zero_shot")
+
+
+def rows(icm: float, plain: float, other: float, n: int = 400, seeds: tuple[int, ...] = (0, 1)) -> list[Any]:
+    made = []
+    for held_out in ("a", "b", "c"):
+        for seed in seeds:
+            for projection, order, share in (
+                ("icm", "largest", icm), ("identity", None, plain),
+                ("pca", None, other), ("random", None, other),
+            ):  # fmt: skip
+                # Different images are right for different methods, as in life.
+                right = (
+                    np.random.default_rng([seed, ord(held_out), len(projection)]).permutation(n) < share * n
+                )
+                made.append(
+                    row(
+                        held_out=held_out, seed=seed, projection=projection, order=order, n_test=n,
+                        target=[share], correct=right.tolist(),
+                    )
+                )  # fmt: skip
+    return made
+
+
+def said(made: list[Any]) -> str:
+    [(setting, part)] = by_setting(frame(made))
+    return "\n".join(findings(setting, Selections(part)))
+
+
+def test_a_clear_gain_is_called_one() -> None:
+    text = said(rows(0.9, 0.5, 0.5))
+    assert "CLIP-ICM (largest) + zero-shot minus Zero-shot: +40.0 points" in text
+    assert "CLIP-ICM (largest) + zero-shot is ahead of Zero-shot." in text
+    assert (
+        "n = 1,200 test images per seed in 3 held-out environments, seeds 0, 1, split out_20, rule lodo"
+        in text
+    )
+    assert "Not separated" not in text
+
+
+def test_a_clear_loss_is_called_one() -> None:
+    text = said(rows(0.5, 0.9, 0.9))
+    assert "Zero-shot beats CLIP-ICM (largest) + zero-shot." in text
+    assert "PCA + zero-shot, which uses no intervention, beats CLIP-ICM (largest) + zero-shot." in text
+    assert "is ahead of" not in text
+
+
+def test_equal_methods_are_not_separated_and_the_control_is_named() -> None:
+    text = said(rows(0.7, 0.7, 0.7))
+    assert text.count("Not separated: the interval includes 0.") == 3
+    assert "PCA + zero-shot, which uses no intervention, equals or beats CLIP-ICM" in text
+
+
+def test_interval_matches_the_paired_variance_and_does_not_shrink_with_repeated_seeds() -> None:
+    n = 1000
+    right = [i < 550 for i in range(n)], [450 <= i < 950 for i in range(n)]  # 450 wins, 400 losses
+    widths = []
+    for seeds in ((0,), (0, 1, 2, 3)):
+        made = [
+            row(seed=s, projection=p, order=o, target=[0.5], n_test=n, correct=c)
+            for s in seeds
+            for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
+        ]
+        found = difference(Selections(frame(made)), ICM, PLAIN, "lodo")
+        assert found is not None
+        assert found.points == pytest.approx(5)
+        widths.append(found.high - found.low)
+    # variance of d: (450 + 400) / 1000 - 0.05^2; half-width 1.96 sqrt(variance / n)
+    exact = 2 * 1.96 * 100 * np.sqrt((0.85 - 0.0025) / n)
+    assert widths == pytest.approx([exact, exact], rel=0.05)
+
+
+def test_pairing_needs_the_same_images() -> None:
+    made = [row(projection="icm", order="largest", n_test=10), row(n_test=12)]
+    assert difference(Selections(frame(made)), ICM, PLAIN, "lodo") is None
+    assert "no seed has both on the same test images" in said(made)
+
+
+def test_an_environment_without_both_methods_is_named() -> None:
+    made = [r for r in rows(0.9, 0.5, 0.5) if (r["held_out"], r["projection"]) != ("b", "pca")]
+    text = said(made)
+    assert "in 2 held-out environments" in text
+    assert text.count("Without b: not both were tested.") == 1
+
+
+def test_oracle_gap_and_worst_environment_are_stated_with_their_n() -> None:
+    made = [
+        row(held_out="a", projection="icm", order="largest", target=[0.5, 0.9, 0.6], lodo=[0.1, 0.2, 0.3]),
+        row(held_out="b", projection="icm", order="largest", target=[0.8, 0.8, 0.8]),
+    ]
+    text = said(made)
+    assert "would add 15.0 points" in text
+    assert "70.0 by lodo, 85.0† by oracle (n = 20 test images per seed" in text
+    assert "worst on a: 60.0 %, its worst class there 30.0 % (n = 10" in text
+
+
+def test_without_lodo_the_fallback_is_named() -> None:
+    text = said([{**r, "lodo": None, "correct_lodo": None} for r in rows(0.9, 0.5, 0.5)])
+    assert "the findings use the training_domain rule" in text
+    assert "rule training_domain" in text
+
+
+def test_random_weights_come_first() -> None:
+    assert said([{**r, "random_weights": True} for r in rows(0.9, 0.5, 0.5)]).startswith(
+        "RANDOM WEIGHTS, NOT A RESULT"
+    )
+
+
+def test_no_icm_rows_is_said() -> None:
+    assert "There are no rows of CLIP-ICM (largest)" in said([row()])

@@ -1,0 +1,42 @@
+"""Labels and places of methods, known and unknown."""
+
+import pytest
+
+from reports.methods import Method, by_method
+from tests.reports.synthetic import frame, row
+
+
+@pytest.mark.parametrize(
+    ("projection", "order", "predictor", "label"),
+    [
+        ("identity", None, "zero_shot", "Zero-shot"),
+        ("identity", None, "linear_probe", "Linear probe"),
+        ("pca", None, "zero_shot", "PCA + zero-shot"),
+        ("pca", "largest", "zero_shot", "PCA + zero-shot"),
+        ("random", None, "zero_shot", "Random projection + zero-shot"),
+        ("icm", "largest", "zero_shot", "CLIP-ICM (largest) + zero-shot"),
+        ("icm", "released", "linear_probe", "CLIP-ICM (released order) + linear probe"),
+        ("drop_top", None, "ridge", "drop_top + ridge"),
+        ("identity", None, "ridge", "ridge"),
+    ],
+)
+def test_every_method_has_a_readable_label(
+    projection: str, order: str | None, predictor: str, label: str
+) -> None:
+    assert Method(projection, order, predictor).label == label
+
+
+def test_methods_stand_in_a_fixed_order_whatever_the_order_of_rows() -> None:
+    wanted = [
+        ("identity", None, "zero_shot"),
+        ("pca", "largest", "zero_shot"),
+        ("random", None, "zero_shot"),
+        ("drop_top", None, "zero_shot"),
+        ("leace", None, "zero_shot"),
+        ("icm", "released", "zero_shot"),
+        ("icm", "largest", "zero_shot"),
+        ("identity", None, "linear_probe"),
+        ("identity", None, "ridge"),
+    ]
+    rows = frame([row(projection=p, order=o, predictor=q) for p, o, q in reversed(wanted)])
+    assert [(m.projection, m.order, m.predictor) for m in by_method(rows)] == wanted
