@@ -105,9 +105,7 @@ class Backbone:
         import torch
 
         with torch.inference_mode(), self._autocast():
-            pixels = (
-                images.to(self.device, non_blocking=True).float().div_(255).sub_(self._mean).div_(self._std)
-            )
+            pixels = images.to(self.device, non_blocking=True).float().div_(255).sub_(self._mean).div_(self._std)
             z = self._model.encode_image(pixels.contiguous(memory_format=torch.channels_last))
         return np.asarray(z.float().cpu().numpy(), dtype=np.float32)
 
@@ -249,11 +247,7 @@ def _load_failure(spec: BackboneSpec, source: str, pretrained: str | None, error
             f"The weights '{where}' of '{spec.name}' cannot be downloaded (no network, or no such place); "
             f"connect, or give a local checkpoint as 'pretrained' or 'folder'."
         )
-    first = (
-        f"{type(error).__name__}: {text.strip().splitlines()[0][:200]}"
-        if text.strip()
-        else type(error).__name__
-    )
+    first = f"{type(error).__name__}: {text.strip().splitlines()[0][:200]}" if text.strip() else type(error).__name__
     return (
         f"The backbone '{spec.name}' cannot be loaded from {where} ({first}); "
         f"give a safetensors file or a state_dict that open_clip reads."
@@ -284,9 +278,7 @@ def _quick_gelu(spec: BackboneSpec, source: str, notes: list[str]) -> bool:
             f"with it {'on' if trained_with_it else 'off'}: accuracy will suffer."
         )
     elif wanted != model_has_it:
-        notes.append(
-            f"{spec.label}: trained with QuickGELU, which the model's name does not say; it is used."
-        )
+        notes.append(f"{spec.label}: trained with QuickGELU, which the model's name does not say; it is used.")
     return wanted
 
 

@@ -62,9 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_options(demo)
     demo.set_defaults(command=_run, recipe=None)
-    datasets = commands.add_parser(
-        "datasets", help="the catalog of known data sets", description="List the catalog."
-    )
+    datasets = commands.add_parser("datasets", help="the catalog of known data sets", description="List the catalog.")
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
     return parser
@@ -75,9 +73,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="override a key of the recipe; VALUE is YAML: --set sweep.seeds=[0,1]",
     )  # fmt: skip
-    parser.add_argument(
-        "--store", metavar="URI", help="folder, s3:// or gs:// for embeddings and rows (run.store)"
-    )
+    parser.add_argument("--store", metavar="URI", help="folder, s3:// or gs:// for embeddings and rows (run.store)")
     parser.add_argument("--out", metavar="URI", help="folder or URI of the report (run.out)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 

@@ -48,6 +48,8 @@ def _start() -> None:
                 f"start one, or unset RAY_ADDRESS to run on this machine."
             ) from error
     else:
+        # Ray's core warns on the terminal of what is no fault of the user's; its log files keep it all.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(address="local", include_dashboard=False, **options)
 
 
@@ -88,8 +90,7 @@ def check_shared(storage: Storage, folders: list[Path]) -> None:
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     try:
         answers = [
-            _missing.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(needed)
-            for node in nodes
+            _missing.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(needed) for node in nodes
         ]
         for node, missing in zip(nodes, ray.get(answers), strict=True):
             if missing:

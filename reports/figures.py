@@ -95,9 +95,7 @@ def spectrum(setting: Setting, selections: Selections, rule: str) -> Drawing | N
 def _draw_curves(axes: Axes, curves: list[Curve], looks: dict[Method, tuple[str, str, str]]) -> None:
     for curve in curves:
         if curve.method.projection == PLAIN:
-            axes.axhline(
-                curve.mean[-1], color="black", linestyle="--", linewidth=1.2, label="Plain, full space"
-            )
+            axes.axhline(curve.mean[-1], color="black", linestyle="--", linewidth=1.2, label="Plain, full space")
             continue
         colour, marker, dashes = looks[_without_predictor(curve.method)]
         axes.plot(
@@ -182,9 +180,7 @@ def _canvas(panels: int, caption: str, title: str, width: float | None = None) -
         wspace=0.22,
         hspace=_ROW_GAP / _PANEL_HEIGHT,
     )
-    figure.text(
-        0.12 / wide, 0.1 / tall, "\n".join(lines), fontsize=7, color="#333333", va="bottom", linespacing=1.35
-    )
+    figure.text(0.12 / wide, 0.1 / tall, "\n".join(lines), fontsize=7, color="#333333", va="bottom", linespacing=1.35)
     size = min(11.0, 105 * wide / len(title))  # a bold letter is about 0.68 of its size wide
     figure.text(0.12 / wide, 1 - 0.14 / tall, title, fontsize=size, fontweight="bold", va="top")
     return figure, axes[:panels]
@@ -192,9 +188,7 @@ def _canvas(panels: int, caption: str, title: str, width: float | None = None) -
 
 def _legend(figure: Figure, panels: list[Axes]) -> None:
     handles = {
-        label: handle
-        for axes in panels
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     wide, tall = figure.get_size_inches()
     lines = math.ceil(len(handles) / max(1, int(wide / 1.75)))

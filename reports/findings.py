@@ -90,9 +90,7 @@ def findings(setting: Setting, selections: Selections) -> list[str]:
     parts = selections.parts
     rule = rule_for(selections.rows)
     icms = [m for m in parts if m.projection == ICM and m.order == "largest"]
-    sentences = (
-        [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
-    )
+    sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
     if rule != "lodo":
         sentences.append("Not every row has a lodo accuracy: the findings use the training_domain rule.")
     if not icms:
@@ -141,9 +139,7 @@ def _comparison(setting: Setting, selections: Selections, icm: Method, projectio
         return f"{icm.label} was not compared with {missing}: there are no such rows."
     found = difference(selections, icm, baseline, rule)
     if found is None:
-        return (
-            f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
-        )
+        return f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
     untested = sorted(set(held_out_names(selections.rows)) - set(found.held_outs))
     partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
     context = _context(setting, rule, found.n_images, len(found.held_outs), found.seeds)
@@ -187,9 +183,7 @@ def _oracle_gap(setting: Setting, selections: Selections, method: Method, rule: 
     fair, oracle = (line_cells(selections, method, r)[-1] for r in (rule, "oracle"))
     if fair.mean is None or oracle.mean is None or fair.n_test is None:
         return []
-    context = _context(
-        setting, f"{rule} against oracle", fair.n_test, len(held_out_names(selections.rows)), fair.seeds
-    )
+    context = _context(setting, f"{rule} against oracle", fair.n_test, len(held_out_names(selections.rows)), fair.seeds)
     return [
         f"Choosing on the target would add {oracle.mean - fair.mean:.1f} points to {method.label}: "
         f"{_number(fair)} by {rule}, {_number(oracle)}† by oracle ({context})."

@@ -166,9 +166,7 @@ def _plain_grid(table: Table) -> str:
     # Names may take what the numbers leave free; longer ones are cut.
     share = (TERMINAL_WIDTH - label_width) // len(table.columns) - 1
     widths = [max(w, min(len(name), share)) for w, name in zip(widths, table.columns, strict=True)]
-    lines = [
-        _plain_line("", [_cut(n, w) for n, w in zip(table.columns, widths, strict=True)], label_width, widths)
-    ]
+    lines = [_plain_line("", [_cut(n, w) for n, w in zip(table.columns, widths, strict=True)], label_width, widths)]
     predictor = None
     for line, row in zip(table.lines, texts, strict=True):
         if line.method.predictor != predictor:

@@ -53,9 +53,7 @@ class Setting:
 
 def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     """Split rows of `benchmark.results.SCHEMA` into those that may stand in one table, in a fixed order."""
-    parts = [
-        (_setting(part.iloc[0].to_dict()), part) for _, part in rows.groupby(_KEYS, dropna=False, sort=False)
-    ]
+    parts = [(_setting(part.iloc[0].to_dict()), part) for _, part in rows.groupby(_KEYS, dropna=False, sort=False)]
     return sorted(parts, key=lambda p: tuple(str(getattr(p[0], k)) for k in (*_NAMING, *_KEYS)))
 
 
@@ -81,6 +79,4 @@ def suffixes(settings: list[Setting]) -> list[str]:
 def _setting(row: dict[Hashable, Any]) -> Setting:
     words = {k: str(row[k]) for k in _KEYS if k not in ("grouped", "random_weights", "prompts")}
     prompts = tuple(json.loads(str(row["prompts"])))
-    return Setting(
-        **words, grouped=bool(row["grouped"]), random_weights=bool(row["random_weights"]), prompts=prompts
-    )
+    return Setting(**words, grouped=bool(row["grouped"]), random_weights=bool(row["random_weights"]), prompts=prompts)

@@ -90,9 +90,7 @@ def line_cells(selections: Selections, method: Method, rule: str) -> tuple[Cell,
     cells = []
     for name in held_outs:
         own = picks[picks["held_out"] == name].sort_values("seed")
-        cell = _cell(
-            own["accuracy"].to_numpy(float), own["seed"].tolist(), own["n_test"].to_numpy(float), seeds
-        )
+        cell = _cell(own["accuracy"].to_numpy(float), own["seed"].tolist(), own["n_test"].to_numpy(float), seeds)
         cells.append(cell if cell.seeds else replace(cell, note=_gap(rows[rows["held_out"] == name], rule)))
     wide = picks.pivot(index="seed", columns="held_out", values=["accuracy", "n_test"])
     if any(not cell.seeds for cell in cells):

@@ -36,9 +36,7 @@ def test_the_library_knows_neither_jobs_nor_reports_but_for_the_module_that_join
 @pytest.mark.parametrize("room", ["subspace", "predictors", "interventions", "evaluation"])
 def test_the_method_needs_no_ray_and_no_store(room: str) -> None:
     for file in sources(f"benchmark/{room}"):
-        assert not {
-            n for n in imports(file) if n.split(".")[0] == "ray" or "storage" in n or "embedding" in n
-        }, file
+        assert not {n for n in imports(file) if n.split(".")[0] == "ray" or "storage" in n or "embedding" in n}, file
 
 
 def test_reports_read_rows_and_nothing_else() -> None:
@@ -54,13 +52,9 @@ def test_help_imports_nothing_heavy() -> None:
         "heavy = {'torch', 'ray', 'numpy', 'pandas', 'pydantic', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(f'heavy: {heavy}' if heavy else 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage: icm-bench" in done.stdout
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", "--help"], capture_output=True, cwd=REPOSITORY, check=True
-    )
+    subprocess.run([sys.executable, "-m", "benchmark.cli", "--help"], capture_output=True, cwd=REPOSITORY, check=True)
     print(f"--help took {time.perf_counter() - start:.2f} s")

@@ -28,9 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(1)
     model = open_clip.CLIP(**TINY)
-    save_file(
-        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
 
 
@@ -59,14 +57,10 @@ def test_fingerprint_follows_the_weights_and_nothing_else(tiny: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_stays_close(tiny: Path, precision: str) -> None:
-    images = torch.randint(
-        0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     full, low = (
         torch.from_numpy(
-            Backbone(BackboneSpec(name="tiny", folder=str(tiny), precision=p), device="cpu").encode_images(
-                images
-            )
+            Backbone(BackboneSpec(name="tiny", folder=str(tiny), precision=p), device="cpu").encode_images(images)
         )
         for p in ("float32", precision)
     )
@@ -86,15 +80,13 @@ def test_random_weights_are_seeded_and_say_so() -> None:
 
 def refusal(**spec: object) -> str:
     with pytest.raises(IcmBenchError) as caught:
-        Backbone(BackboneSpec(**spec), device="cpu")  # type: ignore[arg-type]
+        Backbone(BackboneSpec(**spec), device="cpu")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_unknown_names_and_tags_are_refused_with_the_nearest() -> None:
-    assert "Unknown backbone 'ViT-B-31': did you mean 'ViT-B-32'?" in refusal(
-        name="ViT-B-31", pretrained="openai"
-    )
+    assert "Unknown backbone 'ViT-B-31': did you mean 'ViT-B-32'?" in refusal(name="ViT-B-31", pretrained="openai")
     assert "did you mean 'openai'?" in refusal(name="ViT-B-32", pretrained="opena")
     assert "'ViT-B-32' needs 'pretrained': one of openai" in refusal(name="ViT-B-32")
 
@@ -126,9 +118,7 @@ def test_quick_gelu_follows_the_pretrained_tag() -> None:
     assert _quick_gelu(BackboneSpec(name="ViT-B-32", pretrained="openai"), "ViT-B-32", notes)
     assert "trained with QuickGELU" in notes[0]
     notes.clear()
-    assert not _quick_gelu(
-        BackboneSpec(name="ViT-B-32", pretrained="openai", quick_gelu=False), "ViT-B-32", notes
-    )
+    assert not _quick_gelu(BackboneSpec(name="ViT-B-32", pretrained="openai", quick_gelu=False), "ViT-B-32", notes)
     assert "accuracy will suffer" in notes[0]
     notes.clear()
     assert not _quick_gelu(BackboneSpec(name="ViT-B-32", pretrained="laion2b_s34b_b79k"), "ViT-B-32", notes)

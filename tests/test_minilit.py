@@ -69,9 +69,7 @@ def test_zero_shot_is_far_above_chance(folder: Path, model: Any) -> None:
     with torch.inference_mode():
         text = model.encode_text(tokenizer([f"a photo of a {name}." for name in classes]), normalize=True)
         images = torch.stack([preprocess(Image.open(path)) for path in paths])
-        logits = torch.cat(
-            [model.encode_image(images[i : i + 32]) @ text.T for i in range(0, len(images), 32)]
-        )
+        logits = torch.cat([model.encode_image(images[i : i + 32]) @ text.T for i in range(0, len(images), 32)])
     assert (logits.argmax(1) == labels).float().mean() > 0.5
 
 

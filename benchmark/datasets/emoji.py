@@ -63,20 +63,14 @@ class PretrainingImage:
 
 OPENMOJI = Pack("openmoji", "17.0.0", "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68")
 PRETRAINING_PACKS = (
-    Pack(
-        "@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"
-    ),
+    Pack("@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"),
     Pack(
         "@iconify-json/emojione-v1",
         "1.2.3",
         "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
     ),
-    Pack(
-        "@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"
-    ),
-    Pack(
-        "@iconify-json/fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef"
-    ),
+    Pack("@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"),
+    Pack("@iconify-json/fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef"),
 )
 OBJECT_GROUPS = frozenset({"animals-nature", "food-drink", "activities", "objects", "travel-places"})
 
@@ -147,9 +141,7 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
-        raise IcmBenchError(
-            "Drawing the demo's images needs resvg-py; run `pip install 'icm-bench[demo]'`."
-        ) from error
+        raise IcmBenchError("Drawing the demo's images needs resvg-py; run `pip install 'icm-bench[demo]'`.") from error
     return svg_to_bytes(svg_string=svg, width=size, height=size, background="#ffffff", skip_system_fonts=True)
 
 

@@ -31,9 +31,7 @@ VERSION = 1
 """To be raised whenever the code below changes what is drawn."""
 
 ICONIFY_ENVIRONMENTS = {
-    "noto": Pack(
-        "@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"
-    ),
+    "noto": Pack("@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
     "twemoji": Pack(
         "@iconify-json/twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"
     ),

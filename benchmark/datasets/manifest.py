@@ -97,8 +97,7 @@ class Manifest:
         facts = CATALOG.get(self.name)
         if facts and (differences := count_differences(facts, self.counts, len(self.classes))):
             notes.append(
-                f"{self.name} in {self.folder} differs from the catalog ({facts.counts}): "
-                f"{'; '.join(differences)}."
+                f"{self.name} in {self.folder} differs from the catalog ({facts.counts}): {'; '.join(differences)}."
             )
         ids = self.table["image_id"].to_pylist()
         if repeated := len(ids) - len(set(ids)):
@@ -121,9 +120,7 @@ def dataset_folder(spec: DatasetSpec) -> Path:
             return emoji_styles.build() / CATALOG[DEMO_SET].folder
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))
-        raise IcmBenchError(
-            f"datasets: '{spec.name}' needs a 'root', the folder in which its images lie; {hint}"
-        )
+        raise IcmBenchError(f"datasets: '{spec.name}' needs a 'root', the folder in which its images lie; {hint}")
     root = Path(spec.root).expanduser().absolute()
     if not root.is_dir():
         raise IcmBenchError(f"datasets: the root {root} of '{spec.name}' does not exist or is no folder.")
@@ -153,8 +150,7 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
             progress.update()
     progress.close()
     columns = [
-        pa.array(column, type=field.type)
-        for column, field in zip(zip(*found, strict=True), SCHEMA, strict=True)
+        pa.array(column, type=field.type) for column, field in zip(zip(*found, strict=True), SCHEMA, strict=True)
     ]
     return Manifest(spec.name, folder, pa.table(columns, schema=SCHEMA))
 
@@ -171,23 +167,19 @@ def _listing(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name
-    )
+    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
 
 
 def _check_layout(folder: Path, rows: list[tuple[str, str, str]]) -> None:
     layout = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
     if not rows:
-        raise IcmBenchError(
-            f"{folder} holds no images; {layout}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}."
-        )
+        raise IcmBenchError(f"{folder} holds no images; {layout}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}.")
     present: dict[str, set[str]] = {}
     for _, environment, class_name in rows:
         present.setdefault(environment, set()).add(class_name)
     if len(present) < 2:
         raise IcmBenchError(
-            f"{folder} has one environment only ({next(iter(present))}), and holding one out needs two or more; {layout}."
+            f"{folder} has one environment only ({next(iter(present))}), and holding one out needs two; {layout}."
         )
     classes = set().union(*present.values())
     if len(classes) < 2:

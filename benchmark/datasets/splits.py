@@ -26,9 +26,7 @@ def out_split(n: int, seed: int) -> list[int]:
     return order[: int(n * HOLDOUT_FRACTION)]
 
 
-def out_mask(
-    environment: NDArray[np.int64], group: Sequence[str] | None, trial_seed: int
-) -> NDArray[np.bool_]:
+def out_mask(environment: NDArray[np.int64], group: Sequence[str] | None, trial_seed: int) -> NDArray[np.bool_]:
     """Return which images are in the 20 % out-split of their environment.
 
     Args:

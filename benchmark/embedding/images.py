@@ -26,8 +26,6 @@ def read_image(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return np.asarray(geometry(ImageOps.exif_transpose(image).convert("RGB")))
-    except (
-        Exception
-    ) as error:  # damaged files make decoders raise anything; the row must not take others along
+    except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
         reason = str(error).replace(str(path), path.name).splitlines()
         raise UnreadableImage(f"{reason[0] if reason else type(error).__name__}") from error

@@ -84,9 +84,7 @@ def _todo(storage: Storage, manifest: Manifest, views: list[View]) -> tuple[np.n
     """Return, for each image, the views it lacks as bits of an integer, and the number of pairs that exist."""
     ids = manifest.table["image_id"].to_pylist()
     todo = np.zeros(len(ids), dtype=np.int64)
-    first = {
-        image_id: i for i, image_id in reversed(list(enumerate(ids)))
-    }  # repeated bytes are embedded once
+    first = {image_id: i for i, image_id in reversed(list(enumerate(ids)))}  # repeated bytes are embedded once
     unique = np.array(sorted(first.values()))
     reused = 0
     for bit, view in enumerate(views):
@@ -129,7 +127,7 @@ def _stream(
         )
         .map_batches(
             Encoder,
-            fn_constructor_args=(spec, facts, views, run.batch_size, threads),
+            fn_constructor_args=(spec, facts, views, run.batch_size or (128 if gpus else 16), threads),
             compute=ray.data.ActorPoolStrategy(size=actors),
             batch_size=None,
             **resources,
@@ -201,9 +199,7 @@ class Encoder:
         readable = np.array([reason == "" for reason in batch["reason"]])
         for first in range(0, len(pixels), self._batch_size):
             rows = slice(first, first + self._batch_size)
-            self._encode(
-                pixels[rows], batch["image_id"][rows], batch["todo"][rows], readable[rows], embeddings[rows]
-            )
+            self._encode(pixels[rows], batch["image_id"][rows], batch["todo"][rows], readable[rows], embeddings[rows])
         seconds = (time.perf_counter() - start) / len(pixels)
         return {**batch, "embeddings": embeddings, "encode_s": np.full(len(pixels), seconds)}
 
@@ -254,9 +250,7 @@ def _columns(batch: Batch, rows: np.ndarray, names: list[str]) -> pa.Table:
     return pa.table({name: pa.array(batch[name][rows].tolist()) for name in names})
 
 
-def _collect_rejected(
-    storage: Storage, manifest: Manifest, original: View, run: RunSpec, report: EmbedReport
-) -> None:
+def _collect_rejected(storage: Storage, manifest: Manifest, original: View, run: RunSpec, report: EmbedReport) -> None:
     """Read which images were rejected, now or before, and fail if they are too many."""
     found = store.rejected(storage, original)
     ids = manifest.table["image_id"].to_pylist()
@@ -281,7 +275,6 @@ def _about(manifest: Manifest, facts: BackboneFacts, report: EmbedReport, gpus: 
         "cores": os.cpu_count(),
         "views_per_second": round(report.embedded / report.seconds, 1) if report.seconds else None,
         "versions": {
-            name: version(name)
-            for name in ("torch", "open_clip_torch", "torchvision", "pillow", "ray", "numpy")
+            name: version(name) for name in ("torch", "open_clip_torch", "torchvision", "pillow", "ray", "numpy")
         },
     }

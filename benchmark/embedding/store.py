@@ -44,9 +44,7 @@ def view_of(
     dataset_fingerprint: str, backbone_identity: dict[str, Any], intervention: Intervention | None, seed: int
 ) -> View:
     """Return the view's place in the store. The original image does not depend on the seed."""
-    what = (
-        {"kind": ORIGINAL} if intervention is None else {**intervention.model_dump(mode="json"), "seed": seed}
-    )
+    what = {"kind": ORIGINAL} if intervention is None else {**intervention.model_dump(mode="json"), "seed": seed}
     depends_on = {"dataset": dataset_fingerprint, "backbone": backbone_identity, "view": what}
     return View(intervention.label if intervention else ORIGINAL, intervention, seed, depends_on)
 
@@ -104,9 +102,7 @@ def read(storage: Storage, view: View, image_ids: Sequence[str]) -> NDArray[np.f
 def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
     """Write, beside the parts, what they are in words."""
     content = {"view": view.label, "depends_on": view.depends_on, **about}
-    storage.write_bytes(
-        f"{view.directory}/about.json", json.dumps(content, indent=2, sort_keys=True).encode()
-    )
+    storage.write_bytes(f"{view.directory}/about.json", json.dumps(content, indent=2, sort_keys=True).encode())
 
 
 def _ids_hash(table: pa.Table) -> str:

@@ -47,9 +47,7 @@ class Embedded:
         chosen = [self.views[label] for label in kinds or tuple(self.views)]
         if pairing == "each":
             return chosen
-        draws = [
-            int(view_rng(seed, image_id, "random_one").integers(len(chosen))) for image_id in self.image_ids
-        ]
+        draws = [int(view_rng(seed, image_id, "random_one").integers(len(chosen))) for image_id in self.image_ids]
         return [np.stack(chosen)[draws, np.arange(len(draws))]]
 
 

@@ -57,9 +57,7 @@ class HeldOut:
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
     """
 
-    def __init__(
-        self, data: Embedded, seed: int, pairs: Sequence[NDArray[np.float32]], normalize: Normalize
-    ) -> None:
+    def __init__(self, data: Embedded, seed: int, pairs: Sequence[NDArray[np.float32]], normalize: Normalize) -> None:
         before = normalize in ("before", "both")
         scale = unit_length if before else lambda z: np.asarray(z, dtype=np.float64)
         self._data, self._renormalize = data, normalize in ("after", "both")
@@ -106,14 +104,11 @@ class HeldOut:
         tests = [self._rows(s, "out_20") for s in sources] + [self._rows(held_out, t) for t in test_splits]
         basis, n_train, predicted = self._fit_and_predict(sources, fit, predictor, ranks, tests)
         source_curves = [
-            _accuracy(p, self._data.label[rows])
-            for p, rows in zip(predicted, tests[: len(sources)], strict=False)
+            _accuracy(p, self._data.label[rows]) for p, rows in zip(predicted, tests[: len(sources)], strict=False)
         ]
         correct: dict[TestSplit, NDArray[np.bool_]] = {}
         worst: dict[TestSplit, list[float]] = {}
-        for split, rows, classes in zip(
-            test_splits, tests[len(sources) :], predicted[len(sources) :], strict=True
-        ):
+        for split, rows, classes in zip(test_splits, tests[len(sources) :], predicted[len(sources) :], strict=True):
             correct[split] = classes == self._data.label[rows]
             worst[split] = _worst_class(correct[split], self._data.label[rows])
         folds = [lodo[held_out, s] for s in sources if (held_out, s) in lodo]
@@ -140,9 +135,7 @@ class HeldOut:
             remaining = [e for e in environments if e not in pair]
             tests = [self._rows(e, self.lodo_split) for e in pair]
             _, _, predicted = self._fit_and_predict(remaining, fit, predictor, ranks, tests)
-            first, second = (
-                _accuracy(p, self._data.label[rows]) for p, rows in zip(predicted, tests, strict=True)
-            )
+            first, second = (_accuracy(p, self._data.label[rows]) for p, rows in zip(predicted, tests, strict=True))
             folds[pair[1], pair[0]], folds[pair[0], pair[1]] = first, second
         return folds
 
@@ -161,9 +154,7 @@ class HeldOut:
         basis = fit(moments)
         train = np.logical_or.reduce([self._rows(s, "in_80") for s in sources])
         problem = Rotated(
-            train=self._z[train] @ basis.vectors
-            if predictor.uses_training_images
-            else np.empty((0, moments.dim)),
+            train=self._z[train] @ basis.vectors if predictor.uses_training_images else np.empty((0, moments.dim)),
             labels=self._data.label[train],
             text=self._data.text.astype(np.float64) @ basis.vectors,
             tests=[self._z[rows] @ basis.vectors for rows in tests],

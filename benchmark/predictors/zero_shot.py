@@ -32,9 +32,7 @@ class ZeroShot(Predictor):
             block = slice(start, rank)
             scores += z[:, block] @ text[:, block].T
             squared_norms += (text[:, block] ** 2).sum(axis=1)
-            norms = (
-                np.sqrt(np.where(squared_norms > 0, squared_norms, 1.0)) if self.scoring == "cosine" else 1.0
-            )
+            norms = np.sqrt(np.where(squared_norms > 0, squared_norms, 1.0)) if self.scoring == "cosine" else 1.0
             predicted[row] = (scores / norms).argmax(axis=1)
             start = rank
         return predicted

@@ -21,9 +21,7 @@ from benchmark.subspace.moments import Array, Moments
 Order = Literal["largest", "released"]
 
 
-def invariant_basis(
-    moments: Moments, lambda_: float, order: Order = "largest", centered: bool = False
-) -> Basis:
+def invariant_basis(moments: Moments, lambda_: float, order: Order = "largest", centered: bool = False) -> Basis:
     """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), in the order in which they are kept."""
     m = moments.c_z(centered)
     if lambda_:
@@ -52,7 +50,7 @@ class ICM(Projection):
         return invariant_basis(moments, lambda_, self.order, self.centered)
 
 
-class InvariantProjection(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class InvariantProjection(TransformerMixin, BaseEstimator):
     """The invariant projection as a scikit-learn transformer.
 
     Args:

@@ -94,4 +94,4 @@ def _finite(x: NDArray[np.floating], name: str) -> Array:
         raise ValueError(f"{name} must have shape (n, D), not {x.shape}.")
     if not np.isfinite(x).all():
         raise ValueError(f"{name} contains NaN or infinite values.")
-    return x
+    return np.asarray(x, dtype=np.float64)

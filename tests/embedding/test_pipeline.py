@@ -39,9 +39,7 @@ def embed_all(recipe: Recipe, storage: Storage):  # type: ignore[no-untyped-def]
     return source, embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
 
 
-def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
-    toy_root: Path, tmp_path: Path
-) -> None:
+def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(toy_root: Path, tmp_path: Path) -> None:
     storage, recipe = Storage(str(tmp_path / "store")), recipe_for(toy_root)
     source, report = embed_all(recipe, storage)
     assert (report.embedded, report.reused, report.rejected) == (36 * 3, 0, {})
@@ -66,9 +64,7 @@ def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
 def test_only_what_is_missing_is_computed(toy_root: Path, tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "store"))
     source, _ = embed_all(recipe_for(toy_root), storage)
-    _, wider = embed_all(
-        recipe_for(toy_root, interventions={"kinds": ["invert", "color_jitter", "equalize"]}), storage
-    )
+    _, wider = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert", "color_jitter", "equalize"]}), storage)
     assert (wider.embedded, wider.reused) == (36, 36 * 3)  # only the new kind
     _, reseeded = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert"], "seed": 1}), storage)
     assert (reseeded.embedded, reseeded.reused) == (36, 36)  # the original does not depend on the seed

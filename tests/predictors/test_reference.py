@@ -8,6 +8,7 @@ from benchmark.evaluation.embedded import Embedded
 from benchmark.evaluation.held_out import HeldOut
 from benchmark.predictors.linear_probe import LinearProbe
 from benchmark.predictors.zero_shot import ZeroShot
+from benchmark.recipe import Normalize
 from benchmark.subspace import Basis, Moments
 from benchmark.subspace.invariant import ICM
 
@@ -38,9 +39,7 @@ def synthetic(seed: int = 0, grouped: bool = False) -> Embedded:
     )
 
 
-def reference(
-    data: Embedded, held_out: int, left_out: int | None, k: int, test: np.ndarray, probe: bool
-) -> float:
+def reference(data: Embedded, held_out: int, left_out: int | None, k: int, test: np.ndarray, probe: bool) -> float:
     """Accuracy on `test` of CLIP-ICM with lambda 2, written straight from the paper."""
     train = ~data.out[0] & (data.environment != held_out)
     if left_out is not None:
@@ -116,9 +115,7 @@ def test_two_environments_have_no_lodo() -> None:
             "environments": ["amber", "blue"],
         }
     )
-    curves = list(
-        HeldOut(two, 0, [], "none").curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), ["full"])
-    )
+    curves = list(HeldOut(two, 0, [], "none").curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), ["full"]))
     assert [curve.lodo for curve in curves] == [None, None]
 
 
@@ -126,10 +123,8 @@ def test_normalising_before_and_after_are_what_they_say() -> None:
     data = synthetic()
     scaled = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
     fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
-    before, by_hand, after = (
-        list(HeldOut(d, 0, [], n).curves(fit, LinearProbe(), (D,), ["full"]))
-        for d, n in ((data, "before"), (scaled, "none"), (data, "after"))  # type: ignore[arg-type]
-    )
+    cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (scaled, "none"), (data, "after")]
+    before, by_hand, after = (list(HeldOut(d, 0, [], n).curves(fit, LinearProbe(), (D,), ["full"])) for d, n in cases)
     for x, y, z in zip(before, by_hand, after, strict=True):
         # At full rank in the given coordinates, unit length before and after are the same thing.
         assert x.target == y.target == z.target

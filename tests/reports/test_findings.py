@@ -24,9 +24,7 @@ def rows(icm: float, plain: float, other: float, n: int = 400, seeds: tuple[int,
                 ("pca", None, other), ("random", None, other),
             ):  # fmt: skip
                 # Different images are right for different methods, as in life.
-                right = (
-                    np.random.default_rng([seed, ord(held_out), len(projection)]).permutation(n) < share * n
-                )
+                right = np.random.default_rng([seed, ord(held_out), len(projection)]).permutation(n) < share * n
                 made.append(
                     row(
                         held_out=held_out, seed=seed, projection=projection, order=order, n_test=n,
@@ -45,10 +43,7 @@ def test_a_clear_gain_is_called_one() -> None:
     text = said(rows(0.9, 0.5, 0.5))
     assert "CLIP-ICM (largest) + zero-shot minus Zero-shot: +40.0 points" in text
     assert "CLIP-ICM (largest) + zero-shot is ahead of Zero-shot." in text
-    assert (
-        "n = 1,200 test images per seed in 3 held-out environments, seeds 0, 1, split out_20, rule lodo"
-        in text
-    )
+    assert "n = 1,200 test images per seed in 3 held-out environments, seeds 0, 1, split out_20, rule lodo" in text
     assert "Not separated" not in text
 
 
@@ -115,9 +110,7 @@ def test_without_lodo_the_fallback_is_named() -> None:
 
 
 def test_random_weights_come_first() -> None:
-    assert said([{**r, "random_weights": True} for r in rows(0.9, 0.5, 0.5)]).startswith(
-        "RANDOM WEIGHTS, NOT A RESULT"
-    )
+    assert said([{**r, "random_weights": True} for r in rows(0.9, 0.5, 0.5)]).startswith("RANDOM WEIGHTS, NOT A RESULT")
 
 
 def test_no_icm_rows_is_said() -> None:

@@ -20,9 +20,7 @@ from tests.reports.synthetic import frame, row
         ("identity", None, "ridge", "ridge"),
     ],
 )
-def test_every_method_has_a_readable_label(
-    projection: str, order: str | None, predictor: str, label: str
-) -> None:
+def test_every_method_has_a_readable_label(projection: str, order: str | None, predictor: str, label: str) -> None:
     assert Method(projection, order, predictor).label == label
 
 

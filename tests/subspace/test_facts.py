@@ -78,13 +78,11 @@ def test_lambda_zero_is_uncentred_pca(data) -> None:  # type: ignore[no-untyped-
 
 
 @pytest.mark.parametrize(("dim", "k", "seed"), [(12, 4, 0), (32, 20, 1), (64, 8, 2)])
-def test_largest_finds_a_planted_invariant_subspace_and_released_misses_it(
-    dim: int, k: int, seed: int
-) -> None:
+def test_largest_finds_a_planted_invariant_subspace_and_released_misses_it(dim: int, k: int, seed: int) -> None:
     z, z_do, invariant = planted_scm(20_000, dim, k, noise=0.01, seed=seed)
     degrees = {}
     for order in ("largest", "released"):
-        fitted = InvariantProjection(lambda_=10.0, rank=k, order=order).fit(z, z_do)  # type: ignore[arg-type]
+        fitted = InvariantProjection(lambda_=10.0, rank=k, order=order).fit(z, z_do)
         degrees[order] = np.degrees(subspace_angles(fitted.components_.T, invariant)[0])
     assert degrees["largest"] < 1.0
     # Where the rank exceeds D - k the two must overlap; everywhere the worst direction is missed altogether.
@@ -128,8 +126,7 @@ def test_each_kind_paired_is_the_expectation_of_one_kind_at_random(data) -> None
     views = [z_do, z + 0.5 * rng.standard_normal(z.shape)]
     each = Moments.of(z, views).c_d()
     draws = [
-        Moments.of(z, [np.stack(views)[rng.integers(2, size=len(z)), np.arange(len(z))]]).c_d()
-        for _ in range(400)
+        Moments.of(z, [np.stack(views)[rng.integers(2, size=len(z)), np.arange(len(z))]]).c_d() for _ in range(400)
     ]
     np.testing.assert_allclose(np.mean(draws, axis=0), each, atol=0.02 * np.abs(each).max())
 
