@@ -1,6 +1,7 @@
 """The connection to Ray: a local one on a laptop, the cluster's inside a job. Nothing else knows the difference."""
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,9 +49,25 @@ def _start() -> None:
                 f"start one, or unset RAY_ADDRESS to run on this machine."
             ) from error
     else:
-        # Ray's core warns on the terminal of what is no fault of the user's; its log files keep it all.
+        # Ray's core tells the terminal of what is no fault of the user's (its log files keep it all), and, asked
+        # not to, tells that it was asked: hence no standard error for as long as it starts.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(address="local", include_dashboard=False, **options)
+        with _native_stderr_to(os.devnull):
+            ray.init(address="local", include_dashboard=False, **options)
+
+
+@contextmanager
+def _native_stderr_to(path: str) -> Iterator[None]:
+    """Send what C++ code writes to standard error into a file; Python's exceptions are not concerned."""
+    sys.stderr.flush()
+    kept, sink = os.dup(2), os.open(path, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def _meant_for_user(error: BaseException | None) -> IcmBenchError | None:

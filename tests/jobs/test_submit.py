@@ -1,0 +1,109 @@
+"""A real Ray head with token authentication: `ray job submit` gives the table that `icm-bench run` gives here."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+SHRUNKEN = (
+    "--set", "backbones.0.image_size=64", "--set", "interventions.kinds=[grayscale]", "--set", "sweep.seeds=[0]",
+    "--set", "sweep.lambdas=[1]", "--set", "sweep.ranks=[32, 256]", "--set", "sweep.predictors=[zero_shot]",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running Ray head: address of its job server, and the environment of a client that holds the token."""
+
+    address: str
+    environment: dict[str, str]
+
+
+def free_ports(n: int) -> list[int]:
+    """Return ports on the loopback that nobody uses now."""
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[Head]:
+    """Start a Ray head as the README says, on the loopback; end it by its process group."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+    gcs, dashboard, client = free_ports(3)
+    with (tmp_path / "head.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
+                "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+                "--num-cpus=2", "--disable-usage-stats",
+            ],
+            env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield Head(f"http://127.0.0.1:{dashboard}", environment)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [BIN / "ray", "job", "submit", "--address", head.address, "--working-dir", ".", "--"]
+    return subprocess.run(
+        [*command, "python", "-m", "jobs.run", "jobs/recipes/demo.yaml", *arguments],
+        cwd=REPOSITORY, env=head.environment, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+
+
+def wait_until_up(head: Head) -> None:
+    command = [BIN / "ray", "job", "list", "--address", head.address]
+    for _ in range(60):
+        if not subprocess.run(command, env=head.environment, capture_output=True, check=False).returncode:
+            return
+        time.sleep(1)
+    pytest.fail("the Ray head did not come up within a minute")
+
+
+def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, tmp_path: Path) -> None:
+    local = subprocess.run(
+        [BIN / "icm-bench", "demo", *SHRUNKEN, "--store", tmp_path / "here", "--out", tmp_path / "here-out"],
+        env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert local.returncode == 0, local.stderr
+    wait_until_up(head)
+
+    stranger = Head(head.address, {**head.environment, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
+    refused = submit(stranger)
+    assert refused.returncode != 0  # without the token nothing is accepted
+
+    places = ("--store", str(tmp_path / "there"), "--out", str(tmp_path / "there-out"))
+    job = submit(head, *SHRUNKEN, *places)
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert f"Report: {tmp_path / 'there-out'}" in job.stdout + job.stderr
+    table = (tmp_path / "there-out" / "main_table.csv").read_bytes()
+    assert table == (tmp_path / "here-out" / "main_table.csv").read_bytes()
+    assert table.count(b"\n") > 50
+    assert list((tmp_path / "there" / "embeddings").iterdir())  # computed there, not found

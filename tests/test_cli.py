@@ -1,0 +1,196 @@
+"""The command: every foreseeable failure is one sentence and exit code 2, and --json is JSON and nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import yaml
+
+from benchmark.cli import main
+from tests.conftest import REPOSITORY
+
+RANDOM_WEIGHTS = {"name": "ViT-B-32", "pretrained": "random", "image_size": 32}
+
+
+def write_recipe(tmp_path: Path, root: Path, **changes: Any) -> str:
+    content = {
+        "name": "toy",
+        "datasets": [{"name": "toy", "root": str(root)}],
+        "backbones": [RANDOM_WEIGHTS],
+        "interventions": {"kinds": ["invert"]},
+        "sweep": {"seeds": [0], "lambdas": [1], "ranks": [8, 512]},
+        "run": {"store": str(tmp_path / "store")},
+        **changes,
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return str(file)
+
+
+@pytest.fixture
+def refused(tmp_path: Path, toy_root: Path, capsys: pytest.CaptureFixture[str], local_ray: None):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Run a recipe that cannot work and return the one sentence it ends with."""
+
+    def run(*args: str, **changes: Any) -> str:
+        code = main(["run", write_recipe(tmp_path, toy_root, **changes), *args])
+        error = capsys.readouterr().err
+        assert code == 2
+        assert "Traceback" not in error
+        sentences = [line for line in error.splitlines() if not line.startswith(("note: ", "skipped"))]
+        assert len(sentences) == 1, error
+        assert sentences[0].startswith("icm-bench: ")
+        return sentences[0]
+
+    return run
+
+
+def test_missing_root(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    missing = str(tmp_path / "nowhere")
+    assert f"the root {missing} of 'toy' does not exist" in refused("--set", f"datasets.0.root={missing}")
+
+
+def test_one_environment_only(refused, toy_root: Path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("env1", "env2"):
+        shutil.rmtree(toy_root / name)
+    assert "has one environment only (env0)" in refused()
+
+
+def test_environment_that_lacks_a_class(refused, toy_root: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.rmtree(toy_root / "env1" / "dog")
+    assert "env1 lacks images of the class 'dog'" in refused()
+
+
+def test_too_many_unreadable_images(refused, toy_root: Path) -> None:  # type: ignore[no-untyped-def]
+    (toy_root / "env1" / "dog" / "3.png").write_bytes(b"no image")
+    assert "env1/dog/3.png (cannot identify image file '3.png')" in refused()
+
+
+def test_unknown_backbone_tag_intervention_and_key(refused) -> None:  # type: ignore[no-untyped-def]
+    assert "Unknown backbone 'ViT-B-33': did you mean 'ViT-B-32'?" in refused("--set", "backbones.0.name=ViT-B-33")
+    assert "did you mean 'openai'?" in refused("--set", "backbones.0.pretrained=openia")
+    assert "did you mean 'invert'?" in refused("--set", "interventions.kinds=[invrt]")
+    assert "unknown key 'sweep.lamda': did you mean 'lambdas'?" in refused("--set", "sweep.lamda=1")
+
+
+def test_rank_above_the_width(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    sentence = refused("--set", "sweep.ranks=[8, 513]")
+    assert "rank 513 is above the embedding width D = 512 of this backbone" in sentence
+    assert not (tmp_path / "store" / "embeddings").exists()  # found before anything was embedded
+
+
+def test_checkpoint_that_does_not_fit(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    checkpoint = tmp_path / "small.pt"
+    torch.save(torch.nn.Linear(2, 2).state_dict(), checkpoint)
+    sentence = refused("--set", f"backbones.0.pretrained={checkpoint}", "--set", "backbones.0.image_size=null")
+    assert f"The checkpoint {checkpoint} does not fit the model 'ViT-B-32'" in sentence
+    assert "ViT-B-32" in open_clip.list_models()
+
+
+@pytest.mark.slow
+def test_no_network(refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    sentence = refused("--set", "backbones.0={name: 'hf-hub:nobody/nothing'}")
+    assert "cannot be downloaded (no network" in sentence
+
+
+def test_store_that_cannot_be_written(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("")
+    assert "cannot be written (Not a directory)" in refused("--store", str(tmp_path / "file" / "store"))
+    assert "give another --store" in refused("--store", "/proc/icm-bench")
+    assert "The store 'nonsense://x' cannot be opened" in refused("--store", "nonsense://x")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_full_store_keeps_what_was_written(refused, small_disk: Path) -> None:  # type: ignore[no-untyped-def]
+    sentence = refused("--store", str(small_disk))
+    assert "cannot be written (No space left on device); free some space or give another --store" in sentence
+    assert not list(small_disk.rglob("*.tmp"))
+
+
+def test_read_only_store(refused, small_disk: Path) -> None:  # type: ignore[no-untyped-def]
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert "cannot be written (Read-only file system)" in refused("--store", str(small_disk))
+
+
+def test_malformed_overrides(refused) -> None:  # type: ignore[no-untyped-def]
+    assert "write KEY=VALUE" in refused("--set", "sweep.seeds")
+    assert "is not valid YAML" in refused("--set", "sweep.seeds=[")
+
+
+def test_report_before_any_run(tmp_path: Path, toy_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", write_recipe(tmp_path, toy_root)]) == 2
+    assert "holds no results of the recipe 'toy'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_stages_one_by_one(tmp_path: Path, toy_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(tmp_path, toy_root)
+
+    assert main(["plan", recipe, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["images"] == [["toy", 36]]
+    assert planned["passes"] == 72
+    # zero-shot and probe x (identity, pca, random, icm twice) x 1 seed, each for three held-out environments
+    assert (planned["trials"], planned["rows"]) == (10, 30)
+
+    assert main(["sweep", recipe]) == 2
+    assert "run `icm-bench embed` with this recipe first" in capsys.readouterr().err
+
+    assert main(["embed", recipe, "--json"]) == 0
+    (embedded,) = json.loads(capsys.readouterr().out)
+    assert (embedded["embedded"], embedded["reused"]) == (72, 0)
+
+    assert main(["sweep", recipe, "--json"]) == 0
+    swept = json.loads(capsys.readouterr().out)
+    assert (swept["trials"], swept["rows"]) == (planned["trials"], planned["rows"])
+
+    assert main(["report", recipe, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "RANDOM WEIGHTS, NOT A RESULT" in printed
+    assert f"Report: {tmp_path / 'out'}" in printed
+    for name in ("report.md", "main_table.md", "main_table.csv", "main_table.tex"):
+        assert "RANDOM WEIGHTS" in (tmp_path / "out" / name).read_text()
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {
+        f"{figure}.{suffix}" for figure in ("rank_curve", "spectrum") for suffix in ("png", "pdf")
+    }
+
+
+def test_catalog_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["datasets"]) == 0
+    assert "PACS  (folder PACS, 7 classes)" in capsys.readouterr().out
+    assert main(["datasets", "--json"]) == 0
+    assert {d["name"] for d in json.loads(capsys.readouterr().out)} >= {"PACS", "DomainNet", "emoji_styles"}
+
+
+def test_a_failure_inside_a_worker_ends_a_real_command_without_a_traceback(tmp_path: Path, toy_root: Path) -> None:
+    recipe = write_recipe(tmp_path, toy_root, backbones=[{"name": "ViT-B-32", "pretrained": "opena"}])
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", "run", recipe],
+        capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("icm-bench: Unknown pretrained tag 'opena'")
