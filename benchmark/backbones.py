@@ -239,8 +239,8 @@ def _load_failure(spec: BackboneSpec, source: str, pretrained: str | None, error
         )
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
         return (
-            f"The checkpoint {where} holds more than tensors and would have to be unpickled, which is refused; "
-            f"save its state_dict as safetensors."
+            f"The checkpoint {where} is damaged, or holds more than tensors and would have to be unpickled, which is "
+            f"refused; save its state_dict as safetensors."
         )
     if "download" in text.lower() or "HF Hub" in text or "huggingface" in text.lower():
         return (

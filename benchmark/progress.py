@@ -22,12 +22,17 @@ class Progress:
 
     def __init__(self, what: str, total: int, unit: str, stream: TextIO | None = None) -> None:
         self.what, self.total, self.unit = what, total, unit
-        self.stream = stream if stream is not None else sys.stderr
+        self._stream = stream
         self.done = 0
         self._start = time.monotonic()
         self._last = self._start
         self._interval = 0.25 if self.stream.isatty() else 10.0
         self._spoke = False
+
+    @property
+    def stream(self) -> TextIO:
+        """Where to print; looked up when needed, so that the object can be pickled along with a callback."""
+        return self._stream or sys.stderr
 
     def update(self, n: int = 1, note: str = "") -> None:
         """Add `n` finished units; `note` is shown behind the figures."""

@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +45,22 @@ def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 
                 pixels = rng.integers(0, 80, (40, 48, 3)) + 40 * c + 20 * e
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
     return root
+
+
+# A CLIP so small that it loads in a moment; 16 dimensions.
+TINY_CLIP: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A backbone of a recipe: a tiny CLIP with random weights, for tests in which only arithmetic is compared."""
+    folder = tmp_path_factory.mktemp("tiny-random")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {}}))
+    return {"name": "tiny", "folder": str(folder), "pretrained": "random"}
 
 
 @pytest.fixture(scope="session")

@@ -11,23 +11,17 @@ from safetensors.torch import save_file
 from benchmark.backbones import Backbone, weights_fingerprint
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import BackboneSpec
-
-# A tiny CLIP, so that checkpoints can be written and read in a moment.
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
+from tests.conftest import TINY_CLIP
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in open_clip's local-dir layout with random weights and a mean and std of its own."""
     folder = tmp_path_factory.mktemp("tiny")
-    config = {"model_cfg": TINY, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}
+    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(1)
-    model = open_clip.CLIP(**TINY)
+    model = open_clip.CLIP(**TINY_CLIP)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
 
@@ -96,11 +90,11 @@ def test_folders_and_checkpoints_that_do_not_fit_are_refused(tiny: Path, tmp_pat
     weights = str(tiny / "open_clip_model.safetensors")
     assert "does not fit the model 'ViT-B-32'" in refusal(name="ViT-B-32", pretrained=weights)
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
-    assert "would have to be unpickled, which is refused" in refusal(
+    assert "would have to be unpickled, which is refused; save" in refusal(
         name="ViT-B-32", pretrained=str(tmp_path / "pickled.pt")
     )
-    (tmp_path / "noise.pt").write_bytes(b"\x80\x02}q\x00no checkpoint at all")
-    assert "cannot be loaded from" in refusal(name="ViT-B-32", pretrained=str(tmp_path / "noise.pt"))
+    (tmp_path / "noise.pt").write_text("no checkpoint at all\n" * 20)
+    assert "noise.pt is damaged" in refusal(name="ViT-B-32", pretrained=str(tmp_path / "noise.pt"))
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "open_clip_config.json").write_text((tiny / "open_clip_config.json").read_text())
     assert "cannot be loaded from" in refusal(name="bare", folder=str(tmp_path / "bare"))

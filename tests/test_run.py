@@ -58,14 +58,19 @@ def test_four_columns_of_real_numbers(first: tuple[Recipe, Outcome]) -> None:
     _, outcome = first
     assert (outcome.embedded, outcome.rejected) == (2100, {})
     lines = table(outcome)
-    plain = {
-        line["held_out"]: float(line["mean"])
-        for line in lines
-        if line["method"] == "Zero-shot" and line["rule"] == "training_domain"
-    }
+    plain, probe = (
+        {
+            line["held_out"]: float(line["mean"])
+            for line in lines
+            if line["method"] == method and line["rule"] == "training_domain"
+        }
+        for method in ("Zero-shot", "Linear probe")
+    )
     assert set(plain) == {"art_painting", "cartoon", "photo", "sketch", "average"}
     assert {line["rule"] for line in lines} == set(RULES)
-    assert plain["photo"] > 50  # a real encoder on real photos of 7 classes; chance is 14
+    # A real encoder on real photos of 7 classes, where chance is 14 and its standard error 2.6 points.
+    assert plain["photo"] > 25
+    assert probe["photo"] > 40
     assert plain["average"] == pytest.approx(np.mean([v for k, v in plain.items() if k != "average"]), abs=0.06)
     assert all(line["n_test"] and line["n_seeds"] and line["test_split"] for line in lines)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cache import cache_dir
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,13 @@ class Head:
 
     address: str
     environment: dict[str, str]
+
+
+def home(tmp_path: Path, name: str) -> Path:
+    """Return an empty home folder."""
+    folder = tmp_path / name
+    folder.mkdir()
+    return folder
 
 
 def free_ports(n: int) -> list[int]:
@@ -49,7 +57,8 @@ def head(tmp_path: Path) -> Iterator[Head]:
     environment |= {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
+        "HOME": str(home(tmp_path, "owner")),  # Ray keeps the token in ~/.ray/auth_token
+        "ICM_BENCH_CACHE": str(cache_dir()),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
@@ -95,7 +104,7 @@ def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, tmp_path: Pa
     assert local.returncode == 0, local.stderr
     wait_until_up(head)
 
-    stranger = Head(head.address, {**head.environment, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
+    stranger = Head(head.address, {**head.environment, "HOME": str(home(tmp_path, "stranger"))})
     refused = submit(stranger)
     assert refused.returncode != 0  # without the token nothing is accepted
 
