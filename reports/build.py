@@ -9,7 +9,7 @@ from benchmark.errors import IcmBenchError
 from benchmark.storage import Storage
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
-from reports.findings import findings
+from reports.findings import comparisons, observations
 from reports.render import (
     TERMINAL_WIDTH,
     comma_separated,
@@ -30,7 +30,7 @@ class ReportFiles:
     Attributes:
         report: path or URI of report.md.
         files: paths or URIs of all files, report.md first.
-        text: the main tables as plain text, 120 characters wide with six environments.
+        text: the main tables and what they say as plain text, 120 characters wide with six environments.
     """
 
     report: str
@@ -73,8 +73,11 @@ def write_report(
         contents[f"main_table{suffix}.csv"] = comma_separated(tables).encode()
         contents[f"main_table{suffix}.tex"] = "\n".join(map(latex, tables)).encode()
         drawings = _draw(setting, selections, suffix, contents)
-        sections.append(_section(setting, selections, table_markdown, drawings))
+        compared = comparisons(setting, selections)
+        sentences = [*compared, *observations(setting, selections)]
+        sections.append(_section(setting, selections, sentences, table_markdown, drawings))
         terminal.append(plain_text(tables, setting.banner + protocol_words(setting, part)))
+        terminal += [textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in compared]
     report = "\n\n".join([_head([s for s, _ in parts], name, gaps), *sections, _provenance(rows)]) + "\n"
     contents = {"report.md": report.encode(), **contents}
     prefix = f"{folder}/" if folder else ""
@@ -120,11 +123,13 @@ def _gap_words(expected: int | None, finished: int | None) -> str:
     )
 
 
-def _section(setting: Setting, selections: Selections, table_markdown: str, drawings: list[str]) -> str:
-    sentences = "\n".join(f"- {markdown_escape(sentence)}" for sentence in findings(setting, selections))
+def _section(
+    setting: Setting, selections: Selections, sentences: list[str], table_markdown: str, drawings: list[str]
+) -> str:
+    findings = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
     parts = [
         f"## {markdown_escape(setting.title)}",
-        f"### Findings\n\n{sentences}",
+        f"### Findings\n\n{findings}",
         f"### Accuracy\n\n{table_markdown.rstrip()}",
     ]
     if drawings:

@@ -80,16 +80,15 @@ def difference(selections: Selections, method: Method, baseline: Method, rule: s
     )
 
 
-def findings(setting: Setting, selections: Selections) -> list[str]:
-    """Return the findings of one setting as sentences, each with n, seeds, split and selection rule.
+def comparisons(setting: Setting, selections: Selections) -> list[str]:
+    """Compare CLIP-ICM with what could explain its gain away; each sentence has n, seeds, split and rule.
 
     Args:
         setting: what the rows share.
         selections: the rows of that setting.
     """
-    parts = selections.parts
     rule = rule_for(selections.rows)
-    icms = [m for m in parts if m.projection == ICM and m.order == "largest"]
+    icms = _largest(selections)
     sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
     if rule != "lodo":
         sentences.append("Not every row has a lodo accuracy: the findings use the training_domain rule.")
@@ -99,12 +98,23 @@ def findings(setting: Setting, selections: Selections) -> list[str]:
     sentences += compared
     if compared:
         sentences.append(_interval_words(setting, len(compared)))
+    return sentences
+
+
+def observations(setting: Setting, selections: Selections) -> list[str]:
+    """Return what choosing on the target would add, and where each method is worst; arguments as above."""
+    rule, icms = rule_for(selections.rows), _largest(selections)
+    sentences = []
     for icm in icms:
         sentences += _oracle_gap(setting, selections, icm, rule)
-    for method in parts:
+    for method in selections.parts:
         if method in icms or method.projection == PLAIN:
             sentences += _worst(setting, selections, method, rule)
     return sentences
+
+
+def _largest(selections: Selections) -> list[Method]:
+    return [m for m in selections.parts if m.projection == ICM and m.order == "largest"]
 
 
 def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], npt.NDArray[np.float64]]:

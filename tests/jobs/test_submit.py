@@ -18,6 +18,7 @@ from tests.conftest import REPOSITORY
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
+RAY = str(BIN / "ray")
 SHRUNKEN = (
     "--set", "backbones.0.image_size=64", "--set", "interventions.kinds=[grayscale]", "--set", "sweep.seeds=[0]",
     "--set", "sweep.lambdas=[1]", "--set", "sweep.ranks=[32, 256]", "--set", "sweep.predictors=[zero_shot]",
@@ -61,12 +62,12 @@ def head(tmp_path: Path) -> Iterator[Head]:
         "ICM_BENCH_CACHE": str(cache_dir()),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+    subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     gcs, dashboard, client = free_ports(3)
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(
             [
-                BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
+                RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
                 "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
                 "--num-cpus=2", "--disable-usage-stats",
             ],
@@ -80,7 +81,7 @@ def head(tmp_path: Path) -> Iterator[Head]:
 
 
 def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [BIN / "ray", "job", "submit", "--address", head.address, "--working-dir", ".", "--"]
+    command = [RAY, "job", "submit", "--address", head.address, "--working-dir", ".", "--"]
     return subprocess.run(
         [*command, "python", "-m", "jobs.run", "jobs/recipes/demo.yaml", *arguments],
         cwd=REPOSITORY, env=head.environment, capture_output=True, text=True, timeout=400, check=False,
@@ -88,7 +89,7 @@ def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def wait_until_up(head: Head) -> None:
-    command = [BIN / "ray", "job", "list", "--address", head.address]
+    command = [RAY, "job", "list", "--address", head.address]
     for _ in range(60):
         if not subprocess.run(command, env=head.environment, capture_output=True, check=False).returncode:
             return
@@ -98,7 +99,7 @@ def wait_until_up(head: Head) -> None:
 
 def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, tmp_path: Path) -> None:
     local = subprocess.run(
-        [BIN / "icm-bench", "demo", *SHRUNKEN, "--store", tmp_path / "here", "--out", tmp_path / "here-out"],
+        [str(BIN / "icm-bench"), "demo", *SHRUNKEN, "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")],
         env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert local.returncode == 0, local.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports.chosen import Selections
-from reports.findings import difference, findings
+from reports.findings import comparisons, difference, observations
 from reports.methods import Method
 from reports.settings import by_setting
 from tests.reports.synthetic import frame, row
@@ -36,7 +36,8 @@ def rows(icm: float, plain: float, other: float, n: int = 400, seeds: tuple[int,
 
 def said(made: list[Any]) -> str:
     [(setting, part)] = by_setting(frame(made))
-    return "\n".join(findings(setting, Selections(part)))
+    selections = Selections(part)
+    return "\n".join([*comparisons(setting, selections), *observations(setting, selections)])
 
 
 def test_a_clear_gain_is_called_one() -> None:
