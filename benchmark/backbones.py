@@ -128,6 +128,15 @@ class Backbone:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
 
 
+def build_if_needed(spec: BackboneSpec) -> Path | None:
+    """Build a backbone that is built in the cache at first use, and return its folder; None for all others."""
+    if spec.folder or spec.name not in BUILT:
+        return None
+    module, _, function = BUILT[spec.name].partition(":")
+    folder: Path = getattr(importlib.import_module(module), function)()
+    return folder
+
+
 def best_device() -> str:
     """Return the fastest torch device of this process: cuda, mps or cpu."""
     import torch
@@ -177,8 +186,7 @@ def _source(spec: BackboneSpec) -> str:
             )
         return f"local-dir:{folder}"
     if spec.name in BUILT:
-        module, _, function = BUILT[spec.name].partition(":")
-        return f"local-dir:{getattr(importlib.import_module(module), function)()}"
+        return f"local-dir:{build_if_needed(spec)}"
     if spec.name.startswith(_SCHEMAS):
         return spec.name
     known = open_clip.list_models()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmark.backbones import build_if_needed
 from benchmark.cache import cache_dir
 from benchmark.cluster import check_shared, connected
 from benchmark.datasets.manifest import Manifest, read_manifest
@@ -123,6 +124,8 @@ def prepare(recipe: Recipe, storage: Storage, say: Say) -> list[tuple[Source, Ba
     sources = []
     notes = [note for manifest in manifests for note in manifest.notes()]
     for spec in recipe.backbones:
+        say(f"loading {spec.label}")
+        build_if_needed(spec)  # here, where its progress is seen, and not first on a worker
         class_lists = [manifest.classes for manifest in manifests]
         facts, texts = describe(storage, spec, class_lists, recipe.prompts.templates)
         ranks = recipe.sweep.ranks_for(facts.dim)

@@ -120,10 +120,11 @@ def row_count(recipe: Recipe, environments: list[int]) -> int:
 
 def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
     """Return the hash of everything that a trial's rows depend on."""
+    kinds = (trial.intervention_set.kinds or tuple(v.label for v in source.views)) if trial.intervention_set else ()
     content = {
         **trial.settings(),
         "dataset": source.manifest.fingerprint,
-        "views": [view.depends_on for view in source.views],
+        "views": [view.depends_on for view in source.views if view.label in (ORIGINAL, *kinds)],
         "prompts": recipe.prompts.model_dump(mode="json"),
         "protocol": recipe.sweep.protocol,
         "test_splits": list(recipe.sweep.test_splits),

@@ -108,7 +108,7 @@ def _stream(
     """Run the pipeline over `rows` and count what comes out at its end."""
     gpus = gpu_count()
     actors = run.actors or max(1, gpus)
-    resources = {"num_gpus": 1} if gpus else {"num_cpus": max(1, (cpu_count() - 1) // actors)}
+    resources = _actor_resources(actors, gpus)
     threads = None if gpus else max(1, cpu_count() // actors)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
@@ -152,6 +152,17 @@ def _stream(
 
 
 _geometry = functools.lru_cache(maxsize=4)(lambda preprocess: geometry(json.loads(preprocess)))
+
+
+def _actor_resources(actors: int, gpus: int) -> dict[str, float]:
+    """Return what one encoder actor reserves: a GPU, or its part of all cores but the one left for decoding.
+
+    Parts may be fractions, so that more actors than GPUs or cores start all the same; above 1 Ray wants whole numbers.
+    """
+    if gpus:
+        return {"num_gpus": min(1.0, gpus / actors)}
+    share = max(0.4, cpu_count() - 1) / actors
+    return {"num_cpus": math.floor(share) if share >= 1 else math.floor(100 * share) / 100}
 
 
 def _decode_block(batch: Batch, folder: Path, preprocess: dict[str, Any]) -> Batch:

@@ -128,3 +128,14 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     np.testing.assert_allclose(texts, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
     assert facts.dim == 16
     assert facts.random_weights
+
+
+def test_more_actors_than_cores_give_the_same_embeddings(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
+    stored = []
+    for actors in (1, 3):
+        storage = Storage(str(tmp_path / f"store{actors}"))
+        source, report = embed_all(recipe_for(toy_root, run={"actors": actors, "batch_size": actors + 1}), storage)
+        assert report.embedded == 36 * 3
+        ids = source.manifest.table["image_id"].to_pylist()
+        stored.append(np.stack([store.read(storage, view, ids) for view in source.views]))
+    np.testing.assert_allclose(stored[0], stored[1], atol=1e-5)
