@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import IcmBenchError, nearest
-from benchmark.recipe import BackboneSpec
+from benchmark.recipe import BackboneSpec, canonical_hash
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +36,7 @@ class BackboneFacts:
     Attributes:
         label: how outputs name it; contains RANDOM WEIGHTS where they are.
         fingerprint: SHA-256 (hex) over names, shapes and bytes of all weights, at full precision.
+        architecture: SHA-256 (hex) over what the weights do not say: open_clip's model configuration and QuickGELU.
         dim: embedding width D.
         preprocess: open_clip's preprocessing (size, mean, std, interpolation, resize_mode, fill_color, mode).
         logit_scale: factor on cosine similarities.
@@ -46,6 +47,7 @@ class BackboneFacts:
 
     label: str
     fingerprint: str
+    architecture: str
     dim: int
     preprocess: dict[str, Any]
     logit_scale: float
@@ -54,8 +56,10 @@ class BackboneFacts:
     notes: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """Return what an embedding depends on: weights, preprocessing and precision."""
-        return {k: v for k, v in asdict(self).items() if k in ("fingerprint", "preprocess", "precision")}
+        """Return what an embedding depends on: weights, architecture, preprocessing and precision."""
+        return {
+            k: v for k, v in asdict(self).items() if k in ("fingerprint", "architecture", "preprocess", "precision")
+        }
 
 
 class Backbone:
@@ -83,6 +87,7 @@ class Backbone:
         self.facts = BackboneFacts(
             label=spec.label,
             fingerprint=weights_fingerprint(model),
+            architecture=_architecture(spec, self._source),
             dim=_width(model, self.preprocess),
             preprocess=self.preprocess,
             logit_scale=float(model.logit_scale.exp()),
@@ -173,6 +178,19 @@ def weights_fingerprint(model: "torch.nn.Module") -> str:
     return digest.hexdigest()
 
 
+def _architecture(spec: BackboneSpec, source: str) -> str:
+    """Return the hash of the resolved model configuration, without the folders in which parts of it lie."""
+    import open_clip
+
+    config = open_clip.get_model_config(source)
+    config["quick_gelu"] = _quick_gelu(spec, source, []) or config.get("quick_gelu", False)
+    text = config.get("text_cfg", {})
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        if Path(text.get(key, "")).is_absolute():
+            text[key] = "in the model's folder"
+    return canonical_hash(config)
+
+
 def _source(spec: BackboneSpec) -> str:
     """Return open_clip's name of the model, after checking that it exists; builds the demo's encoder if need be."""
     import open_clip
@@ -186,6 +204,8 @@ def _source(spec: BackboneSpec) -> str:
             )
         return f"local-dir:{folder}"
     if spec.name in BUILT:
+        if spec.pretrained and not spec.random_weights:
+            raise IcmBenchError(f"backbones: '{spec.name}' has its own weights; leave 'pretrained' out.")
         return f"local-dir:{build_if_needed(spec)}"
     if spec.name.startswith(_SCHEMAS):
         return spec.name
@@ -269,9 +289,11 @@ def _quick_gelu(spec: BackboneSpec, source: str, notes: list[str]) -> bool:
     """
     import open_clip
 
-    if source.startswith(_SCHEMAS) or spec.random_weights:
-        return bool(spec.quick_gelu)
     model_has_it = bool(open_clip.get_model_config(source).get("quick_gelu", False))
+    if source.startswith(_SCHEMAS) or spec.random_weights:
+        if model_has_it and spec.quick_gelu is False:
+            raise IcmBenchError(f"backbones: the configuration of '{spec.name}' asks for QuickGELU; change it there.")
+        return model_has_it if spec.quick_gelu is None else spec.quick_gelu
     tag = open_clip.pretrained.get_pretrained_cfg(source, spec.pretrained)
     trained_with_it = bool(tag.get("quick_gelu", False)) if tag else model_has_it
     wanted = trained_with_it if spec.quick_gelu is None else spec.quick_gelu

@@ -168,7 +168,7 @@ def _sweep(args: argparse.Namespace) -> None:
     with connected():
         sources = stages.prepare(recipe, storage, stages.say_on_stderr)
         stages.sweep_stage(recipe, storage, sources, stages.say_on_stderr)
-    _print_outcome(stages.report_stage(recipe, storage), args.json)
+    _print_outcome(stages.report_stage(recipe, storage, [source for source, _ in sources]), args.json)
 
 
 def _datasets(args: argparse.Namespace) -> None:

@@ -85,9 +85,10 @@ def gpu_count() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def cpu_count() -> int:
-    """Return the number of CPU cores that the connected cluster has."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+def cpu_nodes() -> tuple[int, int]:
+    """Return the number of nodes with CPU cores, and the cores of the largest: no task can have more."""
+    cores = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+    return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
 
 
 def check_shared(storage: Storage, folders: list[Path]) -> None:
@@ -113,7 +114,7 @@ def check_shared(storage: Storage, folders: list[Path]) -> None:
             if missing:
                 raise IcmBenchError(
                     f"The node {node['NodeManagerHostname']} does not see {Path(missing[0]).parent}; with more "
-                    f"than one node, store and data must lie on shared storage: give --store s3://... or a mount."
+                    f"than one node, store, data and checkpoints must lie on shared storage, for example a mount."
                 )
     finally:
         if storage.is_local:

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PositiveFloat,
     SerializeAsAny,
     ValidationError,
     field_validator,
@@ -76,12 +77,12 @@ class BackboneSpec(Part):
     image_size: int | None = Field(default=None, ge=16, le=2048)
     quick_gelu: bool | None = None
     mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    seed: int = Field(default=0, ge=0)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> "BackboneSpec":
-        if self.folder and self.pretrained and self.pretrained != "random":
+        if self.pretrained and self.pretrained != "random" and (self.folder or ":" in self.name):
             raise ValueError("give 'folder' or 'pretrained', not both: the folder holds its own checkpoint.")
         return self
 
@@ -98,6 +99,11 @@ class BackboneSpec(Part):
             parts.append(self.pretrained if "/" not in self.pretrained else Path(self.pretrained).name)
         if self.image_size:
             parts.append(f"{self.image_size}px")
+        parts += [
+            f"{key}={value}"
+            for key, value in (("quick_gelu", self.quick_gelu), ("mean", self.mean), ("std", self.std))
+            if value is not None
+        ]
         if self.precision != "float32":
             parts.append(self.precision)
         if self.random_weights:
@@ -114,9 +120,9 @@ class InterventionsSpec(Part):
     """
 
     kinds: tuple[AnyIntervention, ...] = Field(
-        default_factory=lambda: tuple(INTERVENTIONS.create(n) for n in INTERVENTIONS.names())
+        default_factory=lambda: tuple(INTERVENTIONS.create(n) for n in INTERVENTIONS.names()), max_length=62
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
     @field_validator("kinds")
     @classmethod
@@ -155,7 +161,7 @@ class PromptsSpec(Part):
     @classmethod
     def _have_a_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
-            if template.count("{}") != 1:
+            if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
                 raise ValueError(f"the template '{template}' must have exactly one {{}} for the class name.")
         return templates
 
@@ -177,7 +183,7 @@ class SweepSpec(Part):
 
     protocol: Literal["held_out"] = "held_out"
     test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0, 1, 2), min_length=1)
     intervention_sets: tuple[InterventionSet, ...] = Field(default=(InterventionSet(name="all"),), min_length=1)
     projections: tuple[AnyProjection, ...] = Field(
         default_factory=lambda: (
@@ -189,7 +195,7 @@ class SweepSpec(Part):
     lambdas: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
         default=(0.3, 1.0, 3.0, 10.0), min_length=1
     )
-    ranks: tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"] = "auto"
+    ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | Literal["auto"] = "auto"
     normalize: tuple[Normalize, ...] = Field(default=("none",), min_length=1)
     predictors: tuple[AnyPredictor, ...] = Field(
         default_factory=lambda: (PREDICTORS.create("zero_shot"), PREDICTORS.create("linear_probe")),
@@ -245,7 +251,7 @@ class RunSpec(Part):
     out: str | None = None
     actors: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
-    cpus_per_trial: float = Field(default=1.0, gt=0)
+    cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
 
 
@@ -314,8 +320,8 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no name of a file
+        reason = getattr(error, "strerror", None) or "not UTF-8 text, or no file name"
         raise IcmBenchError(f"The recipe {path} cannot be read: {reason}.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -343,14 +349,16 @@ def _override(content: dict[str, Any], key: str, value: Any) -> None:
     """Set one dotted key inside plain data, making mappings on the way."""
     *parents, last = key.split(".")
     place: Any = content
-    for parent in [*parents, last]:
+    for position, parent in enumerate([*parents, last]):
         if isinstance(place, list) and not (parent.isdecimal() and int(parent) < len(place)):
             raise IcmBenchError(f"--set {key}: '{parent}' is not a position in a list of {len(place)}.")
         if not isinstance(place, list | dict):
             raise IcmBenchError(f"--set {key}: '{parent}' lies inside a plain value.")
-        if parent is last:
+        if position == len(parents):
             break
-        place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        if isinstance(place, dict) and place.get(parent) is None:
+            place[parent] = {}
+        place = place[int(parent)] if isinstance(place, list) else place[parent]
     place[int(last) if isinstance(place, list) else last] = value
 
 

@@ -5,7 +5,10 @@ writes it as a word (`grayscale`), as a mapping (`{name: posterize, bits: 2}`), 
 own, with the place of its class as the name (`{name: "my_package.my_module:MyProjection"}`).
 """
 
+import hashlib
 import importlib
+import inspect
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
@@ -23,7 +26,16 @@ class Component(BaseModel):
     @property
     def name(self) -> str:
         """The name a recipe uses: the registered one, or `module:Class` for a user's own component."""
-        return self.registered_name or f"{type(self).__module__}:{type(self).__qualname__}"
+        own = type(self).__dict__.get("registered_name")  # a subclass does not inherit the name
+        return own or f"{type(self).__module__}:{type(self).__qualname__}"
+
+    @property
+    def implementation(self) -> str:
+        """What stands for the code in hashes: the name of a registered component, a user's own source otherwise."""
+        if ":" not in self.name:
+            return self.name
+        source = Path(inspect.getfile(type(self))).read_bytes()
+        return f"{self.name} {hashlib.sha256(source).hexdigest()}"
 
     @property
     def params(self) -> dict[str, Any]:
@@ -73,10 +85,12 @@ class Registry(Generic[T]):
         module, _, attribute = home.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {error}.") from error
         if not (isinstance(found, type) and issubclass(found, self.base)):
             raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")
+        if inspect.isabstract(found):
+            raise IcmBenchError(f"The {self.kind} '{name}' lacks the method that makes it one; see its base class.")
         return found
 
     def create(self, spec: object) -> T:
@@ -89,7 +103,7 @@ class Registry(Generic[T]):
             return spec
         params = dict(spec) if isinstance(spec, dict) else {"name": spec}
         name = params.pop("name", None)
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not all(isinstance(key, str) for key in params):
             raise IcmBenchError(f"A {self.kind} is a name or a mapping with a 'name', not {spec!r}.")
         cls = self.component_class(name)
         try:

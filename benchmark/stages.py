@@ -5,19 +5,21 @@ This module alone knows all rooms; it reaches `reports` last, and only to write 
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmark.backbones import build_if_needed
 from benchmark.cache import cache_dir
 from benchmark.cluster import check_shared, connected
 from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
 from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
 from benchmark.embedding.texts import describe
 from benchmark.errors import IcmBenchError
-from benchmark.recipe import BackboneSpec, Recipe
+from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
 from benchmark.results import read_rows, row_file
 from benchmark.storage import Storage
 from benchmark.sweep import Source, row_count, sweep, trial_id, trials_of
@@ -80,11 +82,13 @@ def run(recipe: Recipe, say: Say = say_on_stderr) -> Outcome:
         IcmBenchError: whatever the user can put right, in one sentence; finished work is kept.
     """
     storage = open_store(recipe)
+    if recipe.run.out:
+        Storage(recipe.run.out).check_writable()  # before hours of work, not after them
     with connected():
         sources = prepare(recipe, storage, say)
         embedded = embed_stage(recipe, storage, sources, say)
         sweep_stage(recipe, storage, sources, say)
-    return report_stage(recipe, storage, embedded)
+    return report_stage(recipe, storage, [source for source, _ in sources], embedded)
 
 
 def plan(recipe: Recipe, say: Say = say_on_stderr) -> Plan:
@@ -120,10 +124,14 @@ def prepare(recipe: Recipe, storage: Storage, say: Say) -> list[tuple[Source, Ba
     Returns one source for each data set and backbone, in the recipe's order. Needs a connection to Ray.
     """
     manifests = [read_manifest(spec) for spec in recipe.datasets]
-    check_shared(storage, [manifest.folder for manifest in manifests])
+    for manifest in manifests:
+        _check_splits(manifest, recipe.sweep.seeds)
+    backbones = [_with_absolute_paths(spec) for spec in recipe.backbones]
+    places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
+    check_shared(storage, [*(manifest.folder for manifest in manifests), *places])
     sources = []
     notes = [note for manifest in manifests for note in manifest.notes()]
-    for spec in recipe.backbones:
+    for spec in backbones:
         say(f"loading {spec.label}")
         build_if_needed(spec)  # here, where its progress is seen, and not first on a worker
         class_lists = [manifest.classes for manifest in manifests]
@@ -175,30 +183,42 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: list[tuple[Source, Ba
         "recipe_hash": recipe.hash(),
         "trials": trials,
     }
-    storage.write_bytes(_record_file(recipe), json.dumps(record, indent=2, sort_keys=True).encode())
+    storage.write_bytes(_record_file(recipe, bare), json.dumps(record, indent=2, sort_keys=True).encode())
     there = sum(storage.exists(row_file(trial)) for trial in trials)
     say(f"sweep: {len(trials)} trials, {there} of them done before")
     sweep(storage, recipe, bare)
 
 
-def report_stage(recipe: Recipe, storage: Storage, embedded: list[EmbedReport] | None = None) -> Outcome:
+def report_stage(
+    recipe: Recipe,
+    storage: Storage,
+    sources: list[Source] | None = None,
+    embedded: list[EmbedReport] | None = None,
+) -> Outcome:
     """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
+
+    Without `sources`, the store must hold results of the recipe on one state of data and weights only.
 
     Raises:
         IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
     """
     from reports import write_report
 
-    file = _record_file(recipe)
-    if not storage.exists(file):
+    records = [_record_file(recipe, sources)] if sources else storage.files(_record_folder(recipe), ".json")
+    if len(records) > 1:
+        raise IcmBenchError(
+            f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(records)} states of data or "
+            f"weights; `icm-bench run` with the data at hand reports on the right one."
+        )
+    if not records:
         raise IcmBenchError(
             f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
             f"icm-bench run RECIPE."
         )
-    trials = json.loads(storage.read_bytes(file))["trials"]
+    trials = json.loads(storage.read_bytes(records[0]))["trials"]
     rows = read_rows(storage, trials)
     place = Storage(recipe.run.out) if recipe.run.out else storage
-    folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}"
+    folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-{Path(records[0]).stem[:8]}"
     finished = int(rows["trial_id"].nunique())
     report = write_report(rows, place, folder, recipe.name, expected_trials=len(trials), finished_trials=finished)
     embedded = embedded or []
@@ -214,8 +234,37 @@ def report_stage(recipe: Recipe, storage: Storage, embedded: list[EmbedReport] |
     )
 
 
-def _record_file(recipe: Recipe) -> str:
-    return f"runs/{recipe.hash()[:32]}.json"
+def _record_folder(recipe: Recipe) -> str:
+    return f"runs/{recipe.hash()[:32]}"
+
+
+def _record_file(recipe: Recipe, sources: list[Source]) -> str:
+    """Return the file that lists a run's trials: one for each state of the data and weights that a recipe names."""
+    inputs = [[s.manifest.fingerprint, s.facts.fingerprint, s.facts.architecture] for s in sources]
+    return f"{_record_folder(recipe)}/{canonical_hash(inputs)[:32]}.json"
+
+
+def _with_absolute_paths(spec: BackboneSpec) -> BackboneSpec:
+    """Return the backbone with its files named as every worker can find them, whatever its working directory."""
+    changes = {
+        key: str(Path(place).expanduser().absolute())
+        for key in ("folder", "pretrained")
+        if (place := getattr(spec, key)) and Path(place).expanduser().exists()
+    }
+    return spec.model_copy(update=changes)
+
+
+def _check_splits(manifest: Manifest, seeds: Sequence[int]) -> None:
+    """Refuse a data set in which an environment has no image on one side of the split."""
+    for seed in seeds:
+        out = out_mask(manifest.environment_index, manifest.groups, seed)
+        for index, name in enumerate(manifest.environments):
+            members = out[manifest.environment_index == index]
+            if members.all() or not members.any():
+                raise IcmBenchError(
+                    f"The environment '{name}' of {manifest.name} has {len(members)} images, and the split of seed "
+                    f"{seed} leaves one side empty: an environment needs five images (and five groups) or more."
+                )
 
 
 def _check_embedded(storage: Storage, manifest: Manifest, views: tuple[View, ...]) -> None:

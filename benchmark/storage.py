@@ -94,7 +94,8 @@ class Storage:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             raise IcmBenchError(
-                f"{self.path(name)} cannot be written ({reason(error)}); free some space or give another --store."
+                f"{self.path(name)} cannot be written ({reason(error)}); free some space, or give another --store or "
+                f"--out."
             ) from error
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 import benchmark
 from benchmark.backbones import BackboneFacts
+from benchmark.cluster import cpu_nodes
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
@@ -123,7 +125,9 @@ def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
     kinds = (trial.intervention_set.kinds or tuple(v.label for v in source.views)) if trial.intervention_set else ()
     content = {
         **trial.settings(),
-        "dataset": source.manifest.fingerprint,
+        "implementations": [trial.projection.implementation, trial.predictor.implementation],
+        "dataset": [source.manifest.name, source.manifest.fingerprint],
+        "backbone": source.facts.label,
         "views": [view.depends_on for view in source.views if view.label in (ORIGINAL, *kinds)],
         "prompts": recipe.prompts.model_dump(mode="json"),
         "protocol": recipe.sweep.protocol,
@@ -138,7 +142,7 @@ def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
 def code_version() -> str:
     """Return the version and a hash of the sources that turn embeddings into rows."""
     here = Path(__file__).parent
-    files = [here / "sweep.py", here / "results.py", here / "datasets" / "splits.py"]
+    files = [here / name for name in ("sweep.py", "results.py", "datasets/splits.py", "interventions/base.py")]
     for room in ("subspace", "predictors", "evaluation"):
         files += sorted((here / room).glob("*.py"))
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
@@ -162,6 +166,12 @@ def sweep(storage: Storage, recipe: Recipe, sources: list[Source]) -> list[str]:
 def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[int, tuple[str, Trial]]) -> None:
     from ray import tune
 
+    if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
+        raise IcmBenchError(
+            f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
+        )
+    # Tune would take an interrupt for the wish to end early and call the sweep finished.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     progress = Progress("sweep", len(todo), "trials")
 
     class Report(tune.Callback):
@@ -192,6 +202,8 @@ def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[in
     finally:
         progress.close()
         shutil.rmtree(scratch, ignore_errors=True)
+    if not errors and not all(storage.exists(row_file(name)) for name, _ in todo.values()):
+        raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
     if errors:
         raise IcmBenchError(
             f"{len(errors)} of {len(todo)} trials failed, the first with: {errors[0]}; the rows of the others are "
@@ -221,7 +233,7 @@ def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> Embedded:
     manifest = source.manifest
     original, *interventions = source.views
     assert original.label == ORIGINAL
-    unreadable = store.rejected(storage, original)
+    unreadable = store.rejected(storage, source.views)
     ids = manifest.table["image_id"].to_pylist()
     kept = np.array([image_id not in unreadable for image_id in ids])
     kept_ids = [image_id for image_id, keep in zip(ids, kept, strict=True) if keep]
@@ -244,7 +256,7 @@ def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> Embedded:
 def evaluate(data: Embedded, source: Source, recipe: Recipe, trial: Trial, name: str) -> list[dict[str, object]]:
     """Return the result rows of one trial: one for each lambda, held-out environment and test split."""
     chosen = trial.intervention_set
-    pairs = data.pairs(chosen.kinds, chosen.pairing, recipe.interventions.seed) if chosen else []
+    pairs = data.pairs(chosen.kinds, chosen.pairing, trial.seed) if chosen else []
     protocol = HeldOut(data, trial.seed, pairs, trial.normalize)
     ranks = source.ranks[-1:] if trial.projection.full_rank_only else source.ranks
     splits = recipe.sweep.test_splits

@@ -1,6 +1,7 @@
 """Backbones: what is refused in which words, what is noticed, what the fingerprint follows."""
 
 import json
+import shutil
 from pathlib import Path
 
 import open_clip
@@ -119,9 +120,16 @@ def test_quick_gelu_follows_the_pretrained_tag() -> None:
     assert notes == []
 
 
-@pytest.mark.slow
-def test_no_network_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert "cannot be downloaded (no network" in refusal(name="hf-hub:nobody/nothing")
+def test_identity_follows_the_architecture_as_well_as_the_weights(tiny: Path, tmp_path: Path) -> None:
+    spec = BackboneSpec(name="tiny", folder=str(tiny))
+    plain = Backbone(spec, device="cpu").facts
+    gelu = Backbone(spec.model_copy(update={"quick_gelu": True}), device="cpu").facts
+    assert gelu.fingerprint == plain.fingerprint
+    assert gelu.identity() != plain.identity()
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny, moved)
+    assert Backbone(BackboneSpec(name="tiny", folder=str(moved)), device="cpu").facts.identity() == plain.identity()
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    assert "'MiniLiT' has its own weights" in refusal(name="MiniLiT", pretrained="openai")

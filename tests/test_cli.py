@@ -128,13 +128,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_full_store_keeps_what_was_written(refused, small_disk: Path) -> None:  # type: ignore[no-untyped-def]
     sentence = refused("--store", str(small_disk))
-    assert "cannot be written (No space left on device); free some space or give another --store" in sentence
+    assert "cannot be written (No space left on device); free some space, or give another --store" in sentence
     assert not list(small_disk.rglob("*.tmp"))
 
 
 def test_read_only_store(refused, small_disk: Path) -> None:  # type: ignore[no-untyped-def]
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert "cannot be written (Read-only file system)" in refused("--store", str(small_disk))
+
+
+def test_too_few_images_for_a_split(refused, toy_root: Path) -> None:  # type: ignore[no-untyped-def]
+    for file in [*(toy_root / "env1").rglob("[1-5].png")]:
+        file.unlink()
+    assert "The environment 'env1' of toy has 2 images, and the split of seed 0 leaves one side empty" in refused()
+
+
+def test_a_trial_that_no_node_can_hold(refused) -> None:  # type: ignore[no-untyped-def]
+    assert "run.cpus_per_trial: 4096 cores for a trial, but the largest node has" in refused(
+        "--set", "run.cpus_per_trial=4096"
+    )
 
 
 def test_malformed_overrides(refused) -> None:  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ import yaml
 
 from benchmark.errors import IcmBenchError
 from benchmark.interventions import INTERVENTIONS
+from benchmark.interventions.photometric import Grayscale
 from benchmark.recipe import Recipe, load_recipe, parse_recipe
 
 SMALL: dict[str, Any] = {"name": "small", "datasets": ["PACS"], "backbones": ["MiniLiT"]}
@@ -152,3 +153,22 @@ def test_ranks_above_the_width_are_refused_and_auto_ends_at_it() -> None:
 
 def test_random_weights_stand_in_the_label() -> None:
     assert "RANDOM WEIGHTS" in recipe(backbones=[{"name": "ViT-B-32", "pretrained": "random"}]).backbones[0].label
+
+
+def test_an_override_reaches_into_lists_and_empty_sections(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("name: a\ndatasets: [b]\nbackbones: [{name: c, mean: [0.1, 0.2, 0.3]}]\nrun:\n")
+    loaded = load_recipe(file, {"backbones.0.mean.0": 0.9, "run.store": "s"})
+    assert loaded.backbones[0].mean == (0.9, 0.2, 0.3)
+    assert loaded.run.store == "s"
+
+
+class MyGrayscale(Grayscale):
+    """A component of the user's own that derives from a registered one."""
+
+
+def test_a_users_component_does_not_take_the_name_of_the_one_it_derives_from() -> None:
+    (kind,) = recipe(interventions={"kinds": [f"{__name__}:MyGrayscale"]}).interventions.kinds
+    assert kind.name == f"{__name__}:MyGrayscale"
+    assert kind.implementation.startswith(kind.name + " ")  # and the hash of this file
+    assert INTERVENTIONS.create("grayscale").implementation == "grayscale"

@@ -30,6 +30,7 @@ GROUPS_FILE = "groups.csv"
 
 SCHEMA = pa.schema(
     [
+        ("content", pa.string()),  # SHA-256 of the bytes alone
         ("image_id", pa.string()),  # SHA-256 of bytes, environment and class
         ("path", pa.string()),  # relative to the data set's folder, with /
         ("environment", pa.string()),
@@ -104,6 +105,12 @@ class Manifest:
             notes.append(
                 f"{self.name}: {repeated} images repeat the bytes of another one of the same environment and class."
             )
+        places = set(zip(self.table["content"].to_pylist(), ids, strict=True))
+        if shared := len(places) - len({content for content, _ in places}):
+            notes.append(
+                f"{self.name}: {shared} images stand with the same bytes in another environment or class too: "
+                f"what is held out there was seen, or is labelled twice."
+            )
         return notes
 
 
@@ -136,17 +143,20 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
             file that cannot be read, or a damaged `groups.csv`.
     """
     folder = dataset_folder(spec)
-    rows = list(_listing(folder))
-    _check_layout(folder, rows)
-    groups = _read_groups(folder, {path for path, _, _ in rows})
+    try:
+        rows = list(_listing(folder))
+        _check_layout(folder, rows)
+        groups = _read_groups(folder, {path for path, _, _ in rows})
+    except OSError as error:
+        raise IcmBenchError(f"{error.filename or folder} cannot be read ({reason(error)}).") from error
     classes = {name: i for i, name in enumerate(sorted({c for _, _, c in rows}))}
     progress = Progress("reading the manifest", len(rows), "images")
     found = []
     with ThreadPoolExecutor(max_workers=8) as pool:
         identities = pool.map(lambda row: _identify(folder, *row), rows)
-        for (path, environment, class_name), (image_id, size) in zip(rows, identities, strict=True):
+        for (path, environment, class_name), (content, image_id, size) in zip(rows, identities, strict=True):
             group = groups[path] if groups else None
-            found.append((image_id, path, environment, class_name, classes[class_name], group, size))
+            found.append((content, image_id, path, environment, class_name, classes[class_name], group, size))
             progress.update()
     progress.close()
     columns = [
@@ -159,11 +169,17 @@ def _listing(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Yield (path, environment, class) in the order of torchvision's ImageFolder, which DomainBed splits."""
     for environment in _subfolders(folder):
         for class_folder in _subfolders(environment):
-            for place, _, names in sorted(os.walk(class_folder, followlinks=True)):
+            for place, _, names in sorted(os.walk(class_folder, onerror=_refuse, followlinks=True)):
                 for name in sorted(names):
                     if Path(name).suffix.lower() in IMAGE_SUFFIXES:
                         path = Path(place, name).relative_to(folder).as_posix()
+                        if not path.isprintable():
+                            raise IcmBenchError(f"The file name {path!a} in {folder} is not printable; rename it.")
                         yield path, environment.name, class_folder.name
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk would leave out a folder that it may not read
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -174,14 +190,15 @@ def _check_layout(folder: Path, rows: list[tuple[str, str, str]]) -> None:
     layout = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
     if not rows:
         raise IcmBenchError(f"{folder} holds no images; {layout}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    present: dict[str, set[str]] = {}
+    # Folders count even when they are empty: DomainBed numbers environments by folder.
+    present: dict[str, set[str]] = {e.name: set() for e in _subfolders(folder)}
     for _, environment, class_name in rows:
         present.setdefault(environment, set()).add(class_name)
     if len(present) < 2:
         raise IcmBenchError(
             f"{folder} has one environment only ({next(iter(present))}), and holding one out needs two; {layout}."
         )
-    classes = set().union(*present.values())
+    classes = {c.name for e in _subfolders(folder) for c in _subfolders(e)}
     if len(classes) < 2:
         raise IcmBenchError(f"{folder} has one class only ({next(iter(classes))}); {layout}.")
     for environment, names in sorted(present.items()):
@@ -193,15 +210,16 @@ def _check_layout(folder: Path, rows: list[tuple[str, str, str]]) -> None:
             )
 
 
-def _identify(folder: Path, path: str, environment: str, class_name: str) -> tuple[str, int]:
-    """Return (image_id, size in bytes) of one file."""
+def _identify(folder: Path, path: str, environment: str, class_name: str) -> tuple[str, str, int]:
+    """Return (SHA-256 of the bytes, image_id, size in bytes) of one file."""
     try:
         content = (folder / path).read_bytes()
     except OSError as error:
         raise IcmBenchError(f"{folder / path} cannot be read ({reason(error)}).") from error
     digest = hashlib.sha256(content)
+    bytes_alone = digest.hexdigest()
     digest.update(f"\0{environment}\0{class_name}".encode())
-    return digest.hexdigest(), len(content)
+    return bytes_alone, digest.hexdigest(), len(content)
 
 
 def _read_groups(folder: Path, paths: set[str]) -> dict[str, str] | None:
@@ -209,11 +227,14 @@ def _read_groups(folder: Path, paths: set[str]) -> dict[str, str] | None:
     file = folder / GROUPS_FILE
     if not file.is_file():
         return None
-    with file.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if not {"path", "group"} <= set(reader.fieldnames or ()):
-            raise IcmBenchError(f"{file} needs the columns 'path' and 'group' in its first line.")
-        groups = {row["path"]: row["group"] for row in reader}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if not {"path", "group"} <= set(reader.fieldnames or ()):
+                raise IcmBenchError(f"{file} needs the columns 'path' and 'group' in its first line.")
+            groups = {row["path"]: row["group"] for row in reader}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise IcmBenchError(f"{file} is not CSV in UTF-8 ({error}); save it as that.") from error
     if missing := sorted(path for path in paths if not groups.get(path)):
         raise IcmBenchError(f"{file} names no group for {missing[0]} ({len(missing)} images in all).")
     return groups

@@ -1,5 +1,7 @@
 """From a file to pixels at model-input size: the CPU's part of embedding."""
 
+import io
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from benchmark.errors import IcmBenchError
+from benchmark.storage import reason
 
 Geometry = Callable[[Image.Image], Image.Image]
 
@@ -19,13 +24,19 @@ def read_image(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     """Return the image, upright and RGB, after resize and crop: uint8, shape (height, width, 3).
 
     Raises:
-        UnreadableImage: missing, damaged, not an image, or larger than Pillow's bound on pixels.
+        IcmBenchError: the file cannot be opened (which says nothing of the image).
+        UnreadableImage: damaged, not an image, or larger than Pillow's bound on pixels.
     """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise IcmBenchError(f"{path} cannot be read ({reason(error)}); is its disk there?") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(content)) as image:
                 return np.asarray(geometry(ImageOps.exif_transpose(image).convert("RGB")))
+    except MemoryError:
+        raise
     except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
-        reason = str(error).replace(str(path), path.name).splitlines()
-        raise UnreadableImage(f"{reason[0] if reason else type(error).__name__}") from error
+        raise UnreadableImage(re.sub(r"<_io.BytesIO.*?>", repr(path.name), reason(error))) from error

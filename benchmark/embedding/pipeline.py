@@ -22,7 +22,7 @@ import ray
 import ray.data
 
 from benchmark.backbones import Backbone, BackboneFacts, best_device, geometry
-from benchmark.cluster import cpu_count, gpu_count
+from benchmark.cluster import cpu_nodes, gpu_count
 from benchmark.datasets.manifest import Manifest
 from benchmark.embedding import store
 from benchmark.embedding.images import UnreadableImage, read_image
@@ -76,7 +76,7 @@ def embed(
     rows = manifest.table.append_column("todo", pa.array(todo)).filter(pa.array(todo > 0))
     if rows.num_rows:
         _stream(storage, manifest, rows, spec, facts, views, run, report)
-    _collect_rejected(storage, manifest, views[0], run, report)
+    _collect_rejected(storage, manifest, views, run, report)
     return report
 
 
@@ -107,9 +107,11 @@ def _stream(
 ) -> None:
     """Run the pipeline over `rows` and count what comes out at its end."""
     gpus = gpu_count()
-    actors = run.actors or max(1, gpus)
-    resources = _actor_resources(actors, gpus)
-    threads = None if gpus else max(1, cpu_count() // actors)
+    nodes, cores = cpu_nodes()
+    actors = run.actors or gpus or nodes
+    per_node = math.ceil(actors / nodes)
+    resources = _actor_resources(actors, gpus, max(0.4, cores - 1) / per_node)
+    threads = None if gpus else max(1, cores // per_node)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -154,14 +156,13 @@ def _stream(
 _geometry = functools.lru_cache(maxsize=4)(lambda preprocess: geometry(json.loads(preprocess)))
 
 
-def _actor_resources(actors: int, gpus: int) -> dict[str, float]:
-    """Return what one encoder actor reserves: a GPU, or its part of all cores but the one left for decoding.
+def _actor_resources(actors: int, gpus: int, share: float) -> dict[str, float]:
+    """Return what one encoder actor reserves: a GPU, or its share of a node's cores but the one left for decoding.
 
     Parts may be fractions, so that more actors than GPUs or cores start all the same; above 1 Ray wants whole numbers.
     """
     if gpus:
         return {"num_gpus": min(1.0, gpus / actors)}
-    share = max(0.4, cpu_count() - 1) / actors
     return {"num_cpus": math.floor(share) if share >= 1 else math.floor(100 * share) / 100}
 
 
@@ -261,9 +262,11 @@ def _columns(batch: Batch, rows: np.ndarray, names: list[str]) -> pa.Table:
     return pa.table({name: pa.array(batch[name][rows].tolist()) for name in names})
 
 
-def _collect_rejected(storage: Storage, manifest: Manifest, original: View, run: RunSpec, report: EmbedReport) -> None:
+def _collect_rejected(
+    storage: Storage, manifest: Manifest, views: list[View], run: RunSpec, report: EmbedReport
+) -> None:
     """Read which images were rejected, now or before, and fail if they are too many."""
-    found = store.rejected(storage, original)
+    found = store.rejected(storage, views)
     ids = manifest.table["image_id"].to_pylist()
     paths = manifest.table["path"].to_pylist()
     report.rejected = {path: found[i][1] for i, path in zip(ids, paths, strict=True) if i in found}

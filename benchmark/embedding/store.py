@@ -15,6 +15,7 @@ from benchmark.recipe import canonical_hash
 from benchmark.storage import Storage
 
 ORIGINAL = "original"
+PIXELS_VERSION = 1  # to be raised when decoding or a built-in intervention gives other pixels than before
 _REJECTED_SCHEMA = pa.schema([("image_id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 
@@ -44,7 +45,10 @@ def view_of(
     dataset_fingerprint: str, backbone_identity: dict[str, Any], intervention: Intervention | None, seed: int
 ) -> View:
     """Return the view's place in the store. The original image does not depend on the seed."""
-    what = {"kind": ORIGINAL} if intervention is None else {**intervention.model_dump(mode="json"), "seed": seed}
+    what: dict[str, Any] = {"kind": ORIGINAL} if intervention is None else {
+        **intervention.model_dump(mode="json"), "seed": seed, "implementation": intervention.implementation
+    }  # fmt: skip
+    what["version"] = PIXELS_VERSION
     depends_on = {"dataset": dataset_fingerprint, "backbone": backbone_identity, "view": what}
     return View(intervention.label if intervention else ORIGINAL, intervention, seed, depends_on)
 
@@ -71,13 +75,14 @@ def present(storage: Storage, view: View) -> set[str]:
     return found
 
 
-def rejected(storage: Storage, view: View) -> dict[str, tuple[str, str]]:
-    """Return image id -> (path, reason) of the images that cannot be read."""
+def rejected(storage: Storage, views: Sequence[View]) -> dict[str, tuple[str, str]]:
+    """Return image id -> (path, reason) of the images that could not be read for any of the views."""
     found = {}
-    for name in storage.files(view.directory, ".parquet"):
-        if "/rejected-" in name:
-            for row in storage.read_table(name).to_pylist():
-                found[row["image_id"]] = (row["path"], row["reason"])
+    for view in views:
+        for name in storage.files(view.directory, ".parquet"):
+            if "/rejected-" in name:
+                for row in storage.read_table(name).to_pylist():
+                    found[row["image_id"]] = (row["path"], row["reason"])
     return found
 
 

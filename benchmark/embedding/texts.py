@@ -15,7 +15,7 @@ from benchmark.storage import Storage
 
 def prompts(classes: Sequence[str], template: str) -> list[str]:
     """Return the prompt of every class, with spaces for underscores as in the released code."""
-    return [template.format(name.replace("_", " ")) for name in classes]
+    return [template.replace("{}", name.replace("_", " ")) for name in classes]
 
 
 def describe(

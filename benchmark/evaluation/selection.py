@@ -10,6 +10,7 @@ intervention set, normalisation and the predictor's own parameters.
 Ties go to the larger rank (the lesser intervention), then to the row that comes first.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +22,10 @@ SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": 
 
 def best_index(scores: Sequence[float] | None) -> int | None:
     """Return the position of the highest score in a rank curve (the last one of equals), or None without scores."""
-    if scores is None or len(scores) == 0:
+    known = [i for i, score in enumerate(scores or ()) if not math.isnan(score)]
+    if scores is None or not known:
         return None
-    return max(range(len(scores)), key=lambda i: (scores[i], i))
+    return max(known, key=lambda i: (scores[i], i))
 
 
 def select(rows: pd.DataFrame, rule: str) -> pd.DataFrame:

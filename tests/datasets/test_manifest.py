@@ -50,6 +50,23 @@ def test_identity_is_bytes_environment_and_class(toy_root: Path) -> None:
     assert ids["env0/cat/0.png"] == ids["env0/cat/copy.png"] == expected
     assert ids["env1/cat/copy.png"] != expected
     assert any("1 images repeat" in note for note in manifest.notes())
+    assert any("1 images stand with the same bytes in another environment or class" in n for n in manifest.notes())
+
+
+def test_empty_folders_count(toy_root: Path) -> None:
+    (toy_root / "env9" / "cat").mkdir(parents=True)
+    with pytest.raises(IcmBenchError, match="env9 lacks images of the class 'cat'"):
+        read(toy_root)
+    shutil.rmtree(toy_root / "env9")
+    (toy_root / "env0" / "yak").mkdir()
+    with pytest.raises(IcmBenchError, match="env0 lacks images of the class 'yak'"):
+        read(toy_root)
+
+
+def test_damaged_groups_are_named(toy_root: Path) -> None:
+    (toy_root / "groups.csv").write_bytes("path,group\nenv0/cat/0.png,Käse".encode("latin-1"))
+    with pytest.raises(IcmBenchError, match=r"groups\.csv is not CSV in UTF-8"):
+        read(toy_root)
 
 
 def test_fingerprint_follows_content_and_place_but_not_the_root(toy_root: Path, tmp_path: Path) -> None:

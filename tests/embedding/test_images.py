@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmark.backbones import geometry
 from benchmark.embedding.images import UnreadableImage, read_image
+from benchmark.errors import IcmBenchError
 
 PREPROCESS = {
     "size": [48, 48], "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3,
@@ -55,9 +56,11 @@ def test_bad_files_give_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "text.jpg").write_text("not an image")
     gradient(400, 300).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
-    for name in ("empty.jpg", "text.jpg", "cut.png", "absent.png"):
+    for name in ("empty.jpg", "text.jpg", "cut.png"):
         with pytest.raises(UnreadableImage, match=r"\w+"):
             read_image(tmp_path / name, geometry(PREPROCESS))
+    with pytest.raises(IcmBenchError, match=r"absent\.png cannot be read"):  # says nothing of the image
+        read_image(tmp_path / "absent.png", geometry(PREPROCESS))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UnreadableImage, match="exceeds limit"):
         read_image(tmp_path / "whole.png", geometry(PREPROCESS))

@@ -89,7 +89,8 @@ def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def wait_until_up(head: Head) -> None:
-    command = [RAY, "job", "list", "--address", head.address]
+    # The job server answers before the agent that starts jobs does: ask for a job that does nothing.
+    command = [RAY, "job", "submit", "--address", head.address, "--", "true"]
     for _ in range(60):
         if not subprocess.run(command, env=head.environment, capture_output=True, check=False).returncode:
             return
