@@ -232,14 +232,6 @@ def _load(spec: BackboneSpec, source: str) -> tuple[Any, list[str]]:
 
     notes: list[str] = []
     pretrained = None if spec.random_weights or source.startswith(_SCHEMAS) else spec.pretrained
-    options: dict[str, Any] = {
-        "force_image_size": spec.image_size,
-        "force_quick_gelu": _quick_gelu(spec, source, notes),
-        "force_preprocess_cfg": {k: v for k, v in (("mean", spec.mean), ("std", spec.std)) if v},
-        "load_weights": not spec.random_weights,
-        "require_pretrained": not spec.random_weights,
-        "pretrained_text": False,
-    }
     if pretrained and Path(pretrained).is_file() and not (spec.mean and spec.std):
         notes.append(f"{spec.label}: a checkpoint file says nothing of mean and std; OpenAI's are used.")
     if spec.random_weights:
@@ -247,7 +239,19 @@ def _load(spec: BackboneSpec, source: str) -> tuple[Any, list[str]]:
         torch.manual_seed(spec.seed)
     logging.disable(logging.CRITICAL)  # open_clip and the hub log what is said better below
     try:
-        return open_clip.create_model(source, pretrained=pretrained, **options), notes
+        model = open_clip.create_model(
+            source,
+            pretrained=pretrained,
+            force_image_size=spec.image_size,
+            force_quick_gelu=_quick_gelu(spec, source, notes),
+            force_preprocess_cfg={k: v for k, v in (("mean", spec.mean), ("std", spec.std)) if v},
+            load_weights=not spec.random_weights,
+            require_pretrained=not spec.random_weights,
+            pretrained_text=False,
+        )
+        return model, notes
+    except IcmBenchError:
+        raise
     except Exception as error:  # a damaged checkpoint can make its reader raise anything
         raise IcmBenchError(_load_failure(spec, source, pretrained, error)) from error
     finally:
