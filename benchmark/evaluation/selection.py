@@ -1,4 +1,4 @@
-"""The three selection rules as pure functions of result rows (METHOD: Gulrajani & Lopez-Paz 2021, section 3).
+"""The three selection rules as pure functions of result rows (Gulrajani and Lopez-Paz, 2021, section 3).
 
 A rule decides, for one held-out environment and one seed, everything that a method leaves open: rank, lambda,
 intervention set, normalisation and the predictor's own parameters.

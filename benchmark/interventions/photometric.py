@@ -1,6 +1,6 @@
 """The seven photometric interventions of the paper's released code, each with a stated default strength.
 
-The released code draws one of the seven per image and publishes no strengths (METHOD section 3); the defaults here
+The released code draws one of the seven per image and publishes no strengths; the defaults here
 are ours: those of common augmentation practice, strong enough to move an embedding and weak enough to leave the
 object recognisable. Pixel operations are torchvision's. Strengths in pixels refer to the model-input size.
 """

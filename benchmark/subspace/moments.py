@@ -1,4 +1,4 @@
-"""The sums through which the data enter the method (paper section 4; METHOD section 2)."""
+"""The sums through which the data enter the method (arXiv 2405.15289, section 4)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""DomainBed's splits against the rule as METHOD section 4 states it, and against examples computed by hand."""
+"""DomainBed's splits against a statement of the rule from scratch, and against examples computed by hand."""
 
 import hashlib
 

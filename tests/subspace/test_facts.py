@@ -1,4 +1,4 @@
-"""The facts of the method (METHOD section 2) on data that are not special."""
+"""The facts of the method on data that are not special."""
 
 from itertools import pairwise
 
