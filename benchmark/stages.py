@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmark.backbones import build_if_needed
 from benchmark.cache import cache_dir
-from benchmark.cluster import check_shared, connected
+from benchmark.cluster import check_shared, connected, cpu_nodes
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
@@ -123,6 +123,10 @@ def prepare(recipe: Recipe, storage: Storage, say: Say) -> list[tuple[Source, Ba
 
     Returns one source for each data set and backbone, in the recipe's order. Needs a connection to Ray.
     """
+    if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
+        raise IcmBenchError(
+            f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
+        )
     manifests = [read_manifest(spec) for spec in recipe.datasets]
     for manifest in manifests:
         _check_splits(manifest, recipe.sweep.seeds)

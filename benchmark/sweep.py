@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 import benchmark
 from benchmark.backbones import BackboneFacts
-from benchmark.cluster import cpu_nodes
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
@@ -166,10 +165,6 @@ def sweep(storage: Storage, recipe: Recipe, sources: list[Source]) -> list[str]:
 def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[int, tuple[str, Trial]]) -> None:
     from ray import tune
 
-    if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
-        raise IcmBenchError(
-            f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
-        )
     # Tune would take an interrupt for the wish to end early and call the sweep finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     progress = Progress("sweep", len(todo), "trials")

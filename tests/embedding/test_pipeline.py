@@ -49,7 +49,8 @@ def embed_all(recipe: Recipe, storage: Storage):  # type: ignore[no-untyped-def]
 def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
     toy_root: Path, tmp_path: Path, recipe_for: RecipeFor
 ) -> None:
-    storage, recipe = Storage(str(tmp_path / "store")), recipe_for(toy_root)
+    # More actors than cores, and a batch size that divides nothing: neither may show in the embeddings.
+    storage, recipe = Storage(str(tmp_path / "store")), recipe_for(toy_root, run={"actors": 3, "batch_size": 5})
     source, report = embed_all(recipe, storage)
     assert (report.embedded, report.reused, report.rejected) == (36 * 3, 0, {})
 
@@ -128,14 +129,3 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     np.testing.assert_allclose(texts, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
     assert facts.dim == 16
     assert facts.random_weights
-
-
-def test_more_actors_than_cores_give_the_same_embeddings(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
-    stored = []
-    for actors in (1, 3):
-        storage = Storage(str(tmp_path / f"store{actors}"))
-        source, report = embed_all(recipe_for(toy_root, run={"actors": actors, "batch_size": actors + 1}), storage)
-        assert report.embedded == 36 * 3
-        ids = source.manifest.table["image_id"].to_pylist()
-        stored.append(np.stack([store.read(storage, view, ids) for view in source.views]))
-    np.testing.assert_allclose(stored[0], stored[1], atol=1e-5)

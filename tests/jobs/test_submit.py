@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cache import cache_dir
+from benchmark.cli import main
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -98,12 +99,9 @@ def wait_until_up(head: Head) -> None:
     pytest.fail("the Ray head did not come up within a minute")
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, tmp_path: Path) -> None:
-    local = subprocess.run(
-        [str(BIN / "icm-bench"), "demo", *SHRUNKEN, "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")],
-        env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert local.returncode == 0, local.stderr
+    assert main(["demo", *SHRUNKEN, "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]) == 0
     wait_until_up(head)
 
     stranger = Head(head.address, {**head.environment, "HOME": str(home(tmp_path, "stranger"))})
