@@ -64,12 +64,14 @@ def head(tmp_path: Path) -> Iterator[Head]:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
-    gcs, dashboard, client = free_ports(3)
+    # The agent that starts jobs has a fixed port by default, which another Ray on this machine may hold.
+    gcs, dashboard, client, agent, metrics = free_ports(5)
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(
             [
                 RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
                 "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+                f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
                 "--num-cpus=2", "--disable-usage-stats",
             ],
             env=environment, stdout=log, stderr=log, start_new_session=True,
@@ -92,7 +94,7 @@ def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
 def wait_until_up(head: Head) -> None:
     # The job server answers before the agent that starts jobs does: ask for a job that does nothing.
     command = [RAY, "job", "submit", "--address", head.address, "--", "true"]
-    for _ in range(60):
+    for _ in range(20):
         if not subprocess.run(command, env=head.environment, capture_output=True, check=False).returncode:
             return
         time.sleep(1)
