@@ -9,7 +9,7 @@ import importlib
 import json
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from benchmark.recipe import BackboneSpec, canonical_hash
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 # Backbones that are built in the cache at first use: name -> "module:function" that returns the folder.
 BUILT = {"MiniLiT": "benchmark.minilit:build"}
@@ -68,13 +67,14 @@ class Backbone:
     Args:
         spec: which one.
         device: torch device; default CUDA or MPS where available, else the CPU.
+        compile_model: compile the image tower with torch.compile: faster on GPUs after a minute of compiling.
 
     Raises:
         IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or would have
             to be unpickled, or no network when weights must be downloaded.
     """
 
-    def __init__(self, spec: BackboneSpec, device: str | None = None) -> None:
+    def __init__(self, spec: BackboneSpec, device: str | None = None, compile_model: bool = False) -> None:
         import torch
 
         self.device = torch.device(device or best_device())
@@ -98,21 +98,27 @@ class Backbone:
         # Convolutions run faster with channels last, on CPU and GPU alike; other layers do not care.
         self._model: Any = model.to(self.device, memory_format=torch.channels_last)
         self._dtype = getattr(torch, spec.precision)
+        encode = self._model.encode_image
+        self._encode_image = torch.compile(encode, dynamic=False) if compile_model else encode
         self._mean = torch.tensor(self.preprocess["mean"], device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocess["std"], device=self.device).view(1, 3, 1, 1)
 
-    def encode_images(self, images: "torch.Tensor") -> NDArray[np.float32]:
-        """Return raw (not normalised) embeddings, shape (batch, D).
+    def embed(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
 
         Args:
-            images: uint8, shape (batch, 3, height, width), at model-input size.
+            images: uint8, shape (batch, 3, height, width), at model-input size, on any device.
         """
         import torch
 
         with torch.inference_mode(), self._autocast():
             pixels = images.to(self.device, non_blocking=True).float().div_(255).sub_(self._mean).div_(self._std)
-            z = self._model.encode_image(pixels.contiguous(memory_format=torch.channels_last))
-        return np.asarray(z.float().cpu().numpy(), dtype=np.float32)
+            z: torch.Tensor = self._encode_image(pixels.contiguous(memory_format=torch.channels_last))
+            return z.float()
+
+    def encode_images(self, images: "torch.Tensor") -> NDArray[np.float32]:
+        """Return what `embed` returns as an array."""
+        return np.asarray(self.embed(images).cpu().numpy(), dtype=np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return raw (not normalised) text embeddings, shape (len(texts), D)."""
@@ -149,21 +155,6 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def geometry(preprocess: dict[str, Any]) -> Callable[["Image.Image"], "Image.Image"]:
-    """Return the resize and crop of a preprocessing: an RGB image in, one at model-input size out.
-
-    It is open_clip's own transform without the two steps that follow in the encoder (tensor, normalisation).
-    """
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-    from torchvision.transforms import Compose, Normalize, ToTensor
-
-    steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
-    spatial: Callable[[Image.Image], Image.Image] = Compose(
-        [step for step in steps if not isinstance(step, ToTensor | Normalize)]
-    )
-    return spatial
 
 
 def weights_fingerprint(model: "torch.nn.Module") -> str:

@@ -62,6 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_options(demo)
     demo.set_defaults(command=_run, recipe=None)
+    about = "list what the store of embeddings holds, verify it, or remove what is stale"
+    upkeep = commands.add_parser("store", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    upkeep.add_argument(
+        "action", nargs="?", choices=("list", "verify", "clean"), default="list",
+        help="list: one line for each view; verify: read every file back; clean: remove damaged files, directories "
+        "of an older version and leftovers of killed writers (all of it is recomputed when needed)",
+    )  # fmt: skip
+    upkeep.add_argument("--store", metavar="URI", help="folder, s3:// or gs://; default: the one in the cache folder")
+    upkeep.add_argument("--dry-run", action="store_true", help="with clean: say what would go, and keep it")
+    upkeep.add_argument("--json", action="store_true", help="print JSON")
+    upkeep.set_defaults(command=_store)
     datasets = commands.add_parser("datasets", help="the catalog of known data sets", description="List the catalog.")
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
@@ -169,6 +180,40 @@ def _sweep(args: argparse.Namespace) -> None:
         sources = stages.prepare(recipe, storage, stages.say_on_stderr)
         stages.sweep_stage(recipe, storage, sources, stages.say_on_stderr)
     _print_outcome(stages.report_stage(recipe, storage, [source for source, _ in sources]), args.json)
+
+
+def _store(args: argparse.Namespace) -> None:
+    from benchmark.cache import cache_dir
+    from benchmark.embedding import upkeep
+    from benchmark.storage import Storage
+
+    storage = Storage(args.store or str(cache_dir() / "store"))
+    if args.action == "clean":
+        removed = upkeep.clean(storage, args.dry_run)
+        if args.json:
+            print(json.dumps(dataclasses.asdict(removed), indent=2))
+            return
+        for name in removed.names:
+            print(storage.path(name))
+        done = "would be removed" if args.dry_run else "removed"
+        print(f"{len(removed.names)} files and directories {done}, {removed.size / 1e6:.1f} MB")
+        return
+    found = upkeep.verify(storage) if args.action == "verify" else upkeep.directories(storage)
+    if args.json:
+        print(json.dumps([{**dataclasses.asdict(d), "state": d.state} for d in found], indent=2))
+    else:
+        for d in found:
+            what = f"{d.dataset}  {d.backbone}  {d.view}" if d.dataset else d.name
+            print(f"{what}: {d.images} images, {d.rejected} rejected, {d.size / 1e6:.1f} MB, {d.state}")
+        print(f"{len(found)} views, {sum(d.size for d in found) / 1e6:.1f} MB in {storage.path('')}")
+    problems = [problem for d in found for problem in d.problems]
+    if problems:
+        raise IcmBenchError(
+            f"{len(problems)} parts are damaged; `icm-bench store clean` removes them and the next run makes them "
+            f"again: {' '.join(problems)}"
+        )
+    if args.action == "verify" and not args.json:
+        print(f"verified: {sum(d.parts for d in found if not d.stale)} parts are sound")
 
 
 def _datasets(args: argparse.Namespace) -> None:

@@ -56,6 +56,12 @@ class Progress:
         self.stream.flush()
         self._spoke = True
 
+    def say(self, line: str) -> None:
+        """Print a line of its own between the lines of progress."""
+        lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
+        self.stream.write(f"{lead}{self.what}: {line}\n")
+        self.stream.flush()
+
     def close(self) -> float:
         """Print the closing line if the work was long enough to be announced; return the seconds it took."""
         seconds = time.monotonic() - self._start

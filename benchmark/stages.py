@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.backbones import build_if_needed
+from benchmark.backbones import BackboneFacts, build_if_needed
 from benchmark.cache import cache_dir
 from benchmark.cluster import check_shared, connected, cpu_nodes
 from benchmark.datasets.manifest import Manifest, read_manifest
@@ -143,14 +143,27 @@ def prepare(recipe: Recipe, storage: Storage, say: Say) -> list[tuple[Source, Ba
         ranks = recipe.sweep.ranks_for(facts.dim)
         notes += facts.notes
         for manifest, text in zip(manifests, texts, strict=True):
-            views = (
-                view_of(manifest.fingerprint, facts.identity(), kind, recipe.interventions.seed)
-                for kind in (None, *recipe.interventions.kinds)
-            )
-            sources.append((Source(manifest, facts, tuple(views), text, ranks), spec))
+            sources.append((Source(manifest, facts, views_of(recipe, manifest, facts), text, ranks), spec))
     for note in notes:
         say(f"note: {note}")
     return sources
+
+
+def views_of(recipe: Recipe, manifest: Manifest, facts: BackboneFacts) -> tuple[View, ...]:
+    """Return the views of a recipe for one data set and backbone, the original first."""
+    images = len(store.distinct(manifest.table["image_id"].to_pylist()))
+    return tuple(
+        view_of(
+            manifest.fingerprint,
+            images,
+            facts.identity(),
+            kind,
+            recipe.interventions.seed,
+            at_source=recipe.interventions.apply_at == "source",
+            draft=recipe.images.jpeg_draft,
+        )
+        for kind in (None, *recipe.interventions.kinds)
+    )
 
 
 def embed_stage(
@@ -161,8 +174,9 @@ def embed_stage(
     for source, spec in sources:
         report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
         name = f"{source.manifest.name} with {source.facts.label}"
-        speed = f" (decode {report.decode_rate:.0f} images/s per core, encode {report.encode_rate:.0f} views/s)"
-        say(f"{name}: {report.embedded} views embedded, {report.reused} reused{speed if report.embedded else ''}")
+        say(f"{name}: {report.embedded} views embedded, {report.reused} reused")
+        if report.speed:
+            say(f"{name}: {report.speed.text()}")
         for path, reason in report.rejected.items():
             say(f"skipped: {source.manifest.folder / path} ({reason})")
         if report.rejected:
@@ -272,10 +286,10 @@ def _check_splits(manifest: Manifest, seeds: Sequence[int]) -> None:
 
 
 def _check_embedded(storage: Storage, manifest: Manifest, views: tuple[View, ...]) -> None:
-    wanted = set(manifest.table["image_id"].to_pylist())
     for view in views:
-        if lacking := len(wanted - store.present(storage, view)):
+        chunks = store.chunk_count(view.images)
+        if lacking := chunks - len(store.parts(storage, view.directory)):
             raise IcmBenchError(
-                f"{lacking} images of {manifest.name} have no embedding of the view '{view.label}' in "
+                f"{lacking} of {chunks} parts of {manifest.name} have no embeddings of the view '{view.label}' in "
                 f"{storage.path('')}; run `icm-bench embed` with this recipe first."
             )

@@ -65,6 +65,24 @@ class Storage:
         ]
         return sorted(name for name in found if not Path(name).name.startswith("."))
 
+    def details(self, folder: str) -> list[tuple[str, int, float]]:
+        """Return (name, bytes, time of day of the last change) of every file below `folder`, temporary ones too."""
+        selector = pyarrow.fs.FileSelector(f"{self._root}/{folder}".rstrip("/"), allow_not_found=True, recursive=True)
+        return sorted(
+            (info.path[len(self._root) + 1 :], info.size, info.mtime.timestamp() if info.mtime else 0.0)
+            for info in self._fs.get_file_info(selector)
+            if info.type == pyarrow.fs.FileType.File
+        )
+
+    def delete(self, name: str) -> None:
+        """Delete file `name`; one that is not there is no error."""
+        if self.exists(name):
+            self._fs.delete_file(f"{self._root}/{name}")
+
+    def delete_folder(self, name: str) -> None:
+        """Delete the folder `name` with all that it holds."""
+        self._fs.delete_dir(f"{self._root}/{name}")
+
     def read_bytes(self, name: str) -> bytes:
         """Return the content of file `name`."""
         try:
@@ -101,7 +119,9 @@ class Storage:
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Return the Parquet file `name`, or only some of its columns."""
         try:
-            return pq.read_table(f"{self._root}/{name}", filesystem=self._fs, columns=columns)
+            return pq.read_table(
+                f"{self._root}/{name}", filesystem=self._fs, columns=columns, page_checksum_verification=True
+            )
         except (OSError, pa.ArrowInvalid) as error:
             raise IcmBenchError(
                 f"{self.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
@@ -110,7 +130,7 @@ class Storage:
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write `table` as the Parquet file `name`, atomically."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def check_writable(self) -> None:

@@ -56,6 +56,13 @@ class Manifest:
     folder: Path
     table: pa.Table
 
+    @property
+    def source(self):
+        return _Shim(self.folder)
+
+    def place(self, path):
+        return str(self.folder / path)
+
     @cached_property
     def environments(self) -> list[str]:
         """Environment names, sorted: position is DomainBed's environment index."""
@@ -238,3 +245,12 @@ def _read_groups(folder: Path, paths: set[str]) -> dict[str, str] | None:
     if missing := sorted(path for path in paths if not groups.get(path)):
         raise IcmBenchError(f"{file} names no group for {missing[0]} ({len(missing)} images in all).")
     return groups
+
+
+class _Shim:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def read(self, batch):
+        for p in batch["path"]:
+            yield (self.folder / p).read_bytes()

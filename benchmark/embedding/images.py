@@ -1,42 +1,136 @@
-"""From a file to pixels at model-input size: the CPU's part of embedding."""
+"""From bytes to pixels at model-input size: the CPU's part of embedding. Pillow alone: a decoding worker starts fast."""
 
 import io
 import re
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from benchmark.errors import IcmBenchError
 from benchmark.storage import reason
 
-Geometry = Callable[[Image.Image], Image.Image]
+if TYPE_CHECKING:
+    from benchmark.interventions import Intervention
+
+DRAFT_MARGIN = 2  # a JPEG is decoded at reduced scale only to at least this many times the size it is resized to
 
 
 class UnreadableImage(Exception):
     """A file that is no readable image; the message is the reason."""
 
 
-def read_image(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
-    """Return the image, upright and RGB, after resize and crop: uint8, shape (height, width, 3).
+@dataclass(frozen=True)
+class Geometry:
+    """open_clip's resize and crop, on Pillow images.
+
+    Attributes:
+        size: (height, width) of the model's input.
+        resize_mode: `shortest` (cover the input, crop the rest), `longest` (fit in, pad) or `squash`.
+        bilinear: interpolate so, and not bicubically.
+        fill: grey level of the padding.
+    """
+
+    size: tuple[int, int]
+    resize_mode: str
+    bilinear: bool
+    fill: int
+
+    @classmethod
+    def of(cls, preprocess: Mapping[str, Any]) -> "Geometry":
+        """Return the geometry of an open_clip preprocessing (`BackboneFacts.preprocess`)."""
+        return cls(
+            size=tuple(preprocess["size"]),
+            resize_mode=preprocess["resize_mode"],
+            bilinear=preprocess["interpolation"] == "bilinear",
+            fill=preprocess["fill_color"],
+        )
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (width, height) to which an image of that size is resized before the crop."""
+        high, wide = self.size
+        if self.resize_mode == "squash":
+            return wide, high
+        if self.resize_mode == "shortest" and high == wide:  # torchvision cuts here where timm rounds below
+            return (high, int(high * height / width)) if width <= height else (int(high * width / height), high)
+        ratios = (height / high, width / wide)
+        ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
+        return round(width / ratio), round(height / ratio)
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the RGB `image` at model-input size."""
+        width, height = self.resized(*image.size)
+        if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):
+            raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be resized")
+        # open_clip takes the interpolation for granted where the input is not square
+        bilinear = self.bilinear and (self.size[0] == self.size[1] or self.resize_mode != "shortest")
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC)
+        high, wide = self.size
+        if width < wide or height < high:
+            pad_x, pad_y = max(0, wide - width), max(0, high - height)
+            border = (pad_x // 2, pad_y // 2, (pad_x + 1) // 2, (pad_y + 1) // 2)
+            image = ImageOps.expand(image, border, fill=(self.fill,) * 3)
+        left, top = round((image.width - wide) / 2), round((image.height - high) / 2)
+        return image.crop((left, top, left + wide, top + high))
+
+
+def decode(content: bytes, geometry: Geometry, draft: bool) -> Image.Image:
+    """Return the image upright and in RGB, not resized.
+
+    Args:
+        content: of the file.
+        geometry: what comes next; with `draft` a JPEG far larger than that needs is decoded at 1/2, 1/4 or 1/8 scale.
+        draft: allow reduced scale.
 
     Raises:
-        IcmBenchError: the file cannot be opened (which says nothing of the image).
         UnreadableImage: damaged, not an image, or larger than Pillow's bound on pixels.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise IcmBenchError(f"{path} cannot be read ({reason(error)}); is its disk there?") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
-                return np.asarray(geometry(ImageOps.exif_transpose(image).convert("RGB")))
+                if draft:
+                    width, height = geometry.resized(*image.size)
+                    image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+                return ImageOps.exif_transpose(image).convert("RGB")
     except MemoryError:
         raise
     except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
-        raise UnreadableImage(re.sub(r"<_io.BytesIO.*?>", repr(path.name), reason(error))) from error
+        raise UnreadableImage(re.sub(r" ?<_io.BytesIO.*?>", "", reason(error))) from error
+
+
+def model_input(content: bytes, geometry: Geometry, draft: bool) -> NDArray[np.uint8]:
+    """Return the image at model-input size: uint8, shape (height, width, 3). Raises UnreadableImage."""
+    return np.asarray(geometry(decode(content, geometry, draft)))
+
+
+def model_input_views(
+    content: bytes, geometry: Geometry, image_id: str, views: Sequence[tuple["Intervention | None", int]]
+) -> NDArray[np.uint8]:
+    """Return views made at full resolution and then brought to model-input size, as the released code does.
+
+    Args:
+        content: of the file.
+        geometry: resize and crop.
+        image_id: of the image, for the draws.
+        views: (intervention or None for the original, seed).
+
+    Returns:
+        uint8, shape (views, height, width, 3). Raises UnreadableImage.
+    """
+    import torch
+
+    image = decode(content, geometry, draft=False)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    made = []
+    for intervention, seed in views:
+        view = image
+        if intervention is not None:
+            changed = intervention.views(pixels, [image_id], seed)[0]
+            view = Image.fromarray(changed.permute(1, 2, 0).contiguous().numpy())
+        made.append(np.asarray(geometry(view)))
+    return np.stack(made)

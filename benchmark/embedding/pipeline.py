@@ -1,19 +1,17 @@
 """The embedding stage on Ray Data: decode on CPUs, all views of an image in one visit of an encoder actor, Parquet out.
 
-Blocks and batches follow from the manifest alone, so a rerun on the same machine gives the same bytes. A block's
-parts are written as soon as it is encoded: what a killed run leaves behind is kept, and only the rest is computed.
+A block is a chunk of the store. Its parts are written as soon as it is encoded: what a killed run leaves behind is
+kept, and only the chunks that were under way are computed again.
 """
 
-import functools
-import json
 import logging
 import math
 import os
-import platform
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +19,12 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from benchmark.backbones import Backbone, BackboneFacts, best_device, geometry
+from benchmark.backbones import BackboneFacts, best_device
 from benchmark.cluster import cpu_nodes, gpu_count
 from benchmark.datasets.manifest import Manifest
 from benchmark.embedding import store
-from benchmark.embedding.images import UnreadableImage, read_image
+from benchmark.embedding.encoder import Encoder
+from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
 from benchmark.embedding.store import View
 from benchmark.errors import IcmBenchError
 from benchmark.progress import Progress
@@ -33,6 +32,62 @@ from benchmark.recipe import BackboneSpec, RunSpec
 from benchmark.storage import Storage
 
 Batch = dict[str, Any]
+BUFFERED = 4  # decoded chunks that may wait for each encoder actor
+
+
+@dataclass
+class Speed:
+    """How fast a run went, stage by stage.
+
+    Attributes:
+        views: (image, view) pairs that were encoded.
+        seconds: from the moment the first encoder was ready to the last part written.
+        start_up: seconds from the start of the stage to that moment: workers, weights, warm-up.
+        first_embedding: seconds from the start of the stage to the first part written.
+        decode: images/s of one decoding core.
+        make_views: (image, view) pairs/s of one encoder's interventions; on a GPU, where they only are
+            queued, this says little.
+        encode: pairs/s of one encoder actor, interventions included, while it works.
+        ceiling: pairs/s of the fastest full batch through the bare model, on average over actors.
+        actors, cores: encoder actors, and CPU threads of each (0 on a GPU).
+        batch_size: of the forward pass, at the end: it is halved when memory runs out.
+        device: cuda, mps or cpu.
+    """
+
+    views: int = 0
+    seconds: float = 0.0
+    start_up: float = 0.0
+    first_embedding: float = 0.0
+    decode: float = 0.0
+    make_views: float = 0.0
+    encode: float = 0.0
+    ceiling: float = 0.0
+    actors: int = 0
+    cores: int = 0
+    batch_size: int = 0
+    device: str = "cpu"
+
+    @property
+    def end_to_end(self) -> float:
+        """Pairs/s of all actors together, start-up excluded."""
+        return self.views / self.seconds if self.seconds else 0.0
+
+    @property
+    def share(self) -> float:
+        """End-to-end speed as a share of what the bare models could do."""
+        return self.end_to_end / (self.actors * self.ceiling) if self.actors and self.ceiling else 0.0
+
+    def text(self) -> str:
+        """Return the figures in a line or two."""
+        where = f"{self.cores} cores each" if self.cores else "one GPU each"
+        busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
+        slowest = "reading and decoding" if busy < 0.8 else "the encoder"
+        return (
+            f"first embedding after {self.first_embedding:.1f} s; then {self.end_to_end:.1f} views/s end to end = "
+            f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
+            f"{where}, batch {self.batch_size}); decoding {self.decode:.0f} images/s per core, interventions "
+            f"{self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; limited by {slowest}"
+        )
 
 
 @dataclass
@@ -44,17 +99,25 @@ class EmbedReport:
         embedded: (image, view) pairs computed now.
         reused: (image, view) pairs that were there.
         rejected: path -> reason, in manifest order.
-        seconds: wall time of the pipeline.
-        decode_rate, encode_rate: images/s of one decoding core, and (image, view) pairs/s of one encoder.
+        speed: None where nothing was embedded.
     """
 
     images: int
     embedded: int = 0
     reused: int = 0
     rejected: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    decode_rate: float = 0.0
-    encode_rate: float = 0.0
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What travels to the workers: all that the stages need beside the rows."""
+
+    storage: Storage
+    source: Any
+    views: list[View]
+    geometry: Geometry
+    precision: str
 
 
 def embed(
@@ -64,96 +127,145 @@ def embed(
     facts: BackboneFacts,
     views: list[View],
     run: RunSpec,
+    encoder: type = Encoder,
 ) -> EmbedReport:
     """Embed what the store lacks of `views` and return what was done. Needs a connection to Ray.
+
+    Args:
+        storage, manifest: where to, and which images.
+        spec, facts: of the backbone.
+        views: which views; parts that exist are not made again.
+        run: actors, batch size and the share of unreadable images that is put up with.
+        encoder: the actor's class; another one serves measurements of the pipeline alone.
 
     Raises:
         IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (everything else is kept), or the
             store cannot be written.
     """
-    todo, reused = _todo(storage, manifest, views)
-    report = EmbedReport(images=manifest.table.num_rows, reused=reused)
-    rows = manifest.table.append_column("todo", pa.array(todo)).filter(pa.array(todo > 0))
-    if rows.num_rows:
-        _stream(storage, manifest, rows, spec, facts, views, run, report)
+    report = EmbedReport(images=manifest.table.num_rows)
+    blocks, report.reused = _blocks(storage, manifest, views)
+    if blocks:
+        work = Work(storage, manifest.source, views, Geometry.of(facts.preprocess), facts.precision)
+        for view in views:
+            store.write_about(storage, view, _about(manifest, facts))
+        report.speed = _stream(blocks, work, manifest, spec, facts, run, encoder)
+        report.embedded = report.speed.views
+        for view in views:
+            store.write_speed(storage, view, {**asdict(report.speed), **_machine()})
     _collect_rejected(storage, manifest, views, run, report)
     return report
 
 
-def _todo(storage: Storage, manifest: Manifest, views: list[View]) -> tuple[np.ndarray, int]:
-    """Return, for each image, the views it lacks as bits of an integer, and the number of pairs that exist."""
-    ids = manifest.table["image_id"].to_pylist()
-    todo = np.zeros(len(ids), dtype=np.int64)
-    first = {image_id: i for i, image_id in reversed(list(enumerate(ids)))}  # repeated bytes are embedded once
-    unique = np.array(sorted(first.values()))
+def _blocks(storage: Storage, manifest: Manifest, views: list[View]) -> tuple[list[pa.Table], int]:
+    """Return the chunks that lack views, with these as the bits of `todo`, and the number of pairs that exist."""
+    distinct = manifest.table.take(store.distinct(manifest.table["image_id"].to_pylist()))
+    size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
+    todo = np.zeros(count, dtype=np.int64)
     reused = 0
     for bit, view in enumerate(views):
-        there = store.present(storage, view)
-        lacking = [i for i in unique if ids[i] not in there]
-        todo[lacking] |= 1 << bit
-        reused += len(unique) - len(lacking)
-    return todo, reused
+        there = store.parts(storage, view.directory)
+        for chunk in range(count):
+            if chunk in there:
+                reused += min(size, len(distinct) - chunk * size)
+            else:
+                todo[chunk] |= 1 << bit
+    blocks = []
+    for chunk in np.flatnonzero(todo):
+        rows = distinct.slice(chunk * size, size)
+        for name, value in (("chunk", chunk), ("todo", todo[chunk])):
+            rows = rows.append_column(name, pa.array(np.full(len(rows), value)))
+        blocks.append(rows)
+    return blocks, reused
 
 
 def _stream(
-    storage: Storage,
+    blocks: list[pa.Table],
+    work: Work,
     manifest: Manifest,
-    rows: pa.Table,
     spec: BackboneSpec,
     facts: BackboneFacts,
-    views: list[View],
     run: RunSpec,
-    report: EmbedReport,
-) -> None:
-    """Run the pipeline over `rows` and count what comes out at its end."""
+    encoder: type,
+) -> Speed:
+    """Run the pipeline over `blocks` and measure what comes out at its end."""
+    began = time.time()
     gpus = gpu_count()
     nodes, cores = cpu_nodes()
-    actors = run.actors or gpus or nodes
+    actors = min(run.actors or gpus or nodes, len(blocks))
     per_node = math.ceil(actors / nodes)
-    resources = _actor_resources(actors, gpus, max(0.4, cores - 1) / per_node)
     threads = None if gpus else max(1, cores // per_node)
+    # Where another process fills the same store, the two should not do the same chunks at the same time.
+    turn = os.getpid() % len(blocks)
+    blocks = blocks[turn:] + blocks[:turn]
+    with _bounded_memory(actors, work, len(blocks[0])):
+        done = (
+            ray.data.from_arrow(blocks)
+            # batch_size=None hands over whole blocks: a batch never mixes chunks.
+            .map_batches(_decode, fn_args=(work,), batch_size=None, num_cpus=1 if gpus else 0.5)
+            .map_batches(
+                encoder,
+                fn_constructor_args=(spec, facts, work.views, run.batch_size, threads, run.compile),
+                compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=2),
+                batch_size=None,
+                **_actor_resources(actors, gpus, max(0.4, cores - 1) / per_node),
+            )
+            .map_batches(_write, fn_args=(work,), batch_size=None, num_cpus=0.1)
+        )
+        pairs = sum(len(block) * int(block["todo"][0].as_py()).bit_count() for block in blocks)
+        progress = Progress(f"embedding {manifest.name} with {facts.label}", pairs, "views")
+        speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
+        speed = _consume(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0), speed, progress)
+    speed.start_up -= began
+    speed.first_embedding -= began
+    progress.close()
+    return speed
+
+
+def _consume(done: Iterator[Batch], speed: Speed, progress: Progress) -> Speed:
+    """Add up the counts of finished chunks; times of day in `speed` are the caller's to make relative."""
+    total = dict.fromkeys(("images", "finished", "decoded", "views", "decode_s", "views_s", "encode_s", "ceiling"), 0.0)
+    ready = math.inf
+    chunks, smallest = 0, 0
+    for batch in done:
+        for name in total:
+            total[name] += float(batch[name].sum())
+        speed.first_embedding = speed.first_embedding or time.time()
+        ready = min(ready, float(batch["ready"].min()))
+        chunks += len(batch["views"])
+        size = int(batch["batch_size"].min())
+        if smallest and size < smallest:
+            progress.say(f"memory ran out: {size} views in a forward pass from now on")
+        smallest = min(smallest or size, size)
+        progress.update(int(batch["finished"].sum()), note=f"{total['images']:.0f} images")
+    speed.views, speed.batch_size = int(total["views"]), smallest
+    speed.start_up, speed.seconds = ready, time.time() - ready
+    speed.decode = _rate(total["decoded"], total["decode_s"])
+    speed.make_views = _rate(total["views"], total["views_s"])
+    speed.encode = _rate(total["views"], total["encode_s"])
+    speed.ceiling = total["ceiling"] / max(1, chunks)
+    return speed
+
+
+def _rate(count: float, seconds: float) -> float:
+    return count / seconds if seconds else 0.0
+
+
+@contextmanager
+def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
+    """Let only so many decoded chunks wait that encoders never do: memory must not grow with the data set."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-
-    block = min(512, max(32, math.ceil(rows.num_rows / (16 * actors))))
-    blocks = [rows.slice(start, block) for start in range(0, rows.num_rows, block)]
-    # batch_size=None hands over whole blocks: a batch never mixes blocks, whatever order they arrive in.
-    dataset = (
-        ray.data.from_arrow(blocks)
-        .map_batches(
-            _decode_block,
-            fn_args=(manifest.folder, facts.preprocess),
-            batch_size=None,
-            num_cpus=1 if gpus else 0.5,
-        )
-        .map_batches(
-            Encoder,
-            fn_constructor_args=(spec, facts, views, run.batch_size or (128 if gpus else 16), threads),
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            batch_size=None,
-            **resources,
-        )
-        .map_batches(_write_block, fn_args=(storage, views, facts.precision), batch_size=None, num_cpus=0.1)
-    )
-    pairs = int(sum(int(bits).bit_count() for bits in rows["todo"].to_pylist()))
-    progress = Progress(f"embedding {manifest.name} with {facts.label}", pairs, "views")
-    decode_seconds = encode_seconds = 0.0
-    images = 0
-    for done in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-        report.embedded += int(done["pairs"].sum())
-        images += int(done["images"].sum())
-        decode_seconds += float(done["decode_s"].sum())
-        encode_seconds += float(done["encode_s"].sum())
-        progress.update(int(done["pairs"].sum()), note=f"{images} images")
-    report.seconds = progress.close()
-    report.decode_rate = images / decode_seconds if decode_seconds else 0.0
-    report.encode_rate = report.embedded / encode_seconds if encode_seconds else 0.0
-    for view in views:
-        store.write_about(storage, view, _about(manifest, facts, report, gpus))
-
-
-_geometry = functools.lru_cache(maxsize=4)(lambda preprocess: geometry(json.loads(preprocess)))
+    high, wide = work.geometry.size
+    views = len(work.views) if work.views[0].at_source else 1
+    block = rows * views * high * wide * 3
+    before = context.execution_options.resource_limits
+    limit = max(64 * 2**20, (BUFFERED * actors + 2) * block)
+    context.execution_options.resource_limits = before.copy(object_store_memory=limit)
+    try:
+        yield
+    finally:
+        context.execution_options.resource_limits = before
 
 
 def _actor_resources(actors: int, gpus: int, share: float) -> dict[str, float]:
@@ -166,100 +278,62 @@ def _actor_resources(actors: int, gpus: int, share: float) -> dict[str, float]:
     return {"num_cpus": math.floor(share) if share >= 1 else math.floor(100 * share) / 100}
 
 
-def _decode_block(batch: Batch, folder: Path, preprocess: dict[str, Any]) -> Batch:
-    """Read, decode, resize and crop images; a bad one becomes a reason, not an exception."""
+def _decode(batch: Batch, work: Work) -> Batch:
+    """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception."""
     start = time.perf_counter()
-    resize_and_crop = _geometry(json.dumps(preprocess))
-    pixels = np.zeros((len(batch["path"]), *preprocess["size"], 3), dtype=np.uint8)
-    reasons = [""] * len(pixels)
-    for i, path in enumerate(batch["path"]):
+    n, bits = len(batch["image_id"]), _still_lacking(batch, work)
+    made_here = [(v.intervention, v.seed) for i, v in enumerate(work.views) if bits >> i & 1]
+    at_source, draft = work.views[0].at_source, work.views[0].draft
+    shape = (n, len(made_here), *work.geometry.size, 3) if at_source else (n, *work.geometry.size, 3)
+    pixels = np.zeros(shape, dtype=np.uint8)
+    reasons = [""] * n
+    for i, content in enumerate(work.source.read(batch) if bits else ()):
         try:
-            pixels[i] = read_image(folder / path, resize_and_crop)
+            if isinstance(content, str):
+                raise UnreadableImage(content)
+            if at_source:
+                pixels[i] = model_input_views(content, work.geometry, batch["image_id"][i], made_here)
+            else:
+                pixels[i] = model_input(content, work.geometry, draft)
         except UnreadableImage as error:
             reasons[i] = str(error)
-    seconds = (time.perf_counter() - start) / len(pixels)
-    return {**batch, "pixels": pixels, "reason": np.array(reasons), "decode_s": np.full(len(pixels), seconds)}
+    seconds = np.full(n, (time.perf_counter() - start) / n)
+    reason = np.array(reasons, dtype=object)
+    return {**batch, "lacking": np.full(n, bits), "pixels": pixels, "reason": reason, "decode_s": seconds}
 
 
-class Encoder:
-    """An encoder actor: makes every view of an image and encodes it. Pixels end here."""
-
-    def __init__(
-        self,
-        spec: BackboneSpec,
-        facts: BackboneFacts,
-        views: list[View],
-        batch_size: int,
-        threads: int | None,
-    ) -> None:
-        import torch
-
-        if threads:
-            torch.set_num_threads(threads)
-        self._backbone = Backbone(spec)
-        if self._backbone.facts.fingerprint != facts.fingerprint:
-            raise IcmBenchError(
-                f"The weights of '{facts.label}' on {platform.node()} are not those the run was planned with; "
-                f"put the checkpoint on shared storage."
-            )
-        self._views, self._batch_size, self._dim = views, batch_size, facts.dim
-
-    def __call__(self, batch: Batch) -> Batch:
-        start = time.perf_counter()
-        pixels = batch.pop("pixels")
-        embeddings = np.zeros((len(pixels), len(self._views), self._dim), dtype=np.float32)
-        readable = np.array([reason == "" for reason in batch["reason"]])
-        for first in range(0, len(pixels), self._batch_size):
-            rows = slice(first, first + self._batch_size)
-            self._encode(pixels[rows], batch["image_id"][rows], batch["todo"][rows], readable[rows], embeddings[rows])
-        seconds = (time.perf_counter() - start) / len(pixels)
-        return {**batch, "embeddings": embeddings, "encode_s": np.full(len(pixels), seconds)}
-
-    def _encode(
-        self,
-        pixels: np.ndarray,
-        image_ids: np.ndarray,
-        todo: np.ndarray,
-        readable: np.ndarray,
-        out: np.ndarray,
-    ) -> None:
-        """Fill `out`, shape (batch, views, D), for the views that each image lacks."""
-        import torch
-
-        # Ray's batches are read-only views, which torch must not be given.
-        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-        for bit, view in enumerate(self._views):
-            chosen = np.flatnonzero(readable & ((todo >> bit) & 1).astype(bool))
-            if not len(chosen):
-                continue
-            batch = images[chosen]
-            if view.intervention is not None:
-                batch = view.intervention.views(batch, [image_ids[i] for i in chosen], view.seed)
-            out[chosen, bit] = self._backbone.encode_images(batch)
+def _still_lacking(batch: Batch, work: Work) -> int:
+    """Return the bits of the views that the chunk lacks by now: another process may have filled in some."""
+    bits, chunk = int(batch["todo"][0]), int(batch["chunk"][0])
+    for i, view in enumerate(work.views):
+        if bits >> i & 1 and work.storage.exists(store.part_name(view.directory, chunk)):
+            bits &= ~(1 << i)
+    return bits
 
 
-def _write_block(batch: Batch, storage: Storage, views: list[View], precision: str) -> Batch:
-    """Write a block's parts, one for each view, and return its counts."""
-    bad = np.array([reason != "" for reason in batch["reason"]])
-    value_type = pa.float16() if precision == "float16" else pa.float32()
-    pairs = 0
-    for bit, view in enumerate(views):
-        wanted = ((batch["todo"] >> bit) & 1).astype(bool)
-        if (good := np.flatnonzero(wanted & ~bad)).size:
-            part = _columns(batch, good, ["image_id", "environment", "class_name", "label"])
-            part = part.append_column("view", pa.array([view.label] * len(good)))
-            values = batch["embeddings"][good, bit].astype(value_type.to_pandas_dtype())
-            column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), value_type), values.shape[1])
-            store.write_part(storage, view, part.append_column("embedding", column))
-            pairs += len(good)
-        if (unreadable := np.flatnonzero(wanted & bad)).size:
-            store.write_rejected(storage, view, _columns(batch, unreadable, ["image_id", "path", "reason"]))
-    seconds = {name: np.array([batch[name].sum()]) for name in ("decode_s", "encode_s")}
-    return {"pairs": np.array([pairs]), "images": np.array([len(bad)]), **seconds}
-
-
-def _columns(batch: Batch, rows: np.ndarray, names: list[str]) -> pa.Table:
-    return pa.table({name: pa.array(batch[name][rows].tolist()) for name in names})
+def _write(batch: Batch, work: Work) -> Batch:
+    """Write a chunk's parts, one for each view that it lacks, and return its counts."""
+    good = np.flatnonzero(batch["reason"] == "")
+    bad = np.flatnonzero(batch["reason"] != "")
+    rejected = list(zip(*(batch[name][bad].tolist() for name in ("image_id", "path", "reason")), strict=True))
+    bits = int(batch["lacking"][0])
+    columns = {name: pa.array(batch[name][good].tolist()) for name in ("image_id", "environment", "class_name")}
+    columns["label"] = pa.array(batch["label"][good], pa.int64())
+    value_type = pa.float16() if work.precision == "float16" else pa.float32()
+    chosen = [view for i, view in enumerate(work.views) if bits >> i & 1]
+    for position, view in enumerate(chosen):
+        values = batch["embeddings"][good, position].astype(value_type.to_pandas_dtype())
+        embedding = pa.FixedSizeListArray.from_arrays(
+            pa.array(values.ravel(), value_type), batch["embeddings"].shape[-1]
+        )
+        table = pa.table({**columns, "view": pa.array([view.label] * len(good), pa.string()), "embedding": embedding})
+        store.write_part(work.storage, view, int(batch["chunk"][0]), table, rejected)
+    n = len(batch["reason"])
+    counts = {"images": n, "decoded": n if bits else 0, "views": len(good) * len(chosen)}
+    counts["finished"] = n * int(batch["todo"][0]).bit_count()
+    sums = {name: batch[name].sum() for name in ("decode_s", "views_s", "encode_s")}
+    firsts = {name: batch[name][0] for name in ("ceiling", "ready", "batch_size")}
+    return {name: np.array([value]) for name, value in {**counts, **sums, **firsts}.items()}
 
 
 def _collect_rejected(
@@ -274,21 +348,21 @@ def _collect_rejected(
         path, reason = next(iter(report.rejected.items()))
         raise IcmBenchError(
             f"{len(report.rejected)} of {report.images} images of {manifest.name} cannot be read, more than "
-            f"{run.max_bad_images:.0%}; the first is {manifest.folder / path} ({reason}): replace them, or raise "
+            f"{run.max_bad_images:.0%}; the first is {manifest.place(path)} ({reason}): replace them, or raise "
             f"run.max_bad_images."
         )
 
 
-def _about(manifest: Manifest, facts: BackboneFacts, report: EmbedReport, gpus: int) -> dict[str, Any]:
+def _about(manifest: Manifest, facts: BackboneFacts) -> dict[str, Any]:
     return {
         "dataset": manifest.name,
         "backbone": facts.label,
         "random_weights": facts.random_weights,
         "dim": facts.dim,
-        "device": "cuda" if gpus else best_device(),
-        "cores": os.cpu_count(),
-        "views_per_second": round(report.embedded / report.seconds, 1) if report.seconds else None,
-        "versions": {
-            name: version(name) for name in ("torch", "open_clip_torch", "torchvision", "pillow", "ray", "numpy")
-        },
+        "precision": facts.precision,
     }
+
+
+def _machine() -> dict[str, Any]:
+    names = ("torch", "open_clip_torch", "torchvision", "pillow", "ray", "numpy")
+    return {"machine_cores": os.cpu_count(), "versions": {name: version(name) for name in names}}

@@ -10,14 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.backbones import Backbone, geometry
+from benchmark.backbones import Backbone
 from benchmark.embedding import store
+from benchmark.embedding.images import Geometry
 from benchmark.embedding.pipeline import embed
 from benchmark.embedding.texts import describe
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import Recipe, parse_recipe
 from benchmark.stages import prepare
 from benchmark.storage import Storage
+from benchmark.sweep import Source
+from tests.conftest import make_toy
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -55,7 +58,7 @@ def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
     assert (report.embedded, report.reused, report.rejected) == (36 * 3, 0, {})
 
     backbone = Backbone(recipe.backbones[0])
-    resize_and_crop = geometry(backbone.preprocess)
+    resize_and_crop = Geometry.of(backbone.preprocess)
     for view in source.views:
         ids = source.manifest.table["image_id"].to_pylist()
         stored = store.read(storage, view, ids)
@@ -71,18 +74,60 @@ def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
     assert (again.embedded, again.reused) == (0, 36 * 3)
 
 
+def all_embeddings(storage: Storage, source: Source) -> list[np.ndarray]:
+    ids = source.manifest.table["image_id"].to_pylist()
+    return [store.read(storage, view, ids) for view in source.views]
+
+
+@pytest.mark.slow
+def test_batch_size_actors_order_and_resume_do_not_show(tmp_path: Path, recipe_for: RecipeFor) -> None:
+    root = make_toy(tmp_path / "toy", environments=2, classes=2, images=50)
+    expected: list[np.ndarray] = []
+    for i, run in enumerate(({"batch_size": 1}, {"batch_size": 7, "actors": 3}, {"batch_size": 64})):
+        storage = Storage(str(tmp_path / f"store{i}"))
+        # Ray hands blocks to three actors as they come: in another order each time.
+        source, _ = embed_all(recipe_for(root, run=run), storage)
+        if i == 2:  # resume: two parts are lost and made again
+            for view in source.views[:2]:
+                Path(storage.path(store.part_name(view.directory, 1))).unlink()
+            _, report = embed_all(recipe_for(root, run={"batch_size": 3}), storage)
+            assert report.embedded == 2 * 64
+        found = all_embeddings(storage, source)
+        expected = expected or found
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 def test_only_what_is_missing_is_computed(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage = Storage(str(tmp_path / "store"))
-    source, _ = embed_all(recipe_for(toy_root), storage)
+    source, first = embed_all(recipe_for(toy_root), storage)
+    assert first.speed is not None
+    assert first.speed.views == 36 * 3
     _, wider = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert", "color_jitter", "equalize"]}), storage)
     assert (wider.embedded, wider.reused) == (36, 36 * 3)  # only the new kind
     _, reseeded = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert"], "seed": 1}), storage)
     assert (reseeded.embedded, reseeded.reused) == (36, 36)  # the original does not depend on the seed
-    parts = [name for name in storage.files(source.views[1].directory, ".parquet") if "part-" in name]
-    lost = storage.read_table(parts[0]).num_rows
-    Path(storage.path(parts[0])).unlink()
+    Path(storage.path(store.part_name(source.views[1].directory, 0))).unlink()
     _, repaired = embed_all(recipe_for(toy_root), storage)
-    assert repaired.embedded == lost
+    assert (repaired.embedded, repaired.reused) == (36, 72)
+
+
+def test_at_source_resolution(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
+    storage = Storage(str(tmp_path / "store"))
+    recipe = recipe_for(toy_root, interventions={"kinds": ["invert", "gaussian_blur"], "apply_at": "source"})
+    source, report = embed_all(recipe, storage)
+    assert report.embedded == 36 * 3
+    backbone = Backbone(recipe.backbones[0])
+    i, resize_and_crop = 20, Geometry.of(backbone.preprocess)
+    image_id, path = (source.manifest.table[name][i].as_py() for name in ("image_id", "path"))
+    image = torch.from_numpy(np.array(Image.open(toy_root / path).convert("RGB"))).permute(2, 0, 1)[None]
+    for view in source.views:
+        changed = image if view.intervention is None else view.intervention.views(image, [image_id], 0)
+        seen = resize_and_crop(Image.fromarray(changed[0].permute(1, 2, 0).contiguous().numpy()))
+        z = backbone.encode_images(torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None])[0]
+        np.testing.assert_allclose(store.read(storage, view, [image_id])[0], z, atol=1e-5)
+    _, elsewhere = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert", "gaussian_blur"]}), storage)
+    assert elsewhere.reused == 0  # other pixels, another place
 
 
 def test_schema_of_the_parts(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
@@ -90,7 +135,7 @@ def test_schema_of_the_parts(toy_root: Path, tmp_path: Path, recipe_for: RecipeF
     (plain,) = recipe_for(toy_root).backbones
     recipe = recipe_for(toy_root, backbones=[{**plain.model_dump(), "precision": "float16"}])
     source, _ = embed_all(recipe, storage)
-    (name, *_) = storage.files(source.views[1].directory, ".parquet")
+    (name,) = store.parts(storage, source.views[1].directory).values()
     table = storage.read_table(name)
     assert table.column_names == ["image_id", "environment", "class_name", "label", "view", "embedding"]
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: halffloat>[16]"
@@ -111,7 +156,9 @@ def test_one_bad_image_is_named_and_skipped_and_many_are_too_many(
         IcmBenchError, match=r"1 of 36 images of toy cannot be read, more than 1%; the first is .*dog/2.png"
     ):
         embed_all(recipe_for(toy_root), storage)
-    assert len(store.present(storage, source.views[0])) == 36  # the good ones are kept, the bad one is known
+    for view in source.views:  # the good ones are kept, the bad one is known
+        (name,) = store.parts(storage, view.directory).values()
+        assert storage.read_table(name).num_rows == 35
 
 
 def test_the_same_bytes_twice_are_embedded_once(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:

@@ -1,0 +1,205 @@
+"""The encoder actor: makes every view of an image and encodes them together. Pixels end here."""
+
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.backbones import Backbone, BackboneFacts
+from benchmark.embedding.store import View
+from benchmark.errors import IcmBenchError
+from benchmark.recipe import BackboneSpec
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, Any]
+CPU_BATCH = 16  # small batches stay in a CPU's cache
+GPU_BATCH = 512  # beyond it a forward pass gains nothing more
+MEMORY_SHARE = 0.7  # of what is free on the device, for activations
+GROUP = 32  # images whose views are made at a time, at least
+
+
+def batch_that_fits(free_bytes: float, bytes_per_view: float) -> int:
+    """Return the largest power of two of views, up to `GPU_BATCH`, whose activations fit into the free memory."""
+    fits = MEMORY_SHARE * free_bytes / max(bytes_per_view, 1.0)
+    return int(2 ** max(0, min(int(np.log2(GPU_BATCH)), int(np.log2(max(fits, 1.0))))))
+
+
+class Encoder:
+    """Encodes chunks of images for Ray Data.
+
+    Args:
+        spec, facts: of the backbone; the weights must be those that `facts` was made from.
+        views: all views; the bits of a chunk's `lacking` say which of them to make.
+        batch_size: views of a forward pass; None finds it from the memory of a GPU, or takes a CPU's default.
+        threads: of torch, where there is no GPU.
+        compile_model: compile the image tower with torch.compile.
+
+    Raises:
+        IcmBenchError: this node has other weights, or not even one image fits into memory.
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        facts: BackboneFacts,
+        views: list[View],
+        batch_size: int | None,
+        threads: int | None,
+        compile_model: bool,
+    ) -> None:
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._backbone = Backbone(spec, compile_model=compile_model)
+        if self._backbone.facts.fingerprint != facts.fingerprint:
+            raise IcmBenchError(
+                f"The weights of '{facts.label}' on {platform.node()} are not those the run was planned with; "
+                f"put the checkpoint on shared storage."
+            )
+        self._views, self._pad = views, compile_model
+        self._cuda = self._backbone.device.type == "cuda"
+        self.batch_size = batch_size or (self._fitting_batch() if self._cuda else CPU_BATCH)
+        self._ceiling = self._warm_up()
+        self._ready = time.time()
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Replace the pixels of a chunk by `embeddings`, shape (images, views to do, D), and add what it took."""
+        start = time.perf_counter()
+        pixels = batch.pop("pixels")
+        readable = np.flatnonzero(batch["reason"] == "")
+        bits = int(batch["lacking"][0])
+        chosen = [i for i in range(len(self._views)) if bits >> i & 1]
+        embeddings = np.zeros((len(pixels), len(chosen), self._backbone.facts.dim), dtype=np.float32)
+        self._views_s = 0.0
+        group = max(GROUP, self.batch_size // max(1, len(chosen)))
+        for first in range(0, len(readable) if chosen else 0, group):
+            rows = readable[first : first + group]
+            # Ray's batches are read-only views, which torch must not be given: the choice of rows is a copy.
+            embeddings[rows] = self._embed(pixels[rows], [batch["image_id"][i] for i in rows], chosen)
+        n = len(pixels)
+        return {
+            **batch,
+            "embeddings": embeddings,
+            "encode_s": np.full(n, (time.perf_counter() - start) / n),
+            "views_s": np.full(n, self._views_s / n),
+            "ceiling": np.full(n, self._ceiling),
+            "ready": np.full(n, self._ready),
+            "batch_size": np.full(n, self.batch_size),
+        }
+
+    def _embed(self, pixels: np.ndarray, image_ids: list[str], chosen: list[int]) -> np.ndarray:
+        """Return embeddings of the chosen views, shape (images, views, D); halves the work when memory runs out."""
+        try:
+            start = time.perf_counter()
+            views = self._make_views(pixels, image_ids, chosen)
+            self._views_s += time.perf_counter() - start
+            z = self._forward(views).cpu().numpy()
+            return np.asarray(z.reshape(len(chosen), len(pixels), -1).swapaxes(0, 1))
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+        # Outside of the handler, which would keep the failed tensors alive.
+        self._halve()
+        if len(pixels) == 1:
+            return self._embed(pixels, image_ids, chosen)
+        middle = len(pixels) // 2
+        return np.concatenate(
+            [
+                self._embed(pixels[:middle], image_ids[:middle], chosen),
+                self._embed(pixels[middle:], image_ids[middle:], chosen),
+            ]
+        )
+
+    def _make_views(self, pixels: np.ndarray, image_ids: list[str], chosen: list[int]) -> "torch.Tensor":
+        """Return all chosen views on the device: uint8, shape (views * images, 3, height, width), view by view."""
+        import torch
+
+        sent = torch.from_numpy(pixels)
+        if self._cuda:
+            sent = sent.pin_memory().to(self._backbone.device, non_blocking=True)
+        else:
+            sent = sent.to(self._backbone.device)
+        if pixels.ndim == 5:  # made at full resolution by the decoding stage: (images, views, height, width, 3)
+            return sent.permute(1, 0, 4, 2, 3).flatten(0, 1)
+        images = sent.permute(0, 3, 1, 2).contiguous()
+        made = []
+        for i in chosen:
+            view = self._views[i]
+            made.append(images if view.intervention is None else view.intervention.views(images, image_ids, view.seed))
+        return torch.cat(made)
+
+    def _forward(self, views: "torch.Tensor") -> "torch.Tensor":
+        """Return the embeddings of `views`, shape (len(views), D), float32, on the device."""
+        import torch
+
+        done = []
+        for first in range(0, len(views), self.batch_size):
+            part = views[first : first + self.batch_size]
+            start, n = time.perf_counter(), len(part)
+            if self._pad and n < self.batch_size:  # a compiled model is compiled for one shape
+                part = torch.cat([part, part[:1].expand(self.batch_size - n, -1, -1, -1)])
+            done.append(self._backbone.embed(part)[:n])
+            if not self._cuda and n == self.batch_size:  # a GPU has only been told so far
+                self._ceiling = max(self._ceiling, n / (time.perf_counter() - start))
+        return torch.cat(done)
+
+    def _halve(self) -> None:
+        import torch
+
+        if self.batch_size == 1:
+            raise IcmBenchError(
+                f"Not even one image of '{self._backbone.facts.label}' fits into the memory of {platform.node()}; "
+                f"use a smaller backbone, a lower precision or a larger device."
+            )
+        self.batch_size //= 2
+        self._ceiling = 0.0
+        if self._cuda:
+            torch.cuda.empty_cache()
+
+    def _fitting_batch(self) -> int:
+        """Return the batch size for this GPU, from what two small batches take."""
+        import torch
+
+        peaks = []
+        for n in (8, 16):
+            torch.cuda.reset_peak_memory_stats()
+            self._backbone.embed(self._black(n))
+            torch.cuda.synchronize()
+            peaks.append(torch.cuda.max_memory_allocated())
+        torch.cuda.empty_cache()
+        return batch_that_fits(torch.cuda.mem_get_info()[0], (peaks[1] - peaks[0]) / 8)
+
+    def _warm_up(self) -> float:
+        """Run twice on black images, so that no figure includes a first time; return the views/s of the second."""
+        import torch
+
+        while True:
+            try:
+                for _ in range(2):
+                    start = time.perf_counter()
+                    self._backbone.embed(self._black(self.batch_size))
+                    if self._cuda:
+                        torch.cuda.synchronize()
+                return self.batch_size / (time.perf_counter() - start)
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+            self._ceiling = 0.0
+            self._halve()
+
+    def _black(self, n: int) -> "torch.Tensor":
+        import torch
+
+        size = self._backbone.facts.preprocess["size"]
+        return torch.zeros((n, 3, *size), dtype=torch.uint8, device=self._backbone.device)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Say whether memory ran out: torch raises a type of its own on a GPU, a plain RuntimeError on a CPU."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
