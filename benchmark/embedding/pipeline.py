@@ -7,6 +7,7 @@ kept, and only the chunks that were under way are computed again.
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,13 +204,15 @@ def _stream(
             # batch_size=None hands over whole blocks: a batch never mixes chunks.
             .map_batches(_decode, fn_args=(work,), batch_size=None, num_cpus=1 if gpus else 0.5)
             .map_batches(
-                encoder,
-                fn_constructor_args=(spec, facts, work.views, run.batch_size, threads, run.compile),
-                compute=ray.data.ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=2),
+                _EncodeAndWrite,
+                fn_constructor_args=(work, encoder, (spec, facts, work.views, run.batch_size, threads, run.compile)),
+                # Two calls at a time: while one chunk is written, the next is encoded, and a third is fetched.
+                compute=ray.data.ActorPoolStrategy(
+                    size=actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+                ),
                 batch_size=None,
                 **_actor_resources(actors, gpus, max(0.4, cores - 1) / per_node),
             )
-            .map_batches(_write, fn_args=(work,), batch_size=None, num_cpus=0.1)
         )
         pairs = sum(len(block) * int(block["todo"][0].as_py()).bit_count() for block in blocks)
         progress = Progress(f"embedding {manifest.name} with {facts.label}", pairs, "views")
@@ -309,6 +312,18 @@ def _still_lacking(batch: Batch, work: Work) -> int:
         if bits >> i & 1 and work.storage.exists(store.part_name(view.directory, chunk)):
             bits &= ~(1 << i)
     return bits
+
+
+class _EncodeAndWrite:
+    """The actor: one chunk at a time is encoded, and written before it counts as done."""
+
+    def __init__(self, work: Work, encoder: type, arguments: tuple[Any, ...]) -> None:
+        self._work, self._encoder, self._lock = work, encoder(*arguments), threading.Lock()
+
+    def __call__(self, batch: Batch) -> Batch:
+        with self._lock:
+            encoded = self._encoder(batch)
+        return _write(encoded, self._work)
 
 
 def _write(batch: Batch, work: Work) -> Batch:

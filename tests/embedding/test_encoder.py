@@ -1,0 +1,116 @@
+"""The encoder actor without Ray: what it does when memory runs out, and that batching does not show."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.backbones import Backbone
+from benchmark.embedding.encoder import GPU_BATCH, Encoder, batch_that_fits
+from benchmark.embedding.store import View, view_of
+from benchmark.errors import IcmBenchError
+from benchmark.interventions import INTERVENTIONS
+from benchmark.recipe import BackboneSpec
+
+N = 21
+
+
+@pytest.fixture
+def spec(tiny_random: dict[str, Any]) -> BackboneSpec:
+    return BackboneSpec(**tiny_random)
+
+
+@pytest.fixture
+def views() -> list[View]:
+    kinds = [None, *(INTERVENTIONS.create(name) for name in ("color_jitter", "gaussian_blur", "invert"))]
+    return [view_of("data", N, {}, kind, seed=3) for kind in kinds]
+
+
+def chunk(lacking: int) -> dict[str, Any]:
+    """A decoded chunk of random pixels in which two images cannot be read."""
+    rng = np.random.default_rng(0)
+    reason = np.array([""] * N, dtype=object)
+    reason[[4, 20]] = "damaged"
+    pixels = rng.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8)
+    ids = np.array([f"image {i}" for i in range(N)], dtype=object)
+    pixels.flags.writeable = False  # as Ray hands it over
+    return {"image_id": ids, "pixels": pixels, "reason": reason, "lacking": np.full(N, lacking)}
+
+
+def encoder(spec: BackboneSpec, views: list[View], batch_size: int) -> Encoder:
+    return Encoder(spec, Backbone(spec).facts, views, batch_size, threads=None, compile_model=False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_each_view_is_encoded_as_if_alone(spec: BackboneSpec, views: list[View], batch_size: int) -> None:
+    done = encoder(spec, views, batch_size)(chunk(0b1011))  # all but the blur
+    assert "pixels" not in done
+    assert done["embeddings"].shape == (N, 3, 16)
+    assert not done["embeddings"][[4, 20]].any()
+    backbone, given = Backbone(spec), chunk(0)
+    for position, view in enumerate(v for i, v in enumerate(views) if i != 2):
+        for i in (0, 5, 19):
+            image = torch.from_numpy(given["pixels"][i : i + 1].copy()).permute(0, 3, 1, 2)
+            if view.intervention:
+                image = view.intervention.views(image, [f"image {i}"], 3)
+            np.testing.assert_allclose(done["embeddings"][i, position], backbone.encode_images(image)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: you tried"), MemoryError()],
+)
+def test_out_of_memory_halves_the_batch_and_loses_nothing(
+    spec: BackboneSpec, views: list[View], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = encoder(spec, views, 64)(chunk(0b1111))["embeddings"]
+    tight = encoder(spec, views, 64)
+    embed = tight._backbone.embed
+
+    def small_memory(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 10:
+            raise error
+        return embed(images)
+
+    monkeypatch.setattr(tight._backbone, "embed", small_memory)
+    done = tight(chunk(0b1111))
+    assert set(done["batch_size"]) == {8}
+    np.testing.assert_allclose(done["embeddings"], expected, atol=1e-5)
+    monkeypatch.setattr(tight._backbone, "embed", lambda images: (_ for _ in ()).throw(error))
+    with pytest.raises(IcmBenchError, match="Not even one image of 'tiny .*' fits into the memory"):
+        tight(chunk(0b1111))
+
+
+def test_other_errors_are_not_taken_for_memory(
+    spec: BackboneSpec, views: list[View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = encoder(spec, views, 4)
+    monkeypatch.setattr(broken._backbone, "embed", lambda images: (_ for _ in ()).throw(RuntimeError("no kernel")))
+    with pytest.raises(RuntimeError, match="no kernel"):
+        broken(chunk(1))
+
+
+def test_other_weights_than_planned_are_refused(spec: BackboneSpec, views: list[View]) -> None:
+    facts = replace(Backbone(spec).facts, fingerprint="0" * 64)
+    with pytest.raises(IcmBenchError, match="are not those the run was planned with"):
+        Encoder(spec, facts, views, 4, threads=None, compile_model=False)
+
+
+def test_the_batch_follows_the_memory() -> None:
+    assert batch_that_fits(80e9, 20e6) == GPU_BATCH
+    assert batch_that_fits(1e9, 20e6) == 32  # 0.7 * 1000 / 20 = 35
+    assert batch_that_fits(1e6, 20e6) == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_tower_gives_the_same_embeddings(spec: BackboneSpec, views: list[View]) -> None:
+    expected = encoder(spec, views, 8)(chunk(0b1111))["embeddings"]
+    try:
+        compiled = Encoder(spec, Backbone(spec).facts, views, 8, threads=None, compile_model=True)
+    except Exception as error:
+        if "compiler" not in str(error).lower():
+            raise
+        pytest.skip("no C++ compiler on this machine")
+    np.testing.assert_allclose(compiled(chunk(0b1111))["embeddings"], expected, atol=1e-5)

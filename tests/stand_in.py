@@ -1,0 +1,59 @@
+"""A stand-in for the encoder actor, for tests and measurements of the pipeline around it: no weights, no meaning.
+
+Its embeddings are grey levels of sixteen places of the image, so they tell images apart and are the same in each run.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.backbones import BackboneFacts
+from benchmark.datasets.manifest import Manifest
+from benchmark.embedding import store
+from benchmark.embedding.store import View, view_of
+
+SIZE, DIM = 32, 16
+
+FACTS = BackboneFacts(
+    label="STAND-IN, NO MODEL",
+    fingerprint="0" * 64,
+    architecture="0" * 64,
+    dim=DIM,
+    preprocess={
+        "size": [SIZE, SIZE], "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3,
+        "interpolation": "bilinear", "resize_mode": "shortest", "fill_color": 0,
+    },
+    logit_scale=1.0,
+    random_weights=True,
+    precision="float32",
+)  # fmt: skip
+
+
+def stand_in(seconds: float, log: Path | None = None) -> type:
+    """Return an encoder class that sleeps so many seconds for each chunk and writes the chunk's number into `log`."""
+
+    class StandIn:
+        def __init__(self, *_: Any) -> None:
+            self._ready = time.time()
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            pixels = batch.pop("pixels")
+            views = int(batch["lacking"][0]).bit_count()
+            grey = pixels.reshape(len(pixels), -1)[:, :: pixels[0].size // DIM][:, :DIM].astype(np.float32)
+            time.sleep(seconds)
+            if log:
+                with log.open("a") as file:
+                    file.write(f"{batch['chunk'][0]}\n")
+            full = {name: np.full(len(pixels), 1.0) for name in ("encode_s", "views_s", "ceiling", "batch_size")}
+            ready = np.full(len(pixels), self._ready)
+            return {**batch, **full, "ready": ready, "embeddings": np.repeat(grey[:, None], views, axis=1)}
+
+    return StandIn
+
+
+def views(manifest: Manifest, count: int) -> list[View]:
+    """Return the original and `count - 1` further places in the store."""
+    images = len(store.distinct(manifest.table["image_id"].to_pylist()))
+    return [view_of(manifest.fingerprint, images, FACTS.identity() | {"copy": i}, None, 0) for i in range(count)]
