@@ -117,12 +117,17 @@ class InterventionsSpec(Part):
     Fields:
         kinds: intervention kinds; a kind may come twice with different strengths. Default: all seven.
         seed: of the draws made per image.
+        apply_at: `model_input`: on the image as the encoder takes it, resized and cropped. `source`: on the image
+            at its full resolution, then resized and cropped, as in the authors' released code; strengths in pixels
+            (`sigma` of the blur) are then pixels of the full resolution, and a blur of a large image is weaker at
+            the model's input by the factor of the resize.
     """
 
     kinds: tuple[AnyIntervention, ...] = Field(
         default_factory=lambda: tuple(INTERVENTIONS.create(n) for n in INTERVENTIONS.names()), max_length=62
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
+    apply_at: Literal["model_input", "source"] = "model_input"
 
     @field_validator("kinds")
     @classmethod

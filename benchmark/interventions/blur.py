@@ -8,6 +8,7 @@ for any batch, thread number and device.
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -27,10 +28,11 @@ def half_kernel(sigma: float) -> list[int]:
     """
     radius = max(1, round(3 * sigma))
     # math.exp, since what an array's exponential gives may depend on a number's place in the array.
-    exact = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(radius + 1)]
+    exact = [math.exp(-0.5 * (i / sigma) * (i / sigma)) for i in range(radius + 1)]
     unit = _ONE / (exact[0] + 2 * math.fsum(exact[1:]))
-    tails = [round(unit * math.fsum(exact[i:])) for i in range(1, radius + 1)] + [0]
-    return [_ONE - 2 * tails[0], *(tails[i] - tails[i + 1] for i in range(radius))]
+    tails = [0, *(round(unit * tail) for tail in accumulate(reversed(exact[1:])))]
+    sides = [after - before for before, after in pairwise(tails)]
+    return [_ONE - 2 * tails[-1], *reversed(sides)]
 
 
 def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:

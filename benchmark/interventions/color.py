@@ -21,9 +21,9 @@ _UNIT_TO_BYTE = (256 - 1e-3) / 255
 
 
 def luma(x: Tensor) -> Tensor:
-    """Return floor(0.2989 R + 0.587 G + 0.114 B), exactly: float32, shape (n, 1, height, width)."""
+    """Return floor(0.2989 R + 0.587 G + 0.114 B), exactly: float32, shape (n, 1, height, width); `x` may be uint8."""
     red, green, blue = x.split(1, dim=1)
-    total = red.mul(2989).add_(green, alpha=5870).add_(blue, alpha=1140)  # below 2^24, therefore exact
+    total = red.mul(2989.0).add_(green, alpha=5870).add_(blue, alpha=1140)  # below 2^24, therefore exact
     # The half keeps the quotient further from the next whole number than float32 rounds.
     return total.add_(0.5).mul_(1e-4).floor_()
 
@@ -35,7 +35,8 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> None:
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> None:
     """Blend with the mean m of the luma: factor * x + (1 - factor) * m."""
-    mean = luma(x).sum(dim=(2, 3), keepdim=True, dtype=torch.float64) / (x.shape[2] * x.shape[3])
+    total = luma(x).sum(dim=(2, 3), keepdim=True, dtype=torch.float64)  # of whole numbers, therefore exact
+    mean = total / (x.shape[2] * x.shape[3])
     _to_bytes(x.mul_(factor.float()).add_(((1 - factor) * mean).float()))
 
 
