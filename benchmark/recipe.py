@@ -117,6 +117,10 @@ class InterventionsSpec(Part):
     Fields:
         kinds: intervention kinds; a kind may come twice with different strengths. Default: all seven.
         seed: of the draws made per image.
+        apply_at: `model_input`: on the image as the encoder takes it, resized and cropped. `source`: on the image
+            at its full resolution, then resized and cropped, as in the authors' released code; strengths in pixels
+            (`sigma` of the blur) are then pixels of the full resolution, and a blur of a large image is weaker at
+            the model's input by the factor of the resize.
     """
 
     kinds: tuple[AnyIntervention, ...] = Field(

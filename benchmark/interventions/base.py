@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.errors import IcmBenchError
 from benchmark.registry import Component
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 
 def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
@@ -25,32 +26,58 @@ def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
 
 
 class Intervention(Component):
-    """A change of the variant factors of an image: a frozen set of strengths and one method.
+    """A change of the variant factors of an image: a frozen set of strengths, a draw and a batched operation.
 
-    To add a kind, derive from this class in a file of its own, write `apply`, and give the class a name in
-    `INTERVENTIONS` (or name it `module:Class` in the recipe).
+    To add a kind, derive from this class in a file of its own, write `apply` (and `draw`, if views are random), and
+    give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe).
     """
 
-    @abstractmethod
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":
-        """Return the intervened image.
+    def draw(self, rng: np.random.Generator) -> Sequence[float]:
+        """Return the parameters of one image's view: as many for every image, by default none.
 
         Args:
-            image: uint8, shape (3, height, width), RGB, at model-input size; not to be written to.
-            rng: the only source of randomness allowed.
+            rng: the image's own generator, and the only source of randomness allowed.
+        """
+        del rng
+        return ()
+
+    @abstractmethod
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        """Return the intervened images.
+
+        The view of an image must be the same bytes whatever images are beside it: no statistic over the batch, and
+        no operation whose rounding depends on the batch's size or layout (see `benchmark/interventions/color.py`).
+
+        Args:
+            images: uint8, shape (batch, 3, height, width), RGB, of any size and memory format; not to be written to.
+            drawn: what `draw` returned for each image: float64, shape (batch, P), on the images' device.
 
         Returns:
             uint8, same shape.
         """
 
-    def views(self, images: "torch.Tensor", image_ids: Sequence[str], seed: int) -> "torch.Tensor":
-        """Return the view of every image of a batch: uint8, shape (batch, 3, height, width)."""
+    def views(self, images: "Tensor", image_ids: Sequence[str], seed: int) -> "Tensor":
+        """Return the view of every image of a batch; it depends on image, id, parameters and seed alone.
+
+        Args:
+            images: uint8, shape (batch, 3, height, width), RGB, on any device.
+            image_ids: one for each image.
+            seed: of the draws.
+
+        Returns:
+            uint8, same shape and device.
+
+        Raises:
+            IcmBenchError: `apply` returned another shape or type of number.
+        """
         import torch
 
         what = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return torch.stack(
-            [
-                self.apply(image, view_rng(seed, image_id, what))
-                for image, image_id in zip(images, image_ids, strict=True)
-            ]
-        )
+        drawn = [tuple(self.draw(view_rng(seed, image_id, what))) for image_id in image_ids]
+        views = self.apply(images, torch.tensor(drawn, dtype=torch.float64, device=images.device))
+        if views.shape != images.shape or views.dtype != torch.uint8:
+            raise IcmBenchError(
+                f"The intervention '{self.name}' must return uint8 of shape {tuple(images.shape)}, "
+                f"not {str(views.dtype).removeprefix('torch.')} of shape {tuple(views.shape)}."
+            )
+        return views

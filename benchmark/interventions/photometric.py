@@ -1,19 +1,21 @@
 """The seven photometric interventions of the paper's released code, each with a stated default strength.
 
-The released code draws one of the seven per image and publishes no strengths; the defaults here
-are ours: those of common augmentation practice, strong enough to move an embedding and weak enough to leave the
-object recognisable. Pixel operations are torchvision's. Strengths in pixels refer to the model-input size.
+The released code draws one of the seven per image and publishes no strengths; the defaults here are ours: those of
+common augmentation practice, strong enough to move an embedding and weak enough to leave the object recognisable.
+What they do to pixels is what torchvision does. Strengths in pixels (the blur's `sigma`) refer to the size at which
+the recipe has them applied: the model's input, or the source image.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PositiveFloat
 
 from benchmark.interventions.base import Intervention
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -22,7 +24,7 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 
 
 class ColorJitter(Intervention):
@@ -37,44 +39,48 @@ class ColorJitter(Intervention):
     saturation: float = Field(default=0.4, ge=0, le=1)
     hue: float = Field(default=0.1, ge=0, le=0.5)
 
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":
-        from torchvision.transforms.v2 import functional as F
+    def draw(self, rng: np.random.Generator) -> Sequence[float]:
+        """Return the factors of brightness, contrast and saturation, the turn of the hue, and the order of the four."""
+        brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4)
+        factors = (1 + self.brightness * brightness, 1 + self.contrast * contrast, 1 + self.saturation * saturation)
+        return (*factors, self.hue * hue, *rng.permutation(4))
 
-        steps = [
-            (F.adjust_brightness, 1 + self.brightness * rng.uniform(-1, 1)),
-            (F.adjust_contrast, 1 + self.contrast * rng.uniform(-1, 1)),
-            (F.adjust_saturation, 1 + self.saturation * rng.uniform(-1, 1)),
-            (F.adjust_hue, self.hue * rng.uniform(-1, 1)),
-        ]
-        for index in rng.permutation(len(steps)):
-            adjust, factor = steps[index]
-            image = adjust(image, factor)
-        return image
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        from benchmark.interventions.color import jitter
+
+        return jitter(images, drawn[:, :4], drawn[:, 4:].int().tolist())
 
 
 class Grayscale(Intervention):
-    """Luma in all three channels."""
+    """Luma in all three channels: floor(0.2989 R + 0.587 G + 0.114 B)."""
 
     registered_name: ClassVar[str] = "grayscale"
 
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":  # noqa: ARG002
-        from torchvision.transforms.v2 import functional as F
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        from benchmark.interventions.chunks import in_parts
+        from benchmark.interventions.color import luma
 
-        return F.rgb_to_grayscale(image, num_output_channels=3)
+        # Not torchvision's: it rounds on the way and is a level off at some colours, by luck of fused operations.
+        return in_parts(images, lambda rows: luma(images[rows]).to(images.dtype))
 
 
 class GaussianBlur(Intervention):
-    """Gaussian blur with a standard deviation drawn from `sigma` (pixels); the kernel spans three of them."""
+    """Gaussian blur with a standard deviation drawn from `sigma` (pixels); the kernel spans three of them.
+
+    Beyond the border the image is mirrored, as often as the kernel needs.
+    """
 
     registered_name: ClassVar[str] = "gaussian_blur"
-    sigma: Range = (0.5, 2.0)
+    sigma: PositiveRange = (0.5, 2.0)
 
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":
-        from torchvision.transforms.v2 import functional as F
+    def draw(self, rng: np.random.Generator) -> Sequence[float]:
+        """Return the standard deviation, in pixels."""
+        return (rng.uniform(*self.sigma),)
 
-        sigma = float(rng.uniform(*self.sigma))
-        radius = max(1, min(round(3 * sigma), min(image.shape[-2:]) - 1))
-        return F.gaussian_blur(image, [2 * radius + 1] * 2, [sigma, sigma])
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        from benchmark.interventions.blur import gaussian_blur
+
+        return gaussian_blur(images, drawn[:, 0].tolist())
 
 
 class Invert(Intervention):
@@ -82,10 +88,12 @@ class Invert(Intervention):
 
     registered_name: ClassVar[str] = "invert"
 
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":  # noqa: ARG002
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         from torchvision.transforms.v2 import functional as F
 
-        return F.invert(image)
+        from benchmark.interventions.chunks import in_parts
+
+        return in_parts(images, lambda rows: F.invert(images[rows]))
 
 
 class Posterize(Intervention):
@@ -94,10 +102,12 @@ class Posterize(Intervention):
     registered_name: ClassVar[str] = "posterize"
     bits: int = Field(default=2, ge=1, le=8)
 
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":  # noqa: ARG002
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         from torchvision.transforms.v2 import functional as F
 
-        return F.posterize(image, self.bits)
+        from benchmark.interventions.chunks import in_parts
+
+        return in_parts(images, lambda rows: F.posterize(images[rows], self.bits))
 
 
 class Solarize(Intervention):
@@ -106,10 +116,12 @@ class Solarize(Intervention):
     registered_name: ClassVar[str] = "solarize"
     threshold: int = Field(default=128, ge=0, le=255)
 
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":  # noqa: ARG002
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         from torchvision.transforms.v2 import functional as F
 
-        return F.solarize(image, self.threshold)
+        from benchmark.interventions.chunks import in_parts
+
+        return in_parts(images, lambda rows: F.solarize(images[rows], self.threshold))
 
 
 class Equalize(Intervention):
@@ -117,7 +129,9 @@ class Equalize(Intervention):
 
     registered_name: ClassVar[str] = "equalize"
 
-    def apply(self, image: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":  # noqa: ARG002
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         from torchvision.transforms.v2 import functional as F
 
-        return F.equalize(image)
+        from benchmark.interventions.chunks import in_parts
+
+        return in_parts(images, lambda rows: F.equalize(images[rows]))
