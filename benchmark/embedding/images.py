@@ -31,6 +31,15 @@ def read_image(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
         content = path.read_bytes()
     except OSError as error:
         raise IcmBenchError(f"{path} cannot be read ({reason(error)}); is its disk there?") from error
+    return decode_image(content, path.name, geometry)
+
+
+def decode_image(content: bytes, name: str, geometry: Geometry) -> NDArray[np.uint8]:
+    """Return the encoded image `content` as `read_image` does; `name` is for the reason if it cannot be decoded.
+
+    Raises:
+        UnreadableImage: as for `read_image`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -39,4 +48,4 @@ def read_image(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     except MemoryError:
         raise
     except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
-        raise UnreadableImage(re.sub(r"<_io.BytesIO.*?>", repr(path.name), reason(error))) from error
+        raise UnreadableImage(re.sub(r"<_io.BytesIO.*?>", repr(name), reason(error))) from error

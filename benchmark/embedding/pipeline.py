@@ -24,8 +24,9 @@ import ray.data
 from benchmark.backbones import Backbone, BackboneFacts, best_device, geometry
 from benchmark.cluster import cpu_nodes, gpu_count
 from benchmark.datasets.manifest import Manifest
+from benchmark.datasets.sources import ImageSource
 from benchmark.embedding import store
-from benchmark.embedding.images import UnreadableImage, read_image
+from benchmark.embedding.images import UnreadableImage, decode_image
 from benchmark.embedding.store import View
 from benchmark.errors import IcmBenchError
 from benchmark.progress import Progress
@@ -123,7 +124,7 @@ def _stream(
         ray.data.from_arrow(blocks)
         .map_batches(
             _decode_block,
-            fn_args=(manifest.folder, facts.preprocess),
+            fn_args=(manifest.source, facts.preprocess),
             batch_size=None,
             num_cpus=1 if gpus else 0.5,
         )
@@ -166,15 +167,18 @@ def _actor_resources(actors: int, gpus: int, share: float) -> dict[str, float]:
     return {"num_cpus": math.floor(share) if share >= 1 else math.floor(100 * share) / 100}
 
 
-def _decode_block(batch: Batch, folder: Path, preprocess: dict[str, Any]) -> Batch:
+def _decode_block(batch: Batch, source: ImageSource, preprocess: dict[str, Any]) -> Batch:
     """Read, decode, resize and crop images; a bad one becomes a reason, not an exception."""
     start = time.perf_counter()
     resize_and_crop = _geometry(json.dumps(preprocess))
     pixels = np.zeros((len(batch["path"]), *preprocess["size"], 3), dtype=np.uint8)
     reasons = [""] * len(pixels)
-    for i, path in enumerate(batch["path"]):
+    for i, content in enumerate(source.read(batch)):
+        if isinstance(content, str):
+            reasons[i] = content
+            continue
         try:
-            pixels[i] = read_image(folder / path, resize_and_crop)
+            pixels[i] = decode_image(content, Path(batch["path"][i]).name, resize_and_crop)
         except UnreadableImage as error:
             reasons[i] = str(error)
     seconds = (time.perf_counter() - start) / len(pixels)
@@ -274,7 +278,7 @@ def _collect_rejected(
         path, reason = next(iter(report.rejected.items()))
         raise IcmBenchError(
             f"{len(report.rejected)} of {report.images} images of {manifest.name} cannot be read, more than "
-            f"{run.max_bad_images:.0%}; the first is {manifest.folder / path} ({reason}): replace them, or raise "
+            f"{run.max_bad_images:.0%}; the first is {manifest.place(path)} ({reason}): replace them, or raise "
             f"run.max_bad_images."
         )
 

@@ -9,7 +9,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from benchmark.datasets.catalog import CATALOG, count_differences
-from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.manifest import check_held_out, read_manifest
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import DatasetSpec
 
@@ -56,11 +56,11 @@ def test_identity_is_bytes_environment_and_class(toy_root: Path) -> None:
 def test_empty_folders_count(toy_root: Path) -> None:
     (toy_root / "env9" / "cat").mkdir(parents=True)
     with pytest.raises(IcmBenchError, match="env9 lacks images of the class 'cat'"):
-        read(toy_root)
+        check_held_out(read(toy_root))
     shutil.rmtree(toy_root / "env9")
     (toy_root / "env0" / "yak").mkdir()
     with pytest.raises(IcmBenchError, match="env0 lacks images of the class 'yak'"):
-        read(toy_root)
+        check_held_out(read(toy_root))
 
 
 def test_damaged_groups_are_named(toy_root: Path) -> None:
@@ -113,7 +113,7 @@ def test_what_cannot_work_is_refused_in_a_sentence(toy_root: Path, removed: list
     for name in removed:
         shutil.rmtree(toy_root / name)
     with pytest.raises(IcmBenchError, match=re.escape(sentence)) as caught:
-        read(toy_root)
+        check_held_out(read(toy_root))
     assert str(toy_root) in str(caught.value)
     assert "\n" not in str(caught.value)
 
