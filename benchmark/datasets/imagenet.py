@@ -36,24 +36,27 @@ def human_names(wordnet_ids: Sequence[str]) -> list[str]:
     return [names[wordnet_id] for wordnet_id in wordnet_ids]
 
 
-def wordnet_id(name: str, class_name: str, place: str) -> str:
-    """Return the WordNet id of a class of the variant `name` as its copy writes it.
+def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
+    """Return the WordNet ids of the classes of a copy of the variant `name`, as the copy writes them.
 
     Args:
         name: of the variant, in the catalog.
-        class_name: a WordNet id, or the position among the variant's sorted ids, as ImageNetV2's folders are called.
+        class_names: WordNet ids, or numbers: positions among the variant's sorted ids, as ImageNetV2's folders are
+            called, or among those of all of ImageNet where a number is above what the variant has.
         place: where the copy lies, for the message.
 
     Raises:
-        IcmBenchError: it is not among the variant's classes.
+        IcmBenchError: one is not among the variant's classes.
     """
-    subset = class_subset(name)
-    assert subset is not None
-    if class_name in subset:
-        return class_name
-    if class_name.isdecimal() and int(class_name) < len(subset):
-        return subset[int(class_name)]
-    raise IcmBenchError(
-        f"'{class_name}' in {place} is none of the {len(subset)} classes of {name}, which are WordNet ids like "
-        f"{subset[0]}; remove it, or give the data set a name of your own."
-    )
+    subset, every = class_subset(name), class_subset("ImageNet")
+    assert subset is not None and every is not None  # noqa: PT018
+    numbers = [int(class_name) for class_name in class_names if class_name.isdecimal()]
+    numbered = dict(enumerate(subset if max(numbers, default=0) < len(subset) else every))
+    ids = [numbered.get(int(c), c) if c.isdecimal() else c for c in class_names]
+    for class_name, wordnet_id in zip(class_names, ids, strict=True):
+        if wordnet_id not in subset:
+            raise IcmBenchError(
+                f"'{class_name}' in {place} is none of the {len(subset)} classes of {name}, which are WordNet ids like "
+                f"{subset[0]}; remove it, or give the data set a name of your own."
+            )
+    return ids

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify
-from benchmark.datasets.imagenet import class_subset, human_names, wordnet_id
+from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
 from benchmark.datasets.sources import IMAGE_SUFFIXES, Entry, ImageSource, open_source
 from benchmark.errors import IcmBenchError, nearest
 from benchmark.recipe import DatasetSpec
@@ -229,7 +229,7 @@ def _with_names(name: str, source: ImageSource, table: pa.Table) -> pa.Table:
         return table
     place = source.storage.path("").rstrip("/")
     classes = table["class_name"].unique()
-    ids = pa.array([wordnet_id(name, c, place) for c in classes.to_pylist()], pa.string())
+    ids = pa.array(wordnet_ids(name, classes.to_pylist(), place), pa.string())
     column = ids.take(pc.index_in(table["class_name"], value_set=classes).combine_chunks())
     return table.set_column(table.column_names.index("class_name"), "class_name", column)
 

@@ -1,6 +1,7 @@
 """What every source of images is: it lists its images, and reads their bytes by place."""
 
 import contextlib
+import re
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -122,6 +123,14 @@ class ImageSource(ABC):
             return stored
         folder = class_name if self.environment else f"{environment}/{class_name}"
         return f"{folder}/{stored or f'{file}-{position:09d}'}"
+
+    def known_names(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """Return the names that numbers stand for, or None where a number says more than its name.
+
+        Sets of one environment are ImageNet's variants. Their classes in words are not unique (two are a missile), but
+        position tells the WordNet id.
+        """
+        return names if not self.environment or (names and re.fullmatch(r"n\d{8}", names[0])) else None
 
 
 def oversized(size: int) -> str:

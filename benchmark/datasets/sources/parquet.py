@@ -4,6 +4,7 @@ Files are read row group by row group and page by page; no file is ever held in 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,18 +63,20 @@ class ParquetSource(ImageSource):
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield the images, each row group being read once; see `ImageSource.read`.
 
-        What is held in memory are the images of the batch in the row groups read so far. No image may come twice.
+        What is held in memory are the images of the batch in the row groups read so far that are not yet due.
         """
-        places = list(zip(batch["file"], (int(p) for p in batch["position"]), strict=True))
+        places: list[tuple[str, int]] = list(zip(batch["file"], (int(p) for p in batch["position"]), strict=True))
         groups = {file: self._row_groups(file) for file in dict.fromkeys(file for file, _ in places)}
         wanted: dict[tuple[str, int], dict[int, int]] = {}  # (file, row group) -> row -> size
         for (file, row), size in zip(places, batch["bytes"], strict=True):
             wanted.setdefault((file, groups[file][row]), {})[row] = int(size)
         ready: dict[tuple[str, int], bytes | str] = {}
+        left = Counter(places)
         for file, row in places:
             if (group := (file, groups[file][row])) in wanted:
                 ready |= {(file, r): content for r, content in self._read(*group, wanted.pop(group))}
-            yield ready.pop((file, row))
+            left[file, row] -= 1
+            yield ready[file, row] if left[file, row] else ready.pop((file, row))
 
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
         """Yield each image in one piece; see `ImageSource.pieces`."""
@@ -143,7 +146,9 @@ class ParquetSource(ImageSource):
         self, info: FileInfo, columns: _Columns, row: int, stored: str | None, cells: tuple[Any, ...], place: str
     ) -> Entry:
         environment, class_name, group = (
-            text_of(cell, columns.names.get(name), f"The column '{name}' in row {row} of {place}") if name else None
+            text_of(cell, self.known_names(columns.names.get(name)), f"The column '{name}' in row {row} of {place}")
+            if name
+            else None
             for name, cell in zip((columns.environment, columns.class_name, columns.group), cells, strict=True)
         )
         environment = self.environment or environment or info.name.split("/", 1)[0]

@@ -6,12 +6,12 @@ Nothing is unpacked: shards are listed once, and images are read by offset and s
 import json
 import posixpath
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -75,7 +75,7 @@ class WebDatasetSource(ImageSource):
                     class_names = names(nearest) if nearest else None
                 for sample in self._samples(info):
                     if sample.images:
-                        yield self._entry(info, sample, class_names)
+                        yield self._entry(info, sample, self.known_names(class_names))
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield ranges of the shards; see `ImageSource.read`."""
@@ -141,11 +141,13 @@ class WebDatasetSource(ImageSource):
         """
         place = self.storage.path(info.name)
         with self.storage.open(info.name) as stream, reading(place):
-            if stream.read_at(2, 0) == b"\x1f\x8b":
+            if stream.read(2) == b"\x1f\x8b":
                 raise _compressed(place)
+            stream.seek(0)
             try:
                 # A request to an object store for each header costs more than to read what lies between them.
-                with tarfile.open(fileobj=stream, mode="r:" if self.storage.is_local else "r|") as archive:
+                mode: Literal["r:", "r|"] = "r:" if self.storage.is_local else "r|"
+                with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * CHUNK_BYTES) as archive:
                     for member in archive:
                         archive.members = []  # type: ignore[attr-defined] # else it keeps them all
                         if member.isdir():
@@ -163,7 +165,7 @@ class WebDatasetSource(ImageSource):
             )
         return content.read()
 
-    def _entry(self, info: FileInfo, sample: _Sample, class_names: list[str] | None) -> Entry:
+    def _entry(self, info: FileInfo, sample: _Sample, class_names: Sequence[str] | None) -> Entry:
         shard = self.storage.path(info.name)
         if len(sample.images) > 1:
             first, second = (name for name, _, _ in sample.images[:2])
@@ -207,7 +209,7 @@ class WebDatasetSource(ImageSource):
         )
 
     def _class_name(
-        self, sample: _Sample, fields: dict[str, Any], class_names: list[str] | None, name: str, shard: str
+        self, sample: _Sample, fields: dict[str, Any], class_names: Sequence[str] | None, name: str, shard: str
     ) -> str:
         """Return the class: from the .cls, the .json, or the folder of the member."""
         place = f"the sample {sample.key} in {shard}"
