@@ -145,12 +145,34 @@ def test_where_images_lie_is_said_as_a_person_would(toy_root: Path, tmp_path: Pa
     uri = s3.upload(tmp_path / "shards", f"{tmp_path.name}/said")
     manifest = read(uri.replace("s3://", "s3://testing:hush@") + "?region=us-east-1")
     assert manifest.source.local_folder is None
+    assert "hush" not in repr(manifest.source)
     said = manifest.place("env0/cat/0.png")
     assert said in (f"env0/cat/0.png in {uri}/env0/{shard}.tar" for shard in (0, 1))
     s3.client.delete_object(Bucket="bucket", Key=f"{tmp_path.name}/said/env1/0.tar")
     with pytest.raises(IcmBenchError, match=r"said/env1/0\.tar cannot be read \(No such file") as caught:
         list(manifest.source.read(manifest.table.to_pydict()))
     assert "hush" not in str(caught.value)
+
+
+def test_a_root_that_is_not_there_is_refused(s3: S3) -> None:
+    with pytest.raises(IcmBenchError, match="the root s3://bucket/nowhere of 'toy' does not exist or is no folder"):
+        read(f"s3://testing:hush@{s3.bucket}/nowhere?region=us-east-1")
+
+
+def test_names_without_folders_give_the_same_data_set(toy_root: Path, tmp_path: Path) -> None:
+    paths = sorted(images_of(toy_root))
+    image = [{"bytes": (toy_root / p).read_bytes(), "path": Path(p).name} for p in paths]
+    environment, class_name = ([p.split("/")[i] for p in paths] for i in (0, 1))
+    columns = {"image": pa.array(image, IMAGE), "environment": environment, "class_name": class_name}
+    plain_parquet(tmp_path / "p" / "f.parquet", columns)
+    for e in set(environment):
+        members: list[Member] = []
+        for p in (p for p in paths if p.startswith(e)):
+            key, c = f"{Path(p).stem}", p.split("/")[1]
+            members += [(f"{key}.png", (toy_root / p).read_bytes()), (f"{key}.cls", c.encode())]
+        write_tar(tmp_path / "t" / e / "0.tar", members)
+    for copy in ("p", "t"):
+        assert read(tmp_path / copy).fingerprint == read(toy_root).fingerprint
 
 
 def test_a_missing_or_changed_file_is_an_error_that_names_it(toy_root: Path, tmp_path: Path, write: Write) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,7 +63,7 @@ class ImageSource(ABC):
         environment: the name of the one environment of a set that has only one, else None.
     """
 
-    uri: str
+    uri: str = field(repr=False)  # may hold secrets
     environment: str | None = None
 
     @cached_property
