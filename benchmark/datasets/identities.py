@@ -17,7 +17,6 @@ from benchmark.errors import IcmBenchError
 from benchmark.progress import Progress
 from benchmark.storage import Storage
 
-THREADS = 8
 RACY_NS = 2 * 10**9
 """A file changed so shortly before it was listed may change again without its time showing it."""
 
@@ -97,7 +96,7 @@ def _hash(source: ImageSource, table: pa.Table, missing: list[int], found: dict[
             with lock:
                 progress.update()
 
-    for _ in ahead(one_file, _by_file(table, missing), THREADS):
+    for _ in ahead(one_file, _by_file(table, missing), source.files_at_once):
         pass
     progress.close()
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from benchmark.errors import IcmBenchError
 from benchmark.storage import Storage, reason
@@ -61,7 +61,10 @@ class ImageSource(ABC):
     Attributes:
         uri: a folder, or s3:// or gs://.
         environment: the name of the one environment of a set that has only one, else None.
+        files_at_once: how many files are read side by side when images are identified.
     """
+
+    files_at_once: ClassVar[int] = 8
 
     uri: str = field(repr=False)  # may hold secrets
     environment: str | None = None

@@ -1,6 +1,6 @@
 """Parquet files that hold the images, as `datasets` of Hugging Face writes them, or with a plain column of bytes.
 
-Files are read row group by row group and page by page; no file is ever held in memory as a whole.
+Files are read row group by row group and page by page; more than a row group is never held in memory.
 """
 
 import json
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute
@@ -51,6 +51,8 @@ class _Columns:
 @dataclass(frozen=True)
 class ParquetSource(ImageSource):
     """All Parquet files below `uri`, in the order of their names; `columns` says which columns to use."""
+
+    files_at_once: ClassVar[int] = 2  # a page may be as large as a row group, and is held twice: packed and unpacked
 
     columns: ColumnsSpec = field(default_factory=ColumnsSpec)
 
