@@ -164,7 +164,7 @@ def _embed(args: argparse.Namespace) -> None:
 
     storage = stages.open_store(recipe)
     with connected():
-        sources = stages.prepare(recipe, storage, stages.say_on_stderr)
+        sources = stages.prepare(recipe, storage, stages.say_on_stderr, held_out=False)
         reports = stages.embed_stage(recipe, storage, sources, stages.say_on_stderr)
     if args.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))

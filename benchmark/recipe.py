@@ -30,6 +30,7 @@ from benchmark.validation import sentence
 
 TestSplit = Literal["out_20", "in_80", "full"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Layout = Literal["auto", "folder", "parquet", "webdataset"]
 Normalize = Literal["none", "before", "after", "both"]
 
 AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
@@ -43,17 +44,38 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ColumnsSpec(Part):
+    """Which columns of Parquet files, or fields of a WebDataset's .json members, say what of an image.
+
+    Fields:
+        image: the encoded image, by itself or as a struct of `bytes` and `path`; default: the column of that kind.
+        environment: default: `environment`, `domain` or `env`, else the folder in which the file lies.
+        class_name: default: `class_name`, `label`, `class` or `category`; a WebDataset's .cls member comes first.
+        group: which images belong together, hence on one side of a split; default: `group`, if there is one.
+    """
+
+    image: str | None = None
+    environment: str | None = None
+    class_name: str | None = None
+    group: str | None = None
+
+
 class DatasetSpec(Part):
     """Which images.
 
     Fields:
-        name: a set of the catalog (`icm-bench datasets`), or a name of your own for any folder in the layout
-            ENVIRONMENT/CLASS/IMAGE.
-        root: the folder that holds the data set's folder, or that folder itself. The demo set needs none.
+        name: a set of the catalog (`icm-bench datasets`), or a name of your own.
+        root: the folder that holds the data set's folder, or that folder itself; a path or s3://. The demo set needs
+            none.
+        layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout) or `webdataset` (tar
+            shards); `auto` goes by what lies there.
+        columns: of the layouts `parquet` and `webdataset`.
     """
 
     name: str = Field(min_length=1)
     root: str | None = None
+    layout: Layout = "auto"
+    columns: ColumnsSpec = ColumnsSpec()
 
 
 class BackboneSpec(Part):
@@ -313,11 +335,13 @@ class Recipe(Part):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
 
-        The name, `run` and the folders in which data sets lie do not take part: they change no number.
+        The name, `run` and how the images of a data set are found do not take part: what is found there is known
+        by the manifest's fingerprint.
         """
         content = self.model_dump(mode="json", exclude={"name", "run"})
         for dataset in content["datasets"]:
-            del dataset["root"]
+            for key in ("root", "layout", "columns"):
+                del dataset[key]
         return canonical_hash(content)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmark.backbones import BackboneFacts, build_if_needed
 from benchmark.cache import cache_dir
 from benchmark.cluster import check_shared, connected, cpu_nodes
-from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.manifest import Manifest, check_held_out, read_manifest
 from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
 from benchmark.embedding.pipeline import EmbedReport, embed
@@ -21,7 +21,7 @@ from benchmark.embedding.texts import describe
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
 from benchmark.results import read_rows, row_file
-from benchmark.storage import Storage
+from benchmark.storage import Storage, public
 from benchmark.sweep import Source, row_count, sweep, trial_id, trials_of
 
 Say = Callable[[str], None]
@@ -118,27 +118,29 @@ def open_store(recipe: Recipe) -> Storage:
     return storage
 
 
-def prepare(recipe: Recipe, storage: Storage, say: Say) -> list[tuple[Source, BackboneSpec]]:
+def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -> list[tuple[Source, BackboneSpec]]:
     """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
 
-    Returns one source for each data set and backbone, in the recipe's order. Needs a connection to Ray.
+    Returns one source for each data set and backbone, in the recipe's order. Needs a connection to Ray. Only with
+    `held_out`, that is for a sweep, must the environments of a data set be such that each can be held out in turn.
     """
     if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
         raise IcmBenchError(
             f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
         )
     manifests = [read_manifest(spec) for spec in recipe.datasets]
-    for manifest in manifests:
+    for manifest in manifests if held_out else ():
+        check_held_out(manifest)
         _check_splits(manifest, recipe.sweep.seeds)
     backbones = [_with_absolute_paths(spec) for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
-    check_shared(storage, [*(manifest.folder for manifest in manifests), *places])
+    check_shared(storage, [*(f for m in manifests if (f := m.source.local_folder)), *places])
     sources = []
     notes = [note for manifest in manifests for note in manifest.notes()]
     for spec in backbones:
         say(f"loading {spec.label}")
         build_if_needed(spec)  # here, where its progress is seen, and not first on a worker
-        class_lists = [manifest.classes for manifest in manifests]
+        class_lists = [manifest.prompt_names for manifest in manifests]
         facts, texts = describe(storage, spec, class_lists, recipe.prompts.templates)
         ranks = recipe.sweep.ranks_for(facts.dim)
         notes += facts.notes
@@ -178,7 +180,7 @@ def embed_stage(
         if report.speed:
             say(f"{name}: {report.speed.text()}")
         for path, reason in report.rejected.items():
-            say(f"skipped: {source.manifest.folder / path} ({reason})")
+            say(f"skipped: {source.manifest.place(path)} ({reason})")
         if report.rejected:
             say(f"skipped {len(report.rejected)} of {report.images} images of {source.manifest.name}")
         reports.append(report)
@@ -195,9 +197,12 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: list[tuple[Source, Ba
     for source in bare:
         _check_embedded(storage, source.manifest, source.views)
     trials = [trial_id(recipe, bare[t.source], t) for t in trials_of(recipe, len(bare))]
+    content = recipe.model_dump(mode="json", exclude={"run"})
+    for dataset in content["datasets"]:
+        dataset["root"] = dataset["root"] and public(dataset["root"])
     record = {
         "name": recipe.name,
-        "recipe": recipe.model_dump(mode="json", exclude={"run"}),
+        "recipe": content,
         "recipe_hash": recipe.hash(),
         "trials": trials,
     }

@@ -5,8 +5,11 @@ differ by one string.
 """
 
 import os
+import re
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -15,12 +18,31 @@ import pyarrow.parquet as pq
 from benchmark.errors import IcmBenchError
 
 
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file or folder as a listing shows it: name below the URI, size, time of the last change (0 if unknown)."""
+
+    name: str
+    is_folder: bool
+    bytes: int
+    modified_ns: int
+
+
+def public(uri: str) -> str:
+    """Return `uri` as it may be printed: without user, password and query, which may hold secrets."""
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
 class Storage:
     """Read and write files below `uri`.
 
     Args:
         uri: a folder (relative folders are taken from the working directory), or a URI that Arrow understands
-            (`s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`).
+            (`s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`). An S3 service that is not Amazon's is
+            named by the environment variable AWS_ENDPOINT_URL or by `?endpoint_override=HOST:PORT&scheme=http`.
 
     Raises:
         IcmBenchError: the URI cannot be understood, or a file cannot be read or written (with the reason).
@@ -30,11 +52,13 @@ class Storage:
         self.uri = uri
         if "://" in uri:
             try:
-                self._fs, self._root = pyarrow.fs.FileSystem.from_uri(uri)
+                self._fs, root = pyarrow.fs.FileSystem.from_uri(uri)
             except (ValueError, OSError) as error:
+                said = str(error).replace(uri, public(uri))
                 raise IcmBenchError(
-                    f"The store '{uri}' cannot be opened ({error}); give a folder, s3://... or gs://..."
-                ) from error
+                    f"The store '{public(uri)}' cannot be opened ({said}); give a folder, s3://... or gs://..."
+                ) from None  # the error behind it may quote the secrets of the URI
+            self._root = root.rstrip("/")
         else:
             self._fs, self._root = pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
 
@@ -48,12 +72,52 @@ class Storage:
 
     def path(self, name: str) -> str:
         """Return the place of file `name` (relative, `/`-separated) as a person would write it."""
-        return f"{self._root}/{name}" if self.is_local else f"{self.uri.rstrip('/')}/{name}"
+        return f"{self._root if self.is_local else public(self.uri)}/{name}"
 
     def exists(self, name: str) -> bool:
         """Return whether the file `name` exists."""
         info = self._fs.get_file_info(f"{self._root}/{name}")
         return bool(info.type == pyarrow.fs.FileType.File)
+
+    def is_folder(self, name: str = "") -> bool:
+        """Return whether `name` is a folder; on an object store: whether anything lies below it."""
+        try:
+            info = self._fs.get_file_info(self._below(name))
+        except OSError as error:
+            raise IcmBenchError(f"{self.path(name).rstrip('/')} cannot be read ({reason(error)}).") from error
+        return bool(info.type == pyarrow.fs.FileType.Directory)
+
+    def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
+        """Return what lies in `folder` (and below it), sorted by name; links are followed.
+
+        Raises:
+            IcmBenchError: the folder cannot be read, or a name in it is not UTF-8.
+        """
+        kinds = {pyarrow.fs.FileType.File: False, pyarrow.fs.FileType.Directory: True}
+        try:
+            infos = self._fs.get_file_info(pyarrow.fs.FileSelector(self._below(folder), recursive=recursive))
+            found = [
+                FileInfo(i.path[len(self._root) + 1 :], kinds[i.type], i.size or 0, i.mtime_ns or 0)
+                for i in infos
+                if i.type in kinds
+            ]
+        except (OSError, UnicodeDecodeError) as error:
+            raise IcmBenchError(f"{self.path(folder).rstrip('/')} cannot be read ({reason(error)}).") from error
+        return sorted(found, key=lambda info: info.name)
+
+    def open(self, name: str) -> pa.NativeFile:
+        """Return the file `name`, open for reading anywhere in it; to be closed by the caller.
+
+        Raises:
+            IcmBenchError: it cannot be opened. Reading from it raises OSError.
+        """
+        try:
+            return self._fs.open_input_file(self._below(name))
+        except OSError as error:
+            raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
+
+    def _below(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root or "/"
 
     def files(self, folder: str, suffix: str) -> list[str]:
         """Return the names of the finished files below `folder` that end in `suffix`, sorted."""
@@ -143,4 +207,5 @@ class Storage:
 def reason(error: Exception) -> str:
     """Return the operating system's reason in its own words, or the first line of the message."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0].rstrip(".")
+    first = str(text).splitlines()[0]
+    return re.sub(r".*Detail: \[errno \d+\] ", "", first).rstrip(".")  # Arrow wraps the system's words in its own

@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,49 @@ def local_ray() -> Iterator[None]:
 
     with connected():
         yield
+
+
+@dataclass(frozen=True)
+class S3:
+    """A bucket behind a real S3 endpoint on loopback, and a client that is not the code under test."""
+
+    bucket: str
+    client: Any
+    address: str
+
+    def upload(self, folder: Path, prefix: str) -> str:
+        """Copy the files below `folder` to `prefix` and return its URI."""
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            key = f"{prefix}/{file.relative_to(folder).as_posix()}"
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=file.read_bytes())
+        return f"s3://{self.bucket}/{prefix}"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """An S3 server with an empty bucket."""
+    boto3 = pytest.importorskip("boto3")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    client.create_bucket(Bucket="bucket")
+    yield S3("bucket", client, f"{host}:{port}")
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The S3 server, named by the environment as a person names one that is not Amazon's."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3_server.address}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return s3_server

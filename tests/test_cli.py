@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from benchmark.cli import main
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, S3, make_toy
 
 VIT = {"name": "ViT-B-32", "pretrained": "random", "image_size": 32}
 
@@ -192,6 +192,44 @@ def test_stages_one_by_one(
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {
         f"{figure}.{suffix}" for figure in ("rank_curve", "spectrum") for suffix in ("png", "pdf")
     }
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_set_of_one_environment_can_be_embedded_but_not_swept(
+    tmp_path: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_toy(tmp_path / "root", environments=1)
+    (root / "env0").rename(root / "imagenet-r")
+    for name, wordnet_id in (("cat", "n01443537"), ("dog", "n01484850")):
+        (root / "imagenet-r" / name).rename(root / "imagenet-r" / wordnet_id)
+    recipe = write_recipe(tmp_path, root, tiny_random, datasets=[{"name": "ImageNet-R", "root": str(root)}])
+    assert main(["embed", recipe, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)[0]["embedded"] == 24
+    assert "lacks images of 198 of its 200 classes" in said.err
+    for command in ("plan", "sweep", "run"):
+        assert main([command, recipe]) == 2
+        assert "has one environment only (imagenet-r), and holding one out needs two" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_images_and_store_may_both_lie_on_s3(
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], s3_server: S3, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = s3_server.upload(toy_root, f"{tmp_path.name}/toy").replace("s3://", "s3://testing:hush@")
+    query = f"?endpoint_override={s3_server.address}&scheme=http&region=us-east-1"
+    store = f"s3://testing:hush@bucket/{tmp_path.name}/store{query}"
+    (toy_root / "env1" / "dog" / "2.png").write_bytes(b"changed, but only on disk")
+    dataset = {"name": "toy", "root": uri + query}
+    recipe = write_recipe(tmp_path, toy_root, tiny_random, datasets=[dataset])
+    assert main(["run", recipe, "--store", store, "--json", "--set", "sweep.predictors=[zero_shot]"]) == 0
+    said = capsys.readouterr()
+    outcome = json.loads(said.out)
+    assert (outcome["embedded"], outcome["rejected"], outcome["trials"]) == (72, {}, 5)
+    objects = s3_server.client.list_objects_v2(Bucket="bucket", Prefix=f"{tmp_path.name}/store")["Contents"]
+    assert any(item["Key"].endswith("main_table.md") for item in objects)
+    texts = [s3_server.client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read() for item in objects]
+    assert not any(b"hush" in text for text in [said.out.encode(), said.err.encode(), *texts])
 
 
 def test_catalog_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

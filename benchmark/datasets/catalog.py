@@ -15,11 +15,12 @@ class DatasetFacts:
     Attributes:
         name: as a recipe names it.
         folder: its folder below the root, as DomainBed names it.
-        environments: environment -> number of images; empty where the set is a single environment.
+        environments: environment -> number of images; one of them where the set is a single environment.
         classes: number of classes.
         licence, citation, obtain: in words.
         counts: where the numbers come from.
         variants: other image totals that circulate -> what that copy is.
+        fingerprint: of the manifest of the reference copy, where it is known.
     """
 
     name: str
@@ -31,6 +32,12 @@ class DatasetFacts:
     obtain: str
     counts: str = "from the literature"
     variants: Mapping[int, str] = field(default_factory=dict)
+    fingerprint: str | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether the set is one environment, its folders being classes: ROOT/FOLDER/CLASS/IMAGE."""
+        return len(self.environments) == 1
 
     @property
     def images(self) -> int:
@@ -39,6 +46,7 @@ class DatasetFacts:
 
 
 _DOMAINBED = "DomainBed's download script (domainbed.scripts.download) unpacks it in this layout"
+_AUTHORS = "the authors' repository"
 _RESEARCH = "no licence stated by the authors; for research use"
 
 _ALL = (
@@ -96,23 +104,25 @@ _ALL = (
         licence="for non-commercial research (fair use notice of the authors)",
         citation="Peng, Bai, Xia, Huang, Saenko, Wang: Moment Matching for Multi-Source DA, ICCV 2019",
         obtain=_DOMAINBED + ", with the duplicates removed",
+        variants=dict.fromkeys((596006, 596010), "the unpruned copy, with duplicates"),
     ),
     *(
         DatasetFacts(
             name=name,
             folder=folder,
-            environments={},
+            environments={folder: images},
             classes=classes,
             licence=licence,
             citation=citation,
             obtain=f"{source}; one folder per WordNet id",
+            variants={1281167: "the training images"} if name == "ImageNet" else {},
         )
-        for name, folder, classes, licence, citation, source in (
-            ("ImageNet", "imagenet", 1000, "ImageNet terms of access", "Deng et al., CVPR 2009", "image-net.org"),
-            ("ImageNetV2", "imagenetv2", 1000, "MIT", "Recht et al., ICML 2019", "the authors' repository"),
-            ("ImageNet-R", "imagenet-r", 200, "MIT", "Hendrycks et al., ICCV 2021", "the authors' repository"),
-            ("ImageNet-A", "imagenet-a", 200, "MIT", "Hendrycks et al., CVPR 2021", "the authors' repository"),
-            ("ImageNet-Sketch", "imagenet-sketch", 1000, "MIT", "Wang et al., NeurIPS 2019", "the authors' repository"),
+        for name, folder, images, classes, licence, citation, source in (
+            ("ImageNet", "imagenet", 50000, 1000, "ImageNet terms", "Deng et al., CVPR 2009", "image-net.org"),
+            ("ImageNetV2", "imagenetv2", 10000, 1000, "MIT", "Recht et al., ICML 2019", _AUTHORS),
+            ("ImageNet-R", "imagenet-r", 30000, 200, "MIT", "Hendrycks et al., ICCV 2021", _AUTHORS),
+            ("ImageNet-A", "imagenet-a", 7500, 200, "MIT", "Hendrycks et al., CVPR 2021", _AUTHORS),
+            ("ImageNet-Sketch", "imagenet-sketch", 50889, 1000, "MIT", "Wang et al., NeurIPS 2019", _AUTHORS),
         )
     ),
     DatasetFacts(
@@ -124,6 +134,7 @@ _ALL = (
         citation="Noto Emoji, Twemoji, Fluent UI Emoji, OpenMoji; see NOTICE",
         obtain="built by `icm-bench demo` from npm packages",
         counts="checked when it is built",
+        fingerprint="199cc1f1d195579c322cd5943f76fbdf170ff7949155d9546b8dc2b819c64469",
     ),
 )  # fmt: skip
 

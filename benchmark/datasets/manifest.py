@@ -1,43 +1,44 @@
 """The manifest: every image of a data set with its identity, class, environment and group.
 
-Reads folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE, in DomainBed's order: environments, classes and
-paths sorted as strings. A file `groups.csv` beside the environments (columns `path`, `group`) says which images
-belong together.
+Whatever the source, images come in DomainBed's order: environments, classes and paths sorted as strings.
 """
 
-import csv
 import hashlib
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import itertools
+import posixpath
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
+from benchmark.datasets.identities import identify
+from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
+from benchmark.datasets.sources import IMAGE_SUFFIXES, Entry, ImageSource, open_source
 from benchmark.errors import IcmBenchError, nearest
-from benchmark.progress import Progress
 from benchmark.recipe import DatasetSpec
-from benchmark.storage import reason
+from benchmark.storage import Storage, public
 
-# torchvision's ImageFolder extensions, the ones DomainBed's loader accepts
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-GROUPS_FILE = "groups.csv"
+LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
 SCHEMA = pa.schema(
     [
         ("content", pa.string()),  # SHA-256 of the bytes alone
         ("image_id", pa.string()),  # SHA-256 of bytes, environment and class
-        ("path", pa.string()),  # relative to the data set's folder, with /
+        ("path", pa.string()),  # name inside the data set, with /
         ("environment", pa.string()),
         ("class_name", pa.string()),
         ("label", pa.int64()),
         ("group", pa.string()),  # null where the set has no groups
         ("bytes", pa.int64()),
+        ("file", pa.string()),  # that holds it, relative to the source's URI
+        ("position", pa.int64()),  # byte offset in a tar shard, row in a Parquet file, -1 for a whole file
     ]
 )
 
@@ -48,20 +49,13 @@ class Manifest:
 
     Attributes:
         name: of the data set.
-        folder: where the paths start.
+        source: where the images lie, and how to read them.
         table: one row per image, columns as in `SCHEMA`.
     """
 
     name: str
-    folder: Path
+    source: ImageSource
     table: pa.Table
-
-    @property
-    def source(self):
-        return _Shim(self.folder)
-
-    def place(self, path):
-        return str(self.folder / path)
 
     @cached_property
     def environments(self) -> list[str]:
@@ -70,8 +64,18 @@ class Manifest:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Class names, sorted: position is the label."""
-        return sorted(set(self.table["class_name"].to_pylist()))
+        """Class names, sorted: position is the label. Of an ImageNet variant, those of its whole subset."""
+        return list(class_subset(self.name) or sorted(set(self.table["class_name"].to_pylist())))
+
+    @cached_property
+    def prompt_names(self) -> list[str]:
+        """What to call each of `classes` in a prompt: English words for WordNet ids, else the class names."""
+        return human_names(self.classes) if class_subset(self.name) else self.classes
+
+    def place(self, path: str) -> str:
+        """Return how a person would name the image `path`, wherever it lies."""
+        row = pc.index(self.table["path"], path).as_py()
+        return self.source.place(path, self.table["file"][row].as_py() if row >= 0 else None)
 
     @cached_property
     def environment_index(self) -> NDArray[np.int64]:
@@ -92,7 +96,7 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over identity, relative path and group of every image, in order."""
+        """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout."""
         digest = hashlib.sha256()
         columns = (self.table[name].to_pylist() for name in ("image_id", "path", "group"))
         for image_id, path, group in zip(*columns, strict=True):
@@ -100,29 +104,77 @@ class Manifest:
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
-        """Return what a user should know of this copy: differences to the catalog, duplicates."""
+        """Return what a user should know of this copy: differences to the catalog, classes it lacks, duplicates."""
         notes = []
         facts = CATALOG.get(self.name)
+        where = self.source.storage.path("").rstrip("/")
         if facts and (differences := count_differences(facts, self.counts, len(self.classes))):
+            notes.append(f"{self.name} in {where} differs from the catalog ({facts.counts}): {'; '.join(differences)}.")
+        elif facts and facts.fingerprint not in (None, self.fingerprint):
+            notes.append(f"{self.name} in {where} has the catalog's counts, but other images than the reference copy.")
+        if absent := sorted(set(self.classes) - set(self.table["class_name"].unique().to_pylist())):
             notes.append(
-                f"{self.name} in {self.folder} differs from the catalog ({facts.counts}): {'; '.join(differences)}."
+                f"{self.name} in {where} lacks images of {len(absent)} of its {len(self.classes)} classes, "
+                f"{absent[0]} the first; they stay among the classes to choose from."
             )
-        ids = self.table["image_id"].to_pylist()
-        if repeated := len(ids) - len(set(ids)):
+        return notes + self._duplicates()
+
+    def _duplicates(self) -> list[str]:
+        """Return a note on bytes that repeat inside a class, and one on bytes that stand elsewhere too."""
+        notes = []
+        ids, contents = (
+            self.table[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("image_id", "content")
+        )
+        kept, again = _repetitions(ids)
+        if len(again):
             notes.append(
-                f"{self.name}: {repeated} images repeat the bytes of another one of the same environment and class."
+                f"{self.name}: {len(again)} images repeat the bytes of another one of the same environment and class; "
+                f"the first is {self._pair(kept[0], again[0])}."
             )
-        places = set(zip(self.table["content"].to_pylist(), ids, strict=True))
-        if shared := len(places) - len({content for content, _ in places}):
+        distinct = np.setdiff1d(np.arange(len(ids)), again)
+        kept, again = _repetitions(contents[distinct])
+        if len(again):
             notes.append(
-                f"{self.name}: {shared} images stand with the same bytes in another environment or class too: "
-                f"what is held out there was seen, or is labelled twice."
+                f"{self.name}: {len(again)} images stand with the same bytes in another environment or class too: "
+                f"what is held out there was seen, or is labelled twice; the first is "
+                f"{self._pair(distinct[kept[0]], distinct[again[0]])}."
             )
         return notes
 
+    def _pair(self, first: int, second: int) -> str:
+        paths = self.table["path"]
+        return f"{paths[int(second)].as_py()}, which equals {paths[int(first)].as_py()}"
 
-def dataset_folder(spec: DatasetSpec) -> Path:
-    """Return the folder that holds the environments of a data set; the demo set is built if need be.
+
+def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return, for each position whose code stood before, the first position with that code, and itself."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    earliest = first[inverse]
+    again = np.flatnonzero(earliest != np.arange(len(codes)))
+    return earliest[again], again
+
+
+def read_manifest(spec: DatasetSpec) -> Manifest:
+    """Return the manifest of the data set that `spec` names.
+
+    Every image is read once to identify it; a later call reads only what has changed since.
+
+    Raises:
+        IcmBenchError: missing root, no images, one class only, a file that cannot be read or does not say what an image
+            needs, a damaged `groups.csv`, or a class that an ImageNet variant does not have.
+    """
+    source = dataset_source(spec)
+    listed_ns = time.time_ns()
+    table = _with_names(spec.name, source, _listed(source.entries()))
+    _check_listing(source, table)
+    table = identify(source, _in_order(_distinct_paths(source, table)), listed_ns)
+    classes = class_subset(spec.name) or sorted(table["class_name"].unique().to_pylist())
+    label = pc.index_in(table["class_name"], value_set=pa.array(classes)).cast(pa.int64())
+    return Manifest(spec.name, source, table.append_column("label", label).select(SCHEMA.names).cast(SCHEMA))
+
+
+def dataset_source(spec: DatasetSpec) -> ImageSource:
+    """Return where the images of a data set lie; the demo set is built if need be.
 
     Raises:
         IcmBenchError: no root is given for a set that needs one, or it does not exist.
@@ -131,126 +183,118 @@ def dataset_folder(spec: DatasetSpec) -> Path:
         if spec.name == DEMO_SET:
             from benchmark.datasets import emoji_styles
 
-            return emoji_styles.build() / CATALOG[DEMO_SET].folder
+            return open_source(str(emoji_styles.build() / CATALOG[DEMO_SET].folder), "folder")
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))
         raise IcmBenchError(f"datasets: '{spec.name}' needs a 'root', the folder in which its images lie; {hint}")
-    root = Path(spec.root).expanduser().absolute()
-    if not root.is_dir():
-        raise IcmBenchError(f"datasets: the root {root} of '{spec.name}' does not exist or is no folder.")
-    below = root / (CATALOG[spec.name].folder if spec.name in CATALOG else spec.name)
-    return below if below.is_dir() else root
+    root = spec.root if "://" in spec.root else str(Path(spec.root).expanduser().absolute())
+    if not Storage(root).is_folder():
+        raise IcmBenchError(f"datasets: the root {public(root)} of '{spec.name}' does not exist or is no folder.")
+    facts = CATALOG.get(spec.name)
+    uri = _below(root, facts.folder if facts else spec.name) or root
+    if facts is None or not facts.single:
+        return open_source(uri, spec.layout, spec.columns)
+    uri = next((found for part in ("val", "train") if (found := _below(uri, part))), uri)
+    return open_source(uri, spec.layout, spec.columns, environment=facts.folder)
 
 
-def read_manifest(spec: DatasetSpec) -> Manifest:
-    """Return the manifest of the data set that `spec` names. Every file is read once to identify it.
+def _below(uri: str, name: str) -> str | None:
+    """Return the URI of the folder `name` in `uri`, if there is one."""
+    if not Storage(uri).is_folder(name):
+        return None
+    address, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
+    return f"{address.rstrip('/')}/{name}{mark}{query}"
+
+
+_ENTRY = pa.schema(
+    [
+        (field.name, pa.int64() if field.name in ("position", "bytes", "modified_ns", "file_bytes") else pa.string())
+        for field in fields(Entry)
+    ]
+)
+
+
+def _listed(entries: Iterable[Entry]) -> pa.Table:
+    """Return entries as a table; a batch at a time, since there may be a million."""
+    entries, batches = iter(entries), []
+    while rows := list(itertools.islice(entries, 8192)):
+        columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in _ENTRY]
+        batches.append(pa.record_batch(columns, schema=_ENTRY))
+    return pa.Table.from_batches(batches, schema=_ENTRY)
+
+
+def _with_names(name: str, source: ImageSource, table: pa.Table) -> pa.Table:
+    """Return the table with WordNet ids for the classes of an ImageNet variant."""
+    if class_subset(name) is None:
+        return table
+    place = source.storage.path("").rstrip("/")
+    classes = table["class_name"].unique()
+    ids = pa.array(wordnet_ids(name, classes.to_pylist(), place), pa.string())
+    column = ids.take(pc.index_in(table["class_name"], value_set=classes).combine_chunks())
+    return table.set_column(table.column_names.index("class_name"), "class_name", column)
+
+
+def _check_listing(source: ImageSource, table: pa.Table) -> None:
+    where = source.storage.path("").rstrip("/")
+    if not table.num_rows:
+        raise IcmBenchError(
+            f"{where} holds no images; {LAYOUT}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or Parquet files "
+            f"or tar shards below ROOT."
+        )
+    for path, group in zip(table["path"].to_pylist(), table["group"].to_pylist(), strict=True):
+        if not path.isprintable():
+            raise IcmBenchError(f"The file name {path!a} in {where} is not printable; rename it.")
+        if not group and table["group"].null_count < table.num_rows:
+            raise IcmBenchError(f"{path} in {where} has no group, while others have one; give one to each image.")
+    classes = table["class_name"].unique().to_pylist()
+    if len(classes) < 2:
+        raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
+
+
+def _distinct_paths(source: ImageSource, table: pa.Table) -> pa.Table:
+    """Return the table with a name made of file and position for every image whose path is not its own."""
+    codes = table["path"].combine_chunks().dictionary_encode().indices.to_numpy()
+    shared = np.flatnonzero(np.bincount(codes)[codes] > 1)
+    if not len(shared):
+        return table
+    paths = table["path"].to_pylist()
+    for row, entry in zip(shared, table.take(shared).to_pylist(), strict=True):
+        place = (entry[name] for name in ("environment", "class_name", "file", "position"))
+        paths[row] = source.named(None, *place)
+    return table.set_column(table.column_names.index("path"), "path", pa.array(paths, pa.string()))
+
+
+def _in_order(table: pa.Table) -> pa.Table:
+    """Return the table in the order of torchvision's ImageFolder, which DomainBed's splits hang on."""
+    split = [posixpath.split(path) for path in table["path"].to_pylist()]
+    keys = table.select(["environment", "class_name"])
+    for name, column in zip(("folder", "name"), zip(*split, strict=True), strict=True):
+        keys = keys.append_column(name, pa.array(column, pa.string()))
+    return table.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
+
+
+def check_held_out(manifest: Manifest) -> None:
+    """Make sure that each environment can be held out in turn.
 
     Raises:
-        IcmBenchError: missing root, fewer than two environments, an environment that lacks a class, no images, a
-            file that cannot be read, or a damaged `groups.csv`.
+        IcmBenchError: there is one environment only, or an environment lacks a class.
     """
-    folder = dataset_folder(spec)
-    try:
-        rows = list(_listing(folder))
-        _check_layout(folder, rows)
-        groups = _read_groups(folder, {path for path, _, _ in rows})
-    except OSError as error:
-        raise IcmBenchError(f"{error.filename or folder} cannot be read ({reason(error)}).") from error
-    classes = {name: i for i, name in enumerate(sorted({c for _, _, c in rows}))}
-    progress = Progress("reading the manifest", len(rows), "images")
-    found = []
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        identities = pool.map(lambda row: _identify(folder, *row), rows)
-        for (path, environment, class_name), (content, image_id, size) in zip(rows, identities, strict=True):
-            group = groups[path] if groups else None
-            found.append((content, image_id, path, environment, class_name, classes[class_name], group, size))
-            progress.update()
-    progress.close()
-    columns = [
-        pa.array(column, type=field.type) for column, field in zip(zip(*found, strict=True), SCHEMA, strict=True)
-    ]
-    return Manifest(spec.name, folder, pa.table(columns, schema=SCHEMA))
-
-
-def _listing(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (path, environment, class) in the order of torchvision's ImageFolder, which DomainBed splits."""
-    for environment in _subfolders(folder):
-        for class_folder in _subfolders(environment):
-            for place, _, names in sorted(os.walk(class_folder, onerror=_refuse, followlinks=True)):
-                for name in sorted(names):
-                    if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                        path = Path(place, name).relative_to(folder).as_posix()
-                        if not path.isprintable():
-                            raise IcmBenchError(f"The file name {path!a} in {folder} is not printable; rename it.")
-                        yield path, environment.name, class_folder.name
-
-
-def _refuse(error: OSError) -> None:
-    raise error  # os.walk would leave out a folder that it may not read
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
-
-
-def _check_layout(folder: Path, rows: list[tuple[str, str, str]]) -> None:
-    layout = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
-    if not rows:
-        raise IcmBenchError(f"{folder} holds no images; {layout}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    where = manifest.source.storage.path("").rstrip("/")
     # Folders count even when they are empty: DomainBed numbers environments by folder.
-    present: dict[str, set[str]] = {e.name: set() for e in _subfolders(folder)}
-    for _, environment, class_name in rows:
+    environments, classes = manifest.source.folders()
+    columns = (manifest.table[name].to_pylist() for name in ("environment", "class_name"))
+    present: dict[str, set[str]] = {name: set() for name in environments}
+    for environment, class_name in set(zip(*columns, strict=True)):
         present.setdefault(environment, set()).add(class_name)
     if len(present) < 2:
         raise IcmBenchError(
-            f"{folder} has one environment only ({next(iter(present))}), and holding one out needs two; {layout}."
+            f"{where} has one environment only ({next(iter(present))}), and holding one out needs two; {LAYOUT}."
         )
-    classes = {c.name for e in _subfolders(folder) for c in _subfolders(e)}
-    if len(classes) < 2:
-        raise IcmBenchError(f"{folder} has one class only ({next(iter(classes))}); {layout}.")
+    every = {*classes, *manifest.classes}
     for environment, names in sorted(present.items()):
-        if missing := sorted(classes - names):
+        if missing := sorted(every - names):
             raise IcmBenchError(
-                f"The environment {folder / environment} lacks images of the class '{missing[0]}'"
+                f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
                 f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; every environment needs every class: "
                 f"add images, or leave the class out of all environments."
             )
-
-
-def _identify(folder: Path, path: str, environment: str, class_name: str) -> tuple[str, str, int]:
-    """Return (SHA-256 of the bytes, image_id, size in bytes) of one file."""
-    try:
-        content = (folder / path).read_bytes()
-    except OSError as error:
-        raise IcmBenchError(f"{folder / path} cannot be read ({reason(error)}).") from error
-    digest = hashlib.sha256(content)
-    bytes_alone = digest.hexdigest()
-    digest.update(f"\0{environment}\0{class_name}".encode())
-    return bytes_alone, digest.hexdigest(), len(content)
-
-
-def _read_groups(folder: Path, paths: set[str]) -> dict[str, str] | None:
-    """Return path -> group from `groups.csv`, or None where there is no such file."""
-    file = folder / GROUPS_FILE
-    if not file.is_file():
-        return None
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if not {"path", "group"} <= set(reader.fieldnames or ()):
-                raise IcmBenchError(f"{file} needs the columns 'path' and 'group' in its first line.")
-            groups = {row["path"]: row["group"] for row in reader}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise IcmBenchError(f"{file} is not CSV in UTF-8 ({error}); save it as that.") from error
-    if missing := sorted(path for path in paths if not groups.get(path)):
-        raise IcmBenchError(f"{file} names no group for {missing[0]} ({len(missing)} images in all).")
-    return groups
-
-
-class _Shim:
-    def __init__(self, folder):
-        self.folder = folder
-
-    def read(self, batch):
-        for p in batch["path"]:
-            yield (self.folder / p).read_bytes()

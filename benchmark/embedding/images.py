@@ -1,4 +1,4 @@
-"""From bytes to pixels at model-input size: the CPU's part of embedding. Pillow alone: a decoding worker starts fast."""
+"""From bytes to pixels at model-input size: the CPU's part of embedding. By Pillow alone: its workers start fast."""
 
 import io
 import re

@@ -23,6 +23,7 @@ import ray.data
 from benchmark.backbones import BackboneFacts, best_device
 from benchmark.cluster import cpu_nodes, gpu_count
 from benchmark.datasets.manifest import Manifest
+from benchmark.datasets.sources import ImageSource
 from benchmark.embedding import store
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
@@ -115,7 +116,7 @@ class Work:
     """What travels to the workers: all that the stages need beside the rows."""
 
     storage: Storage
-    source: Any
+    source: ImageSource
     views: list[View]
     geometry: Geometry
     precision: str

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.emoji import concepts, draw, openmoji_svgs, pretraining_images, slug
 from benchmark.datasets.emoji_styles import CLASS_COUNTS, ENVIRONMENTS, NAME, build
+from benchmark.datasets.manifest import read_manifest
+from benchmark.recipe import DatasetSpec
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +32,12 @@ def test_counts(images: list[tuple[str, str, str]]) -> None:
     counts = Counter((environment, class_name) for environment, class_name, _ in images)
     assert counts == {(e, c): n for e in ENVIRONMENTS for c, n in CLASS_COUNTS.items()}
     assert len(images) == 1704
+
+
+def test_the_catalog_knows_the_fingerprint() -> None:
+    manifest = read_manifest(DatasetSpec(name=NAME))
+    assert manifest.fingerprint == CATALOG[NAME].fingerprint
+    assert not any("catalog" in note for note in manifest.notes())
 
 
 def test_every_environment_has_the_same_concepts(images: list[tuple[str, str, str]]) -> None:

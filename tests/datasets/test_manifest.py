@@ -3,13 +3,14 @@
 import hashlib
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torchvision.datasets import ImageFolder
 
 from benchmark.datasets.catalog import CATALOG, count_differences
-from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.manifest import check_held_out, read_manifest
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import DatasetSpec
 
@@ -49,18 +50,21 @@ def test_identity_is_bytes_environment_and_class(toy_root: Path) -> None:
     expected = hashlib.sha256(source.read_bytes() + b"\0env0\0cat").hexdigest()
     assert ids["env0/cat/0.png"] == ids["env0/cat/copy.png"] == expected
     assert ids["env1/cat/copy.png"] != expected
-    assert any("1 images repeat" in note for note in manifest.notes())
-    assert any("1 images stand with the same bytes in another environment or class" in n for n in manifest.notes())
+    inside, across = manifest.notes()
+    assert "1 images repeat the bytes of another one of the same environment and class" in inside
+    assert inside.endswith("the first is env0/cat/copy.png, which equals env0/cat/0.png.")
+    assert "1 images stand with the same bytes in another environment or class" in across
+    assert across.endswith("the first is env1/cat/copy.png, which equals env0/cat/0.png.")
 
 
 def test_empty_folders_count(toy_root: Path) -> None:
     (toy_root / "env9" / "cat").mkdir(parents=True)
     with pytest.raises(IcmBenchError, match="env9 lacks images of the class 'cat'"):
-        read(toy_root)
+        check_held_out(read(toy_root))
     shutil.rmtree(toy_root / "env9")
     (toy_root / "env0" / "yak").mkdir()
     with pytest.raises(IcmBenchError, match="env0 lacks images of the class 'yak'"):
-        read(toy_root)
+        check_held_out(read(toy_root))
 
 
 def test_damaged_groups_are_named(toy_root: Path) -> None:
@@ -113,7 +117,7 @@ def test_what_cannot_work_is_refused_in_a_sentence(toy_root: Path, removed: list
     for name in removed:
         shutil.rmtree(toy_root / name)
     with pytest.raises(IcmBenchError, match=re.escape(sentence)) as caught:
-        read(toy_root)
+        check_held_out(read(toy_root))
     assert str(toy_root) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -136,6 +140,49 @@ def test_catalog_totals_are_the_published_ones() -> None:
     }
     assert CATALOG["emoji_styles"].images == 1704
     assert all(f.licence and f.citation and f.obtain for f in CATALOG.values())
+
+
+def test_no_duplicates_no_note(toy_root: Path) -> None:
+    assert read(toy_root).notes() == []
+
+
+def test_another_copy_with_the_right_counts_is_noticed_by_its_fingerprint(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = read(toy_root)
+    facts = replace(CATALOG["PACS"], name="toy", environments=manifest.counts, classes=2)
+    for fingerprint, notes in ((None, 0), (manifest.fingerprint, 0), ("0" * 64, 1)):
+        copies = {"toy": replace(facts, fingerprint=fingerprint)}
+        monkeypatch.setattr("benchmark.datasets.manifest.CATALOG", copies)
+        assert len(manifest.notes()) == notes
+    assert "has the catalog's counts, but other images than the reference copy" in manifest.notes()[0]
+
+
+def test_a_file_name_that_cannot_be_printed_is_refused(toy_root: Path) -> None:
+    (toy_root / "env0" / "cat" / "0.png").rename(toy_root / "env0" / "cat" / "a\nb.png")
+    with pytest.raises(
+        IcmBenchError, match=r"The file name 'env0/cat/a\\nb\.png' in .*toy is not printable; rename it"
+    ):
+        read(toy_root)
+    (toy_root / "env0" / "cat" / "a\nb.png").rename(toy_root / "env0" / "cat" / "\udcff.png")  # no UTF-8
+    with pytest.raises(IcmBenchError, match="env0/cat cannot be read"):
+        read(toy_root)
+
+
+def test_links_are_followed(toy_root: Path, tmp_path: Path) -> None:
+    before = read(toy_root).fingerprint
+    (toy_root / "env0" / "cat").rename(tmp_path / "elsewhere")
+    (toy_root / "env0" / "cat").symlink_to(tmp_path / "elsewhere")
+    (toy_root / "env1" / "cat" / "0.png").rename(tmp_path / "image")
+    (toy_root / "env1" / "cat" / "0.png").symlink_to(tmp_path / "image")
+    assert read(toy_root).fingerprint == before
+
+
+def test_the_unpruned_domainnet_is_named_as_such() -> None:
+    counts = {
+        "clipart": 48837, "infograph": 53201, "painting": 75759, "quickdraw": 172500, "real": 175327, "sketch": 70386,
+    }  # fmt: skip
+    assert count_differences(CATALOG["DomainNet"], counts, 345) == ["this is the unpruned copy, with duplicates"]
 
 
 def test_the_other_terra_list_is_named_as_such() -> None:

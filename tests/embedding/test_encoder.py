@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -78,8 +79,8 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
     done = tight(chunk(0b1111))
     assert set(done["batch_size"]) == {8}
     np.testing.assert_allclose(done["embeddings"], expected, atol=1e-5)
-    monkeypatch.setattr(tight._backbone, "embed", lambda images: (_ for _ in ()).throw(error))
-    with pytest.raises(IcmBenchError, match="Not even one image of 'tiny .*' fits into the memory"):
+    monkeypatch.setattr(tight._backbone, "embed", Mock(side_effect=error))
+    with pytest.raises(IcmBenchError, match=r"Not even one image of 'tiny .*' fits into the memory"):
         tight(chunk(0b1111))
 
 
@@ -87,7 +88,7 @@ def test_other_errors_are_not_taken_for_memory(
     spec: BackboneSpec, views: list[View], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = encoder(spec, views, 4)
-    monkeypatch.setattr(broken._backbone, "embed", lambda images: (_ for _ in ()).throw(RuntimeError("no kernel")))
+    monkeypatch.setattr(broken._backbone, "embed", Mock(side_effect=RuntimeError("no kernel")))
     with pytest.raises(RuntimeError, match="no kernel"):
         broken(chunk(1))
 

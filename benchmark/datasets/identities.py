@@ -1,0 +1,126 @@
+"""The identity of every image: hashes of its bytes, kept from run to run for files that have not changed."""
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from benchmark.cache import cache_dir
+from benchmark.datasets.sources.base import ImageSource, ahead, changed
+from benchmark.errors import IcmBenchError
+from benchmark.progress import Progress
+from benchmark.storage import Storage
+
+RACY_NS = 2 * 10**9
+"""A file changed so shortly before it was listed may change again without its time showing it."""
+
+_KEY = ["file", "position", "file_bytes", "modified_ns", "environment", "class_name"]
+_FOUND = ["content", "image_id", "bytes"]
+_TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.int64(), "bytes": pa.int64()}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *_FOUND)])
+
+
+def identify(source: ImageSource, table: pa.Table, listed_ns: int | None = None) -> pa.Table:
+    """Return `table` with the identity of every image.
+
+    Args:
+        source: which lists the images.
+        table: its entries, one row each, columns as the fields of `Entry`.
+        listed_ns: when the listing began, in nanoseconds since 1970; now, if not given.
+
+    Returns:
+        The table with the columns `content` (SHA-256 of the bytes), `image_id` (SHA-256 of the bytes, environment and
+        class) and `bytes` (their number). Only images are read whose file has changed since an earlier call.
+
+    Raises:
+        IcmBenchError: a file cannot be read, or has another size than it was listed with.
+    """
+    cache = Storage(str(cache_dir() / "manifests"))
+    key = hashlib.sha256(f"{type(source).__name__}\n{source.uri}".encode()).hexdigest()[:32]
+    name = f"{key}.parquet"
+    known = _known(cache, name, table)
+    found: dict[str, list[Any]] = {column: known[column].to_pylist() for column in _FOUND}
+    missing = [i for i, content in enumerate(found["content"]) if content is None]
+    result = table.drop_columns(["bytes"])
+    try:
+        if missing:
+            _hash(source, table, missing, found)
+    finally:  # what an interrupted run has hashed need not be hashed again
+        for column in _FOUND:
+            result = result.append_column(column, pa.array(found[column], _SCHEMA.field(column).type))
+        if missing:
+            _keep(cache, name, result, listed_ns or time.time_ns())
+    return result
+
+
+def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
+    """Return `_FOUND` for each row of the table, null where the cache has nothing for the file as it is."""
+    nothing = _SCHEMA.empty_table()
+    try:
+        kept = cache.read_table(name) if cache.exists(name) else nothing
+    except IcmBenchError:
+        kept = nothing  # damaged: written anew
+    if not kept.schema.equals(_SCHEMA):
+        kept = nothing
+    rows = table.select(_KEY).append_column("row", pa.array(np.arange(table.num_rows)))
+    joined = rows.join(kept, keys=_KEY, join_type="left outer").sort_by("row")
+    if joined.num_rows != table.num_rows:  # a key stands twice: not written by us
+        joined = rows.join(nothing, keys=_KEY, join_type="left outer").sort_by("row")
+    return joined.select(_FOUND)
+
+
+def _keep(cache: Storage, name: str, result: pa.Table, listed_ns: int) -> None:
+    settled = pa.compute.less(result["modified_ns"], listed_ns - RACY_NS)
+    chosen = result.filter(pa.compute.and_(settled, pa.compute.is_valid(result["content"])))
+    if chosen.num_rows:
+        with contextlib.suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
+            cache.write_table(name, chosen.select(_SCHEMA.names).cast(_SCHEMA))
+
+
+def _hash(source: ImageSource, table: pa.Table, missing: list[int], found: dict[str, list[Any]]) -> None:
+    """Fill in the identities of the rows `missing`, file by file, several files at a time."""
+    progress = Progress("identifying images", len(missing), "images")
+    lock = threading.Lock()
+
+    def one_file(rows: list[int]) -> None:
+        batch = table.take(rows).to_pydict()
+        for i, row in enumerate(_identities(source, batch)):
+            for column, value in zip(_FOUND, row, strict=True):
+                found[column][rows[i]] = value
+            with lock:
+                progress.update()
+
+    for _ in ahead(one_file, _by_file(table, missing), source.files_at_once):
+        pass
+    progress.close()
+
+
+def _by_file(table: pa.Table, missing: list[int]) -> Iterator[list[int]]:
+    """Yield the missing rows of each file, in order of their position in it."""
+    rows = np.array(missing)
+    part = table.select(["file", "position"]).take(rows)
+    order = pa.compute.sort_indices(part, sort_keys=[("file", "ascending"), ("position", "ascending")]).to_numpy()
+    files = part["file"].combine_chunks().dictionary_encode().indices.to_numpy()[order]
+    for group in np.split(rows[order], np.flatnonzero(np.diff(files)) + 1):
+        yield group.tolist()
+
+
+def _identities(source: ImageSource, batch: dict[str, list[Any]]) -> Iterator[tuple[str, str, int]]:
+    """Yield (content, image_id, size) of images that lie in one file."""
+    columns = (batch[name] for name in ("file", "environment", "class_name", "bytes"))
+    for pieces, file, environment, class_name, listed in zip(source.pieces(batch), *columns, strict=True):
+        digest, size = hashlib.sha256(), 0
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+        if listed not in (-1, size):
+            raise changed(source.storage.path(file))
+        content = digest.hexdigest()
+        digest.update(f"\0{environment}\0{class_name}".encode())
+        yield content, digest.hexdigest(), size
