@@ -172,7 +172,7 @@ def _blocks(storage: Storage, manifest: Manifest, views: list[View]) -> tuple[li
             else:
                 todo[chunk] |= 1 << bit
     blocks = []
-    for chunk in np.flatnonzero(todo):
+    for chunk in map(int, np.flatnonzero(todo)):
         rows = distinct.slice(chunk * size, size)
         for name, value in (("chunk", chunk), ("todo", todo[chunk])):
             rows = rows.append_column(name, pa.array(np.full(len(rows), value)))

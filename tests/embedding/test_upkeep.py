@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -124,8 +126,8 @@ def one_too_many(storage: Storage, view: View) -> None:
     ],
 )  # fmt: skip
 def test_damage_is_found_named_and_removed(
-    storage: Storage, view: View, spoil, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:  # type: ignore[no-untyped-def]
+    storage: Storage, view: View, spoil: Callable[[Storage, View], None], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     spoil(storage, view)
     assert command(storage, "verify") == 2
     error = capsys.readouterr().err
@@ -177,13 +179,13 @@ def test_the_key_says_what_an_embedding_depends_on() -> None:
     from benchmark.interventions import INTERVENTIONS
 
     def key(**changes: object) -> str:
-        arguments = {
+        arguments: dict[str, Any] = {
             "dataset_fingerprint": "d", "images": 9, "backbone_identity": {"precision": "float32"},
             "intervention": INTERVENTIONS.create("solarize"), "seed": 0, "at_source": False, "draft": True,
         }  # fmt: skip
-        return view_of(**{**arguments, **changes}).directory  # type: ignore[arg-type]
+        return view_of(**{**arguments, **changes}).directory
 
-    others = [
+    others: list[dict[str, Any]] = [
         {"dataset_fingerprint": "e"},
         {"backbone_identity": {"precision": "bfloat16"}},
         {"intervention": INTERVENTIONS.create({"name": "solarize", "threshold": 9})},
