@@ -160,11 +160,9 @@ def _plan(args: argparse.Namespace) -> None:
 def _embed(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from benchmark import stages
-    from benchmark.cluster import connected
 
     storage = stages.open_store(recipe)
-    with connected():
-        sources = stages.prepare(recipe, storage, stages.say_on_stderr, held_out=False)
+    with stages.prepared(recipe, storage, stages.say_on_stderr, held_out=False) as sources:
         reports = stages.embed_stage(recipe, storage, sources, stages.say_on_stderr)
     if args.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
@@ -173,11 +171,9 @@ def _embed(args: argparse.Namespace) -> None:
 def _sweep(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from benchmark import stages
-    from benchmark.cluster import connected
 
     storage = stages.open_store(recipe)
-    with connected():
-        sources = stages.prepare(recipe, storage, stages.say_on_stderr)
+    with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
         stages.sweep_stage(recipe, storage, sources, stages.say_on_stderr)
     _print_outcome(stages.report_stage(recipe, storage, [source for source, _ in sources]), args.json)
 

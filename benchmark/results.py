@@ -1,9 +1,13 @@
 """Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 
 from benchmark.storage import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ACCURACIES = pa.list_(pa.float64())
 _CORRECT = pa.list_(pa.bool_())
@@ -70,11 +74,13 @@ def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -
     storage.write_table(row_file(trial_id), pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def read_rows(storage: Storage, trial_ids: list[str]) -> pd.DataFrame:
+def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
     """Return the rows of those trials that are finished, in the order given, one line per row of `SCHEMA`.
 
     List columns hold lists or None; absent numbers are NaN and absent words None.
     """
+    import pandas as pd
+
     tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     frame = pd.DataFrame({name: table[name].to_pylist() for name in SCHEMA.names})

@@ -5,19 +5,21 @@ This module alone knows all rooms; it reaches `reports` last, and only to write 
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.backbones import BackboneFacts, build_if_needed
+from benchmark.backbones import BackboneFacts
 from benchmark.cache import cache_dir
 from benchmark.cluster import check_shared, connected, cpu_nodes
 from benchmark.datasets.manifest import Manifest, check_held_out, read_manifest
 from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
+from benchmark.embedding.facts import begun, describe
 from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
-from benchmark.embedding.texts import describe
+from benchmark.embedding.texts import embed_texts, text_file
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
 from benchmark.results import read_rows, row_file
@@ -84,8 +86,7 @@ def run(recipe: Recipe, say: Say = say_on_stderr) -> Outcome:
     storage = open_store(recipe)
     if recipe.run.out:
         Storage(recipe.run.out).check_writable()  # before hours of work, not after them
-    with connected():
-        sources = prepare(recipe, storage, say)
+    with prepared(recipe, storage, say) as sources:
         embedded = embed_stage(recipe, storage, sources, say)
         sweep_stage(recipe, storage, sources, say)
     return report_stage(recipe, storage, [source for source, _ in sources], embedded)
@@ -94,8 +95,8 @@ def run(recipe: Recipe, say: Say = say_on_stderr) -> Outcome:
 def plan(recipe: Recipe, say: Say = say_on_stderr) -> Plan:
     """Count what a recipe amounts to; loads the backbones and reads the manifests, embeds nothing."""
     storage = open_store(recipe)
-    with connected():
-        sources = prepare(recipe, storage, say)
+    with prepared(recipe, storage, say) as sources:
+        pass
     passes = sum(s.manifest.table.num_rows * len(s.views) for s, _ in sources)
     widths = {"float16": 2}
     return Plan(
@@ -116,6 +117,15 @@ def open_store(recipe: Recipe) -> Storage:
     storage = Storage(recipe.run.store or str(cache_dir() / "store"))
     storage.check_writable()
     return storage
+
+
+@contextmanager
+def prepared(
+    recipe: Recipe, storage: Storage, say: Say, held_out: bool = True
+) -> Iterator[list[tuple[Source, BackboneSpec]]]:
+    """Connect to Ray for the time of the block, and give it what `prepare` returns."""
+    with begun(_with_absolute_paths(recipe.backbones[0])), connected():
+        yield prepare(recipe, storage, say, held_out)
 
 
 def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -> list[tuple[Source, BackboneSpec]]:
@@ -139,13 +149,12 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
     notes = [note for manifest in manifests for note in manifest.notes()]
     for spec in backbones:
         say(f"loading {spec.label}")
-        build_if_needed(spec)  # here, where its progress is seen, and not first on a worker
-        class_lists = [manifest.prompt_names for manifest in manifests]
-        facts, texts = describe(storage, spec, class_lists, recipe.prompts.templates)
+        facts = describe(spec)
         ranks = recipe.sweep.ranks_for(facts.dim)
         notes += facts.notes
-        for manifest, text in zip(manifests, texts, strict=True):
-            sources.append((Source(manifest, facts, views_of(recipe, manifest, facts), text, ranks), spec))
+        for manifest in manifests:
+            texts = text_file(facts, manifest.prompt_names, recipe.prompts.templates)
+            sources.append((Source(manifest, facts, views_of(recipe, manifest, facts), texts, ranks), spec))
     for note in notes:
         say(f"note: {note}")
     return sources
@@ -196,6 +205,8 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: list[tuple[Source, Ba
     bare = [source for source, _ in sources]
     for source in bare:
         _check_embedded(storage, source.manifest, source.views)
+    for source, spec in sources:
+        embed_texts(storage, spec, source.facts, [source.manifest.prompt_names], recipe.prompts.templates)
     trials = [trial_id(recipe, bare[t.source], t) for t in trials_of(recipe, len(bare))]
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:

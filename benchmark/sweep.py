@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 
 import benchmark
 from benchmark.backbones import BackboneFacts
@@ -28,6 +27,7 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
 from benchmark.embedding.store import ORIGINAL, View
+from benchmark.embedding.texts import read_texts
 from benchmark.errors import IcmBenchError
 from benchmark.evaluation.embedded import Embedded
 from benchmark.evaluation.held_out import HeldOut, RankCurve
@@ -48,14 +48,14 @@ class Source:
         manifest: of the data set.
         facts: of the backbone.
         views: all embedded views, the original first.
-        text: unit-length text embeddings of the classes, shape (classes, D).
+        texts: the file of the store with the text embeddings of the classes; there from the sweep on.
         ranks: to evaluate, ascending.
     """
 
     manifest: Manifest
     facts: BackboneFacts
     views: tuple[View, ...]
-    text: NDArray[np.float32]
+    texts: str
     ranks: tuple[int, ...]
 
 
@@ -241,7 +241,7 @@ def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> Embedded:
         environment=manifest.environment_index[kept],
         label=manifest.table["label"].to_numpy()[kept],
         out=out,
-        text=source.text,
+        text=read_texts(storage, source.texts),
         environments=manifest.environments,
         classes=manifest.classes,
         grouped=manifest.groups is not None,

@@ -10,6 +10,7 @@ import pytest
 
 import benchmark
 from benchmark.embedding import store
+from benchmark.embedding.texts import read_texts
 from benchmark.evaluation.selection import RULES
 from benchmark.recipe import Recipe, load_recipe
 from benchmark.results import read_rows
@@ -81,7 +82,7 @@ def test_plain_zero_shot_equals_a_few_lines_of_numpy(first: tuple[Recipe, Outcom
     ((source, _),) = prepare(recipe, storage, lambda _: None)
     manifest = source.manifest
     z = store.read(storage, source.views[0], manifest.table["image_id"].to_pylist())
-    correct = (z @ source.text.T).argmax(axis=1) == manifest.table["label"].to_numpy()
+    correct = (z @ read_texts(storage, source.texts).T).argmax(axis=1) == manifest.table["label"].to_numpy()
     for line in table(outcome):
         if line["method"] == "Zero-shot" and line["held_out"] != "average":
             rows = manifest.environment_index == manifest.environments.index(line["held_out"])

@@ -174,16 +174,18 @@ class Encoder:
         return batch_that_fits(torch.cuda.mem_get_info()[0], (peaks[1] - peaks[0]) / 8)
 
     def _warm_up(self) -> float:
-        """Run twice on black images, so that no figure includes a first time; return the views/s of the second."""
+        """Run on black images, so that no figure includes a first time; on a GPU, return the views/s of a second."""
         import torch
 
         while True:
             try:
-                for _ in range(2):
-                    start = time.perf_counter()
-                    self._backbone.embed(self._black(self.batch_size))
-                    if self._cuda:
-                        torch.cuda.synchronize()
+                self._backbone.embed(self._black(self.batch_size))
+                if not self._cuda:
+                    return 0.0  # the batches to come are timed one by one
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                self._backbone.embed(self._black(self.batch_size))
+                torch.cuda.synchronize()
                 return self.batch_size / (time.perf_counter() - start)
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):

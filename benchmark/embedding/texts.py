@@ -1,4 +1,4 @@
-"""What must be known of a backbone before images are embedded: its facts, and the text embeddings of the classes."""
+"""Text embeddings of the classes: once per weights, classes and templates, kept in the store."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones import Backbone, BackboneFacts
 from benchmark.cluster import gpu_count
+from benchmark.errors import IcmBenchError
 from benchmark.recipe import BackboneSpec, canonical_hash
 from benchmark.storage import Storage
 
@@ -18,36 +19,49 @@ def prompts(classes: Sequence[str], template: str) -> list[str]:
     return [template.replace("{}", name.replace("_", " ")) for name in classes]
 
 
-def describe(
-    storage: Storage, spec: BackboneSpec, class_lists: Sequence[Sequence[str]], templates: Sequence[str]
-) -> tuple[BackboneFacts, list[NDArray[np.float32]]]:
-    """Load a backbone on a worker; return its facts and the text embeddings of each list of classes.
+def text_file(facts: BackboneFacts, classes: Sequence[str], templates: Sequence[str]) -> str:
+    """Return the name, inside a store, of the text embeddings of `classes`: it says all they depend on."""
+    return f"texts/{canonical_hash([facts.identity(), list(classes), list(templates)])[:32]}.parquet"
 
-    Text embeddings, shape (classes, D), are the mean over templates of unit-length embeddings, at unit length again;
-    they are computed once per weights, classes and templates and kept in the store. Needs a connection to Ray.
+
+def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
+    """Return text embeddings, shape (classes, D), at unit length."""
+    return np.array(storage.read_table(name)["embedding"].to_pylist(), dtype=np.float32)
+
+
+def embed_texts(
+    storage: Storage,
+    spec: BackboneSpec,
+    facts: BackboneFacts,
+    class_lists: Sequence[Sequence[str]],
+    templates: Sequence[str],
+) -> None:
+    """Make sure that the store has the text embeddings of each list of classes. Needs a connection to Ray.
+
+    They are the mean over templates of unit-length embeddings, at unit length again, computed once per weights,
+    classes and templates.
+
+    Raises:
+        IcmBenchError: the weights are not those of `facts` any more.
     """
-    resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
-    answer: tuple[BackboneFacts, list[NDArray[np.float32]]] = ray.get(
-        _describe.options(**resources).remote(storage, spec, class_lists, templates)
-    )
-    return answer
+    missing = [c for c in class_lists if not storage.exists(text_file(facts, c, templates))]
+    if missing:
+        resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
+        ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, templates))
 
 
 @ray.remote(max_retries=0)
-def _describe(
-    storage: Storage, spec: BackboneSpec, class_lists: Sequence[Sequence[str]], templates: Sequence[str]
-) -> tuple[BackboneFacts, list[NDArray[np.float32]]]:
+def _embed_on_worker(
+    storage: Storage, spec: BackboneSpec, facts: BackboneFacts, lists: Sequence[Sequence[str]], templates: Sequence[str]
+) -> None:
     backbone = Backbone(spec)
-    return backbone.facts, [_texts(storage, backbone, classes, templates) for classes in class_lists]
+    if backbone.facts.fingerprint != facts.fingerprint:
+        raise IcmBenchError(f"The weights of '{facts.label}' changed during the run; run again.")
+    for classes in lists:
+        _embed(storage, text_file(facts, classes, templates), backbone, classes, templates)
 
 
-def _texts(
-    storage: Storage, backbone: Backbone, classes: Sequence[str], templates: Sequence[str]
-) -> NDArray[np.float32]:
-    key = canonical_hash([backbone.facts.identity(), list(classes), list(templates)])
-    name = f"texts/{key[:32]}.parquet"
-    if storage.exists(name):
-        return np.array(storage.read_table(name)["embedding"].to_pylist(), dtype=np.float32)
+def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[str], templates: Sequence[str]) -> None:
     total = np.zeros((len(classes), backbone.facts.dim))
     for template in templates:
         embeddings = backbone.encode_texts(prompts(classes, template)).astype(np.float64)
@@ -55,4 +69,3 @@ def _texts(
     texts = (total / np.linalg.norm(total, axis=1, keepdims=True)).astype(np.float32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(texts.ravel()), texts.shape[1])
     storage.write_table(name, pa.table({"class_name": pa.array(list(classes)), "embedding": column}))
-    return texts

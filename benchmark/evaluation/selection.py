@@ -12,9 +12,10 @@ Ties go to the larger rank (the lesser intervention), then to the row that comes
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 RULES = ("training_domain", "lodo", "oracle")
 SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": "target"}
@@ -28,7 +29,7 @@ def best_index(scores: Sequence[float] | None) -> int | None:
     return max(known, key=lambda i: (scores[i], i))
 
 
-def select(rows: pd.DataFrame, rule: str) -> pd.DataFrame:
+def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
     """Pick one row and one rank for every (held_out, seed) among the rows of one method.
 
     Args:
@@ -40,6 +41,8 @@ def select(rows: pd.DataFrame, rule: str) -> pd.DataFrame:
         normalize, predictor_params, score (what the rule looked at), accuracy and worst_class (on the test split),
         n_test and correct (list of bool, one per test image). Pairs for which the rule has no score are absent.
     """
+    import pandas as pd
+
     column = SCORE_COLUMN[rule]
     picks: list[dict[str, Any]] = []
     for (held_out, seed), candidates in rows.groupby(["held_out", "seed"], sort=True):

@@ -6,8 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from benchmark.predictors.base import Labels, Predictor, Rotated
 
@@ -25,6 +23,9 @@ class LinearProbe(Predictor):
 
     def predict(self, problem: Rotated, ranks: Sequence[int]) -> list[Labels]:
         """See `Predictor.predict`."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
         for row, rank in enumerate(ranks):
             probe = LogisticRegression(C=self.C, max_iter=self.max_iter)

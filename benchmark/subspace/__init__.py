@@ -1,9 +1,14 @@
 """The method: moments of embeddings, projections estimated from them. No Ray, no files: arrays in, arrays out."""
 
+from typing import TYPE_CHECKING, Any
+
 from benchmark.registry import Registry
 from benchmark.subspace.basis import Basis, Projection
-from benchmark.subspace.invariant import InvariantProjection, invariant_basis, objective
+from benchmark.subspace.invariant import invariant_basis, objective
 from benchmark.subspace.moments import Moments
+
+if TYPE_CHECKING:
+    from benchmark.subspace.estimator import InvariantProjection as InvariantProjection
 
 PROJECTIONS: Registry[Projection] = Registry(
     "projection",
@@ -25,3 +30,11 @@ __all__ = [
     "invariant_basis",
     "objective",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "InvariantProjection":  # scikit-learn takes a second to import, which no worker needs
+        from benchmark.subspace.estimator import InvariantProjection
+
+        return InvariantProjection
+    raise AttributeError(f"module 'benchmark.subspace' has no attribute '{name}'")

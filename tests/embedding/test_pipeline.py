@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import torch
 from PIL import Image
 
 from benchmark.backbones import Backbone
-from benchmark.embedding import store
+from benchmark.cluster import connected
+from benchmark.embedding import store, texts
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.pipeline import embed
-from benchmark.embedding.texts import describe
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import Recipe, parse_recipe
 from benchmark.stages import prepare
@@ -168,11 +169,15 @@ def test_the_same_bytes_twice_are_embedded_once(toy_root: Path, tmp_path: Path, 
 
 
 def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, recipe_for: RecipeFor) -> None:
-    storage, spec = Storage(str(tmp_path)), recipe_for(tmp_path).backbones[0]
-    facts, (texts,) = describe(storage, spec, [["big_cat", "dog"]], ["a photo of a {}.", "a {}."])
-    raw = Backbone(spec).encode_texts(["a photo of a big cat.", "a big cat.", "a photo of a dog.", "a dog."])
+    storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
+    classes, templates, backbone = ["big_cat", "dog"], ["a photo of a {}.", "a {}."], Backbone(spec)
+    texts.embed_texts(storage, spec, backbone.facts, [classes], templates)
+    raw = backbone.encode_texts(["a photo of a big cat.", "a big cat.", "a photo of a dog.", "a dog."])
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     mean = unit.reshape(2, 2, -1).mean(axis=1)
-    np.testing.assert_allclose(texts, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
-    assert facts.dim == 16
-    assert facts.random_weights
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    stored = texts.read_texts(storage, texts.text_file(backbone.facts, classes, templates))
+    np.testing.assert_allclose(stored, expected, atol=1e-5)
+    other = replace(backbone.facts, fingerprint="0" * 64)
+    with connected(), pytest.raises(Exception, match=r"changed during the run; run again"):
+        texts.embed_texts(storage, spec, other, [classes], templates)
