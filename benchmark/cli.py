@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from benchmark.errors import IcmBenchError
 
 EXIT_USER_ERROR = 2
+STARTED = time.time()  # of the command: the time to the first embedding counts from here
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,7 +128,7 @@ def _run(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from benchmark.stages import run
 
-    _print_outcome(run(recipe), args.json)
+    _print_outcome(run(recipe, began=STARTED), args.json)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -163,7 +165,7 @@ def _embed(args: argparse.Namespace) -> None:
 
     storage = stages.open_store(recipe)
     with stages.prepared(recipe, storage, stages.say_on_stderr, held_out=False) as sources:
-        reports = stages.embed_stage(recipe, storage, sources, stages.say_on_stderr)
+        reports = stages.embed_stage(recipe, storage, sources, stages.say_on_stderr, STARTED)
     if args.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
 

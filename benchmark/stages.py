@@ -5,6 +5,7 @@ This module alone knows all rooms; it reaches `reports` last, and only to write 
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,17 +78,23 @@ class Outcome:
     text: str
 
 
-def run(recipe: Recipe, say: Say = say_on_stderr) -> Outcome:
+def run(recipe: Recipe, say: Say = say_on_stderr, began: float | None = None) -> Outcome:
     """Embed, sweep and report: what `icm-bench run` does. Finished work is found in the store and not done again.
+
+    Args:
+        recipe: what to do.
+        say: takes each line for the person who watches.
+        began: time of day from which the time to the first embedding counts; by default now.
 
     Raises:
         IcmBenchError: whatever the user can put right, in one sentence; finished work is kept.
     """
+    began = began or time.time()
     storage = open_store(recipe)
     if recipe.run.out:
         Storage(recipe.run.out).check_writable()  # before hours of work, not after them
     with prepared(recipe, storage, say) as sources:
-        embedded = embed_stage(recipe, storage, sources, say)
+        embedded = embed_stage(recipe, storage, sources, say, began)
         sweep_stage(recipe, storage, sources, say)
     return report_stage(recipe, storage, [source for source, _ in sources], embedded)
 
@@ -178,12 +185,13 @@ def views_of(recipe: Recipe, manifest: Manifest, facts: BackboneFacts) -> tuple[
 
 
 def embed_stage(
-    recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say
+    recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say, began: float | None = None
 ) -> list[EmbedReport]:
-    """Embed what the store lacks. Needs a connection to Ray."""
-    reports = []
+    """Embed what the store lacks. Needs a connection to Ray. `began`: see `run`."""
+    reports: list[EmbedReport] = []
     for source, spec in sources:
-        report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
+        first = None if any(report.speed for report in reports) else began  # the others began when it had ended
+        report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run, began=first)
         name = f"{source.manifest.name} with {source.facts.label}"
         say(f"{name}: {report.embedded} views embedded, {report.reused} reused")
         if report.speed:

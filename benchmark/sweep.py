@@ -294,6 +294,7 @@ def _common_columns(source: Source, recipe: Recipe, trial: Trial, name: str) -> 
                 "kinds": [embedded[label].model_dump(mode="json") for label in labels],
                 "pairing": chosen.pairing,
                 "seed": recipe.interventions.seed,
+                "apply_at": recipe.interventions.apply_at,
             }
         )
         if chosen

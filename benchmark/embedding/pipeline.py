@@ -45,7 +45,7 @@ class Speed:
         views: (image, view) pairs that were encoded.
         seconds: from the moment the first encoder was ready to the last part written.
         start_up: seconds from the start of the stage to that moment: workers, weights, warm-up.
-        first_embedding: seconds from the start of the stage to the first part written.
+        first_embedding: seconds from the start of the command, or of the stage, to the first part written.
         decode: images/s of one decoding core.
         make_views: (image, view) pairs/s of one encoder's interventions; on a GPU, where they only are
             queued, this says little.
@@ -130,6 +130,7 @@ def embed(
     views: list[View],
     run: RunSpec,
     encoder: type = Encoder,
+    began: float | None = None,
 ) -> EmbedReport:
     """Embed what the store lacks of `views` and return what was done. Needs a connection to Ray.
 
@@ -139,11 +140,13 @@ def embed(
         views: which views; parts that exist are not made again.
         run: actors, batch size and the share of unreadable images that is put up with.
         encoder: the actor's class; another one serves measurements of the pipeline alone.
+        began: time of day from which `Speed.first_embedding` counts; by default now.
 
     Raises:
         IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (everything else is kept), or the
             store cannot be written.
     """
+    began = began or time.time()
     report = EmbedReport(images=manifest.table.num_rows)
     blocks, report.reused = _blocks(storage, manifest, views)
     if blocks:
@@ -151,6 +154,7 @@ def embed(
         for view in views:
             store.write_about(storage, view, _about(manifest, facts))
         report.speed = _stream(blocks, work, manifest, spec, facts, run, encoder)
+        report.speed.first_embedding -= began
         report.embedded = report.speed.views
         for view in views:
             store.write_speed(storage, view, {**asdict(report.speed), **_machine()})
@@ -189,7 +193,7 @@ def _stream(
     run: RunSpec,
     encoder: type,
 ) -> Speed:
-    """Run the pipeline over `blocks` and measure what comes out at its end."""
+    """Run the pipeline over `blocks` and measure what comes out; `first_embedding` is a time of day still."""
     began = time.time()
     gpus = gpu_count()
     nodes, cores = cpu_nodes()
@@ -220,13 +224,12 @@ def _stream(
         speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
         speed = _consume(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0), speed, progress)
     speed.start_up -= began
-    speed.first_embedding -= began
     progress.close()
     return speed
 
 
 def _consume(done: Iterator[Batch], speed: Speed, progress: Progress) -> Speed:
-    """Add up the counts of finished chunks; times of day in `speed` are the caller's to make relative."""
+    """Add up the counts of finished chunks; `start_up` and `first_embedding` are times of day still."""
     total = dict.fromkeys(("images", "finished", "decoded", "views", "decode_s", "views_s", "encode_s", "ceiling"), 0.0)
     ready = math.inf
     chunks, smallest = 0, 0

@@ -50,9 +50,7 @@ def test_what_cannot_be_loaded_is_one_sentence() -> None:
 
 
 def test_a_process_that_dies_is_one_sentence(spec: BackboneSpec) -> None:
-    with (
-        facts.begun(spec),
-        pytest.raises(IcmBenchError, match="the process ended with code -9, perhaps because memory"),
-    ):
+    with facts.begun(spec):
         facts._under_way[spec].kill()
-        facts.describe(spec)
+        with pytest.raises(IcmBenchError, match="the process ended with code -9, perhaps because memory"):
+            facts.describe(spec)
