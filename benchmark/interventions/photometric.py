@@ -61,7 +61,7 @@ class Grayscale(Intervention):
         from benchmark.interventions.color import luma
 
         # Not torchvision's: it rounds on the way and is a level off at some colours, by luck of fused operations.
-        return in_parts(images, lambda rows: luma(images[rows]).to(images.dtype))
+        return in_parts(images, lambda rows: luma(images[rows]).to(images.dtype), many_passes=False)
 
 
 class GaussianBlur(Intervention):
@@ -93,7 +93,7 @@ class Invert(Intervention):
 
         from benchmark.interventions.chunks import in_parts
 
-        return in_parts(images, lambda rows: F.invert(images[rows]))
+        return in_parts(images, lambda rows: F.invert(images[rows]), many_passes=False)
 
 
 class Posterize(Intervention):
@@ -107,7 +107,7 @@ class Posterize(Intervention):
 
         from benchmark.interventions.chunks import in_parts
 
-        return in_parts(images, lambda rows: F.posterize(images[rows], self.bits))
+        return in_parts(images, lambda rows: F.posterize(images[rows], self.bits), many_passes=False)
 
 
 class Solarize(Intervention):
@@ -121,7 +121,7 @@ class Solarize(Intervention):
 
         from benchmark.interventions.chunks import in_parts
 
-        return in_parts(images, lambda rows: F.solarize(images[rows], self.threshold))
+        return in_parts(images, lambda rows: F.solarize(images[rows], self.threshold), many_passes=False)
 
 
 class Equalize(Intervention):
@@ -134,4 +134,4 @@ class Equalize(Intervention):
 
         from benchmark.interventions.chunks import in_parts
 
-        return in_parts(images, lambda rows: F.equalize(images[rows]))
+        return in_parts(images, lambda rows: F.equalize(images[rows]), many_passes=False)
