@@ -22,7 +22,7 @@ newer setuptools (only to compile), so that one command with both would settle o
 
 All use open_clip's ViT-B-32 with random weights at 224 pixels in float32 on the CPU. Beside its rate stands that of a
 bare loop in the same process: the same model on the same tensors, decoded beforehand, in the same batches. The two
-run in turn; where other processes share the cores, trust the share (`of_bare`) before the rates.
+run in turn; where the rounds' seconds differ much, other processes shared the cores and no rate is worth quoting.
 
 This file is also what runs inside the peer's interpreter, so it imports nothing but the standard library at its head.
 """
@@ -39,7 +39,6 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 MODEL = "ViT-B-32"
@@ -126,9 +125,10 @@ class Measurement:
     Attributes:
         images: extracted.
         seconds: of the extraction in each round, see `excluded`.
-        images_per_s: the peer's rate, the median of the rounds.
+        bare_seconds: of the bare loop in each round.
+        images_per_s: the peer's rate in its fastest round: what else the machine does can only slow a round down.
         bare_images_per_s: that of the bare loop, likewise.
-        of_bare: the first as a share of the second, the median of the rounds' shares.
+        of_bare: the first as a share of the second.
         threads, batch_size, workers: settings; workers are the loader's processes.
         versions: of the peer and of what decides its speed.
         excluded: what the seconds leave out.
@@ -137,6 +137,7 @@ class Measurement:
     peer: str
     images: int
     seconds: list[float]
+    bare_seconds: list[float]
     images_per_s: float
     bare_images_per_s: float
     of_bare: float
@@ -331,9 +332,10 @@ def inside(peer: str, images: Path, threads: int, batch_size: int, workers: int,
         peer=peer,
         images=len(files),
         seconds=[round(s, 3) for s in seconds],
-        images_per_s=round(len(files) / median(seconds), 2),
-        bare_images_per_s=round(len(files) / median(bare_seconds), 2),
-        of_bare=round(median([b / s for s, b in zip(seconds, bare_seconds, strict=True)]), 3),
+        bare_seconds=[round(s, 3) for s in bare_seconds],
+        images_per_s=round(len(files) / min(seconds), 2),
+        bare_images_per_s=round(len(files) / min(bare_seconds), 2),
+        of_bare=round(min(bare_seconds) / min(seconds), 3),
         threads=threads,
         batch_size=batch_size,
         workers=workers,
