@@ -61,7 +61,8 @@ class Peer:
     Attributes:
         name: of its distribution.
         variable: the environment variable that holds the path of its Python interpreter.
-        batch_size, workers: the fastest of batches of 16 and 64 with 0, 1 and 2 loader workers on two cores.
+        batch_size, workers: settings for two cores, where a loader's worker takes time from the encoder's threads;
+            set both by the command's options to try others.
     """
 
     name: str
@@ -150,8 +151,8 @@ class Measurement:
 
 
 PEERS = (
-    Peer("clip-benchmark", "ICM_BENCH_PEER_CLIP_BENCHMARK", batch_size=16, workers=1),
-    Peer("clip-retrieval", "ICM_BENCH_PEER_CLIP_RETRIEVAL", batch_size=16, workers=1),
+    Peer("clip-benchmark", "ICM_BENCH_PEER_CLIP_BENCHMARK", batch_size=16, workers=0),
+    Peer("clip-retrieval", "ICM_BENCH_PEER_CLIP_RETRIEVAL", batch_size=16, workers=0),
 )
 
 
