@@ -100,8 +100,8 @@ class Backbone:
         self._dtype = getattr(torch, spec.precision)
         encode = self._model.encode_image
         self._encode_image = torch.compile(encode, dynamic=False) if compile_model else encode
-        self._mean = torch.tensor(self.preprocess["mean"], device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(self.preprocess["std"], device=self.device).view(1, 3, 1, 1)
+        mean, std = (torch.tensor(self.preprocess[key], device=self.device).view(1, 3, 1, 1) for key in ("mean", "std"))
+        self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def embed(self, images: "torch.Tensor") -> "torch.Tensor":
         """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
@@ -112,7 +112,7 @@ class Backbone:
         import torch
 
         with torch.inference_mode(), self._autocast():
-            pixels = images.to(self.device, non_blocking=True).float().div_(255).sub_(self._mean).div_(self._std)
+            pixels = images.to(self.device, non_blocking=True).float().mul_(self._scale).add_(self._shift)
             z: torch.Tensor = self._encode_image(pixels.contiguous(memory_format=torch.channels_last))
             return z.float()
 

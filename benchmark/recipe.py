@@ -280,8 +280,8 @@ class RunSpec(Part):
         store: folder, s3:// or gs:// for embeddings and rows; default `store` in the cache folder.
         out: folder or URI of the report; default `reports/NAME-HASH` inside the store.
         actors: encoder actors; default one for each GPU, or one on a machine without.
-        batch_size: views that a forward pass takes; default 16 on a CPU, where small batches stay in its cache, and
-            what fits into its memory, 512 at most, on a GPU. Halved when memory runs out.
+        batch_size: views that a forward pass takes; default 32 on a CPU, and what fits into its memory, 512 at
+            most, on a GPU. Halved when memory runs out.
         compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs.
         cpus_per_trial: CPU cores that a trial of the sweep reserves.
         max_bad_images: share of unreadable images above which the run fails.

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 Batch = dict[str, Any]
-CPU_BATCH = 16  # small batches stay in a CPU's cache
+CPU_BATCH = 32  # larger ones gain nothing on a CPU
 GPU_BATCH = 512  # beyond it a forward pass gains nothing more
 MEMORY_SHARE = 0.7  # of what is free on the device, for activations
 GROUP = 32  # images whose views are made at a time, at least
@@ -114,38 +115,53 @@ class Encoder:
             ]
         )
 
-    def _make_views(self, pixels: np.ndarray, image_ids: list[str], chosen: list[int]) -> "torch.Tensor":
-        """Return all chosen views on the device: uint8, shape (views * images, 3, height, width), view by view."""
+    def _make_views(self, pixels: np.ndarray, image_ids: list[str], chosen: list[int]) -> "list[torch.Tensor]":
+        """Return the chosen views on the device, each uint8 of shape (images, 3, height, width)."""
         import torch
 
         sent = torch.from_numpy(pixels)
         if self._cuda:
-            sent = sent.pin_memory().to(self._backbone.device, non_blocking=True)
-        else:
-            sent = sent.to(self._backbone.device)
+            sent = sent.pin_memory()
+        sent = sent.to(self._backbone.device, non_blocking=self._cuda)
         if pixels.ndim == 5:  # made at full resolution by the decoding stage: (images, views, height, width, 3)
-            return sent.permute(1, 0, 4, 2, 3).flatten(0, 1)
-        images = sent.permute(0, 3, 1, 2).contiguous()
-        made = []
-        for i in chosen:
-            view = self._views[i]
-            made.append(images if view.intervention is None else view.intervention.views(images, image_ids, view.seed))
-        return torch.cat(made)
+            return list(sent.permute(1, 0, 4, 2, 3))
+        images = sent.permute(0, 3, 1, 2)  # channels last, as the encoder wants them; interventions want planes
+        planes = images.contiguous() if any(self._views[i].intervention for i in chosen) else images
+        return [
+            images if (v := self._views[i]).intervention is None else v.intervention.views(planes, image_ids, v.seed)
+            for i in chosen
+        ]
 
-    def _forward(self, views: "torch.Tensor") -> "torch.Tensor":
-        """Return the embeddings of `views`, shape (len(views), D), float32, on the device."""
+    def _forward(self, views: "list[torch.Tensor]") -> "torch.Tensor":
+        """Return the embeddings of all views, one view after the other, shape (views * images, D), on the device."""
         import torch
 
         done = []
-        for first in range(0, len(views), self.batch_size):
-            part = views[first : first + self.batch_size]
-            start, n = time.perf_counter(), len(part)
+        for batch in self._batches(views):
+            start, n = time.perf_counter(), len(batch)
             if self._pad and n < self.batch_size:  # a compiled model is compiled for one shape
-                part = torch.cat([part, part[:1].expand(self.batch_size - n, -1, -1, -1)])
-            done.append(self._backbone.embed(part)[:n])
+                batch = torch.cat([batch, batch[:1].expand(self.batch_size - n, -1, -1, -1)])
+            done.append(self._backbone.embed(batch)[:n])
             if not self._cuda and n == self.batch_size:  # a GPU has only been told so far
                 self._ceiling = max(self._ceiling, n / (time.perf_counter() - start))
         return torch.cat(done)
+
+    def _batches(self, views: "list[torch.Tensor]") -> "Iterator[torch.Tensor]":
+        """Cut the views, strung together, into batches; pixels are copied only where a batch spans views."""
+        import torch
+
+        parts: list[torch.Tensor] = []
+        for view in views:
+            first = 0
+            while first < len(view):
+                part = view[first : first + self.batch_size - sum(map(len, parts))]
+                parts.append(part)
+                first += len(part)
+                if sum(map(len, parts)) == self.batch_size:
+                    yield parts[0] if len(parts) == 1 else torch.cat(parts)
+                    parts = []
+        if parts:
+            yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _halve(self) -> None:
         import torch
