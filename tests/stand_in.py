@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.backbones import BackboneFacts
 from benchmark.datasets.manifest import Manifest
@@ -31,8 +32,13 @@ FACTS = BackboneFacts(
 )  # fmt: skip
 
 
+def grey_levels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the stand-in's embeddings of images, shape (images, DIM)."""
+    return pixels.reshape(len(pixels), -1)[:, :: pixels[0].size // DIM][:, :DIM].astype(np.float32)
+
+
 def stand_in(seconds: float, log: Path | None = None) -> type:
-    """Return an encoder class that sleeps so many seconds for each chunk and writes the chunk's number into `log`."""
+    """Return an encoder class that sleeps so many seconds for each chunk and writes the id of its first image into `log`."""
 
     class StandIn:
         def __init__(self, *_: Any) -> None:
@@ -40,15 +46,14 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             pixels = batch.pop("pixels")
-            views = int(batch["lacking"][0]).bit_count()
-            grey = pixels.reshape(len(pixels), -1)[:, :: pixels[0].size // DIM][:, :DIM].astype(np.float32)
+            grey = grey_levels(pixels)
             time.sleep(seconds)
             if log:
                 with log.open("a") as file:
-                    file.write(f"{batch['chunk'][0]}\n")
-            full = {name: np.full(len(pixels), 1.0) for name in ("encode_s", "views_s", "ceiling", "batch_size")}
-            ready = np.full(len(pixels), self._ready)
-            return {**batch, **full, "ready": ready, "embeddings": np.repeat(grey[:, None], views, axis=1)}
+                    file.write(f"{batch['image_id'][0]}\n")
+            figures = {"encode_s": seconds, "views_s": 0.0, "ceiling": len(pixels) / seconds, "batch_size": len(pixels)}
+            views = batch["lacking"].bit_count()
+            return {**batch, **figures, "ready": self._ready, "embeddings": np.repeat(grey[:, None], views, axis=1)}
 
     return StandIn
 

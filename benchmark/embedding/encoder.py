@@ -72,7 +72,7 @@ class Encoder:
         start = time.perf_counter()
         pixels = batch.pop("pixels")
         readable = np.flatnonzero(batch["reason"] == "")
-        bits = int(batch["lacking"][0])
+        bits = batch["lacking"]
         chosen = [i for i in range(len(self._views)) if bits >> i & 1]
         embeddings = np.zeros((len(pixels), len(chosen), self._backbone.facts.dim), dtype=np.float32)
         self._views_s = 0.0
@@ -81,15 +81,14 @@ class Encoder:
             rows = readable[first : first + group]
             # Ray's batches are read-only views, which torch must not be given: the choice of rows is a copy.
             embeddings[rows] = self._embed(pixels[rows], [batch["image_id"][i] for i in rows], chosen)
-        n = len(pixels)
         return {
             **batch,
             "embeddings": embeddings,
-            "encode_s": np.full(n, (time.perf_counter() - start) / n),
-            "views_s": np.full(n, self._views_s / n),
-            "ceiling": np.full(n, self._ceiling),
-            "ready": np.full(n, self._ready),
-            "batch_size": np.full(n, self.batch_size),
+            "encode_s": time.perf_counter() - start,
+            "views_s": self._views_s,
+            "ceiling": self._ceiling,
+            "ready": self._ready,
+            "batch_size": self.batch_size,
         }
 
     def _embed(self, pixels: np.ndarray, image_ids: list[str], chosen: list[int]) -> np.ndarray:

@@ -1,9 +1,10 @@
 """The embedding stage on Ray Data: decode on CPUs, all views of an image in one visit of an encoder actor, Parquet out.
 
-A block is a chunk of the store. Its parts are written as soon as it is encoded: what a killed run leaves behind is
-kept, and only the chunks that were under way are computed again.
+A row of Ray's is a chunk of the store, so that no batching of Ray's can mix chunks. Its parts are written as soon as it
+is encoded: what a killed run leaves behind is kept, and only the chunks that were under way are computed again.
 """
 
+import json
 import logging
 import math
 import os
@@ -179,12 +180,12 @@ def _blocks(storage: Storage, manifest: Manifest, views: list[View]) -> tuple[li
                 reused += min(size, len(distinct) - chunk * size)
             else:
                 todo[chunk] |= 1 << bit
+    wanted = distinct.select(("image_id", "environment", "class_name", "label", "path", "file", "position", "bytes"))
     blocks = []
     for chunk in map(int, np.flatnonzero(todo)):
-        rows = distinct.slice(chunk * size, size)
-        for name, value in (("chunk", chunk), ("todo", todo[chunk])):
-            rows = rows.append_column(name, pa.array(np.full(len(rows), value)))
-        blocks.append(rows)
+        rows = wanted.slice(chunk * size, size).to_pydict()
+        columns = {"chunk": chunk, "todo": todo[chunk], "images": len(rows["image_id"]), "rows": json.dumps(rows)}
+        blocks.append(pa.table({name: [value] for name, value in columns.items()}))
     return blocks, reused
 
 
@@ -207,11 +208,10 @@ def _stream(
     # Where another process fills the same store, the two should not do the same chunks at the same time.
     turn = os.getpid() % len(blocks)
     blocks = blocks[turn:] + blocks[:turn]
-    with _bounded_memory(actors, work, len(blocks[0])):
+    with _bounded_memory(actors, work, int(blocks[0]["images"][0].as_py())):
         done = (
             ray.data.from_arrow(blocks)
-            # batch_size=None hands over whole blocks: a batch never mixes chunks.
-            .map_batches(_decode, fn_args=(work,), batch_size=None, num_cpus=1 if gpus else 0.5)
+            .map_batches(_decode, fn_args=(work,), batch_size=1, num_cpus=1 if gpus else 0.5)
             .map_batches(
                 _EncodeAndWrite,
                 fn_constructor_args=(work, encoder, (spec, facts, work.views, run.batch_size, threads, run.compile)),
@@ -219,11 +219,11 @@ def _stream(
                 compute=ray.data.ActorPoolStrategy(
                     size=actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
                 ),
-                batch_size=None,
+                batch_size=1,
                 **_actor_options(actors, gpus, max(0.4, cores - 1) / per_node),
             )
         )
-        pairs = sum(len(block) * int(block["todo"][0].as_py()).bit_count() for block in blocks)
+        pairs = sum(block["images"][0].as_py() * int(block["todo"][0].as_py()).bit_count() for block in blocks)
         progress = Progress(f"embedding {manifest.name} with {facts.label}", pairs, "views")
         speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
         speed = _consume(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0), speed, progress)
@@ -270,13 +270,16 @@ def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
     high, wide = work.geometry.size
     views = len(work.views) if work.views[0].at_source else 1
     block = rows * views * high * wide * 3
-    before = context.execution_options.resource_limits
-    limit = max(64 * 2**20, (BUFFERED * actors + 2) * block)
-    context.execution_options.resource_limits = before.copy(object_store_memory=limit)
+    before = (context.execution_options.resource_limits, context.target_max_block_size)
+    # Ray reserves room for two blocks of this size for each call under way. It is 128 MiB by default, which would
+    # leave a tight limit used up by reservations: nothing would ever start.
+    context.target_max_block_size = max(2**20, block)
+    limit = max(2**28, (BUFFERED * actors + 8) * 2 * block)
+    context.execution_options.resource_limits = before[0].copy(object_store_memory=limit)
     try:
         yield
     finally:
-        context.execution_options.resource_limits = before
+        context.execution_options.resource_limits, context.target_max_block_size = before
 
 
 def _actor_options(actors: int, gpus: int, share: float) -> dict[str, Any]:
@@ -285,7 +288,7 @@ def _actor_options(actors: int, gpus: int, share: float) -> dict[str, Any]:
     Parts may be fractions, so that more actors than GPUs or cores start all the same; above 1 Ray wants whole numbers.
     """
     if gpus:
-        return {"num_gpus": min(1.0, gpus / actors)}
+        return {"num_gpus": min(1.0, gpus / actors), "num_cpus": 0}  # Ray Data would take a core for each by itself
     cpus = math.floor(share) if share >= 1 else math.floor(100 * share) / 100
     return {"num_cpus": cpus, "runtime_env": {"env_vars": KEEP_FREED_MEMORY}}
 
@@ -293,25 +296,25 @@ def _actor_options(actors: int, gpus: int, share: float) -> dict[str, Any]:
 def _decode(batch: Batch, work: Work) -> Batch:
     """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception."""
     start = time.perf_counter()
-    n, bits = len(batch["image_id"]), _still_lacking(batch, work)
+    rows = json.loads(batch["rows"][0])
+    n, bits = len(rows["image_id"]), _still_lacking(batch, work)
     made_here = [(v.intervention, v.seed) for i, v in enumerate(work.views) if bits >> i & 1]
     at_source, draft = work.views[0].at_source, work.views[0].draft
     shape = (n, len(made_here), *work.geometry.size, 3) if at_source else (n, *work.geometry.size, 3)
     pixels = np.zeros(shape, dtype=np.uint8)
     reasons = [""] * n
-    for i, content in enumerate(work.source.read(batch) if bits else ()):
+    for i, content in enumerate(work.source.read(rows) if bits else ()):
         try:
             if isinstance(content, str):
                 raise UnreadableImage(content)
             if at_source:
-                pixels[i] = model_input_views(content, work.geometry, batch["image_id"][i], made_here)
+                pixels[i] = model_input_views(content, work.geometry, rows["image_id"][i], made_here)
             else:
                 pixels[i] = model_input(content, work.geometry, draft)
         except UnreadableImage as error:
             reasons[i] = str(error)
-    seconds = np.full(n, (time.perf_counter() - start) / n)
-    reason = np.array(reasons, dtype=object)
-    return {**batch, "lacking": np.full(n, bits), "pixels": pixels, "reason": reason, "decode_s": seconds}
+    done = {"lacking": bits, "reasons": json.dumps(reasons), "decode_s": time.perf_counter() - start}
+    return {**batch, "pixels": pixels[None], **{name: np.array([value]) for name, value in done.items()}}
 
 
 def _still_lacking(batch: Batch, work: Work) -> int:
@@ -335,32 +338,44 @@ class _EncodeAndWrite:
         self._encoder = self._thread.submit(encoder, *arguments).result()
 
     def __call__(self, batch: Batch) -> Batch:
-        return _write(self._thread.submit(self._encoder, batch).result(), self._work)
+        rows = json.loads(batch["rows"][0])
+        chunk: Batch = {
+            name: np.array(rows[name], dtype=object) for name in ("image_id", "environment", "class_name", "path")
+        }
+        chunk |= {"label": np.array(rows["label"]), "reason": np.array(json.loads(batch["reasons"][0]), dtype=object)}
+        chunk |= {"pixels": batch["pixels"][0], "lacking": int(batch["lacking"][0])}
+        encoded = self._thread.submit(self._encoder, chunk).result()
+        _write(encoded, int(batch["chunk"][0]), self._work)
+        good, n = int((chunk["reason"] == "").sum()), len(rows["image_id"])
+        counts = {
+            "images": n,
+            "decoded": n if encoded["lacking"] else 0,
+            "views": good * encoded["lacking"].bit_count(),
+            "finished": n * int(batch["todo"][0]).bit_count(),
+            "decode_s": float(batch["decode_s"][0]),
+            **{name: encoded[name] for name in ("encode_s", "views_s", "ceiling", "ready", "batch_size")},
+        }
+        return {name: np.array([value]) for name, value in counts.items()}
 
 
-def _write(batch: Batch, work: Work) -> Batch:
-    """Write a chunk's parts, one for each view that it lacks, and return its counts."""
+def _write(batch: Batch, chunk: int, work: Work) -> None:
+    """Write a chunk's parts, one for each view that it lacked."""
     good = np.flatnonzero(batch["reason"] == "")
     bad = np.flatnonzero(batch["reason"] != "")
     rejected = list(zip(*(batch[name][bad].tolist() for name in ("image_id", "path", "reason")), strict=True))
-    bits = int(batch["lacking"][0])
-    columns = {name: pa.array(batch[name][good].tolist()) for name in ("image_id", "environment", "class_name")}
+    columns = {
+        name: pa.array(batch[name][good].tolist(), pa.string()) for name in ("image_id", "environment", "class_name")
+    }
     columns["label"] = pa.array(batch["label"][good], pa.int64())
     value_type = pa.float16() if work.precision == "float16" else pa.float32()
-    chosen = [view for i, view in enumerate(work.views) if bits >> i & 1]
+    chosen = [view for i, view in enumerate(work.views) if batch["lacking"] >> i & 1]
     for position, view in enumerate(chosen):
         values = batch["embeddings"][good, position].astype(value_type.to_pandas_dtype())
         embedding = pa.FixedSizeListArray.from_arrays(
             pa.array(values.ravel(), value_type), batch["embeddings"].shape[-1]
         )
         table = pa.table({**columns, "view": pa.array([view.label] * len(good), pa.string()), "embedding": embedding})
-        store.write_part(work.storage, view, int(batch["chunk"][0]), table, rejected)
-    n = len(batch["reason"])
-    counts = {"images": n, "decoded": n if bits else 0, "views": len(good) * len(chosen)}
-    counts["finished"] = n * int(batch["todo"][0]).bit_count()
-    sums = {name: batch[name].sum() for name in ("decode_s", "views_s", "encode_s")}
-    firsts = {name: batch[name][0] for name in ("ceiling", "ready", "batch_size")}
-    return {name: np.array([value]) for name, value in {**counts, **sums, **firsts}.items()}
+        store.write_part(work.storage, view, chunk, table, rejected)
 
 
 def _collect_rejected(

@@ -1,5 +1,6 @@
 """The embedding stage on a real local Ray: right values, nothing twice, bad files named, store errors told."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -141,6 +142,13 @@ def test_schema_of_the_parts(toy_root: Path, tmp_path: Path, recipe_for: RecipeF
     assert table.column_names == ["image_id", "environment", "class_name", "label", "view", "embedding"]
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: halffloat>[16]"
     assert set(table["view"].to_pylist()) == {"invert"}
+    about, speed = (
+        json.loads(storage.read_bytes(f"{source.views[1].directory}/{name}.json")) for name in ("about", "speed")
+    )
+    assert (about["dataset"], about["view"], about["precision"]) == ("toy", "invert", "float16")
+    assert about["depends_on"] == source.views[1].depends_on
+    assert speed["views"] == 36 * 3
+    assert min(speed[name] for name in ("seconds", "first_embedding", "decode", "encode")) > 0
 
 
 def test_one_bad_image_is_named_and_skipped_and_many_are_too_many(

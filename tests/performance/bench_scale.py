@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--seconds", type=float, default=2.0, help="that an encoder sleeps for a chunk of 64")
-    parser.add_argument("--chunks", type=int, default=10, help="for each actor")
+    parser.add_argument("--chunks", type=int, default=24, help="for each actor")
     args = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     print(f"SIMULATED: encoders that sleep {args.seconds} s for {CHUNK} images, on {os.cpu_count()} cores")
