@@ -2,7 +2,7 @@
 
     python -m tests.performance.bench_scale [--actors 1 2 4 8 16 32]
 
-A stand-in encoder sleeps a fixed time for each chunk of 64 images, as a GPU would leave the CPU alone. GPUs are
+A stand-in encoder sleeps a fixed time for each chunk of images, as a GPU would leave the CPU alone. GPUs are
 declared to Ray as resources that this machine does not have. Reading, decoding, scheduling and writing are real, on
 small images, and all of it shares this machine's cores, so the largest pools say more about these than about Ray.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 import ray
 
 from benchmark.datasets.manifest import read_manifest
+from benchmark.embedding import store
 from benchmark.embedding.pipeline import embed
 from benchmark.recipe import BackboneSpec, DatasetSpec, RunSpec
 from benchmark.storage import Storage
@@ -45,17 +46,17 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--seconds", type=float, default=2.0, help="that an encoder sleeps for a chunk of 64")
-    parser.add_argument("--chunks", type=int, default=24, help="for each actor")
+    parser.add_argument("--seconds", type=float, default=3.0, help="that an encoder sleeps for a chunk")
+    parser.add_argument("--chunks", type=int, default=16, help="for each actor")
     args = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    print(f"SIMULATED: encoders that sleep {args.seconds} s for {CHUNK} images, on {os.cpu_count()} cores")
+    print(f"SIMULATED: encoders that sleep {args.seconds} s for each chunk, on {os.cpu_count()} cores")
     print("  actors   images/s   ideal   share")
     with tempfile.TemporaryDirectory() as folder:
         for actors in args.actors:
             images = max(args.chunks * actors, 2) * CHUNK
             root = make_toy(Path(folder) / f"{actors}", environments=2, classes=2, images=images // 4)
-            found, ideal = rate(root, actors, args.seconds), actors * CHUNK / args.seconds
+            found, ideal = rate(root, actors, args.seconds), actors * store.chunk_size(images) / args.seconds
             print(f"  {actors:6}   {found:8.1f}   {ideal:5.0f}   {found / ideal:.3f}", flush=True)
             shutil.rmtree(root)
 
