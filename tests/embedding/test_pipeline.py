@@ -85,14 +85,14 @@ def all_embeddings(storage: Storage, source: Source) -> list[np.ndarray]:
 def test_batch_size_actors_order_and_resume_do_not_show(tmp_path: Path, recipe_for: RecipeFor) -> None:
     root = make_toy(tmp_path / "toy", environments=2, classes=2, images=50)
     expected: list[np.ndarray] = []
-    for i, run in enumerate(({"batch_size": 1}, {"batch_size": 7, "actors": 3}, {"batch_size": 64})):
+    for i, run in enumerate(({"batch_size": 7, "actors": 3}, {"batch_size": 64})):
         storage = Storage(str(tmp_path / f"store{i}"))
         # Ray hands blocks to three actors as they come: in another order each time.
         source, _ = embed_all(recipe_for(root, run=run), storage)
-        if i == 2:  # resume: two parts are lost and made again
+        if i == 1:  # resume: two parts are lost and made again
             for view in source.views[:2]:
                 Path(storage.path(store.part_name(view.directory, 1))).unlink()
-            _, report = embed_all(recipe_for(root, run={"batch_size": 3}), storage)
+            _, report = embed_all(recipe_for(root, run={"batch_size": 1}), storage)
             assert report.embedded == 2 * 64
         found = all_embeddings(storage, source)
         expected = expected or found
