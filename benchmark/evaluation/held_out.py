@@ -152,7 +152,7 @@ class HeldOut:
         for source in sources[1:]:
             moments = moments + self._moments[source]
         basis = fit(moments)
-        train = np.logical_or.reduce([self._rows(s, "in_80") for s in sources])
+        train = np.any([self._rows(s, "in_80") for s in sources], axis=0)
         problem = Rotated(
             train=self._z[train] @ basis.vectors if predictor.uses_training_images else np.empty((0, moments.dim)),
             labels=self._data.label[train],
