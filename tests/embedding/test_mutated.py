@@ -88,7 +88,7 @@ def pillow(content: bytes) -> Image.Image | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
-    except Exception:
+    except Exception:  # damaged files make Pillow raise anything; whatever it is, Pillow refuses the file
         return None
     short, long = sorted(image.size)
     return image if long * 224 / short * 224 < 89_000_000 else None
