@@ -9,10 +9,11 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -215,7 +216,7 @@ def _stream(
             .map_batches(
                 _EncodeAndWrite,
                 fn_constructor_args=(work, encoder, (spec, facts, work.views, run.batch_size, threads, run.compile)),
-                # Two calls at a time: while one chunk is written, the next is encoded, and a third is fetched.
+                # Two calls at a time: while one chunk is encoded and written, the next is fetched.
                 compute=ray.data.ActorPoolStrategy(
                     size=actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
                 ),
@@ -327,14 +328,16 @@ def _still_lacking(batch: Batch, work: Work) -> int:
 
 
 class _EncodeAndWrite:
-    """The actor: one chunk at a time is encoded, and written before it counts as done.
+    """The actor: a chunk is encoded and written before the next is begun, so that a kill costs one chunk at most.
 
-    Ray calls from several threads. The encoder lives in one of its own: torch keeps a team of cores for each thread
-    that computes, and two teams would be in each other's way.
+    Ray calls from several threads, of which one encodes and writes while another fetches the next chunk. The encoder
+    lives in a thread of its own: torch keeps a team of cores for each thread that computes, and two teams would be in
+    each other's way.
     """
 
     def __init__(self, work: Work, encoder: type, arguments: tuple[Any, ...]) -> None:
         self._work, self._thread = work, ThreadPoolExecutor(max_workers=1)
+        self._writers = ThreadPoolExecutor(max_workers=len(work.views))
         self._encoder = self._thread.submit(encoder, *arguments).result()
 
     def __call__(self, batch: Batch) -> Batch:
@@ -343,9 +346,10 @@ class _EncodeAndWrite:
             name: np.array(rows[name], dtype=object) for name in ("image_id", "environment", "class_name", "path")
         }
         chunk |= {"label": np.array(rows["label"]), "reason": np.array(json.loads(batch["reasons"][0]), dtype=object)}
-        chunk |= {"pixels": batch["pixels"][0], "lacking": int(batch["lacking"][0])}
-        encoded = self._thread.submit(self._encoder, chunk).result()
-        _write(encoded, int(batch["chunk"][0]), self._work)
+        # A chunk comes again where an actor died after writing it, before Ray knew.
+        lacking = int(batch["lacking"][0]) if _still_lacking(batch, self._work) else 0
+        chunk |= {"pixels": batch["pixels"][0], "lacking": lacking}
+        encoded = self._thread.submit(self._encode_and_write, chunk, int(batch["chunk"][0])).result()
         good, n = int((chunk["reason"] == "").sum()), len(rows["image_id"])
         counts = {
             "images": n,
@@ -357,9 +361,16 @@ class _EncodeAndWrite:
         }
         return {name: np.array([value]) for name, value in counts.items()}
 
+    def _encode_and_write(self, chunk: Batch, number: int) -> Batch:
+        encoded: Batch = self._encoder(chunk)
+        # All parts at once: on an object store each takes a round trip, and the encoder waits.
+        for written in [self._writers.submit(write) for write in _parts(encoded, number, self._work)]:
+            written.result()
+        return encoded
 
-def _write(batch: Batch, chunk: int, work: Work) -> None:
-    """Write a chunk's parts, one for each view that it lacked."""
+
+def _parts(batch: Batch, chunk: int, work: Work) -> Iterator[Callable[[], None]]:
+    """Yield what writes a chunk's parts, one for each view that it lacked."""
     good = np.flatnonzero(batch["reason"] == "")
     bad = np.flatnonzero(batch["reason"] != "")
     rejected = list(zip(*(batch[name][bad].tolist() for name in ("image_id", "path", "reason")), strict=True))
@@ -375,7 +386,7 @@ def _write(batch: Batch, chunk: int, work: Work) -> None:
             pa.array(values.ravel(), value_type), batch["embeddings"].shape[-1]
         )
         table = pa.table({**columns, "view": pa.array([view.label] * len(good), pa.string()), "embedding": embedding})
-        store.write_part(work.storage, view, chunk, table, rejected)
+        yield partial(store.write_part, work.storage, view, chunk, table, rejected)
 
 
 def _collect_rejected(
