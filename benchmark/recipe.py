@@ -6,6 +6,7 @@ Precedence is decided here and nowhere else: the command line over the file over
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,12 +27,16 @@ from benchmark.errors import IcmBenchError, nearest
 from benchmark.interventions import INTERVENTIONS, Intervention
 from benchmark.predictors import PREDICTORS, Predictor
 from benchmark.subspace import PROJECTIONS, Projection
+from benchmark.subspace.moments import CROSS
 from benchmark.validation import sentence
 
 TestSplit = Literal["out_20", "in_80", "full"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "folder", "parquet", "webdataset"]
 Normalize = Literal["none", "before", "after", "both"]
+
+TEXT = "text"  # what intervention sets call pairs of texts
+MAX_SUBSETS = 1023  # of ten kinds
 
 AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
 AnyProjection = Annotated[SerializeAsAny[Projection], BeforeValidator(PROJECTIONS.create)]
@@ -133,6 +138,21 @@ class BackboneSpec(Part):
         return " ".join(parts)
 
 
+class TextPairsSpec(Part):
+    """Pairs of texts that say the same object in other surroundings: interventions that need no image.
+
+    Fields:
+        pairs: JSONL file, an object with `caption`, `rewrite` and optionally `class_name` a line; default: pairs made
+            from templates with lists of styles, backgrounds and lights, for the data set's classes.
+        per_class: number of pairs made for each class.
+        seed: of the template generator.
+    """
+
+    pairs: str | None = None
+    per_class: int = Field(default=32, ge=1, le=4096)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
 class InterventionsSpec(Part):
     """Which views of every image are embedded: the original and one for each kind.
 
@@ -143,6 +163,7 @@ class InterventionsSpec(Part):
             at its full resolution, then resized and cropped, as in the authors' released code; strengths in pixels
             (`sigma` of the blur) are then pixels of the full resolution, and a blur of a large image is weaker at
             the model's input by the factor of the resize.
+        text: pairs of texts, which intervention sets call `text`; `{}` makes them from templates. Default: none.
     """
 
     kinds: tuple[AnyIntervention, ...] = Field(
@@ -150,6 +171,7 @@ class InterventionsSpec(Part):
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
     apply_at: Literal["model_input", "source"] = "model_input"
+    text: TextPairsSpec | None = None
 
     @field_validator("kinds")
     @classmethod
@@ -178,14 +200,25 @@ class InterventionSet(Part):
 
     Fields:
         name: how the tables call it.
-        kinds: labels of embedded kinds; empty means all of them.
+        kinds: labels of embedded kinds, `text` (pairs of texts) or `cross_environment` (pairs of images of one class
+            from two source environments); empty means all embedded kinds.
+        weights: of the kinds in C_d, in their order; default: all alike.
         pairing: `each` pairs every image with the view of each kind (the expectation of the next, without its
             noise); `random_one` with the view of one kind drawn per image and seed (the released code).
     """
 
     name: str = Field(min_length=1)
     kinds: tuple[str, ...] = ()
+    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
     pairing: Literal["each", "random_one"] = "each"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "InterventionSet":
+        if self.weights is not None and (self.pairing == "random_one" or len(self.weights) != len(self.kinds)):
+            raise ValueError(f"the set '{self.name}' needs one weight for each of its kinds, and pairing 'each'.")
+        if self.pairing == "random_one" and {TEXT, CROSS} & set(self.kinds):
+            raise ValueError(f"the set '{self.name}' cannot draw one view for each image from '{TEXT}' or '{CROSS}'.")
+        return self
 
 
 class PromptsSpec(Part):
@@ -212,7 +245,8 @@ class SweepSpec(Part):
         protocol: `held_out`: fit on the 80 % in-splits of the source environments, test on the held-out one.
         test_splits: of the held-out environment: `out_20` (the released code's), `in_80` (DomainBed's), `full`.
         seeds: of the splits (DomainBed's trial seeds) and of everything random in a trial.
-        intervention_sets: see `InterventionSet`; default one set with every embedded kind.
+        intervention_sets: see `InterventionSet`; default one set with every embedded kind. `all_subsets` means every
+            subset of the embedded kinds: with seven, 127 sets, which cost linear algebra alone.
         projections: which bases; `identity` is the plain space.
         lambdas: weights of the consistency term.
         ranks: numbers of directions kept; `auto` is D and the powers of two below it from 4 on.
@@ -223,7 +257,9 @@ class SweepSpec(Part):
     protocol: Literal["held_out"] = "held_out"
     test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0, 1, 2), min_length=1)
-    intervention_sets: tuple[InterventionSet, ...] = Field(default=(InterventionSet(name="all"),), min_length=1)
+    intervention_sets: Annotated[tuple[InterventionSet, ...], Field(min_length=1)] | Literal["all_subsets"] = (
+        InterventionSet(name="all"),
+    )
     projections: tuple[AnyProjection, ...] = Field(
         default_factory=lambda: (
             *(PROJECTIONS.create(name) for name in ("identity", "pca", "random", "icm")),
@@ -253,8 +289,8 @@ class SweepSpec(Part):
 
     @field_validator("intervention_sets")
     @classmethod
-    def _distinct_sets(cls, sets: tuple[InterventionSet, ...]) -> tuple[InterventionSet, ...]:
-        return _distinct(sets, [s.name for s in sets], "intervention set")
+    def _distinct_sets(cls, sets: Any) -> Any:
+        return sets if isinstance(sets, str) else _distinct(sets, [s.name for s in sets], "intervention set")
 
     def ranks_for(self, dim: int) -> tuple[int, ...]:
         """Return the ranks to evaluate for embeddings of width `dim`, ascending.
@@ -320,17 +356,32 @@ class Recipe(Part):
         _distinct(self.datasets, [d.name for d in self.datasets], "data set")
         _distinct(self.backbones, [b.label for b in self.backbones], "backbone")
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
-        if needing and not self.interventions.kinds:
-            raise ValueError(f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty.")
-        embedded = list(self.interventions.by_label())
-        for intervention_set in self.sweep.intervention_sets:
+        known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
+        for intervention_set in self.intervention_sets():
             for label in intervention_set.kinds:
-                if label not in embedded:
+                if label not in known:
                     raise ValueError(
                         f"sweep.intervention_sets: '{label}' of the set '{intervention_set.name}' is not among "
-                        f"interventions.kinds; {nearest(label, embedded)}"
+                        f"interventions.kinds; {nearest(label, known)}"
                     )
+            if needing and not intervention_set.kinds and not self.interventions.kinds:
+                raise ValueError(
+                    f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
+                )
         return self
+
+    def intervention_sets(self) -> tuple[InterventionSet, ...]:
+        """Return the intervention sets of the sweep; `all_subsets` spelt out, the smallest first."""
+        if self.sweep.intervention_sets != "all_subsets":
+            return self.sweep.intervention_sets
+        labels = list(self.interventions.by_label())
+        if not 1 <= 2 ** len(labels) - 1 <= MAX_SUBSETS:
+            raise ValueError(f"sweep.intervention_sets: all subsets of {len(labels)} kinds; give one to ten kinds.")
+        return tuple(
+            InterventionSet(name=" + ".join(chosen), kinds=chosen)
+            for size in range(1, len(labels) + 1)
+            for chosen in combinations(labels, size)
+        )
 
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.

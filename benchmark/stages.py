@@ -20,12 +20,14 @@ from benchmark.embedding import store
 from benchmark.embedding.facts import begun, describe
 from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
-from benchmark.embedding.texts import embed_texts, text_file
+from benchmark.embedding.texts import embed_texts, pairs_file, text_file
 from benchmark.errors import IcmBenchError
+from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
 from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
 from benchmark.results import read_rows, row_file
+from benchmark.source import Source
 from benchmark.storage import Storage, public
-from benchmark.sweep import Source, row_count, sweep, trial_id, trials_of
+from benchmark.sweep import row_count, sweep, trial_id, trials_of
 
 Say = Callable[[str], None]
 
@@ -161,7 +163,9 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
         notes += facts.notes
         for manifest in manifests:
             texts = text_file(facts, manifest.prompt_names, recipe.prompts.templates)
-            sources.append((Source(manifest, facts, views_of(recipe, manifest, facts), texts, ranks), spec))
+            pairs = text_pairs_of(recipe, manifest)
+            pairs_name = pairs_file(facts, pairs) if pairs else None
+            sources.append((Source(manifest, facts, views_of(recipe, manifest, facts), texts, ranks, pairs_name), spec))
     for note in notes:
         say(f"note: {note}")
     return sources
@@ -182,6 +186,23 @@ def views_of(recipe: Recipe, manifest: Manifest, facts: BackboneFacts) -> tuple[
         )
         for kind in (None, *recipe.interventions.kinds)
     )
+
+
+def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
+    """Return the pairs of texts of a recipe for one data set: from its file, or made from templates; none by default.
+
+    Raises:
+        IcmBenchError: the file cannot be read, or more pairs are asked for than the templates give.
+    """
+    spec = recipe.interventions.text
+    if spec is None:
+        return []
+    if spec.pairs:
+        return read_text_pairs(spec.pairs)
+    try:
+        return template_pairs(manifest.prompt_names, per_class=spec.per_class, seed=spec.seed)
+    except ValueError as error:
+        raise IcmBenchError(f"interventions.text.per_class: {error}") from error
 
 
 def embed_stage(
@@ -214,7 +235,8 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: list[tuple[Source, Ba
     for source in bare:
         _check_embedded(storage, source.manifest, source.views)
     for source, spec in sources:
-        embed_texts(storage, spec, source.facts, [source.manifest.prompt_names], recipe.prompts.templates)
+        pairs = text_pairs_of(recipe, source.manifest)
+        embed_texts(storage, spec, source.facts, [source.manifest.prompt_names], recipe.prompts.templates, pairs)
     trials = [trial_id(recipe, bare[t.source], t) for t in trials_of(recipe, len(bare))]
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
@@ -282,7 +304,7 @@ def _record_folder(recipe: Recipe) -> str:
 
 def _record_file(recipe: Recipe, sources: list[Source]) -> str:
     """Return the file that lists a run's trials: one for each state of the data and weights that a recipe names."""
-    inputs = [[s.manifest.fingerprint, s.facts.fingerprint, s.facts.architecture] for s in sources]
+    inputs = [[s.manifest.fingerprint, s.facts.fingerprint, s.facts.architecture, s.text_pairs] for s in sources]
     return f"{_record_folder(recipe)}/{canonical_hash(inputs)[:32]}.json"
 
 

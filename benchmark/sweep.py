@@ -18,45 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
 import benchmark
-from benchmark.backbones import BackboneFacts
-from benchmark.datasets.manifest import Manifest
-from benchmark.datasets.splits import out_mask
-from benchmark.embedding import store
-from benchmark.embedding.store import ORIGINAL, View
-from benchmark.embedding.texts import read_texts
+from benchmark.embedding.store import ORIGINAL
 from benchmark.errors import IcmBenchError
+from benchmark.evaluation.cells import Cells
 from benchmark.evaluation.embedded import Embedded
 from benchmark.evaluation.held_out import HeldOut, RankCurve
 from benchmark.evaluation.selection import RULES, SCORE_COLUMN, best_index
 from benchmark.predictors import Predictor
 from benchmark.progress import Progress
-from benchmark.recipe import InterventionSet, Normalize, Recipe, canonical_hash
+from benchmark.recipe import TEXT, InterventionSet, Normalize, Recipe, canonical_hash
 from benchmark.results import row_file, write_rows
+from benchmark.source import Source, cells_for, labels_of, load, sum_source, weights_of
 from benchmark.storage import Storage
 from benchmark.subspace import Projection
-
-
-@dataclass(frozen=True)
-class Source:
-    """One data set under one backbone: what trials evaluate, without the arrays.
-
-    Attributes:
-        manifest: of the data set.
-        facts: of the backbone.
-        views: all embedded views, the original first.
-        texts: the file of the store with the text embeddings of the classes; there from the sweep on.
-        ranks: to evaluate, ascending.
-    """
-
-    manifest: Manifest
-    facts: BackboneFacts
-    views: tuple[View, ...]
-    texts: str
-    ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -107,7 +84,7 @@ def trials_of(recipe: Recipe, n_sources: int) -> list[Trial]:
         for source in range(n_sources)
         for predictor in sweep.predictors
         for projection in sweep.projections
-        for intervention_set in (sweep.intervention_sets if projection.uses_interventions else (None,))
+        for intervention_set in (recipe.intervention_sets() if projection.uses_interventions else (None,))
         for normalize in sweep.normalize
         for seed in sweep.seeds
     ]
@@ -121,13 +98,14 @@ def row_count(recipe: Recipe, environments: list[int]) -> int:
 
 def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
     """Return the hash of everything that a trial's rows depend on."""
-    kinds = (trial.intervention_set.kinds or tuple(v.label for v in source.views)) if trial.intervention_set else ()
+    kinds = labels_of(source, trial.intervention_set) if trial.intervention_set else ()
     content = {
         **trial.settings(),
         "implementations": [trial.projection.implementation, trial.predictor.implementation],
         "dataset": [source.manifest.name, source.manifest.fingerprint],
         "backbone": source.facts.label,
         "views": [view.depends_on for view in source.views if view.label in (ORIGINAL, *kinds)],
+        "text_pairs": source.text_pairs if TEXT in kinds else None,
         "prompts": recipe.prompts.model_dump(mode="json"),
         "protocol": recipe.sweep.protocol,
         "test_splits": list(recipe.sweep.test_splits),
@@ -141,7 +119,15 @@ def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
 def code_version() -> str:
     """Return the version and a hash of the sources that turn embeddings into rows."""
     here = Path(__file__).parent
-    files = [here / name for name in ("sweep.py", "results.py", "datasets/splits.py", "interventions/base.py")]
+    names = [
+        "sweep.py",
+        "results.py",
+        "datasets/splits.py",
+        "interventions/base.py",
+        "embedding/moments.py",
+        "source.py",
+    ]
+    files = [here / name for name in names]
     for room in ("subspace", "predictors", "evaluation"):
         files += sorted((here / room).glob("*.py"))
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
@@ -175,8 +161,13 @@ def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[in
 
     # The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
     needed = sorted({trial.source for _, trial in todo.values()})
-    arrays = {i: load.remote(storage, sources[i], recipe.sweep.seeds) for i in needed}
-    trainable = tune.with_parameters(_train, storage=storage, recipe=recipe, sources=sources, todo=todo, arrays=arrays)
+    shared = {i: load.remote(storage, sources[i], recipe.sweep.seeds) for i in needed}
+    for i in needed:
+        own = [trial for _, trial in todo.values() if trial.source == i]
+        images = ray.get(shared[i][1])
+        sets = [trial.intervention_set for trial in own]
+        sum_source(storage, sources[i], images, recipe.sweep.seeds, {trial.normalize for trial in own}, sets)
+    trainable = tune.with_parameters(_train, storage=storage, recipe=recipe, sources=sources, todo=todo, shared=shared)
     scratch = tempfile.mkdtemp(prefix="icm-bench-tune-")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     tuner = tune.Tuner(
@@ -212,54 +203,31 @@ def _train(
     recipe: Recipe,
     sources: list[Source],
     todo: dict[int, tuple[str, Trial]],
-    arrays: dict[int, Any],
+    shared: dict[int, Any],
 ) -> None:
     from ray import tune
 
     name, trial = todo[config["trial"]]
-    rows = evaluate(ray.get(arrays[trial.source]), sources[trial.source], recipe, trial, name)
+    source = sources[trial.source]
+    data, images = ray.get(list(shared[trial.source]))
+    cells = cells_for(storage, source, images, trial.intervention_set, trial.seed, trial.normalize)
+    rows = evaluate(data, cells, source, recipe, trial, name)
     write_rows(storage, name, rows)
     tune.report({"rows": len(rows)})
 
 
-@ray.remote
-def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> Embedded:
-    """Return the arrays of one source from the store, without the images that cannot be read."""
-    manifest = source.manifest
-    original, *interventions = source.views
-    assert original.label == ORIGINAL
-    unreadable = store.rejected(storage, source.views)
-    ids = manifest.table["image_id"].to_pylist()
-    kept = np.array([image_id not in unreadable for image_id in ids])
-    kept_ids = [image_id for image_id, keep in zip(ids, kept, strict=True) if keep]
-    # The split is drawn over all images, so that a bad file does not move the others to another side.
-    out = {seed: out_mask(manifest.environment_index, manifest.groups, seed)[kept] for seed in seeds}
-    return Embedded(
-        z=store.read(storage, original, kept_ids),
-        views={view.label: store.read(storage, view, kept_ids) for view in interventions},
-        image_ids=kept_ids,
-        environment=manifest.environment_index[kept],
-        label=manifest.table["label"].to_numpy()[kept],
-        out=out,
-        text=read_texts(storage, source.texts),
-        environments=manifest.environments,
-        classes=manifest.classes,
-        grouped=manifest.groups is not None,
-    )
-
-
-def evaluate(data: Embedded, source: Source, recipe: Recipe, trial: Trial, name: str) -> list[dict[str, object]]:
+def evaluate(
+    data: Embedded, cells: Cells, source: Source, recipe: Recipe, trial: Trial, name: str
+) -> list[dict[str, object]]:
     """Return the result rows of one trial: one for each lambda, held-out environment and test split."""
-    chosen = trial.intervention_set
-    pairs = data.pairs(chosen.kinds, chosen.pairing, trial.seed) if chosen else []
-    protocol = HeldOut(data, trial.seed, pairs, trial.normalize)
+    protocol = HeldOut(data, cells, trial.seed, trial.normalize)
     ranks = source.ranks[-1:] if trial.projection.full_rank_only else source.ranks
-    splits = recipe.sweep.test_splits
+    splits, weights = recipe.sweep.test_splits, weights_of(source, trial.intervention_set)
     common = _common_columns(source, recipe, trial, name)
     rows: list[dict[str, object]] = []
     for lambda_ in trial.lambdas:
         fit = functools.partial(trial.projection.fit, lambda_=lambda_, seed=trial.seed)
-        for curve in protocol.curves(fit, trial.predictor, ranks, splits):
+        for curve in protocol.curves(fit, trial.predictor, ranks, splits, weights):
             for split in splits:
                 rows.append(
                     {
@@ -291,7 +259,11 @@ def _common_columns(source: Source, recipe: Recipe, trial: Trial, name: str) -> 
         "intervention_set": chosen.name if chosen else None,
         "interventions": json.dumps(
             {
-                "kinds": [embedded[label].model_dump(mode="json") for label in labels],
+                "kinds": [
+                    embedded[label].model_dump(mode="json") if label in embedded else {"name": label}
+                    for label in labels
+                ],
+                "weights": chosen.weights,
                 "pairing": chosen.pairing,
                 "seed": recipe.interventions.seed,
                 "apply_at": recipe.interventions.apply_at,

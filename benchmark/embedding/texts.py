@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from benchmark.backbones import Backbone, BackboneFacts
 from benchmark.cluster import gpu_count
 from benchmark.errors import IcmBenchError
-from benchmark.recipe import BackboneSpec, canonical_hash
+from benchmark.evaluation.embedded import scaled
+from benchmark.interventions.text import TextPair, pairs_digest
+from benchmark.recipe import BackboneSpec, Normalize, canonical_hash
 from benchmark.storage import Storage
+from benchmark.subspace import Differences
 
 
 def prompts(classes: Sequence[str], template: str) -> list[str]:
@@ -29,36 +32,64 @@ def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
     return np.array(storage.read_table(name)["embedding"].to_pylist(), dtype=np.float32)
 
 
+def pairs_file(facts: BackboneFacts, pairs: Sequence[TextPair]) -> str:
+    """Return the name, inside a store, of the embeddings of pairs of texts."""
+    return f"texts/pairs-{canonical_hash([facts.identity(), pairs_digest(pairs)])[:32]}.parquet"
+
+
+def read_pairs(storage: Storage, name: str, normalize: Normalize) -> Differences:
+    """Return the sums over the differences of pairs of texts, at the scale that a projection sees."""
+    table = storage.read_table(name)
+    caption, rewrite = (
+        scaled(np.array(table[column].to_pylist(), dtype=np.float64), normalize) for column in ("caption", "rewrite")
+    )
+    return Differences.of(caption - rewrite)
+
+
 def embed_texts(
     storage: Storage,
     spec: BackboneSpec,
     facts: BackboneFacts,
     class_lists: Sequence[Sequence[str]],
     templates: Sequence[str],
+    pairs: Sequence[TextPair] = (),
 ) -> None:
     """Make sure that the store has the text embeddings of each list of classes. Needs a connection to Ray.
 
     They are the mean over templates of unit-length embeddings, at unit length again, computed once per weights,
-    classes and templates.
+    classes and templates. Those of `pairs` are kept as the backbone gives them.
 
     Raises:
         IcmBenchError: the weights are not those of `facts` any more.
     """
     missing = [c for c in class_lists if not storage.exists(text_file(facts, c, templates))]
-    if missing:
+    if storage.exists(pairs_file(facts, pairs)):
+        pairs = ()
+    if missing or pairs:
         resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
-        ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, templates))
+        ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, templates, pairs))
 
 
 @ray.remote(max_retries=0)
 def _embed_on_worker(
-    storage: Storage, spec: BackboneSpec, facts: BackboneFacts, lists: Sequence[Sequence[str]], templates: Sequence[str]
+    storage: Storage,
+    spec: BackboneSpec,
+    facts: BackboneFacts,
+    lists: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    pairs: Sequence[TextPair],
 ) -> None:
     backbone = Backbone(spec)
     if backbone.facts.fingerprint != facts.fingerprint:
         raise IcmBenchError(f"The weights of '{facts.label}' changed during the run; run again.")
     for classes in lists:
         _embed(storage, text_file(facts, classes, templates), backbone, classes, templates)
+    if pairs:
+        columns = {
+            name: _column(backbone.encode_texts([getattr(pair, name) for pair in pairs]))
+            for name in ("caption", "rewrite")
+        }
+        storage.write_table(pairs_file(facts, pairs), pa.table(columns))
 
 
 def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[str], templates: Sequence[str]) -> None:
@@ -67,5 +98,8 @@ def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[st
         embeddings = backbone.encode_texts(prompts(classes, template)).astype(np.float64)
         total += embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     texts = (total / np.linalg.norm(total, axis=1, keepdims=True)).astype(np.float32)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(texts.ravel()), texts.shape[1])
-    storage.write_table(name, pa.table({"class_name": pa.array(list(classes)), "embedding": column}))
+    storage.write_table(name, pa.table({"class_name": pa.array(list(classes)), "embedding": _column(texts)}))
+
+
+def _column(embeddings: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])

@@ -5,20 +5,24 @@ projection comes from a subtraction of moments. One fit without {h, s} serves tw
 the reverse.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.evaluation.embedded import Embedded, unit_length
+from benchmark.evaluation.cells import Cells
+from benchmark.evaluation.embedded import Embedded, scaled
 from benchmark.predictors import Predictor, Rotated
 from benchmark.recipe import Normalize, TestSplit
-from benchmark.subspace import Basis, Moments
+from benchmark.subspace import Basis, SourceMoments
+from benchmark.subspace.moments import CROSS
 
 Labels = NDArray[np.int64]
-Fit = Callable[[Moments], Basis]
+Fit = Callable[[SourceMoments], Basis]
+BLOCK = 16_384  # images that are rotated at once where no predictor is trained
 
 
 @dataclass(frozen=True)
@@ -48,26 +52,21 @@ class RankCurve:
 
 
 class HeldOut:
-    """The protocol on one data set, seed and normalisation; moments are summed once for all projections.
+    """The protocol on one data set, seed and normalisation.
 
     Args:
         data: the embeddings.
-        seed: trial seed of the splits.
-        pairs: views that form interventional pairs with the originals, each of shape (n, D).
+        cells: the moments of the same embeddings with the split of `seed`, scaled as `normalize` says.
+        seed: trial seed of the splits, and of everything random in a predictor.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
     """
 
-    def __init__(self, data: Embedded, seed: int, pairs: Sequence[NDArray[np.float32]], normalize: Normalize) -> None:
-        before = normalize in ("before", "both")
-        scale = unit_length if before else lambda z: np.asarray(z, dtype=np.float64)
-        self._data, self._renormalize = data, normalize in ("after", "both")
-        self._z, self._out = scale(data.z), data.out[seed]
+    def __init__(self, data: Embedded, cells: Cells, seed: int, normalize: Normalize) -> None:
+        self._data, self._cells, self._seed, self._normalize = data, cells, seed, normalize
+        self._out = data.out[seed]
         self._members = [data.environment == e for e in range(len(data.environments))]
-        scaled_pairs = [scale(view) for view in pairs]
-        self._moments = [
-            Moments.of(self._z[rows], [view[rows] for view in scaled_pairs])
-            for rows in (self._rows(e, "in_80") for e in range(len(self._members)))
-        ]
+        self._weights: Mapping[str, float] | None = None
+        self._sources: dict[tuple[int, ...], SourceMoments] = {}
 
     @property
     def lodo_split(self) -> TestSplit:
@@ -83,10 +82,24 @@ class HeldOut:
         return np.flatnonzero(self._rows(held_out, split))
 
     def curves(
-        self, fit: Fit, predictor: Predictor, ranks: Sequence[int], test_splits: Sequence[TestSplit]
+        self,
+        fit: Fit,
+        predictor: Predictor,
+        ranks: Sequence[int],
+        test_splits: Sequence[TestSplit],
+        weights: Mapping[str, float] | None = None,
     ) -> Iterator[RankCurve]:
-        """Yield the rank curve of every held-out environment, in the order of their names."""
+        """Yield the rank curve of every held-out environment, in the order of their names.
+
+        Args:
+            fit: returns the basis for the moments of source environments.
+            predictor: predicts inside the subspace.
+            ranks: numbers of directions kept, ascending.
+            test_splits: of the held-out environment.
+            weights: kind of intervention -> weight in C_d; by default all kinds of the cells alike.
+        """
         environments = range(len(self._members))
+        self._weights = weights
         lodo = self._lodo_folds(fit, predictor, ranks)
         for held_out in environments:
             yield self._curve(held_out, fit, predictor, ranks, test_splits, lodo)
@@ -129,8 +142,8 @@ class HeldOut:
         """Return (held_out, left_out source) -> accuracy curve on the left-out source."""
         environments = range(len(self._members))
         folds: dict[tuple[int, int], NDArray[np.float64]] = {}
-        if len(environments) < 3:
-            return folds
+        if len(environments) < (4 if CROSS in (self._weights or {}) else 3):
+            return folds  # pairs across environments need two sources in every fold
         for pair in combinations(environments, 2):
             remaining = [e for e in environments if e not in pair]
             tests = [self._rows(e, self.lodo_split) for e in pair]
@@ -148,19 +161,40 @@ class HeldOut:
         tests: Sequence[NDArray[np.bool_]],
     ) -> tuple[Basis, int, list[Labels]]:
         """Fit projection and predictor on the in-splits of `sources` and predict the images of `tests`."""
-        moments = self._moments[sources[0]]
-        for source in sources[1:]:
-            moments = moments + self._moments[source]
-        basis = fit(moments)
         train = np.any([self._rows(s, "in_80") for s in sources], axis=0)
-        problem = Rotated(
-            train=self._z[train] @ basis.vectors if predictor.uses_training_images else np.empty((0, moments.dim)),
-            labels=self._data.label[train],
-            text=self._data.text.astype(np.float64) @ basis.vectors,
-            tests=[self._z[rows] @ basis.vectors for rows in tests],
-            renormalize=self._renormalize,
+        basis = fit(self._moments(sources))
+        if predictor.uses_training_images:
+            problem = self._problem(basis, train, tests)
+            return basis, int(train.sum()), predictor.predict(problem, ranks)
+        # Without training nothing ties the images together, and a large data set need not be rotated at once.
+        positions = [np.flatnonzero(rows) for rows in tests]
+        predicted = [np.empty((len(ranks), len(rows)), dtype=np.int64) for rows in positions]
+        for rows, labels in zip(positions, predicted, strict=True):
+            for first in range(0, len(rows), BLOCK):
+                block = slice(first, first + BLOCK)
+                (labels[:, block],) = predictor.predict(self._problem(basis, train[:0], [rows[block]]), ranks)
+        return basis, int(train.sum()), predicted
+
+    def _moments(self, sources: Sequence[int]) -> SourceMoments:
+        key = tuple(sources)
+        if key not in self._sources:
+            names = {s: self._data.environments[s] for s in sources}
+            self._sources[key] = self._cells.sources(names, None)
+        return self._sources[key].reweighted(self._weights)
+
+    def _problem(self, basis: Basis, train: NDArray[Any], tests: Sequence[NDArray[Any]]) -> Rotated:
+        data = self._data
+        rotate = lambda rows: scaled(data.z[rows], self._normalize) @ basis.vectors  # noqa: E731
+        return Rotated(
+            train=rotate(train) if len(train) else np.empty((0, data.z.shape[1])),
+            labels=data.label[train] if len(train) else data.label[:0],
+            text=data.text.astype(np.float64) @ basis.vectors,
+            tests=[rotate(rows) for rows in tests],
+            renormalize=self._normalize in ("after", "both"),
+            environments=data.environment[train] if len(train) else data.environment[:0],
+            logit_scale=data.logit_scale,
+            seed=self._seed,
         )
-        return basis, int(train.sum()), predictor.predict(problem, ranks)
 
     def _rows(self, environment: int, split: TestSplit) -> NDArray[np.bool_]:
         members = self._members[environment]

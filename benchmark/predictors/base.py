@@ -1,8 +1,8 @@
-"""What a predictor is: class predictions for every rank of a projection."""
+"""What a predictor is: class scores for every rank of a projection."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +23,10 @@ class Rotated:
         labels: their classes, shape (n,), 0 <= label < n_classes.
         text: text embeddings of the classes, shape (n_classes, D).
         tests: embeddings to be classified, each of shape (m, D).
-        renormalize: scale every projected embedding to unit length again.
+        renormalize: scale every projected image embedding to unit length again.
+        environments: source environment of each training image, shape (n,); by default all from one.
+        logit_scale: the backbone's factor on cosine similarities.
+        seed: of the trial; the only source of randomness a predictor may use.
     """
 
     train: Array
@@ -31,30 +34,50 @@ class Rotated:
     text: Array
     tests: Sequence[Array]
     renormalize: bool = False
+    environments: Labels = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    logit_scale: float = 100.0
+    seed: int = 0
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, with or without training images."""
+        return len(self.text)
 
     def project(self, z: Array, rank: int) -> Array:
-        """Return the first `rank` coordinates of `z`, shape (n, rank), at unit length if asked for."""
-        z = z[:, :rank]
-        if not self.renormalize:
-            return z
-        norms = np.linalg.norm(z, axis=1, keepdims=True)
-        return z / np.where(norms > 0, norms, 1.0)
+        """Return the first `rank` coordinates of image embeddings, shape (n, rank), at unit length if asked for."""
+        return unit(z[:, :rank]) if self.renormalize else z[:, :rank]
 
 
 class Predictor(Component):
     """A way to predict classes inside a subspace.
 
-    To add one, derive from this class in a file of its own, write `predict`, and give the class a name in
+    To add one, derive from this class in a file of its own, write `scores`, and give the class a name in
     `PREDICTORS` (or name it `module:Class` in the recipe).
     """
 
     uses_training_images: ClassVar[bool] = True
 
     @abstractmethod
-    def predict(self, problem: Rotated, ranks: Sequence[int]) -> list[Labels]:
-        """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m).
+    def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """Yield, rank by rank, the class scores of every array of `problem.tests`: shape (m, n_classes) each.
+
+        Scores are logits wherever the predictor has a likelihood; the class with the highest one is predicted.
 
         Args:
             problem: the problem in the coordinates of a basis.
             ranks: numbers of coordinates kept, ascending.
         """
+
+    def predict(self, problem: Rotated, ranks: Sequence[int]) -> list[Labels]:
+        """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m)."""
+        curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
+        for row, of_rank in enumerate(self.scores(problem, ranks)):
+            for curve, scores in zip(curves, of_rank, strict=True):
+                curve[row] = scores.argmax(axis=1)
+        return curves
+
+
+def unit(z: Array) -> Array:
+    """Return the rows of `z` at unit length; rows of zeros stay."""
+    norms = np.linalg.norm(z, axis=1, keepdims=True)
+    return np.asarray(z / np.where(norms > 0, norms, 1.0))

@@ -1,38 +1,38 @@
 """The linear probe: multinomial logistic regression on projected embeddings of the original images."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import numpy as np
 from pydantic import Field
 
-from benchmark.predictors.base import Labels, Predictor, Rotated
+from benchmark.predictors.base import Array, Predictor, Rotated
+from benchmark.predictors.logistic import Head, SoftmaxRegression
 
 
 class LinearProbe(Predictor):
-    """Multinomial logistic regression with an L2 penalty (scikit-learn, L-BFGS).
+    """Multinomial logistic regression with an L2 penalty.
 
     `C` is the inverse penalty, 0.316 by default as in the CLIP paper and the released code; `max_iter` bounds the
-    solver's steps.
+    solver's steps at each rank.
     """
 
     registered_name: ClassVar[str] = "linear_probe"
-    C: float = Field(default=0.316, gt=0)
+    C: float = Field(default=0.316, gt=0, allow_inf_nan=False)
     max_iter: int = Field(default=1000, ge=1)
 
-    def predict(self, problem: Rotated, ranks: Sequence[int]) -> list[Labels]:
-        """See `Predictor.predict`."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
+    def heads(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[Head]:
+        """Yield the classifier of every rank; each starts from the one before."""
+        shared = None if problem.renormalize else SoftmaxRegression(problem.train, problem.labels, problem.n_classes)
+        head = None
+        for rank in ranks:
+            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
+            regression = shared or SoftmaxRegression(
+                problem.project(problem.train, rank), problem.labels, problem.n_classes
+            )
+            head = regression.fit(rank, self.C, head, self.max_iter)
+            yield head
 
-        curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
-        for row, rank in enumerate(ranks):
-            probe = LogisticRegression(C=self.C, max_iter=self.max_iter)
-            with warnings.catch_warnings():
-                # A probe stopped at max_iter is the protocol of the released code, not an accident.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                probe.fit(problem.project(problem.train, rank), problem.labels)
-            for curve, z in zip(curves, problem.tests, strict=True):
-                curve[row] = probe.predict(problem.project(z, rank))
-        return curves
+    def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        for rank, head in zip(ranks, self.heads(problem, ranks), strict=True):
+            yield [head.logits(problem.project(z, rank)) for z in problem.tests]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.registry import Registry
 from benchmark.subspace.basis import Basis, Projection
 from benchmark.subspace.invariant import invariant_basis, objective
-from benchmark.subspace.moments import Moments
+from benchmark.subspace.moments import Differences, Moments, SourceMoments
 
 if TYPE_CHECKING:
     from benchmark.subspace.estimator import InvariantProjection as InvariantProjection
@@ -18,15 +18,22 @@ PROJECTIONS: Registry[Projection] = Registry(
         "pca": "benchmark.subspace.baselines:PCA",
         "random": "benchmark.subspace.baselines:RandomOrthonormal",
         "icm": "benchmark.subspace.invariant:ICM",
+        "generalized": "benchmark.subspace.generalized:Generalized",
+        "drop_top": "benchmark.subspace.drop_top:DropTop",
+        "environment_means": "benchmark.subspace.environment_means:EnvironmentMeans",
+        "leace": "benchmark.subspace.leace:Leace",
+        "discriminant": "benchmark.subspace.discriminant:Discriminant",
     },
 )
 
 __all__ = [
     "PROJECTIONS",
     "Basis",
+    "Differences",
     "InvariantProjection",
     "Moments",
     "Projection",
+    "SourceMoments",
     "invariant_basis",
     "objective",
 ]

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from benchmark.subspace.basis import Basis, Projection, eigenbasis
-from benchmark.subspace.moments import Moments
+from benchmark.subspace.moments import SourceMoments
 
 
 class Identity(Projection):
@@ -14,8 +14,8 @@ class Identity(Projection):
     registered_name: ClassVar[str] = "identity"
     full_rank_only: ClassVar[bool] = True
 
-    def fit(self, moments: Moments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
-        return Basis(np.eye(moments.dim))
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        return Basis(np.eye(sources.dim))
 
 
 class PCA(Projection):
@@ -24,8 +24,8 @@ class PCA(Projection):
     registered_name: ClassVar[str] = "pca"
     centered: bool = False
 
-    def fit(self, moments: Moments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
-        return eigenbasis(moments.c_z(self.centered), largest_first=True)
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        return eigenbasis(sources.c_z(self.centered), largest_first=True)
 
 
 class RandomOrthonormal(Projection):
@@ -33,7 +33,7 @@ class RandomOrthonormal(Projection):
 
     registered_name: ClassVar[str] = "random"
 
-    def fit(self, moments: Moments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
-        gaussian = np.random.default_rng([seed, moments.dim]).standard_normal((moments.dim, moments.dim))
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        gaussian = np.random.default_rng([seed, sources.dim]).standard_normal((sources.dim, sources.dim))
         q, r = np.linalg.qr(gaussian)
         return Basis(q * np.sign(np.diag(r)))

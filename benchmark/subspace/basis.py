@@ -1,4 +1,4 @@
-"""An ordered orthonormal basis: what every projection estimates. Its first k columns are the projection of rank k."""
+"""An ordered basis: what every projection estimates. Its first k columns are the projection of rank k."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -7,20 +7,29 @@ from typing import ClassVar
 import numpy as np
 
 from benchmark.registry import Component
-from benchmark.subspace.moments import Array, Moments
+from benchmark.subspace.moments import Array, SourceMoments
 
 
 @dataclass(frozen=True)
 class Basis:
-    """An orthonormal basis of the embedding space in the order in which directions are kept.
+    """A basis of the embedding space in the order in which directions are kept.
 
     Attributes:
-        vectors: shape (D, D); column j is the j-th direction. A_inv of rank k is `vectors[:, :k].T`.
-        spectrum: shape (D,), the eigenvalue of each direction, or None where there are none.
+        vectors: shape (D, D); column j is the j-th direction, and A_inv of rank k is `vectors[:, :k].T`. Orthonormal,
+            so that rank D is a rotation; only erasure (`leace`) is oblique, and there rank D is the erased space.
+        spectrum: shape (D,), what the directions were ordered by, or None where there is no such number.
     """
 
     vectors: Array
     spectrum: Array | None = None
+
+    def energy(self, second_moment: Array) -> Array:
+        """Return v^T C v of every direction, shape (D,), for a second moment C of shape (D, D).
+
+        With C_z it is the energy of a direction, with C_d what interventions move along it; their running sums over
+        k are the two terms of the objective (trace(C_z) minus the one, lambda times the other).
+        """
+        return np.asarray(np.einsum("dk,dk->k", self.vectors, second_moment @ self.vectors))
 
 
 class Projection(Component):
@@ -40,13 +49,16 @@ class Projection(Component):
         return getattr(self, "order", None)
 
     @abstractmethod
-    def fit(self, moments: Moments, lambda_: float, seed: int) -> Basis:
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:
         """Return the basis.
 
         Args:
-            moments: of the source environments' in-split.
+            sources: moments of the training images of the source environments, environment by environment.
             lambda_: weight of the intervention consistency (ignored unless `uses_lambda`).
             seed: of the trial (ignored by everything that draws nothing).
+
+        Raises:
+            ValueError: the moments lack what the projection needs.
         """
 
 
@@ -59,5 +71,10 @@ def eigenbasis(matrix: Array, largest_first: bool) -> Basis:
     eigenvalues, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     if largest_first:
         eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
+    return Basis(with_fixed_signs(vectors), np.ascontiguousarray(eigenvalues))
+
+
+def with_fixed_signs(vectors: Array) -> Array:
+    """Return the columns of `vectors` with the entry of largest magnitude of each positive."""
     largest_entry = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None, :], axis=0)
-    return Basis(np.ascontiguousarray(vectors * np.sign(largest_entry)), np.ascontiguousarray(eigenvalues))
+    return np.ascontiguousarray(vectors * np.where(largest_entry < 0, -1.0, 1.0))

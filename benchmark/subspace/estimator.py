@@ -55,7 +55,7 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
         pairs = Z_do if Z_do is not None else y
         if pairs is None or self.lambda_ == 0:
             return self._fit_moments(Moments.of(X))
-        return self._fit_moments(Moments.of(X, [np.asarray(pairs)]))
+        return self._fit_moments(Moments.of(X, {"pairs": np.asarray(pairs)}))
 
     @classmethod
     def from_moments(cls, moments: Moments, **params: Any) -> "InvariantProjection":

@@ -13,12 +13,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from benchmark.subspace.basis import Basis, Projection, eigenbasis
-from benchmark.subspace.moments import Array, Moments
+from benchmark.subspace.moments import Array, Moments, SourceMoments
 
 Order = Literal["largest", "released"]
 
 
-def invariant_basis(moments: Moments, lambda_: float, order: Order = "largest", centered: bool = False) -> Basis:
+def invariant_basis(
+    moments: Moments | SourceMoments, lambda_: float, order: Order = "largest", centered: bool = False
+) -> Basis:
     """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), in the order in which they are kept."""
     m = moments.c_z(centered)
     if lambda_:
@@ -26,7 +28,7 @@ def invariant_basis(moments: Moments, lambda_: float, order: Order = "largest", 
     return eigenbasis(m, largest_first=order == "largest")
 
 
-def objective(a: Array, moments: Moments, lambda_: float) -> tuple[float, float]:
+def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tuple[float, float]:
     """Return the two terms (reconstruction, lambda * consistency) of the objective for A of shape (k, D)."""
     c_z = moments.c_z()
     reconstruction = np.trace(c_z) - np.trace(a @ c_z @ a.T)
@@ -43,5 +45,5 @@ class ICM(Projection):
     order: Order = "largest"
     centered: bool = False
 
-    def fit(self, moments: Moments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
-        return invariant_basis(moments, lambda_, self.order, self.centered)
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        return invariant_basis(sources, lambda_, self.order, self.centered)

@@ -19,9 +19,9 @@ from benchmark.embedding.images import Geometry
 from benchmark.embedding.pipeline import embed
 from benchmark.errors import IcmBenchError
 from benchmark.recipe import Recipe, parse_recipe
+from benchmark.source import Source
 from benchmark.stages import prepare
 from benchmark.storage import Storage
-from benchmark.sweep import Source
 from tests.conftest import make_toy
 
 pytestmark = pytest.mark.usefixtures("local_ray")

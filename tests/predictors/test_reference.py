@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from benchmark.evaluation.embedded import Embedded
+from benchmark.evaluation.cells import cells_of, one_of
+from benchmark.evaluation.embedded import Embedded, scaled
 from benchmark.evaluation.held_out import HeldOut
 from benchmark.predictors.linear_probe import LinearProbe
 from benchmark.predictors.zero_shot import ZeroShot
 from benchmark.recipe import Normalize
-from benchmark.subspace import Basis, Moments
+from benchmark.subspace import Basis, SourceMoments
 from benchmark.subspace.invariant import ICM
 
 ENVIRONMENTS, CLASSES, D = 4, 3, 10
 RANKS = (2, 5, D)
+Views = dict[str, np.ndarray]
 
 
-def synthetic(seed: int = 0, grouped: bool = False) -> Embedded:
+def synthetic(seed: int = 0, grouped: bool = False) -> tuple[Embedded, Views]:
     """Embeddings with a class part and an environment part; an intervention moves the environment part."""
     rng = np.random.default_rng(seed)
     n = 60 * ENVIRONMENTS
@@ -25,10 +27,8 @@ def synthetic(seed: int = 0, grouped: bool = False) -> Embedded:
     z = classes[label] + styles[environment] + 0.8 * rng.standard_normal((n, D))
     views = {name: z + rng.standard_normal((n, 2)) @ styles[:2] for name in ("a", "b")}
     text = classes + 0.5 * rng.standard_normal((CLASSES, D))
-    return Embedded(
+    data = Embedded(
         z=z.astype(np.float32),
-        views={name: view.astype(np.float32) for name, view in views.items()},
-        image_ids=[f"image-{i}" for i in range(n)],
         environment=environment,
         label=label,
         out={0: rng.random(n) < 0.2, 1: rng.random(n) < 0.2},
@@ -37,15 +37,23 @@ def synthetic(seed: int = 0, grouped: bool = False) -> Embedded:
         classes=["x", "y", "z"],
         grouped=grouped,
     )
+    return data, {name: view.astype(np.float32) for name, view in views.items()}
 
 
-def reference(data: Embedded, held_out: int, left_out: int | None, k: int, test: np.ndarray, probe: bool) -> float:
+def protocol_of(data: Embedded, views: Views, normalize: Normalize = "none") -> HeldOut:
+    scaled_views = {kind: scaled(view, normalize) for kind, view in views.items()}
+    return HeldOut(data, cells_of(data.layout(0), scaled(data.z, normalize), scaled_views), 0, normalize)
+
+
+def reference(
+    data: Embedded, views: Views, held_out: int, left_out: int | None, k: int, test: np.ndarray, probe: bool
+) -> float:
     """Accuracy on `test` of CLIP-ICM with lambda 2, written straight from the paper."""
     train = ~data.out[0] & (data.environment != held_out)
     if left_out is not None:
         train &= data.environment != left_out
     z = data.z.astype(np.float64)
-    d = np.concatenate([z - view for view in data.views.values()])[np.tile(train, 2)]
+    d = np.concatenate([z - view for view in views.values()])[np.tile(train, 2)]
     m = z[train].T @ z[train] / train.sum() - 2.0 * d.T @ d / len(d)
     a = np.linalg.eigh(m)[1][:, ::-1][:, :k].T
     if probe:
@@ -56,15 +64,15 @@ def reference(data: Embedded, held_out: int, left_out: int | None, k: int, test:
     return float((scores.argmax(axis=1) == data.label[test]).mean())
 
 
-def icm(moments: Moments) -> Basis:
+def icm(moments: SourceMoments) -> Basis:
     return ICM().fit(moments, lambda_=2.0, seed=0)
 
 
 @pytest.mark.parametrize("predictor", [ZeroShot(), LinearProbe()])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # type: ignore[no-untyped-def]
-    data = synthetic(grouped=grouped)
-    protocol = HeldOut(data, seed=0, pairs=list(data.views.values()), normalize="none")
+    data, views = synthetic(grouped=grouped)
+    protocol = protocol_of(data, views)
     probe = isinstance(predictor, LinearProbe)
     out = data.out[0]
     lodo_rows = out if grouped else ~out
@@ -75,25 +83,24 @@ def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # typ
         sources = [s for s in range(ENVIRONMENTS) if s != h]
         for i, k in enumerate(RANKS):
             for split, rows in (("out_20", out), ("in_80", ~out), ("full", here)):
-                expected = reference(data, h, None, k, here & rows, probe)
+                expected = reference(data, views, h, None, k, here & rows, probe)
                 assert curve.target[split][i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
-            domain = [reference(data, h, None, k, (data.environment == s) & out, probe) for s in sources]
+            domain = [reference(data, views, h, None, k, (data.environment == s) & out, probe) for s in sources]
             assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
-            lodo = [reference(data, h, s, k, (data.environment == s) & lodo_rows, probe) for s in sources]
+            lodo = [reference(data, views, h, s, k, (data.environment == s) & lodo_rows, probe) for s in sources]
             assert curve.lodo is not None
             assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=1e-12)
         assert curve.n_train == (~out & ~here).sum()
 
 
 def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
-    data = synthetic()
+    data, views = synthetic()
     rng = np.random.default_rng(9)
     noise = data.z.copy()
     noise[data.environment == 1] = rng.standard_normal((60, D))
     poisoned = Embedded(**{**vars(data), "z": noise})
     clean_curve, poisoned_curve = (
-        list(HeldOut(d, 0, list(data.views.values()), "none").curves(icm, LinearProbe(), RANKS, ["full"]))[1]
-        for d in (data, poisoned)
+        list(protocol_of(d, views).curves(icm, LinearProbe(), RANKS, ["full"]))[1] for d in (data, poisoned)
     )
     assert clean_curve.training_domain == poisoned_curve.training_domain
     assert clean_curve.lodo == poisoned_curve.lodo
@@ -102,46 +109,40 @@ def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
 
 
 def test_two_environments_have_no_lodo() -> None:
-    data = synthetic()
+    data, _ = synthetic()
     keep = data.environment < 2
     two = Embedded(
         **{
             **vars(data),
             "z": data.z[keep],
-            "views": {},
             "environment": data.environment[keep],
             "label": data.label[keep],
             "out": {0: data.out[0][keep]},
             "environments": ["amber", "blue"],
         }
     )
-    curves = list(HeldOut(two, 0, [], "none").curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), ["full"]))
+    curves = list(protocol_of(two, {}).curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), ["full"]))
     assert [curve.lodo for curve in curves] == [None, None]
 
 
 def test_normalising_before_and_after_are_what_they_say() -> None:
-    data = synthetic()
-    scaled = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
+    data, _ = synthetic()
+    unit = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
     fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
-    cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (scaled, "none"), (data, "after")]
-    before, by_hand, after = (list(HeldOut(d, 0, [], n).curves(fit, LinearProbe(), (D,), ["full"])) for d, n in cases)
+    cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (unit, "none"), (data, "after")]
+    before, by_hand, after = (list(protocol_of(d, {}, n).curves(fit, LinearProbe(), (D,), ["full"])) for d, n in cases)
     for x, y, z in zip(before, by_hand, after, strict=True):
         # At full rank in the given coordinates, unit length before and after are the same thing.
         assert x.target == y.target == z.target
 
 
 def test_random_one_draws_one_kind_per_image_by_seed_and_id_alone() -> None:
-    data = synthetic()
-    (drawn,) = data.pairs((), "random_one", seed=0)
-    is_a, is_b = (np.all(drawn == data.views[k], axis=1) for k in ("a", "b"))
+    data, views = synthetic()
+    ids = [f"image-{i}" for i in range(len(data.z))]
+    drawn = one_of(views, ids, seed=0)
+    is_a, is_b = (np.all(drawn == views[k], axis=1) for k in ("a", "b"))
     assert (is_a ^ is_b).all()
     assert 0.35 < is_a.mean() < 0.65
-    reversed_data = Embedded(
-        **{
-            **vars(data),
-            "image_ids": data.image_ids[::-1],
-            "views": {k: v[::-1] for k, v in data.views.items()},
-        }
-    )
-    np.testing.assert_array_equal(reversed_data.pairs((), "random_one", seed=0)[0][::-1], drawn)
-    assert (data.pairs((), "random_one", seed=1)[0] != drawn).any()
+    backwards = one_of({k: v[::-1] for k, v in views.items()}, ids[::-1], seed=0)
+    np.testing.assert_array_equal(backwards[::-1], drawn)
+    assert (one_of(views, ids, seed=1) != drawn).any()

@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from benchmark.subspace import InvariantProjection, Moments
+from benchmark.subspace import InvariantProjection, Moments, SourceMoments
 from benchmark.subspace.baselines import PCA, Identity, RandomOrthonormal
 from benchmark.subspace.invariant import ICM
 
@@ -37,7 +37,7 @@ def test_clone_pipeline_and_shapes(pairs: tuple[np.ndarray, np.ndarray]) -> None
 def test_from_moments_is_the_same_object(pairs: tuple[np.ndarray, np.ndarray]) -> None:
     z, z_do = pairs
     direct = InvariantProjection(lambda_=2.0, rank=3).fit(z, z_do)
-    indirect = InvariantProjection.from_moments(Moments.of(z, [z_do]), lambda_=2.0, rank=3)
+    indirect = InvariantProjection.from_moments(Moments.of(z, {"do": z_do}), lambda_=2.0, rank=3)
     np.testing.assert_array_equal(direct.components_, indirect.components_)
 
 
@@ -68,22 +68,22 @@ def test_impossible_data_are_refused(pairs: tuple[np.ndarray, np.ndarray]) -> No
 
 @pytest.mark.parametrize("projection", [Identity(), PCA(), RandomOrthonormal(), ICM(), ICM(order="released")])
 def test_every_basis_is_orthonormal_and_repeatable(pairs, projection) -> None:  # type: ignore[no-untyped-def]
-    moments = Moments.of(pairs[0], [pairs[1]])
-    basis = projection.fit(moments, 1.0, seed=5)
+    moments = Moments.of(pairs[0], {"do": pairs[1]})
+    basis = projection.fit(SourceMoments({"a": moments}), 1.0, seed=5)
     np.testing.assert_allclose(basis.vectors.T @ basis.vectors, np.eye(8), atol=1e-12)
-    np.testing.assert_array_equal(basis.vectors, projection.fit(moments, 1.0, seed=5).vectors)
+    np.testing.assert_array_equal(basis.vectors, projection.fit(SourceMoments({"a": moments}), 1.0, seed=5).vectors)
 
 
 def test_another_seed_gives_another_random_basis(pairs: tuple[np.ndarray, np.ndarray]) -> None:
     moments = Moments.of(pairs[0])
-    bases = [RandomOrthonormal().fit(moments, 0.0, seed).vectors for seed in (0, 1)]
+    bases = [RandomOrthonormal().fit(SourceMoments({"a": moments}), 0.0, seed).vectors for seed in (0, 1)]
     assert np.abs(bases[0] - bases[1]).max() > 0.1
 
 
 def test_spectra_are_in_the_order_that_their_names_promise(pairs: tuple[np.ndarray, np.ndarray]) -> None:
-    moments = Moments.of(pairs[0], [pairs[1]])
-    largest = ICM(order="largest").fit(moments, 1.0, 0).spectrum
-    released = ICM(order="released").fit(moments, 1.0, 0).spectrum
+    moments = Moments.of(pairs[0], {"do": pairs[1]})
+    largest = ICM(order="largest").fit(SourceMoments({"a": moments}), 1.0, 0).spectrum
+    released = ICM(order="released").fit(SourceMoments({"a": moments}), 1.0, 0).spectrum
     assert largest is not None
     assert released is not None
     assert (np.diff(largest) <= 0).all()

@@ -52,7 +52,7 @@ def planted_scm(n: int, dim: int, k: int, noise: float, seed: int) -> tuple[Arra
 @pytest.mark.parametrize("scoring", ["cosine", "released"])
 def test_full_rank_reproduces_plain_zero_shot_exactly(data, order, scoring) -> None:  # type: ignore[no-untyped-def]
     z, z_do, text, _ = data
-    basis = invariant_basis(Moments.of(z, [z_do]), 2.0, order)
+    basis = invariant_basis(Moments.of(z, {"do": z_do}), 2.0, order)
     problem = Rotated(z[:0], np.array([], dtype=np.int64), text @ basis.vectors, [z @ basis.vectors])
     (curve,) = ZeroShot(scoring=scoring).predict(problem, [3, D])
     plain = (z @ text.T).argmax(axis=1)
@@ -63,7 +63,7 @@ def test_full_rank_reproduces_plain_zero_shot_exactly(data, order, scoring) -> N
 @pytest.mark.parametrize("order", ["largest", "released"])
 def test_full_rank_reproduces_the_accuracy_of_the_plain_probe(data, order) -> None:  # type: ignore[no-untyped-def]
     z, z_do, text, labels = data
-    v = invariant_basis(Moments.of(z, [z_do]), 2.0, order).vectors
+    v = invariant_basis(Moments.of(z, {"do": z_do}), 2.0, order).vectors
     (rotated,) = LinearProbe().predict(Rotated(z[:200] @ v, labels[:200], text @ v, [z[200:] @ v]), [D])
     (plain,) = LinearProbe().predict(Rotated(z[:200], labels[:200], text, [z[200:]]), [D])
     assert (rotated[0] == labels[200:]).mean() == (plain[0] == labels[200:]).mean()
@@ -91,7 +91,7 @@ def test_largest_finds_a_planted_invariant_subspace_and_released_misses_it(dim: 
 
 def test_chosen_basis_has_an_objective_no_higher_than_any_random_one(data) -> None:  # type: ignore[no-untyped-def]
     z, z_do, *_ = data
-    moments, rng = Moments.of(z, [z_do]), np.random.default_rng(0)
+    moments, rng = Moments.of(z, {"do": z_do}), np.random.default_rng(0)
     for lambda_ in (0.0, 0.5, 4.0):
         for k in (1, 7, D):
             chosen = InvariantProjection.from_moments(moments, lambda_=lambda_, rank=k).components_
@@ -104,36 +104,37 @@ def test_chosen_basis_has_an_objective_no_higher_than_any_random_one(data) -> No
 def test_objective_from_moments_equals_the_sums_it_stands_for(data) -> None:  # type: ignore[no-untyped-def]
     z, z_do, *_ = data
     a = InvariantProjection(lambda_=1.5, rank=6).fit(z, z_do).components_
-    reconstruction, consistency = objective(a, Moments.of(z, [z_do]), 1.5)
+    reconstruction, consistency = objective(a, Moments.of(z, {"do": z_do}), 1.5)
     assert reconstruction == pytest.approx(np.mean(np.sum((z @ a.T @ a - z) ** 2, axis=1)))
     assert consistency == pytest.approx(1.5 * np.mean(np.sum((z @ a.T - z_do @ a.T) ** 2, axis=1)))
 
 
 def test_moments_of_a_union_are_the_sum_and_of_a_difference_the_rest(data) -> None:  # type: ignore[no-untyped-def]
     z, z_do, *_ = data
-    parts = [Moments.of(z[rows], [z_do[rows]]) for rows in (slice(0, 90), slice(90, 300))]
-    whole = Moments.of(z, [z_do])
+    parts = [Moments.of(z[rows], {"do": z_do[rows]}) for rows in (slice(0, 90), slice(90, 300))]
+    whole = Moments.of(z, {"do": z_do})
     for combined, expected in ((parts[0] + parts[1], whole), (whole - parts[0], parts[1])):
-        assert (combined.n, combined.n_pairs) == (expected.n, expected.n_pairs)
-        np.testing.assert_allclose(combined.sum_z, expected.sum_z, atol=1e-9)
-        np.testing.assert_allclose(combined.sum_zz, expected.sum_zz, atol=1e-9)
-        np.testing.assert_allclose(combined.sum_dd, expected.sum_dd, atol=1e-9)
+        assert (combined.n, combined.differences["do"].n) == (expected.n, expected.differences["do"].n)
+        np.testing.assert_allclose(combined.total, expected.total, atol=1e-9)
+        np.testing.assert_allclose(combined.outer, expected.outer, atol=1e-9)
+        np.testing.assert_allclose(combined.c_d(centered=True), expected.c_d(centered=True), atol=1e-9)
 
 
 def test_each_kind_paired_is_the_expectation_of_one_kind_at_random(data) -> None:  # type: ignore[no-untyped-def]
     z, z_do, *_ = data
     rng = np.random.default_rng(1)
     views = [z_do, z + 0.5 * rng.standard_normal(z.shape)]
-    each = Moments.of(z, views).c_d()
+    each = Moments.of(z, {"a": views[0], "b": views[1]}).c_d()
     draws = [
-        Moments.of(z, [np.stack(views)[rng.integers(2, size=len(z)), np.arange(len(z))]]).c_d() for _ in range(400)
+        Moments.of(z, {"one": np.stack(views)[rng.integers(2, size=len(z)), np.arange(len(z))]}).c_d()
+        for _ in range(400)
     ]
     np.testing.assert_allclose(np.mean(draws, axis=0), each, atol=0.02 * np.abs(each).max())
 
 
 def test_large_lambda_orders_directions_by_how_little_interventions_move_them(data) -> None:  # type: ignore[no-untyped-def]
     z, z_do, *_ = data
-    moments = Moments.of(z, [z_do])
+    moments = Moments.of(z, {"do": z_do})
     components = InvariantProjection.from_moments(moments, lambda_=1e9).components_
     moved = np.einsum("ki,ij,kj->k", components, moments.c_d(), components)
     assert all(a <= b * (1 + 1e-6) for a, b in pairwise(moved))

@@ -1,0 +1,259 @@
+"""Moments summed over the store, once, by as many workers as there are cores, and kept beside the embeddings.
+
+Each worker reads a range of chunks block by block, so that memory does not grow with the data set; the sums of all
+ranges are added and written, one file for the images themselves and one for each kind of intervention. What a sweep
+needs of the views is then a few matrices.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from benchmark.cluster import cpu_nodes
+from benchmark.embedding import store
+from benchmark.embedding.store import View
+from benchmark.evaluation.cells import (
+    CROSS,
+    Cell,
+    Cells,
+    Layout,
+    cells_of,
+    class_means,
+    cross_cells,
+    one_of,
+)
+from benchmark.evaluation.embedded import scaled
+from benchmark.recipe import Normalize, canonical_hash
+from benchmark.storage import Storage
+from benchmark.subspace import Differences, Moments
+
+ROOT = "moments"
+VERSION = 1  # to be raised when the sums or their file change
+BLOCK = 4096  # images whose embeddings a worker holds at a time
+Scale = Literal["raw", "unit"]
+IMAGES = "images"  # the file with the moments of the images themselves
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of intervention as moments know it.
+
+    Attributes:
+        name: how intervention sets call it.
+        views: the view that images are paired with, or several of which one is drawn for each image; none for
+            `cross_environment`, whose pairs are images.
+    """
+
+    name: str
+    views: tuple[View, ...] = ()
+
+
+@dataclass(frozen=True)
+class Images:
+    """The readable images of a data set under one backbone.
+
+    Attributes:
+        original: the view without intervention.
+        ids: image ids in manifest order, shape (n,).
+        chunks: chunk of the store that holds each, shape (n,).
+        layouts: trial seed -> the cell of each image.
+        environments: names.
+    """
+
+    original: View
+    ids: list[str]
+    chunks: NDArray[np.int64]
+    layouts: dict[int, Layout]
+    environments: list[str]
+
+    def digest(self, seed: int) -> str:
+        """Return the hash of which image lies in which cell."""
+        layout = self.layouts[seed]
+        digest = hashlib.sha256("\n".join(self.ids).encode())
+        for array in (layout.environment, layout.label, layout.out):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return f"{digest.hexdigest()} {layout.classes} {self.environments}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to sum: the split of a trial seed, embeddings raw or at unit length, and the kinds that are missing."""
+
+    seed: int
+    scale: Scale
+    kinds: tuple[Kind, ...]
+
+
+def scale_of(normalize: Normalize) -> Scale:
+    """Return the scale of the embeddings that a projection sees."""
+    return "unit" if normalize in ("before", "both") else "raw"
+
+
+def moments_file(images: Images, digest: str, job: Job, kind: Kind | None) -> str:
+    """Return the name, inside a store, of the moments of a kind, or of the images themselves."""
+    key = canonical_hash([images.original.directory, digest, job.scale, VERSION])[:32]
+    if kind is None:
+        return f"{ROOT}/{key}/{IMAGES}.safetensors"
+    drawn = job.seed if len(kind.views) > 1 else None
+    return f"{ROOT}/{key}/{canonical_hash([kind.name, [v.directory for v in kind.views], drawn])[:32]}.safetensors"
+
+
+def sum_moments(
+    storage: Storage, images: Images, seeds: Iterable[int], scales: Iterable[Scale], kinds: Sequence[Kind]
+) -> int:
+    """Make sure that the store has the moments of all kinds for every seed and scale. Needs a connection to Ray.
+
+    Returns:
+        How many files were written.
+    """
+    digests = {seed: images.digest(seed) for seed in seeds}
+    jobs = [Job(seed, scale, tuple(kinds)) for seed in digests for scale in scales]
+    written = 0
+    for crossed in (False, True):  # pairs across environments need the means of the classes first
+        chosen = [k for k in kinds if (k.name == CROSS) == crossed]
+        missing = [_missing(storage, images, digests[job.seed], replace(job, kinds=tuple(chosen))) for job in jobs]
+        todo = [(job, files) for job, files in zip(jobs, missing, strict=True) if files]
+        if todo:
+            written += _sum(storage, images, digests, todo)
+    return written
+
+
+def read_cells(
+    storage: Storage, images: Images, seed: int, scale: Scale, kinds: Sequence[Kind], shared: Mapping[str, Differences]
+) -> Cells:
+    """Return the moments of the images and of some kinds, cell by cell, from the store."""
+    job, digest = Job(seed, scale, tuple(kinds)), images.digest(seed)
+    cells = Cells(_read(storage, moments_file(images, digest, job, None)), shared)
+    for kind in kinds:
+        of_kind = _read(storage, moments_file(images, digest, job, kind))
+        merged = {
+            cell: Moments(m.counts, m.sums, m.outer, {**m.differences, **of_kind[cell].differences})
+            if cell in of_kind
+            else m
+            for cell, m in cells.moments.items()
+        }
+        cells = Cells(merged, shared)
+    return cells
+
+
+def _missing(storage: Storage, images: Images, digest: str, job: Job) -> dict[str, Kind | None]:
+    """Return file -> kind of what the store lacks for a job."""
+    wanted: list[Kind | None] = list(job.kinds) if any(k.name == CROSS for k in job.kinds) else [None, *job.kinds]
+    files = {moments_file(images, digest, job, kind): kind for kind in wanted}
+    return {file: kind for file, kind in files.items() if not storage.exists(file)}
+
+
+def _sum(
+    storage: Storage, images: Images, digests: dict[int, str], todo: list[tuple[Job, dict[str, Kind | None]]]
+) -> int:
+    """Sum over ranges of images in parallel, then add and write; one worker for each core takes part."""
+    nodes, cores = cpu_nodes()
+    workers = max(1, min(nodes * cores, -(-len(images.ids) // BLOCK)))
+    ranges = np.array_split(np.arange(len(images.ids)), workers)
+    jobs = [replace(job, kinds=tuple(k for k in files.values() if k is not None)) for job, files in todo]
+    means = [
+        class_means(Cells(_read(storage, moments_file(images, digests[job.seed], job, None))))
+        if any(kind.name == CROSS for kind in job.kinds)
+        else None
+        for job in jobs
+    ]
+    shared = ray.put((storage, images, jobs, means))
+    parts = [
+        _sum_range.options(num_returns=len(jobs)).remote(shared, int(rows[0]), int(rows[-1]) + 1) for rows in ranges
+    ]
+    by_job = [[part] for part in parts] if len(jobs) == 1 else parts
+    ray.get([_write.remote(storage, files, *(part[i] for part in by_job)) for i, (_, files) in enumerate(todo)])
+    return sum(len(files) for _, files in todo)
+
+
+@ray.remote(num_cpus=1)
+def _sum_range(shared: tuple[Storage, Images, list[Job], list[Any]], first: int, last: int) -> Any:
+    storage, images, jobs, means = shared
+    found = [Cells({}) for _ in jobs]
+    needed = {view.directory: view for job in jobs for kind in job.kinds for view in kind.views}
+    for start in range(first, last, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, last))
+        ids = [images.ids[i] for i in rows]
+        arrays = {
+            directory: _read_rows(storage, directory, ids, images.chunks[rows])
+            for directory in (images.original.directory, *needed)
+        }
+        for i, job in enumerate(jobs):
+            found[i] = found[i] + _cells_of_block(images, job, means[i], rows, ids, arrays)
+    return found if len(found) > 1 else found[0]
+
+
+def _cells_of_block(
+    images: Images, job: Job, means: Any, rows: NDArray[np.int64], ids: list[str], arrays: dict[str, NDArray[Any]]
+) -> Cells:
+    normalize: Normalize = "before" if job.scale == "unit" else "none"
+    layout = images.layouts[job.seed].take(rows)
+    z = scaled(arrays[images.original.directory], normalize)
+    if means is not None:
+        return cross_cells(layout, z, means, images.environments)
+    views = {}
+    for kind in job.kinds:
+        of_kind = {view.directory: scaled(arrays[view.directory], normalize) for view in kind.views}
+        views[kind.name] = one_of(of_kind, ids, job.seed) if len(of_kind) > 1 else next(iter(of_kind.values()))
+    return cells_of(layout, z, views)
+
+
+def _read_rows(storage: Storage, directory: str, ids: Sequence[str], chunks: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return the embeddings of some images, shape (len(ids), D), from the parts that hold them."""
+    tables = [storage.read_table(store.part_name(directory, c), ["image_id", "embedding"]) for c in np.unique(chunks)]
+    position = {name: i for i, name in enumerate(name for t in tables for name in t["image_id"].to_pylist())}
+    return np.concatenate([store.vectors(table) for table in tables])[[position[i] for i in ids]]
+
+
+@ray.remote(num_cpus=1)
+def _write(storage: Storage, files: dict[str, Kind | None], *parts: Cells) -> None:
+    total = sum(parts[1:], parts[0])
+    for name, kind in files.items():
+        storage.write_bytes(name, _packed(total, kind))
+
+
+def _packed(cells: Cells, kind: Kind | None) -> bytes:
+    """Return the moments of the images, or the differences of a kind, as a safetensors file."""
+    import safetensors.numpy
+
+    arrays: dict[str, NDArray[Any]] = {}
+    for (environment, side, group), moments in cells.moments.items():
+        place = f"{environment}/{side}/{group}"
+        if kind is None:
+            arrays |= {f"{place}/{n}": getattr(moments, n) for n in ("counts", "sums", "outer")}
+        for name, d in moments.differences.items() if kind else ():
+            if kind and (name == kind.name or (kind.name == CROSS and name.startswith(CROSS))):
+                fields = {"n": np.array([d.n]), "total": d.total, "outer": d.outer}
+                arrays |= {f"{place}/{field}/{name}": value for field, value in fields.items()}
+    return safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
+
+
+def _read(storage: Storage, name: str) -> dict[Cell, Moments]:
+    """Return what `_packed` wrote: cell -> moments; those of a kind have no images."""
+    import safetensors.numpy
+
+    arrays = safetensors.numpy.load(storage.read_bytes(name))
+    found: dict[Cell, Moments] = {}
+    for cell, fields in _by_cell(arrays):
+        none = np.zeros(0)
+        differences = {
+            kind: Differences(int(fields[f"n/{kind}"][0]), fields[f"total/{kind}"], fields[f"outer/{kind}"])
+            for kind in (field.partition("/")[2] for field in fields if field.startswith("n/"))
+        }
+        images = (fields.get("counts", none.astype(np.int64)), fields.get("sums", none), fields.get("outer", none))
+        found[cell] = Moments(*images, differences)
+    return found
+
+
+def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[str, NDArray[Any]]]]:
+    cells: dict[Cell, dict[str, NDArray[Any]]] = {}
+    for name in sorted(arrays):
+        environment, side, group, field = name.split("/", 3)
+        cell = cast("Cell", (int(environment), side, group))
+        cells.setdefault(cell, {})[field] = arrays[name]
+    yield from cells.items()

@@ -1,0 +1,100 @@
+"""Moments summed over the store by several workers equal those of all embeddings at once."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmark.embedding import store
+from benchmark.embedding.moments import Images, Kind, read_cells, sum_moments
+from benchmark.embedding.store import View
+from benchmark.evaluation.cells import CROSS, Cells, Layout, cells_of, class_means, cross_cells, one_of
+from benchmark.evaluation.embedded import scaled
+from benchmark.recipe import Normalize
+from benchmark.storage import Storage
+from benchmark.subspace import Differences
+
+DISTINCT, D, CLASSES, NAMES = 5000, 6, 4, ["amber", "blue", "cyan"]  # more than one block, and more than one range
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def view(label: str) -> View:
+    return View(label, None, 0, False, True, DISTINCT, {"view": label})
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Images, dict[str, np.ndarray]]:
+    """A store with three views in float32, an image that stands twice, and one that cannot be read."""
+    rng = np.random.default_rng(2)
+    storage = Storage(str(tmp_path_factory.mktemp("moments")))
+    ids = [f"image-{i:04d}" for i in range(DISTINCT)]
+    arrays = {name: rng.standard_normal((DISTINCT, D)).astype(np.float32) for name in (store.ORIGINAL, "blur", "grey")}
+    size = store.chunk_size(DISTINCT)
+    for name, z in arrays.items():
+        for chunk in range(store.chunk_count(DISTINCT)):
+            rows = [i for i in range(chunk * size, min((chunk + 1) * size, DISTINCT)) if i != 77]
+            values = pa.FixedSizeListArray.from_arrays(pa.array(z[rows].ravel()), D)
+            table = pa.table({"image_id": [ids[i] for i in rows], "embedding": values})
+            store.write_part(storage, view(name), chunk, table, [])
+    order = np.array([i for i in [*range(DISTINCT), 5] if i != 77])
+    layouts = {
+        seed: Layout(np.sort(rng.integers(3, size=len(order))), rng.integers(CLASSES, size=len(order)),
+                     np.random.default_rng(seed).random(len(order)) < 0.2, CLASSES)
+        for seed in (0, 1)
+    }  # fmt: skip
+    images = Images(view(store.ORIGINAL), [ids[i] for i in order], order // size, layouts, NAMES)
+    return storage, images, {name: z[order] for name, z in arrays.items()}
+
+
+def assert_equal(found: Cells, expected: Cells) -> None:
+    assert found.moments.keys() == expected.moments.keys()
+    for cell, moments in expected.moments.items():
+        other = found.moments[cell]
+        np.testing.assert_array_equal(other.counts, moments.counts)
+        np.testing.assert_allclose(other.sums, moments.sums, atol=1e-9)
+        np.testing.assert_allclose(other.outer, moments.outer, atol=1e-9)
+        assert other.differences.keys() == moments.differences.keys()
+        for kind, d in moments.differences.items():
+            assert other.differences[kind].n == d.n
+            np.testing.assert_allclose(other.differences[kind].total, d.total, atol=1e-9)
+            np.testing.assert_allclose(other.differences[kind].outer, d.outer, atol=1e-9)
+
+
+KINDS = [
+    Kind("blur", (view("blur"),)),
+    Kind("one", (view("blur"), view("grey"))),
+    Kind(CROSS),
+]
+
+
+@pytest.mark.parametrize("normalize", ["none", "before"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_kind_equals_one_sum_over_all_images(written, normalize: Normalize, seed: int) -> None:  # type: ignore[no-untyped-def]
+    storage, images, arrays = written
+    assert sum_moments(storage, images, [0, 1], ["raw", "unit"], KINDS) in (0, 4 * len(KINDS) + 4)
+    z, blur, grey = (scaled(arrays[name], normalize) for name in (store.ORIGINAL, "blur", "grey"))
+    layout = images.layouts[seed]
+    whole = cells_of(layout, z, {"blur": blur, "one": one_of({"blur": blur, "grey": grey}, images.ids, seed)})
+    expected = whole + cross_cells(layout, z, class_means(whole), NAMES)
+    found = read_cells(storage, images, seed, "unit" if normalize == "before" else "raw", KINDS, {})
+    assert_equal(found, expected)
+
+
+def test_only_what_is_missing_is_summed_and_text_pairs_join(written) -> None:  # type: ignore[no-untyped-def]
+    storage, images, _ = written
+    sum_moments(storage, images, [0, 1], ["raw", "unit"], KINDS)
+    before = {p: p.stat().st_mtime_ns for p in Path(storage.path("moments")).rglob("*.safetensors")}
+    assert sum_moments(storage, images, [0], ["raw"], [*KINDS, Kind("grey", (view("grey"),))]) == 1
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    text = Differences.of(np.eye(D))
+    sources = read_cells(storage, images, 0, "raw", [], {"text": text}).sources({0: "amber"}, {"text": 1.0})
+    np.testing.assert_allclose(sources.c_d(), np.eye(D) / D)
+
+
+def test_another_split_or_another_order_of_cells_is_another_file(written) -> None:  # type: ignore[no-untyped-def]
+    _, images, _ = written
+    assert images.digest(0) != images.digest(1)
+    moved = Images(images.original, images.ids[::-1], images.chunks[::-1], images.layouts, NAMES)
+    assert moved.digest(0) != images.digest(0)

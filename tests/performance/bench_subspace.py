@@ -1,0 +1,158 @@
+"""What grids of zero-shot settings cost on stored embeddings, against embedding the images, and against doing it again.
+
+    python -m tests.performance.bench_subspace [--grids large small] [--lodo]
+
+Embeddings are random arrays of PACS's size (speed only): 10,000 x 512, 4 environments, 7 classes, 7 intervention kinds.
+Grids run in as many processes as there are cores with one thread each, as the trials of a sweep do; the encoder is
+open_clip's ViT-B-32 with random weights on all cores, timed before, between and after the grids; embedding 10,000 images
+is extrapolated from its rate. With --lodo every setting has its leave-one-domain-out folds too.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+
+from benchmark.evaluation.cells import Cells, cells_of
+from benchmark.evaluation.embedded import Embedded
+from benchmark.evaluation.held_out import HeldOut
+from benchmark.predictors.zero_shot import ZeroShot
+from benchmark.subspace.invariant import ICM
+
+IMAGES, DIM, CLASSES, ENVIRONMENTS, KINDS = 10_000, 512, 7, 4, 7
+LABELS = [f"kind{k}" for k in range(KINDS)]
+GRIDS = {
+    # lambdas, ranks, intervention sets
+    "large": (np.geomspace(0.01, 100, 25), tuple(range(1, DIM + 1)), [tuple(LABELS)]),
+    "small": (
+        np.geomspace(0.1, 10, 5),
+        tuple(range(16, DIM + 1, 16)),
+        [chosen for size in range(1, KINDS + 1) for chosen in combinations(LABELS, size)],
+    ),
+}
+
+
+def random_embeddings() -> tuple[Embedded, dict[str, np.ndarray]]:
+    """Return embeddings with an unequal spectrum and a view of each kind."""
+    rng = np.random.default_rng(0)
+    spectrum = np.geomspace(1, 0.03, DIM)
+    z = rng.standard_normal((IMAGES, DIM)) * spectrum
+    views = {label: z + 0.3 * rng.standard_normal((IMAGES, DIM)) * spectrum[::-1] for label in LABELS}
+    text = rng.standard_normal((CLASSES, DIM)) * spectrum
+    data = Embedded(
+        z=z.astype(np.float32),
+        environment=np.arange(IMAGES) % ENVIRONMENTS,
+        label=rng.integers(CLASSES, size=IMAGES),
+        out={0: rng.random(IMAGES) < 0.2},
+        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
+        environments=[f"environment{e}" for e in range(ENVIRONMENTS)],
+        classes=[f"class{c}" for c in range(CLASSES)],
+        grouped=False,
+    )
+    return data, views
+
+
+class WithoutLodo(HeldOut):
+    """The protocol without leave-one-domain-out folds."""
+
+    def _lodo_folds(self, *_: object) -> dict[tuple[int, int], np.ndarray]:
+        return {}
+
+
+_protocol: HeldOut | None = None
+
+
+def _begin(data: Embedded, cells: Cells, lodo: bool) -> None:
+    global _protocol
+    _protocol = (HeldOut if lodo else WithoutLodo)(data, cells, 0, "none")
+
+
+def _setting(ranks: tuple[int, ...], chosen: tuple[tuple[str, ...], float]) -> int:
+    """Evaluate one intervention set and lambda for every held-out environment; return the number of accuracies."""
+    assert _protocol
+    kinds, lambda_ = chosen
+    fit = partial(ICM().fit, lambda_=lambda_, seed=0)
+    curves = list(_protocol.curves(fit, ZeroShot(), ranks, ["full"], dict.fromkeys(kinds, 1.0)))
+    assert [curve.held_out for curve in curves] == [f"environment{e}" for e in range(ENVIRONMENTS)]
+    return sum(len(curve.target["full"]) for curve in curves)
+
+
+def grid_seconds(name: str, data: Embedded, cells: Cells, lodo: bool) -> tuple[float, int]:
+    """Return the wall time of a grid, processes ready, and the number of settings."""
+    lambdas, ranks, sets = GRIDS[name]
+    settings = [(kinds, float(lambda_)) for kinds in sets for lambda_ in lambdas]
+    # A forked process would inherit the state of the encoder's threads.
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(os.cpu_count(), initializer=_begin, initargs=(data, cells, lodo)) as pool:
+        pool.map(partial(_setting, ranks[-1:]), settings[: 4 * (os.cpu_count() or 1)])  # moments there, caches warm
+        start = time.perf_counter()
+        accuracies = sum(pool.imap_unordered(partial(_setting, ranks), settings, chunksize=1))
+        took = time.perf_counter() - start
+    assert accuracies == len(settings) * ENVIRONMENTS * len(ranks)
+    return took, len(settings) * ENVIRONMENTS
+
+
+def encoder_rate(images: int = 256, batch: int = 32) -> float:
+    """Return images/s of the bare image tower on all cores, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_encode, (images, batch))
+
+
+def _encode(images: int, batch: int) -> float:
+    import torch
+
+    from benchmark.backbones import Backbone
+    from benchmark.recipe import BackboneSpec
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    backbone = Backbone(BackboneSpec(name="ViT-B-32", pretrained="random"))
+    pixels = torch.randint(0, 256, (batch, 3, 224, 224), dtype=torch.uint8)
+    backbone.embed(pixels)
+    start = time.perf_counter()
+    for _ in range(images // batch):
+        backbone.embed(pixels)
+    return images / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Print the table of ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grids", nargs="+", choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument("--lodo", action="store_true")
+    args = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"  # of the grids' processes; the encoder sets its own number
+    data, views = random_embeddings()
+    start = time.perf_counter()
+    cells = cells_of(data.layout(0), data.z, views)
+    moments_s = time.perf_counter() - start
+    rates, found = [encoder_rate()], {}
+    for name in args.grids:
+        found[name] = grid_seconds(name, data, cells, args.lodo)
+        rates.append(encoder_rate())
+    embed_s = IMAGES / statistics.median(rates)
+    print(f"{IMAGES} x {DIM} random embeddings, {CLASSES} classes, {os.cpu_count()} cores, lodo folds: {args.lodo}")
+    print(f"  ViT-B-32, RANDOM WEIGHTS, embeds {IMAGES} images in {embed_s:.0f} s (median of {len(rates)})    1.0000")
+    print(f"  moments of all kinds, once, one thread: {moments_s:.2f} s    {moments_s / embed_s:.4f}")
+    for name, (took, settings) in found.items():
+        lambdas, ranks, sets = GRIDS[name]
+        print(
+            f"  {ENVIRONMENTS} held-out x {len(lambdas)} lambdas x {len(ranks)} ranks x {len(sets)} intervention sets: "
+            f"{took:.1f} s    {took / embed_s:.4f}"
+        )
+        # The released code embeds originals and one drawn view of the images again for each of its settings.
+        again = 2 * embed_s
+        print(
+            f"    one setting of them {took / settings / len(ranks) * 1e3:.2f} ms; embedding originals and a view again "
+            f"{again:.0f} s: {again / (took / settings / len(ranks)):.0f} times as long"
+        )
+
+
+if __name__ == "__main__":
+    main()
