@@ -64,6 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_options(demo)
     demo.set_defaults(command=_run, recipe=None)
+    for name, command, about in (
+        ("export", _export, "fit one projection and write it as safetensors and JSON, to be used elsewhere"),
+        ("diagnose", _diagnose, "what a projection keeps, what interventions move, how far subspaces lie apart"),
+    ):
+        sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        sub.add_argument("recipe", metavar="RECIPE", help="YAML file whose views are embedded")
+        _add_choice(sub, rank_needed=name == "export")
+        _add_options(sub)
+        if name == "export":
+            sub.add_argument("--to", metavar="FOLDER", default="projection", help="default: %(default)s")
+        sub.set_defaults(command=command)
     about = "list what the store of embeddings holds, verify it, or remove what is stale"
     upkeep = commands.add_parser("store", help=about, description=f"{about[0].upper()}{about[1:]}.")
     upkeep.add_argument(
@@ -89,6 +100,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="URI", help="folder, s3:// or gs:// for embeddings and rows (run.store)")
     parser.add_argument("--out", metavar="URI", help="folder or URI of the report (run.out)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def _add_choice(parser: argparse.ArgumentParser, rank_needed: bool) -> None:
+    only = "needed where the recipe has several"
+    parser.add_argument("--rank", type=int, required=rank_needed, metavar="K", help="number of directions kept")
+    parser.add_argument("--projection", metavar="LABEL", help="default: the recipe's that looks at interventions")
+    parser.add_argument("--lambda", type=float, dest="lambda_", metavar="L", help=only)
+    for name in ("dataset", "backbone", "intervention-set", "normalize"):
+        parser.add_argument(f"--{name}", metavar="NAME", help=only)
+    parser.add_argument("--seed", type=int, metavar="N", help="of the split; default: the recipe's first")
+    parser.add_argument(
+        "--without", action="append", metavar="ENVIRONMENT", help="leave an environment out, as if held out"
+    )
 
 
 def _version() -> str:
@@ -178,6 +202,43 @@ def _sweep(args: argparse.Namespace) -> None:
     with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
         stages.sweep_stage(recipe, storage, sources, stages.say_on_stderr)
     _print_outcome(stages.report_stage(recipe, storage, [source for source, _ in sources]), args.json)
+
+
+def _choice(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("dataset", "backbone", "projection", "intervention_set", "lambda_", "normalize", "seed", "without")
+    return {name: getattr(args, name) for name in names}
+
+
+def _export(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark import stages
+
+    storage = stages.open_store(recipe)
+    with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
+        done = stages.export_stage(recipe, storage, sources, _choice(args), args.rank, Path(args.to))
+    if args.json:
+        print(json.dumps(done, indent=2))
+    else:
+        fitted = f"{done['images']} images of {', '.join(done['environments'])}"
+        print(
+            f"{done['folder']}: {done['rank']} of {done['dim']} directions for {done['backbone']}, fitted on {fitted}"
+        )
+
+
+def _diagnose(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark import stages
+
+    storage = stages.open_store(recipe)
+    with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
+        found, files = stages.diagnose_stage(recipe, storage, sources, _choice(args), args.rank)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return
+    from reports.diagnostics import markdown
+
+    print(markdown(found))
+    print("\n".join(files))
 
 
 def _store(args: argparse.Namespace) -> None:

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmark.backbones import BackboneFacts
 from benchmark.cache import cache_dir
@@ -22,6 +23,8 @@ from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
 from benchmark.embedding.texts import embed_texts, pairs_file, text_file
 from benchmark.errors import IcmBenchError
+from benchmark.export import write_projection
+from benchmark.fitted import Choice, Fitting, backbone_angles, choose, diagnose, provenance
 from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
 from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
 from benchmark.results import read_rows, row_file
@@ -30,6 +33,7 @@ from benchmark.storage import Storage, public
 from benchmark.sweep import row_count, sweep, trial_id, trials_of
 
 Say = Callable[[str], None]
+Sources = list[tuple[Source, BackboneSpec]]
 
 
 def say_on_stderr(line: str) -> None:
@@ -129,15 +133,13 @@ def open_store(recipe: Recipe) -> Storage:
 
 
 @contextmanager
-def prepared(
-    recipe: Recipe, storage: Storage, say: Say, held_out: bool = True
-) -> Iterator[list[tuple[Source, BackboneSpec]]]:
+def prepared(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -> Iterator[Sources]:
     """Connect to Ray for the time of the block, and give it what `prepare` returns."""
     with begun(_with_absolute_paths(recipe.backbones[0])), connected():
         yield prepare(recipe, storage, say, held_out)
 
 
-def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -> list[tuple[Source, BackboneSpec]]:
+def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -> Sources:
     """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
 
     Returns one source for each data set and backbone, in the recipe's order. Needs a connection to Ray. Only with
@@ -206,7 +208,7 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
 
 
 def embed_stage(
-    recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say, began: float | None = None
+    recipe: Recipe, storage: Storage, sources: Sources, say: Say, began: float | None = None
 ) -> list[EmbedReport]:
     """Embed what the store lacks. Needs a connection to Ray. `began`: see `run`."""
     reports: list[EmbedReport] = []
@@ -225,18 +227,14 @@ def embed_stage(
     return reports
 
 
-def sweep_stage(recipe: Recipe, storage: Storage, sources: list[tuple[Source, BackboneSpec]], say: Say) -> None:
+def sweep_stage(recipe: Recipe, storage: Storage, sources: Sources, say: Say) -> None:
     """Run the trials that have no rows yet. Needs a connection to Ray and embedded views.
 
     Raises:
         IcmBenchError: embeddings are missing, or trials failed.
     """
     bare = [source for source, _ in sources]
-    for source in bare:
-        _check_embedded(storage, source.manifest, source.views)
-    for source, spec in sources:
-        pairs = text_pairs_of(recipe, source.manifest)
-        embed_texts(storage, spec, source.facts, [source.manifest.prompt_names], recipe.prompts.templates, pairs)
+    _have_embeddings(recipe, storage, sources)
     trials = [trial_id(recipe, bare[t.source], t) for t in trials_of(recipe, len(bare))]
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
@@ -296,6 +294,78 @@ def report_stage(
         files=report.files,
         text=report.text,
     )
+
+
+def export_stage(
+    recipe: Recipe,
+    storage: Storage,
+    sources: Sources,
+    given: dict[str, Any],
+    rank: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Fit one projection of a recipe, write it into `folder`, and return its provenance. Needs a connection to Ray.
+
+    `given` is what the command line chose: see `fitted.choose`.
+
+    Raises:
+        IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the folder is not writable.
+    """
+    choice, fitting = _fitting(recipe, storage, sources, given)
+    if not 1 <= rank <= choice.source.facts.dim:
+        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {choice.source.facts.dim}.")
+    facts = provenance(recipe, choice, fitting.moments(choice))
+    write_projection(folder, fitting.basis(choice).vectors[:, :rank], facts)
+    return {"folder": str(folder), "rank": rank, "dim": choice.source.facts.dim, **facts}
+
+
+def diagnose_stage(
+    recipe: Recipe,
+    storage: Storage,
+    sources: Sources,
+    given: dict[str, Any],
+    rank: int | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Look at one projection of a recipe; return what was found, and the files written. Needs a connection to Ray.
+
+    Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
+    """
+    from reports import write_diagnostics
+
+    choice, fitting = _fitting(recipe, storage, sources, given)
+    rank = rank or choice.source.ranks[len(choice.source.ranks) // 2]
+    if rank > choice.source.facts.dim:
+        raise IcmBenchError(f"--rank: {rank} is above the embedding width D = {choice.source.facts.dim}.")
+    found = diagnose(fitting, recipe, choice, rank)
+    found |= {"dataset": choice.source.manifest.name, "backbone": choice.source.facts.label}
+    found |= {"random_weights": choice.source.facts.random_weights, "normalize": choice.normalize, "seed": choice.seed}
+    own = [s for s, _ in sources if s.manifest.name == choice.source.manifest.name and s.facts.dim >= rank]
+    if len(own) > 1:
+        projected = {}
+        for source in own:
+            other = replace(choice, source=source)
+            of_other = Fitting(storage, source, recipe.sweep.seeds)
+            projected[source.facts.label] = of_other.embeddings(other) @ of_other.basis(other).vectors[:, :rank]
+        found["backbones"] = backbone_angles(projected)
+    place = Storage(recipe.run.out) if recipe.run.out else storage
+    name = canonical_hash([choice.source.manifest.fingerprint, choice.source.facts.fingerprint, choice.label, rank])
+    folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-diagnostics-{name[:8]}"
+    return found, write_diagnostics(found, place, folder)
+
+
+def _fitting(recipe: Recipe, storage: Storage, sources: Sources, given: dict[str, Any]) -> tuple[Choice, Fitting]:
+    choice = choose(recipe, [source for source, _ in sources], given)
+    _have_embeddings(recipe, storage, sources)
+    return choice, Fitting(storage, choice.source, recipe.sweep.seeds)
+
+
+def _have_embeddings(recipe: Recipe, storage: Storage, sources: Sources) -> None:
+    """Check that all views are embedded, and embed the texts where that is still to be done."""
+    for source, _ in sources:
+        _check_embedded(storage, source.manifest, source.views)
+    for source, spec in sources:
+        pairs = text_pairs_of(recipe, source.manifest)
+        embed_texts(storage, spec, source.facts, [source.manifest.prompt_names], recipe.prompts.templates, pairs)
 
 
 def _record_folder(recipe: Recipe) -> str:

@@ -1,6 +1,6 @@
 """Tables, findings and figures as pure functions of result rows.
 
-`write_report` is loaded when it is asked for, and Matplotlib when the first figure is drawn.
+The functions are loaded when they are asked for, and Matplotlib when the first figure is drawn.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reports.build import ReportFiles as ReportFiles
     from reports.build import write_report as write_report
+    from reports.diagnostics import write_diagnostics as write_diagnostics
 
-__all__ = ["ReportFiles", "write_report"]
+__all__ = ["ReportFiles", "write_diagnostics", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "write_diagnostics":
+        from reports import diagnostics
+
+        return diagnostics.write_diagnostics
     if name in __all__:
         from reports import build
 

@@ -7,8 +7,16 @@ import pandas as pd
 PLAIN = "identity"
 ICM = "icm"
 
-_PROJECTIONS = {PLAIN: "Plain", "pca": "PCA", "random": "Random projection", ICM: "CLIP-ICM"}
-_PREDICTORS = {"zero_shot": "zero-shot", "linear_probe": "linear probe"}
+_PROJECTIONS = {
+    PLAIN: "Plain", "pca": "PCA", "random": "Random projection", ICM: "CLIP-ICM",
+    "generalized": "Generalised eigenproblem", "drop_top": "PCA without top directions", "environment_means": "Environment means removed",
+    "leace": "LEACE", "discriminant": "Discriminant",
+}  # fmt: skip
+_PREDICTORS = {
+    "zero_shot": "zero-shot", "linear_probe": "linear probe", "ridge": "ridge probe", "class_means": "class means",
+    "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",
+    "clip_adapter": "CLIP-Adapter", "group_dro": "group-DRO probe",
+}  # fmt: skip
 _ORDERS = {"largest": "largest", "released": "released order"}
 _PROJECTION_PLACES = {PLAIN: 0, "pca": 1, "random": 2, ICM: 4}  # 3: every other one, alphabetically
 _PREDICTOR_PLACES = {"zero_shot": 0, "linear_probe": 1}  # 2: every other one, alphabetically
@@ -41,10 +49,10 @@ class Method:
 
     @property
     def label(self) -> str:
-        """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot", "drop_top + ridge"."""
+        """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
         if self.projection == PLAIN:
             known = self.predictor in _PREDICTORS
-            return self.predictor_label.capitalize() if known else self.predictor_label
+            return self.predictor_label[:1].upper() + self.predictor_label[1:] if known else self.predictor_label
         return f"{self.projection_label} + {self.predictor_label}"
 
     @property

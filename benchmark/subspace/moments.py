@@ -176,19 +176,30 @@ class SourceMoments:
         """Return C_z over all source images, shape (D, D)."""
         return self.images.c_z(centered)
 
+    def kinds(self) -> list[str]:
+        """Return the kinds of the intervention set."""
+        if self.weights is not None:
+            return list(self.weights)
+        first = next(iter(self.environments.values()))
+        return [kind for kind in first.differences if not kind.startswith(CROSS)]
+
+    def differences(self, kind: str) -> Differences:
+        """Return the sums over one kind's differences in all source environments.
+
+        Raises:
+            ValueError: there are none.
+        """
+        found = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
+        if not sum(differences.n for differences in found):
+            raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
+        return sum(found[1:], found[0])
+
     def c_d(self, centered: bool = False) -> Array:
         """Return the intervention set's C_d over all source images, shape (D, D)."""
-        first = next(iter(self.environments.values()))
-        kinds = self.weights or dict.fromkeys(kind for kind in first.differences if not kind.startswith(CROSS))
-        return weighted({kind: self._moment(kind, centered) for kind in kinds}, self.weights)
-
-    def _moment(self, kind: str, centered: bool) -> Array:
-        if (kind, centered) not in self._c_d:
-            found = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
-            if not sum(differences.n for differences in found):
-                raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
-            self._c_d[kind, centered] = sum(found[1:], found[0]).moment(centered)
-        return self._c_d[kind, centered]
+        for kind in self.kinds():
+            if (kind, centered) not in self._c_d:
+                self._c_d[kind, centered] = self.differences(kind).moment(centered)
+        return weighted({kind: self._c_d[kind, centered] for kind in self.kinds()}, self.weights)
 
     def _of_environments(self, kind: str) -> list[Differences]:
         names = [cross_kind(other) for other in self.environments] if kind == CROSS else [kind]

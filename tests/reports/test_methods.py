@@ -2,6 +2,8 @@
 
 import pytest
 
+from benchmark.predictors import PREDICTORS
+from benchmark.subspace import PROJECTIONS
 from reports.methods import Method, by_method
 from tests.reports.synthetic import frame, row
 
@@ -16,12 +18,21 @@ from tests.reports.synthetic import frame, row
         ("random", None, "zero_shot", "Random projection + zero-shot"),
         ("icm", "largest", "zero_shot", "CLIP-ICM (largest) + zero-shot"),
         ("icm", "released", "linear_probe", "CLIP-ICM (released order) + linear probe"),
-        ("drop_top", None, "ridge", "drop_top + ridge"),
-        ("identity", None, "ridge", "ridge"),
+        ("drop_top", None, "ridge", "PCA without top directions + ridge probe"),
+        ("identity", None, "tip_adapter", "Tip-Adapter"),
+        ("mine:Own", None, "mine:Other", "mine:Own + mine:Other"),
+        ("identity", None, "mine:Other", "mine:Other"),
     ],
 )
 def test_every_method_has_a_readable_label(projection: str, order: str | None, predictor: str, label: str) -> None:
     assert Method(projection, order, predictor).label == label
+
+
+def test_every_registered_component_has_a_label() -> None:
+    for projection in PROJECTIONS.names():
+        assert Method(projection, None, "zero_shot").projection_label != projection
+    for predictor in PREDICTORS.names():
+        assert Method("identity", None, predictor).predictor_label != predictor
 
 
 def test_methods_stand_in_a_fixed_order_whatever_the_order_of_rows() -> None:
