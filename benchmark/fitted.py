@@ -2,24 +2,28 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from scipy.linalg import orth
 
 from benchmark.embedding.moments import Images
 from benchmark.errors import IcmBenchError, nearest
 from benchmark.evaluation.embedded import Embedded, scaled
-from benchmark.recipe import InterventionSet, Normalize, Recipe
+from benchmark.recipe import TEXT, InterventionSet, Normalize, Recipe
 from benchmark.source import Source, cells_for, load, sum_source, weights_of
 from benchmark.storage import Storage
 from benchmark.subspace import Basis, Projection, SourceMoments
 from benchmark.subspace.diagnostics import angle_table, decodability, invariance_ratio, moved_by, sample_angles, terms
+from benchmark.subspace.moments import CROSS
 from benchmark.sweep import code_version
 
 T = TypeVar("T")
-MOST_DECODED = 20_000  # images that the environment is read from, drawn at random from more
+MOST_SAMPLED = 20_000  # images that diagnostics look at one by one, drawn at random from more
+FOLDS = 5  # of the cross-validation by which the environment is read
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ def choose(recipe: Recipe, sources: list[Source], given: dict[str, Any]) -> Choi
     backbone = _one("--backbone", given["backbone"], [s.facts.label for s in sources], str)
     source = next(s for s in sources if (s.manifest.name, s.facts.label) == (dataset, backbone))
     fitted = [p for p in sweep.projections if not p.full_rank_only]
+    if not fitted:
+        raise IcmBenchError("The recipe has no projection but the whole space; add one to sweep.projections.")
     preferred = [p for p in fitted if p.uses_interventions and p.order_name != "released"] or fitted
     named = given["projection"] is not None
     projection = _one("--projection", given["projection"], fitted if named else preferred, lambda p: p.label)
@@ -103,7 +109,7 @@ def _one(option: str, given: Any, known: Iterable[T], label: Callable[[T], Any])
 
 
 class Fitting:
-    """Fits projections of one source; embeddings are loaded and moments summed once.
+    """Fits projections of one source; embeddings are loaded once, and moments summed where the store lacks them.
 
     Args:
         storage: with the embeddings.
@@ -112,15 +118,19 @@ class Fitting:
     """
 
     def __init__(self, storage: Storage, source: Source, seeds: tuple[int, ...]) -> None:
-        self._storage, self._source, self._seeds = storage, source, seeds
+        self._storage, self._source = storage, source
         loaded: tuple[Embedded, Images] = tuple(ray.get(load.remote(storage, source, seeds)))
         self.data, self._images = loaded
 
+    @property
+    def ids(self) -> list[str]:
+        """Image ids of the readable images, in the order of the embeddings."""
+        return self._images.ids
+
     def moments(self, choice: Choice) -> SourceMoments:
         """Return the moments of the in-splits of the environments that are not left out."""
-        wanted = ([choice.normalize], [choice.intervention_set])
-        sum_source(self._storage, self._source, self._images, self._seeds, *wanted)
         chosen = choice.intervention_set
+        sum_source(self._storage, self._source, self._images, [choice.seed], [choice.normalize], [chosen])
         cells = cells_for(self._storage, self._source, self._images, chosen, choice.seed, choice.normalize)
         names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
         return cells.sources(names, weights_of(self._source, chosen))
@@ -136,9 +146,17 @@ class Fitting:
         except ValueError as error:
             raise IcmBenchError(f"{choice.label} cannot be fitted: {error}") from error
 
-    def embeddings(self, choice: Choice) -> NDArray[np.float64]:
-        """Return the embeddings as the projection sees them, shape (n, D)."""
-        return scaled(self.data.z, choice.normalize)
+    def sample(self) -> NDArray[np.int64]:
+        """Return up to `MOST_SAMPLED` rows, drawn at random from environments alike; none of tiny environments."""
+        members = [np.flatnonzero(self.data.environment == e) for e in range(len(self.data.environments))]
+        members = [rows for rows in members if len(rows) >= FOLDS]
+        rng, most = np.random.default_rng(0), MOST_SAMPLED // max(1, len(members))
+        drawn = [rng.choice(rows, min(len(rows), most), replace=False) for rows in members]
+        return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
+
+    def embeddings(self, choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return embeddings as the projection sees them, shape (len(rows), D)."""
+        return scaled(self.data.z[rows], choice.normalize)
 
 
 def provenance(recipe: Recipe, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
@@ -158,8 +176,9 @@ def provenance(recipe: Recipe, choice: Choice, moments: SourceMoments) -> dict[s
         "lambda": choice.lambda_ if choice.projection.uses_lambda else None,
         "intervention_set": chosen.model_dump(mode="json") if chosen else None,
         "interventions": recipe.interventions.model_dump(mode="json") if chosen else None,
+        "text_pairs": source.text_pairs if chosen and TEXT in chosen.kinds else None,
         "normalize": choice.normalize,
-        "prompts": list(recipe.prompts.templates),
+        "prompts": list(recipe.prompts.templates_for(source.manifest.name)),
         "recipe_hash": recipe.hash(),
         "code_version": code_version(),
     }
@@ -174,43 +193,61 @@ def diagnose(fitting: Fitting, recipe: Recipe, choice: Choice, rank: int) -> dic
         choice: the projection, fitted on all environments that are not left out.
         rank: of the subspaces that are compared.
     """
-    basis, moments = fitting.basis(choice), fitting.moments(choice)
-    kinds = {}
+    moments = fitting.moments(choice)
+    basis = fitting.basis(choice)
+    kinds: dict[str, Choice] = {}
     found: dict[str, Any] = {"choice": choice.label, "rank": rank, "dim": moments.dim, "images": moments.images.n}
+    found["environments"] = list(moments.environments)
     found["spectrum"] = None if basis.spectrum is None else basis.spectrum.tolist()
     if choice.intervention_set:
-        reconstruction, consistency = terms(basis, moments, choice.lambda_)
         differences = {kind: moments.differences(kind) for kind in moments.kinds()}
         if choice.intervention_set.pairing == "each":
             kinds = {kind: replace(choice, intervention_set=_alone(kind)) for kind in differences}
         found |= {
-            "reconstruction": reconstruction.tolist(),
-            "consistency": consistency.tolist(),
+            "energy": basis.energy(moments.c_z()).tolist(),
             "invariance_ratio": _plain(invariance_ratio(basis, moments)),
             "moved_by": {kind: energy.tolist() for kind, energy in moved_by(basis, differences).items()},
         }
-    left_out = {
-        name: replace(choice, without=(*choice.without, name)) for name in moments.environments
-        if len(moments.environments) > 1
-    }  # fmt: skip
+        if choice.projection.uses_lambda:
+            both = terms(basis, moments, choice.lambda_)
+            found |= {name: term.tolist() for name, term in zip(("reconstruction", "consistency"), both, strict=True)}
+    # What is left must be enough to fit on: pairs across environments need two.
+    enough = len(moments.environments) > (2 if CROSS in moments.kinds() else 1)
+    left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}
     seeds = {f"seed {seed}": replace(choice, seed=seed) for seed in recipe.sweep.seeds}
     groups = {"held_out": left_out, "seeds": seeds, "kinds": kinds}
     found["angles"] = {name: _angles(fitting, choices, rank) for name, choices in groups.items() if len(choices) > 1}
-    n = len(fitting.data.z)
-    rows = np.sort(np.random.default_rng(0).choice(n, min(n, MOST_DECODED), replace=False))
-    z, environment = scaled(fitting.data.z[rows], choice.normalize), fitting.data.environment[rows]
+    rows = fitting.sample()
+    z, environment = fitting.embeddings(choice, rows), fitting.data.environment[rows]
+    spaces = (("plain", moments.dim, z), ("projected", rank, z @ basis.vectors[:, :rank]))
     found["decodability"] = [
         {"space": space, "rank": k, **vars(decodability(x, environment))}
-        for space, k, x in (("plain", moments.dim, z), ("projected", rank, z @ basis.vectors[:, :rank]))
+        for space, k, x in spaces
+        if len(np.unique(environment)) > 1
     ]
     return found
 
 
-def backbone_angles(parts: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Return the median canonical angle between the projected embeddings of the same images by several backbones."""
-    labels = list(parts)
-    table = [[float(np.median(sample_angles(parts[a], parts[b]))) if a != b else 0.0 for b in labels] for a in labels]
-    return {"labels": labels, "degrees": table}
+def backbone_angles(fittings: dict[str, tuple["Fitting", Choice]], rank: int) -> dict[str, Any]:
+    """Return the median canonical angle between the projected embeddings of the same images by several backbones.
+
+    Args:
+        fittings: backbone -> its fitting and the choice for it.
+        rank: of the subspaces.
+    """
+    ids = [set(fitting.ids) for fitting, _ in fittings.values()]
+    first = next(iter(fittings.values()))[0]
+    common = set.intersection(*ids)
+    wanted = [first.ids[row] for row in first.sample() if first.ids[row] in common]
+    projected = {}
+    for label, (fitting, choice) in fittings.items():
+        position = {image_id: i for i, image_id in enumerate(fitting.ids)}
+        rows = np.array([position[image_id] for image_id in wanted])
+        projected[label] = fitting.embeddings(choice, rows) @ fitting.basis(choice).vectors[:, :rank]
+    labels, table = list(projected), np.zeros((len(projected), len(projected)))
+    for i, j in combinations(range(len(labels)), 2):
+        table[i, j] = table[j, i] = np.median(sample_angles(projected[labels[i]], projected[labels[j]]))
+    return {"labels": labels, "degrees": table.tolist()}
 
 
 def _alone(kind: str) -> InterventionSet:
@@ -220,8 +257,8 @@ def _alone(kind: str) -> InterventionSet:
 def _angles(fitting: Fitting, choices: dict[str, Choice], rank: int) -> dict[str, Any]:
     bases = {label: fitting.basis(choice) for label, choice in choices.items()}
     labels, degrees = angle_table(bases, rank)
-    spans = [np.linalg.qr(bases[label].vectors[:, :rank])[0] for label in labels]
-    overlap = [[float(np.sum((a.T @ b) ** 2) / rank) for b in spans] for a in spans]
+    spans = [orth(bases[label].vectors[:, :rank]) for label in labels]
+    overlap = [[float(np.sum((a.T @ b) ** 2) / min(a.shape[1], b.shape[1])) for b in spans] for a in spans]
     return {"labels": labels, "degrees": degrees.tolist(), "overlap": overlap}
 
 

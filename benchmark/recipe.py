@@ -142,8 +142,9 @@ class TextPairsSpec(Part):
     """Pairs of texts that say the same object in other surroundings: interventions that need no image.
 
     Fields:
-        pairs: JSONL file, an object with `caption`, `rewrite` and optionally `class_name` a line; default: pairs made
-            from templates with lists of styles, backgrounds and lights, for the data set's classes.
+        pairs: JSONL file, an object with `caption` and `rewrite` a line; pairs that describe single images name them in
+            `image_id` (or the path below the data set's folder), and are left out where the image is. Default: pairs
+            made from templates with lists of styles, backgrounds and lights, for the data set's classes.
         per_class: number of pairs made for each class.
         seed: of the template generator.
     """
@@ -214,6 +215,8 @@ class InterventionSet(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> "InterventionSet":
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"the set '{self.name}' names a kind twice; give it a weight instead.")
         if self.weights is not None and (self.pairing == "random_one" or len(self.weights) != len(self.kinds)):
             raise ValueError(f"the set '{self.name}' needs one weight for each of its kinds, and pairing 'each'.")
         if self.pairing == "random_one" and {TEXT, CROSS} & set(self.kinds):
@@ -225,17 +228,25 @@ class PromptsSpec(Part):
     """The texts behind zero-shot prediction: `{}` is the class name, with spaces for underscores.
 
     Several templates make an ensemble: the mean of their unit-length embeddings, at unit length again.
+
+    Fields:
+        templates: for every data set that has none of its own.
+        by_dataset: data set -> its own templates.
     """
 
     templates: tuple[str, ...] = Field(default=("a photo of a {}.",), min_length=1)
+    by_dataset: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
 
-    @field_validator("templates")
-    @classmethod
-    def _have_a_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
-        for template in templates:
+    @model_validator(mode="after")
+    def _have_a_place(self) -> "PromptsSpec":
+        for template in (*self.templates, *(t for own in self.by_dataset.values() for t in own)):
             if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
                 raise ValueError(f"the template '{template}' must have exactly one {{}} for the class name.")
-        return templates
+        return self
+
+    def templates_for(self, dataset: str) -> tuple[str, ...]:
+        """Return the templates of a data set."""
+        return self.by_dataset.get(dataset, self.templates)
 
 
 class SweepSpec(Part):
@@ -249,7 +260,7 @@ class SweepSpec(Part):
             subset of the embedded kinds: with seven, 127 sets, which cost linear algebra alone.
         projections: which bases; `identity` is the plain space.
         lambdas: weights of the consistency term.
-        ranks: numbers of directions kept; `auto` is D and the powers of two below it from 4 on.
+        ranks: numbers of directions kept; `auto` is D and the powers of two below it from 4 on, `all` is every one.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
         predictors: how classes are predicted inside the subspace.
     """
@@ -270,7 +281,7 @@ class SweepSpec(Part):
     lambdas: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
         default=(0.3, 1.0, 3.0, 10.0), min_length=1
     )
-    ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | Literal["auto"] = "auto"
+    ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | Literal["auto", "all"] = "auto"
     normalize: tuple[Normalize, ...] = Field(default=("none",), min_length=1)
     predictors: tuple[AnyPredictor, ...] = Field(
         default_factory=lambda: (PREDICTORS.create("zero_shot"), PREDICTORS.create("linear_probe")),
@@ -301,6 +312,8 @@ class SweepSpec(Part):
         if self.ranks == "auto":
             powers = [2**p for p in range(2, dim.bit_length()) if 2**p < dim]
             return (*powers, dim)
+        if self.ranks == "all":
+            return tuple(range(1, dim + 1))
         if max(self.ranks) > dim:
             raise IcmBenchError(
                 f"sweep.ranks: rank {max(self.ranks)} is above the embedding width D = {dim} of this backbone; "
@@ -310,7 +323,7 @@ class SweepSpec(Part):
 
 
 class RunSpec(Part):
-    """Where and with what it runs; changes no number, so it is no part of the hash.
+    """Where and with what it runs; changes no number but for the last digits, so it is no part of the hash.
 
     Fields:
         store: folder, s3:// or gs:// for embeddings and rows; default `store` in the cache folder.
@@ -320,6 +333,7 @@ class RunSpec(Part):
             most, on a GPU. Halved when memory runs out.
         compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs.
         cpus_per_trial: CPU cores that a trial of the sweep reserves.
+        gpus_per_trial: GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
         max_bad_images: share of unreadable images above which the run fails.
     """
 
@@ -329,6 +343,7 @@ class RunSpec(Part):
     batch_size: int | None = Field(default=None, ge=1)
     compile: bool = False
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
 
 
@@ -355,6 +370,10 @@ class Recipe(Part):
     def _possible(self) -> "Recipe":
         _distinct(self.datasets, [d.name for d in self.datasets], "data set")
         _distinct(self.backbones, [b.label for b in self.backbones], "backbone")
+        names = [d.name for d in self.datasets]
+        for name in self.prompts.by_dataset:
+            if name not in names:
+                raise ValueError(f"prompts.by_dataset: '{name}' is no data set of the recipe; {nearest(name, names)}")
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():

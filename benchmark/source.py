@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from benchmark.backbones import BackboneFacts
 from benchmark.datasets.manifest import Manifest
@@ -13,10 +14,11 @@ from benchmark.embedding import store
 from benchmark.embedding.moments import Images, Kind, read_cells, scale_of, sum_moments
 from benchmark.embedding.store import ORIGINAL, View
 from benchmark.embedding.texts import read_pairs, read_texts
-from benchmark.evaluation.cells import Cells
+from benchmark.evaluation.cells import Cells, Layout
 from benchmark.evaluation.embedded import Embedded
 from benchmark.recipe import TEXT, InterventionSet, Normalize
 from benchmark.storage import Storage
+from benchmark.subspace import Differences, Moments
 from benchmark.subspace.moments import CROSS
 
 
@@ -89,10 +91,33 @@ def cells_for(
     storage: Storage, source: Source, images: Images, chosen: InterventionSet | None, seed: int, normalize: Normalize
 ) -> Cells:
     """Return the moments of a source for one intervention set, from the store."""
-    pairs = {}
+    cells = read_cells(storage, images, seed, scale_of(normalize), kinds_of(source, chosen))
     if chosen and source.text_pairs and TEXT in chosen.kinds:
-        pairs = {TEXT: read_pairs(storage, source.text_pairs, normalize)}
-    return read_cells(storage, images, seed, scale_of(normalize), kinds_of(source, chosen), pairs)
+        d, described = read_pairs(storage, source.text_pairs, normalize)
+        cells = cells + text_cells(d, described, images.ids, images.layouts[seed])
+    return cells
+
+
+def text_cells(d: NDArray[np.float64], described: list[str] | None, ids: list[str], layout: Layout) -> Cells:
+    """Return the differences of pairs of texts: those that describe images lie in the cells of these.
+
+    Args:
+        d: differences, shape (pairs, D).
+        described: ids of the images, or None where the pairs describe no single images and belong to all environments.
+        ids, layout: of the readable images; pairs that describe others are left out.
+    """
+    if described is None:
+        return Cells({}, {TEXT: Differences.of(d)})
+    position = {image_id: i for i, image_id in enumerate(ids)}
+    known = np.array([i for i, image_id in enumerate(described) if image_id in position], dtype=np.int64)
+    of_images = layout.take(np.array([position[described[i]] for i in known], dtype=np.int64))
+    return Cells(
+        {
+            cell: Moments.nothing(layout.classes, d.shape[1], {TEXT: Differences.of(d[known[rows]])})
+            for cell in of_images.cells()
+            for rows in [of_images.members(cell)]
+        }
+    )
 
 
 @ray.remote(num_returns=2)
@@ -122,4 +147,4 @@ def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> tuple[Embe
     chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
     chunks = np.array([chunk_of[image_id] for image_id in kept_ids]) // store.chunk_size(len(first))
     layouts = {seed: data.layout(seed) for seed in seeds}
-    return data, Images(original, kept_ids, chunks, layouts, manifest.environments)
+    return data, Images(original, kept_ids, chunks, layouts, manifest.environments, source.facts.dim)

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmark.backbones import BackboneFacts
 from benchmark.cache import cache_dir
-from benchmark.cluster import check_shared, connected, cpu_nodes
+from benchmark.cluster import check_shared, connected, cpu_nodes, gpu_count
 from benchmark.datasets.manifest import Manifest, check_held_out, read_manifest
 from benchmark.datasets.splits import out_mask
 from benchmark.embedding import store
@@ -23,13 +23,12 @@ from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
 from benchmark.embedding.texts import embed_texts, pairs_file, text_file
 from benchmark.errors import IcmBenchError
-from benchmark.export import write_projection
-from benchmark.fitted import Choice, Fitting, backbone_angles, choose, diagnose, provenance
 from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
 from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
 from benchmark.results import read_rows, row_file
 from benchmark.source import Source
 from benchmark.storage import Storage, public
+from benchmark.subspace.moments import CROSS
 from benchmark.sweep import row_count, sweep, trial_id, trials_of
 
 Say = Callable[[str], None]
@@ -149,9 +148,17 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
         raise IcmBenchError(
             f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
         )
+    if recipe.run.gpus_per_trial > (gpus := gpu_count()):
+        raise IcmBenchError(f"run.gpus_per_trial: {recipe.run.gpus_per_trial:g} for a trial, but Ray sees {gpus} GPUs.")
     manifests = [read_manifest(spec) for spec in recipe.datasets]
+    crossed = [s.name for s in recipe.intervention_sets() if CROSS in s.kinds]
     for manifest in manifests if held_out else ():
         check_held_out(manifest)
+        if crossed and len(manifest.environments) < 3:
+            raise IcmBenchError(
+                f"The intervention set '{crossed[0]}' pairs images of two source environments, and {manifest.name} has "
+                f"{len(manifest.environments)} environments; it takes three, so that one can be held out."
+            )
         _check_splits(manifest, recipe.sweep.seeds)
     backbones = [_with_absolute_paths(spec) for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
@@ -164,7 +171,7 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
         ranks = recipe.sweep.ranks_for(facts.dim)
         notes += facts.notes
         for manifest in manifests:
-            texts = text_file(facts, manifest.prompt_names, recipe.prompts.templates)
+            texts = text_file(facts, manifest.prompt_names, recipe.prompts.templates_for(manifest.name))
             pairs = text_pairs_of(recipe, manifest)
             pairs_name = pairs_file(facts, pairs) if pairs else None
             sources.append((Source(manifest, facts, views_of(recipe, manifest, facts), texts, ranks, pairs_name), spec))
@@ -200,11 +207,29 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
     if spec is None:
         return []
     if spec.pairs:
-        return read_text_pairs(spec.pairs)
+        return _with_image_ids(read_text_pairs(spec.pairs), manifest, spec.pairs)
     try:
         return template_pairs(manifest.prompt_names, per_class=spec.per_class, seed=spec.seed)
     except ValueError as error:
         raise IcmBenchError(f"interventions.text.per_class: {error}") from error
+
+
+def _with_image_ids(pairs: list[TextPair], manifest: Manifest, file: str) -> list[TextPair]:
+    """Return the pairs with images named by their ids; a path below the data set's folder will do in the file."""
+    ids = manifest.table["image_id"].to_pylist()
+    by_name = {**dict(zip(manifest.table["path"].to_pylist(), ids, strict=True)), **{i: i for i in ids}}
+    described = [pair for pair in pairs if pair.image_id is not None]
+    for pair in described:
+        if pair.image_id not in by_name:
+            raise IcmBenchError(
+                f"{file}: '{pair.image_id}' is no image of {manifest.name}; give the path below its folder, or the id."
+            )
+    if described and len(described) < len(pairs):
+        raise IcmBenchError(
+            f"{file}: {len(described)} of {len(pairs)} pairs describe single images, which are left out with their "
+            f"environment, and the others none; put the two kinds into files of their own."
+        )
+    return [replace(pair, image_id=by_name[pair.image_id]) if pair.image_id else pair for pair in pairs]
 
 
 def embed_stage(
@@ -311,52 +336,60 @@ def export_stage(
     Raises:
         IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the folder is not writable.
     """
-    choice, fitting = _fitting(recipe, storage, sources, given)
-    if not 1 <= rank <= choice.source.facts.dim:
-        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {choice.source.facts.dim}.")
-    facts = provenance(recipe, choice, fitting.moments(choice))
+    from benchmark import fitted  # scipy and torch take seconds to import, which no other stage should wait for
+    from benchmark.export import write_projection
+
+    choice = fitted.choose(recipe, [source for source, _ in sources], given)
+    _check_rank(rank, choice.source)
+    _have_embeddings(recipe, storage, [(s, spec) for s, spec in sources if s is choice.source])
+    fitting = fitted.Fitting(storage, choice.source, (choice.seed,))
+    facts = fitted.provenance(recipe, choice, fitting.moments(choice))
     write_projection(folder, fitting.basis(choice).vectors[:, :rank], facts)
     return {"folder": str(folder), "rank": rank, "dim": choice.source.facts.dim, **facts}
 
 
 def diagnose_stage(
-    recipe: Recipe,
-    storage: Storage,
-    sources: Sources,
-    given: dict[str, Any],
-    rank: int | None,
+    recipe: Recipe, storage: Storage, sources: Sources, given: dict[str, Any], rank: int | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Look at one projection of a recipe; return what was found, and the files written. Needs a connection to Ray.
 
     Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
+
+    Raises:
+        IcmBenchError: as `export_stage`.
     """
+    from benchmark import fitted
     from reports import write_diagnostics
 
-    choice, fitting = _fitting(recipe, storage, sources, given)
-    rank = rank or choice.source.ranks[len(choice.source.ranks) // 2]
-    if rank > choice.source.facts.dim:
-        raise IcmBenchError(f"--rank: {rank} is above the embedding width D = {choice.source.facts.dim}.")
-    found = diagnose(fitting, recipe, choice, rank)
-    found |= {"dataset": choice.source.manifest.name, "backbone": choice.source.facts.label}
-    found |= {"random_weights": choice.source.facts.random_weights, "normalize": choice.normalize, "seed": choice.seed}
-    own = [s for s, _ in sources if s.manifest.name == choice.source.manifest.name and s.facts.dim >= rank]
+    choice = fitted.choose(recipe, [source for source, _ in sources], given)
+    source = choice.source
+    rank = source.ranks[len(source.ranks) // 2] if rank is None else rank
+    _check_rank(rank, source)
+    own = [(s, spec) for s, spec in sources if s.manifest.name == source.manifest.name and s.facts.dim >= rank]
+    _have_embeddings(recipe, storage, own)
+    fitting = fitted.Fitting(storage, source, recipe.sweep.seeds)
+    found = fitted.diagnose(fitting, recipe, choice, rank)
+    found |= {"dataset": source.manifest.name, "backbone": source.facts.label}
+    found |= {"random_weights": source.facts.random_weights, "normalize": choice.normalize, "seed": choice.seed}
     if len(own) > 1:
-        projected = {}
-        for source in own:
-            other = replace(choice, source=source)
-            of_other = Fitting(storage, source, recipe.sweep.seeds)
-            projected[source.facts.label] = of_other.embeddings(other) @ of_other.basis(other).vectors[:, :rank]
-        found["backbones"] = backbone_angles(projected)
+        all_of_them = {
+            s.facts.label: (
+                fitting if s is source else fitted.Fitting(storage, s, (choice.seed,)),
+                replace(choice, source=s),
+            )
+            for s, _ in own
+        }
+        found["backbones"] = fitted.backbone_angles(all_of_them, rank)
     place = Storage(recipe.run.out) if recipe.run.out else storage
-    name = canonical_hash([choice.source.manifest.fingerprint, choice.source.facts.fingerprint, choice.label, rank])
+    content = [source.manifest.fingerprint, source.facts.identity(), choice.label, choice.normalize, choice.seed]
+    name = canonical_hash([*content, list(choice.without), rank])
     folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-diagnostics-{name[:8]}"
     return found, write_diagnostics(found, place, folder)
 
 
-def _fitting(recipe: Recipe, storage: Storage, sources: Sources, given: dict[str, Any]) -> tuple[Choice, Fitting]:
-    choice = choose(recipe, [source for source, _ in sources], given)
-    _have_embeddings(recipe, storage, sources)
-    return choice, Fitting(storage, choice.source, recipe.sweep.seeds)
+def _check_rank(rank: int, source: Source) -> None:
+    if not 1 <= rank <= source.facts.dim:
+        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {source.facts.dim}.")
 
 
 def _have_embeddings(recipe: Recipe, storage: Storage, sources: Sources) -> None:
@@ -365,7 +398,8 @@ def _have_embeddings(recipe: Recipe, storage: Storage, sources: Sources) -> None
         _check_embedded(storage, source.manifest, source.views)
     for source, spec in sources:
         pairs = text_pairs_of(recipe, source.manifest)
-        embed_texts(storage, spec, source.facts, [source.manifest.prompt_names], recipe.prompts.templates, pairs)
+        templates = recipe.prompts.templates_for(source.manifest.name)
+        embed_texts(storage, spec, source.facts, [source.manifest.prompt_names], templates, pairs)
 
 
 def _record_folder(recipe: Recipe) -> str:

@@ -106,7 +106,7 @@ def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
         "backbone": source.facts.label,
         "views": [view.depends_on for view in source.views if view.label in (ORIGINAL, *kinds)],
         "text_pairs": source.text_pairs if TEXT in kinds else None,
-        "prompts": recipe.prompts.model_dump(mode="json"),
+        "prompts": list(recipe.prompts.templates_for(source.manifest.name)),
         "protocol": recipe.sweep.protocol,
         "test_splits": list(recipe.sweep.test_splits),
         "ranks": list(source.ranks),
@@ -119,15 +119,9 @@ def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
 def code_version() -> str:
     """Return the version and a hash of the sources that turn embeddings into rows."""
     here = Path(__file__).parent
-    names = [
-        "sweep.py",
-        "results.py",
-        "datasets/splits.py",
-        "interventions/base.py",
-        "embedding/moments.py",
-        "source.py",
-    ]
-    files = [here / name for name in names]
+    files = [here / name for name in ("sweep.py", "source.py", "results.py", "datasets/splits.py")]
+    files += [here / "embedding" / name for name in ("moments.py", "store.py", "texts.py")]
+    files.append(here / "interventions" / "base.py")
     for room in ("subspace", "predictors", "evaluation"):
         files += sorted((here / room).glob("*.py"))
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
@@ -171,7 +165,7 @@ def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[in
     scratch = tempfile.mkdtemp(prefix="icm-bench-tune-")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": recipe.run.cpus_per_trial}),
+        tune.with_resources(trainable, {"cpu": recipe.run.cpus_per_trial, "gpu": recipe.run.gpus_per_trial}),
         param_space={"trial": tune.grid_search(list(todo))},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
@@ -220,7 +214,7 @@ def evaluate(
     data: Embedded, cells: Cells, source: Source, recipe: Recipe, trial: Trial, name: str
 ) -> list[dict[str, object]]:
     """Return the result rows of one trial: one for each lambda, held-out environment and test split."""
-    protocol = HeldOut(data, cells, trial.seed, trial.normalize)
+    protocol = HeldOut(data, cells, trial.seed, trial.normalize, _device(recipe))
     ranks = source.ranks[-1:] if trial.projection.full_rank_only else source.ranks
     splits, weights = recipe.sweep.test_splits, weights_of(source, trial.intervention_set)
     common = _common_columns(source, recipe, trial, name)
@@ -242,6 +236,15 @@ def evaluate(
     return rows
 
 
+def _device(recipe: Recipe) -> str:
+    """Return the torch device of a trial; Ray shows GPUs even to trials that reserve none."""
+    if not recipe.run.gpus_per_trial:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _common_columns(source: Source, recipe: Recipe, trial: Trial, name: str) -> dict[str, object]:
     projection, predictor, chosen = trial.projection, trial.predictor, trial.intervention_set
     embedded = recipe.interventions.by_label()
@@ -255,7 +258,7 @@ def _common_columns(source: Source, recipe: Recipe, trial: Trial, name: str) -> 
         "backbone_fingerprint": source.facts.fingerprint,
         "random_weights": source.facts.random_weights,
         "precision": source.facts.precision,
-        "prompts": json.dumps(list(recipe.prompts.templates)),
+        "prompts": json.dumps(list(recipe.prompts.templates_for(source.manifest.name))),
         "intervention_set": chosen.name if chosen else None,
         "interventions": json.dumps(
             {
@@ -265,6 +268,9 @@ def _common_columns(source: Source, recipe: Recipe, trial: Trial, name: str) -> 
                 ],
                 "weights": chosen.weights,
                 "pairing": chosen.pairing,
+                "text": recipe.interventions.text.model_dump(mode="json")
+                if recipe.interventions.text and TEXT in labels
+                else None,
                 "seed": recipe.interventions.seed,
                 "apply_at": recipe.interventions.apply_at,
             }

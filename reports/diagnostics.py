@@ -51,8 +51,9 @@ def _banner(found: dict[str, Any]) -> str:
 def _setting_words(found: dict[str, Any]) -> str:
     return (
         f"{_banner(found)}{found['dataset']}, {found['backbone']}: fitted on the in-splits (80 %, seed "
-        f"{found['seed']}), {found['images']} images, normalize {found['normalize']}; rank {found['rank']} of "
-        f"{found['dim']}."
+        f"{found['seed']}) of {', '.join(found['environments'])}, {found['images']} images, "
+        f"normalize {found['normalize']}; "
+        f"rank {found['rank']} of {found['dim']}."
     )
 
 
@@ -62,23 +63,21 @@ def _directions(found: dict[str, Any]) -> list[str]:
         return []
     kinds = list(found["moved_by"])
     rank = found["rank"]
-    kept, dropped = (
-        [sum(found["moved_by"][kind][part]) for kind in kinds] for part in (slice(0, rank), slice(rank, None))
-    )
-    shares = [f"{100 * k / (k + d):.1f} %" if k + d > 0 else "none" for k, d in zip(kept, dropped, strict=True)]
+    inside = [(sum(moved[:rank]), sum(moved)) for moved in found["moved_by"].values()]
+    shares = [f"{100 * part / whole:.1f} %" if whole > 0 else "none" for part, whole in inside]
     first = [
         [str(i + 1), _number(found["spectrum"][i] if found["spectrum"] else None), _number(ratios[i])]
         for i in range(min(_SHOWN, len(ratios)))
     ]
-    terms = (
-        f"At rank {rank} the reconstruction term of the objective is {_number(found['reconstruction'][rank - 1])} and "
-        f"the consistency term {_number(found['consistency'][rank - 1])}."
-    )
+    terms = []
+    if "consistency" in found:
+        kept, moved = (_number(found[name][rank - 1]) for name in ("reconstruction", "consistency"))
+        terms = [f"Terms of the objective at rank {rank}: reconstruction {kept}, consistency {moved}."]
     return [
         "## What interventions move",
         f"Share of each kind's displacement that lies inside the subspace of rank {rank}:",
         markdown_grid(["Kind", "inside"], [[markdown_escape(k), s] for k, s in zip(kinds, shares, strict=True)]),
-        terms,
+        *terms,
         "The first directions: eigenvalue, and displacement relative to energy (0: nothing moves it).",
         markdown_grid(["Direction", "eigenvalue", "displacement / energy"], first),
         "![Displacement relative to energy](diagnostics.png)",
@@ -133,10 +132,9 @@ def _figure(found: dict[str, Any]) -> dict[str, bytes]:
     directions = np.arange(1, found["dim"] + 1)
     ratio = np.array([np.nan if r is None else r for r in found["invariance_ratio"]])
     axes.plot(directions, ratio, color="#000000", linewidth=1.6, label="intervention set")
-    moved = np.average([found["moved_by"][k] for k in found["moved_by"]], axis=0)
+    energy = np.array(found["energy"])
     for kind, values in found["moved_by"].items() if len(found["moved_by"]) > 1 else ():
-        with np.errstate(divide="ignore", invalid="ignore"):
-            axes.plot(directions, ratio * np.array(values) / moved, linewidth=0.7, label=kind)
+        axes.plot(directions, np.array(values) / np.where(energy > 0, energy, np.nan), linewidth=0.7, label=kind)
     axes.axvline(found["rank"], color="#999999", linewidth=0.8, linestyle=":")
     axes.set(xlabel="direction, in the order in which they are kept", ylabel="displacement / energy", yscale="log")
     axes.set_title(f"{_banner(found)}{found['choice']}: {found['dataset']}, {found['backbone']}", fontsize=9)

@@ -8,10 +8,16 @@ PLAIN = "identity"
 ICM = "icm"
 
 _PROJECTIONS = {
-    PLAIN: "Plain", "pca": "PCA", "random": "Random projection", ICM: "CLIP-ICM",
-    "generalized": "Generalised eigenproblem", "drop_top": "PCA without top directions", "environment_means": "Environment means removed",
-    "leace": "LEACE", "discriminant": "Discriminant",
-}  # fmt: skip
+    PLAIN: "Plain",
+    "pca": "PCA",
+    "random": "Random projection",
+    ICM: "CLIP-ICM",
+    "generalized": "Generalised eigenproblem",
+    "drop_top": "PCA without top directions",
+    "environment_means": "Environment means removed",
+    "leace": "LEACE",
+    "discriminant": "Discriminant",
+}
 _PREDICTORS = {
     "zero_shot": "zero-shot", "linear_probe": "linear probe", "ridge": "ridge probe", "class_means": "class means",
     "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",

@@ -53,7 +53,8 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
                     file.write(f"{batch['image_id'][0]}\n")
             figures = {"encode_s": seconds, "views_s": 0.0, "ceiling": len(pixels) / seconds, "batch_size": len(pixels)}
             views = batch["lacking"].bit_count()
-            return {**batch, **figures, "ready": self._ready, "embeddings": np.repeat(grey[:, None], views, axis=1)}
+            figures |= {"ready": self._ready, "first": time.time()}
+            return {**batch, **figures, "embeddings": np.repeat(grey[:, None], views, axis=1)}
 
     return StandIn
 

@@ -32,6 +32,24 @@ def test_three_keys_are_enough_and_the_rest_has_defaults() -> None:
     ]
 
 
+def test_a_data_set_may_have_its_own_templates() -> None:
+    own = recipe(datasets=["PACS", "VLCS"], prompts={"by_dataset": {"VLCS": ["{} in a scene"]}}).prompts
+    assert own.templates_for("VLCS") == ("{} in a scene",)
+    assert own.templates_for("PACS") == ("a photo of a {}.",)
+
+
+def test_ranks_may_be_all_of_them() -> None:
+    assert recipe(sweep={"ranks": "all"}).sweep.ranks_for(5) == (1, 2, 3, 4, 5)
+    assert recipe().sweep.ranks_for(20) == (4, 8, 16, 20)
+
+
+def test_all_subsets_of_seven_kinds_are_127_sets() -> None:
+    sets = recipe(sweep={"intervention_sets": "all_subsets"}).intervention_sets()
+    assert len(sets) == len({s.kinds for s in sets}) == 127
+    assert sets[0].kinds == (INTERVENTIONS.names()[0],)
+    assert list(sets[-1].kinds) == INTERVENTIONS.names()
+
+
 def test_command_line_over_file_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump({**SMALL, "sweep": {"seeds": [7], "lambdas": [2]}}))
@@ -104,6 +122,15 @@ def test_recipes_are_frozen() -> None:
         ({"backbones": [{"name": "x", "folder": "f", "pretrained": "openai"}]}, "give 'folder' or 'pretrained', not both"),
         ({"backbones": [{"name": "x", "precision": "fp16"}]}, "input should be 'float32', 'bfloat16' or 'float16', not 'fp16'"),
         ({"prompts": {"templates": ["a photo"]}}, "must have exactly one {}"),
+        ({"prompts": {"by_dataset": {"PACS": ["a photo"]}}}, "must have exactly one {}"),
+        ({"prompts": {"by_dataset": {"PAC": ["a {}"]}}}, "'PAC' is no data set of the recipe"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["text"]}]}}, "'text' of the set 'x' is not among"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["invert"], "weights": [1, 2]}]}}, "one weight for each"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["invert", "invert"]}]}}, "names a kind twice"),
+        (
+            {"sweep": {"intervention_sets": [{"name": "x", "kinds": ["cross_environment"], "pairing": "random_one"}]}},
+            "cannot draw one view for each image",
+        ),
         ({"interventions": {"kinds": ["no_such.module:Kind"]}}, "cannot be loaded: No module named 'no_such'"),
         ({"interventions": {"kinds": ["pathlib:Path"]}}, "must derive from Intervention"),
     ],

@@ -66,6 +66,7 @@ class Encoder:
         self.batch_size = batch_size or (self._fitting_batch() if self._cuda else CPU_BATCH)
         self._ceiling = self._warm_up()
         self._ready = time.time()
+        self._first = 0.0  # time of day at which the first embeddings were there
 
     def __call__(self, batch: Batch) -> Batch:
         """Replace the pixels of a chunk by `embeddings`, shape (images, views to do, D), and add what it took."""
@@ -88,6 +89,7 @@ class Encoder:
             "views_s": self._views_s,
             "ceiling": self._ceiling,
             "ready": self._ready,
+            "first": self._first or time.time(),
             "batch_size": self.batch_size,
         }
 
@@ -98,6 +100,7 @@ class Encoder:
             views = self._make_views(pixels, image_ids, chosen)
             self._views_s += time.perf_counter() - start
             z = self._forward(views).cpu().numpy()
+            self._first = self._first or time.time()
             return np.asarray(z.reshape(len(chosen), len(pixels), -1).swapaxes(0, 1))
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
@@ -141,6 +144,8 @@ class Encoder:
             if self._pad and n < self.batch_size:  # a compiled model is compiled for one shape
                 batch = torch.cat([batch, batch[:1].expand(self.batch_size - n, -1, -1, -1)])
             done.append(self._backbone.embed(batch)[:n])
+            if not self._cuda:
+                self._first = self._first or time.time()
             if not self._cuda and n == self.batch_size:  # a GPU has only been told so far
                 self._ceiling = max(self._ceiling, n / (time.perf_counter() - start))
         return torch.cat(done)

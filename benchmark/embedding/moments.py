@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from benchmark.cluster import cpu_nodes
 from benchmark.embedding import store
 from benchmark.embedding.store import View
+from benchmark.errors import IcmBenchError
 from benchmark.evaluation.cells import (
-    CROSS,
     Cell,
     Cells,
     Layout,
+    Side,
     cells_of,
     class_means,
     cross_cells,
@@ -31,10 +32,13 @@ from benchmark.evaluation.embedded import scaled
 from benchmark.recipe import Normalize, canonical_hash
 from benchmark.storage import Storage
 from benchmark.subspace import Differences, Moments
+from benchmark.subspace.moments import CROSS
 
 ROOT = "moments"
 VERSION = 1  # to be raised when the sums or their file change
 BLOCK = 4096  # images whose embeddings a worker holds at a time
+MOST_WORKERS = 16  # each returns sums as large as the result
+MEMORY = 4e9  # bytes that the sums of all workers together may take, if one job allows it
 Scale = Literal["raw", "unit"]
 IMAGES = "images"  # the file with the moments of the images themselves
 
@@ -63,6 +67,7 @@ class Images:
         chunks: chunk of the store that holds each, shape (n,).
         layouts: trial seed -> the cell of each image.
         environments: names.
+        dim: embedding width D.
     """
 
     original: View
@@ -70,6 +75,7 @@ class Images:
     chunks: NDArray[np.int64]
     layouts: dict[int, Layout]
     environments: list[str]
+    dim: int
 
     def digest(self, seed: int) -> str:
         """Return the hash of which image lies in which cell."""
@@ -118,27 +124,41 @@ def sum_moments(
         chosen = [k for k in kinds if (k.name == CROSS) == crossed]
         missing = [_missing(storage, images, digests[job.seed], replace(job, kinds=tuple(chosen))) for job in jobs]
         todo = [(job, files) for job, files in zip(jobs, missing, strict=True) if files]
-        if todo:
-            written += _sum(storage, images, digests, todo)
+        while todo:
+            together = _jobs_at_a_time(images, todo[0][0])
+            written += _sum(storage, images, digests, todo[:together])
+            todo = todo[together:]
     return written
 
 
+def _jobs_at_a_time(images: Images, job: Job) -> int:
+    """Return how many seeds and scales are summed in one reading, so that the sums of all workers fit into memory."""
+    dim, cells = images.dim, 4 * len(images.environments)
+    return max(1, int(MEMORY / (_workers(images) * cells * (1 + len(job.kinds)) * 8 * dim**2)))
+
+
+def _workers(images: Images) -> int:
+    nodes, cores = cpu_nodes()
+    return max(1, min(nodes * cores, MOST_WORKERS, -(-len(images.ids) // BLOCK)))
+
+
 def read_cells(
-    storage: Storage, images: Images, seed: int, scale: Scale, kinds: Sequence[Kind], shared: Mapping[str, Differences]
+    storage: Storage, images: Images, seed: int, scale: Scale, kinds: Sequence[Kind], side: Side = "in"
 ) -> Cells:
-    """Return the moments of the images and of some kinds, cell by cell, from the store."""
+    """Return the moments of the images on one side of the split, and of some kinds, cell by cell, from the store."""
     job, digest = Job(seed, scale, tuple(kinds)), images.digest(seed)
-    cells = Cells(_read(storage, moments_file(images, digest, job, None)), shared)
+    cells = _of_side(_read(storage, moments_file(images, digest, job, None)), side)
     for kind in kinds:
         of_kind = _read(storage, moments_file(images, digest, job, kind))
-        merged = {
-            cell: Moments(m.counts, m.sums, m.outer, {**m.differences, **of_kind[cell].differences})
-            if cell in of_kind
-            else m
-            for cell, m in cells.moments.items()
-        }
-        cells = Cells(merged, shared)
-    return cells
+        for cell, moments in cells.items():
+            if cell in of_kind:
+                differences = {**moments.differences, **of_kind[cell].differences}
+                cells[cell] = replace(moments, differences=differences)
+    return Cells(cells)
+
+
+def _of_side(cells: dict[Cell, Moments], side: Side) -> dict[Cell, Moments]:
+    return {cell: moments for cell, moments in cells.items() if cell[1] == side}
 
 
 def _missing(storage: Storage, images: Images, digest: str, job: Job) -> dict[str, Kind | None]:
@@ -152,9 +172,7 @@ def _sum(
     storage: Storage, images: Images, digests: dict[int, str], todo: list[tuple[Job, dict[str, Kind | None]]]
 ) -> int:
     """Sum over ranges of images in parallel, then add and write; one worker for each core takes part."""
-    nodes, cores = cpu_nodes()
-    workers = max(1, min(nodes * cores, -(-len(images.ids) // BLOCK)))
-    ranges = np.array_split(np.arange(len(images.ids)), workers)
+    ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
     jobs = [replace(job, kinds=tuple(k for k in files.values() if k is not None)) for job, files in todo]
     means = [
         class_means(Cells(_read(storage, moments_file(images, digests[job.seed], job, None))))
@@ -237,7 +255,13 @@ def _read(storage: Storage, name: str) -> dict[Cell, Moments]:
     """Return what `_packed` wrote: cell -> moments; those of a kind have no images."""
     import safetensors.numpy
 
-    arrays = safetensors.numpy.load(storage.read_bytes(name))
+    content = storage.read_bytes(name)
+    try:
+        arrays = safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise IcmBenchError(
+            f"{storage.path(name)} is damaged ({error}); delete it and run again: only it is recomputed."
+        ) from error
     found: dict[Cell, Moments] = {}
     for cell, fields in _by_cell(arrays):
         none = np.zeros(0)

@@ -57,7 +57,8 @@ class Speed:
         views: (image, view) pairs that were encoded.
         seconds: from the moment the first encoder was ready to the last part written.
         start_up: seconds from the start of the stage to that moment: workers, weights, warm-up.
-        first_embedding: seconds from the start of the command, or of the stage, to the first part written.
+        first_embedding: seconds from the start of the command, or of the stage, until the first embeddings were there.
+        first_part: seconds from then until the first part was on disk: a chunk of images with all views.
         decode: images/s of one decoding core.
         make_views: (image, view) pairs/s of one encoder's interventions; on a GPU, where they only are
             queued, this says little.
@@ -72,6 +73,7 @@ class Speed:
     seconds: float = 0.0
     start_up: float = 0.0
     first_embedding: float = 0.0
+    first_part: float = 0.0
     decode: float = 0.0
     make_views: float = 0.0
     encode: float = 0.0
@@ -97,7 +99,8 @@ class Speed:
         busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
         slowest = "reading and decoding" if busy < 0.8 else "the encoder"
         return (
-            f"first embedding after {self.first_embedding:.1f} s; then {self.end_to_end:.1f} views/s end to end = "
+            f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
+            f"then {self.end_to_end:.1f} views/s end to end = "
             f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
             f"{where}, batch {self.batch_size}); decoding {self.decode:.0f} images/s per core, interventions "
             f"{self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; limited by {slowest}"
@@ -242,12 +245,13 @@ def _stream(
 def _consume(done: Iterator[Batch], speed: Speed, progress: Progress) -> Speed:
     """Add up the counts of finished chunks; `start_up` and `first_embedding` are times of day still."""
     total = dict.fromkeys(("images", "finished", "decoded", "views", "decode_s", "views_s", "encode_s", "ceiling"), 0.0)
-    ready = math.inf
+    ready = first = math.inf
     chunks, smallest = 0, 0
     for batch in done:
         for name in total:
             total[name] += float(batch[name].sum())
-        speed.first_embedding = speed.first_embedding or time.time()
+        speed.first_part = speed.first_part or time.time()
+        first = min(first, float(batch["first"].min()))
         ready = min(ready, float(batch["ready"].min()))
         chunks += len(batch["views"])
         size = int(batch["batch_size"].min())
@@ -257,6 +261,7 @@ def _consume(done: Iterator[Batch], speed: Speed, progress: Progress) -> Speed:
         progress.update(int(batch["finished"].sum()), note=f"{total['images']:.0f} images")
     speed.views, speed.batch_size = int(total["views"]), smallest
     speed.start_up, speed.seconds = ready, time.time() - ready
+    speed.first_embedding, speed.first_part = first, speed.first_part - first
     speed.decode = _rate(total["decoded"], total["decode_s"])
     speed.make_views = _rate(total["views"], total["views_s"])
     speed.encode = _rate(total["views"], total["encode_s"])
@@ -363,7 +368,7 @@ class _EncodeAndWrite:
             "views": good * encoded["lacking"].bit_count(),
             "finished": n * int(batch["todo"][0]).bit_count(),
             "decode_s": float(batch["decode_s"][0]),
-            **{name: encoded[name] for name in ("encode_s", "views_s", "ceiling", "ready", "batch_size")},
+            **{name: encoded[name] for name in ("encode_s", "views_s", "ceiling", "ready", "first", "batch_size")},
         }
         return {name: np.array([value]) for name, value in counts.items()}
 

@@ -14,7 +14,6 @@ from benchmark.evaluation.embedded import scaled
 from benchmark.interventions.text import TextPair, pairs_digest
 from benchmark.recipe import BackboneSpec, Normalize, canonical_hash
 from benchmark.storage import Storage
-from benchmark.subspace import Differences
 
 
 def prompts(classes: Sequence[str], template: str) -> list[str]:
@@ -37,13 +36,18 @@ def pairs_file(facts: BackboneFacts, pairs: Sequence[TextPair]) -> str:
     return f"texts/pairs-{canonical_hash([facts.identity(), pairs_digest(pairs)])[:32]}.parquet"
 
 
-def read_pairs(storage: Storage, name: str, normalize: Normalize) -> Differences:
-    """Return the sums over the differences of pairs of texts, at the scale that a projection sees."""
+def read_pairs(storage: Storage, name: str, normalize: Normalize) -> tuple[NDArray[np.float64], list[str] | None]:
+    """Return the differences of pairs of texts at the scale that a projection sees, and the images they describe.
+
+    Returns:
+        Differences, shape (pairs, D), and image ids, or None where the pairs describe no single images.
+    """
     table = storage.read_table(name)
+    images = table["image_id"].to_pylist()
     caption, rewrite = (
         scaled(np.array(table[column].to_pylist(), dtype=np.float64), normalize) for column in ("caption", "rewrite")
     )
-    return Differences.of(caption - rewrite)
+    return caption - rewrite, images if images and images[0] is not None else None
 
 
 def embed_texts(
@@ -89,7 +93,8 @@ def _embed_on_worker(
             name: _column(backbone.encode_texts([getattr(pair, name) for pair in pairs]))
             for name in ("caption", "rewrite")
         }
-        storage.write_table(pairs_file(facts, pairs), pa.table(columns))
+        images = pa.array([pair.image_id for pair in pairs], pa.string())
+        storage.write_table(pairs_file(facts, pairs), pa.table({"image_id": images, **columns}))
 
 
 def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[str], templates: Sequence[str]) -> None:

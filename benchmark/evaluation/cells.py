@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.interventions import view_rng
-from benchmark.subspace.moments import CROSS, Array, Differences, Moments, SourceMoments, cross_kind
+from benchmark.subspace.moments import Array, Differences, Moments, SourceMoments, cross_kind
 
 Side = Literal["in", "out"]
 Group = Literal["base", "new"]
@@ -70,6 +70,7 @@ class Cells:
 
     moments: Mapping[Cell, Moments]
     shared: Mapping[str, Differences] = field(default_factory=dict)
+    _in_sides: dict[tuple[int, tuple[Group, ...]], Moments] = field(default_factory=dict, repr=False, compare=False)
 
     def __add__(self, other: "Cells") -> "Cells":
         moments = dict(self.moments)
@@ -85,14 +86,19 @@ class Cells:
         Raises:
             ValueError: one of them has no image there.
         """
-        found = {}
-        for index, name in environments.items():
-            cells: list[Cell] = [(index, "in", group) for group in groups]
-            parts = [self.moments[cell] for cell in cells if cell in self.moments]
-            if not parts:
-                raise ValueError(f"The environment '{name}' has no training image.")
-            found[name] = sum(parts[1:], parts[0])
+        found = {name: self._in_side(index, name, tuple(groups)) for index, name in environments.items()}
         return SourceMoments(found, weights, self.shared)
+
+    def _in_side(self, environment: int, name: str, groups: tuple[Group, ...]) -> Moments:
+        """Return the moments of an environment's in-side, added once for all the fits that it takes part in."""
+        key = (environment, groups)
+        if key not in self._in_sides:
+            cells: list[Cell] = [(environment, "in", group) for group in groups]
+            parts = [self.moments[cell] for cell in cells if cell in self.moments]
+            if not sum(part.n for part in parts):
+                raise ValueError(f"The environment '{name}' has no training image.")
+            self._in_sides[key] = sum(parts[1:], parts[0])
+        return self._in_sides[key]
 
 
 def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArray[np.floating]]) -> Cells:
@@ -160,11 +166,9 @@ def cross_cells(
             # This image's own second moment is also the z_j part of the other environment's differences to here.
             weight = (their_counts[label] / np.maximum(counts[label], 1))[shared, None]
             theirs = Differences(0, np.zeros(len(mine.total)), (here * weight).T @ here)
-            dim, classes = z_.shape[1], layout.classes
-            zero = Moments(np.zeros(classes, dtype=np.int64), np.zeros((classes, dim)), np.zeros((dim, dim)))
             for at, to, part in ((environment, other, mine), (other, environment, theirs)):
                 kinds = {cross_kind(names[to]): part}
-                found = found + Cells({(at, "in", group): Moments(zero.counts, zero.sums, zero.outer, kinds)})
+                found = found + Cells({(at, "in", group): Moments.nothing(layout.classes, z_.shape[1], kinds)})
     return found
 
 
@@ -173,8 +177,3 @@ def one_of(views: Mapping[str, NDArray[np.floating]], image_ids: Sequence[str], 
     stacked = list(views.values())
     draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
     return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]
-
-
-__all__ = [
-    "CROSS", "Cell", "Cells", "Layout", "base_classes", "cells_of", "class_means", "cross_cells", "one_of",
-]  # fmt: skip

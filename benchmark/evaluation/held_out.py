@@ -1,10 +1,11 @@
 """The `held_out` protocol: fit on the source environments' in-splits, test on the environment left out.
 
 Every held-out environment and every leave-one-domain-out fold is a set of excluded environments, and every
-projection comes from a subtraction of moments. One fit without {h, s} serves two folds: h held out and s left out, and
-the reverse.
+projection is fitted from the moments of the others. One fit without {h, s} serves two folds: h held out and s left out,
+and the reverse.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,6 +24,16 @@ from benchmark.subspace.moments import CROSS
 Labels = NDArray[np.int64]
 Fit = Callable[[SourceMoments], Basis]
 BLOCK = 16_384  # images that are rotated at once where no predictor is trained
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What is fitted and evaluated for every held-out environment."""
+
+    fit: Fit
+    predictor: Predictor
+    ranks: tuple[int, ...]
+    weights: Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -59,13 +70,14 @@ class HeldOut:
         cells: the moments of the same embeddings with the split of `seed`, scaled as `normalize` says.
         seed: trial seed of the splits, and of everything random in a predictor.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
+        device: torch device for predictors that are trained on torch.
     """
 
-    def __init__(self, data: Embedded, cells: Cells, seed: int, normalize: Normalize) -> None:
+    def __init__(self, data: Embedded, cells: Cells, seed: int, normalize: Normalize, device: str = "cpu") -> None:
         self._data, self._cells, self._seed, self._normalize = data, cells, seed, normalize
+        self._device = device
         self._out = data.out[seed]
         self._members = [data.environment == e for e in range(len(data.environments))]
-        self._weights: Mapping[str, float] | None = None
         self._sources: dict[tuple[int, ...], SourceMoments] = {}
 
     @property
@@ -76,10 +88,6 @@ class HeldOut:
         it is the out-split.
         """
         return "out_20" if self._data.grouped else "in_80"
-
-    def rows(self, held_out: int, split: TestSplit) -> NDArray[np.int64]:
-        """Return the positions of the images of a split of an environment."""
-        return np.flatnonzero(self._rows(held_out, split))
 
     def curves(
         self,
@@ -98,24 +106,21 @@ class HeldOut:
             test_splits: of the held-out environment.
             weights: kind of intervention -> weight in C_d; by default all kinds of the cells alike.
         """
-        environments = range(len(self._members))
-        self._weights = weights
-        lodo = self._lodo_folds(fit, predictor, ranks)
-        for held_out in environments:
-            yield self._curve(held_out, fit, predictor, ranks, test_splits, lodo)
+        one = _Setting(fit, predictor, tuple(ranks), weights)
+        lodo = self._lodo_folds(one)
+        for held_out in range(len(self._members)):
+            yield self._curve(held_out, one, test_splits, lodo)
 
     def _curve(
         self,
         held_out: int,
-        fit: Fit,
-        predictor: Predictor,
-        ranks: Sequence[int],
+        one: _Setting,
         test_splits: Sequence[TestSplit],
         lodo: dict[tuple[int, int], NDArray[np.float64]],
     ) -> RankCurve:
         sources = [e for e in range(len(self._members)) if e != held_out]
         tests = [self._rows(s, "out_20") for s in sources] + [self._rows(held_out, t) for t in test_splits]
-        basis, n_train, predicted = self._fit_and_predict(sources, fit, predictor, ranks, tests)
+        basis, n_train, predicted = self._fit_and_predict(sources, one, tests)
         source_curves = [
             _accuracy(p, self._data.label[rows]) for p, rows in zip(predicted, tests[: len(sources)], strict=False)
         ]
@@ -129,25 +134,23 @@ class HeldOut:
             held_out=self._data.environments[held_out],
             training_domain=np.nanmean(source_curves, axis=0).tolist(),
             lodo=np.nanmean(folds, axis=0).tolist() if folds else None,
-            target={split: hits.mean(axis=1).tolist() for split, hits in correct.items()},
+            target={split: _mean(hits).tolist() for split, hits in correct.items()},
             worst_class=worst,
             correct=correct,
             n_train=n_train,
             spectrum=None if basis.spectrum is None else basis.spectrum.tolist(),
         )
 
-    def _lodo_folds(
-        self, fit: Fit, predictor: Predictor, ranks: Sequence[int]
-    ) -> dict[tuple[int, int], NDArray[np.float64]]:
+    def _lodo_folds(self, one: _Setting) -> dict[tuple[int, int], NDArray[np.float64]]:
         """Return (held_out, left_out source) -> accuracy curve on the left-out source."""
         environments = range(len(self._members))
         folds: dict[tuple[int, int], NDArray[np.float64]] = {}
-        if len(environments) < (4 if CROSS in (self._weights or {}) else 3):
+        if len(environments) < (4 if CROSS in (one.weights or {}) else 3):
             return folds  # pairs across environments need two sources in every fold
         for pair in combinations(environments, 2):
             remaining = [e for e in environments if e not in pair]
             tests = [self._rows(e, self.lodo_split) for e in pair]
-            _, _, predicted = self._fit_and_predict(remaining, fit, predictor, ranks, tests)
+            _, _, predicted = self._fit_and_predict(remaining, one, tests)
             first, second = (_accuracy(p, self._data.label[rows]) for p, rows in zip(predicted, tests, strict=True))
             folds[pair[1], pair[0]], folds[pair[0], pair[1]] = first, second
         return folds
@@ -155,24 +158,23 @@ class HeldOut:
     def _fit_and_predict(
         self,
         sources: Sequence[int],
-        fit: Fit,
-        predictor: Predictor,
-        ranks: Sequence[int],
+        one: _Setting,
         tests: Sequence[NDArray[np.bool_]],
     ) -> tuple[Basis, int, list[Labels]]:
         """Fit projection and predictor on the in-splits of `sources` and predict the images of `tests`."""
         train = np.any([self._rows(s, "in_80") for s in sources], axis=0)
-        basis = fit(self._moments(sources))
-        if predictor.uses_training_images:
+        basis = one.fit(self._moments(sources).reweighted(one.weights))
+        if one.predictor.uses_training_images:
             problem = self._problem(basis, train, tests)
-            return basis, int(train.sum()), predictor.predict(problem, ranks)
+            return basis, int(train.sum()), one.predictor.predict(problem, one.ranks)
         # Without training nothing ties the images together, and a large data set need not be rotated at once.
         positions = [np.flatnonzero(rows) for rows in tests]
-        predicted = [np.empty((len(ranks), len(rows)), dtype=np.int64) for rows in positions]
+        predicted = [np.empty((len(one.ranks), len(rows)), dtype=np.int64) for rows in positions]
         for rows, labels in zip(positions, predicted, strict=True):
             for first in range(0, len(rows), BLOCK):
                 block = slice(first, first + BLOCK)
-                (labels[:, block],) = predictor.predict(self._problem(basis, train[:0], [rows[block]]), ranks)
+                problem = self._problem(basis, train[:0], [rows[block]])
+                (labels[:, block],) = one.predictor.predict(problem, one.ranks)
         return basis, int(train.sum()), predicted
 
     def _moments(self, sources: Sequence[int]) -> SourceMoments:
@@ -180,7 +182,7 @@ class HeldOut:
         if key not in self._sources:
             names = {s: self._data.environments[s] for s in sources}
             self._sources[key] = self._cells.sources(names, None)
-        return self._sources[key].reweighted(self._weights)
+        return self._sources[key]
 
     def _problem(self, basis: Basis, train: NDArray[Any], tests: Sequence[NDArray[Any]]) -> Rotated:
         data = self._data
@@ -194,6 +196,7 @@ class HeldOut:
             environments=data.environment[train] if len(train) else data.environment[:0],
             logit_scale=data.logit_scale,
             seed=self._seed,
+            device=self._device,
         )
 
     def _rows(self, environment: int, split: TestSplit) -> NDArray[np.bool_]:
@@ -205,12 +208,17 @@ class HeldOut:
 
 def _accuracy(predicted: Labels, labels: Labels) -> NDArray[np.float64]:
     """Return the accuracy for every rank; NaN where there is no image."""
-    if not len(labels):
-        return np.full(len(predicted), np.nan)
-    return np.asarray((predicted == labels).mean(axis=1))
+    return _mean(predicted == labels)
+
+
+def _mean(correct: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean over images for every rank, NaN where there is none."""
+    return np.asarray(correct.mean(axis=1)) if correct.shape[1] else np.full(len(correct), np.nan)
 
 
 def _worst_class(correct: NDArray[np.bool_], labels: Labels) -> list[float]:
     """Return, for every rank, the accuracy of the class (of those present) for which it is lowest."""
+    if not len(labels):
+        return [math.nan] * len(correct)
     per_class = [correct[:, labels == c].mean(axis=1) for c in np.unique(labels)]
     return np.min(per_class, axis=0).tolist()

@@ -27,6 +27,10 @@ class Rotated:
         environments: source environment of each training image, shape (n,); by default all from one.
         logit_scale: the backbone's factor on cosine similarities.
         seed: of the trial; the only source of randomness a predictor may use.
+        device: torch device for predictors that are trained on torch.
+
+    Raises:
+        ValueError: arrays whose shapes do not belong together, NaN or infinite values, or labels that are no class.
     """
 
     train: Array
@@ -37,6 +41,22 @@ class Rotated:
     environments: Labels = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     logit_scale: float = 100.0
     seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        width = self.text.shape[-1]
+        arrays = {"train": self.train, "text": self.text, **{f"tests[{i}]": z for i, z in enumerate(self.tests)}}
+        for name, z in arrays.items():
+            if z.ndim != 2 or z.shape[1] != width:
+                raise ValueError(f"{name} must have shape (n, {width}) like the text embeddings, not {z.shape}.")
+            if not np.isfinite(z).all():
+                raise ValueError(f"{name} contains NaN or infinite values.")
+        if len(self.labels) != len(self.train) or len(self.environments) not in (0, len(self.train)):
+            raise ValueError(f"{len(self.train)} training images need as many labels and environments.")
+        if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.text)):
+            raise ValueError(
+                f"Labels must lie between 0 and {len(self.text) - 1}, one less than the number of classes."
+            )
 
     @property
     def n_classes(self) -> int:

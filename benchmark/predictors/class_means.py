@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from benchmark.predictors.base import Array, Labels, Predictor, Rotated
 from benchmark.predictors.zero_shot import ZeroShot
@@ -37,7 +38,9 @@ class ClassMeans(Predictor):
             # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
             for rank in ranks:
                 train, tests = problem.project(problem.train, rank), [problem.project(z, rank) for z in problem.tests]
-                yield from self._curve(replace(problem, train=train, tests=tests, renormalize=False), [rank])
+                text = problem.text[:, :rank]
+                of_rank = replace(problem, train=train, tests=tests, text=text, renormalize=False)
+                yield from self._curve(of_rank, [rank])
             return
         means = class_means(problem.train, problem.labels, problem.n_classes)
         if self.metric == "cosine":
@@ -59,8 +62,9 @@ def absent_classes(problem: Rotated) -> NDArray[np.bool_]:
 
 def class_means(z: Array, labels: Labels, n_classes: int) -> Array:
     """Return the mean of the rows of every class, shape (n_classes, D); zeros for a class that has none."""
-    one_hot = np.eye(n_classes)[labels]
-    return np.asarray(one_hot.T @ z / np.maximum(one_hot.sum(axis=0), 1)[:, None])
+    counts = np.bincount(labels, minlength=n_classes)
+    member = csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(n_classes, len(labels)))
+    return np.asarray(member @ z / np.maximum(counts, 1)[:, None])
 
 
 def _minus_half_squared_distances(tests: Sequence[Array], means: Array, ranks: Sequence[int]) -> Iterator[list[Array]]:

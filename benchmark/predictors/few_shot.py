@@ -25,7 +25,9 @@ class FewShotProbe(LinearProbe):
     def heads(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[Head]:
         """Yield the classifier of every rank; each starts from the one before."""
         rows = draw_shots(problem.labels, self.shots, problem.seed)
-        yield from super().heads(replace(problem, train=problem.train[rows], labels=problem.labels[rows]), ranks)
+        few = {name: getattr(problem, name)[rows] for name in ("train", "labels")}
+        environments = problem.environments[rows] if len(problem.environments) else problem.environments
+        yield from super().heads(replace(problem, **few, environments=environments), ranks)
 
 
 def draw_shots(labels: Labels, shots: int, seed: int) -> Labels:

@@ -1,6 +1,7 @@
 """The linear probe: multinomial logistic regression on projected embeddings of the original images."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
@@ -22,13 +23,12 @@ class LinearProbe(Predictor):
 
     def heads(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[Head]:
         """Yield the classifier of every rank; each starts from the one before."""
-        shared = None if problem.renormalize else SoftmaxRegression(problem.train, problem.labels, problem.n_classes)
+        solver = partial(SoftmaxRegression, labels=problem.labels, classes=problem.n_classes, device=problem.device)
+        shared = None if problem.renormalize else solver(problem.train)
         head = None
         for rank in ranks:
             # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
-            regression = shared or SoftmaxRegression(
-                problem.project(problem.train, rank), problem.labels, problem.n_classes
-            )
+            regression = shared or solver(problem.project(problem.train, rank))
             head = regression.fit(rank, self.C, head, self.max_iter)
             yield head
 

@@ -172,12 +172,15 @@ class SoftmaxRegression:
                 low, low_slope = size, here
             else:
                 high, high_slope = size, here
+            tried = size
             if high == float("inf"):
                 size *= 2 if here > 0.9 * slope else 1.5
             else:
                 # False position may crawl where the slope is steep on one side only: stay off the ends.
                 share = -low_slope / (high_slope - low_slope)
                 size = low + (high - low) * min(max(share, 0.1), 0.9)
+        else:
+            size = tried  # what objective and residuals are of
         return size, reached, residual
 
     def _loss(self, logits: "torch.Tensor", w: "torch.Tensor", c: float) -> "tuple[float, torch.Tensor]":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 256  # images per step, as in the authors' code
+BLOCK = 4096  # test images whose affinities to all keys are held at a time
 EPSILON = 1e-4  # of AdamW, as in the authors' code
 
 
@@ -57,9 +58,17 @@ class TipAdapter(Predictor):
             text = problem.logit_scale * unit(problem.text[:, :rank])
             if self.trained:
                 keys = self._fine_tuned(keys, text[~absent], np.searchsorted(np.flatnonzero(~absent), labels), problem)
-            images = (unit(z[:, :rank]) for z in problem.tests)
-            logits = (f @ text.T + self.alpha * np.exp(-self.beta * (1 - f @ keys.T)) @ values for f in images)
+            logits = (self._logits(z[:, :rank], text, keys, values) for z in problem.tests)
             yield [np.where(absent, -np.inf, of_test) for of_test in logits]
+
+    def _logits(self, z: Array, text: Array, keys: Array, values: Array) -> Array:
+        """Return the logits of test images, shape (m, n_classes), block by block: affinities are many."""
+        logits = np.empty((len(z), len(text)))
+        for first in range(0, len(z), BLOCK):
+            block = slice(first, first + BLOCK)
+            f = unit(z[block])
+            logits[block] = f @ text.T + self.alpha * np.exp(-self.beta * (1 - f @ keys.T)) @ values
+        return logits
 
     def _fine_tuned(self, keys: Array, text: Array, labels: Labels, problem: Rotated) -> Array:
         """Return the keys of Tip-Adapter-F, shape (n, rank); `text` and `labels` are of the classes present."""

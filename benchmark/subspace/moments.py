@@ -1,7 +1,7 @@
 """The sums through which the data enter the method (arXiv 2405.15289, section 4).
 
 Everything here adds and subtracts like the sets of images it comes from: a held-out environment and a
-leave-one-domain-out fold are choices of cells, an intervention set is a choice of weights, and neither needs an image.
+leave-one-domain-out fold are choices of sums, an intervention set is a choice of weights, and neither needs an image.
 """
 
 import copy
@@ -95,6 +95,12 @@ class Moments:
             differences[kind] = Differences.of(z - view)
         return cls(np.bincount(labels, minlength=classes), member @ z, z.T @ z, differences)
 
+    @classmethod
+    def nothing(cls, classes: int, dim: int, differences: Mapping[str, Differences] | None = None) -> "Moments":
+        """Return the moments of no images, with differences that come from elsewhere."""
+        zeros = np.zeros((classes, dim)), np.zeros((dim, dim))
+        return cls(np.zeros(classes, dtype=np.int64), *zeros, differences or {})
+
     @property
     def n(self) -> int:
         """Number of images."""
@@ -159,11 +165,11 @@ class SourceMoments:
         self.environments, self.weights, self.shared = environments, weights, shared or {}
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
-        self._c_d: dict[tuple[str, bool], Array] = {}
+        self._c_d: dict[object, Array] = {}  # of the last intervention set alone: matrices of wide embeddings are large
 
     def reweighted(self, weights: Mapping[str, float] | None) -> "SourceMoments":
-        """Return the same moments for another intervention set; sums already made are shared."""
-        other = copy.copy(self)
+        """Return the same moments for another intervention set."""
+        other = copy.copy(self)  # which shares the last C_d
         other.weights = weights
         return other
 
@@ -196,10 +202,12 @@ class SourceMoments:
 
     def c_d(self, centered: bool = False) -> Array:
         """Return the intervention set's C_d over all source images, shape (D, D)."""
-        for kind in self.kinds():
-            if (kind, centered) not in self._c_d:
-                self._c_d[kind, centered] = self.differences(kind).moment(centered)
-        return weighted({kind: self._c_d[kind, centered] for kind in self.kinds()}, self.weights)
+        key = (tuple(self.kinds()), tuple((self.weights or {}).values()), centered)
+        if key not in self._c_d:
+            moments = {kind: self.differences(kind).moment(centered) for kind in self.kinds()}
+            self._c_d.clear()
+            self._c_d[key] = weighted(moments, self.weights)
+        return self._c_d[key]
 
     def _of_environments(self, kind: str) -> list[Differences]:
         names = [cross_kind(other) for other in self.environments] if kind == CROSS else [kind]

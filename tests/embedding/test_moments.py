@@ -7,13 +7,15 @@ import pyarrow as pa
 import pytest
 
 from benchmark.embedding import store
-from benchmark.embedding.moments import Images, Kind, read_cells, sum_moments
+from benchmark.embedding.moments import Images, Job, Kind, moments_file, read_cells, sum_moments
 from benchmark.embedding.store import View
-from benchmark.evaluation.cells import CROSS, Cells, Layout, cells_of, class_means, cross_cells, one_of
+from benchmark.errors import IcmBenchError
+from benchmark.evaluation.cells import Cells, Layout, cells_of, class_means, cross_cells, one_of
 from benchmark.evaluation.embedded import scaled
 from benchmark.recipe import Normalize
+from benchmark.source import text_cells
 from benchmark.storage import Storage
-from benchmark.subspace import Differences
+from benchmark.subspace.moments import CROSS
 
 DISTINCT, D, CLASSES, NAMES = 5000, 6, 4, ["amber", "blue", "cyan"]  # more than one block, and more than one range
 
@@ -44,7 +46,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Images, 
                      np.random.default_rng(seed).random(len(order)) < 0.2, CLASSES)
         for seed in (0, 1)
     }  # fmt: skip
-    images = Images(view(store.ORIGINAL), [ids[i] for i in order], order // size, layouts, NAMES)
+    images = Images(view(store.ORIGINAL), [ids[i] for i in order], order // size, layouts, NAMES, D)
     return storage, images, {name: z[order] for name, z in arrays.items()}
 
 
@@ -78,8 +80,11 @@ def test_every_kind_equals_one_sum_over_all_images(written, normalize: Normalize
     layout = images.layouts[seed]
     whole = cells_of(layout, z, {"blur": blur, "one": one_of({"blur": blur, "grey": grey}, images.ids, seed)})
     expected = whole + cross_cells(layout, z, class_means(whole), NAMES)
-    found = read_cells(storage, images, seed, "unit" if normalize == "before" else "raw", KINDS, {})
-    assert_equal(found, expected)
+    found = [
+        read_cells(storage, images, seed, "unit" if normalize == "before" else "raw", KINDS, side).moments
+        for side in ("in", "out")
+    ]
+    assert_equal(Cells({**found[0], **found[1]}), expected)
 
 
 def test_only_what_is_missing_is_summed_and_text_pairs_join(written) -> None:  # type: ignore[no-untyped-def]
@@ -88,13 +93,38 @@ def test_only_what_is_missing_is_summed_and_text_pairs_join(written) -> None:  #
     before = {p: p.stat().st_mtime_ns for p in Path(storage.path("moments")).rglob("*.safetensors")}
     assert sum_moments(storage, images, [0], ["raw"], [*KINDS, Kind("grey", (view("grey"),))]) == 1
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    text = Differences.of(np.eye(D))
-    sources = read_cells(storage, images, 0, "raw", [], {"text": text}).sources({0: "amber"}, {"text": 1.0})
-    np.testing.assert_allclose(sources.c_d(), np.eye(D) / D)
+
+
+def test_pairs_of_texts_belong_to_all_environments_or_to_the_images_they_describe(written) -> None:  # type: ignore[no-untyped-def]
+    storage, images, _ = written
+    sum_moments(storage, images, [0], ["raw"], [])
+    cells, layout = read_cells(storage, images, 0, "raw", []), images.layouts[0]
+    d = np.random.default_rng(0).standard_normal((300, D))
+    text = {"text": 1.0}
+    everywhere = (cells + text_cells(d, None, images.ids, layout)).sources({0: "amber"}, text)
+    np.testing.assert_allclose(everywhere.c_d(), d.T @ d / len(d))
+    described = images.ids[: 4 * len(d) : 4][:299]
+    described.append("an image that cannot be read")
+    rows = np.arange(299) * 4
+    seen = (layout.environment[rows] == 0) & ~layout.out[rows]
+    assert 0 < seen.sum() < 299
+    own = (cells + text_cells(d, described, images.ids, layout)).sources({0: "amber"}, text)
+    np.testing.assert_allclose(own.c_d(), d[:299][seen].T @ d[:299][seen] / seen.sum())
+
+
+def test_a_damaged_file_is_named(written) -> None:  # type: ignore[no-untyped-def]
+    storage, images, _ = written
+    sum_moments(storage, images, [1], ["raw"], [])
+    name = moments_file(images, images.digest(1), Job(1, "raw", ()), None)
+    content = storage.read_bytes(name)
+    storage.write_bytes(name, content[:100])
+    with pytest.raises(IcmBenchError, match=r"is damaged .*delete it and run again"):
+        read_cells(storage, images, 1, "raw", [])
+    storage.write_bytes(name, content)
 
 
 def test_another_split_or_another_order_of_cells_is_another_file(written) -> None:  # type: ignore[no-untyped-def]
     _, images, _ = written
     assert images.digest(0) != images.digest(1)
-    moved = Images(images.original, images.ids[::-1], images.chunks[::-1], images.layouts, NAMES)
+    moved = Images(images.original, images.ids[::-1], images.chunks[::-1], images.layouts, NAMES, D)
     assert moved.digest(0) != images.digest(0)

@@ -37,7 +37,7 @@ def test_the_odd_class_is_a_base_class() -> None:
 def test_sources_are_the_in_sides_of_the_chosen_cells(images, groups) -> None:  # type: ignore[no-untyped-def]
     layout, z, view = images
     sources = cells_of(layout, z, {"blur": view}).sources({0: "art", 2: "photo"}, None, groups)
-    wanted = (layout.label < 3) == True if groups == ("base",) else layout.label >= 3  # noqa: E712
+    wanted = layout.label < 3 if groups == ("base",) else layout.label >= 3
     rows = ~layout.out & (layout.environment != 1) & (wanted if len(groups) == 1 else True)
     np.testing.assert_allclose(sources.c_z(), z[rows].T @ z[rows] / rows.sum())
     d = (z - view)[rows]

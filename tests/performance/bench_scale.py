@@ -30,7 +30,7 @@ def rate(root: Path, actors: int, seconds: float) -> float:
     """Return images/s with so many actors."""
     place = tempfile.mkdtemp()
     manifest = read_manifest(DatasetSpec(name="toy", root=str(root)))
-    ray.init(num_cpus=8, num_gpus=actors, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init("local", num_cpus=8, num_gpus=actors, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
         spec = BackboneSpec(name="stand-in", pretrained="random")
         report = embed(Storage(place), manifest, spec, FACTS, views(manifest, 1), RunSpec(), stand_in(seconds))

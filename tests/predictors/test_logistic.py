@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
@@ -220,3 +221,12 @@ def test_the_linear_probe_does_not_look_at_text_or_seed() -> None:
     other = replace(problem, text=problem.text + 1, seed=5, logit_scale=1.0)
     for a, b in zip(LinearProbe().scores(problem, (2, 6)), LinearProbe().scores(other, (2, 6)), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_finds_the_same_solution() -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((500, 32)), rng.integers(5, size=500)
+    here, there = (SoftmaxRegression(x, labels, 5, device=device).fit(20, 0.316) for device in ("cpu", "cuda"))
+    assert there.objective == pytest.approx(here.objective, rel=1e-7)
+    np.testing.assert_allclose(there.weights, here.weights, atol=1e-4)

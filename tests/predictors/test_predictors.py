@@ -487,3 +487,24 @@ def test_group_dro_takes_environments_by_any_numbers() -> None:
     problem = synthetic(25)
     renamed = replace(problem, environments=np.array([7, 2, 40])[problem.environments])
     assert_close(all_scores(GroupDROProbe(rounds=4), problem), all_scores(GroupDROProbe(rounds=4), renamed), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"train": np.full((6, 4), np.nan)}, "train contains NaN"),
+        ({"train": np.zeros((6, 3))}, r"train must have shape \(n, 4\)"),
+        ({"tests": [np.zeros((2, 4)), np.full((1, 4), np.inf)]}, r"tests\[1\] contains NaN or infinite"),
+        ({"tests": [np.zeros((2, 5))]}, r"tests\[0\] must have shape"),
+        ({"labels": np.zeros(5, dtype=np.int64)}, "6 training images need as many labels"),
+        ({"labels": np.full(6, 3)}, "between 0 and 2"),
+        ({"environments": np.zeros(2, dtype=np.int64)}, "as many labels and environments"),
+    ],
+)
+def test_a_problem_whose_arrays_do_not_belong_together_is_refused(change: dict[str, Any], reason: str) -> None:
+    good: dict[str, Any] = {
+        "train": np.zeros((6, 4)), "labels": np.zeros(6, dtype=np.int64), "text": np.eye(3, 4), "tests": [],
+    }  # fmt: skip
+    Rotated(**good)
+    with pytest.raises(ValueError, match=reason):
+        Rotated(**{**good, **change})
