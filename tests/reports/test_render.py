@@ -85,10 +85,10 @@ def test_csv_is_one_line_per_cell_with_n_seeds_split_and_rule() -> None:
 
 
 def test_latex_escapes_names_and_is_balanced() -> None:
-    rows = [row(held_out="100%_a&b", projection="drop_top", predictor="ridge", dataset="x_#1$~^\\{}")]
+    rows = [row(held_out="100%_a&b", projection="my_own", predictor="ridge", dataset="x_#1$~^\\{}")]
     text = latex(tables(rows)[0])
     assert r"100\%\_a\&b" in text
-    assert r"drop\_top + ridge" in text
+    assert r"my\_own + ridge probe" in text
     assert latex_escape("x_#1$~^\\{}") == r"x\_\#1\$\textasciitilde{}\textasciicircum{}\textbackslash{}\{\}"
     bare = re.sub(r"\\[\\{}%&#_$]", "", text)
     assert bare.count("{") == bare.count("}")
