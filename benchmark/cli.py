@@ -167,6 +167,10 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
         print(json.dumps({k: v for k, v in dataclasses.asdict(outcome).items() if k != "text"}, indent=2))
     else:
         print(f"{outcome.text}\nReport: {outcome.report}")
+    if outcome.failed:
+        from benchmark.stages import failure_words
+
+        raise IcmBenchError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
 
 
 def _plan(args: argparse.Namespace) -> None:
@@ -231,14 +235,8 @@ def _diagnose(args: argparse.Namespace) -> None:
 
     storage = stages.open_store(recipe)
     with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
-        found, files = stages.diagnose_stage(recipe, storage, sources, _choice(args), args.rank)
-    if args.json:
-        print(json.dumps(found, indent=2))
-        return
-    from reports.diagnostics import markdown
-
-    print(markdown(found))
-    print("\n".join(files))
+        found, written = stages.diagnose_stage(recipe, storage, sources, _choice(args), args.rank)
+    print(json.dumps(found, indent=2) if args.json else f"{written.text}\nReport: {written.report}")
 
 
 def _store(args: argparse.Namespace) -> None:

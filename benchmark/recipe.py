@@ -334,6 +334,7 @@ class RunSpec(Part):
         compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs.
         cpus_per_trial: CPU cores that a trial of the sweep reserves.
         gpus_per_trial: GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
+        trial_timeout: seconds after which a trial is ended, tried once more, and then shown as a gap; default: none.
         max_bad_images: share of unreadable images above which the run fails.
     """
 
@@ -344,6 +345,7 @@ class RunSpec(Part):
     compile: bool = False
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
 
 

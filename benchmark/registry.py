@@ -49,6 +49,11 @@ class Component(BaseModel):
         changed = [f"{k}={v}" for k, v in self.params.items() if v != defaults[k]]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
+    @property
+    def variant(self) -> str:
+        """What makes it a line of its own in tables, beside its name; selection rules choose all else."""
+        return ""
+
     @model_serializer
     def _as_recipe(self) -> dict[str, Any]:
         return {"name": self.name, **self.params}

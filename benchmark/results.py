@@ -1,5 +1,6 @@
 """Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
 
+import json
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
         ("normalize", pa.string()),  # none, before, after, both
         ("predictor", pa.string()),
         ("predictor_params", pa.string()),  # JSON
+        ("predictor_variant", pa.string()),  # what tells lines of one predictor apart ("16 shots"); null elsewhere
         # How.
         ("protocol", pa.string()),
         ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
@@ -72,6 +74,27 @@ def row_file(trial_id: str) -> str:
 def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
     """Write the rows of one finished trial; all of them appear at once or not at all."""
     storage.write_table(row_file(trial_id), pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def failure_file(trial_id: str) -> str:
+    """Return the name, inside a store, of the file that says why a trial failed."""
+    return f"failed/{trial_id}.json"
+
+
+def write_failure(storage: Storage, trial_id: str, label: str, reason: str) -> None:
+    """Write why a trial failed; it is tried again by the next sweep."""
+    content = json.dumps({"trial": label, "reason": reason}, ensure_ascii=False)
+    storage.write_bytes(failure_file(trial_id), content.encode())
+
+
+def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str]]:
+    """Return trial id -> (trial in words, reason) of those that failed and have no rows."""
+    found = {}
+    for name in trial_ids:
+        if not storage.exists(row_file(name)) and storage.exists(failure_file(name)):
+            content = json.loads(storage.read_bytes(failure_file(name)))
+            found[name] = (content["trial"], content["reason"])
+    return found
 
 
 def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":

@@ -1,7 +1,7 @@
 """One data set under one backbone, from the store to arrays and moments. Needs Ray, and what `embed` wrote."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ray
@@ -16,7 +16,7 @@ from benchmark.embedding.store import ORIGINAL, View
 from benchmark.embedding.texts import read_pairs, read_texts
 from benchmark.evaluation.cells import Cells, Layout
 from benchmark.evaluation.embedded import Embedded
-from benchmark.recipe import TEXT, InterventionSet, Normalize
+from benchmark.recipe import TEXT, InterventionSet, Normalize, canonical_hash
 from benchmark.storage import Storage
 from benchmark.subspace import Differences, Moments
 from benchmark.subspace.moments import CROSS
@@ -33,6 +33,7 @@ class Source:
         texts: the file of the store with the text embeddings of the classes; there from the sweep on.
         ranks: to evaluate, ascending.
         text_pairs: the file of the store with the embeddings of pairs of texts, where the recipe has any.
+        unreadable: hash of the images that cannot be read, known once all are embedded; empty where all can be.
     """
 
     manifest: Manifest
@@ -41,6 +42,13 @@ class Source:
     texts: str
     ranks: tuple[int, ...]
     text_pairs: str | None = None
+    unreadable: str = ""
+
+
+def with_unreadable(storage: Storage, source: Source) -> Source:
+    """Return the source with what the store says of images that cannot be read."""
+    ids = sorted(store.rejected(storage, source.views))
+    return replace(source, unreadable=canonical_hash(ids) if ids else "")
 
 
 def labels_of(source: Source, chosen: InterventionSet) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones import BackboneFacts
 from benchmark.cache import cache_dir
@@ -25,11 +25,14 @@ from benchmark.embedding.texts import embed_texts, pairs_file, text_file
 from benchmark.errors import IcmBenchError
 from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
 from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
-from benchmark.results import read_rows, row_file
-from benchmark.source import Source
+from benchmark.results import failures, read_rows, row_file
+from benchmark.source import Source, with_unreadable
 from benchmark.storage import Storage, public
 from benchmark.subspace.moments import CROSS
 from benchmark.sweep import row_count, sweep, trial_id, trials_of
+
+if TYPE_CHECKING:
+    from reports import ReportFiles
 
 Say = Callable[[str], None]
 Sources = list[tuple[Source, BackboneSpec]]
@@ -68,6 +71,7 @@ class Outcome:
         embedded, reused: (image, view) pairs computed now, and found in the store.
         rejected: path -> reason of the images that cannot be read.
         trials, rows: finished trials of the recipe and their rows.
+        failed: trial in words -> reason, of the trials that failed.
         report: URI of the report's folder.
         files: its files.
         text: the main tables as plain text.
@@ -78,6 +82,7 @@ class Outcome:
     rejected: dict[str, str]
     trials: int
     rows: int
+    failed: dict[str, str]
     report: str
     files: list[str]
     text: str
@@ -256,10 +261,10 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: Sources, say: Say) ->
     """Run the trials that have no rows yet. Needs a connection to Ray and embedded views.
 
     Raises:
-        IcmBenchError: embeddings are missing, or trials failed.
+        IcmBenchError: embeddings are missing, or the sweep was ended before all trials were tried.
     """
-    bare = [source for source, _ in sources]
     _have_embeddings(recipe, storage, sources)
+    bare = [with_unreadable(storage, source) for source, _ in sources]
     trials = [trial_id(recipe, bare[t.source], t) for t in trials_of(recipe, len(bare))]
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
@@ -304,10 +309,13 @@ def report_stage(
         )
     trials = json.loads(storage.read_bytes(records[0]))["trials"]
     rows = read_rows(storage, trials)
+    failed = dict(failures(storage, trials).values())
+    if failed and not len(rows):
+        raise IcmBenchError(failure_words(failed, len(trials)))
     place = Storage(recipe.run.out) if recipe.run.out else storage
     folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-{Path(records[0]).stem[:8]}"
     finished = int(rows["trial_id"].nunique())
-    report = write_report(rows, place, folder, recipe.name, expected_trials=len(trials), finished_trials=finished)
+    report = write_report(rows, place, folder, recipe.name, len(trials), finished, failed)
     embedded = embedded or []
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
@@ -315,9 +323,19 @@ def report_stage(
         rejected={path: reason for e in embedded for path, reason in e.rejected.items()},
         trials=finished,
         rows=len(rows),
+        failed=failed,
         report=place.path(folder).rstrip("/"),
         files=report.files,
         text=report.text,
+    )
+
+
+def failure_words(failed: dict[str, str], trials: int) -> str:
+    """Return a sentence on the trials that failed."""
+    label, reason = next(iter(failed.items()))
+    return (
+        f"{len(failed)} of {trials} trials failed, the first ({label}) with: {reason.rstrip('.')}; the rows of the "
+        f"others are kept, and running again tries only the failed ones."
     )
 
 
@@ -350,8 +368,8 @@ def export_stage(
 
 def diagnose_stage(
     recipe: Recipe, storage: Storage, sources: Sources, given: dict[str, Any], rank: int | None
-) -> tuple[dict[str, Any], list[str]]:
-    """Look at one projection of a recipe; return what was found, and the files written. Needs a connection to Ray.
+) -> tuple[dict[str, Any], "ReportFiles"]:
+    """Look at one projection of a recipe; return what was found, and what was written. Needs a connection to Ray.
 
     Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
 

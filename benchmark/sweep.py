@@ -6,6 +6,7 @@ disposable: a trial whose rows exist is not run again.
 """
 
 import contextlib
+import faulthandler
 import functools
 import hashlib
 import io
@@ -30,7 +31,7 @@ from benchmark.evaluation.selection import RULES, SCORE_COLUMN, best_index
 from benchmark.predictors import Predictor
 from benchmark.progress import Progress
 from benchmark.recipe import TEXT, InterventionSet, Normalize, Recipe, canonical_hash
-from benchmark.results import row_file, write_rows
+from benchmark.results import failures, row_file, write_failure, write_rows
 from benchmark.source import Source, cells_for, labels_of, load, sum_source, weights_of
 from benchmark.storage import Storage
 from benchmark.subspace import Projection
@@ -54,6 +55,14 @@ class Trial:
     predictor: Predictor
     seed: int
     lambdas: tuple[float, ...]
+
+    def label(self, source: Source) -> str:
+        """Return the trial in words, for the list of those that failed."""
+        chosen = f", {self.intervention_set.name}" if self.intervention_set else ""
+        return (
+            f"{source.manifest.name}, {source.facts.label}: {self.projection.label}{chosen} + {self.predictor.label}, "
+            f"normalize {self.normalize}, seed {self.seed}"
+        )
 
     def settings(self) -> dict[str, Any]:
         """Return all that distinguishes the trial from others of the same source, in plain data."""
@@ -102,7 +111,7 @@ def trial_id(recipe: Recipe, source: Source, trial: Trial) -> str:
     content = {
         **trial.settings(),
         "implementations": [trial.projection.implementation, trial.predictor.implementation],
-        "dataset": [source.manifest.name, source.manifest.fingerprint],
+        "dataset": [source.manifest.name, source.manifest.fingerprint, source.unreadable],
         "backbone": source.facts.label,
         "views": [view.depends_on for view in source.views if view.label in (ORIGINAL, *kinds)],
         "text_pairs": source.text_pairs if TEXT in kinds else None,
@@ -128,18 +137,17 @@ def code_version() -> str:
     return f"{benchmark.__version__}+{digest[:12]}"
 
 
-def sweep(storage: Storage, recipe: Recipe, sources: list[Source]) -> list[str]:
-    """Run the trials whose rows do not exist yet; return the ids of all trials of the recipe. Needs Ray.
+def sweep(storage: Storage, recipe: Recipe, sources: list[Source]) -> None:
+    """Run the trials whose rows do not exist yet; those that fail twice leave a reason in the store. Needs Ray.
 
     Raises:
-        IcmBenchError: trials failed; the rows of the others are kept and the first reason is named.
+        IcmBenchError: the sweep was ended before all trials were tried.
     """
     trials = trials_of(recipe, len(sources))
     ids = [trial_id(recipe, sources[t.source], t) for t in trials]
     missing = [i for i, name in enumerate(ids) if not storage.exists(row_file(name))]
     if missing:
         _tune(storage, recipe, sources, {i: (ids[i], trials[i]) for i in missing})
-    return ids
 
 
 def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[int, tuple[str, Trial]]) -> None:
@@ -151,6 +159,9 @@ def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[in
 
     class Report(tune.Callback):
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+            progress.update()
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
             progress.update()
 
     # The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
@@ -178,17 +189,28 @@ def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[in
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Tune prints a banner whatever its verbosity
             results = tuner.fit()
-        errors = [str(error).strip().splitlines()[-1] for error in results.errors]
     finally:
         progress.close()
         shutil.rmtree(scratch, ignore_errors=True)
-    if not errors and not all(storage.exists(row_file(name)) for name, _ in todo.values()):
+    for result in results:
+        if result.error is not None and result.config is not None:
+            name, trial = todo[result.config["trial"]]
+            write_failure(storage, name, trial.label(sources[trial.source]), _reason(result.error, recipe))
+    reasons = failures(storage, [name for name, _ in todo.values()])
+    if not all(name in reasons or storage.exists(row_file(name)) for name, _ in todo.values()):
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
-    if errors:
-        raise IcmBenchError(
-            f"{len(errors)} of {len(todo)} trials failed, the first with: {errors[0]}; the rows of the others are "
-            f"kept, and running again tries only the failed ones."
-        )
+
+
+def _reason(error: Exception, recipe: Recipe) -> str:
+    """Return why a trial failed, in a line."""
+    from ray.exceptions import RayActorError
+
+    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    if not (isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error)):
+        return last
+    limit = recipe.run.trial_timeout
+    took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
+    return f"its process ended without a word: it was killed, ran out of memory{took_too_long}"
 
 
 def _train(
@@ -205,7 +227,12 @@ def _train(
     source = sources[trial.source]
     data, images = ray.get(list(shared[trial.source]))
     cells = cells_for(storage, source, images, trial.intervention_set, trial.seed, trial.normalize)
-    rows = evaluate(data, cells, source, recipe, trial, name)
+    if recipe.run.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
+        faulthandler.dump_traceback_later(recipe.run.trial_timeout, exit=True, file=2)
+    try:
+        rows = evaluate(data, cells, source, recipe, trial, name)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     write_rows(storage, name, rows)
     tune.report({"rows": len(rows)})
 
@@ -283,6 +310,7 @@ def _common_columns(source: Source, recipe: Recipe, trial: Trial, name: str) -> 
         "normalize": trial.normalize,
         "predictor": predictor.name,
         "predictor_params": json.dumps(predictor.params),
+        "predictor_variant": predictor.variant or None,
         "protocol": recipe.sweep.protocol,
         "seed": trial.seed,
         "dim": source.facts.dim,

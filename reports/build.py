@@ -1,6 +1,7 @@
 """Write one report: Markdown, tables in four forms, figures in two, all from result rows alone."""
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -45,6 +46,7 @@ def write_report(
     name: str,
     expected_trials: int | None = None,
     finished_trials: int | None = None,
+    failed: Mapping[str, str] | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder. Equal rows give equal bytes.
 
@@ -54,6 +56,7 @@ def write_report(
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         name: what the report is called in its title.
         expected_trials, finished_trials: if fewer are finished than expected, the report says so first.
+        failed: trial in words -> reason, of the trials that failed: the gaps of the report.
 
     Raises:
         IcmBenchError: there are no rows, or a file cannot be written.
@@ -61,10 +64,10 @@ def write_report(
     if rows.empty:
         raise IcmBenchError(f"There are no result rows for the report '{name}'; run `icm-bench sweep RECIPE` first.")
     parts = by_setting(rows)
-    gaps = _gap_words(expected_trials, finished_trials)
+    gaps = _gap_words(expected_trials, finished_trials, failed or {})
     contents: dict[str, bytes] = {}
     sections: list[str] = []
-    terminal: list[str] = [textwrap.fill(gaps, TERMINAL_WIDTH)] if gaps else []
+    terminal: list[str] = [textwrap.fill(line, TERMINAL_WIDTH) for line in gaps.splitlines() if line]
     for (setting, part), suffix in zip(parts, suffixes([s for s, _ in parts]), strict=True):
         selections = Selections(part)
         tables = main_tables(setting, selections)
@@ -111,16 +114,17 @@ def _head(settings: list[Setting], name: str, gaps: str) -> str:
     random = list(dict.fromkeys(s.backbone for s in settings if s.random_weights))
     title = f"# {BANNER if random else ''}{': ' if random else ''}{markdown_escape(name)}"
     warning = f"Backbones with random weights: {markdown_escape(', '.join(random))}." if random else ""
-    return "\n\n".join(part for part in (title, warning, gaps) if part)
+    return "\n\n".join(part for part in (title, warning, markdown_escape(gaps)) if part)
 
 
-def _gap_words(expected: int | None, finished: int | None) -> str:
+def _gap_words(expected: int | None, finished: int | None, failed: Mapping[str, str]) -> str:
     if expected is None or finished is None or finished >= expected:
         return ""
-    return (
+    words = (
         f"PARTIAL: {finished:,} of {expected:,} trials are finished; every number below may change. "
-        "Run `icm-bench sweep RECIPE` again: only what is missing is computed."
+        "Run icm-bench sweep RECIPE again: only what is missing is computed."
     )
+    return "\n\n".join([words, *(f"- Gap: {trial}: {reason}" for trial, reason in failed.items())])
 
 
 def _section(

@@ -11,7 +11,7 @@ from reports.methods import Method, by_method
 
 HYPERPARAMETER_COLUMNS = (
     "method", "rule", "held-out", "seeds", "median rank", "ranks", "lambda", "intervention set", "normalize",
-    "predictor parameters",
+    "predictor parameters", "projection parameters",
 )  # fmt: skip
 
 
@@ -40,8 +40,9 @@ class Selections:
             # select hands predictor_params back untouched, so the position travels in it: one rule for ties.
             found = select(part.assign(predictor_params=range(len(part))), rule)
             positions = [int(i) for i in found["predictor_params"]]
-            params = part["predictor_params"].iloc[positions].to_numpy()
-            self._picks[method, rule] = found.assign(predictor_params=params, position=positions)
+            names = ("predictor_params", "projection_params")
+            params = {name: part[name].iloc[positions].to_numpy() for name in names}
+            self._picks[method, rule] = found.assign(**params, position=positions)
         return self._picks[method, rule]
 
     def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
@@ -80,6 +81,7 @@ def _values(picks: pd.DataFrame) -> list[str]:
         _once(picks["intervention_set"]),
         _once(picks["normalize"]),
         _once(picks["predictor_params"]),
+        _once(picks["projection_params"]),
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.storage import Storage
+from reports.build import ReportFiles
 from reports.render import markdown_escape, markdown_grid
 from reports.settings import BANNER
 
@@ -18,23 +19,25 @@ _GROUPS = {
 _SHOWN = 8  # directions in the table of the first ones
 
 
-def write_diagnostics(found: dict[str, Any], storage: Storage, folder: str) -> list[str]:
-    """Write `diagnostics.json`, `.md`, `.png` and `.pdf` and return where they are.
+def write_diagnostics(found: dict[str, Any], storage: Storage, folder: str) -> ReportFiles:
+    """Write `diagnostics.json`, `.md`, `.png` and `.pdf` and return where they are, with the Markdown as text.
 
     Args:
         found: what `icm-bench diagnose` found.
         storage, folder: where to.
     """
+    text = markdown(found)
     contents = {
+        "diagnostics.md": text.encode(),
         "diagnostics.json": (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode(),
-        "diagnostics.md": markdown(found).encode(),
     }
     if found.get("invariance_ratio"):
         contents |= _figure(found)
     prefix = f"{folder}/" if folder else ""
     for name, content in contents.items():
         storage.write_bytes(f"{prefix}{name}", content)
-    return [storage.path(f"{prefix}{name}") for name in contents]
+    files = [storage.path(f"{prefix}{name}") for name in contents]
+    return ReportFiles(files[0], files, text)
 
 
 def markdown(found: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What one line of a table is: a method, its label and its place."""
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -33,6 +34,8 @@ _ORDER_PLACES = {"released": 1, "largest": 2}
 class Method:
     """A projection, the order of its eigenvectors and a predictor; a selection rule chooses all the rest.
 
+    A predictor with variants stands with its own in brackets: "few_shot (4 shots)".
+
     Names that this module has never heard of are shown as they are written in the rows.
     """
 
@@ -50,14 +53,15 @@ class Method:
 
     @property
     def predictor_label(self) -> str:
-        """The predictor alone: "zero-shot"."""
-        return _PREDICTORS.get(self.predictor, self.predictor)
+        """The predictor alone: "zero-shot", "few-shot probe (4 shots)"."""
+        name, bracket, variant = self.predictor.partition(" (")
+        return _PREDICTORS.get(name, name) + bracket + variant
 
     @property
     def label(self) -> str:
         """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
         if self.projection == PLAIN:
-            known = self.predictor in _PREDICTORS
+            known = self.predictor.partition(" (")[0] in _PREDICTORS
             return self.predictor_label[:1].upper() + self.predictor_label[1:] if known else self.predictor_label
         return f"{self.projection_label} + {self.predictor_label}"
 
@@ -66,7 +70,7 @@ class Method:
         """Sort key: predictor block first, then plain, PCA, random, others, CLIP-ICM released, largest."""
         return (
             _PREDICTOR_PLACES.get(self.predictor, 2),
-            self.predictor,
+            re.sub(r"\d+", lambda digits: digits.group().zfill(9), self.predictor),  # 2 shots before 16
             _PROJECTION_PLACES.get(self.projection, 3),
             self.projection,
             _ORDER_PLACES.get(self.order or "", 0),
@@ -76,10 +80,13 @@ class Method:
 
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
     """Split the rows of `benchmark.results.SCHEMA` by method, in the order of the tables."""
+    columns = ["projection", "order", "predictor", "predictor_variant"]
     parts = {
-        Method(str(projection), str(order) if isinstance(order, str) else None, str(predictor)): part
-        for (projection, order, predictor), part in rows.groupby(
-            ["projection", "order", "predictor"], dropna=False, sort=False
-        )
+        Method(str(projection), str(order) if isinstance(order, str) else None, _with(str(predictor), variant)): part
+        for (projection, order, predictor, variant), part in rows.groupby(columns, dropna=False, sort=False)
     }
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
+
+
+def _with(predictor: str, variant: object) -> str:
+    return f"{predictor} ({variant})" if isinstance(variant, str) else predictor

@@ -288,7 +288,7 @@ def test_zero_shot_predictions_are_those_of_the_benchmark(vectors, images, token
     unit_after = scoring == "cosine"
     logits = encoder.encode_image(images, normalize=unit_after) @ encoder.encode_text(tokens, normalize=unit_after).T
     by_hand = unit(z @ vectors) @ unit(t @ vectors).T if unit_after else z @ vectors @ (t @ vectors).T
-    problem = Rotated(z[:0], np.array([], dtype=np.int64), t @ vectors, [z @ vectors])
+    problem = Rotated((z @ vectors)[:0], np.array([], dtype=np.int64), t @ vectors, [z @ vectors])
     (curve,) = ZeroShot(scoring=scoring).predict(problem, [K])
     predicted = logits.argmax(dim=1).numpy()
     assert len(set(predicted)) > 3

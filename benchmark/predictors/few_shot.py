@@ -22,6 +22,11 @@ class FewShotProbe(LinearProbe):
     registered_name: ClassVar[str] = "few_shot"
     shots: int = Field(default=16, ge=1)
 
+    @property
+    def variant(self) -> str:
+        """The number of shots: few-shot tables have a line for each."""
+        return f"{self.shots} shot{'s' if self.shots > 1 else ''}"
+
     def heads(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[Head]:
         """Yield the classifier of every rank; each starts from the one before."""
         rows = draw_shots(problem.labels, self.shots, problem.seed)

@@ -47,6 +47,12 @@ class TipAdapter(Predictor):
     epochs: int = Field(default=20, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
+    @property
+    def variant(self) -> str:
+        """The number of shots, and whether keys are fine-tuned."""
+        shots = f"{self.shots} shot{'s' if self.shots > 1 else ''}"
+        return f"{shots}, trained" if self.trained else shots
+
     def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:
         """See `Predictor.scores`."""
         absent = absent_classes(problem)

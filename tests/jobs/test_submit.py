@@ -80,7 +80,11 @@ def head(tmp_path: Path) -> Iterator[Head]:
         yield Head(f"http://127.0.0.1:{dashboard}", environment)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # Ray says goodbye to its dashboard for half a minute
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=60)
 
 
 def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -508,3 +508,22 @@ def test_a_problem_whose_arrays_do_not_belong_together_is_refused(change: dict[s
     Rotated(**good)
     with pytest.raises(ValueError, match=reason):
         Rotated(**{**good, **change})
+
+
+@pytest.mark.parametrize("name", PREDICTORS.names())
+@pytest.mark.parametrize("what", ["constant", "rank one", "zeros"])
+def test_embeddings_without_rank_are_predicted_from_what_there_is(name: str, what: str) -> None:
+    """No crash and no NaN: equal scores for constant embeddings, where only class frequencies can tell."""
+    rng = np.random.default_rng(0)
+    train = {
+        "constant": np.ones((30, 6)),
+        "rank one": np.outer(rng.standard_normal(30), np.arange(1.0, 7.0)),
+        "zeros": np.zeros((30, 6)),
+    }[what]
+    labels = np.repeat(np.arange(3), [15, 10, 5])
+    problem = Rotated(train, labels, rng.standard_normal((3, 6)), [train[::7]], environments=np.arange(30) % 2)
+    (scores,) = next(PREDICTORS.create(name).scores(problem, [4]))
+    assert scores.shape == (5, 3)
+    assert np.isfinite(scores).all()
+    if what != "rank one":
+        np.testing.assert_allclose(scores, np.tile(scores[0], (5, 1)), atol=1e-9)

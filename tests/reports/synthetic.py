@@ -44,6 +44,7 @@ def row(
         "projection_params": "{}",
         "normalize": "none",
         "predictor_params": "{}",
+        "predictor_variant": None,
         "protocol": "held_out",
         "test_split": "out_20",
         "lodo_split": "full",

@@ -35,6 +35,17 @@ def test_every_registered_component_has_a_label() -> None:
         assert Method("identity", None, predictor).predictor_label != predictor
 
 
+def test_variants_of_a_predictor_are_lines_of_their_own_in_natural_order() -> None:
+    shots = [row(predictor="few_shot", predictor_variant=f"{n} shots") for n in (16, 2, 1)]
+    methods = by_method(frame([*shots, row(predictor="ridge")]))
+    assert [m.label for m in methods] == [
+        "Few-shot probe (1 shots)",
+        "Few-shot probe (2 shots)",
+        "Few-shot probe (16 shots)",
+        "Ridge probe",
+    ]
+
+
 def test_methods_stand_in_a_fixed_order_whatever_the_order_of_rows() -> None:
     wanted = [
         ("identity", None, "zero_shot"),

@@ -126,11 +126,18 @@ def test_hyperparameters_list_what_was_chosen_and_skip_methods_without_a_choice(
         row(**icm, lambda_=1.0, target=[0.1, 0.9, 0.2]),
         row(**icm, lambda_=10.0, target=[0.1, 0.3, 0.2]),
         row(**icm, lambda_=1.0, target=[0.1, 0.3, 0.2], seed=1),
-        row(**icm, lambda_=10.0, target=[0.1, 0.3, 0.9], seed=1, predictor_params='{"c": 1}'),
+        row(
+            **icm,
+            lambda_=10.0,
+            target=[0.1, 0.3, 0.9],
+            seed=1,
+            predictor_params='{"c": 1}',
+            projection_params='{"k": 2}',
+        ),
     ]
     lines = hyperparameters(Selections(frame(rows)))
     assert [line[1] for line in lines] == ["training_domain", "lodo", "oracle †"]
-    assert lines[0][2:] == ["art", "0 1", "3", "2, 4", "1, 10", "all", "none", '{}, {"c": 1}']
+    assert lines[0][2:] == ["art", "0 1", "3", "2, 4", "1, 10", "all", "none", '{}, {"c": 1}', '{}, {"k": 2}']
 
 
 def test_findings_rule_is_lodo_only_if_every_row_has_it() -> None:
