@@ -53,7 +53,7 @@ class Rotated:
                 raise ValueError(f"{name} contains NaN or infinite values.")
         if len(self.labels) != len(self.train) or len(self.environments) not in (0, len(self.train)):
             raise ValueError(f"{len(self.train)} training images need as many labels and environments.")
-        if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.text)):
+        if len(self.labels) and not (np.min(self.labels) >= 0 and np.max(self.labels) < len(self.text)):
             raise ValueError(
                 f"Labels must lie between 0 and {len(self.text) - 1}, one less than the number of classes."
             )

@@ -58,7 +58,7 @@ class GroupDROProbe(LinearProbe):
         def solve(q: Array, start: Head | None) -> _Round:
             head = SoftmaxRegression(x, labels, classes, (n * q / n_g)[groups]).fit(rank, self.C, start, self.max_iter)
             losses = np.bincount(groups, _cross_entropy(head.logits(x), labels)) / n_g
-            return _Round(q, head, losses, worst=head.objective + n * float(losses.max() - q @ losses))
+            return _Round(q, head, losses, worst=head.objective + n * float(np.max(losses) - q @ losses))
 
         rank = x.shape[1]
         best = current = solve(n_g / max(n, 1), start)
@@ -92,7 +92,7 @@ class _Round:
 
     def ascended(self, eta: float) -> Array:
         """Return q after a step of exponentiated gradient."""
-        q = self.q * np.exp(eta * (self.losses - self.losses.max()))
+        q = self.q * np.exp(eta * (self.losses - np.max(self.losses)))
         q = np.maximum(q / q.sum(), SMALLEST)
         return np.asarray(q / q.sum())
 

@@ -40,7 +40,7 @@ def reference(x: Array, labels: Labels, c: float, s: Array | None = None) -> tup
     it stops early: the better one counts.
     """
     mean, y = x.mean(axis=0), np.unique(labels, return_inverse=True)[1]
-    binary = y.max() == 1  # fitted with one column w, and |w|^2 / 2C where two columns -w/2, w/2 have |w|^2 / 4C
+    binary = np.max(y) == 1  # fitted with one column w, and |w|^2 / 2C where two columns -w/2, w/2 have |w|^2 / 4C
     found = []
     for solver in ("newton-cholesky", "lbfgs"):
         model = LogisticRegression(C=2 * c if binary else c, solver=solver, tol=1e-12, max_iter=20_000)

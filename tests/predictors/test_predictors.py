@@ -447,7 +447,7 @@ def smallest_worst_group_objective(x: Array, labels: NDArray[np.int64], groups: 
 def worst_group_objective(head: Any, x: Array, problem: Rotated, c: float) -> tuple[float, float]:
     """The objective of a head, and the worst group's mean loss."""
     theta = np.concatenate([head.weights, head.bias[None]]).ravel()
-    worst = float(group_losses(theta, x, problem.labels, problem.environments)[0].max())
+    worst = float(group_losses(theta, x, problem.labels, problem.environments)[0].max(axis=0))
     return len(x) * worst + float((head.weights**2).sum()) / (2 * c), worst
 
 

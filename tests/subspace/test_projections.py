@@ -84,7 +84,7 @@ class Data:
 
     @property
     def one_hot(self) -> Array:
-        return np.eye(self.environments.max() + 1)[self.environments]
+        return np.eye(int(np.max(self.environments)) + 1)[self.environments]
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def erased_inner_products(data: Data) -> Array:
     """E^T E, on which all inner products after erasure depend: theorem 4.3 of LEACE, word for word."""
     sigma_xz = (data.z - data.z.mean(axis=0)).T @ (data.one_hot - data.one_hot.mean(axis=0)) / len(data.z)
     values, u = np.linalg.eigh(data.covariance)
-    varies = values > 1e-10 * values.max()
+    varies = values > 1e-10 * np.max(values)
     w = u[:, varies] @ np.diag(values[varies] ** -0.5) @ u[:, varies].T
     eraser = np.eye(len(w)) - pinv(w, rtol=1e-8) @ (w @ sigma_xz) @ pinv(w @ sigma_xz, rtol=1e-8) @ w
     return eraser.T @ eraser
