@@ -22,7 +22,7 @@ from benchmark.storage import Storage
 
 ORIGINAL = "original"
 ROOT = "embeddings"
-STORE_VERSION = 2  # to be raised when decoding, a built-in intervention or the cut into chunks changes
+STORE_VERSION = 3  # to be raised when decoding, a built-in intervention or the cut into chunks changes
 _READERS = 8  # files read at a time
 _DIGEST = b"icm_bench_sha256"
 
@@ -84,7 +84,7 @@ def distinct(image_ids: Sequence[str]) -> NDArray[np.int64]:
 
 def chunk_size(images: int) -> int:
     """Return how many images a chunk has: few enough to lose little, enough to keep the number of files in bounds."""
-    return 64 if images <= 16_384 else 256
+    return 64 if images <= 65_536 else 256
 
 
 def chunk_count(images: int) -> int:
