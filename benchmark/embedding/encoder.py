@@ -197,11 +197,12 @@ class Encoder:
         """Run on black images, so that no figure includes a first time; on a GPU, return the views/s of a second."""
         import torch
 
+        if not self._cuda:  # one image will do, and a whole batch would put off the first embedding by its seconds
+            self._backbone.embed(self._black(1))
+            return 0.0  # the batches to come are timed one by one
         while True:
             try:
                 self._backbone.embed(self._black(self.batch_size))
-                if not self._cuda:
-                    return 0.0  # the batches to come are timed one by one
                 torch.cuda.synchronize()
                 start = time.perf_counter()
                 self._backbone.embed(self._black(self.batch_size))
