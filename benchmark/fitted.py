@@ -10,6 +10,7 @@ import ray
 from numpy.typing import NDArray
 from scipy.linalg import orth
 
+from benchmark.datasets.splits import Split
 from benchmark.embedding.moments import Images
 from benchmark.errors import IcmBenchError, nearest
 from benchmark.evaluation.embedded import Embedded, scaled
@@ -19,7 +20,7 @@ from benchmark.storage import Storage
 from benchmark.subspace import Basis, Projection, SourceMoments
 from benchmark.subspace.diagnostics import angle_table, decodability, invariance_ratio, moved_by, sample_angles, terms
 from benchmark.subspace.moments import CROSS
-from benchmark.sweep import code_version
+from benchmark.trials import code_version
 
 T = TypeVar("T")
 MOST_SAMPLED = 20_000  # images that diagnostics look at one by one, drawn at random from more
@@ -119,7 +120,7 @@ class Fitting:
 
     def __init__(self, storage: Storage, source: Source, seeds: tuple[int, ...]) -> None:
         self._storage, self._source = storage, source
-        loaded: tuple[Embedded, Images] = tuple(ray.get(load.remote(storage, source, seeds)))
+        loaded: tuple[Embedded, Images] = tuple(ray.get(load.remote(storage, source, tuple(map(Split, seeds)))))
         self.data, self._images = loaded
 
     @property
@@ -129,9 +130,9 @@ class Fitting:
 
     def moments(self, choice: Choice) -> SourceMoments:
         """Return the moments of the in-splits of the environments that are not left out."""
-        chosen = choice.intervention_set
-        sum_source(self._storage, self._source, self._images, [choice.seed], [choice.normalize], [chosen])
-        cells = cells_for(self._storage, self._source, self._images, chosen, choice.seed, choice.normalize)
+        chosen, split = choice.intervention_set, Split(choice.seed)
+        sum_source(self._storage, self._source, self._images, [split], [choice.normalize], [chosen])
+        cells = cells_for(self._storage, self._source, self._images, chosen, split, choice.normalize)
         names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
         return cells.sources(names, weights_of(self._source, chosen))
 

@@ -23,19 +23,22 @@ from pydantic import (
     model_validator,
 )
 
+from benchmark.datasets.imagenet import is_variant
 from benchmark.errors import IcmBenchError, nearest
+from benchmark.evaluation.protocols import Protocol, TestSplit
 from benchmark.interventions import INTERVENTIONS, Intervention
 from benchmark.predictors import PREDICTORS, Predictor
 from benchmark.subspace import PROJECTIONS, Projection
 from benchmark.subspace.moments import CROSS
 from benchmark.validation import sentence
 
-TestSplit = Literal["out_20", "in_80", "full"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "folder", "parquet", "webdataset"]
 Normalize = Literal["none", "before", "after", "both"]
 
 TEXT = "text"  # what intervention sets call pairs of texts
+SHIFT: Protocol = "imagenet_shift"
+SHIFT_SOURCE = "ImageNet"  # the data set that it fits on
 MAX_SUBSETS = 1023  # of ten kinds
 
 AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
@@ -253,8 +256,12 @@ class SweepSpec(Part):
     """What is fitted and evaluated for every held-out environment.
 
     Fields:
-        protocol: `held_out`: fit on the 80 % in-splits of the source environments, test on the held-out one.
-        test_splits: of the held-out environment: `out_20` (the released code's), `in_80` (DomainBed's), `full`.
+        protocols: `held_out` (fit on the 80 % in-splits of the source environments, test on the held-out one),
+            `held_out_pairs`, `open_class`, `held_out_open_class`, `imagenet_shift`: see `protocols.folds_of`. The
+            last takes the data sets that are ImageNet's, fits on ImageNet and tests on the others; the other protocols
+            take the other data sets.
+        test_splits: of the held-out environment: `out_20` (the released code's), `in_80` (DomainBed's), `full`. Only
+            `held_out` and `held_out_pairs` leave the choice.
         seeds: of the splits (DomainBed's trial seeds) and of everything random in a trial.
         intervention_sets: see `InterventionSet`; default one set with every embedded kind. `all_subsets` means every
             subset of the embedded kinds: with seven, 127 sets, which cost linear algebra alone.
@@ -265,7 +272,7 @@ class SweepSpec(Part):
         predictors: how classes are predicted inside the subspace.
     """
 
-    protocol: Literal["held_out"] = "held_out"
+    protocols: tuple[Protocol, ...] = Field(default=("held_out",), min_length=1)
     test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0, 1, 2), min_length=1)
     intervention_sets: Annotated[tuple[InterventionSet, ...], Field(min_length=1)] | Literal["all_subsets"] = (
@@ -288,7 +295,7 @@ class SweepSpec(Part):
         min_length=1,
     )
 
-    @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks")
+    @field_validator("protocols", "test_splits", "seeds", "lambdas", "normalize", "ranks")
     @classmethod
     def _distinct_values(cls, values: Any) -> Any:
         return values if isinstance(values, str) else _distinct(values, list(values), "value")
@@ -335,6 +342,8 @@ class RunSpec(Part):
         cpus_per_trial: CPU cores that a trial of the sweep reserves.
         gpus_per_trial: GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
         trial_timeout: seconds after which a trial is ended, tried once more, and then shown as a gap; default: none.
+        loggers: `tensorboard`, `mlflow`, `wandb`: who else follows the sweep, through Tune's own callbacks.
+        logs: folder in which Tune keeps the files of loggers.
         max_bad_images: share of unreadable images above which the run fails.
     """
 
@@ -346,6 +355,8 @@ class RunSpec(Part):
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    logs: str = Field(default="icm-bench-logs", min_length=1)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
 
 
@@ -376,6 +387,13 @@ class Recipe(Part):
         for name in self.prompts.by_dataset:
             if name not in names:
                 raise ValueError(f"prompts.by_dataset: '{name}' is no data set of the recipe; {nearest(name, names)}")
+        if SHIFT in self.sweep.protocols and not (
+            SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1
+        ):
+            raise ValueError(
+                f"the protocol '{SHIFT}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} and one "
+                f"or more of them among the datasets."
+            )
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
@@ -390,6 +408,16 @@ class Recipe(Part):
                     f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
                 )
         return self
+
+    def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
+        """Return the protocols that a data set takes part in; of ImageNet's, the one that is fitted on has them all."""
+        if is_variant(dataset):
+            return tuple(p for p in self.sweep.protocols if p == SHIFT and dataset == SHIFT_SOURCE)
+        return tuple(p for p in self.sweep.protocols if p != SHIFT)
+
+    def shifts(self) -> tuple[int, ...]:
+        """Return the positions of the data sets that `imagenet_shift` tests on."""
+        return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)
 
     def intervention_sets(self) -> tuple[InterventionSet, ...]:
         """Return the intervention sets of the sweep; `all_subsets` spelt out, the smallest first."""

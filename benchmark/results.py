@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from benchmark.evaluation.selection import RULES, SOURCE_RULES
 from benchmark.storage import Storage
 
 if TYPE_CHECKING:
@@ -39,26 +40,28 @@ SCHEMA = pa.schema(
         ("protocol", pa.string()),
         ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
         ("lodo_split", pa.string()),  # the split on which leave-one-domain-out accuracy is measured
-        ("held_out", pa.string()),
+        ("held_out", pa.string()),  # environment, pair of them, or variant
+        ("class_group", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
         ("seed", pa.int64()),
         ("dim", pa.int64()),
+        ("classes", pa.list_(pa.string())),
         ("n_classes", pa.int64()),
         ("n_train", pa.int64()),
         ("n_test", pa.int64()),
-        # The rank curve: lists of equal length, ranks ascending. lodo is null with fewer than three environments.
+        # The rank curve: lists of equal length, ranks ascending. lodo is null where a single source is all there is.
         ("ranks", pa.list_(pa.int64())),
         ("training_domain", _ACCURACIES),
         ("lodo", _ACCURACIES),
         ("target", _ACCURACIES),
         ("worst_class", _ACCURACIES),
-        # Per-image correctness on the test split at the rank that each rule picks within this row.
-        ("correct_training_domain", _CORRECT),
-        ("correct_lodo", _CORRECT),
-        ("correct_oracle", _CORRECT),
-        (
-            "spectrum",
-            _ACCURACIES,
-        ),  # eigenvalues in basis order, fitted on the sources; null where there are none
+        ("balanced", _ACCURACIES),  # mean over the classes
+        # At the rank that each rule picks within this row; null without a score, and for harmonic means.
+        *((f"correct_{rule}", _CORRECT) for rule in RULES),  # of every tested image
+        *((f"per_class_{rule}", _ACCURACIES) for rule in RULES),  # NaN for a class without tested images
+        # Expected calibration error there, before and after scaling by the temperature fitted on the sources'
+        # out-splits; null for the oracle, and for predictors without a likelihood.
+        *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
+        ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
         # With what.
         ("recipe_hash", pa.string()),
         ("code_version", pa.string()),
@@ -107,6 +110,7 @@ def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
     tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     frame = pd.DataFrame({name: table[name].to_pylist() for name in SCHEMA.names})
-    for name in ("lambda_",):
-        frame[name] = pd.to_numeric(frame[name])
+    for field in SCHEMA:
+        if pa.types.is_floating(field.type):
+            frame[field.name] = pd.to_numeric(frame[field.name])
     return frame

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones import BackboneFacts
 from benchmark.datasets.manifest import Manifest
-from benchmark.datasets.splits import out_mask
+from benchmark.datasets.splits import Split, base_classes, out_mask
 from benchmark.embedding import store
 from benchmark.embedding.moments import Images, Kind, read_cells, scale_of, sum_moments
 from benchmark.embedding.store import ORIGINAL, View
@@ -43,6 +43,12 @@ class Source:
     ranks: tuple[int, ...]
     text_pairs: str | None = None
     unreadable: str = ""
+
+
+def split_of(manifest: Manifest, split: Split) -> NDArray[np.bool_]:
+    """Return which images of a data set are in the 20 % out-split, shape (n,)."""
+    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
+    return out_mask(manifest.environment_index, manifest.groups, split, new)
 
 
 def with_unreadable(storage: Storage, source: Source) -> Source:
@@ -86,23 +92,23 @@ def sum_source(
     storage: Storage,
     source: Source,
     images: Images,
-    seeds: Iterable[int],
+    splits: Iterable[Split],
     normalizes: Iterable[Normalize],
     sets: Iterable[InterventionSet | None],
 ) -> None:
     """Make sure that the store has the moments that some settings of a source need."""
     kinds = {str([kind.name, *(v.directory for v in kind.views)]): kind for s in sets for kind in kinds_of(source, s)}
-    sum_moments(storage, images, seeds, sorted({scale_of(n) for n in normalizes}), list(kinds.values()))
+    sum_moments(storage, images, splits, sorted({scale_of(n) for n in normalizes}), list(kinds.values()))
 
 
 def cells_for(
-    storage: Storage, source: Source, images: Images, chosen: InterventionSet | None, seed: int, normalize: Normalize
+    storage: Storage, source: Source, images: Images, chosen: InterventionSet | None, split: Split, normalize: Normalize
 ) -> Cells:
     """Return the moments of a source for one intervention set, from the store."""
-    cells = read_cells(storage, images, seed, scale_of(normalize), kinds_of(source, chosen))
+    cells = read_cells(storage, images, split, scale_of(normalize), kinds_of(source, chosen))
     if chosen and source.text_pairs and TEXT in chosen.kinds:
         d, described = read_pairs(storage, source.text_pairs, normalize)
-        cells = cells + text_cells(d, described, images.ids, images.layouts[seed])
+        cells = cells + text_cells(d, described, images.ids, images.layouts[split])
     return cells
 
 
@@ -129,7 +135,7 @@ def text_cells(d: NDArray[np.float64], described: list[str] | None, ids: list[st
 
 
 @ray.remote(num_returns=2)
-def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> tuple[Embedded, Images]:
+def load(storage: Storage, source: Source, splits: tuple[Split, ...]) -> tuple[Embedded, Images]:
     """Return the arrays of one source from the store, without the images that cannot be read, and where these lie."""
     manifest = source.manifest
     original = source.views[0]
@@ -139,7 +145,7 @@ def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> tuple[Embe
     kept = np.array([image_id not in unreadable for image_id in ids])
     kept_ids = [image_id for image_id, keep in zip(ids, kept, strict=True) if keep]
     # The split is drawn over all images, so that a bad file does not move the others to another side.
-    out = {seed: out_mask(manifest.environment_index, manifest.groups, seed)[kept] for seed in seeds}
+    out = {split: split_of(manifest, split)[kept] for split in splits}
     data = Embedded(
         z=store.read(storage, original, kept_ids),
         environment=manifest.environment_index[kept],
@@ -154,5 +160,5 @@ def load(storage: Storage, source: Source, seeds: tuple[int, ...]) -> tuple[Embe
     first = store.distinct(ids)
     chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
     chunks = np.array([chunk_of[image_id] for image_id in kept_ids]) // store.chunk_size(len(first))
-    layouts = {seed: data.layout(seed) for seed in seeds}
+    layouts = {split: data.layout(split) for split in splits}
     return data, Images(original, kept_ids, chunks, layouts, manifest.environments, source.facts.dim)

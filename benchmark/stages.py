@@ -6,7 +6,7 @@ This module alone knows all rooms; it reaches `reports` last, and only to write 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING, Any
 from benchmark.backbones import BackboneFacts
 from benchmark.cache import cache_dir
 from benchmark.cluster import check_shared, connected, cpu_nodes, gpu_count
+from benchmark.datasets.imagenet import is_variant
 from benchmark.datasets.manifest import Manifest, check_held_out, read_manifest
-from benchmark.datasets.splits import out_mask
+from benchmark.datasets.splits import Split
 from benchmark.embedding import store
 from benchmark.embedding.facts import begun, describe
 from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
 from benchmark.embedding.texts import embed_texts, pairs_file, text_file
 from benchmark.errors import IcmBenchError
+from benchmark.evaluation.protocols import HALVES_APART, fewest_environments, folds_of
 from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
-from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
+from benchmark.recipe import SHIFT, BackboneSpec, Recipe, canonical_hash
 from benchmark.results import failures, read_rows, row_file
-from benchmark.source import Source, with_unreadable
+from benchmark.source import Source, split_of, with_unreadable
 from benchmark.storage import Storage, public
 from benchmark.subspace.moments import CROSS
-from benchmark.sweep import row_count, sweep, trial_id, trials_of
+from benchmark.sweep import sweep
+from benchmark.trials import row_count, trial_id, trials_of
 
 if TYPE_CHECKING:
     from reports import ReportFiles
@@ -120,8 +123,8 @@ def plan(recipe: Recipe, say: Say = say_on_stderr) -> Plan:
         images=sorted({(s.manifest.name, s.manifest.table.num_rows) for s, _ in sources}),
         views=len(sources[0][0].views),
         passes=passes,
-        trials=len(trials_of(recipe, len(sources))),
-        rows=row_count(recipe, [len(s.manifest.environments) for s, _ in sources]),
+        trials=len(trials_of(recipe)),
+        rows=row_count(recipe, trials_of(recipe), [len(s.manifest.environments) for s, _ in sources]),
         store_bytes=sum(
             s.manifest.table.num_rows * len(s.views) * s.facts.dim * widths.get(s.facts.precision, 4)
             for s, _ in sources
@@ -156,15 +159,8 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
     if recipe.run.gpus_per_trial > (gpus := gpu_count()):
         raise IcmBenchError(f"run.gpus_per_trial: {recipe.run.gpus_per_trial:g} for a trial, but Ray sees {gpus} GPUs.")
     manifests = [read_manifest(spec) for spec in recipe.datasets]
-    crossed = [s.name for s in recipe.intervention_sets() if CROSS in s.kinds]
     for manifest in manifests if held_out else ():
-        check_held_out(manifest)
-        if crossed and len(manifest.environments) < 3:
-            raise IcmBenchError(
-                f"The intervention set '{crossed[0]}' pairs images of two source environments, and {manifest.name} has "
-                f"{len(manifest.environments)} environments; it takes three, so that one can be held out."
-            )
-        _check_splits(manifest, recipe.sweep.seeds)
+        _check_protocols(recipe, manifest)
     backbones = [_with_absolute_paths(spec) for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
     check_shared(storage, [*(f for m in manifests if (f := m.source.local_folder)), *places])
@@ -265,7 +261,8 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: Sources, say: Say) ->
     """
     _have_embeddings(recipe, storage, sources)
     bare = [with_unreadable(storage, source) for source, _ in sources]
-    trials = [trial_id(recipe, bare[t.source], t) for t in trials_of(recipe, len(bare))]
+    trials = trials_of(recipe)
+    ids = [trial_id(recipe, bare, trial) for trial in trials]
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
         dataset["root"] = dataset["root"] and public(dataset["root"])
@@ -273,12 +270,12 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: Sources, say: Say) ->
         "name": recipe.name,
         "recipe": content,
         "recipe_hash": recipe.hash(),
-        "trials": trials,
+        "trials": ids,
     }
     storage.write_bytes(_record_file(recipe, bare), json.dumps(record, indent=2, sort_keys=True).encode())
-    there = sum(storage.exists(row_file(trial)) for trial in trials)
+    there = sum(storage.exists(row_file(name)) for name in ids)
     say(f"sweep: {len(trials)} trials, {there} of them done before")
-    sweep(storage, recipe, bare)
+    sweep(storage, recipe, bare, trials)
 
 
 def report_stage(
@@ -440,17 +437,44 @@ def _with_absolute_paths(spec: BackboneSpec) -> BackboneSpec:
     return spec.model_copy(update=changes)
 
 
-def _check_splits(manifest: Manifest, seeds: Sequence[int]) -> None:
+def _check_protocols(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse a data set that cannot take part in the protocols of a recipe."""
+    protocols = recipe.protocols_for(manifest.name)
+    if is_variant(manifest.name):
+        if SHIFT not in recipe.sweep.protocols:
+            raise IcmBenchError(
+                f"{manifest.name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
+                f"and a sweep does with sweep.protocols=[{SHIFT}]."
+            )
+    else:
+        if not protocols:
+            raise IcmBenchError(f"{manifest.name} takes no part in '{SHIFT}'; add another to sweep.protocols.")
+        check_held_out(manifest)
+    crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
+    for protocol in protocols:
+        environments, needed = len(manifest.environments), fewest_environments(protocol)
+        if protocol != SHIFT and environments < needed:
+            raise IcmBenchError(f"{manifest.name} has {environments} environments, and '{protocol}' takes {needed}.")
+        sources = len(folds_of(protocol, [""] * max(2, environments), ("full",))[0].sources)
+        if crossed and sources < 2:
+            raise IcmBenchError(
+                f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol}' on "
+                f"{manifest.name} has {sources}: {environments} environments are too few, or the protocol is."
+            )
+        for seed in recipe.sweep.seeds:
+            _check_split(manifest, Split(seed, protocol in HALVES_APART))
+
+
+def _check_split(manifest: Manifest, split: Split) -> None:
     """Refuse a data set in which an environment has no image on one side of the split."""
-    for seed in seeds:
-        out = out_mask(manifest.environment_index, manifest.groups, seed)
-        for index, name in enumerate(manifest.environments):
-            members = out[manifest.environment_index == index]
-            if members.all() or not members.any():
-                raise IcmBenchError(
-                    f"The environment '{name}' of {manifest.name} has {len(members)} images, and the split of seed "
-                    f"{seed} leaves one side empty: an environment needs five images (and five groups) or more."
-                )
+    out = split_of(manifest, split)
+    for index, name in enumerate(manifest.environments):
+        members = out[manifest.environment_index == index]
+        if members.all() or not members.any():
+            raise IcmBenchError(
+                f"The environment '{name}' of {manifest.name} has {len(members)} images, and the split of seed "
+                f"{split.seed} leaves one side empty: an environment needs five images (and five groups) or more."
+            )
 
 
 def _check_embedded(storage: Storage, manifest: Manifest, views: tuple[View, ...]) -> None:

@@ -19,15 +19,21 @@ _SPLIT_MEANING = {
 }
 _PROTOCOL_MEANING = {
     "held_out": "each environment is held out in turn, fitted on the 80 % in-splits of the others",
+    "held_out_pairs": "each pair of environments is held out together, fitted on the 80 % in-splits of the others",
     "open_class": "fitted on the base classes, tested on base and new classes of the same environments",
     "held_out_open_class": "fitted on the base classes of the sources, tested on the held-out environment",
     "imagenet_shift": "fitted on ImageNet, tested on its shifted variants",
 }
 
 
+MOST_LISTED = 12  # values beyond which their number says more
+
+
 def split_words(setting: Setting) -> str:
     """Return the test split with its meaning: "out_20: the 20 % out-split of the held-out environment"."""
-    return _with_meaning(setting.test_split, _SPLIT_MEANING)
+    words = _with_meaning(setting.test_split, _SPLIT_MEANING)
+    words = words.replace("held-out", "tested") if setting.protocol == "open_class" else words
+    return f"{words}{setting.group_words}"
 
 
 def seeds_of(rows: pd.DataFrame) -> list[int]:
@@ -83,11 +89,23 @@ def choice_words(rows: pd.DataFrame) -> str:
     ranks = sorted({r for curve in rows["ranks"] for r in curve})
     lambdas = sorted(float(x) for x in rows["lambda_"].dropna().unique())
     sets = sorted(str(s) for s in rows["intervention_set"].dropna().unique())
+    values = [f"{x:g}" for x in lambdas]
+    if len(lambdas) > MOST_LISTED:
+        values = [f"{len(lambdas)} from {lambdas[0]:g} to {lambdas[-1]:g}"]
+    if len(sets) > MOST_LISTED:
+        sets = [f"{len(sets)} of them"]
     span = str(ranks[0]) if len(ranks) == 1 else f"{len(ranks)} from {ranks[0]} to {ranks[-1]}"
     return (
-        f"Considered: ranks {span}; lambda {_listed(f'{x:g}' for x in lambdas)}; "
+        f"Considered: ranks {span}; lambda {_listed(values)}; "
         f"intervention sets {_listed(sets)}; normalize {_listed(sorted(set(map(str, rows['normalize']))))}."
     )
+
+
+def open_class_words(setting: Setting) -> str:
+    """Return what must be known of tables with classes that no fit has seen."""
+    if setting.class_group not in ("new", "harmonic"):
+        return ""
+    return "A predictor that learns classes from images never predicts one it has not seen: 0 % on new classes."
 
 
 def prompt_words(setting: Setting) -> str:
@@ -114,9 +132,10 @@ def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
             prompt_words(setting),
             f"Lodo accuracies are measured on: {setting.lodo_split}.",
             grouping_words(setting),
+            open_class_words(setting),
             choice_words(rows),
         ]
-    )
+    ).replace("  ", " ")
 
 
 def table_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:

@@ -13,9 +13,9 @@ GAP = "—"
 TERMINAL_WIDTH = 120
 
 _CSV_COLUMNS = (
-    "dataset", "backbone", "random_weights", "precision", "protocol", "test_split", "grouped", "lodo_split",
-    "rule", "selected_on_target", "method", "projection", "order", "predictor", "held_out", "unit", "mean",
-    "stderr", "n_seeds", "seeds", "n_test", "note",
+    "dataset", "backbone", "random_weights", "precision", "protocol", "test_split", "class_group", "grouped",
+    "lodo_split", "rule", "selected_on_target", "method", "projection", "order", "predictor", "held_out", "unit",
+    "mean", "stderr", "n_seeds", "seeds", "n_test", "note",
 )  # fmt: skip
 
 _LATEX = {
@@ -146,7 +146,7 @@ def _letter(index: int) -> str:
 
 def _csv_row(table: Table, line: Line, held_out: str, cell: Cell) -> list[object]:
     s, method = table.setting, line.method
-    what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split]
+    what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split, s.class_group]
     how = [s.grouped, s.lodo_split, table.rule, table.rule == "oracle"]
     who = [method.label, method.projection, method.order or "", method.predictor, held_out]
     numbers = ["" if x is None else f"{x:.4f}" for x in (cell.mean, cell.stderr)]

@@ -12,7 +12,7 @@ BANNER = "RANDOM WEIGHTS, NOT A RESULT"
 
 _KEYS = [
     "dataset", "dataset_fingerprint", "grouped", "backbone", "backbone_fingerprint", "random_weights",
-    "precision", "prompts", "protocol", "test_split", "lodo_split",
+    "precision", "prompts", "protocol", "test_split", "class_group", "lodo_split",
 ]  # fmt: skip
 
 
@@ -30,6 +30,7 @@ class Setting:
     prompts: tuple[str, ...]
     protocol: str
     test_split: str
+    class_group: str
     lodo_split: str
 
     @property
@@ -47,8 +48,23 @@ class Setting:
         """A heading for everything about this setting."""
         return (
             f"{self.banner}{self.dataset}, {self.backbone_label} ({self.precision}), "
-            f"protocol {self.protocol}, test split {self.test_split}"
+            f"protocol {self.protocol}, test split {self.test_split}{self.group_words}"
         )
+
+    @property
+    def group_words(self) -> str:
+        """Which classes the tested images are of; nothing where it is all of them."""
+        words = {
+            "base": ", base classes",
+            "new": ", new classes",
+            "harmonic": ", harmonic mean of base and new classes",
+        }
+        return words.get(self.class_group, "")
+
+    @property
+    def without_backbone(self) -> tuple[object, ...]:
+        """What settings that differ in the backbone alone have in common."""
+        return tuple(getattr(self, key) for key in _KEYS if not key.startswith("backbone"))
 
 
 def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
@@ -57,7 +73,8 @@ def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     return sorted(parts, key=lambda p: tuple(str(getattr(p[0], k)) for k in (*_NAMING, *_KEYS)))
 
 
-_NAMING = ("dataset", "backbone", "test_split")
+_NAMING = ("dataset", "backbone", "protocol", "test_split", "class_group")
+_ALWAYS_NAMED = ("dataset", "backbone", "test_split")
 
 
 def suffixes(settings: list[Setting]) -> list[str]:
@@ -65,8 +82,9 @@ def suffixes(settings: list[Setting]) -> list[str]:
     if len(settings) == 1:
         return [""]
     found: list[str] = []
+    named = [k for k in _NAMING if k in _ALWAYS_NAMED or len({getattr(s, k) for s in settings}) > 1]
     for setting in settings:
-        words = "-".join(getattr(setting, k) for k in _NAMING)
+        words = "-".join(getattr(setting, k) for k in named)
         base = suffix = "-" + re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
         number = 1
         while suffix in found:

@@ -59,9 +59,9 @@ def done(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Pat
 
 def rows_of(recipe: Any, source: Any) -> Any:
     from benchmark.results import read_rows
-    from benchmark.sweep import trial_id, trials_of
+    from benchmark.trials import trial_id, trials_of
 
-    return read_rows(open_store(recipe), [trial_id(recipe, source, t) for t in trials_of(recipe, 1)])
+    return read_rows(open_store(recipe), [trial_id(recipe, [source], t) for t in trials_of(recipe)])
 
 
 def unit(z: np.ndarray) -> np.ndarray:
@@ -111,9 +111,10 @@ def reference_basis(storage: Storage, source: Any, chosen: str, train: np.ndarra
 
 
 def in_split(source: Any, seed: int) -> np.ndarray:
-    from benchmark.datasets.splits import out_mask
+    from benchmark.datasets.splits import Split
+    from benchmark.source import split_of
 
-    return ~out_mask(source.manifest.environment_index, source.manifest.groups, seed)
+    return ~split_of(source.manifest, Split(seed))
 
 
 @pytest.mark.parametrize("chosen", list(WEIGHTS))

@@ -15,7 +15,7 @@ from benchmark.evaluation.selection import RULES
 from benchmark.recipe import Recipe, load_recipe
 from benchmark.results import read_rows
 from benchmark.stages import Outcome, open_store, prepare
-from benchmark.sweep import trial_id, trials_of
+from benchmark.trials import trial_id, trials_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -121,7 +121,7 @@ def test_only_lost_trials_run_again(first: tuple[Recipe, Outcome]) -> None:
     recipe, outcome = first
     storage = open_store(recipe)
     ((source, _),) = prepare(recipe, storage, lambda _: None)
-    ids = [trial_id(recipe, source, trial) for trial in trials_of(recipe, 1)]
+    ids = [trial_id(recipe, [source], trial) for trial in trials_of(recipe)]
     before = read_rows(storage, ids)
     files = sorted(Path(recipe.run.store or "", "rows").iterdir())
     files[0].unlink()

@@ -16,6 +16,11 @@ _LISTS = {
 }
 
 
+def is_variant(name: str) -> bool:
+    """Say whether a data set is ImageNet or one of its variants: a single environment with classes of ImageNet's."""
+    return name in _LISTS
+
+
 @functools.cache
 def class_subset(name: str) -> tuple[str, ...] | None:
     """Return the WordNet ids of a variant's classes, sorted, or None where `name` is none of ImageNet's variants."""

@@ -2,11 +2,26 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 HOLDOUT_FRACTION = 0.2  # DomainBed's
+
+
+@dataclass(frozen=True, order=True)
+class Split:
+    """Which 80/20 split of a data set.
+
+    Attributes:
+        seed: DomainBed's trial seed.
+        halves_apart: base and new classes are split apart, as the released code does for open classes in a held-out
+            environment; otherwise the split knows nothing of classes.
+    """
+
+    seed: int
+    halves_apart: bool = False
 
 
 def split_seed(*parts: object) -> int:
@@ -26,7 +41,14 @@ def out_split(n: int, seed: int) -> list[int]:
     return order[: int(n * HOLDOUT_FRACTION)]
 
 
-def out_mask(environment: NDArray[np.int64], group: Sequence[str] | None, trial_seed: int) -> NDArray[np.bool_]:
+def base_classes(classes: int) -> int:
+    """Return how many classes are base classes: the first half of the alphabetical ones, rounded up."""
+    return (classes + 1) // 2
+
+
+def out_mask(
+    environment: NDArray[np.int64], group: Sequence[str] | None, split: Split, new: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Return which images are in the 20 % out-split of their environment.
 
     Args:
@@ -34,7 +56,9 @@ def out_mask(environment: NDArray[np.int64], group: Sequence[str] | None, trial_
         group: name of each image's group, or None. With groups a whole group falls on one side, the same in every
             environment: the sorted names of the groups take the place of the images, and the seed is that of
             the text `(trial_seed, 'group')`.
-        trial_seed: DomainBed's trial seed.
+        split: which split. With `halves_apart` the seeds are those of the texts `(trial_seed, environment_index,
+            'base')` and `(trial_seed, environment_index, 'open')`.
+        new: which images are of new classes, shape (n,); only `halves_apart` looks at it.
 
     Returns:
         Boolean array of shape (n,).
@@ -42,10 +66,12 @@ def out_mask(environment: NDArray[np.int64], group: Sequence[str] | None, trial_
     mask = np.zeros(len(environment), dtype=bool)
     if group is not None:
         names = sorted(set(group))
-        out = {names[i] for i in out_split(len(names), split_seed(trial_seed, "group"))}
+        out = {names[i] for i in out_split(len(names), split_seed(split.seed, "group"))}
         mask[:] = [name in out for name in group]
         return mask
+    halves = ((~new, ("base",)), (new, ("open",))) if split.halves_apart else ((np.ones_like(mask), ()),)
     for index in np.unique(environment):
-        positions = np.flatnonzero(environment == index)
-        mask[positions[out_split(len(positions), split_seed(trial_seed, int(index)))]] = True
+        for half, word in halves:
+            positions = np.flatnonzero((environment == index) & half)
+            mask[positions[out_split(len(positions), split_seed(split.seed, int(index), *word))]] = True
     return mask

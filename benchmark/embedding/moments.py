@@ -15,6 +15,7 @@ import ray
 from numpy.typing import NDArray
 
 from benchmark.cluster import cpu_nodes
+from benchmark.datasets.splits import Split
 from benchmark.embedding import store
 from benchmark.embedding.store import View
 from benchmark.errors import IcmBenchError
@@ -65,7 +66,7 @@ class Images:
         original: the view without intervention.
         ids: image ids in manifest order, shape (n,).
         chunks: chunk of the store that holds each, shape (n,).
-        layouts: trial seed -> the cell of each image.
+        layouts: split -> the cell of each image.
         environments: names.
         dim: embedding width D.
     """
@@ -73,13 +74,13 @@ class Images:
     original: View
     ids: list[str]
     chunks: NDArray[np.int64]
-    layouts: dict[int, Layout]
+    layouts: dict[Split, Layout]
     environments: list[str]
     dim: int
 
-    def digest(self, seed: int) -> str:
+    def digest(self, split: Split) -> str:
         """Return the hash of which image lies in which cell."""
-        layout = self.layouts[seed]
+        layout = self.layouts[split]
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for array in (layout.environment, layout.label, layout.out):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -88,9 +89,9 @@ class Images:
 
 @dataclass(frozen=True)
 class Job:
-    """What to sum: the split of a trial seed, embeddings raw or at unit length, and the kinds that are missing."""
+    """What to sum: a split, embeddings raw or at unit length, and the kinds that are missing."""
 
-    seed: int
+    split: Split
     scale: Scale
     kinds: tuple[Kind, ...]
 
@@ -105,24 +106,24 @@ def moments_file(images: Images, digest: str, job: Job, kind: Kind | None) -> st
     key = canonical_hash([images.original.directory, digest, job.scale, VERSION])[:32]
     if kind is None:
         return f"{ROOT}/{key}/{IMAGES}.safetensors"
-    drawn = job.seed if len(kind.views) > 1 else None
+    drawn = job.split.seed if len(kind.views) > 1 else None
     return f"{ROOT}/{key}/{canonical_hash([kind.name, [v.directory for v in kind.views], drawn])[:32]}.safetensors"
 
 
 def sum_moments(
-    storage: Storage, images: Images, seeds: Iterable[int], scales: Iterable[Scale], kinds: Sequence[Kind]
+    storage: Storage, images: Images, splits: Iterable[Split], scales: Iterable[Scale], kinds: Sequence[Kind]
 ) -> int:
-    """Make sure that the store has the moments of all kinds for every seed and scale. Needs a connection to Ray.
+    """Make sure that the store has the moments of all kinds for every split and scale. Needs a connection to Ray.
 
     Returns:
         How many files were written.
     """
-    digests = {seed: images.digest(seed) for seed in seeds}
-    jobs = [Job(seed, scale, tuple(kinds)) for seed in digests for scale in scales]
+    digests = {split: images.digest(split) for split in splits}
+    jobs = [Job(split, scale, tuple(kinds)) for split in digests for scale in scales]
     written = 0
     for crossed in (False, True):  # pairs across environments need the means of the classes first
         chosen = [k for k in kinds if (k.name == CROSS) == crossed]
-        missing = [_missing(storage, images, digests[job.seed], replace(job, kinds=tuple(chosen))) for job in jobs]
+        missing = [_missing(storage, images, digests[job.split], replace(job, kinds=tuple(chosen))) for job in jobs]
         todo = [(job, files) for job, files in zip(jobs, missing, strict=True) if files]
         while todo:
             together = _jobs_at_a_time(images, todo[0][0])
@@ -132,7 +133,7 @@ def sum_moments(
 
 
 def _jobs_at_a_time(images: Images, job: Job) -> int:
-    """Return how many seeds and scales are summed in one reading, so that the sums of all workers fit into memory."""
+    """Return how many splits and scales are summed in one reading, so that the sums of all workers fit into memory."""
     dim, cells = images.dim, 4 * len(images.environments)
     return max(1, int(MEMORY / (_workers(images) * cells * (1 + len(job.kinds)) * 8 * dim**2)))
 
@@ -143,10 +144,10 @@ def _workers(images: Images) -> int:
 
 
 def read_cells(
-    storage: Storage, images: Images, seed: int, scale: Scale, kinds: Sequence[Kind], side: Side = "in"
+    storage: Storage, images: Images, split: Split, scale: Scale, kinds: Sequence[Kind], side: Side = "in"
 ) -> Cells:
     """Return the moments of the images on one side of the split, and of some kinds, cell by cell, from the store."""
-    job, digest = Job(seed, scale, tuple(kinds)), images.digest(seed)
+    job, digest = Job(split, scale, tuple(kinds)), images.digest(split)
     cells = _of_side(_read(storage, moments_file(images, digest, job, None)), side)
     for kind in kinds:
         of_kind = _read(storage, moments_file(images, digest, job, kind))
@@ -169,13 +170,13 @@ def _missing(storage: Storage, images: Images, digest: str, job: Job) -> dict[st
 
 
 def _sum(
-    storage: Storage, images: Images, digests: dict[int, str], todo: list[tuple[Job, dict[str, Kind | None]]]
+    storage: Storage, images: Images, digests: dict[Split, str], todo: list[tuple[Job, dict[str, Kind | None]]]
 ) -> int:
     """Sum over ranges of images in parallel, then add and write; one worker for each core takes part."""
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
     jobs = [replace(job, kinds=tuple(k for k in files.values() if k is not None)) for job, files in todo]
     means = [
-        class_means(Cells(_read(storage, moments_file(images, digests[job.seed], job, None))))
+        class_means(Cells(_read(storage, moments_file(images, digests[job.split], job, None))))
         if any(kind.name == CROSS for kind in job.kinds)
         else None
         for job in jobs
@@ -210,14 +211,14 @@ def _cells_of_block(
     images: Images, job: Job, means: Any, rows: NDArray[np.int64], ids: list[str], arrays: dict[str, NDArray[Any]]
 ) -> Cells:
     normalize: Normalize = "before" if job.scale == "unit" else "none"
-    layout = images.layouts[job.seed].take(rows)
+    layout = images.layouts[job.split].take(rows)
     z = scaled(arrays[images.original.directory], normalize)
     if means is not None:
         return cross_cells(layout, z, means, images.environments)
     views = {}
     for kind in job.kinds:
         of_kind = {view.directory: scaled(arrays[view.directory], normalize) for view in kind.views}
-        views[kind.name] = one_of(of_kind, ids, job.seed) if len(of_kind) > 1 else next(iter(of_kind.values()))
+        views[kind.name] = one_of(of_kind, ids, job.split.seed) if len(of_kind) > 1 else next(iter(of_kind.values()))
     return cells_of(layout, z, views)
 
 

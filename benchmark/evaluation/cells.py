@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.datasets.splits import base_classes
 from benchmark.interventions import view_rng
 from benchmark.subspace.moments import Array, Differences, Moments, SourceMoments, cross_kind
 
@@ -52,11 +53,6 @@ class Layout:
     def take(self, rows: NDArray[np.int64]) -> "Layout":
         """Return the layout of some of the images."""
         return Layout(self.environment[rows], self.label[rows], self.out[rows], self.classes)
-
-
-def base_classes(classes: int) -> int:
-    """Return how many classes are base classes: the first half, rounded up."""
-    return (classes + 1) // 2
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-RULES = ("training_domain", "lodo", "oracle")
+SOURCE_RULES = ("training_domain", "lodo")  # look at source environments alone
+RULES = (*SOURCE_RULES, "oracle")
 SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": "target"}
 
 
@@ -38,8 +39,10 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
 
     Returns:
         One line per (held_out, seed), sorted, with columns held_out, seed, rank, lambda_, intervention_set,
-        normalize, predictor_params, score (what the rule looked at), accuracy and worst_class (on the test split),
-        n_test and correct (list of bool, one per test image). Pairs for which the rule has no score are absent.
+        normalize, predictor_params, score (what the rule looked at), training_domain (accuracy on the sources'
+        out-splits), accuracy, worst_class and balanced (on the test split), n_test, correct (list of bool, one per
+        test image), per_class (list), ece, ece_scaled and temperature (NaN for the oracle). Pairs for which the rule
+        has no score are absent.
     """
     import pandas as pd
 
@@ -59,10 +62,15 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
     return pd.DataFrame(picks, columns=["held_out", "seed", *_PICKED])
 
 
-_PICKED = (
-    "rank", "lambda_", "intervention_set", "normalize", "predictor_params", "score", "accuracy", "worst_class",
-    "n_test", "correct",
-)  # fmt: skip
+_CURVES = {
+    "accuracy": "target",
+    "worst_class": "worst_class",
+    "balanced": "balanced",
+    "training_domain": "training_domain",
+}
+_KEPT = ("correct", "per_class", "ece", "ece_scaled", "temperature")  # of which a row has one for each rule
+_COPIED = ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test")
+_PICKED = ("rank", "score", *_CURVES, *_KEPT, *_COPIED)
 
 
 def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
@@ -70,8 +78,7 @@ def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
     return {
         "rank": row["ranks"][index],
         "score": row[SCORE_COLUMN[rule]][index],
-        "accuracy": row["target"][index],
-        "worst_class": row["worst_class"][index],
-        "correct": row[f"correct_{rule}"],
-        **{k: row[k] for k in ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test")},
+        **{name: row[column][index] for name, column in _CURVES.items()},
+        **{name: row.get(f"{name}_{rule}") for name in _KEPT},
+        **{name: row[name] for name in _COPIED},
     }

@@ -28,6 +28,7 @@ class Rotated:
         logit_scale: the backbone's factor on cosine similarities.
         seed: of the trial; the only source of randomness a predictor may use.
         device: torch device for predictors that are trained on torch.
+        candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty means all.
 
     Raises:
         ValueError: arrays whose shapes do not belong together, NaN or infinite values, or labels that are no class.
@@ -42,6 +43,7 @@ class Rotated:
     logit_scale: float = 100.0
     seed: int = 0
     device: str = "cpu"
+    candidates: Sequence[Labels | None] = ()
 
     def __post_init__(self) -> None:
         width = self.text.shape[-1]
@@ -76,6 +78,7 @@ class Predictor(Component):
     """
 
     uses_training_images: ClassVar[bool] = True
+    has_likelihood: ClassVar[bool] = True  # whether the softmax of its scores means anything: calibration needs it
 
     @abstractmethod
     def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:
@@ -91,9 +94,10 @@ class Predictor(Component):
     def predict(self, problem: Rotated, ranks: Sequence[int]) -> list[Labels]:
         """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m)."""
         curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
+        allowed = problem.candidates or [None] * len(curves)
         for row, of_rank in enumerate(self.scores(problem, ranks)):
-            for curve, scores in zip(curves, of_rank, strict=True):
-                curve[row] = scores.argmax(axis=1)
+            for curve, scores, classes in zip(curves, of_rank, allowed, strict=True):
+                curve[row] = scores.argmax(axis=1) if classes is None else classes[scores[:, classes].argmax(axis=1)]
         return curves
 
 

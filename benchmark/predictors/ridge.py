@@ -24,6 +24,7 @@ class Ridge(Predictor):
     """
 
     registered_name: ClassVar[str] = "ridge"
+    has_likelihood: ClassVar[bool] = False
     alpha: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:

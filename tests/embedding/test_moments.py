@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmark.datasets.splits import Split
 from benchmark.embedding import store
 from benchmark.embedding.moments import Images, Job, Kind, moments_file, read_cells, sum_moments
 from benchmark.embedding.store import View
@@ -42,7 +43,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Images, 
             store.write_part(storage, view(name), chunk, table, [])
     order = np.array([i for i in [*range(DISTINCT), 5] if i != 77])
     layouts = {
-        seed: Layout(np.sort(rng.integers(3, size=len(order))), rng.integers(CLASSES, size=len(order)),
+        Split(seed): Layout(np.sort(rng.integers(3, size=len(order))), rng.integers(CLASSES, size=len(order)),
                      np.random.default_rng(seed).random(len(order)) < 0.2, CLASSES)
         for seed in (0, 1)
     }  # fmt: skip
@@ -75,13 +76,13 @@ KINDS = [
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_kind_equals_one_sum_over_all_images(written, normalize: Normalize, seed: int) -> None:  # type: ignore[no-untyped-def]
     storage, images, arrays = written
-    assert sum_moments(storage, images, [0, 1], ["raw", "unit"], KINDS) in (0, 4 * len(KINDS) + 4)
+    assert sum_moments(storage, images, [Split(0), Split(1)], ["raw", "unit"], KINDS) in (0, 4 * len(KINDS) + 4)
     z, blur, grey = (scaled(arrays[name], normalize) for name in (store.ORIGINAL, "blur", "grey"))
-    layout = images.layouts[seed]
+    layout = images.layouts[Split(seed)]
     whole = cells_of(layout, z, {"blur": blur, "one": one_of({"blur": blur, "grey": grey}, images.ids, seed)})
     expected = whole + cross_cells(layout, z, class_means(whole), NAMES)
     found = [
-        read_cells(storage, images, seed, "unit" if normalize == "before" else "raw", KINDS, side).moments
+        read_cells(storage, images, Split(seed), "unit" if normalize == "before" else "raw", KINDS, side).moments
         for side in ("in", "out")
     ]
     assert_equal(Cells({**found[0], **found[1]}), expected)
@@ -89,16 +90,16 @@ def test_every_kind_equals_one_sum_over_all_images(written, normalize: Normalize
 
 def test_only_what_is_missing_is_summed_and_text_pairs_join(written) -> None:  # type: ignore[no-untyped-def]
     storage, images, _ = written
-    sum_moments(storage, images, [0, 1], ["raw", "unit"], KINDS)
+    sum_moments(storage, images, [Split(0), Split(1)], ["raw", "unit"], KINDS)
     before = {p: p.stat().st_mtime_ns for p in Path(storage.path("moments")).rglob("*.safetensors")}
-    assert sum_moments(storage, images, [0], ["raw"], [*KINDS, Kind("grey", (view("grey"),))]) == 1
+    assert sum_moments(storage, images, [Split(0)], ["raw"], [*KINDS, Kind("grey", (view("grey"),))]) == 1
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
 def test_pairs_of_texts_belong_to_all_environments_or_to_the_images_they_describe(written) -> None:  # type: ignore[no-untyped-def]
     storage, images, _ = written
-    sum_moments(storage, images, [0], ["raw"], [])
-    cells, layout = read_cells(storage, images, 0, "raw", []), images.layouts[0]
+    sum_moments(storage, images, [Split(0)], ["raw"], [])
+    cells, layout = read_cells(storage, images, Split(0), "raw", []), images.layouts[Split(0)]
     d = np.random.default_rng(0).standard_normal((300, D))
     text = {"text": 1.0}
     everywhere = (cells + text_cells(d, None, images.ids, layout)).sources({0: "amber"}, text)
@@ -114,17 +115,17 @@ def test_pairs_of_texts_belong_to_all_environments_or_to_the_images_they_describ
 
 def test_a_damaged_file_is_named(written) -> None:  # type: ignore[no-untyped-def]
     storage, images, _ = written
-    sum_moments(storage, images, [1], ["raw"], [])
-    name = moments_file(images, images.digest(1), Job(1, "raw", ()), None)
+    sum_moments(storage, images, [Split(1)], ["raw"], [])
+    name = moments_file(images, images.digest(Split(1)), Job(Split(1), "raw", ()), None)
     content = storage.read_bytes(name)
     storage.write_bytes(name, content[:100])
     with pytest.raises(IcmBenchError, match=r"is damaged .*delete it and run again"):
-        read_cells(storage, images, 1, "raw", [])
+        read_cells(storage, images, Split(1), "raw", [])
     storage.write_bytes(name, content)
 
 
 def test_another_split_or_another_order_of_cells_is_another_file(written) -> None:  # type: ignore[no-untyped-def]
     _, images, _ = written
-    assert images.digest(0) != images.digest(1)
+    assert images.digest(Split(0)) != images.digest(Split(1))
     moved = Images(images.original, images.ids[::-1], images.chunks[::-1], images.layouts, NAMES, D)
-    assert moved.digest(0) != images.digest(0)
+    assert moved.digest(Split(0)) != images.digest(Split(0))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmark.evaluation.cells import Layout, base_classes, cells_of, class_means, cross_cells
+from benchmark.datasets.splits import base_classes
+from benchmark.evaluation.cells import Layout, cells_of, class_means, cross_cells
 from benchmark.subspace import SourceMoments
 from benchmark.subspace.moments import CROSS
 

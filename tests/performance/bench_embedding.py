@@ -48,7 +48,7 @@ def pipeline(recipe: Recipe) -> Speed:
     place = tempfile.mkdtemp()
     try:
         storage = Storage(place)
-        ((source, spec),) = prepare(recipe, storage, lambda _: None)
+        ((source, spec),) = prepare(recipe, storage, lambda _: None, held_out=False)
         report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
         assert report.speed
         assert report.embedded == source.manifest.table.num_rows * len(source.views)

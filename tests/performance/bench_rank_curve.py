@@ -15,21 +15,16 @@ from functools import partial
 
 import numpy as np
 
+from benchmark.datasets.splits import Split
 from benchmark.evaluation.cells import Cells, Layout, cells_of
+from benchmark.evaluation.curves import Evaluation
 from benchmark.evaluation.embedded import Embedded
-from benchmark.evaluation.held_out import HeldOut
+from benchmark.evaluation.protocols import folds_of
 from benchmark.predictors.zero_shot import ZeroShot
 from benchmark.subspace.invariant import ICM
 
 SIZES = {"clipart": 48129, "infograph": 51605, "painting": 72266, "quickdraw": 172500, "real": 172947, "sketch": 69128}
 DIM, BLOCK = 768, 16_384
-
-
-class SomeHeldOut(HeldOut):
-    """The protocol without leave-one-domain-out folds, for the first few held-out environments."""
-
-    def _lodo_folds(self, *_: object) -> dict[tuple[int, int], np.ndarray]:
-        return {}
 
 
 def embeddings(classes: int) -> tuple[Embedded, Cells]:
@@ -51,7 +46,7 @@ def embeddings(classes: int) -> tuple[Embedded, Cells]:
         z=z,
         environment=environment,
         label=label,
-        out={0: layout.out},
+        out={Split(0): layout.out},
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=list(SIZES),
         classes=[f"class{c}" for c in range(classes)],
@@ -71,8 +66,10 @@ def main() -> None:
     made = time.perf_counter()
     ranks = [DIM * (i + 1) // args.ranks for i in range(args.ranks)]
     fit = partial(ICM().fit, lambda_=1.0, seed=0)
-    curves = SomeHeldOut(data, cells, 0, "none").curves(fit, ZeroShot(), ranks, ["full"])
-    images = sum(len(next(curves).correct["full"][0]) for _ in range(args.held_out))
+    curves = Evaluation(data, cells, Split(0), "none", lodo=False).curves(
+        fit, ZeroShot(), ranks, folds_of("held_out", data.environments, ["full"])
+    )
+    images = sum(next(curves).n_test for _ in range(args.held_out))
     took = time.perf_counter() - made
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{len(data.z)} x {DIM}, {args.classes} classes, {args.ranks} ranks, {args.held_out} held-out environments")

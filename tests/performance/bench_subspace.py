@@ -18,9 +18,11 @@ from itertools import combinations
 
 import numpy as np
 
+from benchmark.datasets.splits import Split
 from benchmark.evaluation.cells import Cells, cells_of
+from benchmark.evaluation.curves import Evaluation
 from benchmark.evaluation.embedded import Embedded
-from benchmark.evaluation.held_out import HeldOut
+from benchmark.evaluation.protocols import folds_of
 from benchmark.predictors.zero_shot import ZeroShot
 from benchmark.subspace.invariant import ICM
 
@@ -48,7 +50,7 @@ def random_embeddings() -> tuple[Embedded, dict[str, np.ndarray]]:
         z=z.astype(np.float32),
         environment=np.arange(IMAGES) % ENVIRONMENTS,
         label=rng.integers(CLASSES, size=IMAGES),
-        out={0: rng.random(IMAGES) < 0.2},
+        out={Split(0): rng.random(IMAGES) < 0.2},
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=[f"environment{e}" for e in range(ENVIRONMENTS)],
         classes=[f"class{c}" for c in range(CLASSES)],
@@ -57,19 +59,12 @@ def random_embeddings() -> tuple[Embedded, dict[str, np.ndarray]]:
     return data, views
 
 
-class WithoutLodo(HeldOut):
-    """The protocol without leave-one-domain-out folds."""
-
-    def _lodo_folds(self, *_: object) -> dict[tuple[int, int], np.ndarray]:
-        return {}
-
-
-_protocol: HeldOut | None = None
+_protocol: Evaluation | None = None
 
 
 def _begin(data: Embedded, cells: Cells, lodo: bool) -> None:
     global _protocol
-    _protocol = (HeldOut if lodo else WithoutLodo)(data, cells, 0, "none")
+    _protocol = Evaluation(data, cells, Split(0), "none", lodo=lodo)
 
 
 def _setting(ranks: tuple[int, ...], chosen: tuple[tuple[str, ...], float]) -> int:
@@ -77,9 +72,10 @@ def _setting(ranks: tuple[int, ...], chosen: tuple[tuple[str, ...], float]) -> i
     assert _protocol
     kinds, lambda_ = chosen
     fit = partial(ICM().fit, lambda_=lambda_, seed=0)
-    curves = list(_protocol.curves(fit, ZeroShot(), ranks, ["full"], dict.fromkeys(kinds, 1.0)))
+    folds = folds_of("held_out", [f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
+    curves = list(_protocol.curves(fit, ZeroShot(), ranks, folds, dict.fromkeys(kinds, 1.0)))
     assert [curve.held_out for curve in curves] == [f"environment{e}" for e in range(ENVIRONMENTS)]
-    return sum(len(curve.target["full"]) for curve in curves)
+    return sum(len(curve.target) for curve in curves)
 
 
 def grid_seconds(name: str, data: Embedded, cells: Cells, lodo: bool) -> tuple[float, int]:
@@ -130,7 +126,7 @@ def main() -> None:
         os.environ[name] = "1"  # of the grids' processes; the encoder sets its own number
     data, views = random_embeddings()
     start = time.perf_counter()
-    cells = cells_of(data.layout(0), data.z, views)
+    cells = cells_of(data.layout(Split(0)), data.z, views)
     moments_s = time.perf_counter() - start
     rates, found = [encoder_rate()], {}
     for name in args.grids:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from benchmark.datasets.splits import Split
 from benchmark.evaluation.cells import cells_of, one_of
+from benchmark.evaluation.curves import Evaluation
 from benchmark.evaluation.embedded import Embedded, scaled
-from benchmark.evaluation.held_out import HeldOut
+from benchmark.evaluation.protocols import TestSplit, folds_of
 from benchmark.predictors.linear_probe import LinearProbe
 from benchmark.predictors.zero_shot import ZeroShot
 from benchmark.recipe import Normalize
@@ -31,7 +33,7 @@ def synthetic(seed: int = 0, grouped: bool = False) -> tuple[Embedded, Views]:
         z=z.astype(np.float32),
         environment=environment,
         label=label,
-        out={0: rng.random(n) < 0.2, 1: rng.random(n) < 0.2},
+        out={Split(seed): rng.random(n) < 0.2 for seed in (0, 1)},
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=["amber", "blue", "cyan", "dun"],
         classes=["x", "y", "z"],
@@ -40,16 +42,18 @@ def synthetic(seed: int = 0, grouped: bool = False) -> tuple[Embedded, Views]:
     return data, {name: view.astype(np.float32) for name, view in views.items()}
 
 
-def protocol_of(data: Embedded, views: Views, normalize: Normalize = "none") -> HeldOut:
+def protocol_of(data: Embedded, views: Views, normalize: Normalize = "none") -> Evaluation:
     scaled_views = {kind: scaled(view, normalize) for kind, view in views.items()}
-    return HeldOut(data, cells_of(data.layout(0), scaled(data.z, normalize), scaled_views), 0, normalize)
+    return Evaluation(
+        data, cells_of(data.layout(Split(0)), scaled(data.z, normalize), scaled_views), Split(0), normalize
+    )
 
 
 def reference(
     data: Embedded, views: Views, held_out: int, left_out: int | None, k: int, test: np.ndarray, probe: bool
 ) -> float:
     """Accuracy on `test` of CLIP-ICM with lambda 2, written straight from the paper."""
-    train = ~data.out[0] & (data.environment != held_out)
+    train = ~data.out[Split(0)] & (data.environment != held_out)
     if left_out is not None:
         train &= data.environment != left_out
     z = data.z.astype(np.float64)
@@ -74,17 +78,20 @@ def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # typ
     data, views = synthetic(grouped=grouped)
     protocol = protocol_of(data, views)
     probe = isinstance(predictor, LinearProbe)
-    out = data.out[0]
+    out = data.out[Split(0)]
     lodo_rows = out if grouped else ~out
-    curves = list(protocol.curves(icm, predictor, RANKS, ["out_20", "in_80", "full"]))
-    assert [c.held_out for c in curves] == data.environments
-    for h, curve in enumerate(curves):
+    splits: list[TestSplit] = ["out_20", "in_80", "full"]
+    curves = list(protocol.curves(icm, predictor, RANKS, folds_of("held_out", data.environments, splits)))
+    assert [(c.held_out, c.test_split) for c in curves] == [(e, s) for e in data.environments for s in splits]
+    for h in range(ENVIRONMENTS):
+        by_split = {c.test_split: c for c in curves if c.held_out == data.environments[h]}
+        curve = by_split["full"]
         here = data.environment == h
         sources = [s for s in range(ENVIRONMENTS) if s != h]
         for i, k in enumerate(RANKS):
             for split, rows in (("out_20", out), ("in_80", ~out), ("full", here)):
                 expected = reference(data, views, h, None, k, here & rows, probe)
-                assert curve.target[split][i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
+                assert by_split[split].target[i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
             domain = [reference(data, views, h, None, k, (data.environment == s) & out, probe) for s in sources]
             assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
             lodo = [reference(data, views, h, s, k, (data.environment == s) & lodo_rows, probe) for s in sources]
@@ -100,7 +107,8 @@ def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
     noise[data.environment == 1] = rng.standard_normal((60, D))
     poisoned = Embedded(**{**vars(data), "z": noise})
     clean_curve, poisoned_curve = (
-        list(protocol_of(d, views).curves(icm, LinearProbe(), RANKS, ["full"]))[1] for d in (data, poisoned)
+        list(protocol_of(d, views).curves(icm, LinearProbe(), RANKS, folds_of("held_out", d.environments, ["full"])))[1]
+        for d in (data, poisoned)
     )
     assert clean_curve.training_domain == poisoned_curve.training_domain
     assert clean_curve.lodo == poisoned_curve.lodo
@@ -117,11 +125,12 @@ def test_two_environments_have_no_lodo() -> None:
             "z": data.z[keep],
             "environment": data.environment[keep],
             "label": data.label[keep],
-            "out": {0: data.out[0][keep]},
+            "out": {Split(0): data.out[Split(0)][keep]},
             "environments": ["amber", "blue"],
         }
     )
-    curves = list(protocol_of(two, {}).curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), ["full"]))
+    folds = folds_of("held_out", two.environments, ["full"])
+    curves = list(protocol_of(two, {}).curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), folds))
     assert [curve.lodo for curve in curves] == [None, None]
 
 
@@ -130,7 +139,8 @@ def test_normalising_before_and_after_are_what_they_say() -> None:
     unit = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
     fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
     cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (unit, "none"), (data, "after")]
-    before, by_hand, after = (list(protocol_of(d, {}, n).curves(fit, LinearProbe(), (D,), ["full"])) for d, n in cases)
+    folds = folds_of("held_out", data.environments, ["full"])
+    before, by_hand, after = (list(protocol_of(d, {}, n).curves(fit, LinearProbe(), (D,), folds)) for d, n in cases)
     for x, y, z in zip(before, by_hand, after, strict=True):
         # At full rank in the given coordinates, unit length before and after are the same thing.
         assert x.target == y.target == z.target

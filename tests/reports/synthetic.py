@@ -47,6 +47,8 @@ def row(
         "predictor_variant": None,
         "protocol": "held_out",
         "test_split": "out_20",
+        "class_group": "all",
+        "classes": ["cat", "dog"],
         "lodo_split": "full",
         "dim": 4,
         "n_classes": 2,
@@ -66,6 +68,7 @@ def row(
         "lodo": own_lodo,
         "target": list(target),
         "worst_class": [x / 2 for x in target],
+        "balanced": list(target),
         "correct_training_domain": answers,
         "correct_lodo": None if lodo is None else answers,
         "correct_oracle": answers,
@@ -77,5 +80,7 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the rows as `benchmark.results.read_rows` would, list columns and absent values included."""
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     result = pd.DataFrame({name: table[name].to_pylist() for name in SCHEMA.names})
-    result["lambda_"] = pd.to_numeric(result["lambda_"])
+    for field in SCHEMA:
+        if pa.types.is_floating(field.type):
+            result[field.name] = pd.to_numeric(result[field.name])
     return result

@@ -38,7 +38,7 @@ def test_one_setting_gives_plain_names_and_working_links(tmp_path: Path) -> None
     names = {Path(f).name for f in written.files}
     assert names == {
         "report.md", "main_table.md", "main_table.csv", "main_table.tex", "rank_curve.png", "rank_curve.pdf",
-        "spectrum.png", "spectrum.pdf",
+        "spectrum.png", "spectrum.pdf", "metrics.csv", "per_class.csv",
     }  # fmt: skip
     text = Path(written.report).read_text()
     assert text.startswith("# My report\n")

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.linalg import null_space, subspace_angles
 
+from benchmark.datasets.splits import Split
 from benchmark.evaluation.cells import cells_of
+from benchmark.evaluation.curves import Evaluation
 from benchmark.evaluation.embedded import Embedded
-from benchmark.evaluation.held_out import HeldOut
+from benchmark.evaluation.protocols import folds_of
 from benchmark.predictors import PREDICTORS
 from benchmark.subspace import PROJECTIONS, InvariantProjection
 
@@ -81,7 +83,7 @@ def spurious(seed: int) -> tuple[Embedded, dict[str, np.ndarray]]:
         z=z.astype(np.float32),
         environment=environment,
         label=label,
-        out={0: rng.random(len(z)) < 0.2},
+        out={Split(0): rng.random(len(z)) < 0.2},
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=["a", "b", "c", "d"],
         classes=[f"class{c}" for c in range(CLASSES)],
@@ -95,13 +97,14 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
     accuracies: dict[str, list[float]] = {name: [] for name in ("identity", "icm", "generalized", "pca", "random")}
     for seed in range(3):
         data, views = spurious(seed)
-        protocol = HeldOut(data, cells_of(data.layout(0), data.z, views), 0, "none")
+        folds = folds_of("held_out", data.environments, ["full"])
+        protocol = Evaluation(data, cells_of(data.layout(Split(0)), data.z, views), Split(0), "none")
         for name, found in accuracies.items():
             projection = PROJECTIONS.create(name)
             rank = DIM if projection.full_rank_only else INVARIANT
             fit = lambda sources, p=projection, s=seed: p.fit(sources, lambda_=10.0, seed=s)  # noqa: E731
-            curves = list(protocol.curves(fit, PREDICTORS.create(predictor), [rank], ["full"]))
-            found.append(curves[3].target["full"][0])
+            curves = list(protocol.curves(fit, PREDICTORS.create(predictor), [rank], folds))
+            found.append(curves[3].target[0])
     means = {name: float(np.mean(found)) for name, found in accuracies.items()}
     print(predictor, {name: round(mean, 3) for name, mean in means.items()})
     for name in ("icm", "generalized"):

@@ -1,0 +1,103 @@
+"""Metrics of one set of test images: accuracies by class, and calibration. Arrays in, numbers out."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+Array = NDArray[np.float64]
+BINS = 15  # of confidences, as in Guo et al. (2017)
+TEMPERATURES = (1e-3, 1e3)  # between which one is looked for
+
+
+def accuracy(correct: NDArray[np.bool_]) -> Array:
+    """Return the share of correct images, over the last axis; NaN where there is none."""
+    return np.asarray(correct.mean(axis=-1)) if correct.shape[-1] else np.full(correct.shape[:-1], np.nan)
+
+
+def per_class(correct: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> Array:
+    """Return the accuracy of every class, shape (..., classes); NaN for a class without images.
+
+    Args:
+        correct: shape (..., m).
+        labels: class of each image, shape (m,).
+        classes: number of classes.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    rows = correct.reshape(math.prod(correct.shape[:-1]), len(labels))
+    hits = np.array([np.bincount(labels, weights=row, minlength=classes) for row in rows]).reshape(-1, classes)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(counts, hits / counts, np.nan).reshape(*correct.shape[:-1], classes))
+
+
+def worst_class(by_class: Array) -> Array:
+    """Return the lowest accuracy of a class that has images; NaN where none has."""
+    lowest = np.where(np.isnan(by_class), np.inf, by_class).min(axis=-1)
+    return np.asarray(np.where(np.isinf(lowest), np.nan, lowest))
+
+
+def balanced(by_class: Array) -> Array:
+    """Return the mean accuracy over the classes that have images; NaN where none has."""
+    known = ~np.isnan(by_class)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, by_class, 0.0).sum(axis=-1) / known.sum(axis=-1))
+
+
+def harmonic_mean(a: Any, b: Any) -> Array:
+    """Return 2 a b / (a + b); 0 where both are."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    return np.asarray(2 * a * b / np.where(a + b > 0, a + b, 1.0))
+
+
+def confidence_gaps(logits: Array, labels: NDArray[np.int64], temperature: float) -> Array:
+    """Return, for each bin of confidences, the sum of (correct - confidence) over its images, shape (BINS,).
+
+    The confidence is the softmax of the predicted class; bins are `BINS` equal parts of 0..1. Sums of parts of the
+    images add up to those of the whole.
+
+    Args:
+        logits: shape (m, classes); minus infinity for a class that cannot be predicted.
+        labels: shape (m,).
+        temperature: divides the logits.
+    """
+    confidence = np.exp(log_softmax(logits / temperature, axis=1).max(axis=1))
+    correct = logits.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return np.asarray(np.bincount(bins, weights=correct - confidence, minlength=BINS), dtype=np.float64)
+
+
+def calibration_error(gaps: Array, n: int) -> float:
+    """Return the expected calibration error: sum over bins of n_bin / n |accuracy - mean confidence|.
+
+    Guo et al. (2017, arXiv 1706.04599), equation 3; NaN without images.
+
+    Args:
+        gaps: of `confidence_gaps` over all images.
+        n: number of images.
+    """
+    return float(np.abs(gaps).sum() / n) if n else float("nan")
+
+
+def fitted_temperature(logits: Array, labels: NDArray[np.int64]) -> float:
+    """Return the temperature at which the labels are likeliest (temperature scaling, Guo et al., 2017, section 4.2).
+
+    Images whose class has a logit of minus infinity cannot be made likelier and are left out; 1.0 where none is left.
+
+    Args:
+        logits: shape (m, classes).
+        labels: shape (m,).
+    """
+    possible = np.isfinite(logits[np.arange(len(labels)), labels])
+    logits, labels = logits[possible], labels[possible]
+    if not len(labels):
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -float(scaled[np.arange(len(labels)), labels].mean())
+
+    low, high = np.log(TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))

@@ -1,0 +1,198 @@
+"""What lies behind a mean accuracy: worst environment and class, calibration, robustness, what selection costs."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmark.evaluation.selection import RULES
+from reports.chosen import Selections
+from reports.methods import PLAIN, Method
+from reports.settings import Setting
+from reports.tables import held_out_names
+
+FEWEST_BACKBONES = 3  # through two points a line fits whatever they are
+_METRIC_COLUMNS = (
+    "dataset", "backbone", "random_weights", "protocol", "test_split", "class_group", "rule", "selected_on_target",
+    "method", "accuracy", "worst_environment", "worst_environment_accuracy", "worst_class_accuracy",
+    "balanced_accuracy", "ece", "ece_scaled", "temperature", "effective_robustness", "n_backbones",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One method under one rule: percent, macro means over held-out environments and then seeds; None where unknown.
+
+    Attributes:
+        accuracy: on the tested images.
+        worst_environment, worst_environment_accuracy: the one in which the mean over seeds is lowest.
+        worst_class_accuracy: of the class that is worst in each environment, averaged.
+        balanced_accuracy: mean over classes.
+        ece, ece_scaled: expected calibration error as it is, and with the temperature fitted on the sources.
+        temperature: geometric mean of those temperatures.
+        effective_robustness: points above what the line through the backbones' plain zero-shot predicts from the
+            accuracy on the sources (Taori et al., 2020, arXiv 2007.00644, section 2).
+    """
+
+    method: Method
+    rule: str
+    accuracy: float
+    worst_environment: str
+    worst_environment_accuracy: float
+    worst_class_accuracy: float
+    balanced_accuracy: float
+    ece: float | None
+    ece_scaled: float | None
+    temperature: float | None
+    effective_robustness: float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """Accuracy on a held-out environment against accuracy on the sources, on a logit scale, over backbones."""
+
+    slope: float
+    intercept: float
+    backbones: int
+
+    def expected(self, source_accuracy: float) -> float:
+        """Return the accuracy (fraction) that plain zero-shot would have at this accuracy on the sources."""
+        return float(1 / (1 + np.exp(-(self.slope * _logit(source_accuracy) + self.intercept))))
+
+
+Lines = Mapping[str, Line]  # held-out environment -> line
+
+
+def zero_shot_lines(parts: Iterable[tuple[Setting, Selections]]) -> dict[tuple[object, ...], dict[str, Line]]:
+    """Return, for settings that differ in the backbone alone, the line through the backbones' plain zero-shot.
+
+    Random weights take no part. There is a line where `FEWEST_BACKBONES` or more backbones have such rows with the
+    same held-out environment.
+    """
+    points: dict[tuple[object, ...], dict[str, list[tuple[float, float]]]] = {}
+    for setting, selections in parts:
+        plain = next((m for m in selections.parts if (m.projection, m.predictor) == (PLAIN, "zero_shot")), None)
+        if plain is None or setting.random_weights:
+            continue
+        picks = selections.picks(plain, "training_domain")
+        means = picks.groupby("held_out")[["training_domain", "accuracy"]].mean()
+        for held_out, (x, y) in zip(means.index, means.to_numpy(float), strict=True):
+            points.setdefault(setting.without_backbone, {}).setdefault(str(held_out), []).append((x, y))
+    return {
+        key: {name: _fit(found) for name, found in by_name.items() if len(found) >= FEWEST_BACKBONES}
+        for key, by_name in points.items()
+    }
+
+
+def _fit(points: list[tuple[float, float]]) -> Line:
+    x, y = _logit(np.array(points)).T
+    slope, intercept = np.polyfit(x, y, 1)
+    return Line(float(slope), float(intercept), len(points))
+
+
+def _logit(p: float | np.ndarray) -> np.ndarray:
+    p = np.clip(p, 1e-3, 1 - 1e-3)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
+    """Return one line for each method that has a pick for every held-out environment under a rule."""
+    names, found = held_out_names(selections.rows), []
+    for method in selections.parts:
+        picks = selections.picks(method, rule)
+        if set(picks["held_out"]) == set(names):
+            found.append(_metrics(method, rule, picks, lines))
+    return found
+
+
+def _metrics(method: Method, rule: str, picks: pd.DataFrame, lines: Lines) -> Metrics:
+    columns = ["accuracy", "worst_class", "balanced", "training_domain", "ece", "ece_scaled"]
+    means = picks.assign(**{c: pd.to_numeric(picks[c]) for c in columns}).groupby("held_out")[columns].mean()
+    temperatures = pd.to_numeric(picks["temperature"]).dropna()
+    robustness = [
+        row.accuracy - lines[str(name)].expected(row.training_domain)
+        for name, row in means.iterrows()
+        if str(name) in lines
+    ]
+    return Metrics(
+        method=method,
+        rule=rule,
+        accuracy=100 * means["accuracy"].mean(),
+        worst_environment=str(means["accuracy"].idxmin()),
+        worst_environment_accuracy=100 * means["accuracy"].min(),
+        worst_class_accuracy=100 * means["worst_class"].mean(),
+        balanced_accuracy=100 * means["balanced"].mean(),
+        ece=_known(100 * means["ece"].mean()),
+        ece_scaled=_known(100 * means["ece_scaled"].mean()),
+        temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
+        effective_robustness=100 * float(np.mean(robustness)) if len(robustness) == len(means) else None,
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def selection_costs(selections: Selections) -> list[tuple[Method, dict[str, float]]]:
+    """Return, for each method with something to choose, its average accuracy in percent under each rule.
+
+    Only rules with a pick for every held-out environment are there.
+    """
+    names, found = held_out_names(selections.rows), []
+    for method, part in selections.parts.items():
+        if part.groupby(["held_out", "seed"]).size().max() == 1 and all(len(ranks) == 1 for ranks in part["ranks"]):
+            continue
+        picks = {rule: selections.picks(method, rule) for rule in RULES}
+        whole = {rule: own for rule, own in picks.items() if set(own["held_out"]) == set(names)}
+        means = {rule: 100 * own.groupby("held_out")["accuracy"].mean().mean() for rule, own in whole.items()}
+        found.append((method, {rule: float(mean) for rule, mean in means.items()}))
+    return found
+
+
+def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
+    """Return the metrics of all methods under all rules, numbers in percent with four decimals."""
+    backbones = max((line.backbones for line in lines.values()), default=0)
+    shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
+    shared += [setting.test_split, setting.class_group]
+    body = []
+    for rule in RULES:
+        for m in metrics_of(selections, rule, lines):
+            numbers = [m.worst_environment_accuracy, m.worst_class_accuracy, m.balanced_accuracy, m.ece, m.ece_scaled]
+            numbers += [m.temperature, m.effective_robustness]
+            words = [_four(m.accuracy), m.worst_environment, *map(_four, numbers)]
+            body.append([*shared, rule, rule == "oracle", m.method.label, *words, backbones or ""])
+    return _csv(_METRIC_COLUMNS, body)
+
+
+def per_class_csv(setting: Setting, selections: Selections) -> str:
+    """Return the accuracy of every class, averaged over seeds: a line for each method, rule, environment, class."""
+    body: list[list[object]] = []
+    classes = selections.rows["classes"].iloc[0]
+    for method in selections.parts:
+        for rule in RULES:
+            for held_out, picks in selections.picks(method, rule).groupby("held_out", sort=True):
+                curves = [own for own in picks["per_class"] if isinstance(own, list) and len(own) == len(classes)]
+                if not curves:
+                    continue
+                table = pd.DataFrame(curves)
+                for name, mean, n in zip(classes, table.mean(), table.notna().sum(), strict=True):
+                    accuracy = "" if np.isnan(mean) else _four(100 * mean)
+                    body.append([method.label, rule, rule == "oracle", held_out, name, accuracy, int(n)])
+    columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n_seeds")
+    fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_group]
+    names = ("dataset", "backbone", "protocol", "test_split", "class_group")
+    return _csv((*names, *columns), [[*fixed, *line] for line in body])
+
+
+def _csv(columns: Iterable[str], body: list[list[object]]) -> str:
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerows([list(columns), *body])
+    return sink.getvalue()
+
+
+def _four(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
