@@ -148,6 +148,23 @@ def build_if_needed(spec: BackboneSpec) -> Path | None:
     return folder
 
 
+def width_of(spec: BackboneSpec) -> int:
+    """Return the embedding width D by the model's configuration alone; no weights are loaded.
+
+    Raises:
+        IcmBenchError: no such model, or a folder without configuration.
+    """
+    import open_clip
+
+    if spec.name in BUILT and not spec.folder:
+        module = importlib.import_module(BUILT[spec.name].partition(":")[0])
+        return int(module.EMBED_DIM)
+    if spec.folder:
+        file = Path(_source(spec).removeprefix("local-dir:")) / "open_clip_config.json"
+        return int(json.loads(file.read_text(encoding="utf-8"))["model_cfg"]["embed_dim"])
+    return int(open_clip.get_model_config(_source(spec))["embed_dim"])
+
+
 def best_device() -> str:
     """Return the fastest torch device of this process: cuda, mps or cpu."""
     import torch

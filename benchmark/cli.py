@@ -98,6 +98,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="override a key of the recipe; VALUE is YAML: --set sweep.seeds=[0,1]",
     )  # fmt: skip
     parser.add_argument("--store", metavar="URI", help="folder, s3:// or gs:// for embeddings and rows (run.store)")
+    parser.add_argument("--data", metavar="URI", help="folder that holds the data sets' folders (run.data)")
     parser.add_argument("--out", metavar="URI", help="folder or URI of the report (run.out)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
@@ -135,7 +136,7 @@ def _recipe(args: argparse.Namespace) -> Any:
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise IcmBenchError(f"--set {item}: '{value}' is not valid YAML.") from error
-    for key, value in (("run.store", args.store), ("run.out", args.out)):
+    for key, value in (("run.store", args.store), ("run.data", args.data), ("run.out", args.out)):
         if value is not None:
             overrides[key] = value
     return load_recipe(args.recipe or demo_recipe(), overrides)
@@ -175,15 +176,25 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark.stages import plan
+    from benchmark.planning import plan
+    from benchmark.stages import open_store
 
-    planned = plan(recipe)
+    planned = plan(recipe, open_store(recipe))
     if args.json:
         print(json.dumps(dataclasses.asdict(planned), indent=2))
         return
-    for name, images in planned.images:
-        print(f"{name}: {images} images, {planned.views} views each")
-    print(f"{planned.passes} forward passes, {planned.store_bytes / 1e6:.1f} MB of embeddings")
+    for found in planned.sets:
+        source = "" if found.counted else " by the catalog (no images at hand: give --data)"
+        print(f"{found.name}: {found.images} images in {found.environments} environments{source}")
+    for backbone in planned.backbones:
+        speed = f", {backbone.views_per_s:.1f} views/s in an earlier run" if backbone.views_per_s else ""
+        print(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}")
+    searched = f", and up to {planned.searched_passes} of a search" if planned.searched_passes else ""
+    time_ = f", {planned.seconds:.0f} s at that speed" if planned.seconds else ""
+    print(
+        f"{planned.views} views of each image: {planned.passes} forward passes{searched}{time_}; "
+        f"{planned.store_bytes / 1e6:.1f} MB of embeddings"
+    )
     print(f"{planned.trials} trials, {planned.rows} result rows")
 
 

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from benchmark.datasets.catalog import DEMO_SET
 from benchmark.datasets.imagenet import is_variant
 from benchmark.errors import IcmBenchError, nearest
 from benchmark.evaluation.protocols import Protocol, TestSplit
@@ -36,6 +37,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "folder", "parquet", "webdataset"]
 Normalize = Literal["none", "before", "after", "both"]
 
+LAMBDA = "lambda"  # what a search calls it
 TEXT = "text"  # what intervention sets call pairs of texts
 SHIFT: Protocol = "imagenet_shift"
 SHIFT_SOURCE = "ImageNet"  # the data set that it fits on
@@ -73,8 +75,8 @@ class DatasetSpec(Part):
 
     Fields:
         name: a set of the catalog (`icm-bench datasets`), or a name of your own.
-        root: the folder that holds the data set's folder, or that folder itself; a path or s3://. The demo set needs
-            none.
+        root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
+            The demo set needs none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout) or `webdataset` (tar
             shards); `auto` goes by what lies there.
         columns: of the layouts `parquet` and `webdataset`.
@@ -252,6 +254,40 @@ class PromptsSpec(Part):
         return self.by_dataset.get(dataset, self.templates)
 
 
+Bounds = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]]
+
+
+class SearchSpec(Part):
+    """A search in the place of the grid, for projections with a lambda or with searched strengths.
+
+    Fields:
+        method: `random`, or `optuna` (its tree-structured Parzen estimator; needs the package optuna).
+        samples: points that are tried for each method and held-out environment.
+        batch: points whose views are embedded and whose trials run together, before scores are looked at again.
+        rule: whose score is maximised: `lodo` or `training_domain`. There is none that looks at a target.
+        lambdas: bounds of lambda; log-uniform where the lower one is above 0.
+        strengths: label of a kind -> parameter -> bounds, for example `{gaussian_blur: {sigma: [0.5, 4]}}`; each point
+            is a view of its own to be embedded.
+        seed: of the suggestions.
+    """
+
+    method: Literal["random", "optuna"] = "random"
+    samples: int = Field(default=32, ge=1, le=100_000)
+    batch: int = Field(default=8, ge=1, le=1024)
+    rule: Literal["lodo", "training_domain"] = "lodo"
+    lambdas: Bounds = (0.01, 1000.0)
+    strengths: dict[str, dict[str, Bounds]] = {}
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "SearchSpec":
+        named = {f"strengths.{k}.{p}": b for k, own in self.strengths.items() for p, b in own.items()}
+        for name, (low, high) in {LAMBDA + "s": self.lambdas, **named}.items():
+            if not low < high:
+                raise ValueError(f"{name}: the bounds [{low:g}, {high:g}] must ascend.")
+        return self
+
+
 class SweepSpec(Part):
     """What is fitted and evaluated for every held-out environment.
 
@@ -270,6 +306,7 @@ class SweepSpec(Part):
         ranks: numbers of directions kept; `auto` is D and the powers of two below it from 4 on, `all` is every one.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
         predictors: how classes are predicted inside the subspace.
+        search: see `SearchSpec`; replaces `lambdas` for the projections that it searches. Default: the grid.
     """
 
     protocols: tuple[Protocol, ...] = Field(default=("held_out",), min_length=1)
@@ -295,6 +332,8 @@ class SweepSpec(Part):
         min_length=1,
     )
 
+    search: SearchSpec | None = None
+
     @field_validator("protocols", "test_splits", "seeds", "lambdas", "normalize", "ranks")
     @classmethod
     def _distinct_values(cls, values: Any) -> Any:
@@ -309,6 +348,12 @@ class SweepSpec(Part):
     @classmethod
     def _distinct_sets(cls, sets: Any) -> Any:
         return sets if isinstance(sets, str) else _distinct(sets, [s.name for s in sets], "intervention set")
+
+    def searches(self, projection: Projection) -> bool:
+        """Say whether a projection has something that is searched and not part of the grid."""
+        if self.search is None:
+            return False
+        return projection.uses_lambda or bool(projection.uses_interventions and self.search.strengths)
 
     def ranks_for(self, dim: int) -> tuple[int, ...]:
         """Return the ranks to evaluate for embeddings of width `dim`, ascending.
@@ -334,6 +379,7 @@ class RunSpec(Part):
 
     Fields:
         store: folder, s3:// or gs:// for embeddings and rows; default `store` in the cache folder.
+        data: folder or URI that holds the folders of those data sets that have no `root` of their own.
         out: folder or URI of the report; default `reports/NAME-HASH` inside the store.
         actors: encoder actors; default one for each GPU, or one on a machine without.
         batch_size: views that a forward pass takes; default 32 on a CPU, and what fits into its memory, 512 at
@@ -348,6 +394,7 @@ class RunSpec(Part):
     """
 
     store: str | None = None
+    data: str | None = None
     out: str | None = None
     actors: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
@@ -394,6 +441,7 @@ class Recipe(Part):
                 f"the protocol '{SHIFT}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} and one "
                 f"or more of them among the datasets."
             )
+        self._check_strengths()
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
@@ -408,6 +456,36 @@ class Recipe(Part):
                     f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
                 )
         return self
+
+    def located(self) -> tuple[DatasetSpec, ...]:
+        """Return the data sets with their roots; the demo's is built, and has none."""
+        return tuple(
+            d if d.root is not None or d.name == DEMO_SET else d.model_copy(update={"root": self.run.data})
+            for d in self.datasets
+        )
+
+    def _check_strengths(self) -> None:
+        """Refuse strengths of kinds that are not embedded, or that a kind does not have."""
+        by_label = self.interventions.by_label()
+        for label, own in self.sweep.search.strengths.items() if self.sweep.search else ():
+            if label not in by_label:
+                raise ValueError(
+                    f"sweep.search.strengths: '{label}' is not among interventions.kinds; "
+                    f"{nearest(label, list(by_label))}"
+                )
+            kind = by_label[label]
+            for name, bounds in own.items():
+                if name not in kind.params:
+                    raise ValueError(
+                        f"sweep.search.strengths: '{label}' has no parameter '{name}'; "
+                        f"{nearest(name, list(kind.params))}"
+                    )
+                for bound in bounds:
+                    try:
+                        kind.at_strength({name: bound})
+                    except ValidationError as error:
+                        reason = sentence(error, type(kind))
+                        raise ValueError(f"sweep.search.strengths.{label}: {reason}") from error
 
     def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
         """Return the protocols that a data set takes part in; of ImageNet's, the one that is fitted on has them all."""

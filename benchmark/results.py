@@ -1,11 +1,12 @@
 """Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from benchmark.evaluation.selection import RULES, SOURCE_RULES
+from benchmark.evaluation.selection import RULES, SCORE_COLUMN, SOURCE_RULES
 from benchmark.storage import Storage
 
 if TYPE_CHECKING:
@@ -98,6 +99,17 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str
             content = json.loads(storage.read_bytes(failure_file(name)))
             found[name] = (content["trial"], content["reason"])
     return found
+
+
+def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
+    """Return what the rows of finished trials say of source environments: all that a search reads.
+
+    Columns held_out, seed and a curve for each rule that looks at sources alone. What a trial scored on its target is
+    not even read from the file.
+    """
+    columns = ["held_out", "seed", *(SCORE_COLUMN[rule] for rule in SOURCE_RULES)]
+    there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
+    return [row for file in there for row in storage.read_table(file, columns).to_pylist()]
 
 
 def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":

@@ -6,64 +6,44 @@ This module alone knows all rooms; it reaches `reports` last, and only to write 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark import search
 from benchmark.backbones import BackboneFacts
 from benchmark.cache import cache_dir
+from benchmark.checks import check_protocols
 from benchmark.cluster import check_shared, connected, cpu_nodes, gpu_count
-from benchmark.datasets.imagenet import is_variant
-from benchmark.datasets.manifest import Manifest, check_held_out, read_manifest
-from benchmark.datasets.splits import Split
+from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.embedding import store
 from benchmark.embedding.facts import begun, describe
 from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
 from benchmark.embedding.texts import embed_texts, pairs_file, text_file
 from benchmark.errors import IcmBenchError
-from benchmark.evaluation.protocols import HALVES_APART, fewest_environments, folds_of
+from benchmark.interventions import Intervention
 from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
-from benchmark.recipe import SHIFT, BackboneSpec, Recipe, canonical_hash
-from benchmark.results import failures, read_rows, row_file
-from benchmark.source import Source, split_of, with_unreadable
+from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
+from benchmark.results import failures, read_rows, read_source_scores, row_file
+from benchmark.source import Source, with_unreadable
 from benchmark.storage import Storage, public
-from benchmark.subspace.moments import CROSS
 from benchmark.sweep import sweep
-from benchmark.trials import row_count, trial_id, trials_of
+from benchmark.trials import Trial, source_scores, trial_id, trials_of
 
 if TYPE_CHECKING:
     from reports import ReportFiles
 
 Say = Callable[[str], None]
 Sources = list[tuple[Source, BackboneSpec]]
+VIEWS_AT_ONCE = 32  # of a search's round, at one visit of an image
 
 
 def say_on_stderr(line: str) -> None:
     """Print a line for the person who watches, apart from the output that a script reads."""
     print(line, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a recipe amounts to, known before anything is embedded.
-
-    Attributes:
-        images: (data set, number of images), one for each data set.
-        views: embedded for each image, the original included.
-        passes: image embeddings over all data sets and backbones.
-        trials, rows: of the sweep.
-        store_bytes: size of the embeddings, without compression.
-    """
-
-    images: list[tuple[str, int]]
-    views: int
-    passes: int
-    trials: int
-    rows: int
-    store_bytes: int
 
 
 @dataclass(frozen=True)
@@ -112,26 +92,6 @@ def run(recipe: Recipe, say: Say = say_on_stderr, began: float | None = None) ->
     return report_stage(recipe, storage, [source for source, _ in sources], embedded)
 
 
-def plan(recipe: Recipe, say: Say = say_on_stderr) -> Plan:
-    """Count what a recipe amounts to; loads the backbones and reads the manifests, embeds nothing."""
-    storage = open_store(recipe)
-    with prepared(recipe, storage, say) as sources:
-        pass
-    passes = sum(s.manifest.table.num_rows * len(s.views) for s, _ in sources)
-    widths = {"float16": 2}
-    return Plan(
-        images=sorted({(s.manifest.name, s.manifest.table.num_rows) for s, _ in sources}),
-        views=len(sources[0][0].views),
-        passes=passes,
-        trials=len(trials_of(recipe)),
-        rows=row_count(recipe, trials_of(recipe), [len(s.manifest.environments) for s, _ in sources]),
-        store_bytes=sum(
-            s.manifest.table.num_rows * len(s.views) * s.facts.dim * widths.get(s.facts.precision, 4)
-            for s, _ in sources
-        ),
-    )
-
-
 def open_store(recipe: Recipe) -> Storage:
     """Return the recipe's store, after making sure that it can be written to."""
     storage = Storage(recipe.run.store or str(cache_dir() / "store"))
@@ -158,9 +118,9 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
         )
     if recipe.run.gpus_per_trial > (gpus := gpu_count()):
         raise IcmBenchError(f"run.gpus_per_trial: {recipe.run.gpus_per_trial:g} for a trial, but Ray sees {gpus} GPUs.")
-    manifests = [read_manifest(spec) for spec in recipe.datasets]
+    manifests = [read_manifest(spec) for spec in recipe.located()]
     for manifest in manifests if held_out else ():
-        _check_protocols(recipe, manifest)
+        check_protocols(recipe, manifest)
     backbones = [_with_absolute_paths(spec) for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
     check_shared(storage, [*(f for m in manifests if (f := m.source.local_folder)), *places])
@@ -183,6 +143,13 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
 
 def views_of(recipe: Recipe, manifest: Manifest, facts: BackboneFacts) -> tuple[View, ...]:
     """Return the views of a recipe for one data set and backbone, the original first."""
+    return views_for(recipe, manifest, facts, [None, *recipe.interventions.kinds])
+
+
+def views_for(
+    recipe: Recipe, manifest: Manifest, facts: BackboneFacts, kinds: Iterable[Intervention | None]
+) -> tuple[View, ...]:
+    """Return the views that some kinds of intervention make; None is the original."""
     images = len(store.distinct(manifest.table["image_id"].to_pylist()))
     return tuple(
         view_of(
@@ -194,7 +161,7 @@ def views_of(recipe: Recipe, manifest: Manifest, facts: BackboneFacts) -> tuple[
             at_source=recipe.interventions.apply_at == "source",
             draft=recipe.images.jpeg_draft,
         )
-        for kind in (None, *recipe.interventions.kinds)
+        for kind in kinds
     )
 
 
@@ -240,11 +207,7 @@ def embed_stage(
     reports: list[EmbedReport] = []
     for source, spec in sources:
         first = None if any(report.speed for report in reports) else began  # the others began when it had ended
-        report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run, began=first)
-        name = f"{source.manifest.name} with {source.facts.label}"
-        say(f"{name}: {report.embedded} views embedded, {report.reused} reused")
-        if report.speed:
-            say(f"{name}: {report.speed.text()}")
+        report = _embed_source(recipe, storage, source, spec, source.views, say, first)
         for path, reason in report.rejected.items():
             say(f"skipped: {source.manifest.place(path)} ({reason})")
         if report.rejected:
@@ -253,8 +216,25 @@ def embed_stage(
     return reports
 
 
+def _embed_source(
+    recipe: Recipe,
+    storage: Storage,
+    source: Source,
+    spec: BackboneSpec,
+    views: Sequence[View],
+    say: Say,
+    began: float | None = None,
+) -> EmbedReport:
+    report = embed(storage, source.manifest, spec, source.facts, list(views), recipe.run, began=began)
+    name = f"{source.manifest.name} with {source.facts.label}"
+    say(f"{name}: {report.embedded} views embedded, {report.reused} reused")
+    if report.speed:
+        say(f"{name}: {report.speed.text()}")
+    return report
+
+
 def sweep_stage(recipe: Recipe, storage: Storage, sources: Sources, say: Say) -> None:
-    """Run the trials that have no rows yet. Needs a connection to Ray and embedded views.
+    """Run the trials that have no rows yet, of the grid and then of the search. Needs Ray and embedded views.
 
     Raises:
         IcmBenchError: embeddings are missing, or the sweep was ended before all trials were tried.
@@ -263,19 +243,103 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: Sources, say: Say) ->
     bare = [with_unreadable(storage, source) for source, _ in sources]
     trials = trials_of(recipe)
     ids = [trial_id(recipe, bare, trial) for trial in trials]
+    _write_record(recipe, storage, bare, ids)
+    if trials:
+        there = sum(storage.exists(row_file(name)) for name in ids)
+        say(f"sweep: {len(trials)} trials, {there} of them done before")
+        sweep(storage, recipe, bare, trials)
+    if recipe.sweep.search:
+        _search_stage(recipe, storage, sources, bare, ids, say)
+
+
+def _search_stage(
+    recipe: Recipe, storage: Storage, sources: Sources, bare: list[Source], ids: list[str], say: Say
+) -> None:
+    """Run a recipe's search round by round: all views of a round are embedded, then all its trials run.
+
+    Args:
+        recipe, storage, sources: as for `sweep_stage`.
+        bare: the sources, with what is known of unreadable images.
+        ids: of the grid's trials; those of the search are added for the report.
+        say: takes each line for the person who watches.
+    """
+    spec = recipe.sweep.search
+    assert spec is not None
+    studies = search.studies_of(recipe, bare)
+    suggesters = [search.suggester(spec, study.space) for study in studies]
+    kinds, rounds = recipe.interventions.by_label(), search.rounds_of(spec)
+    for number, count in enumerate(rounds, start=1):
+        points = [suggester.ask(count) for suggester in suggesters]
+        changed: dict[int, dict[str, Intervention]] = {}
+        for study, own in zip(studies, points, strict=True):
+            for point in own:
+                new = {kind.label: kind for kind in search.changed_kinds(point, kinds).values()}
+                changed.setdefault(study.trial.source, {}).update(new)
+        seen = _with_views(recipe, storage, sources, bare, changed, say)
+        trials = [
+            [study.trials(bare[study.trial.source], point, kinds) for point in own]
+            for study, own in zip(studies, points, strict=True)
+        ]
+        by_id = {trial_id(recipe, seen, t): t for own in trials for of_point in own for t in of_point}
+        ids += [name for name in by_id if name not in ids]
+        _write_record(recipe, storage, bare, ids)
+        there = sum(storage.exists(row_file(name)) for name in by_id)
+        say(f"search: round {number} of {len(rounds)}: {len(by_id)} trials, {there} of them done before")
+        sweep(storage, recipe, seen, list(by_id.values()))
+        for suggester, tried in zip(suggesters, trials, strict=True):
+            suggester.tell([_score_of(recipe, storage, seen, of_point) for of_point in tried])
+
+
+def _with_views(
+    recipe: Recipe,
+    storage: Storage,
+    sources: Sources,
+    bare: list[Source],
+    changed: Mapping[int, Mapping[str, Intervention]],
+    say: Say,
+) -> list[Source]:
+    """Embed further kinds of intervention (position of a source -> label -> kind) and return the sources with them."""
+    seen = list(bare)
+    for position, by_label in changed.items():
+        source, spec = bare[position], sources[position][1]
+        known = {view.label for view in source.views}
+        new = [kind for label, kind in by_label.items() if label not in known]
+        views = views_for(recipe, source.manifest, source.facts, new)
+        for first in range(0, len(views), VIEWS_AT_ONCE):
+            group = views[first : first + VIEWS_AT_ONCE]
+            _embed_source(recipe, storage, source, spec, (source.views[0], *group), say)
+        seen[position] = replace(source, views=(*source.views, *views))
+    return seen
+
+
+def _score_of(recipe: Recipe, storage: Storage, sources: list[Source], trials: list[Trial]) -> float | None:
+    """Return the score of a point over its seeds, by the rows' columns on source environments alone.
+
+    Raises:
+        IcmBenchError: a finished trial has no score under the rule that is searched by.
+    """
+    spec = recipe.sweep.search
+    assert spec is not None
+    scores = []
+    for trial in trials:
+        rows = read_source_scores(storage, [trial_id(recipe, sources, trial)])
+        found = source_scores(rows).get(spec.rule)
+        if rows and found is None:
+            raise IcmBenchError(
+                f"sweep.search.rule: {trial.label(sources[trial.source])} has no score under '{spec.rule}'; leaving a "
+                f"source out takes two or more: use rule 'training_domain'."
+            )
+        scores.append(found)
+    return search.mean_score(scores)
+
+
+def _write_record(recipe: Recipe, storage: Storage, sources: list[Source], ids: list[str]) -> None:
+    """Write down which trials a run has: what a report is made of."""
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
         dataset["root"] = dataset["root"] and public(dataset["root"])
-    record = {
-        "name": recipe.name,
-        "recipe": content,
-        "recipe_hash": recipe.hash(),
-        "trials": ids,
-    }
-    storage.write_bytes(_record_file(recipe, bare), json.dumps(record, indent=2, sort_keys=True).encode())
-    there = sum(storage.exists(row_file(name)) for name in ids)
-    say(f"sweep: {len(trials)} trials, {there} of them done before")
-    sweep(storage, recipe, bare, trials)
+    record = {"name": recipe.name, "recipe": content, "recipe_hash": recipe.hash(), "trials": ids}
+    storage.write_bytes(_record_file(recipe, sources), json.dumps(record, indent=2, sort_keys=True).encode())
 
 
 def report_stage(
@@ -435,46 +499,6 @@ def _with_absolute_paths(spec: BackboneSpec) -> BackboneSpec:
         if (place := getattr(spec, key)) and Path(place).expanduser().exists()
     }
     return spec.model_copy(update=changes)
-
-
-def _check_protocols(recipe: Recipe, manifest: Manifest) -> None:
-    """Refuse a data set that cannot take part in the protocols of a recipe."""
-    protocols = recipe.protocols_for(manifest.name)
-    if is_variant(manifest.name):
-        if SHIFT not in recipe.sweep.protocols:
-            raise IcmBenchError(
-                f"{manifest.name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-                f"and a sweep does with sweep.protocols=[{SHIFT}]."
-            )
-    else:
-        if not protocols:
-            raise IcmBenchError(f"{manifest.name} takes no part in '{SHIFT}'; add another to sweep.protocols.")
-        check_held_out(manifest)
-    crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
-    for protocol in protocols:
-        environments, needed = len(manifest.environments), fewest_environments(protocol)
-        if protocol != SHIFT and environments < needed:
-            raise IcmBenchError(f"{manifest.name} has {environments} environments, and '{protocol}' takes {needed}.")
-        sources = len(folds_of(protocol, [""] * max(2, environments), ("full",))[0].sources)
-        if crossed and sources < 2:
-            raise IcmBenchError(
-                f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol}' on "
-                f"{manifest.name} has {sources}: {environments} environments are too few, or the protocol is."
-            )
-        for seed in recipe.sweep.seeds:
-            _check_split(manifest, Split(seed, protocol in HALVES_APART))
-
-
-def _check_split(manifest: Manifest, split: Split) -> None:
-    """Refuse a data set in which an environment has no image on one side of the split."""
-    out = split_of(manifest, split)
-    for index, name in enumerate(manifest.environments):
-        members = out[manifest.environment_index == index]
-        if members.all() or not members.any():
-            raise IcmBenchError(
-                f"The environment '{name}' of {manifest.name} has {len(members)} images, and the split of seed "
-                f"{split.seed} leaves one side empty: an environment needs five images (and five groups) or more."
-            )
 
 
 def _check_embedded(storage: Storage, manifest: Manifest, views: tuple[View, ...]) -> None:

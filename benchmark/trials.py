@@ -95,7 +95,7 @@ class Trial:
 
 
 def trials_of(recipe: Recipe) -> list[Trial]:
-    """Return every trial of a recipe's grid.
+    """Return every trial of a recipe's grid; what is searched has none.
 
     Projections that look at no intervention are not repeated for each set, and those without a lambda not for each
     lambda. Sources are numbered backbone by backbone, data sets in the recipe's order within each.
@@ -118,6 +118,7 @@ def trials_of(recipe: Recipe) -> list[Trial]:
         for protocol in recipe.protocols_for(name)
         for predictor in sweep.predictors
         for projection in sweep.projections
+        if not sweep.searches(projection)
         for intervention_set in (recipe.intervention_sets() if projection.uses_interventions else (None,))
         for normalize in sweep.normalize
         for seed in sweep.seeds
@@ -256,7 +257,7 @@ def _common_columns(sources: Sequence[Source], recipe: Recipe, trial: Trial, nam
 def _interventions(recipe: Recipe, source: Source, chosen: InterventionSet) -> str:
     """Return an intervention set with all parameters of its kinds, as JSON."""
     spec, labels = recipe.interventions, labels_of(source, chosen)
-    by_label = spec.by_label()
+    by_label = {view.label: view.intervention for view in source.views if view.intervention}
     kinds = [by_label[label].model_dump(mode="json") if label in by_label else {"name": label} for label in labels]
     text = spec.text.model_dump(mode="json") if spec.text and TEXT in labels else None
     content = {"kinds": kinds, "weights": chosen.weights, "pairing": chosen.pairing, "text": text}

@@ -167,7 +167,7 @@ def test_stages_one_by_one(
 
     assert main(["plan", recipe, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert planned["images"] == [["toy", 36]]
+    assert planned["sets"] == [{"name": "toy", "environments": 3, "images": 36, "counted": True}]
     assert planned["passes"] == 72
     # zero-shot and probe x (identity, pca, random, icm twice) x 1 seed, each for three held-out environments
     assert (planned["trials"], planned["rows"]) == (10, 30)
@@ -209,7 +209,7 @@ def test_a_set_of_one_environment_can_be_embedded_but_not_swept(
     assert "lacks images of 198 of its 200 classes" in said.err
     for command in ("plan", "sweep", "run"):
         assert main([command, recipe]) == 2
-        assert "has one environment only (imagenet-r), and holding one out needs two" in capsys.readouterr().err
+        assert "ImageNet-R is a single environment, of which none can be held out" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("local_ray")

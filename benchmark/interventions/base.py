@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,22 @@ class Intervention(Component):
     To add a kind, derive from this class in a file of its own, write `apply` (and `draw`, if views are random), and
     give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe).
     """
+
+    def at_strength(self, strengths: Mapping[str, float]) -> "Intervention":
+        """Return the kind with other values of some parameters.
+
+        Whole-number parameters are rounded; a parameter that is a range gets the value as both of its ends.
+
+        Raises:
+            pydantic.ValidationError: a value is out of range.
+        """
+        params = self.params
+        for name, value in strengths.items():
+            if isinstance(params[name], tuple):
+                params[name] = (value, value)
+            else:
+                params[name] = round(value) if isinstance(params[name], int) else value
+        return type(self)(**params)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
         """Return the parameters of one image's view: as many for every image, by default none.

@@ -124,6 +124,8 @@ def test_every_accuracy_equals_the_reference(protocol: Protocol, predictor: str)
     out = data.out[Split(0, protocol == "held_out_open_class")]
     base = data.label < 3  # five classes: the first half, rounded up
     fitted = base if protocol != "held_out_pairs" else np.ones_like(base)
+    # Solvers of the probe may differ on an image at the border: of 48 or more, averaged over two sources.
+    close = 0.011 if (protocol, predictor) == ("held_out_pairs", "linear_probe") else 1e-12
     curves = curves_of(data, views, protocol, predictor)
     found: dict[tuple[str, str, str], RankCurve] = {(c.held_out, c.test_split, c.class_group): c for c in curves}
     held_out = (
@@ -144,18 +146,16 @@ def test_every_accuracy_equals_the_reference(protocol: Protocol, predictor: str)
             accuracy = lambda rows, of=train, k=k: reference(data, views, of, rows, k, predictor == "linear_probe")  # noqa: E731
             for split, group, rows in tests:
                 curve = found[name, split, group]
-                assert curve.target[i] == pytest.approx(accuracy(rows), abs=1e-12)
+                assert curve.target[i] == pytest.approx(accuracy(rows), abs=close)
                 assert curve.n_test == rows.sum()
                 assert curve.n_train == train.sum()
                 domain = [accuracy(fitted & out & (data.environment == s)) for s in sources]
-                assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
+                assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=close)
                 lodo = [
                     accuracy(fitted & ~out & (data.environment == s), of=train & (data.environment != s))
                     for s in sources
                 ]
                 assert curve.lodo is not None
-                # Solvers of the probe may differ on an image at the border: of 48, averaged over two sources.
-                close = 0.011 if (protocol, predictor) == ("held_out_pairs", "linear_probe") else 1e-12
                 assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=close)
             if "class" in protocol:
                 split = tests[0][0]

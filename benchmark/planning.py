@@ -1,0 +1,154 @@
+"""What a recipe amounts to, before anything costs time: without weights, without Ray, and even without the images."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from benchmark.backbones import width_of
+from benchmark.checks import check_protocols
+from benchmark.datasets.catalog import CATALOG, DEMO_SET
+from benchmark.datasets.manifest import read_manifest
+from benchmark.embedding import store
+from benchmark.evaluation.protocols import fold_count
+from benchmark.recipe import DatasetSpec, Recipe
+from benchmark.search import rounds_of
+from benchmark.storage import Storage
+from benchmark.trials import Trial, row_count, trials_of
+
+FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
+
+
+@dataclass(frozen=True)
+class PlannedSet:
+    """One data set of a plan.
+
+    Attributes:
+        name: of the data set.
+        environments, images: their numbers.
+        counted: whether they were counted; otherwise they are the catalog's, and the images are not at hand.
+    """
+
+    name: str
+    environments: int
+    images: int
+    counted: bool
+
+
+@dataclass(frozen=True)
+class PlannedBackbone:
+    """One backbone of a plan.
+
+    Attributes:
+        label: as tables show it.
+        dim: embedding width D.
+        ranks: how many are evaluated.
+        views_per_s: what the store's last run with it reached, over all its encoders; None where it never ran.
+    """
+
+    label: str
+    dim: int
+    ranks: int
+    views_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe amounts to.
+
+    Attributes:
+        sets, backbones: what it is made of.
+        views: embedded for each image, the original included; without those of a search.
+        passes: image embeddings over all data sets and backbones.
+        searched_passes: those that a search adds, at most.
+        trials, rows: of the sweep, search included.
+        store_bytes: size of the embeddings, without compression.
+        seconds: of embedding, where the store knows the speed of every backbone.
+    """
+
+    sets: list[PlannedSet]
+    backbones: list[PlannedBackbone]
+    views: int
+    passes: int
+    searched_passes: int
+    trials: int
+    rows: int
+    store_bytes: int
+    seconds: float | None
+
+
+def plan(recipe: Recipe, storage: Storage) -> Plan:
+    """Count what a recipe amounts to. Images are counted where they are at hand; else the catalog's numbers stand in.
+
+    Raises:
+        IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
+    """
+    sets = [_set(recipe, spec) for spec in recipe.located()]
+    widths = [width_of(spec) for spec in recipe.backbones]
+    views = 1 + len(recipe.interventions.kinds)
+    trials, environments = trials_of(recipe), [s.environments for _ in recipe.backbones for s in sets]
+    searched = _searched(recipe, environments)
+    images = sum(s.images for s in sets)
+    speeds = _speeds(storage)
+    backbones = [
+        PlannedBackbone(spec.label, dim, len(recipe.sweep.ranks_for(dim)), speeds.get(spec.label))
+        for spec, dim in zip(recipe.backbones, widths, strict=True)
+    ]
+    known = [b.views_per_s for b in backbones if b.views_per_s]
+    seconds = sum(images * views / speed for speed in known) if len(known) == len(backbones) else None
+    return Plan(
+        sets=sets,
+        backbones=backbones,
+        views=views,
+        passes=images * views * len(backbones),
+        searched_passes=_searched_passes(recipe, searched, sets),
+        trials=len(trials) + len(searched),
+        rows=row_count(recipe, trials, environments) + row_count(recipe, searched, environments),
+        store_bytes=sum(
+            images * views * dim * FLOAT_BYTES.get(spec.precision, 4)
+            for spec, dim in zip(recipe.backbones, widths, strict=True)
+        ),
+        seconds=seconds,
+    )
+
+
+def _set(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
+    facts = CATALOG.get(spec.name)
+    if facts and spec.root is None and spec.name != DEMO_SET:
+        return PlannedSet(spec.name, len(facts.environments), facts.images, counted=False)
+    manifest = read_manifest(spec)
+    check_protocols(recipe, manifest)
+    return PlannedSet(spec.name, len(manifest.environments), manifest.table.num_rows, counted=True)
+
+
+def _searched(recipe: Recipe, environments: Sequence[int]) -> list[Trial]:
+    """Return stand-ins for the trials of a search: as many, and with as many rows, as it will have."""
+    if recipe.sweep.search is None:
+        return []
+    whole = recipe.model_copy(update={"sweep": recipe.sweep.model_copy(update={"search": None})})
+    points = sum(rounds_of(recipe.sweep.search))
+    return [
+        replace(t, lambdas=(0.0,), held_out="one of them")
+        for t in trials_of(whole)
+        if recipe.sweep.searches(t.projection)
+        for _ in range(points * fold_count(t.protocol, 1 + len(t.shifts) if t.shifts else environments[t.source]))
+    ]
+
+
+def _searched_passes(recipe: Recipe, searched: Sequence[Trial], sets: Sequence[PlannedSet]) -> int:
+    """Return how many image embeddings searched strengths add at most: every point may be a view of its own."""
+    if recipe.sweep.search is None or not recipe.sweep.search.strengths:
+        return 0
+    kinds, seeds = len(recipe.sweep.search.strengths), len(recipe.sweep.seeds)
+    return sum(sets[trial.source % len(sets)].images * kinds for trial in searched) // seeds
+
+
+def _speeds(storage: Storage) -> dict[str, float]:
+    """Return backbone -> views/s of a run that wrote into the store."""
+    found = {}
+    for name in storage.files(store.ROOT, "speed.json"):
+        about = name.removesuffix("speed.json") + "about.json"
+        if storage.exists(about):
+            speed, label = json.loads(storage.read_bytes(name)), json.loads(storage.read_bytes(about))["backbone"]
+            if speed["seconds"]:
+                found[label] = speed["views"] / speed["seconds"]
+    return found
