@@ -1,10 +1,11 @@
-"""Predictors that fail, each in its own way."""
+"""Predictors that fail, each in its own way, and one that is slow."""
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 
-from benchmark.predictors.base import Array, Predictor, Rotated
+from benchmark.predictors.base import Array, Labels, Predictor, Rotated
+from benchmark.predictors.zero_shot import ZeroShot
 
 
 class Raises(Predictor):
@@ -31,3 +32,14 @@ class Hangs(Predictor):
         """See `Predictor.scores`."""
         time.sleep(10_000)
         raise AssertionError
+
+
+class Slow(ZeroShot):
+    """Zero-shot prediction that takes its time, so that there is a moment to kill it in."""
+
+    registered_name = ""
+
+    def predict(self, problem: Rotated, ranks: Sequence[int]) -> list[Labels]:
+        """See `Predictor.predict`."""
+        time.sleep(0.05)
+        return super().predict(problem, ranks)

@@ -1,0 +1,105 @@
+"""Every recipe that ships: its header's numbers are those of `plan`, and it runs to the end on shrunken data."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.cli import main
+from benchmark.datasets.catalog import CATALOG
+from benchmark.datasets.imagenet import class_subset
+from benchmark.recipe import load_recipe
+from tests.conftest import REPOSITORY
+
+RECIPES = sorted((REPOSITORY / "jobs" / "recipes").glob("*.yaml"))
+CLASSES, IMAGES = 4, 5  # of each environment; of each class
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_the_header_says_what_plan_says(file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["plan", str(file), "--json", "--store", str(tmp_path / "store")]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    header = file.read_text().split("\nname:")[0]
+    images = sum(found["images"] for found in planned["sets"])
+    backbones = f" x {len(planned['backbones'])} backbones" if len(planned["backbones"]) > 1 else ""
+    assert (
+        f"#   images    {images:,} images x {planned['views']} views{backbones} = {planned['passes']:,} forward passes; "
+        f"{planned['trials']:,} trials, {planned['rows']:,} rows\n"
+    ) in header
+    assert "#   compare   " in header
+    if file.stem.startswith("demo"):
+        return
+    hours, rate = re.findall(r"#   hours     ([\d.]+) GPU hours at an assumed ([\d,]+) views/s", header)[0]
+    assert hours == f"{planned['passes'] / int(rate.replace(',', '')) / 3600:.2f}"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data sets of the catalog with a few small (synthetic) images, in their own layout."""
+    folder, rng = tmp_path_factory.mktemp("shrunken"), np.random.default_rng(0)
+    for name, facts in CATALOG.items():
+        subset = class_subset(name)
+        # Classes that ImageNet-A and -R both have, where the set is one of ImageNet's.
+        classes = sorted(set(class_subset("ImageNet-A") or ()) & set(class_subset("ImageNet-R") or ()))[:CLASSES]
+        for environment in facts.environments:
+            place = folder / facts.folder if facts.single else folder / facts.folder / environment
+            for c, class_name in enumerate(classes if subset else [f"class_{i}" for i in range(CLASSES)]):
+                (place / class_name).mkdir(parents=True)
+                for i in range(IMAGES):
+                    pixels = rng.integers(0, 60, (32, 32, 3)) + 40 * c
+                    Image.fromarray(pixels.astype(np.uint8)).save(place / class_name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shrunken-store")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_it_runs_on_shrunken_data(
+    file: Path,
+    data: Path,
+    store: Path,
+    tmp_path: Path,
+    tiny_random: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = load_recipe(file)
+    shift = "imagenet_shift" in recipe.sweep.protocols
+    kept = [d.name for d in recipe.datasets if shift or d.name == recipe.datasets[0].name][:2]
+    changes: dict[str, Any] = {
+        "datasets": [{"name": name, "root": str(data)} for name in kept],
+        "backbones": [tiny_random],
+        "sweep.seeds": [0],
+        "sweep.ranks": [4, 16],
+    }
+    if recipe.sweep.intervention_sets == "all_subsets":
+        changes["interventions.kinds"] = ["grayscale", "invert"]
+    if recipe.sweep.search:
+        changes["sweep.search.samples"] = 2
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    command = [str(file), "--store", str(store), "--json", *settings]
+    assert main(["plan", *command]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert main(["run", *command, "--out", str(tmp_path / "out")]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["failed"] == {}
+    assert (done["trials"], done["rows"]) == (planned["trials"], planned["rows"])
+    report = (tmp_path / "out" / "report.md").read_text()
+    for protocol in recipe.sweep.protocols:
+        assert f"protocol {protocol}" in report
+    # Whatever the oracle chose is marked wherever it stands.
+    for table in report.split("\n## ")[1:]:
+        for part in re.split(r"Selection rule ", table)[1:]:
+            if part.startswith("oracle"):
+                numbers = re.findall(r"(?<=\| )\**\d+\.\d\S*", part.split("\n\n###")[0])
+                assert numbers
+                assert all("†" in number for number in numbers)
+                assert all("**" not in number for number in numbers)

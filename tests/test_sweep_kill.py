@@ -1,0 +1,100 @@
+"""SIGKILL at random moments of a sweep, then the same command again: the rows of an undisturbed run, none twice.
+
+ICM_BENCH_SWEEP_KILLS sets the number of kills (default 2: the driver, and a trial's process).
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from benchmark.cli import main
+from tests.conftest import REPOSITORY, make_toy
+from tests.embedding.test_kill import descendants
+
+KILLS = int(os.environ.get("ICM_BENCH_SWEEP_KILLS", "2"))
+TRIALS = 14
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(60 * (KILLS + 2)),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
+]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any], local_ray: None) -> Path:  # noqa: ARG001
+    """A folder with a recipe and a store that holds its embeddings, and the rows of an undisturbed sweep."""
+    folder = tmp_path_factory.mktemp("sweep-kill")
+    content = {
+        "name": "killed",
+        "datasets": [{"name": "toy", "root": str(make_toy(folder / "toy", environments=3, classes=2, images=10))}],
+        "backbones": [tiny_random],
+        "interventions": {"kinds": ["grayscale"]},
+        "sweep": {
+            "seeds": list(range(7)),
+            "projections": ["pca", "icm"],
+            "lambdas": [1],
+            "predictors": ["tests.broken:Slow"],
+        },
+        "run": {"store": str(folder / "store")},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    assert main(["embed", str(folder / "recipe.yaml")]) == 0
+    shutil.copytree(folder / "store", folder / "fresh")
+    assert main(["sweep", str(folder / "recipe.yaml")]) == 0
+    assert len(rows_in(folder / "store")) == TRIALS
+    return folder
+
+
+def rows_in(store: Path) -> dict[str, list[dict[str, Any]]]:
+    return {p.stem: pq.read_table(p).to_pylist() for p in sorted((store / "rows").glob("*.parquet"))}
+
+
+def start(folder: Path, store: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmark.cli", "sweep", str(folder / "recipe.yaml"), "--store", str(store)]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def victim(kind: str, driver: int) -> int | None:
+    if kind == "driver":
+        return driver
+    trials = [pid for pid, title in descendants(driver) if "_train" in title or "ImplicitFunc" in title]
+    others = [pid for pid, title in descendants(driver) if "ray::" in title and pid not in trials]
+    found = trials if kind == "trial" else others
+    return random.choice(found) if found else None
+
+
+def test_killed_at_random_moments(embedded: Path, tmp_path: Path) -> None:
+    undisturbed = rows_in(embedded / "store")
+    for number in range(KILLS):
+        random.seed(number)
+        kind = ("driver", "trial", "worker")[number % 3]
+        store = tmp_path / f"store{number}"
+        shutil.copytree(embedded / "fresh", store)
+        run, after = start(embedded, store), random.randrange(TRIALS - 2)  # trials finished before the kill
+        while run.poll() is None and len(list((store / "rows").glob("*.parquet"))) < after:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.5))
+        if (pid := victim(kind, run.pid)) is not None:
+            os.kill(pid, signal.SIGKILL)
+        run.communicate(timeout=120)
+        kept = {p: p.stat().st_mtime_ns for p in (store / "rows").glob("*.parquet")}
+        again = start(embedded, store)
+        _, err = again.communicate(timeout=120)
+        assert again.returncode == 0, err
+        (done_before,) = re.findall(rf"sweep: {TRIALS} trials, (\d+) of them done before", err)
+        print(f"kill {number}: {kind} after {after} trials, exit {run.returncode}: {done_before} of {TRIALS} kept")
+        assert int(done_before) >= len(kept) >= after  # a trial may end a moment after its driver
+        assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "finished work was done again"
+        assert rows_in(store) == undisturbed
