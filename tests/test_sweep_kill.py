@@ -3,6 +3,7 @@
 ICM_BENCH_SWEEP_KILLS sets the number of kills (default 2: the driver, and a trial's process).
 """
 
+import json
 import os
 import random
 import re
@@ -57,8 +58,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, An
     return folder
 
 
-def rows_in(store: Path) -> dict[str, list[dict[str, Any]]]:
-    return {p.stem: pq.read_table(p).to_pylist() for p in sorted((store / "rows").glob("*.parquet"))}
+def rows_in(store: Path) -> dict[str, str]:
+    """Trial -> its rows in full, as text: NaN equals NaN there."""
+    return {p.stem: json.dumps(pq.read_table(p).to_pylist()) for p in sorted((store / "rows").glob("*.parquet"))}
 
 
 def start(folder: Path, store: Path) -> subprocess.Popen[str]:

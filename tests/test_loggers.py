@@ -1,0 +1,52 @@
+"""Loggers of Tune's own: what they are given, and that they are off unless asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmark.cli import main
+from benchmark.errors import IcmBenchError
+from benchmark.loggers import NEEDS, callbacks, log_folder
+from benchmark.recipe import parse_recipe
+from tests.conftest import make_toy
+
+SMALL = {"name": "x", "datasets": ["emoji_styles"], "backbones": ["MiniLiT"]}
+
+
+def test_none_unless_asked_for() -> None:
+    assert log_folder(parse_recipe(SMALL)) is None
+    assert callbacks(parse_recipe(SMALL)) == []
+    with pytest.raises(IcmBenchError, match="'tensorboard', 'mlflow' or 'wandb'"):
+        parse_recipe({**SMALL, "run": {"loggers": ["tensorbord"]}})
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NEEDS, name, "no_such_package")
+    with pytest.raises(IcmBenchError, match=f"'{name}' needs the package no_such_package; pip install"):
+        callbacks(parse_recipe({**SMALL, "run": {"loggers": [name]}}))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_tensorboard_gets_scores_on_sources_and_nothing_of_a_target(
+    tmp_path: Path, tiny_random: dict[str, Any]
+) -> None:
+    recipe = {
+        "name": "logged",
+        "datasets": [{"name": "toy", "root": str(make_toy(tmp_path / "toy", environments=3, classes=2, images=10))}],
+        "backbones": [tiny_random],
+        "interventions": {"kinds": ["grayscale"]},
+        "sweep": {"projections": ["identity", "pca"], "predictors": ["zero_shot"], "seeds": [0]},
+        "run": {"store": str(tmp_path / "store"), "loggers": ["tensorboard"], "logs": str(tmp_path / "logs")},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]) == 0
+    files = list((tmp_path / "logs").rglob("events.out.tfevents*"))
+    assert len(files) == 2  # one for each trial
+    for content in (file.read_bytes() for file in files):
+        assert b"ray/tune/lodo" in content
+        assert b"ray/tune/training_domain" in content
+        assert not any(word in content for word in (b"target", b"oracle", b"worst_class"))
