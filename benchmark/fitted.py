@@ -14,7 +14,7 @@ from benchmark.datasets.splits import Split
 from benchmark.embedding.moments import Images
 from benchmark.errors import IcmBenchError, nearest
 from benchmark.evaluation.embedded import Embedded, scaled
-from benchmark.recipe import TEXT, InterventionSet, Normalize, Recipe
+from benchmark.recipe import TEXT, InterventionSet, Normalize, Recipe, SweepSpec
 from benchmark.source import Source, cells_for, load, sum_source, weights_of
 from benchmark.storage import Storage
 from benchmark.subspace import Basis, Projection, SourceMoments
@@ -82,7 +82,7 @@ def choose(recipe: Recipe, sources: list[Source], given: dict[str, Any]) -> Choi
     if projection.uses_interventions:
         sets = recipe.intervention_sets()
         chosen = _one("--intervention-set", given["intervention_set"], sets, lambda s: s.name)
-    lambda_ = _one("--lambda", given["lambda_"], sweep.lambdas, float) if projection.uses_lambda else 0.0
+    lambda_ = _lambda(sweep, given["lambda_"]) if projection.uses_lambda else 0.0
     normalize: Normalize = _one("--normalize", given["normalize"], sweep.normalize, str)
     seed = _one("--seed", sweep.seeds[0] if given["seed"] is None else given["seed"], sweep.seeds, int)
     without = tuple(given["without"] or ())
@@ -94,6 +94,16 @@ def choose(recipe: Recipe, sources: list[Source], given: dict[str, Any]) -> Choi
     if len(without) >= len(source.manifest.environments):
         raise IcmBenchError("--without: no environment is left to fit the projection on; leave one in.")
     return Choice(source, projection, chosen, lambda_, normalize, seed, without)
+
+
+def _lambda(sweep: SweepSpec, given: float | None) -> float:
+    """Return the lambda that was named: one of the grid's, or, where there is a search, any within its bounds."""
+    if given is None or sweep.search is None:
+        return _one("--lambda", given, sweep.lambdas, float)
+    low, high = sweep.search.lambdas
+    if not low <= given <= high:
+        raise IcmBenchError(f"--lambda: {given:g} is not between {low:g} and {high:g}, the bounds of the search.")
+    return given
 
 
 def _one(option: str, given: Any, known: Iterable[T], label: Callable[[T], Any]) -> T:

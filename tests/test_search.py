@@ -162,3 +162,12 @@ def test_nothing_of_a_target_is_read_or_reported(searched: Path) -> None:
     recipe: Recipe = load_recipe(searched / "recipe.yaml")
     assert recipe.sweep.search is not None
     assert recipe.sweep.search.rule == "lodo"
+
+
+@pytest.mark.slow
+def test_a_lambda_that_was_found_can_be_exported(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", str(searched / "recipe.yaml"), "--rank", "4", "--to", str(searched / "projection"), "--json"]
+    assert main([*command, "--lambda", "3.27"]) == 0
+    assert json.loads(capsys.readouterr().out)["lambda"] == 3.27
+    assert main([*command, "--lambda", "5000"]) == 2
+    assert "--lambda: 5000 is not between 0.01 and 1000, the bounds of the search" in capsys.readouterr().err

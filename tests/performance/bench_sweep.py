@@ -3,13 +3,16 @@
     python -m tests.performance.bench_sweep [--seeds 6] [--repeats 3]
 
 The demo's images and encoder (real weights), the original and one intervention; CLIP-ICM with the linear probe at five
-lambdas. Sweep and loop take turns, both with all cores for one trial at a time, so that the difference is Tune: start of
-its workers, scheduling, arrays through the object store. A sweep with one core for each trial, as it runs by default,
+lambdas. Sweep and loop take turns, both with one trial at a time and one thread, so that the difference is Tune: start of
+its workers, scheduling, arrays through the object store. A sweep with a trial for each core, as it runs by default,
 stands beside them. Embeddings and moments are there before; every run writes rows to a store of its own.
 """
 
-import argparse
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of Ray's workers: to be set before numpy is loaded
+
+import argparse
 import statistics
 import tempfile
 import time
@@ -76,7 +79,7 @@ def main() -> None:
     runs: dict[str, list[float]] = {
         "plain loop": [],
         "sweep, one trial at a time": [],
-        "sweep, a core for each trial": [],
+        "sweep, a trial for each core": [],
     }
     with tempfile.TemporaryDirectory() as folder, connected():
         base = Path(folder) / "base"
@@ -89,7 +92,7 @@ def main() -> None:
         ways: list[tuple[str, Recipe, Callable[..., Any]]] = [
             ("plain loop", whole, plain_loop),
             ("sweep, one trial at a time", whole, sweep),
-            ("sweep, a core for each trial", single, sweep),
+            ("sweep, a trial for each core", single, sweep),
         ]
         for repeat in range(args.repeats):
             for number, (name, recipe, way) in enumerate(ways):
