@@ -154,15 +154,19 @@ def width_of(spec: BackboneSpec) -> int:
     Raises:
         IcmBenchError: no such model, or a folder without configuration.
     """
-    import open_clip
-
     if spec.name in BUILT and not spec.folder:
         module = importlib.import_module(BUILT[spec.name].partition(":")[0])
         return int(module.EMBED_DIM)
-    if spec.folder:
-        file = Path(_source(spec).removeprefix("local-dir:")) / "open_clip_config.json"
-        return int(json.loads(file.read_text(encoding="utf-8"))["model_cfg"]["embed_dim"])
-    return int(open_clip.get_model_config(_source(spec))["embed_dim"])
+    import open_clip
+
+    source = _source(spec)
+    try:
+        return int(open_clip.get_model_config(source)["embed_dim"])
+    except Exception as error:  # a hub that does not answer, or a damaged configuration, can raise anything
+        raise IcmBenchError(
+            f"The configuration of the backbone '{spec.name}' cannot be read ({type(error).__name__}: {error}); "
+            f"check the name or the folder, and the network if it lies on a hub."
+        ) from error
 
 
 def best_device() -> str:

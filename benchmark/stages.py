@@ -266,6 +266,8 @@ def _search_stage(
     spec = recipe.sweep.search
     assert spec is not None
     studies = search.studies_of(recipe, bare)
+    if not studies:
+        return
     suggesters = [search.suggester(spec, study.space) for study in studies]
     kinds, rounds = recipe.interventions.by_label(), search.rounds_of(spec)
     for number, count in enumerate(rounds, start=1):
