@@ -61,13 +61,17 @@ class RandomSuggester:
 
 
 class OptunaSuggester:
-    """Points by Optuna's tree-structured Parzen estimator; arguments as for `RandomSuggester`.
+    """Points by Optuna's tree-structured Parzen estimator, after `startup` ones at random.
+
+    Args:
+        space, seed: as for `RandomSuggester`.
+        startup: points before scores are looked at.
 
     Raises:
         IcmBenchError: Optuna is not installed.
     """
 
-    def __init__(self, space: Mapping[str, tuple[float, float]], seed: int) -> None:
+    def __init__(self, space: Mapping[str, tuple[float, float]], seed: int, startup: int = 10) -> None:
         try:
             import optuna
         except ImportError as error:
@@ -75,7 +79,7 @@ class OptunaSuggester:
                 "sweep.search.method: 'optuna' needs the package optuna; pip install optuna, or use 'random'."
             ) from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        sampler = optuna.samplers.TPESampler(seed=seed)
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._failed = optuna.trial.TrialState.FAIL
         self._space: dict[str, Any] = {
@@ -103,7 +107,9 @@ def _rounded(value: float) -> float:
 
 def suggester(spec: SearchSpec, space: Mapping[str, tuple[float, float]]) -> Suggester:
     """Return what suggests the points of one study."""
-    return OptunaSuggester(space, spec.seed) if spec.method == "optuna" else RandomSuggester(space, spec.seed)
+    if spec.method == "optuna":
+        return OptunaSuggester(space, spec.seed, min(10, spec.batch))  # 10 as Optuna has it; but learn from a round
+    return RandomSuggester(space, spec.seed)
 
 
 @dataclass(frozen=True)

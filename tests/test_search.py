@@ -65,6 +65,16 @@ def test_the_same_seed_and_scores_give_the_same_points_within_bounds(method: str
     assert sum(x < 1 for x in lambdas) > 2  # log-uniform: a uniform draw has one in a hundred there
 
 
+def test_suggestions_hang_on_the_scores_of_the_round_before() -> None:
+    """Which is why a target among them would show: two points are asked for after two have been scored."""
+    later = []
+    for sign in (1, -1):
+        found = suggester(SearchSpec(method="optuna", batch=2), SPACE)
+        found.tell([sign * p["lambda"] for p in found.ask(2)])
+        later.append(found.ask(2))
+    assert later[0] != later[1]
+
+
 def test_optuna_learns_from_the_scores() -> None:
     found = {method: np.median([best_found(method, 60, seed) for seed in range(5)]) for method in METHODS}
     assert found["optuna"] > found["random"]

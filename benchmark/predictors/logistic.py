@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 MEMORY = 20  # pairs of steps that L-BFGS remembers
-TOLERANCE = 1e-9  # of the objective: the decrease still to be expected, relative to it
+TOLERANCE = 1e-10  # of the objective: the decrease still to be expected, relative to it
 SINGLE = 1e-5  # as long as more than this is to be expected, single precision will do
 
 

@@ -80,7 +80,7 @@ def test_it_runs_on_shrunken_data(
         "sweep.seeds": [0],
         "sweep.ranks": [4, 16],
     }
-    if recipe.sweep.intervention_sets == "all_subsets":
+    if not any(s.kinds for s in recipe.intervention_sets()) or recipe.sweep.intervention_sets == "all_subsets":
         changes["interventions.kinds"] = ["grayscale", "invert"]
     if recipe.sweep.search:
         changes["sweep.search.samples"] = 2
