@@ -26,7 +26,7 @@ from pydantic import (
 from benchmark.datasets.catalog import DEMO_SET
 from benchmark.datasets.imagenet import is_variant
 from benchmark.errors import IcmBenchError, nearest
-from benchmark.evaluation.protocols import Protocol, TestSplit
+from benchmark.evaluation.protocols import OPEN_CLASS, Protocol, TestSplit
 from benchmark.interventions import INTERVENTIONS, Intervention
 from benchmark.predictors import PREDICTORS, Predictor
 from benchmark.subspace import PROJECTIONS, Projection
@@ -442,6 +442,12 @@ class Recipe(Part):
                 f"or more of them among the datasets."
             )
         self._check_strengths()
+        opened = next((p for p in self.sweep.protocols if p in OPEN_CLASS), None)
+        if opened and any(TEXT in s.kinds for s in self.intervention_sets()):
+            raise ValueError(
+                f"sweep.intervention_sets: '{TEXT}' has pairs of every class, and '{opened}' must not see the new ones; "
+                f"leave it out of the sets, or take another protocol."
+            )
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
