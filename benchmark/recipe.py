@@ -445,7 +445,7 @@ class Recipe(Part):
         opened = next((p for p in self.sweep.protocols if p in OPEN_CLASS), None)
         if opened and any(TEXT in s.kinds for s in self.intervention_sets()):
             raise ValueError(
-                f"sweep.intervention_sets: '{TEXT}' has pairs of every class, and '{opened}' must not see the new ones; "
+                f"sweep.intervention_sets: '{TEXT}' has pairs of every class, and '{opened}' must not see new ones; "
                 f"leave it out of the sets, or take another protocol."
             )
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
