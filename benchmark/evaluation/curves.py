@@ -7,8 +7,6 @@ and leaves out s, and the reverse.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,41 +167,32 @@ class Evaluation:
         """
         one = _Setting(fit, predictor, tuple(ranks), weights)
         lodo = self._lodo_curves(one, folds) if self._with_lodo else {}
-        for (sources, groups), same in groupby(folds, key=lambda fold: (fold.sources, fold.groups)):
-            yield from self._curves_of_fit(sources, groups, list(same), one, lodo)
+        for fold in folds:
+            yield from self._curves_of_fold(fold, one, lodo)
 
-    def _curves_of_fit(
-        self,
-        sources: tuple[int, ...],
-        groups: tuple[Group, ...],
-        folds: list[Fold],
-        one: _Setting,
-        lodo: dict[tuple[tuple[int, ...], tuple[Group, ...], int], Array],
+    def _curves_of_fold(
+        self, fold: Fold, one: _Setting, lodo: Mapping[tuple[tuple[int, ...], tuple[Group, ...], int], Array]
     ) -> Iterator[RankCurve]:
-        """Yield the curves of folds that share their sources, and with them one fit."""
-        left_out = [lodo[key] for s in sources if (key := (folds[0].without(s), groups, s)) in lodo]
-        lodo_curve = np.nanmean(left_out, axis=0).tolist() if left_out else None
-        validation = [folds[0].validation(s, "out_20") for s in sources]
-        tests = list(dict.fromkeys(test for fold in folds for test in fold.tests))
-        source_scores: dict[str, list[float] | None] = {"lodo": lodo_curve}
+        left_out = [lodo[key] for s in fold.judges if (key := (fold.without(s), fold.groups, s)) in lodo]
+        validation = [fold.images_of(s, "out_20") for s in fold.judges]
+        source_scores: dict[str, list[float] | None] = {}
 
         def chosen(predicted: Sequence[Labels]) -> set[int]:
             """Return the ranks that the rules pick by the sources, now that these are predicted."""
             scores = [self._accuracies(p, t) for p, t in zip(predicted, validation, strict=True)]
             source_scores["training_domain"] = np.nanmean(scores, axis=0).tolist()
+            source_scores["lodo"] = np.nanmean(left_out, axis=0).tolist() if left_out else None
             return {i for scores in source_scores.values() if (i := best_index(scores)) is not None}
 
-        tested = self._fit_and_predict(sources, groups, one, validation, tests, chosen)
-        by_test = dict(zip(tests, zip(tested.predicted, tested.calibrations, strict=True), strict=True))
-        for fold in folds:
-            halves = []
-            for test in fold.tests:
-                curve = self._curve(fold, test, tested, source_scores, *by_test[test])
-                yield curve
-                if test.group == "base":
-                    halves = [curve]
-                elif test.group == "new":
-                    yield _harmonic(halves[0], curve)
+        tested = self._fit_and_predict(fold, fold.sources, one, validation, fold.tests, chosen)
+        halves = []
+        for test, predicted, calibrations in zip(fold.tests, tested.predicted, tested.calibrations, strict=True):
+            curve = self._curve(fold, test, tested, source_scores, predicted, calibrations)
+            yield curve
+            if test.group == "base":
+                halves = [curve]
+            elif test.group == "new":
+                yield _harmonic(halves[0], curve)
 
     def _curve(
         self,
@@ -246,15 +235,15 @@ class Evaluation:
     ) -> dict[tuple[tuple[int, ...], tuple[Group, ...], int], Array]:
         """Return (remaining sources, classes, left-out source) -> accuracy on the left-out source."""
         fewest = 2 if CROSS in (one.weights or {}) else 1  # pairs across environments need two
-        wanted: dict[tuple[tuple[int, ...], tuple[Group, ...]], dict[int, Test]] = {}
+        wanted: dict[tuple[tuple[int, ...], tuple[Group, ...]], tuple[Fold, dict[int, Test]]] = {}
         for fold in folds:
-            for source in fold.sources:
+            for source in fold.judges:
                 if len(remaining := fold.without(source)) >= fewest:
-                    tests = wanted.setdefault((remaining, fold.groups), {})
-                    tests[source] = fold.validation(source, self.lodo_split)
+                    _, tests = wanted.setdefault((remaining, fold.groups), (fold, {}))
+                    tests[source] = fold.images_of(source, self.lodo_split)
         found = {}
-        for (remaining, groups), tests in wanted.items():
-            fitted = self._fit_and_predict(remaining, groups, one, [], list(tests.values()))
+        for (remaining, groups), (fold, tests) in wanted.items():
+            fitted = self._fit_and_predict(fold, remaining, one, [], list(tests.values()))
             for (source, test), predicted in zip(tests.items(), fitted.predicted, strict=True):
                 found[remaining, groups, source] = self._accuracies(predicted, test)
         return found
@@ -265,8 +254,8 @@ class Evaluation:
 
     def _fit_and_predict(
         self,
+        fold: Fold,
         sources: tuple[int, ...],
-        groups: tuple[Group, ...],
         one: _Setting,
         validation: Sequence[Test],
         tests: Sequence[Test],
@@ -275,14 +264,15 @@ class Evaluation:
         """Fit projection and predictor on the in-splits of `sources`, and predict the images of `tests`.
 
         Args:
-            sources, groups: which environments and classes are fitted on.
+            fold: whose classes are fitted on.
+            sources: which environments: those of the fold, or all but one of them.
             one: what is fitted.
             validation: images of the sources by which rules select.
             tests: images that are tested.
             chosen: takes the predictions for `validation` and returns at which ranks to measure calibration.
         """
-        train = np.any([self._rows(Test((s,), "in_80", _all_or(groups))) for s in sources], axis=0)
-        basis = one.fit(self._source_moments(sources, groups).reweighted(one.weights))
+        train = np.any([self._rows(fold.images_of(s, "in_80")) for s in sources], axis=0)
+        basis = one.fit(self._source_moments(sources, fold.groups).reweighted(one.weights))
         run = self._trained if one.predictor.uses_training_images else self._untrained
         predicted, calibrations = run(basis, train, one, validation, tests, chosen)
         return _Tested(basis, int(train.sum()), predicted, calibrations)
@@ -333,7 +323,8 @@ class Evaluation:
                 (labels[:, block],) = one.predictor.predict(
                     self._problem(basis, nobody, [rows[block]], [None]), one.ranks
                 )
-        indices = sorted(chosen(judged)) if one.predictor.has_likelihood else []
+        indices = sorted(chosen(judged))
+        indices = indices if one.predictor.has_likelihood else []
         ranks = [one.ranks[i] for i in indices]
         temperatures = []
         if indices:
@@ -428,10 +419,6 @@ def _harmonic(base: RankCurve, new: RankCurve) -> RankCurve:
         selected=selected,
         n_test=base.n_test + new.n_test,
     )
-
-
-def _all_or(groups: tuple[Group, ...]) -> Any:
-    return groups[0] if len(groups) == 1 else "all"
 
 
 def _blocks(n: int) -> list[slice]:

@@ -51,9 +51,15 @@ class Fold:
     tests: tuple[Test, ...]
     groups: tuple[Group, ...] = GROUPS
 
-    def validation(self, environment: int, split: TestSplit) -> Test:
-        """Return the images of a source environment by which a selection rule judges: of the fitted classes alone."""
-        return Test((environment,), split, "all" if self.groups == GROUPS else self.groups[0])
+    @property
+    def judges(self) -> tuple[int, ...]:
+        """The sources by which rules and temperatures are chosen: none that is tested, as in `open_class` one is."""
+        tested = {e for test in self.tests for e in test.environments}
+        return tuple(s for s in self.sources if s not in tested)
+
+    def images_of(self, source: int, split: TestSplit) -> Test:
+        """Return the images of a source environment: of the fitted classes alone."""
+        return Test((source,), split, "all" if self.groups == GROUPS else self.groups[0])
 
     def without(self, source: int) -> tuple[int, ...]:
         """Return the sources of the leave-one-domain-out fit."""
@@ -66,7 +72,8 @@ def folds_of(protocol: Protocol, environments: Sequence[str], test_splits: Seque
     - `held_out`: each environment is held out in turn.
     - `held_out_pairs`: each pair of environments is held out together, and their images are tested as one set.
     - `open_class`: fitted on the base classes (the first half of the alphabetical classes, rounded up) of all
-      environments; tested on base and on new classes of each environment's out-split, over all class names.
+      environments; tested on base and on new classes of each environment's out-split, over all class names. Rules
+      judge by the out-splits of the other environments.
     - `held_out_open_class`: fitted on the base classes of the sources; tested on base and on new classes of the whole
       held-out environment, over all class names.
     - `imagenet_shift`: fitted on the first environment, tested on all images of each other one.
@@ -124,4 +131,4 @@ def fold_count(protocol: Protocol, environments: int) -> int:
 
 def fewest_environments(protocol: Protocol) -> int:
     """Return how many environments a protocol takes at least."""
-    return {"held_out_pairs": 3, "open_class": 1}.get(protocol, 2)
+    return 3 if protocol == "held_out_pairs" else 2
