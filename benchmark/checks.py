@@ -1,10 +1,15 @@
 """Whether a data set can do what a recipe asks of it: known before anything is embedded."""
 
+from importlib.util import find_spec
+
+import numpy as np
+
 from benchmark.datasets.imagenet import is_variant
 from benchmark.datasets.manifest import Manifest, check_held_out
-from benchmark.datasets.splits import Split
+from benchmark.datasets.splits import Split, base_classes
 from benchmark.errors import IcmBenchError
-from benchmark.evaluation.protocols import HALVES_APART, fewest_environments, folds_of
+from benchmark.evaluation.protocols import HALVES_APART, OPEN_CLASS, Protocol, fewest_environments, folds_of
+from benchmark.loggers import LOGGERS
 from benchmark.recipe import SHIFT, Recipe
 from benchmark.source import split_of
 from benchmark.subspace.moments import CROSS
@@ -38,17 +43,42 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
                 f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol}' on "
                 f"{manifest.name} has {sources}: {environments} environments are too few, or the protocol is."
             )
-        for seed in recipe.sweep.seeds:
-            _check_split(manifest, Split(seed, protocol in HALVES_APART))
-
-
-def _check_split(manifest: Manifest, split: Split) -> None:
-    """Refuse a data set in which an environment has no image on one side of the split."""
-    out = split_of(manifest, split)
-    for index, name in enumerate(manifest.environments):
-        members = out[manifest.environment_index == index]
-        if members.all() or not members.any():
+        search = recipe.sweep.search
+        if search and search.rule == "lodo" and sources < (3 if crossed else 2):
             raise IcmBenchError(
-                f"The environment '{name}' of {manifest.name} has {len(members)} images, and the split of seed "
-                f"{split.seed} leaves one side empty: an environment needs five images (and five groups) or more."
+                f"sweep.search.rule: '{protocol}' on {manifest.name} fits on {sources} environment"
+                f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
+            )
+        for seed in recipe.sweep.seeds:
+            _check_split(manifest, Split(seed, protocol in HALVES_APART), protocol)
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Make sure that what a sweep needs beside its own dependencies is installed.
+
+    Raises:
+        IcmBenchError: a logger's package or Optuna is not; says how to get it.
+    """
+    search = recipe.sweep.search
+    needed = [(f"run.loggers: '{name}'", LOGGERS[name]) for name in recipe.run.loggers]
+    needed += [("sweep.search.method: 'optuna'", "optuna")] if search and search.method == "optuna" else []
+    for what, package in needed:
+        if find_spec(package) is None:
+            raise IcmBenchError(f"{what} needs the package {package}; pip install {package}.")
+
+
+def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
+    """Refuse a data set in which an environment has no image where the protocol fits, judges or tests."""
+    out = split_of(manifest, split)
+    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
+    fitted = ~new if protocol in OPEN_CLASS else np.ones_like(new)
+    for index, name in enumerate(manifest.environments):
+        here = manifest.environment_index == index
+        needed = [here & fitted & out, here & fitted & ~out]
+        needed += [here & new & out] if protocol == "open_class" else []
+        if not all(rows.any() for rows in needed):
+            half = " of one half of the classes" if protocol in OPEN_CLASS else ""
+            raise IcmBenchError(
+                f"The environment '{name}' of {manifest.name} has {here.sum()} images, and the split of seed "
+                f"{split.seed} leaves one side{half} empty: it takes five images (and five groups){half} or more."
             )

@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import IcmBenchError
 from benchmark.recipe import Recipe
 
-NEEDS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}  # logger -> package
+LOGGERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}  # logger -> package
 
 
 def log_folder(recipe: Recipe) -> str | None:
@@ -21,15 +20,7 @@ def callbacks(recipe: Recipe) -> list[Any]:
     They see what a trial reports: its number of rows and its scores on source environments, nothing of a target.
     MLflow goes to `MLFLOW_TRACKING_URI`, or to the folder `mlflow` inside `run.logs`; Weights & Biases goes where its
     own environment variables say (`WANDB_MODE=offline` keeps it on the machine).
-
-    Raises:
-        IcmBenchError: the package of a logger is not installed.
     """
-    from importlib.util import find_spec
-
-    for name in recipe.run.loggers:
-        if find_spec(NEEDS[name]) is None:
-            raise IcmBenchError(f"run.loggers: '{name}' needs the package {NEEDS[name]}; pip install {NEEDS[name]}.")
     return [_callback(name, recipe) for name in recipe.run.loggers]
 
 

@@ -9,7 +9,6 @@ from benchmark.checks import check_protocols
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.embedding import store
-from benchmark.evaluation.protocols import fold_count
 from benchmark.recipe import DatasetSpec, Recipe
 from benchmark.search import rounds_of
 from benchmark.storage import Storage
@@ -57,7 +56,7 @@ class Plan:
 
     Attributes:
         sets, backbones: what it is made of.
-        views: embedded for each image, the original included; without those of a search.
+        views: embedded for each image that is fitted on, the original included; without those of a search.
         passes: image embeddings over all data sets and backbones.
         searched_passes: those that a search adds, at most.
         trials, rows: of the sweep, search included.
@@ -84,27 +83,27 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     """
     sets = [_set(recipe, spec) for spec in recipe.located()]
     widths = [width_of(spec) for spec in recipe.backbones]
-    views = 1 + len(recipe.interventions.kinds)
+    views = 1 + max(len(recipe.kinds_for(s.name)) for s in sets)
     trials, environments = trials_of(recipe), [s.environments for _ in recipe.backbones for s in sets]
     searched = _searched(recipe, environments)
-    images = sum(s.images for s in sets)
+    passes = sum(s.images * (1 + len(recipe.kinds_for(s.name))) for s in sets)
     speeds = _speeds(storage)
     backbones = [
         PlannedBackbone(spec.label, dim, len(recipe.sweep.ranks_for(dim)), speeds.get(spec.label))
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
     known = [b.views_per_s for b in backbones if b.views_per_s]
-    seconds = sum(images * views / speed for speed in known) if len(known) == len(backbones) else None
+    seconds = sum(passes / speed for speed in known) if len(known) == len(backbones) else None
     return Plan(
         sets=sets,
         backbones=backbones,
         views=views,
-        passes=images * views * len(backbones),
+        passes=passes * len(backbones),
         searched_passes=_searched_passes(recipe, searched, sets),
         trials=len(trials) + len(searched),
         rows=row_count(recipe, trials, environments) + row_count(recipe, searched, environments),
         store_bytes=sum(
-            images * views * dim * FLOAT_BYTES.get(spec.precision, 4)
+            passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, dim in zip(recipe.backbones, widths, strict=True)
         ),
         seconds=seconds,
@@ -130,7 +129,7 @@ def _searched(recipe: Recipe, environments: Sequence[int]) -> list[Trial]:
         replace(t, lambdas=(0.0,), held_out="one of them")
         for t in trials_of(whole)
         if recipe.sweep.searches(t.projection)
-        for _ in range(points * fold_count(t.protocol, 1 + len(t.shifts) if t.shifts else environments[t.source]))
+        for _ in range(points * t.fold_count(environments[t.source]))
     ]
 
 

@@ -434,6 +434,8 @@ class Recipe(Part):
         for name in self.prompts.by_dataset:
             if name not in names:
                 raise ValueError(f"prompts.by_dataset: '{name}' is no data set of the recipe; {nearest(name, names)}")
+            if is_variant(name) and name != SHIFT_SOURCE and SHIFT in self.sweep.protocols:
+                raise ValueError(f"prompts.by_dataset: '{name}' takes those of {SHIFT_SOURCE}; give them there.")
         if SHIFT in self.sweep.protocols and not (
             SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1
         ):
@@ -480,6 +482,10 @@ class Recipe(Part):
                     f"{nearest(label, list(by_label))}"
                 )
             kind = by_label[label]
+            if sum(other.name == kind.name for other in by_label.values()) > 1:
+                raise ValueError(
+                    f"sweep.search.strengths: '{label}' must be the only kind '{kind.name}' of the recipe."
+                )
             for name, bounds in own.items():
                 if name not in kind.params:
                     raise ValueError(
@@ -502,6 +508,11 @@ class Recipe(Part):
     def shifts(self) -> tuple[int, ...]:
         """Return the positions of the data sets that `imagenet_shift` tests on."""
         return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)
+
+    def kinds_for(self, dataset: str) -> tuple[Intervention, ...]:
+        """Return the kinds of intervention to embed of a data set: none where it is only tested on, as in a shift."""
+        only_tested = SHIFT in self.sweep.protocols and is_variant(dataset) and dataset != SHIFT_SOURCE
+        return () if only_tested else self.interventions.kinds
 
     def intervention_sets(self) -> tuple[InterventionSet, ...]:
         """Return the intervention sets of the sweep; `all_subsets` spelt out, the smallest first."""

@@ -2,7 +2,7 @@
 
 A study belongs to one held-out environment: its settings are judged by that fold's scores on its sources, so that even
 the choice of which settings are tried has seen nothing of what is held out. Points come in rounds: those of a round are
-known before any of it runs, so that all their views are embedded at one visit per image. Suggestions depend on the seed
+known before any of it runs, so that their views are embedded together. Suggestions depend on the seed
 and the scores before them alone: a search that is run again asks for the same points, and finds their rows.
 
 A trial fits in closed form and reports once, so there is nothing that a scheduler could end early.
@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmark.errors import IcmBenchError
 from benchmark.evaluation.protocols import folds_of
 from benchmark.interventions import Intervention
 from benchmark.recipe import LAMBDA, InterventionSet, Recipe, SearchSpec
@@ -66,18 +65,11 @@ class OptunaSuggester:
     Args:
         space, seed: as for `RandomSuggester`.
         startup: points before scores are looked at.
-
-    Raises:
-        IcmBenchError: Optuna is not installed.
     """
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int, startup: int = 10) -> None:
-        try:
-            import optuna
-        except ImportError as error:
-            raise IcmBenchError(
-                "sweep.search.method: 'optuna' needs the package optuna; pip install optuna, or use 'random'."
-            ) from error
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -183,6 +175,11 @@ def rounds_of(spec: SearchSpec) -> list[int]:
     """Return the number of points of each round."""
     full, rest = divmod(spec.samples, spec.batch)
     return [spec.batch] * full + ([rest] if rest else [])
+
+
+def trial_count(spec: SearchSpec | None, studies: Sequence[Study]) -> int:
+    """Return how many trials a search has, where no two points are the same."""
+    return sum(spec.samples * len(study.seeds) for study in studies) if spec else 0
 
 
 def mean_score(scores: Sequence[float | None]) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark import search
 from benchmark.backbones import BackboneFacts
 from benchmark.cache import cache_dir
-from benchmark.checks import check_protocols
+from benchmark.checks import check_packages, check_protocols
 from benchmark.cluster import check_shared, connected, cpu_nodes, gpu_count
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.embedding import store
@@ -119,8 +119,10 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
     if recipe.run.gpus_per_trial > (gpus := gpu_count()):
         raise IcmBenchError(f"run.gpus_per_trial: {recipe.run.gpus_per_trial:g} for a trial, but Ray sees {gpus} GPUs.")
     manifests = [read_manifest(spec) for spec in recipe.located()]
-    for manifest in manifests if held_out else ():
-        check_protocols(recipe, manifest)
+    if held_out:
+        check_packages(recipe)
+        for manifest in manifests:
+            check_protocols(recipe, manifest)
     backbones = [_with_absolute_paths(spec) for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
     check_shared(storage, [*(f for m in manifests if (f := m.source.local_folder)), *places])
@@ -143,7 +145,7 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
 
 def views_of(recipe: Recipe, manifest: Manifest, facts: BackboneFacts) -> tuple[View, ...]:
     """Return the views of a recipe for one data set and backbone, the original first."""
-    return views_for(recipe, manifest, facts, [None, *recipe.interventions.kinds])
+    return views_for(recipe, manifest, facts, [None, *recipe.kinds_for(manifest.name)])
 
 
 def views_for(
@@ -243,33 +245,40 @@ def sweep_stage(recipe: Recipe, storage: Storage, sources: Sources, say: Say) ->
     bare = [with_unreadable(storage, source) for source, _ in sources]
     trials = trials_of(recipe)
     ids = [trial_id(recipe, bare, trial) for trial in trials]
-    _write_record(recipe, storage, bare, ids)
+    studies = search.studies_of(recipe, bare)
+    planned = len(ids) + search.trial_count(recipe.sweep.search, studies)
+    _write_record(recipe, storage, bare, ids, planned)
     if trials:
         there = sum(storage.exists(row_file(name)) for name in ids)
         say(f"sweep: {len(trials)} trials, {there} of them done before")
         sweep(storage, recipe, bare, trials)
-    if recipe.sweep.search:
-        _search_stage(recipe, storage, sources, bare, ids, say)
+    if studies:
+        _search_stage(recipe, storage, sources, bare, studies, ids, say)
 
 
 def _search_stage(
-    recipe: Recipe, storage: Storage, sources: Sources, bare: list[Source], ids: list[str], say: Say
+    recipe: Recipe,
+    storage: Storage,
+    sources: Sources,
+    bare: list[Source],
+    studies: list[search.Study],
+    ids: list[str],
+    say: Say,
 ) -> None:
     """Run a recipe's search round by round: all views of a round are embedded, then all its trials run.
 
     Args:
         recipe, storage, sources: as for `sweep_stage`.
         bare: the sources, with what is known of unreadable images.
+        studies: of the recipe.
         ids: of the grid's trials; those of the search are added for the report.
         say: takes each line for the person who watches.
     """
     spec = recipe.sweep.search
     assert spec is not None
-    studies = search.studies_of(recipe, bare)
-    if not studies:
-        return
     suggesters = [search.suggester(spec, study.space) for study in studies]
     kinds, rounds = recipe.interventions.by_label(), search.rounds_of(spec)
+    planned = len(ids) + search.trial_count(spec, studies)
     for number, count in enumerate(rounds, start=1):
         points = [suggester.ask(count) for suggester in suggesters]
         changed: dict[int, dict[str, Intervention]] = {}
@@ -284,7 +293,7 @@ def _search_stage(
         ]
         by_id = {trial_id(recipe, seen, t): t for own in trials for of_point in own for t in of_point}
         ids += [name for name in by_id if name not in ids]
-        _write_record(recipe, storage, bare, ids)
+        _write_record(recipe, storage, bare, ids, len(ids) if number == len(rounds) else planned)
         there = sum(storage.exists(row_file(name)) for name in by_id)
         say(f"search: round {number} of {len(rounds)}: {len(by_id)} trials, {there} of them done before")
         sweep(storage, recipe, seen, list(by_id.values()))
@@ -335,12 +344,12 @@ def _score_of(recipe: Recipe, storage: Storage, sources: list[Source], trials: l
     return search.mean_score(scores)
 
 
-def _write_record(recipe: Recipe, storage: Storage, sources: list[Source], ids: list[str]) -> None:
-    """Write down which trials a run has: what a report is made of."""
+def _write_record(recipe: Recipe, storage: Storage, sources: list[Source], ids: list[str], planned: int) -> None:
+    """Write down which trials a run has, and how many it will have: what a report is made of."""
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
         dataset["root"] = dataset["root"] and public(dataset["root"])
-    record = {"name": recipe.name, "recipe": content, "recipe_hash": recipe.hash(), "trials": ids}
+    record = {"name": recipe.name, "recipe": content, "recipe_hash": recipe.hash(), "trials": ids, "planned": planned}
     storage.write_bytes(_record_file(recipe, sources), json.dumps(record, indent=2, sort_keys=True).encode())
 
 
@@ -370,7 +379,8 @@ def report_stage(
             f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
             f"icm-bench run RECIPE."
         )
-    trials = json.loads(storage.read_bytes(records[0]))["trials"]
+    record = json.loads(storage.read_bytes(records[0]))
+    trials, planned = record["trials"], record.get("planned", len(record["trials"]))
     rows = read_rows(storage, trials)
     failed = dict(failures(storage, trials).values())
     if failed and not len(rows):
@@ -378,7 +388,7 @@ def report_stage(
     place = Storage(recipe.run.out) if recipe.run.out else storage
     folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-{Path(records[0]).stem[:8]}"
     finished = int(rows["trial_id"].nunique())
-    report = write_report(rows, place, folder, recipe.name, len(trials), finished, failed)
+    report = write_report(rows, place, folder, recipe.name, planned, finished, failed)
     embedded = embedded or []
     return Outcome(
         embedded=sum(e.embedded for e in embedded),

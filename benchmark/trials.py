@@ -64,15 +64,22 @@ class Trial:
         """Return the trial in words, for the list of those that failed and for whoever watches."""
         chosen = f", {self.intervention_set.name}" if self.intervention_set else ""
         held_out = f" without {self.held_out}" if self.held_out else ""
+        lambda_ = f", lambda {self.lambdas[0]:g}" if self.projection.uses_lambda and len(self.lambdas) == 1 else ""
         return (
-            f"{source.manifest.name}, {source.facts.label}: {self.projection.label}{chosen} + {self.predictor.label}, "
-            f"normalize {self.normalize}, {self.protocol}{held_out}, seed {self.seed}"
+            f"{source.manifest.name}, {source.facts.label}: {self.projection.label}{chosen}{lambda_} + "
+            f"{self.predictor.label}, normalize {self.normalize}, {self.protocol}{held_out}, seed {self.seed}"
         )
 
     def environments(self, sources: Sequence[Source]) -> list[str]:
         """Return the names of the environments that the protocol sees."""
         own = sources[self.source].manifest
         return [own.name, *(sources[i].manifest.name for i in self.shifts)] if self.shifts else own.environments
+
+    def fold_count(self, environments: int) -> int:
+        """Return how many folds there are to make, for a source with so many environments."""
+        if self.held_out:
+            return 1
+        return fold_count(self.protocol, 1 + len(self.shifts) if self.shifts else environments)
 
     def folds(self, sources: Sequence[Source], recipe: Recipe) -> list[Fold]:
         """Return the folds to be made."""
@@ -129,7 +136,7 @@ def row_count(recipe: Recipe, trials: Iterable[Trial], environments: Sequence[in
     """Return the number of result rows of trials; `environments` has the number for each source."""
     return sum(
         len(trial.lambdas)
-        * (1 if trial.held_out else fold_count(trial.protocol, 1 + len(trial.shifts) if trial.shifts else n))
+        * trial.fold_count(n)
         * len(splits_of(trial.protocol, recipe.sweep.test_splits))
         * len(class_groups(trial.protocol))
         for trial in trials
@@ -151,7 +158,7 @@ def trial_id(recipe: Recipe, sources: Sequence[Source], trial: Trial) -> str:
         "backbone": source.facts.label,
         "views": [view.depends_on for view in source.views if view.label in (ORIGINAL, *kinds)],
         "text_pairs": source.text_pairs if TEXT in kinds else None,
-        "prompts": list(recipe.prompts.templates_for(source.manifest.name)),
+        "texts": source.texts,  # the hash of the prompts, templates and class names
         "test_splits": list(splits_of(trial.protocol, recipe.sweep.test_splits)),
         "ranks": list(source.ranks),
         "code": code_version(),

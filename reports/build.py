@@ -92,7 +92,7 @@ def write_report(
         drawings = _draw(setting, selections, suffix, contents)
         compared = comparisons(setting, selections)
         sentences = [*compared, *observations(setting, selections)]
-        details = _details(setting, selections, own_lines)
+        details = _details(setting, selections, own_lines, suffix)
         sections.append(_section(setting, selections, sentences, table_markdown, details, drawings))
         terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections.rows)))
         terminal += [textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in compared]
@@ -164,7 +164,7 @@ def _section(
     return "\n\n".join(parts)
 
 
-def _details(setting: Setting, selections: Selections, lines: Lines) -> list[str]:
+def _details(setting: Setting, selections: Selections, lines: Lines, suffix: str) -> list[str]:
     """Return what lies behind the mean accuracies, as sections: metrics under the fair rule, and the rules' gaps."""
     rule = rule_for(selections.rows)
     metrics = metrics_of(selections, rule, lines)
@@ -179,7 +179,7 @@ def _details(setting: Setting, selections: Selections, lines: Lines) -> list[str
     words = (
         f"{context} Percent, means over held-out environments and seeds, selection rule {rule}. ECE: expected "
         "calibration error in 15 bins, as it is and with the temperature fitted on the sources' out-splits. "
-        f"{robustness} All rules: metrics.csv; every class: per_class.csv."
+        f"{robustness} All rules: metrics{suffix}.csv; every class: per_class{suffix}.csv."
     )
     header = ["Method", "accuracy", "balanced", "worst environment", "worst class", "ECE", "ECE scaled", "eff. rob."]
     body = [

@@ -57,7 +57,7 @@ def hyperparameters(selections: Selections) -> list[list[str]]:
     """
     lines = []
     for method, part in selections.parts.items():
-        if not _has_choice(part):
+        if not has_choice(part):
             continue
         for rule in RULES:
             for held_out, picks in selections.picks(method, rule).groupby("held_out", sort=True):
@@ -66,7 +66,8 @@ def hyperparameters(selections: Selections) -> list[list[str]]:
     return lines
 
 
-def _has_choice(rows: pd.DataFrame) -> bool:
+def has_choice(rows: pd.DataFrame) -> bool:
+    """Say whether a rule has anything to choose among the rows of one method."""
     several_rows = rows.groupby(["held_out", "seed"]).size().max() > 1
     return bool(several_rows or any(len(ranks) > 1 for ranks in rows["ranks"]))
 

@@ -186,6 +186,11 @@ def _interval_words(setting: Setting, comparisons: int) -> str:
         "environments, each method with what the rule picks for it. "
         f"Intervals are not adjusted for making {comparisons} comparisons."
     )
+    if setting.protocol == "held_out_pairs":
+        words += (
+            " An image lies in the pairs of its environment with each other one; n counts it in each, and the "
+            "intervals take it for different images, which makes them too narrow."
+        )
     if setting.grouped:
         words += " Images of one group are treated as independent, which makes the intervals too narrow."
     return words

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.evaluation.selection import RULES
-from reports.chosen import Selections
+from reports.chosen import Selections, has_choice
 from reports.methods import PLAIN, Method
 from reports.settings import Setting
 from reports.tables import held_out_names
@@ -143,7 +143,7 @@ def selection_costs(selections: Selections) -> list[tuple[Method, dict[str, floa
     """
     names, found = held_out_names(selections.rows), []
     for method, part in selections.parts.items():
-        if part.groupby(["held_out", "seed"]).size().max() == 1 and all(len(ranks) == 1 for ranks in part["ranks"]):
+        if not has_choice(part):
             continue
         picks = {rule: selections.picks(method, rule) for rule in RULES}
         whole = {rule: own for rule, own in picks.items() if set(own["held_out"]) == set(names)}

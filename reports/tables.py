@@ -137,7 +137,7 @@ def _gap(rows: pd.DataFrame, rule: str) -> str:
     if rows.empty:
         return "no result row for this method and held-out environment"
     if rule == "lodo":
-        return "lodo is undefined: leaving a source out needs two or more (three environments in all)"
+        return "lodo is undefined: leaving a source out needs two or more"
     return f"the result rows have no {SCORE_COLUMN[rule]} accuracy"
 
 

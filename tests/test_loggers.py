@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmark.checks import check_packages
 from benchmark.cli import main
 from benchmark.errors import IcmBenchError
-from benchmark.loggers import NEEDS, callbacks, log_folder
+from benchmark.loggers import callbacks, log_folder
 from benchmark.recipe import parse_recipe
 from tests.conftest import make_toy
 
@@ -22,11 +23,13 @@ def test_none_unless_asked_for() -> None:
         parse_recipe({**SMALL, "run": {"loggers": ["tensorbord"]}})
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NEEDS, name, "no_such_package")
-    with pytest.raises(IcmBenchError, match=f"'{name}' needs the package no_such_package; pip install"):
-        callbacks(parse_recipe({**SMALL, "run": {"loggers": [name]}}))
+def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.checks.find_spec", lambda _: None)
+    with pytest.raises(IcmBenchError, match="'mlflow' needs the package mlflow; pip install"):
+        check_packages(parse_recipe({**SMALL, "run": {"loggers": ["mlflow"]}}))
+    with pytest.raises(IcmBenchError, match="'optuna' needs the package optuna; pip install"):
+        check_packages(parse_recipe({**SMALL, "sweep": {"search": {"method": "optuna"}}}))
+    check_packages(parse_recipe(SMALL))
 
 
 @pytest.mark.slow

@@ -123,24 +123,39 @@ def sum_moments(
     written = 0
     for crossed in (False, True):  # pairs across environments need the means of the classes first
         chosen = [k for k in kinds if (k.name == CROSS) == crossed]
-        missing = [_missing(storage, images, digests[job.split], replace(job, kinds=tuple(chosen))) for job in jobs]
-        todo = [(job, files) for job, files in zip(jobs, missing, strict=True) if files]
-        while todo:
-            together = _jobs_at_a_time(images, todo[0][0])
-            written += _sum(storage, images, digests, todo[:together])
-            todo = todo[together:]
+        at_once = _kinds_at_a_time(images)
+        for first in range(0, max(1, len(chosen)), at_once):
+            some = tuple(chosen[first : first + at_once])
+            missing = [_missing(storage, images, digests[job.split], replace(job, kinds=some)) for job in jobs]
+            todo = [(replace(job, kinds=some), files) for job, files in zip(jobs, missing, strict=True) if files]
+            while todo:
+                together = _jobs_at_a_time(images, todo[0][0])
+                written += _sum(storage, images, digests, todo[:together])
+                todo = todo[together:]
     return written
 
 
 def _jobs_at_a_time(images: Images, job: Job) -> int:
     """Return how many splits and scales are summed in one reading, so that the sums of all workers fit into memory."""
-    dim, cells = images.dim, 4 * len(images.environments)
-    return max(1, int(MEMORY / (_workers(images) * cells * (1 + len(job.kinds)) * 8 * dim**2)))
+    return max(1, int(MEMORY / (_workers(images) * _bytes_of_sums(images, len(job.kinds)))))
+
+
+def _kinds_at_a_time(images: Images) -> int:
+    """Return how many kinds are summed in one reading: a search brings any number."""
+    alone = _bytes_of_sums(images, 0)
+    return max(1, int(MEMORY / (_workers(images) * alone)) - 1)
 
 
 def _workers(images: Images) -> int:
+    """Return how many workers sum: the sums of each, of one kind at least, must fit into memory together."""
     nodes, cores = cpu_nodes()
-    return max(1, min(nodes * cores, MOST_WORKERS, -(-len(images.ids) // BLOCK)))
+    fitting = int(MEMORY / _bytes_of_sums(images, 1))
+    return max(1, min(nodes * cores, MOST_WORKERS, fitting, -(-len(images.ids) // BLOCK)))
+
+
+def _bytes_of_sums(images: Images, kinds: int) -> int:
+    """Return the size of one worker's sums: a matrix for each cell, of the images and of each kind."""
+    return 4 * len(images.environments) * (1 + kinds) * 8 * images.dim**2
 
 
 def read_cells(

@@ -52,7 +52,7 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
         best: tuple[float, int, dict[str, Any]] | None = None
         for row in candidates.to_dict("records"):
             index = best_index(row[column])
-            if index is None:
+            if index is None or math.isnan(row["target"][index]):  # no score, or no tested image
                 continue
             key = (row[column][index], row["ranks"][index])
             if best is None or key > best[:2]:

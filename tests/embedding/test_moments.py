@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import safetensors.numpy
 
 from benchmark.datasets.splits import Split
 from benchmark.embedding import store
@@ -129,3 +130,19 @@ def test_another_split_or_another_order_of_cells_is_another_file(written) -> Non
     assert images.digest(Split(0)) != images.digest(Split(1))
     moved = Images(images.original, images.ids[::-1], images.chunks[::-1], images.layouts, NAMES, D)
     assert moved.digest(Split(0)) != images.digest(Split(0))
+
+
+def test_any_number_of_kinds_is_summed_within_the_bound_of_memory(written, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    storage, images, _ = written
+    sum_moments(storage, images, [Split(0)], ["raw"], KINDS)
+    names = [moments_file(images, images.digest(Split(0)), Job(Split(0), "raw", ()), kind) for kind in (None, *KINDS)]
+    at_once = {name: storage.read_bytes(name) for name in names}
+    for name in names:
+        Path(storage.path(name)).unlink()
+    monkeypatch.setattr("benchmark.embedding.moments.MEMORY", 1.0)  # one kind at a time, by one worker
+    assert sum_moments(storage, images, [Split(0)], ["raw"], KINDS) == len(names)
+    for name, content in at_once.items():
+        mine, theirs = (safetensors.numpy.load(c) for c in (storage.read_bytes(name), content))
+        assert mine.keys() == theirs.keys()
+        for key, value in mine.items():
+            np.testing.assert_allclose(value, theirs[key], atol=1e-9)
