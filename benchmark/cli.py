@@ -6,11 +6,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import IcmBenchError
+
+if TYPE_CHECKING:
+    from benchmark.recipe import Recipe
+    from benchmark.stages import Sources
+    from benchmark.storage import Storage
 
 EXIT_USER_ERROR = 2
 STARTED = time.time()  # of the command: the time to the first embedding counts from here
@@ -149,11 +156,31 @@ def demo_recipe() -> Path:
     return Path(str(files("jobs") / "recipes" / "demo.yaml"))
 
 
+@contextmanager
+def _stages(recipe: "Recipe") -> Iterator[ModuleType]:
+    """Import the stages, which takes a second, and let Ray start while the first backbone loads beside."""
+    from benchmark.embedding.facts import begun
+
+    with begun(recipe.backbones[0].with_absolute_paths()):
+        from benchmark import stages
+
+        yield stages
+
+
+@contextmanager
+def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[tuple[ModuleType, Storage, Sources]]":
+    """Give the stages, the open store and the sources of a recipe, connected to Ray for the time of the block."""
+    with _stages(recipe) as stages:
+        storage = stages.open_store(recipe)
+        with stages.prepared(recipe, storage, stages.say_on_stderr, held_out) as sources:
+            yield stages, storage, sources
+
+
 def _run(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark.stages import run
-
-    _print_outcome(run(recipe, began=STARTED), args.json)
+    with _stages(recipe) as stages:
+        outcome = stages.run(recipe, began=STARTED)
+    _print_outcome(outcome, args.json)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -200,10 +227,7 @@ def _plan(args: argparse.Namespace) -> None:
 
 def _embed(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark import stages
-
-    storage = stages.open_store(recipe)
-    with stages.prepared(recipe, storage, stages.say_on_stderr, held_out=False) as sources:
+    with _prepared(recipe, held_out=False) as (stages, storage, sources):
         reports = stages.embed_stage(recipe, storage, sources, stages.say_on_stderr, STARTED)
     if args.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
@@ -211,10 +235,7 @@ def _embed(args: argparse.Namespace) -> None:
 
 def _sweep(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark import stages
-
-    storage = stages.open_store(recipe)
-    with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
+    with _prepared(recipe) as (stages, storage, sources):
         stages.sweep_stage(recipe, storage, sources, stages.say_on_stderr)
     _print_outcome(stages.report_stage(recipe, storage, [source for source, _ in sources]), args.json)
 
@@ -226,10 +247,7 @@ def _choice(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark import stages
-
-    storage = stages.open_store(recipe)
-    with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
+    with _prepared(recipe) as (stages, storage, sources):
         done = stages.export_stage(recipe, storage, sources, _choice(args), args.rank, Path(args.to))
     if args.json:
         print(json.dumps(done, indent=2))
@@ -242,10 +260,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _diagnose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark import stages
-
-    storage = stages.open_store(recipe)
-    with stages.prepared(recipe, storage, stages.say_on_stderr) as sources:
+    with _prepared(recipe) as (stages, storage, sources):
         found, written = stages.diagnose_stage(recipe, storage, sources, _choice(args), args.rank)
     print(json.dumps(found, indent=2) if args.json else f"{written.text}\nReport: {written.report}")
 

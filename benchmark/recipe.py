@@ -142,6 +142,15 @@ class BackboneSpec(Part):
             parts.append(f"RANDOM WEIGHTS (seed {self.seed})")
         return " ".join(parts)
 
+    def with_absolute_paths(self) -> "BackboneSpec":
+        """Return the backbone with its files named as every process can find them, whatever its working directory."""
+        changes = {
+            key: str(Path(place).expanduser().absolute())
+            for key in ("folder", "pretrained")
+            if (place := getattr(self, key)) and Path(place).expanduser().exists()
+        }
+        return self.model_copy(update=changes)
+
 
 class TextPairsSpec(Part):
     """Pairs of texts that say the same object in other surroundings: interventions that need no image.

@@ -19,7 +19,7 @@ from benchmark.checks import check_packages, check_protocols
 from benchmark.cluster import check_shared, connected, cpu_nodes, gpu_count
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.embedding import store
-from benchmark.embedding.facts import begun, describe
+from benchmark.embedding.facts import describe
 from benchmark.embedding.pipeline import EmbedReport, embed
 from benchmark.embedding.store import View, view_of
 from benchmark.embedding.texts import embed_texts, pairs_file, text_file
@@ -102,7 +102,7 @@ def open_store(recipe: Recipe) -> Storage:
 @contextmanager
 def prepared(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -> Iterator[Sources]:
     """Connect to Ray for the time of the block, and give it what `prepare` returns."""
-    with begun(_with_absolute_paths(recipe.backbones[0])), connected():
+    with connected():
         yield prepare(recipe, storage, say, held_out)
 
 
@@ -123,7 +123,7 @@ def prepare(recipe: Recipe, storage: Storage, say: Say, held_out: bool = True) -
         check_packages(recipe)
         for manifest in manifests:
             check_protocols(recipe, manifest)
-    backbones = [_with_absolute_paths(spec) for spec in recipe.backbones]
+    backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
     check_shared(storage, [*(f for m in manifests if (f := m.source.local_folder)), *places])
     sources = []
@@ -501,16 +501,6 @@ def _record_file(recipe: Recipe, sources: list[Source]) -> str:
     """Return the file that lists a run's trials: one for each state of the data and weights that a recipe names."""
     inputs = [[s.manifest.fingerprint, s.facts.fingerprint, s.facts.architecture, s.text_pairs] for s in sources]
     return f"{_record_folder(recipe)}/{canonical_hash(inputs)[:32]}.json"
-
-
-def _with_absolute_paths(spec: BackboneSpec) -> BackboneSpec:
-    """Return the backbone with its files named as every worker can find them, whatever its working directory."""
-    changes = {
-        key: str(Path(place).expanduser().absolute())
-        for key in ("folder", "pretrained")
-        if (place := getattr(spec, key)) and Path(place).expanduser().exists()
-    }
-    return spec.model_copy(update=changes)
 
 
 def _check_embedded(storage: Storage, manifest: Manifest, views: tuple[View, ...]) -> None:

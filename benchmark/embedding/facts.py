@@ -26,7 +26,10 @@ _under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 
 @contextmanager
 def begun(spec: BackboneSpec) -> Iterator[None]:
-    """Start to load a backbone of which the facts are not remembered, so that `describe` waits for less."""
+    """Start to load a backbone of which the facts are not remembered, so that `describe` waits for less.
+
+    A context for whoever imports what takes seconds, or waits for Ray, before it comes to `describe`.
+    """
     if not (spec.name in BUILT and not spec.folder) and not _remembered(spec):
         _under_way[spec] = _start(spec)
     try:
