@@ -8,9 +8,9 @@ from benchmark.datasets.imagenet import is_variant
 from benchmark.datasets.manifest import Manifest, check_held_out
 from benchmark.datasets.splits import Split, base_classes
 from benchmark.errors import IcmBenchError
-from benchmark.evaluation.protocols import HALVES_APART, OPEN_CLASS, Protocol, fewest_environments, folds_of
+from benchmark.evaluation.protocols import HALVES_APART, OPEN_CLASS, SHIFT, Protocol, fewest_environments, folds_of
 from benchmark.loggers import LOGGERS
-from benchmark.recipe import SHIFT, Recipe
+from benchmark.recipe import Recipe
 from benchmark.source import split_of
 from benchmark.subspace.moments import CROSS
 

@@ -26,7 +26,7 @@ from pydantic import (
 from benchmark.datasets.catalog import DEMO_SET
 from benchmark.datasets.imagenet import is_variant
 from benchmark.errors import IcmBenchError, nearest
-from benchmark.evaluation.protocols import OPEN_CLASS, Protocol, TestSplit
+from benchmark.evaluation.protocols import OPEN_CLASS, SHIFT, Protocol, TestSplit
 from benchmark.interventions import INTERVENTIONS, Intervention
 from benchmark.predictors import PREDICTORS, Predictor
 from benchmark.subspace import PROJECTIONS, Projection
@@ -39,7 +39,6 @@ Normalize = Literal["none", "before", "after", "both"]
 
 LAMBDA = "lambda"  # what a search calls it
 TEXT = "text"  # what intervention sets call pairs of texts
-SHIFT: Protocol = "imagenet_shift"
 SHIFT_SOURCE = "ImageNet"  # the data set that it fits on
 MAX_SUBSETS = 1023  # of ten kinds
 

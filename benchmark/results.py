@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from benchmark.evaluation.selection import RULES, SCORE_COLUMN, SOURCE_RULES
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _ACCURACIES = pa.list_(pa.float64())
 _CORRECT = pa.list_(pa.bool_())
+_TESTED = pa.struct([("environment", pa.string()), ("images", pa.int64())])
 
 SCHEMA = pa.schema(
     [
@@ -49,6 +51,7 @@ SCHEMA = pa.schema(
         ("n_classes", pa.int64()),
         ("n_train", pa.int64()),
         ("n_test", pa.int64()),
+        ("tested", pa.list_(_TESTED)),  # in the order in which correct_* lists their images
         # The rank curve: lists of equal length, ranks ascending. lodo is null where a single source is all there is.
         ("ranks", pa.list_(pa.int64())),
         ("training_domain", _ACCURACIES),
@@ -115,14 +118,29 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
     """Return the rows of those trials that are finished, in the order given, one line per row of `SCHEMA`.
 
-    List columns hold lists or None; absent numbers are NaN and absent words None.
+    List columns hold lists or None; absent numbers are NaN and absent words None. Correctness stays in
+    Arrow's arrays, a bit for each image: as Python's lists it would take gigabytes for a large data set.
     """
+    tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
+    return frame_of(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
+
+
+def frame_of(table: pa.Table) -> "pd.DataFrame":
+    """Return rows of `SCHEMA` as `read_rows` does."""
     import pandas as pd
 
-    tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    frame = pd.DataFrame({name: table[name].to_pylist() for name in SCHEMA.names})
+    frame = pd.DataFrame({field.name: _values(table[field.name]) for field in SCHEMA})
     for field in SCHEMA:
         if pa.types.is_floating(field.type):
             frame[field.name] = pd.to_numeric(frame[field.name])
     return frame
+
+
+def _values(column: pa.ChunkedArray) -> "list[object] | np.ndarray":
+    if column.type != _CORRECT:
+        listed: list[object] = column.to_pylist()
+        return listed
+    arrays = np.empty(len(column), dtype=object)
+    for i, scalar in enumerate(column):
+        arrays[i] = scalar.values
+    return arrays

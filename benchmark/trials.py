@@ -20,10 +20,19 @@ from benchmark.embedding.store import ORIGINAL
 from benchmark.evaluation.cells import Cells
 from benchmark.evaluation.curves import Evaluation, RankCurve
 from benchmark.evaluation.embedded import Embedded
-from benchmark.evaluation.protocols import HALVES_APART, Fold, Protocol, class_groups, fold_count, folds_of, splits_of
+from benchmark.evaluation.protocols import (
+    HALVES_APART,
+    SHIFT,
+    Fold,
+    Protocol,
+    class_groups,
+    fold_count,
+    folds_of,
+    splits_of,
+)
 from benchmark.evaluation.selection import RULES, SCORE_COLUMN, SOURCE_RULES
 from benchmark.predictors import Predictor
-from benchmark.recipe import SHIFT, TEXT, InterventionSet, Normalize, Recipe, canonical_hash
+from benchmark.recipe import TEXT, InterventionSet, Normalize, Recipe, canonical_hash
 from benchmark.source import Source, labels_of, weights_of
 from benchmark.subspace import Projection
 
@@ -279,10 +288,10 @@ def _curve_columns(curve: RankCurve) -> Row:
             "worst_class", "balanced", "spectrum",
         )
     }  # fmt: skip
+    columns["tested"] = [{"environment": name, "images": n} for name, n in curve.tested.items()]
     for rule in RULES:
         picked = curve.selected.get(rule)
-        correct = picked.correct if picked else None
-        columns[f"correct_{rule}"] = None if correct is None else correct.tolist()
+        columns[f"correct_{rule}"] = picked.correct if picked else None
         columns[f"per_class_{rule}"] = picked.per_class if picked else None
         if rule in SOURCE_RULES:
             calibration = picked.calibration if picked else None

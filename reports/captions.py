@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from benchmark.evaluation.protocols import SHIFT
 from reports.methods import by_method
 from reports.settings import Setting
 
@@ -17,12 +18,17 @@ _SPLIT_MEANING = {
     "in_80": "the 80 % in-split of the held-out environment",
     "full": "all images of the held-out environment",
 }
+_TESTED: dict[str, str] = {
+    "held_out_pairs": "held-out environments",
+    "open_class": "tested environment",
+    SHIFT: "variant",
+}
 _PROTOCOL_MEANING = {
     "held_out": "each environment is held out in turn, fitted on the 80 % in-splits of the others",
     "held_out_pairs": "each pair of environments is held out together, fitted on the 80 % in-splits of the others",
     "open_class": "fitted on the base classes, tested on base and new classes of the same environments",
     "held_out_open_class": "fitted on the base classes of the sources, tested on the held-out environment",
-    "imagenet_shift": "fitted on ImageNet, tested on its shifted variants",
+    SHIFT: "fitted on ImageNet, tested on its shifted variants",
 }
 
 
@@ -32,7 +38,7 @@ MOST_LISTED = 12  # values beyond which their number says more
 def split_words(setting: Setting) -> str:
     """Return the test split with its meaning: "out_20: the 20 % out-split of the held-out environment"."""
     words = _with_meaning(setting.test_split, _SPLIT_MEANING)
-    words = words.replace("held-out", "tested") if setting.protocol == "open_class" else words
+    words = words.replace("held-out environment", _TESTED.get(setting.protocol, "held-out environment"))
     return f"{words}{setting.group_words}"
 
 
@@ -45,6 +51,20 @@ def mean_test_images(rows: pd.DataFrame) -> dict[str, float]:
     """Return, for each held-out environment (sorted), the test images per seed, averaged over the seeds."""
     per_seed = rows.groupby(["held_out", "seed"])["n_test"].max().groupby("held_out").mean()
     return {str(name): float(n) for name, n in per_seed.sort_index().items()}
+
+
+def test_images(rows: pd.DataFrame) -> float:
+    """Return how many different images are tested per seed, averaged over the seeds; pairs share theirs."""
+    per_seed: dict[int, dict[str, int]] = {}
+    for seed, tested in zip(rows["seed"], rows["tested"], strict=True):
+        per_seed.setdefault(int(seed), {}).update({part["environment"]: part["images"] for part in tested})
+    return sum(sum(sizes.values()) for sizes in per_seed.values()) / len(per_seed)
+
+
+def environment_words(setting: Setting, held_out: int) -> str:
+    """Return the number of what is held out in turn in words."""
+    words: dict[str, str] = {"held_out_pairs": "pairs of held-out environments", SHIFT: "variants"}
+    return f"{held_out} {words.get(setting.protocol, 'held-out environments')}"
 
 
 def number(value: float) -> str:
@@ -122,9 +142,10 @@ def rule_words(rule: str) -> str:
 
 def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
     """Return everything that a table of `rows` needs beside it, except the banner and the selection rule."""
+    variants = "shifted variants of " if setting.protocol == SHIFT else ""
     return " ".join(
         [
-            f"Accuracy in % on {setting.dataset}, {setting.backbone_label}, {setting.precision}.",
+            f"Accuracy in % on {variants}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",
             f"Protocol {_with_meaning(setting.protocol, _PROTOCOL_MEANING)}.",
             f"Test split {split_words(setting)}.",
             seed_words(rows),

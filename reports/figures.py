@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from reports.captions import RULE_MEANING, mean_test_images, number, seeds_of, split_words
+from reports.captions import RULE_MEANING, environment_words, number, seeds_of, split_words, test_images
 from reports.chosen import Selections
 from reports.curves import Curve, Spectra, Spectrum, rank_curves, spectra
 from reports.methods import ICM, PLAIN, Method
@@ -214,12 +214,12 @@ def _finish(figure: Figure, setting: Setting, caption: str) -> Drawing:
 
 def _where(setting: Setting, rows: pd.DataFrame) -> str:
     seeds = seeds_of(rows)
-    total = number(sum(mean_test_images(rows).values()))
     return (
         f"{setting.dataset}, {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; "
         f"test split {split_words(setting)}; "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
-        f"n = {total} test images per seed in {len(mean_test_images(rows))} held-out environments."
+        f"n = {number(test_images(rows))} test images per seed in "
+        f"{environment_words(setting, rows['held_out'].nunique())}."
     )
 
 

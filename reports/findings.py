@@ -2,7 +2,8 @@
 
 The interval of a difference is a paired bootstrap (Efron & Tibshirani 1993) in two levels. Each replicate
 takes one seed at random and, within each held-out environment, resamples that seed's test images; the two
-methods keep their answers on the same image together. Test splits of different seeds overlap (on `full`
+methods keep their answers on the same image together, and an image that is tested with several pairs of
+environments keeps all its answers. Test splits of different seeds overlap (on `full`
 they are the same images), so several seeds count as one test set: the interval shrinks with images, not
 with seeds, and widens where seeds disagree. With splits that overlap little it is wider than it need be.
 """
@@ -13,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reports.captions import number
+from reports.captions import environment_words, number
 from reports.chosen import Selections, rule_for
 from reports.methods import ICM, PLAIN, Method
 from reports.settings import Setting
 from reports.tables import Cell, held_out_names, line_cells
 
 REPLICATES = 10_000
+Answers = dict[str, npt.NDArray[np.float64]]  # environment -> a value for each tested image
 _BASELINES = (PLAIN, "pca", "random")
 _CONTROLS = (
     "pca",
@@ -34,7 +36,7 @@ class Difference:
     Attributes:
         points: the difference in percentage points.
         low, high: its 95 % bootstrap interval, in percentage points.
-        n_images: test images per seed over all held-out environments, averaged over seeds.
+        n_images: different test images per seed over all held-out environments, averaged over seeds.
     """
 
     method: Method
@@ -60,14 +62,15 @@ def difference(selections: Selections, method: Method, baseline: Method, rule: s
         environment that both were tested on, or None if there is no such seed.
     """
     ours, theirs = (_correct(selections.picks(m, rule)) for m in (method, baseline))
-    pairs = {k: ours[k] - theirs[k] for k in ours if k in theirs and len(ours[k]) == len(theirs[k])}
+    pairs = {k: _minus(ours[k], theirs[k]) for k in ours if k in theirs and _sizes(ours[k]) == _sizes(theirs[k])}
     held_outs = sorted({held_out for held_out, _ in pairs})
     seeds = sorted(s for s in {s for _, s in pairs} if all((h, s) in pairs for h in held_outs))
     if not seeds:
         return None
-    points = float(np.mean([np.mean([pairs[h, s].mean() for h in held_outs]) for s in seeds]))
-    low, high = np.quantile(_bootstrap(pairs, held_outs, seeds), [0.025, 0.975])
-    n_images = float(np.mean([sum(len(pairs[h, s]) for h in held_outs) for s in seeds]))
+    by_seed = [_shares([pairs[h, s] for h in held_outs]) for s in seeds]
+    points = float(np.mean([sum(d.sum() for d in shares.values()) for shares in by_seed]))
+    low, high = np.quantile(_bootstrap(by_seed), [0.025, 0.975])
+    n_images = float(np.mean([sum(map(len, shares.values())) for shares in by_seed]))
     return Difference(
         method,
         baseline,
@@ -119,28 +122,45 @@ def _largest(selections: Selections) -> list[Method]:
     return [m for m in selections.parts if m.projection == ICM and m.order == "largest"]
 
 
-def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], npt.NDArray[np.float64]]:
-    return {
-        (str(held_out), int(seed)): np.asarray(correct, float)
-        for held_out, seed, correct in zip(picks["held_out"], picks["seed"], picks["correct"], strict=True)
-        if isinstance(correct, (list, np.ndarray)) and len(correct)
-    }
+def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], Answers]:
+    found = {}
+    for row in picks.to_dict("records"):
+        if row["correct"] is not None and row["n_test"]:
+            names = [part["environment"] for part in row["tested"]]
+            ends = np.cumsum([part["images"] for part in row["tested"]])
+            answers = np.split(np.asarray(row["correct"], dtype=float), ends[:-1])
+            found[str(row["held_out"]), int(row["seed"])] = dict(zip(names, answers, strict=True))
+    return found
 
 
-def _bootstrap(
-    pairs: dict[tuple[str, int], npt.NDArray[np.float64]], held_outs: list[str], seeds: list[int]
-) -> npt.NDArray[np.float64]:
-    """Return `REPLICATES` resampled differences (fractions); the generator's seed is fixed."""
+def _sizes(answers: Answers) -> dict[str, int]:
+    return {environment: len(own) for environment, own in answers.items()}
+
+
+def _minus(ours: Answers, theirs: Answers) -> Answers:
+    return {environment: own - theirs[environment] for environment, own in ours.items()}
+
+
+def _shares(differences: list[Answers]) -> Answers:
+    """Return what each image adds to the mean over all that is held out in turn, environment by environment."""
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for held_out in differences:
+        n = sum(map(len, held_out.values()))
+        for environment, d in held_out.items():
+            found[environment] = found.get(environment, 0.0) + d / n / len(differences)
+    return found
+
+
+def _bootstrap(by_seed: list[Answers]) -> npt.NDArray[np.float64]:
+    """Return `REPLICATES` resampled differences (fractions) from the seeds' `_shares`; the draws are fixed."""
     rng = np.random.default_rng(0)
-    means = np.zeros((len(seeds), REPLICATES))
-    for i, seed in enumerate(seeds):
-        for held_out in held_outs:
-            d = pairs[held_out, seed]
-            # d is 1, 0 or -1 per image: resampling the images is a multinomial draw of the three counts.
-            shares = [np.mean(d > 0), np.mean(d == 0), np.mean(d < 0)]
-            counts = rng.multinomial(len(d), shares, size=REPLICATES)
-            means[i] += (counts[:, 0] - counts[:, 2]) / len(d) / len(held_outs)
-    return means[rng.integers(len(seeds), size=REPLICATES), np.arange(REPLICATES)]
+    means = np.zeros((len(by_seed), REPLICATES))
+    for own, shares in zip(means, by_seed, strict=True):
+        for share in shares.values():
+            # An image adds one of few values: resampling the images is a multinomial draw of the counts of these.
+            values, counts = np.unique(share, return_counts=True)
+            own += rng.multinomial(len(share), counts / len(share), size=REPLICATES) @ values
+    return means[rng.integers(len(by_seed), size=REPLICATES), np.arange(REPLICATES)]
 
 
 def _comparison(setting: Setting, selections: Selections, icm: Method, projection: str, rule: str) -> str:
@@ -188,8 +208,8 @@ def _interval_words(setting: Setting, comparisons: int) -> str:
     )
     if setting.protocol == "held_out_pairs":
         words += (
-            " An image lies in the pairs of its environment with each other one; n counts it in each, and the "
-            "intervals take it for different images, which makes them too narrow."
+            " An image is tested in the pairs of its environment with each other one: n counts it once, and a "
+            "replicate takes or leaves it in all of them together."
         )
     if setting.grouped:
         words += " Images of one group are treated as independent, which makes the intervals too narrow."
@@ -229,7 +249,7 @@ def _number(cell: Cell) -> str:
 
 
 def _context(setting: Setting, rule: str, n: float, environments: int, seeds: tuple[int, ...]) -> str:
-    where = f" in {environments} held-out environments" if environments > 1 else ""
+    where = f" in {environment_words(setting, environments)}" if environments > 1 else ""
     return (
         f"n = {number(n)} test images per seed{where}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmark.evaluation.selection import RULES, SCORE_COLUMN
-from reports.captions import seeds_of, table_caption
+from reports.captions import seeds_of, table_caption, test_images
 from reports.chosen import Selections
 from reports.methods import Method
 from reports.settings import Setting
@@ -23,7 +23,7 @@ class Cell:
         mean: accuracy in percent, or None for a gap.
         stderr: standard error over seeds in percentage points, or None with fewer than two seeds.
         seeds: the seeds behind the number.
-        n_test: test images per seed, averaged over those seeds (of the average: summed over environments).
+        n_test: test images per seed, averaged over those seeds (of the average: all different ones).
         note: why the cell is a gap or rests on fewer seeds than the table has, else None.
         best: whether it is the best average of its predictor block.
     """
@@ -92,15 +92,15 @@ def line_cells(selections: Selections, method: Method, rule: str) -> tuple[Cell,
         own = picks[picks["held_out"] == name].sort_values("seed")
         cell = _cell(own["accuracy"].to_numpy(float), own["seed"].tolist(), own["n_test"].to_numpy(float), seeds)
         cells.append(cell if cell.seeds else replace(cell, note=_gap(rows[rows["held_out"] == name], rule)))
-    wide = picks.pivot(index="seed", columns="held_out", values=["accuracy", "n_test"])
+    wide = picks.pivot(index="seed", columns="held_out", values="accuracy")
     if any(not cell.seeds for cell in cells):
         missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
         return (*cells, Cell(note=f"no average: nothing for {missing}"))
     whole = wide.dropna()
     average = _cell(
-        whole["accuracy"].to_numpy(float).mean(axis=1) if len(whole) else np.empty(0),
+        whole.to_numpy(float).mean(axis=1) if len(whole) else np.empty(0),
         [int(s) for s in whole.index],
-        whole["n_test"].to_numpy(float).sum(axis=1),
+        np.array([test_images(picks[picks["seed"] == s]) for s in whole.index]),
         seeds,
     )
     return (

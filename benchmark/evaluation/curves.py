@@ -50,7 +50,7 @@ class Selected:
 
     Attributes:
         index: position among the ranks.
-        correct: of every tested image, shape (m,); None for a harmonic mean.
+        correct: of every tested image, shape (m,), environment by environment; None for a harmonic mean.
         per_class: accuracy of every class, NaN for one without tested images; None for a harmonic mean.
         calibration: None for the oracle, and where scores are no likelihoods.
     """
@@ -77,6 +77,7 @@ class RankCurve:
         balanced: mean accuracy over the classes.
         selected: rule -> what is kept of the rank that it picks; rules without a score are absent.
         n_train, n_test: number of images.
+        tested: environment -> its tested images, in the order in which they stand in `Selected.correct`.
         spectrum: eigenvalues of the basis fitted on the sources, or None.
     """
 
@@ -91,6 +92,7 @@ class RankCurve:
     selected: dict[str, Selected]
     n_train: int
     n_test: int
+    tested: dict[str, int]
     spectrum: list[float] | None
 
 
@@ -203,8 +205,11 @@ class Evaluation:
         predicted: Labels,
         calibrations: dict[int, Calibration],
     ) -> RankCurve:
-        labels = self._data.label[self._rows(test)]
-        correct = predicted == labels
+        rows = np.flatnonzero(self._rows(test))
+        # A manifest may list environments in turns; answers are kept environment by environment.
+        order = np.argsort(self._data.environment[rows], kind="stable")
+        labels = self._data.label[rows[order]]
+        correct = predicted[:, order] == labels
         by_class = metrics.per_class(correct, labels, len(self._data.classes))
         target = metrics.accuracy(correct).tolist()
         selected = {}
@@ -227,6 +232,10 @@ class Evaluation:
             selected=selected,
             n_train=tested.n_train,
             n_test=len(labels),
+            tested={
+                self._data.environments[e]: int((self._data.environment[rows] == e).sum())
+                for e in sorted(test.environments)
+            },
             spectrum=None if spectrum is None else spectrum.tolist(),
         )
 
@@ -418,6 +427,7 @@ def _harmonic(base: RankCurve, new: RankCurve) -> RankCurve:
         balanced=metrics.harmonic_mean(base.balanced, new.balanced).tolist(),
         selected=selected,
         n_test=base.n_test + new.n_test,
+        tested={name: n + new.tested[name] for name, n in base.tested.items()},
     )
 
 

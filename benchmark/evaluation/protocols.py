@@ -16,6 +16,7 @@ Protocol = Literal["held_out", "held_out_pairs", "open_class", "held_out_open_cl
 ClassGroup = Literal["all", "base", "new", "harmonic"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
+SHIFT: Protocol = "imagenet_shift"
 OPEN_CLASS: tuple[Protocol, ...] = ("open_class", "held_out_open_class")  # fitted on the base classes alone
 HALVES_APART: tuple[Protocol, ...] = ("held_out_open_class",)  # base and new classes are split apart
 
@@ -96,7 +97,7 @@ def folds_of(protocol: Protocol, environments: Sequence[str], test_splits: Seque
             Fold(f"{environments[a]} + {environments[b]}", left(a, b), tuple(Test((a, b), s) for s in splits))
             for a, b in combinations(everything, 2)
         ]
-    if protocol == "imagenet_shift":
+    if protocol == SHIFT:
         return [Fold(environments[t], (0,), tuple(Test((t,), s) for s in splits)) for t in everything[1:]]
     return [
         Fold(
@@ -114,7 +115,7 @@ def splits_of(protocol: Protocol, test_splits: Sequence[TestSplit]) -> tuple[Tes
     fixed: dict[str, tuple[TestSplit, ...]] = {
         "open_class": ("out_20",),  # the rest of the base classes is fitted on
         "held_out_open_class": ("full",),
-        "imagenet_shift": ("full",),
+        SHIFT: ("full",),
     }
     return fixed.get(protocol, tuple(test_splits))
 

@@ -167,6 +167,24 @@ def test_every_accuracy_equals_the_reference(protocol: Protocol, predictor: str)
                     assert n == 0
 
 
+def test_answers_on_a_pair_stand_environment_by_environment_whatever_the_order_of_the_images() -> None:
+    data, views = synthetic()
+    order = np.random.default_rng(3).permutation(len(data.label))
+    out = {split: mask[order] for split, mask in data.out.items()}
+    data = replace(data, z=data.z[order], environment=data.environment[order], label=data.label[order], out=out)
+    views = {name: view[order] for name, view in views.items()}
+    curves = [c for c in curves_of(data, views, "held_out_pairs", "zero_shot") if c.test_split == "full"]
+    assert len(curves) == 6
+    for curve in curves:
+        assert list(curve.tested) == curve.held_out.split(" + ")
+        picked, here = curve.selected["oracle"], [data.environment == NAMES.index(name) for name in curve.tested]
+        assert picked.correct is not None
+        assert list(curve.tested.values()) == [rows.sum() for rows in here]
+        train = ~np.any(here, axis=0) & ~data.out[Split(0)]
+        for own, rows in zip(np.split(picked.correct, np.cumsum(list(curve.tested.values()))[:-1]), here, strict=True):
+            assert own.mean() == pytest.approx(reference(data, views, train, rows, RANKS[picked.index], False))
+
+
 def poisoned(data: Embedded, views: Views, rows: np.ndarray) -> tuple[Embedded, Views]:
     """The same benchmark with noise in the place of some images, in all their views."""
     rng = np.random.default_rng(99)

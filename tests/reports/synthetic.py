@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.results import SCHEMA
+from benchmark.results import SCHEMA, frame_of
 
 RANKS = (1, 2, 4)
 
@@ -63,6 +63,7 @@ def row(
         "held_out": held_out,
         "seed": seed,
         "n_test": n_test,
+        "tested": [{"environment": held_out, "images": n_test}],
         "ranks": ranks,
         "training_domain": list(training_domain or target),
         "lodo": own_lodo,
@@ -78,9 +79,4 @@ def row(
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the rows as `benchmark.results.read_rows` would, list columns and absent values included."""
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    result = pd.DataFrame({name: table[name].to_pylist() for name in SCHEMA.names})
-    for field in SCHEMA:
-        if pa.types.is_floating(field.type):
-            result[field.name] = pd.to_numeric(result[field.name])
-    return result
+    return frame_of(pa.Table.from_pylist(rows, schema=SCHEMA))

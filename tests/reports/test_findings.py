@@ -80,6 +80,26 @@ def test_interval_matches_the_paired_variance_and_does_not_shrink_with_repeated_
     assert widths == pytest.approx([exact, exact], rel=0.05)
 
 
+def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> None:
+    n, pairs = 1000, (("a", "b"), ("a", "c"), ("b", "c"))
+    right = [i < 550 for i in range(n)], [450 <= i < 950 for i in range(n)]  # in each environment, with either other
+    made = [
+        row(
+            held_out=f"{first} + {second}", projection=p, order=o, target=[0.5], n_test=2 * n, correct=[*c, *c],
+            protocol="held_out_pairs", tested=[{"environment": e, "images": n} for e in (first, second)],
+        )
+        for first, second in pairs
+        for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
+    ]  # fmt: skip
+    found = difference(Selections(frame(made)), ICM, PLAIN, "lodo")
+    assert found is not None
+    assert found.points == pytest.approx(5)
+    assert found.n_images == 3 * n
+    # Each image adds d / 3n to the mean over pairs, so the variance is that of 3n images, not of the 6n answers.
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * np.sqrt((0.85 - 0.0025) / (3 * n)), rel=0.05)
+    assert "n = 3,000 test images per seed in 3 pairs of held-out environments" in said(made)
+
+
 def test_pairing_needs_the_same_images() -> None:
     made = [row(projection="icm", order="largest", n_test=10), row(n_test=12)]
     assert difference(Selections(frame(made)), ICM, PLAIN, "lodo") is None
