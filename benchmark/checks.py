@@ -22,35 +22,45 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
         IcmBenchError: too few environments, classes that an environment lacks, or a side of a split without images.
     """
     protocols = recipe.protocols_for(manifest.name)
-    if is_variant(manifest.name):
-        if SHIFT not in recipe.sweep.protocols:
-            raise IcmBenchError(
-                f"{manifest.name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-                f"and a sweep does with sweep.protocols=[{SHIFT}]."
-            )
-    else:
-        if not protocols:
-            raise IcmBenchError(f"{manifest.name} takes no part in '{SHIFT}'; add another to sweep.protocols.")
+    if protocols and not is_variant(manifest.name):
         check_held_out(manifest)
+    check_environments(recipe, manifest.name, len(manifest.environments))
+    for protocol in protocols:
+        for seed in recipe.sweep.seeds:
+            _check_split(manifest, Split(seed, protocol in HALVES_APART), protocol)
+
+
+def check_environments(recipe: Recipe, name: str, environments: int) -> None:
+    """Refuse a data set whose number of environments is too small for a recipe, which takes no images to know.
+
+    Raises:
+        IcmBenchError: too few environments for a protocol, for pairs across environments or for the search's rule; or
+            no protocol that takes this data set.
+    """
+    protocols = recipe.protocols_for(name)
+    if is_variant(name) and SHIFT not in recipe.sweep.protocols:
+        raise IcmBenchError(
+            f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
+            f"and a sweep does with sweep.protocols=[{SHIFT}]."
+        )
+    if not is_variant(name) and not protocols:
+        raise IcmBenchError(f"{name} takes no part in '{SHIFT}'; add another to sweep.protocols.")
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
     for protocol in protocols:
-        environments, needed = len(manifest.environments), fewest_environments(protocol)
-        if protocol != SHIFT and environments < needed:
-            raise IcmBenchError(f"{manifest.name} has {environments} environments, and '{protocol}' takes {needed}.")
+        if protocol != SHIFT and environments < (needed := fewest_environments(protocol)):
+            raise IcmBenchError(f"{name} has {environments} environments, and '{protocol}' takes {needed}.")
         sources = len(folds_of(protocol, [""] * max(2, environments), ("full",))[0].sources)
         if crossed and sources < 2:
             raise IcmBenchError(
                 f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol}' on "
-                f"{manifest.name} has {sources}: {environments} environments are too few, or the protocol is."
+                f"{name} has {sources}: {environments} environments are too few, or the protocol is."
             )
         search = recipe.sweep.search
         if search and search.rule == "lodo" and sources < (3 if crossed else 2):
             raise IcmBenchError(
-                f"sweep.search.rule: '{protocol}' on {manifest.name} fits on {sources} environment"
+                f"sweep.search.rule: '{protocol}' on {name} fits on {sources} environment"
                 f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
             )
-        for seed in recipe.sweep.seeds:
-            _check_split(manifest, Split(seed, protocol in HALVES_APART), protocol)
 
 
 def check_packages(recipe: Recipe) -> None:

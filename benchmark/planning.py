@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.backbones import width_of
-from benchmark.checks import check_protocols
+from benchmark.checks import check_environments, check_protocols
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.embedding import store
 from benchmark.recipe import DatasetSpec, Recipe
-from benchmark.search import rounds_of
+from benchmark.search import rounds_of, searched_trials
 from benchmark.storage import Storage
 from benchmark.trials import Trial, row_count, trials_of
 
@@ -113,6 +113,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
 def _set(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     facts = CATALOG.get(spec.name)
     if facts and spec.root is None and spec.name != DEMO_SET:
+        check_environments(recipe, spec.name, len(facts.environments))
         return PlannedSet(spec.name, len(facts.environments), facts.images, counted=False)
     manifest = read_manifest(spec)
     check_protocols(recipe, manifest)
@@ -123,13 +124,11 @@ def _searched(recipe: Recipe, environments: Sequence[int]) -> list[Trial]:
     """Return stand-ins for the trials of a search: as many, and with as many rows, as it will have."""
     if recipe.sweep.search is None:
         return []
-    whole = recipe.model_copy(update={"sweep": recipe.sweep.model_copy(update={"search": None})})
     points = sum(rounds_of(recipe.sweep.search))
     return [
-        replace(t, lambdas=(0.0,), held_out="one of them")
-        for t in trials_of(whole)
-        if recipe.sweep.searches(t.projection)
-        for _ in range(points * t.fold_count(environments[t.source]))
+        replace(t, lambdas=(0.0,), held_out="one of them" if t.fits_apart else None)
+        for t, _ in searched_trials(recipe)
+        for _ in range(points * (t.fold_count(environments[t.source]) if t.fits_apart else 1))
     ]
 
 

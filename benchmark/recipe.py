@@ -26,7 +26,7 @@ from pydantic import (
 from benchmark.datasets.catalog import DEMO_SET
 from benchmark.datasets.imagenet import is_variant
 from benchmark.errors import IcmBenchError, nearest
-from benchmark.evaluation.protocols import OPEN_CLASS, SHIFT, Protocol, TestSplit
+from benchmark.evaluation.protocols import SHIFT, Protocol, TestSplit
 from benchmark.interventions import INTERVENTIONS, Intervention
 from benchmark.predictors import PREDICTORS, Predictor
 from benchmark.subspace import PROJECTIONS, Projection
@@ -357,12 +357,6 @@ class SweepSpec(Part):
     def _distinct_sets(cls, sets: Any) -> Any:
         return sets if isinstance(sets, str) else _distinct(sets, [s.name for s in sets], "intervention set")
 
-    def searches(self, projection: Projection) -> bool:
-        """Say whether a projection has something that is searched and not part of the grid."""
-        if self.search is None:
-            return False
-        return projection.uses_lambda or bool(projection.uses_interventions and self.search.strengths)
-
     def ranks_for(self, dim: int) -> tuple[int, ...]:
         """Return the ranks to evaluate for embeddings of width `dim`, ascending.
 
@@ -452,12 +446,6 @@ class Recipe(Part):
                 f"or more of them among the datasets."
             )
         self._check_strengths()
-        opened = next((p for p in self.sweep.protocols if p in OPEN_CLASS), None)
-        if opened and any(TEXT in s.kinds for s in self.intervention_sets()):
-            raise ValueError(
-                f"sweep.intervention_sets: '{TEXT}' has pairs of every class, and '{opened}' must not see new ones; "
-                f"leave it out of the sets, or take another protocol."
-            )
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
@@ -521,6 +509,21 @@ class Recipe(Part):
         """Return the kinds of intervention to embed of a data set: none where it is only tested on, as in a shift."""
         only_tested = SHIFT in self.sweep.protocols and is_variant(dataset) and dataset != SHIFT_SOURCE
         return () if only_tested else self.interventions.kinds
+
+    def search_space(
+        self, dataset: str, projection: Projection, chosen: InterventionSet | None
+    ) -> dict[str, tuple[float, float]]:
+        """Return what is searched for a method: parameter -> bounds, of lambda and of the kinds that its set has.
+
+        What has no space is part of the grid.
+        """
+        search = self.sweep.search
+        if search is None:
+            return {}
+        space = {LAMBDA: search.lambdas} if projection.uses_lambda else {}
+        for label in (chosen.kinds or [kind.label for kind in self.kinds_for(dataset)]) if chosen else ():
+            space |= {f"{label}.{name}": bounds for name, bounds in search.strengths.get(label, {}).items()}
+        return space
 
     def intervention_sets(self) -> tuple[InterventionSet, ...]:
         """Return the intervention sets of the sweep; `all_subsets` spelt out, the smallest first."""

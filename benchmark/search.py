@@ -1,9 +1,10 @@
 """Search over lambda and strengths of interventions, by what source environments say and nothing else.
 
-A study belongs to one held-out environment: its settings are judged by that fold's scores on its sources, so that even
-the choice of which settings are tried has seen nothing of what is held out. Points come in rounds: those of a round are
-known before any of it runs, so that their views are embedded together. Suggestions depend on the seed
-and the scores before them alone: a search that is run again asks for the same points, and finds their rows.
+A study belongs to one held-out environment (or to all variants of a shift, which is fitted once): its settings are
+judged by that fold's scores on its sources, so that even the choice of which settings are tried has seen nothing of
+what is held out. Points come in rounds: those of a round are known before any of it runs, so that their views are
+embedded together. Suggestions depend on the seed and the scores before them alone: a search that is run again asks for
+the same points, and finds their rows.
 
 A trial fits in closed form and reports once, so there is nothing that a scheduler could end early.
 """
@@ -17,7 +18,7 @@ import numpy as np
 
 from benchmark.evaluation.protocols import folds_of
 from benchmark.interventions import Intervention
-from benchmark.recipe import LAMBDA, InterventionSet, Recipe, SearchSpec
+from benchmark.recipe import LAMBDA, Recipe, SearchSpec
 from benchmark.source import Source, labels_of
 from benchmark.trials import Trial, trials_of
 
@@ -106,7 +107,7 @@ def suggester(spec: SearchSpec, space: Mapping[str, tuple[float, float]]) -> Sug
 
 @dataclass(frozen=True)
 class Study:
-    """What is searched by itself: one method with one held-out environment.
+    """What is searched by itself: one method with one held-out environment, or all variants of a shift.
 
     Attributes:
         trial: with the first seed and without a lambda; what all trials of the study share.
@@ -148,27 +149,28 @@ def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, 
 def studies_of(recipe: Recipe, sources: Sequence[Source]) -> list[Study]:
     """Return the studies of a recipe: one for each searched method and held-out environment.
 
-    Strengths are searched for those kinds that a method's intervention set has.
+    Where all of these share one fit, as in a shift, they share the study. Strengths are searched for those kinds that a
+    method's intervention set has.
     """
-    spec = recipe.sweep.search
-    if spec is None:
-        return []
-    whole = recipe.model_copy(update={"sweep": recipe.sweep.model_copy(update={"search": None})})
-    first = [t for t in trials_of(whole) if recipe.sweep.searches(t.projection) and t.seed == recipe.sweep.seeds[0]]
     studies = []
-    for trial in first:
-        space = _space(spec, sources[trial.source], trial)
-        for fold in folds_of(trial.protocol, trial.environments(sources), recipe.sweep.test_splits):
-            studies.append(Study(replace(trial, held_out=fold.name, lambdas=()), recipe.sweep.seeds, space))
+    for trial, space in searched_trials(recipe):
+        if trial.seed != recipe.sweep.seeds[0]:
+            continue
+        folds = folds_of(trial.protocol, trial.environments(sources), recipe.sweep.test_splits)
+        for held_out in [fold.name for fold in folds] if trial.fits_apart else [None]:
+            studies.append(Study(replace(trial, held_out=held_out, lambdas=()), recipe.sweep.seeds, space))
     return studies
 
 
-def _space(spec: SearchSpec, source: Source, trial: Trial) -> dict[str, tuple[float, float]]:
-    space = {LAMBDA: spec.lambdas} if trial.projection.uses_lambda else {}
-    chosen: InterventionSet | None = trial.intervention_set
-    for label in labels_of(source, chosen) if chosen else ():
-        space |= {f"{label}.{name}": bounds for name, bounds in spec.strengths.get(label, {}).items()}
-    return space
+def searched_trials(recipe: Recipe) -> list[tuple[Trial, dict[str, tuple[float, float]]]]:
+    """Return the trials that a search stands in for, as the grid would have them, each with its space."""
+    names = [dataset.name for dataset in recipe.datasets]
+    whole = recipe.model_copy(update={"sweep": recipe.sweep.model_copy(update={"search": None})})
+    found = [
+        (t, recipe.search_space(names[t.source % len(names)], t.projection, t.intervention_set))
+        for t in trials_of(whole)
+    ]
+    return [(trial, space) for trial, space in found if space]
 
 
 def rounds_of(spec: SearchSpec) -> list[int]:

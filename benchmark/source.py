@@ -13,7 +13,7 @@ from benchmark.datasets.splits import Split, base_classes, out_mask
 from benchmark.embedding import store
 from benchmark.embedding.moments import Images, Kind, read_cells, scale_of, sum_moments
 from benchmark.embedding.store import ORIGINAL, View
-from benchmark.embedding.texts import read_pairs, read_texts
+from benchmark.embedding.texts import TextDifferences, read_pairs, read_texts
 from benchmark.evaluation.cells import Cells, Layout
 from benchmark.evaluation.embedded import Embedded
 from benchmark.recipe import TEXT, InterventionSet, Normalize, canonical_hash
@@ -107,24 +107,29 @@ def cells_for(
     """Return the moments of a source for one intervention set, from the store."""
     cells = read_cells(storage, images, split, scale_of(normalize), kinds_of(source, chosen))
     if chosen and source.text_pairs and TEXT in chosen.kinds:
-        d, described = read_pairs(storage, source.text_pairs, normalize)
-        cells = cells + text_cells(d, described, images.ids, images.layouts[split])
+        pairs = read_pairs(storage, source.text_pairs, normalize)
+        cells = cells + text_cells(pairs, source.manifest.classes, images.ids, images.layouts[split])
     return cells
 
 
-def text_cells(d: NDArray[np.float64], described: list[str] | None, ids: list[str], layout: Layout) -> Cells:
+def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layout: Layout) -> Cells:
     """Return the differences of pairs of texts: those that describe images lie in the cells of these.
 
+    Others belong to all environments, and to the half of their class; one of unknown class is no base class's.
+
     Args:
-        d: differences, shape (pairs, D).
-        described: ids of the images, or None where the pairs describe no single images and belong to all environments.
+        pairs: their differences.
+        classes: of the data set, in order.
         ids, layout: of the readable images; pairs that describe others are left out.
     """
-    if described is None:
-        return Cells({}, {TEXT: Differences.of(d)})
+    d = pairs.d
+    if pairs.images is None:
+        of_base = set(classes[: base_classes(len(classes))])
+        base = np.array([name in of_base for name in pairs.classes], dtype=bool)
+        return Cells({}, {TEXT: {"base": Differences.of(d[base]), "new": Differences.of(d[~base])}})
     position = {image_id: i for i, image_id in enumerate(ids)}
-    known = np.array([i for i, image_id in enumerate(described) if image_id in position], dtype=np.int64)
-    of_images = layout.take(np.array([position[described[i]] for i in known], dtype=np.int64))
+    known = np.array([i for i, image_id in enumerate(pairs.images) if image_id in position], dtype=np.int64)
+    of_images = layout.take(np.array([position[pairs.images[i]] for i in known], dtype=np.int64))
     return Cells(
         {
             cell: Moments.nothing(layout.classes, d.shape[1], {TEXT: Differences.of(d[known[rows]])})

@@ -25,7 +25,7 @@ from benchmark.embedding.store import View, view_of
 from benchmark.embedding.texts import embed_texts, pairs_file, text_file
 from benchmark.errors import IcmBenchError
 from benchmark.interventions import Intervention
-from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
+from benchmark.pairs import text_pairs_of
 from benchmark.recipe import BackboneSpec, Recipe, canonical_hash
 from benchmark.results import failures, read_rows, read_source_scores, row_file
 from benchmark.source import Source, with_unreadable
@@ -165,41 +165,6 @@ def views_for(
         )
         for kind in kinds
     )
-
-
-def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
-    """Return the pairs of texts of a recipe for one data set: from its file, or made from templates; none by default.
-
-    Raises:
-        IcmBenchError: the file cannot be read, or more pairs are asked for than the templates give.
-    """
-    spec = recipe.interventions.text
-    if spec is None:
-        return []
-    if spec.pairs:
-        return _with_image_ids(read_text_pairs(spec.pairs), manifest, spec.pairs)
-    try:
-        return template_pairs(manifest.prompt_names, per_class=spec.per_class, seed=spec.seed)
-    except ValueError as error:
-        raise IcmBenchError(f"interventions.text.per_class: {error}") from error
-
-
-def _with_image_ids(pairs: list[TextPair], manifest: Manifest, file: str) -> list[TextPair]:
-    """Return the pairs with images named by their ids; a path below the data set's folder will do in the file."""
-    ids = manifest.table["image_id"].to_pylist()
-    by_name = {**dict(zip(manifest.table["path"].to_pylist(), ids, strict=True)), **{i: i for i in ids}}
-    described = [pair for pair in pairs if pair.image_id is not None]
-    for pair in described:
-        if pair.image_id not in by_name:
-            raise IcmBenchError(
-                f"{file}: '{pair.image_id}' is no image of {manifest.name}; give the path below its folder, or the id."
-            )
-    if described and len(described) < len(pairs):
-        raise IcmBenchError(
-            f"{file}: {len(described)} of {len(pairs)} pairs describe single images, which are left out with their "
-            f"environment, and the others none; put the two kinds into files of their own."
-        )
-    return [replace(pair, image_id=by_name[pair.image_id]) if pair.image_id else pair for pair in pairs]
 
 
 def embed_stage(

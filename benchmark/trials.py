@@ -69,6 +69,11 @@ class Trial:
         """The split that the protocol fits on with this seed."""
         return Split(self.seed, self.protocol in HALVES_APART)
 
+    @property
+    def fits_apart(self) -> bool:
+        """Whether every fold is fitted on images of its own: the variants of a shift share one fit."""
+        return self.protocol != SHIFT
+
     def label(self, source: Source) -> str:
         """Return the trial in words, for the list of those that failed and for whoever watches."""
         chosen = f", {self.intervention_set.name}" if self.intervention_set else ""
@@ -134,8 +139,8 @@ def trials_of(recipe: Recipe) -> list[Trial]:
         for protocol in recipe.protocols_for(name)
         for predictor in sweep.predictors
         for projection in sweep.projections
-        if not sweep.searches(projection)
         for intervention_set in (recipe.intervention_sets() if projection.uses_interventions else (None,))
+        if not recipe.search_space(name, projection, intervention_set)
         for normalize in sweep.normalize
         for seed in sweep.seeds
     ]

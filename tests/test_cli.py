@@ -159,6 +159,24 @@ def test_report_before_any_run(tmp_path: Path, toy_root: Path, capsys: pytest.Ca
     assert "holds no results of the recipe 'toy'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "protocol", "sentence"),
+    [
+        ("ImageNet", "held_out", "ImageNet is a single environment, of which none can be held out"),
+        ("PACS", "imagenet_shift", "the protocol 'imagenet_shift' fits on ImageNet"),
+        ("ColoredMNIST", "held_out", "'ColoredMNIST' needs a 'root'"),
+    ],
+)
+def test_a_plan_without_images_refuses_what_cannot_run(
+    tmp_path: Path, name: str, protocol: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    recipe = {"name": "planned", "datasets": [name], "backbones": [VIT], "sweep": {"protocols": [protocol]}}
+    file.write_text(yaml.safe_dump(recipe))
+    assert main(["plan", str(file)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("local_ray")
 def test_stages_one_by_one(
     tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]

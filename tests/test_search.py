@@ -115,7 +115,9 @@ def searched(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, An
         "backbones": [tiny_random],
         "run": {"store": str(folder / "store"), "out": str(folder / "out")},
     }
-    recipe["sweep"] |= {"seeds": [0, 1], "projections": ["identity", "icm"], "predictors": ["zero_shot"]}
+    sets = [{"name": kind, "kinds": [kind]} for kind in ("gaussian_blur", "posterize")]
+    recipe["sweep"] |= {"seeds": [1], "projections": ["identity", "icm", "generalized"], "intervention_sets": sets}
+    recipe["sweep"] |= {"predictors": ["zero_shot"]}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert main(["run", str(folder / "recipe.yaml")]) == 0
     return folder
@@ -131,9 +133,10 @@ def test_a_search_is_reported_and_found_again(searched: Path, capsys: pytest.Cap
     assert main(["plan", str(searched / "recipe.yaml"), "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
     rows = {p: p.stat().st_mtime_ns for p in (searched / "store" / "rows").iterdir()}
-    # identity: 2 seeds; icm: 3 held-out environments x 3 points x 2 seeds.
-    assert len(rows) == planned["trials"] == len(record(searched / "store")) == 20
-    assert sum(pq.read_metadata(p).num_rows for p in rows) == planned["rows"] == 6 + 18
+    # The grid keeps what has nothing to search: identity, and generalized without blur. The search has 3 points for each
+    # of 3 held-out environments: of icm with either set, and of generalized with blur.
+    assert len(rows) == planned["trials"] == len(record(searched / "store")) == 2 + 9 * 3
+    assert sum(pq.read_metadata(p).num_rows for p in rows) == planned["rows"] == 2 * 3 + 9 * 3
     report = (searched / "out" / "report.md").read_text()
     assert "gaussian_blur(sigma=(" in report
     assert main(["run", str(searched / "recipe.yaml"), "--json"]) == 0

@@ -1,6 +1,7 @@
 """Text embeddings of the classes: once per weights, classes and templates, kept in the store."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -33,21 +34,33 @@ def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
 
 def pairs_file(facts: BackboneFacts, pairs: Sequence[TextPair]) -> str:
     """Return the name, inside a store, of the embeddings of pairs of texts."""
-    return f"texts/pairs-{canonical_hash([facts.identity(), pairs_digest(pairs)])[:32]}.parquet"
+    return f"texts/pairs-{canonical_hash([facts.identity(), pairs_digest(pairs), 'class_name'])[:32]}.parquet"
 
 
-def read_pairs(storage: Storage, name: str, normalize: Normalize) -> tuple[NDArray[np.float64], list[str] | None]:
-    """Return the differences of pairs of texts at the scale that a projection sees, and the images they describe.
+@dataclass(frozen=True)
+class TextDifferences:
+    """What pairs of texts say of interventions.
 
-    Returns:
-        Differences, shape (pairs, D), and image ids, or None where the pairs describe no single images.
+    Attributes:
+        d: differences, shape (pairs, D).
+        classes: of the objects; None where unknown.
+        images: ids of the images that the pairs describe, or None where they describe no single images.
     """
+
+    d: NDArray[np.float64]
+    classes: list[str | None]
+    images: list[str] | None = None
+
+
+def read_pairs(storage: Storage, name: str, normalize: Normalize) -> TextDifferences:
+    """Return the differences of pairs of texts at the scale that a projection sees."""
     table = storage.read_table(name)
     images = table["image_id"].to_pylist()
     caption, rewrite = (
         scaled(np.array(table[column].to_pylist(), dtype=np.float64), normalize) for column in ("caption", "rewrite")
     )
-    return caption - rewrite, images if images and images[0] is not None else None
+    described = images if images and images[0] is not None else None
+    return TextDifferences(caption - rewrite, table["class_name"].to_pylist(), described)
 
 
 def embed_texts(
@@ -93,8 +106,8 @@ def _embed_on_worker(
             name: _column(backbone.encode_texts([getattr(pair, name) for pair in pairs]))
             for name in ("caption", "rewrite")
         }
-        images = pa.array([pair.image_id for pair in pairs], pa.string())
-        storage.write_table(pairs_file(facts, pairs), pa.table({"image_id": images, **columns}))
+        known = {name: pa.array([getattr(p, name) for p in pairs], pa.string()) for name in ("class_name", "image_id")}
+        storage.write_table(pairs_file(facts, pairs), pa.table({**known, **columns}))
 
 
 def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[str], templates: Sequence[str]) -> None:

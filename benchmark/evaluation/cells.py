@@ -61,11 +61,11 @@ class Cells:
 
     Attributes:
         moments: cell -> moments of its images, for the kinds of intervention that were asked for.
-        shared: kind -> differences that belong to no environment (text pairs).
+        shared: kind -> differences that belong to no environment (text pairs), by half of the classes.
     """
 
     moments: Mapping[Cell, Moments]
-    shared: Mapping[str, Differences] = field(default_factory=dict)
+    shared: Mapping[str, Mapping[Group, Differences]] = field(default_factory=dict)
     _in_sides: dict[tuple[int, tuple[Group, ...]], Moments] = field(default_factory=dict, repr=False, compare=False)
 
     def __add__(self, other: "Cells") -> "Cells":
@@ -82,8 +82,10 @@ class Cells:
         Raises:
             ValueError: one of them has no image there.
         """
-        found = {name: self._in_side(index, name, tuple(groups)) for index, name in environments.items()}
-        return SourceMoments(found, weights, self.shared)
+        groups = tuple(groups)
+        found = {name: self._in_side(index, name, groups) for index, name in environments.items()}
+        shared = {kind: [own[group] for group in groups if group in own] for kind, own in self.shared.items()}
+        return SourceMoments(found, weights, {kind: sum(own[1:], own[0]) for kind, own in shared.items() if own})
 
     def _in_side(self, environment: int, name: str, groups: tuple[Group, ...]) -> Moments:
         """Return the moments of an environment's in-side, added once for all the fits that it takes part in."""

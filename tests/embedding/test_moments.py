@@ -1,6 +1,7 @@
 """Moments summed over the store by several workers equal those of all embeddings at once."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,9 @@ from benchmark.datasets.splits import Split
 from benchmark.embedding import store
 from benchmark.embedding.moments import Images, Job, Kind, moments_file, read_cells, sum_moments
 from benchmark.embedding.store import View
+from benchmark.embedding.texts import TextDifferences
 from benchmark.errors import IcmBenchError
-from benchmark.evaluation.cells import Cells, Layout, cells_of, class_means, cross_cells, one_of
+from benchmark.evaluation.cells import Cells, Group, Layout, cells_of, class_means, cross_cells, one_of
 from benchmark.evaluation.embedded import scaled
 from benchmark.recipe import Normalize
 from benchmark.source import text_cells
@@ -97,21 +99,32 @@ def test_only_what_is_missing_is_summed_and_text_pairs_join(written) -> None:  #
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-def test_pairs_of_texts_belong_to_all_environments_or_to_the_images_they_describe(written) -> None:  # type: ignore[no-untyped-def]
+def test_pairs_of_texts_belong_to_all_environments_and_a_class_or_to_the_images_they_describe(written) -> None:  # type: ignore[no-untyped-def]
     storage, images, _ = written
     sum_moments(storage, images, [Split(0)], ["raw"], [])
     cells, layout = read_cells(storage, images, Split(0), "raw", []), images.layouts[Split(0)]
     d = np.random.default_rng(0).standard_normal((300, D))
     text = {"text": 1.0}
-    everywhere = (cells + text_cells(d, None, images.ids, layout)).sources({0: "amber"}, text)
+    classes: list[str | None] = [None if i == 7 else str(i % 4) for i in range(len(d))]  # one pair of unknown class
+    names = sorted({c for c in classes if c})
+    join = lambda images_: cells + text_cells(TextDifferences(d, classes, images_), names, images.ids, layout)  # noqa: E731
+    everywhere = join(None).sources({0: "amber"}, text)
     np.testing.assert_allclose(everywhere.c_d(), d.T @ d / len(d))
+    base = np.isin(np.arange(len(d)) % 4, [0, 1]) & (np.arange(len(d)) != 7)  # the first two of the four classes
+    opened = join(None).sources({0: "amber"}, text, ("base",))
+    np.testing.assert_allclose(opened.c_d(), d[base].T @ d[base] / base.sum())
     described = images.ids[: 4 * len(d) : 4][:299]
     described.append("an image that cannot be read")
     rows = np.arange(299) * 4
-    seen = (layout.environment[rows] == 0) & ~layout.out[rows]
-    assert 0 < seen.sum() < 299
-    own = (cells + text_cells(d, described, images.ids, layout)).sources({0: "amber"}, text)
-    np.testing.assert_allclose(own.c_d(), d[:299][seen].T @ d[:299][seen] / seen.sum())
+    either: list[tuple[tuple[Group, ...], Any]] = [
+        (("base", "new"), layout.label >= 0),
+        (("base",), layout.label < (layout.classes + 1) // 2),
+    ]
+    for groups, of_group in either:
+        seen = ((layout.environment == 0) & ~layout.out & of_group)[rows]
+        assert 0 < seen.sum() < 299
+        own = join(described).sources({0: "amber"}, text, groups)
+        np.testing.assert_allclose(own.c_d(), d[:299][seen].T @ d[:299][seen] / seen.sum())
 
 
 def test_a_damaged_file_is_named(written) -> None:  # type: ignore[no-untyped-def]

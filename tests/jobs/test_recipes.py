@@ -105,3 +105,53 @@ def test_it_runs_on_shrunken_data(
                 assert numbers
                 assert all("†" in number for number in numbers)
                 assert all("**" not in number for number in numbers)
+
+
+FOLDER = RECIPES[0].parent
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(
+    ("name", "kept", "changes"),
+    [
+        # The variants share the study, as they share the fit: two points, each with rows for both variants.
+        ("imagenet_variants", 3, {"sweep.search": {"samples": 2, "rule": "training_domain"}}),
+        # Pairs of texts know their class, so base classes have theirs: a trial for each of the two protocols.
+        (
+            "domain_shift_open_class",
+            1,
+            {"interventions.text": {"per_class": 4}, "sweep.intervention_sets": [{"name": "words", "kinds": ["text"]}]},
+        ),
+    ],
+)
+def test_it_runs_with_a_search_and_with_texts(
+    name: str,
+    kept: int,
+    changes: dict[str, Any],
+    data: Path,
+    store: Path,
+    tmp_path: Path,
+    tiny_random: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = load_recipe(FOLDER / f"{name}.yaml")
+    changes = {
+        "datasets": [{"name": d.name, "root": str(data)} for d in recipe.datasets[:kept]],
+        "backbones": [tiny_random],
+        "interventions.kinds": ["grayscale"],
+        "sweep.seeds": [0],
+        "sweep.ranks": [4, 16],
+        "sweep.projections": ["icm"],
+        "sweep.predictors": ["zero_shot"],
+        **changes,
+    }
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    command = [str(FOLDER / f"{name}.yaml"), "--store", str(store), "--json", *settings]
+    assert main(["plan", *command]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert main(["run", *command, "--out", str(tmp_path / "out")]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["failed"] == {}
+    assert (done["trials"], done["rows"]) == (planned["trials"], planned["rows"])
+    assert done["trials"] == 2

@@ -1,0 +1,63 @@
+"""The pairs of texts that a recipe asks for, with classes and images called as the data set calls them."""
+
+from dataclasses import replace
+
+from benchmark.datasets.manifest import Manifest
+from benchmark.errors import IcmBenchError
+from benchmark.evaluation.protocols import OPEN_CLASS
+from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
+from benchmark.recipe import TEXT, Recipe
+
+
+def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
+    """Return the pairs of texts of a recipe for one data set: from its file, or made from templates; none by default.
+
+    Classes are named as in `manifest.classes`; what is no class of the data set is None.
+
+    Raises:
+        IcmBenchError: the file cannot be read, more pairs are asked for than the templates give, or a protocol with
+            new classes could not tell whose a pair is.
+    """
+    spec = recipe.interventions.text
+    if spec is None:
+        return []
+    names = {**dict(zip(manifest.prompt_names, manifest.classes, strict=True)), **{c: c for c in manifest.classes}}
+    if spec.pairs:
+        read = _with_image_ids(read_text_pairs(spec.pairs), manifest, spec.pairs)
+        pairs = [replace(pair, class_name=names.get(pair.class_name or "")) for pair in read]
+        _check_classes(recipe, manifest, pairs, spec.pairs)
+        return pairs
+    try:
+        made = template_pairs(manifest.prompt_names, per_class=spec.per_class, seed=spec.seed)
+    except ValueError as error:
+        raise IcmBenchError(f"interventions.text.per_class: {error}") from error
+    return [replace(pair, class_name=names[pair.class_name or ""]) for pair in made]
+
+
+def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], file: str) -> None:
+    """Refuse pairs of which a protocol cannot tell whether they are of a base class or of a new one."""
+    opened = next((p for p in recipe.protocols_for(manifest.name) if p in OPEN_CLASS), None)
+    stray = next((pair for pair in pairs if pair.class_name is None and pair.image_id is None), None)
+    if opened and stray and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets()):
+        raise IcmBenchError(
+            f"{file}: '{opened}' must not see new classes, and the pair '{stray.caption:.60}' names no class of "
+            f"{manifest.name}; give it a 'class_name'."
+        )
+
+
+def _with_image_ids(pairs: list[TextPair], manifest: Manifest, file: str) -> list[TextPair]:
+    """Return the pairs with images named by their ids; a path below the data set's folder will do in the file."""
+    ids = manifest.table["image_id"].to_pylist()
+    by_name = {**dict(zip(manifest.table["path"].to_pylist(), ids, strict=True)), **{i: i for i in ids}}
+    described = [pair for pair in pairs if pair.image_id is not None]
+    for pair in described:
+        if pair.image_id not in by_name:
+            raise IcmBenchError(
+                f"{file}: '{pair.image_id}' is no image of {manifest.name}; give the path below its folder, or the id."
+            )
+    if described and len(described) < len(pairs):
+        raise IcmBenchError(
+            f"{file}: {len(described)} of {len(pairs)} pairs describe single images, which are left out with their "
+            f"environment, and the others none; put the two kinds into files of their own."
+        )
+    return [replace(pair, image_id=by_name[pair.image_id]) if pair.image_id else pair for pair in pairs]
