@@ -268,6 +268,7 @@ def _diagnose(args: argparse.Namespace) -> None:
 def _store(args: argparse.Namespace) -> None:
     from benchmark.cache import cache_dir
     from benchmark.embedding import upkeep
+    from benchmark.embedding.sums import ROOT
     from benchmark.storage import Storage
 
     storage = Storage(args.store or str(cache_dir() / "store"))
@@ -288,7 +289,8 @@ def _store(args: argparse.Namespace) -> None:
         for d in found:
             what = f"{d.dataset}  {d.backbone}  {d.view}" if d.dataset else d.name
             print(f"{what}: {d.images} images, {d.rejected} rejected, {d.size / 1e6:.1f} MB, {d.state}")
-        print(f"{len(found)} views, {sum(d.size for d in found) / 1e6:.1f} MB in {storage.path('')}")
+        views = sum(not d.name.startswith(ROOT) for d in found)
+        print(f"{views} views, {sum(d.size for d in found) / 1e6:.1f} MB in {storage.path('')}")
     problems = [problem for d in found for problem in d.problems]
     if problems:
         raise IcmBenchError(

@@ -185,7 +185,7 @@ def code_version() -> str:
     """Return the version and a hash of the sources that turn embeddings into rows."""
     here = Path(__file__).parent
     files = [here / name for name in ("trials.py", "source.py", "results.py", "datasets/splits.py")]
-    files += [here / "embedding" / name for name in ("moments.py", "store.py", "texts.py")]
+    files += [here / "embedding" / name for name in ("moments.py", "store.py", "sums.py", "texts.py")]
     files.append(here / "interventions" / "base.py")
     for room in ("subspace", "predictors", "evaluation"):
         files += sorted((here / room).glob("*.py"))

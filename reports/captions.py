@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from benchmark.evaluation.protocols import SHIFT
 from reports.methods import by_method
 from reports.settings import Setting
 
@@ -18,17 +17,17 @@ _SPLIT_MEANING = {
     "in_80": "the 80 % in-split of the held-out environment",
     "full": "all images of the held-out environment",
 }
-_TESTED: dict[str, str] = {
+_TESTED = {
     "held_out_pairs": "held-out environments",
     "open_class": "tested environment",
-    SHIFT: "variant",
+    "imagenet_shift": "variant",
 }
 _PROTOCOL_MEANING = {
     "held_out": "each environment is held out in turn, fitted on the 80 % in-splits of the others",
     "held_out_pairs": "each pair of environments is held out together, fitted on the 80 % in-splits of the others",
     "open_class": "fitted on the base classes, tested on base and new classes of the same environments",
     "held_out_open_class": "fitted on the base classes of the sources, tested on the held-out environment",
-    SHIFT: "fitted on ImageNet, tested on its shifted variants",
+    "imagenet_shift": "fitted on ImageNet, tested on its shifted variants",
 }
 
 
@@ -63,7 +62,7 @@ def test_images(rows: pd.DataFrame) -> float:
 
 def environment_words(setting: Setting, held_out: int) -> str:
     """Return the number of what is held out in turn in words."""
-    words: dict[str, str] = {"held_out_pairs": "pairs of held-out environments", SHIFT: "variants"}
+    words = {"held_out_pairs": "pairs of held-out environments", "imagenet_shift": "variants"}
     return f"{held_out} {words.get(setting.protocol, 'held-out environments')}"
 
 
@@ -142,7 +141,7 @@ def rule_words(rule: str) -> str:
 
 def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
     """Return everything that a table of `rows` needs beside it, except the banner and the selection rule."""
-    variants = "shifted variants of " if setting.protocol == SHIFT else ""
+    variants = "shifted variants of " if setting.protocol == "imagenet_shift" else ""
     return " ".join(
         [
             f"Accuracy in % on {variants}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",

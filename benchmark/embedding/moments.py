@@ -6,9 +6,9 @@ needs of the views is then a few matrices.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import ray
@@ -18,7 +18,7 @@ from benchmark.cluster import cpu_nodes
 from benchmark.datasets.splits import Split
 from benchmark.embedding import store
 from benchmark.embedding.store import View
-from benchmark.errors import IcmBenchError
+from benchmark.embedding.sums import ROOT, packed, unpacked
 from benchmark.evaluation.cells import (
     Cell,
     Cells,
@@ -32,10 +32,9 @@ from benchmark.evaluation.cells import (
 from benchmark.evaluation.embedded import scaled
 from benchmark.recipe import Normalize, canonical_hash
 from benchmark.storage import Storage
-from benchmark.subspace import Differences, Moments
+from benchmark.subspace import Moments
 from benchmark.subspace.moments import CROSS
 
-ROOT = "moments"
 VERSION = 1  # to be raised when the sums or their file change
 BLOCK = 4096  # images whose embeddings a worker holds at a time
 MOST_WORKERS = 16  # each returns sums as large as the result
@@ -103,11 +102,12 @@ def scale_of(normalize: Normalize) -> Scale:
 
 def moments_file(images: Images, digest: str, job: Job, kind: Kind | None) -> str:
     """Return the name, inside a store, of the moments of a kind, or of the images themselves."""
-    key = canonical_hash([images.original.directory, digest, job.scale, VERSION])[:32]
+    key = canonical_hash([digest, job.scale, VERSION])[:32]
+    folder = f"{ROOT}/{images.original.directory.removeprefix(store.ROOT + '/')}/{key}"
     if kind is None:
-        return f"{ROOT}/{key}/{IMAGES}.safetensors"
+        return f"{folder}/{IMAGES}.safetensors"
     drawn = job.split.seed if len(kind.views) > 1 else None
-    return f"{ROOT}/{key}/{canonical_hash([kind.name, [v.directory for v in kind.views], drawn])[:32]}.safetensors"
+    return f"{folder}/{canonical_hash([kind.name, [v.directory for v in kind.views], drawn])[:32]}.safetensors"
 
 
 def sum_moments(
@@ -163,9 +163,9 @@ def read_cells(
 ) -> Cells:
     """Return the moments of the images on one side of the split, and of some kinds, cell by cell, from the store."""
     job, digest = Job(split, scale, tuple(kinds)), images.digest(split)
-    cells = _of_side(_read(storage, moments_file(images, digest, job, None)), side)
+    cells = _of_side(unpacked(storage, moments_file(images, digest, job, None)), side)
     for kind in kinds:
-        of_kind = _read(storage, moments_file(images, digest, job, kind))
+        of_kind = unpacked(storage, moments_file(images, digest, job, kind))
         for cell, moments in cells.items():
             if cell in of_kind:
                 differences = {**moments.differences, **of_kind[cell].differences}
@@ -191,7 +191,7 @@ def _sum(
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
     jobs = [replace(job, kinds=tuple(k for k in files.values() if k is not None)) for job, files in todo]
     means = [
-        class_means(Cells(_read(storage, moments_file(images, digests[job.split], job, None))))
+        class_means(Cells(unpacked(storage, moments_file(images, digests[job.split], job, None))))
         if any(kind.name == CROSS for kind in job.kinds)
         else None
         for job in jobs
@@ -248,52 +248,4 @@ def _read_rows(storage: Storage, directory: str, ids: Sequence[str], chunks: NDA
 def _write(storage: Storage, files: dict[str, Kind | None], *parts: Cells) -> None:
     total = sum(parts[1:], parts[0])
     for name, kind in files.items():
-        storage.write_bytes(name, _packed(total, kind))
-
-
-def _packed(cells: Cells, kind: Kind | None) -> bytes:
-    """Return the moments of the images, or the differences of a kind, as a safetensors file."""
-    import safetensors.numpy
-
-    arrays: dict[str, NDArray[Any]] = {}
-    for (environment, side, group), moments in cells.moments.items():
-        place = f"{environment}/{side}/{group}"
-        if kind is None:
-            arrays |= {f"{place}/{n}": getattr(moments, n) for n in ("counts", "sums", "outer")}
-        for name, d in moments.differences.items() if kind else ():
-            if kind and (name == kind.name or (kind.name == CROSS and name.startswith(CROSS))):
-                fields = {"n": np.array([d.n]), "total": d.total, "outer": d.outer}
-                arrays |= {f"{place}/{field}/{name}": value for field, value in fields.items()}
-    return safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
-
-
-def _read(storage: Storage, name: str) -> dict[Cell, Moments]:
-    """Return what `_packed` wrote: cell -> moments; those of a kind have no images."""
-    import safetensors.numpy
-
-    content = storage.read_bytes(name)
-    try:
-        arrays = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise IcmBenchError(
-            f"{storage.path(name)} is damaged ({error}); delete it and run again: only it is recomputed."
-        ) from error
-    found: dict[Cell, Moments] = {}
-    for cell, fields in _by_cell(arrays):
-        none = np.zeros(0)
-        differences = {
-            kind: Differences(int(fields[f"n/{kind}"][0]), fields[f"total/{kind}"], fields[f"outer/{kind}"])
-            for kind in (field.partition("/")[2] for field in fields if field.startswith("n/"))
-        }
-        images = (fields.get("counts", none.astype(np.int64)), fields.get("sums", none), fields.get("outer", none))
-        found[cell] = Moments(*images, differences)
-    return found
-
-
-def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[str, NDArray[Any]]]]:
-    cells: dict[Cell, dict[str, NDArray[Any]]] = {}
-    for name in sorted(arrays):
-        environment, side, group, field = name.split("/", 3)
-        cell = cast("Cell", (int(environment), side, group))
-        cells.setdefault(cell, {})[field] = arrays[name]
-    yield from cells.items()
+        storage.write_bytes(name, packed(total, kind.name if kind else None))

@@ -2,13 +2,13 @@
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from benchmark.embedding import store
+from benchmark.embedding import store, sums
 from benchmark.errors import IcmBenchError
 from benchmark.progress import Progress
 from benchmark.storage import Storage
@@ -18,7 +18,7 @@ LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any mo
 
 @dataclass
 class Directory:
-    """One view of a data set under one backbone, as it lies in the store.
+    """One view of a data set under one backbone, or the moments over its views, as they lie in the store.
 
     Attributes:
         name: of the directory.
@@ -61,12 +61,28 @@ class Directory:
 
 def directories(storage: Storage) -> list[Directory]:
     """Return what the store holds, sorted by data set, backbone and view."""
+    found = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
+    moments = [_moments(storage, name, size, found) for name, size in _sizes(storage, sums.ROOT).items()]
+    return sorted([*found.values(), *moments], key=lambda d: (d.dataset, d.backbone, d.view, d.name))
+
+
+def _sizes(storage: Storage, root: str) -> dict[str, int]:
+    """Return the size of every folder below `root`."""
     sizes: dict[str, int] = {}
-    for name, size, _ in storage.details(store.ROOT):
+    for name, size, _ in storage.details(root):
         folder = "/".join(name.split("/")[:2])
         sizes[folder] = sizes.get(folder, 0) + size
-    found = [_directory(storage, name, size) for name, size in sizes.items()]
-    return sorted(found, key=lambda d: (d.dataset, d.backbone, d.view, d.name))
+    return sizes
+
+
+def _moments(storage: Storage, name: str, size: int, views: Mapping[str, Directory]) -> Directory:
+    """Return the folder with the moments of a view of originals: of use for as long as that is."""
+    files = len(storage.files(name, ".safetensors"))
+    of = views.get(name.replace(sums.ROOT, store.ROOT, 1))
+    if of is None or of.stale:
+        return Directory(name, parts=files, size=size, stale="the embeddings that it sums up are gone or stale")
+    found = replace(of, name=name, view="moments", parts=files, parts_expected=files, rejected=0, size=size)
+    return replace(found, problems=[], damaged=[])
 
 
 def _directory(storage: Storage, name: str, size: int) -> Directory:
@@ -99,6 +115,9 @@ def verify(storage: Storage) -> list[Directory]:
     for directory in found:
         if directory.stale or directory.newer:
             continue
+        if directory.name.startswith(sums.ROOT):
+            _verify_moments(storage, directory, progress)
+            continue
         about = json.loads(storage.read_bytes(f"{directory.name}/about.json"))
         rejected = store.rejected_in(storage, directory.name)
         seen: set[str] = set()
@@ -110,6 +129,14 @@ def verify(storage: Storage) -> list[Directory]:
             progress.update()
     progress.close()
     return found
+
+
+def _verify_moments(storage: Storage, directory: Directory, progress: Progress) -> None:
+    for name in storage.files(directory.name, ".safetensors"):
+        if problem := sums.problem_of(storage, name):
+            directory.problems.append(f"{storage.path(name)}: {problem}.")
+            directory.damaged.append(name)
+        progress.update()
 
 
 def _problems(
@@ -155,7 +182,7 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
     What is removed is computed again by the next run that needs it; what is sound is never touched.
     """
     found = verify(storage)
-    details = {name: size for name, size, _ in storage.details(store.ROOT)}
+    details = {name: size for name, size, _ in storage.details("")}
     names = [name for d in found for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]

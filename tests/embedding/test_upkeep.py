@@ -12,9 +12,11 @@ import pyarrow as pa
 import pytest
 
 from benchmark.cli import main
-from benchmark.embedding import store, upkeep
+from benchmark.embedding import store, sums, upkeep
 from benchmark.embedding.store import View, view_of
+from benchmark.evaluation.cells import Cells
 from benchmark.storage import Storage
+from benchmark.subspace import Moments
 
 IMAGES, DIM = 130, 8  # three chunks: 64, 64, 2
 
@@ -173,6 +175,39 @@ def test_stale_directories_and_leftovers_go_and_newer_ones_stay(
     assert {d.name for d in upkeep.directories(storage)} == {view.directory, f"{store.ROOT}/new"}
     assert young.exists()
     assert not old.exists()
+
+
+def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
+    storage: Storage, view: View, capsys: pytest.CaptureFixture[str]
+) -> None:
+    z = np.random.default_rng(0).standard_normal((9, DIM))
+    content = sums.packed(Cells({(0, "in", "base"): Moments.of(z, {"blur": z + 1})}), "blur")
+    of_view = view.directory.replace(store.ROOT, sums.ROOT)
+    sound, spoilt, orphan = (
+        f"{of_view}/a/x.safetensors",
+        f"{of_view}/a/y.safetensors",
+        f"{sums.ROOT}/gone/a/x.safetensors",
+    )
+    for name in (sound, spoilt, orphan):
+        storage.write_bytes(name, content)
+    assert sums.unpacked(storage, sound)[0, "in", "base"].differences["blur"].n == 9
+    assert command(storage) == 0
+    out = capsys.readouterr().out
+    assert "toy  tiny  moments: 130 images, 0 rejected" in out
+    assert "moments/gone: 0 images, 0 rejected, 0.0 MB, stale: the embeddings that it sums up are gone or stale" in out
+    assert "1 views" in out
+    changed = bytearray(content)
+    changed[-3] ^= 1  # a number that safetensors reads all the same
+    storage.write_bytes(spoilt, bytes(changed))
+    assert command(storage, "verify") == 2
+    assert "y.safetensors: is not what was written (its digest differs)" in capsys.readouterr().err
+    storage.write_bytes(spoilt, content[:50])
+    assert command(storage, "verify") == 2
+    assert "y.safetensors: cannot be read" in capsys.readouterr().err
+    assert command(storage, "clean", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["names"] == [spoilt, f"{sums.ROOT}/gone"]
+    assert storage.files(sums.ROOT, "") == [sound]
+    assert command(storage, "verify") == 0
 
 
 def test_the_key_says_what_an_embedding_depends_on() -> None:
