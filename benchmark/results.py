@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ACCURACIES = pa.list_(pa.float64())
 _CORRECT = pa.list_(pa.bool_())
+_NUMBERS = pa.list_(pa.int32())
 _TESTED = pa.struct([("environment", pa.string()), ("images", pa.int64())])
 
 SCHEMA = pa.schema(
@@ -52,6 +53,7 @@ SCHEMA = pa.schema(
         ("n_train", pa.int64()),
         ("n_test", pa.int64()),
         ("tested", pa.list_(_TESTED)),  # in the order in which correct_* lists their images
+        ("tested_groups", _NUMBERS),  # of each of these images, where they come in groups
         # The rank curve: lists of equal length, ranks ascending. lodo is null where a single source is all there is.
         ("ranks", pa.list_(pa.int64())),
         ("training_domain", _ACCURACIES),
@@ -118,8 +120,8 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
     """Return the rows of those trials that are finished, in the order given, one line per row of `SCHEMA`.
 
-    List columns hold lists or None; absent numbers are NaN and absent words None. Correctness stays in
-    Arrow's arrays, a bit for each image: as Python's lists it would take gigabytes for a large data set.
+    List columns hold lists or None; absent numbers are NaN and absent words None. What every tested image
+    has stays in Arrow's arrays: as Python's lists it would take gigabytes for a large data set.
     """
     tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
     return frame_of(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
@@ -137,7 +139,7 @@ def frame_of(table: pa.Table) -> "pd.DataFrame":
 
 
 def _values(column: pa.ChunkedArray) -> "list[object] | np.ndarray":
-    if column.type != _CORRECT:
+    if column.type not in (_CORRECT, _NUMBERS):
         listed: list[object] = column.to_pylist()
         return listed
     arrays = np.empty(len(column), dtype=object)

@@ -159,7 +159,7 @@ def load(storage: Storage, source: Source, splits: tuple[Split, ...]) -> tuple[E
         text=read_texts(storage, source.texts),
         environments=manifest.environments,
         classes=manifest.classes,
-        grouped=manifest.groups is not None,
+        group=None if manifest.groups is None else np.unique(manifest.groups, return_inverse=True)[1][kept],
         logit_scale=source.facts.logit_scale,
     )
     first = store.distinct(ids)

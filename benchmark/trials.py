@@ -294,6 +294,7 @@ def _curve_columns(curve: RankCurve) -> Row:
         )
     }  # fmt: skip
     columns["tested"] = [{"environment": name, "images": n} for name, n in curve.tested.items()]
+    columns["tested_groups"] = curve.groups
     for rule in RULES:
         picked = curve.selected.get(rule)
         columns[f"correct_{rule}"] = picked.correct if picked else None

@@ -1,14 +1,15 @@
 """Sentences computed from result rows, whatever they turn out to say.
 
 The interval of a difference is a paired bootstrap (Efron & Tibshirani 1993) in two levels. Each replicate
-takes one seed at random and, within each held-out environment, resamples that seed's test images; the two
-methods keep their answers on the same image together, and an image that is tested with several pairs of
-environments keeps all its answers. Test splits of different seeds overlap (on `full`
-they are the same images), so several seeds count as one test set: the interval shrinks with images, not
-with seeds, and widens where seeds disagree. With splits that overlap little it is wider than it need be.
+takes one seed at random and resamples that seed's test images, or whole groups of them where images come in
+groups; the two methods keep their answers on the same image together, and so do all that is held out in turn:
+an image of several pairs of environments, a group with images in several environments. Test splits of
+different seeds overlap (on `full` they are the same images), so several seeds count as one test set: the
+interval shrinks with images, not with seeds, and widens where seeds disagree. With splits that overlap little
+it is wider than it need be.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,22 @@ from reports.settings import Setting
 from reports.tables import Cell, held_out_names, line_cells
 
 REPLICATES = 10_000
-Answers = dict[str, npt.NDArray[np.float64]]  # environment -> a value for each tested image
+MOST_DRAWS = 5_000_000  # numbers that are held at once
+Array = npt.NDArray[np.float64]
 _BASELINES = (PLAIN, "pca", "random")
 _CONTROLS = (
     "pca",
     "random",
 )  # baselines that use no intervention: if they do as well, interventions add nothing
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A value for each tested image, environment by environment, and the groups of the images, if any."""
+
+    values: Array
+    tested: tuple[tuple[str, int], ...]
+    groups: npt.NDArray[np.int64] | None
 
 
 @dataclass(frozen=True)
@@ -62,15 +73,16 @@ def difference(selections: Selections, method: Method, baseline: Method, rule: s
         environment that both were tested on, or None if there is no such seed.
     """
     ours, theirs = (_correct(selections.picks(m, rule)) for m in (method, baseline))
-    pairs = {k: _minus(ours[k], theirs[k]) for k in ours if k in theirs and _sizes(ours[k]) == _sizes(theirs[k])}
+    both = [k for k in ours if k in theirs and ours[k].tested == theirs[k].tested]
+    pairs = {k: replace(ours[k], values=ours[k].values - theirs[k].values) for k in both}
     held_outs = sorted({held_out for held_out, _ in pairs})
     seeds = sorted(s for s in {s for _, s in pairs} if all((h, s) in pairs for h in held_outs))
     if not seeds:
         return None
-    by_seed = [_shares([pairs[h, s] for h in held_outs]) for s in seeds]
-    points = float(np.mean([sum(d.sum() for d in shares.values()) for shares in by_seed]))
-    low, high = np.quantile(_bootstrap(by_seed), [0.025, 0.975])
-    n_images = float(np.mean([sum(map(len, shares.values())) for shares in by_seed]))
+    points = float(np.mean([pairs[h, s].values.mean() for s in seeds for h in held_outs]))
+    low, high = np.quantile(_bootstrap([[pairs[h, s] for h in held_outs] for s in seeds]), [0.025, 0.975])
+    tested = [dict(part for h in held_outs for part in pairs[h, s].tested) for s in seeds]
+    n_images = float(np.mean([sum(sizes.values()) for sizes in tested]))
     return Difference(
         method,
         baseline,
@@ -122,44 +134,48 @@ def _largest(selections: Selections) -> list[Method]:
     return [m for m in selections.parts if m.projection == ICM and m.order == "largest"]
 
 
-def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], Answers]:
+def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], _Answers]:
     found = {}
     for row in picks.to_dict("records"):
         if row["correct"] is not None and row["n_test"]:
-            names = [part["environment"] for part in row["tested"]]
-            ends = np.cumsum([part["images"] for part in row["tested"]])
-            answers = np.split(np.asarray(row["correct"], dtype=float), ends[:-1])
-            found[str(row["held_out"]), int(row["seed"])] = dict(zip(names, answers, strict=True))
+            tested = tuple((part["environment"], part["images"]) for part in row["tested"])
+            groups = None if row["tested_groups"] is None else np.asarray(row["tested_groups"], dtype=np.int64)
+            answers = _Answers(np.asarray(row["correct"], dtype=float), tested, groups)
+            found[str(row["held_out"]), int(row["seed"])] = answers
     return found
 
 
-def _sizes(answers: Answers) -> dict[str, int]:
-    return {environment: len(own) for environment, own in answers.items()}
+def _deviations(held_outs: list[_Answers]) -> Array:
+    """Return what each image, or each group of images, adds to the mean over all that is held out, shape (units,).
+
+    Centred within each environment, whose number of images is no part of the chance.
+    """
+    starts: dict[str, int] = {}
+    added, units, free = [], [], 0
+    for answers in held_outs:
+        scale = len(answers.values) * len(held_outs)
+        parts = np.split(answers.values, np.cumsum([n for _, n in answers.tested])[:-1])
+        added += [(part - part.mean()) / scale for part in parts if len(part)]
+        for name, n in answers.tested:
+            free = max(free, starts.setdefault(name, free) + n)
+        images = [starts[name] + np.arange(n) for name, n in answers.tested]
+        units.append(np.concatenate(images) if answers.groups is None else answers.groups)
+    _, unit = np.unique(np.concatenate(units), return_inverse=True)
+    return np.asarray(np.bincount(unit, weights=np.concatenate(added)), dtype=np.float64)
 
 
-def _minus(ours: Answers, theirs: Answers) -> Answers:
-    return {environment: own - theirs[environment] for environment, own in ours.items()}
-
-
-def _shares(differences: list[Answers]) -> Answers:
-    """Return what each image adds to the mean over all that is held out in turn, environment by environment."""
-    found: dict[str, npt.NDArray[np.float64]] = {}
-    for held_out in differences:
-        n = sum(map(len, held_out.values()))
-        for environment, d in held_out.items():
-            found[environment] = found.get(environment, 0.0) + d / n / len(differences)
-    return found
-
-
-def _bootstrap(by_seed: list[Answers]) -> npt.NDArray[np.float64]:
-    """Return `REPLICATES` resampled differences (fractions) from the seeds' `_shares`; the draws are fixed."""
+def _bootstrap(by_seed: list[list[_Answers]]) -> Array:
+    """Return `REPLICATES` resampled means (fractions) of what is held out with each seed; the draws are fixed."""
     rng = np.random.default_rng(0)
     means = np.zeros((len(by_seed), REPLICATES))
-    for own, shares in zip(means, by_seed, strict=True):
-        for share in shares.values():
-            # An image adds one of few values: resampling the images is a multinomial draw of the counts of these.
-            values, counts = np.unique(share, return_counts=True)
-            own += rng.multinomial(len(share), counts / len(share), size=REPLICATES) @ values
+    for own, held_outs in zip(means, by_seed, strict=True):
+        # Units add one of few values: resampling the units is a multinomial draw of the counts of these.
+        values, counts = np.unique(_deviations(held_outs), return_counts=True)
+        block = max(1, MOST_DRAWS // len(values))
+        for first in range(0, REPLICATES, block):
+            size = min(block, REPLICATES - first)
+            own[first : first + size] = rng.multinomial(counts.sum(), counts / counts.sum(), size=size) @ values
+        own += np.mean([answers.values.mean() for answers in held_outs])
     return means[rng.integers(len(by_seed), size=REPLICATES), np.arange(REPLICATES)]
 
 
@@ -199,9 +215,10 @@ def verdict(found: Difference) -> str:
 
 
 def _interval_words(setting: Setting, comparisons: int) -> str:
+    units = "whole groups of its images" if setting.grouped else "its images within each held-out environment"
     words = (
         f"Each interval is a paired bootstrap of {REPLICATES:,} replicates over test images: a replicate "
-        "takes one seed at random and resamples its images within each held-out environment. Seeds, whose "
+        f"takes one seed at random and resamples {units}. Seeds, whose "
         "test splits overlap, do not make it narrower. The difference is averaged over held-out "
         "environments, each method with what the rule picks for it. "
         f"Intervals are not adjusted for making {comparisons} comparisons."
@@ -212,7 +229,7 @@ def _interval_words(setting: Setting, comparisons: int) -> str:
             "replicate takes or leaves it in all of them together."
         )
     if setting.grouped:
-        words += " Images of one group are treated as independent, which makes the intervals too narrow."
+        words += " A replicate takes or leaves a group in all environments together."
     return words
 
 

@@ -78,6 +78,7 @@ class RankCurve:
         selected: rule -> what is kept of the rank that it picks; rules without a score are absent.
         n_train, n_test: number of images.
         tested: environment -> its tested images, in the order in which they stand in `Selected.correct`.
+        groups: number of the group of each, likewise, shape (m,); None where there are none, and for a harmonic mean.
         spectrum: eigenvalues of the basis fitted on the sources, or None.
     """
 
@@ -93,6 +94,7 @@ class RankCurve:
     n_train: int
     n_test: int
     tested: dict[str, int]
+    groups: NDArray[np.int64] | None
     spectrum: list[float] | None
 
 
@@ -148,7 +150,7 @@ class Evaluation:
         DomainBed takes the in-split; where images come in groups that would show groups seen in training, so there
         it is the out-split.
         """
-        return "out_20" if self._data.grouped else "in_80"
+        return "in_80" if self._data.group is None else "out_20"
 
     def curves(
         self,
@@ -208,7 +210,8 @@ class Evaluation:
         rows = np.flatnonzero(self._rows(test))
         # A manifest may list environments in turns; answers are kept environment by environment.
         order = np.argsort(self._data.environment[rows], kind="stable")
-        labels = self._data.label[rows[order]]
+        rows = rows[order]
+        labels = self._data.label[rows]
         correct = predicted[:, order] == labels
         by_class = metrics.per_class(correct, labels, len(self._data.classes))
         target = metrics.accuracy(correct).tolist()
@@ -236,6 +239,7 @@ class Evaluation:
                 self._data.environments[e]: int((self._data.environment[rows] == e).sum())
                 for e in sorted(test.environments)
             },
+            groups=None if self._data.group is None else self._data.group[rows],
             spectrum=None if spectrum is None else spectrum.tolist(),
         )
 
@@ -428,6 +432,7 @@ def _harmonic(base: RankCurve, new: RankCurve) -> RankCurve:
         selected=selected,
         n_test=base.n_test + new.n_test,
         tested={name: n + new.tested[name] for name, n in base.tested.items()},
+        groups=None,
     )
 
 

@@ -24,9 +24,10 @@ class Embedded:
         out: split -> which images are in the 20 % out-split of their environment, shape (n,).
         text: unit-length text embeddings of the classes, shape (classes, D).
         environments, classes: their names, sorted.
-        grouped: whether the split is by group.
         logit_scale: the backbone's factor on cosine similarities.
         candidates: environment index -> the classes that its images can have, where these are not all classes.
+        group: number of each image's group, shape (n,), where the split is by group; a group may be in several
+            environments.
     """
 
     z: NDArray[np.float32]
@@ -36,9 +37,9 @@ class Embedded:
     text: NDArray[np.float32]
     environments: list[str]
     classes: list[str]
-    grouped: bool
     logit_scale: float = 100.0
     candidates: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+    group: NDArray[np.int64] | None = None
 
     def layout(self, split: Split) -> Layout:
         """Return which cell each image lies in."""
@@ -97,7 +98,6 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
         text=train.text,
         environments=list(names),
         classes=train.classes,
-        grouped=train.grouped,
         logit_scale=train.logit_scale,
         candidates=candidates,
     )

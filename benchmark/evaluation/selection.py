@@ -40,9 +40,9 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
     Returns:
         One line per (held_out, seed), sorted, with columns held_out, seed, rank, lambda_, intervention_set,
         normalize, predictor_params, score (what the rule looked at), training_domain (accuracy on the sources'
-        out-splits), accuracy, worst_class and balanced (on the test split), n_test, tested, correct (bool for each
-        test image), per_class (list), ece, ece_scaled and temperature (NaN for the oracle). Pairs for which the rule
-        has no score are absent.
+        out-splits), accuracy, worst_class and balanced (on the test split), n_test, tested and tested_groups (as in the
+        row), correct (bool for each test image), per_class (list), ece, ece_scaled and temperature (NaN for the
+        oracle). Pairs for which the rule has no score are absent.
     """
     import pandas as pd
 
@@ -69,7 +69,7 @@ _CURVES = {
     "training_domain": "training_domain",
 }
 _KEPT = ("correct", "per_class", "ece", "ece_scaled", "temperature")  # of which a row has one for each rule
-_COPIED = ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test", "tested")
+_COPIED = ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test", "tested", "tested_groups")
 _PICKED = ("rank", "score", *_CURVES, *_KEPT, *_COPIED)
 
 

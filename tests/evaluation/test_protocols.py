@@ -49,7 +49,6 @@ def synthetic(seed: int = 0) -> tuple[Embedded, Views]:
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=NAMES,
         classes=["a", "b", "c", "d", "e"],
-        grouped=False,
     )
     return data, {"view": view.astype(np.float32)}
 
@@ -172,6 +171,7 @@ def test_answers_on_a_pair_stand_environment_by_environment_whatever_the_order_o
     order = np.random.default_rng(3).permutation(len(data.label))
     out = {split: mask[order] for split, mask in data.out.items()}
     data = replace(data, z=data.z[order], environment=data.environment[order], label=data.label[order], out=out)
+    data = replace(data, group=np.arange(len(order)) // 2)
     views = {name: view[order] for name, view in views.items()}
     curves = [c for c in curves_of(data, views, "held_out_pairs", "zero_shot") if c.test_split == "full"]
     assert len(curves) == 6
@@ -180,6 +180,8 @@ def test_answers_on_a_pair_stand_environment_by_environment_whatever_the_order_o
         picked, here = curve.selected["oracle"], [data.environment == NAMES.index(name) for name in curve.tested]
         assert picked.correct is not None
         assert list(curve.tested.values()) == [rows.sum() for rows in here]
+        assert curve.groups is not None
+        assert curve.groups.tolist() == [i // 2 for rows in here for i in np.flatnonzero(rows)]
         train = ~np.any(here, axis=0) & ~data.out[Split(0)]
         for own, rows in zip(np.split(picked.correct, np.cumsum(list(curve.tested.values()))[:-1]), here, strict=True):
             assert own.mean() == pytest.approx(reference(data, views, train, rows, RANKS[picked.index], False))

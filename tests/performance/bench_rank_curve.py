@@ -50,7 +50,6 @@ def embeddings(classes: int) -> tuple[Embedded, Cells]:
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=list(SIZES),
         classes=[f"class{c}" for c in range(classes)],
-        grouped=False,
     ), cells
 
 

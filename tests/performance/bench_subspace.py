@@ -54,7 +54,6 @@ def random_embeddings() -> tuple[Embedded, dict[str, np.ndarray]]:
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=[f"environment{e}" for e in range(ENVIRONMENTS)],
         classes=[f"class{c}" for c in range(CLASSES)],
-        grouped=False,
     )
     return data, views
 

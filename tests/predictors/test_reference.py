@@ -37,7 +37,7 @@ def synthetic(seed: int = 0, grouped: bool = False) -> tuple[Embedded, Views]:
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=["amber", "blue", "cyan", "dun"],
         classes=["x", "y", "z"],
-        grouped=grouped,
+        group=np.arange(len(label)) if grouped else None,
     )
     return data, {name: view.astype(np.float32) for name, view in views.items()}
 

@@ -100,6 +100,31 @@ def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> No
     assert "n = 3,000 test images per seed in 3 pairs of held-out environments" in said(made)
 
 
+def test_a_group_with_images_in_several_environments_is_one_unit() -> None:
+    n = 1000
+    right = [i < 550 for i in range(n)], [450 <= i < 950 for i in range(n)]
+    widths = {}
+    for grouped in (False, True):
+        made = [
+            row(
+                held_out=h, projection=p, order=o, target=[0.5], n_test=n, correct=c, grouped=grouped,
+                tested_groups=list(range(7, n + 7)) if grouped else None,
+            )
+            for h in ("a", "b")
+            for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
+        ]  # fmt: skip
+        found = difference(Selections(frame(made)), ICM, PLAIN, "lodo")
+        assert found is not None
+        assert found.points == pytest.approx(5)
+        assert found.n_images == 2 * n
+        widths[grouped] = found.high - found.low
+    # Alone, 2n images; in groups of two that answer alike, as if there were n.
+    exact = 2 * 1.96 * 100 * np.sqrt((0.85 - 0.0025) / n)
+    assert widths[True] == pytest.approx(exact, rel=0.05)
+    assert widths[False] == pytest.approx(exact / np.sqrt(2), rel=0.05)
+    assert "takes one seed at random and resamples whole groups of its images" in said(made)
+
+
 def test_pairing_needs_the_same_images() -> None:
     made = [row(projection="icm", order="largest", n_test=10), row(n_test=12)]
     assert difference(Selections(frame(made)), ICM, PLAIN, "lodo") is None

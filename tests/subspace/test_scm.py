@@ -87,7 +87,6 @@ def spurious(seed: int) -> tuple[Embedded, dict[str, np.ndarray]]:
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=["a", "b", "c", "d"],
         classes=[f"class{c}" for c in range(CLASSES)],
-        grouped=False,
     )
     return data, {"style": z_do.astype(np.float32)}
 
