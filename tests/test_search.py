@@ -180,6 +180,7 @@ def test_nothing_of_a_target_is_read_or_reported(searched: Path) -> None:
 @pytest.mark.slow
 def test_a_lambda_that_was_found_can_be_exported(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["export", str(searched / "recipe.yaml"), "--rank", "4", "--to", str(searched / "projection"), "--json"]
+    command += ["--projection", "icm", "--intervention-set", "posterize"]
     assert main([*command, "--lambda", "3.27"]) == 0
     assert json.loads(capsys.readouterr().out)["lambda"] == 3.27
     assert main([*command, "--lambda", "5000"]) == 2
