@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,33 @@ def local_ray() -> Iterator[None]:
 
     with connected():
         yield
+
+
+@pytest.fixture(scope="session")
+def embedded_toy(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any], local_ray: None) -> Path:  # noqa: ARG001
+    """A folder with a synthetic data set, `toy`, and a store of its embeddings and texts without rows; see `toy_in`."""
+    from benchmark.cli import main
+
+    folder = tmp_path_factory.mktemp("embedded")
+    content = {
+        "name": "embedded",
+        "datasets": [{"name": "toy", "root": str(make_toy(folder / "toy", environments=3, classes=2, images=10))}],
+        "backbones": [tiny_random],
+        "interventions": {"kinds": ["grayscale", "gaussian_blur", "posterize"]},
+        "sweep": {"projections": ["identity"], "predictors": ["zero_shot"], "seeds": [0]},
+    }
+    (folder / "recipe.yaml").write_text(json.dumps(content))  # JSON is YAML
+    assert main(["run", str(folder / "recipe.yaml"), "--store", str(folder / "store")]) == 0
+    for kept in (folder / "store").iterdir():
+        if kept.name not in ("embeddings", "texts"):
+            shutil.rmtree(kept)
+    return folder
+
+
+def toy_in(folder: Path, embedded_toy: Path) -> dict[str, Any]:
+    """Copy the store into `folder`, so that a test need not embed, and return the data set's entry of a recipe."""
+    shutil.copytree(embedded_toy / "store", folder / "store")
+    return {"name": "toy", "root": str(embedded_toy / "toy")}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from benchmark.cli import main
 from benchmark.recipe import load_recipe
 from benchmark.results import failures
 from benchmark.stages import open_store
-from tests.conftest import make_toy
+from tests.conftest import toy_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -18,12 +18,12 @@ BROKEN = {"Raises": "this predictor is broken", "OutOfMemory": "it was killed", 
 
 
 def test_three_gaps_with_reasons_and_the_rest_complete(
-    tmp_path: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, embedded_toy: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "recipe.yaml"
     content = {
         "name": "broken",
-        "datasets": [{"name": "toy", "root": str(make_toy(tmp_path / "toy", environments=3, classes=2, images=10))}],
+        "datasets": [toy_in(tmp_path, embedded_toy)],
         "backbones": [tiny_random],
         "interventions": {"kinds": ["grayscale"]},
         "sweep": {

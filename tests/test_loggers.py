@@ -11,7 +11,7 @@ from benchmark.cli import main
 from benchmark.errors import IcmBenchError
 from benchmark.loggers import callbacks, log_folder
 from benchmark.recipe import parse_recipe
-from tests.conftest import make_toy
+from tests.conftest import toy_in
 
 SMALL = {"name": "x", "datasets": ["emoji_styles"], "backbones": ["MiniLiT"]}
 
@@ -35,11 +35,11 @@ def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_tensorboard_gets_scores_on_sources_and_nothing_of_a_target(
-    tmp_path: Path, tiny_random: dict[str, Any]
+    tmp_path: Path, embedded_toy: Path, tiny_random: dict[str, Any]
 ) -> None:
     recipe = {
         "name": "logged",
-        "datasets": [{"name": "toy", "root": str(make_toy(tmp_path / "toy", environments=3, classes=2, images=10))}],
+        "datasets": [toy_in(tmp_path, embedded_toy)],
         "backbones": [tiny_random],
         "interventions": {"kinds": ["grayscale"]},
         "sweep": {"projections": ["identity", "pca"], "predictors": ["zero_shot"], "seeds": [0]},

@@ -19,7 +19,7 @@ from benchmark.results import SCHEMA, read_source_scores
 from benchmark.search import Suggester, changed_kinds, mean_score, rounds_of, suggester
 from benchmark.storage import Storage
 from benchmark.trials import source_scores
-from tests.conftest import make_toy
+from tests.conftest import toy_in
 
 SPACE = {"lambda": (0.01, 100.0), "gaussian_blur.sigma": (0.0, 3.0)}
 METHODS = ["random", "optuna"]
@@ -106,12 +106,12 @@ def test_objective_is_a_rule_on_sources_or_the_recipe_is_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any], local_ray: None) -> Path:  # noqa: ARG001
+def searched(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any], embedded_toy: Path) -> Path:
     """A folder with a recipe that Optuna has searched, strengths included."""
     folder = tmp_path_factory.mktemp("searched")
     recipe = {
         **content(method="optuna", samples=3, batch=2, strengths={"gaussian_blur": {"sigma": [0.5, 2]}}),
-        "datasets": [{"name": "toy", "root": str(make_toy(folder / "toy", environments=3, classes=2, images=10))}],
+        "datasets": [toy_in(folder, embedded_toy)],
         "backbones": [tiny_random],
         "run": {"store": str(folder / "store"), "out": str(folder / "out")},
     }

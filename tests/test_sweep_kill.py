@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from tests.conftest import REPOSITORY, make_toy
+from tests.conftest import REPOSITORY, toy_in
 from tests.embedding.test_kill import descendants
 
 KILLS = int(os.environ.get("ICM_BENCH_SWEEP_KILLS", "1"))
@@ -34,12 +34,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any], local_ray: None) -> Path:  # noqa: ARG001
+def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any], embedded_toy: Path) -> Path:
     """A folder with a recipe and a store that holds its embeddings, and the rows of an undisturbed sweep."""
     folder = tmp_path_factory.mktemp("sweep-kill")
     content = {
         "name": "killed",
-        "datasets": [{"name": "toy", "root": str(make_toy(folder / "toy", environments=3, classes=2, images=10))}],
+        "datasets": [toy_in(folder, embedded_toy)],
         "backbones": [tiny_random],
         "interventions": {"kinds": ["grayscale"]},
         "sweep": {
@@ -51,7 +51,6 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, An
         "run": {"store": str(folder / "store")},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
-    assert main(["embed", str(folder / "recipe.yaml")]) == 0
     shutil.copytree(folder / "store", folder / "fresh")
     assert main(["sweep", str(folder / "recipe.yaml")]) == 0
     assert len(rows_in(folder / "store")) == TRIALS
