@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from benchmark.datasets.manifest import Manifest
+from benchmark.datasets.splits import base_classes
 from benchmark.errors import IcmBenchError
 from benchmark.evaluation.protocols import OPEN_CLASS
 from benchmark.interventions.text import TextPair, read_text_pairs, template_pairs
@@ -12,19 +13,20 @@ from benchmark.recipe import TEXT, Recipe
 def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
     """Return the pairs of texts of a recipe for one data set: from its file, or made from templates; none by default.
 
-    Classes are named as in `manifest.classes`; what is no class of the data set is None.
+    Classes are named as in `manifest.classes`, if they are among these.
 
     Raises:
         IcmBenchError: the file cannot be read, more pairs are asked for than the templates give, or a protocol with
-            new classes could not tell whose a pair is.
+            new classes could not do with them.
     """
     spec = recipe.interventions.text
     if spec is None:
         return []
-    names = {**dict(zip(manifest.prompt_names, manifest.classes, strict=True)), **{c: c for c in manifest.classes}}
+    spelt = {name.replace("_", " "): name for name in manifest.classes}
+    names = {**dict(zip(manifest.prompt_names, manifest.classes, strict=True)), **spelt}
     if spec.pairs:
         read = _with_image_ids(read_text_pairs(spec.pairs), manifest, spec.pairs)
-        pairs = [replace(pair, class_name=names.get(pair.class_name or "")) for pair in read]
+        pairs = [replace(pair, class_name=names.get(pair.class_name or "", pair.class_name)) for pair in read]
         _check_classes(recipe, manifest, pairs, spec.pairs)
         return pairs
     try:
@@ -35,13 +37,26 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
 
 
 def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], file: str) -> None:
-    """Refuse pairs of which a protocol cannot tell whether they are of a base class or of a new one."""
+    """Refuse pairs with which a protocol with new classes cannot do: of nobody knows what, or of new ones alone.
+
+    Pairs that describe images are of the class of these. A class of another data set of the recipe is neither base nor
+    new, and is left out.
+    """
     opened = next((p for p in recipe.protocols_for(manifest.name) if p in OPEN_CLASS), None)
-    stray = next((pair for pair in pairs if pair.class_name is None and pair.image_id is None), None)
-    if opened and stray and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets()):
+    unsaid = [pair for pair in pairs if pair.image_id is None]
+    if not (opened and unsaid and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets())):
+        return
+    known = {*manifest.classes, *(pair.class_name for pair in unsaid if len(recipe.datasets) > 1)} - {None}
+    if stray := next((pair for pair in unsaid if pair.class_name not in known), None):
         raise IcmBenchError(
             f"{file}: '{opened}' must not see new classes, and the pair '{stray.caption:.60}' names no class of "
             f"{manifest.name}; give it a 'class_name'."
+        )
+    base = manifest.classes[: base_classes(len(manifest.classes))]
+    if not any(pair.class_name in base for pair in unsaid):
+        raise IcmBenchError(
+            f"{file}: '{opened}' fits on the base classes of {manifest.name} ({base[0]} to {base[-1]}), of which no "
+            f"pair is; add some, or leave '{TEXT}' out of the sets."
         )
 
 

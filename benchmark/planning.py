@@ -99,9 +99,9 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
         backbones=backbones,
         views=views,
         passes=passes * len(backbones),
-        searched_passes=_searched_passes(recipe, searched, sets),
+        searched_passes=sum(sets[t.source % len(sets)].images * n for t, n in searched) // len(recipe.sweep.seeds),
         trials=len(trials) + len(searched),
-        rows=row_count(recipe, trials, environments) + row_count(recipe, searched, environments),
+        rows=row_count(recipe, trials, environments) + row_count(recipe, [t for t, _ in searched], environments),
         store_bytes=sum(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, dim in zip(recipe.backbones, widths, strict=True)
@@ -120,24 +120,22 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     return PlannedSet(spec.name, len(manifest.environments), manifest.table.num_rows, counted=True)
 
 
-def _searched(recipe: Recipe, environments: Sequence[int]) -> list[Trial]:
-    """Return stand-ins for the trials of a search: as many, and with as many rows, as it will have."""
+def _searched(recipe: Recipe, environments: Sequence[int]) -> list[tuple[Trial, int]]:
+    """Return stand-ins for the trials of a search: as many, and with as many rows, as it will have.
+
+    Each with the number of kinds whose strengths are searched: every point may be so many views of its own.
+    """
     if recipe.sweep.search is None:
         return []
     points = sum(rounds_of(recipe.sweep.search))
     return [
-        replace(t, lambdas=(0.0,), held_out="one of them" if t.fits_apart else None)
-        for t, _ in searched_trials(recipe)
+        (
+            replace(t, lambdas=(0.0,), held_out="one of them" if t.fits_apart else None),
+            len({name.rpartition(".")[0] for name in space} - {""}),
+        )
+        for t, space in searched_trials(recipe)
         for _ in range(points * (t.fold_count(environments[t.source]) if t.fits_apart else 1))
     ]
-
-
-def _searched_passes(recipe: Recipe, searched: Sequence[Trial], sets: Sequence[PlannedSet]) -> int:
-    """Return how many image embeddings searched strengths add at most: every point may be a view of its own."""
-    if recipe.sweep.search is None or not recipe.sweep.search.strengths:
-        return 0
-    kinds, seeds = len(recipe.sweep.search.strengths), len(recipe.sweep.seeds)
-    return sum(sets[trial.source % len(sets)].images * kinds for trial in searched) // seeds
 
 
 def _speeds(storage: Storage) -> dict[str, float]:

@@ -251,7 +251,7 @@ def _common_columns(sources: Sequence[Source], recipe: Recipe, trial: Trial, nam
         "trial_id": name,
         "dataset": source.manifest.name,
         "dataset_fingerprint": canonical_hash(seen) if trial.shifts else seen[0],
-        "grouped": source.manifest.groups is not None,
+        "grouped": source.manifest.groups is not None and not trial.shifts,  # variants have none
         "backbone": source.facts.label,
         "backbone_fingerprint": source.facts.fingerprint,
         "random_weights": source.facts.random_weights,

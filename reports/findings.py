@@ -22,6 +22,7 @@ from reports.settings import Setting
 from reports.tables import Cell, held_out_names, line_cells
 
 REPLICATES = 10_000
+FEWEST_UNITS = 10  # below so many images or groups of an environment, resampling them tells too little
 MOST_DRAWS = 5_000_000  # numbers that are held at once
 Array = npt.NDArray[np.float64]
 _BASELINES = (PLAIN, "pca", "random")
@@ -46,7 +47,9 @@ class Difference:
 
     Attributes:
         points: the difference in percentage points.
-        low, high: its 95 % bootstrap interval, in percentage points.
+        low, high: its 95 % bootstrap interval, in percentage points; NaN where a held-out environment has fewer than
+            `FEWEST_UNITS` images, or groups of images.
+        fewest: images, or groups of them, of the environment with the fewest.
         n_images: different test images per seed over all held-out environments, averaged over seeds.
     """
 
@@ -55,6 +58,7 @@ class Difference:
     points: float
     low: float
     high: float
+    fewest: int
     n_images: float
     held_outs: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -80,7 +84,10 @@ def difference(selections: Selections, method: Method, baseline: Method, rule: s
     if not seeds:
         return None
     points = float(np.mean([pairs[h, s].values.mean() for s in seeds for h in held_outs]))
-    low, high = np.quantile(_bootstrap([[pairs[h, s] for h in held_outs] for s in seeds]), [0.025, 0.975])
+    fewest = min(_fewest_units(answers) for answers in pairs.values())
+    low = high = np.nan
+    if fewest >= FEWEST_UNITS:
+        low, high = np.quantile(_bootstrap([[pairs[h, s] for h in held_outs] for s in seeds]), [0.025, 0.975])
     tested = [dict(part for h in held_outs for part in pairs[h, s].tested) for s in seeds]
     n_images = float(np.mean([sum(sizes.values()) for sizes in tested]))
     return Difference(
@@ -89,6 +96,7 @@ def difference(selections: Selections, method: Method, baseline: Method, rule: s
         100 * points,
         100 * float(low),
         100 * float(high),
+        fewest,
         n_images,
         tuple(held_outs),
         tuple(seeds),
@@ -145,6 +153,14 @@ def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], _Answers]:
     return found
 
 
+def _fewest_units(answers: _Answers) -> int:
+    """Return the images, or groups of them, of the environment that has the fewest."""
+    sizes = [n for _, n in answers.tested]
+    if answers.groups is None:
+        return min(sizes)
+    return min(len(np.unique(own)) for own in np.split(answers.groups, np.cumsum(sizes)[:-1]))
+
+
 def _deviations(held_outs: list[_Answers]) -> Array:
     """Return what each image, or each group of images, adds to the mean over all that is held out, shape (units,).
 
@@ -191,9 +207,15 @@ def _comparison(setting: Setting, selections: Selections, icm: Method, projectio
     untested = sorted(set(held_out_names(selections.rows)) - set(found.held_outs))
     partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
     context = _context(setting, rule, found.n_images, len(found.held_outs), found.seeds)
+    units = "groups of test images" if setting.grouped else "test images"
+    interval = (
+        f"no interval, since an environment has {found.fewest} {units} where {FEWEST_UNITS} are needed"
+        if np.isnan(found.low)
+        else f"95 % interval {found.low:+.1f} to {found.high:+.1f}"
+    )
     return (
-        f"{icm.label} minus {baseline.label}: {found.points:+.1f} points, "
-        f"95 % interval {found.low:+.1f} to {found.high:+.1f} ({context}). {verdict(found)}{partial}"
+        f"{icm.label} minus {baseline.label}: {found.points:+.1f} points, {interval} ({context}). "
+        f"{verdict(found)}{partial}"
     )
 
 
@@ -201,6 +223,8 @@ def verdict(found: Difference) -> str:
     """Return in words whether the two methods are separated, and by which of them."""
     ours, theirs = found.method.label, found.baseline.label
     control = found.baseline.projection in _CONTROLS
+    if np.isnan(found.low):
+        return "Too few images to say which is ahead."
     if found.low > 0:
         return f"{ours} is ahead of {theirs}."
     if found.high < 0:
@@ -215,7 +239,7 @@ def verdict(found: Difference) -> str:
 
 
 def _interval_words(setting: Setting, comparisons: int) -> str:
-    units = "whole groups of its images" if setting.grouped else "its images within each held-out environment"
+    units = "whole groups of its images" if setting.grouped else "its images, centred within each held-out environment"
     words = (
         f"Each interval is a paired bootstrap of {REPLICATES:,} replicates over test images: a replicate "
         f"takes one seed at random and resamples {units}. Seeds, whose "

@@ -69,12 +69,12 @@ def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[st
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file, read back as a whole; nothing where it is what was written."""
-    content = storage.read_bytes(name)
     try:
+        content = storage.read_bytes(name)
         arrays = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         written = header["__metadata__"]["digest"]
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
+    except (IcmBenchError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
         return "cannot be read"
     return "" if written == _digest(arrays) else "is not what was written (its digest differs)"
 

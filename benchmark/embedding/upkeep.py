@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -168,6 +168,17 @@ def _problems(
     seen.update(ids)
 
 
+def _sums_damage(directory: Directory, found: Sequence[Directory]) -> bool:
+    """Say whether moments may have been summed over damaged embeddings: sums do not show it."""
+    if not directory.name.startswith(sums.ROOT):
+        return False
+    return any(
+        other.damaged and (other.dataset, other.backbone) == (directory.dataset, directory.backbone)
+        for other in found
+        if other.name.startswith(store.ROOT)
+    )
+
+
 @dataclass(frozen=True)
 class Removed:
     """What `clean` removed, or would remove: names of files and directories, and their size in bytes."""
@@ -177,16 +188,16 @@ class Removed:
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
-    """Remove what is of no use: damaged parts, stale directories, temporary files of killed writers.
+    """Remove what is of no use: damaged parts and sums over them, stale directories, temporary files of killed writers.
 
     What is removed is computed again by the next run that needs it; what is sound is never touched.
     """
     found = verify(storage)
     details = {name: size for name, size, _ in storage.details("")}
-    names = [name for d in found for name in d.damaged]
+    stale = [d for d in found if d.stale or _sums_damage(d, found)]
+    names = [name for d in found if d not in stale for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
-    stale = [d for d in found if d.stale]
     size = sum(details.get(name, 0) for name in names) + sum(d.size for d in stale)
     if not dry_run:
         for name in names:

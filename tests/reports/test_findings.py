@@ -125,6 +125,29 @@ def test_a_group_with_images_in_several_environments_is_one_unit() -> None:
     assert "takes one seed at random and resamples whole groups of its images" in said(made)
 
 
+def test_too_few_images_or_groups_give_no_interval_and_no_winner() -> None:
+    n = 400
+    right = [True] * n, [i % 2 == 0 for i in range(n)]
+    for groups, fewest in ((1, 1), (9, 9), (10, None)):
+        made = [
+            row(
+                held_out=h, projection=p, order=o, target=[0.5], n_test=n, correct=c, grouped=True,
+                tested_groups=[i % groups for i in range(n)],
+            )
+            for h in ("a", "b")
+            for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
+        ]  # fmt: skip
+        text = said(made)
+        assert "+50.0 points" in text
+        few = f"no interval, since an environment has {fewest} groups of test images where 10 are needed"
+        assert (few in text) == (fewest is not None)
+        assert ("Too few images to say which is ahead." in text) == (fewest is not None)
+        assert ("is ahead of" in text) == (fewest is None)
+    assert "no interval, since an environment has 9 test images" in said(
+        [row(projection="icm", order="largest", n_test=9), row(n_test=9)]
+    )
+
+
 def test_pairing_needs_the_same_images() -> None:
     made = [row(projection="icm", order="largest", n_test=10), row(n_test=12)]
     assert difference(Selections(frame(made)), ICM, PLAIN, "lodo") is None
