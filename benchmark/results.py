@@ -90,9 +90,9 @@ def failure_file(trial_id: str) -> str:
     return f"failed/{trial_id}.json"
 
 
-def write_failure(storage: Storage, trial_id: str, label: str, reason: str) -> None:
-    """Write why a trial failed; it is tried again by the next sweep."""
-    content = json.dumps({"trial": label, "reason": reason}, ensure_ascii=False)
+def write_failure(storage: Storage, trial_id: str, label: str, reason: str, traceback: str) -> None:
+    """Write why a trial failed, in a line and at length; it is tried again by the next sweep."""
+    content = json.dumps({"trial": label, "reason": reason, "traceback": traceback}, ensure_ascii=False)
     storage.write_bytes(failure_file(trial_id), content.encode())
 
 

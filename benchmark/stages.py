@@ -373,7 +373,7 @@ def failure_words(failed: dict[str, str], trials: int) -> str:
     label, reason = next(iter(failed.items()))
     return (
         f"{len(failed)} of {trials} trials failed, the first ({label}) with: {reason.rstrip('.')}; the rows of the "
-        f"others are kept, and running again tries only the failed ones."
+        f"others are kept, running again tries only the failed ones, and the store's folder 'failed' has tracebacks."
     )
 
 

@@ -45,7 +45,7 @@ def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[in
     # Tune would take an interrupt for the wish to end early and call the sweep finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
     shared = _shared(storage, sources, [trial for _, trial in todo.values()])
     trainable = tune.with_parameters(_train, storage=storage, recipe=recipe, sources=sources, todo=todo, shared=shared)
     scratch = log_folder(recipe) or tempfile.mkdtemp(prefix="icm-bench-tune-")
@@ -73,7 +73,8 @@ def _tune(storage: Storage, recipe: Recipe, sources: list[Source], todo: dict[in
     for result in results:
         if result.error is not None and result.config is not None:
             name, trial = todo[result.config["trial"]["number"]]
-            write_failure(storage, name, trial.label(sources[trial.source]), _reason(result.error, recipe))
+            label, reason = trial.label(sources[trial.source]), _reason(result.error, recipe)
+            write_failure(storage, name, label, reason, str(result.error))
     reasons = failures(storage, [name for name, _ in todo.values()])
     if not all(name in reasons or storage.exists(row_file(name)) for name, _ in todo.values()):
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")

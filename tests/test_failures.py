@@ -1,5 +1,6 @@
 """Trials that raise, are killed, or hang: the others complete, and the report shows gaps with reasons."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,11 @@ def test_three_gaps_with_reasons_and_the_rest_complete(
     assert main(["run", str(file)]) == 2
     printed = capsys.readouterr()
     assert "icm-bench: 3 of 5 trials failed, the first (toy, " in printed.err
-    assert "Traceback" not in printed.err.split("icm-bench: ")[-1]
+    assert "Traceback" not in printed.err
+    written = [json.loads(p.read_text()) for p in (tmp_path / "store" / "failed").iterdir()]
+    (raised,) = [w["traceback"] for w in written if "broken:Raises" in w["trial"]]
+    assert "tests/broken.py" in raised
+    assert "this predictor is broken" in raised
     report = (tmp_path / "out" / "report.md").read_text()
     assert "PARTIAL: 2 of 5 trials are finished" in report
     for name, reason in BROKEN.items():
