@@ -62,11 +62,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shrunken-store")
 
 
+def run_as_planned(
+    file: Path, changes: dict[str, Any], store: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> int:
+    """Run a recipe with some keys overridden, see that it has the trials and rows of its plan, return the trials."""
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    command = [str(file), "--store", str(store), "--json", *settings]
+    assert main(["plan", *command]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert main(["run", *command, "--out", str(out)]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["failed"] == {}
+    assert (done["trials"], done["rows"]) == (planned["trials"], planned["rows"])
+    return int(done["trials"])
+
+
+# The demo's own recipe is left to `make demo`, which runs it as it is.
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize(
-    "file", [f for f in RECIPES if f.stem != "demo"], ids=lambda file: file.stem
-)  # `make demo` does
+@pytest.mark.parametrize("file", [f for f in RECIPES if f.stem != "demo"], ids=lambda file: file.stem)
 def test_it_runs_on_shrunken_data(
     file: Path,
     data: Path,
@@ -88,14 +102,7 @@ def test_it_runs_on_shrunken_data(
         changes["interventions.kinds"] = ["grayscale", "invert"]
     if recipe.sweep.search:
         changes["sweep.search.samples"] = 2
-    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    command = [str(file), "--store", str(store), "--json", *settings]
-    assert main(["plan", *command]) == 0
-    planned = json.loads(capsys.readouterr().out)
-    assert main(["run", *command, "--out", str(tmp_path / "out")]) == 0
-    done = json.loads(capsys.readouterr().out)
-    assert done["failed"] == {}
-    assert (done["trials"], done["rows"]) == (planned["trials"], planned["rows"])
+    run_as_planned(file, changes, store, tmp_path / "out", capsys)
     report = (tmp_path / "out" / "report.md").read_text()
     for protocol in recipe.sweep.protocols:
         assert f"protocol {protocol}" in report
@@ -107,9 +114,6 @@ def test_it_runs_on_shrunken_data(
                 assert numbers
                 assert all("†" in number for number in numbers)
                 assert all("**" not in number for number in numbers)
-
-
-FOLDER = RECIPES[0].parent
 
 
 @pytest.mark.slow
@@ -137,9 +141,9 @@ def test_it_runs_with_a_search_and_with_texts(
     tiny_random: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = load_recipe(FOLDER / f"{name}.yaml")
+    file = RECIPES[0].with_name(f"{name}.yaml")
     changes = {
-        "datasets": [{"name": d.name, "root": str(data)} for d in recipe.datasets[:kept]],
+        "datasets": [{"name": d.name, "root": str(data)} for d in load_recipe(file).datasets[:kept]],
         "backbones": [tiny_random],
         "interventions.kinds": ["grayscale"],
         "sweep.seeds": [0],
@@ -148,12 +152,4 @@ def test_it_runs_with_a_search_and_with_texts(
         "sweep.predictors": ["zero_shot"],
         **changes,
     }
-    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    command = [str(FOLDER / f"{name}.yaml"), "--store", str(store), "--json", *settings]
-    assert main(["plan", *command]) == 0
-    planned = json.loads(capsys.readouterr().out)
-    assert main(["run", *command, "--out", str(tmp_path / "out")]) == 0
-    done = json.loads(capsys.readouterr().out)
-    assert done["failed"] == {}
-    assert (done["trials"], done["rows"]) == (planned["trials"], planned["rows"])
-    assert done["trials"] == 2
+    assert run_as_planned(file, changes, store, tmp_path / "out", capsys) == 2
