@@ -3,27 +3,30 @@
 `benchmark.run(recipe)` does what `icm-bench run` does. Nothing heavy is imported until it is used.
 """
 
+import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.recipe import Recipe as Recipe
-    from benchmark.recipe import load_recipe as load_recipe
-    from benchmark.stages import run as run
-    from benchmark.subspace import InvariantProjection as InvariantProjection
+    from benchmark.commands.run import run as run
+    from benchmark.method.subspace import InvariantProjection as InvariantProjection
+    from benchmark.recipe.loading import load_recipe as load_recipe
+    from benchmark.recipe.recipe import Recipe as Recipe
+
+    __version__: str
 
 _HOMES = {
-    "InvariantProjection": "benchmark.subspace",
-    "Recipe": "benchmark.recipe",
-    "load_recipe": "benchmark.recipe",
-    "run": "benchmark.stages",
+    "InvariantProjection": "benchmark.method.subspace",
+    "Recipe": "benchmark.recipe.recipe",
+    "load_recipe": "benchmark.recipe.loading",
+    "run": "benchmark.commands.run",
 }
 __all__ = ["InvariantProjection", "Recipe", "load_recipe", "run"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    import importlib
-
+    if name == "__version__":  # pyproject.toml says it
+        return importlib.metadata.version("icm-bench")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'benchmark' has no attribute '{name}'")

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError
 
 if TYPE_CHECKING:
-    from benchmark.recipe import Recipe
-    from benchmark.stages import Sources
-    from benchmark.storage import Storage
+    from benchmark.commands.prepare import Sources
+    from benchmark.common.storage import Storage
+    from benchmark.recipe.recipe import Recipe
+
 
 EXIT_USER_ERROR = 2
 STARTED = time.time()  # of the command: the time to the first embedding counts from here
@@ -124,15 +124,15 @@ def _add_choice(parser: argparse.ArgumentParser, rank_needed: bool) -> None:
 
 
 def _version() -> str:
-    from benchmark import __version__
+    from importlib.metadata import version
 
-    return f"icm-bench {__version__}"
+    return f"icm-bench {version('icm-bench')}"
 
 
 def _recipe(args: argparse.Namespace) -> Any:
     import yaml
 
-    from benchmark.recipe import load_recipe
+    from benchmark.recipe.loading import load_recipe
 
     overrides: dict[str, Any] = {}
     for item in args.overrides:
@@ -157,35 +157,38 @@ def demo_recipe() -> Path:
 
 
 @contextmanager
-def _stages(recipe: "Recipe") -> Iterator[ModuleType]:
-    """Import the stages, which takes a second, and let Ray start while the first backbone loads beside."""
-    from benchmark.embedding.facts import begun
+def _loading(recipe: "Recipe") -> Iterator[None]:
+    """Let the first backbone load beside, while the block imports what takes a second and starts Ray."""
+    from benchmark.commands.begin import first_backbone_loading
 
-    with begun(recipe.backbones[0].with_absolute_paths()):
-        from benchmark import stages
-
-        yield stages
+    with first_backbone_loading(recipe):
+        yield
 
 
 @contextmanager
-def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[tuple[ModuleType, Storage, Sources]]":
-    """Give the stages, the open store and the sources of a recipe, connected to Ray for the time of the block."""
-    with _stages(recipe) as stages:
-        storage = stages.open_store(recipe)
-        with stages.prepared(recipe, storage, stages.say_on_stderr, held_out) as sources:
-            yield stages, storage, sources
+def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[tuple[Storage, Sources]]":
+    """Give the open store and the sources of a recipe, connected to Ray for the time of the block."""
+    with _loading(recipe):
+        from benchmark.commands.prepare import notify_on_stderr, open_store, prepared
+
+        storage = open_store(recipe)
+        with prepared(recipe, storage, notify_on_stderr, held_out) as sources:
+            yield storage, sources
 
 
 def _run(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    with _stages(recipe) as stages:
-        outcome = stages.run(recipe, began=STARTED)
+    with _loading(recipe):
+        from benchmark.commands.run import run
+
+        outcome = run(recipe, began=STARTED)
     _print_outcome(outcome, args.json)
 
 
 def _report(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark.stages import open_store, report_stage
+    from benchmark.commands.prepare import open_store
+    from benchmark.commands.report import report_stage
 
     _print_outcome(report_stage(recipe, open_store(recipe)), args.json)
 
@@ -196,15 +199,15 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
     else:
         print(f"{outcome.text}\nReport: {outcome.report}")
     if outcome.failed:
-        from benchmark.stages import failure_words
+        from benchmark.commands.report import failure_words
 
         raise IcmBenchError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
 
 
 def _plan(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark.planning import plan
-    from benchmark.stages import open_store
+    from benchmark.commands.plan import plan
+    from benchmark.commands.prepare import open_store
 
     planned = plan(recipe, open_store(recipe))
     if args.json:
@@ -227,17 +230,24 @@ def _plan(args: argparse.Namespace) -> None:
 
 def _embed(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    with _prepared(recipe, held_out=False) as (stages, storage, sources):
-        reports = stages.embed_stage(recipe, storage, sources, stages.say_on_stderr, STARTED)
+    with _prepared(recipe, held_out=False) as (storage, sources):
+        from benchmark.commands.embed import embed_stage
+        from benchmark.commands.prepare import notify_on_stderr
+
+        reports = embed_stage(recipe, storage, sources, notify_on_stderr, STARTED)
     if args.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
 
 
 def _sweep(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    with _prepared(recipe) as (stages, storage, sources):
-        stages.sweep_stage(recipe, storage, sources, stages.say_on_stderr)
-    _print_outcome(stages.report_stage(recipe, storage, [source for source, _ in sources]), args.json)
+    with _prepared(recipe) as (storage, sources):
+        from benchmark.commands.prepare import notify_on_stderr
+        from benchmark.commands.report import report_stage
+        from benchmark.commands.sweep import sweep_stage
+
+        sweep_stage(recipe, storage, sources, notify_on_stderr)
+    _print_outcome(report_stage(recipe, storage, [source for source, _ in sources]), args.json)
 
 
 def _choice(args: argparse.Namespace) -> dict[str, Any]:
@@ -247,8 +257,10 @@ def _choice(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    with _prepared(recipe) as (stages, storage, sources):
-        done = stages.export_stage(recipe, storage, sources, _choice(args), args.rank, Path(args.to))
+    with _prepared(recipe) as (storage, sources):
+        from benchmark.commands.export import export_stage
+
+        done = export_stage(recipe, storage, sources, _choice(args), args.rank, Path(args.to))
     if args.json:
         print(json.dumps(done, indent=2))
     else:
@@ -260,59 +272,23 @@ def _export(args: argparse.Namespace) -> None:
 
 def _diagnose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    with _prepared(recipe) as (stages, storage, sources):
-        found, written = stages.diagnose_stage(recipe, storage, sources, _choice(args), args.rank)
+    with _prepared(recipe) as (storage, sources):
+        from benchmark.commands.diagnose import diagnose_stage
+
+        found, written = diagnose_stage(recipe, storage, sources, _choice(args), args.rank)
     print(json.dumps(found, indent=2) if args.json else f"{written.text}\nReport: {written.report}")
 
 
 def _store(args: argparse.Namespace) -> None:
-    from benchmark.cache import cache_dir
-    from benchmark.embedding import upkeep
-    from benchmark.embedding.sums import ROOT
-    from benchmark.storage import Storage
+    from benchmark.commands.store import tend_store
 
-    storage = Storage(args.store or str(cache_dir() / "store"))
-    if args.action == "clean":
-        removed = upkeep.clean(storage, args.dry_run)
-        if args.json:
-            print(json.dumps(dataclasses.asdict(removed), indent=2))
-            return
-        for name in removed.names:
-            print(storage.path(name))
-        done = "would be removed" if args.dry_run else "removed"
-        print(f"{len(removed.names)} files and directories {done}, {removed.size / 1e6:.1f} MB")
-        return
-    found = upkeep.verify(storage) if args.action == "verify" else upkeep.directories(storage)
-    if args.json:
-        print(json.dumps([{**dataclasses.asdict(d), "state": d.state} for d in found], indent=2))
-    else:
-        for d in found:
-            what = f"{d.dataset}  {d.backbone}  {d.view}" if d.dataset else d.name
-            print(f"{what}: {d.images} images, {d.rejected} rejected, {d.size / 1e6:.1f} MB, {d.state}")
-        views = sum(not d.name.startswith(ROOT) for d in found)
-        print(f"{views} views, {sum(d.size for d in found) / 1e6:.1f} MB in {storage.path('')}")
-    problems = [problem for d in found for problem in d.problems]
-    if problems:
-        raise IcmBenchError(
-            f"{len(problems)} parts are damaged; `icm-bench store clean` removes them and the next run makes them "
-            f"again: {' '.join(problems)}"
-        )
-    if args.action == "verify" and not args.json:
-        print(f"verified: {sum(d.parts for d in found if not d.stale)} parts are sound")
+    tend_store(args.action, args.store, args.dry_run, args.json)
 
 
 def _datasets(args: argparse.Namespace) -> None:
-    from benchmark.datasets.catalog import CATALOG
+    from benchmark.commands.datasets import list_catalog
 
-    if args.json:
-        print(json.dumps([{**dataclasses.asdict(f), "images": f.images} for f in CATALOG.values()], indent=2))
-        return
-    for facts in CATALOG.values():
-        environments = ", ".join(f"{name} {count}" for name, count in facts.environments.items())
-        print(f"{facts.name}  (folder {facts.folder}, {facts.classes} classes)")
-        if environments:
-            print(f"  environments: {environments} = {facts.images} images; counts {facts.counts}")
-        print(f"  licence: {facts.licence}\n  citation: {facts.citation}\n  obtain: {facts.obtain}\n")
+    list_catalog(args.json)
 
 
 if __name__ == "__main__":

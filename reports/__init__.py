@@ -6,9 +6,9 @@ The functions are loaded when they are asked for, and Matplotlib when the first 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.build import ReportFiles as ReportFiles
-    from reports.build import write_report as write_report
-    from reports.diagnostics import write_diagnostics as write_diagnostics
+    from reports.build import ReportFiles, write_report
+    from reports.diagnostics import write_diagnostics
+
 
 __all__ = ["ReportFiles", "write_diagnostics", "write_report"]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.errors import IcmBenchError
-from benchmark.storage import Storage
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
 from reports.findings import comparisons, observations
 from reports.metrics import (
-    FEWEST_BACKBONES,
+    MIN_BACKBONES,
     Lines,
     metrics_csv,
     metrics_of,
@@ -61,7 +61,7 @@ def write_report(
     """Write the report of result rows into one folder. Equal rows give equal bytes.
 
     Args:
-        rows: as `benchmark.results.read_rows` returns them, of any number of data sets and backbones.
+        rows: as `benchmark.store.rows.read_rows` returns them, of any number of data sets and backbones.
         storage: where to write.
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         name: what the report is called in its title.
@@ -174,7 +174,7 @@ def _details(setting: Setting, selections: Selections, lines: Lines, suffix: str
         f"Effective robustness: points above the line through the plain zero-shot of {backbones} backbones, accuracy "
         "on held-out against source environments on a logit scale."
         if backbones
-        else f"No effective robustness: its line takes the plain zero-shot of {FEWEST_BACKBONES} backbones or more."
+        else f"No effective robustness: its line takes the plain zero-shot of {MIN_BACKBONES} backbones or more."
     )
     words = (
         f"{context} Percent, means over held-out environments and seeds, selection rule {rule}. ECE: expected "

@@ -30,8 +30,7 @@ _PROTOCOL_MEANING = {
     "imagenet_shift": "fitted on ImageNet, tested on its shifted variants",
 }
 
-
-MOST_LISTED = 12  # values beyond which their number says more
+MAX_LISTED = 12  # values beyond which their number says more
 
 
 def split_words(setting: Setting) -> str:
@@ -109,9 +108,9 @@ def choice_words(rows: pd.DataFrame) -> str:
     lambdas = sorted(float(x) for x in rows["lambda_"].dropna().unique())
     sets = sorted(str(s) for s in rows["intervention_set"].dropna().unique())
     values = [f"{x:g}" for x in lambdas]
-    if len(lambdas) > MOST_LISTED:
+    if len(lambdas) > MAX_LISTED:
         values = [f"{len(lambdas)} from {lambdas[0]:g} to {lambdas[-1]:g}"]
-    if len(sets) > MOST_LISTED:
+    if len(sets) > MAX_LISTED:
         sets = [f"{len(sets)} of them"]
     span = str(ranks[0]) if len(ranks) == 1 else f"{len(ranks)} from {ranks[0]} to {ranks[-1]}"
     return (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.evaluation.selection import RULES, select
+from benchmark.method.evaluation.selection import RULES, select
 from reports.methods import Method, by_method
 
 HYPERPARAMETER_COLUMNS = (
@@ -25,7 +25,7 @@ class Selections:
     """The rows of one setting by method, and what each rule picks among them, selected only once.
 
     Args:
-        rows: rows of `benchmark.results.SCHEMA` of one setting, at least one.
+        rows: rows of `benchmark.store.rows.SCHEMA` of one setting, at least one.
     """
 
     def __init__(self, rows: pd.DataFrame) -> None:

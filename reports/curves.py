@@ -11,7 +11,7 @@ from reports.methods import ICM, PLAIN, Method
 from reports.tables import held_out_names, standard_error
 
 Array = npt.NDArray[np.float64]
-MOST_LAMBDAS = 6
+MAX_LAMBDAS = 6
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ def _same(column: "pd.Series[str]", value: str | None) -> "pd.Series[bool]":
 
 
 def _spread(values: list[float]) -> list[float]:
-    """Return at most `MOST_LAMBDAS` of the sorted values, evenly spread, with both ends."""
-    if len(values) <= MOST_LAMBDAS:
+    """Return at most `MAX_LAMBDAS` of the sorted values, evenly spread, with both ends."""
+    if len(values) <= MAX_LAMBDAS:
         return values
-    return [values[int(i)] for i in np.linspace(0, len(values) - 1, MOST_LAMBDAS).round()]
+    return [values[int(i)] for i in np.linspace(0, len(values) - 1, MAX_LAMBDAS).round()]
 
 
 def _mean_spectrum(rows: pd.DataFrame) -> Array:

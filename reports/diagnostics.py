@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.storage import Storage
+from benchmark.common.storage import Storage
 from reports.build import ReportFiles
 from reports.render import markdown_escape, markdown_grid
 from reports.settings import BANNER

@@ -33,7 +33,7 @@ _STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6, "axes.axisbelow": True, "pdf.fonttype": 42, "path.simplify": True,
 }  # fmt: skip
 _PANEL_WIDTH, _PANEL_HEIGHT, _ROW_GAP, _LINE_HEIGHT = 4.6, 3.1, 0.85, 0.155  # inches
-_MOST_COLUMNS = 3
+_MAX_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _without_predictor(method: Method) -> Method:
 
 def _canvas(panels: int, caption: str, title: str, width: float | None = None) -> tuple[Figure, list[Axes]]:
     """Return a figure with panels side by side, room for title and legend above, the caption below."""
-    columns = min(panels, _MOST_COLUMNS)
+    columns = min(panels, _MAX_COLUMNS)
     rows = math.ceil(panels / columns)
     wide = width or max(_PANEL_WIDTH * columns, 6.4)
     lines = textwrap.wrap(caption, int(wide * 19))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmark.evaluation.selection import RULES
+from benchmark.method.evaluation.selection import RULES
 from reports.chosen import Selections, has_choice
 from reports.methods import PLAIN, Method
 from reports.settings import Setting
 from reports.tables import held_out_names
 
-FEWEST_BACKBONES = 3  # through two points a line fits whatever they are
+MIN_BACKBONES = 3  # through two points a line fits whatever they are
 _METRIC_COLUMNS = (
     "dataset", "backbone", "random_weights", "protocol", "test_split", "class_group", "rule", "selected_on_target",
     "method", "accuracy", "worst_environment", "worst_environment_accuracy", "worst_class_accuracy",
@@ -51,7 +51,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class Line:
+class AccuracyLine:
     """Accuracy on a held-out environment against accuracy on the sources, on a logit scale, over backbones."""
 
     slope: float
@@ -63,13 +63,13 @@ class Line:
         return float(1 / (1 + np.exp(-(self.slope * _logit(source_accuracy) + self.intercept))))
 
 
-Lines = Mapping[str, Line]  # held-out environment -> line
+Lines = Mapping[str, AccuracyLine]  # held-out environment -> line
 
 
-def zero_shot_lines(parts: Iterable[tuple[Setting, Selections]]) -> dict[tuple[object, ...], dict[str, Line]]:
+def zero_shot_lines(parts: Iterable[tuple[Setting, Selections]]) -> dict[tuple[object, ...], dict[str, AccuracyLine]]:
     """Return, for settings that differ in the backbone alone, the line through the backbones' plain zero-shot.
 
-    Random weights take no part. There is a line where `FEWEST_BACKBONES` or more backbones have such rows with the
+    Random weights take no part. There is a line where `MIN_BACKBONES` or more backbones have such rows with the
     same held-out environment.
     """
     points: dict[tuple[object, ...], dict[str, list[tuple[float, float]]]] = {}
@@ -82,15 +82,15 @@ def zero_shot_lines(parts: Iterable[tuple[Setting, Selections]]) -> dict[tuple[o
         for held_out, (x, y) in zip(means.index, means.to_numpy(float), strict=True):
             points.setdefault(setting.without_backbone, {}).setdefault(str(held_out), []).append((x, y))
     return {
-        key: {name: _fit(found) for name, found in by_name.items() if len(found) >= FEWEST_BACKBONES}
+        key: {name: _fit(found) for name, found in by_name.items() if len(found) >= MIN_BACKBONES}
         for key, by_name in points.items()
     }
 
 
-def _fit(points: list[tuple[float, float]]) -> Line:
+def _fit(points: list[tuple[float, float]]) -> AccuracyLine:
     x, y = _logit(np.array(points)).T
     slope, intercept = np.polyfit(x, y, 1)
-    return Line(float(slope), float(intercept), len(points))
+    return AccuracyLine(float(slope), float(intercept), len(points))
 
 
 def _logit(p: float | np.ndarray) -> np.ndarray:

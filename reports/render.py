@@ -7,7 +7,7 @@ import textwrap
 from itertools import groupby
 
 from reports.captions import rule_words
-from reports.tables import Cell, Line, Table
+from reports.tables import Cell, Table, TableRow
 
 GAP = "—"
 TERMINAL_WIDTH = 120
@@ -144,7 +144,7 @@ def _letter(index: int) -> str:
     return chr(ord("a") + index) if index < 26 else str(index)
 
 
-def _csv_row(table: Table, line: Line, held_out: str, cell: Cell) -> list[object]:
+def _csv_row(table: Table, line: TableRow, held_out: str, cell: Cell) -> list[object]:
     s, method = table.setting, line.method
     what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split, s.class_group]
     how = [s.grouped, s.lodo_split, table.rule, table.rule == "oracle"]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmark.evaluation.selection import RULES, SCORE_COLUMN
+from benchmark.method.evaluation.selection import RULES, SCORE_COLUMN
 from reports.captions import seeds_of, table_caption, test_images
 from reports.chosen import Selections
 from reports.methods import Method
@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One method: a cell for each held-out environment, then the average."""
 
     method: Method
@@ -51,7 +51,7 @@ class Table:
     setting: Setting
     rule: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
     caption: str
 
 
@@ -68,7 +68,7 @@ def main_table(setting: Setting, selections: Selections, rule: str) -> Table:
         selections: the rows of that setting.
         rule: one of `selection.RULES`.
     """
-    lines = [Line(method, line_cells(selections, method, rule)) for method in selections.parts]
+    lines = [TableRow(method, line_cells(selections, method, rule)) for method in selections.parts]
     if rule != "oracle":
         lines = _mark_best(lines)
     columns = (*held_out_names(selections.rows), AVERAGE)
@@ -141,7 +141,7 @@ def _gap(rows: pd.DataFrame, rule: str) -> str:
     return f"the result rows have no {SCORE_COLUMN[rule]} accuracy"
 
 
-def _mark_best(lines: list[Line]) -> list[Line]:
+def _mark_best(lines: list[TableRow]) -> list[TableRow]:
     """Mark the best average of each predictor block; equal at the printed precision is equal."""
     marked = []
     for line in lines:
@@ -152,5 +152,5 @@ def _mark_best(lines: list[Line]) -> list[Line]:
         ]
         average = line.cells[-1]
         best = average.mean is not None and len(rivals) > 1 and round(average.mean, 1) == max(rivals)
-        marked.append(Line(line.method, (*line.cells[:-1], replace(average, best=best))))
+        marked.append(TableRow(line.method, (*line.cells[:-1], replace(average, best=best))))
     return marked

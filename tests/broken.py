@@ -4,14 +4,15 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 
-from benchmark.predictors.base import Array, Labels, Predictor, Rotated
-from benchmark.predictors.zero_shot import ZeroShot
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.predictors.base import Predictor, Problem
+from benchmark.method.predictors.zero_shot import ZeroShot
 
 
 class Raises(Predictor):
     """Raises, as a bug does."""
 
-    def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
         """See `Predictor.scores`."""
         raise RuntimeError("this predictor is broken")
 
@@ -19,7 +20,7 @@ class Raises(Predictor):
 class OutOfMemory(Predictor):
     """Ends its process as the kernel ends one that takes too much memory: at once, without a word."""
 
-    def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
         """See `Predictor.scores`."""
         os.kill(os.getpid(), 9)
         raise AssertionError
@@ -28,7 +29,7 @@ class OutOfMemory(Predictor):
 class Hangs(Predictor):
     """Never returns."""
 
-    def scores(self, problem: Rotated, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
         """See `Predictor.scores`."""
         time.sleep(10_000)
         raise AssertionError
@@ -39,7 +40,7 @@ class Slow(ZeroShot):
 
     registered_name = ""
 
-    def predict(self, problem: Rotated, ranks: Sequence[int]) -> list[Labels]:
+    def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
         """See `Predictor.predict`."""
         time.sleep(0.05)
         return super().predict(problem, ranks)

@@ -69,7 +69,7 @@ def tiny_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A local Ray for tests that call stages directly."""
-    from benchmark.cluster import connected
+    from benchmark.common.cluster import connected
 
     with connected():
         yield

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.backbones import BackboneFacts
+from benchmark.backbones.facts import BackboneFacts
 from benchmark.datasets.manifest import Manifest
-from benchmark.embedding import store
-from benchmark.embedding.store import View, view_of
+from benchmark.store import embeddings as store
+from benchmark.store.embeddings import View, view_of
 
 SIZE, DIM = 32, 16
 

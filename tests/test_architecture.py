@@ -4,45 +4,97 @@ import ast
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+from tests.conftest import REPOSITORY
+
+# Room -> what it may import of other rooms, from the ground up; a name stands for everything below it.
+LEVELS = {
+    "benchmark.common": [],
+    "benchmark.demo": ["benchmark.common"],
+    "benchmark.backbones": ["benchmark.common"],
+    "benchmark.method": ["benchmark.common"],
+    "benchmark.datasets": ["benchmark.common", "benchmark.demo"],
+    "benchmark.store": ["benchmark.common", "benchmark.backbones.facts", "benchmark.method"],
+    "reports": ["benchmark.common.errors", "benchmark.common.storage", "benchmark.method.evaluation",
+                "benchmark.store.rows", "benchmark.store.records"],
+    "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
+                         "benchmark.datasets.catalog", "benchmark.backbones.spec"],
+    "benchmark.embedding": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
+                            "benchmark.store", "benchmark.recipe"],
+    "benchmark.sweep": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
+                        "benchmark.store", "benchmark.recipe"],
+    "benchmark.commands": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
+                           "benchmark.store", "benchmark.recipe", "benchmark.embedding", "benchmark.sweep"],
+    "benchmark": ["benchmark"],  # its __init__ has the public names of all rooms
+    "benchmark.cli": ["benchmark.commands", "benchmark.common", "benchmark.recipe"],
+    "jobs": ["benchmark.cli"],
+}  # fmt: skip
+JOIN_REPORTS = {"benchmark.commands.report", "benchmark.commands.diagnose"}
 
 
-def imports(file: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def sources(folder: str) -> list[Path]:
-    files = sorted((REPOSITORY / folder).rglob("*.py"))
-    assert files
-    return files
+MODULES = {module_of(f): f for top in ("benchmark", "reports", "jobs") for f in (REPOSITORY / top).rglob("*.py")}
 
 
-def test_the_library_knows_neither_jobs_nor_reports_but_for_the_module_that_joins_the_stages() -> None:
-    for file in sources("benchmark"):
-        outside = {name for name in imports(file) if name.split(".")[0] in ("jobs", "reports")}
-        assert outside == ({"reports"} if file.name == "stages.py" else set()), file
+def imports(module: str) -> Iterator[str]:
+    """Yield the modules of this repository that one imports: at the top, inside functions and for types alone."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in names if node.module in MODULES)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
 
 
-@pytest.mark.parametrize("room", ["subspace", "predictors", "interventions", "evaluation"])
-def test_the_method_needs_no_ray_and_no_store(room: str) -> None:
-    for file in sources(f"benchmark/{room}"):
-        assert not {n for n in imports(file) if n.split(".")[0] == "ray" or "storage" in n or "embedding" in n}, file
+def below(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}.")
 
 
-def test_reports_read_rows_and_nothing_else() -> None:
-    allowed = {"benchmark.results", "benchmark.evaluation.selection", "benchmark.storage", "benchmark.errors"}
-    for file in sources("reports"):
-        assert {name for name in imports(file) if name.startswith("benchmark")} <= allowed, file
+def room_of(module: str) -> str:
+    return max((room for room in LEVELS if below(module, room)), key=len)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_import_goes_against_the_levels(module: str) -> None:
+    allowed = [room_of(module), *LEVELS[room_of(module)], *(["reports"] if module in JOIN_REPORTS else [])]
+    assert {name for name in imports(module) if not any(below(name, place) for place in allowed)} == set()
+
+
+def test_there_is_no_circle_of_rooms_nor_of_folders() -> None:
+    arrows: dict[str, dict[str, set[str]]] = {"rooms": defaultdict(set), "folders": defaultdict(set)}
+    folder = {m: ".".join(f.parent.relative_to(REPOSITORY).parts) for m, f in MODULES.items()}
+    for module in MODULES:
+        for name in imports(module):
+            arrows["rooms"][room_of(module)].add(room_of(name))
+            start, end = folder[module], folder[name]
+            if not (below(start, end) or below(end, start)):  # a folder and one inside it are no two rooms
+                arrows["folders"][start].add(end)
+    assert set(arrows["rooms"]) == set(LEVELS)
+    for of_kind in arrows.values():
+        graph = {start: ends - {start} for start, ends in of_kind.items()}
+        TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_method_needs_no_ray_and_no_files() -> None:
+    for module in (m for m in MODULES if below(m, "benchmark.method")):
+        tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+        names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        assert not {n for n in names if n.split(".")[0] == "ray" or n == "benchmark.common.storage"}, module
+
+
+def test_the_house_is_small_at_the_top() -> None:
+    entries = {p.name for p in (REPOSITORY / "benchmark").iterdir()} - {"__pycache__"}
+    assert len(entries) <= 14, sorted(entries)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmark.cli import _parser
-from benchmark.recipe import parse_recipe
+from benchmark.recipe.loading import parse_recipe
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_every_file_it_names_exists() -> None:
 
 
 def test_every_recipe_is_valid_and_says_how_to_run_it() -> None:
-    from benchmark.recipe import load_recipe
+    from benchmark.recipe.loading import load_recipe
 
     recipes = sorted((REPOSITORY / "jobs" / "recipes").glob("*.yaml"))
     assert recipes

@@ -142,6 +142,11 @@ CATALOG: Mapping[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
 DEMO_SET = "emoji_styles"
 
 
+def is_variant(name: str) -> bool:
+    """Say whether a data set is ImageNet or one of its variants: a single environment with classes of ImageNet's."""
+    return name in CATALOG and CATALOG[name].single
+
+
 def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: int) -> list[str]:
     """Compare a copy with the catalog.
 

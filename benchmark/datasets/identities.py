@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
-from benchmark.cache import cache_dir
-from benchmark.datasets.sources.base import ImageSource, ahead, changed
-from benchmark.errors import IcmBenchError
-from benchmark.progress import Progress
-from benchmark.storage import Storage
+from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
+from benchmark.common.storage import Storage
+from benchmark.datasets.readers.base import ImageReader, ahead, changed
 
 RACY_NS = 2 * 10**9
 """A file changed so shortly before it was listed may change again without its time showing it."""
@@ -26,11 +25,11 @@ _TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.in
 _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *_FOUND)])
 
 
-def identify(source: ImageSource, table: pa.Table, listed_ns: int | None = None) -> pa.Table:
+def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None) -> pa.Table:
     """Return `table` with the identity of every image.
 
     Args:
-        source: which lists the images.
+        reader: which lists the images.
         table: its entries, one row each, columns as the fields of `Entry`.
         listed_ns: when the listing began, in nanoseconds since 1970; now, if not given.
 
@@ -42,7 +41,7 @@ def identify(source: ImageSource, table: pa.Table, listed_ns: int | None = None)
         IcmBenchError: a file cannot be read, or has another size than it was listed with.
     """
     cache = Storage(str(cache_dir() / "manifests"))
-    key = hashlib.sha256(f"{type(source).__name__}\n{source.uri}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{type(reader).__name__}\n{reader.uri}".encode()).hexdigest()[:32]
     name = f"{key}.parquet"
     known = _known(cache, name, table)
     found: dict[str, list[Any]] = {column: known[column].to_pylist() for column in _FOUND}
@@ -50,7 +49,7 @@ def identify(source: ImageSource, table: pa.Table, listed_ns: int | None = None)
     result = table.drop_columns(["bytes"])
     try:
         if missing:
-            _hash(source, table, missing, found)
+            _hash(reader, table, missing, found)
     finally:  # what an interrupted run has hashed need not be hashed again
         for column in _FOUND:
             result = result.append_column(column, pa.array(found[column], _SCHEMA.field(column).type))
@@ -83,20 +82,20 @@ def _keep(cache: Storage, name: str, result: pa.Table, listed_ns: int) -> None:
             cache.write_table(name, chosen.select(_SCHEMA.names).cast(_SCHEMA))
 
 
-def _hash(source: ImageSource, table: pa.Table, missing: list[int], found: dict[str, list[Any]]) -> None:
+def _hash(reader: ImageReader, table: pa.Table, missing: list[int], found: dict[str, list[Any]]) -> None:
     """Fill in the identities of the rows `missing`, file by file, several files at a time."""
     progress = Progress("identifying images", len(missing), "images")
     lock = threading.Lock()
 
     def one_file(rows: list[int]) -> None:
         batch = table.take(rows).to_pydict()
-        for i, row in enumerate(_identities(source, batch)):
+        for i, row in enumerate(_identities(reader, batch)):
             for column, value in zip(_FOUND, row, strict=True):
                 found[column][rows[i]] = value
             with lock:
                 progress.update()
 
-    for _ in ahead(one_file, _by_file(table, missing), source.files_at_once):
+    for _ in ahead(one_file, _by_file(table, missing), reader.files_at_once):
         pass
     progress.close()
 
@@ -111,16 +110,16 @@ def _by_file(table: pa.Table, missing: list[int]) -> Iterator[list[int]]:
         yield group.tolist()
 
 
-def _identities(source: ImageSource, batch: dict[str, list[Any]]) -> Iterator[tuple[str, str, int]]:
+def _identities(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tuple[str, str, int]]:
     """Yield (content, image_id, size) of images that lie in one file."""
     columns = (batch[name] for name in ("file", "environment", "class_name", "bytes"))
-    for pieces, file, environment, class_name, listed in zip(source.pieces(batch), *columns, strict=True):
+    for pieces, file, environment, class_name, listed in zip(reader.pieces(batch), *columns, strict=True):
         digest, size = hashlib.sha256(), 0
         for piece in pieces:
             digest.update(piece)
             size += len(piece)
         if listed not in (-1, size):
-            raise changed(source.storage.path(file))
+            raise changed(reader.storage.path(file))
         content = digest.hexdigest()
         digest.update(f"\0{environment}\0{class_name}".encode())
         yield content, digest.hexdigest(), size

@@ -4,7 +4,7 @@ import functools
 import pkgutil
 from collections.abc import Sequence
 
-from benchmark.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError
 
 # Lists that come with timm, which open_clip needs: one WordNet id a line.
 _LISTS = {
@@ -14,11 +14,6 @@ _LISTS = {
     "ImageNet-R": "imagenet_r_synsets.txt",
     "ImageNet-A": "imagenet_a_synsets.txt",
 }
-
-
-def is_variant(name: str) -> bool:
-    """Say whether a data set is ImageNet or one of its variants: a single environment with classes of ImageNet's."""
-    return name in _LISTS
 
 
 @functools.cache

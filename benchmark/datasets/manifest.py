@@ -1,6 +1,6 @@
 """The manifest: every image of a data set with its identity, class, environment and group.
 
-Whatever the source, images come in DomainBed's order: environments, classes and paths sorted as strings.
+Whatever the reader, images come in DomainBed's order: environments, classes and paths sorted as strings.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.storage import Storage, public
 from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify
 from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
-from benchmark.datasets.sources import IMAGE_SUFFIXES, Entry, ImageSource, open_source
-from benchmark.errors import IcmBenchError, nearest
-from benchmark.recipe import DatasetSpec
-from benchmark.storage import Storage, public
+from benchmark.datasets.readers import IMAGE_SUFFIXES, Entry, ImageReader, open_reader
+from benchmark.datasets.spec import DatasetSpec
 
 LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
         ("label", pa.int64()),
         ("group", pa.string()),  # null where the set has no groups
         ("bytes", pa.int64()),
-        ("file", pa.string()),  # that holds it, relative to the source's URI
+        ("file", pa.string()),  # that holds it, relative to the reader's URI
         ("position", pa.int64()),  # byte offset in a tar shard, row in a Parquet file, -1 for a whole file
     ]
 )
@@ -49,12 +49,12 @@ class Manifest:
 
     Attributes:
         name: of the data set.
-        source: where the images lie, and how to read them.
+        reader: where the images lie, and how to read them.
         table: one row per image, columns as in `SCHEMA`.
     """
 
     name: str
-    source: ImageSource
+    reader: ImageReader
     table: pa.Table
 
     @cached_property
@@ -75,7 +75,7 @@ class Manifest:
     def place(self, path: str) -> str:
         """Return how a person would name the image `path`, wherever it lies."""
         row = pc.index(self.table["path"], path).as_py()
-        return self.source.place(path, self.table["file"][row].as_py() if row >= 0 else None)
+        return self.reader.place(path, self.table["file"][row].as_py() if row >= 0 else None)
 
     @cached_property
     def environment_index(self) -> NDArray[np.int64]:
@@ -107,7 +107,7 @@ class Manifest:
         """Return what a user should know of this copy: differences to the catalog, classes it lacks, duplicates."""
         notes = []
         facts = CATALOG.get(self.name)
-        where = self.source.storage.path("").rstrip("/")
+        where = self.reader.storage.path("").rstrip("/")
         if facts and (differences := count_differences(facts, self.counts, len(self.classes))):
             notes.append(f"{self.name} in {where} differs from the catalog ({facts.counts}): {'; '.join(differences)}.")
         elif facts and facts.fingerprint not in (None, self.fingerprint):
@@ -163,17 +163,17 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
         IcmBenchError: missing root, no images, one class only, a file that cannot be read or does not say what an image
             needs, a damaged `groups.csv`, or a class that an ImageNet variant does not have.
     """
-    source = dataset_source(spec)
+    reader = dataset_reader(spec)
     listed_ns = time.time_ns()
-    table = _with_names(spec.name, source, _listed(source.entries()))
-    _check_listing(source, table)
-    table = identify(source, _in_order(_distinct_paths(source, table)), listed_ns)
+    table = _with_names(spec.name, reader, _listed(reader.entries()))
+    _check_listing(reader, table)
+    table = identify(reader, _in_order(_distinct_paths(reader, table)), listed_ns)
     classes = class_subset(spec.name) or sorted(table["class_name"].unique().to_pylist())
     label = pc.index_in(table["class_name"], value_set=pa.array(classes)).cast(pa.int64())
-    return Manifest(spec.name, source, table.append_column("label", label).select(SCHEMA.names).cast(SCHEMA))
+    return Manifest(spec.name, reader, table.append_column("label", label).select(SCHEMA.names).cast(SCHEMA))
 
 
-def dataset_source(spec: DatasetSpec) -> ImageSource:
+def dataset_reader(spec: DatasetSpec) -> ImageReader:
     """Return where the images of a data set lie; the demo set is built if need be.
 
     Raises:
@@ -181,9 +181,9 @@ def dataset_source(spec: DatasetSpec) -> ImageSource:
     """
     if spec.root is None:
         if spec.name == DEMO_SET:
-            from benchmark.datasets import emoji_styles
+            from benchmark.demo import emoji_styles
 
-            return open_source(str(emoji_styles.build() / CATALOG[DEMO_SET].folder), "folder")
+            return open_reader(str(emoji_styles.build() / CATALOG[DEMO_SET].folder), "folder")
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))
         raise IcmBenchError(f"datasets: '{spec.name}' needs a 'root', the folder in which its images lie; {hint}")
@@ -193,9 +193,9 @@ def dataset_source(spec: DatasetSpec) -> ImageSource:
     facts = CATALOG.get(spec.name)
     uri = _below(root, facts.folder if facts else spec.name) or root
     if facts is None or not facts.single:
-        return open_source(uri, spec.layout, spec.columns)
+        return open_reader(uri, spec.layout, spec.columns)
     uri = next((found for part in ("val", "train") if (found := _below(uri, part))), uri)
-    return open_source(uri, spec.layout, spec.columns, environment=facts.folder)
+    return open_reader(uri, spec.layout, spec.columns, environment=facts.folder)
 
 
 def _below(uri: str, name: str) -> str | None:
@@ -223,19 +223,19 @@ def _listed(entries: Iterable[Entry]) -> pa.Table:
     return pa.Table.from_batches(batches, schema=_ENTRY)
 
 
-def _with_names(name: str, source: ImageSource, table: pa.Table) -> pa.Table:
+def _with_names(name: str, reader: ImageReader, table: pa.Table) -> pa.Table:
     """Return the table with WordNet ids for the classes of an ImageNet variant."""
     if class_subset(name) is None:
         return table
-    place = source.storage.path("").rstrip("/")
+    place = reader.storage.path("").rstrip("/")
     classes = table["class_name"].unique()
     ids = pa.array(wordnet_ids(name, classes.to_pylist(), place), pa.string())
     column = ids.take(pc.index_in(table["class_name"], value_set=classes).combine_chunks())
     return table.set_column(table.column_names.index("class_name"), "class_name", column)
 
 
-def _check_listing(source: ImageSource, table: pa.Table) -> None:
-    where = source.storage.path("").rstrip("/")
+def _check_listing(reader: ImageReader, table: pa.Table) -> None:
+    where = reader.storage.path("").rstrip("/")
     if not table.num_rows:
         raise IcmBenchError(
             f"{where} holds no images; {LAYOUT}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or Parquet files "
@@ -251,7 +251,7 @@ def _check_listing(source: ImageSource, table: pa.Table) -> None:
         raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
 
 
-def _distinct_paths(source: ImageSource, table: pa.Table) -> pa.Table:
+def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
     """Return the table with a name made of file and position for every image whose path is not its own."""
     codes = table["path"].combine_chunks().dictionary_encode().indices.to_numpy()
     shared = np.flatnonzero(np.bincount(codes)[codes] > 1)
@@ -260,7 +260,7 @@ def _distinct_paths(source: ImageSource, table: pa.Table) -> pa.Table:
     paths = table["path"].to_pylist()
     for row, entry in zip(shared, table.take(shared).to_pylist(), strict=True):
         place = (entry[name] for name in ("environment", "class_name", "file", "position"))
-        paths[row] = source.named(None, *place)
+        paths[row] = reader.named(None, *place)
     return table.set_column(table.column_names.index("path"), "path", pa.array(paths, pa.string()))
 
 
@@ -271,30 +271,3 @@ def _in_order(table: pa.Table) -> pa.Table:
     for name, column in zip(("folder", "name"), zip(*split, strict=True), strict=True):
         keys = keys.append_column(name, pa.array(column, pa.string()))
     return table.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
-
-
-def check_held_out(manifest: Manifest) -> None:
-    """Make sure that each environment can be held out in turn.
-
-    Raises:
-        IcmBenchError: there is one environment only, or an environment lacks a class.
-    """
-    where = manifest.source.storage.path("").rstrip("/")
-    # Folders count even when they are empty: DomainBed numbers environments by folder.
-    environments, classes = manifest.source.folders()
-    columns = (manifest.table[name].to_pylist() for name in ("environment", "class_name"))
-    present: dict[str, set[str]] = {name: set() for name in environments}
-    for environment, class_name in set(zip(*columns, strict=True)):
-        present.setdefault(environment, set()).add(class_name)
-    if len(present) < 2:
-        raise IcmBenchError(
-            f"{where} has one environment only ({next(iter(present))}), and holding one out needs two; {LAYOUT}."
-        )
-    every = {*classes, *manifest.classes}
-    for environment, names in sorted(present.items()):
-        if missing := sorted(every - names):
-            raise IcmBenchError(
-                f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
-                f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; every environment needs every class: "
-                f"add images, or leave the class out of all environments."
-            )

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.backbones import Backbone, BackboneFacts
-from benchmark.embedding.store import View
-from benchmark.errors import IcmBenchError
-from benchmark.recipe import BackboneSpec
+from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.loading import Backbone
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
+from benchmark.store.embeddings import View
 
 if TYPE_CHECKING:
     import torch
+
 
 Batch = dict[str, Any]
 CPU_BATCH = 32  # larger ones gain nothing on a CPU

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from benchmark.storage import reason
+from benchmark.common.storage import reason
 
 if TYPE_CHECKING:
-    from benchmark.interventions import Intervention
+    from benchmark.method.interventions import Intervention
+
 
 DRAFT_MARGIN = 2  # a JPEG is decoded at reduced scale only to at least this many times the size it is resized to
 

@@ -12,28 +12,30 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 import ray.data
 
-from benchmark.backbones import BackboneFacts, best_device
-from benchmark.cluster import cpu_nodes, gpu_count
+from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.loading import best_device
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.cluster import cpu_nodes, gpu_count
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
+from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
-from benchmark.datasets.sources import ImageSource
-from benchmark.embedding import store
+from benchmark.datasets.readers import ImageReader
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
-from benchmark.embedding.store import View
-from benchmark.errors import IcmBenchError
-from benchmark.progress import Progress
-from benchmark.recipe import BackboneSpec, RunSpec
-from benchmark.storage import Storage
+from benchmark.embedding.speed import EmbedReport, Speed
+from benchmark.recipe.specs import RunSpec
+from benchmark.store import embeddings as store
+from benchmark.store.embeddings import View
 
 Batch = dict[str, Any]
 # glibc gives the activations of each batch back to the system, and fetching every page anew for the next costs a
@@ -49,89 +51,12 @@ KEEP_FREED_MEMORY = {
 BUFFERED = 4  # decoded chunks that may wait for each encoder actor
 
 
-@dataclass
-class Speed:
-    """How fast a run went, stage by stage.
-
-    Attributes:
-        views: (image, view) pairs that were encoded.
-        seconds: from the moment the first encoder was ready to the last part written.
-        start_up: seconds from the start of the stage to that moment: workers, weights, warm-up.
-        first_embedding: seconds from the start of the command, or of the stage, until the first embeddings were there.
-        first_part: seconds from then until the first part was on disk: a chunk of images with all views.
-        decode: images/s of one decoding core.
-        make_views: (image, view) pairs/s of one encoder's interventions; on a GPU, where they only are
-            queued, this says little.
-        encode: pairs/s of one encoder actor, interventions included, while it works.
-        ceiling: pairs/s of the fastest full batch through the bare model, on average over actors.
-        actors, cores: encoder actors, and CPU threads of each (0 on a GPU).
-        batch_size: of the forward pass, at the end: it is halved when memory runs out.
-        device: cuda, mps or cpu.
-    """
-
-    views: int = 0
-    seconds: float = 0.0
-    start_up: float = 0.0
-    first_embedding: float = 0.0
-    first_part: float = 0.0
-    decode: float = 0.0
-    make_views: float = 0.0
-    encode: float = 0.0
-    ceiling: float = 0.0
-    actors: int = 0
-    cores: int = 0
-    batch_size: int = 0
-    device: str = "cpu"
-
-    @property
-    def end_to_end(self) -> float:
-        """Pairs/s of all actors together, start-up excluded."""
-        return self.views / self.seconds if self.seconds else 0.0
-
-    @property
-    def share(self) -> float:
-        """End-to-end speed as a share of what the bare models could do."""
-        return self.end_to_end / (self.actors * self.ceiling) if self.actors and self.ceiling else 0.0
-
-    def text(self) -> str:
-        """Return the figures in a line or two."""
-        where = f"{self.cores} cores each" if self.cores else "one GPU each"
-        busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
-        slowest = "reading and decoding" if busy < 0.8 else "the encoder"
-        return (
-            f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
-            f"then {self.end_to_end:.1f} views/s end to end = "
-            f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
-            f"{where}, batch {self.batch_size}); decoding {self.decode:.0f} images/s per core, interventions "
-            f"{self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; limited by {slowest}"
-        )
-
-
-@dataclass
-class EmbedReport:
-    """What an embedding run did.
-
-    Attributes:
-        images: of the data set, rejected ones included.
-        embedded: (image, view) pairs computed now.
-        reused: (image, view) pairs that were there.
-        rejected: path -> reason, in manifest order.
-        speed: None where nothing was embedded.
-    """
-
-    images: int
-    embedded: int = 0
-    reused: int = 0
-    rejected: dict[str, str] = field(default_factory=dict)
-    speed: Speed | None = None
-
-
 @dataclass(frozen=True)
 class Work:
     """What travels to the workers: all that the stages need beside the rows."""
 
     storage: Storage
-    source: ImageSource
+    reader: ImageReader
     views: list[View]
     geometry: Geometry
     precision: str
@@ -165,7 +90,7 @@ def embed(
     report = EmbedReport(images=manifest.table.num_rows)
     blocks, report.reused = _blocks(storage, manifest, views)
     if blocks:
-        work = Work(storage, manifest.source, views, Geometry.of(facts.preprocess), facts.precision)
+        work = Work(storage, manifest.reader, views, Geometry.of(facts.preprocess), facts.precision)
         for view in views:
             store.write_about(storage, view, _about(manifest, facts))
         report.speed = _stream(blocks, work, manifest, spec, facts, run, encoder)
@@ -256,7 +181,7 @@ def _consume(done: Iterator[Batch], speed: Speed, progress: Progress) -> Speed:
         chunks += len(batch["views"])
         size = int(batch["batch_size"].min())
         if smallest and size < smallest:
-            progress.say(f"memory ran out: {size} views in a forward pass from now on")
+            progress.notify(f"memory ran out: {size} views in a forward pass from now on")
         smallest = min(smallest or size, size)
         progress.update(int(batch["finished"].sum()), note=f"{total['images']:.0f} images")
     speed.views, speed.batch_size = int(total["views"]), smallest
@@ -315,7 +240,7 @@ def _decode(batch: Batch, work: Work) -> Batch:
     shape = (n, len(made_here), *work.geometry.size, 3) if at_source else (n, *work.geometry.size, 3)
     pixels = np.zeros(shape, dtype=np.uint8)
     reasons = [""] * n
-    for i, content in enumerate(work.source.read(rows) if bits else ()):
+    for i, content in enumerate(work.reader.read(rows) if bits else ()):
         try:
             if isinstance(content, str):
                 raise UnreadableImage(content)

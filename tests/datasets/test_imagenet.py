@@ -12,11 +12,12 @@ import pytest
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from PIL import Image
 
+from benchmark.commands.checks import check_held_out
+from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG, count_differences
 from benchmark.datasets.imagenet import class_subset, human_names
-from benchmark.datasets.manifest import Manifest, check_held_out, read_manifest
-from benchmark.errors import IcmBenchError
-from benchmark.recipe import DatasetSpec
+from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.spec import DatasetSpec
 
 VARIANTS = ["ImageNet", "ImageNetV2", "ImageNet-R", "ImageNet-A", "ImageNet-Sketch"]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
+from benchmark.commands.checks import check_held_out
+from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG, count_differences
-from benchmark.datasets.manifest import check_held_out, read_manifest
-from benchmark.errors import IcmBenchError
-from benchmark.recipe import DatasetSpec
+from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.spec import DatasetSpec
 
 
 def read(root: Path, name: str = "toy"):  # type: ignore[no-untyped-def]

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
-from benchmark.cluster import connected
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.cluster import connected
+from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.pipeline import embed
-from benchmark.recipe import BackboneSpec, DatasetSpec, RunSpec
-from benchmark.storage import Storage
+from benchmark.recipe.specs import RunSpec
 from tests.stand_in import FACTS, stand_in, views
 
 SECONDS = 0.15  # for each chunk

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.backbones import Backbone
+from benchmark.backbones.loading import Backbone
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
 from benchmark.embedding.encoder import GPU_BATCH, Encoder, batch_that_fits
-from benchmark.embedding.store import View, view_of
-from benchmark.errors import IcmBenchError
-from benchmark.interventions import INTERVENTIONS
-from benchmark.recipe import BackboneSpec
+from benchmark.method.interventions import INTERVENTIONS
+from benchmark.store.embeddings import View, view_of
 
 N = 21
 

@@ -10,7 +10,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
 from benchmark.embedding.images import Geometry, UnreadableImage, decode, model_input, model_input_views
-from benchmark.interventions import INTERVENTIONS
+from benchmark.method.interventions import INTERVENTIONS
 
 PREPROCESS = {
     "size": [48, 48], "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3,

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import read_manifest
-from benchmark.embedding import store, upkeep
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.images import Geometry
-from benchmark.recipe import DatasetSpec
-from benchmark.storage import Storage
+from benchmark.store import embeddings as store
+from benchmark.store import upkeep
 from tests.conftest import REPOSITORY, make_toy
 from tests.stand_in import FACTS, grey_levels
 

@@ -14,12 +14,12 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
-from benchmark.backbones import Backbone
-from benchmark.embedding import store
+from benchmark.backbones.loading import Backbone
+from benchmark.commands.prepare import prepare
+from benchmark.common.storage import Storage
 from benchmark.embedding.pipeline import embed
-from benchmark.recipe import parse_recipe
-from benchmark.stages import prepare
-from benchmark.storage import Storage
+from benchmark.recipe.loading import parse_recipe
+from benchmark.store import embeddings as store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 

@@ -12,16 +12,19 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.backbones import Backbone
-from benchmark.cluster import connected
-from benchmark.embedding import store, texts
+from benchmark.backbones.loading import Backbone
+from benchmark.commands.prepare import prepare
+from benchmark.common.cluster import connected
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.embedding import texts
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.pipeline import embed
-from benchmark.errors import IcmBenchError
-from benchmark.recipe import Recipe, parse_recipe
-from benchmark.source import Source
-from benchmark.stages import prepare
-from benchmark.storage import Storage
+from benchmark.recipe.loading import parse_recipe
+from benchmark.recipe.recipe import Recipe
+from benchmark.store import embeddings as store
+from benchmark.store.texts import read_texts, text_file
+from benchmark.sweep.subject import Subject
 from tests.conftest import make_toy
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -76,7 +79,7 @@ def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
     assert (again.embedded, again.reused) == (0, 36 * 3)
 
 
-def all_embeddings(storage: Storage, source: Source) -> list[np.ndarray]:
+def all_embeddings(storage: Storage, source: Subject) -> list[np.ndarray]:
     ids = source.manifest.table["image_id"].to_pylist()
     return [store.read(storage, view, ids) for view in source.views]
 
@@ -184,7 +187,7 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     mean = unit.reshape(2, 2, -1).mean(axis=1)
     expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    stored = texts.read_texts(storage, texts.text_file(backbone.facts, classes, templates))
+    stored = read_texts(storage, text_file(backbone.facts, classes, templates))
     np.testing.assert_allclose(stored, expected, atol=1e-5)
     other = replace(backbone.facts, fingerprint="0" * 64)
     with connected(), pytest.raises(Exception, match=r"changed during the run; run again"):

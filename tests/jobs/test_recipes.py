@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.cli import main
 from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.imagenet import class_subset
-from benchmark.recipe import load_recipe
+from benchmark.recipe.loading import load_recipe
 from tests.conftest import REPOSITORY
 
 RECIPES = sorted((REPOSITORY / "jobs" / "recipes").glob("*.yaml"))

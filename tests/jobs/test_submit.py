@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cache import cache_dir
 from benchmark.cli import main
+from benchmark.common.cache import cache_dir
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow

@@ -19,12 +19,14 @@ from pathlib import Path
 
 import torch
 
-from benchmark.backbones import Backbone
-from benchmark.cluster import connected
-from benchmark.embedding.pipeline import Speed, embed
-from benchmark.recipe import Recipe, parse_recipe
-from benchmark.stages import prepare
-from benchmark.storage import Storage
+from benchmark.backbones.loading import Backbone
+from benchmark.commands.prepare import prepare
+from benchmark.common.cluster import connected
+from benchmark.common.storage import Storage
+from benchmark.embedding.pipeline import embed
+from benchmark.embedding.speed import Speed
+from benchmark.recipe.loading import parse_recipe
+from benchmark.recipe.recipe import Recipe
 from tests.performance.images import distinct_copies
 from tests.performance.peers import PEERS
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from benchmark.interventions import INTERVENTIONS, Intervention, view_rng
+from benchmark.method.interventions import INTERVENTIONS, Intervention, view_rng
 
 SIZE, BATCHES, REPEATS = 224, (16, 64), 9
 

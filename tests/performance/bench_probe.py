@@ -19,31 +19,31 @@ from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from benchmark.predictors.base import Rotated
-from benchmark.predictors.linear_probe import LinearProbe
+from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.linear_probe import LinearProbe
 
 IMAGES, DIM, C = 8000, 512, 0.316
 RANKS = tuple(range(32, DIM + 1, 32))
 
 
-def problem(classes: int, length: float) -> Rotated:
+def problem(classes: int, length: float) -> Problem:
     """Return embeddings of the given length in the coordinates of their principal directions."""
     rng = np.random.default_rng(classes)
     spectrum = np.geomspace(1, 0.03, DIM)
     centres, labels = rng.standard_normal((classes, DIM)) * spectrum, rng.integers(classes, size=IMAGES)
     z = 0.6 * centres[labels] + rng.standard_normal((IMAGES, DIM)) * spectrum
     z *= length / np.linalg.norm(z, axis=1, keepdims=True)
-    return Rotated(z @ np.linalg.eigh(z.T @ z)[1][:, ::-1], labels, np.zeros((classes, DIM)), [])
+    return Problem(z @ np.linalg.eigh(z.T @ z)[1][:, ::-1], labels, np.zeros((classes, DIM)), [])
 
 
-def ours(given: Rotated) -> tuple[float, list[float]]:
+def ours(given: Problem) -> tuple[float, list[float]]:
     """Return seconds for the path, and the objectives."""
     start = time.perf_counter()
     heads = list(LinearProbe(C=C).heads(given, RANKS))
     return time.perf_counter() - start, [head.objective for head in heads]
 
 
-def theirs(given: Rotated, tolerance: float) -> tuple[float, list[float]]:
+def theirs(given: Problem, tolerance: float) -> tuple[float, list[float]]:
     """Return seconds for a fit at each rank, and the objectives."""
     seconds, objectives = 0.0, []
     for rank in RANKS:

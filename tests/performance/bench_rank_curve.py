@@ -15,13 +15,13 @@ from functools import partial
 
 import numpy as np
 
-from benchmark.datasets.splits import Split
-from benchmark.evaluation.cells import Cells, Layout, cells_of
-from benchmark.evaluation.curves import Evaluation
-from benchmark.evaluation.embedded import Embedded
-from benchmark.evaluation.protocols import folds_of
-from benchmark.predictors.zero_shot import ZeroShot
-from benchmark.subspace.invariant import ICM
+from benchmark.method.evaluation.cells import Cells, Layout, cells_of
+from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.evaluation import Evaluation
+from benchmark.method.evaluation.protocols import folds_of
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.predictors.zero_shot import ZeroShot
+from benchmark.method.subspace.invariant import ICM
 
 SIZES = {"clipart": 48129, "infograph": 51605, "painting": 72266, "quickdraw": 172500, "real": 172947, "sketch": 69128}
 DIM, BLOCK = 768, 16_384

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import ray
 
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import read_manifest
-from benchmark.embedding import store
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.pipeline import embed
-from benchmark.recipe import BackboneSpec, DatasetSpec, RunSpec
-from benchmark.storage import Storage
+from benchmark.recipe.specs import RunSpec
+from benchmark.store import embeddings as store
 from tests.conftest import make_toy
 from tests.stand_in import FACTS, stand_in, views
 

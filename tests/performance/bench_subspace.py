@@ -18,13 +18,13 @@ from itertools import combinations
 
 import numpy as np
 
-from benchmark.datasets.splits import Split
-from benchmark.evaluation.cells import Cells, cells_of
-from benchmark.evaluation.curves import Evaluation
-from benchmark.evaluation.embedded import Embedded
-from benchmark.evaluation.protocols import folds_of
-from benchmark.predictors.zero_shot import ZeroShot
-from benchmark.subspace.invariant import ICM
+from benchmark.method.evaluation.cells import Cells, cells_of
+from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.evaluation import Evaluation
+from benchmark.method.evaluation.protocols import folds_of
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.predictors.zero_shot import ZeroShot
+from benchmark.method.subspace.invariant import ICM
 
 IMAGES, DIM, CLASSES, ENVIRONMENTS, KINDS = 10_000, 512, 7, 4, 7
 LABELS = [f"kind{k}" for k in range(KINDS)]
@@ -102,8 +102,8 @@ def encoder_rate(images: int = 256, batch: int = 32) -> float:
 def _encode(images: int, batch: int) -> float:
     import torch
 
-    from benchmark.backbones import Backbone
-    from benchmark.recipe import BackboneSpec
+    from benchmark.backbones.loading import Backbone
+    from benchmark.backbones.spec import BackboneSpec
 
     torch.set_num_threads(os.cpu_count() or 1)
     backbone = Backbone(BackboneSpec(name="ViT-B-32", pretrained="random"))

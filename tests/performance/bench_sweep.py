@@ -22,14 +22,20 @@ from typing import Any
 
 import ray
 
-from benchmark.cluster import connected
-from benchmark.recipe import Recipe, parse_recipe
-from benchmark.results import row_file, write_rows
-from benchmark.source import Source, cells_for, load
-from benchmark.stages import embed_stage, prepare, sweep_stage
-from benchmark.storage import Storage
-from benchmark.sweep import sweep
-from benchmark.trials import Trial, evaluate, trial_id, trials_of
+from benchmark.commands.embed import embed_stage
+from benchmark.commands.prepare import prepare
+from benchmark.commands.sweep import sweep_stage
+from benchmark.common.cluster import connected
+from benchmark.common.storage import Storage
+from benchmark.recipe.loading import parse_recipe
+from benchmark.recipe.recipe import Recipe
+from benchmark.store.rows import row_file, write_rows
+from benchmark.sweep.evaluate import evaluate
+from benchmark.sweep.identity import trial_id
+from benchmark.sweep.loading import cells_for, load
+from benchmark.sweep.subject import Subject
+from benchmark.sweep.trials import Trial, trials_of
+from benchmark.sweep.tune import sweep
 
 
 def recipe_of(seeds: int, place: Path, cores: float) -> Recipe:
@@ -52,7 +58,7 @@ def recipe_of(seeds: int, place: Path, cores: float) -> Recipe:
     )
 
 
-def plain_loop(storage: Storage, recipe: Recipe, sources: list[Source], trials: list[Trial]) -> None:
+def plain_loop(storage: Storage, recipe: Recipe, sources: list[Subject], trials: list[Trial]) -> None:
     """Do what a sweep does, one trial after the other in this process."""
     splits = tuple(trial.split for trial in trials)
     data, images = ray.get(list(load.remote(storage, sources[0], splits)))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmark.interventions import INTERVENTIONS
+from benchmark.method.interventions import INTERVENTIONS
 from tests.conftest import REPOSITORY
 from tests.performance.images import distinct_copies
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.results import SCHEMA, frame_of
+from benchmark.store.rows import SCHEMA, frame_of
 
 RANKS = (1, 2, 4)
 
@@ -78,5 +78,5 @@ def row(
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows as `benchmark.results.read_rows` would, list columns and absent values included."""
+    """Return the rows as `benchmark.store.rows.read_rows` would, list columns and absent values included."""
     return frame_of(pa.Table.from_pylist(rows, schema=SCHEMA))

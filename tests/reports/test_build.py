@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmark.errors import IcmBenchError
-from benchmark.storage import Storage
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
 from reports import write_report
 from tests.reports.synthetic import frame, row
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from reports.chosen import Selections
-from reports.findings import comparisons, difference, observations
+from reports.differences import difference
+from reports.findings import comparisons, observations
 from reports.methods import Method
 from reports.settings import by_setting
 from tests.reports.synthetic import frame, row

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmark.predictors import PREDICTORS
-from benchmark.subspace import PROJECTIONS
+from benchmark.method.predictors import PREDICTORS
+from benchmark.method.subspace import PROJECTIONS
 from reports.methods import Method, by_method
 from tests.reports.synthetic import frame, row
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.storage import Storage
+from benchmark.common.storage import Storage
 from reports.build import write_report
 from reports.chosen import Selections
 from reports.metrics import metrics_csv, metrics_of, per_class_csv, selection_costs, zero_shot_lines

@@ -1,0 +1,136 @@
+"""The facts of a backbone, which must be known before images are embedded, from a process that ends when it knows them.
+
+A process of its own, so that it can load while Ray starts, and that no worker keeps the weights in memory afterwards.
+`python -m benchmark.backbones.describe` is that process: a backbone as JSON comes in, its facts or a sentence go out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.loading import BUILT, Backbone, build_if_needed
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
+
+_under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
+
+
+@contextmanager
+def begun(spec: BackboneSpec) -> Iterator[None]:
+    """Start to load a backbone of which the facts are not remembered, so that `describe` waits for less.
+
+    A context for whoever imports what takes seconds, or waits for Ray, before it comes to `describe`.
+    """
+    if not (spec.name in BUILT and not spec.folder) and not _remembered(spec):
+        _under_way[spec] = _start(spec)
+    try:
+        yield
+    finally:
+        if process := _under_way.pop(spec, None):
+            process.kill()
+            process.wait()
+
+
+def describe(spec: BackboneSpec) -> BackboneFacts:
+    """Return the facts of a backbone.
+
+    They are remembered in the cache folder for as long as the files of the weights do not change: a second run loads
+    no backbone for them.
+
+    Raises:
+        IcmBenchError: the backbone cannot be loaded, see `Backbone`.
+    """
+    build_if_needed(spec)
+    if known := _remembered(spec):
+        return known
+    process = _under_way.pop(spec, None) or _start(spec)
+    answer, _ = process.communicate()
+    try:
+        content: dict[str, Any] = json.loads(answer.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise IcmBenchError(
+            f"The backbone '{spec.label}' cannot be loaded: the process ended with code {process.returncode}, "
+            f"perhaps because memory ran out."
+        ) from error
+    if sentence := content.get("error"):
+        raise IcmBenchError(sentence)
+    facts = _facts(content)
+    _remember(spec, facts)
+    return facts
+
+
+def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    process.stdin.write(spec.model_dump_json())
+    process.stdin.close()
+    process.stdin = None  # so that nobody closes it again
+    return process
+
+
+def _answer() -> None:
+    """Read a backbone from standard input and print its facts as JSON."""
+    spec = BackboneSpec.model_validate_json(sys.stdin.read())
+    try:
+        answer = asdict(Backbone(spec, device="cpu").facts)
+    except IcmBenchError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+
+
+def _facts(content: dict[str, Any]) -> BackboneFacts:
+    return BackboneFacts(**{**content, "notes": tuple(content["notes"])})
+
+
+def _memory(spec: BackboneSpec) -> Path | None:
+    """Return the file that remembers a backbone's facts; None for weights of which no file can be watched."""
+    folder = spec.folder or build_if_needed(spec)
+    if folder:
+        files = sorted(path for path in Path(folder).expanduser().rglob("*") if path.is_file())
+    elif spec.pretrained and Path(spec.pretrained).is_file():
+        files = [Path(spec.pretrained)]
+    elif spec.random_weights:
+        files = []
+    else:  # a hub may give other weights under the same name
+        return None
+    stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    versions = {name: version(name) for name in ("torch", "open_clip_torch", "timm")}
+    key = canonical_hash([spec.model_dump(mode="json"), stamps, versions])
+    return cache_dir() / "backbones" / f"{key[:32]}.json"
+
+
+def _remembered(spec: BackboneSpec) -> BackboneFacts | None:
+    try:
+        memory = _memory(spec)
+        return _facts(json.loads(memory.read_text(encoding="utf-8"))) if memory else None
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
+        return None
+
+
+def _remember(spec: BackboneSpec, facts: BackboneFacts) -> None:
+    if memory := _memory(spec):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = memory.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        temporary.write_text(json.dumps(asdict(facts)), encoding="utf-8")
+        temporary.replace(memory)
+
+
+if __name__ == "__main__":
+    _answer()

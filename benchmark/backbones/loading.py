@@ -1,0 +1,315 @@
+"""Dual encoders behind one small protocol: encode images, encode text, say exactly what was loaded.
+
+Everything goes through `open_clip.create_model`: built-in names with a pretrained tag or a checkpoint file,
+`hf-hub:` names, and local folders. The demo's MiniLiT is such a folder.
+"""
+
+import hashlib
+import importlib
+import json
+import logging
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.hashing import canonical_hash
+
+if TYPE_CHECKING:
+    import torch
+
+
+# Backbones that are built in the cache at first use: name -> "module:function" that returns the folder.
+BUILT = {"MiniLiT": "benchmark.demo.minilit:build"}
+
+_SCHEMAS = ("hf-hub:", "local-dir:")
+
+
+class Backbone:
+    """A loaded dual encoder.
+
+    Args:
+        spec: which one.
+        device: torch device; default CUDA or MPS where available, else the CPU.
+        compile_model: compile the image tower with torch.compile: faster on GPUs after a minute of compiling.
+
+    Raises:
+        IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or would have
+            to be unpickled, or no network when weights must be downloaded.
+    """
+
+    def __init__(self, spec: BackboneSpec, device: str | None = None, compile_model: bool = False) -> None:
+        import torch
+
+        self.device = torch.device(device or best_device())
+        self._source = _source(spec)
+        model, notes = _load(spec, self._source)
+        import open_clip
+
+        self.preprocess: dict[str, Any] = _plain(open_clip.get_model_preprocess_cfg(model))
+        model = model.eval().requires_grad_(False)
+        self.facts = BackboneFacts(
+            label=spec.label,
+            fingerprint=weights_fingerprint(model),
+            architecture=_architecture(spec, self._source),
+            dim=_width(model, self.preprocess),
+            preprocess=self.preprocess,
+            logit_scale=float(model.logit_scale.exp()),
+            random_weights=spec.random_weights,
+            precision=spec.precision,
+            notes=tuple(notes),
+        )
+        # Convolutions run faster with channels last, on CPU and GPU alike; other layers do not care.
+        self._model: Any = model.to(self.device, memory_format=torch.channels_last)
+        self._dtype = getattr(torch, spec.precision)
+        encode = self._model.encode_image
+        self._encode_image = torch.compile(encode, dynamic=False) if compile_model else encode
+        mean, std = (torch.tensor(self.preprocess[key], device=self.device).view(1, 3, 1, 1) for key in ("mean", "std"))
+        self._scale, self._shift = 1 / (255 * std), -mean / std
+
+    def embed(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
+
+        Args:
+            images: uint8, shape (batch, 3, height, width), at model-input size, on any device.
+        """
+        import torch
+
+        with torch.inference_mode(), self._autocast():
+            pixels = images.to(self.device, non_blocking=True).float().mul_(self._scale).add_(self._shift)
+            z: torch.Tensor = self._encode_image(pixels.contiguous(memory_format=torch.channels_last))
+            return z.float()
+
+    def encode_images(self, images: "torch.Tensor") -> NDArray[np.float32]:
+        """Return what `embed` returns as an array."""
+        return np.asarray(self.embed(images).cpu().numpy(), dtype=np.float32)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return raw (not normalised) text embeddings, shape (len(texts), D)."""
+        import open_clip
+        import torch
+
+        tokenizer = open_clip.get_tokenizer(self._source)
+        blocks = []
+        with torch.inference_mode(), self._autocast():
+            for start in range(0, len(texts), 256):
+                tokens = tokenizer(list(texts[start : start + 256])).to(self.device)
+                blocks.append(self._model.encode_text(tokens).float().cpu().numpy())
+        return np.concatenate(blocks).astype(np.float32)
+
+    def _autocast(self) -> "torch.autocast":
+        import torch
+
+        return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
+
+
+def build_if_needed(spec: BackboneSpec) -> Path | None:
+    """Build a backbone that is built in the cache at first use, and return its folder; None for all others."""
+    if spec.folder or spec.name not in BUILT:
+        return None
+    module, _, function = BUILT[spec.name].partition(":")
+    folder: Path = getattr(importlib.import_module(module), function)()
+    return folder
+
+
+def width_of(spec: BackboneSpec) -> int:
+    """Return the embedding width D by the model's configuration alone; no weights are loaded.
+
+    Raises:
+        IcmBenchError: no such model, or a folder without configuration.
+    """
+    if spec.name in BUILT and not spec.folder:
+        module = importlib.import_module(BUILT[spec.name].partition(":")[0])
+        return int(module.EMBED_DIM)
+    import open_clip
+
+    source = _source(spec)
+    try:
+        return int(open_clip.get_model_config(source)["embed_dim"])
+    except Exception as error:  # a hub that does not answer, or a damaged configuration, can raise anything
+        raise IcmBenchError(
+            f"The configuration of the backbone '{spec.name}' cannot be read ({type(error).__name__}: {error}); "
+            f"check the name or the folder, and the network if it lies on a hub."
+        ) from error
+
+
+def best_device() -> str:
+    """Return the fastest torch device of this process: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def weights_fingerprint(model: "torch.nn.Module") -> str:
+    """Return the SHA-256 (hex) over name, type, shape and bytes of every parameter and buffer, by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(memoryview(tensor.view(-1).view(torch.uint8).numpy()) if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def _architecture(spec: BackboneSpec, source: str) -> str:
+    """Return the hash of the resolved model configuration, without the folders in which parts of it lie."""
+    import open_clip
+
+    config = open_clip.get_model_config(source)
+    config["quick_gelu"] = _quick_gelu(spec, source, []) or config.get("quick_gelu", False)
+    text = config.get("text_cfg", {})
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        if Path(text.get(key, "")).is_absolute():
+            text[key] = "in the model's folder"
+    return canonical_hash(config)
+
+
+def _source(spec: BackboneSpec) -> str:
+    """Return open_clip's name of the model, after checking that it exists; builds the demo's encoder if need be."""
+    import open_clip
+
+    if spec.folder:
+        folder = Path(spec.folder).expanduser().absolute()
+        if not (folder / "open_clip_config.json").is_file():
+            raise IcmBenchError(
+                f"backbones: the folder {folder} of '{spec.name}' holds no open_clip_config.json; "
+                f"give a folder in open_clip's local-dir layout."
+            )
+        return f"local-dir:{folder}"
+    if spec.name in BUILT:
+        if spec.pretrained and not spec.random_weights:
+            raise IcmBenchError(f"backbones: '{spec.name}' has its own weights; leave 'pretrained' out.")
+        return f"local-dir:{build_if_needed(spec)}"
+    if spec.name.startswith(_SCHEMAS):
+        return spec.name
+    known = open_clip.list_models()
+    if spec.name not in known:
+        raise IcmBenchError(f"Unknown backbone '{spec.name}': {nearest(spec.name, [*known, *BUILT])}")
+    tags = open_clip.list_pretrained_tags_by_model(spec.name)
+    if spec.pretrained is None:
+        raise IcmBenchError(
+            f"backbones: '{spec.name}' needs 'pretrained': one of {', '.join(tags)}, a checkpoint file, or 'random'."
+        )
+    if spec.random_weights or spec.pretrained in tags or Path(spec.pretrained).is_file():
+        return spec.name
+    raise IcmBenchError(
+        f"Unknown pretrained tag '{spec.pretrained}' of '{spec.name}' (and no such file): "
+        f"{nearest(spec.pretrained, tags)}"
+    )
+
+
+def _load(spec: BackboneSpec, source: str) -> tuple[Any, list[str]]:
+    """Return open_clip's model (which has no common type) and what a user should know of it."""
+    import open_clip
+    import torch
+
+    notes: list[str] = []
+    pretrained = None if spec.random_weights or source.startswith(_SCHEMAS) else spec.pretrained
+    if pretrained and Path(pretrained).is_file() and not (spec.mean and spec.std):
+        notes.append(f"{spec.label}: a checkpoint file says nothing of mean and std; OpenAI's are used.")
+    if spec.random_weights:
+        notes.append(f"{spec.label}: the weights are random, so no accuracy of this run means anything.")
+        torch.manual_seed(spec.seed)
+    logging.disable(logging.CRITICAL)  # open_clip and the hub log what is said better below
+    try:
+        model = open_clip.create_model(
+            source,
+            pretrained=pretrained,
+            force_image_size=spec.image_size,
+            force_quick_gelu=_quick_gelu(spec, source, notes),
+            force_preprocess_cfg={k: v for k, v in (("mean", spec.mean), ("std", spec.std)) if v},
+            load_weights=not spec.random_weights,
+            require_pretrained=not spec.random_weights,
+            pretrained_text=False,
+        )
+        return model, notes
+    except IcmBenchError:
+        raise
+    except Exception as error:  # a damaged checkpoint can make its reader raise anything
+        raise IcmBenchError(_load_failure(spec, source, pretrained, error)) from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _load_failure(spec: BackboneSpec, source: str, pretrained: str | None, error: Exception) -> str:
+    """Return open_clip's failure as one sentence with a remedy."""
+    text = str(error)
+    where = pretrained or source.removeprefix("local-dir:")
+    # Positions of another width are found by an assertion, before the weights are compared by name and shape.
+    if "Error(s) in loading state_dict" in text or "pos_embed" in text:
+        detail = text.splitlines()[1].strip() if len(text.splitlines()) > 1 else text
+        return (
+            f"The checkpoint {where} does not fit the model '{spec.name}': {detail[:200]}; "
+            f"name the model that it was trained for."
+        )
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+        return (
+            f"The checkpoint {where} is damaged, or holds more than tensors and would have to be unpickled, which is "
+            f"refused; save its state_dict as safetensors."
+        )
+    if "download" in text.lower() or "HF Hub" in text or "huggingface" in text.lower():
+        return (
+            f"The weights '{where}' of '{spec.name}' cannot be downloaded (no network, or no such place); "
+            f"connect, or give a local checkpoint as 'pretrained' or 'folder'."
+        )
+    first = f"{type(error).__name__}: {text.strip().splitlines()[0][:200]}" if text.strip() else type(error).__name__
+    return (
+        f"The backbone '{spec.name}' cannot be loaded from {where} ({first}); "
+        f"give a safetensors file or a state_dict that open_clip reads."
+    )
+
+
+def _quick_gelu(spec: BackboneSpec, source: str, notes: list[str]) -> bool:
+    """Decide on the activation: the recipe's word, else what the pretrained tag was trained with.
+
+    open_clip only warns of a mismatch, which silently costs several points of accuracy.
+    """
+    import open_clip
+
+    model_has_it = bool(open_clip.get_model_config(source).get("quick_gelu", False))
+    if source.startswith(_SCHEMAS) or spec.random_weights:
+        if model_has_it and spec.quick_gelu is False:
+            raise IcmBenchError(f"backbones: the configuration of '{spec.name}' asks for QuickGELU; change it there.")
+        return model_has_it if spec.quick_gelu is None else spec.quick_gelu
+    tag = open_clip.pretrained.get_pretrained_cfg(source, spec.pretrained)
+    trained_with_it = bool(tag.get("quick_gelu", False)) if tag else model_has_it
+    wanted = trained_with_it if spec.quick_gelu is None else spec.quick_gelu
+    if model_has_it and not wanted:
+        raise IcmBenchError(
+            f"backbones: '{spec.name}' has the QuickGELU activation, but the weights '{spec.pretrained}' were "
+            f"trained without it; use '{spec.name.removesuffix('-quickgelu')}'."
+        )
+    if wanted != trained_with_it:
+        notes.append(
+            f"{spec.label}: QuickGELU is {'on' if wanted else 'off'} by the recipe, but the weights were trained "
+            f"with it {'on' if trained_with_it else 'off'}: accuracy will suffer."
+        )
+    elif wanted != model_has_it:
+        notes.append(f"{spec.label}: trained with QuickGELU, which the model's name does not say; it is used.")
+    return wanted
+
+
+def _plain(preprocess: dict[str, Any]) -> dict[str, Any]:
+    """Return the preprocessing as JSON would, so that it compares equal after a round trip."""
+    plain: dict[str, Any] = json.loads(json.dumps(preprocess))
+    size = plain["size"]
+    plain["size"] = [size, size] if isinstance(size, int) else list(size)
+    return plain
+
+
+def _width(model: Any, preprocess: dict[str, Any]) -> int:
+    """Return the embedding width D, by encoding one black image: no attribute is common to all models."""
+    import torch
+
+    with torch.inference_mode():
+        z = model.encode_image(torch.zeros(1, 3, *preprocess["size"]))
+    return int(z.shape[-1])

@@ -1,0 +1,101 @@
+"""A dual encoder whose image and text embeddings are projected: what an exported projection is used with."""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import linear, normalize
+
+from benchmark.backbones.projection_files import ExportedProjection
+
+
+class ProjectedEncoder(torch.nn.Module):
+    """An open_clip model, followed by a projection.
+
+    It may stand where the model stood, in a zero-shot classifier for instance. Embeddings are A z, of width k and
+    float32, as the benchmark computes them: images at unit length before the projection where the provenance's
+    `normalize` is `before` or `both`, texts always. Unit length after it is the caller's choice, as in open_clip:
+    `normalize=True`, which `after` and `both` stand for. Everything else, `logit_scale` for instance, is the model's.
+
+    The projection is linear: averaged over templates, embeddings of texts are up to their length those that
+    the benchmark averages before it, as long as they are averaged with `normalize=False`.
+
+    Args:
+        model: with `encode_image`, `encode_text` and `logit_scale`. It is not copied.
+        projected: a projection for that model's embeddings.
+    """
+
+    A: torch.Tensor
+
+    def __init__(self, model: torch.nn.Module, projected: ExportedProjection) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.provenance = projected.provenance
+        self._unit_before = projected.provenance["normalize"] in ("before", "both")
+        self.training = model.training  # not train(): that would set the mode of every part of the model
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.register_buffer("A", torch.tensor(projected.matrix, device=device))
+
+    def encode_image(self, images: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Return projected embeddings of images, shape (n, k).
+
+        Args:
+            images: as the model takes them, shape (n, 3, height, width).
+            normalize: scale the projected embeddings to unit length.
+
+        Raises:
+            ValueError: the model's embeddings are not D wide.
+        """
+        return self._project(self.model.encode_image(images), self._unit_before, normalize)
+
+    def encode_text(self, tokens: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        """Return projected embeddings of texts, shape (n, k).
+
+        Args:
+            tokens: as the model takes them, shape (n, context length).
+            normalize: scale the projected embeddings to unit length.
+
+        Raises:
+            ValueError: the model's embeddings are not D wide.
+        """
+        return self._project(self.model.encode_text(tokens), True, normalize)
+
+    def get_logits(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits of images over texts, shape (n, m), and of texts over images, shape (m, n), as open_clip."""
+        z, t = self.encode_image(image, normalize=True), self.encode_text(text, normalize=True)
+        logits = self.model.logit_scale.exp() * z @ t.T
+        if (bias := getattr(self.model, "logit_bias", None)) is not None:
+            logits = logits + bias
+        return logits, logits.T
+
+    def forward(self, image: torch.Tensor | None = None, text: torch.Tensor | None = None) -> Any:
+        """Return image embeddings, text embeddings (each at unit length, or None) and exp(logit_scale), as open_clip.
+
+        As there, a model with `logit_bias` adds it, and one with `output_dict` returns a dictionary.
+        """
+        out = {
+            "image_features": None if image is None else self.encode_image(image, normalize=True),
+            "text_features": None if text is None else self.encode_text(text, normalize=True),
+            "logit_scale": self.model.logit_scale.exp(),
+        }
+        if (bias := getattr(self.model, "logit_bias", None)) is not None:
+            out["logit_bias"] = bias
+        return out if getattr(self.model, "output_dict", False) else tuple(out.values())
+
+    def _project(self, z: torch.Tensor, unit_before: bool, unit_after: bool) -> torch.Tensor:
+        if z.shape[-1] != self.A.shape[1]:
+            raise ValueError(
+                f"The model's embeddings have width {z.shape[-1]}, and the projection, made for "
+                f"'{self.provenance['backbone']}', takes {self.A.shape[1]}."
+            )
+        with torch.autocast(z.device.type, enabled=False):  # a projection in bfloat16 would lose what it separates
+            z = z.float()
+            z = linear(normalize(z, dim=-1) if unit_before else z, self.A.float())
+            return normalize(z, dim=-1) if unit_after else z
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model" or name.startswith("__"):  # before __init__, and what copying and pickling ask for
+                raise
+            return getattr(super().__getattr__("model"), name)

@@ -1,0 +1,175 @@
+"""A projection as two small files: `projection.safetensors` (tensor "A", shape (k, D)) and `projection.json`.
+
+They can be used without this package. With an open_clip `model`, `images` and `tokens`, and the files in `folder`:
+
+    from torch.nn.functional import normalize
+    from safetensors.torch import load_file
+    A = load_file(f"{folder}/projection.safetensors")["A"]
+    z, t = (normalize(e @ A.T, dim=-1) for e in (model.encode_image(images), model.encode_text(tokens)))
+    logits = model.logit_scale.exp() * z @ t.T
+
+With it, `ProjectedEncoder(model, read_projection(folder))` takes the place of the model.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+
+FORMAT_VERSION = 1
+TENSOR_FILE, FACTS_FILE = "projection.safetensors", "projection.json"
+NORMALIZE = ("none", "before", "after", "both")
+_REMEDY = "export the projection again"
+
+
+@dataclass(frozen=True)
+class ExportedProjection:
+    """A projection as it was written.
+
+    Attributes:
+        matrix: A, shape (k, D), float32; `embeddings @ matrix.T` projects.
+        provenance: where it comes from. At least `backbone` (label) and `fingerprint` (of its weights), without which
+            nobody could know what it may be applied to, and `normalize` (`none`, `before`, `after` or `both`: where
+            image embeddings were scaled to unit length when it was estimated and evaluated).
+    """
+
+    matrix: NDArray[np.float32]
+    provenance: dict[str, Any]
+
+    @property
+    def rank(self) -> int:
+        """Number k of directions kept."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Embedding width D."""
+        return int(self.matrix.shape[1])
+
+
+def write_projection(folder: Path, basis_vectors: NDArray[np.floating], provenance: Mapping[str, Any]) -> None:
+    """Write a projection into `folder`, which is made if need be; an older one in it is replaced.
+
+    Each file appears whole or not at all, `projection.json` last: a reader that comes in between, or after a kill,
+    finds that the two do not belong together, and says so.
+
+    Args:
+        folder: where to.
+        basis_vectors: the first k columns of a basis, shape (D, k), 1 <= k <= D.
+        provenance: what JSON can hold, with the keys that `ExportedProjection` names.
+
+    Raises:
+        ValueError: wrong shape, values that float32 cannot hold, or a missing key of the provenance.
+        TypeError: the provenance holds something that JSON cannot.
+        IcmBenchError: the folder cannot be written to.
+    """
+    from safetensors.numpy import save
+
+    _check_provenance(provenance)
+    content = save({"A": _matrix(basis_vectors)})
+    dim, rank = np.shape(basis_vectors)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "rank": rank,
+        "dim": dim,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "provenance": dict(provenance),
+    }
+    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    storage = Storage(str(folder))
+    storage.write_bytes(TENSOR_FILE, content)
+    storage.write_bytes(FACTS_FILE, text.encode("utf-8"))
+
+
+def _check_provenance(provenance: Mapping[str, Any]) -> None:
+    for key in ("backbone", "fingerprint"):
+        if not isinstance(provenance.get(key), str) or not provenance[key]:
+            raise ValueError(f"The provenance of a projection needs '{key}', the backbone's, as text.")
+    if provenance.get("normalize") not in NORMALIZE:
+        raise ValueError(f"The provenance of a projection needs 'normalize': one of {', '.join(NORMALIZE)}.")
+
+
+def _matrix(basis_vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return A, shape (k, D), in float32."""
+    vectors = np.asarray(basis_vectors)
+    if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= vectors.shape[0]:
+        raise ValueError(f"basis_vectors must have shape (D, k) with 1 <= k <= D, not {vectors.shape}.")
+    with np.errstate(over="ignore"):
+        a = np.ascontiguousarray(vectors.T, dtype=np.float32)
+    if not np.isfinite(a).all():
+        raise ValueError("basis_vectors holds NaN, or values that are infinite in float32.")
+    return a
+
+
+def read_projection(folder: Path) -> ExportedProjection:
+    """Return the projection in `folder`, after checking that it is whole. Nothing is unpickled.
+
+    Raises:
+        IcmBenchError: a file is missing, damaged, of a later format, or does not belong to the other; names it.
+    """
+    facts = _facts(Path(folder) / FACTS_FILE)
+    file = Path(folder) / TENSOR_FILE
+    content = _read(file)
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise IcmBenchError(f"{file} is damaged, or not the file that {FACTS_FILE} was written with; {_REMEDY}.")
+    a = _tensor(content, file)
+    if a.shape != (facts["rank"], facts["dim"]):
+        raise IcmBenchError(
+            f"{file} holds a matrix of shape {a.shape}, and {FACTS_FILE} says {(facts['rank'], facts['dim'])}; "
+            f"{_REMEDY}."
+        )
+    return ExportedProjection(a, facts["provenance"])
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """Return what `projection.json` says, complete and of the right types."""
+    try:
+        facts = json.loads(_read(file).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise IcmBenchError(f"{file} is damaged (it is not JSON in UTF-8); {_REMEDY}.") from error
+    if not isinstance(facts, dict):
+        raise IcmBenchError(f"{file} is damaged (it holds no JSON object); {_REMEDY}.")
+    if facts.get("format_version") != FORMAT_VERSION:
+        raise IcmBenchError(
+            f"{file} has the format {facts.get('format_version')!r:.60}, and this version of icm-bench reads "
+            f"{FORMAT_VERSION}; install the version that wrote it, or {_REMEDY}."
+        )
+    for key, kind in {"rank": int, "dim": int, "sha256": str, "provenance": dict}.items():
+        if not isinstance(facts.get(key), kind):
+            raise IcmBenchError(f"{file} is damaged (its '{key}' is missing or of the wrong type); {_REMEDY}.")
+    try:
+        _check_provenance(facts["provenance"])
+    except ValueError as error:
+        raise IcmBenchError(f"{file} is damaged ({str(error).rstrip('.')}); {_REMEDY}.") from error
+    return facts
+
+
+def _tensor(content: bytes, file: Path) -> NDArray[np.float32]:
+    """Return the tensor "A" of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        a = load(content)["A"]
+    except (SafetensorError, KeyError) as error:  # KeyError: no such tensor, or a type that numpy lacks
+        raise IcmBenchError(f"{file} holds no tensor 'A' that can be read; {_REMEDY}.") from error
+    if a.dtype != np.float32 or not np.isfinite(a).all():
+        raise IcmBenchError(f"{file} holds a matrix that is not of finite float32 numbers; {_REMEDY}.")
+    return a
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise IcmBenchError(
+            f"{file} cannot be read ({error.strerror or error}); give the folder that a projection was exported to."
+        ) from error

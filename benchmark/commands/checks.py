@@ -1,0 +1,128 @@
+"""Whether a data set can do what a recipe asks of it: known before anything is embedded."""
+
+from importlib.util import find_spec
+
+import numpy as np
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.catalog import is_variant
+from benchmark.datasets.manifest import LAYOUT, Manifest
+from benchmark.method.evaluation.protocols import (
+    HALVES_APART,
+    OPEN_CLASS,
+    SHIFT,
+    Protocol,
+    folds_of,
+    min_environments,
+)
+from benchmark.method.evaluation.splits import Split, base_classes
+from benchmark.method.subspace.moments import CROSS
+from benchmark.recipe.recipe import Recipe
+from benchmark.sweep.loggers import LOGGERS
+from benchmark.sweep.subject import split_of
+
+
+def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse a data set that cannot take part in the protocols of a recipe.
+
+    Raises:
+        IcmBenchError: too few environments, classes that an environment lacks, or a side of a split without images.
+    """
+    protocols = recipe.protocols_for(manifest.name)
+    if protocols and not is_variant(manifest.name):
+        check_held_out(manifest)
+    check_environments(recipe, manifest.name, len(manifest.environments))
+    for protocol in protocols:
+        for seed in recipe.sweep.seeds:
+            _check_split(manifest, Split(seed, protocol in HALVES_APART), protocol)
+
+
+def check_environments(recipe: Recipe, name: str, environments: int) -> None:
+    """Refuse a data set whose number of environments is too small for a recipe, which takes no images to know.
+
+    Raises:
+        IcmBenchError: too few environments for a protocol, for pairs across environments or for the search's rule; or
+            no protocol that takes this data set.
+    """
+    protocols = recipe.protocols_for(name)
+    if is_variant(name) and SHIFT not in recipe.sweep.protocols:
+        raise IcmBenchError(
+            f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
+            f"and a sweep does with sweep.protocols=[{SHIFT}]."
+        )
+    if not is_variant(name) and not protocols:
+        raise IcmBenchError(f"{name} takes no part in '{SHIFT}'; add another to sweep.protocols.")
+    crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
+    for protocol in protocols:
+        if protocol != SHIFT and environments < (needed := min_environments(protocol)):
+            raise IcmBenchError(f"{name} has {environments} environments, and '{protocol}' takes {needed}.")
+        sources = len(folds_of(protocol, [""] * max(2, environments), ("full",))[0].sources)
+        if crossed and sources < 2:
+            raise IcmBenchError(
+                f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol}' on "
+                f"{name} has {sources}: {environments} environments are too few, or the protocol is."
+            )
+        search = recipe.sweep.search
+        if search and search.rule == "lodo" and sources < (3 if crossed else 2):
+            raise IcmBenchError(
+                f"sweep.search.rule: '{protocol}' on {name} fits on {sources} environment"
+                f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
+            )
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Make sure that what a sweep needs beside its own dependencies is installed.
+
+    Raises:
+        IcmBenchError: a logger's package or Optuna is not; says how to get it.
+    """
+    search = recipe.sweep.search
+    needed = [(f"run.loggers: '{name}'", LOGGERS[name]) for name in recipe.run.loggers]
+    needed += [("sweep.search.method: 'optuna'", "optuna")] if search and search.method == "optuna" else []
+    for what, package in needed:
+        if find_spec(package) is None:
+            raise IcmBenchError(f"{what} needs the package {package}; pip install {package}.")
+
+
+def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
+    """Refuse a data set in which an environment has no image where the protocol fits, judges or tests."""
+    out = split_of(manifest, split)
+    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
+    fitted = ~new if protocol in OPEN_CLASS else np.ones_like(new)
+    for index, name in enumerate(manifest.environments):
+        here = manifest.environment_index == index
+        needed = [here & fitted & out, here & fitted & ~out]
+        needed += [here & new & out] if protocol == "open_class" else []
+        if not all(rows.any() for rows in needed):
+            half = " of one half of the classes" if protocol in OPEN_CLASS else ""
+            raise IcmBenchError(
+                f"The environment '{name}' of {manifest.name} has {here.sum()} images, and the split of seed "
+                f"{split.seed} leaves one side{half} empty: it takes five images (and five groups){half} or more."
+            )
+
+
+def check_held_out(manifest: Manifest) -> None:
+    """Make sure that each environment can be held out in turn.
+
+    Raises:
+        IcmBenchError: there is one environment only, or an environment lacks a class.
+    """
+    where = manifest.reader.storage.path("").rstrip("/")
+    # Folders count even when they are empty: DomainBed numbers environments by folder.
+    environments, classes = manifest.reader.folders()
+    columns = (manifest.table[name].to_pylist() for name in ("environment", "class_name"))
+    present: dict[str, set[str]] = {name: set() for name in environments}
+    for environment, class_name in set(zip(*columns, strict=True)):
+        present.setdefault(environment, set()).add(class_name)
+    if len(present) < 2:
+        raise IcmBenchError(
+            f"{where} has one environment only ({next(iter(present))}), and holding one out needs two; {LAYOUT}."
+        )
+    every = {*classes, *manifest.classes}
+    for environment, names in sorted(present.items()):
+        if missing := sorted(every - names):
+            raise IcmBenchError(
+                f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
+                f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; every environment needs every class: "
+                f"add images, or leave the class out of all environments."
+            )

@@ -1,0 +1,97 @@
+"""`icm-bench report`: tables and plots from the rows that exist."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.embedding.speed import EmbedReport
+from benchmark.recipe.recipe import Recipe
+from benchmark.store.rows import failures, read_rows
+from benchmark.sweep.records import _record_file, _record_folder
+from benchmark.sweep.subject import Subject
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves.
+
+    Attributes:
+        embedded, reused: (image, view) pairs computed now, and found in the store.
+        rejected: path -> reason of the images that cannot be read.
+        trials, rows: finished trials of the recipe and their rows.
+        failed: trial in words -> reason, of the trials that failed.
+        report: URI of the report's folder.
+        files: its files.
+        text: the main tables as plain text.
+    """
+
+    embedded: int
+    reused: int
+    rejected: dict[str, str]
+    trials: int
+    rows: int
+    failed: dict[str, str]
+    report: str
+    files: list[str]
+    text: str
+
+
+def report_stage(
+    recipe: Recipe,
+    storage: Storage,
+    subjects: list[Subject] | None = None,
+    embedded: list[EmbedReport] | None = None,
+) -> Outcome:
+    """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
+
+    Without `sources`, the store must hold results of the recipe on one state of data and weights only.
+
+    Raises:
+        IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
+    """
+    from reports import write_report
+
+    records = [_record_file(recipe, subjects)] if subjects else storage.files(_record_folder(recipe), ".json")
+    if len(records) > 1:
+        raise IcmBenchError(
+            f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(records)} states of data or "
+            f"weights; `icm-bench run` with the data at hand reports on the right one."
+        )
+    if not records:
+        raise IcmBenchError(
+            f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
+            f"icm-bench run RECIPE."
+        )
+    record = json.loads(storage.read_bytes(records[0]))
+    trials, planned = record["trials"], record.get("planned", len(record["trials"]))
+    rows = read_rows(storage, trials)
+    failed = dict(failures(storage, trials).values())
+    if failed and not len(rows):
+        raise IcmBenchError(failure_words(failed, len(trials)))
+    place = Storage(recipe.run.out) if recipe.run.out else storage
+    folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-{Path(records[0]).stem[:8]}"
+    finished = int(rows["trial_id"].nunique())
+    report = write_report(rows, place, folder, recipe.name, planned, finished, failed)
+    embedded = embedded or []
+    return Outcome(
+        embedded=sum(e.embedded for e in embedded),
+        reused=sum(e.reused for e in embedded),
+        rejected={path: reason for e in embedded for path, reason in e.rejected.items()},
+        trials=finished,
+        rows=len(rows),
+        failed=failed,
+        report=place.path(folder).rstrip("/"),
+        files=report.files,
+        text=report.text,
+    )
+
+
+def failure_words(failed: dict[str, str], trials: int) -> str:
+    """Return a sentence on the trials that failed."""
+    label, reason = next(iter(failed.items()))
+    return (
+        f"{len(failed)} of {trials} trials failed, the first ({label}) with: {reason.rstrip('.')}; the rows of the "
+        f"others are kept, running again tries only the failed ones, and the store's folder 'failed' has tracebacks."
+    )

@@ -1,0 +1,61 @@
+"""`icm-bench store`: what the store of embeddings holds, whether it is sound, and what can go."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from benchmark.commands.prepare import store_at
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.store import upkeep
+from benchmark.store.moments import ROOT
+
+
+def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool) -> None:
+    """List, verify or clean a store, and print what came of it.
+
+    Args:
+        action: `list`, `verify` (read every file back) or `clean` (remove what is damaged or stale).
+        uri: of the store; None is the one in the cache folder.
+        dry_run: with `clean`, say what would go, and keep it.
+        as_json: print JSON instead of text.
+
+    Raises:
+        IcmBenchError: the store cannot be opened, or `verify` found damaged files.
+    """
+    storage = store_at(uri)
+    if action == "clean":
+        _clean(storage, dry_run, as_json)
+        return
+    directories = upkeep.verify(storage) if action == "verify" else upkeep.directories(storage)
+    if as_json:
+        print(json.dumps([{**asdict(d), "state": d.state} for d in directories], indent=2))
+    else:
+        _print_directories(storage, directories)
+    problems = [problem for d in directories for problem in d.problems]
+    if problems:
+        raise IcmBenchError(
+            f"{len(problems)} parts are damaged; `icm-bench store clean` removes them and the next run makes them "
+            f"again: {' '.join(problems)}"
+        )
+    if action == "verify" and not as_json:
+        print(f"verified: {sum(d.parts for d in directories if not d.stale)} parts are sound")
+
+
+def _clean(storage: Storage, dry_run: bool, as_json: bool) -> None:
+    removed = upkeep.clean(storage, dry_run)
+    if as_json:
+        print(json.dumps(asdict(removed), indent=2))
+        return
+    for name in removed.names:
+        print(storage.path(name))
+    done = "would be removed" if dry_run else "removed"
+    print(f"{len(removed.names)} files and directories {done}, {removed.size / 1e6:.1f} MB")
+
+
+def _print_directories(storage: Storage, directories: Sequence[upkeep.Directory]) -> None:
+    for d in directories:
+        what = f"{d.dataset}  {d.backbone}  {d.view}" if d.dataset else d.name
+        print(f"{what}: {d.images} images, {d.rejected} rejected, {d.size / 1e6:.1f} MB, {d.state}")
+    views = sum(not d.name.startswith(ROOT) for d in directories)
+    print(f"{views} views, {sum(d.size for d in directories) / 1e6:.1f} MB in {storage.path('')}")

@@ -1,0 +1,126 @@
+"""The connection to Ray: a local one on a laptop, the cluster's inside a job. Nothing else knows the difference."""
+
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Connect to the cluster that RAY_ADDRESS names (a job has it set), else start Ray on this machine.
+
+    A Ray that was running before is used as it is and left running. Errors that workers raise for the user come
+    out as themselves, without the wrapping that Ray adds.
+    """
+    ours = not ray.is_initialized()
+    if ours:
+        _start()
+    try:
+        yield
+    except Exception as error:
+        meant = _meant_for_user(error)
+        if meant is None:
+            raise
+        raise meant from None
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start() -> None:
+    # Local workers speak to this process alone; Ray's own reports would go out to the network.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise IcmBenchError(
+                f"No Ray cluster answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); "
+                f"start one, or unset RAY_ADDRESS to run on this machine."
+            ) from error
+    else:
+        # Ray's core tells the terminal of what is no fault of the user's (its log files keep it all), and, asked
+        # not to, tells that it was asked: hence no standard error for as long as it starts.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        with _native_stderr_to(os.devnull):
+            ray.init(address="local", include_dashboard=False, **options)
+
+
+@contextmanager
+def _native_stderr_to(path: str) -> Iterator[None]:
+    """Send what C++ code writes to standard error into a file; Python's exceptions are not concerned."""
+    sys.stderr.flush()
+    kept, sink = os.dup(2), os.open(path, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
+
+
+def _meant_for_user(error: BaseException | None) -> IcmBenchError | None:
+    """Return the error for the user that Ray has wrapped, possibly several times."""
+    while error is not None:
+        cause = getattr(error, "cause", None) or error.__cause__
+        if isinstance(error, IcmBenchError) and not isinstance(error, ray.exceptions.RayError):
+            return error
+        error = cause
+    return None
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs that the connected cluster has."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def cpu_nodes() -> tuple[int, int]:
+    """Return the number of nodes with CPU cores, and the cores of the largest: no task can have more."""
+    cores = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+    return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
+
+
+def check_shared(storage: Storage, folders: list[Path]) -> None:
+    """Make sure that every node sees the store and the data, where those are folders.
+
+    Raises:
+        IcmBenchError: a node does not see one of them; names node and folder.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    marker = f".shared-test-{uuid.uuid4().hex}"
+    needed = [str(folder) for folder in folders]
+    if storage.is_local:
+        storage.write_bytes(marker, b"")
+        needed.append(storage.path(marker))
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    try:
+        answers = [
+            _missing.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(needed) for node in nodes
+        ]
+        for node, missing in zip(nodes, ray.get(answers), strict=True):
+            if missing:
+                raise IcmBenchError(
+                    f"The node {node['NodeManagerHostname']} does not see {Path(missing[0]).parent}; with more "
+                    f"than one node, store, data and checkpoints must lie on shared storage, for example a mount."
+                )
+    finally:
+        if storage.is_local:
+            Path(storage.path(marker)).unlink(missing_ok=True)
+
+
+@ray.remote(num_cpus=0)
+def _missing(paths: list[str]) -> list[str]:
+    return [path for path in paths if not Path(path).exists()]

@@ -1,0 +1,21 @@
+"""The one exception a user is meant to read."""
+
+
+class IcmBenchError(Exception):
+    """Something the user can put right: one sentence that names the file, row or key, and the remedy.
+
+    The command line prints it without a traceback and ends with exit code 2.
+    """
+
+
+MAX_NAMES = 24  # more than that help nobody
+
+
+def nearest(word: str, valid: list[str]) -> str:
+    """Return the ending of a sentence that refuses `word`: the nearest valid name, and the first of them all."""
+    import difflib
+
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    more = f", ... ({len(valid)} in all)" if len(valid) > MAX_NAMES else ""
+    return f"{hint}Valid: {', '.join(sorted(valid)[:MAX_NAMES])}{more}."

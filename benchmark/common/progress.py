@@ -1,0 +1,75 @@
+"""Progress with a rate and the time left, on standard error, for everything that takes more than two seconds."""
+
+import sys
+import time
+from typing import TextIO
+
+
+class Progress:
+    """Count units of work and print how fast they go and how long the rest takes.
+
+    A terminal sees one line rewritten four times a second; a log file sees a line every ten seconds. Work that
+    ends within two seconds prints nothing.
+
+    Args:
+        what: what is being done, for example `embedding`.
+        total: number of units expected.
+        unit: name of one unit in the plural, for example `images`.
+        stream: where to print; standard error by default, so that standard output stays machine-readable.
+    """
+
+    QUIET_SECONDS = 2.0
+
+    def __init__(self, what: str, total: int, unit: str, stream: TextIO | None = None) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self._stream = stream
+        self.done = 0
+        self._start = time.monotonic()
+        self._last = self._start
+        self._interval = 0.25 if self.stream.isatty() else 10.0
+        self._spoke = False
+
+    @property
+    def stream(self) -> TextIO:
+        """Where to print; looked up when needed, so that the object can be pickled along with a callback."""
+        return self._stream or sys.stderr
+
+    def update(self, n: int = 1, note: str = "") -> None:
+        """Add `n` finished units; `note` is shown behind the figures."""
+        self.done += n
+        now = time.monotonic()
+        if now - self._start >= self.QUIET_SECONDS and now - self._last >= self._interval:
+            self._last = now
+            self._print(note)
+
+    def _print(self, note: str) -> None:
+        seconds = time.monotonic() - self._start
+        rate = self.done / seconds if seconds > 0 else 0.0
+        left = (self.total - self.done) / rate if rate > 0 else float("inf")
+        left_text = f"{left:.0f} s left" if left != float("inf") else "time left unknown"
+        line = f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left_text}"
+        line += f", {note}" if note else ""
+        if self.stream.isatty():
+            self.stream.write(f"\r\x1b[K{line}")
+        else:
+            self.stream.write(line + "\n")
+        self.stream.flush()
+        self._spoke = True
+
+    def notify(self, line: str) -> None:
+        """Print a line of its own between the lines of progress."""
+        lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
+        self.stream.write(f"{lead}{self.what}: {line}\n")
+        self.stream.flush()
+
+    def close(self) -> float:
+        """Print the closing line if the work was long enough to be announced; return the seconds it took."""
+        seconds = time.monotonic() - self._start
+        if seconds >= self.QUIET_SECONDS:
+            rate = self.done / seconds
+            lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
+            self.stream.write(
+                f"{lead}{self.what}: {self.done} {self.unit} in {seconds:.1f} s ({rate:.1f} {self.unit}/s)\n"
+            )
+            self.stream.flush()
+        return seconds

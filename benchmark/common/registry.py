@@ -1,0 +1,117 @@
+"""Components by name: the small, replaceable parts (interventions, projections, predictors) that recipes name.
+
+A component is a frozen pydantic model: its fields are its parameters, checked when the recipe is read. A recipe
+writes it as a word (`grayscale`), as a mapping (`{name: posterize, bits: 2}`), or, for a component of the user's
+own, with the place of its class as the name (`{name: "my_package.my_module:MyProjection"}`).
+"""
+
+import hashlib
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
+
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.validation import sentence
+
+
+class Component(BaseModel):
+    """Base of everything that a registry creates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    registered_name: ClassVar[str] = ""
+
+    @property
+    def name(self) -> str:
+        """The name a recipe uses: the registered one, or `module:Class` for a user's own component."""
+        own = type(self).__dict__.get("registered_name")  # a subclass does not inherit the name
+        return own or f"{type(self).__module__}:{type(self).__qualname__}"
+
+    @property
+    def implementation(self) -> str:
+        """What stands for the code in hashes: the name of a registered component, a user's own source otherwise."""
+        if ":" not in self.name:
+            return self.name
+        source = Path(inspect.getfile(type(self))).read_bytes()
+        return f"{self.name} {hashlib.sha256(source).hexdigest()}"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All parameters, defaults included, in the order of their declaration."""
+        return {field: getattr(self, field) for field in type(self).model_fields}
+
+    @property
+    def label(self) -> str:
+        """The name and those parameters that are not at their default: `posterize(bits=2)`."""
+        defaults = {field: info.default for field, info in type(self).model_fields.items()}
+        changed = [f"{k}={v}" for k, v in self.params.items() if v != defaults[k]]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+    @property
+    def variant(self) -> str:
+        """What makes it a line of its own in tables, beside its name; selection rules choose all else."""
+        return ""
+
+    @model_serializer
+    def _as_recipe(self) -> dict[str, Any]:
+        return {"name": self.name, **self.params}
+
+
+T = TypeVar("T", bound=Component)
+
+
+class Registry(Generic[T]):
+    """Names of one kind of component, each loaded when it is first asked for.
+
+    Args:
+        kind: what it holds, in the singular, for messages.
+        base: the class every member derives from.
+        homes: name -> "module:Class".
+    """
+
+    def __init__(self, kind: str, base: type[T], homes: dict[str, str]) -> None:
+        self.kind, self.base, self._homes = kind, base, homes
+
+    def names(self) -> list[str]:
+        """Return the registered names, in order of registration."""
+        return list(self._homes)
+
+    def component_class(self, name: str) -> type[T]:
+        """Return the class behind `name`, which is registered or of the form `module:Class`.
+
+        Raises:
+            IcmBenchError: no such name (with the nearest one), no such class, or a class of another kind.
+        """
+        home = self._homes.get(name) or (name if ":" in name else None)
+        if home is None:
+            raise IcmBenchError(f"Unknown {self.kind} '{name}': {nearest(name, self.names())}")
+        module, _, attribute = home.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {error}.") from error
+        if not (isinstance(found, type) and issubclass(found, self.base)):
+            raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")
+        if inspect.isabstract(found):
+            raise IcmBenchError(f"The {self.kind} '{name}' lacks the method that makes it one; see its base class.")
+        return found
+
+    def create(self, spec: object) -> T:
+        """Return the component that a recipe's `spec` describes: a name, a mapping with `name`, or a component.
+
+        Raises:
+            IcmBenchError: unknown name, unknown parameter, or a value out of range; the sentence names it.
+        """
+        if isinstance(spec, self.base):
+            return spec
+        params = dict(spec) if isinstance(spec, dict) else {"name": spec}
+        name = params.pop("name", None)
+        if not isinstance(name, str) or not all(isinstance(key, str) for key in params):
+            raise IcmBenchError(f"A {self.kind} is a name or a mapping with a 'name', not {spec!r}.")
+        cls = self.component_class(name)
+        try:
+            return cls(**params)
+        except ValidationError as error:
+            raise IcmBenchError(f"The {self.kind} '{name}' is not valid: {sentence(error, cls)}") from error

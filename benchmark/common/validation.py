@@ -1,0 +1,53 @@
+"""pydantic's findings as one sentence that names the key and what would be valid."""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from benchmark.common.errors import nearest
+
+
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first finding about `model` as a sentence; the number of further ones is added in brackets."""
+    findings = error.errors(include_url=False)
+    # An unknown key is mostly a misspelt one: say so before saying that the right one is missing.
+    first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
+    text = _explain(first, model)
+    return f"{text} ({len(findings) - 1} more like this.)" if len(findings) > 1 else text
+
+
+def _explain(finding: Any, model: type[BaseModel]) -> str:
+    location = finding["loc"]
+    # pydantic names the branch of a union as well ("tuple[...]"): no part of the key as the user wrote it.
+    key = ".".join(str(part) for part in location if "[" not in str(part)) or "the whole"
+    if finding["type"] == "extra_forbidden":
+        parent = _model_at(model, location[:-1])
+        valid = [info.alias or name for name, info in parent.model_fields.items()] if parent else []
+        return f"unknown key '{key}': {nearest(str(location[-1]), valid)}"
+    if finding["type"] == "missing":
+        return f"the key '{key}' is missing."
+    if finding["type"] == "value_error":
+        return f"{key}: {finding['ctx']['error']}" if location else f"{finding['ctx']['error']}"
+    message = (finding["msg"][0].lower() + finding["msg"][1:]).replace("tuple", "list")
+    if finding["type"].endswith(("too_short", "too_long")):
+        return f"{key}: {message}."
+    return f"{key}: {message}, not {finding['input']!r}."
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """Return the model that validates the mapping at `location` inside `model`."""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        info = model.model_fields.get(part)
+        found = _first_model(info.annotation) if info else None
+        if found is None:
+            return None
+        model = found
+    return model
+
+
+def _first_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for m in map(_first_model, get_args(annotation)) if m), None)

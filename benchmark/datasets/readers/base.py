@@ -1,0 +1,205 @@
+"""What every reader of images is: it lists its images, and reads their bytes by place."""
+
+import contextlib
+import re
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage, reason
+
+# torchvision's ImageFolder extensions, the ones DomainBed's loader accepts
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+MAX_IMAGE_BYTES = 512 * 2**20  # no encoded image of these data sets comes near; more is never held in memory
+CHUNK_BYTES = 2**20
+REMOTE_READS = 8  # at a time, to hide the time that each request takes
+ENVIRONMENT_COLUMNS = ("environment", "domain", "env")
+CLASS_COLUMNS = ("class_name", "label", "class", "category")
+GROUP_COLUMNS = ("group",)
+
+Batch = Mapping[str, Sequence[Any]]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image as its reader lists it.
+
+    Attributes:
+        path: its name inside the data set, with /: where it lay, or the name stored with it.
+        environment, class_name: as written there.
+        group: which images belong together, or None.
+        file: the file that holds it, relative to the reader's URI.
+        position: byte offset inside a tar shard, row number inside a Parquet file, -1 for a whole file.
+        bytes: size of the encoded image; -1 where only reading it tells (Parquet).
+        modified_ns: when `file` was last changed, in nanoseconds since 1970.
+        file_bytes: size of `file`.
+    """
+
+    path: str
+    environment: str
+    class_name: str
+    group: str | None
+    file: str
+    position: int
+    bytes: int
+    modified_ns: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class ImageReader(ABC):
+    """Where the images of a data set lie; small and picklable, so that it travels to workers.
+
+    Attributes:
+        uri: a folder, or s3:// or gs://.
+        environment: the name of the one environment of a set that has only one, else None.
+        files_at_once: how many files are read side by side when images are identified.
+    """
+
+    files_at_once: ClassVar[int] = 8
+
+    uri: str = field(repr=False)  # may hold secrets
+    environment: str | None = None
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The files below `uri`."""
+        return Storage(self.uri)
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder in which the images lie, or None where they lie in an object store."""
+        return Path(self.storage.path("")) if self.storage.is_local else None
+
+    def place(self, path: str, file: str | None = None) -> str:
+        """Return how a person would name the image `path` of the manifest, that lies in `file`."""
+        if file is None or file == path:
+            return self.storage.path(path)
+        return f"{path} in {self.storage.path(file)}"
+
+    def folders(self) -> tuple[list[str], list[str]]:
+        """Return the environments and the classes that have folders, be these empty or not."""
+        return [], []
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """Yield every image, in no particular order; a path may come twice.
+
+        Raises:
+            IcmBenchError: a file cannot be read, or does not say what an image needs; names file and row.
+        """
+
+    @abstractmethod
+    def read(self, batch: Batch) -> Iterator[bytes | str]:
+        """Yield the encoded images of a batch, in its order.
+
+        Args:
+            batch: columns of the manifest; `file`, `position` and `bytes` are used.
+
+        Yields:
+            The bytes, or, as text, the reason for which this image is rejected (larger than `MAX_IMAGE_BYTES`, or
+            without bytes).
+
+        Raises:
+            IcmBenchError: a file cannot be opened or has changed, which says nothing of the image; names the file.
+        """
+
+    @abstractmethod
+    def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
+        """Yield each image of a batch in pieces, whatever its size; for hashing.
+
+        Args:
+            batch: as in `read`; all images lie in one file, and come in order of their position.
+        """
+
+    def named(self, stored: str | None, environment: str, class_name: str, file: str, position: int) -> str:
+        """Return the path of an image: as stored, or made of what is known where that says no folder or nothing."""
+        if stored and "/" in stored:
+            return stored
+        folder = class_name if self.environment else f"{environment}/{class_name}"
+        return f"{folder}/{stored or f'{file}-{position:09d}'}"
+
+    def known_names(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """Return the names that numbers stand for, or None where a number says more than its name.
+
+        Sets of one environment are ImageNet's variants. Their classes in words are not unique (two are a missile), but
+        position tells the WordNet id.
+        """
+        return names if not self.environment or (names and re.fullmatch(r"n\d{8}", names[0])) else None
+
+
+def oversized(size: int) -> str:
+    """Return the reason for which an image of `size` bytes is rejected."""
+    return f"{size / 2**20:.0f} MiB, more than the {MAX_IMAGE_BYTES // 2**20} MiB that an image may have"
+
+
+@contextlib.contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Turn what goes wrong while the file `place` is read into a sentence for the user."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
+        raise IcmBenchError(f"{place} cannot be read ({reason(error)}).") from error
+
+
+def changed(place: str) -> IcmBenchError:
+    """Return the error that says that a file is no longer what was listed."""
+    return IcmBenchError(f"{place} has changed since it was listed; run again when it is left alone.")
+
+
+def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
+    """Yield `function(item)` in order, computed in `threads` threads that never run far ahead of the reader."""
+    if threads == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Out]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def column_of(names: Sequence[str], wanted: str | None, usual: Sequence[str], key: str, place: str) -> str | None:
+    """Return the column that the recipe wants, else the first usual one that is there.
+
+    Raises:
+        IcmBenchError: the wanted column is not there.
+    """
+    if wanted is None:
+        return next((name for name in usual if name in names), None)
+    if wanted not in names:
+        have = ", ".join(sorted(names)) or "none"
+        raise IcmBenchError(f"{place} has no column '{wanted}', which columns.{key} names; it has {have}.")
+    return wanted
+
+
+def text_of(value: object, names: Sequence[str] | None, place: str) -> str:
+    """Return a cell as text: a number becomes its name in `names`, or its decimal text where there are none.
+
+    Raises:
+        IcmBenchError: it is neither text nor a whole number, is empty, or has no name; `place` says where.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        if names is None:
+            return str(value)
+        if 0 <= value < len(names):
+            return names[value]
+        raise IcmBenchError(f"{place} is {value}, which is none of the {len(names)} class names given with the data.")
+    if isinstance(value, str) and value and value.isprintable():
+        return value
+    raise IcmBenchError(f"{place} is {value!r:.60}, where a name or a whole number is needed.")

@@ -1,0 +1,104 @@
+"""Folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE; without ENVIRONMENT where a set has only one.
+
+A file `groups.csv` beside the environments (columns `path`, `group`) says which images belong together.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.readers.base import (
+    CHUNK_BYTES,
+    IMAGE_SUFFIXES,
+    MAX_IMAGE_BYTES,
+    REMOTE_READS,
+    Batch,
+    Entry,
+    ImageReader,
+    ahead,
+    changed,
+    oversized,
+    reading,
+)
+
+GROUPS_FILE = "groups.csv"
+
+
+class FolderReader(ImageReader):
+    """One file for each image."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""
+        groups = self._groups()
+        ungrouped = []
+        for environment, class_name, folder in self._class_folders():
+            for info in self.storage.listing(folder, recursive=True):
+                path = info.name
+                if info.is_folder or PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                group = (groups or {}).get(path) or None
+                if groups is not None and group is None:
+                    ungrouped.append(path)
+                yield Entry(path, environment, class_name, group, path, -1, info.bytes, info.modified_ns, info.bytes)
+        if ungrouped:
+            raise IcmBenchError(
+                f"{self.storage.path(GROUPS_FILE)} names no group for {min(ungrouped)} "
+                f"({len(ungrouped)} images in all)."
+            )
+
+    def folders(self) -> tuple[list[str], list[str]]:
+        """Return environments and classes by their folders: DomainBed numbers environments by folder."""
+        environments = [self.environment] if self.environment else self._subfolders("")
+        return environments, sorted({class_name for _, class_name, _ in self._class_folders()})
+
+    def read(self, batch: Batch) -> Iterator[bytes | str]:
+        """Yield whole files; see `ImageReader.read`."""
+        files = zip(batch["file"], batch["bytes"], strict=True)
+        return ahead(self._content, files, 1 if self.storage.is_local else REMOTE_READS)
+
+    def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
+        """Yield files in pieces; see `ImageReader.pieces`."""
+        for file in batch["file"]:
+            yield self._pieces(file)
+
+    def _pieces(self, file: str) -> Iterator[bytes]:
+        with self.storage.open(file) as stream, reading(self.storage.path(file)):
+            while piece := stream.read(CHUNK_BYTES):
+                yield piece
+
+    def _content(self, place: tuple[Any, Any]) -> bytes | str:
+        file, size = place
+        if size > MAX_IMAGE_BYTES:
+            return oversized(size)
+        with self.storage.open(file) as stream, reading(self.storage.path(file)):
+            content: bytes = stream.read(int(size) + 1)
+        if len(content) != size:
+            raise changed(self.storage.path(file))
+        return content
+
+    def _class_folders(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (environment, class, folder)."""
+        for environment in [""] if self.environment else self._subfolders(""):
+            for class_name in self._subfolders(environment):
+                yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")
+
+    def _subfolders(self, folder: str) -> list[str]:
+        names = [PurePosixPath(info.name).name for info in self.storage.listing(folder) if info.is_folder]
+        return [name for name in names if not name.startswith(".")]
+
+    def _groups(self) -> dict[str, str] | None:
+        """Return path -> group from `groups.csv`, or None where there is no such file."""
+        if not self.storage.exists(GROUPS_FILE):
+            return None
+        file = self.storage.path(GROUPS_FILE)
+        try:
+            text = self.storage.read_bytes(GROUPS_FILE).decode("utf-8-sig")
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            if not {"path", "group"} <= set(reader.fieldnames or ()):
+                raise IcmBenchError(f"{file} needs the columns 'path' and 'group' in its first line.")
+            return {row["path"]: row["group"] for row in reader}
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise IcmBenchError(f"{file} is not CSV in UTF-8 ({error}); save it as that.") from error

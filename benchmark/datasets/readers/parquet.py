@@ -1,0 +1,234 @@
+"""Parquet files that hold the images, as `datasets` of Hugging Face writes them, or with a plain column of bytes.
+
+Files are read row group by row group and page by page; more than a row group is never held in memory.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import FileInfo
+from benchmark.datasets.readers.base import (
+    CLASS_COLUMNS,
+    ENVIRONMENT_COLUMNS,
+    GROUP_COLUMNS,
+    MAX_IMAGE_BYTES,
+    Batch,
+    Entry,
+    ImageReader,
+    changed,
+    column_of,
+    oversized,
+    reading,
+    text_of,
+)
+from benchmark.datasets.spec import ColumnsSpec
+
+ROWS_AT_ONCE = 32
+NO_BYTES = "no bytes are stored for it"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of one file, by what they say; `leaf` is that of the bytes, and `stored` that of the paths."""
+
+    leaf: str
+    stored: str | None
+    environment: str | None
+    class_name: str
+    group: str | None
+    names: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class ParquetReader(ImageReader):
+    """All Parquet files below `uri`, in the order of their names; `columns` says which columns to use."""
+
+    files_at_once: ClassVar[int] = 2  # a page may be as large as a row group, and is held twice: packed and unpacked
+
+    columns: ColumnsSpec = field(default_factory=ColumnsSpec)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the rows; their bytes are not read. See `ImageReader.entries`."""
+        for info in self.storage.listing(recursive=True):
+            if not info.is_folder and info.name.endswith(".parquet"):
+                yield from self._rows(info)
+
+    def read(self, batch: Batch) -> Iterator[bytes | str]:
+        """Yield the images, each row group being read once; see `ImageReader.read`.
+
+        What is held in memory are the images of the batch in the row groups read so far that are not yet due.
+        """
+        places: list[tuple[str, int]] = list(zip(batch["file"], (int(p) for p in batch["position"]), strict=True))
+        groups = {file: self._row_groups(file) for file in dict.fromkeys(file for file, _ in places)}
+        wanted: dict[tuple[str, int], dict[int, int]] = {}  # (file, row group) -> row -> size
+        for (file, row), size in zip(places, batch["bytes"], strict=True):
+            wanted.setdefault((file, groups[file][row]), {})[row] = int(size)
+        ready: dict[tuple[str, int], bytes | str] = {}
+        left = Counter(places)
+        for file, row in places:
+            if (group := (file, groups[file][row])) in wanted:
+                ready |= {(file, r): content for r, content in self._read(*group, wanted.pop(group))}
+            left[file, row] -= 1
+            yield ready[file, row] if left[file, row] else ready.pop((file, row))
+
+    def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
+        """Yield each image in one piece; see `ImageReader.pieces`."""
+        wanted = [int(position) for position in batch["position"]]
+        if not wanted:
+            return
+        file = batch["file"][0]
+        groups = self._row_groups(file)
+        for group in dict.fromkeys(groups[row] for row in wanted):
+            rows = {row for row in wanted if groups[row] == group}
+            for row, cell in self._cells(file, group, max(rows)):
+                if row in rows:
+                    yield [cell.as_buffer()] if cell.is_valid else []
+
+    def _read(self, file: str, group: int, rows: dict[int, int]) -> Iterator[tuple[int, bytes | str]]:
+        """Yield (row, content) for some rows of a row group, given with their sizes."""
+        for row, cell in self._cells(file, group, max(rows)):
+            if row not in rows:
+                continue
+            size = cell.as_buffer().size if cell.is_valid else 0
+            if size != rows[row]:
+                raise changed(self.storage.path(file))
+            if size > MAX_IMAGE_BYTES:
+                yield row, oversized(size)
+            else:
+                yield row, cell.as_py() if size else NO_BYTES
+
+    def _cells(self, file: str, group: int, last: int) -> Iterator[tuple[int, Any]]:
+        """Yield (row, encoded image as an Arrow scalar) of a row group in order, up to the row `last`."""
+        with self._opened(file) as parquet:
+            leaf = self._columns(file, parquet.schema_arrow).leaf
+            row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[leaf]):
+                column = batch.column(0)
+                cells = pa.compute.struct_field(column, 0) if pa.types.is_struct(column.type) else column
+                for cell in cells:
+                    yield row, cell
+                    row += 1
+                if row > last:
+                    return
+
+    def _row_groups(self, file: str) -> list[int]:
+        """Return the row group of each row of a file."""
+        with self._opened(file) as parquet:
+            meta = parquet.metadata
+            return [i for i in range(meta.num_row_groups) for _ in range(meta.row_group(i).num_rows)]
+
+    @contextmanager
+    def _opened(self, file: str) -> Iterator[pq.ParquetFile]:
+        # A buffer makes Arrow read pages one after the other; without it a whole column of a row group is read.
+        with self.storage.open(file) as stream, reading(self.storage.path(file)):
+            yield pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
+
+    def _rows(self, info: FileInfo) -> Iterator[Entry]:
+        place = self.storage.path(info.name)
+        with self._opened(info.name) as parquet:
+            columns = self._columns(info.name, parquet.schema_arrow)
+            needed = [c for c in (columns.stored, columns.environment, columns.class_name, columns.group) if c]
+            row = 0
+            for batch in parquet.iter_batches(4096, columns=needed):
+                stored = _paths(batch, columns)
+                for i, cells in enumerate(zip(*_cells(batch, columns), strict=True)):
+                    yield self._entry(info, columns, row, stored[i], cells, place)
+                    row += 1
+
+    def _entry(
+        self, info: FileInfo, columns: _Columns, row: int, stored: str | None, cells: tuple[Any, ...], place: str
+    ) -> Entry:
+        environment, class_name, group = (
+            text_of(cell, self.known_names(columns.names.get(name)), f"The column '{name}' in row {row} of {place}")
+            if name
+            else None
+            for name, cell in zip((columns.environment, columns.class_name, columns.group), cells, strict=True)
+        )
+        environment = self.environment or environment or info.name.split("/", 1)[0]
+        path = self.named(stored, environment, str(class_name), info.name, row)
+        return Entry(path, environment, str(class_name), group, info.name, row, -1, info.modified_ns, info.bytes)
+
+    def _columns(self, file: str, schema: pa.Schema) -> _Columns:
+        """Return which columns of a file say what.
+
+        Raises:
+            IcmBenchError: one that is needed is not there.
+        """
+        place, wanted = self.storage.path(file), self.columns
+        features = _features(schema)
+        image = _image_column(schema, wanted.image, features, place)
+        kind = schema.field(image).type
+        others = [name for name in schema.names if name != image]
+        environment = column_of(others, wanted.environment, ENVIRONMENT_COLUMNS, "environment", place)
+        class_name = column_of(others, wanted.class_name, CLASS_COLUMNS, "class_name", place)
+        if class_name is None:
+            raise IcmBenchError(
+                f"{place} has none of the columns {', '.join(CLASS_COLUMNS)}; name that of the class in "
+                f"columns.class_name: {', '.join(others) or 'there is no other than the image'}."
+            )
+        if environment is None and not self.environment and "/" not in file:
+            raise IcmBenchError(
+                f"{place} has none of the columns {', '.join(ENVIRONMENT_COLUMNS)} and lies in no folder below "
+                f"{self.storage.path('').rstrip('/')}; name the column in columns.environment, or put the file in a "
+                f"folder named after its environment."
+            )
+        is_struct = pa.types.is_struct(kind)
+        return _Columns(
+            leaf=f"{image}.bytes" if is_struct else image,
+            stored=f"{image}.path" if is_struct and kind.get_field_index("path") >= 0 else None,
+            environment=None if self.environment else environment,
+            class_name=class_name,
+            group=column_of(others, wanted.group, GROUP_COLUMNS, "group", place),
+            names={name: feature["names"] for name, feature in features.items() if "names" in feature},
+        )
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """Return Hugging Face's description of the columns, empty where there is none."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any], place: str) -> str:
+    fits = [field.name for field in schema if _holds_images(field.type)]
+    named = [name for name in fits if features.get(name, {}).get("_type") == "Image" or name == "image"]
+    found = column_of(schema.names, wanted, named or (fits if len(fits) == 1 else ()), "image", place)
+    if found is None or found not in fits:
+        raise IcmBenchError(
+            f"{place} has no column '{wanted or 'image'}' of encoded images (bytes, or a struct of bytes and path); "
+            f"name one in columns.image: {', '.join(fits) or 'there is none'}."
+        )
+    return found
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _paths(batch: pa.RecordBatch, columns: _Columns) -> list[str | None]:
+    if columns.stored is None:
+        return [None] * batch.num_rows
+    image = columns.stored.removesuffix(".path")
+    paths: list[str | None] = pa.compute.struct_field(batch.column(image), "path").to_pylist()
+    return paths
+
+
+def _cells(batch: pa.RecordBatch, columns: _Columns) -> list[list[Any]]:
+    """Return the values of environment, class and group; None where there is no such column."""
+    return [
+        batch.column(name).to_pylist() if name else [None] * batch.num_rows
+        for name in (columns.environment, columns.class_name, columns.group)
+    ]

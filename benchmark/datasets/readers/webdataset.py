@@ -1,0 +1,240 @@
+"""WebDataset's tar shards: the members of a sample share their name up to the first dot.
+
+Nothing is unpacked: shards are listed once, and images are read by offset and size.
+"""
+
+import json
+import posixpath
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import FileInfo
+from benchmark.datasets.readers.base import (
+    CHUNK_BYTES,
+    CLASS_COLUMNS,
+    ENVIRONMENT_COLUMNS,
+    GROUP_COLUMNS,
+    IMAGE_SUFFIXES,
+    MAX_IMAGE_BYTES,
+    REMOTE_READS,
+    Batch,
+    Entry,
+    ImageReader,
+    ahead,
+    changed,
+    column_of,
+    oversized,
+    reading,
+    text_of,
+)
+from benchmark.datasets.spec import ColumnsSpec
+
+CLASS_NAMES_FILE = "classnames.txt"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+MAX_TEXT_BYTES = 2**20
+
+
+@dataclass
+class _Sample:
+    """What a shard holds of one sample: image members as (name, offset, size), and texts by suffix."""
+
+    key: str
+    images: list[tuple[str, int, int]] = field(default_factory=list)
+    texts: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WebDatasetReader(ImageReader):
+    """All tar shards below `uri`, in the order of their names; `columns` says which fields of .json members to use."""
+
+    columns: ColumnsSpec = field(default_factory=ColumnsSpec)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the images of all shards; see `ImageReader.entries`."""
+        infos = [info for info in self.storage.listing(recursive=True) if not info.is_folder]
+        for info in infos:
+            if info.name.endswith(COMPRESSED):
+                raise _compressed(self.storage.path(info.name))
+        text_files = {info.name for info in infos if PurePosixPath(info.name).name == CLASS_NAMES_FILE}
+        names = lru_cache(maxsize=8)(lambda file: self.storage.read_bytes(file).decode("utf-8").splitlines())
+        for info in infos:
+            if info.name.endswith(".tar"):
+                places = [
+                    f"{parent}/{CLASS_NAMES_FILE}".removeprefix("./") for parent in PurePosixPath(info.name).parents
+                ]
+                nearest = next((place for place in places if place in text_files), None)
+                with reading(self.storage.path(nearest or "")):
+                    class_names = names(nearest) if nearest else None
+                for sample in self._samples(info):
+                    if sample.images:
+                        yield self._entry(info, sample, self.known_names(class_names))
+
+    def read(self, batch: Batch) -> Iterator[bytes | str]:
+        """Yield ranges of the shards; see `ImageReader.read`."""
+        with ExitStack() as stack:
+            opened: dict[str, pa.NativeFile] = {}
+            for file in batch["file"]:
+                if file not in opened:
+                    opened[file] = stack.enter_context(self.storage.open(file))
+
+            def content(place: tuple[Any, Any, Any]) -> bytes | str:
+                file, position, size = place
+                if size > MAX_IMAGE_BYTES:
+                    return oversized(size)
+                with reading(self.storage.path(file)):
+                    found: bytes = opened[file].read_at(int(size), int(position))
+                if len(found) != size:
+                    raise changed(self.storage.path(file))
+                return found
+
+            places = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
+            yield from ahead(content, places, 1 if self.storage.is_local else REMOTE_READS)
+
+    def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
+        """Yield each image in pieces; see `ImageReader.pieces`."""
+        if not len(batch["file"]):
+            return
+        file = batch["file"][0]
+        with self.storage.open(file) as stream:
+            for position, size in zip(batch["position"], batch["bytes"], strict=True):
+                yield self._pieces(file, stream, int(position), int(size))
+
+    def _pieces(self, file: str, stream: pa.NativeFile, position: int, size: int) -> Iterator[bytes]:
+        for start in range(position, position + size, CHUNK_BYTES):
+            with reading(self.storage.path(file)):
+                piece = stream.read_at(min(CHUNK_BYTES, position + size - start), start)
+            yield piece
+
+    def _samples(self, info: FileInfo) -> Iterator[_Sample]:
+        """Yield the samples of one shard; their members follow one another, as WebDataset wants it."""
+        sample: _Sample | None = None
+        for archive, member in self._members(info):
+            name = posixpath.normpath(member.name)
+            folder, base = posixpath.split(name)
+            stem, _, suffix = base.partition(".")
+            key = posixpath.join(folder, stem)
+            if sample is None or key != sample.key:
+                if sample:
+                    yield sample
+                sample = _Sample(key)
+            suffix = suffix.lower()
+            if PurePosixPath(f".{suffix}").suffix in IMAGE_SUFFIXES or f".{suffix}" in IMAGE_SUFFIXES:
+                sample.images.append((name, member.offset_data, member.size))
+            elif suffix in ("cls", "json"):
+                sample.texts[suffix] = self._text(info, archive, member)
+        if sample:
+            yield sample
+
+    def _members(self, info: FileInfo) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        """Yield the regular files of a shard, each while the archive stands at it.
+
+        Raises:
+            IcmBenchError: the shard is compressed or damaged, or holds a link, a device or a name outside of it.
+        """
+        place = self.storage.path(info.name)
+        with self.storage.open(info.name) as stream, reading(place):
+            if stream.read(2) == b"\x1f\x8b":
+                raise _compressed(place)
+            stream.seek(0)
+            try:
+                # A request to an object store for each header costs more than to read what lies between them.
+                mode: Literal["r:", "r|"] = "r:" if self.storage.is_local else "r|"
+                with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * CHUNK_BYTES) as archive:
+                    for member in archive:
+                        archive.members = []  # type: ignore[attr-defined] # else it keeps them all
+                        if member.isdir():
+                            continue
+                        _check(member, info, place)
+                        yield archive, member
+            except tarfile.TarError as error:
+                raise IcmBenchError(f"{place} is no tar archive, or a damaged one ({error}); get it again.") from error
+
+    def _text(self, info: FileInfo, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+        content = archive.extractfile(member)
+        if content is None or member.size > MAX_TEXT_BYTES:
+            raise IcmBenchError(
+                f"{member.name} in {self.storage.path(info.name)} has {member.size} bytes, too many for a text member."
+            )
+        return content.read()
+
+    def _entry(self, info: FileInfo, sample: _Sample, class_names: Sequence[str] | None) -> Entry:
+        shard = self.storage.path(info.name)
+        if len(sample.images) > 1:
+            first, second = (name for name, _, _ in sample.images[:2])
+            raise IcmBenchError(
+                f"{first} and {second} in {shard} are images of one sample, since their names agree up to the first "
+                f"dot; a sample has one image: rename them."
+            )
+        ((name, offset, size),) = sample.images
+        fields = self._fields(sample, f"{sample.key}.json in {shard}")
+        environment = self._environment(fields, info, name, shard)
+        class_name = self._class_name(sample, fields, class_names, name, shard)
+        key = column_of(list(fields), self.columns.group, GROUP_COLUMNS, "group", f"{sample.key}.json in {shard}")
+        group = text_of(fields[key], None, f"The field '{key}' of {sample.key}.json in {shard}") if key else None
+        path = self.named(name, environment, class_name, info.name, offset)
+        return Entry(path, environment, class_name, group, info.name, offset, size, info.modified_ns, info.bytes)
+
+    def _fields(self, sample: _Sample, place: str) -> dict[str, Any]:
+        if "json" not in sample.texts:
+            return {}
+        try:
+            fields = json.loads(sample.texts["json"])
+        except ValueError as error:
+            raise IcmBenchError(f"{place} is not valid JSON ({error}).") from error
+        if not isinstance(fields, dict):
+            raise IcmBenchError(f"{place} must be an object with fields.")
+        return fields
+
+    def _environment(self, fields: dict[str, Any], info: FileInfo, name: str, shard: str) -> str:
+        """Return the environment: from the .json, the shard's folder below the root, or the member's first folder."""
+        if self.environment:
+            return self.environment
+        place = f"the .json of {name} in {shard}"
+        if key := column_of(list(fields), self.columns.environment, ENVIRONMENT_COLUMNS, "environment", place):
+            return text_of(fields[key], None, f"The field '{key}' in {place}")
+        for path, depth in ((info.name, 1), (name, 2)):
+            if path.count("/") >= depth:
+                return path.split("/", 1)[0]
+        raise IcmBenchError(
+            f"{name} in {shard} has no environment; put the shard in a folder named after it, or write it into the "
+            f".json members and name the field in columns.environment."
+        )
+
+    def _class_name(
+        self, sample: _Sample, fields: dict[str, Any], class_names: Sequence[str] | None, name: str, shard: str
+    ) -> str:
+        """Return the class: from the .cls, the .json, or the folder of the member."""
+        place = f"the sample {sample.key} in {shard}"
+        if "cls" in sample.texts:
+            text = sample.texts["cls"].decode("utf-8", "replace").strip()
+            value: object = int(text) if text.isdecimal() else text
+            return text_of(value, class_names, f"The .cls of {place}")
+        if key := column_of(list(fields), self.columns.class_name, CLASS_COLUMNS, "class_name", place):
+            return text_of(fields[key], class_names, f"The field '{key}' of {place}")
+        if folder := posixpath.basename(posixpath.dirname(name)):
+            return folder
+        raise IcmBenchError(f"{place[0].upper()}{place[1:]} has no class: it needs a member .cls, or .json with one.")
+
+
+def _check(member: tarfile.TarInfo, info: FileInfo, place: str) -> None:
+    """Refuse a member that is no plain file inside the archive."""
+    if not member.isreg() or member.issparse():
+        raise IcmBenchError(f"{member.name!r:.200} in {place} is a link or another special member; pack plain files.")
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        raise IcmBenchError(f"{member.name!r:.200} in {place} points outside of the archive; pack relative names.")
+    if member.offset_data + member.size > info.bytes:
+        raise IcmBenchError(f"{place} ends in the middle of {member.name!r:.200}; get it again.")
+
+
+def _compressed(place: str) -> IcmBenchError:
+    return IcmBenchError(
+        f"{place} is compressed, and images cannot be read from the middle of it; unpack it to a plain .tar."
+    )

@@ -1,0 +1,179 @@
+"""Emoji as drawn by several houses: the pinned packs, the names that join them, and drawing.
+
+The packs are joined by the slug of the CLDR short name, which OpenMoji's table gives with groups and tags.
+"""
+
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.demo.packages import npm_package, read_member, read_members
+
+IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One npm package of drawings, pinned."""
+
+    name: str
+    version: str
+    sha256: str
+
+    def fetch(self) -> Path:
+        """Return the cached archive; errors as in `packages.npm_package`."""
+        return npm_package(self.name, self.version, self.sha256)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One row of OpenMoji's table: what an emoji shows, whoever draws it."""
+
+    slug: str
+    name: str
+    group: str
+    subgroup: str
+    tags: tuple[str, ...]
+    hexcode: str
+
+
+@dataclass(frozen=True)
+class PretrainingImage:
+    """A drawing of a concept by a house that is no environment of `emoji_styles`."""
+
+    pack: str
+    concept: Concept
+    svg: str
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The concept's name, and its name followed by its tags."""
+        return self.concept.name, ", ".join((self.concept.name, *self.concept.tags))
+
+    def png(self, size: int = IMAGE_SIZE) -> bytes:
+        """Return the drawing as `size` × `size` PNG on white."""
+        return draw(self.svg, size)
+
+
+OPENMOJI = Pack("openmoji", "17.0.0", "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68")
+PRETRAINING_PACKS = (
+    Pack("@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"),
+    Pack(
+        "@iconify-json/emojione-v1",
+        "1.2.3",
+        "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
+    ),
+    Pack("@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"),
+    Pack("@iconify-json/fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef"),
+)
+OBJECT_GROUPS = frozenset({"animals-nature", "food-drink", "activities", "objects", "travel-places"})
+
+
+def slug(name: str) -> str:
+    """Return `name` in ASCII, lower case, words joined by hyphens: `woman’s hat` becomes `womans-hat`."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_name.replace("'", "")).strip("-")
+
+
+def concepts() -> dict[str, Concept]:
+    """Return the concepts of OpenMoji's table by slug, without skin tones and OpenMoji's own extras.
+
+    Raises:
+        IcmBenchError: the package cannot be fetched.
+    """
+    table = read_member(OPENMOJI.fetch(), "package/data/openmoji.csv").decode("utf-8")
+    rows = (
+        row
+        for row in csv.DictReader(io.StringIO(table))
+        if not row["skintone"] and not row["group"].startswith("extras")
+    )
+    found: dict[str, Concept] = {}
+    for row in rows:
+        tags = tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
+        concept = Concept(
+            slug(row["annotation"]), row["annotation"], row["group"], row["subgroups"], tags, row["hexcode"]
+        )
+        found.setdefault(concept.slug, concept)
+    return found
+
+
+def iconify_svgs(pack: Pack) -> dict[str, str]:
+    """Return the SVG documents of an Iconify package by icon name; aliases are left out.
+
+    An alias may mean another thing under the same name: in the old packs `cricket` is the game.
+
+    Raises:
+        IcmBenchError: the package cannot be fetched.
+    """
+    content = json.loads(read_member(pack.fetch(), "package/icons.json"))
+    default_width, default_height = content.get("width", 16), content.get("height", 16)
+    return {
+        name: _square_svg(
+            icon["body"], float(icon.get("width", default_width)), float(icon.get("height", default_height))
+        )
+        for name, icon in content["icons"].items()
+    }
+
+
+def openmoji_svgs(style: str, wanted: Iterable[Concept]) -> dict[str, str]:
+    """Return OpenMoji's SVG documents by slug, `style` being `color` or `black`.
+
+    Raises:
+        IcmBenchError: the package cannot be fetched, or lacks one of them.
+    """
+    members = {concept.slug: f"package/{style}/svg/{concept.hexcode}.svg" for concept in wanted}
+    contents = read_members(OPENMOJI.fetch(), members.values())
+    return {name: contents[member].decode("utf-8") for name, member in members.items()}
+
+
+def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
+    """Return an SVG document as a `size` × `size` PNG on white; the same bytes on every call.
+
+    Raises:
+        IcmBenchError: `resvg-py` is not installed.
+    """
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise IcmBenchError("Drawing the demo's images needs resvg-py; run `pip install 'icm-bench[demo]'`.") from error
+    return svg_to_bytes(svg_string=svg, width=size, height=size, background="#ffffff", skip_system_fonts=True)
+
+
+def pretraining_images() -> list[PretrainingImage]:
+    """Return the drawings of things (no faces, people, symbols, flags) in the four pretraining packs.
+
+    In pack order, then in the packs' own order. The demo encoder learns from them; none of these houses is an
+    environment of `emoji_styles`.
+
+    Raises:
+        IcmBenchError: a package cannot be fetched.
+    """
+    things = {name: concept for name, concept in concepts().items() if concept.group in OBJECT_GROUPS}
+    found: list[PretrainingImage] = []
+    for pack in PRETRAINING_PACKS:
+        named = {_joined(pack, name): concept for name, concept in things.items()}
+        found += [
+            PretrainingImage(pack.name, named[key], svg)
+            for name, svg in iconify_svgs(pack).items()
+            if (key := _joined(pack, name)) in named
+        ]
+    return found
+
+
+def _joined(pack: Pack, name: str) -> str:
+    """Return the name to join by: FxEmoji sets hyphens elsewhere than CLDR, so there they are dropped."""
+    return name.replace("-", "") if pack.name.endswith("/fxemoji") else name
+
+
+def _square_svg(body: str, width: float, height: float) -> str:
+    side = max(width, height)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{(width - side) / 2:g} {(height - side) / 2:g} {side:g} {side:g}">{body}</svg>'
+    )

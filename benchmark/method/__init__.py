@@ -1,0 +1,1 @@
+"""The method of the paper and its baselines. No Ray, no files, no recipe: arrays in, arrays out."""

@@ -1,0 +1,43 @@
+"""Arrays as the method knows them: their types, and the scale at which embeddings are seen."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+Normalize = Literal["none", "before", "after", "both"]
+Scale = Literal["raw", "unit"]
+
+
+def scale_of(normalize: Normalize) -> Scale:
+    """Return the scale of the embeddings that a projection sees."""
+    return "unit" if normalize in ("before", "both") else "raw"
+
+
+def scaled(z: NDArray[np.floating], normalize: Normalize) -> NDArray[np.float64]:
+    """Return embeddings as a projection is to see them, in float64: at unit length for `before` and `both`."""
+    double: NDArray[np.float64] = np.asarray(z, dtype=np.float64)
+    return unit(double) if normalize in ("before", "both") else double
+
+
+def unit(z: Array) -> Array:
+    """Return the rows of `z` at unit length; rows of zeros stay."""
+    norms = np.linalg.norm(z, axis=1, keepdims=True)
+    return np.asarray(z / np.where(norms > 0, norms, 1.0))
+
+
+def finite(x: NDArray[np.floating], name: str) -> Array:
+    """Return `x` in float64.
+
+    Raises:
+        ValueError: it is not of shape (n, D), or holds NaN or infinite values.
+    """
+    double: Array = np.asarray(x, dtype=np.float64)
+    if double.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, D), not {double.shape}.")
+    if not np.isfinite(double).all():
+        raise ValueError(f"{name} contains NaN or infinite values.")
+    return double

@@ -1,0 +1,178 @@
+"""Moments by environment, side of the split and half of the classes: what every fit of a projection is made of.
+
+A cell is a set of images that no protocol ever splits further, so a fit is a choice of cells: a held-out environment
+and a leave-one-domain-out fold leave some out, `open_class` leaves out the new classes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.arrays import Array
+from benchmark.method.evaluation.splits import base_classes
+from benchmark.method.interventions import view_rng
+from benchmark.method.subspace.moments import Differences, Moments, SourceMoments, cross_kind
+
+Side = Literal["in", "out"]
+Group = Literal["base", "new"]
+GROUPS: tuple[Group, ...] = ("base", "new")
+Cell = tuple[int, Side, Group]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which cell each image of a data set lies in.
+
+    Attributes:
+        environment: index of each image's environment, shape (n,).
+        label: class index, shape (n,).
+        out: whether the image is on the out-side of the split, shape (n,).
+        classes: number of classes; the first half of the (alphabetical) classes, rounded up, is `base`.
+    """
+
+    environment: NDArray[np.int64]
+    label: NDArray[np.int64]
+    out: NDArray[np.bool_]
+    classes: int
+
+    def cells(self) -> list[Cell]:
+        """Return the cells that hold images, in order."""
+        code = (self.environment * 2 + self.out) * 2 + (self.label >= base_classes(self.classes))
+        sides: tuple[Side, Side] = ("in", "out")
+        return [(int(c) // 4, sides[int(c) // 2 % 2], GROUPS[int(c) % 2]) for c in np.unique(code)]
+
+    def members(self, cell: Cell) -> NDArray[np.int64]:
+        """Return the positions of the images of a cell."""
+        environment, side, group = cell
+        new = self.label >= base_classes(self.classes)
+        found = (self.environment == environment) & (self.out == (side == "out")) & (new == (group == "new"))
+        return np.flatnonzero(found)
+
+    def take(self, rows: NDArray[np.int64]) -> "Layout":
+        """Return the layout of some of the images."""
+        return Layout(self.environment[rows], self.label[rows], self.out[rows], self.classes)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The moments of a data set, cell by cell.
+
+    Attributes:
+        moments: cell -> moments of its images, for the kinds of intervention that were asked for.
+        shared: kind -> differences that belong to no environment (text pairs), by half of the classes.
+    """
+
+    moments: Mapping[Cell, Moments]
+    shared: Mapping[str, Mapping[Group, Differences]] = field(default_factory=dict)
+    _in_sides: dict[tuple[int, tuple[Group, ...]], Moments] = field(default_factory=dict, repr=False, compare=False)
+
+    def __add__(self, other: "Cells") -> "Cells":
+        moments = dict(self.moments)
+        for cell, theirs in other.moments.items():
+            moments[cell] = moments[cell] + theirs if cell in moments else theirs
+        return Cells(moments, {**self.shared, **other.shared})
+
+    def sources(
+        self, environments: Mapping[int, str], weights: Mapping[str, float] | None, groups: Iterable[Group] = GROUPS
+    ) -> SourceMoments:
+        """Return the moments of the in-sides of some environments (index -> name).
+
+        Raises:
+            ValueError: one of them has no image there.
+        """
+        groups = tuple(groups)
+        found = {name: self._in_side(index, name, groups) for index, name in environments.items()}
+        shared = {kind: [own[group] for group in groups if group in own] for kind, own in self.shared.items()}
+        return SourceMoments(found, weights, {kind: sum(own[1:], own[0]) for kind, own in shared.items() if own})
+
+    def _in_side(self, environment: int, name: str, groups: tuple[Group, ...]) -> Moments:
+        """Return the moments of an environment's in-side, added once for all the fits that it takes part in."""
+        key = (environment, groups)
+        if key not in self._in_sides:
+            cells: list[Cell] = [(environment, "in", group) for group in groups]
+            parts = [self.moments[cell] for cell in cells if cell in self.moments]
+            if not sum(part.n for part in parts):
+                raise ValueError(f"The environment '{name}' has no training image.")
+            self._in_sides[key] = sum(parts[1:], parts[0])
+        return self._in_sides[key]
+
+
+def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArray[np.floating]]) -> Cells:
+    """Return the moments of the images of `layout`.
+
+    Args:
+        layout: of the n images.
+        z: embeddings, shape (n, D), scaled as the projection is to see them.
+        views: kind -> embeddings of the same images after the intervention, shape (n, D), scaled likewise.
+    """
+    return Cells(
+        {
+            cell: Moments.of(
+                z[rows], {kind: view[rows] for kind, view in views.items()}, layout.label[rows], layout.classes
+            )
+            for cell in layout.cells()
+            for rows in [layout.members(cell)]
+        }
+    )
+
+
+def class_means(cells: Cells) -> dict[int, tuple[NDArray[np.int64], Array]]:
+    """Return environment -> images of each class on the in-side, and their mean embeddings, shape (classes, D)."""
+    found: dict[int, Moments] = {}
+    for (environment, side, _), moments in cells.moments.items():
+        if side == "in":
+            plain = Moments(moments.counts, moments.sums, moments.outer)
+            found[environment] = found[environment] + plain if environment in found else plain
+    return {e: (m.counts, m.sums / np.maximum(m.counts, 1)[:, None]) for e, m in found.items()}
+
+
+def cross_cells(
+    layout: Layout, z: NDArray[np.floating], means: dict[int, tuple[NDArray[np.int64], Array]], names: Sequence[str]
+) -> Cells:
+    """Return the differences of images to all images of the same class in another environment, as a further kind.
+
+    For an image i of environment e and every other environment e', d runs over z_i - z_j, j of the same class in e',
+    each j with the weight 1/n_j, so that an image counts once. Summed over i this needs no pair:
+
+        sum_i z_i z_i' + (n_e,c / n_e',c) sum_j z_j z_j' - s_e,c m_e',c' - m_e',c s_e,c'      (for each class c)
+
+    where s and m are the sums and means of the classes. Only the in-side takes part, and both images lie in the same
+    half of the classes, so nothing of a held-out environment or a new class is seen unless its cells are chosen.
+
+    Args:
+        layout, z: as in `cells_of`; may be a part of the data set, since all of it adds up.
+        means: of `class_means`, over the whole data set.
+        names: of the environments, by index.
+    """
+    found = Cells({})
+    for cell in layout.cells():
+        environment, side, group = cell
+        if side == "out":
+            continue
+        rows = layout.members(cell)
+        z_, label = np.asarray(z[rows], dtype=np.float64), layout.label[rows]
+        counts, _ = means[environment]
+        for other, (their_counts, their_means) in means.items():
+            if other == environment:
+                continue
+            shared = (counts[label] > 0) & (their_counts[label] > 0)
+            here, m = z_[shared], their_means[label[shared]]
+            cross = here.T @ m
+            mine = Differences(int(shared.sum()), here.sum(axis=0) - m.sum(axis=0), here.T @ here - cross - cross.T)
+            # This image's own second moment is also the z_j part of the other environment's differences to here.
+            weight = (their_counts[label] / np.maximum(counts[label], 1))[shared, None]
+            theirs = Differences(0, np.zeros(len(mine.total)), (here * weight).T @ here)
+            for at, to, part in ((environment, other, mine), (other, environment, theirs)):
+                kinds = {cross_kind(names[to]): part}
+                found = found + Cells({(at, "in", group): Moments.nothing(layout.classes, z_.shape[1], kinds)})
+    return found
+
+
+def one_of(views: Mapping[str, NDArray[np.floating]], image_ids: Sequence[str], seed: int) -> NDArray[np.floating]:
+    """Return, for every image, its view of one kind drawn by `seed` and image id alone, shape (n, D)."""
+    stacked = list(views.values())
+    draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
+    return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]

@@ -1,0 +1,106 @@
+"""The three selection rules as pure functions of result rows (Gulrajani and Lopez-Paz, 2021, section 3).
+
+A rule decides, for one held-out environment and one seed, everything that a method leaves open: rank, lambda,
+intervention set, normalisation and the predictor's own parameters.
+
+- `training_domain`: mean accuracy on the out-splits of the source environments;
+- `lodo`: leave one source environment out, fit again, test on it; mean over the sources;
+- `oracle`: the accuracy on the held-out environment itself. An upper bound, never a result.
+
+Ties go to the larger rank (the lesser intervention), then to the row that comes first.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+SOURCE_RULES = ("training_domain", "lodo")  # look at source environments alone
+RULES = (*SOURCE_RULES, "oracle")
+SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": "target"}
+
+
+def best_index(scores: Sequence[float] | None) -> int | None:
+    """Return the position of the highest score in a rank curve (the last one of equals), or None without scores."""
+    known = [i for i, score in enumerate(scores or ()) if not math.isnan(score)]
+    if scores is None or not known:
+        return None
+    return max(known, key=lambda i: (scores[i], i))
+
+
+def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
+    """Pick one row and one rank for every (held_out, seed) among the rows of one method.
+
+    Args:
+        rows: rows of `results.SCHEMA` of one data set, backbone, test split and method.
+        rule: one of `RULES`.
+
+    Returns:
+        One line per (held_out, seed), sorted, with columns held_out, seed, rank, lambda_, intervention_set,
+        normalize, predictor_params, score (what the rule looked at), training_domain (accuracy on the sources'
+        out-splits), accuracy, worst_class and balanced (on the test split), n_test, tested and tested_groups (as in the
+        row), correct (bool for each test image), per_class (list), ece, ece_scaled and temperature (NaN for the
+        oracle). Pairs for which the rule has no score are absent.
+    """
+    import pandas as pd
+
+    column = SCORE_COLUMN[rule]
+    picks: list[dict[str, Any]] = []
+    for (held_out, seed), candidates in rows.groupby(["held_out", "seed"], sort=True):
+        best: tuple[float, int, dict[str, Any]] | None = None
+        for row in candidates.to_dict("records"):
+            index = best_index(row[column])
+            if index is None or math.isnan(row["target"][index]):  # no score, or no tested image
+                continue
+            key = (row[column][index], row["ranks"][index])
+            if best is None or key > best[:2]:
+                best = (*key, {**{str(k): v for k, v in row.items()}, "index": index})
+        if best is not None:
+            picks.append({"held_out": held_out, "seed": seed, **_picked(best[2], rule)})
+    return pd.DataFrame(picks, columns=["held_out", "seed", *_PICKED])
+
+
+_CURVES = {
+    "accuracy": "target",
+    "worst_class": "worst_class",
+    "balanced": "balanced",
+    "training_domain": "training_domain",
+}
+_KEPT = ("correct", "per_class", "ece", "ece_scaled", "temperature")  # of which a row has one for each rule
+_COPIED = ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test", "tested", "tested_groups")
+_PICKED = ("rank", "score", *_CURVES, *_KEPT, *_COPIED)
+
+
+def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
+    index = row["index"]
+    return {
+        "rank": row["ranks"][index],
+        "score": row[SCORE_COLUMN[rule]][index],
+        **{name: row[column][index] for name, column in _CURVES.items()},
+        **{name: row.get(f"{name}_{rule}") for name in _KEPT},
+        **{name: row[name] for name in _COPIED},
+    }
+
+
+def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return rule -> mean over held-out environments and seeds of the highest score among rows and ranks.
+
+    Of the rules that look at source environments alone; those without a score are absent. This is all that a search or
+    a scheduler ever sees of a trial.
+    """
+    found = {}
+    for rule in SOURCE_RULES:
+        best: dict[tuple[object, object], float] = {}
+        for row in rows:
+            scores = [score for score in row[SCORE_COLUMN[rule]] or () if not np.isnan(score)]
+            if scores:
+                key = (row["held_out"], row["seed"])
+                best[key] = max(best.get(key, 0.0), *scores)
+        if best:
+            found[rule] = float(np.mean(list(best.values())))
+    return found

@@ -1,0 +1,22 @@
+"""Interventions: how a view of an image differs from the image while the object stays what it is."""
+
+from benchmark.common.registry import Registry
+from benchmark.method.interventions.base import Intervention, view_rng
+
+_PHOTOMETRIC = "benchmark.method.interventions.photometric"
+
+INTERVENTIONS: Registry[Intervention] = Registry(
+    "intervention",
+    Intervention,  # type: ignore[type-abstract]
+    {
+        "color_jitter": f"{_PHOTOMETRIC}:ColorJitter",
+        "grayscale": f"{_PHOTOMETRIC}:Grayscale",
+        "gaussian_blur": f"{_PHOTOMETRIC}:GaussianBlur",
+        "invert": f"{_PHOTOMETRIC}:Invert",
+        "posterize": f"{_PHOTOMETRIC}:Posterize",
+        "solarize": f"{_PHOTOMETRIC}:Solarize",
+        "equalize": f"{_PHOTOMETRIC}:Equalize",
+    },
+)
+
+__all__ = ["INTERVENTIONS", "Intervention", "view_rng"]

@@ -1,0 +1,99 @@
+"""What an intervention on images is, and where its randomness comes from."""
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.registry import Component
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
+    """Return the generator for one image and one purpose.
+
+    It depends on its three arguments alone, so a draw is the same whatever the batch size, the number of workers
+    or the order in which images come.
+    """
+    digest = hashlib.sha256(f"{seed}|{image_id}|{what}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+
+class Intervention(Component):
+    """A change of the variant factors of an image: a frozen set of strengths, a draw and a batched operation.
+
+    To add a kind, derive from this class in a file of its own, write `apply` (and `draw`, if views are random), and
+    give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe).
+    """
+
+    def at_strength(self, strengths: Mapping[str, float]) -> "Intervention":
+        """Return the kind with other values of some parameters.
+
+        Whole-number parameters are rounded; a parameter that is a range gets the value as both of its ends.
+
+        Raises:
+            pydantic.ValidationError: a value is out of range.
+        """
+        params = self.params
+        for name, value in strengths.items():
+            if isinstance(params[name], tuple):
+                params[name] = (value, value)
+            else:
+                params[name] = round(value) if isinstance(params[name], int) else value
+        return type(self)(**params)
+
+    def draw(self, rng: np.random.Generator) -> Sequence[float]:
+        """Return the parameters of one image's view: as many for every image, by default none.
+
+        Args:
+            rng: the image's own generator, and the only source of randomness allowed.
+        """
+        del rng
+        return ()
+
+    @abstractmethod
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        """Return the intervened images.
+
+        The view of an image must be the same bytes whatever images are beside it: no statistic over the batch, and
+        no operation whose rounding depends on the batch's size or layout (see `color.py`).
+
+        Args:
+            images: uint8, shape (batch, 3, height, width), RGB, of any size and memory format; not to be written to.
+            drawn: what `draw` returned for each image: float64, shape (batch, P), on the images' device.
+
+        Returns:
+            uint8, same shape.
+        """
+
+    def views(self, images: "Tensor", image_ids: Sequence[str], seed: int) -> "Tensor":
+        """Return the view of every image of a batch; it depends on image, id, parameters and seed alone.
+
+        Args:
+            images: uint8, shape (batch, 3, height, width), RGB, on any device.
+            image_ids: one for each image.
+            seed: of the draws.
+
+        Returns:
+            uint8, same shape and device.
+
+        Raises:
+            IcmBenchError: `apply` returned another shape or type of number.
+        """
+        import torch
+
+        what = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        drawn = [tuple(self.draw(view_rng(seed, image_id, what))) for image_id in image_ids]
+        views = self.apply(images, torch.tensor(drawn, dtype=torch.float64, device=images.device))
+        if views.shape != images.shape or views.dtype != torch.uint8:
+            raise IcmBenchError(
+                f"The intervention '{self.name}' must return uint8 of shape {tuple(images.shape)}, "
+                f"not {str(views.dtype).removeprefix('torch.')} of shape {tuple(views.shape)}."
+            )
+        return views

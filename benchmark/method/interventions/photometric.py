@@ -1,0 +1,137 @@
+"""The seven photometric interventions of the paper's released code, each with a stated default strength.
+
+The released code draws one of the seven per image and publishes no strengths; the defaults here are ours: those of
+common augmentation practice, strong enough to move an embedding and weak enough to leave the object recognisable.
+What they do to pixels is what torchvision does. Strengths in pixels (the blur's `sigma`) refer to the size at which
+the recipe has them applied: the model's input, or the source image.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from pydantic import AfterValidator, Field, PositiveFloat
+
+from benchmark.method.interventions.base import Intervention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the lower bound {bounds[0]} is above the upper bound {bounds[1]}")
+    return bounds
+
+
+PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+
+
+class ColorJitter(Intervention):
+    """Brightness, contrast and saturation scaled by a factor from [1 - s, 1 + s], hue turned by [-hue, hue].
+
+    The four steps come in a random order, as in torchvision's ColorJitter.
+    """
+
+    registered_name: ClassVar[str] = "color_jitter"
+    brightness: float = Field(default=0.4, ge=0, le=1)
+    contrast: float = Field(default=0.4, ge=0, le=1)
+    saturation: float = Field(default=0.4, ge=0, le=1)
+    hue: float = Field(default=0.1, ge=0, le=0.5)
+
+    def draw(self, rng: np.random.Generator) -> Sequence[float]:
+        """Return the factors of brightness, contrast and saturation, the turn of the hue, and the order of the four."""
+        brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4)
+        factors = (1 + self.brightness * brightness, 1 + self.contrast * contrast, 1 + self.saturation * saturation)
+        return (*factors, self.hue * hue, *rng.permutation(4))
+
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        from benchmark.method.interventions.color import jitter
+
+        return jitter(images, drawn[:, :4], drawn[:, 4:].int().tolist())
+
+
+class Grayscale(Intervention):
+    """Luma in all three channels: floor(0.2989 R + 0.587 G + 0.114 B)."""
+
+    registered_name: ClassVar[str] = "grayscale"
+
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        from benchmark.method.interventions.color import luma
+        from benchmark.method.interventions.parts import in_parts
+
+        # Not torchvision's: it rounds on the way and is a level off at some colours, by luck of fused operations.
+        return in_parts(images, lambda rows: luma(images[rows]).to(images.dtype), many_passes=False)
+
+
+class GaussianBlur(Intervention):
+    """Gaussian blur with a standard deviation drawn from `sigma` (pixels); the kernel spans three of them.
+
+    Beyond the border the image is mirrored, as often as the kernel needs.
+    """
+
+    registered_name: ClassVar[str] = "gaussian_blur"
+    sigma: PositiveRange = (0.5, 2.0)
+
+    def draw(self, rng: np.random.Generator) -> Sequence[float]:
+        """Return the standard deviation, in pixels."""
+        return (rng.uniform(*self.sigma),)
+
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        from benchmark.method.interventions.blur import gaussian_blur
+
+        return gaussian_blur(images, drawn[:, 0].tolist())
+
+
+class Invert(Intervention):
+    """255 minus the value."""
+
+    registered_name: ClassVar[str] = "invert"
+
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        from torchvision.transforms.v2 import functional as F
+
+        from benchmark.method.interventions.parts import in_parts
+
+        return in_parts(images, lambda rows: F.invert(images[rows]), many_passes=False)
+
+
+class Posterize(Intervention):
+    """Keep the `bits` highest bits of every channel."""
+
+    registered_name: ClassVar[str] = "posterize"
+    bits: int = Field(default=2, ge=1, le=8)
+
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        from torchvision.transforms.v2 import functional as F
+
+        from benchmark.method.interventions.parts import in_parts
+
+        return in_parts(images, lambda rows: F.posterize(images[rows], self.bits), many_passes=False)
+
+
+class Solarize(Intervention):
+    """Invert the values at or above `threshold`."""
+
+    registered_name: ClassVar[str] = "solarize"
+    threshold: int = Field(default=128, ge=0, le=255)
+
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        from torchvision.transforms.v2 import functional as F
+
+        from benchmark.method.interventions.parts import in_parts
+
+        return in_parts(images, lambda rows: F.solarize(images[rows], self.threshold), many_passes=False)
+
+
+class Equalize(Intervention):
+    """Histogram equalisation of every channel."""
+
+    registered_name: ClassVar[str] = "equalize"
+
+    def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        from torchvision.transforms.v2 import functional as F
+
+        from benchmark.method.interventions.parts import in_parts
+
+        return in_parts(images, lambda rows: F.equalize(images[rows]), many_passes=False)

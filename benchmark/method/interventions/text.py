@@ -1,0 +1,216 @@
+"""Text-based interventions (CLIP-ICM, arXiv 2405.15289): a caption, and a rewrite of it that keeps the object.
+
+A pair stands for the interventional difference d = f_T(caption) - f_T(rewrite), with the text encoder f_T in the place
+of the image encoder. Pairs come from a file (say, of captions that a language model has rewritten), or from templates,
+which need neither a language model nor an image.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from math import prod
+
+import numpy as np
+
+from benchmark.method.interventions.base import view_rng
+
+STYLES = (
+    "photo",
+    "pencil sketch",
+    "oil painting",
+    "watercolor",
+    "cartoon",
+    "ink drawing",
+    "charcoal drawing",
+    "comic book panel",
+    "woodcut print",
+    "mosaic",
+    "3D rendering",
+    "embroidery",
+)
+BACKGROUNDS = (
+    "on grass",
+    "on a beach",
+    "in a city street",
+    "in a forest",
+    "in the snow",
+    "in a desert",
+    "in a kitchen",
+    "in an empty room",
+    "on a wooden table",
+    "on a rocky hill",
+    "on a gravel road",
+    "by a lake",
+    "under a bridge",
+    "against a white wall",
+)
+LIGHTS = (
+    "at night",
+    "at dawn",
+    "at dusk",
+    "in bright sunlight",
+    "in moonlight",
+    "in candlelight",
+    "in thick fog",
+    "in the shade",
+    "under an overcast sky",
+    "under neon lights",
+    "under a single spotlight",
+)
+# Where the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
+_CONSONANT_SOUND = (
+    "eu",
+    "ewe",
+    "once",
+    "one",
+    "ufo",
+    "uk",
+    "uni",
+    "uri",
+    "usa",
+    "usb",
+    "use",
+    "usu",
+    "uten",
+    "utility",
+)
+_VOWEL_SOUND = ("8", "heir", "hono", "hour", "oner", "unim", "unin")  # the last three against the list above
+_SPELLED_WITH_VOWEL = "aefhilmnorsx"  # letters whose names begin with a vowel: "an x-ray", "an LCD"
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """A caption and a rewrite of it.
+
+    Attributes:
+        caption: what is said of an image, or could be.
+        rewrite: the same object in another style, on another background or in another light.
+        class_name: class of the object, as the data set names it, or None if unknown.
+        image_id: the image that the caption describes, or None if it describes none.
+    """
+
+    caption: str
+    rewrite: str
+    class_name: str | None = None
+    image_id: str | None = None
+
+
+_KEYS = [field.name for field in fields(TextPair)]
+_REQUIRED = ("caption", "rewrite")
+
+
+def template_pairs(
+    classes: Sequence[str],
+    styles: Sequence[str] = STYLES,
+    backgrounds: Sequence[str] = BACKGROUNDS,
+    lights: Sequence[str] = LIGHTS,
+    per_class: int = 32,
+    seed: int = 0,
+) -> list[TextPair]:
+    """Return pairs such as "a photo of a dog on grass at dawn" -> "a pencil sketch of a dog by a lake at night".
+
+    The object stays; style, background and light are all others in the rewrite than in the caption. A list with one
+    entry holds that factor fixed, so that the effect of the others can be seen alone. No pair comes twice, not
+    even turned round, which would add the same d d^T again. The pairs of a class depend on its name, the lists and
+    the seed, not on the other classes.
+
+    Args:
+        classes: names of the classes; underscores are read as spaces.
+        styles: nouns without an article, which fill "a ... of a CLASS".
+        backgrounds: where the object is, with the preposition; may hold "" for nothing said.
+        lights: how it is lit, with the preposition; may hold "" for nothing said.
+        per_class: number of pairs of each class, at least 1.
+        seed: of the draws.
+
+    Returns:
+        per_class pairs of the first class, then of the second, and so on.
+
+    Raises:
+        ValueError: an empty list, a class that comes twice, or fewer pairs exist than are asked for.
+    """
+    factors = [list(dict.fromkeys(factor)) for factor in (styles, backgrounds, lights)]
+    if not all(factors):
+        raise ValueError("Templates need at least one style, one background and one light.")
+    if not all(style.strip() for style in styles):
+        raise ValueError("A style is a noun and cannot be empty.")
+    names = [_readable(name) for name in classes]
+    if twice := [name for name, times in Counter(names).items() if times > 1 or not name]:
+        raise ValueError(f"Each class needs a name of its own, and '{twice[0]}' is empty or comes twice.")
+    changes = [len(factor) * (len(factor) - 1) or 1 for factor in factors]
+    exist = prod(changes) // 2  # turned round, a pair is the same
+    if not 1 <= per_class <= exist:
+        raise ValueError(f"per_class={per_class} is not between 1 and {exist}, the pairs that these lists can form.")
+    return [
+        TextPair(*sentences, class_name=class_name)
+        for class_name, name in zip(classes, names, strict=True)
+        for sentences in _drawn(name, factors, per_class, exist, seed)
+    ]
+
+
+def _drawn(name: str, factors: list[list[str]], count: int, exist: int, seed: int) -> list[tuple[str, str]]:
+    """Return `count` different pairs of sentences on the class `name`."""
+    rng = view_rng(seed, name, "text_pairs")
+    numbers = rng.choice(exist, size=count, replace=False)
+    # Which of the two is the caption is drawn: were it always the earlier style, the mean of d would not be near zero.
+    turned = rng.integers(2, size=count)
+    pairs = []
+    for number, turn in zip(numbers, turned, strict=True):
+        first, second = (_sentence(name, choice) for choice in _choices(int(number), factors))
+        pairs.append((second, first) if turn else (first, second))
+    return pairs
+
+
+def _choices(number: int, factors: list[list[str]]) -> tuple[list[str], list[str]]:
+    """Return what the `number`-th pair says first and second of each factor.
+
+    The first factor that changes is counted over unordered pairs i < j, the others over ordered ones i != j, so that
+    the numbers 0 ... exist - 1 meet every pair once and none turned round.
+    """
+    first, second, ordered = [], [], False
+    for factor in factors:
+        n = len(factor)
+        if n == 1:
+            i = j = 0
+        elif not ordered:
+            number, index = divmod(number, n * (n - 1) // 2)
+            i, j = (int(axis[index]) for axis in np.triu_indices(n, k=1))
+            ordered = True
+        else:
+            number, index = divmod(number, n * (n - 1))
+            i, j = divmod(index, n - 1)
+            j += j >= i
+        first.append(factor[i])
+        second.append(factor[j])
+    return first, second
+
+
+def _sentence(name: str, choice: list[str]) -> str:
+    style, background, light = choice
+    return " ".join(part for part in (_with_article(style), "of", _with_article(name), background, light) if part)
+
+
+def _readable(name: str) -> str:
+    return " ".join(name.replace("_", " ").split())
+
+
+def _with_article(noun: str) -> str:
+    return noun if noun.lower().startswith(("the ", "a ", "an ")) else f"{_article(noun)} {noun}"
+
+
+def _article(noun: str) -> str:
+    """Return `a` or `an` by the sound that `noun` begins with, as far as spelling tells."""
+    word = (noun.replace("-", " ").split() or [noun])[0]
+    lower = word.lower()
+    if (len(word) == 1 and word.isalpha()) or (word.isupper() and not set(lower) & set("aeiouy")):
+        return "an" if lower[0] in _SPELLED_WITH_VOWEL else "a"  # read letter by letter
+    if lower.startswith(_VOWEL_SOUND):
+        return "an"
+    return "an" if lower[0] in "aeiou" and not lower.startswith(_CONSONANT_SOUND) else "a"
+
+
+def pairs_digest(pairs: Sequence[TextPair]) -> str:
+    """Return the SHA-256 (hex) over all texts, class names and image ids of `pairs`, in their order."""
+    content = json.dumps([asdict(pair) for pair in pairs], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,96 @@
+"""Pairs of texts read from a JSONL file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.method.interventions.text import _KEYS, _REQUIRED, TextPair
+
+
+def read_text_pairs(path: Path | str) -> list[TextPair]:
+    """Return the pairs of a file in JSONL (UTF-8), in its order.
+
+    Each line is one object with the keys `caption` and `rewrite` and, if known, `class_name` and `image_id` (absent or
+    null otherwise). Blank lines are skipped.
+
+    Args:
+        path: the file.
+
+    Raises:
+        IcmBenchError: the file cannot be read, holds no pair, or a line is not such an object; names file and line.
+    """
+    try:
+        lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")  # some editors begin with a mark
+    except OSError as error:
+        raise IcmBenchError(
+            f"The file of text pairs {path} cannot be read ({error.strerror or error}); give a JSONL file that exists "
+            f"and may be read."
+        ) from error
+    pairs = [_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if not pairs:
+        raise IcmBenchError(
+            f"{path}, line 1: the file holds no text pair; write one JSON object with 'caption' and 'rewrite' a line."
+        )
+    return pairs
+
+
+def _pair(line: bytes, place: str) -> TextPair:
+    try:
+        entry = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
+    except UnicodeDecodeError as error:
+        raise IcmBenchError(f"{place}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from error
+    except _RepeatedKeyError as error:
+        raise IcmBenchError(f"{place}: the key '{error}' stands twice; keep one of the two.") from error
+    except (ValueError, RecursionError) as error:
+        why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise IcmBenchError(f"{place}: not JSON ({why}); write one JSON object on each line.") from error
+    if not isinstance(entry, dict):
+        raise IcmBenchError(
+            f'{place}: a JSON {_kind(entry)} where an object is needed; write {{"caption": ..., "rewrite": ...}}.'
+        )
+    if unknown := [key for key in entry if key not in _KEYS]:
+        raise IcmBenchError(f"{place}: unknown key '{unknown[0]:.60}'; {nearest(unknown[0], _KEYS)}")
+    pair = TextPair(*(_text(entry, key, place) for key in _KEYS))  # type: ignore[arg-type]  # required ones are text
+    if pair.caption == pair.rewrite:
+        raise IcmBenchError(f"{place}: caption and rewrite are equal, so nothing is intervened on; delete the line.")
+    return pair
+
+
+class _RepeatedKeyError(Exception):
+    """A key that an object holds twice: JSON readers disagree on which one counts."""
+
+
+def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for key, value in items:
+        if key in entry:
+            raise _RepeatedKeyError(key)
+        entry[key] = value
+    return entry
+
+
+def _text(entry: dict[str, Any], key: str, place: str) -> str | None:
+    """Return the text under `key`, or None if it is absent and may be."""
+    if key not in entry and key in _REQUIRED:
+        raise IcmBenchError(f"{place}: the key '{key}' is missing; add it, with text as its value.")
+    value = entry.get(key)
+    if value is None and key not in _REQUIRED:
+        return None
+    if not isinstance(value, str):
+        raise IcmBenchError(f"{place}: '{key}' is a JSON {_kind(value)}; it must be text, in quotation marks.")
+    if not value.strip():
+        raise IcmBenchError(f"{place}: '{key}' is empty; fill it in, or delete the {_part(key)}.")
+    if any("\ud800" <= character <= "\udfff" for character in value):  # half of a character: nothing can encode it
+        raise IcmBenchError(f"{place}: '{key}' holds half of a surrogate pair (\\ud800 to \\udfff); write it whole.")
+    return value
+
+
+def _part(key: str) -> str:
+    return "line" if key in _REQUIRED else "key"
+
+
+def _kind(value: Any) -> str:
+    """Return what JSON calls the type of `value`."""
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")

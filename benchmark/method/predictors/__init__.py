@@ -1,0 +1,22 @@
+"""Predictors on embeddings. No Ray, no files: arrays in, arrays out."""
+
+from benchmark.common.registry import Registry
+from benchmark.method.predictors.base import Predictor, Problem
+
+PREDICTORS: Registry[Predictor] = Registry(
+    "predictor",
+    Predictor,  # type: ignore[type-abstract]
+    {
+        "zero_shot": "benchmark.method.predictors.zero_shot:ZeroShot",
+        "linear_probe": "benchmark.method.predictors.linear_probe:LinearProbe",
+        "ridge": "benchmark.method.predictors.ridge:Ridge",
+        "class_means": "benchmark.method.predictors.class_means:ClassMeans",
+        "few_shot": "benchmark.method.predictors.few_shot:FewShotProbe",
+        "interpolation": "benchmark.method.predictors.interpolation:Interpolation",
+        "tip_adapter": "benchmark.method.predictors.tip_adapter:TipAdapter",
+        "clip_adapter": "benchmark.method.predictors.clip_adapter:ClipAdapter",
+        "group_dro": "benchmark.method.predictors.group_dro:GroupDROProbe",
+    },
+)
+
+__all__ = ["PREDICTORS", "Predictor", "Problem"]

@@ -1,0 +1,98 @@
+"""What a predictor is: class scores for every rank of a projection."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.common.registry import Component
+from benchmark.method.arrays import Array, Labels, unit
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A classification problem in the coordinates of a basis: rank k is the first k columns of every array.
+
+    Attributes:
+        train: embeddings of the training images, shape (n, D).
+        labels: their classes, shape (n,), 0 <= label < n_classes.
+        text: text embeddings of the classes, shape (n_classes, D).
+        tests: embeddings to be classified, each of shape (m, D).
+        renormalize: scale every projected image embedding to unit length again.
+        environments: source environment of each training image, shape (n,); by default all from one.
+        logit_scale: the backbone's factor on cosine similarities.
+        seed: of the trial; the only source of randomness a predictor may use.
+        device: torch device for predictors that are trained on torch.
+        candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty means all.
+
+    Raises:
+        ValueError: arrays whose shapes do not belong together, NaN or infinite values, or labels that are no class.
+    """
+
+    train: Array
+    labels: Labels
+    text: Array
+    tests: Sequence[Array]
+    renormalize: bool = False
+    environments: Labels = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    logit_scale: float = 100.0
+    seed: int = 0
+    device: str = "cpu"
+    candidates: Sequence[Labels | None] = ()
+
+    def __post_init__(self) -> None:
+        width = self.text.shape[-1]
+        arrays = {"train": self.train, "text": self.text, **{f"tests[{i}]": z for i, z in enumerate(self.tests)}}
+        for name, z in arrays.items():
+            if z.ndim != 2 or z.shape[1] != width:
+                raise ValueError(f"{name} must have shape (n, {width}) like the text embeddings, not {z.shape}.")
+            if not np.isfinite(z).all():
+                raise ValueError(f"{name} contains NaN or infinite values.")
+        if len(self.labels) != len(self.train) or len(self.environments) not in (0, len(self.train)):
+            raise ValueError(f"{len(self.train)} training images need as many labels and environments.")
+        if len(self.labels) and not (np.min(self.labels) >= 0 and np.max(self.labels) < len(self.text)):
+            raise ValueError(
+                f"Labels must lie between 0 and {len(self.text) - 1}, one less than the number of classes."
+            )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, with or without training images."""
+        return len(self.text)
+
+    def project(self, z: Array, rank: int) -> Array:
+        """Return the first `rank` coordinates of image embeddings, shape (n, rank), at unit length if asked for."""
+        return unit(z[:, :rank]) if self.renormalize else z[:, :rank]
+
+
+class Predictor(Component):
+    """A way to predict classes inside a subspace.
+
+    To add one, derive from this class in a file of its own, write `scores`, and give the class a name in
+    `PREDICTORS` (or name it `module:Class` in the recipe).
+    """
+
+    uses_training_images: ClassVar[bool] = True
+    has_likelihood: ClassVar[bool] = True  # whether the softmax of its scores means anything: calibration needs it
+
+    @abstractmethod
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """Yield, rank by rank, the class scores of every array of `problem.tests`: shape (m, n_classes) each.
+
+        Scores are logits wherever the predictor has a likelihood; the class with the highest one is predicted.
+
+        Args:
+            problem: the problem in the coordinates of a basis.
+            ranks: numbers of coordinates kept, ascending.
+        """
+
+    def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
+        """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m)."""
+        curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
+        allowed = problem.candidates or [None] * len(curves)
+        for row, of_rank in enumerate(self.scores(problem, ranks)):
+            for curve, scores, classes in zip(curves, of_rank, allowed, strict=True):
+                curve[row] = scores.argmax(axis=1) if classes is None else classes[scores[:, classes].argmax(axis=1)]
+        return curves

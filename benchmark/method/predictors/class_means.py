@@ -1,0 +1,80 @@
+"""The nearest class mean: no fit but an average, the simplest use of labels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.predictors.base import Predictor, Problem
+from benchmark.method.predictors.zero_shot import ZeroShot
+
+
+class ClassMeans(Predictor):
+    """argmax over classes c of the similarity between an embedding z and m_c, the mean of the training images of c.
+
+    With the `metric` `cosine` a score is the cosine of z and m_c times the logit scale: zero-shot prediction with the
+    means in the place of text embeddings. With `euclidean` it is -1/2 ||z - m_c||^2, the log-likelihood of a Gaussian
+    of unit covariance up to a constant (the nearest class mean classifier of Mensink et al., 2013, without their
+    metric). A class without training images is never predicted.
+
+    Raises:
+        ValueError: there is no training image at all.
+    """
+
+    registered_name: ClassVar[str] = "class_means"
+    metric: Literal["cosine", "euclidean"] = "cosine"
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`. Without `renormalize` a curve costs one evaluation of the full rank."""
+        absent = absent_classes(problem)
+        for of_rank in self._curve(problem, ranks):
+            yield [np.where(absent, -np.inf, scores) for scores in of_rank]
+
+    def _curve(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        if problem.renormalize:
+            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
+            for rank in ranks:
+                train, tests = problem.project(problem.train, rank), [problem.project(z, rank) for z in problem.tests]
+                text = problem.text[:, :rank]
+                of_rank = replace(problem, train=train, tests=tests, text=text, renormalize=False)
+                yield from self._curve(of_rank, [rank])
+            return
+        means = class_means(problem.train, problem.labels, problem.n_classes)
+        if self.metric == "cosine":
+            yield from ZeroShot().scores(replace(problem, text=means), ranks)
+        else:
+            yield from _minus_half_squared_distances(problem.tests, means, ranks)
+
+
+def absent_classes(problem: Problem) -> NDArray[np.bool_]:
+    """Return which classes have no training image, shape (n_classes,).
+
+    Raises:
+        ValueError: there is no training image at all.
+    """
+    if not len(problem.labels):
+        raise ValueError("A predictor that learns from training images needs some, and there are none.")
+    return np.bincount(problem.labels, minlength=problem.n_classes) == 0
+
+
+def class_means(z: Array, labels: Labels, n_classes: int) -> Array:
+    """Return the mean of the rows of every class, shape (n_classes, D); zeros for a class that has none."""
+    counts = np.bincount(labels, minlength=n_classes)
+    member = csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(n_classes, len(labels)))
+    return np.asarray(member @ z / np.maximum(counts, 1)[:, None])
+
+
+def _minus_half_squared_distances(tests: Sequence[Array], means: Array, ranks: Sequence[int]) -> Iterator[list[Array]]:
+    """Yield -1/2 ||z - m||^2 in the first `rank` coordinates, shape (m, n_classes) for every array of `tests`."""
+    sums = [np.zeros((len(z), len(means))) for z in tests]
+    start = 0
+    for rank in ranks:
+        m = means[:, start:rank]
+        for total, z in zip(sums, (z[:, start:rank] for z in tests), strict=True):
+            total += z @ m.T - (m**2).sum(axis=1) / 2 - (z**2).sum(axis=1, keepdims=True) / 2
+        yield [total.copy() for total in sums]
+        start = rank

@@ -1,0 +1,48 @@
+"""The ridge probe: least squares on one-hot targets, in closed form."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array
+from benchmark.method.predictors.base import Predictor, Problem
+from benchmark.method.predictors.class_means import absent_classes
+
+
+class Ridge(Predictor):
+    """Least squares on one-hot targets with intercept and an L2 penalty.
+
+        minimise over W, b :   sum_i || x_i W + b - onehot(y_i) ||^2  +  alpha ||W||^2
+
+    The intercept is not penalised. `alpha` (1 by default) is absolute, as in scikit-learn's Ridge: it is not
+    multiplied by the number of images. Scores are the fitted values, which are no logits. A class without training
+    images is never predicted.
+
+    Raises:
+        ValueError: there is no training image at all.
+    """
+
+    registered_name: ClassVar[str] = "ridge"
+    has_likelihood: ClassVar[bool] = False
+    alpha: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`. The normal equations of rank k are the leading block of those of rank D."""
+        absent = absent_classes(problem)
+        targets = np.eye(problem.n_classes)[problem.labels]
+        shared = None if problem.renormalize else _sums(problem.train, targets)
+        for rank in ranks:
+            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
+            mean, gram, cross = shared or _sums(problem.project(problem.train, rank), targets)
+            weights = np.linalg.solve(gram[:rank, :rank] + self.alpha * np.eye(rank), cross[:rank])
+            bias = np.where(absent, -np.inf, targets.mean(axis=0) - mean[:rank] @ weights)
+            yield [problem.project(z, rank) @ weights + bias for z in problem.tests]
+
+
+def _sums(x: Array, targets: Array) -> tuple[Array, Array, Array]:
+    """Return the mean of x, shape (D,), and for centred x its Gram matrix, (D, D), and x' targets, (D, n_classes)."""
+    mean = x.mean(axis=0)
+    centred = x - mean
+    return mean, centred.T @ centred, centred.T @ targets

@@ -1,0 +1,97 @@
+"""Tip-Adapter: zero-shot logits plus a cache of a few training images (Zhang et al., 2022, arXiv 2111.03930)."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array, Labels, unit
+from benchmark.method.predictors.base import Predictor, Problem
+from benchmark.method.predictors.class_means import absent_classes
+from benchmark.method.predictors.few_shot import draw_shots
+from benchmark.method.predictors.training import minimise
+
+if TYPE_CHECKING:
+    pass
+
+
+BLOCK = 4096  # test images whose affinities to all keys are held at a time
+EPSILON = 1e-4  # of AdamW, as in the authors' code
+
+
+class TipAdapter(Predictor):
+    """Tip-Adapter, equations 5 and 6, on projected embeddings of unit length:
+
+        A = exp(-beta (1 - f F'))        logits = logit_scale f W' + alpha A L
+
+    with f the image, F the `shots` training images of every class (keys; drawn over all source environments by the
+    trial's seed, the same at every rank), L their one-hot labels (values) and W the text embeddings. Defaults:
+    `shots` 16, `alpha` 1, `beta` 5.5, the paper's.
+
+    `trained` is Tip-Adapter-F: the keys are fine-tuned by cross-entropy on the same images, for `epochs` (20) passes
+    of AdamW with `learning_rate` 1e-3, cosine schedule, weight decay 0.01 and batches of 256, as in the paper and the
+    authors' code, but without augmentation and keeping the last epoch, not the best on the test set; alpha and beta
+    are not searched afterwards. Single precision. AdamW works coordinate by coordinate, so that, unlike everything
+    else here, fine-tuned keys depend on the basis even at full rank.
+
+    A class without training images is never predicted.
+
+    Raises:
+        ValueError: there is no training image at all.
+    """
+
+    registered_name: ClassVar[str] = "tip_adapter"
+    shots: int = Field(default=16, ge=1)
+    alpha: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    beta: float = Field(default=5.5, ge=0, allow_inf_nan=False)
+    trained: bool = False
+    epochs: int = Field(default=20, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+
+    @property
+    def variant(self) -> str:
+        """The number of shots, and whether keys are fine-tuned."""
+        shots = f"{self.shots} shot{'s' if self.shots > 1 else ''}"
+        return f"{shots}, trained" if self.trained else shots
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        absent = absent_classes(problem)
+        rows = draw_shots(problem.labels, self.shots, problem.seed)
+        labels = problem.labels[rows]
+        values = np.eye(problem.n_classes)[labels]
+        for rank in ranks:
+            keys = unit(problem.train[rows, :rank])
+            text = problem.logit_scale * unit(problem.text[:, :rank])
+            if self.trained:
+                keys = self._fine_tuned(keys, text[~absent], np.searchsorted(np.flatnonzero(~absent), labels), problem)
+            logits = (self._logits(z[:, :rank], text, keys, values) for z in problem.tests)
+            yield [np.where(absent, -np.inf, of_test) for of_test in logits]
+
+    def _logits(self, z: Array, text: Array, keys: Array, values: Array) -> Array:
+        """Return the logits of test images, shape (m, n_classes), block by block: affinities are many."""
+        logits = np.empty((len(z), len(text)))
+        for first in range(0, len(z), BLOCK):
+            block = slice(first, first + BLOCK)
+            f = unit(z[block])
+            logits[block] = f @ text.T + self.alpha * np.exp(-self.beta * (1 - f @ keys.T)) @ values
+        return logits
+
+    def _fine_tuned(self, keys: Array, text: Array, labels: Labels, problem: Problem) -> Array:
+        """Return the keys of Tip-Adapter-F, shape (n, rank); `text` and `labels` are of the classes present."""
+        import torch
+
+        images, targets = torch.from_numpy(keys).float(), torch.from_numpy(labels)
+        zero_shot = images @ torch.from_numpy(text).float().T
+        values = torch.nn.functional.one_hot(targets, len(text)).float()
+        weight = images.clone().requires_grad_()
+
+        def loss(batch: torch.Tensor) -> torch.Tensor:
+            affinities = torch.exp(-self.beta * (1 - images[batch] @ weight.T))
+            logits = zero_shot[batch] + self.alpha * affinities @ values
+            return torch.nn.functional.cross_entropy(logits, targets[batch])
+
+        optimizer = torch.optim.AdamW([weight], lr=self.learning_rate, eps=EPSILON)
+        minimise(loss, optimizer, len(images), self.epochs, torch.Generator().manual_seed(problem.seed))
+        return np.asarray(weight.detach().numpy(), dtype=np.float64)

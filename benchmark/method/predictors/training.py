@@ -1,0 +1,38 @@
+"""What predictors that are trained by gradient descent share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+BATCH = 256  # images per step, as in the authors' code
+
+
+def minimise(
+    loss: "Callable[[torch.Tensor], torch.Tensor]",
+    optimizer: "torch.optim.Optimizer",
+    n: int,
+    epochs: int,
+    generator: "torch.Generator",
+) -> None:
+    """Train on batches of `BATCH` images with a learning rate that falls to zero along a half cosine.
+
+    Args:
+        loss: of the images whose numbers it is given.
+        optimizer: of the parameters.
+        n: number of training images.
+        epochs: passes over them; 0 leaves everything as it was.
+        generator: draws the order of the images in each pass.
+    """
+    import torch
+
+    steps = epochs * -(-n // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for _ in range(epochs):
+        for batch in torch.randperm(n, generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            loss(batch).backward()
+            optimizer.step()
+            schedule.step()

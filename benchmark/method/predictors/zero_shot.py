@@ -1,0 +1,78 @@
+"""Zero-shot prediction inside the subspace: the class whose projected text embedding is nearest."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.predictors.base import Predictor, Problem
+
+DENSE = 3  # from one rank in so many on, running sums over all of them cost less than one evaluation for each
+BLOCK = 128  # images whose scores at all ranks fit into a core's cache
+
+
+class ZeroShot(Predictor):
+    """argmax over classes c of the similarity between A z and A t_c.
+
+    `scoring` is `cosine` (the paper's predictor) or `released` (the authors' code: text embeddings of unit length
+    before the projection and not after it, raw image embeddings, dot product). `temperature` divides the logits; it
+    changes confidences and no prediction.
+    """
+
+    registered_name: ClassVar[str] = "zero_shot"
+    uses_training_images: ClassVar[bool] = False
+    scoring: Literal["cosine", "released"] = "cosine"
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`. Dot products are running sums over coordinates: a curve costs one evaluation."""
+        factor = problem.logit_scale / self.temperature
+        text, cosine = problem.text, self.scoring == "cosine"
+        dots = [np.zeros((len(z), len(text))) for z in problem.tests]
+        squares = [np.zeros((len(z), 1)) for z in problem.tests]
+        start = 0
+        for rank in ranks:
+            block = slice(start, rank)
+            names = _length((text[:, :rank] ** 2).sum(axis=1)) if cosine else np.ones(len(text))
+            of_rank = []
+            for dot, square, z in zip(dots, squares, problem.tests, strict=True):
+                dot += z[:, block] @ text[:, block].T
+                square += (z[:, block] ** 2).sum(axis=1, keepdims=True)
+                images = _length(square) if cosine or problem.renormalize else 1.0
+                of_rank.append(factor * dot / names / images)
+            yield of_rank
+            start = rank
+
+    def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
+        """See `Predictor.predict`; the scores of many ranks are running sums, made block by block of images."""
+        if len(ranks) * DENSE < ranks[-1]:
+            return super().predict(problem, ranks)
+        text = problem.text[:, : ranks[-1]]
+        kept = slice(None) if len(ranks) == ranks[-1] else np.asarray(ranks) - 1
+        names = _length(np.cumsum(text**2, axis=1))[:, kept] if self.scoring == "cosine" else np.ones((len(text), 1))
+        curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
+        for curve, z in zip(curves, problem.tests, strict=True):
+            for first in range(0, len(z), BLOCK):
+                block = slice(first, first + BLOCK)
+                curve[:, block] = _argmax_at_ranks(z[block, : ranks[-1]], text, kept, 1 / names).T
+        return curves
+
+
+def _argmax_at_ranks(z: Array, text: Array, kept: Labels | slice, factors: Array) -> Labels:
+    """Return the class of the highest score at every rank, shape (images, ranks); the first of equals, as argmax."""
+    running, products = np.empty_like(z), np.empty_like(z)
+    best = np.cumsum(np.multiply(z, text[0], out=products), axis=1)[:, kept] * factors[0]
+    found, higher = np.zeros(best.shape, dtype=np.int64), np.empty(best.shape, dtype=np.bool_)
+    for c in range(1, len(text)):
+        np.cumsum(np.multiply(z, text[c], out=products), axis=1, out=running)
+        scores = np.multiply(running[:, kept], factors[c], out=products[:, : best.shape[1]])
+        np.copyto(found, c, where=np.greater(scores, best, out=higher))
+        np.maximum(best, scores, out=best)
+    return found
+
+
+def _length(squares: Array) -> Array:
+    """Return the square roots; vectors of zeros count as of length 1, since they have no direction."""
+    return np.sqrt(np.where(squares > 0, squares, 1.0))

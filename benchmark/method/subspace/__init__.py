@@ -1,0 +1,48 @@
+"""The method: moments of embeddings, projections estimated from them. No Ray, no files: arrays in, arrays out."""
+
+from typing import TYPE_CHECKING, Any
+
+from benchmark.common.registry import Registry
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.invariant import invariant_basis, objective
+from benchmark.method.subspace.moments import Differences, Moments, SourceMoments
+
+if TYPE_CHECKING:
+    from benchmark.method.subspace.estimator import InvariantProjection
+
+
+PROJECTIONS: Registry[Projection] = Registry(
+    "projection",
+    Projection,  # type: ignore[type-abstract]
+    {
+        "identity": "benchmark.method.subspace.baselines.plain:Identity",
+        "pca": "benchmark.method.subspace.baselines.plain:PCA",
+        "random": "benchmark.method.subspace.baselines.plain:RandomOrthonormal",
+        "icm": "benchmark.method.subspace.invariant:ICM",
+        "generalized": "benchmark.method.subspace.baselines.generalized:Generalized",
+        "drop_top": "benchmark.method.subspace.baselines.drop_top:DropTop",
+        "environment_means": "benchmark.method.subspace.baselines.environment_means:EnvironmentMeans",
+        "leace": "benchmark.method.subspace.baselines.leace:Leace",
+        "discriminant": "benchmark.method.subspace.baselines.discriminant:Discriminant",
+    },
+)
+
+__all__ = [
+    "PROJECTIONS",
+    "Basis",
+    "Differences",
+    "InvariantProjection",
+    "Moments",
+    "Projection",
+    "SourceMoments",
+    "invariant_basis",
+    "objective",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "InvariantProjection":  # scikit-learn takes a second to import, which no worker needs
+        from benchmark.method.subspace.estimator import InvariantProjection
+
+        return InvariantProjection
+    raise AttributeError(f"module 'benchmark.method.subspace' has no attribute '{name}'")

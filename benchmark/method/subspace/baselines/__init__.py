@@ -1,0 +1,1 @@
+"""Projections that the invariant one is compared with."""

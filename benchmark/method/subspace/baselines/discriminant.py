@@ -1,0 +1,64 @@
+"""Linear discriminant directions: what tells the classes apart, whatever interventions do."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.baselines.directions import (
+    NEGLIGIBLE,
+    by_energy,
+    complement,
+    generalized_eigenvectors,
+    ordered_orthonormal,
+    regularized,
+    span,
+)
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class Discriminant(Projection):
+    """Generalised eigenvectors S_b v = w (S_w + regularization * trace(S_w) / D * I) v by decreasing w.
+
+    S_b and S_w are the scatter between and within classes, over all source images and divided by their number, so
+    that S_b + S_w is the covariance (Fisher 1936; Rao 1948). It uses the class labels of the source images, and
+    knows only the classes that have any: with moments of base classes alone it has not seen the new ones.
+
+    As for `generalized`, the first k columns are an orthonormal basis of what the first k eigenvectors span. S_b is
+    exhausted after classes - 1 directions (fewer if class means coincide); the rest of the space is ordered by
+    decreasing eigenvalue of C_z restricted to it. `spectrum` holds what either part was ordered by: the ratios w,
+    then these eigenvalues.
+
+    `regularization` (default 0.001) makes S_w invertible with fewer images than dimensions.
+
+    Raises:
+        ValueError: fewer than two classes with images, or no scatter within any class.
+    """
+
+    registered_name: ClassVar[str] = "discriminant"
+    regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        c_z, centres = sources.c_z(), _weighted_class_means(sources)
+        between, squared_length = centres @ centres.T, np.trace(c_z)
+        within = sources.c_z(centered=True) - between
+        if np.trace(within) <= NEGLIGIBLE * squared_length:
+            raise ValueError("The embeddings of each class are all equal: there is no scatter within classes.")
+        ratios, vectors = generalized_eigenvectors(between, regularized(within, self.regularization))
+        rank = span(centres, squared_length).shape[1]
+        first = ordered_orthonormal(vectors[:, :rank])
+        rest, energies = by_energy(complement(first), c_z)
+        return Basis(np.hstack([first, rest]), np.hstack([ratios[:rank], energies]))
+
+
+def _weighted_class_means(sources: SourceMoments) -> Array:
+    """Return sqrt(n_c / n) (mean_c - mean) as columns, shape (D, classes with images): S_b is this times its own T."""
+    images = sources.images
+    filled = images.counts > 0
+    if filled.sum() < 2:
+        raise ValueError(f"A discriminant needs images of at least two classes, not of {filled.sum()}.")
+    counts = images.counts[filled, None]
+    centres = images.sums[filled] / counts - images.total / images.n
+    return np.asarray((np.sqrt(counts / images.n) * centres).T)

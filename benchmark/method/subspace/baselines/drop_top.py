@@ -1,0 +1,35 @@
+"""Dropping the top directions: what all images share, or what varies most, is often not what tells classes apart."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class DropTop(Projection):
+    """PCA without its first `k` directions: rank r <= D - k keeps the directions k + 1 to k + r of PCA.
+
+    The dropped ones stand at the end in their order, so that rank D is a rotation as everywhere. `spectrum` holds
+    the eigenvalues of C_z in the order of the basis. Known for word embeddings as "all but the top" (Mu, Bhat
+    and Viswanath 2018, arXiv 1702.01417), which subtracts the mean first: that is `centered`. Uncentred (the
+    default), the first direction of embeddings that lie in a cone is close to their mean.
+
+    `k` is the number of directions dropped, >= 1, default 1.
+
+    Raises:
+        ValueError: k is not below D.
+    """
+
+    registered_name: ClassVar[str] = "drop_top"
+    k: int = Field(default=1, ge=1)
+    centered: bool = False
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        if self.k >= sources.dim:
+            raise ValueError(f"drop_top cannot drop k={self.k} of D={sources.dim} directions: k must be below D.")
+        pca = eigenbasis(sources.c_z(self.centered), largest_first=True)
+        assert pca.spectrum is not None
+        return Basis(np.roll(pca.vectors, -self.k, axis=1), np.roll(pca.spectrum, -self.k))

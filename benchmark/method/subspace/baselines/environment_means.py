@@ -1,0 +1,42 @@
+"""Removal of the subspace in which the mean embeddings of the source environments differ."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.baselines.directions import by_energy, complement, span
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class EnvironmentMeans(Projection):
+    """The directions orthogonal to all differences of environment means, by decreasing eigenvalue of C_z within them.
+
+    The span of mean_e minus the grand mean over the source environments has a numerical rank r <= E - 1 (E the
+    number of source environments). Its directions stand at the end, by decreasing eigenvalue of C_z within the span:
+    up to rank D - r all environments have the same mean, and rank D is a rotation. `spectrum` holds v^T C_z v of
+    every direction, decreasing within either part.
+
+    With one source environment, or with equal means, there is nothing to remove: the result is that of `pca`.
+    """
+
+    registered_name: ClassVar[str] = "environment_means"
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        c_z = sources.c_z()
+        differences, _ = mean_differences(sources)
+        removed = span(differences.T, np.trace(c_z))
+        parts = by_energy(complement(removed), c_z), by_energy(removed, c_z)
+        return Basis(np.hstack([vectors for vectors, _ in parts]), np.hstack([energies for _, energies in parts]))
+
+
+def mean_differences(sources: SourceMoments) -> tuple[Array, Array]:
+    """Return mean_e minus the mean of all images for every source environment, shape (E, D), and its share of them.
+
+    The shares have shape (E,) and sum to 1. Environments without images have no mean and are left out.
+    """
+    filled = [moments for moments in sources.environments.values() if moments.n]
+    means = np.stack([moments.total / moments.n for moments in filled])
+    shares = np.array([moments.n for moments in filled]) / sources.images.n
+    return means - shares @ means, shares

@@ -1,0 +1,52 @@
+"""Directions by how much of the embedding they carry for how far interventions move them: no lambda to choose."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.subspace.baselines.directions import (
+    NEGLIGIBLE,
+    by_energy,
+    complement,
+    generalized_eigenvectors,
+    numerical_rank,
+    ordered_orthonormal,
+    regularized,
+)
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class Generalized(Projection):
+    """Generalised eigenvectors C_z v = w (C_d + regularization * trace(C_d) / D * I) v by decreasing w.
+
+    w is the ratio of energy to displacement, the Rayleigh quotient of the two second moments of CLIP-ICM
+    (arXiv 2405.15289, section 4), where M = C_z - lambda C_d weighs one against the other. Multiplying all
+    embeddings by a constant changes nothing, nor does making all interventions stronger by one factor.
+
+    Generalised eigenvectors are not orthonormal. The basis is: its first k columns span the first k of them, for
+    every k. Where C_z is exhausted (fewer images than dimensions: w = 0) any order would do, and the rest of the
+    space is ordered by decreasing eigenvalue of C_z restricted to it. `spectrum` holds the ratios, 0 for the rest.
+
+    `regularization` (default 0.001) keeps directions that no intervention moves from having an infinite ratio;
+    `centered` (default False) subtracts the mean in C_z.
+
+    Raises:
+        ValueError: no interventional pairs, or interventions that leave every embedding where it was.
+    """
+
+    registered_name: ClassVar[str] = "generalized"
+    uses_interventions: ClassVar[bool] = True
+    regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    centered: bool = False
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        c_z, c_d, squared_length = sources.c_z(self.centered), sources.c_d(), np.trace(sources.c_z())
+        if np.trace(c_d) <= NEGLIGIBLE * squared_length:
+            raise ValueError("The interventions move no embedding: there is no displacement to divide energies by.")
+        ratios, vectors = generalized_eigenvectors(c_z, regularized(c_d, self.regularization))
+        rank = numerical_rank(c_z, squared_length)
+        first = ordered_orthonormal(vectors[:, :rank])
+        rest, _ = by_energy(complement(first), c_z)
+        return Basis(np.hstack([first, rest]), np.where(np.arange(sources.dim) < rank, ratios, 0.0))

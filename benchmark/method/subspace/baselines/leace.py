@@ -1,0 +1,61 @@
+"""Linear concept erasure of the environment label: LEACE (Belrose et al. 2023, arXiv 2306.03819)."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.baselines.directions import NEGLIGIBLE, by_energy, complement, ordered_orthonormal, span
+from benchmark.method.subspace.baselines.environment_means import mean_differences
+from benchmark.method.subspace.basis import Basis, Projection, with_fixed_signs
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class Leace(Projection):
+    """Least-squares erasure of the source environment, after which no linear classifier can tell the environments.
+
+    With W = (Sigma_xx^(1/2))^+ and P the orthogonal projection on the column space of W Sigma_xz (theorem 4.3 of
+    the paper; x an embedding, z the one-hot label of its environment, covariances over all source images)
+
+        E = I - W^+ P W,    column j of the basis = E^T v_j,    coordinate j of an embedding = v_j^T (E x),
+
+    v_j the orthonormal eigenvectors of the erased covariance E Sigma_xx E^T by decreasing eigenvalue, which is
+    `spectrum`. This is the one oblique basis: E is the smallest change that erases, not an orthogonal projection.
+    E has rank D - r, r <= environments - 1; the last r columns are exactly zero, so the ranks D - r to D are one.
+
+    Only the linear part is applied, the same matrix to images and texts. The paper's eraser adds the constant
+    (I - E) mean(x), which keeps the mean of the images where it was. To a probe this makes no difference: its
+    intercept absorbs the constant. To zero-shot prediction it does: there the part of the mean image that lies
+    along the erased directions is gone from the images too, and similarities are taken without it.
+
+    E may stretch directions: where environments differ mostly along directions of little variance, the erased
+    embeddings can vary more than the original ones. Nothing bounds that here, as nothing does in the theorem.
+
+    Directions in which the source images do not vary (fewer images than dimensions, constant embeddings) are left
+    as they are. With one source environment, or equal means, nothing is erased: the result is that of `pca` with
+    `centered`.
+    """
+
+    registered_name: ClassVar[str] = "leace"
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        covariance = sources.c_z(centered=True)
+        eraser, erased = _eraser(sources, covariance)
+        kept, variances = by_energy(complement(erased), eraser @ covariance @ eraser.T)
+        # E^T sends `erased` to 0, so these are zeros at the end, behind what merely does not vary; no rounding is kept.
+        vectors = np.hstack([with_fixed_signs(eraser.T @ kept), np.zeros_like(erased)])
+        return Basis(vectors, np.hstack([variances, np.zeros(erased.shape[1])]))
+
+
+def _eraser(sources: SourceMoments, covariance: Array) -> tuple[Array, Array]:
+    """Return E, shape (D, D), and an orthonormal basis, shape (D, r), of the directions v with E^T v = 0."""
+    differences, shares = mean_differences(sources)
+    sigma_xz = differences.T * shares
+    variances, u = np.linalg.eigh((covariance + covariance.T) / 2)
+    varies = variances > NEGLIGIBLE * np.trace(sources.c_z())
+    u, deviations = u[:, varies], np.sqrt(variances[varies])
+    # W = U diag(1 / s) U^T, W^+ = U diag(s) U^T, so P in the coordinates of U projects on diag(1 / s) U^T Sigma_xz.
+    # A squared singular value is a share of variance that the label explains, hence 1 as what it is compared with.
+    q = span((u / deviations).T @ sigma_xz, 1.0)
+    stretched, whitened = (u * deviations) @ q, (u / deviations) @ q  # W^+ P W is the one times the other's transpose
+    return np.eye(sources.dim) - stretched @ whitened.T, ordered_orthonormal(whitened)

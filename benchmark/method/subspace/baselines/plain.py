@@ -1,0 +1,39 @@
+"""Projections that know nothing of interventions: if they do as well, the intervention explains nothing."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class Identity(Projection):
+    """The whole space, unchanged: the plain zero-shot prediction and the plain probe."""
+
+    registered_name: ClassVar[str] = "identity"
+    full_rank_only: ClassVar[bool] = True
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        return Basis(np.eye(sources.dim))
+
+
+class PCA(Projection):
+    """Eigenvectors of C_z by decreasing eigenvalue; uncentred by default, as CLIP-ICM with lambda = 0."""
+
+    registered_name: ClassVar[str] = "pca"
+    centered: bool = False
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        return eigenbasis(sources.c_z(self.centered), largest_first=True)
+
+
+class RandomOrthonormal(Projection):
+    """A uniformly random orthonormal basis (QR of a Gaussian matrix with the signs of R made positive)."""
+
+    registered_name: ClassVar[str] = "random"
+
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+        gaussian = np.random.default_rng([seed, sources.dim]).standard_normal((sources.dim, sources.dim))
+        q, r = np.linalg.qr(gaussian)
+        return Basis(q * np.sign(np.diag(r)))

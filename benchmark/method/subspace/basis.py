@@ -1,0 +1,81 @@
+"""An ordered basis: what every projection estimates. Its first k columns are the projection of rank k."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.common.registry import Component
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.moments import SourceMoments
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A basis of the embedding space in the order in which directions are kept.
+
+    Attributes:
+        vectors: shape (D, D); column j is the j-th direction, and A_inv of rank k is `vectors[:, :k].T`. Orthonormal,
+            so that rank D is a rotation; only erasure (`leace`) is oblique, and there rank D is the erased space.
+        spectrum: shape (D,), what the directions were ordered by, or None where there is no such number.
+    """
+
+    vectors: Array
+    spectrum: Array | None = None
+
+    def energy(self, second_moment: Array) -> Array:
+        """Return v^T C v of every direction, shape (D,), for a second moment C of shape (D, D).
+
+        With C_z it is the energy of a direction, with C_d what interventions move along it; their running sums over
+        k are the two terms of the objective (trace(C_z) minus the one, lambda times the other).
+        """
+        return np.asarray(np.einsum("dk,dk->k", self.vectors, second_moment @ self.vectors))
+
+
+class Projection(Component):
+    """A way to estimate a basis from the moments of the source environments.
+
+    To add one, derive from this class in a file of its own, write `fit`, and give the class a name in
+    `PROJECTIONS` (or name it `module:Class` in the recipe).
+    """
+
+    uses_interventions: ClassVar[bool] = False
+    uses_lambda: ClassVar[bool] = False
+    full_rank_only: ClassVar[bool] = False  # only the whole space makes sense: one rank, D
+
+    @property
+    def order_name(self) -> str | None:
+        """The order of the eigenvectors, where the projection offers a choice."""
+        return getattr(self, "order", None)
+
+    @abstractmethod
+    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:
+        """Return the basis.
+
+        Args:
+            sources: moments of the training images of the source environments, environment by environment.
+            lambda_: weight of the intervention consistency (ignored unless `uses_lambda`).
+            seed: of the trial (ignored by everything that draws nothing).
+
+        Raises:
+            ValueError: the moments lack what the projection needs.
+        """
+
+
+def eigenbasis(matrix: Array, largest_first: bool) -> Basis:
+    """Return the eigenvectors of a symmetric matrix, shape (D, D), in order of their eigenvalues.
+
+    `numpy.linalg.eigh` orders them ascending; `largest_first` turns that round. Signs are fixed (the entry of
+    largest magnitude is positive), so that equal input gives equal output.
+    """
+    eigenvalues, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    if largest_first:
+        eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
+    return Basis(with_fixed_signs(vectors), np.ascontiguousarray(eigenvalues))
+
+
+def with_fixed_signs(vectors: Array) -> Array:
+    """Return the columns of `vectors` with the entry of largest magnitude of each positive."""
+    largest_entry = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None, :], axis=0)
+    return np.ascontiguousarray(vectors * np.where(largest_entry < 0, -1.0, 1.0))

@@ -1,0 +1,234 @@
+"""What a subspace is made of and how two of them compare (CLIP-ICM, arXiv 2405.15289, section 4).
+
+The objective's two terms at every rank, what interventions move along every direction, angles between subspaces, and
+how well the environment can be read from what is kept. Arrays in, arrays out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr, subspace_angles
+
+from benchmark.method.arrays import Array, finite
+from benchmark.method.predictors.logistic import SoftmaxRegression
+from benchmark.method.subspace.basis import Basis
+from benchmark.method.subspace.moments import Differences, Moments, SourceMoments
+
+
+def terms(basis: Basis, moments: Moments | SourceMoments, lambda_: float) -> tuple[Array, Array]:
+    """Return the two terms of the objective at every rank k = 1 ... D: entry k - 1 of two arrays of shape (D,).
+
+    With A = V_k^T, the first k columns of the basis,
+
+        reconstruction = (1/N) sum || A^T A z_i - z_i ||^2 = tr C_z - 2 tr(A C_z A^T) + tr(A C_z A^T A A^T)
+        consistency    = lambda (1/N) sum || A z_i - A z_i^do ||^2 = lambda tr(A C_d A^T)
+
+    Where the basis is orthonormal the first is tr C_z - tr(A C_z A^T); it holds for oblique ones too.
+
+    Args:
+        basis: of the space that the moments are of.
+        moments: of the images, with their interventional differences unless lambda_ is 0.
+        lambda_: weight of the second term, >= 0; with 0 no differences are needed, and the term is 0.
+
+    Raises:
+        ValueError: lambda_ > 0 and there are no interventional pairs.
+    """
+    v, c_z = basis.vectors, moments.c_z()
+    inside = v.T @ c_z @ v
+    # tr(A C A^T A A^T) is the sum over the k x k corner of (V^T C V) * (V^T V): all corners are one running sum.
+    corners = np.cumsum(np.cumsum(inside * (v.T @ v), axis=0), axis=1).diagonal()
+    reconstruction = np.trace(c_z) - 2 * np.cumsum(inside.diagonal()) + corners
+    consistency = lambda_ * np.cumsum(basis.energy(moments.c_d())) if lambda_ else np.zeros(len(v))
+    return np.asarray(reconstruction), np.asarray(consistency)
+
+
+def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
+    """Return v^T C_d v / v^T C_z v of every direction, shape (D,): what interventions move, relative to the energy.
+
+    0 is a direction that no intervention moves; 2 is one along which z and z^do are independent, of equal energy and
+    mean zero. Energies below D x machine epsilon of the largest one are rounding and count as 0: 0 / 0 is NaN (a
+    direction that neither images nor interventions use), and something / 0 is infinity.
+
+    Raises:
+        ValueError: there are no interventional pairs.
+    """
+    moved, energy = (_without_rounding(basis.energy(c)) for c in (moments.c_d(), moments.c_z()))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(moved / energy)
+
+
+def _without_rounding(energy: Array) -> Array:
+    smallest = len(energy) * np.finfo(np.float64).eps * np.abs(energy).max()
+    return np.where(energy > smallest, energy, 0.0)
+
+
+def moved_by(basis: Basis, differences: Mapping[str, Differences]) -> dict[str, Array]:
+    """Return, for every kind of intervention, v^T C_d v of every direction, shape (D,).
+
+    Args:
+        basis: of the space that the differences are of.
+        differences: kind of intervention -> sums over its d = z - z^do; C_d = (1/n) sum d d^T of that kind alone.
+
+    Raises:
+        ValueError: a kind has no pairs.
+    """
+    return {kind: basis.energy(d.moment()) for kind, d in differences.items()}
+
+
+def principal_angles(a: Array, b: Array) -> Array:
+    """Return the principal angles between two subspaces in degrees, ascending, shape (min(k1, k2),).
+
+    cos theta_i = i-th largest singular value of A^T B (Bjoerck and Golub, 1973; small angles by their sines, as in
+    Knyazev and Argentati, 2002).
+
+    Args:
+        a: an orthonormal basis as columns, shape (D, k1).
+        b: another one, shape (D, k2). Columns that are not orthonormal are made so first.
+
+    Raises:
+        ValueError: the subspaces are not of the same space.
+    """
+    a, b = finite(a, "The first basis"), finite(b, "The second basis")
+    if len(a) != len(b):
+        raise ValueError(f"Subspaces of spaces of different width D ({len(a)} and {len(b)}) form no angles.")
+    return np.asarray(np.rad2deg(subspace_angles(a, b))[::-1])
+
+
+def sample_angles(x: NDArray[np.floating], y: NDArray[np.floating]) -> Array:
+    """Return the canonical angles between two embeddings of the same images, in degrees, ascending.
+
+    They are the principal angles between the column spaces of the centred X and Y, so their cosines are the canonical
+    correlations (Hotelling, 1936; by QR, Bjoerck and Golub, 1973), and neither scale, rotation nor width of
+    the two embeddings matters: X and Y may come from different backbones. They say how the embeddings relate on these
+    images. With n - 1 < rank X + rank Y the two spaces must intersect, and as many of the angles as are missing
+    are 0 whatever the embeddings: take several times as many images.
+
+    Args:
+        x: projected embeddings, shape (n, k1).
+        y: projected embeddings of the same images in the same order, shape (n, k2).
+
+    Returns:
+        Shape (min(rank X, rank Y),), ranks after centring.
+
+    Raises:
+        ValueError: not the same number of images, NaN or infinite values, or all images have the same embedding.
+    """
+    x, y = finite(x, "X"), finite(y, "Y")
+    if len(x) != len(y):
+        raise ValueError(f"X has {len(x)} rows and Y has {len(y)}: both need a row for each image.")
+    return principal_angles(_column_space(x, "X"), _column_space(y, "Y"))
+
+
+def _column_space(x: Array, name: str) -> Array:
+    """Return an orthonormal basis of the columns of `x` after centring, shape (n, rank)."""
+    centred = x - x.mean(axis=0) if len(x) else x
+    q, r, _ = qr(centred, mode="economic", pivoting=True)  # pivoted, so that the diagonal of R shows the rank
+    sizes = np.abs(r.diagonal())
+    rounding = max(x.shape) * np.finfo(np.float64).eps * np.abs(x).max(initial=0.0) * np.sqrt(len(x))
+    rank = int((sizes > rounding).sum())
+    if not rank:
+        raise ValueError(f"The embeddings {name} are the same for all images, so they form no angle with others.")
+    return np.asarray(q[:, :rank])
+
+
+@dataclass(frozen=True)
+class Decodability:
+    """How well a linear classifier reads the environment from an embedding.
+
+    Attributes:
+        balanced_accuracy: mean over environments of the share of their images that were assigned to them.
+        chance: 1 / E, what any guess without looking at the embedding attains.
+        n: number of images, each of them tested once.
+    """
+
+    balanced_accuracy: float
+    chance: float
+    n: int
+
+
+def decodability(
+    z: NDArray[np.floating], environment: NDArray[np.generic], seed: int = 0, folds: int = 5, c: float = 1.0
+) -> Decodability:
+    """Return how well the environment label can be read from embeddings by a linear classifier, cross-validated.
+
+    Multinomial logistic regression, weighted so that environments count alike whatever their size. The embedding is
+    divided by the root of its mean variance, a number that turns no direction into another, so that the penalty means
+    the same for embeddings of any length.
+
+    Args:
+        z: embeddings or projected embeddings, shape (n, k).
+        environment: label of each image, shape (n,), of any type that sorts; E different ones.
+        seed: of the assignment of images to folds.
+        folds: number of folds, at least 2.
+        c: inverse L2 penalty, > 0, as in scikit-learn.
+
+    Raises:
+        ValueError: fewer than two environments, one with fewer images than folds, or as `finite`.
+    """
+    z = finite(z, "Z")
+    names, labels, counts = np.unique(environment, return_inverse=True, return_counts=True)
+    if len(labels) != len(z):
+        raise ValueError(f"There are {len(z)} embeddings and {len(labels)} environment labels: each image needs one.")
+    if len(names) < 2:
+        raise ValueError("Environments can only be told apart if there are two of them.")
+    fold = stratified_folds(labels, folds, seed)
+    scale = np.sqrt(z.var(axis=0).mean())
+    z = z / scale if scale > 0 else z
+    weights = len(z) / (len(names) * counts[labels])
+    predicted = np.empty_like(labels)
+    for f in range(folds):
+        train, test = fold != f, fold == f
+        problem = SoftmaxRegression(z[train], labels[train], len(names), sample_weights=weights[train])
+        predicted[test] = problem.fit(z.shape[1], c).logits(z[test]).argmax(axis=1)
+    recalls = np.bincount(labels[predicted == labels], minlength=len(names)) / counts
+    return Decodability(float(recalls.mean()), 1 / len(names), len(z))
+
+
+def stratified_folds(labels: NDArray[np.integer], folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each image, shape (n,), 0 <= fold < folds: the images of each label dealt out in turn.
+
+    Args:
+        labels: shape (n,).
+        folds: number of folds, at least 2.
+        seed: of the order in which the images of a label are dealt out.
+
+    Raises:
+        ValueError: fewer than two folds, or a label with fewer images than folds.
+    """
+    if folds < 2:
+        raise ValueError(f"folds={folds}: cross-validation needs at least 2.")
+    rng = np.random.default_rng(seed)
+    fold = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < folds:
+            raise ValueError(f"An environment has {len(members)} images, fewer than the {folds} folds.")
+        fold[rng.permutation(members)] = np.arange(len(members)) % folds
+    return fold
+
+
+def angle_table(bases: Mapping[str, Basis], rank: int) -> tuple[list[str], Array]:
+    """Return how far the subspaces of one rank lie apart: labels, and the largest principal angle of each two.
+
+    Args:
+        bases: label -> basis, all of the same width D.
+        rank: number k of directions kept, 1 <= k <= D.
+
+    Returns:
+        The labels, and a symmetric matrix in degrees, shape (len(bases), len(bases)), 0 on the diagonal.
+
+    Raises:
+        ValueError: widths differ, or `rank` is not between 1 and D.
+    """
+    labels = list(bases)
+    table = np.zeros((len(labels), len(labels)))
+    for label, basis in bases.items():
+        if not 1 <= rank <= len(basis.vectors):
+            raise ValueError(f"rank={rank} is not between 1 and D={len(basis.vectors)} of '{label}'.")
+    for i, one in enumerate(labels):
+        for j, other in enumerate(labels[:i]):
+            angles = principal_angles(bases[one].vectors[:, :rank], bases[other].vectors[:, :rank])
+            table[i, j] = table[j, i] = angles[-1]
+    return labels, table

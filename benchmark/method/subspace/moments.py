@@ -1,0 +1,244 @@
+"""The sums through which the data enter the method (arXiv 2405.15289, section 4).
+
+Everything here adds and subtracts like the sets of images it comes from: a held-out environment and a
+leave-one-domain-out fold are choices of sums, an intervention set is a choice of weights, and neither needs an image.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.arrays import Array, finite
+
+CROSS = "cross_environment"  # pairs of images of one class from two source environments: no intervened image needed
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Sums over interventional differences d = z - z^do of one kind, in float64.
+
+    Attributes:
+        n: number of pairs.
+        total: sum of d, shape (D,).
+        outer: sum of d d^T, shape (D, D).
+    """
+
+    n: int
+    total: Array
+    outer: Array
+
+    @classmethod
+    def of(cls, d: NDArray[np.floating]) -> "Differences":
+        """Return the sums over the rows of `d`, shape (n, D)."""
+        d = finite(d, "Z - Z_do")
+        return cls(len(d), d.sum(axis=0), d.T @ d)
+
+    def __add__(self, other: "Differences") -> "Differences":
+        return Differences(self.n + other.n, self.total + other.total, self.outer + other.outer)
+
+    def __sub__(self, other: "Differences") -> "Differences":
+        return Differences(self.n - other.n, self.total - other.total, self.outer - other.outer)
+
+    def moment(self, centered: bool = False) -> Array:
+        """Return C_d = (1/n) sum d d^T, shape (D, D); with `centered`, the covariance of d."""
+        if self.n == 0:
+            raise ValueError("C_d needs interventional pairs, and there are none.")
+        return _second_moment(self.n, self.total, self.outer, centered)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over embeddings z_i of one set of images and over their interventional differences, in float64.
+
+    Attributes:
+        counts: number of images of each class, shape (classes,).
+        sums: sum of z over the images of each class, shape (classes, D).
+        outer: sum of z z^T over all images, shape (D, D).
+        differences: kind of intervention -> its sums.
+    """
+
+    counts: NDArray[np.int64]
+    sums: Array
+    outer: Array
+    differences: Mapping[str, Differences] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        z: NDArray[np.floating],
+        views: Mapping[str, NDArray[np.floating]] | None = None,
+        labels: NDArray[np.int64] | None = None,
+        classes: int = 1,
+    ) -> "Moments":
+        """Return the moments of images.
+
+        Args:
+            z: embeddings, shape (n, D).
+            views: kind of intervention -> embeddings of the same images after it, shape (n, D).
+            labels: class of each image, shape (n,), 0 <= label < classes; by default all are of one class.
+            classes: number of classes.
+
+        Raises:
+            ValueError: not two-dimensional, NaN or infinite, or views of another shape.
+        """
+        z = finite(z, "Z")
+        labels = np.zeros(len(z), dtype=np.int64) if labels is None else labels
+        member = np.zeros((classes, len(z)))
+        member[labels, np.arange(len(z))] = 1.0
+        differences = {}
+        for kind, view in (views or {}).items():
+            view = finite(view, "Z_do")
+            if view.shape != z.shape:
+                raise ValueError(f"Z_do has shape {view.shape}, Z has {z.shape}: pairs need the same shape.")
+            differences[kind] = Differences.of(z - view)
+        return cls(np.bincount(labels, minlength=classes), member @ z, z.T @ z, differences)
+
+    @classmethod
+    def nothing(cls, classes: int, dim: int, differences: Mapping[str, Differences] | None = None) -> "Moments":
+        """Return the moments of no images, with differences that come from elsewhere."""
+        zeros = np.zeros((classes, dim)), np.zeros((dim, dim))
+        return cls(np.zeros(classes, dtype=np.int64), *zeros, differences or {})
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return int(self.counts.sum())
+
+    @property
+    def total(self) -> Array:
+        """Sum of z, shape (D,)."""
+        return np.asarray(self.sums.sum(axis=0))
+
+    @property
+    def dim(self) -> int:
+        """Embedding width D."""
+        return len(self.outer)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        theirs = other.differences
+        differences = {**self.differences, **theirs}
+        differences |= {kind: mine + theirs[kind] for kind, mine in self.differences.items() if kind in theirs}
+        return Moments(self.counts + other.counts, self.sums + other.sums, self.outer + other.outer, differences)
+
+    def __sub__(self, other: "Moments") -> "Moments":
+        theirs = other.differences
+        differences = {kind: mine - theirs[kind] if kind in theirs else mine for kind, mine in self.differences.items()}
+        return Moments(self.counts - other.counts, self.sums - other.sums, self.outer - other.outer, differences)
+
+    def c_z(self, centered: bool = False) -> Array:
+        """Return C_z = (1/n) sum z z^T, shape (D, D); with `centered`, the covariance."""
+        if self.n == 0:
+            raise ValueError("C_z of no image is not defined.")
+        return _second_moment(self.n, self.total, self.outer, centered)
+
+    def c_d(self, weights: Mapping[str, float] | None = None, centered: bool = False) -> Array:
+        """Return the mean of the kinds' C_d by `weights` (default: all kinds alike), shape (D, D).
+
+        With equal weights it is the expectation of drawing one kind for each image.
+        """
+        return weighted({kind: d.moment(centered) for kind, d in self.differences.items()}, weights)
+
+
+class SourceMoments:
+    """The moments of the source environments, and the intervention set that a projection is to be fitted for.
+
+    Args:
+        environments: name -> moments of its training images, at least one.
+        weights: kind of intervention -> its weight in C_d; None weighs all kinds of the environments alike. The kind
+            `cross_environment` is the mean over the pairs of source environments.
+        shared: kind -> differences that belong to no environment (text pairs).
+
+    Attributes:
+        images: moments of all source images together, without differences.
+    """
+
+    def __init__(
+        self,
+        environments: Mapping[str, Moments],
+        weights: Mapping[str, float] | None = None,
+        shared: Mapping[str, Differences] | None = None,
+    ) -> None:
+        if not environments:
+            raise ValueError("A projection needs at least one source environment.")
+        self.environments, self.weights, self.shared = environments, weights, shared or {}
+        first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
+        self.images = sum(others, first)
+        self._c_d: dict[object, Array] = {}  # of the last intervention set alone: matrices of wide embeddings are large
+
+    def reweighted(self, weights: Mapping[str, float] | None) -> "SourceMoments":
+        """Return the same moments for another intervention set."""
+        other = copy.copy(self)  # which shares the last C_d
+        other.weights = weights
+        return other
+
+    @property
+    def dim(self) -> int:
+        """Embedding width D."""
+        return self.images.dim
+
+    def c_z(self, centered: bool = False) -> Array:
+        """Return C_z over all source images, shape (D, D)."""
+        return self.images.c_z(centered)
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of the intervention set."""
+        if self.weights is not None:
+            return list(self.weights)
+        first = next(iter(self.environments.values()))
+        return [kind for kind in first.differences if not kind.startswith(CROSS)]
+
+    def differences(self, kind: str) -> Differences:
+        """Return the sums over one kind's differences in all source environments.
+
+        Raises:
+            ValueError: there are none.
+        """
+        found = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
+        if not sum(differences.n for differences in found):
+            raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
+        return sum(found[1:], found[0])
+
+    def c_d(self, centered: bool = False) -> Array:
+        """Return the intervention set's C_d over all source images, shape (D, D)."""
+        key = (tuple(self.kinds()), tuple((self.weights or {}).values()), centered)
+        if key not in self._c_d:
+            moments = {kind: self.differences(kind).moment(centered) for kind in self.kinds()}
+            self._c_d.clear()
+            self._c_d[key] = weighted(moments, self.weights)
+        return self._c_d[key]
+
+    def _of_environments(self, kind: str) -> list[Differences]:
+        names = [cross_kind(other) for other in self.environments] if kind == CROSS else [kind]
+        every = self.environments.values()
+        return [moments.differences[name] for moments in every for name in names if name in moments.differences]
+
+
+def cross_kind(environment: str) -> str:
+    """Return under which name an environment keeps its differences to the same classes of another one."""
+    return f"{CROSS}:{environment}"
+
+
+def weighted(kinds: Mapping[str, Array], weights: Mapping[str, float] | None) -> Array:
+    """Return the weighted mean of the kinds' second moments, shape (D, D).
+
+    Raises:
+        ValueError: no kind, an unknown one, or weights that are negative or all zero.
+    """
+    weights = dict.fromkeys(kinds, 1.0) if weights is None else weights
+    if not weights:
+        raise ValueError("C_d needs interventional pairs, and there are none.")
+    if unknown := [kind for kind in weights if kind not in kinds]:
+        raise ValueError(f"There are no interventional pairs of the kind '{unknown[0]}'.")
+    if min(weights.values()) < 0 or not sum(weights.values()) > 0:
+        raise ValueError(f"Weights of intervention kinds must be positive, not {dict(weights)}.")
+    return np.asarray(sum(w * kinds[kind] for kind, w in weights.items()) / sum(weights.values()))
+
+
+def _second_moment(n: int, total: Array, outer: Array, centered: bool) -> Array:
+    c = outer / n
+    if centered:
+        c = c - np.outer(total / n, total / n)
+    return np.asarray(c)

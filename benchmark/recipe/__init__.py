@@ -1,0 +1,1 @@
+"""The recipe: one frozen, validated, hashable description of a benchmark run."""

@@ -1,0 +1,67 @@
+"""Recipes from YAML files. Precedence: the command line over the file over the defaults of the specs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.validation import sentence
+from benchmark.recipe.recipe import Recipe
+
+
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the recipe in the YAML file at `path`.
+
+    Args:
+        path: the file.
+        overrides: dotted key -> value, stronger than the file: `{"sweep.seeds": [0], "datasets.0.root": "/data"}`.
+
+    Raises:
+        IcmBenchError: the file cannot be read or parsed, or a key is unknown, missing, of the wrong type or in
+            conflict with another; the sentence names file and key.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no name of a file
+        reason = getattr(error, "strerror", None) or "not UTF-8 text, or no file name"
+        raise IcmBenchError(f"The recipe {path} cannot be read: {reason}.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise IcmBenchError(f"The recipe {path}{where} is not valid YAML: {problem}.") from error
+    if not isinstance(content, dict):
+        raise IcmBenchError(f"The recipe {path} must be a mapping with 'name', 'datasets' and 'backbones'.")
+    for key, value in (overrides or {}).items():
+        _override(content, key, value)
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: Mapping[str, Any], source: str = "recipe") -> Recipe:
+    """Return the recipe that `content` (plain data, as YAML gives it) describes; `source` is for messages."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise IcmBenchError(f"{source}: {sentence(error, Recipe)}") from error
+    except IcmBenchError as error:
+        raise IcmBenchError(f"{source}: {error}") from error
+
+
+def _override(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set one dotted key inside plain data, making mappings on the way."""
+    *parents, last = key.split(".")
+    place: Any = content
+    for position, parent in enumerate([*parents, last]):
+        if isinstance(place, list) and not (parent.isdecimal() and int(parent) < len(place)):
+            raise IcmBenchError(f"--set {key}: '{parent}' is not a position in a list of {len(place)}.")
+        if not isinstance(place, list | dict):
+            raise IcmBenchError(f"--set {key}: '{parent}' lies inside a plain value.")
+        if position == len(parents):
+            break
+        if isinstance(place, dict) and place.get(parent) is None:
+            place[parent] = {}
+        place = place[int(parent)] if isinstance(place, list) else place[parent]
+    place[int(last) if isinstance(place, list) else last] = value

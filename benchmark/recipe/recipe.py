@@ -1,0 +1,173 @@
+"""The recipe: all specs composed, checked against each other, with a hash."""
+
+from itertools import combinations
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import nearest
+from benchmark.common.hashing import canonical_hash
+from benchmark.common.spec import Spec, distinct
+from benchmark.common.validation import sentence
+from benchmark.datasets.catalog import DEMO_SET, is_variant
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.method.evaluation.protocols import SHIFT, Protocol
+from benchmark.method.interventions import Intervention
+from benchmark.method.subspace import Projection
+from benchmark.method.subspace.moments import CROSS
+from benchmark.recipe.specs import (
+    LAMBDA,
+    TEXT,
+    ImagesSpec,
+    InterventionSet,
+    InterventionsSpec,
+    PromptsSpec,
+    RunSpec,
+    SweepSpec,
+)
+
+SHIFT_SOURCE = "ImageNet"  # the data set that it fits on
+MAX_SUBSETS = 1023  # of ten kinds
+
+
+class Recipe(Spec):
+    """Everything about a benchmark run. `jobs/recipes/demo.yaml` is an example."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    datasets: tuple[DatasetSpec, ...] = Field(min_length=1)
+    backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
+    images: ImagesSpec = ImagesSpec()
+    interventions: InterventionsSpec = InterventionsSpec()
+    prompts: PromptsSpec = PromptsSpec()
+    sweep: SweepSpec = SweepSpec()
+    run: RunSpec = RunSpec()
+
+    @field_validator("datasets", "backbones", mode="before")
+    @classmethod
+    def _a_word_is_a_name(cls, specs: Any) -> Any:
+        if isinstance(specs, list | tuple):
+            return [{"name": spec} if isinstance(spec, str) else spec for spec in specs]
+        return specs
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Recipe":
+        distinct(self.datasets, [d.name for d in self.datasets], "data set")
+        distinct(self.backbones, [b.label for b in self.backbones], "backbone")
+        names = [d.name for d in self.datasets]
+        for name in self.prompts.by_dataset:
+            if name not in names:
+                raise ValueError(f"prompts.by_dataset: '{name}' is no data set of the recipe; {nearest(name, names)}")
+            if is_variant(name) and name != SHIFT_SOURCE and SHIFT in self.sweep.protocols:
+                raise ValueError(f"prompts.by_dataset: '{name}' takes those of {SHIFT_SOURCE}; give them there.")
+        if SHIFT in self.sweep.protocols and not (
+            SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1
+        ):
+            raise ValueError(
+                f"the protocol '{SHIFT}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} and one "
+                f"or more of them among the datasets."
+            )
+        self._check_strengths()
+        needing = [p.name for p in self.sweep.projections if p.uses_interventions]
+        known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
+        for intervention_set in self.intervention_sets():
+            for label in intervention_set.kinds:
+                if label not in known:
+                    raise ValueError(
+                        f"sweep.intervention_sets: '{label}' of the set '{intervention_set.name}' is not among "
+                        f"interventions.kinds; {nearest(label, known)}"
+                    )
+            if needing and not intervention_set.kinds and not self.interventions.kinds:
+                raise ValueError(
+                    f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
+                )
+        return self
+
+    def located(self) -> tuple[DatasetSpec, ...]:
+        """Return the data sets with their roots; the demo's is built, and has none."""
+        return tuple(
+            d if d.root is not None or d.name == DEMO_SET else d.model_copy(update={"root": self.run.data})
+            for d in self.datasets
+        )
+
+    def _check_strengths(self) -> None:
+        """Refuse strengths of kinds that are not embedded, or that a kind does not have."""
+        by_label = self.interventions.by_label()
+        for label, own in self.sweep.search.strengths.items() if self.sweep.search else ():
+            if label not in by_label:
+                raise ValueError(
+                    f"sweep.search.strengths: '{label}' is not among interventions.kinds; "
+                    f"{nearest(label, list(by_label))}"
+                )
+            kind = by_label[label]
+            if sum(other.name == kind.name for other in by_label.values()) > 1:
+                raise ValueError(
+                    f"sweep.search.strengths: '{label}' must be the only kind '{kind.name}' of the recipe."
+                )
+            for name, bounds in own.items():
+                if name not in kind.params:
+                    raise ValueError(
+                        f"sweep.search.strengths: '{label}' has no parameter '{name}'; "
+                        f"{nearest(name, list(kind.params))}"
+                    )
+                for bound in bounds:
+                    try:
+                        kind.at_strength({name: bound})
+                    except ValidationError as error:
+                        reason = sentence(error, type(kind))
+                        raise ValueError(f"sweep.search.strengths.{label}: {reason}") from error
+
+    def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
+        """Return the protocols that a data set takes part in; of ImageNet's, the one that is fitted on has them all."""
+        if is_variant(dataset):
+            return tuple(p for p in self.sweep.protocols if p == SHIFT and dataset == SHIFT_SOURCE)
+        return tuple(p for p in self.sweep.protocols if p != SHIFT)
+
+    def shifts(self) -> tuple[int, ...]:
+        """Return the positions of the data sets that `imagenet_shift` tests on."""
+        return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)
+
+    def kinds_for(self, dataset: str) -> tuple[Intervention, ...]:
+        """Return the kinds of intervention to embed of a data set: none where it is only tested on, as in a shift."""
+        only_tested = SHIFT in self.sweep.protocols and is_variant(dataset) and dataset != SHIFT_SOURCE
+        return () if only_tested else self.interventions.kinds
+
+    def search_space(
+        self, dataset: str, projection: Projection, chosen: InterventionSet | None
+    ) -> dict[str, tuple[float, float]]:
+        """Return what is searched for a method: parameter -> bounds, of lambda and of the kinds that its set has.
+
+        What has no space is part of the grid.
+        """
+        search = self.sweep.search
+        if search is None:
+            return {}
+        space = {LAMBDA: search.lambdas} if projection.uses_lambda else {}
+        for label in (chosen.kinds or [kind.label for kind in self.kinds_for(dataset)]) if chosen else ():
+            space |= {f"{label}.{name}": bounds for name, bounds in search.strengths.get(label, {}).items()}
+        return space
+
+    def intervention_sets(self) -> tuple[InterventionSet, ...]:
+        """Return the intervention sets of the sweep; `all_subsets` spelt out, the smallest first."""
+        if self.sweep.intervention_sets != "all_subsets":
+            return self.sweep.intervention_sets
+        labels = list(self.interventions.by_label())
+        if not 1 <= 2 ** len(labels) - 1 <= MAX_SUBSETS:
+            raise ValueError(f"sweep.intervention_sets: all subsets of {len(labels)} kinds; give one to ten kinds.")
+        return tuple(
+            InterventionSet(name=" + ".join(chosen), kinds=chosen)
+            for size in range(1, len(labels) + 1)
+            for chosen in combinations(labels, size)
+        )
+
+    def hash(self) -> str:
+        """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
+
+        The name, `run` and how the images of a data set are found do not take part: what is found there is known
+        by the manifest's fingerprint.
+        """
+        content = self.model_dump(mode="json", exclude={"name", "run"})
+        for dataset in content["datasets"]:
+            for key in ("root", "layout", "columns"):
+                del dataset[key]
+        return canonical_hash(content)

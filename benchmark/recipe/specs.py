@@ -1,0 +1,279 @@
+"""The parts of a recipe that belong to no other room: interventions, prompts, sweep, search and run."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.spec import Spec, distinct
+from benchmark.method.arrays import Normalize
+from benchmark.method.evaluation.protocols import Protocol, TestSplit
+from benchmark.method.interventions import INTERVENTIONS, Intervention
+from benchmark.method.predictors import PREDICTORS, Predictor
+from benchmark.method.subspace import PROJECTIONS, Projection
+from benchmark.method.subspace.moments import CROSS
+
+LAMBDA = "lambda"  # what a search calls it
+TEXT = "text"  # what intervention sets call pairs of texts
+
+AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
+AnyProjection = Annotated[SerializeAsAny[Projection], BeforeValidator(PROJECTIONS.create)]
+AnyPredictor = Annotated[SerializeAsAny[Predictor], BeforeValidator(PREDICTORS.create)]
+
+
+class TextPairsSpec(Spec):
+    """Pairs of texts that say the same object in other surroundings: interventions that need no image.
+
+    Fields:
+        pairs: JSONL file, an object with `caption` and `rewrite` a line; pairs that describe single images name them in
+            `image_id` (or the path below the data set's folder), and are left out where the image is. Default: pairs
+            made from templates with lists of styles, backgrounds and lights, for the data set's classes.
+        per_class: number of pairs made for each class.
+        seed: of the template generator.
+    """
+
+    pairs: str | None = None
+    per_class: int = Field(default=32, ge=1, le=4096)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+class InterventionsSpec(Spec):
+    """Which views of every image are embedded: the original and one for each kind.
+
+    Fields:
+        kinds: intervention kinds; a kind may come twice with different strengths. Default: all seven.
+        seed: of the draws made per image.
+        apply_at: `model_input`: on the image as the encoder takes it, resized and cropped. `source`: on the image
+            at its full resolution, then resized and cropped, as in the authors' released code; strengths in pixels
+            (`sigma` of the blur) are then pixels of the full resolution, and a blur of a large image is weaker at
+            the model's input by the factor of the resize.
+        text: pairs of texts, which intervention sets call `text`; `{}` makes them from templates. Default: none.
+    """
+
+    kinds: tuple[AnyIntervention, ...] = Field(
+        default_factory=lambda: tuple(INTERVENTIONS.create(n) for n in INTERVENTIONS.names()), max_length=62
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    apply_at: Literal["model_input", "source"] = "model_input"
+    text: TextPairsSpec | None = None
+
+    @field_validator("kinds")
+    @classmethod
+    def _distinct(cls, kinds: tuple[Intervention, ...]) -> tuple[Intervention, ...]:
+        return distinct(kinds, [k.label for k in kinds], "intervention")
+
+    def by_label(self) -> dict[str, Intervention]:
+        """Return the kinds by label (`posterize`, or `posterize(bits=3)` where not at its default)."""
+        return {kind.label: kind for kind in self.kinds}
+
+
+class ImagesSpec(Spec):
+    """How image files become pixels.
+
+    Fields:
+        jpeg_draft: decode a JPEG at 1/2, 1/4 or 1/8 scale where that still is twice the size it is resized to:
+            several times faster on photographs, with slightly other pixels than open_clip's. Off where interventions
+            act on the source.
+    """
+
+    jpeg_draft: bool = True
+
+
+class InterventionSet(Spec):
+    """Which views enter the consistency term of one setting.
+
+    Fields:
+        name: how the tables call it.
+        kinds: labels of embedded kinds, `text` (pairs of texts) or `cross_environment` (pairs of images of one class
+            from two source environments); empty means all embedded kinds.
+        weights: of the kinds in C_d, in their order; default: all alike.
+        pairing: `each` pairs every image with the view of each kind (the expectation of the next, without its
+            noise); `random_one` with the view of one kind drawn per image and seed (the released code).
+    """
+
+    name: str = Field(min_length=1)
+    kinds: tuple[str, ...] = ()
+    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
+    pairing: Literal["each", "random_one"] = "each"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "InterventionSet":
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"the set '{self.name}' names a kind twice; give it a weight instead.")
+        if self.weights is not None and (self.pairing == "random_one" or len(self.weights) != len(self.kinds)):
+            raise ValueError(f"the set '{self.name}' needs one weight for each of its kinds, and pairing 'each'.")
+        if self.pairing == "random_one" and {TEXT, CROSS} & set(self.kinds):
+            raise ValueError(f"the set '{self.name}' cannot draw one view for each image from '{TEXT}' or '{CROSS}'.")
+        return self
+
+
+class PromptsSpec(Spec):
+    """The texts behind zero-shot prediction: `{}` is the class name, with spaces for underscores.
+
+    Several templates make an ensemble: the mean of their unit-length embeddings, at unit length again.
+
+    Fields:
+        templates: for every data set that has none of its own.
+        by_dataset: data set -> its own templates.
+    """
+
+    templates: tuple[str, ...] = Field(default=("a photo of a {}.",), min_length=1)
+    by_dataset: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _have_a_place(self) -> "PromptsSpec":
+        for template in (*self.templates, *(t for own in self.by_dataset.values() for t in own)):
+            if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
+                raise ValueError(f"the template '{template}' must have exactly one {{}} for the class name.")
+        return self
+
+    def templates_for(self, dataset: str) -> tuple[str, ...]:
+        """Return the templates of a data set."""
+        return self.by_dataset.get(dataset, self.templates)
+
+
+Bounds = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]]
+
+
+class SearchSpec(Spec):
+    """A search in the place of the grid, for projections with a lambda or with searched strengths.
+
+    Fields:
+        method: `random`, or `optuna` (its tree-structured Parzen estimator; needs the package optuna).
+        samples: points that are tried for each method and held-out environment.
+        batch: points whose views are embedded and whose trials run together, before scores are looked at again.
+        rule: whose score is maximised: `lodo` or `training_domain`. There is none that looks at a target.
+        lambdas: bounds of lambda; log-uniform where the lower one is above 0.
+        strengths: label of a kind -> parameter -> bounds, for example `{gaussian_blur: {sigma: [0.5, 4]}}`; each point
+            is a view of its own to be embedded.
+        seed: of the suggestions.
+    """
+
+    method: Literal["random", "optuna"] = "random"
+    samples: int = Field(default=32, ge=1, le=100_000)
+    batch: int = Field(default=8, ge=1, le=1024)
+    rule: Literal["lodo", "training_domain"] = "lodo"
+    lambdas: Bounds = (0.01, 1000.0)
+    strengths: dict[str, dict[str, Bounds]] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "SearchSpec":
+        named = {f"strengths.{k}.{p}": b for k, own in self.strengths.items() for p, b in own.items()}
+        for name, (low, high) in {LAMBDA + "s": self.lambdas, **named}.items():
+            if not low < high:
+                raise ValueError(f"{name}: the bounds [{low:g}, {high:g}] must ascend.")
+        return self
+
+
+class SweepSpec(Spec):
+    """What is fitted and evaluated for every held-out environment.
+
+    Fields:
+        protocols: `held_out` (fit on the 80 % in-splits of the source environments, test on the held-out one),
+            `held_out_pairs`, `open_class`, `held_out_open_class`, `imagenet_shift`: see `protocols.folds_of`. The
+            last takes the data sets that are ImageNet's, fits on ImageNet and tests on the others; the other protocols
+            take the other data sets.
+        test_splits: of the held-out environment: `out_20` (the released code's), `in_80` (DomainBed's), `full`. Only
+            `held_out` and `held_out_pairs` leave the choice.
+        seeds: of the splits (DomainBed's trial seeds) and of everything random in a trial.
+        intervention_sets: see `InterventionSet`; default one set with every embedded kind. `all_subsets` means every
+            subset of the embedded kinds: with seven, 127 sets, which cost linear algebra alone.
+        projections: which bases; `identity` is the plain space.
+        lambdas: weights of the consistency term.
+        ranks: numbers of directions kept; `auto` is D and the powers of two below it from 4 on, `all` is every one.
+        normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
+        predictors: how classes are predicted inside the subspace.
+        search: see `SearchSpec`; replaces `lambdas` for the projections that it searches. Default: the grid.
+    """
+
+    protocols: tuple[Protocol, ...] = Field(default=("held_out",), min_length=1)
+    test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0, 1, 2), min_length=1)
+    intervention_sets: Annotated[tuple[InterventionSet, ...], Field(min_length=1)] | Literal["all_subsets"] = (
+        InterventionSet(name="all"),
+    )
+    projections: tuple[AnyProjection, ...] = Field(
+        default_factory=lambda: (
+            *(PROJECTIONS.create(name) for name in ("identity", "pca", "random", "icm")),
+            PROJECTIONS.create({"name": "icm", "order": "released"}),
+        ),
+        min_length=1,
+    )
+    lambdas: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
+        default=(0.3, 1.0, 3.0, 10.0), min_length=1
+    )
+    ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | Literal["auto", "all"] = "auto"
+    normalize: tuple[Normalize, ...] = Field(default=("none",), min_length=1)
+    predictors: tuple[AnyPredictor, ...] = Field(
+        default_factory=lambda: (PREDICTORS.create("zero_shot"), PREDICTORS.create("linear_probe")),
+        min_length=1,
+    )
+
+    search: SearchSpec | None = None
+
+    @field_validator("protocols", "test_splits", "seeds", "lambdas", "normalize", "ranks")
+    @classmethod
+    def _distinct_values(cls, values: Any) -> Any:
+        return values if isinstance(values, str) else distinct(values, list(values), "value")
+
+    @field_validator("projections", "predictors")
+    @classmethod
+    def _distinct_components(cls, components: Any) -> Any:
+        return distinct(components, [c.label for c in components], "entry")
+
+    @field_validator("intervention_sets")
+    @classmethod
+    def _distinct_sets(cls, sets: Any) -> Any:
+        return sets if isinstance(sets, str) else distinct(sets, [s.name for s in sets], "intervention set")
+
+    def ranks_for(self, dim: int) -> tuple[int, ...]:
+        """Return the ranks to evaluate for embeddings of width `dim`, ascending.
+
+        Raises:
+            IcmBenchError: a rank above `dim`.
+        """
+        if self.ranks == "auto":
+            powers = [2**p for p in range(2, dim.bit_length()) if 2**p < dim]
+            return (*powers, dim)
+        if self.ranks == "all":
+            return tuple(range(1, dim + 1))
+        if max(self.ranks) > dim:
+            raise IcmBenchError(
+                f"sweep.ranks: rank {max(self.ranks)} is above the embedding width D = {dim} of this backbone; "
+                f"use ranks from 1 to {dim}, or 'auto'."
+            )
+        return tuple(sorted(self.ranks))
+
+
+class RunSpec(Spec):
+    """Where and with what it runs; changes no number but for the last digits, so it is no part of the hash.
+
+    Fields:
+        store: folder, s3:// or gs:// for embeddings and rows; default `store` in the cache folder.
+        data: folder or URI that holds the folders of those data sets that have no `root` of their own.
+        out: folder or URI of the report; default `reports/NAME-HASH` inside the store.
+        actors: encoder actors; default one for each GPU, or one on a machine without.
+        batch_size: views that a forward pass takes; default 32 on a CPU, and what fits into its memory, 512 at
+            most, on a GPU. Halved when memory runs out.
+        compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs.
+        cpus_per_trial: CPU cores that a trial of the sweep reserves.
+        gpus_per_trial: GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
+        trial_timeout: seconds after which a trial is ended, tried once more, and then shown as a gap; default: none.
+        loggers: `tensorboard`, `mlflow`, `wandb`: who else follows the sweep, through Tune's own callbacks.
+        logs: folder in which Tune keeps the files of loggers.
+        max_bad_images: share of unreadable images above which the run fails.
+    """
+
+    store: str | None = None
+    data: str | None = None
+    out: str | None = None
+    actors: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    compile: bool = False
+    cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    logs: str = Field(default="icm-bench-logs", min_length=1)
+    max_bad_images: float = Field(default=0.01, ge=0, le=1)

@@ -1,0 +1,149 @@
+"""Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from benchmark.common.storage import Storage
+from benchmark.method.evaluation.selection import RULES, SCORE_COLUMN, SOURCE_RULES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_ACCURACIES = pa.list_(pa.float64())
+_CORRECT = pa.list_(pa.bool_())
+_NUMBERS = pa.list_(pa.int32())
+_TESTED = pa.struct([("environment", pa.string()), ("images", pa.int64())])
+
+SCHEMA = pa.schema(
+    [
+        # What was evaluated.
+        ("trial_id", pa.string()),
+        ("dataset", pa.string()),
+        ("dataset_fingerprint", pa.string()),
+        ("grouped", pa.bool_()),  # split by group (concept, burst) instead of by image
+        ("backbone", pa.string()),
+        ("backbone_fingerprint", pa.string()),
+        ("random_weights", pa.bool_()),
+        ("precision", pa.string()),
+        ("prompts", pa.string()),  # JSON list of templates
+        ("intervention_set", pa.string()),  # null where the projection looks at no intervention
+        ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing
+        ("projection", pa.string()),  # identity, pca, random, icm, ...
+        ("projection_params", pa.string()),  # JSON, without the order
+        ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
+        ("lambda_", pa.float64()),  # null where there is none
+        ("normalize", pa.string()),  # none, before, after, both
+        ("predictor", pa.string()),
+        ("predictor_params", pa.string()),  # JSON
+        ("predictor_variant", pa.string()),  # what tells lines of one predictor apart ("16 shots"); null elsewhere
+        # How.
+        ("protocol", pa.string()),
+        ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
+        ("lodo_split", pa.string()),  # the split on which leave-one-domain-out accuracy is measured
+        ("held_out", pa.string()),  # environment, pair of them, or variant
+        ("class_group", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
+        ("seed", pa.int64()),
+        ("dim", pa.int64()),
+        ("classes", pa.list_(pa.string())),
+        ("n_classes", pa.int64()),
+        ("n_train", pa.int64()),
+        ("n_test", pa.int64()),
+        ("tested", pa.list_(_TESTED)),  # in the order in which correct_* lists their images
+        ("tested_groups", _NUMBERS),  # of each of these images, where they come in groups
+        # The rank curve: lists of equal length, ranks ascending. lodo is null where a single source is all there is.
+        ("ranks", pa.list_(pa.int64())),
+        ("training_domain", _ACCURACIES),
+        ("lodo", _ACCURACIES),
+        ("target", _ACCURACIES),
+        ("worst_class", _ACCURACIES),
+        ("balanced", _ACCURACIES),  # mean over the classes
+        # At the rank that each rule picks within this row; null without a score, and for harmonic means.
+        *((f"correct_{rule}", _CORRECT) for rule in RULES),  # of every tested image
+        *((f"per_class_{rule}", _ACCURACIES) for rule in RULES),  # NaN for a class without tested images
+        # Expected calibration error there, before and after scaling by the temperature fitted on the sources'
+        # out-splits; null for the oracle, and for predictors without a likelihood.
+        *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
+        ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
+        # With what.
+        ("recipe_hash", pa.string()),
+        ("code_version", pa.string()),
+    ]
+)
+
+
+def row_file(trial_id: str) -> str:
+    """Return the name, inside a store, of the file that holds a trial's rows."""
+    return f"rows/{trial_id}.parquet"
+
+
+def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
+    """Write the rows of one finished trial; all of them appear at once or not at all."""
+    storage.write_table(row_file(trial_id), pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def failure_file(trial_id: str) -> str:
+    """Return the name, inside a store, of the file that says why a trial failed."""
+    return f"failed/{trial_id}.json"
+
+
+def write_failure(storage: Storage, trial_id: str, label: str, reason: str, traceback: str) -> None:
+    """Write why a trial failed, in a line and at length; it is tried again by the next sweep."""
+    content = json.dumps({"trial": label, "reason": reason, "traceback": traceback}, ensure_ascii=False)
+    storage.write_bytes(failure_file(trial_id), content.encode())
+
+
+def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str]]:
+    """Return trial id -> (trial in words, reason) of those that failed and have no rows."""
+    found = {}
+    for name in trial_ids:
+        if not storage.exists(row_file(name)) and storage.exists(failure_file(name)):
+            content = json.loads(storage.read_bytes(failure_file(name)))
+            found[name] = (content["trial"], content["reason"])
+    return found
+
+
+def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
+    """Return what the rows of finished trials say of source environments: all that a search reads.
+
+    Columns held_out, seed and a curve for each rule that looks at sources alone. What a trial scored on its target is
+    not even read from the file.
+    """
+    columns = ["held_out", "seed", *(SCORE_COLUMN[rule] for rule in SOURCE_RULES)]
+    there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
+    return [row for file in there for row in storage.read_table(file, columns).to_pylist()]
+
+
+def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
+    """Return the rows of those trials that are finished, in the order given, one line per row of `SCHEMA`.
+
+    List columns hold lists or None; absent numbers are NaN and absent words None. What every tested image
+    has stays in Arrow's arrays: as Python's lists it would take gigabytes for a large data set.
+    """
+    tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
+    return frame_of(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
+
+
+def frame_of(table: pa.Table) -> "pd.DataFrame":
+    """Return rows of `SCHEMA` as `read_rows` does."""
+    import pandas as pd
+
+    frame = pd.DataFrame({field.name: _values(table[field.name]) for field in SCHEMA})
+    for field in SCHEMA:
+        if pa.types.is_floating(field.type):
+            frame[field.name] = pd.to_numeric(frame[field.name])
+    return frame
+
+
+def _values(column: pa.ChunkedArray) -> "list[object] | np.ndarray":
+    if column.type not in (_CORRECT, _NUMBERS):
+        listed: list[object] = column.to_pylist()
+        return listed
+    arrays = np.empty(len(column), dtype=object)
+    for i, scalar in enumerate(column):
+        arrays[i] = scalar.values
+    return arrays

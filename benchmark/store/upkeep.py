@@ -1,0 +1,208 @@
+"""Looking after a store of embeddings: what it holds, whether it is sound, and what may go."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
+from benchmark.common.storage import Storage
+from benchmark.store import embeddings as store
+from benchmark.store import moments as sums
+
+LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
+
+
+@dataclass
+class Directory:
+    """One view of a data set under one backbone, or the moments over its views, as they lie in the store.
+
+    Attributes:
+        name: of the directory.
+        dataset, backbone, view: in words; empty where the directory says nothing of itself.
+        images: distinct images of the data set; 0 where unknown.
+        parts, parts_expected: files with embeddings.
+        rejected: images that cannot be read.
+        size: bytes of all files.
+        stale: why it is of no use any more; empty where it is.
+        newer: whether a newer version of this software made it, so that it cannot be judged.
+        problems: sentences on damaged files, after `verify`.
+        damaged: the files these name.
+    """
+
+    name: str
+    dataset: str = ""
+    backbone: str = ""
+    view: str = ""
+    images: int = 0
+    parts: int = 0
+    parts_expected: int = 0
+    rejected: int = 0
+    size: int = 0
+    stale: str = ""
+    newer: bool = False
+    problems: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """One or two words on how far it is."""
+        if self.stale:
+            return f"stale: {self.stale}"
+        if self.newer:
+            return "made by a newer version of icm-bench"
+        if self.problems:
+            return f"{len(self.problems)} damaged"
+        return "complete" if self.parts == self.parts_expected else f"{self.parts} of {self.parts_expected} parts"
+
+
+def directories(storage: Storage) -> list[Directory]:
+    """Return what the store holds, sorted by data set, backbone and view."""
+    found = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
+    moments = [_moments(storage, name, size, found) for name, size in _sizes(storage, sums.ROOT).items()]
+    return sorted([*found.values(), *moments], key=lambda d: (d.dataset, d.backbone, d.view, d.name))
+
+
+def _sizes(storage: Storage, root: str) -> dict[str, int]:
+    """Return the size of every folder below `root`."""
+    sizes: dict[str, int] = {}
+    for name, size, _ in storage.details(root):
+        folder = "/".join(name.split("/")[:2])
+        sizes[folder] = sizes.get(folder, 0) + size
+    return sizes
+
+
+def _moments(storage: Storage, name: str, size: int, views: Mapping[str, Directory]) -> Directory:
+    """Return the folder with the moments of a view of originals: of use for as long as that is."""
+    files = len(storage.files(name, ".safetensors"))
+    of = views.get(name.replace(sums.ROOT, store.ROOT, 1))
+    if of is None or of.stale:
+        return Directory(name, parts=files, size=size, stale="the embeddings that it sums up are gone or stale")
+    found = replace(of, name=name, view="moments", parts=files, parts_expected=files, rejected=0, size=size)
+    return replace(found, problems=[], damaged=[])
+
+
+def _directory(storage: Storage, name: str, size: int) -> Directory:
+    found = Directory(name, size=size, parts=len(store.parts(storage, name)))
+    try:
+        about = json.loads(storage.read_bytes(f"{name}/about.json"))
+        found.dataset, found.backbone, found.view = about["dataset"], about["backbone"], about["view"]
+        version = int(about["depends_on"]["view"].get("version", 0))
+        if version < store.STORE_VERSION:
+            found.stale = f"made by version {version} of the store, now at {store.STORE_VERSION}"
+        found.newer = version > store.STORE_VERSION
+        if found.stale or found.newer:
+            return found
+        found.images = int(about["images"])
+        found.parts_expected = store.chunk_count(found.images)
+        found.rejected = sum(map(len, store.rejected_in(storage, name).values()))
+    except (IcmBenchError, ValueError, KeyError, TypeError):
+        found.stale = "its about.json is missing or damaged, so nobody knows what it holds"
+    return found
+
+
+def verify(storage: Storage) -> list[Directory]:
+    """Read every part back and return the directories with what is wrong in them.
+
+    A part is sound if it can be read (Parquet's page checksums hold), has the digest it was written with, the rows
+    of its chunk but for rejected images, the width of its backbone, finite numbers, and no image of another part.
+    """
+    found = directories(storage)
+    progress = Progress("verifying", sum(d.parts for d in found if not d.stale), "parts")
+    for directory in found:
+        if directory.stale or directory.newer:
+            continue
+        if directory.name.startswith(sums.ROOT):
+            _verify_moments(storage, directory, progress)
+            continue
+        about = json.loads(storage.read_bytes(f"{directory.name}/about.json"))
+        rejected = store.rejected_in(storage, directory.name)
+        seen: set[str] = set()
+        for chunk, name in store.parts(storage, directory.name).items():
+            for problem in _problems(storage, name, directory, about, len(rejected.get(chunk, [])), chunk, seen):
+                directory.problems.append(f"{storage.path(name)}: {problem}.")
+                directory.damaged.append(name)
+                break
+            progress.update()
+    progress.close()
+    return found
+
+
+def _verify_moments(storage: Storage, directory: Directory, progress: Progress) -> None:
+    for name in storage.files(directory.name, ".safetensors"):
+        if problem := sums.problem_of(storage, name):
+            directory.problems.append(f"{storage.path(name)}: {problem}.")
+            directory.damaged.append(name)
+        progress.update()
+
+
+def _problems(
+    storage: Storage, name: str, directory: Directory, about: dict[str, Any], rejected: int, chunk: int, seen: set[str]
+) -> Iterator[str]:
+    """Yield what is wrong with a part, the most basic first; adds its images to `seen`."""
+    size = store.chunk_size(directory.images)
+    expected = min(size, directory.images - chunk * size) - rejected
+    if expected < 0:
+        yield f"is no chunk of a data set of {directory.images} images"
+        return
+    try:
+        table = storage.read_table(name)
+        vectors = store.vectors(table)
+    except (IcmBenchError, KeyError, AttributeError, ValueError):
+        yield "cannot be read"
+        return
+    ids = table["image_id"].to_pylist()
+    if store.stored_digest(table) != store.content_digest(table):
+        yield "is not what was written (its digest differs)"
+    if len(ids) != expected:
+        yield f"has {len(ids)} rows instead of {expected}"
+    if vectors.shape[1] != about.get("dim"):
+        yield f"has embeddings of width {vectors.shape[1]} instead of {about.get('dim')}"
+    if not np.isfinite(vectors).all():
+        yield "holds numbers that are not finite"
+    if len(set(ids)) < len(ids) or not seen.isdisjoint(ids):
+        yield "repeats images"
+    seen.update(ids)
+
+
+def _sums_damage(directory: Directory, found: Sequence[Directory]) -> bool:
+    """Say whether moments may have been summed over damaged embeddings: sums do not show it."""
+    if not directory.name.startswith(sums.ROOT):
+        return False
+    return any(
+        other.damaged and (other.dataset, other.backbone) == (directory.dataset, directory.backbone)
+        for other in found
+        if other.name.startswith(store.ROOT)
+    )
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What `clean` removed, or would remove: names of files and directories, and their size in bytes."""
+
+    names: list[str]
+    size: int
+
+
+def clean(storage: Storage, dry_run: bool) -> Removed:
+    """Remove what is of no use: damaged parts and sums over them, stale directories, temporary files of killed writers.
+
+    What is removed is computed again by the next run that needs it; what is sound is never touched.
+    """
+    found = verify(storage)
+    details = {name: size for name, size, _ in storage.details("")}
+    stale = [d for d in found if d.stale or _sums_damage(d, found)]
+    names = [name for d in found if d not in stale for name in d.damaged]
+    now = time.time()
+    names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
+    size = sum(details.get(name, 0) for name in names) + sum(d.size for d in stale)
+    if not dry_run:
+        for name in names:
+            storage.delete(name)
+        for directory in stale:
+            storage.delete_folder(directory.name)
+    return Removed([*names, *(d.name for d in stale)], size)

@@ -1,0 +1,100 @@
+"""One fitted projection outside of a sweep: to be exported, or looked at. Needs Ray and stored embeddings."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.method.arrays import Normalize, scaled
+from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.subspace import Basis, Projection, SourceMoments
+from benchmark.recipe.specs import InterventionSet
+from benchmark.sweep.loading import cells_for, load, sum_source
+from benchmark.sweep.subject import Subject, weights_of
+from benchmark.sweep.summing import ImageIndex
+
+MAX_SAMPLED = 20_000  # images that diagnostics look at one by one, drawn at random from more
+FOLDS = 5  # of the cross-validation by which the environment is read
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which projection to fit, of all that a recipe describes.
+
+    Attributes:
+        source: data set under a backbone.
+        projection, lambda_, normalize, seed: see the recipe; lambda_ is 0 where the projection has none.
+        intervention_set: None where the projection looks at no intervention.
+        without: environments that are left out, as if held out.
+    """
+
+    subject: Subject
+    projection: Projection
+    intervention_set: InterventionSet | None
+    lambda_: float
+    normalize: Normalize
+    seed: int
+    without: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The projection with its lambda and intervention set."""
+        parts = [self.projection.label]
+        parts += [f"lambda {self.lambda_:g}"] if self.projection.uses_lambda else []
+        parts += [self.intervention_set.name] if self.intervention_set else []
+        return ", ".join(parts)
+
+
+class Fitting:
+    """Fits projections of one source; embeddings are loaded once, and moments summed where the store lacks them.
+
+    Args:
+        storage: with the embeddings.
+        source: data set under a backbone.
+        seeds: whose splits are needed.
+    """
+
+    def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
+        self._storage, self._source = storage, subject
+        loaded: tuple[Embedded, ImageIndex] = tuple(ray.get(load.remote(storage, subject, tuple(map(Split, seeds)))))
+        self.data, self._images = loaded
+
+    @property
+    def ids(self) -> list[str]:
+        """Image ids of the readable images, in the order of the embeddings."""
+        return self._images.ids
+
+    def moments(self, choice: Choice) -> SourceMoments:
+        """Return the moments of the in-splits of the environments that are not left out."""
+        chosen, split = choice.intervention_set, Split(choice.seed)
+        sum_source(self._storage, self._source, self._images, [split], [choice.normalize], [chosen])
+        cells = cells_for(self._storage, self._source, self._images, chosen, split, choice.normalize)
+        names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
+        return cells.sources(names, weights_of(self._source, chosen))
+
+    def basis(self, choice: Choice) -> Basis:
+        """Return the fitted basis.
+
+        Raises:
+            IcmBenchError: the moments lack what the projection needs.
+        """
+        try:
+            return choice.projection.fit(self.moments(choice), choice.lambda_, choice.seed)
+        except ValueError as error:
+            raise IcmBenchError(f"{choice.label} cannot be fitted: {error}") from error
+
+    def sample(self) -> NDArray[np.int64]:
+        """Return up to `MAX_SAMPLED` rows, drawn at random from environments alike; none of tiny environments."""
+        members = [np.flatnonzero(self.data.environment == e) for e in range(len(self.data.environments))]
+        members = [rows for rows in members if len(rows) >= FOLDS]
+        rng, most = np.random.default_rng(0), MAX_SAMPLED // max(1, len(members))
+        drawn = [rng.choice(rows, min(len(rows), most), replace=False) for rows in members]
+        return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
+
+    def embeddings(self, choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return embeddings as the projection sees them, shape (len(rows), D)."""
+        return scaled(self.data.z[rows], choice.normalize)

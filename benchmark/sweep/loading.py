@@ -1,0 +1,107 @@
+"""The arrays and moments of a subject, from the store into workers."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import ray
+
+from benchmark.common.storage import Storage
+from benchmark.method.arrays import Normalize, scale_of
+from benchmark.method.evaluation.cells import Cells, Layout
+from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.splits import Split, base_classes
+from benchmark.method.subspace import Differences, Moments
+from benchmark.recipe.specs import TEXT, InterventionSet
+from benchmark.store import embeddings as store
+from benchmark.store.embeddings import ORIGINAL
+from benchmark.store.texts import TextDifferences, read_pairs, read_texts
+from benchmark.sweep.subject import Subject, pairings_of, split_of
+from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
+
+
+def sum_source(
+    storage: Storage,
+    subject: Subject,
+    images: ImageIndex,
+    splits: Iterable[Split],
+    normalizes: Iterable[Normalize],
+    sets: Iterable[InterventionSet | None],
+) -> None:
+    """Make sure that the store has the moments that some settings of a source need."""
+    kinds = {
+        str([kind.name, *(v.directory for v in kind.views)]): kind for s in sets for kind in pairings_of(subject, s)
+    }
+    sum_moments(storage, images, splits, sorted({scale_of(n) for n in normalizes}), list(kinds.values()))
+
+
+def cells_for(
+    storage: Storage,
+    subject: Subject,
+    images: ImageIndex,
+    chosen: InterventionSet | None,
+    split: Split,
+    normalize: Normalize,
+) -> Cells:
+    """Return the moments of a source for one intervention set, from the store."""
+    cells = read_cells(storage, images, split, scale_of(normalize), pairings_of(subject, chosen))
+    if chosen and subject.text_pairs and TEXT in chosen.kinds:
+        pairs = read_pairs(storage, subject.text_pairs, normalize)
+        cells = cells + text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
+    return cells
+
+
+def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layout: Layout) -> Cells:
+    """Return the differences of pairs of texts: those that describe images lie in the cells of these.
+
+    Others belong to all environments, and to the half of their class; one of unknown class is no base class's.
+
+    Args:
+        pairs: their differences.
+        classes: of the data set, in order.
+        ids, layout: of the readable images; pairs that describe others are left out.
+    """
+    d = pairs.d
+    if pairs.images is None:
+        of_base = set(classes[: base_classes(len(classes))])
+        base = np.array([name in of_base for name in pairs.classes], dtype=bool)
+        return Cells({}, {TEXT: {"base": Differences.of(d[base]), "new": Differences.of(d[~base])}})
+    position = {image_id: i for i, image_id in enumerate(ids)}
+    known = np.array([i for i, image_id in enumerate(pairs.images) if image_id in position], dtype=np.int64)
+    of_images = layout.take(np.array([position[pairs.images[i]] for i in known], dtype=np.int64))
+    return Cells(
+        {
+            cell: Moments.nothing(layout.classes, d.shape[1], {TEXT: Differences.of(d[known[rows]])})
+            for cell in of_images.cells()
+            for rows in [of_images.members(cell)]
+        }
+    )
+
+
+@ray.remote(num_returns=2)
+def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple[Embedded, ImageIndex]:
+    """Return the arrays of one source from the store, without the images that cannot be read, and where these lie."""
+    manifest = subject.manifest
+    original = subject.views[0]
+    assert original.label == ORIGINAL
+    unreadable = store.rejected(storage, subject.views)
+    ids = manifest.table["image_id"].to_pylist()
+    kept = np.array([image_id not in unreadable for image_id in ids])
+    kept_ids = [image_id for image_id, keep in zip(ids, kept, strict=True) if keep]
+    # The split is drawn over all images, so that a bad file does not move the others to another side.
+    out = {split: split_of(manifest, split)[kept] for split in splits}
+    data = Embedded(
+        z=store.read(storage, original, kept_ids),
+        environment=manifest.environment_index[kept],
+        label=manifest.table["label"].to_numpy()[kept],
+        out=out,
+        text=read_texts(storage, subject.texts),
+        environments=manifest.environments,
+        classes=manifest.classes,
+        group=None if manifest.groups is None else np.unique(manifest.groups, return_inverse=True)[1][kept],
+        logit_scale=subject.facts.logit_scale,
+    )
+    first = store.distinct(ids)
+    chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
+    chunks = np.array([chunk_of[image_id] for image_id in kept_ids]) // store.chunk_size(len(first))
+    layouts = {split: data.layout(split) for split in splits}
+    return data, ImageIndex(original, kept_ids, chunks, layouts, manifest.environments, subject.facts.dim)

@@ -1,0 +1,135 @@
+"""Backbones: what is refused in which words, what is noticed, what the fingerprint follows."""
+
+import json
+import shutil
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark.backbones.loading import Backbone, weights_fingerprint
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
+from tests.conftest import TINY_CLIP
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in open_clip's local-dir layout with random weights and a mean and std of its own."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(1)
+    model = open_clip.CLIP(**TINY_CLIP)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_a_local_folder_brings_its_weights_mean_and_std(tiny: Path) -> None:
+    backbone = Backbone(BackboneSpec(name="tiny", folder=str(tiny)), device="cpu")
+    assert backbone.preprocess["mean"] == [0.1, 0.2, 0.3]
+    assert backbone.facts.dim == 16
+    images = torch.arange(2 * 3 * 32 * 32).remainder(256).to(torch.uint8).view(2, 3, 32, 32)
+    z = backbone.encode_images(images)
+    reference = open_clip.create_model(f"local-dir:{tiny}").eval()
+    mean, std = (torch.tensor(backbone.preprocess[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(z), reference.encode_image((images / 255 - mean) / std))
+
+
+def test_fingerprint_follows_the_weights_and_nothing_else(tiny: Path) -> None:
+    spec = BackboneSpec(name="tiny", folder=str(tiny))
+    first = Backbone(spec, device="cpu").facts.fingerprint
+    assert Backbone(spec.model_copy(update={"name": "other"}), device="cpu").facts.fingerprint == first
+    model = open_clip.create_model(f"local-dir:{tiny}")
+    assert weights_fingerprint(model) == first
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-3
+    assert weights_fingerprint(model) != first
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_stays_close(tiny: Path, precision: str) -> None:
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    full, low = (
+        torch.from_numpy(
+            Backbone(BackboneSpec(name="tiny", folder=str(tiny), precision=p), device="cpu").encode_images(images)
+        )
+        for p in ("float32", precision)
+    )
+    assert (torch.cosine_similarity(full, low) > 0.999).all()
+    assert (full != low).any()
+
+
+def test_random_weights_are_seeded_and_say_so() -> None:
+    spec = BackboneSpec(name="ViT-B-32", pretrained="random", image_size=32)
+    facts = Backbone(spec, device="cpu").facts
+    assert facts.random_weights
+    assert "RANDOM WEIGHTS" in facts.label
+    assert any("random" in note for note in facts.notes)
+    assert Backbone(spec, device="cpu").facts.fingerprint == facts.fingerprint
+    assert Backbone(spec.model_copy(update={"seed": 1}), device="cpu").facts.fingerprint != facts.fingerprint
+
+
+def refusal(**spec: object) -> str:
+    with pytest.raises(IcmBenchError) as caught:
+        Backbone(BackboneSpec(**spec), device="cpu")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_unknown_names_and_tags_are_refused_with_the_nearest() -> None:
+    assert "Unknown backbone 'ViT-B-31': did you mean 'ViT-B-32'?" in refusal(name="ViT-B-31", pretrained="openai")
+    assert "did you mean 'openai'?" in refusal(name="ViT-B-32", pretrained="opena")
+    assert "'ViT-B-32' needs 'pretrained': one of openai" in refusal(name="ViT-B-32")
+
+
+def test_folders_and_checkpoints_that_do_not_fit_are_refused(tiny: Path, tmp_path: Path) -> None:
+    assert "holds no open_clip_config.json" in refusal(name="x", folder=str(tmp_path))
+    weights = str(tiny / "open_clip_model.safetensors")
+    assert "does not fit the model 'ViT-B-32'" in refusal(name="ViT-B-32", pretrained=weights)
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
+    assert "would have to be unpickled, which is refused; save" in refusal(
+        name="ViT-B-32", pretrained=str(tmp_path / "pickled.pt")
+    )
+    (tmp_path / "noise.pt").write_text("no checkpoint at all\n" * 20)
+    assert "noise.pt is damaged" in refusal(name="ViT-B-32", pretrained=str(tmp_path / "noise.pt"))
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "open_clip_config.json").write_text((tiny / "open_clip_config.json").read_text())
+    assert "cannot be loaded from" in refusal(name="bare", folder=str(tmp_path / "bare"))
+
+
+def test_quick_gelu_of_model_and_tag_are_compared() -> None:
+    message = refusal(name="ViT-B-32-quickgelu", pretrained="laion400m_e32", quick_gelu=False)
+    assert "use 'ViT-B-32'" in message
+
+
+def test_quick_gelu_follows_the_pretrained_tag() -> None:
+    from benchmark.backbones.loading import _quick_gelu
+
+    notes: list[str] = []
+    assert _quick_gelu(BackboneSpec(name="ViT-B-32", pretrained="openai"), "ViT-B-32", notes)
+    assert "trained with QuickGELU" in notes[0]
+    notes.clear()
+    assert not _quick_gelu(BackboneSpec(name="ViT-B-32", pretrained="openai", quick_gelu=False), "ViT-B-32", notes)
+    assert "accuracy will suffer" in notes[0]
+    notes.clear()
+    assert not _quick_gelu(BackboneSpec(name="ViT-B-32", pretrained="laion2b_s34b_b79k"), "ViT-B-32", notes)
+    assert notes == []
+
+
+def test_identity_follows_the_architecture_as_well_as_the_weights(tiny: Path, tmp_path: Path) -> None:
+    spec = BackboneSpec(name="tiny", folder=str(tiny))
+    plain = Backbone(spec, device="cpu").facts
+    gelu = Backbone(spec.model_copy(update={"quick_gelu": True}), device="cpu").facts
+    assert gelu.fingerprint == plain.fingerprint
+    assert gelu.identity() != plain.identity()
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny, moved)
+    assert Backbone(BackboneSpec(name="tiny", folder=str(moved)), device="cpu").facts.identity() == plain.identity()
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    assert "'MiniLiT' has its own weights" in refusal(name="MiniLiT", pretrained="openai")

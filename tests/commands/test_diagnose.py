@@ -1,0 +1,216 @@
+"""A small run with every kind of intervention set against NumPy on the stored embeddings; export and diagnose after it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import benchmark
+from benchmark.backbones.projection_files import read_projection
+from benchmark.cli import main
+from benchmark.commands.prepare import open_store, prepare
+from benchmark.commands.report import report_stage
+from benchmark.common.storage import Storage
+from benchmark.method.interventions import view_rng
+from benchmark.method.subspace import PROJECTIONS
+from benchmark.recipe.loading import load_recipe
+from benchmark.store import embeddings as store
+from benchmark.store.texts import read_texts
+from tests.conftest import make_toy
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+
+KINDS, RANK, ENVIRONMENTS = ("grayscale", "invert"), 24, 4
+RECIPE = """\
+name: sets
+datasets: [{name: toy, root: ROOT}]
+backbones: [{name: MiniLiT, image_size: 64}]
+interventions: {kinds: [grayscale, invert], text: {per_class: 8}}
+sweep:
+  test_splits: [full]
+  seeds: [0, 1]
+  lambdas: [2]
+  ranks: [24, 256]
+  normalize: [before]
+  intervention_sets:
+    - {name: all}
+    - {name: text, kinds: [text]}
+    - {name: cross, kinds: [cross_environment]}
+    - {name: mixed, kinds: [invert, text, cross_environment], weights: [1, 2, 0.5]}
+    - {name: drawn, pairing: random_one}
+  projections: [icm, pca]
+  predictors: [zero_shot]
+"""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Path, Any, Any]:  # noqa: ARG001
+    """Recipe file, its source, and the rows of the run."""
+    folder = tmp_path_factory.mktemp("sets")
+    root = make_toy(folder / "toy", environments=ENVIRONMENTS, classes=3, images=10)
+    file = folder / "recipe.yaml"
+    file.write_text(RECIPE.replace("ROOT", str(root)) + f"run: {{store: {folder / 'store'}}}\n")
+    benchmark.run(load_recipe(file))
+    recipe = load_recipe(file)
+    ((source, _),) = prepare(recipe, open_store(recipe), lambda _: None)
+    return file, source, rows_of(recipe, source)
+
+
+def rows_of(recipe: Any, source: Any) -> Any:
+    from benchmark.store.rows import read_rows
+    from benchmark.sweep.identity import trial_id
+    from benchmark.sweep.trials import trials_of
+
+    return read_rows(open_store(recipe), [trial_id(recipe, [source], t) for t in trials_of(recipe)])
+
+
+def unit(z: np.ndarray) -> np.ndarray:
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def second_moments(storage: Storage, source: Any, train: np.ndarray) -> dict[str, np.ndarray]:
+    """C_d of every kind on the training images, written out."""
+    ids = source.manifest.table["image_id"].to_pylist()
+    z, *views = (unit(store.read(storage, view, ids).astype(np.float64)) for view in source.views)
+    environment, label = source.manifest.environment_index, source.manifest.table["label"].to_numpy()
+    moments = {
+        kind: (z - view)[train].T @ (z - view)[train] / train.sum() for kind, view in zip(KINDS, views, strict=True)
+    }
+    pairs = storage.read_table(source.text_pairs)
+    d = np.subtract(*(unit(np.array(pairs[name].to_pylist(), dtype=np.float64)) for name in ("caption", "rewrite")))
+    moments["text"] = d.T @ d / len(d)
+    # One kind for each image, drawn by trial seed and image id.
+    draws = [int(view_rng(1, i, "random_one").integers(2)) for i in ids]
+    one = np.stack([views[draw][i] for i, draw in enumerate(draws)])
+    moments["drawn"] = (z - one)[train].T @ (z - one)[train] / train.sum()
+    total, n = np.zeros_like(moments["text"]), 0
+    for i in np.flatnonzero(train):
+        for other in set(environment[train]) - {environment[i]}:
+            there = z[train & (environment == other) & (label == label[i])]
+            if len(there):
+                total += (z[i] - there).T @ (z[i] - there) / len(there)
+                n += 1
+    moments["cross_environment"] = total / n
+    return moments
+
+
+WEIGHTS: dict[str, dict[str, float]] = {
+    "all": {"grayscale": 1, "invert": 1},
+    "text": {"text": 1},
+    "cross": {"cross_environment": 1},
+    "mixed": {"invert": 1, "text": 2, "cross_environment": 0.5},
+    "drawn": {"drawn": 1},
+}
+
+
+def reference_basis(storage: Storage, source: Any, chosen: str, train: np.ndarray) -> np.ndarray:
+    z = unit(store.read(storage, source.views[0], source.manifest.table["image_id"].to_pylist()).astype(np.float64))
+    moments = second_moments(storage, source, train)
+    c_d = sum(w * moments[kind] for kind, w in WEIGHTS[chosen].items()) / sum(WEIGHTS[chosen].values())
+    return np.linalg.eigh(z[train].T @ z[train] / train.sum() - 2 * c_d)[1][:, ::-1][:, :RANK]
+
+
+def in_split(source: Any, seed: int) -> np.ndarray:
+    from benchmark.method.evaluation.splits import Split
+    from benchmark.sweep.subject import split_of
+
+    return ~split_of(source.manifest, Split(seed))
+
+
+@pytest.mark.parametrize("chosen", list(WEIGHTS))
+def test_every_intervention_set_gives_the_accuracies_of_a_few_lines_of_numpy(done, chosen: str) -> None:  # type: ignore[no-untyped-def]
+    file, source, rows = done
+    storage = open_store(load_recipe(file))
+    z = unit(store.read(storage, source.views[0], source.manifest.table["image_id"].to_pylist()).astype(np.float64))
+    text = read_texts(storage, source.texts).astype(np.float64)
+    environment, label = source.manifest.environment_index, source.manifest.table["label"].to_numpy()
+    found = rows[(rows["intervention_set"] == chosen) & (rows["seed"] == 1)]
+    assert len(found) == ENVIRONMENTS
+    for row in found.to_dict("records"):
+        held_out = environment == source.manifest.environments.index(row["held_out"])
+        v = reference_basis(storage, source, chosen, in_split(source, 1) & ~held_out)
+        predicted = (z[held_out] @ v @ unit(text @ v).T).argmax(axis=1)
+        assert row["target"][0] == pytest.approx((predicted == label[held_out]).mean())
+
+
+def test_all_subsets_are_sets_of_their_own(done) -> None:  # type: ignore[no-untyped-def]
+    file, *_ = done
+    recipe = load_recipe(file, {"sweep.intervention_sets": "all_subsets", "sweep.projections": ["icm"]})
+    assert [s.kinds for s in recipe.intervention_sets()] == [("grayscale",), ("invert",), KINDS]
+    outcome = benchmark.run(recipe)
+    assert (outcome.trials, outcome.embedded) == (3 * 2, 0)
+    ((source, _),) = prepare(recipe, open_store(recipe), lambda _: None)
+    rows = rows_of(recipe, source)
+    assert sorted(rows["intervention_set"].unique()) == ["grayscale", "grayscale + invert", "invert"]
+    assert report_stage(recipe, open_store(recipe), [source]).rows == len(rows)
+
+
+def test_export_writes_the_fitted_projection_with_its_provenance(done, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file, source, _ = done
+    name = source.manifest.environments[1]
+    options = ["--projection", "icm", "--intervention-set", "mixed", "--rank", str(RANK), "--without", name]
+    assert main(["export", str(file), *options, "--to", str(tmp_path / "out")]) == 0
+    projected = read_projection(tmp_path / "out")
+    train = in_split(source, 0) & (source.manifest.environment_index != 1)
+    expected = reference_basis(open_store(load_recipe(file)), source, "mixed", train)
+    np.testing.assert_allclose(projected.matrix.T @ projected.matrix, expected @ expected.T, atol=1e-5)
+    facts = projected.provenance
+    assert (facts["images"], facts["lambda"], facts["normalize"]) == (train.sum(), 2.0, "before")
+    assert name not in facts["environments"]
+    assert (facts["backbone"], facts["fingerprint"]) == (source.facts.label, source.facts.fingerprint)
+
+
+def test_diagnose_says_what_it_found(done, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    file, source, _ = done
+    options = ["--intervention-set", "mixed", "--rank", str(RANK), "--out", str(tmp_path / "out")]
+    assert main(["diagnose", str(file), *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((tmp_path / "out" / "diagnostics.json").read_text())
+    train = in_split(source, 0)
+    storage = open_store(load_recipe(file))
+    v = reference_basis(storage, source, "mixed", train)
+    for kind, c_d in second_moments(storage, source, train).items():
+        if kind in WEIGHTS["mixed"]:
+            np.testing.assert_allclose(found["moved_by"][kind][:RANK], np.diag(v.T @ c_d @ v), atol=1e-8)
+    assert len(found["angles"]["held_out"]["labels"]) == ENVIRONMENTS
+    assert set(found["angles"]) == {"held_out", "seeds", "kinds"}
+    np.testing.assert_allclose(np.diag(found["angles"]["kinds"]["overlap"]), 1.0)
+    assert found["environments"] == source.manifest.environments
+    assert [d["space"] for d in found["decodability"]] == ["plain", "projected"]
+    text = (tmp_path / "out" / "diagnostics.md").read_text()
+    assert f"rank {RANK} of 256" in text
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".json", ".md", ".png", ".pdf"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--rank", "24"], "--intervention-set is needed, since the recipe has several: all, text"),
+        (["--rank", "24", "--intervention-set", "txt"], "'txt' is not in the recipe"),
+        (["--rank", "300", "--intervention-set", "all"], "--rank: 300 is not between 1 and"),
+        (["--rank", "0", "--intervention-set", "all"], "--rank: 0 is not between 1 and"),
+        (["--rank", "24", "--intervention-set", "all", "--without", "nowhere"], "no environment 'nowhere'"),
+        (["--rank", "24", "--intervention-set", "all", "--lambda", "7"], "--lambda: '7.0' is not in the recipe"),
+    ],
+)
+def test_an_impossible_choice_is_one_sentence(done, options, sentence, capsys, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file, *_ = done
+    assert main(["export", str(file), *options, "--to", str(tmp_path)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_every_projection_of_the_registry_runs_in_a_sweep(done) -> None:  # type: ignore[no-untyped-def]
+    file, *_ = done
+    recipe = load_recipe(
+        file,
+        {
+            "sweep.projections": PROJECTIONS.names(),
+            "sweep.intervention_sets": [{"name": "all"}],
+            "sweep.predictors": ["ridge", "class_means", {"name": "tip_adapter", "shots": 4}],
+            "sweep.seeds": [0],
+        },
+    )
+    outcome = benchmark.run(recipe)
+    assert outcome.trials == 3 * len(PROJECTIONS.names())

@@ -1,0 +1,64 @@
+"""Pairs of texts as a recipe asks for them: named like the data set, and of known halves where classes are open."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.commands.text_pairs import text_pairs_of
+from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.recipe.loading import parse_recipe
+from benchmark.recipe.recipe import Recipe
+
+
+@pytest.fixture
+def manifest(toy_root: Path) -> Manifest:
+    return read_manifest(DatasetSpec(name="toy", root=str(toy_root)))
+
+
+def recipe(text: dict[str, Any], protocol: str = "open_class") -> Recipe:
+    return parse_recipe(
+        {
+            "name": "pairs",
+            "datasets": ["toy"],
+            "backbones": [{"name": "ViT-B-32", "pretrained": "random"}],
+            "interventions": {"kinds": [], "text": text},
+            "sweep": {"protocols": [protocol], "intervention_sets": [{"name": "words", "kinds": ["text"]}]},
+        }
+    )
+
+
+def written(folder: Path, *pairs: dict[str, str]) -> dict[str, str]:
+    file = folder / "pairs.jsonl"
+    file.write_text("\n".join(json.dumps({"caption": f"a {i}", "rewrite": "b", **p}) for i, p in enumerate(pairs)))
+    return {"pairs": str(file)}
+
+
+def test_templates_make_pairs_of_every_class(manifest: Manifest) -> None:
+    made = text_pairs_of(recipe({"per_class": 3}), manifest)
+    assert [pair.class_name for pair in made] == [name for name in manifest.classes for _ in range(3)]
+
+
+def test_a_pair_of_unknown_class_is_refused_where_classes_are_open(manifest: Manifest, tmp_path: Path) -> None:
+    text = written(tmp_path, {"class_name": manifest.classes[0]}, {"class_name": "of no data set"})
+    with pytest.raises(IcmBenchError, match="'open_class' must not see new classes, and the pair 'a 1' names no class"):
+        text_pairs_of(recipe(text), manifest)
+    kept = text_pairs_of(recipe(text, "held_out"), manifest)
+    assert [pair.class_name for pair in kept] == [manifest.classes[0], "of no data set"]
+    two = recipe(text).model_copy(update={"datasets": recipe(text).datasets * 2})  # it may be of the other
+    assert len(text_pairs_of(two, manifest)) == 2
+    with pytest.raises(IcmBenchError, match=r"base classes of toy \(cat to cat\), of which no pair is"):
+        text_pairs_of(recipe(written(tmp_path, {"class_name": manifest.classes[1]})), manifest)
+
+
+def test_images_are_named_by_path_or_id(manifest: Manifest, tmp_path: Path) -> None:
+    (path, *_), (_, image_id, *_) = (manifest.table[name].to_pylist() for name in ("path", "image_id"))
+    pairs = text_pairs_of(recipe(written(tmp_path, {"image_id": path}, {"image_id": image_id})), manifest)
+    assert [pair.image_id for pair in pairs] == manifest.table["image_id"].to_pylist()[:2]
+    with pytest.raises(IcmBenchError, match=r"'nowhere.jpg' is no image of toy; give the path below its folder"):
+        text_pairs_of(recipe(written(tmp_path, {"image_id": "nowhere.jpg"})), manifest)
+    with pytest.raises(IcmBenchError, match="1 of 2 pairs describe single images"):
+        text_pairs_of(recipe(written(tmp_path, {"image_id": path}, {})), manifest)

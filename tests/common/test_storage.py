@@ -1,0 +1,76 @@
+"""One URI, a folder or a real S3 endpoint: what is written is there, and what is secret is never printed."""
+
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage, public
+from tests.conftest import S3
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """An empty store, on disk and on S3."""
+    if request.param == "folder":
+        return Storage(str(tmp_path))
+    s3: S3 = request.getfixturevalue("s3")
+    return Storage(f"s3://{s3.bucket}/{tmp_path.name}/store")
+
+
+def test_files_and_tables_come_back_as_they_were_written(storage: Storage) -> None:
+    storage.check_writable()
+    assert storage.files("", "") == []
+    assert not storage.exists("a/b.bin")
+    storage.write_bytes("a/b.bin", b"one")
+    storage.write_bytes("a/b.bin", b"another")
+    table = pa.table({"x": [1, 2], "y": ["p", "q"]})
+    storage.write_table("a/c/d.parquet", table)
+    for found in (storage, pickle.loads(pickle.dumps(storage))):
+        assert found.exists("a/b.bin")
+        assert not found.exists("a")
+        assert found.is_folder("a/c")
+        assert not found.is_folder("a/b.bin")
+        assert found.read_bytes("a/b.bin") == b"another"
+        assert found.read_table("a/c/d.parquet").equals(table)
+        assert found.read_table("a/c/d.parquet", columns=["y"]).column_names == ["y"]
+        assert found.files("a", ".parquet") == ["a/c/d.parquet"]
+        listed = [(i.name, i.is_folder, i.bytes) for i in found.listing("a")]
+        assert listed == [("a/b.bin", False, 7), ("a/c", True, 0)]
+        with found.open("a/b.bin") as stream:
+            assert stream.read_at(3, 2) == b"oth"
+
+
+def test_what_is_not_there_or_damaged_is_named_with_a_reason(storage: Storage) -> None:
+    for read in (storage.read_bytes, storage.open):
+        with pytest.raises(IcmBenchError, match=r"/absent cannot be read \(No such file or directory"):
+            read("absent")
+    with pytest.raises(IcmBenchError, match="/absent cannot be read"):
+        storage.listing("absent")
+    storage.write_bytes("x.parquet", b"no table")
+    with pytest.raises(IcmBenchError, match=r"/x\.parquet is damaged"):
+        storage.read_table("x.parquet")
+
+
+def test_a_bucket_that_is_not_there_is_refused_before_work(s3: S3) -> None:
+    with pytest.raises(IcmBenchError, match=r"s3://nowhere/store/\.write-test-.* cannot be written .*NO_SUCH_BUCKET"):
+        Storage("s3://nowhere/store").check_writable()
+    assert s3.client.list_buckets()["Buckets"][0]["Name"] == "bucket"
+
+
+def test_an_endpoint_in_the_uri_works_and_its_secrets_are_not_printed(s3_server: S3) -> None:
+    uri = f"s3://testing:hush@bucket/query?endpoint_override={s3_server.address}&scheme=http&region=us-east-1"
+    storage = Storage(uri)
+    storage.write_bytes("file", b"content")
+    assert s3_server.client.get_object(Bucket="bucket", Key="query/file")["Body"].read() == b"content"
+    assert storage.path("file") == "s3://bucket/query/file"
+    with pytest.raises(IcmBenchError) as caught:
+        storage.read_bytes("absent")
+    assert "hush" not in str(caught.value)
+    with pytest.raises(IcmBenchError) as caught:
+        Storage("s3://testing:hush@bucket/query?unknown=hush")
+    assert "hush" not in str(caught.value)
+    assert public("s3://key:hush@bucket/a/?session=hush") == "s3://bucket/a"
+    assert public("/a/b") == "/a/b"

@@ -1,0 +1,100 @@
+"""The demo's data set: counts, layout and groups as promised, the same bytes on every drawing."""
+
+import csv
+import hashlib
+import io
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmark.datasets.catalog import CATALOG
+from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.demo.emoji import concepts, draw, openmoji_svgs, pretraining_images, slug
+from benchmark.demo.emoji_styles import CLASS_COUNTS, ENVIRONMENTS, NAME, build
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return build() / NAME
+
+
+@pytest.fixture(scope="module")
+def images(folder: Path) -> list[tuple[str, str, str]]:
+    return [(path.parts[-3], path.parts[-2], path.stem) for path in sorted(folder.glob("*/*/*.png"))]
+
+
+def test_counts(images: list[tuple[str, str, str]]) -> None:
+    counts = Counter((environment, class_name) for environment, class_name, _ in images)
+    assert counts == {(e, c): n for e in ENVIRONMENTS for c, n in CLASS_COUNTS.items()}
+    assert len(images) == 1704
+
+
+def test_the_catalog_knows_the_fingerprint() -> None:
+    manifest = read_manifest(DatasetSpec(name=NAME))
+    assert manifest.fingerprint == CATALOG[NAME].fingerprint
+    assert not any("catalog" in note for note in manifest.notes())
+
+
+def test_every_environment_has_the_same_concepts(images: list[tuple[str, str, str]]) -> None:
+    concepts = {e: {(c, name) for env, c, name in images if env == e} for e in ENVIRONMENTS}
+    assert len(concepts["noto"]) == 284
+    assert all(found == concepts["noto"] for found in concepts.values())
+
+
+def test_groups_name_the_concept_of_every_image(folder: Path, images: list[tuple[str, str, str]]) -> None:
+    with (folder / "groups.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["path"]: row["group"] for row in rows} == {f"{e}/{c}/{name}.png": name for e, c, name in images}
+    assert len(rows) == len(images)
+
+
+def test_no_two_images_of_a_class_and_environment_are_the_same(
+    folder: Path, images: list[tuple[str, str, str]]
+) -> None:
+    same = defaultdict(list)
+    for environment, class_name, name in images:
+        content = (folder / environment / class_name / f"{name}.png").read_bytes()
+        same[environment, class_name, hashlib.sha256(content).digest()].append(name)
+    assert [names for names in same.values() if len(names) > 1] == []
+
+
+def test_images_are_square_and_stand_on_white(folder: Path) -> None:
+    for environment in ENVIRONMENTS:
+        image = Image.open(folder / environment / "mammal" / "dog.png").convert("RGBA")
+        assert image.size == (224, 224)
+        assert image.getpixel((0, 0)) == (255, 255, 255, 255)
+        assert image.getchannel("A").getextrema() == (255, 255)
+
+
+def test_drawing_gives_the_same_bytes_every_time() -> None:
+    for drawing in pretraining_images()[::500]:
+        assert drawing.png() == drawing.png()
+
+
+def test_drawing_again_gives_what_is_cached(folder: Path) -> None:
+    tiger = concepts()["tiger"]
+    for environment, style in (("openmoji", "color"), ("line_art", "black")):
+        svg = openmoji_svgs(style, [tiger])["tiger"]
+        assert draw(svg) == (folder / environment / "mammal" / "tiger.png").read_bytes()
+
+
+def test_pretraining_images_are_things_with_captions() -> None:
+    drawings = pretraining_images()
+    assert len(drawings) == 2209
+    tiger = next(drawing for drawing in drawings if drawing.concept.slug == "tiger")
+    assert tiger.captions == ("tiger", "tiger, animal, big, cat, predator, zoo")
+    assert Image.open(io.BytesIO(tiger.png(64))).size == (64, 64)
+
+
+def test_an_alias_of_another_meaning_is_not_joined() -> None:
+    assert "cricket" not in {drawing.concept.slug for drawing in pretraining_images()}
+
+
+def test_slug() -> None:
+    assert slug("woman’s hat") == slug("woman's hat") == "womans-hat"
+    assert slug("piñata") == "pinata"

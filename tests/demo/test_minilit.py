@@ -1,0 +1,103 @@
+"""The demo's encoder: loads without network like any open_clip model; its two towers agree."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmark.demo import emoji_styles, minilit
+from benchmark.demo.minilit import image_classifier
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+IMAGENET = {
+    "dog": range(151, 269),
+    "elephant": (101, 385, 386),
+    "guitar": (402, 546),
+    "horse": (339, 603),
+}
+
+
+def _refuse(*_: object) -> None:
+    raise OSError("no network in this test")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return minilit.build()
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    return open_clip.create_model(f"local-dir:{folder}", force_image_size=160).eval()
+
+
+def _preprocess(model: Any) -> Any:
+    config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+    return open_clip.transform.image_transform_v2(config, is_train=False)
+
+
+def test_loads_without_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _refuse)
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a photo of a dog."])
+    with torch.inference_mode():
+        assert model.encode_image(torch.zeros(2, 3, 224, 224)).shape == (2, 256)
+        assert model.encode_text(tokens).shape == (1, 256)
+
+
+def test_preprocessing_is_the_towers_own(model: Any) -> None:
+    config = model.visual.preprocess_cfg
+    assert tuple(config["mean"]) == tuple(config["std"]) == (0.5, 0.5, 0.5)
+    assert config["interpolation"] == "bicubic"
+    assert config["resize_mode"] == "shortest"
+    assert tuple(config["size"]) == (160, 160)
+
+
+def test_zero_shot_is_far_above_chance(folder: Path, model: Any) -> None:
+    root = emoji_styles.build() / emoji_styles.NAME / "noto"
+    paths, classes = sorted(root.glob("*/*.png")), list(emoji_styles.CLASS_COUNTS)
+    tokenizer, preprocess = open_clip.get_tokenizer(f"local-dir:{folder}"), _preprocess(model)
+    labels = torch.tensor([classes.index(path.parent.name) for path in paths])
+    with torch.inference_mode():
+        text = model.encode_text(tokenizer([f"a photo of a {name}." for name in classes]), normalize=True)
+        images = torch.stack([preprocess(Image.open(path)) for path in paths])
+        logits = torch.cat([model.encode_image(images[i : i + 32]) @ text.T for i in range(0, len(images), 32)])
+    assert (logits.argmax(1) == labels).float().mean() > 0.5
+
+
+def test_classifier_names_real_photographs() -> None:
+    shared = Path(os.environ.get("ICM_BENCH_SHARED", REPOSITORY.parent / "shared"))
+    photos = shared / "pacs_sample" / "PACS" / "photo"
+    if not photos.is_dir():
+        pytest.skip("no real photographs on this machine")
+    classifier = image_classifier()
+    for name, labels in IMAGENET.items():
+        paths = sorted((photos / name).glob("*.jpg"))
+        with torch.inference_mode():
+            top = classifier(torch.stack([_square(path) for path in paths])).argmax(1)
+        share = sum(int(label) in labels for label in top) / len(paths)
+        assert share > 0.5, f"{name}: {share:.2f} of {len(paths)}"
+
+
+def _square(path: Path) -> Tensor:
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)), is_train=False
+    )
+    pixels: Tensor = transform(Image.open(path))
+    return pixels
+
+
+def test_a_moved_cache_is_put_right(folder: Path) -> None:
+    config = folder / "open_clip_config.json"
+    right = config.read_text(encoding="utf-8")
+    config.write_text(right.replace(str(folder), "/elsewhere/minilit"), encoding="utf-8")
+    assert minilit.build() == folder
+    assert config.read_text(encoding="utf-8") == right

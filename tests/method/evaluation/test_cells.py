@@ -1,0 +1,101 @@
+"""Cells against sums over images written out, and pairs across environments against all pairs one by one."""
+
+import numpy as np
+import pytest
+
+from benchmark.method.evaluation.cells import Layout, cells_of, class_means, cross_cells
+from benchmark.method.evaluation.splits import base_classes
+from benchmark.method.subspace import SourceMoments
+from benchmark.method.subspace.moments import CROSS
+
+NAMES, CLASSES, D, N = ["art", "cartoon", "photo"], 5, 6, 90
+
+
+@pytest.fixture
+def images() -> tuple[Layout, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    layout = Layout(np.repeat(np.arange(3), 30), rng.integers(CLASSES, size=N), rng.random(N) < 0.2, CLASSES)
+    z = rng.standard_normal((N, D)) + 2.0
+    return layout, z, z + rng.standard_normal((N, D))
+
+
+def test_every_image_lies_in_one_cell(images: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+    layout, *_ = images
+    members = np.concatenate([layout.members(cell) for cell in layout.cells()])
+    assert sorted(members) == list(range(N))
+    for environment, side, group in layout.cells():
+        rows = layout.members((environment, side, group))
+        assert (layout.environment[rows] == environment).all()
+        assert (layout.out[rows] == (side == "out")).all()
+        assert ((layout.label[rows] < 3) == (group == "base")).all()
+
+
+def test_the_odd_class_is_a_base_class() -> None:
+    assert [base_classes(n) for n in (2, 3, 7, 65)] == [1, 2, 4, 33]
+
+
+@pytest.mark.parametrize("groups", [("base",), ("new",), ("base", "new")])
+def test_sources_are_the_in_sides_of_the_chosen_cells(images, groups) -> None:  # type: ignore[no-untyped-def]
+    layout, z, view = images
+    sources = cells_of(layout, z, {"blur": view}).sources({0: "art", 2: "photo"}, None, groups)
+    wanted = layout.label < 3 if groups == ("base",) else layout.label >= 3
+    rows = ~layout.out & (layout.environment != 1) & (wanted if len(groups) == 1 else True)
+    np.testing.assert_allclose(sources.c_z(), z[rows].T @ z[rows] / rows.sum())
+    d = (z - view)[rows]
+    np.testing.assert_allclose(sources.c_d(), d.T @ d / rows.sum())
+    np.testing.assert_allclose(sources.c_d(centered=True), np.cov(d.T, bias=True), atol=1e-12)
+    np.testing.assert_array_equal(sources.images.counts, np.bincount(layout.label[rows], minlength=CLASSES))
+
+
+def all_pairs(layout: Layout, z: np.ndarray, environments: list[int], classes: range) -> np.ndarray:
+    """C_d over pairs of one class and two environments: every image once for each other environment."""
+    total, n = np.zeros((D, D)), 0
+    for e in environments:
+        for other in (o for o in environments if o != e):
+            for c in classes:
+                here, there = (z[(layout.environment == x) & (layout.label == c) & ~layout.out] for x in (e, other))
+                for z_i in here if len(there) else ():
+                    total += sum(np.outer(z_i - z_j, z_i - z_j) for z_j in there) / len(there)
+                    n += 1
+    return total / n
+
+
+@pytest.mark.parametrize("environments", [[0, 1], [0, 2], [0, 1, 2]])
+def test_pairs_across_environments_equal_all_pairs_one_by_one(images, environments) -> None:  # type: ignore[no-untyped-def]
+    layout, z, _ = images
+    whole = cells_of(layout, z, {})
+    parts = [np.arange(0, 50), np.arange(50, N)]  # as workers see them
+    crossed = [cross_cells(layout.take(rows), z[rows], class_means(whole), NAMES) for rows in parts]
+    cells = whole + crossed[0] + crossed[1]
+    names = {e: NAMES[e] for e in environments}
+    np.testing.assert_allclose(
+        cells.sources(names, {CROSS: 1.0}).c_d(), all_pairs(layout, z, environments, range(CLASSES))
+    )
+    np.testing.assert_allclose(
+        cells.sources(names, {CROSS: 1.0}, ["base"]).c_d(), all_pairs(layout, z, environments, range(3))
+    )
+
+
+def test_pairs_across_environments_need_two(images: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+    layout, z, _ = images
+    whole = cells_of(layout, z, {})
+    cells = whole + cross_cells(layout, z, class_means(whole), NAMES)
+    with pytest.raises(ValueError, match="no interventional pairs of the kind 'cross_environment'"):
+        cells.sources({1: "cartoon"}, {CROSS: 1.0}).c_d()
+
+
+def test_weights_mix_the_kinds(images: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+    layout, z, view = images
+    cells = cells_of(layout, z, {"a": view, "b": 2 * view})
+    alone = {kind: cells.sources({0: "art"}, {kind: 1.0}).c_d() for kind in ("a", "b")}
+    sources = cells.sources({0: "art"}, {"a": 3.0, "b": 1.0})
+    np.testing.assert_allclose(sources.c_d(), 0.75 * alone["a"] + 0.25 * alone["b"])
+    np.testing.assert_allclose(sources.reweighted({"b": 5.0}).c_d(), alone["b"])
+    for weights, reason in (({"c": 1.0}, "kind 'c'"), ({"a": -1.0, "b": 2.0}, "positive"), ({"a": 0.0}, "positive")):
+        with pytest.raises(ValueError, match=reason):
+            sources.reweighted(weights).c_d()
+
+
+def test_no_source_is_no_projection() -> None:
+    with pytest.raises(ValueError, match="at least one source"):
+        SourceMoments({})

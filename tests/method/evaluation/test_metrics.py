@@ -1,0 +1,66 @@
+"""Metrics against their definitions written as loops, and temperatures against scikit-learn-free calculus."""
+
+import numpy as np
+import pytest
+
+from benchmark.method.evaluation import metrics
+
+
+def test_accuracies_by_class_and_what_is_made_of_them() -> None:
+    labels = np.array([0, 0, 1, 1, 1, 3])
+    correct = np.array([[1, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=bool)
+    by_class = metrics.per_class(correct, labels, 5)
+    np.testing.assert_allclose(by_class[0], [1 / 2, 2 / 3, np.nan, 0, np.nan])
+    np.testing.assert_allclose(metrics.per_class(correct[0], labels, 5), by_class[0])
+    np.testing.assert_allclose(metrics.worst_class(by_class), [0, 1])
+    np.testing.assert_allclose(metrics.balanced(by_class), [(1 / 2 + 2 / 3) / 3, 1])
+    np.testing.assert_allclose(metrics.accuracy(correct), [3 / 6, 1])
+    nothing = metrics.per_class(correct[:, :0], labels[:0], 5)
+    assert np.isnan([metrics.accuracy(correct[:, :0]), metrics.worst_class(nothing), metrics.balanced(nothing)]).all()
+
+
+def test_harmonic_mean() -> None:
+    np.testing.assert_allclose(metrics.harmonic_mean([0.5, 0.0, 0.4], [0.5, 0.0, 0.8]), [0.5, 0.0, 0.64 / 1.2])
+
+
+def test_calibration_error_is_the_sum_over_bins_written_out() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = 3 * rng.standard_normal((400, 6)), rng.integers(6, size=400)
+    for temperature in (1.0, 2.5):
+        p = np.exp(logits / temperature)
+        p /= p.sum(axis=1, keepdims=True)
+        expected = 0.0
+        for b in range(15):
+            inside = [i for i in range(400) if b / 15 <= p[i].max() < (b + 1) / 15]
+            if inside:
+                hits = np.mean([p[i].argmax() == labels[i] for i in inside])
+                expected += len(inside) / 400 * abs(hits - np.mean([p[i].max() for i in inside]))
+        whole = metrics.confidence_gaps(logits, labels, temperature)
+        parts = sum(
+            metrics.confidence_gaps(logits[rows], labels[rows], temperature)
+            for rows in (slice(0, 150), slice(150, 400))
+        )
+        assert metrics.calibration_error(whole, 400) == pytest.approx(expected)
+        assert metrics.calibration_error(np.asarray(parts), 400) == pytest.approx(expected)
+    assert np.isnan(metrics.calibration_error(np.zeros(15), 0))
+
+
+def test_temperature_of_logits_that_are_too_sure_by_a_known_factor() -> None:
+    rng = np.random.default_rng(1)
+    logits = 2 * rng.standard_normal((20_000, 5))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (p.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    for factor in (0.2, 1.0, 30.0):
+        found = metrics.fitted_temperature(factor * logits, labels)
+        assert found == pytest.approx(factor, rel=0.05)
+    calibrated = metrics.calibration_error(metrics.confidence_gaps(30 * logits, labels, found), 20_000)
+    assert calibrated < 0.02 < metrics.calibration_error(metrics.confidence_gaps(30 * logits, labels, 1.0), 20_000)
+
+
+def test_a_class_that_cannot_be_predicted_has_no_say_in_the_temperature() -> None:
+    logits = np.array([[2.0, 0.0, -np.inf], [0.0, 1.0, -np.inf], [1.0, 0.0, -np.inf]])
+    assert metrics.fitted_temperature(logits, np.array([0, 1, 2])) == metrics.fitted_temperature(
+        logits[:2], np.array([0, 1])
+    )
+    assert metrics.fitted_temperature(logits[:1], np.array([2])) == 1.0
+    assert np.isfinite(metrics.confidence_gaps(logits, np.array([0, 1, 2]), 2.0)).all()

@@ -1,0 +1,343 @@
+"""Protocols against NumPy and scikit-learn written out, and against poison: what no fit and no rule may see."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from benchmark.method.arrays import Array, Normalize, scaled
+from benchmark.method.evaluation.cells import cells_of
+from benchmark.method.evaluation.embedded import Embedded, Stacked, shifted
+from benchmark.method.evaluation.evaluation import Evaluation, RankCurve
+from benchmark.method.evaluation.protocols import (
+    PROTOCOLS,
+    Protocol,
+    class_groups,
+    fold_count,
+    folds_of,
+    min_environments,
+    splits_of,
+)
+from benchmark.method.evaluation.selection import SOURCE_RULES
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.predictors import PREDICTORS, Predictor
+from benchmark.method.predictors.base import Problem
+from benchmark.method.subspace import PROJECTIONS, Basis, SourceMoments
+
+NAMES, CLASSES, D, EACH = ["amber", "blue", "cyan", "dun"], 5, 8, 60
+RANKS = (3, D)
+LAMBDA = 2.0
+Views = dict[str, np.ndarray]
+NORMALIZE: Normalize = "before"
+
+
+def synthetic(seed: int = 0) -> tuple[Embedded, Views]:
+    rng = np.random.default_rng(seed)
+    n = EACH * len(NAMES)
+    environment, label = np.repeat(np.arange(len(NAMES)), EACH), np.tile(np.arange(CLASSES), n // CLASSES)
+    classes, styles = rng.standard_normal((CLASSES, D)), rng.standard_normal((len(NAMES), D))
+    z = classes[label] + styles[environment] + 0.9 * rng.standard_normal((n, D))
+    view = z + rng.standard_normal((n, 2)) @ styles[:2]
+    text = classes + 0.5 * rng.standard_normal((CLASSES, D))
+    data = Embedded(
+        z=z.astype(np.float32),
+        environment=environment,
+        label=label,
+        out={Split(0): rng.random(n) < 0.25, Split(0, True): rng.random(n) < 0.25},
+        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
+        environments=NAMES,
+        classes=["a", "b", "c", "d", "e"],
+    )
+    return data, {"view": view.astype(np.float32)}
+
+
+def curves_of(
+    data: Embedded, views: Views, protocol: Protocol, predictor: str, fitted: dict[str, Any] | None = None
+) -> list[RankCurve]:
+    """Rank curves of CLIP-ICM; every basis, and every head of a trained predictor, is noted in `fitted`."""
+    split = Split(0, protocol == "held_out_open_class")
+    cells = cells_of(data.layout(split), scaled(data.z, NORMALIZE), {k: scaled(v, NORMALIZE) for k, v in views.items()})
+    evaluation = Evaluation(data, cells, split, NORMALIZE)
+    projection = PROJECTIONS.create("icm")
+
+    def fit(sources: SourceMoments) -> Basis:
+        basis = projection.fit(sources, lambda_=LAMBDA, seed=0)
+        if fitted is not None:
+            fitted.setdefault("bases", []).append((tuple(sources.environments), basis.vectors))
+        return basis
+
+    folds = folds_of(protocol, data.environments, ["out_20", "full"])
+    return list(evaluation.curves(fit, Noting(predictor, fitted), RANKS, folds))
+
+
+class Noting(Predictor):
+    """A predictor that notes the problems it is given to fit."""
+
+    def __init__(self, name: str, fitted: dict[str, Any] | None) -> None:
+        super().__init__()
+        object.__setattr__(self, "_inner", PREDICTORS.create(name))
+        object.__setattr__(self, "_fitted", fitted)
+        object.__setattr__(self, "uses_training_images", PREDICTORS.create(name).uses_training_images)
+
+    def scores(self, problem: Problem, ranks: Any) -> Any:
+        """See `Predictor.scores`."""
+        if self._fitted is not None:  # type: ignore[attr-defined]
+            self._fitted.setdefault("problems", []).append((problem.train, problem.labels, problem.text))  # type: ignore[attr-defined]
+        return self._inner.scores(problem, ranks)  # type: ignore[attr-defined]
+
+
+def basis_of(z: Array, view: Array, rows: np.ndarray) -> Array:
+    d = (z - view)[rows]
+    m = z[rows].T @ z[rows] / rows.sum() - LAMBDA * d.T @ d / rows.sum()
+    return np.asarray(np.linalg.eigh(m)[1][:, ::-1])
+
+
+def unit(z: np.ndarray) -> np.ndarray:
+    z = z.astype(np.float64)
+    return np.asarray(z / np.linalg.norm(z, axis=1, keepdims=True))
+
+
+def reference(
+    data: Embedded, views: Views, train: np.ndarray, test: np.ndarray, k: int, probe: bool, candidates: Any = None
+) -> float:
+    """Accuracy on `test` of CLIP-ICM fitted on `train`, written straight from the paper."""
+    z, view = unit(data.z), unit(views["view"])
+    a = basis_of(z, view, train)[:, :k]
+    if probe:
+        model = LogisticRegression(C=0.316, max_iter=5000, tol=1e-8).fit(z[train] @ a, data.label[train])
+        return float((model.predict(z[test] @ a) == data.label[test]).mean())
+    scores = z[test] @ a @ unit(data.text @ a).T
+    if candidates is not None:
+        masked = np.full_like(scores, -np.inf)
+        masked[:, candidates] = scores[:, candidates]
+        scores = masked
+    return float((scores.argmax(axis=1) == data.label[test]).mean())
+
+
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
+@pytest.mark.parametrize("protocol", ["open_class", "held_out_open_class", "held_out_pairs"])
+def test_every_accuracy_equals_the_reference(protocol: Protocol, predictor: str) -> None:
+    data, views = synthetic()
+    out = data.out[Split(0, protocol == "held_out_open_class")]
+    base = data.label < 3  # five classes: the first half, rounded up
+    fitted = base if protocol != "held_out_pairs" else np.ones_like(base)
+    # Solvers of the probe may differ on an image at the border: of 48 or more, averaged over two sources.
+    close = 0.011 if (protocol, predictor) == ("held_out_pairs", "linear_probe") else 1e-12
+    curves = curves_of(data, views, protocol, predictor)
+    found: dict[tuple[str, str, str], RankCurve] = {(c.held_out, c.test_split, c.class_group): c for c in curves}
+    held_out = (
+        [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] if protocol == "held_out_pairs" else [(h,) for h in range(4)]
+    )
+    assert {key[0] for key in found} == {" + ".join(NAMES[h] for h in hs) for hs in held_out}
+    for hs in held_out:
+        name, here = " + ".join(NAMES[h] for h in hs), np.isin(data.environment, hs)
+        sources = [s for s in range(4) if protocol == "open_class" or s not in hs]
+        judges = [s for s in range(4) if s not in hs]
+        among = np.isin(data.environment, sources)
+        train = among & ~out & fitted
+        tests = {
+            "open_class": [("out_20", "base", here & out & base), ("out_20", "new", here & out & ~base)],
+            "held_out_open_class": [("full", "base", here & base), ("full", "new", here & ~base)],
+            "held_out_pairs": [("out_20", "all", here & out), ("full", "all", here)],
+        }[protocol]
+        for i, k in enumerate(RANKS):
+            accuracy = lambda rows, of=train, k=k: reference(data, views, of, rows, k, predictor == "linear_probe")  # noqa: E731
+            for split, group, rows in tests:
+                curve = found[name, split, group]
+                assert curve.target[i] == pytest.approx(accuracy(rows), abs=close)
+                assert curve.n_test == rows.sum()
+                assert curve.n_train == train.sum()
+                domain = [accuracy(fitted & out & (data.environment == s)) for s in judges]
+                assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=close)
+                lodo = [
+                    accuracy(fitted & ~out & (data.environment == s), of=train & (data.environment != s))
+                    for s in judges
+                ]
+                assert curve.lodo is not None
+                assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=close)
+            if "class" in protocol:
+                split = tests[0][0]
+                b, n = (found[name, split, group].target[i] for group in ("base", "new"))
+                expected = 2 * b * n / (b + n) if b + n else 0.0
+                assert found[name, split, "harmonic"].target[i] == pytest.approx(expected)
+                if predictor == "linear_probe":
+                    assert n == 0
+
+
+def test_answers_on_a_pair_stand_environment_by_environment_whatever_the_order_of_the_images() -> None:
+    data, views = synthetic()
+    order = np.random.default_rng(3).permutation(len(data.label))
+    out = {split: mask[order] for split, mask in data.out.items()}
+    data = replace(data, z=data.z[order], environment=data.environment[order], label=data.label[order], out=out)
+    data = replace(data, group=np.arange(len(order)) // 2)
+    views = {name: view[order] for name, view in views.items()}
+    curves = [c for c in curves_of(data, views, "held_out_pairs", "zero_shot") if c.test_split == "full"]
+    assert len(curves) == 6
+    for curve in curves:
+        assert list(curve.tested) == curve.held_out.split(" + ")
+        picked, here = curve.selected["oracle"], [data.environment == NAMES.index(name) for name in curve.tested]
+        assert picked.correct is not None
+        assert list(curve.tested.values()) == [rows.sum() for rows in here]
+        assert curve.groups is not None
+        assert curve.groups.tolist() == [i // 2 for rows in here for i in np.flatnonzero(rows)]
+        train = ~np.any(here, axis=0) & ~data.out[Split(0)]
+        for own, rows in zip(np.split(picked.correct, np.cumsum(list(curve.tested.values()))[:-1]), here, strict=True):
+            assert own.mean() == pytest.approx(reference(data, views, train, rows, RANKS[picked.index], False))
+
+
+def poisoned(data: Embedded, views: Views, rows: np.ndarray) -> tuple[Embedded, Views]:
+    """The same benchmark with noise in the place of some images, in all their views."""
+    rng = np.random.default_rng(99)
+    noisy = lambda z: np.where(rows[:, None], 7 * rng.standard_normal(z.shape), z).astype(np.float32)  # noqa: E731
+    return replace(data, z=noisy(data.z)), {name: noisy(view) for name, view in views.items()}
+
+
+def assert_same_fits(one: dict[str, Any], other: dict[str, Any], without: str | None) -> int:
+    """Bases and training sets are the same, bit for bit; with `without`, of those fits that leave it out."""
+    compared = 0
+    assert [e for e, _ in one["bases"]] == [e for e, _ in other["bases"]]
+    for (environments, mine), (_, theirs) in zip(one["bases"], other["bases"], strict=True):
+        if without not in environments:
+            np.testing.assert_array_equal(mine, theirs)
+            compared += 1
+    return compared
+
+
+def assert_same_choices(mine: RankCurve, theirs: RankCurve) -> None:
+    """All that selection and calibration go by is the same, bit for bit."""
+    assert mine.training_domain == theirs.training_domain
+    assert mine.lodo == theirs.lodo
+    assert mine.spectrum == theirs.spectrum
+    for rule in SOURCE_RULES:
+        assert mine.selected[rule].index == theirs.selected[rule].index
+        a, b = mine.selected[rule].calibration, theirs.selected[rule].calibration
+        assert (a and a.temperature) == (b and b.temperature)
+
+
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "interpolation"])
+@pytest.mark.parametrize("protocol", ["held_out", "held_out_open_class", "held_out_pairs"])
+def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: Protocol, predictor: str) -> None:
+    data, views = synthetic()
+    clean_fits: dict[str, Any] = {}
+    poisoned_fits: dict[str, Any] = {}
+    clean = curves_of(data, views, protocol, predictor, clean_fits)
+    noise = curves_of(*poisoned(data, views, data.environment == 1), protocol, predictor, poisoned_fits)
+    assert assert_same_fits(clean_fits, poisoned_fits, without="blue") > 0
+    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if "blue" in a.held_out.split(" + ")]
+    assert compared
+    for mine, theirs in compared:
+        assert_same_choices(mine, theirs)
+    assert [a.target for a, _ in compared] != [b.target for _, b in compared]  # the poison does arrive
+
+
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter"])
+@pytest.mark.parametrize("protocol", ["open_class", "held_out_open_class"])
+def test_noise_in_place_of_the_new_classes_changes_nothing_but_their_own_accuracy(
+    protocol: Protocol, predictor: str
+) -> None:
+    data, views = synthetic()
+    clean_fits: dict[str, Any] = {}
+    poisoned_fits: dict[str, Any] = {}
+    clean = curves_of(data, views, protocol, predictor, clean_fits)
+    noise = curves_of(*poisoned(data, views, data.label >= 3), protocol, predictor, poisoned_fits)
+    assert assert_same_fits(clean_fits, poisoned_fits, without=None) == len(clean_fits["bases"])
+    for (z, labels, text), (z_, labels_, text_) in zip(clean_fits["problems"], poisoned_fits["problems"], strict=True):
+        np.testing.assert_array_equal(z, z_)
+        np.testing.assert_array_equal(labels, labels_)
+        np.testing.assert_array_equal(text, text_)
+        assert (labels < 3).all()
+    for mine, theirs in zip(clean, noise, strict=True):
+        assert_same_choices(mine, theirs)
+        if mine.class_group == "base":
+            assert mine.target == theirs.target
+    if predictor == "zero_shot":
+        assert [c.target for c in clean if c.class_group == "new"] != [
+            c.target for c in noise if c.class_group == "new"
+        ]
+
+
+def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_each_variant() -> None:
+    data, views = synthetic()
+    members = [data.environment == e for e in range(3)]
+    whole = [
+        replace(data, z=data.z[m], environment=np.zeros(EACH, np.int64), label=data.label[m],
+                out={Split(0): data.out[Split(0)][m]}, environments=["x"])
+        for m in members
+    ]  # fmt: skip
+    few = whole[2].label >= 2  # the second variant has three of the five classes, numbered from 0 in its own set
+    variant = replace(
+        whole[2], z=whole[2].z[few], environment=np.zeros(few.sum(), np.int64), label=whole[2].label[few] - 2,
+        out={Split(0): whole[2].out[Split(0)][few]}, classes=["c", "d", "e"],
+    )  # fmt: skip
+    joined = shifted(whole[0], {"v2": whole[1], "few": variant}, ("ImageNet", "v2", "few"))
+    assert joined.environments == ["ImageNet", "v2", "few"]
+    rows = np.concatenate([np.flatnonzero(m) for m in members[:2]] + [np.flatnonzero(members[2])[few]])
+    mask = np.random.default_rng(0).random(len(rows)) < 0.5
+    np.testing.assert_array_equal(joined.z[mask], data.z[rows][mask])
+    np.testing.assert_array_equal(joined.z[np.flatnonzero(mask)], data.z[rows][mask])
+    np.testing.assert_array_equal(joined.label, data.label[rows])
+    own = {"view": views["view"][members[0]]}
+    cells = cells_of(whole[0].layout(Split(0)), scaled(whole[0].z, NORMALIZE), {"view": scaled(own["view"], NORMALIZE)})
+    fit = lambda sources: PROJECTIONS.create("icm").fit(sources, lambda_=LAMBDA, seed=0)  # noqa: E731
+    folds = folds_of("imagenet_shift", joined.environments, ["out_20"])
+    for name in ("zero_shot", "class_means", "linear_probe"):
+        evaluation = Evaluation(joined, cells, Split(0), NORMALIZE)
+        curves = list(evaluation.curves(fit, PREDICTORS.create(name), RANKS, folds))
+        assert [(c.held_out, c.test_split, c.n_test) for c in curves] == [
+            ("v2", "full", EACH),
+            ("few", "full", few.sum()),
+        ]
+        assert all(c.lodo is None and "lodo" not in c.selected for c in curves)
+        if name == "zero_shot":
+            train = members[0] & ~data.out[Split(0)]
+            for i, k in enumerate(RANKS):
+                test = np.isin(np.arange(len(data.label)), rows) & (data.environment == 2)
+                expected = reference(data, views, train, test, k, False, candidates=[2, 3, 4])
+                assert curves[1].target[i] == pytest.approx(expected, abs=1e-12)
+        calibration = curves[1].selected["training_domain"].calibration
+        assert calibration is not None
+        assert 0 <= calibration.error <= 1
+    with pytest.raises(ValueError, match="'z', which ImageNet lacks"):
+        shifted(whole[0], {"odd": replace(variant, classes=["c", "d", "z"])}, ("ImageNet", "odd"))
+
+
+def test_stacked_arrays_read_like_one() -> None:
+    parts = tuple(np.random.default_rng(i).standard_normal((n, 3)).astype(np.float32) for i, n in enumerate((4, 1, 7)))
+    whole = np.concatenate(parts)
+    stacked = Stacked(parts)
+    assert stacked.shape == whole.shape
+    for rows in ([], [0], [3, 4], [4, 5, 11], range(12)):
+        np.testing.assert_array_equal(stacked[np.array(rows, dtype=np.int64)], whole[list(rows)])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_counts_and_the_places_of_new_classes(protocol: Protocol) -> None:
+    names = [f"e{i}" for i in range(5)]
+    folds = folds_of(protocol, names, ["out_20", "in_80"])
+    assert fold_count(protocol, 5) == len(folds) == len({f.name for f in folds})
+    assert min_environments(protocol) <= 3
+    for fold in folds:
+        assert len(fold.tests) == len(splits_of(protocol, ["out_20", "in_80"])) * max(
+            1, len(class_groups(protocol)) - 1
+        )
+        if protocol != "open_class":
+            assert not {e for test in fold.tests for e in test.environments} & set(fold.sources)
+        assert fold.images_of(0, "out_20").group == ("base" if "class" in protocol else "all")
+
+
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
+def test_noise_in_place_of_the_tested_images_of_open_classes_changes_nothing_that_is_chosen(predictor: str) -> None:
+    """No environment is held out there, but its out-split is: fit, rules and temperature do without it."""
+    data, views = synthetic()
+    clean_fits: dict[str, Any] = {}
+    poisoned_fits: dict[str, Any] = {}
+    tested = (data.environment == 1) & data.out[Split(0)]
+    clean = curves_of(data, views, "open_class", predictor, clean_fits)
+    noise = curves_of(*poisoned(data, views, tested), "open_class", predictor, poisoned_fits)
+    assert assert_same_fits(clean_fits, poisoned_fits, without=None) == len(clean_fits["bases"])
+    for mine, theirs in zip(clean, noise, strict=True):
+        if mine.held_out == "blue":
+            assert_same_choices(mine, theirs)
+            assert mine.target != theirs.target or mine.class_group != "base"

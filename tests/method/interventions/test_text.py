@@ -1,0 +1,246 @@
+"""Text-based interventions: what templates promise, and what a file of pairs must be."""
+
+import json
+import subprocess
+import sys
+from itertools import combinations, product
+from math import prod
+from pathlib import Path
+
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.interventions.text import BACKGROUNDS, LIGHTS, STYLES, TextPair, pairs_digest, template_pairs
+from benchmark.method.interventions.text_files import read_text_pairs
+
+CLASSES = ["dog", "elephant", "Alarm_Clock", "house"]
+LISTS = {"styles": STYLES, "backgrounds": BACKGROUNDS, "lights": LIGHTS}
+
+
+def spoken(sentence: str) -> tuple[str, str, str, str]:
+    """Return style, class, background and light of a sentence, read back from its words."""
+    style, _, rest = sentence.partition(" of ")
+    (background,) = [b for b in BACKGROUNDS if f" {b} " in rest]
+    name, _, light = rest.partition(f" {background} ")
+    assert light in LIGHTS
+    assert style.partition(" ")[2] in STYLES
+    return style.partition(" ")[2], name, background, light
+
+
+@pytest.mark.parametrize("factor", list(LISTS))
+def test_the_lists_are_long_enough_and_hold_nothing_twice(factor: str) -> None:
+    assert 8 <= len(set(LISTS[factor])) == len(LISTS[factor]) <= 16
+
+
+def test_the_object_stays_and_all_else_changes() -> None:
+    pairs = template_pairs(CLASSES, seed=3)
+    assert [p.class_name for p in pairs] == [name for name in CLASSES for _ in range(32)]
+    for pair in pairs:
+        style, name, background, light = spoken(pair.caption)
+        others = spoken(pair.rewrite)
+        assert name == others[1]
+        assert name.partition(" ")[2] == (pair.class_name or "").replace("_", " ")
+        assert style != others[0]
+        assert background != others[2]
+        assert light != others[3]
+        assert pair.image_id is None
+
+
+def test_every_style_background_and_light_is_used() -> None:
+    said = [spoken(text) for p in template_pairs(["dog"], per_class=200) for text in (p.caption, p.rewrite)]
+    assert {s[0] for s in said} == set(STYLES)
+    assert {s[2] for s in said} == set(BACKGROUNDS)
+    assert {s[3] for s in said} == set(LIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("styles", "backgrounds", "lights"),
+    [
+        (["photo", "etching", "cartoon"], ["on grass", "by a lake", ""], ["at night", "at dawn"]),
+        (["photo", "etching"], ["on grass"], ["at night", "at dawn", "at dusk"]),
+        (["photo"], ["on grass"], ["at night", "at dawn", "at dusk", ""]),
+    ],
+)
+def test_asked_for_all_pairs_there_are_it_gives_each_once(
+    styles: list[str], backgrounds: list[str], lights: list[str]
+) -> None:
+    lists = [styles, backgrounds, lights]
+    sentences = {
+        choice: " ".join(
+            w for w in (f"{'an' if choice[0] == 'etching' else 'a'} {choice[0]} of a dog", *choice[1:]) if w
+        )
+        for choice in product(*lists)
+    }
+    expected = {
+        frozenset((sentences[one], sentences[two]))
+        for one, two in combinations(sentences, 2)
+        if all(a != b or len(factor) == 1 for a, b, factor in zip(one, two, lists, strict=True))
+    }
+    pairs = template_pairs(["dog"], styles, backgrounds, lights, per_class=len(expected), seed=1)
+    assert len(pairs) == len(expected)
+    assert {frozenset((p.caption, p.rewrite)) for p in pairs} == expected
+    with pytest.raises(ValueError, match=f"per_class={len(expected) + 1} is not between 1 and {len(expected)}"):
+        template_pairs(["dog"], styles, backgrounds, lights, per_class=len(expected) + 1)
+
+
+def test_captions_are_not_always_of_the_earlier_style() -> None:
+    pairs = template_pairs(["dog"], per_class=1000)
+    earlier = [STYLES.index(spoken(p.caption)[0]) < STYLES.index(spoken(p.rewrite)[0]) for p in pairs]
+    assert 400 < sum(earlier) < 600
+
+
+def test_pairs_depend_on_the_name_of_the_class_and_the_seed_alone() -> None:
+    together = template_pairs(CLASSES, seed=5)
+    turned = template_pairs(CLASSES[::-1], seed=5)
+    for name in CLASSES:
+        alone = template_pairs([name], seed=5)
+        assert [p for p in together if p.class_name == name] == alone
+        assert [p for p in turned if p.class_name == name] == alone
+        assert alone != template_pairs([name], seed=6)
+    objects = [[spoken(p.caption)[::2] for p in template_pairs([name])] for name in ("dog", "house")]
+    assert objects[0] != objects[1]
+
+
+def test_pairs_are_the_same_in_another_process() -> None:
+    code = (
+        "from benchmark.method.interventions.text import *\n"
+        f"print(pairs_digest(template_pairs({CLASSES!r}, per_class=8, seed=2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == pairs_digest(template_pairs(CLASSES, per_class=8, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("dog", "a dog"),
+        ("elephant", "an elephant"),
+        ("Alarm_Clock", "an Alarm Clock"),
+        ("house", "a house"),
+        ("hourglass", "an hourglass"),
+        ("umbrella", "an umbrella"),
+        ("unicorn", "a unicorn"),
+        ("ukulele", "a ukulele"),
+        ("urchin", "an urchin"),
+        ("t-shirt", "a t-shirt"),
+        ("x-ray", "an x-ray"),
+        ("U-turn", "a U-turn"),
+        ("TV", "a TV"),
+        ("LCD_screen", "an LCD screen"),
+        ("one-way sign", "a one-way sign"),
+        ("oven", "an oven"),
+        ("The_Eiffel_Tower", "The Eiffel Tower"),
+    ],
+)
+def test_articles(name: str, phrase: str) -> None:
+    for pair in template_pairs([name], per_class=4):
+        assert f" of {phrase} " in pair.caption
+        assert f" of {phrase} " in pair.rewrite
+
+
+def test_articles_of_styles() -> None:
+    begun = {p.caption.partition(" of ")[0] for p in template_pairs(["dog"], per_class=500)}
+    assert begun == {("an " if style[0] in "aeiou" else "a ") + style for style in STYLES}
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "message"),
+    [
+        (["dog"], {"per_class": 0}, "per_class=0"),
+        (["dog"], {"per_class": prod(n * (n - 1) for n in map(len, LISTS.values())) // 2 + 1}, "per_class="),
+        (["dog"], {"lights": []}, "at least one style, one background and one light"),
+        (["dog"], {"styles": ["photo", " "]}, "A style is a noun"),
+        (["dog"], {"styles": ["photo"], "backgrounds": ["on grass"], "lights": ["at dawn"]}, "not between 1 and 0"),
+        (["alarm clock", "dog", "alarm_clock"], {}, "'alarm clock' is empty or comes twice"),
+        (["dog", ""], {}, "'' is empty"),
+    ],
+)
+def test_impossible_templates_are_refused(classes, options, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        template_pairs(classes, **options)
+
+
+def test_a_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    pairs = [
+        TextPair("a dog on grass", "a dog in the snow", "dog", "photo/dog/1.jpg"),
+        TextPair("ein Käfer, 夜", "ein Käfer am Strand", class_name="Käfer"),
+        TextPair("a red car", "a red car at night"),
+    ]
+    lines = [{k: v for k, v in vars(p).items() if v is not None} for p in pairs]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n", encoding="utf-8")
+    assert read_text_pairs(file) == pairs
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_text_pairs(str(file)) == pairs
+    file.write_text("\n".join(json.dumps(vars(p)) for p in pairs), encoding="utf-8")  # null is as good as absent
+    assert read_text_pairs(file) == pairs
+
+
+GOOD = b'{"caption": "a dog", "rewrite": "a dog at night"}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{'caption': 1}", "not JSON (Expecting property name enclosed in double quotes at column 2)"),
+        (b'{"caption": "a dog"', "not JSON (Expecting ',' delimiter at column 20)"),
+        (b"[" * 100_000, "not JSON ("),
+        (b'["a dog", "a cat"]', "a JSON array where an object is needed"),
+        (b"3", "a JSON number where an object is needed"),
+        (b'{"caption": "a", "rewrite": "b", "class": "dog"}', "unknown key 'class'; did you mean 'class_name'?"),
+        (b'{"caption": "a"}', "the key 'rewrite' is missing"),
+        (b'{"rewrite": "a"}', "the key 'caption' is missing"),
+        (b'{"caption": " ", "rewrite": "a"}', "'caption' is empty"),
+        (b'{"caption": "a", "rewrite": null}', "'rewrite' is a JSON null; it must be text"),
+        (b'{"caption": "a", "rewrite": 3}', "'rewrite' is a JSON number; it must be text"),
+        (b'{"caption": "a", "rewrite": "b", "image_id": 17}', "'image_id' is a JSON number; it must be text"),
+        (b'{"caption": "a", "rewrite": "b", "class_name": true}', "'class_name' is a JSON boolean; it must be text"),
+        (b'{"caption": "a", "rewrite": "b", "class_name": ""}', "'class_name' is empty"),
+        (b'{"caption": "a", "caption": "b", "rewrite": "c"}', "the key 'caption' stands twice"),
+        (b'{"caption": "a dog", "rewrite": "a dog"}', "caption and rewrite are equal"),
+        (b'{"caption": "\\ud83d", "rewrite": "a"}', "half of a surrogate pair"),
+        (b'{"caption": "K\xe4fer", "rewrite": "a"}', "byte 15 is not UTF-8; save the file as UTF-8"),
+    ],
+)
+def test_a_bad_line_is_refused_by_file_number_and_remedy(tmp_path: Path, line: bytes, message: str) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_bytes(GOOD + b"\n" + line + b"\n" + GOOD)
+    with pytest.raises(IcmBenchError) as caught:
+        read_text_pairs(file)
+    said = str(caught.value)
+    assert said.startswith(f"{file}, line 3: ")
+    assert message in said
+    assert said.endswith(".")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("content", [b"", b"\n  \n"])
+def test_a_file_without_pairs_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(IcmBenchError, match="line 1: the file holds no text pair; write one JSON object"):
+        read_text_pairs(file)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IcmBenchError, match=r"absent\.jsonl cannot be read \(No such file or directory\); give"):
+        read_text_pairs(tmp_path / "absent.jsonl")
+    with pytest.raises(IcmBenchError, match=r"cannot be read \(Is a directory\); give"):
+        read_text_pairs(tmp_path)
+
+
+def test_the_digest_follows_everything_that_a_pair_says() -> None:
+    pair = TextPair("a dog", "a dog at night", "dog", "1.jpg")
+    others = [
+        TextPair("a hen", "a dog at night", "dog", "1.jpg"),
+        TextPair("a dog", "a dog at dawn", "dog", "1.jpg"),
+        TextPair("a dog", "a dog at night", "hen", "1.jpg"),
+        TextPair("a dog", "a dog at night", "dog", None),
+        TextPair("a dog", "a dog at night", None, "1.jpg"),
+        TextPair("a dog at night", "a dog", "dog", "1.jpg"),
+    ]
+    digests = {pairs_digest([p]) for p in (pair, *others)} | {pairs_digest([pair, pair]), pairs_digest([])}
+    assert len(digests) == len(others) + 3
+    assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in digests)
+    assert pairs_digest([pair, others[0]]) != pairs_digest([others[0], pair])
+    assert pairs_digest([TextPair("a dog", "a dog at night", "dog", "1.jpg")]) == pairs_digest([pair])

@@ -1,0 +1,232 @@
+"""The solver of the linear probe against scikit-learn's, run to convergence."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax, logsumexp
+from sklearn.linear_model import LogisticRegression
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.predictors import Problem
+from benchmark.method.predictors.linear_probe import LinearProbe
+from benchmark.method.predictors.logistic import Head, SoftmaxRegression
+
+PENALTIES = (0.01, 0.316, 10.0)
+SHAPES = [(60, 5, 3), (300, 20, 7), (50, 80, 4), (900, 48, 10), (40, 6, 2)]
+
+
+def draw(n: int, d: int, classes: int, seed: int = 0, scale: float = 1.0) -> tuple[Array, Labels]:
+    """Overlapping classes of unequal size around a common offset, with unequal noise, as embeddings have."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(classes), np.minimum(rng.integers(classes + 2, size=n - classes), classes - 1)])
+    spread = np.geomspace(2, 0.1, d)
+    x = 3 * rng.normal(size=d) + spread * (0.8 * rng.normal(size=(classes, d))[labels] + rng.normal(size=(n, d)))
+    return scale * x, labels
+
+
+def objective(w: Array, b: Array, x: Array, labels: Labels, c: float, s: Array | float = 1.0) -> float:
+    logits = x @ w + b
+    return float((s * (logsumexp(logits, axis=1) - logits[np.arange(len(x)), labels])).sum() + (w**2).sum() / (2 * c))
+
+
+def reference(x: Array, labels: Labels, c: float, s: Array | None = None) -> tuple[Array, Array, float]:
+    """Weights, intercepts and objective of scikit-learn's solution; intercepts sum to 0.
+
+    It is computed on centred columns, which changes only intercepts, and by two solvers, since each has cases in which
+    it stops early: the better one counts.
+    """
+    mean, y = x.mean(axis=0), np.unique(labels, return_inverse=True)[1]
+    binary = np.max(y) == 1  # fitted with one column w, and |w|^2 / 2C where two columns -w/2, w/2 have |w|^2 / 4C
+    found = []
+    for solver in ("newton-cholesky", "lbfgs"):
+        model = LogisticRegression(C=2 * c if binary else c, solver=solver, tol=1e-12, max_iter=20_000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the line search can do no more at this tolerance
+            model.fit(x - mean, y, sample_weight=s)
+        w, b = (np.vstack([-m / 2, m / 2]) if binary else m for m in (model.coef_, model.intercept_[:, None]))
+        b = b[:, 0] - w @ mean
+        found.append((w.T, b - b.mean(), objective(w.T, b, x, y, c, 1.0 if s is None else s)))
+    return min(found, key=lambda of_solver: of_solver[2])
+
+
+def assert_optimal(head: Head, x: Array, labels: Labels, c: float, s: Array | None = None) -> None:
+    """The head's objective is what it says, and scikit-learn's within 1e-6."""
+    _, _, smallest = reference(x, labels, c, s)
+    present, y = np.unique(labels, return_inverse=True)
+    found = objective(head.weights[:, present], head.bias[present], x, y, c, 1.0 if s is None else s)
+    assert head.converged
+    assert head.objective == pytest.approx(found, rel=1e-9)
+    assert found == pytest.approx(smallest, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("c", PENALTIES)
+def test_the_objective_is_scikit_learns(shape: tuple[int, int, int], scale: float, c: float) -> None:
+    x, labels = draw(*shape, scale=scale)
+    assert_optimal(SoftmaxRegression(x, labels, shape[2]).fit(shape[1], c, max_iter=10_000), x, labels, c)
+
+
+@pytest.mark.parametrize("c", PENALTIES)
+def test_weights_and_probabilities_are_scikit_learns(c: float) -> None:
+    x, labels = draw(400, 12, 5, seed=1)
+    w, b, _ = reference(x, labels, c)
+    head = SoftmaxRegression(x, labels, 5).fit(12, c)
+    np.testing.assert_allclose(head.weights, w, atol=2e-3 * np.abs(w).max())
+    # A constant added to all intercepts changes nothing, so that only their differences are determined.
+    np.testing.assert_allclose(head.bias - head.bias.mean(), b, atol=2e-3 * max(np.abs(b).max(), 1.0))
+    np.testing.assert_allclose(log_softmax(head.logits(x), axis=1), log_softmax(x @ w + b, axis=1), atol=2e-2)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("c", PENALTIES)
+def test_the_accuracy_is_scikit_learns_within_a_tenth_of_a_point(scale: float, c: float) -> None:
+    x, labels = draw(4600, 16, 7, seed=2, scale=scale)
+    w, b, _ = reference(x[:600], labels[:600], c)
+    expected = ((x[600:] @ w + b).argmax(axis=1) == labels[600:]).mean()
+    head = SoftmaxRegression(x[:600], labels[:600], 7).fit(16, c)
+    found = (head.logits(x[600:]).argmax(axis=1) == labels[600:]).mean()
+    assert 0.2 < expected < 0.99
+    assert abs(found - expected) <= 0.001
+
+
+def test_every_rank_uses_its_coordinates_alone_and_a_warm_start_changes_nothing() -> None:
+    x, labels = draw(250, 30, 6, seed=3)
+    regression, warm = SoftmaxRegression(x, labels, 6), None
+    for rank in (1, 2, 7, 15, 30):
+        warm = regression.fit(rank, 0.316, start=warm)
+        assert_optimal(warm, x[:, :rank], labels, 0.316)
+        cold = SoftmaxRegression(x[:, :rank], labels, 6).fit(rank, 0.316)
+        assert warm.objective == pytest.approx(cold.objective, rel=1e-7)
+        assert warm.weights.shape == (rank, 6)
+
+
+def test_a_solution_for_another_penalty_or_for_more_coordinates_is_a_start_too() -> None:
+    x, labels = draw(250, 30, 6, seed=4)
+    regression, head = SoftmaxRegression(x, labels, 6), None
+    for rank, c in ((30, 0.01), (30, 10.0), (30, 0.316), (12, 0.316), (3, 10.0), (30, 0.01)):
+        head = regression.fit(rank, c, start=head)
+        assert_optimal(head, x[:, :rank], labels, c)
+    again = regression.fit(30, 0.01, start=head)
+    assert again.steps <= 1
+
+
+@pytest.mark.parametrize("c", PENALTIES)
+@pytest.mark.parametrize("kind", ["spectrum", "repeated", "constant", "offset", "separable", "outlier"])
+def test_ill_conditioned_embeddings(kind: str, c: float) -> None:
+    x, labels = draw(200, 16, 4, seed=5)
+    if kind == "spectrum":
+        x = x * np.geomspace(1, 1e-6, 16)
+    elif kind == "repeated":
+        x = np.column_stack([x[:, :8], x[:, :8]])
+    elif kind == "constant":
+        x = np.column_stack([x[:, :14], np.full((200, 2), 3.7)])
+    elif kind == "offset":
+        x = x + 200
+    elif kind == "separable":
+        x = x + 20 * np.eye(16)[labels]
+    elif kind == "outlier":
+        x[0] *= 100
+    assert_optimal(SoftmaxRegression(x, labels, 4).fit(16, c), x, labels, c)
+
+
+@pytest.mark.parametrize("c", PENALTIES)
+def test_sample_weights(c: float) -> None:
+    x, labels = draw(300, 10, 5, seed=6)
+    rng = np.random.default_rng(6)
+    s = rng.uniform(0.01, 5, 300)
+    assert_optimal(SoftmaxRegression(x, labels, 5, s).fit(10, c), x, labels, c, s)
+    # A weight of 2 is the image twice, one of 0 its absence.
+    counts = rng.integers(3, size=300)
+    counts[:5] = 1  # every class stays
+    weighted = SoftmaxRegression(x, labels, 5, counts.astype(np.float64)).fit(10, c)
+    repeated = SoftmaxRegression(np.repeat(x, counts, axis=0), np.repeat(labels, counts), 5).fit(10, c)
+    assert weighted.objective == pytest.approx(repeated.objective, rel=1e-8)
+    np.testing.assert_allclose(
+        log_softmax(weighted.logits(x), axis=1), log_softmax(repeated.logits(x), axis=1), atol=2e-2
+    )
+
+
+def test_intercepts_are_not_penalised() -> None:
+    x, labels = draw(200, 4, 3, seed=7)
+    # With a penalty that leaves no weight, probabilities are the classes' frequencies.
+    head = SoftmaxRegression(x, labels, 3).fit(4, 1e-9)
+    frequencies = np.bincount(labels) / len(labels)
+    np.testing.assert_allclose(log_softmax(head.logits(x[:1]), axis=1)[0], np.log(frequencies), atol=1e-3)
+    # And they take up an offset of all embeddings, which therefore changes no weight.
+    plain, moved = (SoftmaxRegression(z, labels, 3).fit(4, 0.316) for z in (x, x + 50))
+    np.testing.assert_allclose(moved.weights, plain.weights, atol=1e-5)
+    np.testing.assert_allclose(moved.logits(x + 50), plain.logits(x), atol=1e-4)
+
+
+def test_absent_classes_are_as_if_they_were_not_there() -> None:
+    x, labels = draw(150, 6, 3, seed=8)
+    among_seven = np.array([1, 4, 5])[labels]
+    head = SoftmaxRegression(x, among_seven, 7).fit(6, 0.316)
+    alone = SoftmaxRegression(x, labels, 3).fit(6, 0.316)
+    absent = [0, 2, 3, 6]
+    assert (head.bias[absent] == -np.inf).all()
+    assert (head.weights[:, absent] == 0).all()
+    np.testing.assert_array_equal(head.logits(x)[:, [1, 4, 5]], alone.logits(x))
+    assert_optimal(head, x, among_seven, 0.316)
+    assert_optimal(SoftmaxRegression(x, among_seven, 7).fit(6, 10.0, start=head), x, among_seven, 10.0)
+    only = SoftmaxRegression(x, np.full(150, 2), 4).fit(6, 0.316)
+    assert (only.logits(x).argmax(axis=1) == 2).all()
+    with pytest.raises(ValueError, match="training images"):
+        SoftmaxRegression(x[:0], labels[:0], 3)
+
+
+def test_a_bound_on_the_steps_is_kept_and_said() -> None:
+    x, labels = draw(300, 20, 7, seed=9)
+    regression = SoftmaxRegression(x, labels, 7)
+    values = [regression.fit(20, 10.0, max_iter=steps) for steps in (1, 2, 3, 1000)]
+    assert [head.converged for head in values] == [False, False, False, True]
+    assert [head.steps for head in values[:3]] == [1, 2, 3]
+    objectives = [head.objective for head in values]
+    assert objectives == sorted(objectives, reverse=True)
+
+
+def test_embeddings_in_single_precision_and_any_memory_order() -> None:
+    x, labels = draw(120, 8, 4, seed=10)
+    single = x.astype(np.float32)
+    expected = SoftmaxRegression(single.astype(np.float64), labels, 4).fit(8, 0.316)
+    for z in (single, np.asfortranarray(single), np.repeat(single, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(SoftmaxRegression(z, labels, 4).fit(8, 0.316).weights, expected.weights)
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+@pytest.mark.parametrize("c", PENALTIES)
+def test_the_linear_probe_is_scikit_learns_at_every_rank(c: float, renormalize: bool) -> None:
+    x, labels = draw(340, 12, 5, seed=11)
+    tests: list[NDArray[np.float64]] = [x[250:300], x[300:]]
+    problem = Problem(x[:250], labels[:250], np.eye(5, 12), tests, renormalize=renormalize)
+    predictor, ranks = LinearProbe(C=c), (1, 4, 12)
+    predicted = predictor.predict(problem, ranks)
+    for number, (rank, of_rank) in enumerate(zip(ranks, predictor.scores(problem, ranks), strict=True)):
+        scale = np.linalg.norm(x[:, :rank], axis=1, keepdims=True) if renormalize else 1.0
+        z = x[:, :rank] / scale
+        w, b, _ = reference(z[:250], labels[:250], c)
+        for test, (scores, rows) in enumerate(zip(of_rank, (slice(250, 300), slice(300, 340)), strict=True)):
+            np.testing.assert_allclose(log_softmax(scores, axis=1), log_softmax(z[rows] @ w + b, axis=1), atol=2e-2)
+            np.testing.assert_array_equal(predicted[test][number], scores.argmax(axis=1))
+
+
+def test_the_linear_probe_does_not_look_at_text_or_seed() -> None:
+    x, labels = draw(100, 6, 3, seed=12)
+    problem = Problem(x[:80], labels[:80], np.eye(3, 6), [x[80:]])
+    other = replace(problem, text=problem.text + 1, seed=5, logit_scale=1.0)
+    for a, b in zip(LinearProbe().scores(problem, (2, 6)), LinearProbe().scores(other, (2, 6)), strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_finds_the_same_solution() -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((500, 32)), rng.integers(5, size=500)
+    here, there = (SoftmaxRegression(x, labels, 5, device=device).fit(20, 0.316) for device in ("cpu", "cuda"))
+    assert there.objective == pytest.approx(here.objective, rel=1e-7)
+    np.testing.assert_allclose(there.weights, here.weights, atol=1e-4)

@@ -1,0 +1,530 @@
+"""Every predictor against scikit-learn, SciPy or its published formula, and facts that hold for all of them."""
+
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from scipy.stats import ortho_group
+from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.neighbors import NearestCentroid
+
+from benchmark.method.arrays import Array
+from benchmark.method.predictors import PREDICTORS, Problem, training
+from benchmark.method.predictors.base import Predictor
+from benchmark.method.predictors.class_means import ClassMeans
+from benchmark.method.predictors.clip_adapter import ClipAdapter
+from benchmark.method.predictors.few_shot import FewShotProbe, draw_shots
+from benchmark.method.predictors.group_dro import GroupDROProbe
+from benchmark.method.predictors.interpolation import Interpolation
+from benchmark.method.predictors.linear_probe import LinearProbe
+from benchmark.method.predictors.ridge import Ridge
+from benchmark.method.predictors.tip_adapter import TipAdapter
+from benchmark.method.predictors.zero_shot import ZeroShot
+
+D, CLASSES, RANKS = 9, 4, (2, 5, 9)
+
+UNTRAINED: list[Predictor] = [ZeroShot(), ZeroShot(scoring="released"), Interpolation(alpha=0)]
+# At full rank they give the same in every basis.
+INVARIANT: list[Predictor] = [
+    LinearProbe(),
+    Ridge(),
+    ClassMeans(),
+    ClassMeans(metric="euclidean"),
+    FewShotProbe(shots=6),
+    Interpolation(),
+    TipAdapter(shots=5),
+    GroupDROProbe(),
+]
+# They are trained by AdamW, which works coordinate by coordinate.
+STOCHASTIC: list[Predictor] = [TipAdapter(shots=5, trained=True, epochs=3), ClipAdapter(epochs=2)]
+LEARNING = INVARIANT + STOCHASTIC
+ALL = UNTRAINED + LEARNING
+
+
+def name(predictor: Predictor) -> str:
+    return predictor.label
+
+
+def synthetic(seed: int = 0, n: int = 120, d: int = D, classes: int = CLASSES, **changes: Any) -> Problem:
+    """Embeddings with a class part, an environment part and unequal noise, in classes and environments of any size."""
+    rng = np.random.default_rng(seed)
+    centres, styles, spread = rng.normal(size=(classes, d)), rng.normal(size=(3, d)), rng.uniform(0.5, 2, d)
+    offset = rng.normal(size=d)
+
+    def embeddings(count: int) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+        labels = np.minimum(rng.integers(classes + 2, size=count), classes - 1)
+        environments = rng.choice(3, p=[0.6, 0.3, 0.1], size=count)
+        noise = spread * rng.normal(size=(count, d)) * (1 + environments[:, None])
+        return offset + centres[labels] + styles[environments] + 0.7 * noise, labels, environments
+
+    train, labels, environments = embeddings(n)
+    tests = [embeddings(count)[0] for count in (40, 17)]
+    text = 0.3 * (centres + 0.5 * rng.normal(size=(classes, d)))
+    problem = Problem(train, labels, text, tests, environments=environments, logit_scale=30.0, seed=seed)
+    return replace(problem, **changes)
+
+
+def unit(z: Array) -> Array:
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def truncated(problem: Problem, rank: int) -> Problem:
+    """The problem with the coordinates of one rank only, at unit length if it asks for it."""
+    scale = unit if problem.renormalize else lambda z: z
+    return replace(
+        problem,
+        train=scale(problem.train[:, :rank]),
+        text=problem.text[:, :rank],
+        tests=[scale(z[:, :rank]) for z in problem.tests],
+        renormalize=False,
+    )
+
+
+def all_scores(predictor: Predictor, problem: Problem, ranks: tuple[int, ...] = RANKS) -> list[list[Array]]:
+    return list(predictor.scores(problem, ranks))
+
+
+def assert_close(found: list[list[Array]], expected: list[list[Array]], tolerance: float = 1e-9) -> None:
+    assert len(found) == len(expected)
+    for of_rank, expected_of_rank in zip(found, expected, strict=True):
+        for scores, expected_scores in zip(of_rank, expected_of_rank, strict=True):
+            np.testing.assert_allclose(scores, expected_scores, rtol=tolerance, atol=tolerance)
+
+
+def tolerance_of(predictor: Predictor) -> float:
+    """Logits differ by this at most: the iterative solver's own, round-off in float32, or round-off."""
+    if predictor in STOCHASTIC:
+        return 1e-3
+    return 1e-2 if isinstance(predictor, (LinearProbe, Interpolation)) else 1e-9
+
+
+# Facts of every predictor
+
+
+def test_the_registry_creates_every_predictor() -> None:
+    assert {p.name for p in ALL} == set(PREDICTORS.names())
+    for registered in PREDICTORS.names():
+        assert PREDICTORS.create(registered).name == registered
+
+
+@pytest.mark.parametrize("predictor", ALL, ids=name)
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_the_class_with_the_highest_score_is_predicted(predictor: Predictor, renormalize: bool) -> None:
+    problem = synthetic(1, renormalize=renormalize)
+    scores = all_scores(predictor, problem)
+    for number, curve in enumerate(predictor.predict(problem, RANKS)):
+        assert curve.shape == (len(RANKS), len(problem.tests[number]))
+        for row, of_rank in zip(curve, scores, strict=True):
+            assert of_rank[number].shape == (len(row), CLASSES)
+            np.testing.assert_array_equal(of_rank[number].argmax(axis=1), row)
+
+
+@pytest.mark.parametrize("predictor", ALL, ids=name)
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_a_rank_of_a_curve_is_the_predictor_on_these_coordinates_alone(predictor: Predictor, renormalize: bool) -> None:
+    problem = synthetic(2, renormalize=renormalize)
+    if isinstance(predictor, GroupDROProbe):
+        predictor = predictor.model_copy(update={"rounds": 1})  # of several rounds the best differs within GAP
+    alone = [all_scores(predictor, truncated(problem, rank), (rank,))[0] for rank in RANKS]
+    for of_rank, expected in zip(all_scores(predictor, problem), alone, strict=True):
+        for scores, expected_scores in zip(of_rank, expected, strict=True):
+            if isinstance(predictor, LinearProbe):  # only differences of logits are determined
+                scores, expected_scores = log_softmax(scores, axis=1), log_softmax(expected_scores, axis=1)
+            np.testing.assert_allclose(scores, expected_scores, atol=tolerance_of(predictor))
+
+
+@pytest.mark.parametrize("predictor", ALL, ids=name)
+def test_unit_length_changes_something_only_where_the_definition_does_not_ask_for_it_anyway(
+    predictor: Predictor,
+) -> None:
+    plain, renormalized = (all_scores(predictor, synthetic(3, renormalize=r)) for r in (False, True))
+    always_unit = isinstance(predictor, (Interpolation, TipAdapter, ClipAdapter)) or predictor == ZeroShot()
+    same = all(
+        np.allclose(a, b, atol=1e-6)
+        for x, y in zip(plain, renormalized, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+    assert same == always_unit
+
+
+@pytest.mark.parametrize("predictor", ALL, ids=name)
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_fewer_images_than_coordinates(predictor: Predictor, renormalize: bool) -> None:
+    problem = synthetic(3, n=14, d=40, renormalize=renormalize)
+    assert len(np.unique(problem.labels)) == CLASSES
+    for of_rank in all_scores(predictor, problem, (3, 25, 40)):
+        assert all(np.isfinite(scores).all() for scores in of_rank)
+
+
+@pytest.mark.parametrize("predictor", LEARNING, ids=name)
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_a_class_without_training_images_is_as_if_it_were_not_there(predictor: Predictor, renormalize: bool) -> None:
+    problem, absent = synthetic(5, renormalize=renormalize), 1
+    rows = problem.labels != absent
+    kept = replace(
+        problem, train=problem.train[rows], labels=problem.labels[rows], environments=problem.environments[rows]
+    )
+    without = replace(kept, labels=kept.labels - (kept.labels > absent), text=np.delete(problem.text, absent, axis=0))
+    with_it, expected = all_scores(predictor, kept), all_scores(predictor, without)
+    assert all((scores[:, absent] == -np.inf).all() for of_rank in with_it for scores in of_rank)
+    assert_close([[np.delete(s, absent, axis=1) for s in of_rank] for of_rank in with_it], expected)
+
+
+@pytest.mark.parametrize("predictor", LEARNING, ids=name)
+def test_without_any_training_image_there_is_nothing_to_learn(predictor: Predictor) -> None:
+    problem = synthetic(6)
+    empty = replace(problem, train=problem.train[:0], labels=problem.labels[:0], environments=problem.environments[:0])
+    with pytest.raises(ValueError, match="training images"):
+        all_scores(predictor, empty)
+
+
+@pytest.mark.parametrize("predictor", ALL, ids=name)
+def test_the_seed_decides_all_that_is_random(predictor: Predictor) -> None:
+    state, torch_state = pickle.dumps(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
+    first, second, other = (all_scores(predictor, replace(synthetic(7), seed=seed)) for seed in (3, 3, 4))
+    for x, y, z in zip(first, second, other, strict=True):
+        for a, b, c in zip(x, y, z, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert np.array_equal(a, c) != isinstance(predictor, (FewShotProbe, TipAdapter, ClipAdapter))
+    assert pickle.dumps(np.random.get_state()) == state  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+@pytest.mark.parametrize("predictor", UNTRAINED + INVARIANT, ids=name)
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_full_rank_in_another_basis_is_the_plain_result(predictor: Predictor, renormalize: bool) -> None:
+    problem = synthetic(8, renormalize=renormalize)
+    basis = ortho_group.rvs(D, random_state=8)
+    rotated = replace(
+        problem, train=problem.train @ basis, text=problem.text @ basis, tests=[z @ basis for z in problem.tests]
+    )
+    found, expected = (all_scores(predictor, p, (D,)) for p in (rotated, problem))
+    assert_close(found, expected, tolerance_of(predictor))
+
+
+# Each predictor against its reference
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+@pytest.mark.parametrize(("alpha", "n"), [(1.0, 120), (0.01, 30), (50.0, 7)])
+def test_ridge_is_scikit_learns(alpha: float, n: int, renormalize: bool) -> None:
+    problem = synthetic(10, n=n, renormalize=renormalize)
+    problem.labels[:CLASSES] = np.arange(CLASSES)
+    for rank, of_rank in zip(RANKS, all_scores(Ridge(alpha=alpha), problem), strict=True):
+        plain = truncated(problem, rank)
+        model = SklearnRidge(alpha=alpha, solver="svd").fit(plain.train, np.eye(CLASSES)[problem.labels])
+        for scores, z in zip(of_rank, plain.tests, strict=True):
+            np.testing.assert_allclose(scores, model.predict(z), atol=1e-9)
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_class_means_are_the_nearest_centroid_and_the_formulas(renormalize: bool) -> None:
+    problem = synthetic(11, renormalize=renormalize)
+    euclidean, cosine = (all_scores(ClassMeans(metric=metric), problem) for metric in ("euclidean", "cosine"))
+    for number, rank in enumerate(RANKS):
+        plain = truncated(problem, rank)
+        means = np.stack([plain.train[problem.labels == c].mean(axis=0) for c in range(CLASSES)])
+        centroids = NearestCentroid().fit(plain.train, problem.labels)
+        for i, z in enumerate(plain.tests):
+            np.testing.assert_array_equal(euclidean[number][i].argmax(axis=1), centroids.predict(z))
+            squares = ((z[:, None] - means[None]) ** 2).sum(axis=2)
+            np.testing.assert_allclose(euclidean[number][i], -squares / 2, atol=1e-9)
+            np.testing.assert_allclose(cosine[number][i], 30 * unit(z) @ unit(means).T, atol=1e-9)
+
+
+def test_shots_are_drawn_from_every_class_and_no_image_twice() -> None:
+    labels = np.random.default_rng(12).choice([0, 2, 3], p=[0.9, 0.085, 0.015], size=300)
+    rows = draw_shots(labels, 8, seed=5)
+    counts = np.bincount(labels)
+    assert counts[3] < 8 < counts[0]
+    assert len(set(rows)) == len(rows)
+    np.testing.assert_array_equal(np.bincount(labels[rows]), np.minimum(counts, 8))
+    np.testing.assert_array_equal(rows, draw_shots(labels, 8, seed=5))
+    assert set(rows) != set(draw_shots(labels, 8, seed=6))
+    np.testing.assert_array_equal(np.sort(draw_shots(labels, 300, seed=5)), np.arange(300))
+    # Over seeds, every image of a class is drawn as often as any other: 8 / counts[0] of the time.
+    often = np.bincount(np.concatenate([draw_shots(labels, 8, seed) for seed in range(400)]), minlength=300)[
+        labels == 0
+    ]
+    expected = 400 * 8 / counts[0]
+    assert abs(often.mean() - expected) < 1e-9
+    assert often.max() < expected + 6 * expected**0.5
+
+
+def sklearn_probe(x: Array, labels: NDArray[np.int64], c: float) -> LogisticRegression:
+    return LogisticRegression(C=c, tol=1e-10, max_iter=100_000).fit(x, labels)
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+@pytest.mark.parametrize(("shots", "c"), [(16, 0.316), (3, 2.0)])
+def test_the_few_shot_probe_is_scikit_learns_on_the_images_drawn(shots: int, c: float, renormalize: bool) -> None:
+    problem = synthetic(13, renormalize=renormalize)
+    rng = np.random.default_rng(problem.seed)
+    classes = [np.flatnonzero(problem.labels == c) for c in range(CLASSES)]
+    rows = np.concatenate([rng.choice(of_class, min(shots, len(of_class)), replace=False) for of_class in classes])
+    for rank, of_rank in zip(RANKS, all_scores(FewShotProbe(shots=shots, C=c), problem), strict=True):
+        plain = truncated(problem, rank)
+        model = sklearn_probe(plain.train[rows], problem.labels[rows], c)
+        for scores, z in zip(of_rank, plain.tests, strict=True):
+            np.testing.assert_allclose(log_softmax(scores, axis=1), model.predict_log_proba(z), atol=1e-2)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_interpolation_lies_between_zero_shot_and_probe_on_unit_length(alpha: float) -> None:
+    problem = synthetic(14)
+    for rank, of_rank in zip(RANKS, all_scores(Interpolation(alpha=alpha, C=1.5), problem), strict=True):
+        model = sklearn_probe(unit(problem.train[:, :rank]), problem.labels, 1.5)
+        weights = (1 - alpha) * 30 * unit(problem.text[:, :rank]) + alpha * model.coef_
+        for scores, z in zip(of_rank, problem.tests, strict=True):
+            expected = unit(z[:, :rank]) @ weights.T + alpha * model.intercept_
+            np.testing.assert_allclose(log_softmax(scores, axis=1), log_softmax(expected, axis=1), atol=1e-2)
+
+
+def test_the_ends_of_the_interpolation() -> None:
+    problem = synthetic(15)
+    assert_close(all_scores(Interpolation(alpha=0), problem), all_scores(ZeroShot(), problem))
+    probe = all_scores(LinearProbe(C=0.7), replace(problem, renormalize=True))
+    assert_close(all_scores(Interpolation(alpha=1, C=0.7), problem), probe)
+    more_names = replace(problem, text=np.concatenate([problem.text, problem.text[:1] + 0.1]))
+    assert_close(all_scores(Interpolation(alpha=0), more_names), all_scores(ZeroShot(), more_names))
+
+
+def adamw(
+    parameters: list[Array], gradients: Any, batches: list[NDArray[np.int64]], learning_rate: float, epsilon: float
+) -> None:
+    """AdamW (Loshchilov and Hutter, 2019, algorithm 2) with a half cosine, in place."""
+    first, second = [np.zeros_like(p) for p in parameters], [np.zeros_like(p) for p in parameters]
+    for t, batch in enumerate(batches):
+        rate = learning_rate * (1 + np.cos(np.pi * t / len(batches))) / 2
+        for p, g, m, v in zip(parameters, gradients(batch), first, second, strict=True):
+            m += 0.1 * (g - m)
+            v += 0.001 * (g**2 - v)
+            p -= rate * 0.01 * p
+            p -= rate * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + epsilon)
+
+
+def batches_of(n: int, epochs: int, size: int, generator: torch.Generator) -> list[NDArray[np.int64]]:
+    orders = [torch.randperm(n, generator=generator).numpy() for _ in range(epochs)]
+    return [order[i : i + size] for order in orders for i in range(0, n, size)]
+
+
+def cross_entropy(logits: Array, labels: NDArray[np.int64]) -> float:
+    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def excess(logits: Array, labels: NDArray[np.int64]) -> Array:
+    """The gradient of the mean cross-entropy with respect to the logits."""
+    return (np.exp(log_softmax(logits, axis=1)) - np.eye(logits.shape[1])[labels]) / len(labels)
+
+
+@pytest.mark.parametrize(("shots", "alpha", "beta"), [(16, 1.0, 5.5), (4, 3.0, 2.0), (4, 0.0, 1.0)])
+def test_tip_adapter_is_the_published_formula(shots: int, alpha: float, beta: float) -> None:
+    problem = synthetic(16)
+    rows = draw_shots(problem.labels, shots, problem.seed)
+    for rank, of_rank in zip(RANKS, all_scores(TipAdapter(shots=shots, alpha=alpha, beta=beta), problem), strict=True):
+        for scores, z in zip(of_rank, problem.tests, strict=True):
+            for i, f in enumerate(unit(z[:, :rank])):
+                expected = 30 * unit(problem.text[:, :rank]) @ f
+                for row in rows:
+                    key = problem.train[row, :rank] / np.linalg.norm(problem.train[row, :rank])
+                    expected[problem.labels[row]] += alpha * np.exp(-beta * (1 - f @ key))
+                np.testing.assert_allclose(scores[i], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch", [256, 16])
+def test_fine_tuned_keys_are_those_of_a_training_by_hand(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "BATCH", batch)
+    problem, rank, alpha, beta = synthetic(17), 5, 2.0, 3.0
+    rows = draw_shots(problem.labels, 12, problem.seed)
+    f, labels, text = unit(problem.train[rows, :rank]), problem.labels[rows], 30 * unit(problem.text[:, :rank])
+    keys, values = f.copy(), np.eye(CLASSES)[labels]
+
+    def logits_of(z: Array) -> Array:
+        return z @ text.T + alpha * np.exp(-beta * (1 - z @ keys.T)) @ values
+
+    def gradients(b: NDArray[np.int64]) -> list[Array]:
+        through = alpha * excess(logits_of(f[b]), labels[b]) @ values.T
+        return [(through * beta * np.exp(-beta * (1 - f[b] @ keys.T))).T @ f[b]]
+
+    before = cross_entropy(logits_of(f), labels)
+    adamw([keys], gradients, batches_of(len(f), 20, batch, torch.Generator().manual_seed(problem.seed)), 0.01, 1e-4)
+    predictor = TipAdapter(shots=12, alpha=alpha, beta=beta, trained=True, learning_rate=0.01)
+    ((*tests, train),) = all_scores(predictor, replace(problem, tests=[*problem.tests, problem.train[rows]]), (rank,))
+    for scores, z in zip(tests, problem.tests, strict=True):
+        np.testing.assert_allclose(scores, logits_of(unit(z[:, :rank])), atol=2e-3)
+    assert cross_entropy(train, labels) < before - 0.01
+
+
+def test_tip_adapter_without_an_epoch_is_the_untrained_one() -> None:
+    problem = synthetic(18)
+    assert_close(
+        all_scores(TipAdapter(trained=True, epochs=0), problem), all_scores(TipAdapter(), problem), tolerance=1e-5
+    )
+
+
+def first_weights(rank: int, hidden: int, generator: torch.Generator) -> list[Array]:
+    return [
+        ((2 * torch.rand(shape, generator=generator) - 1) / shape[0] ** 0.5).double().numpy()
+        for shape in ((rank, hidden), (hidden, rank))
+    ]
+
+
+@pytest.mark.parametrize(("rank", "reduction", "hidden"), [(9, 4, 2), (9, 2, 4), (3, 4, 1)])
+@pytest.mark.parametrize(("epochs", "batch"), [(0, 256), (5, 256), (3, 50)])
+def test_clip_adapter_is_the_published_formula_trained_by_hand(
+    rank: int, reduction: int, hidden: int, epochs: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "BATCH", batch)
+    problem, alpha = synthetic(19), 0.4
+    generator = torch.Generator().manual_seed(problem.seed)
+    w1, w2 = first_weights(rank, hidden, generator)
+    f, labels, text = unit(problem.train[:, :rank]), problem.labels, 30 * unit(problem.text[:, :rank])
+
+    def logits_of(z: Array) -> Array:
+        return unit(alpha * np.maximum(z @ w1, 0) @ w2 + (1 - alpha) * z) @ text.T
+
+    def gradients(b: NDArray[np.int64]) -> list[Array]:
+        before = f[b] @ w1
+        adapted = alpha * np.maximum(before, 0) @ w2 + (1 - alpha) * f[b]
+        through_unit = excess(unit(adapted) @ text.T, labels[b]) @ text
+        along = (through_unit * unit(adapted)).sum(axis=1, keepdims=True) * unit(adapted)
+        through = (through_unit - along) / np.linalg.norm(adapted, axis=1, keepdims=True)
+        return [f[b].T @ (alpha * through @ w2.T * (before > 0)), alpha * np.maximum(before, 0).T @ through]
+
+    before = cross_entropy(logits_of(f), labels)
+    if epochs:
+        adamw([w1, w2], gradients, batches_of(len(f), epochs, batch, generator), 0.01, 1e-8)
+    predictor = ClipAdapter(alpha=alpha, reduction=reduction, epochs=epochs, learning_rate=0.01)
+    ((*tests, train),) = all_scores(predictor, replace(problem, tests=[*problem.tests, problem.train]), (rank,))
+    for scores, z in zip(tests, problem.tests, strict=True):
+        np.testing.assert_allclose(scores, logits_of(unit(z[:, :rank])), atol=1e-9 if epochs == 0 else 2e-3)
+    assert epochs == 0 or cross_entropy(train, labels) < before - 0.01
+
+
+def test_clip_adapter_with_alpha_0_is_zero_shot() -> None:
+    problem = synthetic(20)
+    assert_close(all_scores(ClipAdapter(alpha=0, epochs=1), problem), all_scores(ZeroShot(), problem))
+
+
+def group_losses(theta: Array, x: Array, labels: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Mean loss of every group, shape (g,), and its gradient, shape (g, len(theta)); theta is [W; b] row by row."""
+    design = np.column_stack([x, np.ones(len(x))])
+    logits = design @ theta.reshape(design.shape[1], -1)
+    rows = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    losses = [cross_entropy(logits[r], labels[r]) for r in rows]
+    return np.array(losses), np.stack([(design[r].T @ excess(logits[r], labels[r])).ravel() for r in rows])
+
+
+def smallest_worst_group_objective(x: Array, labels: NDArray[np.int64], groups: NDArray[np.int64], c: float) -> float:
+    """min over theta of n max_g l_g + |W|^2 / 2C as a smooth problem with constraints t >= l_g, by SciPy's SLSQP."""
+    n, size, bias = len(x), (x.shape[1] + 1) * CLASSES, CLASSES
+
+    def objective(v: Array) -> tuple[float, Array]:
+        w = np.concatenate([v[: size - bias], np.zeros(bias)])
+        return v[-1] + w @ w / (2 * c * n), np.append(w / (c * n), 1.0)
+
+    constraint = {
+        "type": "ineq",
+        "fun": lambda v: v[-1] - group_losses(v[:-1], x, labels, groups)[0],
+        "jac": lambda v: np.column_stack(
+            [-group_losses(v[:-1], x, labels, groups)[1], np.ones(len(np.unique(groups)))]
+        ),
+    }
+    start = np.append(np.zeros(size), 2.0)
+    done = minimize(
+        objective, start, jac=True, constraints=[constraint], method="SLSQP", options={"maxiter": 2000, "ftol": 1e-12}
+    )
+    assert done.success
+    return float(n * done.fun)
+
+
+def worst_group_objective(head: Any, x: Array, problem: Problem, c: float) -> tuple[float, float]:
+    """The objective of a head, and the worst group's mean loss."""
+    theta = np.concatenate([head.weights, head.bias[None]]).ravel()
+    worst = float(group_losses(theta, x, problem.labels, problem.environments)[0].max(axis=0))
+    return len(x) * worst + float((head.weights**2).sum()) / (2 * c), worst
+
+
+@pytest.mark.parametrize("seed", [21, 22, 23])
+@pytest.mark.parametrize("c", [0.02, 0.316, 10.0])
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_group_dro_minimises_the_worst_groups_loss(seed: int, c: float, renormalize: bool) -> None:
+    problem = synthetic(seed, renormalize=renormalize)
+    heads = GroupDROProbe(C=c).heads(problem, RANKS)
+    plain = LinearProbe(C=c).heads(problem, RANKS)
+    for rank, head, plain_head in zip(RANKS, heads, plain, strict=True):
+        x = truncated(problem, rank).train
+        smallest = smallest_worst_group_objective(x, problem.labels, problem.environments, c)
+        found, worst = worst_group_objective(head, x, problem, c)
+        of_plain, worst_of_plain = worst_group_objective(plain_head, x, problem, c)
+        assert smallest * (1 - 1e-6) <= found <= smallest * (1 + 2e-3)
+        assert found < of_plain
+        assert worst < worst_of_plain
+
+
+def test_group_dro_of_one_group_or_of_equal_ones_is_the_linear_probe() -> None:
+    problem = synthetic(24)
+    expected = all_scores(LinearProbe(C=0.5), problem)
+    for environments in (np.zeros(0, dtype=np.int64), np.full(len(problem.labels), 3)):
+        found = all_scores(GroupDROProbe(C=0.5), replace(problem, environments=environments))
+        assert_close(found, expected, 1e-2)
+    twice = replace(
+        problem,
+        train=np.concatenate([problem.train, problem.train]),
+        labels=np.concatenate([problem.labels, problem.labels]),
+        environments=np.repeat([5, 9], len(problem.labels)),
+    )
+    assert_close(all_scores(GroupDROProbe(C=0.5), twice), all_scores(LinearProbe(C=0.5), twice), 2e-3)
+
+
+def test_group_dro_takes_environments_by_any_numbers() -> None:
+    problem = synthetic(25)
+    renamed = replace(problem, environments=np.array([7, 2, 40])[problem.environments])
+    assert_close(all_scores(GroupDROProbe(rounds=4), problem), all_scores(GroupDROProbe(rounds=4), renamed), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"train": np.full((6, 4), np.nan)}, "train contains NaN"),
+        ({"train": np.zeros((6, 3))}, r"train must have shape \(n, 4\)"),
+        ({"tests": [np.zeros((2, 4)), np.full((1, 4), np.inf)]}, r"tests\[1\] contains NaN or infinite"),
+        ({"tests": [np.zeros((2, 5))]}, r"tests\[0\] must have shape"),
+        ({"labels": np.zeros(5, dtype=np.int64)}, "6 training images need as many labels"),
+        ({"labels": np.full(6, 3)}, "between 0 and 2"),
+        ({"environments": np.zeros(2, dtype=np.int64)}, "as many labels and environments"),
+    ],
+)
+def test_a_problem_whose_arrays_do_not_belong_together_is_refused(change: dict[str, Any], reason: str) -> None:
+    good: dict[str, Any] = {
+        "train": np.zeros((6, 4)), "labels": np.zeros(6, dtype=np.int64), "text": np.eye(3, 4), "tests": [],
+    }  # fmt: skip
+    Problem(**good)
+    with pytest.raises(ValueError, match=reason):
+        Problem(**{**good, **change})
+
+
+@pytest.mark.parametrize("name", PREDICTORS.names())
+@pytest.mark.parametrize("what", ["constant", "rank one", "zeros"])
+def test_embeddings_without_rank_are_predicted_from_what_there_is(name: str, what: str) -> None:
+    """No crash and no NaN: equal scores for constant embeddings, where only class frequencies can tell."""
+    rng = np.random.default_rng(0)
+    train = {
+        "constant": np.ones((30, 6)),
+        "rank one": np.outer(rng.standard_normal(30), np.arange(1.0, 7.0)),
+        "zeros": np.zeros((30, 6)),
+    }[what]
+    labels = np.repeat(np.arange(3), [15, 10, 5])
+    problem = Problem(train, labels, rng.standard_normal((3, 6)), [train[::7]], environments=np.arange(30) % 2)
+    (scores,) = next(PREDICTORS.create(name).scores(problem, [4]))
+    assert scores.shape == (5, 3)
+    assert np.isfinite(scores).all()
+    if what != "rank one":
+        np.testing.assert_allclose(scores, np.tile(scores[0], (5, 1)), atol=1e-9)

@@ -1,0 +1,91 @@
+"""`InvariantProjection` as a scikit-learn estimator, and what it refuses."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from benchmark.method.subspace import InvariantProjection, Moments, SourceMoments
+from benchmark.method.subspace.baselines.plain import PCA, Identity, RandomOrthonormal
+from benchmark.method.subspace.invariant import ICM
+
+
+@pytest.fixture
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal((50, 8)) @ rng.standard_normal((8, 8))
+    return z, z + rng.standard_normal((50, 8))
+
+
+def test_follows_the_conventions_of_scikit_learn() -> None:
+    # With lambda 0 the estimator needs no pairs, so scikit-learn's own checks can call fit(X).
+    for estimator, check in estimator_checks_generator(InvariantProjection(lambda_=0.0)):
+        check(estimator)
+
+
+def test_clone_pipeline_and_shapes(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    z, z_do = pairs
+    projection = clone(InvariantProjection(lambda_=2.0, rank=3)).fit(z, Z_do=z_do)
+    assert projection.transform(z).shape == (50, 3)
+    np.testing.assert_allclose(projection.components_ @ projection.components_.T, np.eye(3), atol=1e-12)
+    pipeline = make_pipeline(Normalizer(), InvariantProjection(lambda_=0.0, rank=2)).fit(z)
+    assert pipeline.transform(z).shape == (50, 2)
+
+
+def test_from_moments_is_the_same_object(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    z, z_do = pairs
+    direct = InvariantProjection(lambda_=2.0, rank=3).fit(z, z_do)
+    indirect = InvariantProjection.from_moments(Moments.of(z, {"do": z_do}), lambda_=2.0, rank=3)
+    np.testing.assert_array_equal(direct.components_, indirect.components_)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"rank": 9}, "rank=9 is not between 1 and D=8"),
+        ({"rank": 0}, "rank=0 is not between 1 and D=8"),
+        ({"lambda_": -1.0}, "negative"),
+        ({"order": "smallest"}, "neither 'largest' nor 'released'"),
+    ],
+)
+def test_impossible_parameters_are_refused(pairs, params, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        InvariantProjection(**params).fit(*pairs)
+
+
+def test_impossible_data_are_refused(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    z, z_do = pairs
+    with pytest.raises(ValueError, match="needs interventional pairs"):
+        InvariantProjection(lambda_=1.0).fit(z)
+    with pytest.raises(ValueError, match="pairs need the same shape"):
+        InvariantProjection().fit(z, z_do[:-1])
+    z_do[3, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        InvariantProjection().fit(z, z_do)
+
+
+@pytest.mark.parametrize("projection", [Identity(), PCA(), RandomOrthonormal(), ICM(), ICM(order="released")])
+def test_every_basis_is_orthonormal_and_repeatable(pairs, projection) -> None:  # type: ignore[no-untyped-def]
+    moments = Moments.of(pairs[0], {"do": pairs[1]})
+    basis = projection.fit(SourceMoments({"a": moments}), 1.0, seed=5)
+    np.testing.assert_allclose(basis.vectors.T @ basis.vectors, np.eye(8), atol=1e-12)
+    np.testing.assert_array_equal(basis.vectors, projection.fit(SourceMoments({"a": moments}), 1.0, seed=5).vectors)
+
+
+def test_another_seed_gives_another_random_basis(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    moments = Moments.of(pairs[0])
+    bases = [RandomOrthonormal().fit(SourceMoments({"a": moments}), 0.0, seed).vectors for seed in (0, 1)]
+    assert np.abs(bases[0] - bases[1]).max() > 0.1
+
+
+def test_spectra_are_in_the_order_that_their_names_promise(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    moments = Moments.of(pairs[0], {"do": pairs[1]})
+    largest = ICM(order="largest").fit(SourceMoments({"a": moments}), 1.0, 0).spectrum
+    released = ICM(order="released").fit(SourceMoments({"a": moments}), 1.0, 0).spectrum
+    assert largest is not None
+    assert released is not None
+    assert (np.diff(largest) <= 0).all()
+    assert (np.diff(released) >= 0).all()
+    np.testing.assert_allclose(largest, released[::-1])

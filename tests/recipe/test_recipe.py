@@ -1,0 +1,202 @@
+"""The recipe: defaults, precedence, hash, and what is refused in which words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.interventions import INTERVENTIONS
+from benchmark.method.interventions.photometric import Grayscale
+from benchmark.recipe.loading import load_recipe, parse_recipe
+from benchmark.recipe.recipe import Recipe
+
+SMALL: dict[str, Any] = {"name": "small", "datasets": ["PACS"], "backbones": ["MiniLiT"]}
+
+
+def recipe(**changes: Any) -> Recipe:
+    return parse_recipe({**SMALL, **changes}, "recipe.yaml")
+
+
+def test_three_keys_are_enough_and_the_rest_has_defaults() -> None:
+    minimal = recipe()
+    assert [kind.name for kind in minimal.interventions.kinds] == INTERVENTIONS.names()
+    assert len(minimal.interventions.kinds) == 7
+    assert minimal.prompts.templates == ("a photo of a {}.",)
+    assert [p.label for p in minimal.sweep.projections] == [
+        "identity",
+        "pca",
+        "random",
+        "icm",
+        "icm(order=released)",
+    ]
+
+
+def test_a_data_set_may_have_its_own_templates() -> None:
+    own = recipe(datasets=["PACS", "VLCS"], prompts={"by_dataset": {"VLCS": ["{} in a scene"]}}).prompts
+    assert own.templates_for("VLCS") == ("{} in a scene",)
+    assert own.templates_for("PACS") == ("a photo of a {}.",)
+
+
+def test_ranks_may_be_all_of_them() -> None:
+    assert recipe(sweep={"ranks": "all"}).sweep.ranks_for(5) == (1, 2, 3, 4, 5)
+    assert recipe().sweep.ranks_for(20) == (4, 8, 16, 20)
+
+
+def test_all_subsets_of_seven_kinds_are_127_sets() -> None:
+    sets = recipe(sweep={"intervention_sets": "all_subsets"}).intervention_sets()
+    assert len(sets) == len({s.kinds for s in sets}) == 127
+    assert sets[0].kinds == (INTERVENTIONS.names()[0],)
+    assert list(sets[-1].kinds) == INTERVENTIONS.names()
+
+
+def test_command_line_over_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "sweep": {"seeds": [7], "lambdas": [2]}}))
+    loaded = load_recipe(
+        file, {"sweep.seeds": [1, 2], "datasets.0": {"name": "PACS", "root": "/data"}, "run.store": "s"}
+    )
+    assert loaded.sweep.seeds == (1, 2)  # command line
+    assert loaded.sweep.lambdas == (2.0,)  # file
+    assert loaded.sweep.test_splits == ("out_20",)  # default
+    assert (loaded.datasets[0].root, loaded.run.store) == ("/data", "s")
+
+
+def test_hash_is_of_the_meaning_and_not_of_the_spelling() -> None:
+    spelt_out = recipe(
+        datasets=[{"name": "PACS"}],
+        interventions={"kinds": INTERVENTIONS.names(), "seed": 0},
+        sweep={"ranks": "auto"},
+    )
+    assert spelt_out.hash() == recipe().hash()
+    assert parse_recipe(dict(reversed(SMALL.items()))).hash() == recipe().hash()
+    assert recipe(sweep={"lambdas": [1]}).hash() == recipe(sweep={"lambdas": [1.0]}).hash()
+
+
+def test_hash_ignores_where_it_runs_and_notices_everything_else() -> None:
+    base = recipe().hash()
+    same = recipe(name="other", run={"store": "s3://b/p", "actors": 3}, datasets=[{"name": "PACS", "root": "/x"}])
+    assert same.hash() == base
+    for change in (
+        {"interventions": {"seed": 1}},
+        {"interventions": {"kinds": [{"name": "posterize", "bits": 3}]}},
+        {"sweep": {"seeds": [0]}},
+        {"prompts": {"templates": ["{}"]}},
+        {"backbones": [{"name": "MiniLiT", "precision": "float16"}]},
+    ):
+        assert recipe(**change).hash() != base
+
+
+def test_a_dumped_recipe_reads_back_as_itself() -> None:
+    original = recipe(interventions={"kinds": [{"name": "solarize", "threshold": 64}, "grayscale"]})
+    again = parse_recipe(yaml.safe_load(yaml.safe_dump(original.model_dump(mode="json"))))
+    assert again == original
+    assert again.hash() == original.hash()
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(recipe().sweep, "seeds", (1,))  # noqa: B010
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sweeep": {}}, "unknown key 'sweeep': did you mean 'sweep'?"),
+        ({"sweep": {"lamdas": [1]}}, "unknown key 'sweep.lamdas': did you mean 'lambdas'?"),
+        ({"backbones": [{"nmae": "x"}]}, "unknown key 'backbones.0.nmae': did you mean 'name'?"),
+        ({"datasets": []}, "datasets: list should have at least 1 item"),
+        ({"sweep": {"lambdas": ["x"]}}, "sweep.lambdas.0: input should be a valid number"),
+        ({"sweep": {"lambdas": [-1]}}, "sweep.lambdas.0: input should be greater than or equal to 0, not -1"),
+        ({"sweep": {"seeds": [1, 1]}}, "the value '1' is given twice"),
+        ({"sweep": {"ranks": [0]}}, "sweep.ranks.0: input should be greater than or equal to 1, not 0"),
+        ({"sweep": {"test_splits": ["out"]}}, "input should be 'out_20', 'in_80' or 'full', not 'out'"),
+        ({"sweep": {"predictors": ["zeroshot"]}}, "Unknown predictor 'zeroshot': did you mean 'zero_shot'?"),
+        ({"sweep": {"projections": ["ic"]}}, "Unknown projection 'ic': did you mean 'icm'?"),
+        ({"sweep": {"projections": [{"name": "icm", "order": "smallest"}]}}, "order: input should be 'largest' or 'released'"),
+        ({"interventions": {"kinds": ["grayscal"]}}, "Unknown intervention 'grayscal': did you mean 'grayscale'?"),
+        ({"interventions": {"kinds": [{"name": "posterize", "bit": 1}]}}, "unknown key 'bit': did you mean 'bits'?"),
+        ({"interventions": {"kinds": [{"name": "gaussian_blur", "sigma": [2, 1]}]}}, "the lower bound 2.0 is above the upper bound 1.0"),
+        ({"interventions": {"kinds": []}}, "the projection 'icm' needs interventions, but interventions.kinds is empty"),
+        ({"interventions": {"kinds": ["invert"]}, "sweep": {"intervention_sets": [{"name": "s", "kinds": ["inver"]}]}}, "'inver' of the set 's' is not among interventions.kinds; did you mean 'invert'?"),
+        ({"backbones": [{"name": "x", "folder": "f", "pretrained": "openai"}]}, "give 'folder' or 'pretrained', not both"),
+        ({"backbones": [{"name": "x", "precision": "fp16"}]}, "input should be 'float32', 'bfloat16' or 'float16', not 'fp16'"),
+        ({"prompts": {"templates": ["a photo"]}}, "must have exactly one {}"),
+        ({"prompts": {"by_dataset": {"PACS": ["a photo"]}}}, "must have exactly one {}"),
+        ({"prompts": {"by_dataset": {"PAC": ["a {}"]}}}, "'PAC' is no data set of the recipe"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["text"]}]}}, "'text' of the set 'x' is not among"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["invert"], "weights": [1, 2]}]}}, "one weight for each"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["invert", "invert"]}]}}, "names a kind twice"),
+        (
+            {"sweep": {"intervention_sets": [{"name": "x", "kinds": ["cross_environment"], "pairing": "random_one"}]}},
+            "cannot draw one view for each image",
+        ),
+        ({"interventions": {"kinds": ["no_such.module:Kind"]}}, "cannot be loaded: No module named 'no_such'"),
+        ({"interventions": {"kinds": ["pathlib:Path"]}}, "must derive from Intervention"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_key_and_the_nearest_valid_name(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(IcmBenchError) as caught:
+        recipe(**changes)
+    message = str(caught.value)
+    assert message.startswith("recipe.yaml: ")
+    assert sentence in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: [", "line 1 is not valid YAML"),
+        ("- a\n", "must be a mapping"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path: Path, text: str | None, sentence: str) -> None:
+    file = tmp_path / "r.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(IcmBenchError, match=sentence) as caught:
+        load_recipe(file)
+    assert str(file) in str(caught.value)
+
+
+def test_overrides_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(yaml.safe_dump(SMALL))
+    with pytest.raises(IcmBenchError, match=r"--set datasets.3.root: '3' is not a position in a list of 1"):
+        load_recipe(file, {"datasets.3.root": "/x"})
+    with pytest.raises(IcmBenchError, match="lies inside a plain value"):
+        load_recipe(file, {"name.x": 1})
+
+
+def test_ranks_above_the_width_are_refused_and_auto_ends_at_it() -> None:
+    assert recipe().sweep.ranks_for(256) == (4, 8, 16, 32, 64, 128, 256)
+    assert recipe().sweep.ranks_for(768)[-2:] == (512, 768)
+    assert recipe(sweep={"ranks": [64, 8]}).sweep.ranks_for(64) == (8, 64)
+    with pytest.raises(IcmBenchError, match="rank 300 is above the embedding width D = 256"):
+        recipe(sweep={"ranks": [8, 300]}).sweep.ranks_for(256)
+
+
+def test_random_weights_stand_in_the_label() -> None:
+    assert "RANDOM WEIGHTS" in recipe(backbones=[{"name": "ViT-B-32", "pretrained": "random"}]).backbones[0].label
+
+
+def test_an_override_reaches_into_lists_and_empty_sections(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("name: a\ndatasets: [b]\nbackbones: [{name: c, mean: [0.1, 0.2, 0.3]}]\nrun:\n")
+    loaded = load_recipe(file, {"backbones.0.mean.0": 0.9, "run.store": "s"})
+    assert loaded.backbones[0].mean == (0.9, 0.2, 0.3)
+    assert loaded.run.store == "s"
+
+
+class MyGrayscale(Grayscale):
+    """A component of the user's own that derives from a registered one."""
+
+
+def test_a_users_component_does_not_take_the_name_of_the_one_it_derives_from() -> None:
+    (kind,) = recipe(interventions={"kinds": [f"{__name__}:MyGrayscale"]}).interventions.kinds
+    assert kind.name == f"{__name__}:MyGrayscale"
+    assert kind.implementation.startswith(kind.name + " ")  # and the hash of this file
+    assert INTERVENTIONS.create("grayscale").implementation == "grayscale"

@@ -1,0 +1,239 @@
+"""The store's own care: what `icm-bench store` lists, finds and removes. No Ray: parts are written directly."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmark.cli import main
+from benchmark.common.storage import Storage
+from benchmark.method.evaluation.cells import Cells
+from benchmark.method.subspace import Moments
+from benchmark.store import embeddings as store
+from benchmark.store import moments as sums
+from benchmark.store import upkeep
+from benchmark.store.embeddings import View, view_of
+
+IMAGES, DIM = 130, 8  # three chunks: 64, 64, 2
+
+
+def part(view: View, first: int, count: int) -> pa.Table:
+    values = np.arange(first * DIM, (first + count) * DIM, dtype=np.float32)
+    columns = {
+        name: pa.array([f"{name} {i}" for i in range(first, first + count)])
+        for name in ("image_id", "environment", "class_name")
+    }
+    return pa.table(
+        {
+            **columns,
+            "label": pa.array([0] * count),
+            "view": pa.array([view.label] * count),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(values), DIM),
+        }
+    )
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def view(storage: Storage) -> View:
+    """A complete view with one rejected image."""
+    view = view_of("fingerprint", IMAGES, {"fingerprint": "weights"}, None, 0)
+    store.write_about(storage, view, {"dataset": "toy", "backbone": "tiny", "dim": DIM})
+    store.write_part(storage, view, 0, part(view, 0, 64), [])
+    store.write_part(storage, view, 1, part(view, 64, 63), [("image_id 127", "a/b/c.png", "cut off")])
+    store.write_part(storage, view, 2, part(view, 128, 2), [])
+    return view
+
+
+def command(storage: Storage, *words: str) -> int:
+    return main(["store", *words, "--store", storage.uri])
+
+
+def test_what_is_written_is_read_in_any_order(storage: Storage, view: View) -> None:
+    assert store.parts(storage, view.directory) == {i: f"{view.directory}/part-0000{i}.parquet" for i in range(3)}
+    z = store.read(storage, view, ["image_id 129", "image_id 0", "image_id 70"])
+    np.testing.assert_array_equal(z[:, 0], np.array([129, 0, 70]) * DIM)
+    assert store.rejected(storage, [view]) == {"image_id 127": ("a/b/c.png", "cut off")}
+    with pytest.raises(KeyError):
+        store.read(storage, view, ["image_id 127"])
+
+
+def test_a_sound_store_is_listed_verified_and_left_alone(
+    storage: Storage, view: View, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = storage.files("", "")
+    assert command(storage) == 0
+    assert "toy  tiny  original: 130 images, 1 rejected" in (out := capsys.readouterr().out)
+    assert "complete" in out
+    assert command(storage, "verify") == 0
+    assert "verified: 3 parts are sound" in capsys.readouterr().out
+    assert command(storage, "clean") == 0
+    assert "0 files and directories removed" in capsys.readouterr().out
+    assert storage.files("", "") == before
+    Path(storage.path(store.part_name(view.directory, 1))).unlink()
+    assert command(storage, "--json") == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["state"], listed["parts"], listed["parts_expected"]) == ("2 of 3 parts", 2, 3)
+
+
+def damage_bits(storage: Storage, view: View) -> None:
+    file = Path(storage.path(store.part_name(view.directory, 1)))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 16
+    file.write_bytes(content)
+
+
+def lose_rows(storage: Storage, view: View) -> None:
+    store.write_part(storage, view, 1, part(view, 64, 60), [])
+
+
+def repeat_rows(storage: Storage, view: View) -> None:
+    store.write_part(storage, view, 1, part(view, 0, 63), [])
+
+
+def forge_numbers(storage: Storage, view: View) -> None:
+    table = storage.read_table(store.part_name(view.directory, 0))
+    storage.write_table(
+        store.part_name(view.directory, 1), part(view, 64, 63).replace_schema_metadata(table.schema.metadata)
+    )
+
+
+def not_finite(storage: Storage, view: View) -> None:
+    table = part(view, 64, 63)
+    bad = pa.FixedSizeListArray.from_arrays(pa.array(np.full(63 * DIM, np.nan, np.float32)), DIM)
+    store.write_part(storage, view, 1, table.set_column(5, "embedding", bad), [])
+
+
+def one_too_many(storage: Storage, view: View) -> None:
+    store.write_part(storage, view, 3, part(view, 300, 2), [])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (damage_bits, "part-00001.parquet: cannot be read"),
+        (lose_rows, "part-00001.parquet: has 60 rows instead of 63"),
+        (repeat_rows, "part-00001.parquet: repeats images"),
+        (forge_numbers, "part-00001.parquet: is not what was written"),
+        (not_finite, "part-00001.parquet: holds numbers that are not finite"),
+        (one_too_many, "part-00003.parquet: is no chunk of a data set of 130 images"),
+    ],
+)  # fmt: skip
+def test_damage_is_found_named_and_removed(
+    storage: Storage, view: View, spoil: Callable[[Storage, View], None], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(storage, view)
+    assert command(storage, "verify") == 2
+    error = capsys.readouterr().err
+    assert "1 parts are damaged; `icm-bench store clean` removes them" in error
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert command(storage, "clean", "--dry-run") == 0
+    assert command(storage, "verify") == 2
+    assert command(storage, "clean") == 0
+    capsys.readouterr()
+    assert command(storage, "verify") == 0
+
+
+def test_stale_directories_and_leftovers_go_and_newer_ones_stay(
+    storage: Storage, view: View, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def directory(name: str, version: int) -> None:
+        about = {
+            "dataset": "toy",
+            "backbone": "tiny",
+            "view": "original",
+            "images": 1,
+            "depends_on": {"view": {"version": version}},
+        }
+        storage.write_bytes(f"{store.ROOT}/{name}/about.json", json.dumps(about).encode())
+        storage.write_bytes(f"{store.ROOT}/{name}/part-00000.parquet", b"x")
+
+    directory("old", 1)
+    directory("new", store.STORE_VERSION + 1)
+    storage.write_bytes(f"{store.ROOT}/nameless/part-00000.parquet", b"x")
+    old, young = (Path(storage.path(f"{view.directory}/.{name}.tmp")) for name in ("old", "young"))
+    for leftover in (old, young):
+        leftover.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * upkeep.LEFTOVER_SECONDS,) * 2)
+    assert command(storage) == 0
+    out = capsys.readouterr().out
+    assert "stale: made by version 1 of the store" in out
+    assert "made by a newer version of icm-bench" in out
+    assert "embeddings/nameless: 0 images, 0 rejected, 0.0 MB, stale: its about.json is missing" in out
+    assert command(storage, "clean", "--json") == 0
+    removed = json.loads(capsys.readouterr().out)["names"]
+    assert removed == [f"{view.directory}/.old.tmp", f"{store.ROOT}/nameless", f"{store.ROOT}/old"]
+    assert {d.name for d in upkeep.directories(storage)} == {view.directory, f"{store.ROOT}/new"}
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
+    storage: Storage, view: View, capsys: pytest.CaptureFixture[str]
+) -> None:
+    z = np.random.default_rng(0).standard_normal((9, DIM))
+    content = sums.packed(Cells({(0, "in", "base"): Moments.of(z, {"blur": z + 1})}), "blur")
+    of_view = view.directory.replace(store.ROOT, sums.ROOT)
+    sound, spoilt, orphan = (
+        f"{of_view}/a/x.safetensors",
+        f"{of_view}/a/y.safetensors",
+        f"{sums.ROOT}/gone/a/x.safetensors",
+    )
+    for name in (sound, spoilt, orphan):
+        storage.write_bytes(name, content)
+    assert sums.unpacked(storage, sound)[0, "in", "base"].differences["blur"].n == 9
+    assert command(storage) == 0
+    out = capsys.readouterr().out
+    assert "toy  tiny  moments: 130 images, 0 rejected" in out
+    assert "moments/gone: 0 images, 0 rejected, 0.0 MB, stale: the embeddings that it sums up are gone or stale" in out
+    assert "1 views" in out
+    changed = bytearray(content)
+    changed[-3] ^= 1  # a number that safetensors reads all the same
+    storage.write_bytes(spoilt, bytes(changed))
+    assert command(storage, "verify") == 2
+    assert "y.safetensors: is not what was written (its digest differs)" in capsys.readouterr().err
+    storage.write_bytes(spoilt, content[:50])
+    assert command(storage, "verify") == 2
+    assert "y.safetensors: cannot be read" in capsys.readouterr().err
+    assert command(storage, "clean", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["names"] == [spoilt, f"{sums.ROOT}/gone"]
+    assert storage.files(sums.ROOT, "") == [sound]
+    assert command(storage, "verify") == 0
+    damage_bits(storage, view)  # nobody knows whether the sums were made before or after
+    assert command(storage, "clean") == 0
+    assert storage.files(sums.ROOT, "") == []
+
+
+def test_the_key_says_what_an_embedding_depends_on() -> None:
+    from benchmark.method.interventions import INTERVENTIONS
+
+    def key(**changes: object) -> str:
+        arguments: dict[str, Any] = {
+            "dataset_fingerprint": "d", "images": 9, "backbone_identity": {"precision": "float32"},
+            "intervention": INTERVENTIONS.create("solarize"), "seed": 0, "at_source": False, "draft": True,
+        }  # fmt: skip
+        return view_of(**{**arguments, **changes}).directory
+
+    others: list[dict[str, Any]] = [
+        {"dataset_fingerprint": "e"},
+        {"backbone_identity": {"precision": "bfloat16"}},
+        {"intervention": INTERVENTIONS.create({"name": "solarize", "threshold": 9})},
+        {"intervention": None},
+        {"seed": 1},
+        {"at_source": True},
+        {"draft": False},
+    ]
+    assert len({key(), *(key(**change) for change in others)}) == len(others) + 1
+    assert key(intervention=None, seed=1) == key(intervention=None)
+    assert key(intervention=None, at_source=True) == key(intervention=None, draft=False)
