@@ -22,7 +22,8 @@ def _explain(finding: Any, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in location if "[" not in str(part)) or "the whole"
     if finding["type"] == "extra_forbidden":
         parent = _model_at(model, location[:-1])
-        valid = [info.alias or name for name, info in parent.model_fields.items()] if parent else []
+        fields = parent.model_fields.items() if parent else []
+        valid = [info.alias or name for name, info in fields if name not in getattr(parent, "swept", ())]
         return f"unknown key '{key}': {nearest(str(location[-1]), valid)}"
     if finding["type"] == "missing":
         return f"the key '{key}' is missing."

@@ -16,8 +16,19 @@ from benchmark.method.subspace.moments import CROSS
 LAMBDA = "lambda"  # what a search calls it
 TEXT = "text"  # what intervention sets call pairs of texts
 
+
+def _projection(spec: object) -> Projection:
+    """Return the projection that a recipe's `spec` describes; what the sweep sets has no place there."""
+    given = set(spec) & {LAMBDA, *Projection.swept} if isinstance(spec, dict) else set()
+    if given & {LAMBDA, "lambda_"}:
+        raise ValueError("lambda is swept: give sweep.lambdas.")
+    if given:
+        raise ValueError(f"{given.pop()} is swept: give sweep.seeds.")
+    return PROJECTIONS.create(spec)
+
+
 AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
-AnyProjection = Annotated[SerializeAsAny[Projection], BeforeValidator(PROJECTIONS.create)]
+AnyProjection = Annotated[SerializeAsAny[Projection], BeforeValidator(_projection)]
 AnyPredictor = Annotated[SerializeAsAny[Predictor], BeforeValidator(PREDICTORS.create)]
 
 

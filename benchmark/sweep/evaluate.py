@@ -1,6 +1,5 @@
 """From a trial to its result rows."""
 
-import functools
 import json
 from collections.abc import Sequence
 
@@ -29,7 +28,7 @@ def evaluate(
     common = {**_common_columns(subjects, recipe, trial, name), "ranks": list(ranks), "classes": data.classes}
     rows: list[Row] = []
     for lambda_ in trial.lambdas:
-        fit = functools.partial(trial.projection.fit, lambda_=lambda_, seed=trial.seed)
+        fit = trial.projection.at(lambda_=lambda_, seed=trial.seed).fit
         own = {
             **common,
             "lambda_": lambda_ if trial.projection.uses_lambda else None,

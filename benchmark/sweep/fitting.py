@@ -83,7 +83,7 @@ class Fitting:
             IcmBenchError: the moments lack what the projection needs.
         """
         try:
-            return choice.projection.fit(self.moments(choice), choice.lambda_, choice.seed)
+            return choice.projection.at(lambda_=choice.lambda_, seed=choice.seed).fit(self.moments(choice))
         except ValueError as error:
             raise IcmBenchError(f"{choice.label} cannot be fitted: {error}") from error
 

@@ -11,7 +11,6 @@ rank. Peak memory is that of the whole process, interpreter included.
 import argparse
 import resource
 import time
-from functools import partial
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def main() -> None:
     data, cells = embeddings(args.classes)
     made = time.perf_counter()
     ranks = [DIM * (i + 1) // args.ranks for i in range(args.ranks)]
-    fit = partial(ICM().fit, lambda_=1.0, seed=0)
+    fit = ICM(lambda_=1.0).fit
     curves = Evaluation(data, cells, Split(0), "none", lodo=False).curves(
         fit, ZeroShot(), ranks, folds_of("held_out", data.environments, ["full"])
     )

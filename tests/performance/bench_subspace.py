@@ -70,7 +70,7 @@ def _setting(ranks: tuple[int, ...], chosen: tuple[tuple[str, ...], float]) -> i
     """Evaluate one intervention set and lambda for every held-out environment; return the number of accuracies."""
     assert _protocol
     kinds, lambda_ = chosen
-    fit = partial(ICM().fit, lambda_=lambda_, seed=0)
+    fit = ICM(lambda_=lambda_).fit
     folds = folds_of("held_out", [f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
     curves = list(_protocol.curves(fit, ZeroShot(), ranks, folds, dict.fromkeys(kinds, 1.0)))
     assert [curve.held_out for curve in curves] == [f"environment{e}" for e in range(ENVIRONMENTS)]

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -37,12 +37,34 @@ class Projection(Component):
     """A way to estimate a basis from the moments of the source environments.
 
     To add one, derive from this class in a file of its own, write `fit`, and give the class a name in
-    `PROJECTIONS` (or name it `module:Class` in the recipe).
+    `PROJECTIONS` (or name it `module:Class` in the recipe). A projection that weighs the consistency under
+    interventions has the field `lambda_`, one that draws has the field `seed`; their values come from the sweep.
     """
 
+    swept: ClassVar[tuple[str, ...]] = ("lambda_", "seed")  # set by a sweep: not in recipes, labels and their hashes
     uses_interventions: ClassVar[bool] = False
-    uses_lambda: ClassVar[bool] = False
     full_rank_only: ClassVar[bool] = False  # only the whole space makes sense: one rank, D
+
+    @property
+    def uses_lambda(self) -> bool:
+        """Whether there is a weight of the consistency term to be swept."""
+        return "lambda_" in type(self).model_fields
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All parameters that a recipe gives, defaults included: those that a sweep sets are left out."""
+        return {name: value for name, value in super().params.items() if name not in self.swept}
+
+    def at(self, *, lambda_: float | None = None, seed: int | None = None) -> Self:
+        """Return this projection with other swept fields; those that it does not have are ignored.
+
+        Args:
+            lambda_: weight of the consistency under interventions, >= 0; None leaves it as it is.
+            seed: of what the projection draws, >= 0; None leaves it as it is.
+        """
+        given = {"lambda_": lambda_, "seed": seed}
+        values = {name: value for name, value in given.items() if value is not None and name in type(self).model_fields}
+        return type(self)(**{**dict(self), **values})
 
     @property
     def order_name(self) -> str | None:
@@ -50,13 +72,11 @@ class Projection(Component):
         return getattr(self, "order", None)
 
     @abstractmethod
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:
+    def fit(self, sources: SourceMoments) -> Basis:
         """Return the basis.
 
         Args:
             sources: moments of the training images of the source environments, environment by environment.
-            lambda_: weight of the intervention consistency (ignored unless `uses_lambda`).
-            seed: of the trial (ignored by everything that draws nothing).
 
         Raises:
             ValueError: the moments lack what the projection needs.

@@ -11,6 +11,7 @@ the smallest ones; that order is offered by name, `released`, and never used sil
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
@@ -38,13 +39,16 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
 
 
 class ICM(Projection):
-    """CLIP-ICM as a component of a sweep: see `invariant_basis`."""
+    """CLIP-ICM as a component of a sweep: see `invariant_basis`.
+
+    `lambda_` (default 1.0) is the weight of the consistency term.
+    """
 
     registered_name: ClassVar[str] = "icm"
     uses_interventions: ClassVar[bool] = True
-    uses_lambda: ClassVar[bool] = True
     order: Order = "largest"
     centered: bool = False
+    lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
-        return invariant_basis(sources, lambda_, self.order, self.centered)
+    def fit(self, sources: SourceMoments) -> Basis:
+        return invariant_basis(sources, self.lambda_, self.order, self.centered)

@@ -60,10 +60,10 @@ def curves_of(
     split = Split(0, protocol == "held_out_open_class")
     cells = cells_of(data.layout(split), scaled(data.z, NORMALIZE), {k: scaled(v, NORMALIZE) for k, v in views.items()})
     evaluation = Evaluation(data, cells, split, NORMALIZE)
-    projection = PROJECTIONS.create("icm")
+    projection = PROJECTIONS.create("icm").at(lambda_=LAMBDA)
 
     def fit(sources: SourceMoments) -> Basis:
-        basis = projection.fit(sources, lambda_=LAMBDA, seed=0)
+        basis = projection.fit(sources)
         if fitted is not None:
             fitted.setdefault("bases", []).append((tuple(sources.environments), basis.vectors))
         return basis
@@ -280,7 +280,7 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
     np.testing.assert_array_equal(joined.label, data.label[rows])
     own = {"view": views["view"][members[0]]}
     cells = cells_of(whole[0].layout(Split(0)), scaled(whole[0].z, NORMALIZE), {"view": scaled(own["view"], NORMALIZE)})
-    fit = lambda sources: PROJECTIONS.create("icm").fit(sources, lambda_=LAMBDA, seed=0)  # noqa: E731
+    fit = PROJECTIONS.create("icm").at(lambda_=LAMBDA).fit
     folds = folds_of("imagenet_shift", joined.environments, ["out_20"])
     for name in ("zero_shot", "class_means", "linear_probe"):
         evaluation = Evaluation(joined, cells, Split(0), NORMALIZE)

@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from benchmark.method.subspace import InvariantProjection, Moments, SourceMoments
+from benchmark.method.subspace import InvariantProjection, Moments, SourceMoments, invariant_basis
 from benchmark.method.subspace.baselines.plain import PCA, Identity, RandomOrthonormal
 from benchmark.method.subspace.invariant import ICM
 
@@ -69,21 +69,39 @@ def test_impossible_data_are_refused(pairs: tuple[np.ndarray, np.ndarray]) -> No
 @pytest.mark.parametrize("projection", [Identity(), PCA(), RandomOrthonormal(), ICM(), ICM(order="released")])
 def test_every_basis_is_orthonormal_and_repeatable(pairs, projection) -> None:  # type: ignore[no-untyped-def]
     moments = Moments.of(pairs[0], {"do": pairs[1]})
-    basis = projection.fit(SourceMoments({"a": moments}), 1.0, seed=5)
+    basis = projection.at(lambda_=1.0, seed=5).fit(SourceMoments({"a": moments}))
     np.testing.assert_allclose(basis.vectors.T @ basis.vectors, np.eye(8), atol=1e-12)
-    np.testing.assert_array_equal(basis.vectors, projection.fit(SourceMoments({"a": moments}), 1.0, seed=5).vectors)
+    np.testing.assert_array_equal(
+        basis.vectors, projection.at(lambda_=1.0, seed=5).fit(SourceMoments({"a": moments})).vectors
+    )
 
 
 def test_another_seed_gives_another_random_basis(pairs: tuple[np.ndarray, np.ndarray]) -> None:
     moments = Moments.of(pairs[0])
-    bases = [RandomOrthonormal().fit(SourceMoments({"a": moments}), 0.0, seed).vectors for seed in (0, 1)]
+    bases = [RandomOrthonormal(seed=seed).fit(SourceMoments({"a": moments})).vectors for seed in (0, 1)]
     assert np.abs(bases[0] - bases[1]).max() > 0.1
+
+
+def test_what_a_sweep_sets_reaches_the_fit_and_no_recipe(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    sources = SourceMoments({"a": Moments.of(pairs[0], {"do": pairs[1]})})
+    released = ICM(order="released")
+    swept = released.at(lambda_=3.0, seed=5)
+    assert swept == ICM(order="released", lambda_=3.0)  # it draws nothing: the seed is ignored
+    assert swept.at(seed=6) == swept
+    assert (swept.label, swept.params, swept.model_dump()) == (released.label, released.params, released.model_dump())
+    assert swept.model_dump() == {"name": "icm", "order": "released", "centered": False}
+    np.testing.assert_array_equal(swept.fit(sources).vectors, invariant_basis(sources, 3.0, "released").vectors)
+    assert [p.uses_lambda for p in (swept, PCA(), RandomOrthonormal())] == [True, False, False]
+    assert PCA(centered=True).at(lambda_=3.0, seed=5) == PCA(centered=True)
+    assert RandomOrthonormal().at(lambda_=3.0, seed=5) == RandomOrthonormal(seed=5)
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        released.at(lambda_=-1.0)
 
 
 def test_spectra_are_in_the_order_that_their_names_promise(pairs: tuple[np.ndarray, np.ndarray]) -> None:
     moments = Moments.of(pairs[0], {"do": pairs[1]})
-    largest = ICM(order="largest").fit(SourceMoments({"a": moments}), 1.0, 0).spectrum
-    released = ICM(order="released").fit(SourceMoments({"a": moments}), 1.0, 0).spectrum
+    largest = ICM(order="largest").fit(SourceMoments({"a": moments})).spectrum
+    released = ICM(order="released").fit(SourceMoments({"a": moments})).spectrum
     assert largest is not None
     assert released is not None
     assert (np.diff(largest) <= 0).all()

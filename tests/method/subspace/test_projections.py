@@ -107,7 +107,7 @@ def constant() -> Data:
 
 
 def fit(name: str, data: Data, **params: Any) -> Basis:
-    return PROJECTIONS.create({"name": name, **params}).fit(data.sources, 0.5, seed=3)
+    return PROJECTIONS.create({"name": name, **params}).at(lambda_=0.5, seed=3).fit(data.sources)
 
 
 def spectrum(basis: Basis) -> Array:
@@ -219,7 +219,7 @@ def test_an_environment_without_images_changes_nothing(data: Data, name: str) ->
     nothing = {kind: view[:0] for kind, view in data.views.items()}
     empty = Moments.of(data.z[:0], nothing, data.labels[:0], CLASSES)
     sources = SourceMoments({**data.sources.environments, "empty": empty})
-    basis = PROJECTIONS.create(name).fit(sources, 0.5, seed=3)
+    basis = PROJECTIONS.create(name).at(lambda_=0.5, seed=3).fit(sources)
     np.testing.assert_allclose(basis.vectors, fit(name, data).vectors, atol=1e-10)
 
 
@@ -227,7 +227,7 @@ def test_an_environment_without_images_changes_nothing(data: Data, name: str) ->
 def test_without_any_image_there_is_no_basis(data: Data, name: str) -> None:
     empty = Moments.of(data.z[:0], {"kind0": data.z[:0]}, data.labels[:0], CLASSES)
     with pytest.raises(ValueError, match="no image"):
-        PROJECTIONS.create(name).fit(SourceMoments({"empty": empty}), 0.5, seed=3)
+        PROJECTIONS.create(name).at(lambda_=0.5, seed=3).fit(SourceMoments({"empty": empty}))
 
 
 # --- constant embeddings ---------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_generalized_spans_what_scipys_generalised_eigenvectors_span(
 ) -> None:
     a = data.covariance if centered else data.c_z
     values, vectors = eigh(a, data.c_d + regularization * np.trace(data.c_d) / D * np.eye(D))
-    basis = Generalized(regularization=regularization, centered=centered).fit(data.sources, 0.0, 0)
+    basis = Generalized(regularization=regularization, centered=centered).fit(data.sources)
     assert_same_spans(basis.vectors, vectors[:, ::-1], D)
     np.testing.assert_allclose(spectrum(basis), values[::-1], rtol=1e-8)
 
@@ -319,7 +319,7 @@ def test_generalized_needs_pairs(data: Data) -> None:
 @pytest.mark.parametrize("k", [1, 3, D - 1])
 def test_drop_top_is_scikit_learns_pca_with_the_first_directions_last(data: Data, k: int) -> None:
     pca = decomposition.PCA(svd_solver="full").fit(data.z)
-    basis = DropTop(k=k, centered=True).fit(data.sources, 0.0, 0)
+    basis = DropTop(k=k, centered=True).fit(data.sources)
     assert_same_directions(basis.vectors, np.vstack([pca.components_[k:], pca.components_[:k]]).T)
     variances = pca.explained_variance_ * (len(data.z) - 1) / len(data.z)
     np.testing.assert_allclose(spectrum(basis), [*variances[k:], *variances[:k]])
@@ -458,7 +458,7 @@ def test_discriminant_spans_what_scipys_generalised_eigenvectors_span(
         fitted = means[np.searchsorted(present, each.labels)]
         between, within = (x.T @ x / len(x) for x in (fitted, centred - fitted))
         values, vectors = eigh(between, within + regularization * np.trace(within) / D * np.eye(D))
-        basis, first = Discriminant(regularization=regularization).fit(each.sources, 0.0, 0), len(present) - 1
+        basis, first = Discriminant(regularization=regularization).fit(each.sources), len(present) - 1
         assert_same_spans(basis.vectors, vectors[:, ::-1], first)
         np.testing.assert_allclose(spectrum(basis)[:first], values[: -first - 1 : -1], rtol=1e-8)
         assert_ordered_by_energy(basis.vectors[:, first:], each.c_z)
@@ -467,7 +467,7 @@ def test_discriminant_spans_what_scipys_generalised_eigenvectors_span(
 
 def test_discriminant_with_little_regularization_is_scikit_learns(data: Data) -> None:
     lda = LinearDiscriminantAnalysis(solver="eigen").fit(data.z, data.labels)
-    basis = Discriminant(regularization=1e-12).fit(data.sources, 0.0, 0)
+    basis = Discriminant(regularization=1e-12).fit(data.sources)
     assert_same_spans(basis.vectors, lda.scalings_, CLASSES - 1)
     ratios = spectrum(basis)[: CLASSES - 1]
     np.testing.assert_allclose(ratios / ratios.sum(), lda.explained_variance_ratio_, rtol=1e-8)
@@ -486,5 +486,5 @@ def test_discriminant_needs_two_classes(data: Data) -> None:
 
 def test_leace_and_environment_means_are_both_blind_to_the_means_of_environments(data: Data) -> None:
     for projection in (Leace(), EnvironmentMeans()):
-        kept = projection.fit(data.sources, 0.0, 0).vectors[:, :-2]
+        kept = projection.fit(data.sources).vectors[:, :-2]
         np.testing.assert_allclose(data.mean_differences @ kept, 0, atol=1e-9)

@@ -101,7 +101,7 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
         for name, found in accuracies.items():
             projection = PROJECTIONS.create(name)
             rank = DIM if projection.full_rank_only else INVARIANT
-            fit = lambda sources, p=projection, s=seed: p.fit(sources, lambda_=10.0, seed=s)  # noqa: E731
+            fit = projection.at(lambda_=10.0, seed=seed).fit
             curves = list(protocol.curves(fit, PREDICTORS.create(predictor), [rank], folds))
             found.append(curves[3].target[0])
     means = {name: float(np.mean(found)) for name, found in accuracies.items()}

@@ -40,7 +40,7 @@ class Discriminant(Projection):
     registered_name: ClassVar[str] = "discriminant"
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+    def fit(self, sources: SourceMoments) -> Basis:
         c_z, centres = sources.c_z(), _weighted_class_means(sources)
         between, squared_length = centres @ centres.T, np.trace(c_z)
         within = sources.c_z(centered=True) - between

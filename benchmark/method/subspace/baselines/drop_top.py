@@ -27,7 +27,7 @@ class DropTop(Projection):
     k: int = Field(default=1, ge=1)
     centered: bool = False
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+    def fit(self, sources: SourceMoments) -> Basis:
         if self.k >= sources.dim:
             raise ValueError(f"drop_top cannot drop k={self.k} of D={sources.dim} directions: k must be below D.")
         pca = eigenbasis(sources.c_z(self.centered), largest_first=True)

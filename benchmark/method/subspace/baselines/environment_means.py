@@ -23,7 +23,7 @@ class EnvironmentMeans(Projection):
 
     registered_name: ClassVar[str] = "environment_means"
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+    def fit(self, sources: SourceMoments) -> Basis:
         c_z = sources.c_z()
         differences, _ = mean_differences(sources)
         removed = span(differences.T, np.trace(c_z))

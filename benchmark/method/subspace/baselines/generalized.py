@@ -41,7 +41,7 @@ class Generalized(Projection):
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     centered: bool = False
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+    def fit(self, sources: SourceMoments) -> Basis:
         c_z, c_d, squared_length = sources.c_z(self.centered), sources.c_d(), np.trace(sources.c_z())
         if np.trace(c_d) <= NEGLIGIBLE * squared_length:
             raise ValueError("The interventions move no embedding: there is no displacement to divide energies by.")

@@ -38,7 +38,7 @@ class Leace(Projection):
 
     registered_name: ClassVar[str] = "leace"
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+    def fit(self, sources: SourceMoments) -> Basis:
         covariance = sources.c_z(centered=True)
         eraser, erased = _eraser(sources, covariance)
         kept, variances = by_energy(complement(erased), eraser @ covariance @ eraser.T)

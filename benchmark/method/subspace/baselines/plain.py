@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
 from benchmark.method.subspace.moments import SourceMoments
@@ -14,7 +15,7 @@ class Identity(Projection):
     registered_name: ClassVar[str] = "identity"
     full_rank_only: ClassVar[bool] = True
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+    def fit(self, sources: SourceMoments) -> Basis:
         return Basis(np.eye(sources.dim))
 
 
@@ -24,7 +25,7 @@ class PCA(Projection):
     registered_name: ClassVar[str] = "pca"
     centered: bool = False
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
+    def fit(self, sources: SourceMoments) -> Basis:
         return eigenbasis(sources.c_z(self.centered), largest_first=True)
 
 
@@ -32,8 +33,9 @@ class RandomOrthonormal(Projection):
     """A uniformly random orthonormal basis (QR of a Gaussian matrix with the signs of R made positive)."""
 
     registered_name: ClassVar[str] = "random"
+    seed: int = Field(default=0, ge=0)
 
-    def fit(self, sources: SourceMoments, lambda_: float, seed: int) -> Basis:  # noqa: ARG002
-        gaussian = np.random.default_rng([seed, sources.dim]).standard_normal((sources.dim, sources.dim))
+    def fit(self, sources: SourceMoments) -> Basis:
+        gaussian = np.random.default_rng([self.seed, sources.dim]).standard_normal((sources.dim, sources.dim))
         q, r = np.linalg.qr(gaussian)
         return Basis(q * np.sign(np.diag(r)))
