@@ -1,0 +1,57 @@
+"""What the versions of the demo's data set and encoder stand for: it stays as long as the version does.
+
+A test that fails here says that the demo would draw or train something else than before under the same name in the
+cache. Where that is meant, raise the version and write down the new value under it; where it is not, undo the change.
+The slow tests compare all drawings with the catalog's fingerprint; these are the quick ones, without any package.
+"""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.demo import emoji_styles, minilit
+from benchmark.demo.emoji import draw
+from benchmark.demo.minilit import Features, Training
+
+DRAWING = {1: "626b742d5787fa46c9a87ede97c1ed415da9042c907a2bdab31102605aa9d11a"}
+EMOJI_STYLES = {1: "47d5639f0721"}
+MINILIT = {2: "e85ddf0339c8"}
+MINILIT_TRAINED = {2: [-7.259558, 569.289001, -0.913853, 38.843651, -12.008842, 432.643616, 2.653008]}
+REMEDY = "{} makes something else than before: raise its VERSION and note the new value here, or undo the change"
+
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="14" cy="18" r="11" fill="#c40"/>'
+    '<path d="M4 4 L28 9 L16 30 Z" fill="none" stroke="#083" stroke-width="1.5"/></svg>'
+)
+
+
+def test_a_drawing_has_the_same_bytes() -> None:
+    pytest.importorskip("resvg_py")
+    drawn = hashlib.sha256(draw(SVG)).hexdigest()
+    assert drawn == DRAWING[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
+
+
+def test_the_data_set_is_made_of_the_same_packages_and_choices() -> None:
+    assert emoji_styles._content_hash() == EMOJI_STYLES[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
+
+
+def test_the_encoder_is_made_of_the_same_packages_and_settings() -> None:
+    assert minilit._content_hash(Training()) == MINILIT[minilit.VERSION], REMEDY.format(minilit.NAME)
+
+
+def test_the_encoder_is_trained_in_the_same_way() -> None:
+    """Sums over the maps that a small set of features gives: another processor may round otherwise, and no more."""
+    n, ways = 96, 2
+    images = torch.arange(n * 10, dtype=torch.float32).reshape(n, 10).mul(0.7).sin()
+    captions = torch.arange(ways * n * 6, dtype=torch.float32).reshape(ways, n, 6).mul(1.3).cos()
+    features = Features(images, captions, torch.arange(n) // 2)
+    with minilit._reproducible(0):
+        to_image, to_text, log_scale = minilit._train(features, Training(epochs=3, batch_size=32))
+    maps = [to_image.weight, to_image.bias, to_text.weight]
+    sums = [float(value) for array in maps for value in (array.detach().sum(), array.detach().abs().sum())]
+    np.testing.assert_allclose(
+        [*sums, float(log_scale)], MINILIT_TRAINED[minilit.VERSION], rtol=1e-4, atol=1e-3,
+        err_msg=REMEDY.format(minilit.NAME),
+    )  # fmt: skip

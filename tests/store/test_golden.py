@@ -1,0 +1,83 @@
+"""The bytes behind the versions that are raised by hand: they stay as long as the version does.
+
+A test that fails here says that a store of yesterday and one of today differ. Where that is meant, raise the version
+(old embeddings or moments are then made anew instead of being mixed with new ones) and write down the new digest under
+it. Where it is not meant, something has changed numbers by accident. Another Pillow, torch or safetensors counts too.
+"""
+
+import hashlib
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmark.embedding.images import Geometry, model_input, model_input_views
+from benchmark.method.evaluation.cells import Layout, cells_of
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.interventions import INTERVENTIONS
+from benchmark.store.embeddings import STORE_VERSION, Decoding, chunk_size, part_name, view_of
+from benchmark.store.moments import packed
+from benchmark.sweep.summing import VERSION as MOMENTS_VERSION
+from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, moments_file
+
+STORE_KEYS = {3: "d0dec941325f222961c2f1eaa506d6517863aa62b4877cc369c758d03f61fce3"}
+STORE_PIXELS = {3: "6017c02b2ca3e96089e9e52fbea1d91a8fbc1c145ace1ab66071ab15f881e4d0"}
+MOMENTS = {1: "b310193a6b1ae918bed566ee10521315aa3b566f53d7cdb43dc021f7ceb86508"}
+REMEDY = "bytes of the store have changed: raise {} and note the new digest here, or undo the change"
+
+GEOMETRY = Geometry(size=(32, 32), resize_mode="shortest", bilinear=False, fill=0)
+
+
+def digest(*contents: bytes) -> str:
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()
+
+
+def encoded(width: int, height: int, kind: str) -> bytes:
+    """A picture that is the same everywhere, as a file."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    pixels = np.stack([x * 7 % 256, y * 5 % 256, x * y % 256], axis=-1).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, kind)
+    return content.getvalue()
+
+
+def test_keys_parts_and_the_cut_into_chunks() -> None:
+    kinds = [None, *(INTERVENTIONS.create(name) for name in INTERVENTIONS.names())]
+    names = [
+        part_name(view_of("data", 130, {"fingerprint": "weights"}, kind, 3, Decoding(at_source, draft)).directory, 2)
+        for kind in kinds
+        for at_source in (False, True)
+        for draft in (False, True)
+    ]
+    sizes = [chunk_size(images) for images in (1, 65_536, 65_537, 10**7)]
+    assert digest(*(name.encode() for name in names), str(sizes).encode()) == STORE_KEYS[STORE_VERSION], REMEDY.format(
+        "STORE_VERSION"
+    )
+
+
+def test_pixels_of_decoding_and_of_every_built_in_intervention() -> None:
+    files = [encoded(400, 300, kind) for kind in ("PNG", "JPEG")]
+    decoded = [model_input(content, GEOMETRY, draft) for content in files for draft in (False, True)]
+    kinds = [INTERVENTIONS.create(name) for name in INTERVENTIONS.names()]
+    image = torch.from_numpy(decoded[0].copy()).permute(2, 0, 1)[None].contiguous()
+    views = [kind.views(image, ["an image"], 3).contiguous().numpy() for kind in kinds]
+    views += [model_input_views(files[0], GEOMETRY, "an image", [(None, 3), *((kind, 3) for kind in kinds)])]
+    pixels = (np.ascontiguousarray(array).tobytes() for array in (*decoded, *views))
+    assert digest(*pixels) == STORE_PIXELS[STORE_VERSION], REMEDY.format("STORE_VERSION")
+
+
+def test_moments_and_the_names_of_their_files() -> None:
+    n, dim, classes = 40, 3, 4
+    z = (np.arange(n * dim).reshape(n, dim) * 7 % 11).astype(np.float32)
+    layout = Layout(np.arange(n) % 2, np.arange(n) // 2 % classes, np.arange(n) % 5 == 0, classes)
+    cells = cells_of(layout, z, {"invert": 10 - z})
+    view = view_of("data", n, {"fingerprint": "weights"}, None, 0)
+    images = ImageIndex(view, [str(i) for i in range(n)], np.zeros(n, np.int64), {Split(0): layout}, ["a", "b"], dim)
+    task = SumTask(Split(0), "raw", ())
+    names = [
+        moments_file(images, images.digest(Split(0)), task, kind)
+        for kind in (None, Pairing("invert", (view,)), Pairing("one of a, b", (view, view)))
+    ]
+    contents = [packed(cells, kind) for kind in (None, "invert")]
+    assert digest(*contents, *(name.encode() for name in names)) == MOMENTS[MOMENTS_VERSION], REMEDY.format("VERSION")
