@@ -59,7 +59,7 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
     return StandIn
 
 
-def views(manifest: Manifest, count: int) -> list[View]:
+def views(manifest: Manifest, count: int) -> tuple[View, ...]:
     """Return the original and `count - 1` further places in the store."""
     images = len(store.distinct(manifest.table["image_id"].to_pylist()))
-    return [view_of(manifest.fingerprint, images, FACTS.identity() | {"copy": i}, None, 0) for i in range(count)]
+    return tuple(view_of(manifest.fingerprint, images, FACTS.identity() | {"copy": i}, None, 0) for i in range(count))

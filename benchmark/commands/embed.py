@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.prepare import Notify, Sources
+from benchmark.commands.prepare import Notify, Sources, decoding_of
 from benchmark.common.storage import Storage
-from benchmark.embedding.pipeline import embed
+from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import EmbedReport
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import View
@@ -39,7 +39,8 @@ def _embed_source(
     notify: Notify,
     began: float | None = None,
 ) -> EmbedReport:
-    report = embed(storage, subject.manifest, spec, subject.facts, list(views), recipe.run, began=began)
+    job = EmbedJob(storage, subject.manifest, spec, subject.facts, tuple(views), decoding_of(recipe))
+    report = embed(job, recipe.run, began=began)
     name = f"{subject.manifest.name} with {subject.facts.label}"
     notify(f"{name}: {report.embedded} views embedded, {report.reused} reused")
     if report.speed:

@@ -19,7 +19,7 @@ from benchmark.embedding.texts import embed_texts
 from benchmark.method.interventions import Intervention
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import View, view_of
+from benchmark.store.embeddings import Decoding, View, view_of
 from benchmark.store.texts import pairs_file, text_file
 from benchmark.sweep.subject import Subject
 
@@ -107,11 +107,15 @@ def views_for(
             facts.identity(),
             kind,
             recipe.interventions.seed,
-            at_source=recipe.interventions.apply_at == "source",
-            draft=recipe.images.jpeg_draft,
+            decoding_of(recipe),
         )
         for kind in kinds
     )
+
+
+def decoding_of(recipe: Recipe) -> Decoding:
+    """Return how a recipe wants images decoded, the same for all its views."""
+    return Decoding(at_source=recipe.interventions.apply_at == "source", draft=recipe.images.jpeg_draft)
 
 
 def _have_embeddings(recipe: Recipe, storage: Storage, subjects: Sources) -> None:

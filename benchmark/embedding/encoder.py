@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Encoder:
         self,
         spec: BackboneSpec,
         facts: BackboneFacts,
-        views: list[View],
+        views: Sequence[View],
         batch_size: int | None,
         threads: int | None,
         compile_model: bool,

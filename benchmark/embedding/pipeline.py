@@ -35,7 +35,7 @@ from benchmark.embedding.images import Geometry, UnreadableImage, model_input, m
 from benchmark.embedding.speed import EmbedReport, Speed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import View
+from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 
 Batch = dict[str, Any]
 # glibc gives the activations of each batch back to the system, and fetching every page anew for the next costs a
@@ -52,64 +52,74 @@ BUFFERED = 4  # decoded chunks that may wait for each encoder actor
 
 
 @dataclass(frozen=True)
+class EmbedJob:
+    """What is to be embedded, how, and where to.
+
+    Attributes:
+        storage: the store that the embeddings are written to.
+        manifest: the images.
+        spec: which backbone, as a recipe names it.
+        facts: what is known of its weights; those that workers load must be the same.
+        views: the views to make of every image; what the store has of them is not made again.
+        decoding: how images become pixels; that which the keys of `views` were made with.
+    """
+
+    storage: Storage
+    manifest: Manifest
+    spec: BackboneSpec
+    facts: BackboneFacts
+    views: tuple[View, ...]
+    decoding: Decoding = DEFAULT_DECODING
+
+
+@dataclass(frozen=True)
 class Work:
-    """What travels to the workers: all that the stages need beside the rows."""
+    """What travels to the workers: all that the stages need of a job beside the rows."""
 
     storage: Storage
     reader: ImageReader
-    views: list[View]
+    views: tuple[View, ...]
     geometry: Geometry
     precision: str
+    decoding: Decoding
 
 
-def embed(
-    storage: Storage,
-    manifest: Manifest,
-    spec: BackboneSpec,
-    facts: BackboneFacts,
-    views: list[View],
-    run: RunSpec,
-    encoder: type = Encoder,
-    began: float | None = None,
-) -> EmbedReport:
-    """Embed what the store lacks of `views` and return what was done. Needs a connection to Ray.
+def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | None = None) -> EmbedReport:
+    """Embed what the store lacks of a job's views and return what was done. Needs a connection to Ray.
 
     Args:
-        storage, manifest: where to, and which images.
-        spec, facts: of the backbone.
-        views: which views; parts that exist are not made again.
-        run: actors, batch size and the share of unreadable images that is put up with.
-        encoder: the actor's class; another one serves measurements of the pipeline alone.
-        began: time of day from which `Speed.first_embedding` counts; by default now.
+        job: what is to be embedded.
+        run: number of actors, batch size and the largest share of unreadable images that is put up with.
+        encoder: class of the encoder actor; another one serves measurements of the pipeline alone.
+        began: time of day, in seconds since 1970, from which `Speed.first_embedding` counts; by default now.
 
     Raises:
         IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (everything else is kept), or the
             store cannot be written.
     """
     began = began or time.time()
-    report = EmbedReport(images=manifest.table.num_rows)
-    blocks, report.reused = _blocks(storage, manifest, views)
+    report = EmbedReport(images=job.manifest.table.num_rows)
+    blocks, report.reused = _blocks(job)
     if blocks:
-        work = Work(storage, manifest.reader, views, Geometry.of(facts.preprocess), facts.precision)
-        for view in views:
-            store.write_about(storage, view, _about(manifest, facts))
-        report.speed = _stream(blocks, work, manifest, spec, facts, run, encoder)
+        for view in job.views:
+            store.write_about(job.storage, view, _about(job.manifest, job.facts))
+        report.speed = _stream(blocks, job, run, encoder)
         report.speed.first_embedding -= began
         report.embedded = report.speed.views
-        for view in views:
-            store.write_speed(storage, view, {**asdict(report.speed), **_machine()})
-    _collect_rejected(storage, manifest, views, run, report)
+        for view in job.views:
+            store.write_speed(job.storage, view, {**asdict(report.speed), **_machine()})
+    _collect_rejected(job, run, report)
     return report
 
 
-def _blocks(storage: Storage, manifest: Manifest, views: list[View]) -> tuple[list[pa.Table], int]:
+def _blocks(job: EmbedJob) -> tuple[list[pa.Table], int]:
     """Return the chunks that lack views, with these as the bits of `todo`, and the number of pairs that exist."""
-    distinct = manifest.table.take(store.distinct(manifest.table["image_id"].to_pylist()))
+    distinct = job.manifest.table.take(store.distinct(job.manifest.table["image_id"].to_pylist()))
     size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
     todo = np.zeros(count, dtype=np.int64)
     reused = 0
-    for bit, view in enumerate(views):
-        there = store.parts(storage, view.directory)
+    for bit, view in enumerate(job.views):
+        there = store.parts(job.storage, view.directory)
         for chunk in range(count):
             if chunk in there:
                 reused += min(size, len(distinct) - chunk * size)
@@ -124,17 +134,11 @@ def _blocks(storage: Storage, manifest: Manifest, views: list[View]) -> tuple[li
     return blocks, reused
 
 
-def _stream(
-    blocks: list[pa.Table],
-    work: Work,
-    manifest: Manifest,
-    spec: BackboneSpec,
-    facts: BackboneFacts,
-    run: RunSpec,
-    encoder: type,
-) -> Speed:
+def _stream(blocks: list[pa.Table], job: EmbedJob, run: RunSpec, encoder: type) -> Speed:
     """Run the pipeline over `blocks` and measure what comes out; `first_embedding` is a time of day still."""
     began = time.time()
+    geometry = Geometry.of(job.facts.preprocess)
+    work = Work(job.storage, job.manifest.reader, job.views, geometry, job.facts.precision, job.decoding)
     gpus = gpu_count()
     nodes, cores = cpu_nodes()
     actors = min(run.actors or gpus or nodes, len(blocks))
@@ -149,7 +153,11 @@ def _stream(
             .map_batches(_decode, fn_args=(work,), batch_size=1, num_cpus=1 if gpus else 0.5)
             .map_batches(
                 _EncodeAndWrite,
-                fn_constructor_args=(work, encoder, (spec, facts, work.views, run.batch_size, threads, run.compile)),
+                fn_constructor_args=(
+                    work,
+                    encoder,
+                    (job.spec, job.facts, job.views, run.batch_size, threads, run.compile),
+                ),
                 # Two calls at a time: while one chunk is encoded and written, the next is fetched.
                 compute=ray.data.ActorPoolStrategy(
                     size=actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
@@ -159,7 +167,7 @@ def _stream(
             )
         )
         pairs = sum(block["images"][0].as_py() * int(block["todo"][0].as_py()).bit_count() for block in blocks)
-        progress = Progress(f"embedding {manifest.name} with {facts.label}", pairs, "views")
+        progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", pairs, "views")
         speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
         speed = _consume(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0), speed, progress)
     speed.start_up -= began
@@ -205,7 +213,7 @@ def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     high, wide = work.geometry.size
-    views = len(work.views) if work.views[0].at_source else 1
+    views = len(work.views) if work.decoding.at_source else 1
     block = rows * views * high * wide * 3
     before = (context.execution_options.resource_limits, context.target_max_block_size)
     # Ray reserves room for two blocks of this size for each call under way. It is 128 MiB by default, which would
@@ -236,7 +244,7 @@ def _decode(batch: Batch, work: Work) -> Batch:
     rows = json.loads(batch["rows"][0])
     n, bits = len(rows["image_id"]), _still_lacking(batch, work)
     made_here = [(v.intervention, v.seed) for i, v in enumerate(work.views) if bits >> i & 1]
-    at_source, draft = work.views[0].at_source, work.views[0].draft
+    at_source = work.decoding.at_source
     shape = (n, len(made_here), *work.geometry.size, 3) if at_source else (n, *work.geometry.size, 3)
     pixels = np.zeros(shape, dtype=np.uint8)
     reasons = [""] * n
@@ -247,7 +255,7 @@ def _decode(batch: Batch, work: Work) -> Batch:
             if at_source:
                 pixels[i] = model_input_views(content, work.geometry, rows["image_id"][i], made_here)
             else:
-                pixels[i] = model_input(content, work.geometry, draft)
+                pixels[i] = model_input(content, work.geometry, work.decoding.reduced)
         except UnreadableImage as error:
             reasons[i] = str(error)
     done = {"lacking": bits, "reasons": json.dumps(reasons), "decode_s": time.perf_counter() - start}
@@ -325,11 +333,9 @@ def _parts(batch: Batch, chunk: int, work: Work) -> Iterator[Callable[[], None]]
         yield partial(store.write_part, work.storage, view, chunk, table, rejected)
 
 
-def _collect_rejected(
-    storage: Storage, manifest: Manifest, views: list[View], run: RunSpec, report: EmbedReport
-) -> None:
+def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:
     """Read which images were rejected, now or before, and fail if they are too many."""
-    found = store.rejected(storage, views)
+    found, manifest = store.rejected(job.storage, job.views), job.manifest
     ids = manifest.table["image_id"].to_pylist()
     paths = manifest.table["path"].to_pylist()
     report.rejected = {path: found[i][1] for i, path in zip(ids, paths, strict=True) if i in found}

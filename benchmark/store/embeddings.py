@@ -28,6 +28,28 @@ _DIGEST = b"icm_bench_sha256"
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How the images of a whole job become pixels, the same for all its views.
+
+    Attributes:
+        at_source: whether interventions act on the image at full resolution, before resize and crop; by default they
+            act at model-input size.
+        draft: whether a JPEG far larger than the model's input is decoded at reduced scale; never where `at_source`.
+    """
+
+    at_source: bool = False
+    draft: bool = True
+
+    @property
+    def reduced(self) -> bool:
+        """Whether reduced scale is used: at full resolution means so for the original beside the interventions too."""
+        return self.draft and not self.at_source
+
+
+DEFAULT_DECODING = Decoding()
+
+
+@dataclass(frozen=True)
 class View:
     """One view of the images of a data set under one backbone: a directory of the store.
 
@@ -35,8 +57,6 @@ class View:
         label: `original`, or the label of the intervention.
         intervention: None for the original.
         seed: of the intervention's draws.
-        at_source: whether it acts at full resolution, before resize and crop.
-        draft: whether large JPEGs are decoded at reduced scale.
         images: number of distinct images of the data set.
         depends_on: data set fingerprint, backbone identity and view, in plain data; its hash is the key.
     """
@@ -44,8 +64,6 @@ class View:
     label: str
     intervention: Intervention | None
     seed: int
-    at_source: bool
-    draft: bool
     images: int
     depends_on: dict[str, Any]
 
@@ -61,19 +79,17 @@ def view_of(
     backbone_identity: dict[str, Any],
     intervention: Intervention | None,
     seed: int,
-    at_source: bool = False,
-    draft: bool = True,
+    decoding: Decoding = DEFAULT_DECODING,
 ) -> View:
     """Return the view's place in the store. The original depends neither on the seed nor on where others are made."""
     what: dict[str, Any] = {"kind": ORIGINAL}
     if intervention is not None:
         what = {**intervention.model_dump(mode="json"), "seed": seed, "implementation": intervention.implementation}
-        what |= {"at": "source"} if at_source else {}
-    draft = draft and not at_source  # at full resolution means at full resolution, for the original beside it too
-    what |= {"version": STORE_VERSION, "jpeg_draft": draft}
+        what |= {"at": "source"} if decoding.at_source else {}
+    what |= {"version": STORE_VERSION, "jpeg_draft": decoding.reduced}
     depends_on = {"dataset": dataset_fingerprint, "backbone": backbone_identity, "view": what}
     label = intervention.label if intervention else ORIGINAL
-    return View(label, intervention, seed, at_source, draft, images, depends_on)
+    return View(label, intervention, seed, images, depends_on)
 
 
 def distinct(image_ids: Sequence[str]) -> NDArray[np.int64]:

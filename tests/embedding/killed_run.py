@@ -8,7 +8,7 @@ from benchmark.common.cluster import connected
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.embedding.pipeline import embed
+from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from tests.stand_in import FACTS, stand_in, views
 
@@ -20,7 +20,7 @@ def main(root: str, place: str, log: str) -> None:
     spec = BackboneSpec(name="stand-in", pretrained="random")
     encoder = stand_in(SECONDS, Path(log))
     with connected():
-        report = embed(Storage(place), manifest, spec, FACTS, views(manifest, 2), RunSpec(), encoder)
+        report = embed(EmbedJob(Storage(place), manifest, spec, FACTS, views(manifest, 2)), RunSpec(), encoder)
     print(report.embedded, report.reused)
 
 

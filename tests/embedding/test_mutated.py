@@ -15,9 +15,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
 from benchmark.backbones.loading import Backbone
-from benchmark.commands.prepare import prepare
+from benchmark.commands.prepare import decoding_of, prepare
 from benchmark.common.storage import Storage
-from benchmark.embedding.pipeline import embed
+from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.loading import parse_recipe
 from benchmark.store import embeddings as store
 
@@ -116,7 +116,8 @@ def test_every_file_is_rejected_with_a_reason_or_embedded_like_pillow_reads_it(
     )
     storage = Storage(str(tmp_path / "store"))
     ((source, spec),) = prepare(recipe, storage, lambda _: None)
-    report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
+    job = EmbedJob(storage, source.manifest, spec, source.facts, source.views, decoding_of(recipe))
+    report = embed(job, recipe.run)
 
     table = source.manifest.table
     read = {path: pillow(made[Path(path).name]) for path in table["path"].to_pylist()}

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from benchmark.backbones.loading import Backbone
-from benchmark.commands.prepare import prepare
+from benchmark.commands.prepare import decoding_of, prepare
 from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding import texts
 from benchmark.embedding.images import Geometry
-from benchmark.embedding.pipeline import embed
+from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
@@ -51,7 +51,8 @@ def _recipe(root: Path, backbone: dict[str, Any], **changes: Any) -> Recipe:
 
 def embed_all(recipe: Recipe, storage: Storage):  # type: ignore[no-untyped-def]
     ((source, spec),) = prepare(recipe, storage, lambda _: None)
-    return source, embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
+    job = EmbedJob(storage, source.manifest, spec, source.facts, source.views, decoding_of(recipe))
+    return source, embed(job, recipe.run)
 
 
 def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(

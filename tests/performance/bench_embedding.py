@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from benchmark.backbones.loading import Backbone
-from benchmark.commands.prepare import prepare
+from benchmark.commands.prepare import decoding_of, prepare
 from benchmark.common.cluster import connected
 from benchmark.common.storage import Storage
-from benchmark.embedding.pipeline import embed
+from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import Speed
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
@@ -51,7 +51,8 @@ def pipeline(recipe: Recipe) -> Speed:
     try:
         storage = Storage(place)
         ((source, spec),) = prepare(recipe, storage, lambda _: None, held_out=False)
-        report = embed(storage, source.manifest, spec, source.facts, list(source.views), recipe.run)
+        job = EmbedJob(storage, source.manifest, spec, source.facts, source.views, decoding_of(recipe))
+        report = embed(job, recipe.run)
         assert report.speed
         assert report.embedded == source.manifest.table.num_rows * len(source.views)
         return report.speed

@@ -19,7 +19,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.embedding.pipeline import embed
+from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from tests.conftest import make_toy
@@ -35,7 +35,8 @@ def rate(root: Path, actors: int, seconds: float) -> float:
     ray.init("local", num_cpus=8, num_gpus=actors, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
         spec = BackboneSpec(name="stand-in", pretrained="random")
-        report = embed(Storage(place), manifest, spec, FACTS, views(manifest, 1), RunSpec(), stand_in(seconds))
+        job = EmbedJob(Storage(place), manifest, spec, FACTS, views(manifest, 1))
+        report = embed(job, RunSpec(), stand_in(seconds))
     finally:
         ray.shutdown()
         shutil.rmtree(place)

@@ -18,7 +18,7 @@ from benchmark.method.subspace import Moments
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
 from benchmark.store import upkeep
-from benchmark.store.embeddings import View, view_of
+from benchmark.store.embeddings import Decoding, View, view_of
 
 IMAGES, DIM = 130, 8  # three chunks: 64, 64, 2
 
@@ -221,7 +221,7 @@ def test_the_key_says_what_an_embedding_depends_on() -> None:
     def key(**changes: object) -> str:
         arguments: dict[str, Any] = {
             "dataset_fingerprint": "d", "images": 9, "backbone_identity": {"precision": "float32"},
-            "intervention": INTERVENTIONS.create("solarize"), "seed": 0, "at_source": False, "draft": True,
+            "intervention": INTERVENTIONS.create("solarize"), "seed": 0,
         }  # fmt: skip
         return view_of(**{**arguments, **changes}).directory
 
@@ -231,9 +231,11 @@ def test_the_key_says_what_an_embedding_depends_on() -> None:
         {"intervention": INTERVENTIONS.create({"name": "solarize", "threshold": 9})},
         {"intervention": None},
         {"seed": 1},
-        {"at_source": True},
-        {"draft": False},
+        {"decoding": Decoding(at_source=True)},
+        {"decoding": Decoding(draft=False)},
     ]
     assert len({key(), *(key(**change) for change in others)}) == len(others) + 1
     assert key(intervention=None, seed=1) == key(intervention=None)
-    assert key(intervention=None, at_source=True) == key(intervention=None, draft=False)
+    assert key(intervention=None, decoding=Decoding(at_source=True)) == key(
+        intervention=None, decoding=Decoding(draft=False)
+    )

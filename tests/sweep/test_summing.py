@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def view(label: str) -> View:
-    return View(label, None, 0, False, True, DISTINCT, {"view": label})
+    return View(label, None, 0, DISTINCT, {"view": label})
 
 
 @pytest.fixture(scope="module")
