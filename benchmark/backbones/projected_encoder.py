@@ -22,6 +22,26 @@ class ProjectedEncoder(torch.nn.Module):
     Args:
         model: with `encode_image`, `encode_text` and `logit_scale`. It is not copied.
         projected: a projection for that model's embeddings.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from benchmark.backbones.projected_encoder import ProjectedEncoder
+        >>> from benchmark.backbones.projection_files import ExportedProjection
+        >>> class Toy(torch.nn.Module):
+        ...     "Embeddings are the inputs themselves."
+        ...     logit_scale = torch.zeros(())
+        ...
+        ...     def encode_image(self, images): return images
+        ...
+        ...     def encode_text(self, tokens): return tokens
+        >>> facts = {"backbone": "Toy", "fingerprint": "ab" * 32, "normalize": "none"}
+        >>> first_two = ExportedProjection(np.eye(3, dtype=np.float32)[:2], facts)
+        >>> encoder = ProjectedEncoder(Toy(), first_two)
+        >>> encoder.encode_image(torch.tensor([[5.0, 6.0, 7.0]]))
+        tensor([[5., 6.]])
+        >>> encoder.encode_image(torch.tensor([[3.0, 4.0, 7.0]]), normalize=True)
+        tensor([[0.6000, 0.8000]])
     """
 
     A: torch.Tensor

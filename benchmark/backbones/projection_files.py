@@ -70,6 +70,18 @@ def write_projection(folder: Path, basis_vectors: NDArray[np.floating], provenan
         ValueError: wrong shape, values that float32 cannot hold, or a missing key of the provenance.
         TypeError: the provenance holds something that JSON cannot.
         IcmBenchError: the folder cannot be written to.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from benchmark.backbones.projection_files import write_projection
+        >>> first_two = np.eye(3)[:, :2]
+        >>> facts = {"backbone": "ViT-B-32 openai", "fingerprint": "ab" * 32, "normalize": "none"}
+        >>> with TemporaryDirectory() as folder:
+        ...     write_projection(Path(folder), first_two, facts)
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['projection.json', 'projection.safetensors']
     """
     from safetensors.numpy import save
 
@@ -114,6 +126,20 @@ def read_projection(folder: Path) -> ExportedProjection:
 
     Raises:
         IcmBenchError: a file is missing, damaged, of a later format, or does not belong to the other; names it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from benchmark.backbones.projection_files import read_projection, write_projection
+        >>> facts = {"backbone": "ViT-B-32 openai", "fingerprint": "ab" * 32, "normalize": "none"}
+        >>> with TemporaryDirectory() as folder:
+        ...     write_projection(Path(folder), np.eye(3)[:, :2], facts)
+        ...     exported = read_projection(Path(folder))
+        >>> exported.rank, exported.dim, exported.provenance["backbone"]
+        (2, 3, 'ViT-B-32 openai')
+        >>> np.array([[5.0, 6.0, 7.0]]) @ exported.matrix.T
+        array([[5., 6.]])
     """
     facts = _facts(Path(folder) / FACTS_FILE)
     file = Path(folder) / TENSOR_FILE

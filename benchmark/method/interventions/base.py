@@ -30,6 +30,25 @@ class Intervention(Component):
 
     To add a kind, derive from this class in a file of its own, write `apply` (and `draw`, if views are random), and
     give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe).
+
+    Example:
+        >>> import torch
+        >>> from benchmark.method.interventions import Intervention
+        >>> class Darken(Intervention):
+        ...     "Divide every value by a divisor drawn for each image."
+        ...     largest: int = 4
+        ...
+        ...     def draw(self, rng):
+        ...         return (rng.integers(2, self.largest, endpoint=True),)
+        ...
+        ...     def apply(self, images, drawn):
+        ...         return (images // drawn[:, :, None, None]).to(torch.uint8)
+        >>> images = torch.full((2, 3, 4, 4), 240, dtype=torch.uint8)
+        >>> views = Darken().views(images, ["a.jpg", "b.jpg"], seed=0)
+        >>> set(views.unique().tolist()) <= {120, 80, 60}
+        True
+        >>> torch.equal(views[1:], Darken().views(images[1:], ["b.jpg"], seed=0))  # whatever images are beside it
+        True
     """
 
     def at_strength(self, strengths: Mapping[str, float]) -> "Intervention":

@@ -29,6 +29,17 @@ class Problem:
 
     Raises:
         ValueError: arrays whose shapes do not belong together, NaN or infinite values, or labels that are no class.
+
+    Example:
+        Zero-shot prediction at the ranks 1 and 2: in the first coordinate alone both images look like the first class.
+
+        >>> import numpy as np
+        >>> from benchmark.method.predictors import PREDICTORS, Problem
+        >>> images, text = np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> problem = Problem(train=images[:0], labels=np.zeros(0, dtype=np.int64), text=text, tests=[images])
+        >>> PREDICTORS.create("zero_shot").predict(problem, ranks=[1, 2])
+        [array([[0, 0],
+               [0, 1]])]
     """
 
     train: Array
@@ -72,6 +83,20 @@ class Predictor(Component):
 
     To add one, derive from this class in a file of its own, write `scores`, and give the class a name in
     `PREDICTORS` (or name it `module:Class` in the recipe).
+
+    Example:
+        >>> import numpy as np
+        >>> from benchmark.method.predictors import Predictor, Problem
+        >>> class DotProduct(Predictor):
+        ...     "Zero-shot prediction without lengths."
+        ...
+        ...     def scores(self, problem, ranks):
+        ...         for rank in ranks:
+        ...             yield [problem.project(z, rank) @ problem.text[:, :rank].T for z in problem.tests]
+        >>> images, text = np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> problem = Problem(train=images[:0], labels=np.zeros(0, dtype=np.int64), text=text, tests=[images])
+        >>> DotProduct().predict(problem, ranks=[2])
+        [array([[0, 1]])]
     """
 
     uses_training_images: ClassVar[bool] = True

@@ -18,7 +18,7 @@ class Basis:
     Attributes:
         vectors: shape (D, D); column j is the j-th direction, and A_inv of rank k is `vectors[:, :k].T`. Orthonormal,
             so that rank D is a rotation; only erasure (`leace`) is oblique, and there rank D is the erased space.
-        spectrum: shape (D,), what the directions were ordered by, or None where there is no such number.
+        spectrum: what the directions were ordered by, shape (D,), or None where there is no such number.
     """
 
     vectors: Array
@@ -39,6 +39,21 @@ class Projection(Component):
     To add one, derive from this class in a file of its own, write `fit`, and give the class a name in
     `PROJECTIONS` (or name it `module:Class` in the recipe). A projection that weighs the consistency under
     interventions has the field `lambda_`, one that draws has the field `seed`; their values come from the sweep.
+
+    Example:
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
+        >>> class ByVariance(Projection):
+        ...     "Coordinates by decreasing second moment."
+        ...
+        ...     def fit(self, sources: SourceMoments) -> Basis:
+        ...         energies = sources.c_z().diagonal()
+        ...         order = energies.argsort()[::-1]
+        ...         return Basis(np.eye(sources.dim)[:, order], energies[order])
+        >>> sources = SourceMoments({"photo": Moments.of(np.array([[1.0, 2.0], [3.0, 4.0]]))})
+        >>> ByVariance().fit(sources)
+        Basis(vectors=array([[0., 1.],
+               [1., 0.]]), spectrum=array([10.,  5.]))
     """
 
     swept: ClassVar[tuple[str, ...]] = ("lambda_", "seed")  # set by a sweep: not in recipes, labels and their hashes
@@ -60,7 +75,18 @@ class Projection(Component):
 
         Args:
             lambda_: weight of the consistency under interventions, >= 0; None leaves it as it is.
-            seed: of what the projection draws, >= 0; None leaves it as it is.
+            seed: seed of what the projection draws, >= 0; None leaves it as it is.
+
+        Raises:
+            ValueError: a value is negative or not finite.
+
+        Example:
+            >>> from benchmark.method.subspace import PROJECTIONS
+            >>> icm = PROJECTIONS.create({"name": "icm", "order": "released"}).at(lambda_=3.0, seed=7)
+            >>> icm.lambda_, icm.label  # nothing is drawn, so there is no seed; recipes and labels know no lambda
+            (3.0, 'icm(order=released)')
+            >>> PROJECTIONS.create("random").at(lambda_=3.0, seed=7).seed
+            7
         """
         given = {"lambda_": lambda_, "seed": seed}
         values = {name: value for name, value in given.items() if value is not None and name in type(self).model_fields}

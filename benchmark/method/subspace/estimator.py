@@ -27,7 +27,18 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
         n_features_in_: D.
 
     Example:
-        `InvariantProjection(lambda_=1.0, rank=256).fit(Z, Z_do).transform(Z)`
+        The intervention moves the third coordinate, so it is dropped although the images vary most along it:
+
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import InvariantProjection
+        >>> Z = np.diag([3.0, 6.0, 9.0])
+        >>> Z_do = Z + [0.0, 0.0, 4.0]
+        >>> InvariantProjection(lambda_=2.0, rank=2).fit(Z, Z_do).transform(Z)
+        array([[0., 3.],
+               [6., 0.],
+               [0., 0.]])
+        >>> InvariantProjection(lambda_=0.0, rank=1).fit(Z).components_
+        array([[0., 0., 1.]])
     """
 
     def __init__(

@@ -23,7 +23,29 @@ Order = Literal["largest", "released"]
 def invariant_basis(
     moments: Moments | SourceMoments, lambda_: float, order: Order = "largest", centered: bool = False
 ) -> Basis:
-    """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), in the order in which they are kept."""
+    """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), in the order in which they are kept.
+
+    Args:
+        moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
+        lambda_: weight of the consistency term, >= 0; with 0 the basis is that of PCA, and no differences are needed.
+        order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
+        centered: take the covariance of z for C_z. Default False, as in the paper.
+
+    Raises:
+        ValueError: there are no images, or lambda_ > 0 and there are no interventional pairs.
+
+    Example:
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import Moments, invariant_basis
+        >>> Z = np.diag([3.0, 6.0, 9.0])
+        >>> moments = Moments.of(Z, {"shift": Z + [0.0, 0.0, 4.0]})  # C_z = diag(3, 12, 27), C_d = diag(0, 0, 16)
+        >>> basis = invariant_basis(moments, lambda_=2.0)
+        >>> basis.spectrum  # 12, 3 and 27 - 2 * 16: the direction that the intervention moves comes last
+        array([12.,  3., -5.])
+        >>> basis.vectors[:, :2].T  # A_inv of rank 2
+        array([[0., 1., 0.],
+               [1., 0., 0.]])
+    """
     m = moments.c_z(centered)
     if lambda_:
         m = m - lambda_ * moments.c_d()
@@ -31,7 +53,13 @@ def invariant_basis(
 
 
 def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tuple[float, float]:
-    """Return the two terms (reconstruction, lambda * consistency) of the objective for A of shape (k, D)."""
+    """Return the two terms of the objective, reconstruction and lambda times consistency.
+
+    Args:
+        a: A, shape (k, D), orthonormal rows.
+        moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
+        lambda_: weight of the consistency term, >= 0.
+    """
     c_z = moments.c_z()
     reconstruction = np.trace(c_z) - np.trace(a @ c_z @ a.T)
     consistency = lambda_ * np.trace(a @ moments.c_d() @ a.T) if lambda_ else 0.0
@@ -41,7 +69,18 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
 class ICM(Projection):
     """CLIP-ICM as a component of a sweep: see `invariant_basis`.
 
-    `lambda_` (default 1.0) is the weight of the consistency term.
+    Fields:
+        order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
+        centered: take the covariance of z for C_z. Default False, as in the paper.
+        lambda_: weight of the consistency term, >= 0, default 1.0; a recipe gives it as `sweep.lambdas`.
+
+    Example:
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import PROJECTIONS, Moments, SourceMoments
+        >>> Z = np.diag([3.0, 6.0, 9.0])
+        >>> sources = SourceMoments({"photo": Moments.of(Z, {"shift": Z + [0.0, 0.0, 4.0]})})
+        >>> PROJECTIONS.create("icm").at(lambda_=2.0).fit(sources).spectrum
+        array([12.,  3., -5.])
     """
 
     registered_name: ClassVar[str] = "icm"
@@ -51,4 +90,5 @@ class ICM(Projection):
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return the eigenvectors of M, of all source images and of the intervention set's C_d."""
         return invariant_basis(sources, self.lambda_, self.order, self.centered)

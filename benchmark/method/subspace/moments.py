@@ -57,7 +57,23 @@ class Moments:
         counts: number of images of each class, shape (classes,).
         sums: sum of z over the images of each class, shape (classes, D).
         outer: sum of z z^T over all images, shape (D, D).
-        differences: kind of intervention -> its sums.
+        differences: kind of intervention -> the sums over its differences.
+
+    Example:
+        Moments add and subtract like sets of images; here an environment is held out:
+
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import Moments
+        >>> photo, sketch = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0]])
+        >>> both = Moments.of(np.vstack([photo, sketch]))
+        >>> both.n, both.dim
+        (3, 2)
+        >>> (both - Moments.of(sketch)).c_z()
+        array([[ 5.,  7.],
+               [ 7., 10.]])
+        >>> Moments.of(photo, {"shift": photo + [0.0, 3.0]}).c_d()
+        array([[0., 0.],
+               [0., 9.]])
     """
 
     counts: NDArray[np.int64]
@@ -153,6 +169,18 @@ class SourceMoments:
 
     Attributes:
         images: moments of all source images together, without differences.
+
+    Example:
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import Moments, SourceMoments
+        >>> photo, sketch = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0]])
+        >>> views = lambda z: {"shift": z + [0.0, 3.0], "shrink": z + [4.0, 0.0]}
+        >>> sources = SourceMoments({e: Moments.of(z, views(z)) for e, z in {"photo": photo, "sketch": sketch}.items()})
+        >>> sources.kinds(), sources.images.n
+        (['shift', 'shrink'], 3)
+        >>> sources.reweighted({"shift": 1.0}).c_d()  # another intervention set: one kind of the two
+        array([[0., 0.],
+               [0., 9.]])
     """
 
     def __init__(

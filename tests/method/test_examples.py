@@ -1,0 +1,25 @@
+"""Every public name of the method shows in its docstring how it is used; pytest runs what is shown."""
+
+from typing import Any
+
+import pytest
+
+from benchmark.backbones.projected_encoder import ProjectedEncoder
+from benchmark.backbones.projection_files import read_projection, write_projection
+from benchmark.method.interventions import Intervention
+from benchmark.method.predictors import Predictor, Problem
+from benchmark.method.subspace import InvariantProjection, Moments, Projection, SourceMoments, invariant_basis
+from benchmark.method.subspace.invariant import ICM
+
+
+@pytest.mark.parametrize(
+    "public",
+    [
+        InvariantProjection, invariant_basis, Moments, SourceMoments, Projection, Projection.at, ICM, Intervention,
+        Predictor, Problem, read_projection, write_projection, ProjectedEncoder,
+    ],
+    ids=lambda public: public.__qualname__,
+)  # fmt: skip
+def test_the_docstring_has_an_example(public: Any) -> None:
+    assert "Example:" in public.__doc__
+    assert ">>> " in public.__doc__
