@@ -8,6 +8,7 @@ import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.metrics import METRICS
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
 from reports.findings import comparisons, observations
@@ -181,14 +182,18 @@ def _details(setting: Setting, selections: Selections, lines: Lines, suffix: str
         "calibration error in 15 bins, as it is and with the temperature fitted on the sources' out-splits. "
         f"{robustness} All rules: metrics{suffix}.csv; every class: per_class{suffix}.csv."
     )
-    header = ["Method", "accuracy", "balanced", "worst environment", "worst class", "ECE", "ECE scaled", "eff. rob."]
+    means, lowest = ([m for m in METRICS if m.lowest == low] for low in (False, True))
+    header = ["Method", *(m.title for m in means), "worst environment", *(m.title for m in lowest)]
+    header += ["ECE", "ECE scaled", "eff. rob."]
     body = [
         [
-            markdown_escape(m.method.label), _one(m.accuracy), _one(m.balanced_accuracy),
-            f"{_one(m.worst_environment_accuracy)} ({markdown_escape(m.worst_environment)})",
-            _one(m.worst_class_accuracy), _one(m.ece), _one(m.ece_scaled), _one(m.effective_robustness, "+"),
+            markdown_escape(line.method.label),
+            *(_one(line.means[m.name]) for m in means),
+            f"{_one(line.worst_environment_accuracy)} ({markdown_escape(line.worst_environment)})",
+            *(_one(line.means[m.name]) for m in lowest),
+            _one(line.ece), _one(line.ece_scaled), _one(line.effective_robustness, "+"),
         ]
-        for m in metrics
+        for line in metrics
     ]  # fmt: skip
     sections = [f"### Behind the means\n\n{words}\n\n{markdown_grid(header, body)}"] if metrics else []
     if costs := selection_costs(selections):

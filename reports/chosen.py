@@ -25,7 +25,7 @@ class Selections:
     """The rows of one setting by method, and what each rule picks among them, selected only once.
 
     Args:
-        rows: rows of `benchmark.store.rows.SCHEMA` of one setting, at least one.
+        rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
     """
 
     def __init__(self, rows: pd.DataFrame) -> None:

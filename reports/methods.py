@@ -79,7 +79,7 @@ class Method:
 
 
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
-    """Split the rows of `benchmark.store.rows.SCHEMA` by method, in the order of the tables."""
+    """Split the rows of `benchmark.store.rows.schema` by method, in the order of the tables."""
     columns = ["projection", "order", "predictor", "predictor_variant"]
     parts = {
         Method(str(projection), str(order) if isinstance(order, str) else None, _with(str(predictor), variant)): part

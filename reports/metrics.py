@@ -8,29 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS
 from benchmark.method.evaluation.selection import RULES
 from reports.chosen import Selections, has_choice
 from reports.methods import PLAIN, Method
 from reports.settings import Setting
 from reports.tables import held_out_names
 
+_SETTING_COLUMNS = ("dataset", "backbone", "random_weights", "protocol", "test_split", "class_group")
 MIN_BACKBONES = 3  # through two points a line fits whatever they are
-_METRIC_COLUMNS = (
-    "dataset", "backbone", "random_weights", "protocol", "test_split", "class_group", "rule", "selected_on_target",
-    "method", "accuracy", "worst_environment", "worst_environment_accuracy", "worst_class_accuracy",
-    "balanced_accuracy", "ece", "ece_scaled", "temperature", "effective_robustness", "n_backbones",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """One method under one rule: percent, macro means over held-out environments and then seeds; None where unknown.
+    """One method under one rule: macro means over held-out environments and seeds; None where unknown.
 
     Attributes:
-        accuracy: on the tested images.
-        worst_environment, worst_environment_accuracy: the one in which the mean over seeds is lowest.
-        worst_class_accuracy: of the class that is worst in each environment, averaged.
-        balanced_accuracy: mean over classes.
+        means: name of each of `METRICS` -> its mean, in percent if it is a share.
+        worst_environment: the one in which the mean accuracy over seeds is lowest.
+        worst_environment_accuracy: the accuracy there, in percent.
         ece, ece_scaled: expected calibration error as it is, and with the temperature fitted on the sources.
         temperature: geometric mean of those temperatures.
         effective_robustness: points above what the line through the backbones' plain zero-shot predicts from the
@@ -39,11 +35,9 @@ class Metrics:
 
     method: Method
     rule: str
-    accuracy: float
+    means: Mapping[str, float | None]
     worst_environment: str
     worst_environment_accuracy: float
-    worst_class_accuracy: float
-    balanced_accuracy: float
     ece: float | None
     ece_scaled: float | None
     temperature: float | None
@@ -78,7 +72,7 @@ def zero_shot_lines(parts: Iterable[tuple[Setting, Selections]]) -> dict[tuple[o
         if plain is None or setting.random_weights:
             continue
         picks = selections.picks(plain, "training_domain")
-        means = picks.groupby("held_out")[["training_domain", "accuracy"]].mean()
+        means = picks.groupby("held_out")[["training_domain", ACCURACY.name]].mean()
         for held_out, (x, y) in zip(means.index, means.to_numpy(float), strict=True):
             points.setdefault(setting.without_backbone, {}).setdefault(str(held_out), []).append((x, y))
     return {
@@ -109,22 +103,21 @@ def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]
 
 
 def _metrics(method: Method, rule: str, picks: pd.DataFrame, lines: Lines) -> Metrics:
-    columns = ["accuracy", "worst_class", "balanced", "training_domain", "ece", "ece_scaled"]
+    columns = [*(metric.name for metric in METRICS), "training_domain", "ece", "ece_scaled"]
     means = picks.assign(**{c: pd.to_numeric(picks[c]) for c in columns}).groupby("held_out")[columns].mean()
+    accuracies = means[ACCURACY.name]
     temperatures = pd.to_numeric(picks["temperature"]).dropna()
     robustness = [
-        row.accuracy - lines[str(name)].expected(row.training_domain)
+        row[ACCURACY.name] - lines[str(name)].expected(row["training_domain"])
         for name, row in means.iterrows()
         if str(name) in lines
     ]
     return Metrics(
         method=method,
         rule=rule,
-        accuracy=100 * means["accuracy"].mean(),
-        worst_environment=str(means["accuracy"].idxmin()),
-        worst_environment_accuracy=100 * means["accuracy"].min(),
-        worst_class_accuracy=100 * means["worst_class"].mean(),
-        balanced_accuracy=100 * means["balanced"].mean(),
+        means={metric.name: _known(metric.shown(means[metric.name].mean())) for metric in METRICS},
+        worst_environment=str(accuracies.idxmin()),
+        worst_environment_accuracy=100 * accuracies.min(),
         ece=_known(100 * means["ece"].mean()),
         ece_scaled=_known(100 * means["ece_scaled"].mean()),
         temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
@@ -147,7 +140,7 @@ def selection_costs(selections: Selections) -> list[tuple[Method, dict[str, floa
             continue
         picks = {rule: selections.picks(method, rule) for rule in RULES}
         whole = {rule: own for rule, own in picks.items() if set(own["held_out"]) == set(names)}
-        means = {rule: 100 * own.groupby("held_out")["accuracy"].mean().mean() for rule, own in whole.items()}
+        means = {rule: 100 * own.groupby("held_out")[ACCURACY.name].mean().mean() for rule, own in whole.items()}
         found.append((method, {rule: float(mean) for rule, mean in means.items()}))
     return found
 
@@ -160,11 +153,21 @@ def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
     body = []
     for rule in RULES:
         for m in metrics_of(selections, rule, lines):
-            numbers = [m.worst_environment_accuracy, m.worst_class_accuracy, m.balanced_accuracy, m.ece, m.ece_scaled]
-            numbers += [m.temperature, m.effective_robustness]
-            words = [_four(m.accuracy), m.worst_environment, *map(_four, numbers)]
+            others = [m.means[metric.name] for metric in METRICS if metric is not ACCURACY]
+            numbers = [
+                m.worst_environment_accuracy,
+                *others,
+                m.ece,
+                m.ece_scaled,
+                m.temperature,
+                m.effective_robustness,
+            ]
+            words = [_four(m.means[ACCURACY.name]), m.worst_environment, *map(_four, numbers)]
             body.append([*shared, rule, rule == "oracle", m.method.label, *words, backbones or ""])
-    return _csv(_METRIC_COLUMNS, body)
+    headings = [metric.heading for metric in METRICS if metric is not ACCURACY]
+    columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "worst_environment"]
+    columns += ["worst_environment_accuracy", *headings, "ece", "ece_scaled", "temperature", "effective_robustness"]
+    return _csv([*columns, "n_backbones"], body)
 
 
 def per_class_csv(setting: Setting, selections: Selections) -> str:

@@ -18,7 +18,7 @@ _KEYS = [
 
 @dataclass(frozen=True)
 class Setting:
-    """The columns of `benchmark.store.rows.SCHEMA` that are equal in all rows of one table."""
+    """The columns of `benchmark.store.rows.schema` that are equal in all rows of one table."""
 
     dataset: str
     dataset_fingerprint: str
@@ -68,7 +68,7 @@ class Setting:
 
 
 def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
-    """Split rows of `benchmark.store.rows.SCHEMA` into those that may stand in one table, in a fixed order."""
+    """Split rows of `benchmark.store.rows.schema` into those that may stand in one table, in a fixed order."""
     parts = [(_setting(part.iloc[0].to_dict()), part) for _, part in rows.groupby(_KEYS, dropna=False, sort=False)]
     return sorted(parts, key=lambda p: tuple(str(getattr(p[0], k)) for k in (*_NAMING, *_KEYS)))
 

@@ -90,9 +90,9 @@ def line_cells(selections: Selections, method: Method, rule: str) -> tuple[Cell,
     cells = []
     for name in held_outs:
         own = picks[picks["held_out"] == name].sort_values("seed")
-        cell = _cell(own["accuracy"].to_numpy(float), own["seed"].tolist(), own["n_test"].to_numpy(float), seeds)
+        cell = _cell(own["target"].to_numpy(float), own["seed"].tolist(), own["n_test"].to_numpy(float), seeds)
         cells.append(cell if cell.seeds else replace(cell, note=_gap(rows[rows["held_out"] == name], rule)))
-    wide = picks.pivot(index="seed", columns="held_out", values="accuracy")
+    wide = picks.pivot(index="seed", columns="held_out", values="target")
     if any(not cell.seeds for cell in cells):
         missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
         return (*cells, Cell(note=f"no average: nothing for {missing}"))

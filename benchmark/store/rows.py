@@ -8,72 +8,100 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import RULES, SCORE_COLUMN, SOURCE_RULES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from benchmark.method.evaluation.evaluation import RankCurve
 
 _ACCURACIES = pa.list_(pa.float64())
 _CORRECT = pa.list_(pa.bool_())
 _NUMBERS = pa.list_(pa.int32())
 _TESTED = pa.struct([("environment", pa.string()), ("images", pa.int64())])
 
-SCHEMA = pa.schema(
-    [
-        # What was evaluated.
-        ("trial_id", pa.string()),
-        ("dataset", pa.string()),
-        ("dataset_fingerprint", pa.string()),
-        ("grouped", pa.bool_()),  # split by group (concept, burst) instead of by image
-        ("backbone", pa.string()),
-        ("backbone_fingerprint", pa.string()),
-        ("random_weights", pa.bool_()),
-        ("precision", pa.string()),
-        ("prompts", pa.string()),  # JSON list of templates
-        ("intervention_set", pa.string()),  # null where the projection looks at no intervention
-        ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing
-        ("projection", pa.string()),  # identity, pca, random, icm, ...
-        ("projection_params", pa.string()),  # JSON, without the order
-        ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
-        ("lambda_", pa.float64()),  # null where there is none
-        ("normalize", pa.string()),  # none, before, after, both
-        ("predictor", pa.string()),
-        ("predictor_params", pa.string()),  # JSON
-        ("predictor_variant", pa.string()),  # what tells lines of one predictor apart ("16 shots"); null elsewhere
-        # How.
-        ("protocol", pa.string()),
-        ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
-        ("lodo_split", pa.string()),  # the split on which leave-one-domain-out accuracy is measured
-        ("held_out", pa.string()),  # environment, pair of them, or variant
-        ("class_group", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
-        ("seed", pa.int64()),
-        ("dim", pa.int64()),
-        ("classes", pa.list_(pa.string())),
-        ("n_classes", pa.int64()),
-        ("n_train", pa.int64()),
-        ("n_test", pa.int64()),
-        ("tested", pa.list_(_TESTED)),  # in the order in which correct_* lists their images
-        ("tested_groups", _NUMBERS),  # of each of these images, where they come in groups
-        # The rank curve: lists of equal length, ranks ascending. lodo is null where a single source is all there is.
-        ("ranks", pa.list_(pa.int64())),
-        ("training_domain", _ACCURACIES),
-        ("lodo", _ACCURACIES),
-        ("target", _ACCURACIES),
-        ("worst_class", _ACCURACIES),
-        ("balanced", _ACCURACIES),  # mean over the classes
-        # At the rank that each rule picks within this row; null without a score, and for harmonic means.
-        *((f"correct_{rule}", _CORRECT) for rule in RULES),  # of every tested image
-        *((f"per_class_{rule}", _ACCURACIES) for rule in RULES),  # NaN for a class without tested images
-        # Expected calibration error there, before and after scaling by the temperature fitted on the sources'
-        # out-splits; null for the oracle, and for predictors without a likelihood.
-        *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
-        ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
-        # With what.
-        ("recipe_hash", pa.string()),
-        ("code_version", pa.string()),
-    ]
+
+_WHAT = (
+    ("trial_id", pa.string()),
+    ("dataset", pa.string()),
+    ("dataset_fingerprint", pa.string()),
+    ("grouped", pa.bool_()),  # split by group (concept, burst) instead of by image
+    ("backbone", pa.string()),
+    ("backbone_fingerprint", pa.string()),
+    ("random_weights", pa.bool_()),
+    ("precision", pa.string()),
+    ("prompts", pa.string()),  # JSON list of templates
+    ("intervention_set", pa.string()),  # null where the projection looks at no intervention
+    ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing
+    ("projection", pa.string()),  # identity, pca, random, icm, ...
+    ("projection_params", pa.string()),  # JSON, without the order
+    ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
+    ("lambda_", pa.float64()),  # null where there is none
+    ("normalize", pa.string()),  # none, before, after, both
+    ("predictor", pa.string()),
+    ("predictor_params", pa.string()),  # JSON
+    ("predictor_variant", pa.string()),  # what tells lines of one predictor apart ("16 shots"); null elsewhere
 )
+_HOW = (
+    ("protocol", pa.string()),
+    ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
+    ("lodo_split", pa.string()),  # the split on which leave-one-domain-out accuracy is measured
+    ("held_out", pa.string()),  # environment, pair of them, or variant
+    ("class_group", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
+    ("seed", pa.int64()),
+    ("dim", pa.int64()),
+    ("classes", pa.list_(pa.string())),
+    ("n_classes", pa.int64()),
+    ("n_train", pa.int64()),
+    ("n_test", pa.int64()),
+    ("tested", pa.list_(_TESTED)),  # in the order in which correct_* lists their images
+    ("tested_groups", _NUMBERS),  # of each of these images, where they come in groups
+)
+# Lists of equal length, ranks ascending. lodo is null where a single source is all there is.
+_SOURCE_CURVES = (
+    ("ranks", pa.list_(pa.int64())),
+    ("training_domain", _ACCURACIES),
+    ("lodo", _ACCURACIES),
+)
+# At the rank that each rule picks within this row; null without a score, and for harmonic means.
+_PICKED = (
+    *((f"correct_{rule}", _CORRECT) for rule in RULES),  # of every tested image
+    *((f"per_class_{rule}", _ACCURACIES) for rule in RULES),  # NaN for a class without tested images
+    # Expected calibration error there, before and after scaling by the temperature fitted on the sources'
+    # out-splits; null for the oracle, and for predictors without a likelihood.
+    *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
+)
+_WITH_WHAT = (
+    ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
+    ("recipe_hash", pa.string()),
+    ("code_version", pa.string()),
+)
+
+
+def schema() -> pa.Schema:
+    """Return the columns of result rows: what was evaluated, how, its rank curves, and with what."""
+    curves = [*_SOURCE_CURVES, *((metric.name, _ACCURACIES) for metric in METRICS)]
+    return pa.schema([*_WHAT, *_HOW, *curves, *_PICKED, *_WITH_WHAT])
+
+
+def curve_columns(curve: "RankCurve") -> dict[str, object]:
+    """Return the columns of a row that a rank curve fills."""
+    names = ("held_out", "test_split", "class_group", "n_train", "n_test", "training_domain", "lodo", "spectrum")
+    columns: dict[str, object] = {name: getattr(curve, name) for name in names}
+    columns |= curve.metrics
+    columns["tested"] = [{"environment": name, "images": n} for name, n in curve.tested.items()]
+    columns["tested_groups"] = curve.groups
+    for rule in RULES:
+        picked = curve.selected.get(rule)
+        columns[f"correct_{rule}"] = picked.correct if picked else None
+        columns[f"per_class_{rule}"] = picked.per_class if picked else None
+    for rule in SOURCE_RULES:
+        calibration = curve.selected[rule].calibration if rule in curve.selected else None
+        columns[f"ece_{rule}"] = calibration.error if calibration else None
+        columns[f"ece_scaled_{rule}"] = calibration.scaled_error if calibration else None
+        columns[f"temperature_{rule}"] = calibration.temperature if calibration else None
+    return columns
 
 
 def row_file(trial_id: str) -> str:
@@ -83,7 +111,7 @@ def row_file(trial_id: str) -> str:
 
 def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
     """Write the rows of one finished trial; all of them appear at once or not at all."""
-    storage.write_table(row_file(trial_id), pa.Table.from_pylist(rows, schema=SCHEMA))
+    storage.write_table(row_file(trial_id), pa.Table.from_pylist(rows, schema=schema()))
 
 
 def failure_file(trial_id: str) -> str:
@@ -119,21 +147,21 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 
 
 def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
-    """Return the rows of those trials that are finished, in the order given, one line per row of `SCHEMA`.
+    """Return the rows of those trials that are finished, in the order given, one line per row of `schema`.
 
     List columns hold lists or None; absent numbers are NaN and absent words None. What every tested image
     has stays in Arrow's arrays: as Python's lists it would take gigabytes for a large data set.
     """
     tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
-    return frame_of(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
+    return frame_of(pa.concat_tables(tables) if tables else schema().empty_table())
 
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":
-    """Return rows of `SCHEMA` as `read_rows` does."""
+    """Return rows of `schema` as `read_rows` does."""
     import pandas as pd
 
-    frame = pd.DataFrame({field.name: _values(table[field.name]) for field in SCHEMA})
-    for field in SCHEMA:
+    frame = pd.DataFrame({field.name: _values(table[field.name]) for field in schema()})
+    for field in schema():
         if pa.types.is_floating(field.type):
             frame[field.name] = pd.to_numeric(frame[field.name])
     return frame

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, RankCurve
-from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
+from benchmark.method.evaluation.evaluation import Evaluation
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import TEXT, InterventionSet
+from benchmark.store.rows import curve_columns
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.subject import Subject, labels_of, weights_of
 from benchmark.sweep.trials import Trial
@@ -35,7 +35,7 @@ def evaluate(
             "lodo_split": evaluation.lodo_split,
         }
         curves = evaluation.curves(fit, trial.predictor, ranks, folds, weights)
-        rows += [{**own, **_curve_columns(curve)} for curve in curves]
+        rows += [{**own, **curve_columns(curve)} for curve in curves]
     return rows
 
 
@@ -88,25 +88,3 @@ def _interventions(recipe: Recipe, subject: Subject, chosen: InterventionSet) ->
     text = spec.text.model_dump(mode="json") if spec.text and TEXT in labels else None
     content = {"kinds": kinds, "weights": chosen.weights, "pairing": chosen.pairing, "text": text}
     return json.dumps({**content, "seed": spec.seed, "apply_at": spec.apply_at})
-
-
-def _curve_columns(curve: RankCurve) -> Row:
-    columns: Row = {
-        name: getattr(curve, name)
-        for name in (
-            "held_out", "test_split", "class_group", "n_train", "n_test", "training_domain", "lodo", "target",
-            "worst_class", "balanced", "spectrum",
-        )
-    }  # fmt: skip
-    columns["tested"] = [{"environment": name, "images": n} for name, n in curve.tested.items()]
-    columns["tested_groups"] = curve.groups
-    for rule in RULES:
-        picked = curve.selected.get(rule)
-        columns[f"correct_{rule}"] = picked.correct if picked else None
-        columns[f"per_class_{rule}"] = picked.per_class if picked else None
-        if rule in SOURCE_RULES:
-            calibration = picked.calibration if picked else None
-            columns[f"ece_{rule}"] = calibration.error if calibration else None
-            columns[f"ece_scaled_{rule}"] = calibration.scaled_error if calibration else None
-            columns[f"temperature_{rule}"] = calibration.temperature if calibration else None
-    return columns

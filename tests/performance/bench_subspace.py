@@ -74,7 +74,7 @@ def _setting(ranks: tuple[int, ...], chosen: tuple[tuple[str, ...], float]) -> i
     folds = folds_of("held_out", [f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
     curves = list(_protocol.curves(fit, ZeroShot(), ranks, folds, dict.fromkeys(kinds, 1.0)))
     assert [curve.held_out for curve in curves] == [f"environment{e}" for e in range(ENVIRONMENTS)]
-    return sum(len(curve.target) for curve in curves)
+    return sum(len(curve.metrics["target"]) for curve in curves)
 
 
 def grid_seconds(name: str, data: Embedded, cells: Cells, lodo: bool) -> tuple[float, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.store.rows import SCHEMA, frame_of
+from benchmark.store.rows import frame_of, schema
 
 RANKS = (1, 2, 4)
 
@@ -74,9 +74,9 @@ def row(
         "correct_lodo": None if lodo is None else answers,
         "correct_oracle": answers,
     }
-    return {**dict.fromkeys(SCHEMA.names), **base, **values, **other}
+    return {**dict.fromkeys(schema().names), **base, **values, **other}
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the rows as `benchmark.store.rows.read_rows` would, list columns and absent values included."""
-    return frame_of(pa.Table.from_pylist(rows, schema=SCHEMA))
+    return frame_of(pa.Table.from_pylist(rows, schema=schema()))

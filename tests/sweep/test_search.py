@@ -14,11 +14,12 @@ import yaml
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import SOURCE_RULES, source_scores
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import SearchSpec
-from benchmark.store.rows import SCHEMA, read_source_scores
+from benchmark.store.rows import read_source_scores, schema
 from benchmark.sweep.search import changed_kinds, mean_score, rounds_of
 from benchmark.sweep.suggest import Suggester, suggester
 from tests.conftest import toy_in
@@ -155,7 +156,7 @@ def test_a_target_that_tempts_changes_no_suggestion(searched: Path, tmp_path: Pa
     store = tmp_path / "store"
     shutil.copytree(searched / "store", store)
     expected = record(store)
-    columns = {"target", "worst_class", "balanced", *(n for n in SCHEMA.names if n.endswith("_oracle"))}
+    columns = {*(m.name for m in METRICS), *(n for n in schema().names if n.endswith("_oracle"))}
     for i, file in enumerate(sorted((store / "rows").iterdir())):
         table = pq.read_table(file)
         for name in sorted(columns):

@@ -15,6 +15,7 @@ from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.cells import Cells, Group
 from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers
 from benchmark.method.evaluation.protocols import ClassGroup, Fold, Test, TestSplit
 from benchmark.method.evaluation.selection import RULES, best_index
 from benchmark.method.evaluation.splits import Split, base_classes
@@ -63,7 +64,7 @@ class Selected:
 
 @dataclass(frozen=True)
 class RankCurve:
-    """Accuracies of one fold on one set of tested images against the rank kept; every list runs over the ranks.
+    """Metrics of one fold on one set of tested images against the rank kept; every list runs over the ranks.
 
     Attributes:
         held_out: what is held out, as rows call it.
@@ -72,9 +73,7 @@ class RankCurve:
         training_domain: mean accuracy on the out-splits of the source environments (of the classes fitted on).
         lodo: mean accuracy over fits that leave out one source environment and are tested on it; None where one source
             is all there is.
-        target: accuracy on the tested images.
-        worst_class: accuracy of the class it is lowest for.
-        balanced: mean accuracy over the classes.
+        metrics: name of each of `METRICS` -> its values on the tested images.
         selected: rule -> what is kept of the rank that it picks; rules without a score are absent.
         n_train, n_test: number of images.
         tested: environment -> its tested images, in the order in which they stand in `Selected.correct`.
@@ -87,9 +86,7 @@ class RankCurve:
     class_group: ClassGroup
     training_domain: list[float]
     lodo: list[float] | None
-    target: list[float]
-    worst_class: list[float]
-    balanced: list[float]
+    metrics: dict[str, list[float]]
     selected: dict[str, Selected]
     n_train: int
     n_test: int
@@ -213,14 +210,14 @@ class Evaluation:
         rows = rows[order]
         labels = self._data.label[rows]
         correct = predicted[:, order] == labels
-        by_class = metrics.per_class(correct, labels, len(self._data.classes))
-        target = metrics.accuracy(correct).tolist()
+        answers = Answers(correct, labels, len(self._data.classes))
+        curves = {metric.name: metric.compute(answers).tolist() for metric in METRICS}
         selected = {}
         for rule in RULES:
-            index = best_index(target if rule == "oracle" else source_scores[rule])
+            index = best_index(curves[ACCURACY.name] if rule == "oracle" else source_scores[rule])
             if index is not None:
                 calibration = None if rule == "oracle" else calibrations.get(index)
-                selected[rule] = Selected(index, correct[index], by_class[index].tolist(), calibration)
+                selected[rule] = Selected(index, correct[index], answers.by_class[index].tolist(), calibration)
         spectrum, training_domain = tested.basis.spectrum, source_scores["training_domain"]
         assert training_domain is not None
         return RankCurve(
@@ -229,9 +226,7 @@ class Evaluation:
             class_group=test.group,
             training_domain=training_domain,
             lodo=source_scores["lodo"],
-            target=target,
-            worst_class=metrics.worst_class(by_class).tolist(),
-            balanced=metrics.balanced(by_class).tolist(),
+            metrics=curves,
             selected=selected,
             n_train=tested.n_train,
             n_test=len(labels),
@@ -418,17 +413,15 @@ class Evaluation:
 
 
 def _harmonic(base: RankCurve, new: RankCurve) -> RankCurve:
-    """Return the harmonic mean of the accuracies on base and new classes, rank by rank."""
-    target = metrics.harmonic_mean(base.target, new.target).tolist()
+    """Return what stands for base and new classes together: of accuracies the harmonic mean, rank by rank."""
+    curves = {m.name: np.asarray(m.combine(base.metrics[m.name], new.metrics[m.name])).tolist() for m in METRICS}
     selected = {rule: Selected(one.index, None, None) for rule, one in base.selected.items() if rule != "oracle"}
-    if (best := best_index(target)) is not None:
+    if (best := best_index(curves[ACCURACY.name])) is not None:
         selected["oracle"] = Selected(best, None, None)
     return replace(
         base,
         class_group="harmonic",
-        target=target,
-        worst_class=np.minimum(base.worst_class, new.worst_class).tolist(),
-        balanced=metrics.harmonic_mean(base.balanced, new.balanced).tolist(),
+        metrics=curves,
         selected=selected,
         n_test=base.n_test + new.n_test,
         tested={name: n + new.tested[name] for name, n in base.tested.items()},

@@ -1,6 +1,13 @@
-"""Metrics of one set of test images: accuracies by class, and calibration. Arrays in, numbers out."""
+"""Metrics of one set of test images: one table of accuracies, and calibration. Arrays in, numbers out.
+
+A metric is one entry of `METRICS`: the columns of result rows, what selection hands on and the columns of the metrics
+tables all iterate it. To add one, add an entry.
+"""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +18,53 @@ from scipy.special import log_softmax
 Array = NDArray[np.float64]
 BINS = 15  # of confidences, as in Guo et al. (2017)
 TEMPERATURES = (1e-3, 1e3)  # between which one is looked for
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which images were classified correctly, at every rank.
+
+    Attributes:
+        correct: boolean array of shape (..., m).
+        labels: class index of each image, shape (m,).
+        classes: number of classes.
+    """
+
+    correct: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    classes: int
+
+    @cached_property
+    def by_class(self) -> Array:
+        """Accuracy of every class, shape (..., classes); NaN for a class without images."""
+        return per_class(self.correct, self.labels, self.classes)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number for every rank, computed from the answers on the tested images.
+
+    Attributes:
+        name: column of the result rows, which holds its rank curve.
+        compute: answers -> curve, shape (...,).
+        combine: curves on base and on new classes -> the curve that stands for both.
+        title: heading in the report's table.
+        heading: column of `metrics.csv`.
+        percent: whether it is a share, which tables show in percent.
+        lowest: whether it is the lowest of several numbers, not a mean: tables show it beside the worst environment.
+    """
+
+    name: str
+    compute: Callable[[Answers], Array]
+    combine: Callable[[Any, Any], Array]
+    title: str
+    heading: str
+    percent: bool = True
+    lowest: bool = False
+
+    def shown(self, value: float) -> float:
+        """Return a value as tables show it."""
+        return 100 * value if self.percent else value
 
 
 def accuracy(correct: NDArray[np.bool_]) -> Array:
@@ -50,6 +104,17 @@ def harmonic_mean(a: Any, b: Any) -> Array:
     """Return 2 a b / (a + b); 0 where both are."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     return np.asarray(2 * a * b / np.where(a + b > 0, a + b, 1.0))
+
+
+ACCURACY = Metric("target", lambda answers: accuracy(answers.correct), harmonic_mean, "accuracy", "accuracy")
+METRICS = [
+    ACCURACY,
+    Metric(
+        "worst_class", lambda answers: worst_class(answers.by_class), np.minimum, "worst class", "worst_class_accuracy",
+        lowest=True,
+    ),
+    Metric("balanced", lambda answers: balanced(answers.by_class), harmonic_mean, "balanced", "balanced_accuracy"),
+]  # fmt: skip
 
 
 def confidence_gaps(logits: Array, labels: NDArray[np.int64], temperature: float) -> Array:

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
 SOURCE_RULES = ("training_domain", "lodo")  # look at source environments alone
 RULES = (*SOURCE_RULES, "oracle")
-SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": "target"}
+SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": ACCURACY.name}
 
 
 def best_index(scores: Sequence[float] | None) -> int | None:
@@ -37,15 +39,15 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
     """Pick one row and one rank for every (held_out, seed) among the rows of one method.
 
     Args:
-        rows: rows of `results.SCHEMA` of one data set, backbone, test split and method.
+        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
         rule: one of `RULES`.
 
     Returns:
         One line per (held_out, seed), sorted, with columns held_out, seed, rank, lambda_, intervention_set,
         normalize, predictor_params, score (what the rule looked at), training_domain (accuracy on the sources'
-        out-splits), accuracy, worst_class and balanced (on the test split), n_test, tested and tested_groups (as in the
-        row), correct (bool for each test image), per_class (list), ece, ece_scaled and temperature (NaN for the
-        oracle). Pairs for which the rule has no score are absent.
+        out-splits), each of `METRICS` by its name (on the test split; NaN where the row does not know it), n_test,
+        tested and tested_groups (as in the row), correct (bool for each test image), per_class (list), ece, ece_scaled
+        and temperature (NaN for the oracle). Pairs for which the rule has no score are absent.
     """
     import pandas as pd
 
@@ -55,25 +57,19 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
         best: tuple[float, int, dict[str, Any]] | None = None
         for row in candidates.to_dict("records"):
             index = best_index(row[column])
-            if index is None or math.isnan(row["target"][index]):  # no score, or no tested image
+            if index is None or math.isnan(row[ACCURACY.name][index]):  # no score, or no tested image
                 continue
             key = (row[column][index], row["ranks"][index])
             if best is None or key > best[:2]:
                 best = (*key, {**{str(k): v for k, v in row.items()}, "index": index})
         if best is not None:
             picks.append({"held_out": held_out, "seed": seed, **_picked(best[2], rule)})
-    return pd.DataFrame(picks, columns=["held_out", "seed", *_PICKED])
+    names = ["rank", "score", "training_domain", *(metric.name for metric in METRICS), *_KEPT, *_COPIED]
+    return pd.DataFrame(picks, columns=["held_out", "seed", *names])
 
 
-_CURVES = {
-    "accuracy": "target",
-    "worst_class": "worst_class",
-    "balanced": "balanced",
-    "training_domain": "training_domain",
-}
 _KEPT = ("correct", "per_class", "ece", "ece_scaled", "temperature")  # of which a row has one for each rule
 _COPIED = ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test", "tested", "tested_groups")
-_PICKED = ("rank", "score", *_CURVES, *_KEPT, *_COPIED)
 
 
 def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
@@ -81,7 +77,8 @@ def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
     return {
         "rank": row["ranks"][index],
         "score": row[SCORE_COLUMN[rule]][index],
-        **{name: row[column][index] for name, column in _CURVES.items()},
+        "training_domain": row["training_domain"][index],
+        **{m.name: curve[index] if (curve := row.get(m.name)) is not None else math.nan for m in METRICS},
         **{name: row.get(f"{name}_{rule}") for name in _KEPT},
         **{name: row[name] for name in _COPIED},
     }

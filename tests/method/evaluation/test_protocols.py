@@ -146,7 +146,7 @@ def test_every_accuracy_equals_the_reference(protocol: Protocol, predictor: str)
             accuracy = lambda rows, of=train, k=k: reference(data, views, of, rows, k, predictor == "linear_probe")  # noqa: E731
             for split, group, rows in tests:
                 curve = found[name, split, group]
-                assert curve.target[i] == pytest.approx(accuracy(rows), abs=close)
+                assert curve.metrics["target"][i] == pytest.approx(accuracy(rows), abs=close)
                 assert curve.n_test == rows.sum()
                 assert curve.n_train == train.sum()
                 domain = [accuracy(fitted & out & (data.environment == s)) for s in judges]
@@ -159,9 +159,9 @@ def test_every_accuracy_equals_the_reference(protocol: Protocol, predictor: str)
                 assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=close)
             if "class" in protocol:
                 split = tests[0][0]
-                b, n = (found[name, split, group].target[i] for group in ("base", "new"))
+                b, n = (found[name, split, group].metrics["target"][i] for group in ("base", "new"))
                 expected = 2 * b * n / (b + n) if b + n else 0.0
-                assert found[name, split, "harmonic"].target[i] == pytest.approx(expected)
+                assert found[name, split, "harmonic"].metrics["target"][i] == pytest.approx(expected)
                 if predictor == "linear_probe":
                     assert n == 0
 
@@ -229,7 +229,9 @@ def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: P
     assert compared
     for mine, theirs in compared:
         assert_same_choices(mine, theirs)
-    assert [a.target for a, _ in compared] != [b.target for _, b in compared]  # the poison does arrive
+    assert [a.metrics["target"] for a, _ in compared] != [
+        b.metrics["target"] for _, b in compared
+    ]  # the poison does arrive
 
 
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter"])
@@ -251,10 +253,10 @@ def test_noise_in_place_of_the_new_classes_changes_nothing_but_their_own_accurac
     for mine, theirs in zip(clean, noise, strict=True):
         assert_same_choices(mine, theirs)
         if mine.class_group == "base":
-            assert mine.target == theirs.target
+            assert mine.metrics["target"] == theirs.metrics["target"]
     if predictor == "zero_shot":
-        assert [c.target for c in clean if c.class_group == "new"] != [
-            c.target for c in noise if c.class_group == "new"
+        assert [c.metrics["target"] for c in clean if c.class_group == "new"] != [
+            c.metrics["target"] for c in noise if c.class_group == "new"
         ]
 
 
@@ -295,7 +297,7 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
             for i, k in enumerate(RANKS):
                 test = np.isin(np.arange(len(data.label)), rows) & (data.environment == 2)
                 expected = reference(data, views, train, test, k, False, candidates=[2, 3, 4])
-                assert curves[1].target[i] == pytest.approx(expected, abs=1e-12)
+                assert curves[1].metrics["target"][i] == pytest.approx(expected, abs=1e-12)
         calibration = curves[1].selected["training_domain"].calibration
         assert calibration is not None
         assert 0 <= calibration.error <= 1
@@ -340,4 +342,4 @@ def test_noise_in_place_of_the_tested_images_of_open_classes_changes_nothing_tha
     for mine, theirs in zip(clean, noise, strict=True):
         if mine.held_out == "blue":
             assert_same_choices(mine, theirs)
-            assert mine.target != theirs.target or mine.class_group != "base"
+            assert mine.metrics["target"] != theirs.metrics["target"] or mine.class_group != "base"

@@ -35,7 +35,7 @@ def test_picks_worked_out_by_hand(rule: str, lambda_: float, rank: int, accuracy
         ]
     )
     (pick,) = select(rows, rule).to_dict("records")
-    assert (pick["lambda_"], pick["rank"], pick["accuracy"]) == (lambda_, rank, accuracy)
+    assert (pick["lambda_"], pick["rank"], pick["target"]) == (lambda_, rank, accuracy)
 
 
 # DomainBed's rules from scratch, on its own kind of records: one for each run and step, with the accuracy on the
@@ -105,4 +105,4 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
     for target, pick in enumerate(picks.to_dict("records")):
         run, step = domainbed_picks(records, rule, target)
         assert (pick["lambda_"], pick["rank"]) == (float(run), step + 1)
-        assert pick["accuracy"] == by_key[(target,), run, step]["in"][target]
+        assert pick["target"] == by_key[(target,), run, step]["in"][target]

@@ -91,7 +91,7 @@ def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # typ
         for i, k in enumerate(RANKS):
             for split, rows in (("out_20", out), ("in_80", ~out), ("full", here)):
                 expected = reference(data, views, h, None, k, here & rows, probe)
-                assert by_split[split].target[i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
+                assert by_split[split].metrics["target"][i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
             domain = [reference(data, views, h, None, k, (data.environment == s) & out, probe) for s in sources]
             assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
             lodo = [reference(data, views, h, s, k, (data.environment == s) & lodo_rows, probe) for s in sources]
@@ -113,7 +113,7 @@ def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
     assert clean_curve.training_domain == poisoned_curve.training_domain
     assert clean_curve.lodo == poisoned_curve.lodo
     assert clean_curve.spectrum == poisoned_curve.spectrum
-    assert clean_curve.target != poisoned_curve.target
+    assert clean_curve.metrics["target"] != poisoned_curve.metrics["target"]
 
 
 def test_two_environments_have_no_lodo() -> None:
@@ -143,7 +143,7 @@ def test_normalising_before_and_after_are_what_they_say() -> None:
     before, by_hand, after = (list(protocol_of(d, {}, n).curves(fit, LinearProbe(), (D,), folds)) for d, n in cases)
     for x, y, z in zip(before, by_hand, after, strict=True):
         # At full rank in the given coordinates, unit length before and after are the same thing.
-        assert x.target == y.target == z.target
+        assert x.metrics["target"] == y.metrics["target"] == z.metrics["target"]
 
 
 def test_random_one_draws_one_kind_per_image_by_seed_and_id_alone() -> None:

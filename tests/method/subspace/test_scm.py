@@ -103,7 +103,7 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
             rank = DIM if projection.full_rank_only else INVARIANT
             fit = projection.at(lambda_=10.0, seed=seed).fit
             curves = list(protocol.curves(fit, PREDICTORS.create(predictor), [rank], folds))
-            found.append(curves[3].target[0])
+            found.append(curves[3].metrics["target"][0])
     means = {name: float(np.mean(found)) for name, found in accuracies.items()}
     print(predictor, {name: round(mean, 3) for name, mean in means.items()})
     for name in ("icm", "generalized"):
