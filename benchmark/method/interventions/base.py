@@ -20,6 +20,11 @@ def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
 
     It depends on its three arguments alone, so a draw is the same whatever the batch size, the number of workers
     or the order in which images come.
+
+    Args:
+        seed: seed of all draws.
+        image_id: id of the image in its data set.
+        what: what the draws are for, for example an intervention with its parameters as JSON.
     """
     digest = hashlib.sha256(f"{seed}|{image_id}|{what}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
@@ -56,6 +61,9 @@ class Intervention(Component):
 
         Whole-number parameters are rounded; a parameter that is a range gets the value as both of its ends.
 
+        Args:
+            strengths: name of a parameter -> its value.
+
         Raises:
             pydantic.ValidationError: a value is out of range.
         """
@@ -68,10 +76,10 @@ class Intervention(Component):
         return type(self)(**params)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
-        """Return the parameters of one image's view: as many for every image, by default none.
+        """Return the parameters of one image's view: as many numbers for every image, by default none.
 
         Args:
-            rng: the image's own generator, and the only source of randomness allowed.
+            rng: the generator of this image, and the only source of randomness allowed.
         """
         del rng
         return ()
@@ -84,23 +92,24 @@ class Intervention(Component):
         no operation whose rounding depends on the batch's size or layout (see `color.py`).
 
         Args:
-            images: uint8, shape (batch, 3, height, width), RGB, of any size and memory format; not to be written to.
-            drawn: what `draw` returned for each image: float64, shape (batch, P), on the images' device.
+            images: RGB images, uint8, shape (batch, 3, height, width), of any size and memory format, on any device;
+                not to be written to.
+            drawn: the P numbers that `draw` returned for each image, float64, shape (batch, P), on the images' device.
 
         Returns:
-            uint8, same shape.
+            The views, uint8, of the images' shape.
         """
 
     def views(self, images: "Tensor", image_ids: Sequence[str], seed: int) -> "Tensor":
         """Return the view of every image of a batch; it depends on image, id, parameters and seed alone.
 
         Args:
-            images: uint8, shape (batch, 3, height, width), RGB, on any device.
-            image_ids: one for each image.
-            seed: of the draws.
+            images: RGB images, uint8, shape (batch, 3, height, width), on any device.
+            image_ids: id of each image in its data set, in the order of `images`.
+            seed: seed of all draws.
 
         Returns:
-            uint8, same shape and device.
+            The views, uint8, of the images' shape and on their device.
 
         Raises:
             IcmBenchError: `apply` returned another shape or type of number.

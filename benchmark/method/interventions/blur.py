@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.method.interventions.parts import in_parts
 
 _ONE = 2**12  # the sum of an image's weights
-_BETWEEN = 2**4  # steps in a grey level between the passes
+_BETWEEN = 2**4  # number of steps in a grey level between the passes
 
 
 def half_kernel(sigma: float) -> list[int]:
@@ -25,6 +25,9 @@ def half_kernel(sigma: float) -> list[int]:
     The radius is max(1, round(3 sigma)), the weights are proportional to exp(-i^2 / (2 sigma^2)), and with both
     sides they sum to one. Sums from the tail on are rounded, not single weights, so that errors do not add up: no
     sum of weights from the tail is off by more than half a unit.
+
+    Args:
+        sigma: standard deviation in pixels, > 0.
     """
     radius = max(1, round(3 * sigma))
     # math.exp, since what an array's exponential gives may depend on a number's place in the array.
@@ -43,10 +46,10 @@ def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
 
     Args:
         images: uint8, shape (batch, 3, height, width).
-        sigmas: one for each image, in pixels, above 0.
+        sigmas: standard deviation for each image, in pixels, > 0.
 
     Returns:
-        uint8, same shape: the nearest grey level.
+        The blurred images, rounded to the nearest grey level: uint8, of the images' shape.
     """
 
     def change(rows: slice) -> Tensor:
@@ -65,9 +68,9 @@ def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Return the weighted sum of `x` and its shifts along one axis, in units of 2^-12 of those of `x`.
 
     Args:
-        dim: 2 for columns, 3 for rows.
-        x: float32, shape (n, 3, height, width).
-        weights: for every distance, shape (n, 1, 1, 1).
+        dim: 2 to blur along columns, 3 along rows.
+        x: images, float32, shape (n, 3, height, width).
+        weights: for every distance from the centre, 0 included, the weight of each image, shape (n, 1, 1, 1).
     """
     size, radius = x.shape[dim], len(weights) - 1
     before, after = _mirror(range(-radius, 0), size), _mirror(range(size, size + radius), size)
@@ -81,7 +84,7 @@ def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 def _mirror(positions: range, size: int) -> Tensor:
-    """Return which pixels of a line of `size` lie at positions outside of it."""
+    """Return which pixels of a line of `size` pixels are seen at positions outside of it, mirrored at its ends."""
     if size == 1:
         return torch.zeros(len(positions), dtype=torch.int64)
     period = 2 * (size - 1)

@@ -29,7 +29,7 @@ def luma(x: Tensor) -> Tensor:
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> None:
-    """Multiply by `factor`."""
+    """Multiply by `factor`, where 1 changes nothing."""
     _to_bytes(x.mul_(factor.float()))
 
 
@@ -79,34 +79,36 @@ def jitter(images: Tensor, factors: Tensor, orders: Sequence[Sequence[int]]) -> 
     """Return images after all `STEPS`, each image with its own factors and in its own order.
 
     Args:
-        images: uint8, shape (batch, 3, height, width).
-        factors: of the steps, float64, shape (batch, 4), on the images' device.
-        orders: for every image the positions in `STEPS` in the order of execution.
+        images: RGB images, uint8, shape (batch, 3, height, width).
+        factors: what each of the `STEPS` is done with on each image (factors, and for the hue a turn in full circles),
+            float64, shape (batch, 4), on the images' device.
+        orders: for each image, the positions in `STEPS` in the order of execution.
 
     Returns:
-        uint8, same shape.
+        The changed images, uint8, of the images' shape.
     """
 
     def change(rows: slice) -> Tensor:
         x = images[rows].to(torch.float32, memory_format=torch.contiguous_format)
         for steps in zip(*orders[rows], strict=True):  # the first step of every image, then the second ...
             for step in sorted(set(steps)):
-                _adjust_some(x, step, factors[rows, step, None, None, None], [s == step for s in steps])
+                _adjust_where([s == step for s in steps], x, step, factors[rows, step, None, None, None])
         return x
 
     return in_parts(images, change)
 
 
-def _adjust_some(x: Tensor, step: int, factor: Tensor, chosen: list[bool]) -> None:
-    """Do one step on the chosen images of a buffer."""
-    if all(chosen):
+def _adjust_where(concerned: list[bool], x: Tensor, step: int, factor: Tensor) -> None:
+    """Do one of the `STEPS` on those images of a buffer that it concerns."""
+    if all(concerned):
         return STEPS[step](x, factor)
-    index = torch.tensor(chosen).nonzero()[:, 0].to(x.device)
-    some = x.index_select(0, index)
-    STEPS[step](some, factor.index_select(0, index))
-    x.index_copy_(0, index, some)
+    index = torch.tensor(concerned).nonzero()[:, 0].to(x.device)
+    images = x.index_select(0, index)
+    STEPS[step](images, factor.index_select(0, index))
+    x.index_copy_(0, index, images)
     return None
 
 
 def _to_bytes(x: Tensor) -> None:
+    """Cut values to whole numbers from 0 to 255, in place."""
     x.clamp_(0, 255).floor_()

@@ -29,12 +29,12 @@ def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: 
 
     Args:
         images: uint8, shape (batch, 3, height, width).
-        change: from the rows of a part to their views: uint8 or whole numbers from 0 to 255 in float32, shape
+        change: function from the rows of a part to their views: uint8, or whole numbers from 0 to 255 in float32, shape
             (rows, 3, height, width) or, for three equal channels, (rows, 1, height, width).
-        many_passes: whether `change` goes over the pixels more than a few times.
+        many_passes: whether `change` goes over the pixels more than a few times. Default True.
 
     Returns:
-        uint8, shape (batch, 3, height, width), contiguous, sharing no memory with `images`.
+        The views, uint8, shape (batch, 3, height, width), contiguous, sharing no memory with `images`.
     """
     views = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
     on_cpu, threads = images.device.type == "cpu", torch.get_num_threads()
@@ -59,7 +59,7 @@ def _rows_of_parts(images: Tensor, pixels: int) -> list[slice]:
 
 
 def _share_out(work: Callable[[slice], None], parts: list[slice], threads: int) -> None:
-    """Do all parts on worker threads that leave each other's passes alone."""
+    """Call `work` with every part, on as many threads of its own, each of which runs torch on itself alone."""
 
     def work_alone(rows: slice) -> None:
         torch.set_num_threads(1)  # of this worker

@@ -31,6 +31,12 @@ class ColorJitter(Intervention):
     """Brightness, contrast and saturation scaled by a factor from [1 - s, 1 + s], hue turned by [-hue, hue].
 
     The four steps come in a random order, as in torchvision's ColorJitter.
+
+    Fields:
+        brightness: largest change s of the brightness's factor, 0 to 1, default 0.4.
+        contrast: largest change s of the contrast's factor, 0 to 1, default 0.4.
+        saturation: largest change s of the saturation's factor, 0 to 1, default 0.4.
+        hue: largest turn of the hue, in full circles, 0 to 0.5, default 0.1.
     """
 
     registered_name: ClassVar[str] = "color_jitter"
@@ -46,6 +52,7 @@ class ColorJitter(Intervention):
         return (*factors, self.hue * hue, *rng.permutation(4))
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        """Return the images with their colours changed by what was drawn."""
         from benchmark.method.interventions.color import jitter
 
         return jitter(images, drawn[:, :4], drawn[:, 4:].int().tolist())
@@ -57,6 +64,7 @@ class Grayscale(Intervention):
     registered_name: ClassVar[str] = "grayscale"
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        """Return the images in grey."""
         from benchmark.method.interventions.color import luma
         from benchmark.method.interventions.parts import in_parts
 
@@ -65,9 +73,12 @@ class Grayscale(Intervention):
 
 
 class GaussianBlur(Intervention):
-    """Gaussian blur with a standard deviation drawn from `sigma` (pixels); the kernel spans three of them.
+    """Gaussian blur with a standard deviation drawn for each image; the kernel reaches three of them to either side.
 
     Beyond the border the image is mirrored, as often as the kernel needs.
+
+    Fields:
+        sigma: lower and upper bound of the standard deviation, in pixels, > 0, default 0.5 to 2.0.
     """
 
     registered_name: ClassVar[str] = "gaussian_blur"
@@ -78,6 +89,7 @@ class GaussianBlur(Intervention):
         return (rng.uniform(*self.sigma),)
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
+        """Return the images blurred, each with its own standard deviation."""
         from benchmark.method.interventions.blur import gaussian_blur
 
         return gaussian_blur(images, drawn[:, 0].tolist())
@@ -89,6 +101,7 @@ class Invert(Intervention):
     registered_name: ClassVar[str] = "invert"
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        """Return the images with every value inverted."""
         from torchvision.transforms.v2 import functional as F
 
         from benchmark.method.interventions.parts import in_parts
@@ -97,12 +110,17 @@ class Invert(Intervention):
 
 
 class Posterize(Intervention):
-    """Keep the `bits` highest bits of every channel."""
+    """Keep the highest bits of every channel.
+
+    Fields:
+        bits: number of bits kept, 1 to 8, default 2; 8 changes nothing.
+    """
 
     registered_name: ClassVar[str] = "posterize"
     bits: int = Field(default=2, ge=1, le=8)
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        """Return the images in fewer levels."""
         from torchvision.transforms.v2 import functional as F
 
         from benchmark.method.interventions.parts import in_parts
@@ -111,12 +129,17 @@ class Posterize(Intervention):
 
 
 class Solarize(Intervention):
-    """Invert the values at or above `threshold`."""
+    """Invert bright values.
+
+    Fields:
+        threshold: the lowest value that is inverted, 0 to 255, default 128.
+    """
 
     registered_name: ClassVar[str] = "solarize"
     threshold: int = Field(default=128, ge=0, le=255)
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        """Return the images with their bright values inverted."""
         from torchvision.transforms.v2 import functional as F
 
         from benchmark.method.interventions.parts import in_parts
@@ -130,6 +153,7 @@ class Equalize(Intervention):
     registered_name: ClassVar[str] = "equalize"
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
+        """Return the images with the histogram of every channel flattened."""
         from torchvision.transforms.v2 import functional as F
 
         from benchmark.method.interventions.parts import in_parts

@@ -97,8 +97,8 @@ class TextPair:
     image_id: str | None = None
 
 
-_KEYS = [field.name for field in fields(TextPair)]
-_REQUIRED = ("caption", "rewrite")
+KEYS = [field.name for field in fields(TextPair)]  # of a pair in a file
+REQUIRED_KEYS = ("caption", "rewrite")
 
 
 def template_pairs(
@@ -118,14 +118,14 @@ def template_pairs(
 
     Args:
         classes: names of the classes; underscores are read as spaces.
-        styles: nouns without an article, which fill "a ... of a CLASS".
-        backgrounds: where the object is, with the preposition; may hold "" for nothing said.
-        lights: how it is lit, with the preposition; may hold "" for nothing said.
-        per_class: number of pairs of each class, at least 1.
-        seed: of the draws.
+        styles: nouns without an article, which fill "a ... of a CLASS". Default: `STYLES`.
+        backgrounds: where the object is, with the preposition; may hold "" for nothing said. Default: `BACKGROUNDS`.
+        lights: how it is lit, with the preposition; may hold "" for nothing said. Default: `LIGHTS`.
+        per_class: number of pairs of each class, >= 1, default 32.
+        seed: seed of all draws, default 0.
 
     Returns:
-        per_class pairs of the first class, then of the second, and so on.
+        The pairs of the first class, then those of the second, and so on.
 
     Raises:
         ValueError: an empty list, a class that comes twice, or fewer pairs exist than are asked for.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.method.interventions.text import _KEYS, _REQUIRED, TextPair
+from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair
 
 
 def read_text_pairs(path: Path | str) -> list[TextPair]:
@@ -15,7 +15,7 @@ def read_text_pairs(path: Path | str) -> list[TextPair]:
     null otherwise). Blank lines are skipped.
 
     Args:
-        path: the file.
+        path: place of the file.
 
     Raises:
         IcmBenchError: the file cannot be read, holds no pair, or a line is not such an object; names file and line.
@@ -49,9 +49,9 @@ def _pair(line: bytes, place: str) -> TextPair:
         raise IcmBenchError(
             f'{place}: a JSON {_kind(entry)} where an object is needed; write {{"caption": ..., "rewrite": ...}}.'
         )
-    if unknown := [key for key in entry if key not in _KEYS]:
-        raise IcmBenchError(f"{place}: unknown key '{unknown[0]:.60}'; {nearest(unknown[0], _KEYS)}")
-    pair = TextPair(*(_text(entry, key, place) for key in _KEYS))  # type: ignore[arg-type]  # required ones are text
+    if unknown := [key for key in entry if key not in KEYS]:
+        raise IcmBenchError(f"{place}: unknown key '{unknown[0]:.60}'; {nearest(unknown[0], KEYS)}")
+    pair = TextPair(*(_text(entry, key, place) for key in KEYS))  # type: ignore[arg-type]  # required ones are text
     if pair.caption == pair.rewrite:
         raise IcmBenchError(f"{place}: caption and rewrite are equal, so nothing is intervened on; delete the line.")
     return pair
@@ -72,10 +72,10 @@ def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text(entry: dict[str, Any], key: str, place: str) -> str | None:
     """Return the text under `key`, or None if it is absent and may be."""
-    if key not in entry and key in _REQUIRED:
+    if key not in entry and key in REQUIRED_KEYS:
         raise IcmBenchError(f"{place}: the key '{key}' is missing; add it, with text as its value.")
     value = entry.get(key)
-    if value is None and key not in _REQUIRED:
+    if value is None and key not in REQUIRED_KEYS:
         return None
     if not isinstance(value, str):
         raise IcmBenchError(f"{place}: '{key}' is a JSON {_kind(value)}; it must be text, in quotation marks.")
@@ -87,7 +87,7 @@ def _text(entry: dict[str, Any], key: str, place: str) -> str | None:
 
 
 def _part(key: str) -> str:
-    return "line" if key in _REQUIRED else "key"
+    return "line" if key in REQUIRED_KEYS else "key"
 
 
 def _kind(value: Any) -> str:

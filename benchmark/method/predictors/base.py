@@ -17,15 +17,17 @@ class Problem:
 
     Attributes:
         train: embeddings of the training images, shape (n, D).
-        labels: their classes, shape (n,), 0 <= label < n_classes.
-        text: text embeddings of the classes, shape (n_classes, D).
-        tests: embeddings to be classified, each of shape (m, D).
-        renormalize: scale every projected image embedding to unit length again.
-        environments: source environment of each training image, shape (n,); by default all from one.
-        logit_scale: the backbone's factor on cosine similarities.
-        seed: of the trial; the only source of randomness a predictor may use.
-        device: torch device for predictors that are trained on torch.
-        candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty means all.
+        labels: class of each training image, shape (n,), 0 <= label < n_classes.
+        text: text embedding of each class, shape (n_classes, D).
+        tests: arrays of image embeddings to be classified, each of shape (m, D) with an m of its own.
+        renormalize: whether every projected image embedding is scaled to unit length again. Default False.
+        environments: number of the source environment of each training image, shape (n,); empty (default) if all are
+            from one.
+        logit_scale: the backbone's factor on cosine similarities, default 100.
+        seed: the trial's seed, >= 0, default 0: the only source of randomness that a predictor may use.
+        device: torch device, such as `cuda`, on which logistic regressions are solved. Default `cpu`.
+        candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty (default) means
+            all classes for all arrays.
 
     Raises:
         ValueError: arrays whose shapes do not belong together, NaN or infinite values, or labels that are no class.
@@ -74,7 +76,7 @@ class Problem:
         return len(self.text)
 
     def project(self, z: Array, rank: int) -> Array:
-        """Return the first `rank` coordinates of image embeddings, shape (n, rank), at unit length if asked for."""
+        """Return the first `rank` coordinates of image embeddings, shape (n, rank), at unit length if `renormalize`."""
         return unit(z[:, :rank]) if self.renormalize else z[:, :rank]
 
 
@@ -109,12 +111,17 @@ class Predictor(Component):
         Scores are logits wherever the predictor has a likelihood; the class with the highest one is predicted.
 
         Args:
-            problem: the problem in the coordinates of a basis.
-            ranks: numbers of coordinates kept, ascending.
+            problem: the classification problem in the coordinates of a basis.
+            ranks: numbers of coordinates kept, ascending, each from 1 to D.
         """
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
-        """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m)."""
+        """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m).
+
+        Args:
+            problem: the classification problem in the coordinates of a basis.
+            ranks: numbers of coordinates kept, ascending, each from 1 to D.
+        """
         curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
         allowed = problem.candidates or [None] * len(curves)
         for row, of_rank in enumerate(self.scores(problem, ranks)):

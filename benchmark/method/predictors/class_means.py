@@ -16,10 +16,13 @@ from benchmark.method.predictors.zero_shot import ZeroShot
 class ClassMeans(Predictor):
     """argmax over classes c of the similarity between an embedding z and m_c, the mean of the training images of c.
 
-    With the `metric` `cosine` a score is the cosine of z and m_c times the logit scale: zero-shot prediction with the
-    means in the place of text embeddings. With `euclidean` it is -1/2 ||z - m_c||^2, the log-likelihood of a Gaussian
-    of unit covariance up to a constant (the nearest class mean classifier of Mensink et al., 2013, without their
-    metric). A class without training images is never predicted.
+    A class without training images is never predicted.
+
+    Fields:
+        metric: `cosine` (default): a score is the cosine of z and m_c times the logit scale, as in zero-shot prediction
+            with the means in the place of text embeddings. `euclidean`: it is -1/2 ||z - m_c||^2, the log-likelihood of
+            a Gaussian of unit covariance up to a constant (the nearest class mean classifier of Mensink et al., 2013,
+            without their metric).
 
     Raises:
         ValueError: there is no training image at all.

@@ -16,20 +16,24 @@ if TYPE_CHECKING:
 
 
 class ClipAdapter(Predictor):
-    """CLIP-Adapter for images, on projected embeddings of unit length:
+    """CLIP-Adapter for images, on projected embeddings of unit length.
 
         f* = alpha ReLU(f W1) W2 + (1 - alpha) f        logits = logit_scale cos(f*, t_c)
 
-    W1 is of shape (rank, rank // reduction), W2 of the transposed one; cross-entropy over all training images. `alpha`
-    is 0.2 and `reduction` 4, the paper's. (The authors' code has another ReLU after W2, which the paper has not and
-    which would depend on the signs of a basis.)
+    W1 is of shape (rank, rank // reduction), W2 of the transposed one; cross-entropy over all training images. (The
+    authors' code has another ReLU after W2, which the paper has not and which would depend on the signs of a basis.)
 
-    The optimiser is ours, because the paper's 1e-5 steps would take long: `epochs` (10) passes of AdamW with
-    `learning_rate` 1e-3, cosine schedule, weight decay 0.01 and batches of 256. Single precision. W1 and W2 start
-    uniform in +-1 / sqrt(inputs), from the trial's seed, which also orders the images; so results depend on the basis
-    even at full rank.
+    The optimiser is ours, because the paper's 1e-5 steps would take long: AdamW with a cosine schedule, weight decay
+    0.01 and batches of 256. Single precision. W1 and W2 start uniform in +-1 / sqrt(inputs), from the trial's seed,
+    which also orders the images; so results depend on the basis even at full rank.
 
     A class without training images is never predicted and takes no part in the training.
+
+    Fields:
+        alpha: share of the adapted embedding in f*, 0 to 1, default 0.2, the paper's.
+        reduction: factor by which the hidden layer is narrower than the rank, >= 1, default 4, the paper's.
+        epochs: number of passes over the training images, >= 0, default 10.
+        learning_rate: learning rate of the first step, > 0, default 0.001.
 
     Raises:
         ValueError: there is no training image at all.

@@ -14,10 +14,15 @@ from benchmark.method.predictors.logistic import Head
 
 
 class FewShotProbe(LinearProbe):
-    """The linear probe on `shots` training images of every class (16 by default), drawn over all source environments.
+    """The linear probe on a few training images of every class, drawn over all source environments.
 
-    `C` and `max_iter` are the linear probe's, with its defaults. The images depend on the trial's seed and are the
-    same at every rank. A class that has fewer images gives all it has.
+    The images depend on the trial's seed and are the same at every rank. A class that has fewer images gives all it
+    has.
+
+    Fields:
+        shots: number of training images of every class, >= 1, default 16.
+        C: inverse weight of the L2 penalty, > 0, default 0.316.
+        max_iter: largest number of steps of the solver at each rank, >= 1, default 1000.
     """
 
     registered_name: ClassVar[str] = "few_shot"
@@ -42,9 +47,9 @@ def draw_shots(labels: Labels, shots: int, seed: int) -> Labels:
     One generator, seeded with `seed`, serves the classes in the order of their labels.
 
     Args:
-        labels: classes of the training images, shape (n,).
-        shots: images per class, >= 1.
-        seed: >= 0.
+        labels: class of each training image, shape (n,).
+        shots: number of images to draw from every class, >= 1.
+        seed: seed of the draws, >= 0.
 
     Returns:
         Row numbers, class after class and ascending in each.

@@ -12,31 +12,36 @@ from benchmark.method.predictors.base import Problem
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 
-GAP = 1e-3  # of the objective: how far above its minimum it may be when the rounds end by themselves
-TINY = 1e-12
-SMALLEST = 1e-6  # weight of a group, so that no long step loses one for good
+GAP = 1e-3  # how far above its minimum, relative to it, the objective may be when the rounds end by themselves
+TINY = 1e-12  # what is not above it counts as zero where it would be divided by
+MIN_WEIGHT = 1e-6  # smallest weight of a group, so that no long step loses one for good
 
 
 class GroupDROProbe(LinearProbe):
-    """The linear probe that minimises the loss of the source environment for which it is largest:
+    """The linear probe that minimises the loss of the source environment for which it is largest.
 
         minimise over W, b :   n max_g l_g(W, b)  +  ||W||^2 / (2 C)
 
     with l_g the mean cross-entropy of the n_g training images of environment g, and n = sum n_g: where all
-    environments have the same loss, the objective is the linear probe's with the same `C` (0.316 by default).
+    environments have the same loss, the objective is the linear probe's with the same `C`.
 
     The problem is convex, and max over weights q of min over W, b of n sum_g q_g l_g + ||W||^2 / (2 C) has the same
     value and the same solution. Its inner minimum is a linear probe with sample weights n q_g / n_g; in q it is
-    concave with slopes n l_g. Every round of up to `rounds` (20 by default) solves the probe and takes an
-    exponentiated-gradient step, q_g times exp(eta l_g), starting with q_g = n_g / n, which is the plain probe, and
-    eta = `step` (1 by default) / the mean loss. This is Sagawa's algorithm 1 with the inner problem solved where they
-    take one stochastic step. The last step tells how long the next should be: eta is the ratio of the curvatures of
-    entropy and inner minimum along it; one that lowers the inner minimum is taken back. Rounds end when the best
-    objective is within 0.1 % of a lower bound, the largest inner minimum: after 6 as a rule. The best head of all
-    rounds is kept, so that the objective is never above the plain probe's.
+    concave with slopes n l_g. Every round of up to `rounds` solves the probe and takes an exponentiated-gradient step,
+    q_g times exp(eta l_g), starting with q_g = n_g / n, which is the plain probe, and eta = `step` / the mean loss.
+    This is Sagawa's algorithm 1 with the inner problem solved where they take one stochastic step. The last step tells
+    how long the next should be: eta is the ratio of the curvatures of entropy and inner minimum along it; one that
+    lowers the inner minimum is taken back. Rounds end when the best objective is within 0.1 % of a lower bound, the
+    largest inner minimum: after 6 as a rule. The best head of all rounds is kept, so that the objective is never above
+    the plain probe's.
 
-    Environments are `problem.environments`; with only one, this is the linear probe. `max_iter` bounds the solver's
-    steps in a round.
+    Environments are `problem.environments`; with only one, this is the linear probe.
+
+    Fields:
+        rounds: largest number of rounds, >= 1, default 20.
+        step: length of the first exponentiated-gradient step, in units of 1 / the mean loss, > 0, default 1.0.
+        C: inverse weight of the L2 penalty, > 0, default 0.316.
+        max_iter: largest number of steps of the solver in a round, >= 1, default 1000.
     """
 
     registered_name: ClassVar[str] = "group_dro"
@@ -80,10 +85,10 @@ class _Round:
     """One solution of the inner problem.
 
     Attributes:
-        q: weights of the groups, shape (groups,), sum 1.
+        q: weight of every environment, shape (E,), with sum 1.
         head: the classifier; its objective is a lower bound of the minimum of the worst-group objective.
-        losses: mean loss of every group, shape (groups,).
-        worst: the worst-group objective of the head.
+        losses: mean loss of every environment, shape (E,).
+        worst: value of the worst-group objective at the head.
     """
 
     q: Array
@@ -94,7 +99,7 @@ class _Round:
     def ascended(self, eta: float) -> Array:
         """Return q after a step of exponentiated gradient."""
         q = self.q * np.exp(eta * (self.losses - np.max(self.losses)))
-        q = np.maximum(q / q.sum(), SMALLEST)
+        q = np.maximum(q / q.sum(), MIN_WEIGHT)
         return np.asarray(q / q.sum())
 
 

@@ -16,12 +16,16 @@ class Interpolation(Predictor):
     """WiSE-FT in the last layer: (1 - alpha) x the zero-shot head + alpha x the linear probe, weights and intercepts.
 
     Both act on projected image embeddings of unit length, whatever `problem.renormalize` says. The zero-shot head has
-    the projected text embeddings at unit length times the logit scale as weights and no intercept. `alpha` = 0 is
-    zero-shot prediction with the cosine, 1 is the linear probe on unit-length embeddings with inverse penalty `C`;
-    the paper recommends 0.5, the default. `C` and `max_iter` are the linear probe's, with its defaults.
+    the projected text embeddings at unit length times the logit scale as weights and no intercept.
 
     The paper fine-tunes from the zero-shot weights; here the probe is the minimum of a convex objective, which does
     not depend on where it starts. Unless `alpha` is 0, a class without training images is never predicted.
+
+    Fields:
+        alpha: share of the linear probe, 0 to 1: 0 is zero-shot prediction with the cosine, 1 the linear probe on
+            unit-length embeddings. Default 0.5, which the paper recommends.
+        C: inverse weight of the probe's L2 penalty, > 0, default 0.316.
+        max_iter: largest number of steps of the probe's solver at each rank, >= 1, default 1000.
     """
 
     registered_name: ClassVar[str] = "interpolation"

@@ -14,8 +14,9 @@ from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 class LinearProbe(Predictor):
     """Multinomial logistic regression with an L2 penalty.
 
-    `C` is the inverse penalty, 0.316 by default as in the CLIP paper and the released code; `max_iter` bounds the
-    solver's steps at each rank.
+    Fields:
+        C: inverse weight of the L2 penalty, > 0, default 0.316 as in the CLIP paper and the released code.
+        max_iter: largest number of steps of the solver at each rank, >= 1, default 1000.
     """
 
     registered_name: ClassVar[str] = "linear_probe"

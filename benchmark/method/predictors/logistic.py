@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 
-MEMORY = 20  # pairs of steps that L-BFGS remembers
-TOLERANCE = 1e-10  # of the objective: the decrease still to be expected, relative to it
-SINGLE = 1e-5  # as long as more than this is to be expected, single precision will do
+MEMORY = 20  # number of steps that L-BFGS remembers
+TOLERANCE = 1e-10  # the solver ends where the decrease still to be expected, relative to the objective, is below this
+SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Head:
     """A linear classifier: logits are `x @ weights + bias`.
 
     Attributes:
-        weights: shape (rank, classes).
-        bias: shape (classes,); minus infinity for a class without training images.
-        objective: what was minimised, at the end.
-        steps: of the solver.
-        converged: whether it ended by itself, before `max_iter`.
+        weights: weights W, shape (rank, classes).
+        bias: intercepts b, shape (classes,); minus infinity for a class without training images.
+        objective: value of the objective at the end.
+        steps: number of steps that the solver took.
+        converged: whether the solver ended by itself, before `max_iter` steps.
     """
 
     weights: Array
@@ -56,10 +56,13 @@ class SoftmaxRegression:
 
     Args:
         x: training embeddings in the coordinates of a basis, shape (n, D).
-        labels: shape (n,), 0 <= label < classes.
-        classes: number of classes.
-        sample_weights: s, shape (n,), by default all 1.
-        device: torch device; by default the CPU.
+        labels: class of each training image, shape (n,), 0 <= label < classes.
+        classes: number of classes, with or without training images.
+        sample_weights: weight s of each training image, shape (n,); by default all are 1.
+        device: torch device on which it is solved, such as `cuda`. Default `cpu`.
+
+    Raises:
+        ValueError: there are no training images.
     """
 
     def __init__(
@@ -89,10 +92,10 @@ class SoftmaxRegression:
         """Return the classifier on the first `rank` coordinates.
 
         Args:
-            rank: 1 <= rank <= D.
-            c: inverse penalty, > 0.
-            start: a solution for a lower or equal rank, or another penalty, to start from.
-            max_iter: bound on the solver's steps.
+            rank: number of coordinates kept, 1 <= rank <= D.
+            c: inverse weight C of the L2 penalty, > 0.
+            start: a solution for another rank or penalty to start from; None (default) starts from zeros.
+            max_iter: largest number of steps of the solver, default 1000.
         """
         import torch
 
@@ -100,9 +103,9 @@ class SoftmaxRegression:
         w = torch.zeros((rank, k), dtype=torch.float64, device=self._x.device)
         b = torch.zeros(k, dtype=torch.float64, device=self._x.device)
         if start is not None:
-            kept = min(rank, len(start.weights))
-            w[:kept] = torch.from_numpy(start.weights[:kept][:, present]).to(w)
-            b = torch.from_numpy(start.bias[present]).to(b) + self._mean[:kept] @ w[:kept]
+            shared = min(rank, len(start.weights))
+            w[:shared] = torch.from_numpy(start.weights[:shared][:, present]).to(w)
+            b = torch.from_numpy(start.bias[present]).to(b) + self._mean[:shared] @ w[:shared]
         steps, value, converged = self._minimise(w, b, c, max_iter)
         weights, bias = np.zeros((rank, self._classes)), np.full(self._classes, -np.inf)
         weights[:, present] = w.cpu().numpy()

@@ -16,9 +16,12 @@ class Ridge(Predictor):
 
         minimise over W, b :   sum_i || x_i W + b - onehot(y_i) ||^2  +  alpha ||W||^2
 
-    The intercept is not penalised. `alpha` (1 by default) is absolute, as in scikit-learn's Ridge: it is not
-    multiplied by the number of images. Scores are the fitted values, which are no logits. A class without training
-    images is never predicted.
+    The intercept is not penalised. Scores are the fitted values, which are no logits. A class without training images
+    is never predicted.
+
+    Fields:
+        alpha: weight of the L2 penalty, > 0, default 1.0; absolute, as in scikit-learn's Ridge: it is not multiplied
+            by the number of images.
 
     Raises:
         ValueError: there is no training image at all.

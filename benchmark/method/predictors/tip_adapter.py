@@ -1,7 +1,7 @@
 """Tip-Adapter: zero-shot logits plus a cache of a few training images (Zhang et al., 2022, arXiv 2111.03930)."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -12,30 +12,33 @@ from benchmark.method.predictors.class_means import absent_classes
 from benchmark.method.predictors.few_shot import draw_shots
 from benchmark.method.predictors.training import minimise
 
-if TYPE_CHECKING:
-    pass
-
-
-BLOCK = 4096  # test images whose affinities to all keys are held at a time
-EPSILON = 1e-4  # of AdamW, as in the authors' code
+BLOCK = 4096  # number of test images whose affinities to all keys are held at a time
+EPSILON = 1e-4  # AdamW's epsilon, as in the authors' code
 
 
 class TipAdapter(Predictor):
-    """Tip-Adapter, equations 5 and 6, on projected embeddings of unit length:
+    """Tip-Adapter, equations 5 and 6, on projected embeddings of unit length.
 
         A = exp(-beta (1 - f F'))        logits = logit_scale f W' + alpha A L
 
     with f the image, F the `shots` training images of every class (keys; drawn over all source environments by the
-    trial's seed, the same at every rank), L their one-hot labels (values) and W the text embeddings. Defaults:
-    `shots` 16, `alpha` 1, `beta` 5.5, the paper's.
+    trial's seed, the same at every rank), L their one-hot labels (values) and W the text embeddings.
 
-    `trained` is Tip-Adapter-F: the keys are fine-tuned by cross-entropy on the same images, for `epochs` (20) passes
-    of AdamW with `learning_rate` 1e-3, cosine schedule, weight decay 0.01 and batches of 256, as in the paper and the
-    authors' code, but without augmentation and keeping the last epoch, not the best on the test set; alpha and beta
-    are not searched afterwards. Single precision. AdamW works coordinate by coordinate, so that, unlike everything
-    else here, fine-tuned keys depend on the basis even at full rank.
+    `trained` is Tip-Adapter-F: the keys are fine-tuned by cross-entropy on the same images, by AdamW with a cosine
+    schedule, weight decay 0.01 and batches of 256, as in the paper and the authors' code, but without augmentation and
+    keeping the last epoch, not the best on the test set; alpha and beta are not searched afterwards. Single precision.
+    AdamW works coordinate by coordinate, so that, unlike everything else here, fine-tuned keys depend on the basis even
+    at full rank.
 
     A class without training images is never predicted.
+
+    Fields:
+        shots: number of training images of every class in the cache, >= 1, default 16, the paper's.
+        alpha: weight of the cache beside the zero-shot logits, >= 0, default 1.0, the paper's.
+        beta: how fast an affinity falls with the distance of image and key, >= 0, default 5.5, the paper's.
+        trained: whether the keys are fine-tuned. Default False.
+        epochs: number of passes over the images of the cache, >= 0, default 20; without `trained` there are none.
+        learning_rate: learning rate of the first step, > 0, default 0.001.
 
     Raises:
         ValueError: there is no training image at all.

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import torch
 
 
-BATCH = 256  # images per step, as in the authors' code
+BATCH = 256  # number of images in a step, as in the authors' code
 
 
 def minimise(
@@ -20,10 +20,10 @@ def minimise(
     """Train on batches of `BATCH` images with a learning rate that falls to zero along a half cosine.
 
     Args:
-        loss: of the images whose numbers it is given.
-        optimizer: of the parameters.
+        loss: from the row numbers of some training images, int64, shape (batch,), to their mean loss, a scalar.
+        optimizer: holds the parameters to be trained, and the learning rate of the first step.
         n: number of training images.
-        epochs: passes over them; 0 leaves everything as it was.
+        epochs: number of passes over the training images; 0 leaves everything as it was.
         generator: draws the order of the images in each pass.
     """
     import torch

@@ -28,8 +28,8 @@ def terms(basis: Basis, moments: Moments | SourceMoments, lambda_: float) -> tup
     Where the basis is orthonormal the first is tr C_z - tr(A C_z A^T); it holds for oblique ones too.
 
     Args:
-        basis: of the space that the moments are of.
-        moments: of the images, with their interventional differences unless lambda_ is 0.
+        basis: a basis of the embedding space in which the moments were summed.
+        moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
         lambda_: weight of the second term, >= 0; with 0 no differences are needed, and the term is 0.
 
     Raises:
@@ -51,6 +51,10 @@ def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
     mean zero. Energies below D x machine epsilon of the largest one are rounding and count as 0: 0 / 0 is NaN (a
     direction that neither images nor interventions use), and something / 0 is infinity.
 
+    Args:
+        basis: a basis of the embedding space in which the moments were summed.
+        moments: sums over the images and over their interventional differences.
+
     Raises:
         ValueError: there are no interventional pairs.
     """
@@ -68,8 +72,8 @@ def moved_by(basis: Basis, differences: Mapping[str, Differences]) -> dict[str, 
     """Return, for every kind of intervention, v^T C_d v of every direction, shape (D,).
 
     Args:
-        basis: of the space that the differences are of.
-        differences: kind of intervention -> sums over its d = z - z^do; C_d = (1/n) sum d d^T of that kind alone.
+        basis: a basis of the embedding space in which the differences were summed.
+        differences: kind of intervention -> sums over its d = z - z^do, from which C_d of that kind alone is taken.
 
     Raises:
         ValueError: a kind has no pairs.
@@ -84,8 +88,8 @@ def principal_angles(a: Array, b: Array) -> Array:
     Knyazev and Argentati, 2002).
 
     Args:
-        a: an orthonormal basis as columns, shape (D, k1).
-        b: another one, shape (D, k2). Columns that are not orthonormal are made so first.
+        a: basis of the first subspace, as columns, shape (D, k1).
+        b: basis of the second subspace, as columns, shape (D, k2). Columns that are not orthonormal are made so first.
 
     Raises:
         ValueError: the subspaces are not of the same space.
@@ -106,11 +110,11 @@ def sample_angles(x: NDArray[np.floating], y: NDArray[np.floating]) -> Array:
     are 0 whatever the embeddings: take several times as many images.
 
     Args:
-        x: projected embeddings, shape (n, k1).
-        y: projected embeddings of the same images in the same order, shape (n, k2).
+        x: projected embeddings X, shape (n, k1).
+        y: projected embeddings Y of the same images in the same order, shape (n, k2).
 
     Returns:
-        Shape (min(rank X, rank Y),), ranks after centring.
+        The angles, shape (min(rank X, rank Y),), where the ranks are those after centring.
 
     Raises:
         ValueError: not the same number of images, NaN or infinite values, or all images have the same embedding.
@@ -138,8 +142,8 @@ class Decodability:
     """How well a linear classifier reads the environment from an embedding.
 
     Attributes:
-        balanced_accuracy: mean over environments of the share of their images that were assigned to them.
-        chance: 1 / E, what any guess without looking at the embedding attains.
+        balanced_accuracy: mean over environments of the share, 0 to 1, of their images that were assigned to them.
+        chance: 1 / E for E environments, what any guess without looking at the embedding attains.
         n: number of images, each of them tested once.
     """
 
@@ -160,9 +164,9 @@ def decodability(
     Args:
         z: embeddings or projected embeddings, shape (n, k).
         environment: label of each image, shape (n,), of any type that sorts; E different ones.
-        seed: of the assignment of images to folds.
-        folds: number of folds, at least 2.
-        c: inverse L2 penalty, > 0, as in scikit-learn.
+        seed: seed of the random assignment of images to folds, >= 0, default 0.
+        folds: number of folds of the cross-validation, >= 2, default 5.
+        c: inverse weight of the L2 penalty, scikit-learn's `C`, > 0, default 1.0.
 
     Raises:
         ValueError: fewer than two environments, one with fewer images than folds, or as `finite`.
@@ -190,9 +194,9 @@ def stratified_folds(labels: NDArray[np.integer], folds: int, seed: int) -> NDAr
     """Return the fold of each image, shape (n,), 0 <= fold < folds: the images of each label dealt out in turn.
 
     Args:
-        labels: shape (n,).
-        folds: number of folds, at least 2.
-        seed: of the order in which the images of a label are dealt out.
+        labels: label of each image, shape (n,).
+        folds: number of folds, >= 2.
+        seed: seed of the random order in which the images of a label are dealt out, >= 0.
 
     Raises:
         ValueError: fewer than two folds, or a label with fewer images than folds.
@@ -213,7 +217,7 @@ def angle_table(bases: Mapping[str, Basis], rank: int) -> tuple[list[str], Array
     """Return how far the subspaces of one rank lie apart: labels, and the largest principal angle of each two.
 
     Args:
-        bases: label -> basis, all of the same width D.
+        bases: label -> basis, all of them of the same embedding width D.
         rank: number k of directions kept, 1 <= k <= D.
 
     Returns:

@@ -18,13 +18,13 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
     Args:
         lambda_: weight of the consistency term, >= 0; 0 is uncentred PCA. Default 1.0.
         rank: number k of directions kept; None (default) keeps all D.
-        order: `largest` (default, the minimiser) or `released` (the order of the authors' code).
-        centered: subtract the mean in C_z. Default False, as in the paper.
+        order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
+        centered: take the covariance of z for C_z. Default False, as in the paper.
 
     Attributes:
         components_: A_inv, shape (k, D), orthonormal rows.
-        eigenvalues_: shape (k,), of M = C_z - lambda C_d, in the order of the rows.
-        n_features_in_: D.
+        eigenvalues_: eigenvalues of M = C_z - lambda C_d, shape (k,), in the order of the rows of `components_`.
+        n_features_in_: embedding width D.
 
     Example:
         The intervention moves the third coordinate, so it is dropped although the images vary most along it:
@@ -57,7 +57,7 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
             X: embeddings z, shape (n, D).
             y: embeddings z^do of the intervened images in the same order, shape (n, D). Not needed, and not
                 looked at, with lambda_ = 0.
-            Z_do: the same by name.
+            Z_do: another name for `y`, shape (n, D); it counts where both are given.
 
         Raises:
             ValueError: NaN, mismatched shapes, rank above D, negative lambda, an unknown order, or no pairs
@@ -71,7 +71,15 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_moments(cls, moments: Moments, **params: Any) -> "InvariantProjection":
-        """Return the projection estimated from moments; `params` are those of the class."""
+        """Return the projection estimated from moments.
+
+        Args:
+            moments: sums over the images and over their differences, all kinds of which count alike.
+            params: the parameters of the class, by name.
+
+        Raises:
+            ValueError: as `fit` does.
+        """
         return cls(**params)._fit_moments(moments)
 
     def _fit_moments(self, moments: Moments) -> "InvariantProjection":
@@ -90,7 +98,11 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: NDArray[np.floating]) -> Array:
-        """Return A_inv z for every row of X: shape (n, k). Works for image and text embeddings alike."""
+        """Return A_inv z for every row of X, shape (n, k); it works for image and text embeddings alike.
+
+        Args:
+            X: embeddings z, shape (n, D).
+        """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         projected: Array = X @ self.components_.T

@@ -43,7 +43,11 @@ class Differences:
         return Differences(self.n - other.n, self.total - other.total, self.outer - other.outer)
 
     def moment(self, centered: bool = False) -> Array:
-        """Return C_d = (1/n) sum d d^T, shape (D, D); with `centered`, the covariance of d."""
+        """Return C_d = (1/n) sum d d^T, shape (D, D); with `centered`, the covariance of d.
+
+        Raises:
+            ValueError: there are no pairs.
+        """
         if self.n == 0:
             raise ValueError("C_d needs interventional pairs, and there are none.")
         return _second_moment(self.n, self.total, self.outer, centered)
@@ -94,8 +98,8 @@ class Moments:
         Args:
             z: embeddings, shape (n, D).
             views: kind of intervention -> embeddings of the same images after it, shape (n, D).
-            labels: class of each image, shape (n,), 0 <= label < classes; by default all are of one class.
-            classes: number of classes.
+            labels: class of each image, shape (n,), 0 <= label < classes; by default all images are of class 0.
+            classes: number of classes, default 1.
 
         Raises:
             ValueError: not two-dimensional, NaN or infinite, or views of another shape.
@@ -114,7 +118,13 @@ class Moments:
 
     @classmethod
     def nothing(cls, classes: int, dim: int, differences: Mapping[str, Differences] | None = None) -> "Moments":
-        """Return the moments of no images, with differences that come from elsewhere."""
+        """Return the moments of no images, with differences that come from elsewhere.
+
+        Args:
+            classes: number of classes.
+            dim: embedding width D.
+            differences: kind of intervention -> sums over its differences; default: none.
+        """
         zeros = np.zeros((classes, dim)), np.zeros((dim, dim))
         return cls(np.zeros(classes, dtype=np.int64), *zeros, differences or {})
 
@@ -165,7 +175,8 @@ class SourceMoments:
         environments: name -> moments of its training images, at least one.
         weights: kind of intervention -> its weight in C_d; None weighs all kinds of the environments alike. The kind
             `cross_environment` is the mean over the pairs of source environments.
-        shared: kind -> differences that belong to no environment (text pairs).
+        shared: kind of intervention -> sums over differences that belong to no environment, such as those of text
+            pairs; default: none.
 
     Attributes:
         images: moments of all source images together, without differences.
@@ -197,7 +208,7 @@ class SourceMoments:
         self._c_d: dict[object, Array] = {}  # of the last intervention set alone: matrices of wide embeddings are large
 
     def reweighted(self, weights: Mapping[str, float] | None) -> "SourceMoments":
-        """Return the same moments for another intervention set."""
+        """Return the same moments for another intervention set, given as kind of intervention -> weight in C_d."""
         other = copy.copy(self)  # which shares the last C_d
         other.weights = weights
         return other
@@ -224,10 +235,10 @@ class SourceMoments:
         Raises:
             ValueError: there are none.
         """
-        found = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
-        if not sum(differences.n for differences in found):
+        parts = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
+        if not sum(part.n for part in parts):
             raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
-        return sum(found[1:], found[0])
+        return sum(parts[1:], parts[0])
 
     def c_d(self, centered: bool = False) -> Array:
         """Return the intervention set's C_d over all source images, shape (D, D)."""
@@ -251,6 +262,11 @@ def cross_kind(environment: str) -> str:
 
 def weighted(kinds: Mapping[str, Array], weights: Mapping[str, float] | None) -> Array:
     """Return the weighted mean of the kinds' second moments, shape (D, D).
+
+    Args:
+        kinds: kind of intervention -> its C_d, shape (D, D).
+        weights: kind of intervention -> its weight, >= 0, where a kind that is not named counts nothing; None weighs
+            all kinds alike.
 
     Raises:
         ValueError: no kind, an unknown one, or weights that are negative or all zero.

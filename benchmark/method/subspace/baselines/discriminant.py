@@ -31,7 +31,9 @@ class Discriminant(Projection):
     decreasing eigenvalue of C_z restricted to it. `spectrum` holds what either part was ordered by: the ratios w,
     then these eigenvalues.
 
-    `regularization` (default 0.001) makes S_w invertible with fewer images than dimensions.
+    Fields:
+        regularization: share of the mean variance that is added to S_w, > 0, default 0.001: it makes S_w invertible
+            with fewer images than dimensions.
 
     Raises:
         ValueError: fewer than two classes with images, or no scatter within any class.
@@ -41,6 +43,7 @@ class Discriminant(Projection):
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return what tells the classes apart, then the rest of the space by energy."""
         c_z, centres = sources.c_z(), _weighted_class_means(sources)
         between, squared_length = centres @ centres.T, np.trace(c_z)
         within = sources.c_z(centered=True) - between

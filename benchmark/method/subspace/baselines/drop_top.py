@@ -17,7 +17,9 @@ class DropTop(Projection):
     and Viswanath 2018, arXiv 1702.01417), which subtracts the mean first: that is `centered`. Uncentred (the
     default), the first direction of embeddings that lie in a cone is close to their mean.
 
-    `k` is the number of directions dropped, >= 1, default 1.
+    Fields:
+        k: number of directions dropped, 1 <= k < D, default 1.
+        centered: take the covariance of z for C_z. Default False.
 
     Raises:
         ValueError: k is not below D.
@@ -28,6 +30,7 @@ class DropTop(Projection):
     centered: bool = False
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return the basis of PCA with its first `k` directions moved to the end."""
         if self.k >= sources.dim:
             raise ValueError(f"drop_top cannot drop k={self.k} of D={sources.dim} directions: k must be below D.")
         pca = eigenbasis(sources.c_z(self.centered), largest_first=True)

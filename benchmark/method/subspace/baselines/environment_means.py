@@ -24,6 +24,7 @@ class EnvironmentMeans(Projection):
     registered_name: ClassVar[str] = "environment_means"
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return what is orthogonal to the differences of environment means, then their span."""
         c_z = sources.c_z()
         differences, _ = mean_differences(sources)
         removed = span(differences.T, np.trace(c_z))

@@ -29,8 +29,10 @@ class Generalized(Projection):
     every k. Where C_z is exhausted (fewer images than dimensions: w = 0) any order would do, and the rest of the
     space is ordered by decreasing eigenvalue of C_z restricted to it. `spectrum` holds the ratios, 0 for the rest.
 
-    `regularization` (default 0.001) keeps directions that no intervention moves from having an infinite ratio;
-    `centered` (default False) subtracts the mean in C_z.
+    Fields:
+        regularization: share of the mean displacement that is added to C_d, > 0, default 0.001: it keeps directions
+            that no intervention moves from having an infinite ratio.
+        centered: take the covariance of z for C_z. Default False.
 
     Raises:
         ValueError: no interventional pairs, or interventions that leave every embedding where it was.
@@ -42,6 +44,7 @@ class Generalized(Projection):
     centered: bool = False
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return an orthonormal basis by decreasing ratio, then the rest of the space by energy."""
         c_z, c_d, squared_length = sources.c_z(self.centered), sources.c_d(), np.trace(sources.c_z())
         if np.trace(c_d) <= NEGLIGIBLE * squared_length:
             raise ValueError("The interventions move no embedding: there is no displacement to divide energies by.")

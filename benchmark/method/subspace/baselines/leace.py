@@ -39,11 +39,12 @@ class Leace(Projection):
     registered_name: ClassVar[str] = "leace"
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return the oblique basis of the erased space; its last r columns are zero."""
         covariance = sources.c_z(centered=True)
         eraser, erased = _eraser(sources, covariance)
-        kept, variances = by_energy(complement(erased), eraser @ covariance @ eraser.T)
+        remaining, variances = by_energy(complement(erased), eraser @ covariance @ eraser.T)
         # E^T sends `erased` to 0, so these are zeros at the end, behind what merely does not vary; no rounding is kept.
-        vectors = np.hstack([with_fixed_signs(eraser.T @ kept), np.zeros_like(erased)])
+        vectors = np.hstack([with_fixed_signs(eraser.T @ remaining), np.zeros_like(erased)])
         return Basis(vectors, np.hstack([variances, np.zeros(erased.shape[1])]))
 
 

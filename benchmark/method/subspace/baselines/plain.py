@@ -16,26 +16,37 @@ class Identity(Projection):
     full_rank_only: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return the identity matrix; only the width of the embeddings is looked at."""
         return Basis(np.eye(sources.dim))
 
 
 class PCA(Projection):
-    """Eigenvectors of C_z by decreasing eigenvalue; uncentred by default, as CLIP-ICM with lambda = 0."""
+    """Eigenvectors of C_z by decreasing eigenvalue; uncentred by default, as CLIP-ICM with lambda = 0.
+
+    Fields:
+        centered: take the covariance of z for C_z. Default False.
+    """
 
     registered_name: ClassVar[str] = "pca"
     centered: bool = False
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return the principal directions of all source images."""
         return eigenbasis(sources.c_z(self.centered), largest_first=True)
 
 
 class RandomOrthonormal(Projection):
-    """A uniformly random orthonormal basis (QR of a Gaussian matrix with the signs of R made positive)."""
+    """A uniformly random orthonormal basis (QR of a Gaussian matrix with the signs of R made positive).
+
+    Fields:
+        seed: seed of the matrix, >= 0, default 0; a recipe gives it as `sweep.seeds`.
+    """
 
     registered_name: ClassVar[str] = "random"
     seed: int = Field(default=0, ge=0)
 
     def fit(self, sources: SourceMoments) -> Basis:
+        """Return a basis that depends on the seed and on the width of the embeddings alone."""
         gaussian = np.random.default_rng([self.seed, sources.dim]).standard_normal((sources.dim, sources.dim))
         q, r = np.linalg.qr(gaussian)
         return Basis(q * np.sign(np.diag(r)))
