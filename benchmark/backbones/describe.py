@@ -31,6 +31,9 @@ def begun(spec: BackboneSpec) -> Iterator[None]:
     """Start to load a backbone of which the facts are not remembered, so that `describe` waits for less.
 
     A context for whoever imports what takes seconds, or waits for Ray, before it comes to `describe`.
+
+    Args:
+        spec: the backbone that `describe` will be asked for.
     """
     if not (spec.name in BUILT and not spec.folder) and not _remembered(spec):
         _under_way[spec] = _start(spec)
@@ -47,6 +50,9 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
 
     They are remembered in the cache folder for as long as the files of the weights do not change: a second run loads
     no backbone for them.
+
+    Args:
+        spec: the backbone.
 
     Raises:
         IcmBenchError: the backbone cannot be loaded, see `Backbone`.
@@ -71,6 +77,7 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
 
 
 def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
+    """Start the process that loads a backbone and prints its facts."""
     process = subprocess.Popen(
         [sys.executable, "-m", __name__],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},

@@ -1,4 +1,4 @@
-"""What other rooms need to know of a backbone that has been loaded."""
+"""What is known of a backbone once it has been loaded, for rooms that do not load it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What other stages need to know of a loaded backbone.
+    """What is known of a loaded backbone.
 
     Attributes:
-        label: how outputs name it; contains RANDOM WEIGHTS where they are.
+        label: how outputs name the backbone; it contains RANDOM WEIGHTS where the weights are random.
         fingerprint: SHA-256 (hex) over names, shapes and bytes of all weights, at full precision.
         architecture: SHA-256 (hex) over what the weights do not say: open_clip's model configuration and QuickGELU.
         dim: embedding width D.
         preprocess: open_clip's preprocessing (size, mean, std, interpolation, resize_mode, fill_color, mode).
         logit_scale: factor on cosine similarities.
         random_weights: whether the weights are random.
-        precision: of the forward pass.
-        notes: what a user should know, in sentences.
+        precision: type of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
+        notes: what a user should know of the backbone, one sentence each. Default: nothing.
     """
 
     label: str

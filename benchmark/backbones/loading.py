@@ -35,9 +35,10 @@ class Backbone:
     """A loaded dual encoder.
 
     Args:
-        spec: which one.
-        device: torch device; default CUDA or MPS where available, else the CPU.
-        compile_model: compile the image tower with torch.compile: faster on GPUs after a minute of compiling.
+        spec: which dual encoder, with which weights, and how it is run.
+        device: name of the torch device that it is run on. Default: `best_device()`.
+        compile_model: whether the image tower is compiled with torch.compile, which takes a minute and makes it faster
+            on GPUs. Default False.
 
     Raises:
         IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or would have
@@ -48,8 +49,8 @@ class Backbone:
         import torch
 
         self.device = torch.device(device or best_device())
-        self._source = _source(spec)
-        model, notes = _load(spec, self._source)
+        self._open_clip_name = _open_clip_name(spec)
+        model, notes = _load(spec, self._open_clip_name)
         import open_clip
 
         self.preprocess: dict[str, Any] = _plain(open_clip.get_model_preprocess_cfg(model))
@@ -57,7 +58,7 @@ class Backbone:
         self.facts = BackboneFacts(
             label=spec.label,
             fingerprint=weights_fingerprint(model),
-            architecture=_architecture(spec, self._source),
+            architecture=_architecture(spec, self._open_clip_name),
             dim=_width(model, self.preprocess),
             preprocess=self.preprocess,
             logit_scale=float(model.logit_scale.exp()),
@@ -77,7 +78,7 @@ class Backbone:
         """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
 
         Args:
-            images: uint8, shape (batch, 3, height, width), at model-input size, on any device.
+            images: RGB images at model-input size, uint8, shape (batch, 3, height, width), on any device.
         """
         import torch
 
@@ -87,15 +88,15 @@ class Backbone:
             return z.float()
 
     def encode_images(self, images: "torch.Tensor") -> NDArray[np.float32]:
-        """Return what `embed` returns as an array."""
+        """Return what `embed` returns as an array, shape (batch, D); `images` are as there."""
         return np.asarray(self.embed(images).cpu().numpy(), dtype=np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return raw (not normalised) text embeddings, shape (len(texts), D)."""
+        """Return raw (not normalised) embeddings of any number of texts, shape (len(texts), D)."""
         import open_clip
         import torch
 
-        tokenizer = open_clip.get_tokenizer(self._source)
+        tokenizer = open_clip.get_tokenizer(self._open_clip_name)
         blocks = []
         with torch.inference_mode(), self._autocast():
             for start in range(0, len(texts), 256):
@@ -121,6 +122,9 @@ def build_if_needed(spec: BackboneSpec) -> Path | None:
 def width_of(spec: BackboneSpec) -> int:
     """Return the embedding width D by the model's configuration alone; no weights are loaded.
 
+    Args:
+        spec: the backbone.
+
     Raises:
         IcmBenchError: no such model, or a folder without configuration.
     """
@@ -129,9 +133,9 @@ def width_of(spec: BackboneSpec) -> int:
         return int(module.EMBED_DIM)
     import open_clip
 
-    source = _source(spec)
+    open_clip_name = _open_clip_name(spec)
     try:
-        return int(open_clip.get_model_config(source)["embed_dim"])
+        return int(open_clip.get_model_config(open_clip_name)["embed_dim"])
     except Exception as error:  # a hub that does not answer, or a damaged configuration, can raise anything
         raise IcmBenchError(
             f"The configuration of the backbone '{spec.name}' cannot be read ({type(error).__name__}: {error}); "
@@ -160,12 +164,12 @@ def weights_fingerprint(model: "torch.nn.Module") -> str:
     return digest.hexdigest()
 
 
-def _architecture(spec: BackboneSpec, source: str) -> str:
+def _architecture(spec: BackboneSpec, open_clip_name: str) -> str:
     """Return the hash of the resolved model configuration, without the folders in which parts of it lie."""
     import open_clip
 
-    config = open_clip.get_model_config(source)
-    config["quick_gelu"] = _quick_gelu(spec, source, []) or config.get("quick_gelu", False)
+    config = open_clip.get_model_config(open_clip_name)
+    config["quick_gelu"] = _quick_gelu(spec, open_clip_name, []) or config.get("quick_gelu", False)
     text = config.get("text_cfg", {})
     for key in ("hf_model_name", "hf_tokenizer_name"):
         if Path(text.get(key, "")).is_absolute():
@@ -173,7 +177,7 @@ def _architecture(spec: BackboneSpec, source: str) -> str:
     return canonical_hash(config)
 
 
-def _source(spec: BackboneSpec) -> str:
+def _open_clip_name(spec: BackboneSpec) -> str:
     """Return open_clip's name of the model, after checking that it exists; builds the demo's encoder if need be."""
     import open_clip
 
@@ -207,13 +211,13 @@ def _source(spec: BackboneSpec) -> str:
     )
 
 
-def _load(spec: BackboneSpec, source: str) -> tuple[Any, list[str]]:
+def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
     """Return open_clip's model (which has no common type) and what a user should know of it."""
     import open_clip
     import torch
 
     notes: list[str] = []
-    pretrained = None if spec.random_weights or source.startswith(_SCHEMAS) else spec.pretrained
+    pretrained = None if spec.random_weights or open_clip_name.startswith(_SCHEMAS) else spec.pretrained
     if pretrained and Path(pretrained).is_file() and not (spec.mean and spec.std):
         notes.append(f"{spec.label}: a checkpoint file says nothing of mean and std; OpenAI's are used.")
     if spec.random_weights:
@@ -222,10 +226,10 @@ def _load(spec: BackboneSpec, source: str) -> tuple[Any, list[str]]:
     logging.disable(logging.CRITICAL)  # open_clip and the hub log what is said better below
     try:
         model = open_clip.create_model(
-            source,
+            open_clip_name,
             pretrained=pretrained,
             force_image_size=spec.image_size,
-            force_quick_gelu=_quick_gelu(spec, source, notes),
+            force_quick_gelu=_quick_gelu(spec, open_clip_name, notes),
             force_preprocess_cfg={k: v for k, v in (("mean", spec.mean), ("std", spec.std)) if v},
             load_weights=not spec.random_weights,
             require_pretrained=not spec.random_weights,
@@ -235,15 +239,15 @@ def _load(spec: BackboneSpec, source: str) -> tuple[Any, list[str]]:
     except IcmBenchError:
         raise
     except Exception as error:  # a damaged checkpoint can make its reader raise anything
-        raise IcmBenchError(_load_failure(spec, source, pretrained, error)) from error
+        raise IcmBenchError(_load_failure(spec, open_clip_name, pretrained, error)) from error
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _load_failure(spec: BackboneSpec, source: str, pretrained: str | None, error: Exception) -> str:
+def _load_failure(spec: BackboneSpec, open_clip_name: str, pretrained: str | None, error: Exception) -> str:
     """Return open_clip's failure as one sentence with a remedy."""
     text = str(error)
-    where = pretrained or source.removeprefix("local-dir:")
+    where = pretrained or open_clip_name.removeprefix("local-dir:")
     # Positions of another width are found by an assertion, before the weights are compared by name and shape.
     if "Error(s) in loading state_dict" in text or "pos_embed" in text:
         detail = text.splitlines()[1].strip() if len(text.splitlines()) > 1 else text
@@ -268,19 +272,19 @@ def _load_failure(spec: BackboneSpec, source: str, pretrained: str | None, error
     )
 
 
-def _quick_gelu(spec: BackboneSpec, source: str, notes: list[str]) -> bool:
+def _quick_gelu(spec: BackboneSpec, open_clip_name: str, notes: list[str]) -> bool:
     """Decide on the activation: the recipe's word, else what the pretrained tag was trained with.
 
     open_clip only warns of a mismatch, which silently costs several points of accuracy.
     """
     import open_clip
 
-    model_has_it = bool(open_clip.get_model_config(source).get("quick_gelu", False))
-    if source.startswith(_SCHEMAS) or spec.random_weights:
+    model_has_it = bool(open_clip.get_model_config(open_clip_name).get("quick_gelu", False))
+    if open_clip_name.startswith(_SCHEMAS) or spec.random_weights:
         if model_has_it and spec.quick_gelu is False:
             raise IcmBenchError(f"backbones: the configuration of '{spec.name}' asks for QuickGELU; change it there.")
         return model_has_it if spec.quick_gelu is None else spec.quick_gelu
-    tag = open_clip.pretrained.get_pretrained_cfg(source, spec.pretrained)
+    tag = open_clip.pretrained.get_pretrained_cfg(open_clip_name, spec.pretrained)
     trained_with_it = bool(tag.get("quick_gelu", False)) if tag else model_has_it
     wanted = trained_with_it if spec.quick_gelu is None else spec.quick_gelu
     if model_has_it and not wanted:

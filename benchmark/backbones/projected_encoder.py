@@ -20,8 +20,8 @@ class ProjectedEncoder(torch.nn.Module):
     the benchmark averages before it, as long as they are averaged with `normalize=False`.
 
     Args:
-        model: with `encode_image`, `encode_text` and `logit_scale`. It is not copied.
-        projected: a projection for that model's embeddings.
+        model: an open_clip model, or any other with `encode_image`, `encode_text` and `logit_scale`. It is not copied.
+        projected: a projection that was exported for that model's embeddings.
 
     Example:
         >>> import numpy as np
@@ -59,8 +59,8 @@ class ProjectedEncoder(torch.nn.Module):
         """Return projected embeddings of images, shape (n, k).
 
         Args:
-            images: as the model takes them, shape (n, 3, height, width).
-            normalize: scale the projected embeddings to unit length.
+            images: preprocessed images as the model takes them, shape (n, 3, height, width).
+            normalize: whether projected embeddings are scaled to unit length. Default False.
 
         Raises:
             ValueError: the model's embeddings are not D wide.
@@ -71,8 +71,8 @@ class ProjectedEncoder(torch.nn.Module):
         """Return projected embeddings of texts, shape (n, k).
 
         Args:
-            tokens: as the model takes them, shape (n, context length).
-            normalize: scale the projected embeddings to unit length.
+            tokens: tokenized texts as the model takes them, shape (n, context length).
+            normalize: whether projected embeddings are scaled to unit length. Default False.
 
         Raises:
             ValueError: the model's embeddings are not D wide.
@@ -80,7 +80,12 @@ class ProjectedEncoder(torch.nn.Module):
         return self._project(self.model.encode_text(tokens), True, normalize)
 
     def get_logits(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits of images over texts, shape (n, m), and of texts over images, shape (m, n), as open_clip."""
+        """Return logits of images over texts, shape (n, m), and of texts over images, shape (m, n), as open_clip does.
+
+        Args:
+            image: preprocessed images as the model takes them, shape (n, 3, height, width).
+            text: tokenized texts as the model takes them, shape (m, context length).
+        """
         z, t = self.encode_image(image, normalize=True), self.encode_text(text, normalize=True)
         logits = self.model.logit_scale.exp() * z @ t.T
         if (bias := getattr(self.model, "logit_bias", None)) is not None:
@@ -91,6 +96,10 @@ class ProjectedEncoder(torch.nn.Module):
         """Return image embeddings, text embeddings (each at unit length, or None) and exp(logit_scale), as open_clip.
 
         As there, a model with `logit_bias` adds it, and one with `output_dict` returns a dictionary.
+
+        Args:
+            image: preprocessed images as the model takes them, shape (n, 3, height, width), or None (default).
+            text: tokenized texts as the model takes them, shape (m, context length), or None (default).
         """
         out = {
             "image_features": None if image is None else self.encode_image(image, normalize=True),

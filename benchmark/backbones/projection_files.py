@@ -35,10 +35,10 @@ class ExportedProjection:
     """A projection as it was written.
 
     Attributes:
-        matrix: A, shape (k, D), float32; `embeddings @ matrix.T` projects.
-        provenance: where it comes from. At least `backbone` (label) and `fingerprint` (of its weights), without which
-            nobody could know what it may be applied to, and `normalize` (`none`, `before`, `after` or `both`: where
-            image embeddings were scaled to unit length when it was estimated and evaluated).
+        matrix: the projection A, shape (k, D), float32; `embeddings @ matrix.T` projects.
+        provenance: where the projection comes from. At least `backbone` (its label) and `fingerprint` (of its weights),
+            without which nobody could know what it may be applied to, and `normalize` (`none`, `before`, `after` or
+            `both`: where image embeddings were scaled to unit length when it was estimated and evaluated).
     """
 
     matrix: NDArray[np.float32]
@@ -62,9 +62,10 @@ def write_projection(folder: Path, basis_vectors: NDArray[np.floating], provenan
     finds that the two do not belong together, and says so.
 
     Args:
-        folder: where to.
+        folder: the folder to write into.
         basis_vectors: the first k columns of a basis, shape (D, k), 1 <= k <= D.
-        provenance: what JSON can hold, with the keys that `ExportedProjection` names.
+        provenance: where the projection comes from: a mapping that JSON can hold, with the keys that
+            `ExportedProjection` names.
 
     Raises:
         ValueError: wrong shape, values that float32 cannot hold, or a missing key of the provenance.
@@ -123,6 +124,9 @@ def _matrix(basis_vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def read_projection(folder: Path) -> ExportedProjection:
     """Return the projection in `folder`, after checking that it is whole. Nothing is unpickled.
+
+    Args:
+        folder: the folder that `write_projection` or `icm-bench export` wrote into.
 
     Raises:
         IcmBenchError: a file is missing, damaged, of a later format, or does not belong to the other; names it.

@@ -11,17 +11,19 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class BackboneSpec(Spec):
-    """Which dual encoder.
+    """Which dual encoder, with which weights, and how it is run.
 
     Fields:
-        name: a model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label.
+        name: model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label.
         pretrained: open_clip's pretrained tag, a checkpoint file, or `random` (random weights: for tests of speed).
-        folder: a folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout).
-        precision: of the forward pass and of the stored embeddings (bfloat16 is stored as float32).
-        image_size: input size in pixels, if not the model's own.
-        quick_gelu: force the activation on or off; by default what the pretrained tag was trained with.
-        mean, std: per-channel normalisation on the 0..1 scale, if not those that come with the weights.
-        seed: of random weights.
+            Default: none, for backbones that bring their own weights.
+        folder: folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout). Default: none.
+        precision: type of the numbers in the forward pass and in the store (bfloat16 is stored as float32). Default
+            `float32`.
+        image_size: side of the square input, 16 to 2048 pixels. Default: the model's own.
+        quick_gelu: whether the activation is QuickGELU. Default: what the pretrained tag was trained with.
+        mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: what comes with the weights.
+        seed: seed of random weights, default 0; no other weights depend on it.
     """
 
     name: str = Field(min_length=1)

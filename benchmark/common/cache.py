@@ -6,7 +6,7 @@ from pathlib import Path
 
 def cache_dir() -> Path:
     """Return the cache folder: $ICM_BENCH_CACHE, else $XDG_CACHE_HOME/icm-bench, else ~/.cache/icm-bench."""
-    if chosen := os.environ.get("ICM_BENCH_CACHE"):
-        return Path(chosen).expanduser().absolute()
+    if folder := os.environ.get("ICM_BENCH_CACHE"):
+        return Path(folder).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "icm-bench"

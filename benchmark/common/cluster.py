@@ -37,6 +37,11 @@ def connected() -> Iterator[None]:
 
 
 def _start() -> None:
+    """Connect to the cluster that RAY_ADDRESS names, else start Ray on this machine.
+
+    Raises:
+        IcmBenchError: no cluster answers there.
+    """
     # Local workers speak to this process alone; Ray's own reports would go out to the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
@@ -60,13 +65,13 @@ def _start() -> None:
 def _native_stderr_to(path: str) -> Iterator[None]:
     """Send what C++ code writes to standard error into a file; Python's exceptions are not concerned."""
     sys.stderr.flush()
-    kept, sink = os.dup(2), os.open(path, os.O_WRONLY)
+    original, sink = os.dup(2), os.open(path, os.O_WRONLY)
     try:
         os.dup2(sink, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
         os.close(sink)
 
 
@@ -93,6 +98,10 @@ def cpu_nodes() -> tuple[int, int]:
 
 def check_shared(storage: Storage, folders: list[Path]) -> None:
     """Make sure that every node sees the store and the data, where those are folders.
+
+    Args:
+        storage: the store.
+        folders: folders with data and checkpoints, all of which exist on this machine.
 
     Raises:
         IcmBenchError: a node does not see one of them; names node and folder.
@@ -123,4 +132,5 @@ def check_shared(storage: Storage, folders: list[Path]) -> None:
 
 @ray.remote(num_cpus=0)
 def _missing(paths: list[str]) -> list[str]:
+    """Return those of the paths that the node it runs on does not see."""
     return [path for path in paths if not Path(path).exists()]

@@ -8,11 +8,16 @@ class IcmBenchError(Exception):
     """
 
 
-MAX_NAMES = 24  # more than that help nobody
+MAX_NAMES = 24  # number of valid names that a sentence lists: more help nobody
 
 
 def nearest(word: str, valid: list[str]) -> str:
-    """Return the ending of a sentence that refuses `word`: the nearest valid name, and the first of them all."""
+    """Return the ending of a sentence that refuses a word: the nearest valid name, and the first of them all.
+
+    Args:
+        word: what was given.
+        valid: names that would be valid.
+    """
     import difflib
 
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)

@@ -6,6 +6,6 @@ from typing import Any
 
 
 def canonical_hash(content: Any) -> str:
-    """Return the SHA-256 (hex) of JSON with sorted keys and no spaces."""
+    """Return the SHA-256 (hex) of `content` as JSON with sorted keys and no spaces."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -13,9 +13,9 @@ class Progress:
 
     Args:
         what: what is being done, for example `embedding`.
-        total: number of units expected.
-        unit: name of one unit in the plural, for example `images`.
-        stream: where to print; standard error by default, so that standard output stays machine-readable.
+        total: number of units of work that are expected.
+        unit: what a unit of work is, in the plural, for example `images`.
+        stream: where to print. Default: standard error, so that standard output stays machine-readable.
     """
 
     QUIET_SECONDS = 2.0
@@ -35,7 +35,12 @@ class Progress:
         return self._stream or sys.stderr
 
     def update(self, n: int = 1, note: str = "") -> None:
-        """Add `n` finished units; `note` is shown behind the figures."""
+        """Count finished units of work, and print how far it is if the last line is old enough.
+
+        Args:
+            n: number of units that were finished since the last call, default 1.
+            note: what to show behind the figures. Default: nothing.
+        """
         self.done += n
         now = time.monotonic()
         if now - self._start >= self.QUIET_SECONDS and now - self._last >= self._interval:
@@ -57,7 +62,7 @@ class Progress:
         self._spoke = True
 
     def notify(self, line: str) -> None:
-        """Print a line of its own between the lines of progress."""
+        """Print `line` between the lines of progress."""
         lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
         self.stream.write(f"{lead}{self.what}: {line}\n")
         self.stream.flush()

@@ -26,8 +26,8 @@ class Component(BaseModel):
     @property
     def name(self) -> str:
         """The name a recipe uses: the registered one, or `module:Class` for a user's own component."""
-        own = type(self).__dict__.get("registered_name")  # a subclass does not inherit the name
-        return own or f"{type(self).__module__}:{type(self).__qualname__}"
+        registered = type(self).__dict__.get("registered_name")  # a subclass does not inherit the name
+        return registered or f"{type(self).__module__}:{type(self).__qualname__}"
 
     @property
     def implementation(self) -> str:
@@ -66,9 +66,9 @@ class Registry(Generic[T]):
     """Names of one kind of component, each loaded when it is first asked for.
 
     Args:
-        kind: what it holds, in the singular, for messages.
-        base: the class every member derives from.
-        homes: name -> "module:Class".
+        kind: what a component of it is, in the singular, for messages.
+        base: the class that every component of it derives from.
+        homes: registered name -> place of the class, as "module:Class".
     """
 
     def __init__(self, kind: str, base: type[T], homes: dict[str, str]) -> None:
@@ -89,14 +89,14 @@ class Registry(Generic[T]):
             raise IcmBenchError(f"Unknown {self.kind} '{name}': {nearest(name, self.names())}")
         module, _, attribute = home.partition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
+            component = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {error}.") from error
-        if not (isinstance(found, type) and issubclass(found, self.base)):
+        if not (isinstance(component, type) and issubclass(component, self.base)):
             raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")
-        if inspect.isabstract(found):
+        if inspect.isabstract(component):
             raise IcmBenchError(f"The {self.kind} '{name}' lacks the method that makes it one; see its base class.")
-        return found
+        return component
 
     def create(self, spec: object) -> T:
         """Return the component that a recipe's `spec` describes: a name, a mapping with `name`, or a component.

@@ -20,7 +20,14 @@ from benchmark.common.errors import IcmBenchError
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A file or folder as a listing shows it: name below the URI, size, time of the last change (0 if unknown)."""
+    """A file or folder as a listing shows it.
+
+    Attributes:
+        name: place below the storage's URI, `/`-separated.
+        is_folder: whether it is a folder.
+        bytes: size of the file in bytes; 0 for folders.
+        modified_ns: time of the last change, in nanoseconds since 1970; 0 where it is not known.
+    """
 
     name: str
     is_folder: bool
@@ -88,7 +95,11 @@ class Storage:
         return bool(info.type == pyarrow.fs.FileType.Directory)
 
     def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return what lies in `folder` (and below it), sorted by name; links are followed.
+        """Return what lies in a folder, sorted by name; links are followed.
+
+        Args:
+            folder: name of the folder below the URI. Default: the URI itself.
+            recursive: whether what lies in folders of the folder is listed too. Default False.
 
         Raises:
             IcmBenchError: the folder cannot be read, or a name in it is not UTF-8.
@@ -96,14 +107,14 @@ class Storage:
         kinds = {pyarrow.fs.FileType.File: False, pyarrow.fs.FileType.Directory: True}
         try:
             infos = self._fs.get_file_info(pyarrow.fs.FileSelector(self._below(folder), recursive=recursive))
-            found = [
+            entries = [
                 FileInfo(i.path[len(self._root) + 1 :], kinds[i.type], i.size or 0, i.mtime_ns or 0)
                 for i in infos
                 if i.type in kinds
             ]
         except (OSError, UnicodeDecodeError) as error:
             raise IcmBenchError(f"{self.path(folder).rstrip('/')} cannot be read ({reason(error)}).") from error
-        return sorted(found, key=lambda info: info.name)
+        return sorted(entries, key=lambda entry: entry.name)
 
     def open(self, name: str) -> pa.NativeFile:
         """Return the file `name`, open for reading anywhere in it; to be closed by the caller.
@@ -122,15 +133,18 @@ class Storage:
     def files(self, folder: str, suffix: str) -> list[str]:
         """Return the names of the finished files below `folder` that end in `suffix`, sorted."""
         selector = pyarrow.fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
-        found = [
+        names = [
             info.path[len(self._root) + 1 :]
             for info in self._fs.get_file_info(selector)
             if info.type == pyarrow.fs.FileType.File and info.base_name.endswith(suffix)
         ]
-        return sorted(name for name in found if not Path(name).name.startswith("."))
+        return sorted(name for name in names if not Path(name).name.startswith("."))
 
     def details(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return (name, bytes, time of day of the last change) of every file below `folder`, temporary ones too."""
+        """Return every file below `folder`, temporary ones too: name, bytes, time of the last change.
+
+        The time is in seconds since 1970, or 0 where it is not known.
+        """
         selector = pyarrow.fs.FileSelector(f"{self._root}/{folder}".rstrip("/"), allow_not_found=True, recursive=True)
         return sorted(
             (info.path[len(self._root) + 1 :], info.size, info.mtime.timestamp() if info.mtime else 0.0)
@@ -181,7 +195,11 @@ class Storage:
             ) from error
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Return the Parquet file `name`, or only some of its columns."""
+        """Return the Parquet file `name`, or only those of its columns that `columns` names.
+
+        Raises:
+            IcmBenchError: it cannot be read, or is damaged.
+        """
         try:
             return pq.read_table(
                 f"{self._root}/{name}", filesystem=self._fs, columns=columns, page_checksum_verification=True

@@ -8,7 +8,12 @@ from benchmark.common.errors import nearest
 
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return the first finding about `model` as a sentence; the number of further ones is added in brackets."""
+    """Return the first finding as a sentence; the number of further ones is added in brackets.
+
+    Args:
+        error: what pydantic found.
+        model: the model that was to be validated.
+    """
     findings = error.errors(include_url=False)
     # An unknown key is mostly a misspelt one: say so before saying that the right one is missing.
     first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
@@ -17,6 +22,7 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _explain(finding: Any, model: type[BaseModel]) -> str:
+    """Return one finding of pydantic as a sentence that names the key."""
     location = finding["loc"]
     # pydantic names the branch of a union as well ("tuple[...]"): no part of the key as the user wrote it.
     key = ".".join(str(part) for part in location if "[" not in str(part)) or "the whole"
@@ -41,14 +47,15 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
         if isinstance(part, int):
             continue
         info = model.model_fields.get(part)
-        found = _first_model(info.annotation) if info else None
-        if found is None:
+        nested = _first_model(info.annotation) if info else None
+        if nested is None:
             return None
-        model = found
+        model = nested
     return model
 
 
 def _first_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the first model that stands in a type annotation, however deep."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((m for m in map(_first_model, get_args(annotation)) if m), None)
