@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.datasets.manifest import Manifest
+from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View, view_of
 
@@ -44,17 +45,15 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
         def __init__(self, *_: Any) -> None:
             self._ready = time.time()
 
-        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            pixels = batch.pop("pixels")
-            grey = grey_levels(pixels)
+        def __call__(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
+            grey = grey_levels(chunk.pixels)
             time.sleep(seconds)
             if log:
                 with log.open("a") as file:
-                    file.write(f"{batch['image_id'][0]}\n")
-            figures = {"encode_s": seconds, "views_s": 0.0, "ceiling": len(pixels) / seconds, "batch_size": len(pixels)}
-            views = batch["lacking"].bit_count()
-            figures |= {"ready": self._ready, "first": time.time()}
-            return {**batch, **figures, "embeddings": np.repeat(grey[:, None], views, axis=1)}
+                    file.write(f"{chunk.images['image_id'][0]}\n")
+            images = len(chunk.images)
+            figures = EncoderFigures(seconds, 0.0, images / seconds, self._ready, time.time(), batch_size=images)
+            return np.repeat(grey[:, None], chunk.lacking.bit_count(), axis=1), figures
 
     return StandIn
 

@@ -3,21 +3,21 @@
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
+from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
 from benchmark.store.embeddings import View
 
 if TYPE_CHECKING:
     import torch
 
-
-Batch = dict[str, Any]
 CPU_BATCH = 32  # larger ones gain nothing on a CPU
 GPU_BATCH = 512  # beyond it a forward pass gains nothing more
 MEMORY_SHARE = 0.7  # of what is free on the device, for activations
@@ -34,11 +34,12 @@ class Encoder:
     """Encodes chunks of images for Ray Data.
 
     Args:
-        spec, facts: of the backbone; the weights must be those that `facts` was made from.
-        views: all views; the bits of a chunk's `lacking` say which of them to make.
-        batch_size: views of a forward pass; None finds it from the memory of a GPU, or takes a CPU's default.
-        threads: of torch, where there is no GPU.
-        compile_model: compile the image tower with torch.compile.
+        spec: which backbone to load.
+        facts: what is known of its weights; the loaded ones must be those that `facts` was made from.
+        views: all views of the job; the bits of a chunk's `lacking` say which of them to make.
+        batch_size: number of views in a forward pass; None finds it from the memory of a GPU, or takes `CPU_BATCH`.
+        threads: number of CPU threads that torch may use; None leaves torch's own number, as on a GPU.
+        compile_model: whether to compile the image tower with torch.compile.
 
     Raises:
         IcmBenchError: this node has other weights, or not even one image fits into memory.
@@ -70,57 +71,56 @@ class Encoder:
         self._ready = time.time()
         self._first = 0.0  # time of day at which the first embeddings were there
 
-    def __call__(self, batch: Batch) -> Batch:
-        """Replace the pixels of a chunk by `embeddings`, shape (images, views to do, D), and add what it took."""
-        start = time.perf_counter()
-        pixels = batch.pop("pixels")
-        readable = np.flatnonzero(batch["reason"] == "")
-        bits = batch["lacking"]
-        chosen = [i for i in range(len(self._views)) if bits >> i & 1]
-        embeddings = np.zeros((len(pixels), len(chosen), self._backbone.facts.dim), dtype=np.float32)
-        self._views_s = 0.0
-        group = max(GROUP, self.batch_size // max(1, len(chosen)))
-        for first in range(0, len(readable) if chosen else 0, group):
-            rows = readable[first : first + group]
-            # Ray's batches are read-only views, which torch must not be given: the choice of rows is a copy.
-            embeddings[rows] = self._embed(pixels[rows], [batch["image_id"][i] for i in rows], chosen)
-        return {
-            **batch,
-            "embeddings": embeddings,
-            "encode_s": time.perf_counter() - start,
-            "views_s": self._views_s,
-            "ceiling": self._ceiling,
-            "ready": self._ready,
-            "first": self._first or time.time(),
-            "batch_size": self.batch_size,
-        }
+    def __call__(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
+        """Return the embeddings of the views that a chunk lacks, shape (images, lacking views, D), and what they took.
 
-    def _embed(self, pixels: np.ndarray, image_ids: list[str], chosen: list[int]) -> np.ndarray:
-        """Return embeddings of the chosen views, shape (images, views, D); halves the work when memory runs out."""
+        Images that cannot be read have zeros.
+        """
+        start = time.perf_counter()
+        image_ids = chunk.images["image_id"].to_pylist()
+        lacking = [view for i, view in enumerate(self._views) if chunk.lacking >> i & 1]
+        embeddings = np.zeros((len(image_ids), len(lacking), self._backbone.facts.dim), dtype=np.float32)
+        self._views_s = 0.0
+        group = max(GROUP, self.batch_size // max(1, len(lacking)))
+        for first in range(0, len(chunk.readable) if lacking else 0, group):
+            rows = chunk.readable[first : first + group]
+            # A chunk's pixels are read-only, and torch must not be given such: the choice of rows is a copy.
+            embeddings[rows] = self._embed(chunk.pixels[rows], [image_ids[i] for i in rows], lacking)
+        return embeddings, EncoderFigures(
+            encode_s=time.perf_counter() - start,
+            views_s=self._views_s,
+            ceiling=self._ceiling,
+            ready=self._ready,
+            first=self._first or time.time(),
+            batch_size=self.batch_size,
+        )
+
+    def _embed(self, pixels: NDArray[np.uint8], image_ids: list[str], views: list[View]) -> NDArray[np.float32]:
+        """Return the embeddings of some views, shape (images, views, D); halves the work when memory runs out."""
         try:
             start = time.perf_counter()
-            views = self._make_views(pixels, image_ids, chosen)
+            made = self._make_views(pixels, image_ids, views)
             self._views_s += time.perf_counter() - start
-            z = self._forward(views).cpu().numpy()
+            z = self._forward(made).cpu().numpy()
             self._first = self._first or time.time()
-            return np.asarray(z.reshape(len(chosen), len(pixels), -1).swapaxes(0, 1))
+            return np.asarray(z.reshape(len(views), len(pixels), -1).swapaxes(0, 1))
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
         # Outside of the handler, which would keep the failed tensors alive.
         self._halve()
         if len(pixels) == 1:
-            return self._embed(pixels, image_ids, chosen)
+            return self._embed(pixels, image_ids, views)
         middle = len(pixels) // 2
         return np.concatenate(
             [
-                self._embed(pixels[:middle], image_ids[:middle], chosen),
-                self._embed(pixels[middle:], image_ids[middle:], chosen),
+                self._embed(pixels[:middle], image_ids[:middle], views),
+                self._embed(pixels[middle:], image_ids[middle:], views),
             ]
         )
 
-    def _make_views(self, pixels: np.ndarray, image_ids: list[str], chosen: list[int]) -> "list[torch.Tensor]":
-        """Return the chosen views on the device, each uint8 of shape (images, 3, height, width)."""
+    def _make_views(self, pixels: NDArray[np.uint8], image_ids: list[str], views: list[View]) -> "list[torch.Tensor]":
+        """Return the views on the device, each uint8 of shape (images, 3, height, width)."""
         import torch
 
         sent = torch.from_numpy(pixels)
@@ -130,10 +130,10 @@ class Encoder:
         if pixels.ndim == 5:  # made at full resolution by the decoding stage: (images, views, height, width, 3)
             return list(sent.permute(1, 0, 4, 2, 3))
         images = sent.permute(0, 3, 1, 2)  # channels last, as the encoder wants them; interventions want planes
-        planes = images.contiguous() if any(self._views[i].intervention for i in chosen) else images
+        planes = images.contiguous() if any(view.intervention for view in views) else images
         return [
-            images if (v := self._views[i]).intervention is None else v.intervention.views(planes, image_ids, v.seed)
-            for i in chosen
+            images if view.intervention is None else view.intervention.views(planes, image_ids, view.seed)
+            for view in views
         ]
 
     def _forward(self, views: "list[torch.Tensor]") -> "torch.Tensor":

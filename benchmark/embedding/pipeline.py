@@ -1,18 +1,18 @@
 """The embedding stage on Ray Data: decode on CPUs, all views of an image in one visit of an encoder actor, Parquet out.
 
-A row of Ray's is a chunk of the store, so that no batching of Ray's can mix chunks. Its parts are written as soon as it
-is encoded: what a killed run leaves behind is kept, and only the chunks that were under way are computed again.
+The parts of a chunk are written as soon as it is encoded: what a killed run leaves behind is kept, and only the chunks
+that were under way are computed again.
 """
 
-import json
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
+from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import best_device
@@ -30,6 +31,7 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
+from benchmark.embedding.chunks import IMAGE_COLUMNS, Chunk, ChunkCounts, DecodedChunk, EncoderFigures
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
 from benchmark.embedding.speed import EmbedReport, Speed
@@ -37,7 +39,6 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 
-Batch = dict[str, Any]
 # glibc gives the activations of each batch back to the system, and fetching every page anew for the next costs a
 # forward pass on a CPU 10 % of its time (ViT-B-32) to 50 % (EfficientNet): let it keep what is freed. Other C libraries
 # ignore this. The one arena is that of the process, since others cannot hold large blocks. Huge pages, where the
@@ -99,11 +100,11 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     """
     began = began or time.time()
     report = EmbedReport(images=job.manifest.table.num_rows)
-    blocks, report.reused = _blocks(job)
-    if blocks:
+    chunks, report.reused = _lacking_chunks(job)
+    if chunks:
         for view in job.views:
             store.write_about(job.storage, view, _about(job.manifest, job.facts))
-        report.speed = _stream(blocks, job, run, encoder)
+        report.speed = _stream(chunks, job, run, encoder)
         report.speed.first_embedding -= began
         report.embedded = report.speed.views
         for view in job.views:
@@ -112,8 +113,8 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     return report
 
 
-def _blocks(job: EmbedJob) -> tuple[list[pa.Table], int]:
-    """Return the chunks that lack views, with these as the bits of `todo`, and the number of pairs that exist."""
+def _lacking_chunks(job: EmbedJob) -> tuple[list[Chunk], int]:
+    """Return the chunks that lack views, and the number of (image, view) pairs that exist."""
     distinct = job.manifest.table.take(store.distinct(job.manifest.table["image_id"].to_pylist()))
     size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
     todo = np.zeros(count, dtype=np.int64)
@@ -125,32 +126,31 @@ def _blocks(job: EmbedJob) -> tuple[list[pa.Table], int]:
                 reused += min(size, len(distinct) - chunk * size)
             else:
                 todo[chunk] |= 1 << bit
-    wanted = distinct.select(("image_id", "environment", "class_name", "label", "path", "file", "position", "bytes"))
-    blocks = []
-    for chunk in map(int, np.flatnonzero(todo)):
-        rows = wanted.slice(chunk * size, size).to_pydict()
-        columns = {"chunk": chunk, "todo": todo[chunk], "images": len(rows["image_id"]), "rows": json.dumps(rows)}
-        blocks.append(pa.table({name: [value] for name, value in columns.items()}))
-    return blocks, reused
+    images = distinct.select(IMAGE_COLUMNS)
+    chunks = []
+    for number in map(int, np.flatnonzero(todo)):
+        (rows,) = images.slice(number * size, size).combine_chunks().to_batches()
+        chunks.append(Chunk(number, int(todo[number]), rows))
+    return chunks, reused
 
 
-def _stream(blocks: list[pa.Table], job: EmbedJob, run: RunSpec, encoder: type) -> Speed:
-    """Run the pipeline over `blocks` and measure what comes out; `first_embedding` is a time of day still."""
+def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> Speed:
+    """Run the pipeline over `chunks` and measure what comes out; `first_embedding` is a time of day still."""
     began = time.time()
     geometry = Geometry.of(job.facts.preprocess)
     work = Work(job.storage, job.manifest.reader, job.views, geometry, job.facts.precision, job.decoding)
     gpus = gpu_count()
     nodes, cores = cpu_nodes()
-    actors = min(run.actors or gpus or nodes, len(blocks))
+    actors = min(run.actors or gpus or nodes, len(chunks))
     per_node = math.ceil(actors / nodes)
     threads = None if gpus else max(1, cores // per_node)
     # Where another process fills the same store, the two should not do the same chunks at the same time.
-    turn = os.getpid() % len(blocks)
-    blocks = blocks[turn:] + blocks[:turn]
-    with _bounded_memory(actors, work, int(blocks[0]["images"][0].as_py())):
+    turn = os.getpid() % len(chunks)
+    chunks = chunks[turn:] + chunks[:turn]
+    with _bounded_memory(actors, work, len(chunks[0].images)):
         done = (
-            ray.data.from_arrow(blocks)
-            .map_batches(_decode, fn_args=(work,), batch_size=1, num_cpus=1 if gpus else 0.5)
+            ray.data.from_arrow([chunk.to_row() for chunk in chunks])
+            .map_batches(_decode, fn_args=(work,), batch_size=1, batch_format="pyarrow", num_cpus=1 if gpus else 0.5)
             .map_batches(
                 _EncodeAndWrite,
                 fn_constructor_args=(
@@ -163,43 +163,39 @@ def _stream(blocks: list[pa.Table], job: EmbedJob, run: RunSpec, encoder: type) 
                     size=actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
                 ),
                 batch_size=1,
+                batch_format="pyarrow",
                 **_actor_options(actors, gpus, max(0.4, cores - 1) / per_node),
             )
         )
-        pairs = sum(block["images"][0].as_py() * int(block["todo"][0].as_py()).bit_count() for block in blocks)
+        pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
         progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", pairs, "views")
         speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
-        speed = _consume(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0), speed, progress)
+        tables = done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        _measure((counts for table in tables for counts in ChunkCounts.from_rows(table)), speed, progress)
     speed.start_up -= began
     progress.close()
     return speed
 
 
-def _consume(done: Iterator[Batch], speed: Speed, progress: Progress) -> Speed:
-    """Add up the counts of finished chunks; `start_up` and `first_embedding` are times of day still."""
-    total = dict.fromkeys(("images", "finished", "decoded", "views", "decode_s", "views_s", "encode_s", "ceiling"), 0.0)
+def _measure(finished: Iterable[ChunkCounts], speed: Speed, progress: Progress) -> None:
+    """Add up the counts of chunks as they come; `start_up` and `first_embedding` are times of day still."""
+    total: Counter[str] = Counter()
     ready = first = math.inf
-    chunks, smallest = 0, 0
-    for batch in done:
-        for name in total:
-            total[name] += float(batch[name].sum())
+    for counts in finished:
         speed.first_part = speed.first_part or time.time()
-        first = min(first, float(batch["first"].min()))
-        ready = min(ready, float(batch["ready"].min()))
-        chunks += len(batch["views"])
-        size = int(batch["batch_size"].min())
-        if smallest and size < smallest:
-            progress.notify(f"memory ran out: {size} views in a forward pass from now on")
-        smallest = min(smallest or size, size)
-        progress.update(int(batch["finished"].sum()), note=f"{total['images']:.0f} images")
-    speed.views, speed.batch_size = int(total["views"]), smallest
+        first, ready = min(first, counts.first), min(ready, counts.ready)
+        if counts.batch_size < speed.batch_size:
+            progress.notify(f"memory ran out: {counts.batch_size} views in a forward pass from now on")
+        speed.batch_size = min(speed.batch_size or counts.batch_size, counts.batch_size)
+        total.update({"chunks": 1, **asdict(counts)})
+        progress.update(counts.finished, note=f"{total['images']} images")
+    speed.views = total["views"]
     speed.start_up, speed.seconds = ready, time.time() - ready
     speed.first_embedding, speed.first_part = first, speed.first_part - first
     speed.decode = _rate(total["decoded"], total["decode_s"])
     speed.make_views = _rate(total["views"], total["views_s"])
     speed.encode = _rate(total["views"], total["encode_s"])
-    speed.ceiling = total["ceiling"] / max(1, chunks)
-    return speed
+    speed.ceiling = total["ceiling"] / max(1, total["chunks"])
 
 
 def _rate(count: float, seconds: float) -> float:
@@ -238,37 +234,42 @@ def _actor_options(actors: int, gpus: int, share: float) -> dict[str, Any]:
     return {"num_cpus": cpus, "runtime_env": {"env_vars": KEEP_FREED_MEMORY}}
 
 
-def _decode(batch: Batch, work: Work) -> Batch:
+def _decode(table: pa.Table, work: Work) -> pa.Table:
     """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception."""
     start = time.perf_counter()
-    rows = json.loads(batch["rows"][0])
-    n, bits = len(rows["image_id"]), _still_lacking(batch, work)
-    made_here = [(v.intervention, v.seed) for i, v in enumerate(work.views) if bits >> i & 1]
+    chunk = Chunk.from_row(table)
+    images, lacking = chunk.images.to_pydict(), _still_lacking(chunk, work)
+    missing = _views_in(lacking, work)
     at_source = work.decoding.at_source
-    shape = (n, len(made_here), *work.geometry.size, 3) if at_source else (n, *work.geometry.size, 3)
-    pixels = np.zeros(shape, dtype=np.uint8)
-    reasons = [""] * n
-    for i, content in enumerate(work.reader.read(rows) if bits else ()):
+    views_made_here = (len(missing),) if at_source else ()
+    pixels = np.zeros((len(chunk.images), *views_made_here, *work.geometry.size, 3), dtype=np.uint8)
+    reasons = [""] * len(chunk.images)
+    for i, content in enumerate(work.reader.read(images) if missing else ()):
         try:
             if isinstance(content, str):
                 raise UnreadableImage(content)
             if at_source:
-                pixels[i] = model_input_views(content, work.geometry, rows["image_id"][i], made_here)
+                kinds = [(view.intervention, view.seed) for view in missing]
+                pixels[i] = model_input_views(content, work.geometry, images["image_id"][i], kinds)
             else:
                 pixels[i] = model_input(content, work.geometry, work.decoding.reduced)
         except UnreadableImage as error:
             reasons[i] = str(error)
-    done = {"lacking": bits, "reasons": json.dumps(reasons), "decode_s": time.perf_counter() - start}
-    return {**batch, "pixels": pixels[None], **{name: np.array([value]) for name, value in done.items()}}
+    seconds = time.perf_counter() - start
+    return DecodedChunk(chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds).to_row()
 
 
-def _still_lacking(batch: Batch, work: Work) -> int:
-    """Return the bits of the views that the chunk lacks by now: another process may have filled in some."""
-    bits, chunk = int(batch["todo"][0]), int(batch["chunk"][0])
+def _still_lacking(chunk: Chunk, work: Work) -> int:
+    """Return the views that the chunk lacks by now, as bits: another process may have filled in some."""
+    bits = chunk.todo
     for i, view in enumerate(work.views):
-        if bits >> i & 1 and work.storage.exists(store.part_name(view.directory, chunk)):
+        if bits >> i & 1 and work.storage.exists(store.part_name(view.directory, chunk.number)):
             bits &= ~(1 << i)
     return bits
+
+
+def _views_in(bits: int, work: Work) -> list[View]:
+    return [view for i, view in enumerate(work.views) if bits >> i & 1]
 
 
 class _EncodeAndWrite:
@@ -284,53 +285,42 @@ class _EncodeAndWrite:
         self._writers = ThreadPoolExecutor(max_workers=len(work.views))
         self._encoder = self._thread.submit(encoder, *arguments).result()
 
-    def __call__(self, batch: Batch) -> Batch:
-        rows = json.loads(batch["rows"][0])
-        chunk: Batch = {
-            name: np.array(rows[name], dtype=object) for name in ("image_id", "environment", "class_name", "path")
-        }
-        chunk |= {"label": np.array(rows["label"]), "reason": np.array(json.loads(batch["reasons"][0]), dtype=object)}
-        # A chunk comes again where an actor died after writing it, before Ray knew.
-        lacking = int(batch["lacking"][0]) if _still_lacking(batch, self._work) else 0
-        chunk |= {"pixels": batch["pixels"][0], "lacking": lacking}
-        encoded = self._thread.submit(self._encode_and_write, chunk, int(batch["chunk"][0])).result()
-        good, n = int((chunk["reason"] == "").sum()), len(rows["image_id"])
-        counts = {
-            "images": n,
-            "decoded": n if encoded["lacking"] else 0,
-            "views": good * encoded["lacking"].bit_count(),
-            "finished": n * int(batch["todo"][0]).bit_count(),
-            "decode_s": float(batch["decode_s"][0]),
-            **{name: encoded[name] for name in ("encode_s", "views_s", "ceiling", "ready", "first", "batch_size")},
-        }
-        return {name: np.array([value]) for name, value in counts.items()}
+    def __call__(self, table: pa.Table) -> pa.Table:
+        chunk = DecodedChunk.from_row(table)
+        if not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
+            chunk = replace(chunk, lacking=0)
+        figures: EncoderFigures = self._thread.submit(self._encode_and_write, chunk).result()
+        images = len(chunk.images)
+        return ChunkCounts(
+            images=images,
+            decoded=images if chunk.lacking else 0,
+            views=len(chunk.readable) * chunk.lacking.bit_count(),
+            finished=images * chunk.todo.bit_count(),
+            decode_s=chunk.decode_s,
+            **asdict(figures),
+        ).to_row()
 
-    def _encode_and_write(self, chunk: Batch, number: int) -> Batch:
-        encoded: Batch = self._encoder(chunk)
+    def _encode_and_write(self, chunk: DecodedChunk) -> EncoderFigures:
+        embeddings, figures = self._encoder(chunk)
         # All parts at once: on an object store each takes a round trip, and the encoder waits.
-        for written in [self._writers.submit(write) for write in _parts(encoded, number, self._work)]:
+        for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
             written.result()
-        return encoded
+        return figures
 
 
-def _parts(batch: Batch, chunk: int, work: Work) -> Iterator[Callable[[], None]]:
+def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], None]]:
     """Yield what writes a chunk's parts, one for each view that it lacked."""
-    good = np.flatnonzero(batch["reason"] == "")
-    bad = np.flatnonzero(batch["reason"] != "")
-    rejected = list(zip(*(batch[name][bad].tolist() for name in ("image_id", "path", "reason")), strict=True))
-    columns = {
-        name: pa.array(batch[name][good].tolist(), pa.string()) for name in ("image_id", "environment", "class_name")
-    }
-    columns["label"] = pa.array(batch["label"][good], pa.int64())
+    unreadable = np.setdiff1d(np.arange(len(chunk.images)), chunk.readable)
+    images = chunk.images.to_pydict()
+    rejected = [(images["image_id"][i], images["path"][i], chunk.reasons[i]) for i in unreadable]
+    readable = pa.Table.from_batches([chunk.images]).take(chunk.readable)
+    columns = {name: readable[name] for name in ("image_id", "environment", "class_name", "label")}
     value_type = pa.float16() if work.precision == "float16" else pa.float32()
-    chosen = [view for i, view in enumerate(work.views) if batch["lacking"] >> i & 1]
-    for position, view in enumerate(chosen):
-        values = batch["embeddings"][good, position].astype(value_type.to_pandas_dtype())
-        embedding = pa.FixedSizeListArray.from_arrays(
-            pa.array(values.ravel(), value_type), batch["embeddings"].shape[-1]
-        )
-        table = pa.table({**columns, "view": pa.array([view.label] * len(good), pa.string()), "embedding": embedding})
-        yield partial(store.write_part, work.storage, view, chunk, table, rejected)
+    for position, view in enumerate(_views_in(chunk.lacking, work)):
+        values = embeddings[chunk.readable, position].astype(value_type.to_pandas_dtype())
+        embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), value_type), embeddings.shape[-1])
+        table = pa.table({**columns, "view": pa.array([view.label] * len(values), pa.string()), "embedding": embedding})
+        yield partial(store.write_part, work.storage, view, chunk.number, table, rejected)
 
 
 def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:

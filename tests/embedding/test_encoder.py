@@ -5,12 +5,14 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
+from benchmark.embedding.chunks import DecodedChunk
 from benchmark.embedding.encoder import GPU_BATCH, Encoder, batch_that_fits
 from benchmark.method.interventions import INTERVENTIONS
 from benchmark.store.embeddings import View, view_of
@@ -29,15 +31,14 @@ def views() -> list[View]:
     return [view_of("data", N, {}, kind, seed=3) for kind in kinds]
 
 
-def chunk(lacking: int) -> dict[str, Any]:
+def chunk(lacking: int) -> DecodedChunk:
     """A decoded chunk of random pixels in which two images cannot be read."""
     rng = np.random.default_rng(0)
-    reason = np.array([""] * N, dtype=object)
-    reason[[4, 20]] = "damaged"
+    reasons = ["damaged" if i in (4, 20) else "" for i in range(N)]
     pixels = rng.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8)
-    ids = np.array([f"image {i}" for i in range(N)], dtype=object)
     pixels.flags.writeable = False  # as Ray hands it over
-    return {"image_id": ids, "pixels": pixels, "reason": reason, "lacking": lacking}
+    images = pa.record_batch({"image_id": [f"image {i}" for i in range(N)]})
+    return DecodedChunk(0, lacking, images, lacking, reasons, pixels, decode_s=0.0)
 
 
 def encoder(spec: BackboneSpec, views: list[View], batch_size: int) -> Encoder:
@@ -46,17 +47,17 @@ def encoder(spec: BackboneSpec, views: list[View], batch_size: int) -> Encoder:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_each_view_is_encoded_as_if_alone(spec: BackboneSpec, views: list[View], batch_size: int) -> None:
-    done = encoder(spec, views, batch_size)(chunk(0b1011))  # all but the blur
-    assert "pixels" not in done
-    assert done["embeddings"].shape == (N, 3, 16)
-    assert not done["embeddings"][[4, 20]].any()
+    embeddings, figures = encoder(spec, views, batch_size)(chunk(0b1011))  # all but the blur
+    assert embeddings.shape == (N, 3, 16)
+    assert not embeddings[[4, 20]].any()
+    assert figures.batch_size == batch_size
     backbone, given = Backbone(spec), chunk(0)
     for position, view in enumerate(v for i, v in enumerate(views) if i != 2):
         for i in (0, 5, 19):
-            image = torch.from_numpy(given["pixels"][i : i + 1].copy()).permute(0, 3, 1, 2)
+            image = torch.from_numpy(given.pixels[i : i + 1].copy()).permute(0, 3, 1, 2)
             if view.intervention:
                 image = view.intervention.views(image, [f"image {i}"], 3)
-            np.testing.assert_allclose(done["embeddings"][i, position], backbone.encode_images(image)[0], atol=1e-5)
+            np.testing.assert_allclose(embeddings[i, position], backbone.encode_images(image)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_each_view_is_encoded_as_if_alone(spec: BackboneSpec, views: list[View],
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
     spec: BackboneSpec, views: list[View], error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = encoder(spec, views, 64)(chunk(0b1111))["embeddings"]
+    expected, _ = encoder(spec, views, 64)(chunk(0b1111))
     tight = encoder(spec, views, 64)
     embed = tight._backbone.embed
 
@@ -76,9 +77,9 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         return embed(images)
 
     monkeypatch.setattr(tight._backbone, "embed", small_memory)
-    done = tight(chunk(0b1111))
-    assert done["batch_size"] == 8
-    np.testing.assert_allclose(done["embeddings"], expected, atol=1e-5)
+    embeddings, figures = tight(chunk(0b1111))
+    assert figures.batch_size == 8
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
     monkeypatch.setattr(tight._backbone, "embed", Mock(side_effect=error))
     with pytest.raises(IcmBenchError, match=r"Not even one image of 'tiny .*' fits into the memory"):
         tight(chunk(0b1111))
@@ -107,11 +108,11 @@ def test_the_batch_follows_the_memory() -> None:
 
 @pytest.mark.slow
 def test_a_compiled_tower_gives_the_same_embeddings(spec: BackboneSpec, views: list[View]) -> None:
-    expected = encoder(spec, views, 8)(chunk(0b1111))["embeddings"]
+    expected, _ = encoder(spec, views, 8)(chunk(0b1111))
     try:
         compiled = Encoder(spec, Backbone(spec).facts, views, 8, threads=None, compile_model=True)
     except Exception as error:
         if "compiler" not in str(error).lower():
             raise
         pytest.skip("no C++ compiler on this machine")
-    np.testing.assert_allclose(compiled(chunk(0b1111))["embeddings"], expected, atol=1e-5)
+    np.testing.assert_allclose(compiled(chunk(0b1111))[0], expected, atol=1e-5)

@@ -1,0 +1,54 @@
+"""Chunks and their counts come back from Ray's rows as they were."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmark.embedding.chunks import IMAGE_COLUMNS, Chunk, ChunkCounts, DecodedChunk
+
+COUNTS = ChunkCounts(
+    encode_s=1.5, views_s=0.25, ceiling=80.0, ready=1e9, first=1e9 + 1, batch_size=32,
+    images=3, decoded=3, views=4, finished=6, decode_s=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def images() -> pa.RecordBatch:
+    """Three rows of a manifest, cut out of its middle as the pipeline does."""
+    numbers = {name: [i * 10 for i in range(5)] for name in ("label", "position", "bytes")}
+    columns: dict[str, Any] = {name: numbers.get(name, [f"{name} {i}" for i in range(5)]) for name in IMAGE_COLUMNS}
+    return pa.record_batch(columns).slice(1, 3)
+
+
+def test_a_chunk(images: pa.RecordBatch) -> None:
+    row = Chunk(7, 0b101, images).to_row()
+    assert row.num_rows == 1
+    chunk = Chunk.from_row(row)
+    assert (chunk.number, chunk.todo) == (7, 0b101)
+    assert chunk.images.equals(images)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 3), (3, 2, 4, 5, 3), (3, 0, 4, 5, 3)])
+def test_a_decoded_chunk(images: pa.RecordBatch, shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    row = DecodedChunk(7, 0b101, images, 0b100, ["", "cut off", ""], pixels, 0.5).to_row()
+    chunk = DecodedChunk.from_row(pa.ipc.open_stream(_sent(row)).read_all())
+    assert (chunk.number, chunk.todo, chunk.lacking, chunk.decode_s) == (7, 0b101, 0b100, 0.5)
+    assert chunk.images.equals(images)
+    assert chunk.reasons == ["", "cut off", ""]
+    assert chunk.readable.tolist() == [0, 2]
+    np.testing.assert_array_equal(chunk.pixels, pixels)
+
+
+def _sent(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def test_counts() -> None:
+    rows = pa.concat_tables([COUNTS.to_row(), COUNTS.to_row()])
+    assert list(ChunkCounts.from_rows(rows)) == [COUNTS, COUNTS]
