@@ -17,26 +17,14 @@ _SPLIT_MEANING = {
     "in_80": "the 80 % in-split of the held-out environment",
     "full": "all images of the held-out environment",
 }
-_TESTED = {
-    "held_out_pairs": "held-out environments",
-    "open_class": "tested environment",
-    "imagenet_shift": "variant",
-}
-_PROTOCOL_MEANING = {
-    "held_out": "each environment is held out in turn, fitted on the 80 % in-splits of the others",
-    "held_out_pairs": "each pair of environments is held out together, fitted on the 80 % in-splits of the others",
-    "open_class": "fitted on the base classes, tested on base and new classes of the same environments",
-    "held_out_open_class": "fitted on the base classes of the sources, tested on the held-out environment",
-    "imagenet_shift": "fitted on ImageNet, tested on its shifted variants",
-}
 
 MAX_LISTED = 12  # values beyond which their number says more
 
 
 def split_words(setting: Setting) -> str:
     """Return the test split with its meaning: "out_20: the 20 % out-split of the held-out environment"."""
-    words = _with_meaning(setting.test_split, _SPLIT_MEANING)
-    words = words.replace("held-out environment", _TESTED.get(setting.protocol, "held-out environment"))
+    words = f"{setting.test_split}: {_SPLIT_MEANING[setting.test_split]}"
+    words = words.replace("held-out environment", setting.protocol_class.tested)
     return f"{words}{setting.group_words}"
 
 
@@ -61,8 +49,7 @@ def test_images(rows: pd.DataFrame) -> float:
 
 def environment_words(setting: Setting, held_out: int) -> str:
     """Return the number of what is held out in turn in words."""
-    words = {"held_out_pairs": "pairs of held-out environments", "imagenet_shift": "variants"}
-    return f"{held_out} {words.get(setting.protocol, 'held-out environments')}"
+    return f"{held_out} {setting.protocol_class.folds_in_words}"
 
 
 def number(value: float) -> str:
@@ -140,11 +127,11 @@ def rule_words(rule: str) -> str:
 
 def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
     """Return everything that a table of `rows` needs beside it, except the banner and the selection rule."""
-    variants = "shifted variants of " if setting.protocol == "imagenet_shift" else ""
+    protocol, meaning = setting.protocol_class, setting.protocol_class.meaning
     return " ".join(
         [
-            f"Accuracy in % on {variants}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",
-            f"Protocol {_with_meaning(setting.protocol, _PROTOCOL_MEANING)}.",
+            f"Accuracy in % on {protocol.accuracy_on}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",
+            f"Protocol {setting.protocol}{f': {meaning}' if meaning else ''}.",
             f"Test split {split_words(setting)}.",
             seed_words(rows),
             size_words(rows),
@@ -166,10 +153,6 @@ def table_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:
 def _has_rivals(rows: pd.DataFrame) -> bool:
     predictors = [method.predictor for method in by_method(rows)]
     return len(predictors) > len(set(predictors))
-
-
-def _with_meaning(name: str, meanings: dict[str, str]) -> str:
-    return f"{name}: {meanings[name]}" if name in meanings else name
 
 
 def _listed(words: Iterable[str]) -> str:

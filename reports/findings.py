@@ -116,11 +116,8 @@ def _interval_words(setting: Setting, comparisons: int) -> str:
         "environments, each method with what the rule picks for it. "
         f"Intervals are not adjusted for making {comparisons} comparisons."
     )
-    if setting.protocol == "held_out_pairs":
-        words += (
-            " An image is tested in the pairs of its environment with each other one: n counts it once, and a "
-            "replicate takes or leaves it in all of them together."
-        )
+    if note := setting.protocol_class.interval_note:
+        words += f" {note}"
     if setting.grouped:
         words += " A replicate takes or leaves a group in all environments together."
     return words

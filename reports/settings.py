@@ -8,6 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
+
 BANNER = "RANDOM WEIGHTS, NOT A RESULT"
 
 _KEYS = [
@@ -42,6 +45,14 @@ class Setting:
     def banner(self) -> str:
         """What every title and caption begins with: nothing, or the warning of random weights."""
         return f"{BANNER}: " if self.random_weights else ""
+
+    @property
+    def protocol_class(self) -> type[Protocol]:
+        """The class of the protocol, which has its words; the base class's where it is no longer to be found."""
+        try:
+            return PROTOCOLS.component_class(self.protocol)
+        except IcmBenchError:
+            return Protocol
 
     @property
     def title(self) -> str:

@@ -7,14 +7,7 @@ import numpy as np
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest
-from benchmark.method.evaluation.protocols import (
-    HALVES_APART,
-    OPEN_CLASS,
-    SHIFT,
-    Protocol,
-    folds_of,
-    min_environments,
-)
+from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import Split, base_classes
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
@@ -34,7 +27,7 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
     check_environments(recipe, manifest.name, len(manifest.environments))
     for protocol in protocols:
         for seed in recipe.sweep.seeds:
-            _check_split(manifest, Split(seed, protocol in HALVES_APART), protocol)
+            _check_split(manifest, Split(seed, protocol.halves_apart), protocol)
 
 
 def check_environments(recipe: Recipe, name: str, environments: int) -> None:
@@ -45,27 +38,28 @@ def check_environments(recipe: Recipe, name: str, environments: int) -> None:
             no protocol that takes this data set.
     """
     protocols = recipe.protocols_for(name)
-    if is_variant(name) and SHIFT not in recipe.sweep.protocols:
+    if is_variant(name) and not any(p.across_sets for p in recipe.sweep.protocols):
         raise IcmBenchError(
             f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-            f"and a sweep does with sweep.protocols=[{SHIFT}]."
+            f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
         )
     if not is_variant(name) and not protocols:
-        raise IcmBenchError(f"{name} takes no part in '{SHIFT}'; add another to sweep.protocols.")
+        asked = ", ".join(f"'{p.name}'" for p in recipe.sweep.protocols)
+        raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
     for protocol in protocols:
-        if protocol != SHIFT and environments < (needed := min_environments(protocol)):
-            raise IcmBenchError(f"{name} has {environments} environments, and '{protocol}' takes {needed}.")
-        sources = len(folds_of(protocol, [""] * max(2, environments), ("full",))[0].sources)
+        if not protocol.across_sets and environments < (needed := protocol.min_environments):
+            raise IcmBenchError(f"{name} has {environments} environments, and '{protocol.name}' takes {needed}.")
+        sources = len(protocol.folds([""] * max(2, environments), ("full",))[0].sources)
         if crossed and sources < 2:
             raise IcmBenchError(
-                f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol}' on "
+                f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol.name}' on "
                 f"{name} has {sources}: {environments} environments are too few, or the protocol is."
             )
         search = recipe.sweep.search
         if search and search.rule == "lodo" and sources < (3 if crossed else 2):
             raise IcmBenchError(
-                f"sweep.search.rule: '{protocol}' on {name} fits on {sources} environment"
+                f"sweep.search.rule: '{protocol.name}' on {name} fits on {sources} environment"
                 f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
             )
 
@@ -88,13 +82,13 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
     """Refuse a data set in which an environment has no image where the protocol fits, judges or tests."""
     out = split_of(manifest, split)
     new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
-    fitted = ~new if protocol in OPEN_CLASS else np.ones_like(new)
+    fitted = ~new if protocol.open_class else np.ones_like(new)
     for index, name in enumerate(manifest.environments):
         here = manifest.environment_index == index
         needed = [here & fitted & out, here & fitted & ~out]
-        needed += [here & new & out] if protocol == "open_class" else []
+        needed += [here & new & out] if protocol.open_class and "out_20" in protocol.test_splits(()) else []
         if not all(rows.any() for rows in needed):
-            half = " of one half of the classes" if protocol in OPEN_CLASS else ""
+            half = " of one half of the classes" if protocol.open_class else ""
             raise IcmBenchError(
                 f"The environment '{name}' of {manifest.name} has {here.sum()} images, and the split of seed "
                 f"{split.seed} leaves one side{half} empty: it takes five images (and five groups){half} or more."

@@ -131,11 +131,11 @@ def _searched(recipe: Recipe, environments: Sequence[int]) -> list[tuple[Trial, 
     points = sum(rounds_of(recipe.sweep.search))
     return [
         (
-            replace(t, lambdas=(0.0,), held_out="one of them" if t.fits_apart else None),
+            replace(t, lambdas=(0.0,), held_out="one of them" if t.protocol.fits_apart else None),
             len({name.rpartition(".")[0] for name in space} - {""}),
         )
         for t, space in searched_trials(recipe)
-        for _ in range(points * (t.fold_count(environments[t.subject]) if t.fits_apart else 1))
+        for _ in range(points * (t.fold_count(environments[t.subject]) if t.protocol.fits_apart else 1))
     ]
 
 

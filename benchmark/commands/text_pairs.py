@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest
-from benchmark.method.evaluation.protocols import OPEN_CLASS
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.interventions.text import TextPair, template_pairs
 from benchmark.method.interventions.text_files import read_text_pairs
@@ -44,7 +43,7 @@ def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], fi
     Pairs that describe images are of the class of these. A class of another data set of the recipe is neither base nor
     new, and is left out.
     """
-    opened = next((p for p in recipe.protocols_for(manifest.name) if p in OPEN_CLASS), None)
+    opened = next((p.name for p in recipe.protocols_for(manifest.name) if p.open_class), None)
     unsaid = [pair for pair in pairs if pair.image_id is None]
     if not (opened and unsaid and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets())):
         return

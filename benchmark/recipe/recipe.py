@@ -12,7 +12,7 @@ from benchmark.common.spec import Spec, distinct
 from benchmark.common.validation import sentence
 from benchmark.datasets.catalog import DEMO_SET, is_variant
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.method.evaluation.protocols import SHIFT, Protocol
+from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.interventions import Intervention
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
@@ -55,16 +55,15 @@ class Recipe(Spec):
         distinct(self.datasets, [d.name for d in self.datasets], "data set")
         distinct(self.backbones, [b.label for b in self.backbones], "backbone")
         names = [d.name for d in self.datasets]
+        shift = next((p.name for p in self.sweep.protocols if p.across_sets), None)
         for name in self.prompts.by_dataset:
             if name not in names:
                 raise ValueError(f"prompts.by_dataset: '{name}' is no data set of the recipe; {nearest(name, names)}")
-            if is_variant(name) and name != SHIFT_SOURCE and SHIFT in self.sweep.protocols:
+            if shift and is_variant(name) and name != SHIFT_SOURCE:
                 raise ValueError(f"prompts.by_dataset: '{name}' takes those of {SHIFT_SOURCE}; give them there.")
-        if SHIFT in self.sweep.protocols and not (
-            SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1
-        ):
+        if shift and not (SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1):
             raise ValueError(
-                f"the protocol '{SHIFT}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} and one "
+                f"the protocol '{shift}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} and one "
                 f"or more of them among the datasets."
             )
         self._check_strengths()
@@ -119,9 +118,9 @@ class Recipe(Spec):
 
     def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
         """Return the protocols that a data set takes part in; of ImageNet's, the one that is fitted on has them all."""
-        if is_variant(dataset):
-            return tuple(p for p in self.sweep.protocols if p == SHIFT and dataset == SHIFT_SOURCE)
-        return tuple(p for p in self.sweep.protocols if p != SHIFT)
+        if is_variant(dataset) and dataset != SHIFT_SOURCE:
+            return ()
+        return tuple(p for p in self.sweep.protocols if p.takes(variant=is_variant(dataset)))
 
     def shifts(self) -> tuple[int, ...]:
         """Return the positions of the data sets that `imagenet_shift` tests on."""
@@ -129,7 +128,8 @@ class Recipe(Spec):
 
     def kinds_for(self, dataset: str) -> tuple[Intervention, ...]:
         """Return the kinds of intervention to embed of a data set: none where it is only tested on, as in a shift."""
-        only_tested = SHIFT in self.sweep.protocols and is_variant(dataset) and dataset != SHIFT_SOURCE
+        across = any(protocol.across_sets for protocol in self.sweep.protocols)
+        only_tested = across and is_variant(dataset) and dataset != SHIFT_SOURCE
         return () if only_tested else self.interventions.kinds
 
     def search_space(

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, field_validator, model_validator
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.spec import Spec, distinct
 from benchmark.method.arrays import Normalize
-from benchmark.method.evaluation.protocols import Protocol, TestSplit
+from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol, TestSplit
 from benchmark.method.interventions import INTERVENTIONS, Intervention
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.subspace import PROJECTIONS, Projection
@@ -29,6 +29,11 @@ def _projection(spec: object) -> Projection:
 
 AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
 AnyProjection = Annotated[SerializeAsAny[Projection], BeforeValidator(_projection)]
+AnyProtocol = Annotated[
+    SerializeAsAny[Protocol],
+    BeforeValidator(PROTOCOLS.create),
+    PlainSerializer(lambda protocol: protocol.name, return_type=str),
+]
 AnyPredictor = Annotated[SerializeAsAny[Predictor], BeforeValidator(PREDICTORS.create)]
 
 
@@ -181,10 +186,8 @@ class SweepSpec(Spec):
     """What is fitted and evaluated for every held-out environment.
 
     Fields:
-        protocols: `held_out` (fit on the 80 % in-splits of the source environments, test on the held-out one),
-            `held_out_pairs`, `open_class`, `held_out_open_class`, `imagenet_shift`: see `protocols.folds_of`. The
-            last takes the data sets that are ImageNet's, fits on ImageNet and tests on the others; the other protocols
-            take the other data sets.
+        protocols: what is fitted and what is tested. `imagenet_shift` takes the data sets that are ImageNet's, fits on
+            ImageNet and tests on the others; the other protocols take the other data sets.
         test_splits: of the held-out environment: `out_20` (the released code's), `in_80` (DomainBed's), `full`. Only
             `held_out` and `held_out_pairs` leave the choice.
         seeds: of the splits (DomainBed's trial seeds) and of everything random in a trial.
@@ -198,7 +201,7 @@ class SweepSpec(Spec):
         search: see `SearchSpec`; replaces `lambdas` for the projections that it searches. Default: the grid.
     """
 
-    protocols: tuple[Protocol, ...] = Field(default=("held_out",), min_length=1)
+    protocols: tuple[AnyProtocol, ...] = Field(default_factory=lambda: (PROTOCOLS.create("held_out"),), min_length=1)
     test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0, 1, 2), min_length=1)
     intervention_sets: Annotated[tuple[InterventionSet, ...], Field(min_length=1)] | Literal["all_subsets"] = (
@@ -223,12 +226,12 @@ class SweepSpec(Spec):
 
     search: SearchSpec | None = None
 
-    @field_validator("protocols", "test_splits", "seeds", "lambdas", "normalize", "ranks")
+    @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks")
     @classmethod
     def _distinct_values(cls, values: Any) -> Any:
         return values if isinstance(values, str) else distinct(values, list(values), "value")
 
-    @field_validator("projections", "predictors")
+    @field_validator("protocols", "projections", "predictors")
     @classmethod
     def _distinct_components(cls, components: Any) -> Any:
         return distinct(components, [c.label for c in components], "entry")

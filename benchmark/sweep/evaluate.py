@@ -71,7 +71,7 @@ def _common_columns(subjects: Sequence[Subject], recipe: Recipe, trial: Trial, n
         "predictor": predictor.name,
         "predictor_params": json.dumps(predictor.params),
         "predictor_variant": predictor.variant or None,
-        "protocol": trial.protocol,
+        "protocol": trial.protocol.name,
         "seed": trial.seed,
         "dim": subject.facts.dim,
         "n_classes": len(subject.manifest.classes),

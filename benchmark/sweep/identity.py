@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmark.common.hashing import canonical_hash
-from benchmark.method.evaluation.protocols import splits_of
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import TEXT
 from benchmark.store.embeddings import ORIGINAL
@@ -21,7 +20,7 @@ def trial_id(recipe: Recipe, subjects: Sequence[Subject], trial: Trial) -> str:
     kinds = labels_of(subject, trial.intervention_set) if trial.intervention_set else ()
     content = {
         **trial.settings(),
-        "implementations": [trial.projection.implementation, trial.predictor.implementation],
+        "implementations": [c.implementation for c in (trial.projection, trial.predictor, trial.protocol)],
         "datasets": [
             [s.manifest.name, s.manifest.fingerprint, s.unreadable, s.views[0].depends_on]
             for s in (subject, *(subjects[i] for i in trial.shifts))
@@ -30,7 +29,7 @@ def trial_id(recipe: Recipe, subjects: Sequence[Subject], trial: Trial) -> str:
         "views": [view.depends_on for view in subject.views if view.label in (ORIGINAL, *kinds)],
         "text_pairs": subject.text_pairs if TEXT in kinds else None,
         "texts": subject.texts,  # the hash of the prompts, templates and class names
-        "test_splits": list(splits_of(trial.protocol, recipe.sweep.test_splits)),
+        "test_splits": list(trial.protocol.test_splits(recipe.sweep.test_splits)),
         "ranks": list(subject.ranks),
         "code": code_version(),
     }

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmark.method.evaluation.protocols import folds_of
 from benchmark.method.interventions import Intervention
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import LAMBDA, SearchSpec
@@ -75,8 +74,8 @@ def studies_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Study]:
     for trial, space in searched_trials(recipe):
         if trial.seed != recipe.sweep.seeds[0]:
             continue
-        folds = folds_of(trial.protocol, trial.environments(subjects), recipe.sweep.test_splits)
-        for held_out in [fold.name for fold in folds] if trial.fits_apart else [None]:
+        folds = trial.protocol.folds(trial.environments(subjects), recipe.sweep.test_splits)
+        for held_out in [fold.name for fold in folds] if trial.protocol.fits_apart else [None]:
             studies.append(Study(replace(trial, held_out=held_out, lambdas=()), recipe.sweep.seeds, space))
     return studies
 

@@ -9,16 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.method.arrays import Normalize
-from benchmark.method.evaluation.protocols import (
-    HALVES_APART,
-    SHIFT,
-    Fold,
-    Protocol,
-    class_groups,
-    fold_count,
-    folds_of,
-    splits_of,
-)
+from benchmark.method.evaluation.protocols import Fold, Protocol
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
@@ -55,12 +46,7 @@ class Trial:
     @property
     def split(self) -> Split:
         """The split that the protocol fits on with this seed."""
-        return Split(self.seed, self.protocol in HALVES_APART)
-
-    @property
-    def fits_apart(self) -> bool:
-        """Whether every fold is fitted on images of its own: the variants of a shift share one fit."""
-        return self.protocol != SHIFT
+        return Split(self.seed, self.protocol.halves_apart)
 
     def label(self, subject: Subject) -> str:
         """Return the trial in words, for the list of those that failed and for whoever watches."""
@@ -69,7 +55,7 @@ class Trial:
         lambda_ = f", lambda {self.lambdas[0]:g}" if self.projection.uses_lambda and len(self.lambdas) == 1 else ""
         return (
             f"{subject.manifest.name}, {subject.facts.label}: {self.projection.label}{chosen}{lambda_} + "
-            f"{self.predictor.label}, normalize {self.normalize}, {self.protocol}{held_out}, seed {self.seed}"
+            f"{self.predictor.label}, normalize {self.normalize}, {self.protocol.name}{held_out}, seed {self.seed}"
         )
 
     def environments(self, subjects: Sequence[Subject]) -> list[str]:
@@ -81,18 +67,18 @@ class Trial:
         """Return how many folds there are to make, for a source with so many environments."""
         if self.held_out:
             return 1
-        return fold_count(self.protocol, 1 + len(self.shifts) if self.shifts else environments)
+        return self.protocol.fold_count(1 + len(self.shifts) if self.shifts else environments)
 
     def folds(self, subjects: Sequence[Subject], recipe: Recipe) -> list[Fold]:
         """Return the folds to be made."""
-        every = folds_of(self.protocol, self.environments(subjects), recipe.sweep.test_splits)
+        every = self.protocol.folds(self.environments(subjects), recipe.sweep.test_splits)
         return [fold for fold in every if self.held_out in (None, fold.name)]
 
     def settings(self) -> dict[str, Any]:
         """Return all that distinguishes the trial from others of the same source, in plain data."""
         chosen = self.intervention_set
         return {
-            "protocol": self.protocol,
+            "protocol": self.protocol.name,
             "intervention_set": chosen.model_dump(mode="json") if chosen else None,
             "projection": self.projection.model_dump(mode="json"),
             "normalize": self.normalize,
@@ -120,7 +106,7 @@ def trials_of(recipe: Recipe) -> list[Trial]:
             predictor=predictor,
             seed=seed,
             lambdas=sweep.lambdas if projection.uses_lambda else (0.0,),
-            shifts=tuple(first + i for i in recipe.shifts()) if protocol == SHIFT else (),
+            shifts=tuple(first + i for i in recipe.shifts()) if protocol.across_sets else (),
         )
         for first in range(0, len(recipe.backbones) * len(names), len(names))
         for position, name in enumerate(names)
@@ -139,8 +125,8 @@ def row_count(recipe: Recipe, trials: Iterable[Trial], environments: Sequence[in
     return sum(
         len(trial.lambdas)
         * trial.fold_count(n)
-        * len(splits_of(trial.protocol, recipe.sweep.test_splits))
-        * len(class_groups(trial.protocol))
+        * len(trial.protocol.test_splits(recipe.sweep.test_splits))
+        * len(trial.protocol.class_halves)
         for trial in trials
         for n in [environments[trial.subject]]
     )

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmark.common.registry import Component, Registry
+from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.interventions import INTERVENTIONS, Intervention
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.subspace import PROJECTIONS, Projection
@@ -23,6 +24,7 @@ REGISTRIES: dict[type[Component], Registry[Any]] = {
     Intervention: INTERVENTIONS,
     Projection: PROJECTIONS,
     Predictor: PREDICTORS,
+    Protocol: PROTOCOLS,
 }
 HEAD = """# The recipe
 

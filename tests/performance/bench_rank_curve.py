@@ -17,7 +17,7 @@ import numpy as np
 from benchmark.method.evaluation.cells import Cells, Layout, cells_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation
-from benchmark.method.evaluation.protocols import folds_of
+from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace.invariant import ICM
@@ -65,7 +65,7 @@ def main() -> None:
     ranks = [DIM * (i + 1) // args.ranks for i in range(args.ranks)]
     fit = ICM(lambda_=1.0).fit
     curves = Evaluation(data, cells, Split(0), "none", lodo=False).curves(
-        fit, ZeroShot(), ranks, folds_of("held_out", data.environments, ["full"])
+        fit, ZeroShot(), ranks, PROTOCOLS.create("held_out").folds(data.environments, ["full"])
     )
     images = sum(next(curves).n_test for _ in range(args.held_out))
     took = time.perf_counter() - made

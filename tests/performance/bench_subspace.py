@@ -21,7 +21,7 @@ import numpy as np
 from benchmark.method.evaluation.cells import Cells, cells_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation
-from benchmark.method.evaluation.protocols import folds_of
+from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace.invariant import ICM
@@ -71,7 +71,7 @@ def _setting(ranks: tuple[int, ...], chosen: tuple[tuple[str, ...], float]) -> i
     assert _protocol
     kinds, lambda_ = chosen
     fit = ICM(lambda_=lambda_).fit
-    folds = folds_of("held_out", [f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
+    folds = PROTOCOLS.create("held_out").folds([f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
     curves = list(_protocol.curves(fit, ZeroShot(), ranks, folds, dict.fromkeys(kinds, 1.0)))
     assert [curve.held_out for curve in curves] == [f"environment{e}" for e in range(ENVIRONMENTS)]
     return sum(len(curve.metrics["target"]) for curve in curves)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS, Metric, harmonic_mean
-from benchmark.method.evaluation.protocols import folds_of
+from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import select
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.store.rows import curve_columns, read_rows, write_rows
@@ -31,7 +31,7 @@ def share_of_errors() -> Iterator[None]:
 @pytest.mark.usefixtures("share_of_errors")
 def test_one_entry_of_metrics_arrives_in_rows_selection_and_both_tables(tmp_path: Path) -> None:
     data, views = synthetic()
-    folds = folds_of("held_out", data.environments, ["full"])
+    folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
     curves = list(protocol_of(data, views).curves(icm, ZeroShot(), RANKS, folds))
     for curve in curves:
         np.testing.assert_allclose(curve.metrics["errors"], 1 - np.array(curve.metrics["target"]))

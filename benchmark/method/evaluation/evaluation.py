@@ -16,7 +16,7 @@ from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.cells import Cells, Group
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers
-from benchmark.method.evaluation.protocols import ClassGroup, Fold, Test, TestSplit
+from benchmark.method.evaluation.protocols import ClassHalf, Fold, Test, TestSplit
 from benchmark.method.evaluation.selection import RULES, best_index
 from benchmark.method.evaluation.splits import Split, base_classes
 from benchmark.method.predictors import Predictor, Problem
@@ -83,7 +83,7 @@ class RankCurve:
 
     held_out: str
     test_split: TestSplit
-    class_group: ClassGroup
+    class_group: ClassHalf
     training_domain: list[float]
     lodo: list[float] | None
     metrics: dict[str, list[float]]
@@ -163,7 +163,7 @@ class Evaluation:
             fit: returns the basis for the moments of source environments.
             predictor: predicts inside the subspace.
             ranks: numbers of directions kept, ascending.
-            folds: of `protocols.folds_of`.
+            folds: of `Protocol.folds`.
             weights: kind of intervention -> weight in C_d; by default all kinds of the cells alike.
         """
         one = _Setting(fit, predictor, tuple(ranks), weights)

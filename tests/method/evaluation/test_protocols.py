@@ -11,15 +11,7 @@ from benchmark.method.arrays import Array, Normalize, scaled
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded, Stacked, shifted
 from benchmark.method.evaluation.evaluation import Evaluation, RankCurve
-from benchmark.method.evaluation.protocols import (
-    PROTOCOLS,
-    Protocol,
-    class_groups,
-    fold_count,
-    folds_of,
-    min_environments,
-    splits_of,
-)
+from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import PREDICTORS, Predictor
@@ -54,7 +46,7 @@ def synthetic(seed: int = 0) -> tuple[Embedded, Views]:
 
 
 def curves_of(
-    data: Embedded, views: Views, protocol: Protocol, predictor: str, fitted: dict[str, Any] | None = None
+    data: Embedded, views: Views, protocol: str, predictor: str, fitted: dict[str, Any] | None = None
 ) -> list[RankCurve]:
     """Rank curves of CLIP-ICM; every basis, and every head of a trained predictor, is noted in `fitted`."""
     split = Split(0, protocol == "held_out_open_class")
@@ -68,7 +60,7 @@ def curves_of(
             fitted.setdefault("bases", []).append((tuple(sources.environments), basis.vectors))
         return basis
 
-    folds = folds_of(protocol, data.environments, ["out_20", "full"])
+    folds = PROTOCOLS.create(protocol).folds(data.environments, ["out_20", "full"])
     return list(evaluation.curves(fit, Noting(predictor, fitted), RANKS, folds))
 
 
@@ -118,7 +110,7 @@ def reference(
 
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
 @pytest.mark.parametrize("protocol", ["open_class", "held_out_open_class", "held_out_pairs"])
-def test_every_accuracy_equals_the_reference(protocol: Protocol, predictor: str) -> None:
+def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> None:
     data, views = synthetic()
     out = data.out[Split(0, protocol == "held_out_open_class")]
     base = data.label < 3  # five classes: the first half, rounded up
@@ -218,7 +210,7 @@ def assert_same_choices(mine: RankCurve, theirs: RankCurve) -> None:
 
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "interpolation"])
 @pytest.mark.parametrize("protocol", ["held_out", "held_out_open_class", "held_out_pairs"])
-def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: Protocol, predictor: str) -> None:
+def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: str, predictor: str) -> None:
     data, views = synthetic()
     clean_fits: dict[str, Any] = {}
     poisoned_fits: dict[str, Any] = {}
@@ -237,7 +229,7 @@ def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: P
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter"])
 @pytest.mark.parametrize("protocol", ["open_class", "held_out_open_class"])
 def test_noise_in_place_of_the_new_classes_changes_nothing_but_their_own_accuracy(
-    protocol: Protocol, predictor: str
+    protocol: str, predictor: str
 ) -> None:
     data, views = synthetic()
     clean_fits: dict[str, Any] = {}
@@ -283,7 +275,7 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
     own = {"view": views["view"][members[0]]}
     cells = cells_of(whole[0].layout(Split(0)), scaled(whole[0].z, NORMALIZE), {"view": scaled(own["view"], NORMALIZE)})
     fit = PROJECTIONS.create("icm").at(lambda_=LAMBDA).fit
-    folds = folds_of("imagenet_shift", joined.environments, ["out_20"])
+    folds = PROTOCOLS.create("imagenet_shift").folds(joined.environments, ["out_20"])
     for name in ("zero_shot", "class_means", "linear_probe"):
         evaluation = Evaluation(joined, cells, Split(0), NORMALIZE)
         curves = list(evaluation.curves(fit, PREDICTORS.create(name), RANKS, folds))
@@ -314,19 +306,20 @@ def test_stacked_arrays_read_like_one() -> None:
         np.testing.assert_array_equal(stacked[np.array(rows, dtype=np.int64)], whole[list(rows)])
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_counts_and_the_places_of_new_classes(protocol: Protocol) -> None:
-    names = [f"e{i}" for i in range(5)]
-    folds = folds_of(protocol, names, ["out_20", "in_80"])
-    assert fold_count(protocol, 5) == len(folds) == len({f.name for f in folds})
-    assert min_environments(protocol) <= 3
+@pytest.mark.parametrize("name", PROTOCOLS.names())
+def test_counts_and_the_places_of_new_classes(name: str) -> None:
+    protocol, names = PROTOCOLS.create(name), [f"e{i}" for i in range(5)]
+    folds = protocol.folds(names, ["out_20", "in_80"])
+    assert protocol.fold_count(5) == len(folds) == len({f.name for f in folds})
+    assert protocol.min_environments <= 3
+    assert protocol.meaning
+    halves = {half for half in protocol.class_halves if half != "harmonic"}
     for fold in folds:
-        assert len(fold.tests) == len(splits_of(protocol, ["out_20", "in_80"])) * max(
-            1, len(class_groups(protocol)) - 1
-        )
-        if protocol != "open_class":
+        assert len(fold.tests) == len(protocol.test_splits(["out_20", "in_80"])) * len(halves)
+        assert {test.group for test in fold.tests} == halves
+        if name != "open_class":
             assert not {e for test in fold.tests for e in test.environments} & set(fold.sources)
-        assert fold.images_of(0, "out_20").group == ("base" if "class" in protocol else "all")
+        assert fold.images_of(0, "out_20").group == ("base" if "class" in name else "all")
 
 
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])

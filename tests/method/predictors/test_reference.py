@@ -8,7 +8,7 @@ from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.evaluation.cells import cells_of, one_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation
-from benchmark.method.evaluation.protocols import TestSplit, folds_of
+from benchmark.method.evaluation.protocols import PROTOCOLS, TestSplit
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.zero_shot import ZeroShot
@@ -81,7 +81,7 @@ def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # typ
     out = data.out[Split(0)]
     lodo_rows = out if grouped else ~out
     splits: list[TestSplit] = ["out_20", "in_80", "full"]
-    curves = list(protocol.curves(icm, predictor, RANKS, folds_of("held_out", data.environments, splits)))
+    curves = list(protocol.curves(icm, predictor, RANKS, PROTOCOLS.create("held_out").folds(data.environments, splits)))
     assert [(c.held_out, c.test_split) for c in curves] == [(e, s) for e in data.environments for s in splits]
     for h in range(ENVIRONMENTS):
         by_split = {c.test_split: c for c in curves if c.held_out == data.environments[h]}
@@ -107,7 +107,11 @@ def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
     noise[data.environment == 1] = rng.standard_normal((60, D))
     poisoned = Embedded(**{**vars(data), "z": noise})
     clean_curve, poisoned_curve = (
-        list(protocol_of(d, views).curves(icm, LinearProbe(), RANKS, folds_of("held_out", d.environments, ["full"])))[1]
+        list(
+            protocol_of(d, views).curves(
+                icm, LinearProbe(), RANKS, PROTOCOLS.create("held_out").folds(d.environments, ["full"])
+            )
+        )[1]
         for d in (data, poisoned)
     )
     assert clean_curve.training_domain == poisoned_curve.training_domain
@@ -129,7 +133,7 @@ def test_two_environments_have_no_lodo() -> None:
             "environments": ["amber", "blue"],
         }
     )
-    folds = folds_of("held_out", two.environments, ["full"])
+    folds = PROTOCOLS.create("held_out").folds(two.environments, ["full"])
     curves = list(protocol_of(two, {}).curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), folds))
     assert [curve.lodo for curve in curves] == [None, None]
 
@@ -139,7 +143,7 @@ def test_normalising_before_and_after_are_what_they_say() -> None:
     unit = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
     fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
     cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (unit, "none"), (data, "after")]
-    folds = folds_of("held_out", data.environments, ["full"])
+    folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
     before, by_hand, after = (list(protocol_of(d, {}, n).curves(fit, LinearProbe(), (D,), folds)) for d, n in cases)
     for x, y, z in zip(before, by_hand, after, strict=True):
         # At full rank in the given coordinates, unit length before and after are the same thing.

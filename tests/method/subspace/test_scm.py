@@ -7,7 +7,7 @@ from scipy.linalg import null_space, subspace_angles
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation
-from benchmark.method.evaluation.protocols import folds_of
+from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS, InvariantProjection
@@ -96,7 +96,7 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
     accuracies: dict[str, list[float]] = {name: [] for name in ("identity", "icm", "generalized", "pca", "random")}
     for seed in range(3):
         data, views = spurious(seed)
-        folds = folds_of("held_out", data.environments, ["full"])
+        folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
         protocol = Evaluation(data, cells_of(data.layout(Split(0)), data.z, views), Split(0), "none")
         for name, found in accuracies.items():
             projection = PROJECTIONS.create(name)

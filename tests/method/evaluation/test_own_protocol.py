@@ -1,0 +1,82 @@
+"""A protocol from outside the package goes all the way: recipe, trials, folds, curves, captions."""
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.evaluation.protocols import PROTOCOLS, HeldOut
+from benchmark.method.predictors.zero_shot import ZeroShot
+from benchmark.recipe.loading import parse_recipe
+from benchmark.recipe.recipe import Recipe
+from benchmark.sweep.trials import row_count, trials_of
+from reports.captions import environment_words, protocol_words
+from reports.chosen import Selections
+from reports.findings import comparisons
+from reports.settings import by_setting
+from tests.method.predictors.test_reference import icm, protocol_of, synthetic
+from tests.reports.synthetic import frame, row
+
+NAME = "tests.method.evaluation.own_protocol:Chronological"
+YEARS = ["2021", "2022", "2023", "2024"]
+
+
+def recipe(protocol: Any) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "own",
+            "datasets": [{"name": "toy", "root": "toy"}],
+            "backbones": [{"name": "ViT-B-32", "pretrained": "random"}],
+            "sweep": {"protocols": [protocol], "predictors": ["zero_shot"], "projections": ["identity"], "seeds": [0]},
+        }
+    )
+
+
+def test_a_protocol_of_the_users_own_makes_trials_folds_and_curves() -> None:
+    own = recipe(NAME)
+    assert own.model_dump(mode="json")["sweep"]["protocols"] == [NAME]
+    assert own.hash() == recipe({"name": NAME}).hash() != recipe("held_out").hash()
+    (trial,) = trials_of(own)
+    assert trial.settings()["protocol"] == NAME
+    subject: Any = SimpleNamespace(manifest=SimpleNamespace(environments=YEARS))
+    folds = trial.folds([subject], own)
+    assert [(fold.name, fold.sources) for fold in folds] == [("2023", (0, 1)), ("2024", (0, 1, 2))]
+    assert row_count(own, [trial], [len(YEARS)]) == trial.fold_count(len(YEARS)) == 2
+    data, views = synthetic()
+    curves = list(protocol_of(data, views).curves(icm, ZeroShot(), (2, 4), folds))
+    assert [(curve.held_out, list(curve.tested)) for curve in curves] == [("2023", ["cyan"]), ("2024", ["dun"])]
+
+
+def test_its_words_stand_in_captions_and_findings() -> None:
+    rows = [row(held_out=name, protocol=NAME, projection=p, order=o) for name in YEARS[2:] for p, o in
+            (("identity", None), ("icm", "largest"))]  # fmt: skip
+    [(setting, part)] = by_setting(frame(rows))
+    words = protocol_words(setting, part)
+    assert f"Protocol {NAME}: fitted on earlier environments, tested on the next." in words
+    assert "Accuracy in % on the future of synthetic" in words
+    assert "the 20 % out-split of the next environment" in words
+    assert environment_words(setting, 2) == "2 later environments"
+    assert "Later environments have seen more." in comparisons(setting, Selections(part))[-1]
+
+
+def test_rows_of_a_protocol_that_is_gone_are_still_reported() -> None:
+    [(setting, part)] = by_setting(frame([row(protocol="gone.module:Protocol")]))
+    assert "Protocol gone.module:Protocol. " in protocol_words(setting, part)
+    assert environment_words(setting, 1) == "1 held-out environments"
+
+
+def test_a_misspelt_name_gets_the_nearest_one() -> None:
+    with pytest.raises(IcmBenchError, match=r"Unknown protocol 'held_outs': did you mean 'held_out'\?"):
+        recipe("held_outs")
+
+
+def test_a_protocol_has_no_parameters() -> None:
+    with pytest.raises(TypeError, match="a protocol has no parameters, and Many has 'folds_each'"):
+
+        class Many(HeldOut):
+            registered_name: ClassVar[str] = "many"
+            folds_each: int = 2
+
+    with pytest.raises(IcmBenchError, match="held_out"):
+        PROTOCOLS.create({"name": "held_out", "splits": 3})
