@@ -23,7 +23,7 @@ class BackboneSpec(Spec):
         image_size: side of the square input, 16 to 2048 pixels. Default: the model's own.
         quick_gelu: whether the activation is QuickGELU. Default: what the pretrained tag was trained with.
         mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: what comes with the weights.
-        seed: seed of random weights, default 0; no other weights depend on it.
+        seed: seed of random weights; no other weights depend on it.
     """
 
     name: str = Field(min_length=1)

@@ -25,11 +25,11 @@ def test_facts_are_those_of_the_loaded_backbone_and_remembered(
     spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with facts.begun(spec):
-        found = facts.describe(spec)
-    assert found == Backbone(spec).facts
+        described = facts.describe(spec)
+    assert described == Backbone(spec).facts
     monkeypatch.setattr(facts, "_start", Mock(side_effect=AssertionError("loaded again")))
     with facts.begun(spec):
-        assert facts.describe(spec) == found
+        assert facts.describe(spec) == described
     with pytest.raises(AssertionError, match="loaded again"):
         facts.describe(spec.model_copy(update={"seed": 1}))
     Path(str(spec.folder), "open_clip_config.json").touch()  # it may have changed

@@ -83,12 +83,12 @@ def in_numpy(embeddings: torch.Tensor) -> NDArray[np.float64]:
 def test_what_is_written_is_read_back(tmp_path: Path, vectors: NDArray[np.float64]) -> None:
     folder = tmp_path / "new" / "folder"
     write_projection(folder, vectors, PROVENANCE)
-    found = read_projection(folder)
-    assert found.provenance == PROVENANCE
-    assert (found.rank, found.dim) == (K, D)
-    assert found.matrix.dtype == np.float32
-    assert found.matrix.flags.c_contiguous
-    np.testing.assert_array_equal(found.matrix, vectors.T.astype(np.float32))
+    exported = read_projection(folder)
+    assert exported.provenance == PROVENANCE
+    assert (exported.rank, exported.dim) == (K, D)
+    assert exported.matrix.dtype == np.float32
+    assert exported.matrix.flags.c_contiguous
+    np.testing.assert_array_equal(exported.matrix, vectors.T.astype(np.float32))
     assert sorted(p.name for p in folder.iterdir()) == ["projection.json", "projection.safetensors"]
     facts = json.loads((folder / "projection.json").read_text(encoding="utf-8"))
     content = (folder / "projection.safetensors").read_bytes()
@@ -99,7 +99,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, vectors: NDArray[np.float6
         "sha256": hashlib.sha256(content).hexdigest(),
         "provenance": PROVENANCE,
     }
-    np.testing.assert_array_equal(load_file(folder / "projection.safetensors")["A"], found.matrix)
+    np.testing.assert_array_equal(load_file(folder / "projection.safetensors")["A"], exported.matrix)
 
 
 def test_equal_projections_are_equal_files_and_a_second_one_replaces_the_first(
@@ -349,9 +349,9 @@ def test_the_projection_is_not_rounded_by_autocast(
 ) -> None:
     encoder = ProjectedEncoder(model, projected(vectors))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        z, found = model.encode_image(images), encoder.encode_image(images)
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found, in_numpy(z.float()) @ vectors, atol=1e-5)
+        z, projected_z = model.encode_image(images), encoder.encode_image(images)
+    assert projected_z.dtype == torch.float32
+    np.testing.assert_allclose(projected_z, in_numpy(z.float()) @ vectors, atol=1e-5)
 
 
 def test_a_model_of_another_width_is_refused(vectors: NDArray[np.float64], images: torch.Tensor) -> None:

@@ -28,18 +28,18 @@ def test_files_and_tables_come_back_as_they_were_written(storage: Storage) -> No
     storage.write_bytes("a/b.bin", b"another")
     table = pa.table({"x": [1, 2], "y": ["p", "q"]})
     storage.write_table("a/c/d.parquet", table)
-    for found in (storage, pickle.loads(pickle.dumps(storage))):
-        assert found.exists("a/b.bin")
-        assert not found.exists("a")
-        assert found.is_folder("a/c")
-        assert not found.is_folder("a/b.bin")
-        assert found.read_bytes("a/b.bin") == b"another"
-        assert found.read_table("a/c/d.parquet").equals(table)
-        assert found.read_table("a/c/d.parquet", columns=["y"]).column_names == ["y"]
-        assert found.files("a", ".parquet") == ["a/c/d.parquet"]
-        listed = [(i.name, i.is_folder, i.bytes) for i in found.listing("a")]
+    for opened in (storage, pickle.loads(pickle.dumps(storage))):
+        assert opened.exists("a/b.bin")
+        assert not opened.exists("a")
+        assert opened.is_folder("a/c")
+        assert not opened.is_folder("a/b.bin")
+        assert opened.read_bytes("a/b.bin") == b"another"
+        assert opened.read_table("a/c/d.parquet").equals(table)
+        assert opened.read_table("a/c/d.parquet", columns=["y"]).column_names == ["y"]
+        assert opened.files("a", ".parquet") == ["a/c/d.parquet"]
+        listed = [(i.name, i.is_folder, i.bytes) for i in opened.listing("a")]
         assert listed == [("a/b.bin", False, 7), ("a/c", True, 0)]
-        with found.open("a/b.bin") as stream:
+        with opened.open("a/b.bin") as stream:
             assert stream.read_at(3, 2) == b"oth"
 
 

@@ -34,7 +34,7 @@ GRIDS = {
     "small": (
         np.geomspace(0.1, 10, 5),
         tuple(range(16, DIM + 1, 16)),
-        [chosen for size in range(1, KINDS + 1) for chosen in combinations(LABELS, size)],
+        [kinds for size in range(1, KINDS + 1) for kinds in combinations(LABELS, size)],
     ),
 }
 
@@ -66,10 +66,10 @@ def _begin(data: Embedded, cells: Cells, lodo: bool) -> None:
     _protocol = Evaluation(data, cells, Split(0), "none", lodo=lodo)
 
 
-def _setting(ranks: tuple[int, ...], chosen: tuple[tuple[str, ...], float]) -> int:
+def _setting(ranks: tuple[int, ...], setting: tuple[tuple[str, ...], float]) -> int:
     """Evaluate one intervention set and lambda for every held-out environment; return the number of accuracies."""
     assert _protocol
-    kinds, lambda_ = chosen
+    kinds, lambda_ = setting
     fit = ICM(lambda_=lambda_).fit
     folds = PROTOCOLS.create("held_out").folds([f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
     curves = list(_protocol.curves(fit, ZeroShot(), ranks, folds, dict.fromkeys(kinds, 1.0)))
@@ -127,15 +127,15 @@ def main() -> None:
     start = time.perf_counter()
     cells = cells_of(data.layout(Split(0)), data.z, views)
     moments_s = time.perf_counter() - start
-    rates, found = [encoder_rate()], {}
+    rates, costs = [encoder_rate()], {}
     for name in args.grids:
-        found[name] = grid_seconds(name, data, cells, args.lodo)
+        costs[name] = grid_seconds(name, data, cells, args.lodo)
         rates.append(encoder_rate())
     embed_s = IMAGES / statistics.median(rates)
     print(f"{IMAGES} x {DIM} random embeddings, {CLASSES} classes, {os.cpu_count()} cores, lodo folds: {args.lodo}")
     print(f"  ViT-B-32, RANDOM WEIGHTS, embeds {IMAGES} images in {embed_s:.0f} s (median of {len(rates)})    1.0000")
     print(f"  moments of all kinds, once, one thread: {moments_s:.2f} s    {moments_s / embed_s:.4f}")
-    for name, (took, settings) in found.items():
+    for name, (took, settings) in costs.items():
         lambdas, ranks, sets = GRIDS[name]
         print(
             f"  {ENVIRONMENTS} held-out x {len(lambdas)} lambdas x {len(ranks)} ranks x {len(sets)} intervention sets: "

@@ -33,10 +33,10 @@ class ColorJitter(Intervention):
     The four steps come in a random order, as in torchvision's ColorJitter.
 
     Fields:
-        brightness: largest change s of the brightness's factor, 0 to 1, default 0.4.
-        contrast: largest change s of the contrast's factor, 0 to 1, default 0.4.
-        saturation: largest change s of the saturation's factor, 0 to 1, default 0.4.
-        hue: largest turn of the hue, in full circles, 0 to 0.5, default 0.1.
+        brightness: largest change s of the brightness's factor.
+        contrast: largest change s of the contrast's factor.
+        saturation: largest change s of the saturation's factor.
+        hue: largest turn of the hue, in full circles.
     """
 
     registered_name: ClassVar[str] = "color_jitter"
@@ -78,7 +78,7 @@ class GaussianBlur(Intervention):
     Beyond the border the image is mirrored, as often as the kernel needs.
 
     Fields:
-        sigma: lower and upper bound of the standard deviation, in pixels, > 0, default 0.5 to 2.0.
+        sigma: lower and upper bound of the standard deviation, in pixels.
     """
 
     registered_name: ClassVar[str] = "gaussian_blur"
@@ -113,7 +113,7 @@ class Posterize(Intervention):
     """Keep the highest bits of every channel.
 
     Fields:
-        bits: number of bits kept, 1 to 8, default 2; 8 changes nothing.
+        bits: number of bits kept; 8 changes nothing.
     """
 
     registered_name: ClassVar[str] = "posterize"
@@ -132,7 +132,7 @@ class Solarize(Intervention):
     """Invert bright values.
 
     Fields:
-        threshold: the lowest value that is inverted, 0 to 255, default 128.
+        threshold: the lowest value that is inverted.
     """
 
     registered_name: ClassVar[str] = "solarize"

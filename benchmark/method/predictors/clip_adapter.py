@@ -30,10 +30,10 @@ class ClipAdapter(Predictor):
     A class without training images is never predicted and takes no part in the training.
 
     Fields:
-        alpha: share of the adapted embedding in f*, 0 to 1, default 0.2, the paper's.
-        reduction: factor by which the hidden layer is narrower than the rank, >= 1, default 4, the paper's.
-        epochs: number of passes over the training images, >= 0, default 10.
-        learning_rate: learning rate of the first step, > 0, default 0.001.
+        alpha: share of the adapted embedding in f* (the default is the paper's).
+        reduction: factor by which the hidden layer is narrower than the rank (the default is the paper's).
+        epochs: number of passes over the training images.
+        learning_rate: learning rate of the first step.
 
     Raises:
         ValueError: there is no training image at all.

@@ -20,9 +20,9 @@ class FewShotProbe(LinearProbe):
     has.
 
     Fields:
-        shots: number of training images of every class, >= 1, default 16.
-        C: inverse weight of the L2 penalty, > 0, default 0.316.
-        max_iter: largest number of steps of the solver at each rank, >= 1, default 1000.
+        shots: number of training images of every class.
+        C: inverse weight of the L2 penalty, as for `linear_probe`.
+        max_iter: largest number of steps of the solver at each rank.
     """
 
     registered_name: ClassVar[str] = "few_shot"

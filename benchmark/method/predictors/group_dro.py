@@ -38,10 +38,10 @@ class GroupDROProbe(LinearProbe):
     Environments are `problem.environments`; with only one, this is the linear probe.
 
     Fields:
-        rounds: largest number of rounds, >= 1, default 20.
-        step: length of the first exponentiated-gradient step, in units of 1 / the mean loss, > 0, default 1.0.
-        C: inverse weight of the L2 penalty, > 0, default 0.316.
-        max_iter: largest number of steps of the solver in a round, >= 1, default 1000.
+        rounds: largest number of rounds.
+        step: length of the first exponentiated-gradient step, in units of 1 / the mean loss.
+        C: inverse weight of the L2 penalty, as for `linear_probe`.
+        max_iter: largest number of steps of the solver in a round.
     """
 
     registered_name: ClassVar[str] = "group_dro"

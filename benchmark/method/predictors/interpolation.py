@@ -22,10 +22,10 @@ class Interpolation(Predictor):
     not depend on where it starts. Unless `alpha` is 0, a class without training images is never predicted.
 
     Fields:
-        alpha: share of the linear probe, 0 to 1: 0 is zero-shot prediction with the cosine, 1 the linear probe on
+        alpha: share of the linear probe: 0 is zero-shot prediction with the cosine, 1 the linear probe on
             unit-length embeddings. Default 0.5, which the paper recommends.
-        C: inverse weight of the probe's L2 penalty, > 0, default 0.316.
-        max_iter: largest number of steps of the probe's solver at each rank, >= 1, default 1000.
+        C: inverse weight of the probe's L2 penalty, as for `linear_probe`.
+        max_iter: largest number of steps of the probe's solver at each rank.
     """
 
     registered_name: ClassVar[str] = "interpolation"

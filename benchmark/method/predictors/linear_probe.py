@@ -15,8 +15,8 @@ class LinearProbe(Predictor):
     """Multinomial logistic regression with an L2 penalty.
 
     Fields:
-        C: inverse weight of the L2 penalty, > 0, default 0.316 as in the CLIP paper and the released code.
-        max_iter: largest number of steps of the solver at each rank, >= 1, default 1000.
+        C: inverse weight of the L2 penalty; the default is that of the CLIP paper and of the released code.
+        max_iter: largest number of steps of the solver at each rank.
     """
 
     registered_name: ClassVar[str] = "linear_probe"

@@ -20,7 +20,7 @@ class Ridge(Predictor):
     is never predicted.
 
     Fields:
-        alpha: weight of the L2 penalty, > 0, default 1.0; absolute, as in scikit-learn's Ridge: it is not multiplied
+        alpha: weight of the L2 penalty; absolute, as in scikit-learn's Ridge: it is not multiplied
             by the number of images.
 
     Raises:

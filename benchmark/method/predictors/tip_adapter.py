@@ -33,12 +33,12 @@ class TipAdapter(Predictor):
     A class without training images is never predicted.
 
     Fields:
-        shots: number of training images of every class in the cache, >= 1, default 16, the paper's.
-        alpha: weight of the cache beside the zero-shot logits, >= 0, default 1.0, the paper's.
-        beta: how fast an affinity falls with the distance of image and key, >= 0, default 5.5, the paper's.
-        trained: whether the keys are fine-tuned. Default False.
-        epochs: number of passes over the images of the cache, >= 0, default 20; without `trained` there are none.
-        learning_rate: learning rate of the first step, > 0, default 0.001.
+        shots: number of training images of every class in the cache (the default is the paper's).
+        alpha: weight of the cache beside the zero-shot logits (the default is the paper's).
+        beta: how fast an affinity falls with the distance of image and key (the default is the paper's).
+        trained: whether the keys are fine-tuned.
+        epochs: number of passes over the images of the cache; without `trained` there are none.
+        learning_rate: learning rate of the first step.
 
     Raises:
         ValueError: there is no training image at all.

@@ -17,9 +17,9 @@ class ZeroShot(Predictor):
     """argmax over classes c of the similarity between A z and A t_c.
 
     Fields:
-        scoring: `cosine` (default), the paper's predictor, or `released`, the authors' code: text embeddings of unit
+        scoring: `cosine`, the paper's predictor, or `released`, the authors' code: text embeddings of unit
             length before the projection and not after it, raw image embeddings, dot product.
-        temperature: what logits are divided by, > 0, default 1.0; it changes confidences and no prediction.
+        temperature: what logits are divided by; it changes confidences and no prediction.
     """
 
     registered_name: ClassVar[str] = "zero_shot"

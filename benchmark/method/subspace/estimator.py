@@ -19,7 +19,7 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
         lambda_: weight of the consistency term, >= 0; 0 is uncentred PCA. Default 1.0.
         rank: number k of directions kept; None (default) keeps all D.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
-        centered: take the covariance of z for C_z. Default False, as in the paper.
+        centered: whether C_z is the covariance of z. Default False, as in the paper.
 
     Attributes:
         components_: A_inv, shape (k, D), orthonormal rows.

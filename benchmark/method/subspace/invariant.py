@@ -29,7 +29,7 @@ def invariant_basis(
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
         lambda_: weight of the consistency term, >= 0; with 0 the basis is that of PCA, and no differences are needed.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
-        centered: take the covariance of z for C_z. Default False, as in the paper.
+        centered: whether C_z is the covariance of z. Default False, as in the paper.
 
     Raises:
         ValueError: there are no images, or lambda_ > 0 and there are no interventional pairs.
@@ -70,9 +70,9 @@ class ICM(Projection):
     """CLIP-ICM as a component of a sweep: see `invariant_basis`.
 
     Fields:
-        order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
-        centered: take the covariance of z for C_z. Default False, as in the paper.
-        lambda_: weight of the consistency term, >= 0, default 1.0; a recipe gives it as `sweep.lambdas`.
+        order: `largest`, the minimiser, or `released`, the order of the authors' code.
+        centered: whether C_z is the covariance of z, which it is not in the paper.
+        lambda_: weight of the consistency term; a recipe gives it as `sweep.lambdas`.
 
     Example:
         >>> import numpy as np

@@ -41,7 +41,7 @@ def reference(x: Array, labels: Labels, c: float, s: Array | None = None) -> tup
     """
     mean, y = x.mean(axis=0), np.unique(labels, return_inverse=True)[1]
     binary = np.max(y) == 1  # fitted with one column w, and |w|^2 / 2C where two columns -w/2, w/2 have |w|^2 / 4C
-    found = []
+    solutions = []
     for solver in ("newton-cholesky", "lbfgs"):
         model = LogisticRegression(C=2 * c if binary else c, solver=solver, tol=1e-12, max_iter=20_000)
         with warnings.catch_warnings():
@@ -49,18 +49,18 @@ def reference(x: Array, labels: Labels, c: float, s: Array | None = None) -> tup
             model.fit(x - mean, y, sample_weight=s)
         w, b = (np.vstack([-m / 2, m / 2]) if binary else m for m in (model.coef_, model.intercept_[:, None]))
         b = b[:, 0] - w @ mean
-        found.append((w.T, b - b.mean(), objective(w.T, b, x, y, c, 1.0 if s is None else s)))
-    return min(found, key=lambda of_solver: of_solver[2])
+        solutions.append((w.T, b - b.mean(), objective(w.T, b, x, y, c, 1.0 if s is None else s)))
+    return min(solutions, key=lambda of_solver: of_solver[2])
 
 
 def assert_optimal(head: Head, x: Array, labels: Labels, c: float, s: Array | None = None) -> None:
     """The head's objective is what it says, and scikit-learn's within 1e-6."""
     _, _, smallest = reference(x, labels, c, s)
     present, y = np.unique(labels, return_inverse=True)
-    found = objective(head.weights[:, present], head.bias[present], x, y, c, 1.0 if s is None else s)
+    value = objective(head.weights[:, present], head.bias[present], x, y, c, 1.0 if s is None else s)
     assert head.converged
-    assert head.objective == pytest.approx(found, rel=1e-9)
-    assert found == pytest.approx(smallest, rel=1e-6)
+    assert head.objective == pytest.approx(value, rel=1e-9)
+    assert value == pytest.approx(smallest, rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -89,9 +89,9 @@ def test_the_accuracy_is_scikit_learns_within_a_tenth_of_a_point(scale: float, c
     w, b, _ = reference(x[:600], labels[:600], c)
     expected = ((x[600:] @ w + b).argmax(axis=1) == labels[600:]).mean()
     head = SoftmaxRegression(x[:600], labels[:600], 7).fit(16, c)
-    found = (head.logits(x[600:]).argmax(axis=1) == labels[600:]).mean()
+    accuracy = (head.logits(x[600:]).argmax(axis=1) == labels[600:]).mean()
     assert 0.2 < expected < 0.99
-    assert abs(found - expected) <= 0.001
+    assert abs(accuracy - expected) <= 0.001
 
 
 def test_every_rank_uses_its_coordinates_alone_and_a_warm_start_changes_nothing() -> None:

@@ -91,9 +91,9 @@ def all_scores(predictor: Predictor, problem: Problem, ranks: tuple[int, ...] = 
     return list(predictor.scores(problem, ranks))
 
 
-def assert_close(found: list[list[Array]], expected: list[list[Array]], tolerance: float = 1e-9) -> None:
-    assert len(found) == len(expected)
-    for of_rank, expected_of_rank in zip(found, expected, strict=True):
+def assert_close(actual: list[list[Array]], expected: list[list[Array]], tolerance: float = 1e-9) -> None:
+    assert len(actual) == len(expected)
+    for of_rank, expected_of_rank in zip(actual, expected, strict=True):
         for scores, expected_scores in zip(of_rank, expected_of_rank, strict=True):
             np.testing.assert_allclose(scores, expected_scores, rtol=tolerance, atol=tolerance)
 
@@ -168,11 +168,15 @@ def test_fewer_images_than_coordinates(predictor: Predictor, renormalize: bool) 
 def test_a_class_without_training_images_is_as_if_it_were_not_there(predictor: Predictor, renormalize: bool) -> None:
     problem, absent = synthetic(5, renormalize=renormalize), 1
     rows = problem.labels != absent
-    kept = replace(
+    without_its_images = replace(
         problem, train=problem.train[rows], labels=problem.labels[rows], environments=problem.environments[rows]
     )
-    without = replace(kept, labels=kept.labels - (kept.labels > absent), text=np.delete(problem.text, absent, axis=0))
-    with_it, expected = all_scores(predictor, kept), all_scores(predictor, without)
+    without_the_class = replace(
+        without_its_images,
+        labels=without_its_images.labels - (without_its_images.labels > absent),
+        text=np.delete(problem.text, absent, axis=0),
+    )
+    with_it, expected = all_scores(predictor, without_its_images), all_scores(predictor, without_the_class)
     assert all((scores[:, absent] == -np.inf).all() for of_rank in with_it for scores in of_rank)
     assert_close([[np.delete(s, absent, axis=1) for s in of_rank] for of_rank in with_it], expected)
 
@@ -205,8 +209,8 @@ def test_full_rank_in_another_basis_is_the_plain_result(predictor: Predictor, re
     rotated = replace(
         problem, train=problem.train @ basis, text=problem.text @ basis, tests=[z @ basis for z in problem.tests]
     )
-    found, expected = (all_scores(predictor, p, (D,)) for p in (rotated, problem))
-    assert_close(found, expected, tolerance_of(predictor))
+    turned, expected = (all_scores(predictor, p, (D,)) for p in (rotated, problem))
+    assert_close(turned, expected, tolerance_of(predictor))
 
 
 # Each predictor against its reference
@@ -462,10 +466,10 @@ def test_group_dro_minimises_the_worst_groups_loss(seed: int, c: float, renormal
     for rank, head, plain_head in zip(RANKS, heads, plain, strict=True):
         x = truncated(problem, rank).train
         smallest = smallest_worst_group_objective(x, problem.labels, problem.environments, c)
-        found, worst = worst_group_objective(head, x, problem, c)
+        of_head, worst = worst_group_objective(head, x, problem, c)
         of_plain, worst_of_plain = worst_group_objective(plain_head, x, problem, c)
-        assert smallest * (1 - 1e-6) <= found <= smallest * (1 + 2e-3)
-        assert found < of_plain
+        assert smallest * (1 - 1e-6) <= of_head <= smallest * (1 + 2e-3)
+        assert of_head < of_plain
         assert worst < worst_of_plain
 
 
@@ -473,8 +477,8 @@ def test_group_dro_of_one_group_or_of_equal_ones_is_the_linear_probe() -> None:
     problem = synthetic(24)
     expected = all_scores(LinearProbe(C=0.5), problem)
     for environments in (np.zeros(0, dtype=np.int64), np.full(len(problem.labels), 3)):
-        found = all_scores(GroupDROProbe(C=0.5), replace(problem, environments=environments))
-        assert_close(found, expected, 1e-2)
+        scores = all_scores(GroupDROProbe(C=0.5), replace(problem, environments=environments))
+        assert_close(scores, expected, 1e-2)
     twice = replace(
         problem,
         train=np.concatenate([problem.train, problem.train]),

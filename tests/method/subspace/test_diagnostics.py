@@ -217,19 +217,19 @@ def environments(shift: float, seed: int = 0) -> tuple[Array, NDArray[np.str_]]:
 @pytest.mark.parametrize("c", [0.01, 1.0])
 def test_decodability_is_that_of_scikit_learn(shift: float, c: float) -> None:
     z, names = environments(shift)
-    found = decodability(z, names, seed=3, folds=4, c=c)
+    result = decodability(z, names, seed=3, folds=4, c=c)
     classifier = LogisticRegression(C=c, class_weight="balanced", max_iter=5000, tol=1e-8)
     scaled = z / np.sqrt(np.trace(np.cov(z.T, ddof=0)) / 6)
     same = PredefinedSplit(stratified_folds(np.unique(names, return_inverse=True)[1], folds=4, seed=3))
     # With the same folds only images on the boundary may differ: one of the smallest environment is 1/180.
     expected = balanced_accuracy_score(names, cross_val_predict(classifier, scaled, names, cv=same))
-    assert found.balanced_accuracy == pytest.approx(expected, abs=1 / 180 + 1e-9)
+    assert result.balanced_accuracy == pytest.approx(expected, abs=1 / 180 + 1e-9)
     # With scikit-learn's own folds the two are estimates of one number: standard deviation 0.035 at most, correlated.
     others = StratifiedKFold(4, shuffle=True, random_state=0)
     expected = balanced_accuracy_score(names, cross_val_predict(classifier, scaled, names, cv=others))
-    assert found.balanced_accuracy == pytest.approx(expected, abs=0.06)
-    assert found.chance == pytest.approx(1 / 3)
-    assert found.n == 480
+    assert result.balanced_accuracy == pytest.approx(expected, abs=0.06)
+    assert result.chance == pytest.approx(1 / 3)
+    assert result.n == 480
 
 
 def test_decodability_ends_at_chance_and_at_one() -> None:
@@ -243,11 +243,11 @@ def test_decodability_ends_at_chance_and_at_one() -> None:
 
 def test_decodability_sees_neither_scale_nor_rotation_and_repeats_itself() -> None:
     z, names = environments(0.5)
-    found = decodability(z, names, seed=1)
-    assert decodability(z, names, seed=1) == found
-    assert decodability(z, names, seed=2) != found
+    result = decodability(z, names, seed=1)
+    assert decodability(z, names, seed=1) == result
+    assert decodability(z, names, seed=2) != result
     turned = 300 * z @ special_ortho_group.rvs(6, random_state=0)
-    assert decodability(turned, names, seed=1).balanced_accuracy == pytest.approx(found.balanced_accuracy, abs=1 / 180)
+    assert decodability(turned, names, seed=1).balanced_accuracy == pytest.approx(result.balanced_accuracy, abs=1 / 180)
 
 
 def test_folds_hold_every_label_alike() -> None:

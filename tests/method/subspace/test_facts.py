@@ -94,8 +94,8 @@ def test_chosen_basis_has_an_objective_no_higher_than_any_random_one(data) -> No
     moments, rng = Moments.of(z, {"do": z_do}), np.random.default_rng(0)
     for lambda_ in (0.0, 0.5, 4.0):
         for k in (1, 7, D):
-            chosen = InvariantProjection.from_moments(moments, lambda_=lambda_, rank=k).components_
-            best = sum(objective(chosen, moments, lambda_))
+            minimiser = InvariantProjection.from_moments(moments, lambda_=lambda_, rank=k).components_
+            best = sum(objective(minimiser, moments, lambda_))
             for _ in range(100):
                 q, _ = np.linalg.qr(rng.standard_normal((D, k)))
                 assert best <= sum(objective(q.T, moments, lambda_)) + 1e-9

@@ -486,5 +486,5 @@ def test_discriminant_needs_two_classes(data: Data) -> None:
 
 def test_leace_and_environment_means_are_both_blind_to_the_means_of_environments(data: Data) -> None:
     for projection in (Leace(), EnvironmentMeans()):
-        kept = projection.fit(data.sources).vectors[:, :-2]
-        np.testing.assert_allclose(data.mean_differences @ kept, 0, atol=1e-9)
+        remaining = projection.fit(data.sources).vectors[:, :-2]
+        np.testing.assert_allclose(data.mean_differences @ remaining, 0, atol=1e-9)

@@ -50,11 +50,11 @@ CURVES = {
 
 @pytest.mark.parametrize("case", list(CURVES))
 def test_the_error_falls_as_one_over_the_root_of_the_sample_size(case) -> None:  # type: ignore[no-untyped-def]
-    found = [np.median([angle(n, case, seed) for seed in range(10)]) for n in SIZES]
-    slope = np.polyfit(np.log(SIZES), np.log(found), 1)[0]
-    print(case, [round(float(f), 4) for f in found], round(float(slope), 3))
+    errors = [np.median([angle(n, case, seed) for seed in range(10)]) for n in SIZES]
+    slope = np.polyfit(np.log(SIZES), np.log(errors), 1)[0]
+    print(case, [round(float(e), 4) for e in errors], round(float(slope), 3))
     assert -0.6 < slope < -0.4
-    np.testing.assert_allclose(found, CURVES[case], rtol=0.02)
+    np.testing.assert_allclose(errors, CURVES[case], rtol=0.02)
 
 
 INVARIANT, VARIANT, CLASSES, EACH = 10, 6, 4, 600
@@ -98,13 +98,13 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
         data, views = spurious(seed)
         folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
         protocol = Evaluation(data, cells_of(data.layout(Split(0)), data.z, views), Split(0), "none")
-        for name, found in accuracies.items():
+        for name, of_seeds in accuracies.items():
             projection = PROJECTIONS.create(name)
             rank = DIM if projection.full_rank_only else INVARIANT
             fit = projection.at(lambda_=10.0, seed=seed).fit
             curves = list(protocol.curves(fit, PREDICTORS.create(predictor), [rank], folds))
-            found.append(curves[3].metrics["target"][0])
-    means = {name: float(np.mean(found)) for name, found in accuracies.items()}
+            of_seeds.append(curves[3].metrics["target"][0])
+    means = {name: float(np.mean(of_seeds)) for name, of_seeds in accuracies.items()}
     print(predictor, {name: round(mean, 3) for name, mean in means.items()})
     for name in ("icm", "generalized"):
         assert means[name] > means["identity"] + 0.1

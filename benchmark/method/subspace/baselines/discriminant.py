@@ -32,7 +32,7 @@ class Discriminant(Projection):
     then these eigenvalues.
 
     Fields:
-        regularization: share of the mean variance that is added to S_w, > 0, default 0.001: it makes S_w invertible
+        regularization: share of the mean variance that is added to S_w: it makes S_w invertible
             with fewer images than dimensions.
 
     Raises:

@@ -18,8 +18,8 @@ class DropTop(Projection):
     default), the first direction of embeddings that lie in a cone is close to their mean.
 
     Fields:
-        k: number of directions dropped, 1 <= k < D, default 1.
-        centered: take the covariance of z for C_z. Default False.
+        k: number of directions dropped, below D.
+        centered: whether C_z is the covariance of z.
 
     Raises:
         ValueError: k is not below D.

@@ -30,9 +30,9 @@ class Generalized(Projection):
     space is ordered by decreasing eigenvalue of C_z restricted to it. `spectrum` holds the ratios, 0 for the rest.
 
     Fields:
-        regularization: share of the mean displacement that is added to C_d, > 0, default 0.001: it keeps directions
+        regularization: share of the mean displacement that is added to C_d: it keeps directions
             that no intervention moves from having an infinite ratio.
-        centered: take the covariance of z for C_z. Default False.
+        centered: whether C_z is the covariance of z.
 
     Raises:
         ValueError: no interventional pairs, or interventions that leave every embedding where it was.

@@ -24,7 +24,7 @@ class PCA(Projection):
     """Eigenvectors of C_z by decreasing eigenvalue; uncentred by default, as CLIP-ICM with lambda = 0.
 
     Fields:
-        centered: take the covariance of z for C_z. Default False.
+        centered: whether C_z is the covariance of z.
     """
 
     registered_name: ClassVar[str] = "pca"
@@ -39,7 +39,7 @@ class RandomOrthonormal(Projection):
     """A uniformly random orthonormal basis (QR of a Gaussian matrix with the signs of R made positive).
 
     Fields:
-        seed: seed of the matrix, >= 0, default 0; a recipe gives it as `sweep.seeds`.
+        seed: seed of the matrix; a recipe gives it as `sweep.seeds`.
     """
 
     registered_name: ClassVar[str] = "random"
