@@ -34,8 +34,7 @@ class Component(BaseModel):
         """What stands for the code in hashes: the name of a registered component, a user's own source otherwise."""
         if ":" not in self.name:
             return self.name
-        source = Path(inspect.getfile(type(self))).read_bytes()
-        return f"{self.name} {hashlib.sha256(source).hexdigest()}"
+        return with_source(self.name, type(self))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -59,26 +58,32 @@ class Component(BaseModel):
         return {"name": self.name, **self.params}
 
 
+def with_source(name: str, cls: type) -> str:
+    """Return the name of a class of the user's own and the hash of the file that it is written in."""
+    return f"{name} {hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()}"
+
+
+C = TypeVar("C")
 T = TypeVar("T", bound=Component)
 
 
-class Registry(Generic[T]):
-    """Names of one kind of component, each loaded when it is first asked for.
+class ClassRegistry(Generic[C]):
+    """Names of one kind of class, each loaded when it is first asked for.
 
     Args:
-        kind: what a component of it is, in the singular, for messages.
-        base: the class that every component of it derives from.
+        kind: what a class of it makes, in the singular, for messages.
+        base: the class that every class of it derives from.
         homes: registered name -> place of the class, as "module:Class".
     """
 
-    def __init__(self, kind: str, base: type[T], homes: dict[str, str]) -> None:
+    def __init__(self, kind: str, base: type[C], homes: dict[str, str]) -> None:
         self.kind, self.base, self._homes = kind, base, homes
 
     def names(self) -> list[str]:
         """Return the registered names, in order of registration."""
         return list(self._homes)
 
-    def component_class(self, name: str) -> type[T]:
+    def component_class(self, name: str) -> type[C]:
         """Return the class behind `name`, which is registered or of the form `module:Class`.
 
         Raises:
@@ -97,6 +102,15 @@ class Registry(Generic[T]):
         if inspect.isabstract(component):
             raise IcmBenchError(f"The {self.kind} '{name}' lacks the method that makes it one; see its base class.")
         return component
+
+    def implementation(self, cls: type[C]) -> str:
+        """Return what stands for a class in hashes: its registered name, or its place and a hash of its source."""
+        place = f"{cls.__module__}:{cls.__qualname__}"
+        return next((name for name, home in self._homes.items() if home == place), None) or with_source(place, cls)
+
+
+class Registry(ClassRegistry[T]):
+    """Names of one kind of component; recipes create components by them."""
 
     def create(self, spec: object) -> T:
         """Return the component that a recipe's `spec` describes: a name, a mapping with `name`, or a component.

@@ -14,11 +14,14 @@ from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
-from benchmark.datasets.readers.base import ImageReader, ahead, changed
+from benchmark.datasets.readers import READERS, ImageReader
+from benchmark.datasets.readers.base import ahead, changed
 
 RACY_NS = 2 * 10**9
 """A file changed so shortly before it was listed may change again without its time showing it."""
 
+# What caches were keyed with before layouts had names, so that no image of theirs is hashed again.
+_LAYOUTS_IN_KEYS = {"folder": "FolderSource", "parquet": "ParquetSource", "webdataset": "WebDatasetSource"}
 _KEY = ["file", "position", "file_bytes", "modified_ns", "environment", "class_name"]
 _FOUND = ["content", "image_id", "bytes"]
 _TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.int64(), "bytes": pa.int64()}
@@ -41,8 +44,7 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
         IcmBenchError: a file cannot be read, or has another size than it was listed with.
     """
     cache = Storage(str(cache_dir() / "manifests"))
-    key = hashlib.sha256(f"{type(reader).__name__}\n{reader.uri}".encode()).hexdigest()[:32]
-    name = f"{key}.parquet"
+    name = cache_name(reader)
     known = _known(cache, name, table)
     found: dict[str, list[Any]] = {column: known[column].to_pylist() for column in _FOUND}
     missing = [i for i, content in enumerate(found["content"]) if content is None]
@@ -56,6 +58,13 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
         if missing:
             _keep(cache, name, result, listed_ns or time.time_ns())
     return result
+
+
+def cache_name(reader: ImageReader) -> str:
+    """Return the name of the file with the identities that are known of a reader's images."""
+    layout = READERS.implementation(type(reader))
+    key = hashlib.sha256(f"{_LAYOUTS_IN_KEYS.get(layout, layout)}\n{reader.uri}".encode()).hexdigest()[:32]
+    return f"{key}.parquet"
 
 
 def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:

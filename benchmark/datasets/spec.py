@@ -1,12 +1,11 @@
 """What a recipe says of a data set."""
 
-from typing import Literal
+from pydantic import Field, field_validator
 
-from pydantic import Field
-
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.spec import Spec
 
-Layout = Literal["auto", "folder", "parquet", "webdataset"]
+AUTO = "auto"
 
 
 class ColumnsSpec(Spec):
@@ -33,11 +32,22 @@ class DatasetSpec(Spec):
         root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
             The demo set needs none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout) or `webdataset` (tar
-            shards); `auto` goes by what lies there.
+            shards); `auto` goes by what lies there; `my_package.my_module:MyReader` is a reader of your own.
         columns: of the layouts `parquet` and `webdataset`.
     """
 
     name: str = Field(min_length=1)
     root: str | None = None
-    layout: Layout = "auto"
+    layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
+
+    @field_validator("layout")
+    @classmethod
+    def _check_layout(cls, layout: str) -> str:
+        from benchmark.datasets.readers import check_layout  # readers take their columns from here
+
+        try:
+            check_layout(layout)
+        except IcmBenchError as error:
+            raise ValueError(str(error)) from error
+        return layout

@@ -1,49 +1,66 @@
-"""Sources of images: folders, Parquet files and tar shards, on a file system or in an object store."""
+"""Readers of images, one for each layout: folders, Parquet files, tar shards; on a file system or in an object store.
 
-from pathlib import PurePosixPath
+A layout of its own is a class that derives from `ImageReader`: a recipe names it as `module:Class`, and a line in
+`READERS` gives it a name and lets `auto` ask it.
+"""
 
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.registry import ClassRegistry
 from benchmark.common.storage import Storage
 from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader
-from benchmark.datasets.readers.folder import FolderReader
-from benchmark.datasets.readers.parquet import ParquetReader
-from benchmark.datasets.readers.webdataset import COMPRESSED, WebDatasetReader
-from benchmark.datasets.spec import ColumnsSpec, Layout
+from benchmark.datasets.spec import AUTO, ColumnsSpec
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "Entry", "ImageReader", "open_reader"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "check_layout", "open_reader"]
+
+READERS: ClassRegistry[ImageReader] = ClassRegistry(
+    "layout",
+    ImageReader,  # type: ignore[type-abstract]
+    {  # in the order in which `auto` asks them
+        "parquet": "benchmark.datasets.readers.parquet:ParquetReader",
+        "webdataset": "benchmark.datasets.readers.webdataset:WebDatasetReader",
+        "folder": "benchmark.datasets.readers.folder:FolderReader",
+    },
+)
+DEFAULT = "folder"  # where no file tells
+
+
+def check_layout(layout: str) -> None:
+    """Make sure that `layout` is `auto`, a registered name, or the place of a reader that can be imported.
+
+    Raises:
+        IcmBenchError: it is none of them; names the nearest one.
+    """
+    if layout != AUTO and ":" not in layout and layout not in READERS.names():
+        raise IcmBenchError(f"unknown layout '{layout}': {nearest(layout, [AUTO, *READERS.names(), 'module:Class'])}")
+    if ":" in layout:
+        READERS.component_class(layout)
 
 
 def open_reader(
-    uri: str, layout: Layout = "auto", columns: ColumnsSpec | None = None, environment: str | None = None
+    uri: str, layout: str = AUTO, columns: ColumnsSpec | None = None, environment: str | None = None
 ) -> ImageReader:
     """Return the reader of the images below `uri`.
 
     Args:
         uri: a folder, or a URI that `Storage` understands.
-        layout: how the images lie there; `auto` goes by the first image, Parquet file or tar archive found.
-        columns: which columns or fields say what; for Parquet and WebDataset.
-        environment: the name of the one environment of a set that has only one.
+        layout: how the images lie there, as `DatasetSpec.layout` says it; `auto` goes by the first files that a reader
+            claims.
+        columns: which columns or fields say what of an image, for layouts that have such; by default the usual names.
+        environment: the name of the one environment of a set that has only one; None where there are several.
 
     Raises:
-        IcmBenchError: the URI cannot be opened or listed.
+        IcmBenchError: the URI cannot be opened or listed, or there is no such layout.
     """
-    columns = columns or ColumnsSpec()
-    found = _layout(Storage(uri), "") if layout == "auto" else layout
-    if found == "parquet":
-        return ParquetReader(uri, environment, columns)
-    if found == "webdataset":
-        return WebDatasetReader(uri, environment, columns)
-    return FolderReader(uri, environment)
+    name = (_claimed(Storage(uri), "") or DEFAULT) if layout == AUTO else layout
+    return READERS.component_class(name)(uri, environment, columns or ColumnsSpec())
 
 
-def _layout(storage: Storage, folder: str) -> Layout | None:
-    """Return the layout by the first file that tells: files before folders, folders by name; None where none does."""
+def _claimed(storage: Storage, folder: str) -> str | None:
+    """Return the first layout that claims the files of a folder, or else of a folder in it; None where none does."""
     infos = storage.listing(folder)
-    names = [info.name for info in infos if not info.is_folder]
-    if any(name.endswith(".parquet") for name in names):
-        return "parquet"
-    if any(name.endswith((".tar", *COMPRESSED)) for name in names):
-        return "webdataset"
-    if any(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
-        return "folder"
-    folders = (i.name for i in infos if i.is_folder and not PurePosixPath(i.name).name.startswith("."))
-    return next((found for name in folders if (found := _layout(storage, name))), None)
+    files = [info.name.rsplit("/", 1)[-1] for info in infos if not info.is_folder]
+    for name in READERS.names():
+        if READERS.component_class(name).claims(files):
+            return name
+    folders = (info.name for info in infos if info.is_folder and not info.name.rsplit("/", 1)[-1].startswith("."))
+    return next((layout for inner in folders if (layout := _claimed(storage, inner))), None)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, reason
+from benchmark.datasets.spec import ColumnsSpec
 
 # torchvision's ImageFolder extensions, the ones DomainBed's loader accepts
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
@@ -56,18 +57,28 @@ class Entry:
 
 @dataclass(frozen=True)
 class ImageReader(ABC):
-    """Where the images of a data set lie; small and picklable, so that it travels to workers.
+    """Where the images of a data set lie, and how to read them; small and picklable, so that it travels to workers.
 
     Attributes:
         uri: a folder, or s3:// or gs://.
-        environment: the name of the one environment of a set that has only one, else None.
-        files_at_once: how many files are read side by side when images are identified.
+        environment: the name of the one environment of a set that has only one; None where there are several.
+        columns: which columns or fields say what of an image, for layouts that have such.
+        files_at_once: number of files that are read side by side when images are identified.
     """
 
     files_at_once: ClassVar[int] = 8
 
     uri: str = field(repr=False)  # may hold secrets
     environment: str | None = None
+    columns: ColumnsSpec = field(default_factory=ColumnsSpec)
+
+    @classmethod
+    def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
+        """Say whether a folder whose files have these names looks like one of this layout.
+
+        The layout `auto` asks registered readers in turn. By default a reader serves only where a recipe names it.
+        """
+        return False
 
     @cached_property
     def storage(self) -> Storage:

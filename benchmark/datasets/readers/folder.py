@@ -5,7 +5,7 @@ A file `groups.csv` beside the environments (columns `path`, `group`) says which
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -29,6 +29,11 @@ GROUPS_FILE = "groups.csv"
 
 class FolderReader(ImageReader):
     """One file for each image."""
+
+    @classmethod
+    def claims(cls, names: Sequence[str]) -> bool:
+        """Claim a folder that holds images."""
+        return any(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""

@@ -5,9 +5,9 @@ Files are read row group by row group and page by page; more than a row group is
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -29,7 +29,6 @@ from benchmark.datasets.readers.base import (
     reading,
     text_of,
 )
-from benchmark.datasets.spec import ColumnsSpec
 
 ROWS_AT_ONCE = 32
 NO_BYTES = "no bytes are stored for it"
@@ -53,7 +52,10 @@ class ParquetReader(ImageReader):
 
     files_at_once: ClassVar[int] = 2  # a page may be as large as a row group, and is held twice: packed and unpacked
 
-    columns: ColumnsSpec = field(default_factory=ColumnsSpec)
+    @classmethod
+    def claims(cls, names: Sequence[str]) -> bool:
+        """Claim a folder that holds Parquet files."""
+        return any(name.endswith(".parquet") for name in names)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the rows; their bytes are not read. See `ImageReader.entries`."""

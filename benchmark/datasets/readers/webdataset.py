@@ -35,7 +35,6 @@ from benchmark.datasets.readers.base import (
     reading,
     text_of,
 )
-from benchmark.datasets.spec import ColumnsSpec
 
 CLASS_NAMES_FILE = "classnames.txt"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -55,7 +54,10 @@ class _Sample:
 class WebDatasetReader(ImageReader):
     """All tar shards below `uri`, in the order of their names; `columns` says which fields of .json members to use."""
 
-    columns: ColumnsSpec = field(default_factory=ColumnsSpec)
+    @classmethod
+    def claims(cls, names: Sequence[str]) -> bool:
+        """Claim a folder that holds tar shards; compressed ones too, to say why they cannot be read."""
+        return any(name.endswith((".tar", *COMPRESSED)) for name in names)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images of all shards; see `ImageReader.entries`."""
