@@ -9,6 +9,7 @@ import pandas as pd
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS
+from benchmark.method.evaluation.selection import SOURCE_RULES
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
 from reports.findings import comparisons, observations
@@ -197,7 +198,7 @@ def _details(setting: Setting, selections: Selections, lines: Lines, suffix: str
     ]  # fmt: skip
     sections = [f"### Behind the means\n\n{words}\n\n{markdown_grid(header, body)}"] if metrics else []
     if costs := selection_costs(selections):
-        header = ["Method", "training_domain", "lodo", "oracle †", "oracle − training_domain", "oracle − lodo"]
+        header = ["Method", *SOURCE_RULES, "oracle †", *(f"oracle − {rule}" for rule in SOURCE_RULES)]
         lines_ = [[markdown_escape(method.label), *_gap_cells(means)] for method, means in costs]
         words = (
             f"{context} Average accuracy in percent by what each rule chooses. † chosen on the target, an upper bound: "
@@ -209,12 +210,9 @@ def _details(setting: Setting, selections: Selections, lines: Lines, suffix: str
 
 def _gap_cells(means: Mapping[str, float]) -> list[str]:
     oracle = means.get("oracle")
-    gaps = [
-        None if oracle is None or rule not in means else oracle - means[rule] for rule in ("training_domain", "lodo")
-    ]
+    gaps = [None if oracle is None or rule not in means else oracle - means[rule] for rule in SOURCE_RULES]
     return [
-        _one(means.get("training_domain")),
-        _one(means.get("lodo")),
+        *(_one(means.get(rule)) for rule in SOURCE_RULES),
         GAP if oracle is None else f"{oracle:.1f}†",
         *(GAP if gap is None else f"{gap:+.1f}†" for gap in gaps),
     ]

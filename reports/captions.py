@@ -4,14 +4,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from benchmark.method.evaluation.selection import RULES
 from reports.methods import by_method
 from reports.settings import Setting
 
-RULE_MEANING = {
-    "training_domain": "highest mean accuracy on the 20 % out-splits of the source environments",
-    "lodo": "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
-    "oracle": "† highest accuracy on the held-out environment itself: an upper bound, not a result",
-}
 _SPLIT_MEANING = {
     "out_20": "the 20 % out-split of the held-out environment",
     "in_80": "the 80 % in-split of the held-out environment",
@@ -122,7 +118,12 @@ def prompt_words(setting: Setting) -> str:
 
 def rule_words(rule: str) -> str:
     """Return the selection rule and its one-line meaning."""
-    return f"Selection rule {rule}: {RULE_MEANING[rule]}."
+    return f"Selection rule {rule}: {rule_meaning(rule)}."
+
+
+def rule_meaning(rule: str) -> str:
+    """Return the meaning of a selection rule, marked where it looks at the target."""
+    return f"{'† ' if RULES[rule].looks_at_target else ''}{RULES[rule].meaning}"
 
 
 def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
@@ -146,7 +147,7 @@ def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
 
 def table_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:
     """Return the caption of the main table under one selection rule."""
-    several = "" if rule == "oracle" or not _has_rivals(rows) else " Bold: best average of each predictor."
+    several = "" if RULES[rule].looks_at_target or not _has_rivals(rows) else " Bold: best average of each predictor."
     return f"{setting.banner}{rule_words(rule)} {protocol_words(setting, rows)}{several}"
 
 

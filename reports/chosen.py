@@ -61,7 +61,7 @@ def hyperparameters(selections: Selections) -> list[list[str]]:
             continue
         for rule in RULES:
             for held_out, picks in selections.picks(method, rule).groupby("held_out", sort=True):
-                name = f"{rule} †" if rule == "oracle" else rule
+                name = f"{rule} †" if RULES[rule].looks_at_target else rule
                 lines.append([method.label, name, str(held_out), *_values(picks)])
     return lines
 

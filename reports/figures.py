@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from reports.captions import RULE_MEANING, environment_words, number, seeds_of, split_words, test_images
+from reports.captions import environment_words, number, rule_meaning, seeds_of, split_words, test_images
 from reports.chosen import Selections
 from reports.curves import Curve, Spectra, Spectrum, rank_curves, spectra
 from reports.methods import ICM, PLAIN, Method
@@ -232,7 +232,7 @@ def _rank_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:
     return (
         f"{setting.banner}{_where(setting, rows)} Mean over held-out environments and seeds. {band} "
         "Everything but the rank (lambda, intervention set, normalisation, the predictor's own parameters) "
-        f"is what rule {rule} ({RULE_MEANING[rule]}) picks for each held-out environment and seed, kept at "
+        f"is what rule {rule} ({rule_meaning(rule)}) picks for each held-out environment and seed, kept at "
         "every rank. Reading the best rank off this figure would be oracle selection."
     )
 

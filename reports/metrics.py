@@ -151,8 +151,8 @@ def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
     shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
     shared += [setting.test_split, setting.class_group]
     body = []
-    for rule in RULES:
-        for m in metrics_of(selections, rule, lines):
+    for rule in RULES.values():
+        for m in metrics_of(selections, rule.name, lines):
             others = [m.means[metric.name] for metric in METRICS if metric is not ACCURACY]
             numbers = [
                 m.worst_environment_accuracy,
@@ -163,7 +163,7 @@ def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
                 m.effective_robustness,
             ]
             words = [_four(m.means[ACCURACY.name]), m.worst_environment, *map(_four, numbers)]
-            body.append([*shared, rule, rule == "oracle", m.method.label, *words, backbones or ""])
+            body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *words, backbones or ""])
     headings = [metric.heading for metric in METRICS if metric is not ACCURACY]
     columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "worst_environment"]
     columns += ["worst_environment_accuracy", *headings, "ece", "ece_scaled", "temperature", "effective_robustness"]
@@ -175,15 +175,15 @@ def per_class_csv(setting: Setting, selections: Selections) -> str:
     body: list[list[object]] = []
     classes = selections.rows["classes"].iloc[0]
     for method in selections.parts:
-        for rule in RULES:
-            for held_out, picks in selections.picks(method, rule).groupby("held_out", sort=True):
+        for rule in RULES.values():
+            for held_out, picks in selections.picks(method, rule.name).groupby("held_out", sort=True):
                 curves = [own for own in picks["per_class"] if isinstance(own, list) and len(own) == len(classes)]
                 if not curves:
                     continue
                 table = pd.DataFrame(curves)
                 for name, mean, n in zip(classes, table.mean(), table.notna().sum(), strict=True):
                     accuracy = "" if np.isnan(mean) else _four(100 * mean)
-                    body.append([method.label, rule, rule == "oracle", held_out, name, accuracy, int(n)])
+                    body.append([method.label, rule.name, rule.looks_at_target, held_out, name, accuracy, int(n)])
     columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n_seeds")
     fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_group]
     names = ("dataset", "backbone", "protocol", "test_split", "class_group")

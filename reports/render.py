@@ -6,6 +6,7 @@ import re
 import textwrap
 from itertools import groupby
 
+from benchmark.method.evaluation.selection import RULES
 from reports.captions import rule_words
 from reports.tables import Cell, Table, TableRow
 
@@ -121,7 +122,7 @@ def number_text(cell: Cell, rule: str, plus_minus: str) -> str:
     if cell.mean is None:
         return GAP
     text = f"{cell.mean:.1f}" if cell.stderr is None else f"{cell.mean:.1f}{plus_minus}{cell.stderr:.1f}"
-    return f"{text}†" if rule == "oracle" else text
+    return f"{text}†" if RULES[rule].looks_at_target else text
 
 
 class _Notes:
@@ -147,7 +148,7 @@ def _letter(index: int) -> str:
 def _csv_row(table: Table, line: TableRow, held_out: str, cell: Cell) -> list[object]:
     s, method = table.setting, line.method
     what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split, s.class_group]
-    how = [s.grouped, s.lodo_split, table.rule, table.rule == "oracle"]
+    how = [s.grouped, s.lodo_split, table.rule, RULES[table.rule].looks_at_target]
     who = [method.label, method.projection, method.order or "", method.predictor, held_out]
     numbers = ["" if x is None else f"{x:.4f}" for x in (cell.mean, cell.stderr)]
     n_test = "" if cell.n_test is None else f"{cell.n_test:.1f}"

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmark.method.evaluation.selection import RULES, SCORE_COLUMN
+from benchmark.method.evaluation.selection import RULES
 from reports.captions import seeds_of, table_caption, test_images
 from reports.chosen import Selections
 from reports.methods import Method
@@ -69,7 +69,7 @@ def main_table(setting: Setting, selections: Selections, rule: str) -> Table:
         rule: one of `selection.RULES`.
     """
     lines = [TableRow(method, line_cells(selections, method, rule)) for method in selections.parts]
-    if rule != "oracle":
+    if not RULES[rule].looks_at_target:
         lines = _mark_best(lines)
     columns = (*held_out_names(selections.rows), AVERAGE)
     return Table(setting, rule, columns, tuple(lines), table_caption(setting, selections.rows, rule))
@@ -138,7 +138,7 @@ def _gap(rows: pd.DataFrame, rule: str) -> str:
         return "no result row for this method and held-out environment"
     if rule == "lodo":
         return "lodo is undefined: leaving a source out needs two or more"
-    return f"the result rows have no {SCORE_COLUMN[rule]} accuracy"
+    return f"the result rows have no {RULES[rule].score} accuracy"
 
 
 def _mark_best(lines: list[TableRow]) -> list[TableRow]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS
-from benchmark.method.evaluation.selection import RULES, SCORE_COLUMN, SOURCE_RULES
+from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,8 +61,7 @@ _HOW = (
 # Lists of equal length, ranks ascending. lodo is null where a single source is all there is.
 _SOURCE_CURVES = (
     ("ranks", pa.list_(pa.int64())),
-    ("training_domain", _ACCURACIES),
-    ("lodo", _ACCURACIES),
+    *((RULES[rule].score, _ACCURACIES) for rule in SOURCE_RULES),
 )
 # At the rank that each rule picks within this row; null without a score, and for harmonic means.
 _PICKED = (
@@ -141,7 +140,7 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
     Columns held_out, seed and a curve for each rule that looks at sources alone. What a trial scored on its target is
     not even read from the file.
     """
-    columns = ["held_out", "seed", *(SCORE_COLUMN[rule] for rule in SOURCE_RULES)]
+    columns = ["held_out", "seed", *(RULES[rule].score for rule in SOURCE_RULES)]
     there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
     return [row for file in there for row in storage.read_table(file, columns).to_pylist()]
 

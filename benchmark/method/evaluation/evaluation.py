@@ -15,7 +15,7 @@ from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.cells import Cells, Group
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers
+from benchmark.method.evaluation.metrics import METRICS, Answers
 from benchmark.method.evaluation.protocols import ClassHalf, Fold, Test, TestSplit
 from benchmark.method.evaluation.selection import RULES, best_index
 from benchmark.method.evaluation.splits import Split, base_classes
@@ -213,11 +213,11 @@ class Evaluation:
         answers = Answers(correct, labels, len(self._data.classes))
         curves = {metric.name: metric.compute(answers).tolist() for metric in METRICS}
         selected = {}
-        for rule in RULES:
-            index = best_index(curves[ACCURACY.name] if rule == "oracle" else source_scores[rule])
+        for name, rule in RULES.items():
+            index = best_index((curves if rule.looks_at_target else source_scores)[rule.score])
             if index is not None:
-                calibration = None if rule == "oracle" else calibrations.get(index)
-                selected[rule] = Selected(index, correct[index], answers.by_class[index].tolist(), calibration)
+                calibration = None if rule.looks_at_target else calibrations.get(index)
+                selected[name] = Selected(index, correct[index], answers.by_class[index].tolist(), calibration)
         spectrum, training_domain = tested.basis.spectrum, source_scores["training_domain"]
         assert training_domain is not None
         return RankCurve(
@@ -415,9 +415,12 @@ class Evaluation:
 def _harmonic(base: RankCurve, new: RankCurve) -> RankCurve:
     """Return what stands for base and new classes together: of accuracies the harmonic mean, rank by rank."""
     curves = {m.name: np.asarray(m.combine(base.metrics[m.name], new.metrics[m.name])).tolist() for m in METRICS}
-    selected = {rule: Selected(one.index, None, None) for rule, one in base.selected.items() if rule != "oracle"}
-    if (best := best_index(curves[ACCURACY.name])) is not None:
-        selected["oracle"] = Selected(best, None, None)
+    picks = {
+        name: best_index(curves[rule.score]) if rule.looks_at_target else base.selected[name].index
+        for name, rule in RULES.items()
+        if rule.looks_at_target or name in base.selected
+    }
+    selected = {name: Selected(index, None, None) for name, index in picks.items() if index is not None}
     return replace(
         base,
         class_group="harmonic",

@@ -3,15 +3,12 @@
 A rule decides, for one held-out environment and one seed, everything that a method leaves open: rank, lambda,
 intervention set, normalisation and the predictor's own parameters.
 
-- `training_domain`: mean accuracy on the out-splits of the source environments;
-- `lodo`: leave one source environment out, fit again, test on it; mean over the sources;
-- `oracle`: the accuracy on the held-out environment itself. An upper bound, never a result.
-
 Ties go to the larger rank (the lesser intervention), then to the row that comes first.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +19,45 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SOURCE_RULES = ("training_domain", "lodo")  # look at source environments alone
-RULES = (*SOURCE_RULES, "oracle")
-SCORE_COLUMN = {"training_domain": "training_domain", "lodo": "lodo", "oracle": ACCURACY.name}
+@dataclass(frozen=True)
+class Rule:
+    """By what everything that a method leaves open is chosen.
+
+    Attributes:
+        name: of the rule, as tables and columns of the rows call it.
+        score: column of the rows whose highest value it takes: a rank curve.
+        meaning: what that score is, for captions.
+        looks_at_target: whether the score is of the tested images: an upper bound, never a result.
+    """
+
+    name: str
+    score: str
+    meaning: str
+    looks_at_target: bool = False
+
+
+RULES: Mapping[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule(
+            "training_domain",
+            "training_domain",
+            "highest mean accuracy on the 20 % out-splits of the source environments",
+        ),
+        Rule(
+            "lodo",
+            "lodo",
+            "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
+        ),
+        Rule(
+            "oracle",
+            ACCURACY.name,
+            "highest accuracy on the held-out environment itself: an upper bound, not a result",
+            looks_at_target=True,
+        ),
+    )
+}
+SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
 
 
 def best_index(scores: Sequence[float] | None) -> int | None:
@@ -40,7 +73,7 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
 
     Args:
         rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
-        rule: one of `RULES`.
+        rule: name of one of `RULES`.
 
     Returns:
         One line per (held_out, seed), sorted, with columns held_out, seed, rank, lambda_, intervention_set,
@@ -51,7 +84,7 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    column = SCORE_COLUMN[rule]
+    column = RULES[rule].score
     picks: list[dict[str, Any]] = []
     for (held_out, seed), candidates in rows.groupby(["held_out", "seed"], sort=True):
         best: tuple[float, int, dict[str, Any]] | None = None
@@ -76,7 +109,7 @@ def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
     index = row["index"]
     return {
         "rank": row["ranks"][index],
-        "score": row[SCORE_COLUMN[rule]][index],
+        "score": row[RULES[rule].score][index],
         "training_domain": row["training_domain"][index],
         **{m.name: curve[index] if (curve := row.get(m.name)) is not None else math.nan for m in METRICS},
         **{name: row.get(f"{name}_{rule}") for name in _KEPT},
@@ -94,7 +127,7 @@ def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for rule in SOURCE_RULES:
         best: dict[tuple[object, object], float] = {}
         for row in rows:
-            scores = [score for score in row[SCORE_COLUMN[rule]] or () if not np.isnan(score)]
+            scores = [score for score in row[RULES[rule].score] or () if not np.isnan(score)]
             if scores:
                 key = (row["held_out"], row["seed"])
                 best[key] = max(best.get(key, 0.0), *scores)

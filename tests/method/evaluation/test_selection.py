@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.method.evaluation.selection import RULES, best_index, select
+from benchmark.method.evaluation.metrics import METRICS
+from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_index, select
 
 
 def test_ties_go_to_the_larger_rank_and_nan_is_no_score() -> None:
@@ -106,3 +107,9 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
         run, step = domainbed_picks(records, rule, target)
         assert (pick["lambda_"], pick["rank"]) == (float(run), step + 1)
         assert pick["target"] == by_key[(target,), run, step]["in"][target]
+
+
+def test_the_rules_that_search_may_use_look_at_no_target() -> None:
+    assert [name for name, rule in RULES.items() if rule.looks_at_target] == ["oracle"]
+    assert {RULES[name].score for name in SOURCE_RULES}.isdisjoint(metric.name for metric in METRICS)
+    assert all(rule.name == name and rule.meaning for name, rule in RULES.items())
