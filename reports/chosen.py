@@ -34,15 +34,9 @@ class Selections:
         self._picks: dict[tuple[Method, str], pd.DataFrame] = {}
 
     def picks(self, method: Method, rule: str) -> pd.DataFrame:
-        """Return `selection.select` of a method's rows, with the `position` of each picked row among them."""
+        """Return `selection.select` of a method's rows."""
         if (method, rule) not in self._picks:
-            part = self.parts[method]
-            # select hands predictor_params back untouched, so the position travels in it: one rule for ties.
-            found = select(part.assign(predictor_params=range(len(part))), rule)
-            positions = [int(i) for i in found["predictor_params"]]
-            names = ("predictor_params", "projection_params")
-            params = {name: part[name].iloc[positions].to_numpy() for name in names}
-            self._picks[method, rule] = found.assign(**params, position=positions)
+            self._picks[method, rule] = select(self.parts[method], rule)
         return self._picks[method, rule]
 
     def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:

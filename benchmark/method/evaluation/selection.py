@@ -76,17 +76,18 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
         rule: name of one of `RULES`.
 
     Returns:
-        One line per (held_out, seed), sorted, with columns held_out, seed, rank, lambda_, intervention_set,
-        normalize, predictor_params, score (what the rule looked at), training_domain (accuracy on the sources'
-        out-splits), each of `METRICS` by its name (on the test split; NaN where the row does not know it), n_test,
-        tested and tested_groups (as in the row), correct (bool for each test image), per_class (list), ece, ece_scaled
-        and temperature (NaN for the oracle). Pairs for which the rule has no score are absent.
+        One line per (held_out, seed), sorted; pairs without a score of the rule are absent. Columns: held_out, seed,
+        position (of the picked row in `rows`), rank, score (what the rule looked at), training_domain (accuracy on the
+        sources' out-splits), each of `METRICS` by its name (on the test split; NaN where the row does not know it),
+        correct (bool for each test image), per_class (list), ece, ece_scaled and temperature (NaN for the oracle), and
+        as in the row lambda_, intervention_set, normalize, predictor_params, projection_params, n_test, tested and
+        tested_groups.
     """
     import pandas as pd
 
     column = RULES[rule].score
     picks: list[dict[str, Any]] = []
-    for (held_out, seed), candidates in rows.groupby(["held_out", "seed"], sort=True):
+    for (held_out, seed), candidates in rows.assign(position=range(len(rows))).groupby(["held_out", "seed"], sort=True):
         best: tuple[float, int, dict[str, Any]] | None = None
         for row in candidates.to_dict("records"):
             index = best_index(row[column])
@@ -97,17 +98,27 @@ def select(rows: "pd.DataFrame", rule: str) -> "pd.DataFrame":
                 best = (*key, {**{str(k): v for k, v in row.items()}, "index": index})
         if best is not None:
             picks.append({"held_out": held_out, "seed": seed, **_picked(best[2], rule)})
-    names = ["rank", "score", "training_domain", *(metric.name for metric in METRICS), *_KEPT, *_COPIED]
+    names = ["position", "rank", "score", "training_domain", *(metric.name for metric in METRICS), *_KEPT, *_COPIED]
     return pd.DataFrame(picks, columns=["held_out", "seed", *names])
 
 
 _KEPT = ("correct", "per_class", "ece", "ece_scaled", "temperature")  # of which a row has one for each rule
-_COPIED = ("lambda_", "intervention_set", "normalize", "predictor_params", "n_test", "tested", "tested_groups")
+_COPIED = (
+    "lambda_",
+    "intervention_set",
+    "normalize",
+    "predictor_params",
+    "projection_params",
+    "n_test",
+    "tested",
+    "tested_groups",
+)
 
 
 def _picked(row: dict[str, Any], rule: str) -> dict[str, Any]:
     index = row["index"]
     return {
+        "position": row["position"],
         "rank": row["ranks"][index],
         "score": row[RULES[rule].score][index],
         "training_domain": row["training_domain"][index],

@@ -26,7 +26,7 @@ def test_ties_go_to_the_larger_rank_and_nan_is_no_score() -> None:
 def test_picks_worked_out_by_hand(rule: str, lambda_: float, rank: int, accuracy: float) -> None:
     common = {
         "held_out": "sketch", "seed": 0, "ranks": [4, 8], "intervention_set": "all", "normalize": "none",
-        "predictor_params": "{}", "n_test": 2, "tested": None, "tested_groups": None, "worst_class": [0.0, 0.0], "balanced": [0.0, 0.0],
+        "predictor_params": "{}", "projection_params": "{}", "n_test": 2, "tested": None, "tested_groups": None, "worst_class": [0.0, 0.0], "balanced": [0.0, 0.0],
         "correct_training_domain": [True, False], "correct_lodo": [True, False], "correct_oracle": [True, False],
     }  # fmt: skip
     rows = pd.DataFrame(
@@ -37,6 +37,7 @@ def test_picks_worked_out_by_hand(rule: str, lambda_: float, rank: int, accuracy
     )
     (pick,) = select(rows, rule).to_dict("records")
     assert (pick["lambda_"], pick["rank"], pick["target"]) == (lambda_, rank, accuracy)
+    assert rows["lambda_"].iloc[pick["position"]] == lambda_
 
 
 # DomainBed's rules from scratch, on its own kind of records: one for each run and step, with the accuracy on the
@@ -94,7 +95,7 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
             rows.append(
                 {
                     "held_out": f"e{target}", "seed": 0, "ranks": list(range(1, STEPS + 1)), "lambda_": float(run),
-                    "intervention_set": "all", "normalize": "none", "predictor_params": "{}", "n_test": 1, "tested": None, "tested_groups": None,
+                    "intervention_set": "all", "normalize": "none", "predictor_params": "{}", "projection_params": "{}", "n_test": 1, "tested": None, "tested_groups": None,
                     "training_domain": [float(np.mean([r["out"][s] for s in sources])) for r in of],
                     "lodo": [float(np.mean(scores)) for scores in lodo],
                     "target": [float(r["in"][target]) for r in of],  # DomainBed reports the test environment's in-split
@@ -105,7 +106,7 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
     assert list(picks["held_out"]) == [f"e{e}" for e in range(ENVIRONMENTS)]
     for target, pick in enumerate(picks.to_dict("records")):
         run, step = domainbed_picks(records, rule, target)
-        assert (pick["lambda_"], pick["rank"]) == (float(run), step + 1)
+        assert (pick["lambda_"], pick["rank"], pick["position"]) == (float(run), step + 1, target * RUNS + run)
         assert pick["target"] == by_key[(target,), run, step]["in"][target]
 
 
