@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.storage import Storage
 
 _under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 
@@ -133,10 +133,7 @@ def _remembered(spec: BackboneSpec) -> BackboneFacts | None:
 
 def _remember(spec: BackboneSpec, facts: BackboneFacts) -> None:
     if memory := _memory(spec):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = memory.with_suffix(f".{uuid.uuid4().hex}.tmp")
-        temporary.write_text(json.dumps(asdict(facts)), encoding="utf-8")
-        temporary.replace(memory)
+        Storage(str(memory.parent)).write_bytes(memory.name, json.dumps(asdict(facts)).encode())
 
 
 if __name__ == "__main__":

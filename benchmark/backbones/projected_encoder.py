@@ -21,7 +21,7 @@ class ProjectedEncoder(torch.nn.Module):
 
     Args:
         model: an open_clip model, or any other with `encode_image`, `encode_text` and `logit_scale`. It is not copied.
-        projected: a projection that was exported for that model's embeddings.
+        exported: a projection that was exported for that model's embeddings.
 
     Example:
         >>> import numpy as np
@@ -46,14 +46,14 @@ class ProjectedEncoder(torch.nn.Module):
 
     A: torch.Tensor
 
-    def __init__(self, model: torch.nn.Module, projected: ExportedProjection) -> None:
+    def __init__(self, model: torch.nn.Module, exported: ExportedProjection) -> None:
         super().__init__()
         self.model: Any = model
-        self.provenance = projected.provenance
-        self._unit_before = projected.provenance["normalize"] in ("before", "both")
+        self.provenance = exported.provenance
+        self._unit_before = exported.provenance["normalize"] in ("before", "both")
         self.training = model.training  # not train(): that would set the mode of every part of the model
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.register_buffer("A", torch.tensor(projected.matrix, device=device))
+        self.register_buffer("A", torch.tensor(exported.matrix, device=device))
 
     def encode_image(self, images: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Return projected embeddings of images, shape (n, k).

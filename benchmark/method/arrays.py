@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.int64]
+Labels = NDArray[np.int64]  # numbers of classes or environments, counted from 0; also rows of an array
 
-Normalize = Literal["none", "before", "after", "both"]
-Scale = Literal["raw", "unit"]
+Normalize = Literal["none", "before", "after", "both"]  # where, seen from the projection, to scale to unit length
+Scale = Literal["raw", "unit"]  # as the encoder gives them, or at unit length
 
 
 def scale_of(normalize: Normalize) -> Scale:
@@ -30,7 +30,11 @@ def unit(z: Array) -> Array:
 
 
 def finite(x: NDArray[np.floating], name: str) -> Array:
-    """Return `x` in float64.
+    """Return an array in float64, after checking it.
+
+    Args:
+        x: array that should be of shape (n, D).
+        name: what messages call it.
 
     Raises:
         ValueError: it is not of shape (n, D), or holds NaN or infinite values.

@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from benchmark.method.subspace import InvariantProjection, Moments, SourceMoments, invariant_basis
+from benchmark.method.subspace import Basis, InvariantProjection, Moments, Projection, SourceMoments, invariant_basis
 from benchmark.method.subspace.baselines.plain import PCA, Identity, RandomOrthonormal
 from benchmark.method.subspace.invariant import ICM
 
@@ -96,6 +96,26 @@ def test_what_a_sweep_sets_reaches_the_fit_and_no_recipe(pairs: tuple[np.ndarray
     assert RandomOrthonormal().at(lambda_=3.0, seed=5) == RandomOrthonormal(seed=5)
     with pytest.raises(ValueError, match="greater than or equal to 0"):
         released.at(lambda_=-1.0)
+
+
+class OwnProjection(Projection):
+    """A user's own, with a parameter and with what a sweep sets."""
+
+    strength: float = 1.0
+    lambda_: float = 1.0
+    seed: int = 0
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        return Basis(np.eye(sources.dim) * self.strength * self.lambda_ * self.seed)
+
+
+def test_a_projection_of_the_users_own_is_swept_by_having_the_fields() -> None:
+    own = OwnProjection(strength=2.0)
+    swept = own.at(lambda_=3.0, seed=5)
+    assert own.uses_lambda
+    assert (swept.strength, swept.lambda_, swept.seed) == (2.0, 3.0, 5)
+    assert swept.label == own.label == f"{__name__}:OwnProjection(strength=2.0)"
+    assert swept.at(seed=6).lambda_ == 3.0
 
 
 def test_spectra_are_in_the_order_that_their_names_promise(pairs: tuple[np.ndarray, np.ndarray]) -> None:
