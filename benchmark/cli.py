@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from benchmark.common.errors import IcmBenchError
 
 if TYPE_CHECKING:
-    from benchmark.commands.prepare import Sources
-    from benchmark.common.storage import Storage
+    from benchmark.commands.choice import Choosing
+    from benchmark.commands.prepare import Run
+    from benchmark.commands.report import Outcome
     from benchmark.recipe.recipe import Recipe
-
 
 EXIT_USER_ERROR = 2
 STARTED = time.time()  # of the command: the time to the first embedding counts from here
@@ -129,7 +129,7 @@ def _version() -> str:
     return f"icm-bench {version('icm-bench')}"
 
 
-def _recipe(args: argparse.Namespace) -> Any:
+def _recipe(args: argparse.Namespace) -> "Recipe":
     import yaml
 
     from benchmark.recipe.loading import load_recipe
@@ -157,32 +157,53 @@ def demo_recipe() -> Path:
 
 
 @contextmanager
-def _loading(recipe: "Recipe") -> Iterator[None]:
-    """Let the first backbone load beside, while the block imports what takes a second and starts Ray."""
+def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
+    """Give a prepared run, connected to Ray for the time of the block; the first backbone loads meanwhile."""
     from benchmark.commands.begin import first_backbone_loading
 
     with first_backbone_loading(recipe):
-        yield
+        from benchmark.commands.prepare import prepared
 
-
-@contextmanager
-def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[tuple[Storage, Sources]]":
-    """Give the open store and the sources of a recipe, connected to Ray for the time of the block."""
-    with _loading(recipe):
-        from benchmark.commands.prepare import notify_on_stderr, open_store, prepared
-
-        storage = open_store(recipe)
-        with prepared(recipe, storage, notify_on_stderr, held_out) as sources:
-            yield storage, sources
+        with prepared(recipe, held_out=held_out) as run:
+            yield run
 
 
 def _run(args: argparse.Namespace) -> None:
+    from benchmark.commands.begin import first_backbone_loading
+
     recipe = _recipe(args)
-    with _loading(recipe):
+    with first_backbone_loading(recipe):
         from benchmark.commands.run import run
 
         outcome = run(recipe, began=STARTED)
     _print_outcome(outcome, args.json)
+
+
+def _plan(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark.commands.plan import plan
+    from benchmark.commands.prepare import open_store
+
+    planned = plan(recipe, open_store(recipe))
+    print(json.dumps(dataclasses.asdict(planned), indent=2) if args.json else planned.text())
+
+
+def _embed(args: argparse.Namespace) -> None:
+    with _prepared(_recipe(args), held_out=False) as run:
+        from benchmark.commands.embed import embed_stage
+
+        reports = embed_stage(run, STARTED)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
+
+
+def _sweep(args: argparse.Namespace) -> None:
+    with _prepared(_recipe(args)) as run:
+        from benchmark.commands.report import report_stage
+        from benchmark.commands.sweep import sweep_stage
+
+        sweep_stage(run)
+    _print_outcome(report_stage(run.recipe, run.storage, run.subjects), args.json)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -193,7 +214,7 @@ def _report(args: argparse.Namespace) -> None:
     _print_outcome(report_stage(recipe, open_store(recipe)), args.json)
 
 
-def _print_outcome(outcome: Any, as_json: bool) -> None:
+def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     if as_json:
         print(json.dumps({k: v for k, v in dataclasses.asdict(outcome).items() if k != "text"}, indent=2))
     else:
@@ -204,79 +225,32 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
         raise IcmBenchError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
 
 
-def _plan(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
-    from benchmark.commands.plan import plan
-    from benchmark.commands.prepare import open_store
-
-    planned = plan(recipe, open_store(recipe))
-    if args.json:
-        print(json.dumps(dataclasses.asdict(planned), indent=2))
-        return
-    for found in planned.sets:
-        source = "" if found.counted else " by the catalog (no images at hand: give --data)"
-        print(f"{found.name}: {found.images} images in {found.environments} environments{source}")
-    for backbone in planned.backbones:
-        speed = f", {backbone.views_per_s:.1f} views/s in an earlier run" if backbone.views_per_s else ""
-        print(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}")
-    searched = f", and up to {planned.searched_passes} of a search" if planned.searched_passes else ""
-    time_ = f", {planned.seconds:.0f} s at that speed" if planned.seconds else ""
-    print(
-        f"{planned.views} views of each image: {planned.passes} forward passes{searched}{time_}; "
-        f"{planned.store_bytes / 1e6:.1f} MB of embeddings"
-    )
-    print(f"{planned.trials} trials, {planned.rows} result rows")
-
-
-def _embed(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
-    with _prepared(recipe, held_out=False) as (storage, sources):
-        from benchmark.commands.embed import embed_stage
-        from benchmark.commands.prepare import notify_on_stderr
-
-        reports = embed_stage(recipe, storage, sources, notify_on_stderr, STARTED)
-    if args.json:
-        print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
-
-
-def _sweep(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
-    with _prepared(recipe) as (storage, sources):
-        from benchmark.commands.prepare import notify_on_stderr
-        from benchmark.commands.report import report_stage
-        from benchmark.commands.sweep import sweep_stage
-
-        sweep_stage(recipe, storage, sources, notify_on_stderr)
-    _print_outcome(report_stage(recipe, storage, [source for source, _ in sources]), args.json)
-
-
-def _choice(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("dataset", "backbone", "projection", "intervention_set", "lambda_", "normalize", "seed", "without")
-    return {name: getattr(args, name) for name in names}
-
-
 def _export(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
-    with _prepared(recipe) as (storage, sources):
-        from benchmark.commands.export import export_stage
+    with _prepared(_recipe(args)) as run:
+        from benchmark.commands.export import export_projection
 
-        done = export_stage(recipe, storage, sources, _choice(args), args.rank, Path(args.to))
+        facts = export_projection(run, _choosing(args), args.rank, Path(args.to))
     if args.json:
-        print(json.dumps(done, indent=2))
+        print(json.dumps(facts, indent=2))
     else:
-        fitted = f"{done['images']} images of {', '.join(done['environments'])}"
-        print(
-            f"{done['folder']}: {done['rank']} of {done['dim']} directions for {done['backbone']}, fitted on {fitted}"
-        )
+        fitted = f"{facts['images']} images of {', '.join(facts['environments'])}"
+        kept = f"{facts['rank']} of {facts['dim']} directions for {facts['backbone']}"
+        print(f"{facts['folder']}: {kept}, fitted on {fitted}")
 
 
 def _diagnose(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
-    with _prepared(recipe) as (storage, sources):
-        from benchmark.commands.diagnose import diagnose_stage
+    with _prepared(_recipe(args)) as run:
+        from benchmark.commands.diagnose import diagnose
 
-        found, written = diagnose_stage(recipe, storage, sources, _choice(args), args.rank)
-    print(json.dumps(found, indent=2) if args.json else f"{written.text}\nReport: {written.report}")
+        diagnosis, written = diagnose(run, _choosing(args), args.rank)
+    print(json.dumps(diagnosis.content(), indent=2) if args.json else f"{written.text}\nReport: {written.report}")
+
+
+def _choosing(args: argparse.Namespace) -> "Choosing":
+    from benchmark.commands.choice import Choosing
+
+    named = {field.name: getattr(args, field.name) for field in dataclasses.fields(Choosing)}
+    return Choosing(**{**named, "without": tuple(args.without or ())})
 
 
 def _store(args: argparse.Namespace) -> None:

@@ -3,23 +3,34 @@
 The functions are loaded when they are asked for, and Matplotlib when the first figure is drawn.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.build import ReportFiles, write_report
-    from reports.diagnostics import write_diagnostics
+    from reports.diagnostics import Angles, Diagnosis, Displacement, Readability, write_diagnostics
 
-
-__all__ = ["ReportFiles", "write_diagnostics", "write_report"]
+_HOMES = {
+    "Angles": "reports.diagnostics",
+    "Diagnosis": "reports.diagnostics",
+    "Displacement": "reports.diagnostics",
+    "Readability": "reports.diagnostics",
+    "ReportFiles": "reports.build",
+    "write_diagnostics": "reports.diagnostics",
+    "write_report": "reports.build",
+}
+__all__ = [
+    "Angles",
+    "Diagnosis",
+    "Displacement",
+    "Readability",
+    "ReportFiles",
+    "write_diagnostics",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "write_diagnostics":
-        from reports import diagnostics
-
-        return diagnostics.write_diagnostics
-    if name in __all__:
-        from reports import build
-
-        return getattr(build, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'reports' has no attribute '{name}'")

@@ -1,7 +1,8 @@
-"""What a projection keeps and how stable it is, as JSON, Markdown and one figure; from plain data."""
+"""What a projection keeps and how stable it is, as JSON, Markdown and one figure."""
 
 import io
 import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from reports.build import ReportFiles
 from reports.render import markdown_escape, markdown_grid
 from reports.settings import BANNER
 
-_GROUPS = {
+_COMPARED = {
     "held_out": "one environment left out",
     "seeds": "another seed of the split",
     "kinds": "one kind of intervention alone",
@@ -19,20 +20,118 @@ _GROUPS = {
 _SHOWN = 8  # directions in the table of the first ones
 
 
-def write_diagnostics(found: dict[str, Any], storage: Storage, folder: str) -> ReportFiles:
+@dataclass(frozen=True)
+class Angles:
+    """How far some subspaces lie apart, pair by pair.
+
+    Attributes:
+        labels: of the subspaces.
+        degrees: angle between each two, in degrees.
+        overlap: share of the one that lies in the other, 0 to 1; None where it was not measured.
+    """
+
+    labels: list[str]
+    degrees: list[list[float]]
+    overlap: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Readability:
+    """How well a linear classifier reads the environment in a space.
+
+    Attributes:
+        space: `plain` or `projected`.
+        rank: number of directions of that space.
+        balanced_accuracy: mean over environments of the share that is recognised, cross-validated, 0 to 1.
+        chance: what guessing gives, 0 to 1.
+        n: number of images.
+    """
+
+    space: str
+    rank: int
+    balanced_accuracy: float
+    chance: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """What interventions move; every list runs over the D directions, in the order in which they are kept.
+
+    Attributes:
+        energy: second moment of the embeddings along each direction.
+        invariance_ratio: displacement relative to energy; None where there is no energy.
+        moved_by: kind of intervention -> second moment of its differences along each direction.
+        reconstruction: that term of the objective when so many directions are kept; None without lambda.
+        consistency: the other term, likewise.
+    """
+
+    energy: list[float]
+    invariance_ratio: list[float | None]
+    moved_by: dict[str, list[float]]
+    reconstruction: list[float] | None
+    consistency: list[float] | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a projection keeps and how stable it is.
+
+    Attributes:
+        choice: the projection, its lambda and intervention set, in words.
+        dataset: its name.
+        backbone: its label.
+        random_weights: whether the weights are random, and so worthless for accuracy.
+        normalize: where embeddings were scaled to unit length.
+        seed: of the split.
+        rank: of the subspaces that are compared.
+        dim: embedding width D.
+        images: number of images that the projection is fitted on.
+        environments: their environments.
+        spectrum: eigenvalues in the order in which directions are kept; None where there are none.
+        displacement: what interventions move; None where the projection looks at none.
+        angles: what is compared -> how far the subspaces lie apart.
+        decodability: how well the environment can be read, space by space.
+        backbones: how far the same images lie apart under several backbones; None where there is one.
+    """
+
+    choice: str
+    dataset: str
+    backbone: str
+    random_weights: bool
+    normalize: str
+    seed: int
+    rank: int
+    dim: int
+    images: int
+    environments: list[str]
+    spectrum: list[float] | None
+    displacement: Displacement | None
+    angles: dict[str, Angles]
+    decodability: list[Readability]
+    backbones: Angles | None
+
+    def content(self) -> dict[str, Any]:
+        """Return the diagnosis as plain data, flat, without what is not there."""
+        flat = {**asdict(self), **(asdict(self.displacement) if self.displacement else {})}
+        return {k: v for k, v in flat.items() if k != "displacement" and (v is not None or k == "spectrum")}
+
+
+def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> ReportFiles:
     """Write `diagnostics.json`, `.md`, `.png` and `.pdf` and return where they are, with the Markdown as text.
 
     Args:
-        found: what `icm-bench diagnose` found.
-        storage, folder: where to.
+        diagnosis: what `icm-bench diagnose` found.
+        storage: where to.
+        folder: folder inside the storage, "" for the storage itself.
     """
-    text = markdown(found)
+    text = markdown(diagnosis)
     contents = {
         "diagnostics.md": text.encode(),
-        "diagnostics.json": (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode(),
+        "diagnostics.json": (json.dumps(diagnosis.content(), indent=2, ensure_ascii=False) + "\n").encode(),
     }
-    if found.get("invariance_ratio"):
-        contents |= _figure(found)
+    if diagnosis.displacement:
+        contents |= _figure(diagnosis, diagnosis.displacement)
     prefix = f"{folder}/" if folder else ""
     for name, content in contents.items():
         storage.write_bytes(f"{prefix}{name}", content)
@@ -40,46 +139,42 @@ def write_diagnostics(found: dict[str, Any], storage: Storage, folder: str) -> R
     return ReportFiles(files[0], files, text)
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """Return the findings as Markdown."""
-    parts = [f"# {_banner(found)}{markdown_escape(found['choice'])}", markdown_escape(_setting_words(found))]
-    parts += _directions(found) + _decodability(found) + _angles(found)
+def markdown(diagnosis: Diagnosis) -> str:
+    """Return a diagnosis as Markdown."""
+    parts = [f"# {_banner(diagnosis)}{markdown_escape(diagnosis.choice)}", markdown_escape(_setting_words(diagnosis))]
+    parts += _directions(diagnosis, diagnosis.displacement) if diagnosis.displacement else []
+    parts += _decodability(diagnosis) + _angles(diagnosis)
     return "\n\n".join(parts) + "\n"
 
 
-def _banner(found: dict[str, Any]) -> str:
-    return f"{BANNER}: " if found["random_weights"] else ""
+def _banner(diagnosis: Diagnosis) -> str:
+    return f"{BANNER}: " if diagnosis.random_weights else ""
 
 
-def _setting_words(found: dict[str, Any]) -> str:
+def _setting_words(d: Diagnosis) -> str:
     return (
-        f"{_banner(found)}{found['dataset']}, {found['backbone']}: fitted on the in-splits (80 %, seed "
-        f"{found['seed']}) of {', '.join(found['environments'])}, {found['images']} images, "
-        f"normalize {found['normalize']}; "
-        f"rank {found['rank']} of {found['dim']}."
+        f"{_banner(d)}{d.dataset}, {d.backbone}: fitted on the in-splits (80 %, seed {d.seed}) of "
+        f"{', '.join(d.environments)}, {d.images} images, normalize {d.normalize}; rank {d.rank} of {d.dim}."
     )
 
 
-def _directions(found: dict[str, Any]) -> list[str]:
-    ratios = found.get("invariance_ratio")
-    if not ratios:
-        return []
-    kinds = list(found["moved_by"])
-    rank = found["rank"]
-    inside = [(sum(moved[:rank]), sum(moved)) for moved in found["moved_by"].values()]
+def _directions(diagnosis: Diagnosis, displacement: Displacement) -> list[str]:
+    rank, spectrum, ratios = diagnosis.rank, diagnosis.spectrum, displacement.invariance_ratio
+    inside = [(sum(moved[:rank]), sum(moved)) for moved in displacement.moved_by.values()]
     shares = [f"{100 * part / whole:.1f} %" if whole > 0 else "none" for part, whole in inside]
+    kinds = [markdown_escape(kind) for kind in displacement.moved_by]
     first = [
-        [str(i + 1), _number(found["spectrum"][i] if found["spectrum"] else None), _number(ratios[i])]
+        [str(i + 1), _number(spectrum[i] if spectrum else None), _number(ratios[i])]
         for i in range(min(_SHOWN, len(ratios)))
     ]
     terms = []
-    if "consistency" in found:
-        kept, moved = (_number(found[name][rank - 1]) for name in ("reconstruction", "consistency"))
-        terms = [f"Terms of the objective at rank {rank}: reconstruction {kept}, consistency {moved}."]
+    if displacement.reconstruction and displacement.consistency:
+        lost, moved = (_number(term[rank - 1]) for term in (displacement.reconstruction, displacement.consistency))
+        terms = [f"Terms of the objective at rank {rank}: reconstruction {lost}, consistency {moved}."]
     return [
         "## What interventions move",
         f"Share of each kind's displacement that lies inside the subspace of rank {rank}:",
-        markdown_grid(["Kind", "inside"], [[markdown_escape(k), s] for k, s in zip(kinds, shares, strict=True)]),
+        markdown_grid(["Kind", "inside"], [[kind, share] for kind, share in zip(kinds, shares, strict=True)]),
         *terms,
         "The first directions: eigenvalue, and displacement relative to energy (0: nothing moves it).",
         markdown_grid(["Direction", "eigenvalue", "displacement / energy"], first),
@@ -87,10 +182,10 @@ def _directions(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _decodability(found: dict[str, Any]) -> list[str]:
+def _decodability(diagnosis: Diagnosis) -> list[str]:
     body = [
-        [d["space"], str(d["rank"]), f"{100 * d['balanced_accuracy']:.1f}", f"{100 * d['chance']:.1f}", str(d["n"])]
-        for d in found["decodability"]
+        [r.space, str(r.rank), f"{100 * r.balanced_accuracy:.1f}", f"{100 * r.chance:.1f}", str(r.n)]
+        for r in diagnosis.decodability
     ]
     return [
         "## How well the environment can be read",
@@ -99,32 +194,32 @@ def _decodability(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _angles(found: dict[str, Any]) -> list[str]:
+def _angles(diagnosis: Diagnosis) -> list[str]:
     words = "largest principal angle, and the share of the one subspace that lies in the other"
-    tables = [(f"{_GROUPS[name]} ({words})", table) for name, table in found["angles"].items()]
-    if "backbones" in found:
+    tables = [(f"{_COMPARED[name]} ({words})", angles) for name, angles in diagnosis.angles.items()]
+    if diagnosis.backbones:
         words = "another backbone (median canonical angle between projected embeddings of the same images)"
-        tables.append((words, found["backbones"]))
+        tables.append((words, diagnosis.backbones))
     parts = ["## How far subspaces lie apart", "At the same rank."] if tables else []
-    for words, table in tables:
-        labels = [markdown_escape(label) for label in table["labels"]]
-        body = [[label, *_cells(table, i)] for i, label in enumerate(labels)]
+    for words, angles in tables:
+        labels = [markdown_escape(label) for label in angles.labels]
+        body = [[label, *_cells(angles, i)] for i, label in enumerate(labels)]
         parts += [f"Fitted with {words}:", markdown_grid(["", *labels], body)]
     return parts
 
 
-def _cells(table: dict[str, Any], row: int) -> list[str]:
-    degrees = [f"{d:.1f}°" for d in table["degrees"][row]]
-    if "overlap" not in table:
+def _cells(angles: Angles, row: int) -> list[str]:
+    degrees = [f"{d:.1f}°" for d in angles.degrees[row]]
+    if angles.overlap is None:
         return degrees
-    return [f"{d} ({100 * o:.0f} %)" for d, o in zip(degrees, table["overlap"][row], strict=True)]
+    return [f"{d} ({100 * o:.0f} %)" for d, o in zip(degrees, angles.overlap[row], strict=True)]
 
 
 def _number(value: float | None) -> str:
     return "—" if value is None else f"{value:.4g}"
 
 
-def _figure(found: dict[str, Any]) -> dict[str, bytes]:
+def _figure(diagnosis: Diagnosis, displacement: Displacement) -> dict[str, bytes]:
     """Return the figure: displacement relative to energy of every direction, over all kinds and for each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -132,15 +227,15 @@ def _figure(found: dict[str, Any]) -> dict[str, bytes]:
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    directions = np.arange(1, found["dim"] + 1)
-    ratio = np.array([np.nan if r is None else r for r in found["invariance_ratio"]])
+    directions = np.arange(1, diagnosis.dim + 1)
+    ratio = np.array([np.nan if r is None else r for r in displacement.invariance_ratio])
     axes.plot(directions, ratio, color="#000000", linewidth=1.6, label="intervention set")
-    energy = np.array(found["energy"])
-    for kind, values in found["moved_by"].items() if len(found["moved_by"]) > 1 else ():
+    energy = np.array(displacement.energy)
+    for kind, values in displacement.moved_by.items() if len(displacement.moved_by) > 1 else ():
         axes.plot(directions, np.array(values) / np.where(energy > 0, energy, np.nan), linewidth=0.7, label=kind)
-    axes.axvline(found["rank"], color="#999999", linewidth=0.8, linestyle=":")
+    axes.axvline(diagnosis.rank, color="#999999", linewidth=0.8, linestyle=":")
     axes.set(xlabel="direction, in the order in which they are kept", ylabel="displacement / energy", yscale="log")
-    axes.set_title(f"{_banner(found)}{found['choice']}: {found['dataset']}, {found['backbone']}", fontsize=9)
+    axes.set_title(f"{_banner(diagnosis)}{diagnosis.choice}: {diagnosis.dataset}, {diagnosis.backbone}", fontsize=9)
     axes.legend(fontsize=7, ncols=2)
     files = {}
     for suffix in ("png", "pdf"):

@@ -7,7 +7,7 @@ import numpy as np
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest
-from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
+from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.evaluation.splits import Split, base_classes
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
@@ -38,30 +38,45 @@ def check_environments(recipe: Recipe, name: str, environments: int) -> None:
             no protocol that takes this data set.
     """
     protocols = recipe.protocols_for(name)
-    if is_variant(name) and not any(p.across_sets for p in recipe.sweep.protocols):
+    _check_takes(recipe, name)
+    for protocol in protocols:
+        if environments < protocol.min_environments and not protocol.across_sets:
+            raise IcmBenchError(
+                f"{name} has {environments} environments, and '{protocol.name}' takes {protocol.min_environments}."
+            )
+        _check_sources(recipe, protocol, name, environments)
+
+
+def _check_takes(recipe: Recipe, name: str) -> None:
+    """Refuse a data set that takes part in no protocol of a recipe; a variant that is only tested on takes part."""
+    variant = is_variant(name)
+    if any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
+        return
+    if variant:
+        across = next(p for p in map(PROTOCOLS.create, PROTOCOLS.names()) if p.takes(variant))
         raise IcmBenchError(
             f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-            f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
+            f"and a sweep does with sweep.protocols=[{across.name}]."
         )
-    if not is_variant(name) and not protocols:
-        asked = ", ".join(f"'{p.name}'" for p in recipe.sweep.protocols)
-        raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
+    raise IcmBenchError(f"{name} takes no part in '{recipe.sweep.protocols[0].name}'; add another to sweep.protocols.")
+
+
+def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
+    """Refuse a protocol that leaves too few source environments for pairs across them or for the search's rule."""
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
-    for protocol in protocols:
-        if not protocol.across_sets and environments < (needed := protocol.min_environments):
-            raise IcmBenchError(f"{name} has {environments} environments, and '{protocol.name}' takes {needed}.")
-        sources = len(protocol.folds([""] * max(2, environments), ("full",))[0].sources)
-        if crossed and sources < 2:
-            raise IcmBenchError(
-                f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol.name}' on "
-                f"{name} has {sources}: {environments} environments are too few, or the protocol is."
-            )
-        search = recipe.sweep.search
-        if search and search.rule == "lodo" and sources < (3 if crossed else 2):
-            raise IcmBenchError(
-                f"sweep.search.rule: '{protocol.name}' on {name} fits on {sources} environment"
-                f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
-            )
+    folds = protocol.folds([str(i) for i in range(max(2, environments))], ("full",))
+    sources = len(folds[0].sources)
+    if crossed and sources < 2:
+        raise IcmBenchError(
+            f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol.name}' on "
+            f"{name} has {sources}: {environments} environments are too few, or the protocol is."
+        )
+    search = recipe.sweep.search
+    if search and search.rule == "lodo" and sources < (3 if crossed else 2):
+        raise IcmBenchError(
+            f"sweep.search.rule: '{protocol.name}' on {name} fits on {sources} environment"
+            f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
+        )
 
 
 def check_packages(recipe: Recipe) -> None:
@@ -83,10 +98,12 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
     out = split_of(manifest, split)
     new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
     fitted = ~new if protocol.open_class else np.ones_like(new)
+    # Fitted on all environments, it tests new classes of each out-split.
+    tests_new = protocol.open_class and "out_20" in protocol.test_splits(())
     for index, name in enumerate(manifest.environments):
         here = manifest.environment_index == index
         needed = [here & fitted & out, here & fitted & ~out]
-        needed += [here & new & out] if protocol.open_class and "out_20" in protocol.test_splits(()) else []
+        needed += [here & new & out] if tests_new else []
         if not all(rows.any() for rows in needed):
             half = " of one half of the classes" if protocol.open_class else ""
             raise IcmBenchError(

@@ -1,11 +1,12 @@
 """Which projection of a recipe a command line means."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from benchmark.commands.prepare import Run
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.arrays import Normalize
-from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
 from benchmark.sweep.subject import Subject
@@ -13,45 +14,78 @@ from benchmark.sweep.subject import Subject
 T = TypeVar("T")
 
 
-def choose(recipe: Recipe, subjects: list[Subject], given: dict[str, Any]) -> Choice:
-    """Return the projection that the command line picks from a recipe.
+@dataclass(frozen=True)
+class Choosing:
+    """What a person names of a projection; what is None must be the only one of its kind in the recipe.
 
-    Args:
-        recipe: what there is to choose from.
-        sources: of the recipe.
-        given: labels under `dataset`, `backbone`, `projection` and `intervention_set`, and `lambda_`, `normalize`,
-            `seed` and `without`; what is None must be the only one of its kind in the recipe, but for the seed, where
-            the first is taken.
+    Attributes:
+        dataset: name of a data set.
+        backbone: label of a backbone.
+        projection: label of a projection; by default the recipe's that looks at interventions.
+        intervention_set: name of an intervention set.
+        lambda_: weight of the consistency term; one of the grid's, or within the bounds of a search.
+        normalize: where embeddings are scaled to unit length.
+        seed: of the split; by default the recipe's first.
+        without: environments that are left out, as if held out.
+    """
+
+    dataset: str | None = None
+    backbone: str | None = None
+    projection: str | None = None
+    intervention_set: str | None = None
+    lambda_: float | None = None
+    normalize: str | None = None
+    seed: int | None = None
+    without: tuple[str, ...] = ()
+
+
+def choose(run: Run, choosing: Choosing) -> Choice:
+    """Return the projection that a person means.
 
     Raises:
         IcmBenchError: something is not in the recipe, or the recipe has several and none was named.
     """
-    sweep = recipe.sweep
-    dataset = _one("--dataset", given["dataset"], [s.manifest.name for s in subjects], str)
-    backbone = _one("--backbone", given["backbone"], [s.facts.label for s in subjects], str)
-    subject = next(s for s in subjects if (s.manifest.name, s.facts.label) == (dataset, backbone))
+    recipe, sweep = run.recipe, run.recipe.sweep
+    dataset = _one("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
+    backbone = _one("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
+    subject = next(s for s in run.subjects if (s.manifest.name, s.facts.label) == (dataset, backbone))
     fitted = [p for p in sweep.projections if not p.full_rank_only]
     if not fitted:
         raise IcmBenchError("The recipe has no projection but the whole space; add one to sweep.projections.")
     preferred = [p for p in fitted if p.uses_interventions and p.order_name != "released"] or fitted
-    named = given["projection"] is not None
-    projection = _one("--projection", given["projection"], fitted if named else preferred, lambda p: p.label)
-    chosen = None
+    named = fitted if choosing.projection is not None else preferred
+    projection = _one("--projection", choosing.projection, named, lambda p: p.label)
+    intervention_set = None
     if projection.uses_interventions:
         sets = recipe.intervention_sets()
-        chosen = _one("--intervention-set", given["intervention_set"], sets, lambda s: s.name)
-    lambda_ = _lambda(sweep, given["lambda_"]) if projection.uses_lambda else 0.0
-    normalize: Normalize = _one("--normalize", given["normalize"], sweep.normalize, str)
-    seed = _one("--seed", sweep.seeds[0] if given["seed"] is None else given["seed"], sweep.seeds, int)
-    without = tuple(given["without"] or ())
+        intervention_set = _one("--intervention-set", choosing.intervention_set, sets, lambda s: s.name)
+    normalize: Normalize = _one("--normalize", choosing.normalize, sweep.normalize, str)
+    seed = _one("--seed", sweep.seeds[0] if choosing.seed is None else choosing.seed, sweep.seeds, int)
+    if projection.uses_lambda:
+        projection = projection.at(lambda_=_lambda(sweep, choosing.lambda_))
+    _check_without(subject, choosing.without)
+    return Choice(subject, projection.at(seed=seed), intervention_set, normalize, seed, choosing.without)
+
+
+def check_rank(rank: int, subject: Subject) -> None:
+    """Refuse a rank that the embeddings of a subject do not have.
+
+    Raises:
+        IcmBenchError: it is not between 1 and D.
+    """
+    if not 1 <= rank <= subject.facts.dim:
+        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {subject.facts.dim}.")
+
+
+def _check_without(subject: Subject, without: tuple[str, ...]) -> None:
+    environments = subject.manifest.environments
     for name in without:
-        if name not in subject.manifest.environments:
+        if name not in environments:
             raise IcmBenchError(
-                f"--without: {dataset} has no environment '{name}'; {nearest(name, subject.manifest.environments)}"
+                f"--without: {subject.manifest.name} has no environment '{name}'; {nearest(name, environments)}"
             )
-    if len(without) >= len(subject.manifest.environments):
+    if len(without) >= len(environments):
         raise IcmBenchError("--without: no environment is left to fit the projection on; leave one in.")
-    return Choice(subject, projection, chosen, lambda_, normalize, seed, without)
 
 
 def _lambda(sweep: SweepSpec, given: float | None) -> float:

@@ -1,18 +1,17 @@
 """`icm-bench diagnose`: what a projection keeps, what interventions move, how far subspaces lie apart."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import orth
 
-from benchmark.commands.choice import choose
-from benchmark.commands.export import _check_rank
-from benchmark.commands.prepare import Sources, _have_embeddings
+from benchmark.commands.choice import Choosing, check_rank, choose
+from benchmark.commands.prepare import Run, have_embeddings, report_place
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.method.subspace import SourceMoments
 from benchmark.method.subspace.diagnostics import (
     angle_table,
     decodability,
@@ -22,59 +21,126 @@ from benchmark.method.subspace.diagnostics import (
     terms,
 )
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import InterventionSet
 from benchmark.sweep.fitting import Choice, Fitting
-
-if TYPE_CHECKING:
-    from reports import ReportFiles
+from reports import Angles, Diagnosis, Displacement, Readability, ReportFiles, write_diagnostics
 
 
-def diagnose(fitting: Fitting, recipe: Recipe, choice: Choice, rank: int) -> dict[str, Any]:
-    """Return what a projection keeps and how stable it is, in plain data (angles in degrees, NaN as None).
+def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, ReportFiles]:
+    """Look at one projection of a recipe; return what was found, and what was written. Needs a connection to Ray.
+
+    Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
 
     Args:
-        fitting: of the choice's source, with all seeds of the recipe.
-        recipe: whose seeds and intervention kinds are compared.
+        run: with the embeddings.
+        choosing: which of the recipe's projections.
+        rank: of the subspaces that are compared, 1 to D; by default the middle one of those that are evaluated.
+
+    Raises:
+        IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the report cannot be written.
+    """
+    choice = choose(run, choosing)
+    subject, seeds = choice.subject, run.recipe.sweep.seeds
+    rank = subject.ranks[len(subject.ranks) // 2] if rank is None else rank
+    check_rank(rank, subject)
+    peers = [s for s in run.subjects if s.manifest.name == subject.manifest.name and s.facts.dim >= rank]
+    have_embeddings(run, peers)
+    fitting = Fitting(run.storage, subject, seeds)
+    fittings = {
+        s.facts.label: (
+            fitting if s is subject else Fitting(run.storage, s, (choice.seed,)),
+            replace(choice, subject=s),
+        )
+        for s in peers
+    }
+    diagnosis = _diagnosis(fitting, choice, rank, seeds, backbone_angles(fittings, rank) if len(peers) > 1 else None)
+    content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
+    digest = canonical_hash([*content, list(choice.without), rank])
+    place = report_place(run, f"{run.recipe.name}-{run.recipe.hash()[:8]}-diagnostics-{digest[:8]}")
+    return diagnosis, write_diagnostics(diagnosis, *place)
+
+
+def _diagnosis(
+    fitting: Fitting, choice: Choice, rank: int, seeds: tuple[int, ...], backbones: Angles | None
+) -> Diagnosis:
+    """Return what a projection keeps and how stable it is.
+
+    Args:
+        fitting: of the choice's subject, with all seeds.
         choice: the projection, fitted on all environments that are not left out.
         rank: of the subspaces that are compared.
+        seeds: whose fits are compared.
+        backbones: the comparison of backbones, if there are several.
     """
-    moments = fitting.moments(choice)
-    basis = fitting.basis(choice)
-    kinds: dict[str, Choice] = {}
-    found: dict[str, Any] = {"choice": choice.label, "rank": rank, "dim": moments.dim, "images": moments.images.n}
-    found["environments"] = list(moments.environments)
-    found["spectrum"] = None if basis.spectrum is None else basis.spectrum.tolist()
-    if choice.intervention_set:
-        differences = {kind: moments.differences(kind) for kind in moments.kinds()}
-        if choice.intervention_set.pairing == "each":
-            kinds = {kind: replace(choice, intervention_set=_alone(kind)) for kind in differences}
-        found |= {
-            "energy": basis.energy(moments.c_z()).tolist(),
-            "invariance_ratio": _plain(invariance_ratio(basis, moments)),
-            "moved_by": {kind: energy.tolist() for kind, energy in moved_by(basis, differences).items()},
-        }
-        if choice.projection.uses_lambda:
-            both = terms(basis, moments, choice.lambda_)
-            found |= {name: term.tolist() for name, term in zip(("reconstruction", "consistency"), both, strict=True)}
-    # What is left must be enough to fit on: pairs across environments need two.
-    enough = len(moments.environments) > (2 if CROSS in moments.kinds() else 1)
-    left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}
-    seeds = {f"seed {seed}": replace(choice, seed=seed) for seed in recipe.sweep.seeds}
-    groups = {"held_out": left_out, "seeds": seeds, "kinds": kinds}
-    found["angles"] = {name: _angles(fitting, choices, rank) for name, choices in groups.items() if len(choices) > 1}
+    moments, basis, facts = fitting.moments(choice), fitting.basis(choice), choice.subject.facts
     rows = fitting.sample()
     z, environment = fitting.embeddings(choice, rows), fitting.data.environment[rows]
     spaces = (("plain", moments.dim, z), ("projected", rank, z @ basis.vectors[:, :rank]))
-    found["decodability"] = [
-        {"space": space, "rank": k, **vars(decodability(x, environment))}
-        for space, k, x in spaces
-        if len(np.unique(environment)) > 1
-    ]
-    return found
+    return Diagnosis(
+        choice=choice.label,
+        dataset=choice.subject.manifest.name,
+        backbone=facts.label,
+        random_weights=facts.random_weights,
+        normalize=choice.normalize,
+        seed=choice.seed,
+        rank=rank,
+        dim=moments.dim,
+        images=moments.images.n,
+        environments=list(moments.environments),
+        spectrum=None if basis.spectrum is None else basis.spectrum.tolist(),
+        displacement=_displacement(fitting, choice, moments),
+        angles={
+            name: _angles(fitting, choices, rank)
+            for name, choices in _alternatives(choice, moments, seeds).items()
+            if len(choices) > 1
+        },
+        decodability=[
+            Readability(space, k, **vars(decodability(x, environment)))
+            for space, k, x in spaces
+            if len(np.unique(environment)) > 1
+        ],
+        backbones=backbones,
+    )
 
 
-def backbone_angles(fittings: dict[str, tuple["Fitting", Choice]], rank: int) -> dict[str, Any]:
+def _displacement(fitting: Fitting, choice: Choice, moments: SourceMoments) -> Displacement | None:
+    """Return what interventions move, direction by direction; None where the projection looks at none."""
+    if choice.intervention_set is None:
+        return None
+    basis = fitting.basis(choice)
+    differences = {kind: moments.differences(kind) for kind in moments.kinds()}
+    objective = (None, None) if choice.lambda_ is None else terms(basis, moments, choice.lambda_)
+    reconstruction, consistency = (None if term is None else term.tolist() for term in objective)
+    return Displacement(
+        energy=basis.energy(moments.c_z()).tolist(),
+        invariance_ratio=[float(v) if np.isfinite(v) else None for v in invariance_ratio(basis, moments)],
+        moved_by={kind: energy.tolist() for kind, energy in moved_by(basis, differences).items()},
+        reconstruction=reconstruction,
+        consistency=consistency,
+    )
+
+
+def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]) -> dict[str, dict[str, Choice]]:
+    """Return the fits that are compared with each other: one environment left out, other seeds, one kind alone."""
+    kinds: dict[str, Choice] = {}
+    if choice.intervention_set and choice.intervention_set.pairing == "each":
+        alone = {kind: InterventionSet(name=kind, kinds=(kind,)) for kind in moments.kinds()}
+        kinds = {kind: replace(choice, intervention_set=only) for kind, only in alone.items()}
+    # What is left must be enough to fit on: pairs across environments need two.
+    enough = len(moments.environments) > (2 if CROSS in moments.kinds() else 1)
+    left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}
+    return {"held_out": left_out, "seeds": {f"seed {seed}": choice.at_seed(seed) for seed in seeds}, "kinds": kinds}
+
+
+def _angles(fitting: Fitting, choices: Mapping[str, Choice], rank: int) -> Angles:
+    bases = {label: fitting.basis(choice) for label, choice in choices.items()}
+    labels, degrees = angle_table(bases, rank)
+    spans: list[NDArray[np.float64]] = [orth(bases[label].vectors[:, :rank]) for label in labels]
+    overlap = [[float(np.sum((a.T @ b) ** 2) / min(a.shape[1], b.shape[1])) for b in spans] for a in spans]
+    return Angles(labels, degrees.tolist(), overlap)
+
+
+def backbone_angles(fittings: Mapping[str, tuple[Fitting, Choice]], rank: int) -> Angles:
     """Return the median canonical angle between the projected embeddings of the same images by several backbones.
 
     Args:
@@ -93,58 +159,4 @@ def backbone_angles(fittings: dict[str, tuple["Fitting", Choice]], rank: int) ->
     labels, table = list(projected), np.zeros((len(projected), len(projected)))
     for i, j in combinations(range(len(labels)), 2):
         table[i, j] = table[j, i] = np.median(sample_angles(projected[labels[i]], projected[labels[j]]))
-    return {"labels": labels, "degrees": table.tolist()}
-
-
-def _alone(kind: str) -> InterventionSet:
-    return InterventionSet(name=kind, kinds=(kind,))
-
-
-def _angles(fitting: Fitting, choices: dict[str, Choice], rank: int) -> dict[str, Any]:
-    bases = {label: fitting.basis(choice) for label, choice in choices.items()}
-    labels, degrees = angle_table(bases, rank)
-    spans = [orth(bases[label].vectors[:, :rank]) for label in labels]
-    overlap = [[float(np.sum((a.T @ b) ** 2) / min(a.shape[1], b.shape[1])) for b in spans] for a in spans]
-    return {"labels": labels, "degrees": degrees.tolist(), "overlap": overlap}
-
-
-def _plain(values: NDArray[np.float64]) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in values]
-
-
-def diagnose_stage(
-    recipe: Recipe, storage: Storage, subjects: Sources, given: dict[str, Any], rank: int | None
-) -> tuple[dict[str, Any], "ReportFiles"]:
-    """Look at one projection of a recipe; return what was found, and what was written. Needs a connection to Ray.
-
-    Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
-
-    Raises:
-        IcmBenchError: as `export_stage`.
-    """
-    from reports import write_diagnostics
-
-    choice = choose(recipe, [subject for subject, _ in subjects], given)
-    subject = choice.subject
-    rank = subject.ranks[len(subject.ranks) // 2] if rank is None else rank
-    _check_rank(rank, subject)
-    own = [(s, spec) for s, spec in subjects if s.manifest.name == subject.manifest.name and s.facts.dim >= rank]
-    _have_embeddings(recipe, storage, own)
-    fitting = Fitting(storage, subject, recipe.sweep.seeds)
-    found = diagnose(fitting, recipe, choice, rank)
-    found |= {"dataset": subject.manifest.name, "backbone": subject.facts.label}
-    found |= {"random_weights": subject.facts.random_weights, "normalize": choice.normalize, "seed": choice.seed}
-    if len(own) > 1:
-        all_of_them = {
-            s.facts.label: (
-                fitting if s is subject else Fitting(storage, s, (choice.seed,)),
-                replace(choice, subject=s),
-            )
-            for s, _ in own
-        }
-        found["backbones"] = backbone_angles(all_of_them, rank)
-    place = Storage(recipe.run.out) if recipe.run.out else storage
-    content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
-    name = canonical_hash([*content, list(choice.without), rank])
-    folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-diagnostics-{name[:8]}"
-    return found, write_diagnostics(found, place, folder)
+    return Angles(labels, table.tolist())

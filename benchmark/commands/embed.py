@@ -2,47 +2,41 @@
 
 from collections.abc import Sequence
 
-from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.prepare import Notify, Sources, decoding_of
-from benchmark.common.storage import Storage
+from benchmark.commands.prepare import Run
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import EmbedReport
-from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import View
 from benchmark.sweep.subject import Subject
 
-VIEWS_AT_ONCE = 32  # of a search's round, at one visit of an image
 
+def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
+    """Embed what the store lacks, subject by subject. Needs a connection to Ray.
 
-def embed_stage(
-    recipe: Recipe, storage: Storage, subjects: Sources, notify: Notify, began: float | None = None
-) -> list[EmbedReport]:
-    """Embed what the store lacks. Needs a connection to Ray. `began`: see `run`."""
+    Args:
+        run: whose views are embedded.
+        began: time of day (seconds since 1970) from which the time to the first embedding counts; by default now.
+
+    Raises:
+        IcmBenchError: too many images cannot be read, or the store cannot be written.
+    """
     reports: list[EmbedReport] = []
-    for subject, spec in subjects:
+    for subject in run.subjects:
         first = None if any(report.speed for report in reports) else began  # the others began when it had ended
-        report = _embed_source(recipe, storage, subject, spec, subject.views, notify, first)
+        report = embed_views(run, subject, subject.views, first)
         for path, reason in report.rejected.items():
-            notify(f"skipped: {subject.manifest.place(path)} ({reason})")
+            run.notify(f"skipped: {subject.manifest.place(path)} ({reason})")
         if report.rejected:
-            notify(f"skipped {len(report.rejected)} of {report.images} images of {subject.manifest.name}")
+            run.notify(f"skipped {len(report.rejected)} of {report.images} images of {subject.manifest.name}")
         reports.append(report)
     return reports
 
 
-def _embed_source(
-    recipe: Recipe,
-    storage: Storage,
-    subject: Subject,
-    spec: BackboneSpec,
-    views: Sequence[View],
-    notify: Notify,
-    began: float | None = None,
-) -> EmbedReport:
-    job = EmbedJob(storage, subject.manifest, spec, subject.facts, tuple(views), decoding_of(recipe))
-    report = embed(job, recipe.run, began=began)
+def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float | None = None) -> EmbedReport:
+    """Embed what the store lacks of some views of a subject, and say what was done."""
+    job = EmbedJob(run.storage, subject.manifest, subject.backbone, subject.facts, tuple(views), subject.decoding)
+    report = embed(job, run.recipe.run, began=began)
     name = f"{subject.manifest.name} with {subject.facts.label}"
-    notify(f"{name}: {report.embedded} views embedded, {report.reused} reused")
+    run.notify(f"{name}: {report.embedded} views embedded, {report.reused} reused")
     if report.speed:
-        notify(f"{name}: {report.speed.text()}")
+        run.notify(f"{name}: {report.speed.text()}")
     return report

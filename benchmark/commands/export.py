@@ -3,21 +3,39 @@
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands.choice import choose
-from benchmark.commands.prepare import Sources, _have_embeddings
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.backbones.projection_files import write_projection
+from benchmark.commands.choice import Choosing, check_rank, choose
+from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.method.subspace import SourceMoments
-from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import TEXT
 from benchmark.sweep.fitting import Choice, Fitting
 from benchmark.sweep.identity import code_version
-from benchmark.sweep.subject import Subject
 
 
-def provenance(recipe: Recipe, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
+def export_projection(run: Run, choosing: Choosing, rank: int, folder: Path) -> dict[str, Any]:
+    """Fit one projection of a recipe, write it into `folder`, and return its provenance. Needs a connection to Ray.
+
+    Args:
+        run: with the embeddings.
+        choosing: which of the recipe's projections.
+        rank: number of directions kept, 1 to D.
+        folder: where to; made if need be.
+
+    Raises:
+        IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the folder is not writable.
+    """
+    choice = choose(run, choosing)
+    check_rank(rank, choice.subject)
+    have_embeddings(run, [choice.subject])
+    fitting = Fitting(run.storage, choice.subject, (choice.seed,))
+    facts = _provenance(run, choice, fitting.moments(choice))
+    write_projection(folder, fitting.basis(choice).vectors[:, :rank], facts)
+    return {"folder": str(folder), "rank": rank, "dim": choice.subject.facts.dim, **facts}
+
+
+def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
     """Return where a projection comes from, in plain data."""
-    subject, chosen = choice.subject, choice.intervention_set
+    subject, intervention_set = choice.subject, choice.intervention_set
     return {
         "dataset": subject.manifest.name,
         "dataset_fingerprint": subject.manifest.fingerprint,
@@ -29,43 +47,12 @@ def provenance(recipe: Recipe, choice: Choice, moments: SourceMoments) -> dict[s
         "random_weights": subject.facts.random_weights,
         "precision": subject.facts.precision,
         "projection": choice.projection.model_dump(mode="json"),
-        "lambda": choice.lambda_ if choice.projection.uses_lambda else None,
-        "intervention_set": chosen.model_dump(mode="json") if chosen else None,
-        "interventions": recipe.interventions.model_dump(mode="json") if chosen else None,
-        "text_pairs": subject.text_pairs if chosen and TEXT in chosen.kinds else None,
+        "lambda": choice.lambda_,
+        "intervention_set": intervention_set.model_dump(mode="json") if intervention_set else None,
+        "interventions": subject.interventions.model_dump(mode="json") if intervention_set else None,
+        "text_pairs": subject.text_pairs if intervention_set and TEXT in intervention_set.kinds else None,
         "normalize": choice.normalize,
-        "prompts": list(recipe.prompts.templates_for(subject.manifest.name)),
-        "recipe_hash": recipe.hash(),
+        "prompts": list(subject.prompts),
+        "recipe_hash": run.recipe.hash(),
         "code_version": code_version(),
     }
-
-
-def export_stage(
-    recipe: Recipe,
-    storage: Storage,
-    subjects: Sources,
-    given: dict[str, Any],
-    rank: int,
-    folder: Path,
-) -> dict[str, Any]:
-    """Fit one projection of a recipe, write it into `folder`, and return its provenance. Needs a connection to Ray.
-
-    `given` is what the command line chose: see `choice.choose`.
-
-    Raises:
-        IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the folder is not writable.
-    """
-    from benchmark.backbones.projection_files import write_projection
-
-    choice = choose(recipe, [subject for subject, _ in subjects], given)
-    _check_rank(rank, choice.subject)
-    _have_embeddings(recipe, storage, [(s, spec) for s, spec in subjects if s is choice.subject])
-    fitting = Fitting(storage, choice.subject, (choice.seed,))
-    facts = provenance(recipe, choice, fitting.moments(choice))
-    write_projection(folder, fitting.basis(choice).vectors[:, :rank], facts)
-    return {"folder": str(folder), "rank": rank, "dim": choice.subject.facts.dim, **facts}
-
-
-def _check_rank(rank: int, subject: Subject) -> None:
-    if not 1 <= rank <= subject.facts.dim:
-        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {subject.facts.dim}.")

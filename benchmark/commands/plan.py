@@ -1,8 +1,8 @@
 """What a recipe amounts to, before anything costs time: without weights, without Ray, and even without the images."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmark.backbones.loading import width_of
 from benchmark.commands.checks import check_environments, check_protocols
@@ -12,8 +12,7 @@ from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.sweep.search import rounds_of, searched_trials
-from benchmark.sweep.trials import Trial, row_count, trials_of
+from benchmark.sweep.trials import trial_specs
 
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
@@ -24,7 +23,8 @@ class PlannedSet:
 
     Attributes:
         name: of the data set.
-        environments, images: their numbers.
+        environments: number of its environments.
+        images: number of its images.
         counted: whether they were counted; otherwise they are the catalog's, and the images are not at hand.
     """
 
@@ -56,11 +56,13 @@ class Plan:
     """What a recipe amounts to.
 
     Attributes:
-        sets, backbones: what it is made of.
+        sets: its data sets.
+        backbones: its backbones.
         views: embedded for each image that is fitted on, the original included; without those of a search.
         passes: image embeddings over all data sets and backbones.
         searched_passes: those that a search adds, at most.
-        trials, rows: of the sweep, search included.
+        trials: of the sweep, search included.
+        rows: that these leave.
         store_bytes: size of the embeddings, without compression.
         seconds: of embedding, where the store knows the speed of every backbone.
     """
@@ -75,6 +77,23 @@ class Plan:
     store_bytes: int
     seconds: float | None
 
+    def text(self) -> str:
+        """Return the plan in some lines."""
+        lines = []
+        for planned in self.sets:
+            counted = "" if planned.counted else " by the catalog (no images at hand: give --data)"
+            lines.append(f"{planned.name}: {planned.images} images in {planned.environments} environments{counted}")
+        for backbone in self.backbones:
+            speed = f", {backbone.views_per_s:.1f} views/s in an earlier run" if backbone.views_per_s else ""
+            lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}")
+        searched = f", and up to {self.searched_passes} of a search" if self.searched_passes else ""
+        time = f", {self.seconds:.0f} s at that speed" if self.seconds else ""
+        lines.append(
+            f"{self.views} views of each image: {self.passes} forward passes{searched}{time}; "
+            f"{self.store_bytes / 1e6:.1f} MB of embeddings"
+        )
+        return "\n".join([*lines, f"{self.trials} trials, {self.rows} result rows"])
+
 
 def plan(recipe: Recipe, storage: Storage) -> Plan:
     """Count what a recipe amounts to. Images are counted where they are at hand; else the catalog's numbers stand in.
@@ -82,11 +101,9 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     Raises:
         IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
     """
-    sets = [_set(recipe, spec) for spec in recipe.located()]
+    found = [_set(recipe, spec) for spec in recipe.located()]
+    sets = [planned for planned, _ in found]
     widths = [width_of(spec) for spec in recipe.backbones]
-    views = 1 + max(len(recipe.kinds_for(s.name)) for s in sets)
-    trials, environments = trials_of(recipe), [s.environments for _ in recipe.backbones for s in sets]
-    searched = _searched(recipe, environments)
     passes = sum(s.images * (1 + len(recipe.kinds_for(s.name))) for s in sets)
     speeds = _speeds(storage)
     backbones = [
@@ -94,49 +111,57 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
     known = [b.views_per_s for b in backbones if b.views_per_s]
-    seconds = sum(passes / speed for speed in known) if len(known) == len(backbones) else None
+    counts = [_count(recipe, planned, environments) for planned, environments in found]
     return Plan(
         sets=sets,
         backbones=backbones,
-        views=views,
+        views=1 + max(len(recipe.kinds_for(s.name)) for s in sets),
         passes=passes * len(backbones),
-        searched_passes=sum(sets[t.subject % len(sets)].images * n for t, n in searched) // len(recipe.sweep.seeds),
-        trials=len(trials) + len(searched),
-        rows=row_count(recipe, trials, environments) + row_count(recipe, [t for t, _ in searched], environments),
+        searched_passes=sum(count.searched_passes for count in counts) * len(backbones),
+        trials=sum(count.trials for count in counts) * len(backbones),
+        rows=sum(count.rows for count in counts) * len(backbones),
         store_bytes=sum(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, dim in zip(recipe.backbones, widths, strict=True)
         ),
-        seconds=seconds,
+        seconds=sum(passes / speed for speed in known) if len(known) == len(backbones) else None,
     )
 
 
-def _set(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
+def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, list[str]]:
+    """Return what is known of a data set, and the names of its environments."""
     facts = CATALOG.get(spec.name)
     if facts and spec.root is None and spec.name != DEMO_SET:
         check_environments(recipe, spec.name, len(facts.environments))
-        return PlannedSet(spec.name, len(facts.environments), facts.images, counted=False)
+        return PlannedSet(spec.name, len(facts.environments), facts.images, counted=False), list(facts.environments)
     manifest = read_manifest(spec)
     check_protocols(recipe, manifest)
-    return PlannedSet(spec.name, len(manifest.environments), manifest.table.num_rows, counted=True)
+    images = manifest.table.num_rows
+    return PlannedSet(spec.name, len(manifest.environments), images, counted=True), manifest.environments
 
 
-def _searched(recipe: Recipe, environments: Sequence[int]) -> list[tuple[Trial, int]]:
-    """Return stand-ins for the trials of a search: as many, and with as many rows, as it will have.
+class _Count(NamedTuple):
+    """Of the sweep of one data set under one backbone."""
 
-    Each with the number of kinds whose strengths are searched: every point may be so many views of its own.
-    """
-    if recipe.sweep.search is None:
-        return []
-    points = sum(rounds_of(recipe.sweep.search))
-    return [
-        (
-            replace(t, lambdas=(0.0,), held_out="one of them" if t.protocol.fits_apart else None),
-            len({name.rpartition(".")[0] for name in space} - {""}),
-        )
-        for t, space in searched_trials(recipe)
-        for _ in range(points * (t.fold_count(environments[t.subject]) if t.protocol.fits_apart else 1))
-    ]
+    trials: int
+    rows: int
+    searched_passes: int
+
+
+def _count(recipe: Recipe, planned: PlannedSet, environments: list[str]) -> _Count:
+    variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
+    trials = rows = searched_views = 0
+    for spec in trial_specs(recipe, planned.name):
+        seen = variants if spec.protocol.across_sets else environments
+        if not spec.space:
+            trials, rows = trials + 1, rows + len(spec.lambdas) * spec.rows(seen)
+            continue
+        assert recipe.sweep.search is not None
+        points, studies = recipe.sweep.search.samples, len(spec.folds(seen)) if spec.protocol.fits_apart else 1
+        trials, rows = trials + points * studies, rows + points * spec.rows(seen)
+        # Every point may be a view of its own for each kind whose strengths are searched.
+        searched_views += points * studies * len({name.rpartition(".")[0] for name in spec.space} - {""})
+    return _Count(trials, rows, planned.images * searched_views // len(recipe.sweep.seeds))
 
 
 def _speeds(storage: Storage) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""What every stage needs before it starts: the store, Ray, manifests, the facts of backbones, and refusals."""
+"""What every command needs before it starts: the store, Ray, manifests, the facts of backbones, and refusals."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.backbones.describe import describe
@@ -16,15 +17,30 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.embedding.texts import embed_texts
-from benchmark.method.interventions import Intervention
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import Decoding, View, view_of
+from benchmark.store.embeddings import Decoding
 from benchmark.store.texts import pairs_file, text_file
 from benchmark.sweep.subject import Subject
 
 Notify = Callable[[str], None]
-Sources = list[tuple[Subject, BackboneSpec]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe that has met its data, its backbones and its store: what the commands work on.
+
+    Attributes:
+        recipe: what is asked for.
+        storage: where embeddings and rows lie.
+        subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
+        notify: takes each line for the person who watches.
+    """
+
+    recipe: Recipe
+    storage: Storage
+    subjects: tuple[Subject, ...]
+    notify: Notify
 
 
 def notify_on_stderr(line: str) -> None:
@@ -45,24 +61,29 @@ def store_at(uri: str | None) -> Storage:
 
 
 @contextmanager
-def prepared(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Iterator[Sources]:
+def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool = True) -> Iterator[Run]:
     """Connect to Ray for the time of the block, and give it what `prepare` returns."""
+    storage = open_store(recipe)
     with connected():
         yield prepare(recipe, storage, notify, held_out)
 
 
-def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Sources:
+def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Run:
     """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
 
-    Returns one source for each data set and backbone, in the recipe's order. Needs a connection to Ray. Only with
-    `held_out`, that is for a sweep, must the environments of a data set be such that each can be held out in turn.
+    Needs a connection to Ray.
+
+    Args:
+        recipe: what is asked for.
+        storage: its store.
+        notify: takes each line for the person who watches.
+        held_out: whether the environments of every data set must be such that each can be held out in turn, which
+            only a sweep needs.
+
+    Raises:
+        IcmBenchError: whatever a user can put right, in one sentence.
     """
-    if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
-        raise IcmBenchError(
-            f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
-        )
-    if recipe.run.gpus_per_trial > (gpus := gpu_count()):
-        raise IcmBenchError(f"run.gpus_per_trial: {recipe.run.gpus_per_trial:g} for a trial, but Ray sees {gpus} GPUs.")
+    _check_resources(recipe)
     manifests = [read_manifest(spec) for spec in recipe.located()]
     if held_out:
         check_packages(recipe)
@@ -76,63 +97,65 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     for spec in backbones:
         notify(f"loading {spec.label}")
         facts = describe(spec)
-        ranks = recipe.sweep.ranks_for(facts.dim)
         notes += facts.notes
-        for manifest in manifests:
-            texts = text_file(facts, manifest.prompt_names, recipe.prompts.templates_for(manifest.name))
-            pairs = text_pairs_of(recipe, manifest)
-            pairs_name = pairs_file(facts, pairs) if pairs else None
-            subjects.append(
-                (Subject(manifest, facts, views_of(recipe, manifest, facts), texts, ranks, pairs_name), spec)
-            )
+        subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
     for note in notes:
         notify(f"note: {note}")
-    return subjects
+    return Run(recipe, storage, tuple(subjects), notify)
 
 
-def views_of(recipe: Recipe, manifest: Manifest, facts: BackboneFacts) -> tuple[View, ...]:
-    """Return the views of a recipe for one data set and backbone, the original first."""
-    return views_for(recipe, manifest, facts, [None, *recipe.kinds_for(manifest.name)])
+def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
+    """Check that all views of some subjects are embedded, and embed their texts where that is still to be done.
+
+    Raises:
+        IcmBenchError: embeddings are missing; says which.
+    """
+    for subject in subjects:
+        _check_embedded(run.storage, subject)
+    for subject in subjects:
+        pairs = text_pairs_of(run.recipe, subject.manifest)
+        names = subject.manifest.prompt_names
+        embed_texts(run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs)
 
 
-def views_for(
-    recipe: Recipe, manifest: Manifest, facts: BackboneFacts, kinds: Iterable[Intervention | None]
-) -> tuple[View, ...]:
-    """Return the views that some kinds of intervention make; None is the original."""
-    images = len(store.distinct(manifest.table["image_id"].to_pylist()))
-    return tuple(
-        view_of(
-            manifest.fingerprint,
-            images,
-            facts.identity(),
-            kind,
-            recipe.interventions.seed,
-            decoding_of(recipe),
+def report_place(run: Run, name: str) -> tuple[Storage, str]:
+    """Return where a report goes: `run.out` as it is, else the folder of that name among the store's reports."""
+    out = run.recipe.run.out
+    return (Storage(out), "") if out else (run.storage, f"reports/{name}")
+
+
+def _check_resources(recipe: Recipe) -> None:
+    if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
+        raise IcmBenchError(
+            f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
         )
-        for kind in kinds
+    if recipe.run.gpus_per_trial > (gpus := gpu_count()):
+        raise IcmBenchError(f"run.gpus_per_trial: {recipe.run.gpus_per_trial:g} for a trial, but Ray sees {gpus} GPUs.")
+
+
+def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:
+    prompts = recipe.prompts.templates_for(manifest.name)
+    pairs = text_pairs_of(recipe, manifest)
+    subject = Subject(
+        manifest=manifest,
+        backbone=spec,
+        facts=facts,
+        interventions=recipe.interventions,
+        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
+        views=(),
+        prompts=prompts,
+        texts=text_file(facts, manifest.prompt_names, prompts),
+        ranks=recipe.sweep.ranks_for(facts.dim),
+        text_pairs=pairs_file(facts, pairs) if pairs else None,
     )
+    return subject.with_kinds([None, *recipe.kinds_for(manifest.name)])
 
 
-def decoding_of(recipe: Recipe) -> Decoding:
-    """Return how a recipe wants images decoded, the same for all its views."""
-    return Decoding(at_source=recipe.interventions.apply_at == "source", draft=recipe.images.jpeg_draft)
-
-
-def _have_embeddings(recipe: Recipe, storage: Storage, subjects: Sources) -> None:
-    """Check that all views are embedded, and embed the texts where that is still to be done."""
-    for subject, _ in subjects:
-        _check_embedded(storage, subject.manifest, subject.views)
-    for subject, spec in subjects:
-        pairs = text_pairs_of(recipe, subject.manifest)
-        templates = recipe.prompts.templates_for(subject.manifest.name)
-        embed_texts(storage, spec, subject.facts, [subject.manifest.prompt_names], templates, pairs)
-
-
-def _check_embedded(storage: Storage, manifest: Manifest, views: tuple[View, ...]) -> None:
-    for view in views:
+def _check_embedded(storage: Storage, subject: Subject) -> None:
+    for view in subject.views:
         chunks = store.chunk_count(view.images)
         if lacking := chunks - len(store.parts(storage, view.directory)):
             raise IcmBenchError(
-                f"{lacking} of {chunks} parts of {manifest.name} have no embeddings of the view '{view.label}' in "
-                f"{storage.path('')}; run `icm-bench embed` with this recipe first."
+                f"{lacking} of {chunks} parts of {subject.manifest.name} have no embeddings of the view '{view.label}' "
+                f"in {storage.path('')}; run `icm-bench embed` with this recipe first."
             )

@@ -41,12 +41,17 @@ class Outcome:
 def report_stage(
     recipe: Recipe,
     storage: Storage,
-    subjects: list[Subject] | None = None,
-    embedded: list[EmbedReport] | None = None,
+    subjects: Sequence[Subject] = (),
+    embedded: Sequence[EmbedReport] = (),
 ) -> Outcome:
     """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
 
-    Without `sources`, the store must hold results of the recipe on one state of data and weights only.
+    Args:
+        recipe: whose rows they are.
+        storage: its store.
+        subjects: of the recipe, where they are at hand; without them the store must hold results of the recipe on one
+            state of data and weights only.
+        embedded: what the embedding stage did just before, for the outcome.
 
     Raises:
         IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
@@ -74,7 +79,6 @@ def report_stage(
     folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-{Path(records[0]).stem[:8]}"
     finished = int(rows["trial_id"].nunique())
     report = write_report(rows, place, folder, recipe.name, planned, finished, failed)
-    embedded = embedded or []
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),

@@ -1,12 +1,9 @@
-"""The stages of a run in their order: embed, sweep, report. Each reads only what the one before wrote.
-
-This module alone knows all rooms; it reaches `reports` last, and only to write down what the rows say.
-"""
+"""`icm-bench run`: embed, sweep, report. Each stage reads only what the one before wrote."""
 
 import time
 
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.prepare import Notify, notify_on_stderr, open_store, prepared
+from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
 from benchmark.commands.report import Outcome, report_stage
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
@@ -18,17 +15,16 @@ def run(recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None =
 
     Args:
         recipe: what to do.
-        notify: takes each line for the person who watches.
-        began: time of day from which the time to the first embedding counts; by default now.
+        notify: takes each line for the person who watches; by default they go to standard error.
+        began: time of day (seconds since 1970) from which the time to the first embedding counts; by default now.
 
     Raises:
         IcmBenchError: whatever the user can put right, in one sentence; finished work is kept.
     """
     began = began or time.time()
-    storage = open_store(recipe)
     if recipe.run.out:
         Storage(recipe.run.out).check_writable()  # before hours of work, not after them
-    with prepared(recipe, storage, notify) as subjects:
-        embedded = embed_stage(recipe, storage, subjects, notify, began)
-        sweep_stage(recipe, storage, subjects, notify)
-    return report_stage(recipe, storage, [subject for subject, _ in subjects], embedded)
+    with prepared(recipe, notify) as run:
+        embedded = embed_stage(run, began)
+        sweep_stage(run)
+    return report_stage(run.recipe, run.storage, run.subjects, embedded)

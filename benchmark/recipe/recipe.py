@@ -12,7 +12,7 @@ from benchmark.common.spec import Spec, distinct
 from benchmark.common.validation import sentence
 from benchmark.datasets.catalog import DEMO_SET, is_variant
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.method.evaluation.protocols import Protocol
+from benchmark.method.evaluation.protocols import SHIFT, Protocol
 from benchmark.method.interventions import Intervention
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
@@ -54,19 +54,28 @@ class Recipe(Spec):
     def _possible(self) -> "Recipe":
         distinct(self.datasets, [d.name for d in self.datasets], "data set")
         distinct(self.backbones, [b.label for b in self.backbones], "backbone")
+        self._check_datasets()
+        self._check_strengths()
+        self._check_sets()
+        return self
+
+    def _check_datasets(self) -> None:
+        """Refuse prompts for data sets that take none, and a protocol across data sets without these."""
         names = [d.name for d in self.datasets]
-        shift = next((p.name for p in self.sweep.protocols if p.across_sets), None)
+        across = self._across_sets
         for name in self.prompts.by_dataset:
             if name not in names:
                 raise ValueError(f"prompts.by_dataset: '{name}' is no data set of the recipe; {nearest(name, names)}")
-            if shift and is_variant(name) and name != SHIFT_SOURCE:
+            if across and is_variant(name) and name != SHIFT_SOURCE:
                 raise ValueError(f"prompts.by_dataset: '{name}' takes those of {SHIFT_SOURCE}; give them there.")
-        if shift and not (SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1):
+        if across and not (SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1):
             raise ValueError(
-                f"the protocol '{shift}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} and one "
-                f"or more of them among the datasets."
+                f"the protocol '{across.name}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} "
+                f"and one or more of them among the datasets."
             )
-        self._check_strengths()
+
+    def _check_sets(self) -> None:
+        """Refuse intervention sets with kinds that are not embedded, and projections that need what there is not."""
         needing = [p.name for p in self.sweep.projections if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
@@ -80,7 +89,6 @@ class Recipe(Spec):
                 raise ValueError(
                     f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
                 )
-        return self
 
     def located(self) -> tuple[DatasetSpec, ...]:
         """Return the data sets with their roots; the demo's is built, and has none."""
@@ -116,20 +124,25 @@ class Recipe(Spec):
                         reason = sentence(error, type(kind))
                         raise ValueError(f"sweep.search.strengths.{label}: {reason}") from error
 
+    @property
+    def _across_sets(self) -> Protocol | None:
+        """The protocol that fits on one data set and tests on others, if the sweep has it."""
+        return next((protocol for protocol in self.sweep.protocols if protocol.across_sets), None)
+
     def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
         """Return the protocols that a data set takes part in; of ImageNet's, the one that is fitted on has them all."""
-        if is_variant(dataset) and dataset != SHIFT_SOURCE:
+        variant = is_variant(dataset)
+        if variant and dataset != SHIFT_SOURCE:
             return ()
-        return tuple(p for p in self.sweep.protocols if p.takes(variant=is_variant(dataset)))
+        return tuple(protocol for protocol in self.sweep.protocols if protocol.takes(variant))
 
     def shifts(self) -> tuple[int, ...]:
-        """Return the positions of the data sets that `imagenet_shift` tests on."""
+        """Return the positions of the data sets that a protocol across data sets tests on."""
         return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)
 
     def kinds_for(self, dataset: str) -> tuple[Intervention, ...]:
         """Return the kinds of intervention to embed of a data set: none where it is only tested on, as in a shift."""
-        across = any(protocol.across_sets for protocol in self.sweep.protocols)
-        only_tested = across and is_variant(dataset) and dataset != SHIFT_SOURCE
+        only_tested = self._across_sets is not None and is_variant(dataset) and dataset != SHIFT_SOURCE
         return () if only_tested else self.interventions.kinds
 
     def search_space(

@@ -1,6 +1,6 @@
 """One fitted projection outside of a sweep: to be exported, or looked at. Needs Ray and stored embeddings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ray
@@ -13,8 +13,8 @@ from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace import Basis, Projection, SourceMoments
 from benchmark.recipe.specs import InterventionSet
-from benchmark.sweep.loading import cells_for, load, sum_source
-from benchmark.sweep.subject import Subject, weights_of
+from benchmark.sweep.loading import cells_for, load, sum_subject
+from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
 
 MAX_SAMPLED = 20_000  # images that diagnostics look at one by one, drawn at random from more
@@ -26,40 +26,50 @@ class Choice:
     """Which projection to fit, of all that a recipe describes.
 
     Attributes:
-        source: data set under a backbone.
-        projection, lambda_, normalize, seed: see the recipe; lambda_ is 0 where the projection has none.
-        intervention_set: None where the projection looks at no intervention.
+        subject: data set under a backbone.
+        projection: with its lambda and its seed set, where it has them.
+        intervention_set: which views enter the consistency term; None where the projection looks at none.
+        normalize: where embeddings are scaled to unit length.
+        seed: of the split.
         without: environments that are left out, as if held out.
     """
 
     subject: Subject
     projection: Projection
     intervention_set: InterventionSet | None
-    lambda_: float
     normalize: Normalize
     seed: int
     without: tuple[str, ...] = ()
 
     @property
+    def lambda_(self) -> float | None:
+        """Weight of the consistency term, None where the projection has none."""
+        return getattr(self.projection, "lambda_", None)
+
+    @property
     def label(self) -> str:
         """The projection with its lambda and intervention set."""
         parts = [self.projection.label]
-        parts += [f"lambda {self.lambda_:g}"] if self.projection.uses_lambda else []
+        parts += [f"lambda {self.lambda_:g}"] if self.lambda_ is not None else []
         parts += [self.intervention_set.name] if self.intervention_set else []
         return ", ".join(parts)
 
+    def at_seed(self, seed: int) -> "Choice":
+        """Return the same choice with another seed."""
+        return replace(self, seed=seed, projection=self.projection.at(seed=seed))
+
 
 class Fitting:
-    """Fits projections of one source; embeddings are loaded once, and moments summed where the store lacks them.
+    """Fits projections of one subject; embeddings are loaded once, and moments summed where the store lacks them.
 
     Args:
         storage: with the embeddings.
-        source: data set under a backbone.
+        subject: data set under a backbone.
         seeds: whose splits are needed.
     """
 
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
-        self._storage, self._source = storage, subject
+        self._storage, self._subject = storage, subject
         loaded: tuple[Embedded, ImageIndex] = tuple(ray.get(load.remote(storage, subject, tuple(map(Split, seeds)))))
         self.data, self._images = loaded
 
@@ -70,11 +80,11 @@ class Fitting:
 
     def moments(self, choice: Choice) -> SourceMoments:
         """Return the moments of the in-splits of the environments that are not left out."""
-        chosen, split = choice.intervention_set, Split(choice.seed)
-        sum_source(self._storage, self._source, self._images, [split], [choice.normalize], [chosen])
-        cells = cells_for(self._storage, self._source, self._images, chosen, split, choice.normalize)
+        intervention_set, split, normalize = choice.intervention_set, Split(choice.seed), choice.normalize
+        sum_subject(self._storage, self._subject, self._images, [split], [normalize], [intervention_set])
+        cells = cells_for(self._storage, self._subject, self._images, intervention_set, split, normalize)
         names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
-        return cells.sources(names, weights_of(self._source, chosen))
+        return cells.sources(names, self._subject.weights_of(intervention_set))
 
     def basis(self, choice: Choice) -> Basis:
         """Return the fitted basis.
@@ -83,7 +93,7 @@ class Fitting:
             IcmBenchError: the moments lack what the projection needs.
         """
         try:
-            return choice.projection.at(lambda_=choice.lambda_, seed=choice.seed).fit(self.moments(choice))
+            return choice.projection.fit(self.moments(choice))
         except ValueError as error:
             raise IcmBenchError(f"{choice.label} cannot be fitted: {error}") from error
 

@@ -1,6 +1,6 @@
-"""The arrays and moments of a subject, from the store into workers."""
+"""The arrays and moments of a subject, from the store into workers. Needs Ray, and what `embed` wrote."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import ray
@@ -13,38 +13,66 @@ from benchmark.method.evaluation.splits import Split, base_classes
 from benchmark.method.subspace import Differences, Moments
 from benchmark.recipe.specs import TEXT, InterventionSet
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.texts import TextDifferences, read_pairs, read_texts
-from benchmark.sweep.subject import Subject, pairings_of, split_of
+from benchmark.sweep.subject import Subject, split_of
 from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 
 
-def sum_source(
+@ray.remote(num_returns=2)
+def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple[Embedded, ImageIndex]:
+    """Return the arrays of a subject from the store, without the images that cannot be read, and where these lie."""
+    manifest, original = subject.manifest, subject.views[0]
+    unreadable = store.rejected(storage, subject.views)
+    ids = manifest.table["image_id"].to_pylist()
+    readable = np.array([image_id not in unreadable for image_id in ids])
+    readable_ids = [image_id for image_id in ids if image_id not in unreadable]
+    data = Embedded(
+        z=store.read(storage, original, readable_ids),
+        environment=manifest.environment_index[readable],
+        label=manifest.table["label"].to_numpy()[readable],
+        # The split is drawn over all images, so that a bad file does not move the others to another side.
+        out={split: split_of(manifest, split)[readable] for split in splits},
+        text=read_texts(storage, subject.texts),
+        environments=manifest.environments,
+        classes=manifest.classes,
+        group=None if manifest.groups is None else np.unique(manifest.groups, return_inverse=True)[1][readable],
+        logit_scale=subject.facts.logit_scale,
+    )
+    first = store.distinct(ids)
+    chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
+    chunks = np.array([chunk_of[image_id] for image_id in readable_ids]) // store.chunk_size(len(first))
+    layouts = {split: data.layout(split) for split in splits}
+    return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, subject.facts.dim)
+
+
+def sum_subject(
     storage: Storage,
     subject: Subject,
     images: ImageIndex,
-    splits: Iterable[Split],
-    normalizes: Iterable[Normalize],
-    sets: Iterable[InterventionSet | None],
+    splits: Sequence[Split],
+    normalizes: Sequence[Normalize],
+    sets: Sequence[InterventionSet | None],
 ) -> None:
-    """Make sure that the store has the moments that some settings of a source need."""
-    kinds = {
-        str([kind.name, *(v.directory for v in kind.views)]): kind for s in sets for kind in pairings_of(subject, s)
+    """Make sure that the store has the moments that some settings of a subject need."""
+    pairings = {
+        str([pairing.name, *(v.directory for v in pairing.views)]): pairing
+        for intervention_set in sets
+        for pairing in subject.pairings_of(intervention_set)
     }
-    sum_moments(storage, images, splits, sorted({scale_of(n) for n in normalizes}), list(kinds.values()))
+    sum_moments(storage, images, splits, sorted({scale_of(n) for n in normalizes}), list(pairings.values()))
 
 
 def cells_for(
     storage: Storage,
     subject: Subject,
     images: ImageIndex,
-    chosen: InterventionSet | None,
+    intervention_set: InterventionSet | None,
     split: Split,
     normalize: Normalize,
 ) -> Cells:
-    """Return the moments of a source for one intervention set, from the store."""
-    cells = read_cells(storage, images, split, scale_of(normalize), pairings_of(subject, chosen))
-    if chosen and subject.text_pairs and TEXT in chosen.kinds:
+    """Return the moments of a subject for one intervention set, from the store."""
+    cells = read_cells(storage, images, split, scale_of(normalize), subject.pairings_of(intervention_set))
+    if intervention_set and subject.text_pairs and TEXT in intervention_set.kinds:
         pairs = read_pairs(storage, subject.text_pairs, normalize)
         cells = cells + text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
     return cells
@@ -75,33 +103,3 @@ def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layou
             for rows in [of_images.members(cell)]
         }
     )
-
-
-@ray.remote(num_returns=2)
-def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple[Embedded, ImageIndex]:
-    """Return the arrays of one source from the store, without the images that cannot be read, and where these lie."""
-    manifest = subject.manifest
-    original = subject.views[0]
-    assert original.label == ORIGINAL
-    unreadable = store.rejected(storage, subject.views)
-    ids = manifest.table["image_id"].to_pylist()
-    kept = np.array([image_id not in unreadable for image_id in ids])
-    kept_ids = [image_id for image_id, keep in zip(ids, kept, strict=True) if keep]
-    # The split is drawn over all images, so that a bad file does not move the others to another side.
-    out = {split: split_of(manifest, split)[kept] for split in splits}
-    data = Embedded(
-        z=store.read(storage, original, kept_ids),
-        environment=manifest.environment_index[kept],
-        label=manifest.table["label"].to_numpy()[kept],
-        out=out,
-        text=read_texts(storage, subject.texts),
-        environments=manifest.environments,
-        classes=manifest.classes,
-        group=None if manifest.groups is None else np.unique(manifest.groups, return_inverse=True)[1][kept],
-        logit_scale=subject.facts.logit_scale,
-    )
-    first = store.distinct(ids)
-    chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
-    chunks = np.array([chunk_of[image_id] for image_id in kept_ids]) // store.chunk_size(len(first))
-    layouts = {split: data.layout(split) for split in splits}
-    return data, ImageIndex(original, kept_ids, chunks, layouts, manifest.environments, subject.facts.dim)

@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.interventions import Intervention
-from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import LAMBDA, SearchSpec
-from benchmark.sweep.subject import Subject, labels_of
-from benchmark.sweep.suggest import Point
-from benchmark.sweep.trials import Trial, trials_of
+from benchmark.store.rows import read_source_scores
+from benchmark.sweep.subject import Subject
+from benchmark.sweep.suggest import Point, suggester
+from benchmark.sweep.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -30,28 +33,95 @@ class Study:
     Attributes:
         trial: with the first seed and without a lambda; what all trials of the study share.
         seeds: over which a point's score is averaged.
-        space: parameter -> (low, high).
     """
 
     trial: Trial
     seeds: tuple[int, ...]
-    space: Mapping[str, tuple[float, float]]
 
-    def trials(self, subject: Subject, point: Point, kinds: Mapping[str, Intervention]) -> list[Trial]:
+    @property
+    def space(self) -> Mapping[str, tuple[float, float]]:
+        """What is searched: parameter -> (low, high)."""
+        return self.trial.spec.space
+
+    def trials(self, subject: Subject, point: Point) -> list[Trial]:
         """Return the trials of one point, one for each seed.
 
         Args:
-            source: of the study.
+            subject: of the study, with the views of the point.
             point: a value for each parameter of the space.
-            kinds: of the recipe, by label.
         """
-        chosen = self.trial.intervention_set
-        if chosen is not None and (changed := changed_kinds(point, kinds)):
-            labels = tuple(changed[k].label if k in changed else k for k in labels_of(subject, chosen))
-            words = ", ".join(kind.label for kind in changed.values())
-            chosen = chosen.model_copy(update={"kinds": labels, "name": f"{chosen.name} [{words}]"})
-        lambdas = (point[LAMBDA],) if LAMBDA in point else (0.0,)
-        return [replace(self.trial, seed=seed, lambdas=lambdas, intervention_set=chosen) for seed in self.seeds]
+        spec = self.trial.spec
+        intervention_set = spec.intervention_set
+        if intervention_set and (changed := changed_kinds(point, self.trial.subject.interventions.by_label())):
+            labels = self.trial.subject.labels_of(intervention_set)
+            kinds = tuple(changed[label].label if label in changed else label for label in labels)
+            name = f"{intervention_set.name} [{', '.join(kind.label for kind in changed.values())}]"
+            intervention_set = intervention_set.model_copy(update={"kinds": kinds, "name": name})
+        spec = replace(spec, lambdas=(point.get(LAMBDA, 0.0),), intervention_set=intervention_set, space={})
+        return [replace(self.trial, subject=subject, spec=replace(spec, seed=seed)) for seed in self.seeds]
+
+
+class Search:
+    """The studies of a recipe, round by round: ask for points, run their trials, tell the scores.
+
+    Args:
+        spec: how is searched.
+        studies: what is searched; each has a suggester of its own.
+    """
+
+    def __init__(self, spec: SearchSpec, studies: Sequence[Study]) -> None:
+        self._spec, self._studies = spec, studies
+        self._suggesters = [suggester(spec, study.space) for study in studies]
+        self._points: list[list[Point]] = []  # of the round, study by study
+        self._trials: list[list[list[Trial]]] = []  # of each point, a trial for each seed
+
+    def ask(self, count: int) -> dict[str, list[Intervention]]:
+        """Begin a round of so many points for each study.
+
+        Returns:
+            Key of a subject -> the kinds of intervention whose views the points need beside those that there are.
+        """
+        self._points = [suggester.ask(count) for suggester in self._suggesters]
+        needed: dict[str, dict[str, Intervention]] = {}
+        for study, points in zip(self._studies, self._points, strict=True):
+            subject = study.trial.subject
+            for point in points:
+                kinds = changed_kinds(point, subject.interventions.by_label()).values()
+                needed.setdefault(subject.key, {}).update({kind.label: kind for kind in kinds})
+        return {key: list(by_label.values()) for key, by_label in needed.items()}
+
+    def trials(self, subjects: Mapping[str, Subject]) -> list[Trial]:
+        """Return the trials of the round, none twice.
+
+        Args:
+            subjects: by key, with the views that `ask` said are needed.
+        """
+        self._trials = [
+            [study.trials(subjects[study.trial.subject.key], point) for point in points]
+            for study, points in zip(self._studies, self._points, strict=True)
+        ]
+        every = (trial for of_study in self._trials for of_point in of_study for trial in of_point)
+        return list({trial.id: trial for trial in every}.values())
+
+    def tell(self, storage: Storage) -> None:
+        """End a round: give the suggesters the scores that its trials left in the store.
+
+        Raises:
+            IcmBenchError: a finished trial has no score under the rule that is searched by.
+        """
+        for suggester, of_study in zip(self._suggesters, self._trials, strict=True):
+            suggester.tell([mean_score([self._score(storage, t) for t in of_point]) for of_point in of_study])
+
+    def _score(self, storage: Storage, trial: Trial) -> float | None:
+        """Return the score of a trial by its rows' columns on source environments alone; None where it failed."""
+        rows = read_source_scores(storage, [trial.id])
+        score = source_scores(rows).get(self._spec.rule)
+        if rows and score is None:
+            raise IcmBenchError(
+                f"sweep.search.rule: {trial.label} has no score under '{self._spec.rule}'; leaving a source out takes "
+                f"two or more: use rule 'training_domain'."
+            )
+        return score
 
 
 def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, Intervention]:
@@ -61,34 +131,21 @@ def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, 
         if name != LAMBDA:
             label, _, parameter = name.rpartition(".")
             values.setdefault(label, {})[parameter] = value
-    return {label: kinds[label].at_strength(own) for label, own in values.items()}
+    return {label: kinds[label].at_strength(strengths) for label, strengths in values.items()}
 
 
-def studies_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Study]:
-    """Return the studies of a recipe: one for each searched method and held-out environment.
+def studies_of(trials: Sequence[Trial]) -> list[Study]:
+    """Return the studies that the trials with a space stand for: one for each method and held-out environment.
 
-    Where all of these share one fit, as in a shift, they share the study. Strengths are searched for those kinds that a
-    method's intervention set has.
+    Where all of these share one fit, as in a shift, they share the study.
     """
-    studies = []
-    for trial, space in searched_trials(recipe):
-        if trial.seed != recipe.sweep.seeds[0]:
-            continue
-        folds = trial.protocol.folds(trial.environments(subjects), recipe.sweep.test_splits)
-        for held_out in [fold.name for fold in folds] if trial.protocol.fits_apart else [None]:
-            studies.append(Study(replace(trial, held_out=held_out, lambdas=()), recipe.sweep.seeds, space))
-    return studies
-
-
-def searched_trials(recipe: Recipe) -> list[tuple[Trial, dict[str, tuple[float, float]]]]:
-    """Return the trials that a search stands in for, as the grid would have them, each with its space."""
-    names = [dataset.name for dataset in recipe.datasets]
-    whole = recipe.model_copy(update={"sweep": recipe.sweep.model_copy(update={"search": None})})
-    found = [
-        (t, recipe.search_space(names[t.subject % len(names)], t.projection, t.intervention_set))
-        for t in trials_of(whole)
+    seeds = tuple(dict.fromkeys(trial.spec.seed for trial in trials))
+    return [
+        Study(replace(trial, spec=replace(trial.spec, held_out=held_out)), seeds)
+        for trial in trials
+        if trial.spec.seed == seeds[0]
+        for held_out in ([fold.name for fold in trial.folds] if trial.spec.protocol.fits_apart else [None])
     ]
-    return [(trial, space) for trial, space in found if space]
 
 
 def rounds_of(spec: SearchSpec) -> list[int]:

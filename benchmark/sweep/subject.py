@@ -1,81 +1,109 @@
-"""One data set under one backbone, from the store to arrays and moments. Needs Ray, and what `embed` wrote."""
+"""One data set under one backbone: what trials evaluate, without the arrays."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import Split, base_classes, out_mask
+from benchmark.method.interventions import Intervention
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.specs import InterventionSet
+from benchmark.recipe.specs import InterventionSet, InterventionsSpec
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import ORIGINAL, View
+from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
 from benchmark.sweep.summing import Pairing
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One data set under one backbone: what trials evaluate, without the arrays.
+    """One data set under one backbone, resolved once from a recipe; nothing below asks the recipe again.
 
     Attributes:
-        manifest: of the data set.
-        facts: of the backbone.
-        views: all embedded views, the original first.
+        manifest: the images of the data set.
+        backbone: which dual encoder, as the recipe names it, its files with absolute paths.
+        facts: what is known of that encoder since it was loaded.
+        interventions: how the views and the pairs of texts are made.
+        decoding: how image files become pixels.
+        views: all views to be embedded, the original first.
+        prompts: templates of the texts behind zero-shot prediction.
         texts: the file of the store with the text embeddings of the classes; there from the sweep on.
-        ranks: to evaluate, ascending.
-        text_pairs: the file of the store with the embeddings of pairs of texts, where the recipe has any.
+        ranks: numbers of directions to evaluate, ascending.
+        text_pairs: the file of the store with the embeddings of pairs of texts; None where the recipe has no pairs.
         unreadable: hash of the images that cannot be read, known once all are embedded; empty where all can be.
     """
 
     manifest: Manifest
+    backbone: BackboneSpec
     facts: BackboneFacts
+    interventions: InterventionsSpec
+    decoding: Decoding
     views: tuple[View, ...]
+    prompts: tuple[str, ...]
     texts: str
     ranks: tuple[int, ...]
     text_pairs: str | None = None
     unreadable: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells the subject from the others of a run, in words."""
+        return f"{self.manifest.name}, {self.facts.label}"
+
+    def with_unreadable(self, storage: Storage) -> "Subject":
+        """Return the subject with what the store says of images that cannot be read."""
+        ids = sorted(store.rejected(storage, self.views))
+        return replace(self, unreadable=canonical_hash(ids) if ids else "")
+
+    def with_kinds(self, kinds: Iterable[Intervention | None]) -> "Subject":
+        """Return the subject with the views that some kinds of intervention make, beside those it has.
+
+        Args:
+            kinds: kinds of intervention, None for the original; those that have a view are not repeated.
+        """
+        images = len(store.distinct(self.manifest.table["image_id"].to_pylist()))
+        known = {view.label for view in self.views}
+        views = (
+            view_of(
+                self.manifest.fingerprint, images, self.facts.identity(), kind, self.interventions.seed, self.decoding
+            )
+            for kind in kinds
+        )
+        return replace(self, views=(*self.views, *(view for view in views if view.label not in known)))
+
+    def labels_of(self, intervention_set: InterventionSet) -> tuple[str, ...]:
+        """Return the labels of the kinds of an intervention set; an empty set means all embedded kinds."""
+        return intervention_set.kinds or tuple(view.label for view in self.views if view.label != ORIGINAL)
+
+    def pairings_of(self, intervention_set: InterventionSet | None) -> list[Pairing]:
+        """Return the pairings whose moments a set needs from the store; pairs of texts are none of them."""
+        if intervention_set is None:
+            return []
+        labels, views = self.labels_of(intervention_set), {view.label: view for view in self.views}
+        if intervention_set.pairing == "random_one":
+            return [Pairing(_random_one(labels), tuple(views[label] for label in labels))]
+        pairings = [Pairing(label, (views[label],)) for label in labels if label in views]
+        return [*pairings, *([Pairing(CROSS)] if CROSS in labels else [])]
+
+    def weights_of(self, intervention_set: InterventionSet | None) -> dict[str, float] | None:
+        """Return the weight of every kind of an intervention set in C_d; None where there is no set."""
+        if intervention_set is None:
+            return None
+        labels = self.labels_of(intervention_set)
+        if intervention_set.pairing == "random_one":
+            return {_random_one(labels): 1.0}
+        return dict(zip(labels, intervention_set.weights or [1.0] * len(labels), strict=True))
 
 
 def split_of(manifest: Manifest, split: Split) -> NDArray[np.bool_]:
     """Return which images of a data set are in the 20 % out-split, shape (n,)."""
     new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
     return out_mask(manifest.environment_index, manifest.groups, split, new)
-
-
-def with_unreadable(storage: Storage, subject: Subject) -> Subject:
-    """Return the source with what the store says of images that cannot be read."""
-    ids = sorted(store.rejected(storage, subject.views))
-    return replace(subject, unreadable=canonical_hash(ids) if ids else "")
-
-
-def labels_of(subject: Subject, chosen: InterventionSet) -> tuple[str, ...]:
-    """Return the kinds of an intervention set; an empty one means all embedded kinds."""
-    return chosen.kinds or tuple(view.label for view in subject.views if view.label != ORIGINAL)
-
-
-def pairings_of(subject: Subject, chosen: InterventionSet | None) -> list[Pairing]:
-    """Return the kinds whose moments an intervention set needs from the store; pairs of texts are none of them."""
-    if chosen is None:
-        return []
-    labels, views = labels_of(subject, chosen), {view.label: view for view in subject.views}
-    if chosen.pairing == "random_one":
-        return [Pairing(_random_one(labels), tuple(views[label] for label in labels))]
-    kinds = [Pairing(label, (views[label],)) for label in labels if label in views]
-    return [*kinds, *([Pairing(CROSS)] if CROSS in labels else [])]
-
-
-def weights_of(subject: Subject, chosen: InterventionSet | None) -> dict[str, float] | None:
-    """Return the weight of every kind of an intervention set in C_d; None where there is no set."""
-    if chosen is None:
-        return None
-    labels = labels_of(subject, chosen)
-    if chosen.pairing == "random_one":
-        return {_random_one(labels): 1.0}
-    return dict(zip(labels, chosen.weights or [1.0] * len(labels), strict=True))
 
 
 def _random_one(labels: tuple[str, ...]) -> str:

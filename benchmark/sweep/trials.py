@@ -1,84 +1,77 @@
-"""Trials: the units of work of a sweep, what their rows depend on, and how a trial becomes rows.
+"""Trials: the units of work of a sweep.
 
 A trial holds what shares work: all folds of a protocol, their leave-one-domain-out fits, all lambdas and all ranks of
 one (data set, backbone, intervention set, projection, normalisation, predictor, protocol, seed).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
+from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Normalize
-from benchmark.method.evaluation.protocols import Fold, Protocol
+from benchmark.method.evaluation.protocols import Fold, Protocol, TestSplit
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.recipe.recipe import Recipe
-from benchmark.recipe.specs import InterventionSet
+from benchmark.recipe.specs import TEXT, InterventionSet
+from benchmark.store.embeddings import ORIGINAL
+from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.subject import Subject
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One unit of work of a sweep.
+class TrialSpec:
+    """What a recipe says of one trial, whatever the subject.
 
     Attributes:
-        source: position in the list of sources.
-        protocol: see the recipe.
-        intervention_set: None where the projection looks at no intervention.
-        projection, normalize, predictor, seed: see the recipe.
-        lambdas: (0.0,) where the projection has none.
-        shifts: positions of the sources that `imagenet_shift` tests on.
+        protocol: what is fitted on which environments, and tested on which.
+        test_splits: of what is held out, as the recipe asks for them; see `Protocol.test_splits`.
+        intervention_set: which views enter the consistency term; None where the projection looks at no intervention.
+        projection: how a basis is estimated.
+        normalize: where embeddings are scaled to unit length.
+        predictor: how classes are predicted inside the subspace.
+        seed: of the split and of everything random in the trial.
+        lambdas: weights of the consistency term; (0.0,) where the projection has none.
         held_out: the only fold to be made, or None for all of the protocol: a search looks at one at a time.
+        space: what a search looks for, parameter -> (low, high); empty for a trial of the grid.
     """
 
-    subject: int
     protocol: Protocol
+    test_splits: tuple[TestSplit, ...]
     intervention_set: InterventionSet | None
     projection: Projection
     normalize: Normalize
     predictor: Predictor
     seed: int
     lambdas: tuple[float, ...]
-    shifts: tuple[int, ...] = ()
     held_out: str | None = None
+    space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def split(self) -> Split:
         """The split that the protocol fits on with this seed."""
         return Split(self.seed, self.protocol.halves_apart)
 
-    def label(self, subject: Subject) -> str:
-        """Return the trial in words, for the list of those that failed and for whoever watches."""
-        chosen = f", {self.intervention_set.name}" if self.intervention_set else ""
-        held_out = f" without {self.held_out}" if self.held_out else ""
-        lambda_ = f", lambda {self.lambdas[0]:g}" if self.projection.uses_lambda and len(self.lambdas) == 1 else ""
-        return (
-            f"{subject.manifest.name}, {subject.facts.label}: {self.projection.label}{chosen}{lambda_} + "
-            f"{self.predictor.label}, normalize {self.normalize}, {self.protocol.name}{held_out}, seed {self.seed}"
-        )
-
-    def environments(self, subjects: Sequence[Subject]) -> list[str]:
-        """Return the names of the environments that the protocol sees."""
-        own = subjects[self.subject].manifest
-        return [own.name, *(subjects[i].manifest.name for i in self.shifts)] if self.shifts else own.environments
-
-    def fold_count(self, environments: int) -> int:
-        """Return how many folds there are to make, for a source with so many environments."""
-        if self.held_out:
-            return 1
-        return self.protocol.fold_count(1 + len(self.shifts) if self.shifts else environments)
-
-    def folds(self, subjects: Sequence[Subject], recipe: Recipe) -> list[Fold]:
-        """Return the folds to be made."""
-        every = self.protocol.folds(self.environments(subjects), recipe.sweep.test_splits)
+    def folds(self, environments: Sequence[str]) -> list[Fold]:
+        """Return the folds to be made, for a subject with these environments."""
+        every = self.protocol.folds(environments, self.test_splits)
         return [fold for fold in every if self.held_out in (None, fold.name)]
 
-    def settings(self) -> dict[str, Any]:
-        """Return all that distinguishes the trial from others of the same source, in plain data."""
+    def rows(self, environments: Sequence[str]) -> int:
+        """Return how many result rows each lambda gives, for a subject with these environments."""
+        splits = self.protocol.test_splits(self.test_splits)
+        return len(self.folds(environments)) * len(splits) * len(self.protocol.class_halves)
+
+    def content(self) -> dict[str, Any]:
+        """Return all that distinguishes the trial from others of the same subject, in plain data."""
         chosen = self.intervention_set
         return {
             "protocol": self.protocol.name,
+            "test_splits": list(self.protocol.test_splits(self.test_splits)),
             "intervention_set": chosen.model_dump(mode="json") if chosen else None,
             "projection": self.projection.model_dump(mode="json"),
             "normalize": self.normalize,
@@ -86,47 +79,128 @@ class Trial:
             "seed": self.seed,
             "lambdas": list(self.lambdas),
             "held_out": self.held_out,
+            "code": [evaluation_code(), *map(component_code, (self.protocol, self.projection, self.predictor))],
         }
 
+    def words(self) -> str:
+        """Return the trial in words, without its subject."""
+        intervention_set = f", {self.intervention_set.name}" if self.intervention_set else ""
+        held_out = f" without {self.held_out}" if self.held_out else ""
+        lambda_ = f", lambda {self.lambdas[0]:g}" if self.projection.uses_lambda and len(self.lambdas) == 1 else ""
+        return (
+            f"{self.projection.label}{intervention_set}{lambda_} + {self.predictor.label}, normalize {self.normalize}, "
+            f"{self.protocol.name}{held_out}, seed {self.seed}"
+        )
 
-def trials_of(recipe: Recipe) -> list[Trial]:
-    """Return every trial of a recipe's grid; what is searched has none.
+
+@dataclass(frozen=True)
+class Trial:
+    """One unit of work of a sweep: a spec on a subject.
+
+    Attributes:
+        spec: what is fitted and evaluated.
+        subject: on what.
+        variants: further subjects, on which a protocol across data sets tests.
+        recipe_hash: of the recipe that asked for it; no part of the id.
+    """
+
+    spec: TrialSpec
+    subject: Subject
+    variants: tuple[Subject, ...] = ()
+    recipe_hash: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of everything that the trial's rows depend on."""
+        subject, chosen = self.subject, self.spec.intervention_set
+        labels = subject.labels_of(chosen) if chosen else ()
+        content = {
+            **self.spec.content(),
+            "datasets": [
+                [s.manifest.name, s.manifest.fingerprint, s.unreadable, s.views[0].depends_on]
+                for s in (subject, *self.variants)
+            ],
+            "backbone": subject.facts.label,
+            "views": [view.depends_on for view in subject.views if view.label in (ORIGINAL, *labels)],
+            "text_pairs": subject.text_pairs if TEXT in labels else None,
+            "texts": subject.texts,  # the hash of the prompts, templates and class names
+            "ranks": list(subject.ranks),
+            "folds": [asdict(fold) for fold in self.folds],
+        }
+        return canonical_hash(content)[:32]
+
+    @cached_property
+    def folds(self) -> list[Fold]:
+        """The folds to be made."""
+        return self.spec.folds(self.environments)
+
+    @property
+    def environments(self) -> list[str]:
+        """Names of the environments that the protocol sees: those of the data set, or whole data sets."""
+        names = [s.manifest.name for s in (self.subject, *self.variants)]
+        return names if self.spec.protocol.across_sets else self.subject.manifest.environments
+
+    @property
+    def label(self) -> str:
+        """The trial in words, for the list of those that failed and for whoever watches."""
+        return f"{self.subject.key}: {self.spec.words()}"
+
+    @property
+    def interventions(self) -> str | None:
+        """The intervention set with all parameters of its kinds, as JSON; None where there is none."""
+        chosen, spec = self.spec.intervention_set, self.subject.interventions
+        if chosen is None:
+            return None
+        labels = self.subject.labels_of(chosen)
+        by_label = {view.label: view.intervention for view in self.subject.views if view.intervention}
+        kinds = [by_label[label].model_dump(mode="json") if label in by_label else {"name": label} for label in labels]
+        text = spec.text.model_dump(mode="json") if spec.text and TEXT in labels else None
+        content = {"kinds": kinds, "weights": chosen.weights, "pairing": chosen.pairing, "text": text}
+        return json.dumps({**content, "seed": spec.seed, "apply_at": spec.apply_at})
+
+
+def trial_specs(recipe: Recipe, dataset: str) -> list[TrialSpec]:
+    """Return what a recipe asks for on one of its data sets, whatever the backbone: this unfolds its sweep.
 
     Projections that look at no intervention are not repeated for each set, and those without a lambda not for each
-    lambda. Sources are numbered backbone by backbone, data sets in the recipe's order within each.
+    lambda. What is searched comes with its space and without lambdas.
     """
-    sweep, names = recipe.sweep, [dataset.name for dataset in recipe.datasets]
+    sweep = recipe.sweep
     return [
-        Trial(
-            subject=first + position,
+        TrialSpec(
             protocol=protocol,
+            test_splits=sweep.test_splits,
             intervention_set=intervention_set,
             projection=projection,
             normalize=normalize,
             predictor=predictor,
             seed=seed,
-            lambdas=sweep.lambdas if projection.uses_lambda else (0.0,),
-            shifts=tuple(first + i for i in recipe.shifts()) if protocol.across_sets else (),
+            lambdas=() if space else sweep.lambdas if projection.uses_lambda else (0.0,),
+            space=space,
         )
-        for first in range(0, len(recipe.backbones) * len(names), len(names))
-        for position, name in enumerate(names)
-        for protocol in recipe.protocols_for(name)
+        for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
         for projection in sweep.projections
         for intervention_set in (recipe.intervention_sets() if projection.uses_interventions else (None,))
-        if not recipe.search_space(name, projection, intervention_set)
+        for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
         for seed in sweep.seeds
     ]
 
 
-def row_count(recipe: Recipe, trials: Iterable[Trial], environments: Sequence[int]) -> int:
-    """Return the number of result rows of trials; `environments` has the number for each source."""
-    return sum(
-        len(trial.lambdas)
-        * trial.fold_count(n)
-        * len(trial.protocol.test_splits(recipe.sweep.test_splits))
-        * len(trial.protocol.class_halves)
-        for trial in trials
-        for n in [environments[trial.subject]]
-    )
+def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
+    """Return every trial of a recipe, subject by subject; those with a space stand for the trials of a search.
+
+    Args:
+        recipe: what is asked for.
+        subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
+    """
+    count, digest = len(recipe.datasets), recipe.hash()
+    variants = {
+        first: tuple(subjects[first + i] for i in recipe.shifts()) for first in range(0, len(subjects), count)
+    }
+    return [
+        Trial(spec, subject, variants[i - i % count] if spec.protocol.across_sets else (), digest)
+        for i, subject in enumerate(subjects)
+        for spec in trial_specs(recipe, subject.manifest.name)
+    ]

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -21,49 +21,61 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.embedded import shifted
 from benchmark.method.evaluation.selection import source_scores
-from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, row_file, write_failure, write_rows
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.identity import trial_id
-from benchmark.sweep.loading import cells_for, load, sum_source
+from benchmark.sweep.loading import cells_for, load, sum_subject
 from benchmark.sweep.loggers import callbacks, log_folder
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
 
+Shared = Mapping[str, Any]  # key of a subject -> references to its arrays and to its image index
 
-def sweep(storage: Storage, recipe: Recipe, subjects: list[Subject], trials: Sequence[Trial]) -> None:
+
+def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str) -> None:
     """Run the trials whose rows do not exist yet; those that fail twice leave a reason in the store. Needs Ray.
+
+    Args:
+        storage: with embeddings and texts; rows go there.
+        trials: all that are wanted.
+        options: what a trial may take, and which loggers follow.
+        name: of the recipe, for loggers.
 
     Raises:
         IcmBenchError: the sweep was ended before all trials were tried.
     """
-    ids = [trial_id(recipe, subjects, trial) for trial in trials]
-    missing = [i for i, name in enumerate(ids) if not storage.exists(row_file(name))]
-    if missing:
-        _tune(storage, recipe, subjects, {i: (ids[i], trials[i]) for i in missing})
+    missing = [trial for trial in trials if not storage.exists(row_file(trial.id))]
+    if not missing:
+        return
+    for trial, error in _tune(storage, missing, options, name):
+        write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
+    failed = failures(storage, [trial.id for trial in missing])
+    if not all(trial.id in failed or storage.exists(row_file(trial.id)) for trial in missing):
+        raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
 
 
-def _tune(storage: Storage, recipe: Recipe, subjects: list[Subject], todo: dict[int, tuple[str, Trial]]) -> None:
+def _tune(storage: Storage, trials: list[Trial], options: RunSpec, name: str) -> list[tuple[Trial, Exception]]:
+    """Run trials, and return those that failed with their errors."""
     from ray import tune
 
     # Tune would take an interrupt for the wish to end early and call the sweep finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
-    shared = _shared(storage, subjects, [trial for _, trial in todo.values()])
     trainable = tune.with_parameters(
-        _train, storage=storage, recipe=recipe, subjects=subjects, todo=todo, shared=shared
+        _train, storage=storage, trials=trials, shared=_share(storage, trials), options=options
     )
-    scratch = log_folder(recipe) or tempfile.mkdtemp(prefix="icm-bench-tune-")
-    watch = _watch(subjects, todo)
+    scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
+    watch = _watch(trials)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": recipe.run.cpus_per_trial, "gpu": recipe.run.gpus_per_trial}),
-        param_space={"trial": tune.grid_search(_settings(subjects, todo))},
+        tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+        # What tells trials apart in Tune and in loggers.
+        param_space={"trial": tune.grid_search([{"number": i, "label": t.label} for i, t in enumerate(trials)])},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=scratch,
             verbose=0,
-            callbacks=[watch, *callbacks(recipe)],
+            callbacks=[watch, *callbacks(options, name)],
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
@@ -73,57 +85,45 @@ def _tune(storage: Storage, recipe: Recipe, subjects: list[Subject], todo: dict[
             results = tuner.fit()
     finally:
         watch.progress.close()
-        if not log_folder(recipe):
+        if not log_folder(options):
             shutil.rmtree(scratch, ignore_errors=True)
     watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.monotonic() - began):.1f} rows/s")
-    for result in results:
-        if result.error is not None and result.config is not None:
-            name, trial = todo[result.config["trial"]["number"]]
-            label, reason = trial.label(subjects[trial.subject]), _reason(result.error, recipe)
-            write_failure(storage, name, label, reason, str(result.error))
-    reasons = failures(storage, [name for name, _ in todo.values()])
-    if not all(name in reasons or storage.exists(row_file(name)) for name, _ in todo.values()):
-        raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
+    failed = [result for result in results if result.error is not None and result.config is not None]
+    return [(trials[result.config["trial"]["number"]], result.error) for result in failed]
 
 
-def _shared(storage: Storage, subjects: list[Subject], trials: list[Trial]) -> dict[int, Any]:
-    """Return, for every source that a trial needs, references to its arrays; and see that its moments are there.
+def _share(storage: Storage, trials: list[Trial]) -> Shared:
+    """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
 
     The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
     """
-    needed = sorted({i for trial in trials for i in (trial.subject, *trial.shifts)})
-    splits = {i: tuple(sorted({t.split for t in trials if t.subject == i})) for i in needed}
-    shared = {i: load.remote(storage, subjects[i], splits[i]) for i in needed}
-    for i in (i for i in needed if splits[i]):
-        own = [trial for trial in trials if trial.subject == i]
-        images = ray.get(shared[i][1])
-        sets = [trial.intervention_set for trial in own]
-        sum_source(storage, subjects[i], images, splits[i], {trial.normalize for trial in own}, sets)
+    subjects = {s.key: s for trial in trials for s in (trial.subject, *trial.variants)}
+    specs = {key: [t.spec for t in trials if t.subject.key == key] for key in subjects}
+    splits = {key: tuple(sorted({spec.split for spec in specs[key]})) for key in subjects}
+    shared = {key: load.remote(storage, subject, splits[key]) for key, subject in subjects.items()}
+    for key in (key for key in subjects if splits[key]):
+        images = ray.get(shared[key][1])
+        normalizes, sets = [s.normalize for s in specs[key]], [s.intervention_set for s in specs[key]]
+        sum_subject(storage, subjects[key], images, splits[key], normalizes, sets)
     return shared
 
 
-def _settings(subjects: list[Subject], todo: dict[int, tuple[str, Trial]]) -> list[dict[str, Any]]:
-    """Return what tells trials apart in Tune and in loggers."""
-    return [{"number": i, "label": trial.label(subjects[trial.subject])} for i, (_, trial) in todo.items()]
-
-
-def _watch(subjects: list[Subject], todo: dict[int, tuple[str, Trial]]) -> Any:
+def _watch(trials: list[Trial]) -> Any:
     """Return the callback that shows a sweep's progress, and the best trial so far by what the sources say."""
     from ray import tune
 
     class Watch(tune.Callback):
         def __init__(self) -> None:
-            self.progress = Progress("sweep", len(todo), "trials")
+            self.progress = Progress("sweep", len(trials), "trials")
             self.rows = 0
-            self._best: dict[int, tuple[float, str]] = {}
+            self._best: dict[str, tuple[float, str]] = {}
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:  # noqa: ARG002
-            own = todo[trial.config["trial"]["number"]][1]
+            ran = _trial_of(trial)
             self.rows += result.get("rows", 0)
             rule = "lodo" if "lodo" in result else "training_domain"
-            if rule in result and result[rule] > self._best.get(own.subject, (0.0, ""))[0]:
-                label = own.label(subjects[own.subject])
-                self._best[own.subject] = (result[rule], f"best by {rule} {100 * result[rule]:.1f} %: {label}")
+            if rule in result and result[rule] > self._best.get(ran.subject.key, (0.0, ""))[0]:
+                self._best[ran.subject.key] = (result[rule], f"best by {rule} {100 * result[rule]:.1f} %: {ran.label}")
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
             self._done(trial)
@@ -132,48 +132,51 @@ def _watch(subjects: list[Subject], todo: dict[int, tuple[str, Trial]]) -> Any:
             self._done(trial)
 
         def _done(self, trial: Any) -> None:
-            subject = todo[trial.config["trial"]["number"]][1].subject
-            self.progress.update(note=self._best.get(subject, (0.0, ""))[1])
+            self.progress.update(note=self._best.get(_trial_of(trial).subject.key, (0.0, ""))[1])
+
+    def _trial_of(tunes: Any) -> Trial:
+        return trials[tunes.config["trial"]["number"]]
 
     return Watch()
 
 
-def _reason(error: Exception, recipe: Recipe) -> str:
-    """Return why a trial failed, in a line."""
+def _reason(error: Exception, limit: float | None) -> str:
+    """Return why a trial failed, in a line; `limit` is the number of seconds after which it was ended, if any."""
     from ray.exceptions import RayActorError
 
     last = (str(error).strip() or type(error).__name__).splitlines()[-1]
     if not (isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error)):
         return last
-    limit = recipe.run.trial_timeout
     took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
     return f"its process ended without a word: it was killed, ran out of memory{took_too_long}"
 
 
-def _train(
-    config: dict[str, Any],
-    storage: Storage,
-    recipe: Recipe,
-    subjects: list[Subject],
-    todo: dict[int, tuple[str, Trial]],
-    shared: dict[int, Any],
-) -> None:
+def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared: Shared, options: RunSpec) -> None:
+    """Run one trial in a worker of Tune's."""
     from ray import tune
 
-    name, trial = todo[config["trial"]["number"]]
-    subject = subjects[trial.subject]
-    data, images = ray.get(list(shared[trial.subject]))
-    if trial.shifts:
-        names = trial.environments(subjects)
-        tests = dict(zip(names[1:], ray.get([shared[i][0] for i in trial.shifts]), strict=True))
-        data = shifted(data, tests, tuple(names))
-    cells = cells_for(storage, subject, images, trial.intervention_set, trial.split, trial.normalize)
-    if recipe.run.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
-        faulthandler.dump_traceback_later(recipe.run.trial_timeout, exit=True, file=2)
+    trial = trials[config["trial"]["number"]]
+    spec, subject = trial.spec, trial.subject
+    data, images = ray.get(list(shared[subject.key]))
+    if trial.variants:
+        parts = ray.get([shared[variant.key][0] for variant in trial.variants])
+        data = shifted(data, dict(zip(trial.environments[1:], parts, strict=True)), tuple(trial.environments))
+    cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize)
+    if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
+        faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
     try:
-        rows = evaluate(data, cells, subjects, recipe, trial, name)
+        rows = evaluate(trial, data, cells, _device(options.gpus_per_trial))
     finally:
         faulthandler.cancel_dump_traceback_later()
-    write_rows(storage, name, rows)
+    write_rows(storage, trial.id, rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
     tune.report({"rows": len(rows), **source_scores(rows)})
+
+
+def _device(gpus: float) -> str:
+    """Return the torch device of a trial that reserves so many GPUs; Ray shows them even to trials that reserve none."""
+    if not gpus:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

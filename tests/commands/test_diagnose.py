@@ -54,16 +54,15 @@ def done(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Pat
     file.write_text(RECIPE.replace("ROOT", str(root)) + f"run: {{store: {folder / 'store'}}}\n")
     benchmark.run(load_recipe(file))
     recipe = load_recipe(file)
-    ((source, _),) = prepare(recipe, open_store(recipe), lambda _: None)
+    (source,) = prepare(recipe, open_store(recipe), lambda _: None).subjects
     return file, source, rows_of(recipe, source)
 
 
 def rows_of(recipe: Any, source: Any) -> Any:
     from benchmark.store.rows import read_rows
-    from benchmark.sweep.identity import trial_id
     from benchmark.sweep.trials import trials_of
 
-    return read_rows(open_store(recipe), [trial_id(recipe, [source], t) for t in trials_of(recipe)])
+    return read_rows(open_store(recipe), [trial.id for trial in trials_of(recipe, [source])])
 
 
 def unit(z: np.ndarray) -> np.ndarray:
@@ -141,7 +140,7 @@ def test_all_subsets_are_sets_of_their_own(done) -> None:  # type: ignore[no-unt
     assert [s.kinds for s in recipe.intervention_sets()] == [("grayscale",), ("invert",), KINDS]
     outcome = benchmark.run(recipe)
     assert (outcome.trials, outcome.embedded) == (3 * 2, 0)
-    ((source, _),) = prepare(recipe, open_store(recipe), lambda _: None)
+    (source,) = prepare(recipe, open_store(recipe), lambda _: None).subjects
     rows = rows_of(recipe, source)
     assert sorted(rows["intervention_set"].unique()) == ["grayscale", "grayscale + invert", "invert"]
     assert report_stage(recipe, open_store(recipe), [source]).rows == len(rows)

@@ -17,7 +17,6 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.rows import read_rows
 from benchmark.store.texts import read_texts
-from benchmark.sweep.identity import trial_id
 from benchmark.sweep.trials import trials_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -94,7 +93,7 @@ def test_four_columns_of_real_numbers(first: tuple[Recipe, Outcome]) -> None:
 def test_plain_zero_shot_equals_a_few_lines_of_numpy(first: tuple[Recipe, Outcome]) -> None:
     recipe, outcome = first
     storage = open_store(recipe)
-    ((source, _),) = prepare(recipe, storage, lambda _: None)
+    (source,) = prepare(recipe, storage, lambda _: None).subjects
     manifest = source.manifest
     z = store.read(storage, source.views[0], manifest.table["image_id"].to_pylist())
     correct = (z @ read_texts(storage, source.texts).T).argmax(axis=1) == manifest.table["label"].to_numpy()
@@ -135,8 +134,7 @@ def test_a_fresh_store_gives_byte_equal_tables_and_another_seed_other_numbers(
 def test_only_lost_trials_run_again(first: tuple[Recipe, Outcome]) -> None:
     recipe, outcome = first
     storage = open_store(recipe)
-    ((source, _),) = prepare(recipe, storage, lambda _: None)
-    ids = [trial_id(recipe, [source], trial) for trial in trials_of(recipe)]
+    ids = [trial.id for trial in trials_of(recipe, prepare(recipe, storage, lambda _: None).subjects)]
     before = read_rows(storage, ids)
     files = sorted(Path(recipe.run.store or "", "rows").iterdir())
     files[0].unlink()

@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
 from benchmark.backbones.loading import Backbone
-from benchmark.commands.prepare import decoding_of, prepare
+from benchmark.commands.prepare import prepare
 from benchmark.common.storage import Storage
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.loading import parse_recipe
@@ -115,11 +115,11 @@ def test_every_file_is_rejected_with_a_reason_or_embedded_like_pillow_reads_it(
         }
     )
     storage = Storage(str(tmp_path / "store"))
-    ((source, spec),) = prepare(recipe, storage, lambda _: None)
-    job = EmbedJob(storage, source.manifest, spec, source.facts, source.views, decoding_of(recipe))
+    (subject,) = prepare(recipe, storage, lambda _: None).subjects
+    job = EmbedJob(storage, subject.manifest, subject.backbone, subject.facts, subject.views, subject.decoding)
     report = embed(job, recipe.run)
 
-    table = source.manifest.table
+    table = subject.manifest.table
     read = {path: pillow(made[Path(path).name]) for path in table["path"].to_pylist()}
     assert set(report.rejected) == {path for path, image in read.items() if image is None}
     assert all(reason.strip() for reason in report.rejected.values())
@@ -128,8 +128,8 @@ def test_every_file_is_rejected_with_a_reason_or_embedded_like_pillow_reads_it(
         (path, image_id) for path, image_id in zip(read, table["image_id"].to_pylist(), strict=True) if read[path]
     ]
     assert len(accepted) > 150
-    stored = store.read(storage, source.views[0], [image_id for _, image_id in accepted])
-    backbone = Backbone(spec)
+    stored = store.read(storage, subject.views[0], [image_id for _, image_id in accepted])
+    backbone = Backbone(subject.backbone)
     transform = image_transform_v2(PreprocessCfg(**backbone.preprocess), is_train=False)
     for (path, _), ours in zip(accepted, stored, strict=True):
         with torch.inference_mode():

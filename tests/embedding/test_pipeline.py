@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from benchmark.backbones.loading import Backbone
-from benchmark.commands.prepare import decoding_of, prepare
+from benchmark.commands.prepare import prepare
 from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
@@ -50,9 +50,9 @@ def _recipe(root: Path, backbone: dict[str, Any], **changes: Any) -> Recipe:
 
 
 def embed_all(recipe: Recipe, storage: Storage):  # type: ignore[no-untyped-def]
-    ((source, spec),) = prepare(recipe, storage, lambda _: None)
-    job = EmbedJob(storage, source.manifest, spec, source.facts, source.views, decoding_of(recipe))
-    return source, embed(job, recipe.run)
+    (subject,) = prepare(recipe, storage, lambda _: None).subjects
+    job = EmbedJob(storage, subject.manifest, subject.backbone, subject.facts, subject.views, subject.decoding)
+    return subject, embed(job, recipe.run)
 
 
 def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
@@ -60,17 +60,17 @@ def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
 ) -> None:
     # More actors than cores, and a batch size that divides nothing: neither may show in the embeddings.
     storage, recipe = Storage(str(tmp_path / "store")), recipe_for(toy_root, run={"actors": 3, "batch_size": 5})
-    source, report = embed_all(recipe, storage)
+    subject, report = embed_all(recipe, storage)
     assert (report.embedded, report.reused, report.rejected) == (36 * 3, 0, {})
 
     backbone = Backbone(recipe.backbones[0])
     resize_and_crop = Geometry.of(backbone.preprocess)
-    for view in source.views:
-        ids = source.manifest.table["image_id"].to_pylist()
+    for view in subject.views:
+        ids = subject.manifest.table["image_id"].to_pylist()
         stored = store.read(storage, view, ids)
         assert stored.dtype == np.float32
         for i in (0, 17, 35):
-            image = Image.open(toy_root / source.manifest.table["path"][i].as_py()).convert("RGB")
+            image = Image.open(toy_root / subject.manifest.table["path"][i].as_py()).convert("RGB")
             pixels = torch.from_numpy(np.array(resize_and_crop(image))).permute(2, 0, 1)[None]
             if view.intervention is not None:
                 pixels = view.intervention.views(pixels, [ids[i]], recipe.interventions.seed)
@@ -80,9 +80,9 @@ def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
     assert (again.embedded, again.reused) == (0, 36 * 3)
 
 
-def all_embeddings(storage: Storage, source: Subject) -> list[np.ndarray]:
-    ids = source.manifest.table["image_id"].to_pylist()
-    return [store.read(storage, view, ids) for view in source.views]
+def all_embeddings(storage: Storage, subject: Subject) -> list[np.ndarray]:
+    ids = subject.manifest.table["image_id"].to_pylist()
+    return [store.read(storage, view, ids) for view in subject.views]
 
 
 @pytest.mark.slow
@@ -92,13 +92,13 @@ def test_batch_size_actors_order_and_resume_do_not_show(tmp_path: Path, recipe_f
     for i, run in enumerate(({"batch_size": 7, "actors": 3}, {"batch_size": 64})):
         storage = Storage(str(tmp_path / f"store{i}"))
         # Ray hands blocks to three actors as they come: in another order each time.
-        source, _ = embed_all(recipe_for(root, run=run), storage)
+        subject, _ = embed_all(recipe_for(root, run=run), storage)
         if i == 1:  # resume: two parts are lost and made again
-            for view in source.views[:2]:
+            for view in subject.views[:2]:
                 Path(storage.path(store.part_name(view.directory, 1))).unlink()
             _, report = embed_all(recipe_for(root, run={"batch_size": 1}), storage)
             assert report.embedded == 2 * 64
-        found = all_embeddings(storage, source)
+        found = all_embeddings(storage, subject)
         expected = expected or found
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -106,28 +106,28 @@ def test_batch_size_actors_order_and_resume_do_not_show(tmp_path: Path, recipe_f
 
 def test_only_what_is_missing_is_computed(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage = Storage(str(tmp_path / "store"))
-    source, first = embed_all(recipe_for(toy_root), storage)
+    subject, first = embed_all(recipe_for(toy_root), storage)
     assert first.speed is not None
     assert first.speed.views == 36 * 3
     _, wider = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert", "color_jitter", "equalize"]}), storage)
     assert (wider.embedded, wider.reused) == (36, 36 * 3)  # only the new kind
     _, reseeded = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert"], "seed": 1}), storage)
     assert (reseeded.embedded, reseeded.reused) == (36, 36)  # the original does not depend on the seed
-    Path(storage.path(store.part_name(source.views[1].directory, 0))).unlink()
+    Path(storage.path(store.part_name(subject.views[1].directory, 0))).unlink()
     _, repaired = embed_all(recipe_for(toy_root), storage)
     assert (repaired.embedded, repaired.reused) == (36, 72)
 
 
 def test_at_source_resolution(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage = Storage(str(tmp_path / "store"))
-    recipe = recipe_for(toy_root, interventions={"kinds": ["invert", "gaussian_blur"], "apply_at": "source"})
-    source, report = embed_all(recipe, storage)
+    recipe = recipe_for(toy_root, interventions={"kinds": ["invert", "gaussian_blur"], "apply_at": "subject"})
+    subject, report = embed_all(recipe, storage)
     assert report.embedded == 36 * 3
     backbone = Backbone(recipe.backbones[0])
     i, resize_and_crop = 20, Geometry.of(backbone.preprocess)
-    image_id, path = (source.manifest.table[name][i].as_py() for name in ("image_id", "path"))
+    image_id, path = (subject.manifest.table[name][i].as_py() for name in ("image_id", "path"))
     image = torch.from_numpy(np.array(Image.open(toy_root / path).convert("RGB"))).permute(2, 0, 1)[None]
-    for view in source.views:
+    for view in subject.views:
         changed = image if view.intervention is None else view.intervention.views(image, [image_id], 0)
         seen = resize_and_crop(Image.fromarray(changed[0].permute(1, 2, 0).contiguous().numpy()))
         z = backbone.encode_images(torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None])[0]
@@ -140,17 +140,17 @@ def test_schema_of_the_parts(toy_root: Path, tmp_path: Path, recipe_for: RecipeF
     storage = Storage(str(tmp_path / "store"))
     (plain,) = recipe_for(toy_root).backbones
     recipe = recipe_for(toy_root, backbones=[{**plain.model_dump(), "precision": "float16"}])
-    source, _ = embed_all(recipe, storage)
-    (name,) = store.parts(storage, source.views[1].directory).values()
+    subject, _ = embed_all(recipe, storage)
+    (name,) = store.parts(storage, subject.views[1].directory).values()
     table = storage.read_table(name)
     assert table.column_names == ["image_id", "environment", "class_name", "label", "view", "embedding"]
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: halffloat>[16]"
     assert set(table["view"].to_pylist()) == {"invert"}
     about, speed = (
-        json.loads(storage.read_bytes(f"{source.views[1].directory}/{name}.json")) for name in ("about", "speed")
+        json.loads(storage.read_bytes(f"{subject.views[1].directory}/{name}.json")) for name in ("about", "speed")
     )
     assert (about["dataset"], about["view"], about["precision"]) == ("toy", "invert", "float16")
-    assert about["depends_on"] == source.views[1].depends_on
+    assert about["depends_on"] == subject.views[1].depends_on
     assert speed["views"] == 36 * 3
     assert min(speed[name] for name in ("seconds", "first_embedding", "decode", "encode")) > 0
 
@@ -162,14 +162,14 @@ def test_one_bad_image_is_named_and_skipped_and_many_are_too_many(
     bad = toy_root / "env1" / "dog" / "2.png"
     bad.write_bytes(bad.read_bytes()[:60])
     lenient = recipe_for(toy_root, run={"max_bad_images": 0.05})
-    source, report = embed_all(lenient, storage)
+    subject, report = embed_all(lenient, storage)
     assert list(report.rejected) == ["env1/dog/2.png"]
     assert report.embedded == 35 * 3
     with pytest.raises(
         IcmBenchError, match=r"1 of 36 images of toy cannot be read, more than 1%; the first is .*dog/2.png"
     ):
         embed_all(recipe_for(toy_root), storage)
-    for view in source.views:  # the good ones are kept, the bad one is known
+    for view in subject.views:  # the good ones are kept, the bad one is known
         (name,) = store.parts(storage, view.directory).values()
         assert storage.read_table(name).num_rows == 35
 
@@ -182,7 +182,7 @@ def test_the_same_bytes_twice_are_embedded_once(toy_root: Path, tmp_path: Path, 
 
 def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
-    classes, templates, backbone = ["big_cat", "dog"], ["a photo of a {}.", "a {}."], Backbone(spec)
+    classes, templates, backbone = ["big_cat", "dog"], ["a photo of a {}.", "a {}."], Backbone(subject.backbone)
     texts.embed_texts(storage, spec, backbone.facts, [classes], templates)
     raw = backbone.encode_texts(["a photo of a big cat.", "a big cat.", "a photo of a dog.", "a dog."])
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)

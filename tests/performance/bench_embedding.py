@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmark.backbones.loading import Backbone
-from benchmark.commands.prepare import decoding_of, prepare
+from benchmark.commands.prepare import prepare
 from benchmark.common.cluster import connected
 from benchmark.common.storage import Storage
 from benchmark.embedding.pipeline import EmbedJob, embed
@@ -50,11 +50,11 @@ def pipeline(recipe: Recipe) -> Speed:
     place = tempfile.mkdtemp()
     try:
         storage = Storage(place)
-        ((source, spec),) = prepare(recipe, storage, lambda _: None, held_out=False)
-        job = EmbedJob(storage, source.manifest, spec, source.facts, source.views, decoding_of(recipe))
+        (subject,) = prepare(recipe, storage, lambda _: None, held_out=False).subjects
+        job = EmbedJob(storage, subject.manifest, subject.backbone, subject.facts, subject.views, subject.decoding)
         report = embed(job, recipe.run)
         assert report.speed
-        assert report.embedded == source.manifest.table.num_rows * len(source.views)
+        assert report.embedded == subject.manifest.table.num_rows * len(subject.views)
         return report.speed
     finally:
         shutil.rmtree(place)

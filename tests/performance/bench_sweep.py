@@ -16,9 +16,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -31,9 +30,7 @@ from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import row_file, write_rows
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.identity import trial_id
 from benchmark.sweep.loading import cells_for, load
-from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial, trials_of
 from benchmark.sweep.tune import sweep
 
@@ -58,14 +55,14 @@ def recipe_of(seeds: int, place: Path, cores: float) -> Recipe:
     )
 
 
-def plain_loop(storage: Storage, recipe: Recipe, sources: list[Subject], trials: list[Trial]) -> None:
+def plain_loop(storage: Storage, trials: Sequence[Trial]) -> None:
     """Do what a sweep does, one trial after the other in this process."""
-    splits = tuple(trial.split for trial in trials)
-    data, images = ray.get(list(load.remote(storage, sources[0], splits)))
+    subject, splits = trials[0].subject, tuple(trial.spec.split for trial in trials)
+    data, images = ray.get(list(load.remote(storage, subject, splits)))
     for trial in trials:
-        cells = cells_for(storage, sources[0], images, trial.intervention_set, trial.split, trial.normalize)
-        name = trial_id(recipe, sources, trial)
-        write_rows(storage, name, evaluate(data, cells, sources, recipe, trial, name))
+        spec = trial.spec
+        cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize)
+        write_rows(storage, trial.id, evaluate(trial, data, cells))
 
 
 def fresh(base: Path, place: Path) -> Storage:
@@ -91,24 +88,24 @@ def main() -> None:
         base = Path(folder) / "base"
         whole, single = (recipe_of(args.seeds, base, n) for n in (cores, 1))
         storage = Storage(str(base))
-        prepared = prepare(whole, storage, lambda _: None)
-        embed_stage(whole, storage, prepared, print)
-        sweep_stage(whole, storage, prepared, lambda _: None)  # sums the moments, warms caches
-        sources, trials = [source for source, _ in prepared], trials_of(whole)
-        ways: list[tuple[str, Recipe, Callable[..., Any]]] = [
-            ("plain loop", whole, plain_loop),
-            ("sweep, one trial at a time", whole, sweep),
-            ("sweep, a trial for each core", single, sweep),
-        ]
+        run = prepare(whole, storage, lambda _: None)
+        embed_stage(run)
+        sweep_stage(run)  # sums the moments, warms caches
+        trials = trials_of(whole, run.subjects)
+        ways: dict[str, Callable[[Storage], None]] = {
+            "plain loop": lambda place: plain_loop(place, trials),
+            "sweep, one trial at a time": lambda place: sweep(place, trials, whole.run, whole.name),
+            "sweep, a trial for each core": lambda place: sweep(place, trials, single.run, single.name),
+        }
         for repeat in range(args.repeats):
-            for number, (name, recipe, way) in enumerate(ways):
+            for number, (name, way) in enumerate(ways.items()):
                 place = Path(folder) / f"{repeat}-{number}"
                 place.mkdir()
-                own = fresh(base, place)
+                store = fresh(base, place)
                 start = time.perf_counter()
-                way(own, recipe, sources, trials)
+                way(store)
                 runs[name].append(time.perf_counter() - start)
-                assert all(own.exists(row_file(trial_id(recipe, sources, t))) for t in trials)
+                assert all(store.exists(row_file(trial.id)) for trial in trials)
                 print(f"  {name}: {runs[name][-1]:.1f} s", flush=True)
     loop = statistics.median(runs["plain loop"])
     print(f"{args.seeds} trials of {loop / args.seeds:.1f} s in the loop, {cores} cores, medians of {args.repeats}")

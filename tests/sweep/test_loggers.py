@@ -17,8 +17,8 @@ SMALL = {"name": "x", "datasets": ["emoji_styles"], "backbones": ["MiniLiT"]}
 
 
 def test_none_unless_asked_for() -> None:
-    assert log_folder(parse_recipe(SMALL)) is None
-    assert callbacks(parse_recipe(SMALL)) == []
+    assert log_folder(parse_recipe(SMALL).run) is None
+    assert callbacks(parse_recipe(SMALL).run, "x") == []
     with pytest.raises(IcmBenchError, match="'tensorboard', 'mlflow' or 'wandb'"):
         parse_recipe({**SMALL, "run": {"loggers": ["tensorbord"]}})
 
