@@ -41,11 +41,12 @@ class TextPairsSpec(Spec):
     """Pairs of texts that say the same object in other surroundings: interventions that need no image.
 
     Fields:
-        pairs: JSONL file, an object with `caption` and `rewrite` a line; pairs that describe single images name them in
-            `image_id` (or the path below the data set's folder), and are left out where the image is. Default: pairs
-            made from templates with lists of styles, backgrounds and lights, for the data set's classes.
-        per_class: number of pairs made for each class.
-        seed: of the template generator.
+        pairs: path of a JSONL file with one object a line, with `caption` and `rewrite`. Pairs that describe single
+            images name them in `image_id` (the id, or the path below the data set's folder), and are left out where
+            the image is held out. Default: pairs are made from templates with lists of styles, backgrounds and lights,
+            for the data set's classes.
+        per_class: number of pairs that are made for each class, 1 to 4096. Default 32.
+        seed: seed of the generator that fills the templates. Default 0.
     """
 
     pairs: str | None = None
@@ -57,12 +58,12 @@ class InterventionsSpec(Spec):
     """Which views of every image are embedded: the original and one for each kind.
 
     Fields:
-        kinds: intervention kinds; a kind may come twice with different strengths. Default: all seven.
-        seed: of the draws made per image.
-        apply_at: `model_input`: on the image as the encoder takes it, resized and cropped. `source`: on the image
-            at its full resolution, then resized and cropped, as in the authors' released code; strengths in pixels
-            (`sigma` of the blur) are then pixels of the full resolution, and a blur of a large image is weaker at
-            the model's input by the factor of the resize.
+        kinds: kinds of intervention, 62 at most; a kind may come twice with different strengths. Default: all seven.
+        seed: seed of what is drawn for each image. Default 0.
+        apply_at: where interventions act. `model_input` (default): on the image as the encoder takes it, resized and
+            cropped. `source`: on the image at its full resolution, then resized and cropped, as in the authors'
+            released code; strengths in pixels (`sigma` of the blur) are then pixels of the full resolution, and a blur
+            of a large image is weaker at the model's input by the factor of the resize.
         text: pairs of texts, which intervention sets call `text`; `{}` makes them from templates. Default: none.
     """
 
@@ -88,8 +89,8 @@ class ImagesSpec(Spec):
 
     Fields:
         jpeg_draft: decode a JPEG at 1/2, 1/4 or 1/8 scale where that still is twice the size it is resized to:
-            several times faster on photographs, with slightly other pixels than open_clip's. Off where interventions
-            act on the source.
+            several times faster on photographs, with slightly other pixels than open_clip's. Default true; always off
+            where interventions act on the source.
     """
 
     jpeg_draft: bool = True
@@ -99,12 +100,12 @@ class InterventionSet(Spec):
     """Which views enter the consistency term of one setting.
 
     Fields:
-        name: how the tables call it.
+        name: name of the set in tables.
         kinds: labels of embedded kinds, `text` (pairs of texts) or `cross_environment` (pairs of images of one class
-            from two source environments); empty means all embedded kinds.
-        weights: of the kinds in C_d, in their order; default: all alike.
-        pairing: `each` pairs every image with the view of each kind (the expectation of the next, without its
-            noise); `random_one` with the view of one kind drawn per image and seed (the released code).
+            from two source environments). Default: empty, which means all embedded kinds.
+        weights: weight of each kind in C_d, above 0, in the order of `kinds`. Default: all kinds alike.
+        pairing: `each` (default) pairs every image with the view of each kind; `random_one` pairs it with the view of
+            one kind, drawn by seed and image, as the released code does. The first is the expectation of the second.
     """
 
     name: str = Field(min_length=1)
@@ -129,8 +130,8 @@ class PromptsSpec(Spec):
     Several templates make an ensemble: the mean of their unit-length embeddings, at unit length again.
 
     Fields:
-        templates: for every data set that has none of its own.
-        by_dataset: data set -> its own templates.
+        templates: templates for every data set that has none of its own. Default: "a photo of a {}.".
+        by_dataset: name of a data set -> its own templates. Default: none.
     """
 
     templates: tuple[str, ...] = Field(default=("a photo of a {}.",), min_length=1)
@@ -155,14 +156,17 @@ class SearchSpec(Spec):
     """A search in the place of the grid, for projections with a lambda or with searched strengths.
 
     Fields:
-        method: `random`, or `optuna` (its tree-structured Parzen estimator; needs the package optuna).
-        samples: points that are tried for each method and held-out environment.
-        batch: points whose views are embedded and whose trials run together, before scores are looked at again.
-        rule: whose score is maximised: `lodo` or `training_domain`. There is none that looks at a target.
-        lambdas: bounds of lambda; log-uniform where the lower one is above 0.
+        method: how points are suggested: `random` (default), or `optuna` (its tree-structured Parzen estimator; needs
+            the package optuna).
+        samples: number of points that are tried for each method and held-out environment. Default 32.
+        batch: number of points whose views are embedded and whose trials run together, before scores are looked at
+            again. Default 8.
+        rule: selection rule whose score is maximised: `lodo` (default) or `training_domain`. None looks at a target.
+        lambdas: lower and upper bound of lambda; points are log-uniform where the lower one is above 0. Default 0.01 to
+            1000.
         strengths: label of a kind -> parameter -> bounds, for example `{gaussian_blur: {sigma: [0.5, 4]}}`; each point
-            is a view of its own to be embedded.
-        seed: of the suggestions.
+            is a view of its own to be embedded. Default: no strength is searched.
+        seed: seed of the suggestions. Default 0.
     """
 
     method: Literal["random", "optuna"] = "random"
@@ -186,19 +190,23 @@ class SweepSpec(Spec):
     """What is fitted and evaluated for every held-out environment.
 
     Fields:
-        protocols: what is fitted and what is tested. `imagenet_shift` takes the data sets that are ImageNet's, fits on
-            ImageNet and tests on the others; the other protocols take the other data sets.
-        test_splits: of the held-out environment: `out_20` (the released code's), `in_80` (DomainBed's), `full`. Only
-            `held_out` and `held_out_pairs` leave the choice.
-        seeds: of the splits (DomainBed's trial seeds) and of everything random in a trial.
-        intervention_sets: see `InterventionSet`; default one set with every embedded kind. `all_subsets` means every
-            subset of the embedded kinds: with seven, 127 sets, which cost linear algebra alone.
-        projections: which bases; `identity` is the plain space.
-        lambdas: weights of the consistency term.
-        ranks: numbers of directions kept; `auto` is D and the powers of two below it from 4 on, `all` is every one.
-        normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
-        predictors: how classes are predicted inside the subspace.
-        search: see `SearchSpec`; replaces `lambdas` for the projections that it searches. Default: the grid.
+        protocols: what is fitted on which environments and tested on which: names of `PROTOCOLS`, or `module:Class`.
+            Default: `held_out`.
+        test_splits: which images of the held-out environment are tested: `out_20` (default, the released code's),
+            `in_80` (DomainBed's) or `full`. Only `held_out` and `held_out_pairs` leave the choice.
+        seeds: seeds of the splits (DomainBed's trial seeds) and of everything random in a trial. Default 0, 1, 2.
+        intervention_sets: which views enter the consistency term. Default: one set with every embedded kind.
+            `all_subsets` means every subset of the embedded kinds: with seven, 127 sets, which cost linear algebra
+            alone.
+        projections: how bases are estimated; `identity` is the plain space. Default: `identity`, `pca`, `random` and
+            `icm` in both orders.
+        lambdas: weights of the consistency term, 0 or above, for every projection that has one. Default 0.3, 1, 3, 10.
+        ranks: numbers of directions kept, 1 to D; `auto` (default) is D and the powers of two below it from 4 on, `all`
+            is every one.
+        normalize: where embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`
+            (default).
+        predictors: how classes are predicted inside the subspace. Default: `zero_shot` and `linear_probe`.
+        search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
     """
 
     protocols: tuple[AnyProtocol, ...] = Field(default_factory=lambda: (PROTOCOLS.create("held_out"),), min_length=1)
@@ -264,19 +272,21 @@ class RunSpec(Spec):
     """Where and with what it runs; changes no number but for the last digits, so it is no part of the hash.
 
     Fields:
-        store: folder, s3:// or gs:// for embeddings and rows; default `store` in the cache folder.
+        store: folder, s3:// or gs:// for embeddings and rows. Default: `store` in the cache folder.
         data: folder or URI that holds the folders of those data sets that have no `root` of their own.
-        out: folder or URI of the report; default `reports/NAME-HASH` inside the store.
-        actors: encoder actors; default one for each GPU, or one on a machine without.
-        batch_size: views that a forward pass takes; default 32 on a CPU, and what fits into its memory, 512 at
-            most, on a GPU. Halved when memory runs out.
-        compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs.
-        cpus_per_trial: CPU cores that a trial of the sweep reserves.
-        gpus_per_trial: GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
-        trial_timeout: seconds after which a trial is ended, tried once more, and then shown as a gap; default: none.
-        loggers: `tensorboard`, `mlflow`, `wandb`: who else follows the sweep, through Tune's own callbacks.
-        logs: folder in which Tune keeps the files of loggers.
-        max_bad_images: share of unreadable images above which the run fails.
+        out: folder or URI of the report. Default: `reports/NAME-HASH` inside the store.
+        actors: number of encoder actors. Default: one for each GPU, or one for each node without GPUs.
+        batch_size: number of views in a forward pass. Default: 32 on a CPU; on a GPU what fits into its memory, 512 at
+            most. Halved when memory runs out.
+        compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs. Default false.
+        cpus_per_trial: number of CPU cores that a trial of the sweep reserves. Default 1.
+        gpus_per_trial: number of GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
+            Default 0.
+        trial_timeout: seconds after which a trial is ended, tried once more, and then shown as a gap. Default: none.
+        loggers: who else follows the sweep, through Tune's own callbacks: `tensorboard`, `mlflow`, `wandb`. Default:
+            none.
+        logs: folder in which Tune keeps the files of loggers. Default `icm-bench-logs`.
+        max_bad_images: share of unreadable images, 0 to 1, above which the run fails. Default 0.01.
     """
 
     store: str | None = None
