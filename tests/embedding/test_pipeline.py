@@ -120,7 +120,7 @@ def test_only_what_is_missing_is_computed(toy_root: Path, tmp_path: Path, recipe
 
 def test_at_source_resolution(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage = Storage(str(tmp_path / "store"))
-    recipe = recipe_for(toy_root, interventions={"kinds": ["invert", "gaussian_blur"], "apply_at": "subject"})
+    recipe = recipe_for(toy_root, interventions={"kinds": ["invert", "gaussian_blur"], "apply_at": "source"})
     subject, report = embed_all(recipe, storage)
     assert report.embedded == 36 * 3
     backbone = Backbone(recipe.backbones[0])
