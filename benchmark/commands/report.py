@@ -1,6 +1,7 @@
 """`icm-bench report`: tables and plots from the rows that exist."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 

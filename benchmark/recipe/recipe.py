@@ -12,7 +12,7 @@ from benchmark.common.spec import Spec, distinct
 from benchmark.common.validation import sentence
 from benchmark.datasets.catalog import DEMO_SET, is_variant
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.method.evaluation.protocols import SHIFT, Protocol
+from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.interventions import Intervention
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS

@@ -27,11 +27,6 @@ NOT_HASHED = {
     "benchmark.method.interventions.text": "pairs of texts are known by the name of their file",
     "benchmark.sweep.identity": "it only says which code counts",
     "benchmark.sweep.trials": "what it unfolds is in the id of each trial",
-    # Lists of names: an entry more changes no row, and the component is hashed by its own module.
-    "benchmark.method.interventions": "a list of names",
-    "benchmark.method.predictors": "a list of names",
-    "benchmark.method.subspace": "a list of names",
-    "benchmark.method.subspace.estimator": "for use outside of this suite",
 }
 _ROOMS = tuple(f"benchmark.{room}." for room in ("backbones", "common", "datasets", "recipe"))
 _PACKAGE = Path(__file__).parent.parent
@@ -61,7 +56,7 @@ def _hash(modules: tuple[str, ...], file: str | None = None) -> str:
     for module in reached_from(modules, file):
         if module not in NOT_HASHED:
             place = _file(module) or Path(file or "")
-            digest.update(f"{module}\n{_meaning(_tree(place))}\n".encode())
+            digest.update(f"{module}\n{_meaning_of(place)}\n".encode())
     return digest.hexdigest()
 
 
@@ -95,9 +90,9 @@ def _home(module: str, name: str) -> str:
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
     for node in _tree(_file(module) or Path()).body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{module}."):
-            if name in (alias.name for alias in node.names):
-                return _home(node.module, name)
+        inside = isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{module}.")
+        if isinstance(node, ast.ImportFrom) and inside and name in (alias.name for alias in node.names):
+            return _home(node.module or "", name)
     return module
 
 
@@ -114,6 +109,11 @@ def _file(module: str) -> Path | None:
 @cache
 def _tree(file: Path) -> ast.Module:
     return ast.parse(file.read_bytes())
+
+
+@cache
+def _meaning_of(file: Path) -> str:
+    return hashlib.sha256(_meaning(_tree(file)).encode()).hexdigest()
 
 
 def _meaning(node: Any) -> str:

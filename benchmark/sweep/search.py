@@ -81,7 +81,7 @@ class Search:
         Returns:
             Key of a subject -> the kinds of intervention whose views the points need beside those that there are.
         """
-        self._points = [suggester.ask(count) for suggester in self._suggesters]
+        self._points = [asked.ask(count) for asked in self._suggesters]
         needed: dict[str, dict[str, Intervention]] = {}
         for study, points in zip(self._studies, self._points, strict=True):
             subject = study.trial.subject
@@ -109,8 +109,8 @@ class Search:
         Raises:
             IcmBenchError: a finished trial has no score under the rule that is searched by.
         """
-        for suggester, of_study in zip(self._suggesters, self._trials, strict=True):
-            suggester.tell([mean_score([self._score(storage, t) for t in of_point]) for of_point in of_study])
+        for asked, of_study in zip(self._suggesters, self._trials, strict=True):
+            asked.tell([mean_score([self._score(storage, t) for t in of_point]) for of_point in of_study])
 
     def _score(self, storage: Storage, trial: Trial) -> float | None:
         """Return the score of a trial by its rows' columns on source environments alone; None where it failed."""

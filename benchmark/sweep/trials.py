@@ -196,9 +196,7 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
         subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
     """
     count, digest = len(recipe.datasets), recipe.hash()
-    variants = {
-        first: tuple(subjects[first + i] for i in recipe.shifts()) for first in range(0, len(subjects), count)
-    }
+    variants = {first: tuple(subjects[first + i] for i in recipe.shifts()) for first in range(0, len(subjects), count)}
     return [
         Trial(spec, subject, variants[i - i % count] if spec.protocol.across_sets else (), digest)
         for i, subject in enumerate(subjects)

@@ -26,7 +26,6 @@ from benchmark.store.rows import failures, row_file, write_failure, write_rows
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, load, sum_subject
 from benchmark.sweep.loggers import callbacks, log_folder
-from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
 
 Shared = Mapping[str, Any]  # key of a subject -> references to its arrays and to its image index
@@ -174,7 +173,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
 
 
 def _device(gpus: float) -> str:
-    """Return the torch device of a trial that reserves so many GPUs; Ray shows them even to trials that reserve none."""
+    """Return the torch device of a trial that reserves so many GPUs; Ray shows them to those that reserve none too."""
     if not gpus:
         return "cpu"
     import torch

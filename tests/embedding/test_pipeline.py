@@ -182,7 +182,7 @@ def test_the_same_bytes_twice_are_embedded_once(toy_root: Path, tmp_path: Path, 
 
 def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
-    classes, templates, backbone = ["big_cat", "dog"], ["a photo of a {}.", "a {}."], Backbone(subject.backbone)
+    classes, templates, backbone = ["big_cat", "dog"], ["a photo of a {}.", "a {}."], Backbone(spec)
     texts.embed_texts(storage, spec, backbone.facts, [classes], templates)
     raw = backbone.encode_texts(["a photo of a big cat.", "a big cat.", "a photo of a dog.", "a dog."])
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
