@@ -7,7 +7,7 @@ import numpy as np
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest
-from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
+from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import Split, base_classes
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
@@ -53,12 +53,12 @@ def _check_takes(recipe: Recipe, name: str) -> None:
     if any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
         return
     if variant:
-        across = next(p for p in map(PROTOCOLS.create, PROTOCOLS.names()) if p.takes(variant))
         raise IcmBenchError(
             f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-            f"and a sweep does with sweep.protocols=[{across.name}]."
+            f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
         )
-    raise IcmBenchError(f"{name} takes no part in '{recipe.sweep.protocols[0].name}'; add another to sweep.protocols.")
+    asked = ", ".join(f"'{protocol.name}'" for protocol in recipe.sweep.protocols)
+    raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
 
 
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:

@@ -6,9 +6,11 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation
-from benchmark.store.rows import Row, curve_columns
+from benchmark.store.rows import curve_columns
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.trials import Trial
+
+Row = dict[str, object]
 
 
 def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") -> list[Row]:

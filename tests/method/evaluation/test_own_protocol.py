@@ -1,6 +1,5 @@
 """A protocol from outside the package goes all the way: recipe, trials, folds, curves, captions."""
 
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -10,7 +9,7 @@ from benchmark.method.evaluation.protocols import PROTOCOLS, HeldOut
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
-from benchmark.sweep.trials import row_count, trials_of
+from benchmark.sweep.trials import trial_specs
 from reports.captions import environment_words, protocol_words
 from reports.chosen import Selections
 from reports.findings import comparisons
@@ -37,12 +36,11 @@ def test_a_protocol_of_the_users_own_makes_trials_folds_and_curves() -> None:
     own = recipe(NAME)
     assert own.model_dump(mode="json")["sweep"]["protocols"] == [NAME]
     assert own.hash() == recipe({"name": NAME}).hash() != recipe("held_out").hash()
-    (trial,) = trials_of(own)
-    assert trial.settings()["protocol"] == NAME
-    subject: Any = SimpleNamespace(manifest=SimpleNamespace(environments=YEARS))
-    folds = trial.folds([subject], own)
+    (spec,) = trial_specs(own, "toy")
+    assert spec.content()["protocol"] == NAME
+    folds = spec.folds(YEARS)
     assert [(fold.name, fold.sources) for fold in folds] == [("2023", (0, 1)), ("2024", (0, 1, 2))]
-    assert row_count(own, [trial], [len(YEARS)]) == trial.fold_count(len(YEARS)) == 2
+    assert spec.rows(YEARS) == spec.protocol.fold_count(len(YEARS)) == 2
     data, views = synthetic()
     curves = list(protocol_of(data, views).curves(icm, ZeroShot(), (2, 4), folds))
     assert [(curve.held_out, list(curve.tested)) for curve in curves] == [("2023", ["cyan"]), ("2024", ["dun"])]
