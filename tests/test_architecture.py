@@ -92,6 +92,16 @@ def test_the_method_needs_no_ray_and_no_files() -> None:
         assert not {n for n in names if n.split(".")[0] == "ray" or n == "benchmark.common.storage"}, module
 
 
+def test_the_recipe_ends_at_the_commands_and_where_its_trials_are_made() -> None:
+    """Below them nobody asks it again: no other function takes a recipe."""
+    for module, file in MODULES.items():
+        if not module.startswith(("benchmark.commands", "benchmark.recipe", "benchmark.cli", "benchmark.sweep.trials")):
+            arguments = [a for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.arguments)
+                         for a in (*n.posonlyargs, *n.args, *n.kwonlyargs)]  # fmt: skip
+            named = [a for a in arguments if a.arg == "recipe" or "Recipe" in ast.unparse(a.annotation or ast.Pass())]
+            assert named == [], module
+
+
 def test_the_house_is_small_at_the_top() -> None:
     entries = {p.name for p in (REPOSITORY / "benchmark").iterdir()} - {"__pycache__"}
     assert len(entries) <= 14, sorted(entries)
