@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.commands.records import _record_file, _record_folder
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding.speed import EmbedReport
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import failures, read_rows
-from benchmark.sweep.records import _record_file, _record_folder
 from benchmark.sweep.subject import Subject
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from benchmark.commands.embed import embed_views
 from benchmark.commands.prepare import Run
+from benchmark.commands.records import write_record
 from benchmark.method.interventions import Intervention
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store.rows import row_file
-from benchmark.sweep.records import write_record
 from benchmark.sweep.search import Search, Study, rounds_of, trial_count
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.tune import sweep

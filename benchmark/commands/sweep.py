@@ -1,9 +1,9 @@
 """`icm-bench sweep`: all settings on the stored embeddings."""
 
 from benchmark.commands.prepare import Run, have_embeddings
+from benchmark.commands.records import write_record
 from benchmark.commands.search import search_stage
 from benchmark.store.rows import row_file
-from benchmark.sweep.records import write_record
 from benchmark.sweep.search import studies_of, trial_count
 from benchmark.sweep.trials import trials_of
 from benchmark.sweep.tune import sweep
