@@ -8,20 +8,40 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchmark.backbones.projected_encoder import ProjectedEncoder as ProjectedEncoder
+    from benchmark.backbones.projection_files import read_projection as read_projection
     from benchmark.commands.run import run as run
+    from benchmark.method.interventions import Intervention as Intervention
+    from benchmark.method.predictors import Predictor as Predictor
     from benchmark.method.subspace import InvariantProjection as InvariantProjection
+    from benchmark.method.subspace import Projection as Projection
     from benchmark.recipe.loading import load_recipe as load_recipe
     from benchmark.recipe.recipe import Recipe as Recipe
 
     __version__: str
 
 _HOMES = {
+    "Intervention": "benchmark.method.interventions",
     "InvariantProjection": "benchmark.method.subspace",
+    "Predictor": "benchmark.method.predictors",
+    "ProjectedEncoder": "benchmark.backbones.projected_encoder",
+    "Projection": "benchmark.method.subspace",
     "Recipe": "benchmark.recipe.recipe",
     "load_recipe": "benchmark.recipe.loading",
+    "read_projection": "benchmark.backbones.projection_files",
     "run": "benchmark.commands.run",
 }
-__all__ = ["InvariantProjection", "Recipe", "load_recipe", "run"]
+__all__ = [
+    "Intervention",
+    "InvariantProjection",
+    "Predictor",
+    "ProjectedEncoder",
+    "Projection",
+    "Recipe",
+    "load_recipe",
+    "read_projection",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -120,3 +120,12 @@ def test_help_imports_nothing_heavy() -> None:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "benchmark.cli", "--help"], capture_output=True, cwd=REPOSITORY, check=True)
     print(f"--help took {time.perf_counter() - start:.2f} s")
+
+
+def test_every_public_name_is_where_the_package_says() -> None:
+    import benchmark
+
+    for name in benchmark.__all__:
+        assert callable(getattr(benchmark, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'shrinkage'"):
+        _ = benchmark.shrinkage

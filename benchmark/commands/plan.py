@@ -101,8 +101,8 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     Raises:
         IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
     """
-    found = [_set(recipe, spec) for spec in recipe.located()]
-    sets = [planned for planned, _ in found]
+    located = [_set(recipe, spec) for spec in recipe.located()]
+    sets = [planned for planned, _ in located]
     widths = [width_of(spec) for spec in recipe.backbones]
     passes = sum(s.images * (1 + len(recipe.kinds_for(s.name))) for s in sets)
     speeds = _speeds(storage)
@@ -111,7 +111,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
     known = [b.views_per_s for b in backbones if b.views_per_s]
-    counts = [_count(recipe, planned, environments) for planned, environments in found]
+    counts = [_count(recipe, planned, environments) for planned, environments in located]
     return Plan(
         sets=sets,
         backbones=backbones,

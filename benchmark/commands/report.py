@@ -19,9 +19,11 @@ class Outcome:
     """What a run leaves.
 
     Attributes:
-        embedded, reused: (image, view) pairs computed now, and found in the store.
+        embedded: number of (image, view) pairs that were computed now.
+        reused: number of those that were in the store.
         rejected: path -> reason of the images that cannot be read.
-        trials, rows: finished trials of the recipe and their rows.
+        trials: number of finished trials of the recipe.
+        rows: number of their rows.
         failed: trial in words -> reason, of the trials that failed.
         report: URI of the report's folder.
         files: its files.

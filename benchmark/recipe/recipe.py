@@ -100,7 +100,7 @@ class Recipe(Spec):
     def _check_strengths(self) -> None:
         """Refuse strengths of kinds that are not embedded, or that a kind does not have."""
         by_label = self.interventions.by_label()
-        for label, own in self.sweep.search.strengths.items() if self.sweep.search else ():
+        for label, searched in self.sweep.search.strengths.items() if self.sweep.search else ():
             if label not in by_label:
                 raise ValueError(
                     f"sweep.search.strengths: '{label}' is not among interventions.kinds; "
@@ -111,7 +111,7 @@ class Recipe(Spec):
                 raise ValueError(
                     f"sweep.search.strengths: '{label}' must be the only kind '{kind.name}' of the recipe."
                 )
-            for name, bounds in own.items():
+            for name, bounds in searched.items():
                 if name not in kind.params:
                     raise ValueError(
                         f"sweep.search.strengths: '{label}' has no parameter '{name}'; "
@@ -146,7 +146,7 @@ class Recipe(Spec):
         return () if only_tested else self.interventions.kinds
 
     def search_space(
-        self, dataset: str, projection: Projection, chosen: InterventionSet | None
+        self, dataset: str, projection: Projection, intervention_set: InterventionSet | None
     ) -> dict[str, tuple[float, float]]:
         """Return what is searched for a method: parameter -> bounds, of lambda and of the kinds that its set has.
 
@@ -156,7 +156,9 @@ class Recipe(Spec):
         if search is None:
             return {}
         space = {LAMBDA: search.lambdas} if projection.uses_lambda else {}
-        for label in (chosen.kinds or [kind.label for kind in self.kinds_for(dataset)]) if chosen else ():
+        if intervention_set is None:
+            return space
+        for label in intervention_set.kinds or [kind.label for kind in self.kinds_for(dataset)]:
             space |= {f"{label}.{name}": bounds for name, bounds in search.strengths.get(label, {}).items()}
         return space
 
@@ -168,9 +170,9 @@ class Recipe(Spec):
         if not 1 <= 2 ** len(labels) - 1 <= MAX_SUBSETS:
             raise ValueError(f"sweep.intervention_sets: all subsets of {len(labels)} kinds; give one to ten kinds.")
         return tuple(
-            InterventionSet(name=" + ".join(chosen), kinds=chosen)
+            InterventionSet(name=" + ".join(kinds), kinds=kinds)
             for size in range(1, len(labels) + 1)
-            for chosen in combinations(labels, size)
+            for kinds in combinations(labels, size)
         )
 
     def hash(self) -> str:

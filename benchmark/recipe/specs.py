@@ -139,7 +139,7 @@ class PromptsSpec(Spec):
 
     @model_validator(mode="after")
     def _have_a_place(self) -> "PromptsSpec":
-        for template in (*self.templates, *(t for own in self.by_dataset.values() for t in own)):
+        for template in (*self.templates, *(t for templates in self.by_dataset.values() for t in templates)):
             if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
                 raise ValueError(f"the template '{template}' must have exactly one {{}} for the class name.")
         return self
@@ -179,7 +179,7 @@ class SearchSpec(Spec):
 
     @model_validator(mode="after")
     def _ascending(self) -> "SearchSpec":
-        named = {f"strengths.{k}.{p}": b for k, own in self.strengths.items() for p, b in own.items()}
+        named = {f"strengths.{k}.{p}": b for k, searched in self.strengths.items() for p, b in searched.items()}
         for name, (low, high) in {LAMBDA + "s": self.lambdas, **named}.items():
             if not low < high:
                 raise ValueError(f"{name}: the bounds [{low:g}, {high:g}] must ascend.")

@@ -84,9 +84,10 @@ def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layou
     Others belong to all environments, and to the half of their class; one of unknown class is no base class's.
 
     Args:
-        pairs: their differences.
-        classes: of the data set, in order.
-        ids, layout: of the readable images; pairs that describe others are left out.
+        pairs: differences of the pairs.
+        classes: names of the data set's classes, in the order of the labels.
+        ids: ids of the readable images, shape (n,); pairs that describe others are left out.
+        layout: cells of the same images.
     """
     d = pairs.d
     if pairs.images is None:

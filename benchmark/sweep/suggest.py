@@ -26,7 +26,7 @@ class RandomSuggester:
 
     Args:
         space: parameter -> (low, high).
-        seed: of the generator.
+        seed: seed of the generator.
     """
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int) -> None:
@@ -49,8 +49,9 @@ class OptunaSuggester:
     """Points by Optuna's tree-structured Parzen estimator, after `startup` ones at random.
 
     Args:
-        space, seed: as for `RandomSuggester`.
-        startup: points before scores are looked at.
+        space: parameter -> (low, high); log-uniform where the lower bound is above zero.
+        seed: seed of the sampler.
+        startup: number of points before scores are looked at.
     """
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int, startup: int = 10) -> None:

@@ -68,11 +68,11 @@ class TrialSpec:
 
     def content(self) -> dict[str, Any]:
         """Return all that distinguishes the trial from others of the same subject, in plain data."""
-        chosen = self.intervention_set
+        intervention_set = self.intervention_set
         return {
             "protocol": self.protocol.name,
             "test_splits": list(self.protocol.test_splits(self.test_splits)),
-            "intervention_set": chosen.model_dump(mode="json") if chosen else None,
+            "intervention_set": intervention_set.model_dump(mode="json") if intervention_set else None,
             "projection": self.projection.model_dump(mode="json"),
             "normalize": self.normalize,
             "predictor": self.predictor.model_dump(mode="json"),
@@ -112,8 +112,8 @@ class Trial:
     @cached_property
     def id(self) -> str:
         """Hash of everything that the trial's rows depend on."""
-        subject, chosen = self.subject, self.spec.intervention_set
-        labels = subject.labels_of(chosen) if chosen else ()
+        subject, intervention_set = self.subject, self.spec.intervention_set
+        labels = subject.labels_of(intervention_set) if intervention_set else ()
         content = {
             **self.spec.content(),
             "datasets": [
@@ -148,14 +148,15 @@ class Trial:
     @property
     def interventions(self) -> str | None:
         """The intervention set with all parameters of its kinds, as JSON; None where there is none."""
-        chosen, spec = self.spec.intervention_set, self.subject.interventions
-        if chosen is None:
+        intervention_set, spec = self.spec.intervention_set, self.subject.interventions
+        if intervention_set is None:
             return None
-        labels = self.subject.labels_of(chosen)
+        labels = self.subject.labels_of(intervention_set)
         by_label = {view.label: view.intervention for view in self.subject.views if view.intervention}
         kinds = [by_label[label].model_dump(mode="json") if label in by_label else {"name": label} for label in labels]
         text = spec.text.model_dump(mode="json") if spec.text and TEXT in labels else None
-        content = {"kinds": kinds, "weights": chosen.weights, "pairing": chosen.pairing, "text": text}
+        weights, pairing = intervention_set.weights, intervention_set.pairing
+        content = {"kinds": kinds, "weights": weights, "pairing": pairing, "text": text}
         return json.dumps({**content, "seed": spec.seed, "apply_at": spec.apply_at})
 
 
