@@ -19,6 +19,7 @@ from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.recipe import Recipe
 from tests.conftest import REPOSITORY
+from tests.performance.page import speed_page
 
 REGISTRIES: dict[type[Component], Registry[Any]] = {
     Intervention: INTERVENTIONS,
@@ -172,7 +173,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"recipe.md": recipe_page}
+PAGES = {"recipe.md": recipe_page, "speed.md": speed_page}
 
 
 def main() -> None:

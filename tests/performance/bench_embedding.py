@@ -9,7 +9,6 @@ done) until the last part is on disk; reading, decoding, interventions and writi
 tests/performance/peers.py finds them.
 """
 
-import argparse
 import os
 import shutil
 import statistics
@@ -27,6 +26,7 @@ from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import Speed
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
+from tests.performance.figures import arguments, keep
 from tests.performance.images import distinct_copies
 from tests.performance.peers import PEERS
 
@@ -73,7 +73,7 @@ def bare_rate(backbone: Backbone, batch: int, images: int = 256) -> float:
 
 def main() -> None:
     """Print the table of ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=2100)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", default="ViT-B-32")
@@ -101,6 +101,7 @@ def main() -> None:
         bare.append(max(bare_rate(backbone, batch) for batch in BATCHES))
         print(f"{args.model} RANDOM WEIGHTS (speed only), {torch.get_num_threads()} threads, medians of {args.repeats}")
         print(f"  bare forward loop, best of batches {BATCHES}        {statistics.median(bare):8.1f} images/s  1.000")
+        figures: dict[str, float] = {}
         for position, (name, speeds) in enumerate(found.items()):
             # each run beside the loops before and after it
             shares = [
@@ -108,11 +109,14 @@ def main() -> None:
                 for i, s in enumerate(speeds)
             ]
             rate = statistics.median(s.end_to_end for s in speeds)
+            number = "one_view" if name == "1 view" else "eight_views"
+            figures |= {f"of_bare_{number}": statistics.median(shares), f"{number}_per_s": rate}
             print(
                 f"  end to end, {name:7}                             {rate:8.1f} views/s   {statistics.median(shares):.3f}"
             )
         first = statistics.median(s.first_embedding for s in found["1 view"])
         print(f"  first embedding {first:.1f} s after the stage begins")
+        keep(args.json, figures | {"first_embedding_s": first})
         ours = statistics.median(s.end_to_end for s in found["1 view"])
         for peer in PEERS:
             if values := rates[peer.name]:

@@ -7,7 +7,6 @@ pixels) and adds up the proportional set size (PSS: shared pages counted once) o
 ten times a second. Linux only.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ import yaml
 
 from tests.conftest import REPOSITORY, TINY_CLIP
 from tests.embedding.test_kill import descendants
+from tests.performance.figures import arguments, keep
 from tests.performance.images import distinct_copies
 
 
@@ -50,7 +50,7 @@ def peaks(recipe: Path, store: Path) -> tuple[int, int]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--images", type=int, nargs=2, default=[2000, 20000])
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
@@ -81,6 +81,7 @@ def main() -> None:
         f"  peak of all processes: {few / 2**20:.0f} MiB with {args.images[0]}, {many / 2**20:.0f} MiB with {args.images[1]} images: {many / few:.3f}"
     )
     print(f"  peak of the driver: {driver / 2**20:.0f} MiB")
+    keep(args.json, {"growth": many / few, "peak_mib": many / 2**20, "driver_mib": driver / 2**20})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ summed block by block, as from the store; the embeddings themselves are held in 
 rank. Peak memory is that of the whole process, interpreter included.
 """
 
-import argparse
 import resource
 import time
 
@@ -21,6 +20,7 @@ from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace.invariant import ICM
+from tests.performance.figures import arguments, keep
 
 SIZES = {"clipart": 48129, "infograph": 51605, "painting": 72266, "quickdraw": 172500, "real": 172947, "sketch": 69128}
 DIM, BLOCK = 768, 16_384
@@ -54,7 +54,7 @@ def embeddings(classes: int) -> tuple[Embedded, Cells]:
 
 def main() -> None:
     """Print time and memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--ranks", type=int, default=32)
     parser.add_argument("--classes", type=int, default=345)
     parser.add_argument("--held-out", type=int, default=1, help="how many environments to hold out in turn")
@@ -73,6 +73,7 @@ def main() -> None:
     print(f"{len(data.z)} x {DIM}, {args.classes} classes, {args.ranks} ranks, {args.held_out} held-out environments")
     print(f"  embeddings and moments made in {made - start:.0f} s; embeddings alone {data.z.nbytes / 2**30:.2f} GiB")
     print(f"  curves in {took:.0f} s ({images} held-out images); peak memory {peak:.2f} GiB")
+    keep(args.json, {"curves_s": took, "peak_gib": peak})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ declared to Ray as resources that this machine does not have. Reading, decoding,
 small images, and all of it shares this machine's cores, so the largest pools say more about these than about Ray.
 """
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from tests.conftest import make_toy
+from tests.performance.figures import arguments, keep
 from tests.stand_in import FACTS, stand_in, views
 
 CHUNK = 64
@@ -47,11 +47,12 @@ def rate(root: Path, actors: int, seconds: float) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--seconds", type=float, default=3.0, help="that an encoder sleeps for a chunk")
     parser.add_argument("--chunks", type=int, default=16, help="for each actor")
     args = parser.parse_args()
+    figures: dict[str, float] = {}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     print(f"SIMULATED: encoders that sleep {args.seconds} s for each chunk, on {os.cpu_count()} cores")
     print("  actors   images/s   ideal   share")
@@ -61,7 +62,9 @@ def main() -> None:
             root = make_toy(Path(folder) / f"{actors}", environments=2, classes=2, images=images // 4)
             found, ideal = rate(root, actors, args.seconds), actors * store.chunk_size(images) / args.seconds
             print(f"  {actors:6}   {found:8.1f}   {ideal:5.0f}   {found / ideal:.3f}", flush=True)
+            figures[f"share_of_{actors}"] = found / ideal
             shutil.rmtree(root)
+    keep(args.json, figures)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ open_clip's ViT-B-32 with random weights on all cores, timed before, between and
 is extrapolated from its rate. With --lodo every setting has its leave-one-domain-out folds too.
 """
 
-import argparse
 import multiprocessing
 import os
 import statistics
@@ -25,6 +24,7 @@ from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace.invariant import ICM
+from tests.performance.figures import arguments, keep
 
 IMAGES, DIM, CLASSES, ENVIRONMENTS, KINDS = 10_000, 512, 7, 4, 7
 LABELS = [f"kind{k}" for k in range(KINDS)]
@@ -117,7 +117,7 @@ def _encode(images: int, batch: int) -> float:
 
 def main() -> None:
     """Print the table of ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--grids", nargs="+", choices=list(GRIDS), default=list(GRIDS))
     parser.add_argument("--lodo", action="store_true")
     args = parser.parse_args()
@@ -135,6 +135,13 @@ def main() -> None:
     print(f"{IMAGES} x {DIM} random embeddings, {CLASSES} classes, {os.cpu_count()} cores, lodo folds: {args.lodo}")
     print(f"  ViT-B-32, RANDOM WEIGHTS, embeds {IMAGES} images in {embed_s:.0f} s (median of {len(rates)})    1.0000")
     print(f"  moments of all kinds, once, one thread: {moments_s:.2f} s    {moments_s / embed_s:.4f}")
+    keep(
+        args.json,
+        {
+            "moments_over_embedding": moments_s / embed_s,
+            **{f"{name}_grid_over_embedding": took / embed_s for name, (took, _) in costs.items()},
+        },
+    )
     for name, (took, settings) in costs.items():
         lambdas, ranks, sets = GRIDS[name]
         print(

@@ -12,7 +12,6 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of Ray's workers: to be set before numpy is loaded
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -33,6 +32,7 @@ from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, load
 from benchmark.sweep.trials import Trial, trials_of
 from benchmark.sweep.tune import sweep
+from tests.performance.figures import arguments, keep
 
 
 def recipe_of(seeds: int, place: Path, cores: float) -> Recipe:
@@ -74,7 +74,7 @@ def fresh(base: Path, place: Path) -> Storage:
 
 def main() -> None:
     """Print the table of ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=6, help="trials")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
@@ -111,6 +111,8 @@ def main() -> None:
     print(f"{args.seeds} trials of {loop / args.seeds:.1f} s in the loop, {cores} cores, medians of {args.repeats}")
     for name, seconds in runs.items():
         print(f"  {name:30} {statistics.median(seconds):7.1f} s   {statistics.median(seconds) / loop:.3f}")
+    _, one, each = (statistics.median(seconds) / loop for seconds in runs.values())
+    keep(args.json, {"one_at_a_time_over_loop": one, "a_trial_for_each_core_over_loop": each})
 
 
 if __name__ == "__main__":

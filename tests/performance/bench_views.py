@@ -6,7 +6,6 @@ Runs the command itself with the demo's encoder (MiniLiT, real weights) at 160 p
 view embeds the original, or finds it and embeds one intervention.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import yaml
 
 from benchmark.method.interventions import INTERVENTIONS
 from tests.conftest import REPOSITORY
+from tests.performance.figures import arguments, keep
 from tests.performance.images import distinct_copies
 
 
@@ -34,7 +34,7 @@ def seconds(recipe: Path, store: Path, kinds: list[str]) -> float:
 
 def main() -> None:
     """Print the table of ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=700)
     parser.add_argument("--repeats", type=int, default=1)
     args = parser.parse_args()
@@ -62,6 +62,7 @@ def main() -> None:
     print(f"  eight runs of one view   {eight:7.1f} s   1.000")
     print(f"  one run of eight views   {one:7.1f} s   {one / eight:.3f}")
     print(f"  the same run again       {second:7.1f} s   {second / one:.3f} of the first")
+    keep(args.json, {"one_run_over_eight": one / eight, "again_over_first": second / one})
 
 
 if __name__ == "__main__":
