@@ -36,6 +36,9 @@ def prose(page: Path) -> list[str]:
     return [part.strip() for part in parts if part.strip() and not part.strip().startswith(("|", "#", "!"))]
 
 
+TESTS = [
+    file.read_text(encoding="utf-8") for file in (REPOSITORY / "tests").rglob("test_*.py") if file.parent.name != "docs"
+]
 COMMANDS = sorted(
     {line.split(" #")[0].strip() for page in ALL for block in blocks(page, "sh") for line in block.splitlines()} - {""}
 )
@@ -51,7 +54,8 @@ def test_every_command_is_one_that_a_test_or_ci_runs(command: str) -> None:
     elif words == ["icm-bench", "--help"]:
         pass  # tests/test_architecture.py runs it
     elif words[0] == "icm-bench":
-        assert _parser().parse_args(words[1:]).command is not None  # tests/test_cli.py runs each of the commands
+        assert _parser().parse_args(words[1:]).command is not None
+        assert any(f'"{words[1]}",' in test or f'["{words[1]}"]' in test for test in TESTS), f"no test runs {words[1]}"
     elif words[0] == "source":
         assert words[1] == ".venv/bin/activate"
         assert "VENV := .venv\n" in (REPOSITORY / "Makefile").read_text()
