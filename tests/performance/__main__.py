@@ -29,7 +29,7 @@ BENCHMARKS = {
     "subspace": ["--grids", "large"],
     "rank_curve": ["--ranks", "4"],
     "sweep": ["--seeds", "2", "--repeats", "1"],
-    "embedding": ["--images", "512", "--repeats", "1"],
+    "embedding": ["--images", "512", "--bare-images", "128", "--repeats", "1"],
     "views": ["--images", "140"],
     "memory": ["--images", "1000", "4000", "--repeats", "1"],
     "scale": ["--actors", "1", "16", "--seconds", "2", "--chunks", "6"],

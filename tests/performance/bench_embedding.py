@@ -60,7 +60,7 @@ def pipeline(recipe: Recipe) -> Speed:
         shutil.rmtree(place)
 
 
-def bare_rate(backbone: Backbone, batch: int, images: int = 256) -> float:
+def bare_rate(backbone: Backbone, batch: int, images: int) -> float:
     """Return images/s of nothing but the image tower."""
     pixels = torch.randn(batch, 3, *backbone.preprocess["size"]).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -75,6 +75,7 @@ def main() -> None:
     """Print the table of ratios."""
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=2100)
+    parser.add_argument("--bare-images", type=int, default=256, help="that the bare loop takes for each batch size")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", default="ViT-B-32")
     args = parser.parse_args()
@@ -88,7 +89,7 @@ def main() -> None:
         found: dict[str, list[Speed]] = {"1 view": [], "8 views": []}
         for _ in range(args.repeats):
             for name, recipe in (("1 view", one), ("8 views", eight)):
-                bare.append(max(bare_rate(backbone, batch) for batch in BATCHES))
+                bare.append(max(bare_rate(backbone, batch, args.bare_images) for batch in BATCHES))
                 found[name].append(pipeline(recipe))
                 print(f"  {name}: bare {bare[-1]:.1f}/s; {found[name][-1].text()}", flush=True)
             for peer in PEERS if args.model == "ViT-B-32" else ():
@@ -98,7 +99,7 @@ def main() -> None:
                     print(
                         f"  {peer.name}: {done.images_per_s:.1f}/s, {done.of_bare:.3f} of its own bare loop", flush=True
                     )
-        bare.append(max(bare_rate(backbone, batch) for batch in BATCHES))
+        bare.append(max(bare_rate(backbone, batch, args.bare_images) for batch in BATCHES))
         print(f"{args.model} RANDOM WEIGHTS (speed only), {torch.get_num_threads()} threads, medians of {args.repeats}")
         print(f"  bare forward loop, best of batches {BATCHES}        {statistics.median(bare):8.1f} images/s  1.000")
         figures: dict[str, float] = {}
