@@ -13,6 +13,11 @@ import pytest
 import yaml
 
 from benchmark.cli import _parser
+from benchmark.datasets.readers import READERS
+from benchmark.method.evaluation.protocols import PROTOCOLS
+from benchmark.method.evaluation.selection import RULES
+from benchmark.method.predictors import PREDICTORS
+from benchmark.method.subspace import PROJECTIONS
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from tests.conftest import REPOSITORY
 from tests.docs.generate import PAGES
@@ -142,6 +147,18 @@ def test_the_readme_names_in_order_what_a_newcomer_needs() -> None:
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_generated_page_is_not_stale(name: str) -> None:
     assert (REPOSITORY / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("comparisons.md", [*PROJECTIONS.names(), *PREDICTORS.names(), *PROTOCOLS.names(), *RULES]),
+        ("data.md", READERS.names()),
+    ],
+)
+def test_every_name_that_a_recipe_may_use_is_explained(page: str, names: list[str]) -> None:
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_the_citation_names_this_version() -> None:
