@@ -14,7 +14,7 @@ from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.method.evaluation.evaluation import RankCurve
+    from benchmark.method.evaluation.curves import RankCurve
 
 _ACCURACIES = pa.list_(pa.float64())
 _CORRECT = pa.list_(pa.bool_())

@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Normalize, scaled
 from benchmark.method.evaluation.cells import cells_of
+from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded, Stacked, shifted
-from benchmark.method.evaluation.evaluation import Evaluation, RankCurve
+from benchmark.method.evaluation.evaluation import Evaluation
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Split

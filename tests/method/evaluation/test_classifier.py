@@ -1,0 +1,134 @@
+"""One fit of a predictor: made once for all ranks, calibrated where rules pick, block by block where nothing is fitted."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.evaluation import classifier, metrics
+from benchmark.method.evaluation.classifier import Classifier, ImageSet
+from benchmark.method.evaluation.protocols import PROTOCOLS, Fold
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.predictors import PREDICTORS, Predictor, Problem
+from benchmark.method.predictors.linear_probe import LinearProbe
+from benchmark.method.subspace import Basis
+from tests.method.predictors.test_reference import D, icm, protocol_of, synthetic
+
+RANKS = (2, 5, D)
+
+
+class Counting(LinearProbe):
+    """The linear probe, which counts how often it is fitted to which environments."""
+
+    fits: ClassVar[Counter[tuple[int, ...]]] = Counter()
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        self.fits[tuple(np.unique(problem.environments).tolist())] += 1
+        return super().scores(problem, ranks)
+
+
+@pytest.mark.parametrize("name", ["held_out", "held_out_pairs", "open_class"])
+def test_a_trained_predictor_is_fitted_once_for_each_set_of_sources(name: str) -> None:
+    data, views = synthetic()
+    folds: list[Fold] = PROTOCOLS.create(name).folds(data.environments, ["out_20"])
+    Counting.fits.clear()
+    curves = list(protocol_of(data, views).curves(icm, Counting(), RANKS, folds))
+    assert all(curve.selected["lodo"].calibration for curve in curves if curve.class_group != "harmonic")
+    left_out = {fold.without(source) for fold in folds for source in fold.judges}
+    expected = Counter(fold.sources for fold in folds) + Counter(left_out)
+    assert expected == Counting.fits
+
+
+def images(rows: Labels) -> ImageSet:
+    return ImageSet(rows, synthetic()[0].label[rows])
+
+
+def classifier_of(predictor: Predictor, train: Any) -> Classifier:
+    data, _ = synthetic()
+    return Classifier(predictor, RANKS, data, Basis(np.eye(D)), train, "none", seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "class_means", "zero_shot"])
+def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name: str) -> None:
+    data, _ = synthetic()
+    out, predictor = data.out[Split(0)], PREDICTORS.create(name)
+    train = ~out & (data.environment < 3)
+    validation = [images(np.flatnonzero(out & (data.environment == e))) for e in range(3)]
+    test = images(np.flatnonzero(data.environment == 3))
+    found = classifier_of(predictor, train).classify(validation, [test], lodo=[0.1, 0.3, 0.2])
+    assert set(found.calibrations[0]) == {int(np.argmax(found.training_domain)), 1}
+    sets = [*validation, test]
+    problem = Problem(
+        train=data.z[train].astype(float), labels=data.label[train], text=data.text.astype(float),
+        tests=[data.z[s.rows].astype(float) for s in sets], environments=data.environment[train],
+    )  # fmt: skip
+    for i, scores in enumerate(predictor.scores(problem, RANKS)):
+        *judged, tested = (logits.argmax(axis=1) for logits in scores)
+        hits = [np.mean(p == s.labels) for p, s in zip(judged, validation, strict=True)]
+        assert found.training_domain[i] == pytest.approx(np.mean(hits))
+        np.testing.assert_array_equal(found.predicted[0][i], tested)
+        if i in found.calibrations[0]:
+            labels = np.concatenate([s.labels for s in validation])
+            t = metrics.fitted_temperature(np.concatenate(scores[:3]), labels)
+            errors = [
+                metrics.calibration_error(metrics.confidence_gaps(scores[3], test.labels, x), len(test)) for x in (1, t)
+            ]
+            calibration = found.calibrations[0][i]
+            assert calibration.temperature == pytest.approx(t, rel=1e-6)
+            assert [calibration.error, calibration.scaled_error] == pytest.approx(errors, abs=1e-9)
+
+
+class InOneBuffer(LinearProbe):
+    """A probe that writes the scores of every rank into the same arrays."""
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        buffers = [np.empty((len(z), problem.n_classes)) for z in problem.tests]
+        for of_rank in super().scores(problem, ranks):
+            for buffer, logits in zip(buffers, of_rank, strict=True):
+                buffer[:] = logits
+            yield buffers
+
+
+def test_a_predictor_may_use_its_arrays_again_at_the_next_rank() -> None:
+    data, _ = synthetic()
+    train = ~data.out[Split(0)] & (data.environment == 0)
+    validation, test = images(np.flatnonzero(data.environment == 0)), images(np.flatnonzero(data.environment == 3))
+    one, other = (classifier_of(p, train).classify([validation], [test]) for p in (LinearProbe(), InOneBuffer()))
+    assert one.training_domain == other.training_domain
+    assert one.calibrations == other.calibrations
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, views = synthetic()
+    folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
+    curves = [list(protocol_of(data, views).curves(icm, PREDICTORS.create("zero_shot"), RANKS, folds))]
+    monkeypatch.setattr(classifier, "BLOCK", 7)
+    curves.append(list(protocol_of(data, views).curves(icm, PREDICTORS.create("zero_shot"), RANKS, folds)))
+    for one, other in zip(*curves, strict=True):
+        assert (one.metrics, one.training_domain, one.lodo) == (other.metrics, other.training_domain, other.lodo)
+        a, b = (curve.selected["lodo"].calibration for curve in (one, other))
+        assert a is not None
+        assert b is not None
+        assert (a.error, a.scaled_error, a.temperature) == pytest.approx((b.error, b.scaled_error, b.temperature))
+
+
+def test_few_of_many_source_images_fit_the_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    fitted = metrics.fitted_temperature
+
+    def noted(logits: Array, labels: Labels) -> float:
+        sizes.append(len(labels))
+        return fitted(logits, labels)
+
+    monkeypatch.setattr(metrics, "fitted_temperature", noted)
+    monkeypatch.setattr(classifier, "MAX_CALIBRATED", 12)
+    data, _ = synthetic()
+    sets = [images(np.flatnonzero(data.environment == e)) for e in range(4)]
+    for name in ("zero_shot", "class_means"):
+        classifier_of(PREDICTORS.create(name), data.environment < 3).classify(sets[:3], [sets[3]])
+    assert sizes == [12, 12]
