@@ -22,6 +22,7 @@ from benchmark.method.subspace.diagnostics import (
 )
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.specs import InterventionSet
+from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
 from reports import Angles, Diagnosis, Displacement, Readability, ReportFiles, write_diagnostics
 
@@ -56,7 +57,7 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
     diagnosis = _diagnosis(fitting, choice, rank, seeds, backbone_angles(fittings, rank) if len(peers) > 1 else None)
     content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
     digest = canonical_hash([*content, list(choice.without), rank])
-    place = report_place(run, f"{run.recipe.name}-{run.recipe.hash()[:8]}-diagnostics-{digest[:8]}")
+    place = report_place(run, report_folder(run.recipe.name, run.recipe.hash(), digest, "diagnostics"))
     return diagnosis, write_diagnostics(diagnosis, *place)
 
 

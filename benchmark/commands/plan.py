@@ -1,6 +1,5 @@
 """What a recipe amounts to, before anything costs time: without weights, without Ray, and even without the images."""
 
-import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,7 +104,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     sets = [planned for planned, _ in located]
     widths = [width_of(spec) for spec in recipe.backbones]
     passes = sum(s.images * (1 + len(recipe.kinds_for(s.name))) for s in sets)
-    speeds = _speeds(storage)
+    speeds = store.read_speeds(storage)
     backbones = [
         PlannedBackbone(spec.label, dim, len(recipe.sweep.ranks_for(dim)), speeds.get(spec.label))
         for spec, dim in zip(recipe.backbones, widths, strict=True)
@@ -162,15 +161,3 @@ def _count(recipe: Recipe, planned: PlannedSet, environments: list[str]) -> _Cou
         # Every point may be a view of its own for each kind whose strengths are searched.
         searched_views += points * studies * len({name.rpartition(".")[0] for name in spec.space} - {""})
     return _Count(trials, rows, planned.images * searched_views // len(recipe.sweep.seeds))
-
-
-def _speeds(storage: Storage) -> dict[str, float]:
-    """Return backbone -> views/s of a run that wrote into the store."""
-    found = {}
-    for name in storage.files(store.ROOT, "speed.json"):
-        about = name.removesuffix("speed.json") + "about.json"
-        if storage.exists(about):
-            speed, label = json.loads(storage.read_bytes(name)), json.loads(storage.read_bytes(about))["backbone"]
-            if speed["seconds"]:
-                found[label] = speed["views"] / speed["seconds"]
-    return found

@@ -118,10 +118,10 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
         embed_texts(run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs)
 
 
-def report_place(run: Run, name: str) -> tuple[Storage, str]:
-    """Return where a report goes: `run.out` as it is, else the folder of that name among the store's reports."""
+def report_place(run: Run, folder: str) -> tuple[Storage, str]:
+    """Return where a report goes: `run.out` as it is, else the folder of the store."""
     out = run.recipe.run.out
-    return (Storage(out), "") if out else (run.storage, f"reports/{name}")
+    return (Storage(out), "") if out else (run.storage, folder)
 
 
 def _check_resources(recipe: Recipe) -> None:

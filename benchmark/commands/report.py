@@ -1,15 +1,15 @@
 """`icm-bench report`: tables and plots from the rows that exist."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from benchmark.commands.records import _record_file, _record_folder
+from benchmark.commands.records import record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding.speed import EmbedReport
 from benchmark.recipe.recipe import Recipe
+from benchmark.store.records import read_record, record_files, report_folder
 from benchmark.store.rows import failures, read_rows
 from benchmark.sweep.subject import Subject
 
@@ -61,7 +61,7 @@ def report_stage(
     """
     from reports import write_report
 
-    records = [_record_file(recipe, subjects)] if subjects else storage.files(_record_folder(recipe), ".json")
+    records = [record_of(recipe, subjects)] if subjects else record_files(storage, recipe.hash())
     if len(records) > 1:
         raise IcmBenchError(
             f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(records)} states of data or "
@@ -72,16 +72,16 @@ def report_stage(
             f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
             f"icm-bench run RECIPE."
         )
-    record = json.loads(storage.read_bytes(records[0]))
-    trials, planned = record["trials"], record.get("planned", len(record["trials"]))
+    record = read_record(storage, records[0])
+    trials = record.trials
     rows = read_rows(storage, trials)
     failed = dict(failures(storage, trials).values())
     if failed and not len(rows):
         raise IcmBenchError(failure_words(failed, len(trials)))
     place = Storage(recipe.run.out) if recipe.run.out else storage
-    folder = "" if recipe.run.out else f"reports/{recipe.name}-{recipe.hash()[:8]}-{Path(records[0]).stem[:8]}"
+    folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(records[0]).stem)
     finished = int(rows["trial_id"].nunique())
-    report = write_report(rows, place, folder, recipe.name, planned, finished, failed)
+    report = write_report(rows, place, folder, recipe.name, record.planned, finished, failed)
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),

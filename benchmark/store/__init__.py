@@ -1,1 +1,24 @@
-"""What lies in a store."""
+"""What lies in a store. Names of its files are made in this room and nowhere else.
+
+    STORE/                                a folder, s3:// or gs://; by default `store` in the cache folder
+      embeddings/VIEW/                    one view of a data set under one backbone           embeddings.py
+        about.json                        what it holds in words, and all that VIEW depends on
+        part-00000.parquet ...            the embeddings of one chunk of images each
+        rejected-00000.json ...           (image id, path, reason) of the chunk's images that cannot be read
+        speed.json                        how fast the last run was that embedded something here
+      moments/VIEW/SPLIT/                 sums over the embeddings, VIEW being that of the originals   moments.py
+        images.safetensors                of the images themselves, for each cell
+        KIND.safetensors                  of the differences that one kind of intervention makes
+      texts/TEXTS.parquet                 the embeddings of class names in prompts            texts.py
+      texts/pairs-PAIRS.parquet           the embeddings of pairs of texts
+      rows/TRIAL.parquet                  what a finished trial measured                      rows.py
+      failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
+      runs/RECIPE/INPUTS.json             which trials a run of a recipe has                  records.py
+      reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run
+
+Words in capitals are hashes of what the content depends on (NAME is the recipe's): VIEW of the data set's fingerprint,
+the backbone, the intervention with its seed, and the decoding; SPLIT of the cells of all images and of whether
+embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; INPUTS of the fingerprints of
+data and weights. Hence whoever needs a file again finds it, whatever recipe, user or machine made it. Files are written
+whole or not at all. `upkeep.py` lists, verifies and cleans.
+"""

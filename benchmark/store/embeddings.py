@@ -25,6 +25,7 @@ ROOT = "embeddings"
 STORE_VERSION = 3  # to be raised when decoding, a built-in intervention or the cut into chunks changes
 _READERS = 8  # files read at a time
 _DIGEST = b"icm_bench_sha256"
+_SPEED = "speed.json"
 
 
 @dataclass(frozen=True)
@@ -198,12 +199,29 @@ def stored_digest(table: pa.Table) -> str:
     return (table.schema.metadata or {}).get(_DIGEST, b"").decode()
 
 
+def about_file(directory: str) -> str:
+    """Return the name of the file that says what a directory holds."""
+    return f"{directory}/about.json"
+
+
 def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
     """Write, before the first part, what a directory holds in words: the same whoever writes it."""
     content = {"view": view.label, "images": view.images, "depends_on": view.depends_on, **about}
-    storage.write_bytes(f"{view.directory}/about.json", json.dumps(content, indent=2, sort_keys=True).encode())
+    storage.write_bytes(about_file(view.directory), json.dumps(content, indent=2, sort_keys=True).encode())
 
 
 def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
     """Write how fast the last run went that embedded something here, and on what."""
-    storage.write_bytes(f"{view.directory}/speed.json", json.dumps(speed, indent=2, sort_keys=True).encode())
+    storage.write_bytes(f"{view.directory}/{_SPEED}", json.dumps(speed, indent=2, sort_keys=True).encode())
+
+
+def read_speeds(storage: Storage) -> dict[str, float]:
+    """Return backbone -> (image, view) pairs per second, over all its encoders, of a run that wrote into the store."""
+    speeds = {}
+    for name in storage.files(ROOT, _SPEED):
+        about = about_file(name.rpartition("/")[0])
+        if storage.exists(about):
+            speed, backbone = json.loads(storage.read_bytes(name)), json.loads(storage.read_bytes(about))["backbone"]
+            if speed["seconds"]:
+                speeds[backbone] = speed["views"] / speed["seconds"]
+    return speeds

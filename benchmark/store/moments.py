@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,12 +10,43 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
+from benchmark.method.arrays import Scale
 from benchmark.method.evaluation.cells import Cell, Cells
 from benchmark.method.subspace import Differences, Moments
 from benchmark.method.subspace.moments import CROSS
+from benchmark.store import embeddings
+from benchmark.store.embeddings import View
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
+VERSION = 1  # to be raised when the sums or their file change
+IMAGES = "images"  # the file with the moments of the images themselves
+
+
+def moments_file(
+    original: View,
+    digest: str,
+    scale: Scale,
+    kind: str | None = None,
+    views: Sequence[View] = (),
+    seed: int | None = None,
+) -> str:
+    """Return the name, inside a store, of the moments of a kind of intervention, or of the images themselves.
+
+    Args:
+        original: the view without intervention.
+        digest: hash of which image lies in which cell.
+        scale: whether embeddings are summed raw or at unit length.
+        kind: the kind of intervention, as intervention sets call it; None for the images themselves.
+        views: the views that images are paired with; none for pairs across environments.
+        seed: of the draw of one of several `views` for each image; None where there is nothing to draw.
+    """
+    key = canonical_hash([digest, scale, VERSION])[:32]
+    folder = f"{ROOT}/{original.directory.removeprefix(embeddings.ROOT + '/')}/{key}"
+    if kind is None:
+        return f"{folder}/{IMAGES}.safetensors"
+    return f"{folder}/{canonical_hash([kind, [view.directory for view in views], seed])[:32]}.safetensors"
 
 
 def packed(cells: Cells, kind: str | None) -> bytes:

@@ -89,7 +89,7 @@ def _moments(storage: Storage, name: str, size: int, views: Mapping[str, Directo
 def _directory(storage: Storage, name: str, size: int) -> Directory:
     found = Directory(name, size=size, parts=len(store.parts(storage, name)))
     try:
-        about = json.loads(storage.read_bytes(f"{name}/about.json"))
+        about = json.loads(storage.read_bytes(store.about_file(name)))
         found.dataset, found.backbone, found.view = about["dataset"], about["backbone"], about["view"]
         version = int(about["depends_on"]["view"].get("version", 0))
         if version < store.STORE_VERSION:
@@ -119,7 +119,7 @@ def verify(storage: Storage) -> list[Directory]:
         if directory.name.startswith(sums.ROOT):
             _verify_moments(storage, directory, progress)
             continue
-        about = json.loads(storage.read_bytes(f"{directory.name}/about.json"))
+        about = json.loads(storage.read_bytes(store.about_file(directory.name)))
         rejected = store.rejected_in(storage, directory.name)
         seen: set[str] = set()
         for chunk, name in store.parts(storage, directory.name).items():

@@ -15,7 +15,6 @@ import ray
 from numpy.typing import NDArray
 
 from benchmark.common.cluster import cpu_nodes
-from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
 from benchmark.method.evaluation.cells import Cell, Cells, Layout, Side, cells_of, class_means, cross_cells, one_of
@@ -24,14 +23,11 @@ from benchmark.method.subspace import Moments
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View
-from benchmark.store.moments import ROOT, packed, unpacked
+from benchmark.store.moments import moments_file, packed, unpacked
 
-VERSION = 1  # to be raised when the sums or their file change
 BLOCK = 4096  # images whose embeddings a worker holds at a time
 MAX_WORKERS = 16  # each returns sums as large as the result
 MEMORY = 4e9  # bytes that the sums of all workers together may take, if one job allows it
-
-IMAGES = "images"  # the file with the moments of the images themselves
 
 
 @dataclass(frozen=True)
@@ -86,14 +82,12 @@ class SumTask:
     kinds: tuple[Pairing, ...]
 
 
-def moments_file(images: ImageIndex, digest: str, job: SumTask, kind: Pairing | None) -> str:
+def file_of(images: ImageIndex, digest: str, job: SumTask, kind: Pairing | None) -> str:
     """Return the name, inside a store, of the moments of a kind, or of the images themselves."""
-    key = canonical_hash([digest, job.scale, VERSION])[:32]
-    folder = f"{ROOT}/{images.original.directory.removeprefix(store.ROOT + '/')}/{key}"
     if kind is None:
-        return f"{folder}/{IMAGES}.safetensors"
+        return moments_file(images.original, digest, job.scale)
     drawn = job.split.seed if len(kind.views) > 1 else None
-    return f"{folder}/{canonical_hash([kind.name, [v.directory for v in kind.views], drawn])[:32]}.safetensors"
+    return moments_file(images.original, digest, job.scale, kind.name, kind.views, drawn)
 
 
 def sum_moments(
@@ -149,9 +143,9 @@ def read_cells(
 ) -> Cells:
     """Return the moments of the images on one side of the split, and of some kinds, cell by cell, from the store."""
     job, digest = SumTask(split, scale, tuple(kinds)), images.digest(split)
-    cells = _of_side(unpacked(storage, moments_file(images, digest, job, None)), side)
+    cells = _of_side(unpacked(storage, file_of(images, digest, job, None)), side)
     for kind in kinds:
-        of_kind = unpacked(storage, moments_file(images, digest, job, kind))
+        of_kind = unpacked(storage, file_of(images, digest, job, kind))
         for cell, moments in cells.items():
             if cell in of_kind:
                 differences = {**moments.differences, **of_kind[cell].differences}
@@ -166,7 +160,7 @@ def _of_side(cells: dict[Cell, Moments], side: Side) -> dict[Cell, Moments]:
 def _missing(storage: Storage, images: ImageIndex, digest: str, job: SumTask) -> dict[str, Pairing | None]:
     """Return file -> kind of what the store lacks for a job."""
     wanted: list[Pairing | None] = list(job.kinds) if any(k.name == CROSS for k in job.kinds) else [None, *job.kinds]
-    files = {moments_file(images, digest, job, kind): kind for kind in wanted}
+    files = {file_of(images, digest, job, kind): kind for kind in wanted}
     return {file: kind for file, kind in files.items() if not storage.exists(file)}
 
 
@@ -180,7 +174,7 @@ def _sum(
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
     jobs = [replace(job, kinds=tuple(k for k in files.values() if k is not None)) for job, files in todo]
     means = [
-        class_means(Cells(unpacked(storage, moments_file(images, digests[job.split], job, None))))
+        class_means(Cells(unpacked(storage, file_of(images, digests[job.split], job, None))))
         if any(kind.name == CROSS for kind in job.kinds)
         else None
         for job in jobs

@@ -17,9 +17,9 @@ from benchmark.method.evaluation.cells import Layout, cells_of
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.interventions import INTERVENTIONS
 from benchmark.store.embeddings import STORE_VERSION, Decoding, chunk_size, part_name, view_of
+from benchmark.store.moments import VERSION as MOMENTS_VERSION
 from benchmark.store.moments import packed
-from benchmark.sweep.summing import VERSION as MOMENTS_VERSION
-from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, moments_file
+from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, file_of
 
 STORE_KEYS = {3: "d0dec941325f222961c2f1eaa506d6517863aa62b4877cc369c758d03f61fce3"}
 STORE_PIXELS = {3: "6017c02b2ca3e96089e9e52fbea1d91a8fbc1c145ace1ab66071ab15f881e4d0"}
@@ -76,7 +76,7 @@ def test_moments_and_the_names_of_their_files() -> None:
     images = ImageIndex(view, [str(i) for i in range(n)], np.zeros(n, np.int64), {Split(0): layout}, ["a", "b"], dim)
     task = SumTask(Split(0), "raw", ())
     names = [
-        moments_file(images, images.digest(Split(0)), task, kind)
+        file_of(images, images.digest(Split(0)), task, kind)
         for kind in (None, Pairing("invert", (view,)), Pairing("one of a, b", (view, view)))
     ]
     contents = [packed(cells, kind) for kind in (None, "invert")]

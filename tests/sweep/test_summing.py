@@ -18,7 +18,7 @@ from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View
 from benchmark.store.texts import TextDifferences
 from benchmark.sweep.loading import text_cells
-from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, moments_file, read_cells, sum_moments
+from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, file_of, read_cells, sum_moments
 
 DISTINCT, D, CLASSES, NAMES = 5000, 6, 4, ["amber", "blue", "cyan"]  # more than one block, and more than one range
 
@@ -129,7 +129,7 @@ def test_pairs_of_texts_belong_to_all_environments_and_a_class_or_to_the_images_
 def test_a_damaged_file_is_named(written) -> None:  # type: ignore[no-untyped-def]
     storage, images, _ = written
     sum_moments(storage, images, [Split(1)], ["raw"], [])
-    name = moments_file(images, images.digest(Split(1)), SumTask(Split(1), "raw", ()), None)
+    name = file_of(images, images.digest(Split(1)), SumTask(Split(1), "raw", ()), None)
     content = storage.read_bytes(name)
     storage.write_bytes(name, content[:100])
     with pytest.raises(IcmBenchError, match=r"is damaged .*delete it and run again"):
@@ -147,9 +147,7 @@ def test_another_split_or_another_order_of_cells_is_another_file(written) -> Non
 def test_any_number_of_kinds_is_summed_within_the_bound_of_memory(written, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     storage, images, _ = written
     sum_moments(storage, images, [Split(0)], ["raw"], KINDS)
-    names = [
-        moments_file(images, images.digest(Split(0)), SumTask(Split(0), "raw", ()), kind) for kind in (None, *KINDS)
-    ]
+    names = [file_of(images, images.digest(Split(0)), SumTask(Split(0), "raw", ()), kind) for kind in (None, *KINDS)]
     at_once = {name: storage.read_bytes(name) for name in names}
     for name in names:
         Path(storage.path(name)).unlink()

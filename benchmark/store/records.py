@@ -1,0 +1,79 @@
+"""The records of a store: which trials a run of a recipe has, hence what a report is made of, and where reports lie."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
+from benchmark.common.storage import Storage
+
+ROOT = "runs"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is written down of a run.
+
+    Attributes:
+        name: of the recipe.
+        recipe: all of it in plain data, without secrets.
+        recipe_hash: SHA-256 (hex) of what can change a number of it.
+        trials: ids of the trials that it has, finished or not.
+        planned: number of trials that it will have, those of a search included.
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    recipe_hash: str
+    trials: list[str]
+    planned: int
+
+
+def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
+    """Return the name, inside a store, of the record of a recipe on one state of its data and weights.
+
+    Args:
+        recipe_hash: of the recipe.
+        inputs: plain data that says which data and weights the recipe's names stood for.
+    """
+    return f"{ROOT}/{recipe_hash[:32]}/{canonical_hash(inputs)[:32]}.json"
+
+
+def record_files(storage: Storage, recipe_hash: str) -> list[str]:
+    """Return the records of a recipe, one for each state of data and weights."""
+    return storage.files(f"{ROOT}/{recipe_hash[:32]}", ".json")
+
+
+def write_record(storage: Storage, file: str, record: RunRecord) -> None:
+    """Write a record whole; it replaces an earlier one of the same recipe, data and weights."""
+    storage.write_bytes(file, json.dumps(asdict(record), indent=2, sort_keys=True).encode())
+
+
+def read_record(storage: Storage, file: str) -> RunRecord:
+    """Return a record; one of an earlier version, that did not say how many trials were planned, has those it lists.
+
+    Raises:
+        IcmBenchError: the file is damaged; names it.
+    """
+    try:
+        content = json.loads(storage.read_bytes(file))
+        planned = content.get("planned", len(content["trials"]))
+        return RunRecord(content["name"], content["recipe"], content["recipe_hash"], content["trials"], planned)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IcmBenchError(
+            f"{storage.path(file)} is damaged ({error!r}); delete it and run again: only it is written anew."
+        ) from error
+
+
+def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "") -> str:
+    """Return the folder, inside a store, of what is reported of a run.
+
+    Args:
+        name: of the recipe.
+        recipe_hash: of the recipe.
+        inputs_hash: of the data and weights that it was run on.
+        kind: of report; empty for that of a sweep.
+    """
+    return f"reports/{name}-{recipe_hash[:8]}-{kind and f'{kind}-'}{inputs_hash[:8]}"
