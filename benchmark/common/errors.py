@@ -15,7 +15,7 @@ def nearest(word: str, valid: list[str]) -> str:
     """Return the ending of a sentence that refuses a word: the nearest valid name, and the first of them all.
 
     Args:
-        word: what was given.
+        word: the name that was given.
         valid: names that would be valid.
     """
     import difflib

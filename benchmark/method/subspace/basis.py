@@ -16,8 +16,8 @@ class Basis:
     """A basis of the embedding space in the order in which directions are kept.
 
     Attributes:
-        vectors: shape (D, D); column j is the j-th direction, and A_inv of rank k is `vectors[:, :k].T`. Orthonormal,
-            so that rank D is a rotation; only erasure (`leace`) is oblique, and there rank D is the erased space.
+        vectors: the directions as columns, shape (D, D); A_inv of rank k is `vectors[:, :k].T`. Orthonormal, so that
+            rank D is a rotation; only erasure (`leace`) is oblique, and there rank D is the erased space.
         spectrum: what the directions were ordered by, shape (D,), or None where there is no such number.
     """
 
