@@ -13,14 +13,16 @@ class DatasetFacts:
     """Facts of one data set.
 
     Attributes:
-        name: as a recipe names it.
+        name: name of the data set in recipes.
         folder: its folder below the root, as DomainBed names it.
         environments: environment -> number of images; one of them where the set is a single environment.
         classes: number of classes.
-        licence, citation, obtain: in words.
-        counts: where the numbers come from.
+        licence: the licence in words.
+        citation: the publication to cite.
+        obtain: where a copy comes from.
+        counts: where the numbers of images come from.
         variants: other image totals that circulate -> what that copy is.
-        fingerprint: of the manifest of the reference copy, where it is known.
+        fingerprint: SHA-256 (hex) of the reference copy's manifest; None where it is not known.
     """
 
     name: str
@@ -151,7 +153,7 @@ def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: i
     """Compare a copy with the catalog.
 
     Args:
-        facts: of the data set.
+        facts: what the catalog says of the data set.
         counts: environment -> number of images found.
         classes: number of classes found.
 

@@ -23,16 +23,16 @@ RACY_NS = 2 * 10**9
 # What caches were keyed with before layouts had names, so that no image of theirs is hashed again.
 _LAYOUTS_IN_KEYS = {"folder": "FolderSource", "parquet": "ParquetSource", "webdataset": "WebDatasetSource"}
 _KEY = ["file", "position", "file_bytes", "modified_ns", "environment", "class_name"]
-_FOUND = ["content", "image_id", "bytes"]
+_IDENTITY = ["content", "image_id", "bytes"]
 _TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.int64(), "bytes": pa.int64()}
-_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *_FOUND)])
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *_IDENTITY)])
 
 
 def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None) -> pa.Table:
     """Return `table` with the identity of every image.
 
     Args:
-        reader: which lists the images.
+        reader: the reader that listed the images.
         table: its entries, one row each, columns as the fields of `Entry`.
         listed_ns: when the listing began, in nanoseconds since 1970; now, if not given.
 
@@ -46,15 +46,15 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
     cache = Storage(str(cache_dir() / "manifests"))
     name = cache_name(reader)
     known = _known(cache, name, table)
-    found: dict[str, list[Any]] = {column: known[column].to_pylist() for column in _FOUND}
-    missing = [i for i, content in enumerate(found["content"]) if content is None]
+    identities: dict[str, list[Any]] = {column: known[column].to_pylist() for column in _IDENTITY}
+    missing = [i for i, content in enumerate(identities["content"]) if content is None]
     result = table.drop_columns(["bytes"])
     try:
         if missing:
-            _hash(reader, table, missing, found)
+            _hash(reader, table, missing, identities)
     finally:  # what an interrupted run has hashed need not be hashed again
-        for column in _FOUND:
-            result = result.append_column(column, pa.array(found[column], _SCHEMA.field(column).type))
+        for column in _IDENTITY:
+            result = result.append_column(column, pa.array(identities[column], _SCHEMA.field(column).type))
         if missing:
             _keep(cache, name, result, listed_ns or time.time_ns())
     return result
@@ -68,30 +68,30 @@ def cache_name(reader: ImageReader) -> str:
 
 
 def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
-    """Return `_FOUND` for each row of the table, null where the cache has nothing for the file as it is."""
+    """Return `_IDENTITY` for each row of the table, null where the cache has nothing for the file as it is."""
     nothing = _SCHEMA.empty_table()
     try:
-        kept = cache.read_table(name) if cache.exists(name) else nothing
+        cached = cache.read_table(name) if cache.exists(name) else nothing
     except IcmBenchError:
-        kept = nothing  # damaged: written anew
-    if not kept.schema.equals(_SCHEMA):
-        kept = nothing
+        cached = nothing  # damaged: written anew
+    if not cached.schema.equals(_SCHEMA):
+        cached = nothing
     rows = table.select(_KEY).append_column("row", pa.array(np.arange(table.num_rows)))
-    joined = rows.join(kept, keys=_KEY, join_type="left outer").sort_by("row")
+    joined = rows.join(cached, keys=_KEY, join_type="left outer").sort_by("row")
     if joined.num_rows != table.num_rows:  # a key stands twice: not written by us
         joined = rows.join(nothing, keys=_KEY, join_type="left outer").sort_by("row")
-    return joined.select(_FOUND)
+    return joined.select(_IDENTITY)
 
 
 def _keep(cache: Storage, name: str, result: pa.Table, listed_ns: int) -> None:
     settled = pa.compute.less(result["modified_ns"], listed_ns - RACY_NS)
-    chosen = result.filter(pa.compute.and_(settled, pa.compute.is_valid(result["content"])))
-    if chosen.num_rows:
+    rows = result.filter(pa.compute.and_(settled, pa.compute.is_valid(result["content"])))
+    if rows.num_rows:
         with contextlib.suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
-            cache.write_table(name, chosen.select(_SCHEMA.names).cast(_SCHEMA))
+            cache.write_table(name, rows.select(_SCHEMA.names).cast(_SCHEMA))
 
 
-def _hash(reader: ImageReader, table: pa.Table, missing: list[int], found: dict[str, list[Any]]) -> None:
+def _hash(reader: ImageReader, table: pa.Table, missing: list[int], identities: dict[str, list[Any]]) -> None:
     """Fill in the identities of the rows `missing`, file by file, several files at a time."""
     progress = Progress("identifying images", len(missing), "images")
     lock = threading.Lock()
@@ -99,8 +99,8 @@ def _hash(reader: ImageReader, table: pa.Table, missing: list[int], found: dict[
     def one_file(rows: list[int]) -> None:
         batch = table.take(rows).to_pydict()
         for i, row in enumerate(_identities(reader, batch)):
-            for column, value in zip(_FOUND, row, strict=True):
-                found[column][rows[i]] = value
+            for column, value in zip(_IDENTITY, row, strict=True):
+                identities[column][rows[i]] = value
             with lock:
                 progress.update()
 

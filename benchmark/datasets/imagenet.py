@@ -40,10 +40,10 @@ def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
     """Return the WordNet ids of the classes of a copy of the variant `name`, as the copy writes them.
 
     Args:
-        name: of the variant, in the catalog.
+        name: name of the variant in the catalog.
         class_names: WordNet ids, or numbers: positions among the variant's sorted ids, as ImageNetV2's folders are
             called, or among those of all of ImageNet where a number is above what the variant has.
-        place: where the copy lies, for the message.
+        place: folder or URI of the copy, for the message of an error.
 
     Raises:
         IcmBenchError: one is not among the variant's classes.

@@ -48,7 +48,7 @@ class Manifest:
     """The images of one data set, in DomainBed's order.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         reader: where the images lie, and how to read them.
         table: one row per image, columns as in `SCHEMA`.
     """
@@ -125,19 +125,19 @@ class Manifest:
         ids, contents = (
             self.table[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("image_id", "content")
         )
-        kept, again = _repetitions(ids)
-        if len(again):
+        first, repeated = _repetitions(ids)
+        if len(repeated):
             notes.append(
-                f"{self.name}: {len(again)} images repeat the bytes of another one of the same environment and class; "
-                f"the first is {self._pair(kept[0], again[0])}."
+                f"{self.name}: {len(repeated)} images repeat the bytes of another one of the same environment and "
+                f"class; the first is {self._pair(first[0], repeated[0])}."
             )
-        distinct = np.setdiff1d(np.arange(len(ids)), again)
-        kept, again = _repetitions(contents[distinct])
-        if len(again):
+        distinct = np.setdiff1d(np.arange(len(ids)), repeated)
+        first, repeated = _repetitions(contents[distinct])
+        if len(repeated):
             notes.append(
-                f"{self.name}: {len(again)} images stand with the same bytes in another environment or class too: "
+                f"{self.name}: {len(repeated)} images stand with the same bytes in another environment or class too: "
                 f"what is held out there was seen, or is labelled twice; the first is "
-                f"{self._pair(distinct[kept[0]], distinct[again[0]])}."
+                f"{self._pair(distinct[first[0]], distinct[repeated[0]])}."
             )
         return notes
 
@@ -150,8 +150,8 @@ def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[n
     """Return, for each position whose code stood before, the first position with that code, and itself."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     earliest = first[inverse]
-    again = np.flatnonzero(earliest != np.arange(len(codes)))
-    return earliest[again], again
+    repeated = np.flatnonzero(earliest != np.arange(len(codes)))
+    return earliest[repeated], repeated
 
 
 def read_manifest(spec: DatasetSpec) -> Manifest:
@@ -194,7 +194,7 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
     uri = _below(root, facts.folder if facts else spec.name) or root
     if facts is None or not facts.single:
         return open_reader(uri, spec.layout, spec.columns)
-    uri = next((found for part in ("val", "train") if (found := _below(uri, part))), uri)
+    uri = next((inner for part in ("val", "train") if (inner := _below(uri, part))), uri)
     return open_reader(uri, spec.layout, spec.columns, environment=facts.folder)
 
 

@@ -33,7 +33,7 @@ class DatasetSpec(Spec):
             The demo set needs none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout) or `webdataset` (tar
             shards); `auto` goes by what lies there; `my_package.my_module:MyReader` is a reader of your own.
-        columns: of the layouts `parquet` and `webdataset`.
+        columns: which columns or fields say what of an image, in the layouts `parquet` and `webdataset`.
     """
 
     name: str = Field(min_length=1)

@@ -93,14 +93,14 @@ def concepts() -> dict[str, Concept]:
         for row in csv.DictReader(io.StringIO(table))
         if not row["skintone"] and not row["group"].startswith("extras")
     )
-    found: dict[str, Concept] = {}
+    by_slug: dict[str, Concept] = {}
     for row in rows:
         tags = tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
         concept = Concept(
             slug(row["annotation"]), row["annotation"], row["group"], row["subgroups"], tags, row["hexcode"]
         )
-        found.setdefault(concept.slug, concept)
-    return found
+        by_slug.setdefault(concept.slug, concept)
+    return by_slug
 
 
 def iconify_svgs(pack: Pack) -> dict[str, str]:
@@ -155,15 +155,15 @@ def pretraining_images() -> list[PretrainingImage]:
         IcmBenchError: a package cannot be fetched.
     """
     things = {name: concept for name, concept in concepts().items() if concept.group in OBJECT_GROUPS}
-    found: list[PretrainingImage] = []
+    images: list[PretrainingImage] = []
     for pack in PRETRAINING_PACKS:
         named = {_joined(pack, name): concept for name, concept in things.items()}
-        found += [
+        images += [
             PretrainingImage(pack.name, named[key], svg)
             for name, svg in iconify_svgs(pack).items()
             if (key := _joined(pack, name)) in named
         ]
-    return found
+    return images
 
 
 def _joined(pack: Pack, name: str) -> str:

@@ -91,10 +91,10 @@ class Training:
         image_size: side of the training images in pixels.
         epochs: passes over the images.
         batch_size: images per step.
-        learning_rate: of AdamW, falling to 0 along a cosine.
-        weight_decay: of AdamW.
+        learning_rate: AdamW's learning rate at the start; it falls to 0 along a cosine.
+        weight_decay: AdamW's weight decay.
         dropout: share of standardised features dropped, on both sides.
-        seed: of initialisation, order, choice of captions, and dropout.
+        seed: seed of initialisation, order of the images, choice of captions, and dropout.
     """
 
     image_size: int = 160
@@ -266,10 +266,10 @@ def _check_image_tower(classifier: nn.Module) -> None:
         left, top = (photo.width - side) // 2, (photo.height - side) // 2
         square = photo.resize((224, 224), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
         with torch.inference_mode():
-            found = int(classifier(_pixels(square)[None]).argmax())
-        if found != label:
+            predicted = int(classifier(_pixels(square)[None]).argmax())
+        if predicted != label:
             raise IcmBenchError(
-                f"{NAME}: the image tower takes {name} for ImageNet class {found} instead of {label}, so its "
+                f"{NAME}: the image tower takes {name} for ImageNet class {predicted} instead of {label}, so its "
                 "weights do not fit the installed timm; install timm 1.0 and run again."
             )
 

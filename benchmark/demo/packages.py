@@ -94,15 +94,15 @@ def read_members(archive: Path, members: Collection[str]) -> dict[str, bytes]:
     """
     read = _read_zip if archive.suffix == ".whl" else _read_tar
     try:
-        found = read(archive, frozenset(members))
+        contents = read(archive, frozenset(members))
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
         raise IcmBenchError(f"{archive} cannot be read ({error}); delete it and run again.") from error
-    if missing := sorted(set(members) - set(found)):
+    if missing := sorted(set(members) - set(contents)):
         raise IcmBenchError(
             f"{archive} has no '{missing[0]}' ({len(missing)} of {len(members)} missing); "
             "the package's version does not fit this code."
         )
-    return found
+    return contents
 
 
 def publish(built: Path, target: Path) -> None:
@@ -123,16 +123,16 @@ def _read_zip(archive: Path, members: frozenset[str]) -> dict[str, bytes]:
 
 
 def _read_tar(archive: Path, members: frozenset[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r|gz") as opened:
         for info in opened:
             if info.name in members and info.isfile():
                 _check_size(archive, info.name, info.size)
                 stream = opened.extractfile(info)
-                found[info.name] = stream.read() if stream is not None else b""
-            if len(found) == len(members):
+                contents[info.name] = stream.read() if stream is not None else b""
+            if len(contents) == len(members):
                 break
-    return found
+    return contents
 
 
 def _check_size(archive: Path, member: str, size: int) -> None:
@@ -218,8 +218,8 @@ def _npm() -> Callable[..., Completed]:
 def _with_global_npm_config(environment: "os._Environ[str]") -> dict[str, str]:
     """Return the environment with the machine's global npm configuration; an npm from a wheel misses it."""
     key = "npm_config_globalconfig"
-    found = next((path for path in _GLOBAL_NPM_CONFIGS if Path(path).is_file()), None)
-    return ({key: found} if found else {}) | dict(environment)
+    config = next((path for path in _GLOBAL_NPM_CONFIGS if Path(path).is_file()), None)
+    return ({key: config} if config else {}) | dict(environment)
 
 
 def _pip_download(requirement: str, into: Path) -> Completed:

@@ -83,9 +83,10 @@ def decode(content: bytes, geometry: Geometry, draft: bool) -> Image.Image:
     """Return the image upright and in RGB, not resized.
 
     Args:
-        content: of the file.
-        geometry: what comes next; with `draft` a JPEG far larger than that needs is decoded at 1/2, 1/4 or 1/8 scale.
-        draft: allow reduced scale.
+        content: bytes of the image file.
+        geometry: resize and crop that come next; with `draft` a JPEG far larger than they need is decoded at 1/2, 1/4
+            or 1/8 scale.
+        draft: whether reduced scale is allowed.
 
     Raises:
         UnreadableImage: damaged, not an image, or larger than Pillow's bound on pixels.
@@ -115,10 +116,10 @@ def model_input_views(
     """Return views made at full resolution and then brought to model-input size, as the released code does.
 
     Args:
-        content: of the file.
-        geometry: resize and crop.
-        image_id: of the image, for the draws.
-        views: (intervention or None for the original, seed).
+        content: bytes of the image file.
+        geometry: resize and crop to model-input size.
+        image_id: identity of the image, which the interventions' random draws depend on.
+        views: for each view the intervention, or None for the original, and its seed.
 
     Returns:
         uint8, shape (views, height, width, 3). Raises UnreadableImage.

@@ -325,10 +325,10 @@ def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> 
 
 def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:
     """Read which images were rejected, now or before, and fail if they are too many."""
-    found, manifest = store.rejected(job.storage, job.views), job.manifest
+    rejected, manifest = store.rejected(job.storage, job.views), job.manifest
     ids = manifest.table["image_id"].to_pylist()
     paths = manifest.table["path"].to_pylist()
-    report.rejected = {path: found[i][1] for i, path in zip(ids, paths, strict=True) if i in found}
+    report.rejected = {path: rejected[i][1] for i, path in zip(ids, paths, strict=True) if i in rejected}
     if len(report.rejected) > run.max_bad_images * report.images:
         path, reason = next(iter(report.rejected.items()))
         raise IcmBenchError(

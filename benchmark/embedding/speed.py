@@ -8,8 +8,8 @@ class Speed:
     """How fast a run went, stage by stage.
 
     Attributes:
-        views: (image, view) pairs that were encoded.
-        seconds: from the moment the first encoder was ready to the last part written.
+        views: number of (image, view) pairs that were encoded.
+        seconds: seconds from the moment the first encoder was ready to the last part written.
         start_up: seconds from the start of the stage to that moment: workers, weights, warm-up.
         first_embedding: seconds from the start of the command, or of the stage, until the first embeddings were there.
         first_part: seconds from then until the first part was on disk: a chunk of images with all views.
@@ -18,9 +18,10 @@ class Speed:
             queued, this says little.
         encode: pairs/s of one encoder actor, interventions included, while it works.
         ceiling: pairs/s of the fastest full batch through the bare model, on average over actors.
-        actors, cores: encoder actors, and CPU threads of each (0 on a GPU).
-        batch_size: of the forward pass, at the end: it is halved when memory runs out.
-        device: cuda, mps or cpu.
+        actors: number of encoder actors.
+        cores: number of CPU threads of each actor; 0 on a GPU.
+        batch_size: number of views in a forward pass at the end of the run: it is halved when memory runs out.
+        device: where the encoders ran: cuda, mps or cpu.
     """
 
     views: int = 0
@@ -66,11 +67,11 @@ class EmbedReport:
     """What an embedding run did.
 
     Attributes:
-        images: of the data set, rejected ones included.
-        embedded: (image, view) pairs computed now.
-        reused: (image, view) pairs that were there.
-        rejected: path -> reason, in manifest order.
-        speed: None where nothing was embedded.
+        images: number of images of the data set, rejected ones included.
+        embedded: number of (image, view) pairs computed now.
+        reused: number of (image, view) pairs that the store had.
+        rejected: path of each image that cannot be read -> reason, in manifest order.
+        speed: how fast it went; None where nothing was embedded.
     """
 
     images: int

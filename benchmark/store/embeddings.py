@@ -57,7 +57,7 @@ class View:
     Attributes:
         label: `original`, or the label of the intervention.
         intervention: None for the original.
-        seed: of the intervention's draws.
+        seed: seed of the intervention's random draws; 0 or more.
         images: number of distinct images of the data set.
         depends_on: data set fingerprint, backbone identity and view, in plain data; its hash is the key.
     """
@@ -123,17 +123,17 @@ def part_number(name: str) -> int | None:
 
 def parts(storage: Storage, directory: str) -> dict[int, str]:
     """Return chunk -> file name of the parts that exist, in order. Reads no file."""
-    found = {part_number(name): name for name in storage.files(directory, ".parquet")}
-    return {number: found[number] for number in sorted(n for n in found if n is not None)}
+    by_number = {part_number(name): name for name in storage.files(directory, ".parquet")}
+    return {number: by_number[number] for number in sorted(n for n in by_number if n is not None)}
 
 
 def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, rejected: Sequence[Sequence[str]]) -> None:
     """Write the part of a chunk.
 
     Args:
-        storage: where.
-        view: which view.
-        chunk: its number.
+        storage: the store to write to.
+        view: the view that the embeddings are of.
+        chunk: number of the chunk.
         table: columns image_id, environment, class_name, label, view, embedding (fixed-size list); may have no rows.
         rejected: (image_id, path, reason) of the chunk's images that cannot be read.
     """
@@ -146,13 +146,13 @@ def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, reject
 
 def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, str, str]]]:
     """Return chunk -> (image_id, path, reason) of its images that cannot be read."""
-    found = {}
+    by_chunk = {}
     for name in storage.files(directory, ".json"):
         stem = name.rsplit("/", 1)[-1]
         if stem.startswith("rejected-"):
             chunk = int(stem.removeprefix("rejected-").removesuffix(".json"))
-            found[chunk] = [(a, b, c) for a, b, c in json.loads(storage.read_bytes(name))]
-    return found
+            by_chunk[chunk] = [(a, b, c) for a, b, c in json.loads(storage.read_bytes(name))]
+    return by_chunk
 
 
 def rejected(storage: Storage, views: Iterable[View]) -> dict[str, tuple[str, str]]:

@@ -40,7 +40,7 @@ def moments_file(
         scale: whether embeddings are summed raw or at unit length.
         kind: the kind of intervention, as intervention sets call it; None for the images themselves.
         views: the views that images are paired with; none for pairs across environments.
-        seed: of the draw of one of several `views` for each image; None where there is nothing to draw.
+        seed: seed of the draw of one of several `views` for each image; None where there is nothing to draw.
     """
     key = canonical_hash([digest, scale, VERSION])[:32]
     folder = f"{ROOT}/{original.directory.removeprefix(embeddings.ROOT + '/')}/{key}"
@@ -77,7 +77,7 @@ def unpacked(storage: Storage, name: str) -> dict[Cell, Moments]:
         raise IcmBenchError(
             f"{storage.path(name)} is damaged ({error}); delete it and run again: only it is recomputed."
         ) from error
-    found: dict[Cell, Moments] = {}
+    cells: dict[Cell, Moments] = {}
     for cell, fields in _by_cell(arrays):
         none = np.zeros(0)
         differences = {
@@ -85,8 +85,8 @@ def unpacked(storage: Storage, name: str) -> dict[Cell, Moments]:
             for kind in (field.partition("/")[2] for field in fields if field.startswith("n/"))
         }
         images = (fields.get("counts", none.astype(np.int64)), fields.get("sums", none), fields.get("outer", none))
-        found[cell] = Moments(*images, differences)
-    return found
+        cells[cell] = Moments(*images, differences)
+    return cells
 
 
 def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[str, NDArray[Any]]]]:

@@ -17,9 +17,9 @@ class RunRecord:
     """What is written down of a run.
 
     Attributes:
-        name: of the recipe.
-        recipe: all of it in plain data, without secrets.
-        recipe_hash: SHA-256 (hex) of what can change a number of it.
+        name: name of the recipe.
+        recipe: the whole recipe in plain data, without secrets.
+        recipe_hash: SHA-256 (hex) of all in the recipe that can change a number.
         trials: ids of the trials that it has, finished or not.
         planned: number of trials that it will have, those of a search included.
     """
@@ -35,7 +35,7 @@ def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
     """Return the name, inside a store, of the record of a recipe on one state of its data and weights.
 
     Args:
-        recipe_hash: of the recipe.
+        recipe_hash: the recipe's hash, at least 32 hex digits.
         inputs: plain data that says which data and weights the recipe's names stood for.
     """
     return f"{ROOT}/{recipe_hash[:32]}/{canonical_hash(inputs)[:32]}.json"
@@ -71,9 +71,9 @@ def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "")
     """Return the folder, inside a store, of what is reported of a run.
 
     Args:
-        name: of the recipe.
-        recipe_hash: of the recipe.
-        inputs_hash: of the data and weights that it was run on.
-        kind: of report; empty for that of a sweep.
+        name: name of the recipe.
+        recipe_hash: the recipe's hash; its first 8 hex digits are used.
+        inputs_hash: hash of the data and weights that the recipe was run on; its first 8 hex digits are used.
+        kind: word for the kind of report; empty for that of a sweep.
     """
     return f"reports/{name}-{recipe_hash[:8]}-{kind and f'{kind}-'}{inputs_hash[:8]}"

@@ -34,7 +34,7 @@ class TextDifferences:
 
     Attributes:
         d: differences, shape (pairs, D).
-        classes: of the objects; None where unknown.
+        classes: class name of the object in each pair; None where unknown.
         images: ids of the images that the pairs describe, or None where they describe no single images.
     """
 

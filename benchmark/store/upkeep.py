@@ -22,13 +22,16 @@ class Directory:
     """One view of a data set under one backbone, or the moments over its views, as they lie in the store.
 
     Attributes:
-        name: of the directory.
-        dataset, backbone, view: in words; empty where the directory says nothing of itself.
-        images: distinct images of the data set; 0 where unknown.
-        parts, parts_expected: files with embeddings.
-        rejected: images that cannot be read.
-        size: bytes of all files.
-        stale: why it is of no use any more; empty where it is.
+        name: name of the directory inside the store.
+        dataset: name of the data set; empty, like `backbone` and `view`, where the directory says nothing of itself.
+        backbone: label of the backbone.
+        view: label of the view, or "moments".
+        images: number of distinct images of the data set; 0 where unknown.
+        parts: number of files with embeddings, or with moments.
+        parts_expected: number of these once all images are embedded.
+        rejected: number of images that cannot be read.
+        size: size of all files together, in bytes.
+        stale: why it is of no use any more; empty where it is of use.
         newer: whether a newer version of this software made it, so that it cannot be judged.
         problems: sentences on damaged files, after `verify`.
         damaged: the files these name.
@@ -62,9 +65,9 @@ class Directory:
 
 def directories(storage: Storage) -> list[Directory]:
     """Return what the store holds, sorted by data set, backbone and view."""
-    found = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
-    moments = [_moments(storage, name, size, found) for name, size in _sizes(storage, sums.ROOT).items()]
-    return sorted([*found.values(), *moments], key=lambda d: (d.dataset, d.backbone, d.view, d.name))
+    views = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
+    moments = [_moments(storage, name, size, views) for name, size in _sizes(storage, sums.ROOT).items()]
+    return sorted([*views.values(), *moments], key=lambda d: (d.dataset, d.backbone, d.view, d.name))
 
 
 def _sizes(storage: Storage, root: str) -> dict[str, int]:
@@ -79,30 +82,30 @@ def _sizes(storage: Storage, root: str) -> dict[str, int]:
 def _moments(storage: Storage, name: str, size: int, views: Mapping[str, Directory]) -> Directory:
     """Return the folder with the moments of a view of originals: of use for as long as that is."""
     files = len(storage.files(name, ".safetensors"))
-    of = views.get(name.replace(sums.ROOT, store.ROOT, 1))
-    if of is None or of.stale:
+    of_view = views.get(name.replace(sums.ROOT, store.ROOT, 1))
+    if of_view is None or of_view.stale:
         return Directory(name, parts=files, size=size, stale="the embeddings that it sums up are gone or stale")
-    found = replace(of, name=name, view="moments", parts=files, parts_expected=files, rejected=0, size=size)
-    return replace(found, problems=[], damaged=[])
+    directory = replace(of_view, name=name, view="moments", parts=files, parts_expected=files, rejected=0, size=size)
+    return replace(directory, problems=[], damaged=[])
 
 
 def _directory(storage: Storage, name: str, size: int) -> Directory:
-    found = Directory(name, size=size, parts=len(store.parts(storage, name)))
+    directory = Directory(name, size=size, parts=len(store.parts(storage, name)))
     try:
         about = json.loads(storage.read_bytes(store.about_file(name)))
-        found.dataset, found.backbone, found.view = about["dataset"], about["backbone"], about["view"]
+        directory.dataset, directory.backbone, directory.view = about["dataset"], about["backbone"], about["view"]
         version = int(about["depends_on"]["view"].get("version", 0))
         if version < store.STORE_VERSION:
-            found.stale = f"made by version {version} of the store, now at {store.STORE_VERSION}"
-        found.newer = version > store.STORE_VERSION
-        if found.stale or found.newer:
-            return found
-        found.images = int(about["images"])
-        found.parts_expected = store.chunk_count(found.images)
-        found.rejected = sum(map(len, store.rejected_in(storage, name).values()))
+            directory.stale = f"made by version {version} of the store, now at {store.STORE_VERSION}"
+        directory.newer = version > store.STORE_VERSION
+        if directory.stale or directory.newer:
+            return directory
+        directory.images = int(about["images"])
+        directory.parts_expected = store.chunk_count(directory.images)
+        directory.rejected = sum(map(len, store.rejected_in(storage, name).values()))
     except (IcmBenchError, ValueError, KeyError, TypeError):
-        found.stale = "its about.json is missing or damaged, so nobody knows what it holds"
-    return found
+        directory.stale = "its about.json is missing or damaged, so nobody knows what it holds"
+    return directory
 
 
 def verify(storage: Storage) -> list[Directory]:
@@ -111,9 +114,9 @@ def verify(storage: Storage) -> list[Directory]:
     A part is sound if it can be read (Parquet's page checksums hold), has the digest it was written with, the rows
     of its chunk but for rejected images, the width of its backbone, finite numbers, and no image of another part.
     """
-    found = directories(storage)
-    progress = Progress("verifying", sum(d.parts for d in found if not d.stale), "parts")
-    for directory in found:
+    listed = directories(storage)
+    progress = Progress("verifying", sum(d.parts for d in listed if not d.stale), "parts")
+    for directory in listed:
         if directory.stale or directory.newer:
             continue
         if directory.name.startswith(sums.ROOT):
@@ -129,7 +132,7 @@ def verify(storage: Storage) -> list[Directory]:
                 break
             progress.update()
     progress.close()
-    return found
+    return listed
 
 
 def _verify_moments(storage: Storage, directory: Directory, progress: Progress) -> None:
@@ -169,13 +172,13 @@ def _problems(
     seen.update(ids)
 
 
-def _sums_damage(directory: Directory, found: Sequence[Directory]) -> bool:
+def _sums_damage(directory: Directory, listed: Sequence[Directory]) -> bool:
     """Say whether moments may have been summed over damaged embeddings: sums do not show it."""
     if not directory.name.startswith(sums.ROOT):
         return False
     return any(
         other.damaged and (other.dataset, other.backbone) == (directory.dataset, directory.backbone)
-        for other in found
+        for other in listed
         if other.name.startswith(store.ROOT)
     )
 
@@ -193,10 +196,10 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
 
     What is removed is computed again by the next run that needs it; what is sound is never touched.
     """
-    found = verify(storage)
+    listed = verify(storage)
     details = {name: size for name, size, _ in storage.details("")}
-    stale = [d for d in found if d.stale or _sums_damage(d, found)]
-    names = [name for d in found if d not in stale for name in d.damaged]
+    stale = [d for d in listed if d.stale or _sums_damage(d, listed)]
+    names = [name for d in listed if d not in stale for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
     size = sum(details.get(name, 0) for name in names) + sum(d.size for d in stale)

@@ -35,8 +35,9 @@ class Entry:
 
     Attributes:
         path: its name inside the data set, with /: where it lay, or the name stored with it.
-        environment, class_name: as written there.
-        group: which images belong together, or None.
+        environment: name of its environment, as written there.
+        class_name: name of its class, as written there.
+        group: name that images which belong together share; None where the set has no groups.
         file: the file that holds it, relative to the reader's URI.
         position: byte offset inside a tar shard, row number inside a Parquet file, -1 for a whole file.
         bytes: size of the encoded image; -1 where only reading it tells (Parquet).
@@ -128,7 +129,7 @@ class ImageReader(ABC):
         """Yield each image of a batch in pieces, whatever its size; for hashing.
 
         Args:
-            batch: as in `read`; all images lie in one file, and come in order of their position.
+            batch: columns of the manifest, as for `read`; all images lie in one file and come in order of position.
         """
 
     def named(self, stored: str | None, environment: str, class_name: str, file: str, position: int) -> str:

@@ -205,13 +205,13 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any], place: str) -> str:
     fits = [field.name for field in schema if _holds_images(field.type)]
     named = [name for name in fits if features.get(name, {}).get("_type") == "Image" or name == "image"]
-    found = column_of(schema.names, wanted, named or (fits if len(fits) == 1 else ()), "image", place)
-    if found is None or found not in fits:
+    column = column_of(schema.names, wanted, named or (fits if len(fits) == 1 else ()), "image", place)
+    if column is None or column not in fits:
         raise IcmBenchError(
             f"{place} has no column '{wanted or 'image'}' of encoded images (bytes, or a struct of bytes and path); "
             f"name one in columns.image: {', '.join(fits) or 'there is none'}."
         )
-    return found
+    return column
 
 
 def _holds_images(kind: pa.DataType) -> bool:

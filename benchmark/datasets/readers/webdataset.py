@@ -92,10 +92,10 @@ class WebDatasetReader(ImageReader):
                 if size > MAX_IMAGE_BYTES:
                     return oversized(size)
                 with reading(self.storage.path(file)):
-                    found: bytes = opened[file].read_at(int(size), int(position))
-                if len(found) != size:
+                    encoded: bytes = opened[file].read_at(int(size), int(position))
+                if len(encoded) != size:
                     raise changed(self.storage.path(file))
-                return found
+                return encoded
 
             places = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
             yield from ahead(content, places, 1 if self.storage.is_local else REMOTE_READS)
