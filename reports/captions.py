@@ -21,7 +21,7 @@ def split_words(setting: Setting) -> str:
     """Return the test split with its meaning: "out_20: the 20 % out-split of the held-out environment"."""
     words = f"{setting.test_split}: {_SPLIT_MEANING[setting.test_split]}"
     words = words.replace("held-out environment", setting.protocol_class.tested)
-    return f"{words}{setting.group_words}"
+    return f"{words}{setting.half_words}"
 
 
 def seeds_of(rows: pd.DataFrame) -> list[int]:
@@ -104,7 +104,7 @@ def choice_words(rows: pd.DataFrame) -> str:
 
 def open_class_words(setting: Setting) -> str:
     """Return what must be known of tables with classes that no fit has seen."""
-    if setting.class_group not in ("new", "harmonic"):
+    if setting.class_half not in ("new", "harmonic"):
         return ""
     return "A predictor that learns classes from images never predicts one it has not seen: 0 % on new classes."
 

@@ -35,7 +35,7 @@ def comparisons(setting: Setting, selections: Selections) -> list[str]:
     rule = rule_for(selections.rows)
     icms = _largest(selections)
     sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
-    if setting.class_group == "harmonic":
+    if setting.class_half == "harmonic":
         return [*sentences, "Harmonic means have no images of their own: intervals are with base and new classes."]
     if rule != "lodo":
         sentences.append("Not every row has a lodo accuracy: the findings use the training_domain rule.")

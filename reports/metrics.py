@@ -15,6 +15,7 @@ from reports.methods import PLAIN, Method
 from reports.settings import Setting
 from reports.tables import held_out_names
 
+# "class_group" is what published files call the half of the classes.
 _SETTING_COLUMNS = ("dataset", "backbone", "random_weights", "protocol", "test_split", "class_group")
 MIN_BACKBONES = 3  # through two points a line fits whatever they are
 
@@ -149,7 +150,7 @@ def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
     """Return the metrics of all methods under all rules, numbers in percent with four decimals."""
     backbones = max((line.backbones for line in lines.values()), default=0)
     shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
-    shared += [setting.test_split, setting.class_group]
+    shared += [setting.test_split, setting.class_half]
     body = []
     for rule in RULES.values():
         for m in metrics_of(selections, rule.name, lines):
@@ -185,7 +186,7 @@ def per_class_csv(setting: Setting, selections: Selections) -> str:
                     accuracy = "" if np.isnan(mean) else _four(100 * mean)
                     body.append([method.label, rule.name, rule.looks_at_target, held_out, name, accuracy, int(n)])
     columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n_seeds")
-    fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_group]
+    fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
     names = ("dataset", "backbone", "protocol", "test_split", "class_group")
     return _csv((*names, *columns), [[*fixed, *line] for line in body])
 

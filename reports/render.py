@@ -13,6 +13,7 @@ from reports.tables import Cell, Table, TableRow
 GAP = "—"
 TERMINAL_WIDTH = 120
 
+# Published files keep their columns: "class_group" is the half of the classes.
 _CSV_COLUMNS = (
     "dataset", "backbone", "random_weights", "precision", "protocol", "test_split", "class_group", "grouped",
     "lodo_split", "rule", "selected_on_target", "method", "projection", "order", "predictor", "held_out", "unit",
@@ -147,7 +148,7 @@ def _letter(index: int) -> str:
 
 def _csv_row(table: Table, line: TableRow, held_out: str, cell: Cell) -> list[object]:
     s, method = table.setting, line.method
-    what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split, s.class_group]
+    what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split, s.class_half]
     how = [s.grouped, s.lodo_split, table.rule, RULES[table.rule].looks_at_target]
     who = [method.label, method.projection, method.order or "", method.predictor, held_out]
     numbers = ["" if x is None else f"{x:.4f}" for x in (cell.mean, cell.stderr)]

@@ -15,7 +15,7 @@ BANNER = "RANDOM WEIGHTS, NOT A RESULT"
 
 _KEYS = [
     "dataset", "dataset_fingerprint", "grouped", "backbone", "backbone_fingerprint", "random_weights",
-    "precision", "prompts", "protocol", "test_split", "class_group", "lodo_split",
+    "precision", "prompts", "protocol", "test_split", "class_half", "lodo_split",
 ]  # fmt: skip
 
 
@@ -33,7 +33,7 @@ class Setting:
     prompts: tuple[str, ...]
     protocol: str
     test_split: str
-    class_group: str
+    class_half: str
     lodo_split: str
 
     @property
@@ -59,18 +59,18 @@ class Setting:
         """A heading for everything about this setting."""
         return (
             f"{self.banner}{self.dataset}, {self.backbone_label} ({self.precision}), "
-            f"protocol {self.protocol}, test split {self.test_split}{self.group_words}"
+            f"protocol {self.protocol}, test split {self.test_split}{self.half_words}"
         )
 
     @property
-    def group_words(self) -> str:
+    def half_words(self) -> str:
         """Which classes the tested images are of; nothing where it is all of them."""
         words = {
             "base": ", base classes",
             "new": ", new classes",
             "harmonic": ", harmonic mean of base and new classes",
         }
-        return words.get(self.class_group, "")
+        return words.get(self.class_half, "")
 
     @property
     def without_backbone(self) -> tuple[object, ...]:
@@ -84,7 +84,7 @@ def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     return sorted(parts, key=lambda p: tuple(str(getattr(p[0], k)) for k in (*_NAMING, *_KEYS)))
 
 
-_NAMING = ("dataset", "backbone", "protocol", "test_split", "class_group")
+_NAMING = ("dataset", "backbone", "protocol", "test_split", "class_half")
 _ALWAYS_NAMED = ("dataset", "backbone", "test_split")
 
 

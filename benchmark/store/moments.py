@@ -52,8 +52,8 @@ def moments_file(
 def packed(cells: Cells, kind: str | None) -> bytes:
     """Return the moments of the images, or the differences of a kind, as a safetensors file."""
     arrays: dict[str, NDArray[Any]] = {}
-    for (environment, side, group), moments in cells.moments.items():
-        place = f"{environment}/{side}/{group}"
+    for (environment, side, half), moments in cells.moments.items():
+        place = f"{environment}/{side}/{half}"
         if kind is None:
             arrays |= {f"{place}/{n}": getattr(moments, n) for n in ("counts", "sums", "outer")}
         for name, d in moments.differences.items() if kind else ():
@@ -92,8 +92,8 @@ def unpacked(storage: Storage, name: str) -> dict[Cell, Moments]:
 def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[str, NDArray[Any]]]]:
     cells: dict[Cell, dict[str, NDArray[Any]]] = {}
     for name in sorted(arrays):
-        environment, side, group, field = name.split("/", 3)
-        cell = cast("Cell", (int(environment), side, group))
+        environment, side, half, field = name.split("/", 3)
+        cell = cast("Cell", (int(environment), side, half))
         cells.setdefault(cell, {})[field] = arrays[name]
     yield from cells.items()
 

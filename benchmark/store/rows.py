@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from benchmark.common.storage import Storage
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from benchmark.method.evaluation.curves import RankCurve
+
+# Of the files. To be raised with every change of the columns; `_OLDER_NAMES` has what was renamed, and a column that an
+# older file lacks is null in its rows.
+VERSION = 2
+_VERSION_KEY = b"icm_bench_rows"
+_OLDER_NAMES = {"class_half": "class_group"}  # today's column -> that of version 1, whose files have no version
 
 _ACCURACIES = pa.list_(pa.float64())
 _CORRECT = pa.list_(pa.bool_())
@@ -48,7 +56,7 @@ _HOW = (
     ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
     ("lodo_split", pa.string()),  # the split on which leave-one-domain-out accuracy is measured
     ("held_out", pa.string()),  # environment, pair of them, or variant
-    ("class_group", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
+    ("class_half", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
     ("seed", pa.int64()),
     ("dim", pa.int64()),
     ("classes", pa.list_(pa.string())),
@@ -81,12 +89,12 @@ _WITH_WHAT = (
 def schema() -> pa.Schema:
     """Return the columns of result rows: what was evaluated, how, its rank curves, and with what."""
     curves = [*_SOURCE_CURVES, *((metric.name, _ACCURACIES) for metric in METRICS)]
-    return pa.schema([*_WHAT, *_HOW, *curves, *_PICKED, *_WITH_WHAT])
+    return pa.schema([*_WHAT, *_HOW, *curves, *_PICKED, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
 
 
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
     """Return the columns of a row that a rank curve fills."""
-    names = ("held_out", "test_split", "class_group", "n_train", "n_test", "training_domain", "lodo", "spectrum")
+    names = ("held_out", "test_split", "class_half", "n_train", "n_test", "training_domain", "lodo", "spectrum")
     columns: dict[str, object] = {name: getattr(curve, name) for name in names}
     columns |= curve.metrics
     columns["tested"] = [{"environment": name, "images": n} for name, n in curve.tested.items()]
@@ -139,10 +147,13 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 
     Columns held_out, seed and a curve for each rule that looks at sources alone. What a trial scored on its target is
     not even read from the file.
+
+    Raises:
+        IcmBenchError: a file is damaged, or of a later version; names it.
     """
     columns = ["held_out", "seed", *(RULES[rule].score for rule in SOURCE_RULES)]
     there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
-    return [row for file in there for row in storage.read_table(file, columns).to_pylist()]
+    return [row for file in there for row in _read(storage, file, columns).to_pylist()]
 
 
 def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
@@ -150,9 +161,39 @@ def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
 
     List columns hold lists or None; absent numbers are NaN and absent words None. What every tested image
     has stays in Arrow's arrays: as Python's lists it would take gigabytes for a large data set.
+
+    Raises:
+        IcmBenchError: a file is damaged, or of a later version; names it.
     """
-    tables = [storage.read_table(row_file(t)) for t in trial_ids if storage.exists(row_file(t))]
+    there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
+    tables = [_read(storage, file, schema().names) for file in there]
     return frame_of(pa.concat_tables(tables) if tables else schema().empty_table())
+
+
+def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
+    """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
+    fields = [schema().field(column) for column in columns]
+    try:
+        with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            version = int((file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"1"))
+            if version > VERSION:
+                raise IcmBenchError(
+                    f"{storage.path(name)} holds result rows of version {version}, and this icm-bench reads them up to "
+                    f"version {VERSION}; install the icm-bench that wrote it, or delete it and run again."
+                )
+            names = {c: c if c in file.schema_arrow.names else _OLDER_NAMES.get(c, c) for c in columns}
+            table = file.read([name for name in names.values() if name in file.schema_arrow.names])
+            arrays = [
+                table[names[f.name]].cast(f.type)
+                if names[f.name] in table.column_names
+                else pa.nulls(len(table), f.type)
+                for f in fields
+            ]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise IcmBenchError(
+            f"{storage.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
+        ) from error
+    return pa.table(arrays, schema=pa.schema(fields))
 
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":

@@ -47,7 +47,7 @@ def row(
         "predictor_variant": None,
         "protocol": "held_out",
         "test_split": "out_20",
-        "class_group": "all",
+        "class_half": "all",
         "classes": ["cat", "dog"],
         "lodo_split": "full",
         "dim": 4,

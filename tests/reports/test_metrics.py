@@ -104,18 +104,18 @@ def test_files_hold_every_rule_and_class() -> None:
 
 
 def test_open_classes_stand_apart_and_harmonic_means_have_no_interval(tmp_path: Path) -> None:
-    groups = {"base": 0.8, "new": 0.4, "harmonic": 0.64 / 1.2}
+    halves = {"base": 0.8, "new": 0.4, "harmonic": 0.64 / 1.2}
     made = []
-    for group, accuracy in groups.items():
+    for half, accuracy in halves.items():
         own: dict[str, Any] = (
             {"correct_training_domain": None, "correct_lodo": None, "correct_oracle": None}
-            if group == "harmonic"
+            if half == "harmonic"
             else {}
         )
         kept: dict[str, Any] = {
             "protocol": "held_out_open_class",
             "test_split": "full",
-            "class_group": group,
+            "class_half": half,
             "target": [accuracy],
             **own,
         }
@@ -131,5 +131,5 @@ def test_open_classes_stand_apart_and_harmonic_means_have_no_interval(tmp_path: 
     assert "Harmonic means have no images of their own" in text
     assert "never predicts one it has not seen" in text
     names = {Path(f).name for f in written.files}
-    assert {f"metrics-synthetic-ViT-B-32-full-{group}.csv" for group in groups} <= names
+    assert {f"metrics-synthetic-ViT-B-32-full-{half}.csv" for half in halves} <= names
     assert "53.3" in text

@@ -11,7 +11,7 @@ import safetensors.numpy
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
-from benchmark.method.evaluation.cells import Cells, Group, Layout, cells_of, class_means, cross_cells, one_of
+from benchmark.method.evaluation.cells import Cells, Half, Layout, cells_of, class_means, cross_cells, one_of
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
@@ -115,14 +115,14 @@ def test_pairs_of_texts_belong_to_all_environments_and_a_class_or_to_the_images_
     described = images.ids[: 4 * len(d) : 4][:299]
     described.append("an image that cannot be read")
     rows = np.arange(299) * 4
-    either: list[tuple[tuple[Group, ...], Any]] = [
+    either: list[tuple[tuple[Half, ...], Any]] = [
         (("base", "new"), layout.label >= 0),
         (("base",), layout.label < (layout.classes + 1) // 2),
     ]
-    for groups, of_group in either:
-        seen = ((layout.environment == 0) & ~layout.out & of_group)[rows]
+    for halves, of_half in either:
+        seen = ((layout.environment == 0) & ~layout.out & of_half)[rows]
         assert 0 < seen.sum() < 299
-        own = join(described).sources({0: "amber"}, text, groups)
+        own = join(described).sources({0: "amber"}, text, halves)
         np.testing.assert_allclose(own.c_d(), d[:299][seen].T @ d[:299][seen] / seen.sum())
 
 

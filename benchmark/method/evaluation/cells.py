@@ -17,9 +17,9 @@ from benchmark.method.interventions import view_rng
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments, cross_kind
 
 Side = Literal["in", "out"]
-Group = Literal["base", "new"]
-GROUPS: tuple[Group, ...] = ("base", "new")
-Cell = tuple[int, Side, Group]
+Half = Literal["base", "new"]
+HALVES: tuple[Half, ...] = ("base", "new")
+Cell = tuple[int, Side, Half]
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Layout:
         """Return the cells that hold images, in order."""
         code = (self.environment * 2 + self.out) * 2 + (self.label >= base_classes(self.classes))
         sides: tuple[Side, Side] = ("in", "out")
-        return [(int(c) // 4, sides[int(c) // 2 % 2], GROUPS[int(c) % 2]) for c in np.unique(code)]
+        return [(int(c) // 4, sides[int(c) // 2 % 2], HALVES[int(c) % 2]) for c in np.unique(code)]
 
     def members(self, cell: Cell) -> NDArray[np.int64]:
         """Return the positions of the images of a cell."""
-        environment, side, group = cell
+        environment, side, half = cell
         new = self.label >= base_classes(self.classes)
-        found = (self.environment == environment) & (self.out == (side == "out")) & (new == (group == "new"))
+        found = (self.environment == environment) & (self.out == (side == "out")) & (new == (half == "new"))
         return np.flatnonzero(found)
 
     def take(self, rows: NDArray[np.int64]) -> "Layout":
@@ -66,8 +66,8 @@ class Cells:
     """
 
     moments: Mapping[Cell, Moments]
-    shared: Mapping[str, Mapping[Group, Differences]] = field(default_factory=dict)
-    _in_sides: dict[tuple[int, tuple[Group, ...]], Moments] = field(default_factory=dict, repr=False, compare=False)
+    shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
+    _in_sides: dict[tuple[int, tuple[Half, ...]], Moments] = field(default_factory=dict, repr=False, compare=False)
 
     def __add__(self, other: "Cells") -> "Cells":
         moments = dict(self.moments)
@@ -76,23 +76,23 @@ class Cells:
         return Cells(moments, {**self.shared, **other.shared})
 
     def sources(
-        self, environments: Mapping[int, str], weights: Mapping[str, float] | None, groups: Iterable[Group] = GROUPS
+        self, environments: Mapping[int, str], weights: Mapping[str, float] | None, halves: Iterable[Half] = HALVES
     ) -> SourceMoments:
         """Return the moments of the in-sides of some environments (index -> name).
 
         Raises:
             ValueError: one of them has no image there.
         """
-        groups = tuple(groups)
-        found = {name: self._in_side(index, name, groups) for index, name in environments.items()}
-        shared = {kind: [own[group] for group in groups if group in own] for kind, own in self.shared.items()}
+        halves = tuple(halves)
+        found = {name: self._in_side(index, name, halves) for index, name in environments.items()}
+        shared = {kind: [own[half] for half in halves if half in own] for kind, own in self.shared.items()}
         return SourceMoments(found, weights, {kind: sum(own[1:], own[0]) for kind, own in shared.items() if own})
 
-    def _in_side(self, environment: int, name: str, groups: tuple[Group, ...]) -> Moments:
+    def _in_side(self, environment: int, name: str, halves: tuple[Half, ...]) -> Moments:
         """Return the moments of an environment's in-side, added once for all the fits that it takes part in."""
-        key = (environment, groups)
+        key = (environment, halves)
         if key not in self._in_sides:
-            cells: list[Cell] = [(environment, "in", group) for group in groups]
+            cells: list[Cell] = [(environment, "in", half) for half in halves]
             parts = [self.moments[cell] for cell in cells if cell in self.moments]
             if not sum(part.n for part in parts):
                 raise ValueError(f"The environment '{name}' has no training image.")
@@ -149,7 +149,7 @@ def cross_cells(
     """
     found = Cells({})
     for cell in layout.cells():
-        environment, side, group = cell
+        environment, side, half = cell
         if side == "out":
             continue
         rows = layout.members(cell)
@@ -167,7 +167,7 @@ def cross_cells(
             theirs = Differences(0, np.zeros(len(mine.total)), (here * weight).T @ here)
             for at, to, part in ((environment, other, mine), (other, environment, theirs)):
                 kinds = {cross_kind(names[to]): part}
-                found = found + Cells({(at, "in", group): Moments.nothing(layout.classes, z_.shape[1], kinds)})
+                found = found + Cells({(at, "in", half): Moments.nothing(layout.classes, z_.shape[1], kinds)})
     return found
 
 

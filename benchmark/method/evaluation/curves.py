@@ -50,7 +50,7 @@ class RankCurve:
     Attributes:
         held_out: what is held out, as rows call it.
         test_split: which of its images are tested.
-        class_group: which classes they are of; `harmonic` takes base and new ones together.
+        class_half: which classes they are of; `harmonic` takes base and new ones together.
         training_domain: mean accuracy on the out-splits of the source environments (of the classes fitted on).
         lodo: mean accuracy over fits that leave out one source environment and are tested on it; None where one source
             is all there is.
@@ -66,7 +66,7 @@ class RankCurve:
 
     held_out: str
     test_split: TestSplit
-    class_group: ClassHalf
+    class_half: ClassHalf
     training_domain: list[float]
     lodo: list[float] | None
     metrics: dict[str, list[float]]
@@ -88,7 +88,7 @@ def combined(base: RankCurve, new: RankCurve) -> RankCurve:
     }
     return replace(
         base,
-        class_group="harmonic",
+        class_half="harmonic",
         metrics=curves,
         selected={name: Selected(index, None, None) for name, index in picks.items() if index is not None},
         n_test=base.n_test + new.n_test,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels, Normalize
-from benchmark.method.evaluation.cells import Cells, Group
+from benchmark.method.evaluation.cells import Cells, Half
 from benchmark.method.evaluation.classifier import Classified, Classifier, ImageSet
 from benchmark.method.evaluation.curves import Calibration, RankCurve, Selected, combined
 from benchmark.method.evaluation.embedded import Embedded
@@ -25,7 +25,7 @@ from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.method.subspace.moments import CROSS
 
 Fit = Callable[[SourceMoments], Basis]
-Sources = tuple[tuple[int, ...], tuple[Group, ...]]  # environments that are fitted on, and halves of the classes
+Sources = tuple[tuple[int, ...], tuple[Half, ...]]  # environments that are fitted on, and halves of the classes
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Evaluation:
         setting = _Setting(fit, predictor, tuple(ranks), weights)
         left_out = self._left_out_accuracies(setting, folds) if self._with_lodo else {}
         for fold in folds:
-            accuracies = [left_out[key] for s in fold.judges if (key := (fold.without(s), fold.groups, s)) in left_out]
+            accuracies = [left_out[key] for s in fold.judges if (key := (fold.without(s), fold.halves, s)) in left_out]
             lodo = np.nanmean(accuracies, axis=0).tolist() if accuracies else None
             yield from self._curves_of_fold(fold, setting, lodo)
 
@@ -119,9 +119,9 @@ class Evaluation:
         for test, predicted, calibrations in predictions:
             curve = self._curve(fold, test, fitted, lodo, predicted, calibrations)
             yield curve
-            if test.group == "base":
+            if test.half == "base":
                 base = curve
-            elif test.group == "new" and base:
+            elif test.half == "new" and base:
                 yield combined(base, curve)
 
     def _curve(
@@ -145,7 +145,7 @@ class Evaluation:
         return RankCurve(
             held_out=fold.name,
             test_split=test.split,
-            class_group=test.group,
+            class_half=test.half,
             training_domain=training_domain,
             lodo=lodo,
             metrics=curves,
@@ -159,20 +159,20 @@ class Evaluation:
 
     def _left_out_accuracies(
         self, setting: _Setting, folds: Sequence[Fold]
-    ) -> dict[tuple[tuple[int, ...], tuple[Group, ...], int], Array]:
+    ) -> dict[tuple[tuple[int, ...], tuple[Half, ...], int], Array]:
         """Return (remaining sources, classes, left-out source) -> accuracy on the left-out source at every rank."""
         fewest = 2 if CROSS in (setting.weights or {}) else 1  # pairs across environments need two
         wanted: dict[Sources, tuple[Fold, dict[int, Test]]] = {}
         for fold in folds:
             for source in fold.judges:
                 if len(remaining := fold.without(source)) >= fewest:
-                    _, tests = wanted.setdefault((remaining, fold.groups), (fold, {}))
+                    _, tests = wanted.setdefault((remaining, fold.halves), (fold, {}))
                     tests[source] = fold.images_of(source, self.lodo_split)
         accuracies = {}
-        for (remaining, groups), (fold, tests) in wanted.items():
+        for (remaining, halves), (fold, tests) in wanted.items():
             classified = self._fitted(fold, remaining, setting, [], list(tests.values()), None).classified
             for (source, test), predicted in zip(tests.items(), classified.predicted, strict=True):
-                accuracies[remaining, groups, source] = self._images(test).accuracy(predicted)
+                accuracies[remaining, halves, source] = self._images(test).accuracy(predicted)
         return accuracies
 
     def _fitted(
@@ -195,7 +195,7 @@ class Evaluation:
             lodo: leave-one-domain-out accuracy at every rank, where it is known.
         """
         train = np.any([self._rows(fold.images_of(source, "in_80")) for source in sources], axis=0)
-        basis = setting.fit(self._source_moments(sources, fold.groups).reweighted(setting.weights))
+        basis = setting.fit(self._source_moments(sources, fold.halves).reweighted(setting.weights))
         classifier = Classifier(
             setting.predictor,
             setting.ranks,
@@ -209,11 +209,11 @@ class Evaluation:
         judged, tested = ([self._images(test) for test in asked] for asked in (validation, tests))
         return _Fitted(basis, train, classifier.classify(judged, tested, lodo))
 
-    def _source_moments(self, sources: tuple[int, ...], groups: tuple[Group, ...]) -> SourceMoments:
-        if (sources, groups) not in self._moments:
+    def _source_moments(self, sources: tuple[int, ...], halves: tuple[Half, ...]) -> SourceMoments:
+        if (sources, halves) not in self._moments:
             names = {s: self._data.environments[s] for s in sources}
-            self._moments[sources, groups] = self._cells.sources(names, None, groups)
-        return self._moments[sources, groups]
+            self._moments[sources, halves] = self._cells.sources(names, None, halves)
+        return self._moments[sources, halves]
 
     def _images(self, test: Test) -> ImageSet:
         """Return the images of a test; `candidates` are the classes that they can have, where it is not all."""
@@ -226,9 +226,9 @@ class Evaluation:
         if test.split != "full":
             out = self._data.out[self._split]
             rows &= out if test.split == "out_20" else ~out
-        if test.group != "all":
+        if test.half != "all":
             new = self._data.label >= base_classes(len(self._data.classes))
-            rows &= new if test.group == "new" else ~new
+            rows &= new if test.half == "new" else ~new
         return rows
 
 

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 from benchmark.common.registry import Component, Registry
-from benchmark.method.evaluation.cells import GROUPS, Group
+from benchmark.method.evaluation.cells import HALVES, Half
 
 TestSplit = Literal["out_20", "in_80", "full"]
 ClassHalf = Literal["all", "base", "new", "harmonic"]
@@ -24,12 +24,12 @@ class Test:
     Attributes:
         environments: positions of the environments they come from.
         split: which of their images.
-        group: `base` or `new` classes only, or `all`.
+        half: `base` or `new` classes only, or `all`.
     """
 
     environments: tuple[int, ...]
     split: TestSplit
-    group: Literal["all", "base", "new"] = "all"
+    half: Literal["all", "base", "new"] = "all"
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Fold:
         name: of what is held out, as rows call it.
         sources: positions of the environments that are fitted on.
         tests: images that no rule but the oracle may look at.
-        groups: halves of the classes that take part in fit and selection.
+        halves: halves of the classes that take part in fit and selection.
     """
 
     name: str
     sources: tuple[int, ...]
     tests: tuple[Test, ...]
-    groups: tuple[Group, ...] = GROUPS
+    halves: tuple[Half, ...] = HALVES
 
     @property
     def judges(self) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ class Fold:
 
     def images_of(self, source: int, split: TestSplit) -> Test:
         """Return the images of a source environment: of the fitted classes alone."""
-        return Test((source,), split, "all" if self.groups == GROUPS else self.groups[0])
+        return Test((source,), split, "all" if self.halves == HALVES else self.halves[0])
 
     def without(self, source: int) -> tuple[int, ...]:
         """Return the sources of the leave-one-domain-out fit."""
@@ -244,7 +244,7 @@ def _others(environments: Sequence[str], *held_out: int) -> tuple[int, ...]:
 
 def _of_both_halves(environment: int, splits: Sequence[TestSplit]) -> tuple[Test, ...]:
     """Return the tests of an environment on base and on new classes, split by split."""
-    return tuple(Test((environment,), split, half) for split in splits for half in GROUPS)
+    return tuple(Test((environment,), split, half) for split in splits for half in HALVES)
 
 
 PROTOCOLS: Registry[Protocol] = Registry(

@@ -23,23 +23,23 @@ def test_every_image_lies_in_one_cell(images: tuple[Layout, np.ndarray, np.ndarr
     layout, *_ = images
     members = np.concatenate([layout.members(cell) for cell in layout.cells()])
     assert sorted(members) == list(range(N))
-    for environment, side, group in layout.cells():
-        rows = layout.members((environment, side, group))
+    for environment, side, half in layout.cells():
+        rows = layout.members((environment, side, half))
         assert (layout.environment[rows] == environment).all()
         assert (layout.out[rows] == (side == "out")).all()
-        assert ((layout.label[rows] < 3) == (group == "base")).all()
+        assert ((layout.label[rows] < 3) == (half == "base")).all()
 
 
 def test_the_odd_class_is_a_base_class() -> None:
     assert [base_classes(n) for n in (2, 3, 7, 65)] == [1, 2, 4, 33]
 
 
-@pytest.mark.parametrize("groups", [("base",), ("new",), ("base", "new")])
-def test_sources_are_the_in_sides_of_the_chosen_cells(images, groups) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("halves", [("base",), ("new",), ("base", "new")])
+def test_sources_are_the_in_sides_of_the_chosen_cells(images, halves) -> None:  # type: ignore[no-untyped-def]
     layout, z, view = images
-    sources = cells_of(layout, z, {"blur": view}).sources({0: "art", 2: "photo"}, None, groups)
-    wanted = layout.label < 3 if groups == ("base",) else layout.label >= 3
-    rows = ~layout.out & (layout.environment != 1) & (wanted if len(groups) == 1 else True)
+    sources = cells_of(layout, z, {"blur": view}).sources({0: "art", 2: "photo"}, None, halves)
+    wanted = layout.label < 3 if halves == ("base",) else layout.label >= 3
+    rows = ~layout.out & (layout.environment != 1) & (wanted if len(halves) == 1 else True)
     np.testing.assert_allclose(sources.c_z(), z[rows].T @ z[rows] / rows.sum())
     d = (z - view)[rows]
     np.testing.assert_allclose(sources.c_d(), d.T @ d / rows.sum())

@@ -37,7 +37,7 @@ def test_a_trained_predictor_is_fitted_once_for_each_set_of_sources(name: str) -
     folds: list[Fold] = PROTOCOLS.create(name).folds(data.environments, ["out_20"])
     Counting.fits.clear()
     curves = list(protocol_of(data, views).curves(icm, Counting(), RANKS, folds))
-    assert all(curve.selected["lodo"].calibration for curve in curves if curve.class_group != "harmonic")
+    assert all(curve.selected["lodo"].calibration for curve in curves if curve.class_half != "harmonic")
     left_out = {fold.without(source) for fold in folds for source in fold.judges}
     expected = Counter(fold.sources for fold in folds) + Counter(left_out)
     assert expected == Counting.fits

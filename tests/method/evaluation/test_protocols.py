@@ -119,7 +119,7 @@ def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> N
     # Solvers of the probe may differ on an image at the border: of 48 or more, averaged over two sources.
     close = 0.011 if (protocol, predictor) == ("held_out_pairs", "linear_probe") else 1e-12
     curves = curves_of(data, views, protocol, predictor)
-    found: dict[tuple[str, str, str], RankCurve] = {(c.held_out, c.test_split, c.class_group): c for c in curves}
+    found: dict[tuple[str, str, str], RankCurve] = {(c.held_out, c.test_split, c.class_half): c for c in curves}
     held_out = (
         [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] if protocol == "held_out_pairs" else [(h,) for h in range(4)]
     )
@@ -137,8 +137,8 @@ def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> N
         }[protocol]
         for i, k in enumerate(RANKS):
             accuracy = lambda rows, of=train, k=k: reference(data, views, of, rows, k, predictor == "linear_probe")  # noqa: E731
-            for split, group, rows in tests:
-                curve = found[name, split, group]
+            for split, half, rows in tests:
+                curve = found[name, split, half]
                 assert curve.metrics["target"][i] == pytest.approx(accuracy(rows), abs=close)
                 assert curve.n_test == rows.sum()
                 assert curve.n_train == train.sum()
@@ -152,7 +152,7 @@ def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> N
                 assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=close)
             if "class" in protocol:
                 split = tests[0][0]
-                b, n = (found[name, split, group].metrics["target"][i] for group in ("base", "new"))
+                b, n = (found[name, split, half].metrics["target"][i] for half in ("base", "new"))
                 expected = 2 * b * n / (b + n) if b + n else 0.0
                 assert found[name, split, "harmonic"].metrics["target"][i] == pytest.approx(expected)
                 if predictor == "linear_probe":
@@ -245,11 +245,11 @@ def test_noise_in_place_of_the_new_classes_changes_nothing_but_their_own_accurac
         assert (labels < 3).all()
     for mine, theirs in zip(clean, noise, strict=True):
         assert_same_choices(mine, theirs)
-        if mine.class_group == "base":
+        if mine.class_half == "base":
             assert mine.metrics["target"] == theirs.metrics["target"]
     if predictor == "zero_shot":
-        assert [c.metrics["target"] for c in clean if c.class_group == "new"] != [
-            c.metrics["target"] for c in noise if c.class_group == "new"
+        assert [c.metrics["target"] for c in clean if c.class_half == "new"] != [
+            c.metrics["target"] for c in noise if c.class_half == "new"
         ]
 
 
@@ -317,10 +317,10 @@ def test_counts_and_the_places_of_new_classes(name: str) -> None:
     halves = {half for half in protocol.class_halves if half != "harmonic"}
     for fold in folds:
         assert len(fold.tests) == len(protocol.test_splits(["out_20", "in_80"])) * len(halves)
-        assert {test.group for test in fold.tests} == halves
+        assert {test.half for test in fold.tests} == halves
         if name != "open_class":
             assert not {e for test in fold.tests for e in test.environments} & set(fold.sources)
-        assert fold.images_of(0, "out_20").group == ("base" if "class" in name else "all")
+        assert fold.images_of(0, "out_20").half == ("base" if "class" in name else "all")
 
 
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
@@ -336,4 +336,4 @@ def test_noise_in_place_of_the_tested_images_of_open_classes_changes_nothing_tha
     for mine, theirs in zip(clean, noise, strict=True):
         if mine.held_out == "blue":
             assert_same_choices(mine, theirs)
-            assert mine.metrics["target"] != theirs.metrics["target"] or mine.class_group != "base"
+            assert mine.metrics["target"] != theirs.metrics["target"] or mine.class_half != "base"
