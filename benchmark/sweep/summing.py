@@ -27,17 +27,17 @@ from benchmark.store.moments import moments_file, packed, unpacked
 
 BLOCK = 4096  # images whose embeddings a worker holds at a time
 MAX_WORKERS = 16  # each returns sums as large as the result
-MEMORY = 4e9  # bytes that the sums of all workers together may take, if one job allows it
+MEMORY = 4e9  # bytes that the sums of all workers together may take, if one task fits
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """A kind of intervention as moments know it.
+    """What images are paired with: a kind of intervention as moments know it.
 
     Attributes:
-        name: how intervention sets call it.
+        name: name of the kind in intervention sets.
         views: the view that images are paired with, or several of which one is drawn for each image; none for
-            `cross_environment`, whose pairs are images.
+            `cross_environment`, where images are paired with images.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ImageIndex:
         ids: image ids in manifest order, shape (n,).
         chunks: chunk of the store that holds each, shape (n,).
         layouts: split -> the cell of each image.
-        environments: names.
+        environments: names of the environments, by index.
         dim: embedding width D.
     """
 
@@ -75,80 +75,86 @@ class ImageIndex:
 
 @dataclass(frozen=True)
 class SumTask:
-    """What to sum: a split, embeddings raw or at unit length, and the kinds that are missing."""
+    """What is summed in one go.
+
+    Attributes:
+        split: which split the cells are of.
+        scale: whether embeddings are as they are or at unit length.
+        pairings: whose differences are summed.
+    """
 
     split: Split
     scale: Scale
-    kinds: tuple[Pairing, ...]
+    pairings: tuple[Pairing, ...]
 
 
-def file_of(images: ImageIndex, digest: str, job: SumTask, kind: Pairing | None) -> str:
-    """Return the name, inside a store, of the moments of a kind, or of the images themselves."""
-    if kind is None:
-        return moments_file(images.original, digest, job.scale)
-    drawn = job.split.seed if len(kind.views) > 1 else None
-    return moments_file(images.original, digest, job.scale, kind.name, kind.views, drawn)
+def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | None) -> str:
+    """Return the name, inside a store, of the moments of a pairing, or of the images themselves."""
+    if pairing is None:
+        return moments_file(images.original, digest, task.scale)
+    drawn = task.split.seed if len(pairing.views) > 1 else None
+    return moments_file(images.original, digest, task.scale, pairing.name, pairing.views, drawn)
 
 
 def sum_moments(
-    storage: Storage, images: ImageIndex, splits: Iterable[Split], scales: Iterable[Scale], kinds: Sequence[Pairing]
+    storage: Storage, images: ImageIndex, splits: Iterable[Split], scales: Iterable[Scale], pairings: Sequence[Pairing]
 ) -> int:
-    """Make sure that the store has the moments of all kinds for every split and scale. Needs a connection to Ray.
+    """Make sure that the store has the moments of all pairings for every split and scale. Needs a connection to Ray.
 
     Returns:
         How many files were written.
     """
     digests = {split: images.digest(split) for split in splits}
-    jobs = [SumTask(split, scale, tuple(kinds)) for split in digests for scale in scales]
+    tasks = [SumTask(split, scale, tuple(pairings)) for split in digests for scale in scales]
     written = 0
     for crossed in (False, True):  # pairs across environments need the means of the classes first
-        chosen = [k for k in kinds if (k.name == CROSS) == crossed]
-        at_once = _kinds_at_a_time(images)
-        for first in range(0, max(1, len(chosen)), at_once):
-            some = tuple(chosen[first : first + at_once])
-            missing = [_missing(storage, images, digests[job.split], replace(job, kinds=some)) for job in jobs]
-            todo = [(replace(job, kinds=some), files) for job, files in zip(jobs, missing, strict=True) if files]
+        of_turn = [pairing for pairing in pairings if (pairing.name == CROSS) == crossed]
+        at_once = _pairings_at_a_time(images)
+        for first in range(0, max(1, len(of_turn)), at_once):
+            part = tuple(of_turn[first : first + at_once])
+            missing = [_missing(storage, images, digests[task.split], replace(task, pairings=part)) for task in tasks]
+            todo = [(replace(task, pairings=part), files) for task, files in zip(tasks, missing, strict=True) if files]
             while todo:
-                together = _jobs_at_a_time(images, todo[0][0])
+                together = _tasks_at_a_time(images, todo[0][0])
                 written += _sum(storage, images, digests, todo[:together])
                 todo = todo[together:]
     return written
 
 
-def _jobs_at_a_time(images: ImageIndex, job: SumTask) -> int:
+def _tasks_at_a_time(images: ImageIndex, task: SumTask) -> int:
     """Return how many splits and scales are summed in one reading, so that the sums of all workers fit into memory."""
-    return max(1, int(MEMORY / (_workers(images) * _bytes_of_sums(images, len(job.kinds)))))
+    return max(1, int(MEMORY / (_workers(images) * _bytes_of_sums(images, len(task.pairings)))))
 
 
-def _kinds_at_a_time(images: ImageIndex) -> int:
-    """Return how many kinds are summed in one reading: a search brings any number."""
+def _pairings_at_a_time(images: ImageIndex) -> int:
+    """Return how many pairings are summed in one reading: a search brings any number."""
     alone = _bytes_of_sums(images, 0)
     return max(1, int(MEMORY / (_workers(images) * alone)) - 1)
 
 
 def _workers(images: ImageIndex) -> int:
-    """Return how many workers sum: the sums of each, of one kind at least, must fit into memory together."""
+    """Return how many workers sum: the sums of each, of one pairing at least, must fit into memory together."""
     nodes, cores = cpu_nodes()
     fitting = int(MEMORY / _bytes_of_sums(images, 1))
     return max(1, min(nodes * cores, MAX_WORKERS, fitting, -(-len(images.ids) // BLOCK)))
 
 
-def _bytes_of_sums(images: ImageIndex, kinds: int) -> int:
-    """Return the size of one worker's sums: a matrix for each cell, of the images and of each kind."""
-    return 4 * len(images.environments) * (1 + kinds) * 8 * images.dim**2
+def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
+    """Return the size of one worker's sums: a matrix for each cell, of the images and of each pairing."""
+    return 4 * len(images.environments) * (1 + pairings) * 8 * images.dim**2
 
 
 def read_cells(
-    storage: Storage, images: ImageIndex, split: Split, scale: Scale, kinds: Sequence[Pairing], side: Side = "in"
+    storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing], side: Side = "in"
 ) -> Cells:
-    """Return the moments of the images on one side of the split, and of some kinds, cell by cell, from the store."""
-    job, digest = SumTask(split, scale, tuple(kinds)), images.digest(split)
-    cells = _of_side(unpacked(storage, file_of(images, digest, job, None)), side)
-    for kind in kinds:
-        of_kind = unpacked(storage, file_of(images, digest, job, kind))
+    """Return the moments of the images on one side of the split, and of some pairings, cell by cell, from the store."""
+    task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
+    cells = _of_side(unpacked(storage, file_of(images, digest, task, None)), side)
+    for pairing in pairings:
+        of_pairing = unpacked(storage, file_of(images, digest, task, pairing))
         for cell, moments in cells.items():
-            if cell in of_kind:
-                differences = {**moments.differences, **of_kind[cell].differences}
+            if cell in of_pairing:
+                differences = {**moments.differences, **of_pairing[cell].differences}
                 cells[cell] = replace(moments, differences=differences)
     return Cells(cells)
 
@@ -157,11 +163,12 @@ def _of_side(cells: dict[Cell, Moments], side: Side) -> dict[Cell, Moments]:
     return {cell: moments for cell, moments in cells.items() if cell[1] == side}
 
 
-def _missing(storage: Storage, images: ImageIndex, digest: str, job: SumTask) -> dict[str, Pairing | None]:
-    """Return file -> kind of what the store lacks for a job."""
-    wanted: list[Pairing | None] = list(job.kinds) if any(k.name == CROSS for k in job.kinds) else [None, *job.kinds]
-    files = {file_of(images, digest, job, kind): kind for kind in wanted}
-    return {file: kind for file, kind in files.items() if not storage.exists(file)}
+def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -> dict[str, Pairing | None]:
+    """Return file -> pairing of what the store lacks for a task."""
+    crossed = any(pairing.name == CROSS for pairing in task.pairings)
+    wanted: list[Pairing | None] = [*task.pairings] if crossed else [None, *task.pairings]
+    files = {file_of(images, digest, task, pairing): pairing for pairing in wanted}
+    return {file: pairing for file, pairing in files.items() if not storage.exists(file)}
 
 
 def _sum(
@@ -172,27 +179,27 @@ def _sum(
 ) -> int:
     """Sum over ranges of images in parallel, then add and write; one worker for each core takes part."""
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
-    jobs = [replace(job, kinds=tuple(k for k in files.values() if k is not None)) for job, files in todo]
+    tasks = [replace(task, pairings=tuple(pairing for pairing in files.values() if pairing)) for task, files in todo]
     means = [
-        class_means(Cells(unpacked(storage, file_of(images, digests[job.split], job, None))))
-        if any(kind.name == CROSS for kind in job.kinds)
+        class_means(Cells(unpacked(storage, file_of(images, digests[task.split], task, None))))
+        if any(pairing.name == CROSS for pairing in task.pairings)
         else None
-        for job in jobs
+        for task in tasks
     ]
-    shared = ray.put((storage, images, jobs, means))
+    shared = ray.put((storage, images, tasks, means))
     parts = [
-        _sum_range.options(num_returns=len(jobs)).remote(shared, int(rows[0]), int(rows[-1]) + 1) for rows in ranges
+        _sum_range.options(num_returns=len(tasks)).remote(shared, int(rows[0]), int(rows[-1]) + 1) for rows in ranges
     ]
-    by_job = [[part] for part in parts] if len(jobs) == 1 else parts
-    ray.get([_write.remote(storage, files, *(part[i] for part in by_job)) for i, (_, files) in enumerate(todo)])
+    by_task = [[part] for part in parts] if len(tasks) == 1 else parts
+    ray.get([_write.remote(storage, files, *(part[i] for part in by_task)) for i, (_, files) in enumerate(todo)])
     return sum(len(files) for _, files in todo)
 
 
 @ray.remote(num_cpus=1)
 def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], first: int, last: int) -> Any:
-    storage, images, jobs, means = shared
-    found = [Cells({}) for _ in jobs]
-    needed = {view.directory: view for job in jobs for kind in job.kinds for view in kind.views}
+    storage, images, tasks, means = shared
+    sums = [Cells({}) for _ in tasks]
+    needed = {view.directory: view for task in tasks for pairing in task.pairings for view in pairing.views}
     for start in range(first, last, BLOCK):
         rows = np.arange(start, min(start + BLOCK, last))
         ids = [images.ids[i] for i in rows]
@@ -200,28 +207,29 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
             directory: _read_rows(storage, directory, ids, images.chunks[rows])
             for directory in (images.original.directory, *needed)
         }
-        for i, job in enumerate(jobs):
-            found[i] = found[i] + _cells_of_block(images, job, means[i], rows, ids, arrays)
-    return found if len(found) > 1 else found[0]
+        for i, task in enumerate(tasks):
+            sums[i] = sums[i] + _cells_of_block(images, task, means[i], rows, ids, arrays)
+    return sums if len(sums) > 1 else sums[0]
 
 
 def _cells_of_block(
     images: ImageIndex,
-    job: SumTask,
+    task: SumTask,
     means: Any,
     rows: NDArray[np.int64],
     ids: list[str],
     arrays: dict[str, NDArray[Any]],
 ) -> Cells:
-    normalize: Normalize = "before" if job.scale == "unit" else "none"
-    layout = images.layouts[job.split].take(rows)
+    normalize: Normalize = "before" if task.scale == "unit" else "none"
+    layout = images.layouts[task.split].take(rows)
     z = scaled(arrays[images.original.directory], normalize)
     if means is not None:
         return cross_cells(layout, z, means, images.environments)
     views = {}
-    for kind in job.kinds:
-        of_kind = {view.directory: scaled(arrays[view.directory], normalize) for view in kind.views}
-        views[kind.name] = one_of(of_kind, ids, job.split.seed) if len(of_kind) > 1 else next(iter(of_kind.values()))
+    for pairing in task.pairings:
+        of_pairing = {view.directory: scaled(arrays[view.directory], normalize) for view in pairing.views}
+        drawn = len(of_pairing) > 1
+        views[pairing.name] = one_of(of_pairing, ids, task.split.seed) if drawn else next(iter(of_pairing.values()))
     return cells_of(layout, z, views)
 
 
@@ -235,5 +243,5 @@ def _read_rows(storage: Storage, directory: str, ids: Sequence[str], chunks: NDA
 @ray.remote(num_cpus=1)
 def _write(storage: Storage, files: dict[str, Pairing | None], *parts: Cells) -> None:
     total = sum(parts[1:], parts[0])
-    for name, kind in files.items():
-        storage.write_bytes(name, packed(total, kind.name if kind else None))
+    for name, pairing in files.items():
+        storage.write_bytes(name, packed(total, pairing.name if pairing else None))
