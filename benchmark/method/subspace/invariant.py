@@ -4,8 +4,14 @@
                                 + lambda (1/N) sum || A z_i - A z_i^do ||^2    (be consistent under the intervention)
     = trace(C_z) - trace(A M A^T),   M = C_z - lambda C_d
 
-so the rows of the minimiser are the eigenvectors of the k LARGEST eigenvalues of M. The authors' released code keeps
-the smallest ones; that order is offered by name, `released`, and never used silently.
+    z_i     embedding of image i, shape (D,);  z_i^do  of the same image after an intervention
+    A       the projection, shape (k, D) with orthonormal rows; k is the rank, the number of directions kept
+    C_z     = (1/N) sum z_i z_i^T,  what the embeddings hold
+    C_d     = (1/N) sum (z_i - z_i^do)(z_i - z_i^do)^T,  what interventions move; the mean over their kinds
+
+so the rows of the minimiser are the eigenvectors of the k LARGEST eigenvalues of M, and one basis serves every rank:
+A is its first k columns, transposed. The authors' released code keeps the smallest ones; that order is offered by name,
+`released`, and never used silently.
 """
 
 from typing import ClassVar, Literal
@@ -42,7 +48,7 @@ def invariant_basis(
         >>> basis = invariant_basis(moments, lambda_=2.0)
         >>> basis.spectrum  # 12, 3 and 27 - 2 * 16: the direction that the intervention moves comes last
         array([12.,  3., -5.])
-        >>> basis.vectors[:, :2].T  # A_inv of rank 2
+        >>> basis.vectors[:, :2].T  # A of rank 2
         array([[0., 1., 0.],
                [1., 0., 0.]])
     """
@@ -67,7 +73,9 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
 
 
 class ICM(Projection):
-    """CLIP-ICM as a component of a sweep: see `invariant_basis`.
+    """CLIP-ICM: the directions that hold much of the embeddings and are moved little by interventions come first.
+
+    They are the eigenvectors of C_z - lambda C_d by decreasing eigenvalue, see `invariant_basis`.
 
     Fields:
         order: `largest`, the minimiser, or `released`, the order of the authors' code.
