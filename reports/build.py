@@ -67,7 +67,8 @@ def write_report(
         storage: where to write.
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         name: what the report is called in its title.
-        expected_trials, finished_trials: if fewer are finished than expected, the report says so first.
+        expected_trials: number of trials that the sweep has; None where it is not known.
+        finished_trials: number of those with rows; if it is lower, the report says so first.
         failed: trial in words -> reason, of the trials that failed: the gaps of the report.
 
     Raises:
@@ -80,9 +81,9 @@ def write_report(
     contents: dict[str, bytes] = {}
     sections: list[str] = []
     terminal: list[str] = [textwrap.fill(line, TERMINAL_WIDTH) for line in gaps.splitlines() if line]
-    chosen = [(setting, Selections(part)) for setting, part in parts]
-    lines = zero_shot_lines(chosen)
-    for (setting, selections), suffix in zip(chosen, suffixes([s for s, _ in parts]), strict=True):
+    sections_of = [(setting, Selections(part)) for setting, part in parts]
+    lines = zero_shot_lines(sections_of)
+    for (setting, selections), suffix in zip(sections_of, suffixes([s for s, _ in parts]), strict=True):
         own_lines = lines.get(setting.without_backbone, {})
         tables = main_tables(setting, selections)
         table_markdown = "\n".join(map(markdown, tables))

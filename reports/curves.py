@@ -104,13 +104,13 @@ def spectra(selections: Selections, rule: str) -> Spectra:
         shown = parts[icm][_same(parts[icm]["intervention_set"], intervention_set)]
         shown = shown[_same(shown["normalize"], normalize)]
         lambdas = sorted(shown["lambda_"].dropna().unique())
-        kept = _spread(lambdas)
-        thinned = len(kept) < len(lambdas)
-        lines += [Spectrum(icm, float(x), _mean_spectrum(shown[shown["lambda_"] == x])) for x in kept]
+        drawn = _spread(lambdas)
+        thinned = len(drawn) < len(lambdas)
+        lines += [Spectrum(icm, float(x), _mean_spectrum(shown[shown["lambda_"] == x])) for x in drawn]
     if pca is not None:
-        own = parts[pca]
-        same = own[_same(own["normalize"], normalize)] if normalize is not None else own
-        lines.append(Spectrum(pca, None, _mean_spectrum(same if len(same) else own)))
+        rows = parts[pca]
+        same = rows[_same(rows["normalize"], normalize)] if normalize is not None else rows
+        lines.append(Spectrum(pca, None, _mean_spectrum(same if len(same) else rows)))
     return Spectra(tuple(lines), intervention_set, normalize, thinned)
 
 

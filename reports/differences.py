@@ -30,8 +30,9 @@ class Difference:
 
     Attributes:
         points: the difference in percentage points.
-        low, high: its 95 % bootstrap interval, in percentage points; NaN where a held-out environment has fewer than
-            `MIN_UNITS` images, or groups of images.
+        low: lower end of its 95 % bootstrap interval, in percentage points; NaN where a held-out environment has fewer
+            than `MIN_UNITS` images, or groups of images.
+        high: the upper end.
         fewest: images, or groups of them, of the environment with the fewest.
         n_images: different test images per seed over all held-out environments, averaged over seeds.
     """
@@ -52,7 +53,8 @@ def difference(selections: Selections, method: Method, baseline: Method, rule: s
 
     Args:
         selections: the rows of one setting.
-        method, baseline: two of its methods.
+        method: the method whose accuracy counts.
+        baseline: the method whose accuracy is subtracted.
         rule: one of `selection.RULES`.
 
     Returns:
@@ -87,14 +89,14 @@ def difference(selections: Selections, method: Method, baseline: Method, rule: s
 
 
 def _correct(picks: pd.DataFrame) -> dict[tuple[str, int], _Answers]:
-    found = {}
+    by_key = {}
     for row in picks.to_dict("records"):
         if row["correct"] is not None and row["n_test"]:
             tested = tuple((part["environment"], part["images"]) for part in row["tested"])
             groups = None if row["tested_groups"] is None else np.asarray(row["tested_groups"], dtype=np.int64)
             answers = _Answers(np.asarray(row["correct"], dtype=float), tested, groups)
-            found[str(row["held_out"]), int(row["seed"])] = answers
-    return found
+            by_key[str(row["held_out"]), int(row["seed"])] = answers
+    return by_key
 
 
 def _fewest_units(answers: _Answers) -> int:
@@ -102,7 +104,7 @@ def _fewest_units(answers: _Answers) -> int:
     sizes = [n for _, n in answers.tested]
     if answers.groups is None:
         return min(sizes)
-    return min(len(np.unique(own)) for own in np.split(answers.groups, np.cumsum(sizes)[:-1]))
+    return min(len(np.unique(groups)) for groups in np.split(answers.groups, np.cumsum(sizes)[:-1]))
 
 
 def _deviations(held_outs: list[_Answers]) -> Array:
@@ -128,12 +130,12 @@ def _bootstrap(by_seed: list[list[_Answers]]) -> Array:
     """Return `REPLICATES` resampled means (fractions) of what is held out with each seed; the draws are fixed."""
     rng = np.random.default_rng(0)
     means = np.zeros((len(by_seed), REPLICATES))
-    for own, held_outs in zip(means, by_seed, strict=True):
+    for replicates, held_outs in zip(means, by_seed, strict=True):
         # Units add one of few values: resampling the units is a multinomial draw of the counts of these.
         values, counts = np.unique(_deviations(held_outs), return_counts=True)
         block = max(1, MAX_DRAWS // len(values))
         for first in range(0, REPLICATES, block):
             size = min(block, REPLICATES - first)
-            own[first : first + size] = rng.multinomial(counts.sum(), counts / counts.sum(), size=size) @ values
-        own += np.mean([answers.values.mean() for answers in held_outs])
+            replicates[first : first + size] = rng.multinomial(counts.sum(), counts / counts.sum(), size=size) @ values
+        replicates += np.mean([answers.values.mean() for answers in held_outs])
     return means[rng.integers(len(by_seed), size=REPLICATES), np.arange(REPLICATES)]

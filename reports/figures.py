@@ -64,8 +64,8 @@ def rank_curve(setting: Setting, selections: Selections, rule: str) -> Drawing |
     with matplotlib.rc_context(_STYLE):
         figure, panels = _canvas(len(predictors), caption, _title(setting))
         for axes, predictor in zip(panels, predictors, strict=True):
-            own = [c for c in curves if c.method.predictor == predictor]
-            _draw_curves(axes, own, _looks([c.method for c in curves]))
+            of_panel = [c for c in curves if c.method.predictor == predictor]
+            _draw_curves(axes, of_panel, _looks([c.method for c in curves]))
         _legend(figure, panels)
         return _finish(figure, setting, caption)
 
@@ -81,13 +81,13 @@ def spectrum(setting: Setting, selections: Selections, rule: str) -> Drawing | N
     Returns:
         The drawing, or None if the rows hold no spectrum of CLIP-ICM or PCA.
     """
-    found = spectra(selections, rule)
-    if not found.lines:
+    drawn = spectra(selections, rule)
+    if not drawn.lines:
         return None
-    caption = _spectrum_caption(setting, selections.rows, rule, found)
+    caption = _spectrum_caption(setting, selections.rows, rule, drawn)
     with matplotlib.rc_context(_STYLE):
         figure, panels = _canvas(1, caption, _title(setting), width=6.4)
-        _draw_spectra(panels[0], found.lines)
+        _draw_spectra(panels[0], drawn.lines)
         _legend(figure, panels)
         return _finish(figure, setting, caption)
 
@@ -237,14 +237,14 @@ def _rank_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:
     )
 
 
-def _spectrum_caption(setting: Setting, rows: pd.DataFrame, rule: str, found: Spectra) -> str:
+def _spectrum_caption(setting: Setting, rows: pd.DataFrame, rule: str, drawn: Spectra) -> str:
     which = ""
-    if found.intervention_set is not None:
+    if drawn.intervention_set is not None:
         which = (
-            f" Intervention set {found.intervention_set}, normalize {found.normalize}: "
+            f" Intervention set {drawn.intervention_set}, normalize {drawn.normalize}: "
             f"what rule {rule} picks most often."
         )
-    fewer = " Not every lambda is drawn." if found.thinned else ""
+    fewer = " Not every lambda is drawn." if drawn.thinned else ""
     return (
         f"{setting.banner}{_where(setting, rows)} Eigenvalues of M = C_z - λ C_d, fitted on the source "
         "environments, largest first; mean over held-out environments and seeds."

@@ -70,37 +70,36 @@ def _comparison(setting: Setting, selections: Selections, icm: Method, projectio
     if baseline is None:
         missing = Method(projection, None, icm.predictor).label
         return f"{icm.label} was not compared with {missing}: there are no such rows."
-    found = difference(selections, icm, baseline, rule)
-    if found is None:
+    gap = difference(selections, icm, baseline, rule)
+    if gap is None:
         return f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
-    untested = sorted(set(held_out_names(selections.rows)) - set(found.held_outs))
+    untested = sorted(set(held_out_names(selections.rows)) - set(gap.held_outs))
     partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
-    context = _context(setting, rule, found.n_images, len(found.held_outs), found.seeds)
+    context = _context(setting, rule, gap.n_images, len(gap.held_outs), gap.seeds)
     units = "groups of test images" if setting.grouped else "test images"
     interval = (
-        f"no interval, since an environment has {found.fewest} {units} where {MIN_UNITS} are needed"
-        if np.isnan(found.low)
-        else f"95 % interval {found.low:+.1f} to {found.high:+.1f}"
+        f"no interval, since an environment has {gap.fewest} {units} where {MIN_UNITS} are needed"
+        if np.isnan(gap.low)
+        else f"95 % interval {gap.low:+.1f} to {gap.high:+.1f}"
     )
     return (
-        f"{icm.label} minus {baseline.label}: {found.points:+.1f} points, {interval} ({context}). "
-        f"{verdict(found)}{partial}"
+        f"{icm.label} minus {baseline.label}: {gap.points:+.1f} points, {interval} ({context}). {verdict(gap)}{partial}"
     )
 
 
-def verdict(found: Difference) -> str:
+def verdict(gap: Difference) -> str:
     """Return in words whether the two methods are separated, and by which of them."""
-    ours, theirs = found.method.label, found.baseline.label
-    control = found.baseline.projection in _CONTROLS
-    if np.isnan(found.low):
+    ours, theirs = gap.method.label, gap.baseline.label
+    control = gap.baseline.projection in _CONTROLS
+    if np.isnan(gap.low):
         return "Too few images to say which is ahead."
-    if found.low > 0:
+    if gap.low > 0:
         return f"{ours} is ahead of {theirs}."
-    if found.high < 0:
+    if gap.high < 0:
         end = ", which uses no intervention, beats" if control else " beats"
         return f"{theirs}{end} {ours}."
     words = "Not separated: the interval includes 0."
-    if control and found.points <= 0:
+    if control and gap.points <= 0:
         return f"{words} {theirs}, which uses no intervention, equals or beats {ours} here."
     if control:
         return f"{words} That interventions help is not shown: {theirs} uses none."

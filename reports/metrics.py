@@ -28,7 +28,8 @@ class Metrics:
         means: name of each of `METRICS` -> its mean, in percent if it is a share.
         worst_environment: the one in which the mean accuracy over seeds is lowest.
         worst_environment_accuracy: the accuracy there, in percent.
-        ece, ece_scaled: expected calibration error as it is, and with the temperature fitted on the sources.
+        ece: expected calibration error as it is, in percent.
+        ece_scaled: the same with the temperature fitted on the sources.
         temperature: geometric mean of those temperatures.
         effective_robustness: points above what the line through the backbones' plain zero-shot predicts from the
             accuracy on the sources (Taori et al., 2020, arXiv 2007.00644, section 2).
@@ -77,7 +78,7 @@ def zero_shot_lines(parts: Iterable[tuple[Setting, Selections]]) -> dict[tuple[o
         for held_out, (x, y) in zip(means.index, means.to_numpy(float), strict=True):
             points.setdefault(setting.without_backbone, {}).setdefault(str(held_out), []).append((x, y))
     return {
-        key: {name: _fit(found) for name, found in by_name.items() if len(found) >= MIN_BACKBONES}
+        key: {name: _fit(pairs) for name, pairs in by_name.items() if len(pairs) >= MIN_BACKBONES}
         for key, by_name in points.items()
     }
 
@@ -95,12 +96,12 @@ def _logit(p: float | np.ndarray) -> np.ndarray:
 
 def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
     """Return one line for each method that has a pick for every held-out environment under a rule."""
-    names, found = held_out_names(selections.rows), []
+    names, metrics = held_out_names(selections.rows), []
     for method in selections.parts:
         picks = selections.picks(method, rule)
         if set(picks["held_out"]) == set(names):
-            found.append(_metrics(method, rule, picks, lines))
-    return found
+            metrics.append(_metrics(method, rule, picks, lines))
+    return metrics
 
 
 def _metrics(method: Method, rule: str, picks: pd.DataFrame, lines: Lines) -> Metrics:
@@ -135,15 +136,15 @@ def selection_costs(selections: Selections) -> list[tuple[Method, dict[str, floa
 
     Only rules with a pick for every held-out environment are there.
     """
-    names, found = held_out_names(selections.rows), []
+    names, costs = held_out_names(selections.rows), []
     for method, part in selections.parts.items():
         if not has_choice(part):
             continue
         picks = {rule: selections.picks(method, rule) for rule in RULES}
-        whole = {rule: own for rule, own in picks.items() if set(own["held_out"]) == set(names)}
-        means = {rule: 100 * own.groupby("held_out")[ACCURACY.name].mean().mean() for rule, own in whole.items()}
-        found.append((method, {rule: float(mean) for rule, mean in means.items()}))
-    return found
+        whole = {rule: of_rule for rule, of_rule in picks.items() if set(of_rule["held_out"]) == set(names)}
+        means = {rule: 100 * rows.groupby("held_out")[ACCURACY.name].mean().mean() for rule, rows in whole.items()}
+        costs.append((method, {rule: float(mean) for rule, mean in means.items()}))
+    return costs
 
 
 def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
@@ -178,7 +179,7 @@ def per_class_csv(setting: Setting, selections: Selections) -> str:
     for method in selections.parts:
         for rule in RULES.values():
             for held_out, picks in selections.picks(method, rule.name).groupby("held_out", sort=True):
-                curves = [own for own in picks["per_class"] if isinstance(own, list) and len(own) == len(classes)]
+                curves = [c for c in picks["per_class"] if isinstance(c, list) and len(c) == len(classes)]
                 if not curves:
                     continue
                 table = pd.DataFrame(curves)

@@ -92,17 +92,17 @@ def suffixes(settings: list[Setting]) -> list[str]:
     """Return what is added to each setting's file names: nothing if there is one, else distinct words."""
     if len(settings) == 1:
         return [""]
-    found: list[str] = []
+    names: list[str] = []
     named = [k for k in _NAMING if k in _ALWAYS_NAMED or len({getattr(s, k) for s in settings}) > 1]
     for setting in settings:
         words = "-".join(getattr(setting, k) for k in named)
         base = suffix = "-" + re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
         number = 1
-        while suffix in found:
+        while suffix in names:
             number += 1
             suffix = f"{base}-{number}"
-        found.append(suffix)
-    return found
+        names.append(suffix)
+    return names
 
 
 def _setting(row: dict[Hashable, Any]) -> Setting:

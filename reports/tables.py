@@ -89,8 +89,13 @@ def line_cells(selections: Selections, method: Method, rule: str) -> tuple[Cell,
     rows, picks = selections.parts[method], selections.picks(method, rule)
     cells = []
     for name in held_outs:
-        own = picks[picks["held_out"] == name].sort_values("seed")
-        cell = _cell(own["target"].to_numpy(float), own["seed"].tolist(), own["n_test"].to_numpy(float), seeds)
+        of_environment = picks[picks["held_out"] == name].sort_values("seed")
+        cell = _cell(
+            of_environment["target"].to_numpy(float),
+            of_environment["seed"].tolist(),
+            of_environment["n_test"].to_numpy(float),
+            seeds,
+        )
         cells.append(cell if cell.seeds else replace(cell, note=_gap(rows[rows["held_out"] == name], rule)))
     wide = picks.pivot(index="seed", columns="held_out", values="target")
     if any(not cell.seeds for cell in cells):

@@ -134,12 +134,12 @@ def write_failure(storage: Storage, trial_id: str, label: str, reason: str, trac
 
 def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str]]:
     """Return trial id -> (trial in words, reason) of those that failed and have no rows."""
-    found = {}
+    reasons = {}
     for name in trial_ids:
         if not storage.exists(row_file(name)) and storage.exists(failure_file(name)):
             content = json.loads(storage.read_bytes(failure_file(name)))
-            found[name] = (content["trial"], content["reason"])
-    return found
+            reasons[name] = (content["trial"], content["reason"])
+    return reasons
 
 
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:

@@ -48,8 +48,8 @@ class Layout:
         """Return the positions of the images of a cell."""
         environment, side, half = cell
         new = self.label >= base_classes(self.classes)
-        found = (self.environment == environment) & (self.out == (side == "out")) & (new == (half == "new"))
-        return np.flatnonzero(found)
+        inside = (self.environment == environment) & (self.out == (side == "out")) & (new == (half == "new"))
+        return np.flatnonzero(inside)
 
     def take(self, rows: NDArray[np.int64]) -> "Layout":
         """Return the layout of some of the images."""
@@ -78,15 +78,21 @@ class Cells:
     def sources(
         self, environments: Mapping[int, str], weights: Mapping[str, float] | None, halves: Iterable[Half] = HALVES
     ) -> SourceMoments:
-        """Return the moments of the in-sides of some environments (index -> name).
+        """Return the moments of the in-sides of some environments.
+
+        Args:
+            environments: index of an environment -> its name.
+            weights: kind of intervention -> weight in C_d; None weighs all kinds alike.
+            halves: halves of the classes that take part; by default both.
 
         Raises:
-            ValueError: one of them has no image there.
+            ValueError: an environment has no image there.
         """
         halves = tuple(halves)
-        found = {name: self._in_side(index, name, halves) for index, name in environments.items()}
-        shared = {kind: [own[half] for half in halves if half in own] for kind, own in self.shared.items()}
-        return SourceMoments(found, weights, {kind: sum(own[1:], own[0]) for kind, own in shared.items() if own})
+        moments = {name: self._in_side(index, name, halves) for index, name in environments.items()}
+        parts = {kind: [of_half[half] for half in halves if half in of_half] for kind, of_half in self.shared.items()}
+        shared = {kind: sum(differences[1:], differences[0]) for kind, differences in parts.items() if differences}
+        return SourceMoments(moments, weights, shared)
 
     def _in_side(self, environment: int, name: str, halves: tuple[Half, ...]) -> Moments:
         """Return the moments of an environment's in-side, added once for all the fits that it takes part in."""
@@ -104,7 +110,7 @@ def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArra
     """Return the moments of the images of `layout`.
 
     Args:
-        layout: of the n images.
+        layout: which cell each of the n images lies in.
         z: embeddings, shape (n, D), scaled as the projection is to see them.
         views: kind -> embeddings of the same images after the intervention, shape (n, D), scaled likewise.
     """
@@ -121,12 +127,12 @@ def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArra
 
 def class_means(cells: Cells) -> dict[int, tuple[NDArray[np.int64], Array]]:
     """Return environment -> images of each class on the in-side, and their mean embeddings, shape (classes, D)."""
-    found: dict[int, Moments] = {}
+    in_sides: dict[int, Moments] = {}
     for (environment, side, _), moments in cells.moments.items():
         if side == "in":
             plain = Moments(moments.counts, moments.sums, moments.outer)
-            found[environment] = found[environment] + plain if environment in found else plain
-    return {e: (m.counts, m.sums / np.maximum(m.counts, 1)[:, None]) for e, m in found.items()}
+            in_sides[environment] = in_sides[environment] + plain if environment in in_sides else plain
+    return {e: (m.counts, m.sums / np.maximum(m.counts, 1)[:, None]) for e, m in in_sides.items()}
 
 
 def cross_cells(
@@ -143,11 +149,12 @@ def cross_cells(
     half of the classes, so nothing of a held-out environment or a new class is seen unless its cells are chosen.
 
     Args:
-        layout, z: as in `cells_of`; may be a part of the data set, since all of it adds up.
-        means: of `class_means`, over the whole data set.
-        names: of the environments, by index.
+        layout: which cell each of the n images lies in; they may be a part of the data set, since the parts add up.
+        z: embeddings, shape (n, D), scaled as the projection is to see them.
+        means: what `class_means` returns for the whole data set.
+        names: names of the environments, in the order of their indices.
     """
-    found = Cells({})
+    cells = Cells({})
     for cell in layout.cells():
         environment, side, half = cell
         if side == "out":
@@ -167,12 +174,18 @@ def cross_cells(
             theirs = Differences(0, np.zeros(len(mine.total)), (here * weight).T @ here)
             for at, to, part in ((environment, other, mine), (other, environment, theirs)):
                 kinds = {cross_kind(names[to]): part}
-                found = found + Cells({(at, "in", half): Moments.nothing(layout.classes, z_.shape[1], kinds)})
-    return found
+                cells = cells + Cells({(at, "in", half): Moments.nothing(layout.classes, z_.shape[1], kinds)})
+    return cells
 
 
 def one_of(views: Mapping[str, NDArray[np.floating]], image_ids: Sequence[str], seed: int) -> NDArray[np.floating]:
-    """Return, for every image, its view of one kind drawn by `seed` and image id alone, shape (n, D)."""
+    """Return the view of one kind for every image, drawn by `seed` and image id alone, shape (n, D).
+
+    Args:
+        views: kind -> embeddings of the n images after the intervention, shape (n, D).
+        image_ids: ids of the n images.
+        seed: seed of the draws.
+    """
     stacked = list(views.values())
     draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
     return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]

@@ -99,8 +99,8 @@ class Classifier:
         basis: the basis, fitted on the sources.
         train: which images a predictor may learn from, shape (n,).
         normalize: see `Evaluation`.
-        seed: of everything random in the predictor.
-        device: torch device.
+        seed: seed of everything random in the predictor.
+        device: torch device on which a predictor may be trained.
     """
 
     predictor: Predictor
@@ -179,14 +179,14 @@ class Classifier:
     def _problem(self, train: NDArray[np.bool_], sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
         """Return the problem in the coordinates of the basis; `train` may be empty, `classes` some of the classes."""
         data, text, vectors = self.data, self.data.text.astype(np.float64), self.basis.vectors
-        some = len(train) > 0
+        trained = len(train) > 0
         return Problem(
-            train=scaled(data.z[train], self.normalize) @ vectors if some else np.empty((0, data.z.shape[1])),
-            labels=data.label[train] if some else data.label[:0],
+            train=scaled(data.z[train], self.normalize) @ vectors if trained else np.empty((0, data.z.shape[1])),
+            labels=data.label[train] if trained else data.label[:0],
             text=(text if classes is None else text[classes]) @ vectors,
             tests=[scaled(data.z[images.rows], self.normalize) @ vectors for images in sets],
             renormalize=self.normalize in ("after", "both"),
-            environments=data.environment[train] if some else data.environment[:0],
+            environments=data.environment[train] if trained else data.environment[:0],
             logit_scale=data.logit_scale,
             seed=self.seed,
             device=self.device,
@@ -237,7 +237,7 @@ class _RankPass:
                 self._calibrations[index] = self._calibrated(spaced, of_tests)
             if index == best_index(_mean(self._accuracies)):
                 # A predictor may use its arrays again at the next rank.
-                copies = [[logits.copy() for logits in some] for some in (spaced, of_tests)]
+                copies = [[logits.copy() for logits in of_sets] for of_sets in (spaced, of_tests)]
                 self._held = None if index in self._calibrations else (index, copies[0], copies[1])
 
     def result(self) -> Classified:
@@ -245,7 +245,9 @@ class _RankPass:
         if self._held:
             index, of_validation, of_tests = self._held
             self._calibrations[index] = self._calibrated(of_validation, of_tests)
-        by_test = [{index: own[i] for index, own in self._calibrations.items()} for i in range(len(self.tests))]
+        by_test = [
+            {index: of_tests[i] for index, of_tests in self._calibrations.items()} for i in range(len(self.tests))
+        ]
         return Classified(_mean(self._accuracies), self._predicted, by_test)
 
     def _calibrated(self, of_validation: Sequence[Array], of_tests: Sequence[Array]) -> list[Calibration]:

@@ -15,9 +15,9 @@ class Calibration:
     """Expected calibration error on the tested images.
 
     Attributes:
-        error: of the probabilities as they are.
-        scaled_error: with the temperature that makes the out-splits of the sources likeliest.
-        temperature: that temperature.
+        error: the error of the probabilities as they are, between 0 and 1.
+        scaled_error: the error with the temperature that makes the out-splits of the sources likeliest.
+        temperature: that temperature, by which logits are divided.
     """
 
     error: float

@@ -25,7 +25,7 @@ class Embedded:
         logit_scale: the backbone's factor on cosine similarities.
         candidates: environment index -> the classes that its images can have, where these are not all classes.
         group: number of each image's group, shape (n,), where the split is by group; a group may be in several
-            environments.
+            environments. None where the split is by image.
     """
 
     z: NDArray[np.float32]
@@ -65,16 +65,16 @@ class Stacked:
         ends = np.cumsum([len(part) for part in self.parts])
         cut = np.split(positions, np.searchsorted(positions, ends[:-1]))
         firsts = (0, *ends[:-1])
-        return np.concatenate([p[own - first] for p, own, first in zip(self.parts, cut, firsts, strict=True)])
+        return np.concatenate([p[rows - first] for p, rows, first in zip(self.parts, cut, firsts, strict=True)])
 
 
 def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ...]) -> Embedded:
     """Return one set in which the first environment is fitted on and each other one is a shifted variant of it.
 
     Args:
-        train: the set that is fitted on; its classes, texts and splits are those of the whole.
+        train: the data set that is fitted on; its classes, texts and splits are those of the whole.
         tests: name of a variant -> its embeddings by the same backbone; its classes are among those of `train`.
-        names: of the environments, that of `train` first.
+        names: names of the environments, that of `train` first.
 
     Raises:
         ValueError: a variant has a class that the training set lacks.
@@ -87,7 +87,7 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
             raise ValueError(f"{name} has the class '{unknown[0]}', which {names[0]} lacks.")
         candidates[index] = np.array([position[c] for c in tests[name].classes], dtype=np.int64)
         labels.append(candidates[index][tests[name].label])
-    sizes = [len(own) for own in labels]
+    sizes = [len(of_set) for of_set in labels]
     return Embedded(
         z=cast("NDArray[np.float32]", Stacked((train.z, *(tests[name].z for name in names[1:])))),
         environment=np.repeat(np.arange(len(names)), sizes),

@@ -101,7 +101,7 @@ class Evaluation:
             fit: returns the basis for the moments of source environments.
             predictor: predicts inside the subspace.
             ranks: numbers of directions kept, ascending.
-            folds: of `Protocol.folds`.
+            folds: the folds of a protocol, as `Protocol.folds` returns them.
             weights: kind of intervention -> weight in C_d; by default all kinds of the cells alike.
         """
         setting = _Setting(fit, predictor, tuple(ranks), weights)

@@ -140,7 +140,7 @@ def calibration_error(gaps: Array, n: int) -> float:
     Guo et al. (2017, arXiv 1706.04599), equation 3; NaN without images.
 
     Args:
-        gaps: of `confidence_gaps` over all images.
+        gaps: what `confidence_gaps` returns for all images, shape (BINS,).
         n: number of images.
     """
     return float(np.abs(gaps).sum() / n) if n else float("nan")

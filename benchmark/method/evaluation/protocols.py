@@ -37,7 +37,7 @@ class Fold:
     """One fit and what is tested with it.
 
     Attributes:
-        name: of what is held out, as rows call it.
+        name: name of what is held out, as rows call it.
         sources: positions of the environments that are fitted on.
         tests: images that no rule but the oracle may look at.
         halves: halves of the classes that take part in fit and selection.
@@ -185,7 +185,7 @@ class OpenClass(Protocol):
         """See `Protocol.folds`."""
         tests = [_of_both_halves(e, self.test_splits(test_splits)) for e in range(len(environments))]
         sources = tuple(range(len(environments)))
-        return [Fold(name, sources, own, ("base",)) for name, own in zip(environments, tests, strict=True)]
+        return [Fold(name, sources, of_fold, ("base",)) for name, of_fold in zip(environments, tests, strict=True)]
 
     def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:  # noqa: ARG002
         """See `Protocol.test_splits`."""

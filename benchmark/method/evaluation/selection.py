@@ -24,7 +24,7 @@ class Rule:
     """By what everything that a method leaves open is chosen.
 
     Attributes:
-        name: of the rule, as tables and columns of the rows call it.
+        name: what tables and columns of the rows call the rule.
         score: column of the rows whose highest value it takes: a rank curve.
         meaning: what that score is, for captions.
         looks_at_target: whether the score is of the tested images: an upper bound, never a result.
@@ -134,7 +134,7 @@ def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     Of the rules that look at source environments alone; those without a score are absent. This is all that a search or
     a scheduler ever sees of a trial.
     """
-    found = {}
+    means = {}
     for rule in SOURCE_RULES:
         best: dict[tuple[object, object], float] = {}
         for row in rows:
@@ -143,5 +143,5 @@ def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
                 key = (row["held_out"], row["seed"])
                 best[key] = max(best.get(key, 0.0), *scores)
         if best:
-            found[rule] = float(np.mean(list(best.values())))
-    return found
+            means[rule] = float(np.mean(list(best.values())))
+    return means
