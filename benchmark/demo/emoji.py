@@ -33,7 +33,16 @@ class Pack:
 
 @dataclass(frozen=True)
 class Concept:
-    """One row of OpenMoji's table: what an emoji shows, whoever draws it."""
+    """One row of OpenMoji's table: what an emoji shows, whoever draws it.
+
+    Attributes:
+        slug: the name in ASCII, lower case, words joined by hyphens.
+        name: the name as the table has it.
+        group: OpenMoji's group, for example `animals-nature`.
+        subgroup: OpenMoji's subgroup, for example `animal-bird`.
+        tags: further words for it.
+        hexcode: its code points, after which its drawings are called.
+    """
 
     slug: str
     name: str
@@ -45,7 +54,13 @@ class Concept:
 
 @dataclass(frozen=True)
 class PretrainingImage:
-    """A drawing of a concept by a house that is no environment of `emoji_styles`."""
+    """A drawing of a concept by a house that is no environment of `emoji_styles`.
+
+    Attributes:
+        pack: name of the npm package that has it.
+        concept: what it shows.
+        svg: the drawing as an SVG document.
+    """
 
     pack: str
     concept: Concept

@@ -116,7 +116,7 @@ def build() -> Path:
     Raises:
         IcmBenchError: a package cannot be fetched, `resvg-py` is missing, or the counts are not as expected.
 
-    Source: the packages named in this module and in `benchmark.datasets.emoji`.
+    Source: the packages named in this module and in `benchmark.demo.emoji`.
     """
     root = cache_dir() / "datasets" / f"{NAME}-{_content_hash()}"
     if root.is_dir():
