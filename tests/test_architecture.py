@@ -89,7 +89,8 @@ def test_the_method_needs_no_ray_and_no_files() -> None:
         tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
         names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-        assert not {n for n in names if n.split(".")[0] == "ray" or n == "benchmark.common.storage"}, module
+        forbidden = {"ray", "pathlib", "io", "benchmark.common.storage"}
+        assert not {n for n in names if n in forbidden or n.split(".")[0] == "ray"}, module
 
 
 def test_the_recipe_ends_at_the_commands_and_where_its_trials_are_made() -> None:

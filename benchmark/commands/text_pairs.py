@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from benchmark.commands.text_files import read_text_pairs
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.interventions.text import TextPair, template_pairs
-from benchmark.method.interventions.text_files import read_text_pairs
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import TEXT
 

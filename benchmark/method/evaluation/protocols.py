@@ -251,7 +251,10 @@ PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     Protocol,  # type: ignore[type-abstract]
     {
-        cls.registered_name: f"{cls.__module__}:{cls.__name__}"
-        for cls in (HeldOut, HeldOutPairs, OpenClass, HeldOutOpenClass, ImageNetShift)
+        "held_out": "benchmark.method.evaluation.protocols:HeldOut",
+        "held_out_pairs": "benchmark.method.evaluation.protocols:HeldOutPairs",
+        "open_class": "benchmark.method.evaluation.protocols:OpenClass",
+        "held_out_open_class": "benchmark.method.evaluation.protocols:HeldOutOpenClass",
+        "imagenet_shift": "benchmark.method.evaluation.protocols:ImageNetShift",
     },
 )

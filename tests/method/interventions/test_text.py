@@ -1,17 +1,13 @@
-"""Text-based interventions: what templates promise, and what a file of pairs must be."""
+"""Text-based interventions: what templates promise, and what tells pairs apart."""
 
-import json
 import subprocess
 import sys
 from itertools import combinations, product
 from math import prod
-from pathlib import Path
 
 import pytest
 
-from benchmark.common.errors import IcmBenchError
 from benchmark.method.interventions.text import BACKGROUNDS, LIGHTS, STYLES, TextPair, pairs_digest, template_pairs
-from benchmark.method.interventions.text_files import read_text_pairs
 
 CLASSES = ["dog", "elephant", "Alarm_Clock", "house"]
 LISTS = {"styles": STYLES, "backgrounds": BACKGROUNDS, "lights": LIGHTS}
@@ -158,75 +154,6 @@ def test_articles_of_styles() -> None:
 def test_impossible_templates_are_refused(classes, options, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         template_pairs(classes, **options)
-
-
-def test_a_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    pairs = [
-        TextPair("a dog on grass", "a dog in the snow", "dog", "photo/dog/1.jpg"),
-        TextPair("ein Käfer, 夜", "ein Käfer am Strand", class_name="Käfer"),
-        TextPair("a red car", "a red car at night"),
-    ]
-    lines = [{k: v for k, v in vars(p).items() if v is not None} for p in pairs]
-    file = tmp_path / "pairs.jsonl"
-    file.write_text("\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n", encoding="utf-8")
-    assert read_text_pairs(file) == pairs
-    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    assert read_text_pairs(str(file)) == pairs
-    file.write_text("\n".join(json.dumps(vars(p)) for p in pairs), encoding="utf-8")  # null is as good as absent
-    assert read_text_pairs(file) == pairs
-
-
-GOOD = b'{"caption": "a dog", "rewrite": "a dog at night"}\n'
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"{'caption': 1}", "not JSON (Expecting property name enclosed in double quotes at column 2)"),
-        (b'{"caption": "a dog"', "not JSON (Expecting ',' delimiter at column 20)"),
-        (b"[" * 100_000, "not JSON ("),
-        (b'["a dog", "a cat"]', "a JSON array where an object is needed"),
-        (b"3", "a JSON number where an object is needed"),
-        (b'{"caption": "a", "rewrite": "b", "class": "dog"}', "unknown key 'class'; did you mean 'class_name'?"),
-        (b'{"caption": "a"}', "the key 'rewrite' is missing"),
-        (b'{"rewrite": "a"}', "the key 'caption' is missing"),
-        (b'{"caption": " ", "rewrite": "a"}', "'caption' is empty"),
-        (b'{"caption": "a", "rewrite": null}', "'rewrite' is a JSON null; it must be text"),
-        (b'{"caption": "a", "rewrite": 3}', "'rewrite' is a JSON number; it must be text"),
-        (b'{"caption": "a", "rewrite": "b", "image_id": 17}', "'image_id' is a JSON number; it must be text"),
-        (b'{"caption": "a", "rewrite": "b", "class_name": true}', "'class_name' is a JSON boolean; it must be text"),
-        (b'{"caption": "a", "rewrite": "b", "class_name": ""}', "'class_name' is empty"),
-        (b'{"caption": "a", "caption": "b", "rewrite": "c"}', "the key 'caption' stands twice"),
-        (b'{"caption": "a dog", "rewrite": "a dog"}', "caption and rewrite are equal"),
-        (b'{"caption": "\\ud83d", "rewrite": "a"}', "half of a surrogate pair"),
-        (b'{"caption": "K\xe4fer", "rewrite": "a"}', "byte 15 is not UTF-8; save the file as UTF-8"),
-    ],
-)
-def test_a_bad_line_is_refused_by_file_number_and_remedy(tmp_path: Path, line: bytes, message: str) -> None:
-    file = tmp_path / "pairs.jsonl"
-    file.write_bytes(GOOD + b"\n" + line + b"\n" + GOOD)
-    with pytest.raises(IcmBenchError) as caught:
-        read_text_pairs(file)
-    said = str(caught.value)
-    assert said.startswith(f"{file}, line 3: ")
-    assert message in said
-    assert said.endswith(".")
-    assert "\n" not in said
-
-
-@pytest.mark.parametrize("content", [b"", b"\n  \n"])
-def test_a_file_without_pairs_is_refused(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "pairs.jsonl"
-    file.write_bytes(content)
-    with pytest.raises(IcmBenchError, match="line 1: the file holds no text pair; write one JSON object"):
-        read_text_pairs(file)
-
-
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IcmBenchError, match=r"absent\.jsonl cannot be read \(No such file or directory\); give"):
-        read_text_pairs(tmp_path / "absent.jsonl")
-    with pytest.raises(IcmBenchError, match=r"cannot be read \(Is a directory\); give"):
-        read_text_pairs(tmp_path)
 
 
 def test_the_digest_follows_everything_that_a_pair_says() -> None:
