@@ -7,8 +7,8 @@ random, so that nothing is downloaded: the numbers show that it runs, and mean n
 import sys
 from typing import ClassVar
 
-from benchmark import run
-from benchmark.method.subspace import Basis, Projection, SourceMoments
+from benchmark import Projection, run
+from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.method.subspace.basis import eigenbasis
 from benchmark.recipe.loading import parse_recipe
 
