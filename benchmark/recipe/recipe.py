@@ -32,7 +32,18 @@ MAX_SUBSETS = 1023  # of ten kinds
 
 
 class Recipe(Spec):
-    """Everything about a benchmark run. `jobs/recipes/demo.yaml` is an example."""
+    """Everything about a benchmark run. `jobs/recipes/demo.yaml` is an example.
+
+    Fields:
+        name: name of the run in reports and their folders: letters, digits, `.`, `_` and `-`.
+        datasets: which images, one entry for each data set; a bare word is its `name`.
+        backbones: which dual encoders; a bare word is the `name` of one.
+        images: how image files become pixels.
+        interventions: which views of every image are embedded.
+        prompts: the texts behind zero-shot prediction.
+        sweep: what is fitted and evaluated for every held-out environment.
+        run: where and with what it runs; changes no number but for the last digits.
+    """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     datasets: tuple[DatasetSpec, ...] = Field(min_length=1)

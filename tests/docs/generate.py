@@ -94,7 +94,9 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
             continue
         registries = [r for m in _models(info.annotation) for c, r in REGISTRIES.items() if issubclass(m, c)]
         kind = (
-            f"list of [{registries[0].kind}s](#{registries[0].kind}s)" if registries else _cell(_type(properties[name]))
+            f"list of [{registries[0].kind}s](#names-of-{registries[0].kind}s)"
+            if registries
+            else _cell(_type(properties[name]))
         )
         default = "required" if info.is_required() else _cell(_default(info.get_default(call_default_factory=True)))
         yield name, kind, default
@@ -150,7 +152,7 @@ def _default(value: Any) -> str:
 
 def _registry_section(registry: Registry[Any]) -> str:
     lines = [
-        f"## {registry.kind}s",
+        f"## Names of {registry.kind}s",
         "",
         "One of these names, or `module:Class` of your own: see [adding a part](adding.md).",
         "",
