@@ -1,8 +1,13 @@
 """Fixtures shared by all tests."""
 
+import os
+
+# Of this process and those that it starts: tests are small, and threads on shared cores cost more than they bring. To be
+# set before numpy is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
