@@ -25,7 +25,7 @@ from tests.conftest import REPOSITORY
 # Benchmark -> arguments of its short form.
 BENCHMARKS = {
     "interventions": ["--repeats", "3"],
-    "probe": ["--repeats", "1", "--classes", "7", "--lengths", "1", "--ranks", "6"],
+    "probe": ["--repeats", "1", "--classes", "7", "--lengths", "1"],
     "subspace": ["--grids", "large"],
     "rank_curve": ["--ranks", "4"],
     "sweep": ["--seeds", "2", "--repeats", "1"],
