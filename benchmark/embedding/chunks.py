@@ -24,10 +24,10 @@ _IMAGE = pa.struct(
     ]
 )
 IMAGE_COLUMNS = [field.name for field in _IMAGE]  # of the manifest, that travel with a chunk
-_TODO = pa.schema([("number", pa.int64()), ("todo", pa.int64()), ("images", pa.list_(_IMAGE))])
+_CHUNK = pa.schema([("number", pa.int64()), ("todo", pa.int64()), ("images", pa.list_(_IMAGE))])
 _DECODED = pa.schema(
     [
-        *_TODO,
+        *_CHUNK,
         ("lacking", pa.int64()),
         ("reasons", pa.list_(pa.string())),
         ("shape", pa.list_(pa.int64())),
@@ -53,7 +53,7 @@ class Chunk:
 
     def to_row(self) -> pa.Table:
         """Return the chunk as a table of one row."""
-        return pa.table(self._columns(), schema=_TODO)
+        return pa.table(self._columns(), schema=_CHUNK)
 
     @classmethod
     def from_row(cls, table: pa.Table) -> "Chunk":
