@@ -1,0 +1,378 @@
+"""What an interval over images may claim of these environments: would other images of them say the same?
+
+Values come as one array with what each belongs to: the environment whose mean counts, the seed, and the cluster, which
+is the group of the image where images come in groups, else the image. A cluster has ALL its answers over environments,
+seeds and held-out pairs, so answers on the same object never count as several. Folds are pooled before: under one seed
+every image is there once for each environment (or held-out pair).
+
+With d the values, E environments, S seeds, G clusters, and mean_e and n_e those of environment e under seed s:
+
+    u(s, g) = sum over environments e and images i of cluster g of (d_i - mean_e) / (n_e E)
+    V_image = G / (G - 1) sum_g (mean_s u(s, g))^2
+    V_seed  = max(0, var_s(means) - (mean_s v_s - mean_{s != t} c_st)) / S
+              v_s = G / (G - 1) sum_g u(s, g)^2,  c_st = G / (G - 1) sum_g u(s, g) u(t, g),  var_s with ddof 1
+    V       = V_image + V_seed
+
+V_image is the cluster-robust variance of a least squares fit on environment dummies (Liang and Zeger, 1986) for the
+mean of their coefficients; V_seed is what seeds differ by beyond what their images explain, and is unknown for one
+seed. Intervals are Student's t, with Satterthwaite's (1946) degrees of freedom:
+V^2 / (V_image^2 / (G - 1) + V_seed^2 / (S - 1)).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from benchmark.method.evaluation.metrics import Array, harmonic_mean
+
+Labels = NDArray[np.int64]
+CONFIDENCE = 0.95
+MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval
+MARGIN = 0.01  # within which two accuracies count as equivalent: one point
+# What a design shows with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
+DETECTABLE = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+_DUST = 1e-12  # of floating point, where values are shares
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, and an interval of Student's t around it.
+
+    Attributes:
+        estimate: in the unit of the values that it was made from.
+        standard_error: of the estimate; NaN where it is unknown, 0 where no variation was seen.
+        degrees_of_freedom: of Student's t.
+        confidence: how often such an interval covers the truth.
+    """
+
+    estimate: float
+    standard_error: float
+    degrees_of_freedom: float
+    confidence: float = CONFIDENCE
+
+    @property
+    def low(self) -> float:
+        """Lower end; NaN where there is no interval."""
+        return self.estimate - self._half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end; NaN where there is no interval."""
+        return self.estimate + self._half_width
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the hypothesis that the truth is 0; NaN where it cannot be said."""
+        if self.standard_error:
+            return float(2 * stats.t.sf(abs(self.estimate / self.standard_error), self.degrees_of_freedom))
+        return np.nan if self.estimate else 1.0
+
+    @property
+    def plus_minus(self) -> float | None:
+        """The standard error as tables print it behind an estimate; None where unknown or where nothing varied."""
+        return self.standard_error if self.standard_error > 0 else None
+
+    @property
+    def _half_width(self) -> float:
+        # Values that are all 0 are equal answers, whose difference is 0 [0, 0]. Other values without variation say
+        # nothing about how much there is.
+        if self.standard_error == 0:
+            return np.nan if self.estimate else 0.0
+        return float(stats.t.ppf((1 + self.confidence) / 2, self.degrees_of_freedom)) * self.standard_error
+
+
+@dataclass(frozen=True)
+class ImageInterval(Interval):
+    """An interval over test images.
+
+    Attributes:
+        clusters: number of different units, which are groups of images where images come in groups, else images.
+        fewest: units of the environment that has the fewest under a seed. Below `MIN_UNITS` there is no interval.
+        seeds: number of seeds. With one, variation between seeds is not in the interval.
+    """
+
+    clusters: int = 0
+    fewest: int = 0
+    seeds: int = 1
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the hypothesis that the truth is 0; NaN where it cannot be said.
+
+        Where every unit has the same value, and not 0, it is that of the sign test: 2 / 2^units.
+        """
+        return 2.0 ** (1 - self.clusters) if self.standard_error == 0 and self.estimate else super().p
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A value for each tested image of each method, and where it belongs.
+
+    Attributes:
+        values: shape (n,), or (methods, n) for methods with answers on the same images: correctness (0 or 1), a
+            difference of correctness (-1, 0, 1), or what `harmonic_contributions` returns.
+        environment: number of the environment, or of the held-out pair, whose mean counts, shape (n,).
+        seed: number of the seed, shape (n,).
+        cluster: number of the image's group where images come in groups, else of the image, the same in all
+            environments and under all seeds, shape (n,).
+
+    Raises:
+        ValueError: where shapes differ, there is no value, or a seed lacks an environment.
+    """
+
+    values: Array
+    environment: Labels
+    seed: Labels
+    cluster: Labels
+
+    def __post_init__(self) -> None:
+        n = self.values.shape[-1]
+        for name in ("environment", "seed", "cluster"):
+            if (shape := getattr(self, name).shape) != (n,):
+                raise ValueError(f"Scores have {n} values for each method; their field '{name}' has shape {shape}.")
+        if not n:
+            raise ValueError("Scores have no values: no image was tested.")
+        if not self._images.all():
+            s, e = np.argwhere(self._images == 0)[0]
+            raise ValueError(
+                f"Seed {self._seeds[0][s]} has no value in environment {self._environments[0][e]}: take the "
+                "environments that all seeds have, or the seeds that have all environments."
+            )
+
+    @cached_property
+    def _environments(self) -> tuple[Labels, Labels]:
+        return np.unique(self.environment, return_inverse=True)
+
+    @cached_property
+    def _seeds(self) -> tuple[Labels, Labels]:
+        return np.unique(self.seed, return_inverse=True)
+
+    @cached_property
+    def _clusters(self) -> tuple[Labels, Labels]:
+        return np.unique(self.cluster, return_inverse=True)
+
+    @cached_property
+    def _cell(self) -> Labels:
+        """Number of the pair of seed and environment that each value belongs to, shape (n,)."""
+        return self._seeds[1] * len(self._environments[0]) + self._environments[1]
+
+    @cached_property
+    def _images(self) -> Labels:
+        """Number of images, shape (seeds, environments)."""
+        shape = len(self._seeds[0]), len(self._environments[0])
+        return np.bincount(self._cell, minlength=shape[0] * shape[1]).reshape(shape)
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self._seeds[0])
+
+    @property
+    def clusters(self) -> int:
+        """Number of different units over all environments and seeds."""
+        return len(self._clusters[0])
+
+    @cached_property
+    def fewest(self) -> int:
+        """Number of units of the environment that has the fewest under a seed."""
+        there = np.zeros((self._images.size, self.clusters), dtype=bool)
+        there[self._cell, self._clusters[1]] = True
+        return int(there.sum(axis=1).min())
+
+    @cached_property
+    def means(self) -> Array:
+        """Mean of every environment under every seed, shape (..., seeds, environments)."""
+        rows = self.values.reshape(-1, self.values.shape[-1])
+        sums = [np.bincount(self._cell, weights=row, minlength=self._images.size) for row in rows]
+        return np.asarray(sums).reshape(*self.values.shape[:-1], *self._images.shape) / self._images
+
+    @property
+    def environment_means(self) -> Array:
+        """Mean of every environment over seeds, in the order of their numbers, shape (..., environments)."""
+        return np.asarray(self.means.mean(axis=-2))
+
+    @cached_property
+    def deviations(self) -> Array:
+        """What each cluster adds to the mean under each seed, u of the module's head, shape (..., seeds, clusters)."""
+        rows = self.values.reshape(-1, self.values.shape[-1])
+        weights = (1 / (self._images.shape[1] * self._images)).reshape(-1)[self._cell]
+        place = self._seeds[1] * self.clusters + self._clusters[1]
+        out = np.empty((len(rows), self.seeds, self.clusters))
+        for u, row, means in zip(out, rows, self.means.reshape(len(rows), -1), strict=True):
+            added = np.bincount(place, weights=(row - means[self._cell]) * weights, minlength=u.size)
+            u[:] = added.reshape(u.shape)
+        return out.reshape(*self.values.shape[:-1], *out.shape[1:])
+
+    def of(self, environment: int) -> "Scores":
+        """Return the scores of one environment alone."""
+        inside = self.environment == environment
+        return Scores(self.values[..., inside], self.environment[inside], self.seed[inside], self.cluster[inside])
+
+
+def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInterval:
+    """Return the mean over environments, then seeds, with its interval over images.
+
+    Of correctness it is an accuracy, whose standard error is the +/- of tables; of a difference of correctness a
+    difference of accuracies. Where nothing varies the standard error is 0: 0 [0, 0] where all values are 0, else there
+    is no interval.
+
+    Args:
+        scores: of one method or one comparison: values of shape (n,).
+        confidence: of the interval.
+    """
+    return _interval(scores, scores.means, scores.deviations, confidence)
+
+
+def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
+    """Return the interval of every method: `scores` with values of shape (methods, n)."""
+    rows = zip(scores.means, scores.deviations, strict=True)
+    return [_interval(scores, means, u, confidence) for means, u in rows]
+
+
+def difference_interval(scores: Scores, method: int, baseline: int, confidence: float = CONFIDENCE) -> ImageInterval:
+    """Return the paired difference of two methods, row `method` minus row `baseline` of the values."""
+    means, u = scores.means, scores.deviations
+    return _interval(scores, means[method] - means[baseline], u[method] - u[baseline], confidence)
+
+
+def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
+    """Return an interval for each environment alone, in the order of their numbers: values of shape (n,)."""
+    return [image_interval(scores.of(e), confidence) for e in np.unique(scores.environment)]
+
+
+def _interval(scores: Scores, means: Array, u: Array, confidence: float) -> ImageInterval:
+    by_seed = means.mean(axis=1)
+    estimate = float(by_seed.mean())
+    n = {"clusters": scores.clusters, "fewest": scores.fewest, "seeds": scores.seeds}
+    if scores.fewest < MIN_UNITS:
+        return ImageInterval(estimate, np.nan, np.nan, confidence, **n)
+    v_image, v_seed = _variances(u, by_seed)
+    v = v_image + v_seed
+    if v < _DUST**2:
+        return ImageInterval(0.0 if abs(estimate) < _DUST else estimate, 0.0, scores.clusters - 1, confidence, **n)
+    freedom = v**2 / (v_image**2 / (scores.clusters - 1) + v_seed**2 / max(1, scores.seeds - 1))
+    return ImageInterval(0.0 if abs(estimate) < _DUST else estimate, float(np.sqrt(v)), float(freedom), confidence, **n)
+
+
+def _variances(u: Array, by_seed: Array) -> tuple[float, float]:
+    """Return V_image and V_seed.
+
+    Args:
+        u: shape (seeds, clusters).
+        by_seed: mean over environments under each seed, shape (seeds,).
+    """
+    seeds, clusters = u.shape
+    correction = clusters / (clusters - 1)
+    v_image = correction * float(np.square(u.mean(axis=0)).sum())
+    if seeds == 1:
+        return v_image, 0.0
+    products = correction * (u @ u.T)
+    own = np.trace(products) / seeds
+    shared = (products.sum() - np.trace(products)) / (seeds * (seeds - 1))
+    return v_image, max(0.0, float(by_seed.var(ddof=1) - (own - shared))) / seeds
+
+
+def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
+    """Return the mean over K data sets, each counting alike: its variance is the sum of theirs / K^2.
+
+    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs.
+    """
+    k = len(intervals)
+    parts = np.array([(one.standard_error / k) ** 2 for one in intervals])
+    freedoms = np.array([one.degrees_of_freedom for one in intervals])
+    v = parts.sum()
+    return ImageInterval(
+        float(np.mean([one.estimate for one in intervals])),
+        float(np.sqrt(v)),
+        float(v**2 / (parts**2 / freedoms).sum()) if v else float(freedoms.sum()),
+        confidence,
+        clusters=sum(one.clusters for one in intervals),
+        fewest=min(one.fewest for one in intervals),
+        seeds=min(one.seeds for one in intervals),
+    )
+
+
+def harmonic_contributions(scores: Scores, new: NDArray[np.bool_]) -> Scores:
+    """Return scores whose mean in an environment is the harmonic mean of its accuracies on base and on new classes.
+
+    The delta method: with a and b the accuracies on the n_a base and the n_b new images of an environment under a seed,
+    H = 2 a b / (a + b) and n = n_a + n_b, an image of correctness c counts
+
+        base: H + n / n_a  2 b^2 / (a + b)^2  (c - a)        new: H + n / n_b  2 a^2 / (a + b)^2  (c - b)
+
+    so that means are H and variances those of its first-order expansion, with base and new images together; differences
+    of two methods are differences of these. Where both accuracies are 0, H is 0 and has no such expansion: the values
+    are NaN, and so is what is made of them.
+
+    Args:
+        scores: correctness on base and new images together, shape (..., n).
+        new: which values are of images of new classes, shape (n,).
+
+    Raises:
+        ValueError: where an environment has no base or no new image under a seed.
+    """
+    cell, size = scores._cell, scores._images.size
+    counts = np.array([np.bincount(cell[half], minlength=size) for half in (~new, new)])
+    if not counts.all():
+        missing = "new" if counts[0].all() else "base"
+        raise ValueError(f"An environment has no image of a {missing} class: a harmonic mean needs both.")
+    rows = []
+    for row in scores.values.reshape(-1, scores.values.shape[-1]):
+        hits = [np.bincount(cell[half], weights=row[half], minlength=size) for half in (~new, new)]
+        a, b = np.array(hits) / counts
+        with np.errstate(invalid="ignore"):
+            slopes = 2 * np.array([b, a]) ** 2 / (a + b) ** 2 * counts.sum(axis=0) / counts
+        half = new.astype(np.int64)
+        rows.append(harmonic_mean(a, b)[cell] + slopes[half, cell] * (row - np.array([a, b])[half, cell]))
+    return replace(scores, values=np.array(rows).reshape(scores.values.shape))
+
+
+def smallest_gain(standard_error: float) -> float:
+    """Return the smallest true gain that a design shows with 80 % power: `DETECTABLE` (2.80) standard errors.
+
+    An estimate that is normal with this mean is above 1.96 standard errors, and so significant, in 80 % of cases.
+    """
+    return DETECTABLE * standard_error
+
+
+def equivalence(interval: Interval, margin: float = MARGIN) -> float:
+    """Return the p-value of two one-sided t tests (Schuirmann, 1987): small where the truth is within +/- margin.
+
+    Args:
+        interval: of a difference.
+        margin: in the unit of the difference; one point by default.
+    """
+    if interval.standard_error == 0:
+        return float(abs(interval.estimate) >= margin)
+    t = (margin - abs(interval.estimate)) / interval.standard_error
+    return float(stats.t.sf(t, interval.degrees_of_freedom))
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Return McNemar's exact two-sided p-value; 1 where nothing was gained or lost.
+
+    For one environment and one seed, with images that do not come in groups.
+
+    Args:
+        gained: number of images that the method alone answered correctly.
+        lost: number of images that the baseline alone answered correctly.
+    """
+    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return Clopper and Pearson's (1934) exact interval of a share."""
+    ends = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
+    return float(ends.low), float(ends.high)
+
+
+def seeds_standard_error(values: Sequence[float]) -> float:
+    """Return DomainBed's +/-: the standard error of the mean over seeds, with ddof 1; NaN for one seed.
+
+    DomainBed itself divides by S (ddof 0). Never the uncertainty of a result: seeds share their images.
+    """
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan

@@ -1,0 +1,324 @@
+"""Intervals over images against statsmodels, SciPy and the formulas of the method written as loops."""
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import ttost_paired
+
+from benchmark.method.evaluation import inference
+from benchmark.method.evaluation.inference import ImageInterval, Interval, Scores, image_interval
+
+
+def world(seed: int, *, seeds: int = 3, environments: int = 3, groups: int = 0, share: float = 0.5) -> Scores:
+    """Return differences of unequally many images in environments with unequal means; a share of them under each seed."""
+    rng = np.random.default_rng(seed)
+    environment = np.repeat(np.arange(environments), 150 + 130 * np.arange(environments))
+    cluster = rng.integers(groups, size=len(environment)) if groups else np.arange(len(environment))
+    lean = 0.15 * rng.standard_normal(cluster.max() + 1)
+    parts = []
+    for s in range(seeds):
+        tested = np.flatnonzero(rng.random(len(environment)) < share)
+        chance = 0.1 + 0.1 * environment[tested] + lean[cluster[tested]]
+        values = (rng.random(len(tested)) < chance).astype(float) - (rng.random(len(tested)) < 0.1)
+        parts.append((values, environment[tested], np.full(len(tested), 7 * s), cluster[tested]))
+    return Scores(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def by_loops(scores: Scores) -> dict[str, float]:
+    """Return the method's formulas as they stand, one value after the other."""
+    seeds, environments = sorted(set(scores.seed)), sorted(set(scores.environment))
+    clusters = sorted(set(scores.cluster))
+    G, S, E = len(clusters), len(seeds), len(environments)
+    mean, n = {}, {}
+    for s in seeds:
+        for e in environments:
+            inside = [
+                d for d, f, t in zip(scores.values, scores.environment, scores.seed, strict=True) if (f, t) == (e, s)
+            ]
+            mean[s, e], n[s, e] = sum(inside) / len(inside), len(inside)
+    u: defaultdict[Any, float] = defaultdict(float)
+    for d, e, s, g in zip(scores.values, scores.environment, scores.seed, scores.cluster, strict=True):
+        u[s, g] += (d - mean[s, e]) / (n[s, e] * E)
+    means = [sum(mean[s, e] for e in environments) / E for s in seeds]
+    image = G / (G - 1) * sum((sum(u[s, g] for s in seeds) / S) ** 2 for g in clusters)
+    seed = 0.0
+    if S > 1:
+        v = [G / (G - 1) * sum(u[s, g] ** 2 for g in clusters) for s in seeds]
+        c = [G / (G - 1) * sum(u[s, g] * u[t, g] for g in clusters) for s in seeds for t in seeds if s != t]
+        spread = sum((m - sum(means) / S) ** 2 for m in means) / (S - 1)
+        seed = max(0.0, spread - (sum(v) / S - sum(c) / (S * (S - 1)))) / S
+    freedom = (image + seed) ** 2 / (image**2 / (G - 1) + (seed**2 / (S - 1) if S > 1 else 0.0))
+    return {"estimate": sum(means) / S, "image": image, "seed": seed, "freedom": freedom, "clusters": G}
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+@pytest.mark.parametrize("groups", [0, 60])
+def test_an_interval_is_what_the_method_says(seeds: int, groups: int) -> None:
+    shifts = {0.0: 0, 0.1: 0}  # how many worlds have a variance between seeds, by how much seeds were shifted
+    for shift in shifts:
+        for w in range(4):
+            scores = world(10 * seeds + w, seeds=seeds, groups=groups)
+            scores = replace(scores, values=scores.values + shift * (scores.seed % 3))
+            expected, got = by_loops(scores), image_interval(scores, 0.9)
+            v = expected["image"] + expected["seed"]
+            assert got.estimate == pytest.approx(expected["estimate"], rel=1e-12)
+            assert got.standard_error == pytest.approx(np.sqrt(v), rel=1e-9)
+            assert got.degrees_of_freedom == pytest.approx(expected["freedom"], rel=1e-9)
+            t = stats.t(expected["freedom"], expected["estimate"], np.sqrt(v))
+            np.testing.assert_allclose([got.low, got.high], t.interval(0.9), rtol=1e-9)
+            assert got.low < got.estimate < got.high
+            assert (got.clusters, got.seeds, got.plus_minus) == (expected["clusters"], seeds, got.standard_error)
+            shifts[shift] += expected["seed"] > 0
+    assert seeds == 1 or shifts[0.1] == 4  # both branches of max(0, ...) were seen
+    assert shifts[0.0] < 4
+
+
+@pytest.mark.parametrize("groups", [0, 60])
+def test_the_variance_over_images_is_that_of_statsmodels(groups: int) -> None:
+    scores = world(1, seeds=1, groups=groups)
+    dummies = (scores.environment[:, None] == np.arange(3)).astype(float)
+    robust = {"groups": scores.cluster, "use_correction": False}
+    fit = OLS(scores.values, dummies).fit(cov_type="cluster", cov_kwds=robust)
+    contrast, G = np.full(3, 1 / 3), len(set(scores.cluster))
+    got = image_interval(scores)
+    assert got.estimate == pytest.approx(contrast @ fit.params, abs=1e-12)
+    assert got.standard_error**2 == pytest.approx(contrast @ fit.cov_params() @ contrast * G / (G - 1), rel=1e-6)
+    assert got.degrees_of_freedom == pytest.approx(G - 1)
+
+
+def test_the_variance_over_images_under_several_seeds_is_that_of_statsmodels() -> None:
+    scores = world(3, seeds=3, groups=60)
+    cell = scores.environment + 3 * (scores.seed // 7)
+    robust = {"groups": scores.cluster, "use_correction": False}
+    fit = OLS(scores.values, (cell[:, None] == np.arange(9)).astype(float)).fit(cov_type="cluster", cov_kwds=robust)
+    expected = by_loops(scores)
+    assert expected["image"] == pytest.approx(np.full(9, 1 / 9) @ fit.cov_params() @ np.full(9, 1 / 9) * 60 / 59)
+    assert image_interval(scores).standard_error ** 2 == pytest.approx(expected["image"] + expected["seed"])
+
+
+def test_one_image_a_cluster_one_environment_and_one_seed_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = (rng.random((2, 400)) < [[0.6], [0.53]]).astype(float)
+    one = np.zeros(400, dtype=np.int64)
+    scores = Scores(ours - theirs, one, one, np.arange(400))
+    expected, got = stats.ttest_rel(ours, theirs), image_interval(scores)
+    assert got.estimate / got.standard_error == pytest.approx(expected.statistic)
+    assert got.degrees_of_freedom == expected.df == 399
+    assert got.p == pytest.approx(expected.pvalue)
+    np.testing.assert_allclose([got.low, got.high], expected.confidence_interval(0.95))
+    equal = ttost_paired(ours, theirs, -0.15, 0.15)
+    assert inference.equivalence(got, 0.15) == pytest.approx(equal[0])
+    assert inference.equivalence(replace(got, estimate=-got.estimate), 0.15) == pytest.approx(equal[0])
+    assert inference.equivalence(got) == pytest.approx(ttost_paired(ours, theirs, -0.01, 0.01)[0])
+    assert inference.equivalence(got) > 0.5  # more than a point apart
+
+
+def test_environments_count_alike_however_many_images_they_have() -> None:
+    environment = np.repeat([4, 9], [40, 400])
+    values = np.concatenate([np.tile([1.0, 0.0], 20), np.zeros(400)])
+    scores = Scores(values, environment, np.zeros(440, dtype=np.int64), np.arange(440))
+    assert image_interval(scores).estimate == 0.25
+    np.testing.assert_array_equal(scores.environment_means, [0.5, 0.0])
+    first, second = inference.by_environment(scores)
+    assert (first.estimate, first.clusters, first.fewest) == (0.5, 40, 40)
+    assert first.standard_error == pytest.approx(np.sqrt(0.25 / 39))
+    assert (second.estimate, second.low, second.high) == (0, 0, 0)
+
+
+def test_repeating_seeds_adds_nothing_and_more_images_do() -> None:
+    once = world(5, seeds=1, share=1.0)
+    n = len(once.seed)
+    environment, cluster = np.tile(once.environment, 3), np.tile(once.cluster, 3)
+    thrice = Scores(np.tile(once.values, 3), environment, np.repeat([0, 1, 2], n), cluster)
+    a, b = image_interval(once), image_interval(thrice)
+    assert a.estimate == pytest.approx(b.estimate)
+    assert a.standard_error == pytest.approx(b.standard_error)
+    assert (a.seeds, b.seeds, a.clusters, b.clusters) == (1, 3, n, n)
+    # As if other images, tested with other seeds: their number counts.
+    other = replace(thrice, cluster=np.arange(3 * n))
+    assert image_interval(other).standard_error == pytest.approx(a.standard_error / np.sqrt(3), rel=0.01)
+
+
+def test_the_order_of_values_and_the_numbers_of_things_mean_nothing() -> None:
+    scores = world(6, groups=60)
+    order = np.random.default_rng(0).permutation(len(scores.seed))
+    moved = Scores(
+        scores.values[order], 5 - scores.environment[order], 100 + scores.seed[order], 10**9 - scores.cluster[order]
+    )
+    assert image_interval(moved).standard_error == pytest.approx(image_interval(scores).standard_error)
+
+
+def test_methods_share_their_images() -> None:
+    a, b = world(7), world(7)
+    rng = np.random.default_rng(1)
+    values = np.array([a.values, np.where(rng.random(len(b.values)) < 0.2, 0, b.values), a.values])
+    scores = replace(a, values=values)
+    assert inference.image_intervals(scores) == [image_interval(replace(a, values=row)) for row in values]
+    alone = image_interval(replace(a, values=values[0] - values[1]))
+    got = inference.difference_interval(scores, 0, 1)
+    assert got.estimate == pytest.approx(alone.estimate)
+    assert got.standard_error == pytest.approx(alone.standard_error)
+    assert inference.difference_interval(scores, 1, 0).estimate == -got.estimate
+    same = inference.difference_interval(scores, 0, 2)
+    assert (same.estimate, same.low, same.high, same.p, same.standard_error) == (0, 0, 0, 1, 0)
+    assert inference.equivalence(same) == 0
+    np.testing.assert_allclose(scores.environment_means[1], replace(a, values=values[1]).environment_means)
+
+
+def test_without_variation_nothing_is_claimed_to_be_known_to_0_points() -> None:
+    one = np.zeros(40, dtype=np.int64)
+    right = image_interval(Scores(np.ones(40), one, one, np.arange(40)))
+    assert (right.estimate, right.plus_minus) == (1, None)
+    assert np.isnan([right.low, right.high]).all()
+    assert right.p == pytest.approx(stats.binomtest(40, 40).pvalue)  # all images are for it
+    assert inference.equivalence(right) == 1
+    assert np.isnan(Interval(0.3, 0.0, 4).p)
+    # Seeds that differ where no image does: all that is known is of seeds.
+    two = Scores(
+        np.repeat([0.2, 0.4], 40), np.zeros(80, dtype=np.int64), np.repeat([0, 1], 40), np.tile(np.arange(40), 2)
+    )
+    got = image_interval(two)
+    assert got.standard_error == pytest.approx(0.1)
+    assert got.degrees_of_freedom == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("units", "groups"), [(29, 0), (30, 0), (29, 10), (30, 10)])
+def test_fewer_than_30_units_in_an_environment_give_no_interval(units: int, groups: int) -> None:
+    per = 5 if groups else 1
+    cluster = np.concatenate([np.arange(100), np.repeat(np.arange(units), per)])
+    environment = np.repeat([0, 1], [100, units * per])
+    values = (np.random.default_rng(0).random(len(cluster)) < 0.5).astype(float)
+    got = image_interval(Scores(values, environment, np.zeros_like(cluster), cluster))
+    assert (got.fewest, got.clusters) == (units, 100)
+    assert np.isnan([got.low, got.high, got.p, got.standard_error]).all() == (units < 30)
+    assert (got.plus_minus is None) == (units < 30)
+    assert got.estimate == pytest.approx((values[:100].mean() + values[100:].mean()) / 2)
+
+
+def test_the_fewest_units_are_those_of_a_seed() -> None:
+    scores = world(8, share=0.2)
+    sizes = [
+        len(set(scores.cluster[(scores.seed == s) & (scores.environment == e)])) for s in (0, 7, 14) for e in range(3)
+    ]
+    assert image_interval(scores).fewest == min(sizes) < 40
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    one = np.zeros(3, dtype=np.int64)
+    with pytest.raises(ValueError, match="have 3 values for each method; their field 'seed' has shape \\(2,\\)"):
+        Scores(np.zeros(3), one, one[:2], one)
+    with pytest.raises(ValueError, match="no image was tested"):
+        Scores(np.zeros((2, 0)), one[:0], one[:0], one[:0])
+    with pytest.raises(ValueError, match="Seed 5 has no value in environment 2"):
+        Scores(np.zeros(3), np.array([1, 2, 1]), np.array([4, 4, 5]), np.arange(3))
+
+
+def test_the_mean_over_data_sets_is_welch_s() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.05, 0.3, 50), rng.normal(0.02, 0.6, 200)
+
+    def interval(values: Any) -> ImageInterval:
+        one = np.zeros(len(values), dtype=np.int64)
+        return image_interval(Scores(values, one, one, np.arange(len(values))))
+
+    got, expected = inference.pooled_interval([interval(a), interval(b)]), stats.ttest_ind(a, -b, equal_var=False)
+    assert got.estimate == pytest.approx((a.mean() + b.mean()) / 2)
+    assert got.estimate / got.standard_error == pytest.approx(expected.statistic)
+    assert got.degrees_of_freedom == pytest.approx(expected.df)
+    assert (got.clusters, got.fewest, got.seeds) == (250, 50, 1)
+    nothing = interval(np.zeros(50))
+    assert inference.pooled_interval([nothing, nothing]) == replace(nothing, clusters=100, degrees_of_freedom=98)
+    half = inference.pooled_interval([nothing, interval(a)])
+    assert half.standard_error == interval(a).standard_error / 2
+    assert half.degrees_of_freedom == pytest.approx(49)
+    assert np.isnan(inference.pooled_interval([interval(a), interval(b[:20])]).low)
+
+
+def halves(seed: int, groups: int) -> tuple[Scores, Any]:
+    """Return answers of two methods on base and new images of two environments under two seeds."""
+    rng = np.random.default_rng(seed)
+    n = 1200
+    environment, new = np.repeat([0, 1], [500, 700]), rng.random(n) < 0.3
+    cluster = rng.integers(groups, size=n) if groups else np.arange(n)
+    chance = np.where(new, 0.35, 0.7) + 0.1 * environment + 0.1 * rng.standard_normal(cluster.max() + 1)[cluster]
+    seeds = np.repeat([0, 1], n)
+    answers = rng.random((2, 2 * n)) < np.stack([np.tile(chance + 0.05, 2), np.tile(chance, 2)])
+    return Scores(answers.astype(float), np.tile(environment, 2), seeds, np.tile(cluster, 2)), np.tile(new, 2)
+
+
+def harmonic(values: Any, scores: Scores, new: Any, inside: Any) -> float:
+    """Return the harmonic mean, averaged over environments, then seeds, of the images inside."""
+    out = []
+    for s in (0, 1):
+        for e in (0, 1):
+            here = inside & (scores.seed == s) & (scores.environment == e)
+            a, b = values[here & ~new].mean(), values[here & new].mean()
+            out.append(2 / (1 / a + 1 / b))
+    return float(np.mean(out))
+
+
+@pytest.mark.parametrize("groups", [0, 150])
+def test_harmonic_means_have_the_variance_that_a_jackknife_gives_them(groups: int) -> None:
+    scores, new = halves(4, groups)
+    contributions = inference.harmonic_contributions(scores, new)
+    everything = np.ones(len(new), dtype=bool)
+    for m in (0, 1):
+        assert contributions.means[m].mean() == pytest.approx(harmonic(scores.values[m], scores, new, everything))
+    clusters = np.unique(scores.cluster)
+
+    def difference(inside: Any) -> float:
+        return harmonic(scores.values[0], scores, new, inside) - harmonic(scores.values[1], scores, new, inside)
+
+    dropped = np.array([difference(scores.cluster != g) for g in clusters])
+    jackknife = (len(clusters) - 1) / len(clusters) * ((dropped - dropped.mean()) ** 2).sum()
+    u = contributions.deviations[0] - contributions.deviations[1]
+    correction = len(clusters) / (len(clusters) - 1)
+    assert correction * (u.mean(axis=0) ** 2).sum() == pytest.approx(jackknife, rel=0.02)
+    assert inference.difference_interval(contributions, 0, 1).estimate == pytest.approx(difference(everything))
+
+
+def test_a_harmonic_mean_of_two_zeros_has_no_interval_and_one_half_alone_is_refused() -> None:
+    scores, new = halves(4, 0)
+    none = scores.values.copy()
+    none[0, scores.environment == 1] = 0
+    only, other = inference.image_intervals(inference.harmonic_contributions(replace(scores, values=none), new))
+    assert np.isnan([only.low, only.high, only.p]).all()
+    assert not np.isnan(other.low)
+    one_zero = np.where(
+        new, 0.0, scores.values
+    )  # base images alone are answered: H is 0, and so is its slope along them
+    np.testing.assert_allclose(inference.harmonic_contributions(replace(scores, values=one_zero), new).values, 0)
+    with pytest.raises(ValueError, match="no image of a new class"):
+        inference.harmonic_contributions(scores, new & (scores.environment == 0))
+    with pytest.raises(ValueError, match="no image of a base class"):
+        inference.harmonic_contributions(scores, new | (scores.environment == 0))
+
+
+def test_the_smallest_gain_is_seen_in_four_of_five_cases() -> None:
+    assert inference.smallest_gain(1.0) == pytest.approx(2.8, abs=0.01)
+    gain = inference.smallest_gain(0.4)
+    assert stats.norm.sf(stats.norm.ppf(0.975), loc=gain / 0.4) == pytest.approx(0.8)
+
+
+def test_mcnemar_and_clopper_pearson_are_those_of_statsmodels() -> None:
+    for gained, lost in ((3, 9), (9, 3), (40, 21), (0, 6), (5, 5)):
+        expected = statsmodels_mcnemar([[50, gained], [lost, 20]], exact=True).pvalue
+        assert inference.mcnemar(gained, lost) == pytest.approx(expected)
+    assert inference.mcnemar(0, 0) == 1
+    for successes, n in ((0, 30), (3, 40), (40, 40), (77, 100)):
+        for confidence in (0.95, 0.8):
+            expected = proportion_confint(successes, n, 1 - confidence, method="beta")
+            np.testing.assert_allclose(inference.clopper_pearson(successes, n, confidence), expected, atol=1e-12)
+
+
+def test_the_standard_error_over_seeds_has_ddof_1() -> None:
+    values = [0.61, 0.64, 0.66]
+    assert inference.seeds_standard_error(values) == pytest.approx(stats.sem(values))
+    assert np.isnan(inference.seeds_standard_error([0.61]))

@@ -1,0 +1,95 @@
+"""Intervals for environments that were not tested against SciPy and statsmodels."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.optimize import minimize_scalar
+from statsmodels.stats.meta_analysis import combine_effects
+
+from benchmark.method.evaluation.other_environments import environment_interval, random_effects_interval
+
+MEANS = np.array([0.031, -0.012, 0.0, 0.024, 0.0003, 0.018])
+
+
+def test_the_interval_over_environments_is_student_s() -> None:
+    got = environment_interval(MEANS)
+    assert got.interval is not None
+    expected = stats.ttest_1samp(MEANS, 0)
+    np.testing.assert_allclose([got.interval.low, got.interval.high], expected.confidence_interval(0.95))
+    assert got.interval.p == pytest.approx(expected.pvalue)
+    assert (got.ahead, got.level, got.behind) == (3, 2, 1)
+    narrow = environment_interval(MEANS[:4], 0.5).interval
+    assert narrow is not None
+    np.testing.assert_allclose([narrow.low, narrow.high], stats.ttest_1samp(MEANS[:4], 0).confidence_interval(0.5))
+    few = environment_interval(MEANS[:3])
+    assert few.interval is None
+    assert (few.ahead, few.level, few.behind) == (1, 1, 1)
+
+
+def test_equal_methods_are_level_everywhere() -> None:
+    for got in (environment_interval(np.zeros(5)), random_effects_interval(np.zeros(5), np.zeros(5), [0, 0, 1, 1, 1])):
+        assert got.interval is not None
+        assert (got.interval.low, got.interval.high, got.level) == (0, 0, 5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 8.0])  # of the effects: 1 is what their variances explain, 8 is not
+def test_one_environment_in_each_data_set_is_statsmodels_paule_and_mandel_with_hartung_and_knapp(scale: float) -> None:
+    rng = np.random.default_rng(2)
+    variances = np.exp(rng.normal(np.log(1e-4), 0.7, 9))
+    effects = 0.02 + scale * np.sqrt(variances) * rng.standard_normal(9)
+    result = combine_effects(effects, variances, method_re="iterated", atol=1e-12, use_t=True)
+    assert (result.tau2 > 1e-5) == (scale > 1)
+    got = random_effects_interval(effects, variances, np.arange(9)).interval
+    assert got is not None
+    assert got.estimate == pytest.approx(result.mean_effect_re, rel=1e-6)
+    assert got.standard_error == pytest.approx(result.sd_eff_w_re_hksj, rel=1e-6)
+    assert got.degrees_of_freedom == 8
+
+
+def test_data_sets_alike_are_a_t_test_over_their_means() -> None:
+    rng = np.random.default_rng(3)
+    effects = (0.02 * rng.standard_normal((4, 1)) + 0.02 * rng.standard_normal((4, 5)) + 0.01).reshape(-1)
+    got = random_effects_interval(effects, np.full(20, 1e-4), np.repeat([3, 1, 8, 4], 5), 0.9)
+    expected = stats.ttest_1samp(effects.reshape(4, 5).mean(axis=1), 0)
+    assert got.interval is not None
+    np.testing.assert_allclose([got.interval.low, got.interval.high], expected.confidence_interval(0.9), rtol=1e-6)
+    assert got.interval.p == pytest.approx(expected.pvalue)
+    assert got.ahead + got.level + got.behind == 20
+
+
+def test_data_sets_that_are_not_alike_are_weighted_by_both_variances() -> None:
+    rng = np.random.default_rng(4)
+    sets = np.repeat([0, 1, 2], [3, 4, 6])
+    variances = np.exp(rng.normal(np.log(1e-4), 0.7, 13))
+    effects = 0.03 * rng.standard_normal(3)[sets] + 0.03 * rng.standard_normal(13)
+
+    def of_sets(tau2: float) -> tuple[list[float], list[float], float]:
+        w = [1 / (variances[sets == k] + tau2) for k in range(3)]
+        means = [float(np.average(effects[sets == k], weights=w[k])) for k in range(3)]
+        q = sum(float((w[k] * (effects[sets == k] - means[k]) ** 2).sum()) for k in range(3))
+        return means, [1 / float(weights.sum()) for weights in w], q
+
+    within = minimize_scalar(
+        lambda tau2: (of_sets(tau2)[2] - 10) ** 2, bounds=(0, 0.01), method="bounded", options={"xatol": 1e-12}
+    ).x
+    means, of_means, _ = of_sets(within)
+    result = combine_effects(np.array(means), np.array(of_means), method_re="iterated", atol=1e-12, use_t=True)
+    assert min(within, result.tau2) > 1e-5
+    got = random_effects_interval(effects, variances, sets).interval
+    assert got is not None
+    assert got.estimate == pytest.approx(result.mean_effect_re, rel=1e-5)
+    assert got.standard_error == pytest.approx(result.sd_eff_w_re_hksj, rel=1e-5)
+    assert got.degrees_of_freedom == 2
+
+
+def test_an_environment_without_variation_is_not_taken_as_certain() -> None:
+    variances = np.array([0.0, 4e-4, 1e-4, 2e-4])
+    effects = np.array([0.0, 0.02, 0.01, 0.015])
+    got = random_effects_interval(effects, variances, np.arange(4))
+    assert got == random_effects_interval(effects, np.array([1e-4, 4e-4, 1e-4, 2e-4]), np.arange(4))
+
+
+def test_one_data_set_is_no_sample_of_data_sets() -> None:
+    got = random_effects_interval(MEANS, np.full(6, 1e-4), np.zeros(6, dtype=int))
+    assert got.interval is None
+    assert (got.ahead, got.level, got.behind) == (3, 2, 1)
