@@ -45,7 +45,7 @@ def test_images(rows: pd.DataFrame) -> float:
 
 def environment_words(setting: Setting, held_out: int) -> str:
     """Return the number of what is held out in turn in words."""
-    return f"{held_out} {setting.protocol_class.folds_in_words}"
+    return f"{held_out} {setting.protocol_class.holdouts_in_words}"
 
 
 def number(value: float) -> str:

@@ -1,12 +1,18 @@
 """What a selection rule chose: whole result rows for the figures, hyper-parameters for the report."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from benchmark.method.evaluation.selection import RULES, select
+from benchmark.method.evaluation.selection import RULES, measured, select
+from benchmark.method.evaluation.tested import Tested
 from reports.methods import Method, by_method
 
 HYPERPARAMETER_COLUMNS = (
@@ -21,26 +27,61 @@ def rule_for(rows: pd.DataFrame) -> str:
     return "lodo" if everywhere else "training_domain"
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """The answers of a method on what is held out with one seed, under one rule: all folds together.
+
+    Attributes:
+        correct: whether each tested image is classified correctly, shape (m,).
+        tested: these images.
+        measures: name of each of `METRICS` -> its value on them.
+    """
+
+    correct: NDArray[np.bool_]
+    tested: Tested
+    measures: Mapping[str, float]
+
+
 class Selections:
     """The rows of one setting by method, and what each rule picks among them, selected only once.
 
     Args:
         rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
+        tested: hash -> the tested images that rows name by it.
     """
 
-    def __init__(self, rows: pd.DataFrame) -> None:
-        self.rows = rows
+    def __init__(self, rows: pd.DataFrame, tested: Mapping[str, Tested]) -> None:
+        self.rows, self.tested = rows, tested
         self.parts = by_method(rows)
-        self._picks: dict[tuple[Method, str], pd.DataFrame] = {}
+        self._picks: dict[tuple[Method, str, int | None], pd.DataFrame] = {}
+        self._pooled: dict[tuple[Method, str, int | None], dict[tuple[str, int], Pooled]] = {}
 
-    def picks(self, method: Method, rule: str) -> pd.DataFrame:
-        """Return `selection.select` of a method's rows."""
-        if (method, rule) not in self._picks:
-            self._picks[method, rule] = select(self.parts[method], rule)
-        return self._picks[method, rule]
+    def picks(self, method: Method, rule: str, rank: int | None = None) -> pd.DataFrame:
+        """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold."""
+        key = (method, rule, rank)
+        if key not in self._picks:
+            self._picks[key] = select(self.parts[method], rule, self.tested, rank)
+        return self._picks[key]
+
+    def pooled(self, method: Method, rule: str, rank: int | None = None) -> dict[tuple[str, int], Pooled]:
+        """Return (held_out, seed) -> the answers there, where every fold has some; arguments as of `picks`."""
+        key = (method, rule, rank)
+        if key not in self._pooled:
+            folds = max(1, int(self.rows["folds"].iloc[0]))
+            self._pooled[key] = {
+                (str(held_out), int(seed)): self._together(picks)
+                for (held_out, seed), picks in self.picks(method, rule, rank).groupby(["held_out", "seed"], sort=True)
+                if len(picks) == folds
+            }
+        return self._pooled[key]
+
+    def _together(self, picks: pd.DataFrame) -> Pooled:
+        correct = np.concatenate(picks["correct"].tolist())
+        tested = reduce(add, (self.tested[name] for name in picks["tested"]))
+        return Pooled(correct, tested, measured(correct, tested, self.rows.iloc[0].to_dict()))
 
     def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
-        """Return the whole row that `rule` picks for each (held_out, seed)."""
+        """Return the whole row that `rule` picks for each held-out environment, seed and fold."""
         return self.parts[method].iloc[self.picks(method, rule)["position"].tolist()]
 
 

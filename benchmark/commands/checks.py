@@ -8,11 +8,11 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest
 from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
-from benchmark.method.evaluation.splits import Split, base_classes
+from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.loggers import LOGGERS
-from benchmark.sweep.subject import split_of
+from benchmark.sweep.subject import sides_of
 
 
 def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
@@ -22,12 +22,14 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
         IcmBenchError: too few environments, classes that an environment lacks, or a side of a split without images.
     """
     protocols = recipe.protocols_for(manifest.name)
-    if protocols and not is_variant(manifest.name):
+    if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         check_held_out(manifest)
     check_environments(recipe, manifest.name, len(manifest.environments))
     for protocol in protocols:
+        rounding = (recipe.sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil"
         for seed in recipe.sweep.seeds:
-            _check_split(manifest, Split(seed, protocol.halves_apart), protocol)
+            split = Split(seed, protocol.halves_apart, rounding, recipe.sweep.folds or 0)
+            _check_split(manifest, split, protocol)
 
 
 def check_environments(recipe: Recipe, name: str, environments: int) -> None:
@@ -64,8 +66,8 @@ def _check_takes(recipe: Recipe, name: str) -> None:
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
     """Refuse a protocol that leaves too few source environments for pairs across them or for the search's rule."""
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
-    folds = protocol.folds([str(i) for i in range(max(2, environments))], ("full",))
-    sources = len(folds[0].sources)
+    holdouts = protocol.holdouts([str(i) for i in range(max(2, environments))], ("full",))
+    sources = len(holdouts[0].sources)
     if crossed and sources < 2:
         raise IcmBenchError(
             f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol.name}' on "
@@ -95,20 +97,22 @@ def check_packages(recipe: Recipe) -> None:
 
 def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
     """Refuse a data set in which an environment has no image where the protocol fits, judges or tests."""
-    out = split_of(manifest, split)
-    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
+    side = sides_of(manifest, split)
+    every = list(range(split.folds)) or [IN, OUT, *([CHOICE] if manifest.groups is not None else [])]
+    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes), split.rounding)
     fitted = ~new if protocol.open_class else np.ones_like(new)
-    # Fitted on all environments, it tests new classes of each out-split.
-    tests_new = protocol.open_class and "out_20" in protocol.test_splits(())
+    # Fitted on all environments, it tests new classes of each out-split; with folds each side is tested.
+    tested = every if split.folds else [OUT] if protocol.fixed_split == "out_20" else []
     for index, name in enumerate(manifest.environments):
         here = manifest.environment_index == index
-        needed = [here & fitted & out, here & fitted & ~out]
-        needed += [here & new & out] if tests_new else []
+        needed = [here & fitted & (side == number) for number in every]
+        needed += [here & new & (side == number) for number in tested] if protocol.open_class else []
         if not all(rows.any() for rows in needed):
             half = " of one half of the classes" if protocol.open_class else ""
+            fewest = split.folds or (10 if manifest.groups is not None else 5)
             raise IcmBenchError(
                 f"The environment '{name}' of {manifest.name} has {here.sum()} images, and the split of seed "
-                f"{split.seed} leaves one side{half} empty: it takes five images (and five groups){half} or more."
+                f"{split.seed} leaves one side{half} empty: it takes {fewest} images, or groups of them,{half} or more."
             )
 
 

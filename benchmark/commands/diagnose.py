@@ -42,7 +42,8 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
     """
     choice = choose(run, choosing)
     subject, seeds = choice.subject, run.recipe.sweep.seeds
-    rank = subject.ranks[len(subject.ranks) // 2] if rank is None else rank
+    ranks = run.recipe.sweep.ranks_for(subject.facts.dim)
+    rank = ranks[len(ranks) // 2] if rank is None else rank
     check_rank(rank, subject)
     peers = [s for s in run.subjects if s.manifest.name == subject.manifest.name and s.facts.dim >= rank]
     have_embeddings(run, peers)

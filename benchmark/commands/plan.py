@@ -106,11 +106,12 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     passes = sum(s.images * (1 + len(recipe.kinds_for(s.name))) for s in sets)
     speeds = store.read_speeds(storage)
     backbones = [
-        PlannedBackbone(spec.label, dim, len(recipe.sweep.ranks_for(dim)), speeds.get(spec.label))
+        PlannedBackbone(spec.label, dim, recipe.sweep.rank_count(dim), speeds.get(spec.label))
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
     known = [b.views_per_s for b in backbones if b.views_per_s]
-    counts = [_count(recipe, planned, environments) for planned, environments in located]
+    # Where a backbone is wider, its ranks are other ones, but no trial or row is added.
+    counts = [_count(recipe, planned, environments, widths[0]) for planned, environments in located]
     return Plan(
         sets=sets,
         backbones=backbones,
@@ -147,16 +148,16 @@ class _Count(NamedTuple):
     searched_passes: int
 
 
-def _count(recipe: Recipe, planned: PlannedSet, environments: list[str]) -> _Count:
+def _count(recipe: Recipe, planned: PlannedSet, environments: list[str], dim: int) -> _Count:
     variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
     trials = rows = searched_views = 0
-    for spec in trial_specs(recipe, planned.name):
+    for spec in trial_specs(recipe, planned.name, dim):
         seen = variants if spec.protocol.across_sets else environments
         if not spec.space:
             trials, rows = trials + 1, rows + len(spec.lambdas) * spec.rows(seen)
             continue
         assert recipe.sweep.search is not None
-        points, studies = recipe.sweep.search.samples, len(spec.folds(seen)) if spec.protocol.fits_apart else 1
+        points, studies = recipe.sweep.search.samples, len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1
         trials, rows = trials + points * studies, rows + points * spec.rows(seen)
         # Every point may be a view of its own for each kind whose strengths are searched.
         searched_views += points * studies * len({name.rpartition(".")[0] for name in spec.space} - {""})

@@ -136,6 +136,7 @@ def _check_resources(recipe: Recipe) -> None:
 def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:
     prompts = recipe.prompts.templates_for(manifest.name)
     pairs = text_pairs_of(recipe, manifest)
+    recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
     subject = Subject(
         manifest=manifest,
         backbone=spec,
@@ -145,7 +146,6 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
         views=(),
         prompts=prompts,
         texts=text_file(facts, manifest.prompt_names, prompts),
-        ranks=recipe.sweep.ranks_for(facts.dim),
         text_pairs=pairs_file(facts, pairs) if pairs else None,
     )
     return subject.with_kinds([None, *recipe.kinds_for(manifest.name)])

@@ -11,6 +11,7 @@ from benchmark.embedding.speed import EmbedReport
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.records import read_record, record_files, report_folder
 from benchmark.store.rows import failures, read_rows
+from benchmark.store.tested import read_tested
 from benchmark.sweep.subject import Subject
 
 
@@ -81,7 +82,8 @@ def report_stage(
     place = Storage(recipe.run.out) if recipe.run.out else storage
     folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(records[0]).stem)
     finished = int(rows["trial_id"].nunique())
-    report = write_report(rows, place, folder, recipe.name, record.planned, finished, failed)
+    tested = read_tested(storage, rows["tested"])
+    report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed)
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),

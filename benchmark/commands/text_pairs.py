@@ -43,21 +43,22 @@ def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], fi
     Pairs that describe images are of the class of these. A class of another data set of the recipe is neither base nor
     new, and is left out.
     """
-    opened = next((p.name for p in recipe.protocols_for(manifest.name) if p.open_class), None)
+    opened = next((p for p in recipe.protocols_for(manifest.name) if p.open_class), None)
     unsaid = [pair for pair in pairs if pair.image_id is None]
     if not (opened and unsaid and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets())):
         return
     known = {*manifest.classes, *(pair.class_name for pair in unsaid if len(recipe.datasets) > 1)} - {None}
     if stray := next((pair for pair in unsaid if pair.class_name not in known), None):
         raise IcmBenchError(
-            f"{file}: '{opened}' must not see new classes, and the pair '{stray.caption:.60}' names no class of "
+            f"{file}: '{opened.name}' must not see new classes, and the pair '{stray.caption:.60}' names no class of "
             f"{manifest.name}; give it a 'class_name'."
         )
-    base = manifest.classes[: base_classes(len(manifest.classes))]
+    rounding = recipe.sweep.base_classes or opened.rounding
+    base = manifest.classes[: base_classes(len(manifest.classes), rounding)]
     if not any(pair.class_name in base for pair in unsaid):
         raise IcmBenchError(
-            f"{file}: '{opened}' fits on the base classes of {manifest.name} ({base[0]} to {base[-1]}), of which no "
-            f"pair is; add some, or leave '{TEXT}' out of the sets."
+            f"{file}: '{opened.name}' fits on the base classes of {manifest.name} ({base[0]} to {base[-1]}), of which "
+            f"no pair is; add some, or leave '{TEXT}' out of the sets."
         )
 
 

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, field_validator, model_validator
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.spec import Spec, distinct
 from benchmark.method.arrays import Normalize
-from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol, TestSplit
+from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
+from benchmark.method.evaluation.splits import Rounding, TestSplit
 from benchmark.method.interventions import INTERVENTIONS, Intervention
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.subspace import PROJECTIONS, Projection
@@ -186,6 +187,22 @@ class SearchSpec(Spec):
         return self
 
 
+Ranks = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | Literal["auto", "all"]
+Lambdas = Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+
+
+class GridSpec(Spec):
+    """A grid of its own for a predictor, where the one of the sweep would cost too much.
+
+    Fields:
+        ranks: in the place of `sweep.ranks`. Default: those of the sweep.
+        lambdas: in the place of `sweep.lambdas`. Default: those of the sweep.
+    """
+
+    ranks: Ranks | None = None
+    lambdas: Lambdas | None = None
+
+
 class SweepSpec(Spec):
     """What is fitted and evaluated for every held-out environment.
 
@@ -193,8 +210,15 @@ class SweepSpec(Spec):
         protocols: what is fitted on which environments and tested on which: names of `PROTOCOLS`, or `module:Class`.
             Default: `held_out`.
         test_splits: which images of the held-out environment are tested: `out_20` (default, the released code's),
-            `in_80` (DomainBed's) or `full`. Only `held_out` and `held_out_pairs` leave the choice.
-        seeds: seeds of the splits (DomainBed's trial seeds) and of everything random in a trial. Default 0, 1, 2.
+            `in_80` (DomainBed's) or `full`. Only `held_out` and `held_out_pairs` leave the choice. With `folds` it is
+            `out_fold`, and no other.
+        folds: number of folds, 3 to 100, in the place of the 80/20 split: images (or groups, whole) are cut by the
+            seed, and each fold is tested in turn, so that every image is tested once. Rules choose by fits without the
+            tested fold and the next one, on the next one of the sources. Default: none.
+        base_classes: `floor` or `ceil`: how half an odd number of classes is rounded to that of base classes. Default:
+            the protocol's, `floor` for `held_out_open_class` (the released code) and `ceil` for `open_class`.
+        seeds: seeds of the splits (DomainBed's trial seeds) or of the cuts into folds, and of everything random in a
+            trial. Default 0, 1, 2.
         intervention_sets: which views enter the consistency term. Default: one set with every embedded kind.
             `all_subsets` means every subset of the embedded kinds: with seven, 127 sets, which cost linear algebra
             alone.
@@ -206,11 +230,14 @@ class SweepSpec(Spec):
         normalize: where embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`
             (default).
         predictors: how classes are predicted inside the subspace. Default: `zero_shot` and `linear_probe`.
+        grids: name of a predictor -> ranks and lambdas of its own. Default: none.
         search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
     """
 
     protocols: tuple[AnyProtocol, ...] = Field(default_factory=lambda: (PROTOCOLS.create("held_out"),), min_length=1)
     test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
+    folds: int | None = Field(default=None, ge=3, le=100)
+    base_classes: Rounding | None = None
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0, 1, 2), min_length=1)
     intervention_sets: Annotated[tuple[InterventionSet, ...], Field(min_length=1)] | Literal["all_subsets"] = (
         InterventionSet(name="all"),
@@ -222,17 +249,34 @@ class SweepSpec(Spec):
         ),
         min_length=1,
     )
-    lambdas: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
-        default=(0.3, 1.0, 3.0, 10.0), min_length=1
-    )
-    ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | Literal["auto", "all"] = "auto"
+    lambdas: Lambdas = (0.3, 1.0, 3.0, 10.0)
+    ranks: Ranks = "auto"
     normalize: tuple[Normalize, ...] = Field(default=("none",), min_length=1)
     predictors: tuple[AnyPredictor, ...] = Field(
         default_factory=lambda: (PREDICTORS.create("zero_shot"), PREDICTORS.create("linear_probe")),
         min_length=1,
     )
-
+    grids: dict[str, GridSpec] = Field(default_factory=dict)
     search: SearchSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folds_are_tested(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("folds") is not None:
+            return {"test_splits": ("out_fold",), **given}
+        return given
+
+    @model_validator(mode="after")
+    def _splits_and_grids(self) -> "SweepSpec":
+        if self.folds and self.test_splits != ("out_fold",):
+            raise ValueError("test_splits: with folds each fold is tested in turn; leave test_splits out.")
+        if not self.folds and "out_fold" in self.test_splits:
+            raise ValueError("test_splits: 'out_fold' needs folds; give the number of folds.")
+        names = [predictor.name for predictor in self.predictors]
+        for name in self.grids:
+            if name not in names:
+                raise ValueError(f"grids: '{name}' is none of the predictors; {nearest(name, names)}")
+        return self
 
     @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks")
     @classmethod
@@ -249,23 +293,43 @@ class SweepSpec(Spec):
     def _distinct_sets(cls, sets: Any) -> Any:
         return sets if isinstance(sets, str) else distinct(sets, [s.name for s in sets], "intervention set")
 
-    def ranks_for(self, dim: int) -> tuple[int, ...]:
-        """Return the ranks to evaluate for embeddings of width `dim`, ascending.
+    def rank_count(self, dim: int) -> int:
+        """Return how many ranks are evaluated for embeddings of width `dim`, of whatever predictor.
 
         Raises:
             IcmBenchError: a rank above `dim`.
         """
-        if self.ranks == "auto":
+        return len({rank for predictor in self.predictors for rank in self.ranks_for(dim, predictor)})
+
+    def lambdas_for(self, predictor: Predictor) -> tuple[float, ...]:
+        """Return the weights of the consistency term for a predictor."""
+        return self.grids.get(predictor.name, GridSpec()).lambdas or self.lambdas
+
+    def ranks_for(self, dim: int, predictor: Predictor | None = None) -> tuple[int, ...]:
+        """Return the ranks to evaluate for embeddings of width `dim`, ascending.
+
+        Args:
+            dim: embedding width D.
+            predictor: whose grid counts; None for that of the sweep.
+
+        Raises:
+            IcmBenchError: a rank above `dim`.
+        """
+        own = self.grids.get(predictor.name, GridSpec()).ranks if predictor else None
+        ranks, place = (
+            (own, f"sweep.grids.{predictor.name}.ranks") if own and predictor else (self.ranks, "sweep.ranks")
+        )
+        if ranks == "auto":
             powers = [2**p for p in range(2, dim.bit_length()) if 2**p < dim]
             return (*powers, dim)
-        if self.ranks == "all":
+        if ranks == "all":
             return tuple(range(1, dim + 1))
-        if max(self.ranks) > dim:
+        if max(ranks) > dim:
             raise IcmBenchError(
-                f"sweep.ranks: rank {max(self.ranks)} is above the embedding width D = {dim} of this backbone; "
+                f"{place}: rank {max(ranks)} is above the embedding width D = {dim} of this backbone; "
                 f"use ranks from 1 to {dim}, or 'auto'."
             )
-        return tuple(sorted(self.ranks))
+        return tuple(sorted(ranks))
 
 
 class RunSpec(Spec):

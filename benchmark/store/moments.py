@@ -20,7 +20,7 @@ from benchmark.store import embeddings
 from benchmark.store.embeddings import View
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
-VERSION = 1  # to be raised when the sums or their file change
+VERSION = 2  # to be raised when the sums or their file change
 IMAGES = "images"  # the file with the moments of the images themselves
 
 
@@ -93,7 +93,7 @@ def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[st
     cells: dict[Cell, dict[str, NDArray[Any]]] = {}
     for name in sorted(arrays):
         environment, side, half, field = name.split("/", 3)
-        cell = cast("Cell", (int(environment), side, half))
+        cell = cast("Cell", (int(environment), int(side), half))
         cells.setdefault(cell, {})[field] = arrays[name]
     yield from cells.items()
 

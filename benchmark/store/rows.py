@@ -4,30 +4,26 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.metrics import METRICS
-from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
+from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchmark.method.evaluation.curves import RankCurve
 
-# Of the files. To be raised with every change of the columns; `_OLDER_NAMES` has what was renamed, and a column that an
-# older file lacks is null in its rows.
-VERSION = 2
+# Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
+# Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
+VERSION = 3
+_OLDEST = 3
 _VERSION_KEY = b"icm_bench_rows"
-_OLDER_NAMES = {"class_half": "class_group"}  # today's column -> that of version 1, whose files have no version
 
 _ACCURACIES = pa.list_(pa.float64())
-_CORRECT = pa.list_(pa.bool_())
-_NUMBERS = pa.list_(pa.int32())
-_TESTED = pa.struct([("environment", pa.string()), ("images", pa.int64())])
 
 
 _WHAT = (
@@ -53,33 +49,40 @@ _WHAT = (
 )
 _HOW = (
     ("protocol", pa.string()),
-    ("test_split", pa.string()),  # out_20, in_80, full: of the held-out environment
-    ("lodo_split", pa.string()),  # the split on which leave-one-domain-out accuracy is measured
+    ("test_split", pa.string()),  # out_20, in_80, full, out_fold: of the held-out environment
     ("held_out", pa.string()),  # environment, pair of them, or variant
     ("class_half", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
     ("seed", pa.int64()),
+    ("folds", pa.int64()),  # number of folds; 0 for an 80/20 split
+    ("fold", pa.int64()),  # the tested one; -1 for an 80/20 split
+    ("view_draw", pa.int64()),  # which draw of the random interventions the projection saw
     ("dim", pa.int64()),
     ("classes", pa.list_(pa.string())),
     ("n_classes", pa.int64()),
+    ("n_base", pa.int64()),  # the first ones, of which open classes are the rest
+    ("rounding", pa.string()),  # floor or ceil: of half the number of classes; null where all take part alike
+    ("n_sources", pa.int64()),  # environments that are fitted on
     ("n_train", pa.int64()),
     ("n_test", pa.int64()),
-    ("tested", pa.list_(_TESTED)),  # in the order in which correct_* lists their images
-    ("tested_groups", _NUMBERS),  # of each of these images, where they come in groups
+    ("n_shared", pa.int64()),  # images of the data set that stand byte by byte in two environments
+    ("labels_fit", pa.int64()),  # labelled images that projection or predictor learn from
+    ("labels_choice", pa.int64()),  # labelled images of the sources by which rules may choose
+    ("tested", pa.string()),  # hash of the tested images, see `benchmark.store.tested`
 )
 # Lists of equal length, ranks ascending. lodo is null where a single source is all there is.
 _SOURCE_CURVES = (
     ("ranks", pa.list_(pa.int64())),
     *((RULES[rule].score, _ACCURACIES) for rule in SOURCE_RULES),
+    ("target_out", _ACCURACIES),  # on the target's out-split, where the in-split is tested; null elsewhere
 )
-# At the rank that each rule picks within this row; null without a score, and for harmonic means.
-_PICKED = (
-    *((f"correct_{rule}", _CORRECT) for rule in RULES),  # of every tested image
-    *((f"per_class_{rule}", _ACCURACIES) for rule in RULES),  # NaN for a class without tested images
-    # Expected calibration error there, before and after scaling by the temperature fitted on the sources'
-    # out-splits; null for the oracle, and for predictors without a likelihood.
+_ANSWERS = (
+    ("correct", pa.binary()),  # of every tested image at every rank, as bits; each rank begins a new byte
+    # Expected calibration error at the rank that a rule picks, before and after scaling by the temperature fitted on
+    # the sources' judging images; null where the rule picks another row, and for predictors without a likelihood.
     *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
 )
 _WITH_WHAT = (
+    ("notes", pa.list_(pa.string())),  # what fits have to say, such as that one did not converge
     ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
     ("recipe_hash", pa.string()),
     ("code_version", pa.string()),
@@ -89,25 +92,29 @@ _WITH_WHAT = (
 def schema() -> pa.Schema:
     """Return the columns of result rows: what was evaluated, how, its rank curves, and with what."""
     curves = [*_SOURCE_CURVES, *((metric.name, _ACCURACIES) for metric in METRICS)]
-    return pa.schema([*_WHAT, *_HOW, *curves, *_PICKED, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
+    return pa.schema([*_WHAT, *_HOW, *curves, *_ANSWERS, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
 
 
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
     """Return the columns of a row that a rank curve fills."""
-    names = ("held_out", "test_split", "class_half", "n_train", "n_test", "training_domain", "lodo", "spectrum")
-    columns: dict[str, object] = {name: getattr(curve, name) for name in names}
+    names = (
+        "held_out",
+        "test_split",
+        "class_half",
+        "n_train",
+        "labels_fit",
+        "labels_choice",
+        "training_domain",
+        "lodo",
+    )
+    columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, "target_out", "spectrum")}
     columns |= curve.metrics
-    columns["tested"] = [{"environment": name, "images": n} for name, n in curve.tested.items()]
-    columns["tested_groups"] = curve.groups
-    for rule in RULES:
-        picked = curve.selected.get(rule)
-        columns[f"correct_{rule}"] = picked.correct if picked else None
-        columns[f"per_class_{rule}"] = picked.per_class if picked else None
-    for rule in SOURCE_RULES:
-        calibration = curve.selected[rule].calibration if rule in curve.selected else None
-        columns[f"ece_{rule}"] = calibration.error if calibration else None
-        columns[f"ece_scaled_{rule}"] = calibration.scaled_error if calibration else None
-        columns[f"temperature_{rule}"] = calibration.temperature if calibration else None
+    columns |= {"correct": packed(curve.correct), "tested": curve.tested.hash, "n_test": len(curve.tested)}
+    columns["notes"] = list(curve.notes)
+    for rule, calibration in curve.calibrations.items():
+        columns[f"ece_{rule}"] = calibration.error
+        columns[f"ece_scaled_{rule}"] = calibration.scaled_error
+        columns[f"temperature_{rule}"] = calibration.temperature
     return columns
 
 
@@ -145,13 +152,13 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
     """Return what the rows of finished trials say of source environments: all that a search reads.
 
-    Columns held_out, seed and a curve for each rule that looks at sources alone. What a trial scored on its target is
-    not even read from the file.
+    Columns held_out, seed, fold and a curve for each rule that looks at sources alone. What a trial scored on its
+    target is not even read from the file.
 
     Raises:
         IcmBenchError: a file is damaged, or of a later version; names it.
     """
-    columns = ["held_out", "seed", *(RULES[rule].score for rule in SOURCE_RULES)]
+    columns = [*KEY, *(RULES[rule].score for rule in SOURCE_RULES)]
     there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
     return [row for file in there for row in _read(storage, file, columns).to_pylist()]
 
@@ -159,11 +166,11 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
     """Return the rows of those trials that are finished, in the order given, one line per row of `schema`.
 
-    List columns hold lists or None; absent numbers are NaN and absent words None. What every tested image
-    has stays in Arrow's arrays: as Python's lists it would take gigabytes for a large data set.
+    List columns hold lists or None; absent numbers are NaN and absent words None. Answers are bits, see
+    `selection.unpacked`.
 
     Raises:
-        IcmBenchError: a file is damaged, or of a later version; names it.
+        IcmBenchError: a file is damaged, or of another version; names it.
     """
     there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
     tables = [_read(storage, file, schema().names) for file in there]
@@ -181,12 +188,14 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
                     f"{storage.path(name)} holds result rows of version {version}, and this icm-bench reads them up to "
                     f"version {VERSION}; install the icm-bench that wrote it, or delete it and run again."
                 )
-            names = {c: c if c in file.schema_arrow.names else _OLDER_NAMES.get(c, c) for c in columns}
-            table = file.read([name for name in names.values() if name in file.schema_arrow.names])
+            if version < _OLDEST:
+                raise IcmBenchError(
+                    f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
+                    f"rank; run the recipe again: embeddings are reused, and rows take minutes."
+                )
+            table = file.read([c for c in columns if c in file.schema_arrow.names])
             arrays = [
-                table[names[f.name]].cast(f.type)
-                if names[f.name] in table.column_names
-                else pa.nulls(len(table), f.type)
+                table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
                 for f in fields
             ]
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -200,18 +209,8 @@ def frame_of(table: pa.Table) -> "pd.DataFrame":
     """Return rows of `schema` as `read_rows` does."""
     import pandas as pd
 
-    frame = pd.DataFrame({field.name: _values(table[field.name]) for field in schema()})
+    frame = pd.DataFrame({field.name: table[field.name].to_pylist() for field in schema()})
     for field in schema():
         if pa.types.is_floating(field.type):
             frame[field.name] = pd.to_numeric(frame[field.name])
     return frame
-
-
-def _values(column: pa.ChunkedArray) -> "list[object] | np.ndarray":
-    if column.type not in (_CORRECT, _NUMBERS):
-        listed: list[object] = column.to_pylist()
-        return listed
-    arrays = np.empty(len(column), dtype=object)
-    for i, scalar in enumerate(column):
-        arrays[i] = scalar.values
-    return arrays

@@ -1,11 +1,14 @@
 """From a trial to its result rows."""
 
 import json
+from dataclasses import dataclass
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation
+from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.splits import base_classes
+from benchmark.method.evaluation.tested import Tested
 from benchmark.store.rows import curve_columns
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.trials import Trial
@@ -13,8 +16,21 @@ from benchmark.sweep.trials import Trial
 Row = dict[str, object]
 
 
-def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") -> list[Row]:
-    """Return the result rows of a trial: one for each lambda, fold, test split and half of the classes.
+@dataclass(frozen=True)
+class Evaluated:
+    """What a trial gives.
+
+    Attributes:
+        rows: its result rows, one for each lambda, holdout, test split, half of the classes and setting.
+        tested: the images that these name, each set of them once.
+    """
+
+    rows: list[Row]
+    tested: list[Tested]
+
+
+def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") -> Evaluated:
+    """Return the result rows of a trial.
 
     Args:
         trial: what is fitted and evaluated.
@@ -23,18 +39,19 @@ def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") ->
         device: torch device for predictors that are trained on torch.
     """
     spec, subject = trial.spec, trial.subject
-    evaluation = Evaluation(data, cells, spec.split, spec.normalize, device)
-    ranks = subject.ranks[-1:] if spec.projection.full_rank_only else subject.ranks
+    evaluation = Evaluation(data, cells, spec.split, spec.normalize, spec.fold, spec.draw_seed, device)
     weights = subject.weights_of(spec.intervention_set)
-    common = {**_common_columns(trial), "ranks": list(ranks), "classes": data.classes}
-    common["lodo_split"] = evaluation.lodo_split
+    common = {**_common_columns(trial), "classes": data.classes}
     rows: list[Row] = []
+    tested: dict[str, Tested] = {}
     for lambda_ in spec.lambdas:
-        projection = spec.projection.at(lambda_=lambda_, seed=spec.seed)
+        projection = spec.projection.at(lambda_=lambda_, seed=spec.draw_seed)
         common["lambda_"] = lambda_ if projection.uses_lambda else None
-        curves = evaluation.curves(projection.fit, spec.predictor, ranks, trial.folds, weights)
-        rows += [{**common, **curve_columns(curve)} for curve in curves]
-    return rows
+        for curve in evaluation.curves(Method(projection, spec.predictor, spec.ranks, weights), trial.holdouts):
+            setting = spec.predictor.settings[curve.setting]
+            rows.append({**common, "predictor_params": json.dumps(setting.params), **curve_columns(curve)})
+            tested[curve.tested.hash] = curve.tested
+    return Evaluated(rows, list(tested.values()))
 
 
 def _common_columns(trial: Trial) -> Row:
@@ -58,12 +75,19 @@ def _common_columns(trial: Trial) -> Row:
         "order": projection.order_name,
         "normalize": spec.normalize,
         "predictor": predictor.name,
-        "predictor_params": json.dumps(predictor.params),
         "predictor_variant": predictor.variant or None,
         "protocol": spec.protocol.name,
         "seed": spec.seed,
+        "folds": spec.folds,
+        "fold": -1 if spec.fold is None else spec.fold,
+        "view_draw": 0,
+        "ranks": list(spec.ranks),
         "dim": subject.facts.dim,
         "n_classes": len(subject.manifest.classes),
+        "n_base": base_classes(len(subject.manifest.classes), spec.rounding),
+        "rounding": spec.rounding if spec.protocol.open_class else None,
+        "n_sources": min(len(holdout.sources) for holdout in trial.holdouts),
+        "n_shared": 0,
         "recipe_hash": trial.recipe_hash,
         "code_version": code_version(),
     }

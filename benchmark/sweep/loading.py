@@ -9,12 +9,12 @@ from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scale_of
 from benchmark.method.evaluation.cells import Cells, Layout
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.splits import Split, base_classes
+from benchmark.method.evaluation.splits import Split, Turn, turn_of
 from benchmark.method.subspace import Differences, Moments
 from benchmark.recipe.specs import TEXT, InterventionSet
 from benchmark.store import embeddings as store
 from benchmark.store.texts import TextDifferences, read_pairs, read_texts
-from benchmark.sweep.subject import Subject, split_of
+from benchmark.sweep.subject import Subject, sides_of
 from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 
 
@@ -31,12 +31,13 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
         environment=manifest.environment_index[readable],
         label=manifest.table["label"].to_numpy()[readable],
         # The split is drawn over all images, so that a bad file does not move the others to another side.
-        out={split: split_of(manifest, split)[readable] for split in splits},
+        side={split: sides_of(manifest, split)[readable] for split in splits},
         text=read_texts(storage, subject.texts),
         environments=manifest.environments,
         classes=manifest.classes,
         group=None if manifest.groups is None else np.unique(manifest.groups, return_inverse=True)[1][readable],
         logit_scale=subject.facts.logit_scale,
+        position=np.flatnonzero(readable),
     )
     first = store.distinct(ids)
     chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
@@ -69,12 +70,26 @@ def cells_for(
     intervention_set: InterventionSet | None,
     split: Split,
     normalize: Normalize,
+    turn: Turn | None = None,
 ) -> Cells:
-    """Return the moments of a subject for one intervention set, from the store."""
-    cells = read_cells(storage, images, split, scale_of(normalize), subject.pairings_of(intervention_set))
+    """Return the moments that the fits of one turn are made of, for one intervention set, from the store.
+
+    Args:
+        storage: with the moments.
+        subject: whose moments.
+        images: where its images lie.
+        intervention_set: which views enter the consistency term; None for none.
+        split: how images are cut into sides.
+        normalize: where embeddings are scaled to unit length.
+        turn: what the sides are for; by default the in-split of an 80/20 split is fitted on.
+    """
+    turn = turn or turn_of(split, None, grouped=False)
+    parts = (turn.learned, turn.fitted - turn.learned)
+    cells = read_cells(storage, images, split, scale_of(normalize), subject.pairings_of(intervention_set)).joined(parts)
     if intervention_set and subject.text_pairs and TEXT in intervention_set.kinds:
         pairs = read_pairs(storage, subject.text_pairs, normalize)
-        cells = cells + text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
+        of_texts = text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
+        cells = cells + of_texts.joined(parts)
     return cells
 
 
@@ -91,7 +106,7 @@ def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layou
     """
     d = pairs.d
     if pairs.images is None:
-        of_base = set(classes[: base_classes(len(classes))])
+        of_base = set(classes[: layout.base])
         base = np.array([name in of_base for name in pairs.classes], dtype=bool)
         return Cells({}, {TEXT: {"base": Differences.of(d[base]), "new": Differences.of(d[~base])}})
     position = {image_id: i for i, image_id in enumerate(ids)}

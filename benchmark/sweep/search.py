@@ -135,7 +135,7 @@ def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, 
 
 
 def studies_of(trials: Sequence[Trial]) -> list[Study]:
-    """Return the studies that the trials with a space stand for: one for each method and held-out environment.
+    """Return the studies that the trials with a space stand for: one for each method, fold and held-out environment.
 
     Where all of these share one fit, as in a shift, they share the study.
     """
@@ -144,7 +144,7 @@ def studies_of(trials: Sequence[Trial]) -> list[Study]:
         Study(replace(trial, spec=replace(trial.spec, held_out=held_out)), seeds)
         for trial in trials
         if trial.spec.seed == seeds[0]
-        for held_out in ([fold.name for fold in trial.folds] if trial.spec.protocol.fits_apart else [None])
+        for held_out in ([holdout.name for holdout in trial.holdouts] if trial.spec.protocol.fits_apart else [None])
     ]
 
 

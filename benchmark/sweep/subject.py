@@ -11,7 +11,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
-from benchmark.method.evaluation.splits import Split, base_classes, out_mask
+from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.interventions import Intervention
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.specs import InterventionSet, InterventionsSpec
@@ -33,7 +33,6 @@ class Subject:
         views: all views to be embedded, the original first.
         prompts: templates of the texts behind zero-shot prediction.
         texts: the file of the store with the text embeddings of the classes; there from the sweep on.
-        ranks: numbers of directions to evaluate, ascending.
         text_pairs: the file of the store with the embeddings of pairs of texts; None where the recipe has no pairs.
         unreadable: hash of the images that cannot be read, known once all are embedded; empty where all can be.
     """
@@ -46,7 +45,6 @@ class Subject:
     views: tuple[View, ...]
     prompts: tuple[str, ...]
     texts: str
-    ranks: tuple[int, ...]
     text_pairs: str | None = None
     unreadable: str = ""
 
@@ -100,10 +98,10 @@ class Subject:
         return dict(zip(labels, intervention_set.weights or [1.0] * len(labels), strict=True))
 
 
-def split_of(manifest: Manifest, split: Split) -> NDArray[np.bool_]:
-    """Return which images of a data set are in the 20 % out-split, shape (n,)."""
-    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes))
-    return out_mask(manifest.environment_index, manifest.groups, split, new)
+def sides_of(manifest: Manifest, split: Split) -> NDArray[np.int64]:
+    """Return the side of each image of a data set, see `splits.sides`, shape (n,)."""
+    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes), split.rounding)
+    return sides(manifest.environment_index, manifest.groups, split, new)
 
 
 def _random_one(labels: tuple[str, ...]) -> str:

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from benchmark.common.cluster import cpu_nodes
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
-from benchmark.method.evaluation.cells import Cell, Cells, Layout, Side, cells_of, class_means, cross_cells, one_of
+from benchmark.method.evaluation.cells import Cells, Layout, cells_of, class_means, cross_cells, one_of
 from benchmark.method.evaluation.splits import Split
-from benchmark.method.subspace import Moments
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View
@@ -68,9 +67,9 @@ class ImageIndex:
         """Return the hash of which image lies in which cell."""
         layout = self.layouts[split]
         digest = hashlib.sha256("\n".join(self.ids).encode())
-        for array in (layout.environment, layout.label, layout.out):
+        for array in (layout.environment, layout.label, layout.side):
             digest.update(np.ascontiguousarray(array).tobytes())
-        return f"{digest.hexdigest()} {layout.classes} {self.environments}"
+        return f"{digest.hexdigest()} {layout.classes} {layout.base} {self.environments}"
 
 
 @dataclass(frozen=True)
@@ -141,15 +140,14 @@ def _workers(images: ImageIndex) -> int:
 
 def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
     """Return the size of one worker's sums: a matrix for each cell, of the images and of each pairing."""
-    return 4 * len(images.environments) * (1 + pairings) * 8 * images.dim**2
+    sides = max(split.folds or 3 for split in images.layouts)
+    return 2 * sides * len(images.environments) * (1 + pairings) * 8 * images.dim**2
 
 
-def read_cells(
-    storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing], side: Side = "in"
-) -> Cells:
-    """Return the moments of the images on one side of the split, and of some pairings, cell by cell, from the store."""
+def read_cells(storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing]) -> Cells:
+    """Return the moments of the images and of some pairings, cell by cell, from the store."""
     task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
-    cells = _of_side(unpacked(storage, file_of(images, digest, task, None)), side)
+    cells = unpacked(storage, file_of(images, digest, task, None))
     for pairing in pairings:
         of_pairing = unpacked(storage, file_of(images, digest, task, pairing))
         for cell, moments in cells.items():
@@ -157,10 +155,6 @@ def read_cells(
                 differences = {**moments.differences, **of_pairing[cell].differences}
                 cells[cell] = replace(moments, differences=differences)
     return Cells(cells)
-
-
-def _of_side(cells: dict[Cell, Moments], side: Side) -> dict[Cell, Moments]:
-    return {cell: moments for cell, moments in cells.items() if cell[1] == side}
 
 
 def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -> dict[str, Pairing | None]:

@@ -1,7 +1,8 @@
 """Trials: the units of work of a sweep.
 
-A trial holds what shares work: all folds of a protocol, their leave-one-domain-out fits, all lambdas and all ranks of
-one (data set, backbone, intervention set, projection, normalisation, predictor, protocol, seed).
+A trial holds what shares work: all holdouts of a protocol, their leave-one-domain-out fits, all lambdas, settings of
+the predictor and ranks of one (data set, backbone, intervention set, projection, normalisation, predictor, protocol,
+seed, fold).
 """
 
 import json
@@ -12,8 +13,8 @@ from typing import Any
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Normalize
-from benchmark.method.evaluation.protocols import Fold, Protocol, TestSplit
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.protocols import Holdout, Protocol
+from benchmark.method.evaluation.splits import Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.recipe.recipe import Recipe
@@ -34,9 +35,13 @@ class TrialSpec:
         projection: how a basis is estimated.
         normalize: where embeddings are scaled to unit length.
         predictor: how classes are predicted inside the subspace.
-        seed: of the split and of everything random in the trial.
+        seed: of the split.
         lambdas: weights of the consistency term; (0.0,) where the projection has none.
-        held_out: the only fold to be made, or None for all of the protocol: a search looks at one at a time.
+        ranks: numbers of directions kept, ascending: where only the whole space makes sense, its width.
+        rounding: of half the number of classes, which is the number of base classes.
+        folds: number of folds; 0 for an 80/20 split.
+        fold: the tested one, from 0; None for an 80/20 split.
+        held_out: the only holdout to be made, or None for all of the protocol: a search looks at one at a time.
         space: what a search looks for, parameter -> (low, high); empty for a trial of the grid.
     """
 
@@ -48,23 +53,33 @@ class TrialSpec:
     predictor: Predictor
     seed: int
     lambdas: tuple[float, ...]
+    ranks: tuple[int, ...]
+    rounding: Rounding = "ceil"
+    folds: int = 0
+    fold: int | None = None
     held_out: str | None = None
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def split(self) -> Split:
-        """The split that the protocol fits on with this seed."""
-        return Split(self.seed, self.protocol.halves_apart)
+        """How images are cut into sides."""
+        return Split(self.seed, self.protocol.halves_apart, self.rounding, self.folds)
 
-    def folds(self, environments: Sequence[str]) -> list[Fold]:
-        """Return the folds to be made, for a subject with these environments."""
-        every = self.protocol.folds(environments, self.test_splits)
-        return [fold for fold in every if self.held_out in (None, fold.name)]
+    @property
+    def draw_seed(self) -> int:
+        """The seed of everything random in the trial: every fold draws anew."""
+        return self.seed if self.fold is None else self.seed * self.folds + self.fold
+
+    def holdouts(self, environments: Sequence[str]) -> list[Holdout]:
+        """Return the holdouts to be made, for a subject with these environments."""
+        every = self.protocol.holdouts(environments, self.test_splits)
+        return [holdout for holdout in every if self.held_out in (None, holdout.name)]
 
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
         splits = self.protocol.test_splits(self.test_splits)
-        return len(self.folds(environments)) * len(splits) * len(self.protocol.class_halves)
+        of_setting = len(self.holdouts(environments)) * len(splits) * len(self.protocol.class_halves)
+        return of_setting * len(self.predictor.settings)
 
     def content(self) -> dict[str, Any]:
         """Return all that distinguishes the trial from others of the same subject, in plain data."""
@@ -78,6 +93,9 @@ class TrialSpec:
             "predictor": self.predictor.model_dump(mode="json"),
             "seed": self.seed,
             "lambdas": list(self.lambdas),
+            "ranks": list(self.ranks),
+            "rounding": self.rounding,
+            "folds": [self.folds, self.fold],
             "held_out": self.held_out,
             "code": [evaluation_code(), *map(component_code, (self.protocol, self.projection, self.predictor))],
         }
@@ -89,7 +107,7 @@ class TrialSpec:
         lambda_ = f", lambda {self.lambdas[0]:g}" if self.projection.uses_lambda and len(self.lambdas) == 1 else ""
         return (
             f"{self.projection.label}{intervention_set}{lambda_} + {self.predictor.label}, normalize {self.normalize}, "
-            f"{self.protocol.name}{held_out}, seed {self.seed}"
+            f"{self.protocol.name}{held_out}, seed {self.seed}{'' if self.fold is None else f', fold {self.fold}'}"
         )
 
 
@@ -124,15 +142,14 @@ class Trial:
             "views": [view.depends_on for view in subject.views if view.label in (ORIGINAL, *labels)],
             "text_pairs": subject.text_pairs if TEXT in labels else None,
             "texts": subject.texts,  # the hash of the prompts, templates and class names
-            "ranks": list(subject.ranks),
-            "folds": [asdict(fold) for fold in self.folds],
+            "holdouts": [asdict(holdout) for holdout in self.holdouts],
         }
         return canonical_hash(content)[:32]
 
     @cached_property
-    def folds(self) -> list[Fold]:
-        """The folds to be made."""
-        return self.spec.folds(self.environments)
+    def holdouts(self) -> list[Holdout]:
+        """The holdouts to be made."""
+        return self.spec.holdouts(self.environments)
 
     @property
     def environments(self) -> list[str]:
@@ -160,11 +177,16 @@ class Trial:
         return json.dumps({**content, "seed": spec.seed, "apply_at": spec.apply_at})
 
 
-def trial_specs(recipe: Recipe, dataset: str) -> list[TrialSpec]:
-    """Return what a recipe asks for on one of its data sets, whatever the backbone: this unfolds its sweep.
+def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
+    """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
 
     Projections that look at no intervention are not repeated for each set, and those without a lambda not for each
     lambda. What is searched comes with its space and without lambdas.
+
+    Args:
+        recipe: what is asked for.
+        dataset: name of the data set.
+        dim: embedding width D of the backbone.
     """
     sweep = recipe.sweep
     return [
@@ -176,7 +198,11 @@ def trial_specs(recipe: Recipe, dataset: str) -> list[TrialSpec]:
             normalize=normalize,
             predictor=predictor,
             seed=seed,
-            lambdas=() if space else sweep.lambdas if projection.uses_lambda else (0.0,),
+            lambdas=() if space else sweep.lambdas_for(predictor) if projection.uses_lambda else (0.0,),
+            ranks=(dim,) if projection.full_rank_only else sweep.ranks_for(dim, predictor),
+            rounding=(sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil",
+            folds=sweep.folds or 0,
+            fold=fold,
             space=space,
         )
         for protocol in recipe.protocols_for(dataset)
@@ -186,6 +212,7 @@ def trial_specs(recipe: Recipe, dataset: str) -> list[TrialSpec]:
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
         for seed in sweep.seeds
+        for fold in (range(sweep.folds) if sweep.folds else (None,))
     ]
 
 
@@ -201,5 +228,5 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
     return [
         Trial(spec, subject, variants[i - i % count] if spec.protocol.across_sets else (), digest)
         for i, subject in enumerate(subjects)
-        for spec in trial_specs(recipe, subject.manifest.name)
+        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim)
     ]

@@ -21,8 +21,10 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.embedded import shifted
 from benchmark.method.evaluation.selection import source_scores
+from benchmark.method.evaluation.splits import turn_of
 from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, row_file, write_failure, write_rows
+from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, load, sum_subject
 from benchmark.sweep.loggers import callbacks, log_folder
@@ -160,16 +162,19 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     if trial.variants:
         parts = ray.get([shared[variant.key][0] for variant in trial.variants])
         data = shifted(data, dict(zip(trial.environments[1:], parts, strict=True)), tuple(trial.environments))
-    cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize)
+    turn = turn_of(spec.split, spec.fold, data.group is not None)
+    cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize, turn)
     if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
         faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
     try:
-        rows = evaluate(trial, data, cells, _device(options.gpus_per_trial))
+        evaluated = evaluate(trial, data, cells, _device(options.gpus_per_trial))
     finally:
         faulthandler.cancel_dump_traceback_later()
-    write_rows(storage, trial.id, rows)
+    for tested in evaluated.tested:  # first, so that no row names what is not there
+        write_tested(storage, tested)
+    write_rows(storage, trial.id, evaluated.rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
-    tune.report({"rows": len(rows), **source_scores(rows)})
+    tune.report({"rows": len(evaluated.rows), **source_scores(evaluated.rows)})
 
 
 def _device(gpus: float) -> str:

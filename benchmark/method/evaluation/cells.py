@@ -1,7 +1,7 @@
 """Moments by environment, side of the split and half of the classes: what every fit of a projection is made of.
 
-A cell is a set of images that no protocol ever splits further, so a fit is a choice of cells: a held-out environment
-and a leave-one-domain-out fold leave some out, `open_class` leaves out the new classes.
+A cell is a set of images that no protocol ever splits further, so a fit is a choice of cells: a held-out environment,
+a left-out source and a tested fold are left out, and `open_class` leaves out the new classes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array
-from benchmark.method.evaluation.splits import base_classes
+from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments, cross_kind
 
-Side = Literal["in", "out"]
 Half = Literal["base", "new"]
 HALVES: tuple[Half, ...] = ("base", "new")
-Cell = tuple[int, Side, Half]
+Cell = tuple[int, int, Half]  # environment, side of the split, half of the classes
 
 
 @dataclass(frozen=True)
@@ -29,31 +28,31 @@ class Layout:
     Attributes:
         environment: index of each image's environment, shape (n,).
         label: class index, shape (n,).
-        out: whether the image is on the out-side of the split, shape (n,).
-        classes: number of classes; the first half of the (alphabetical) classes, rounded up, is `base`.
+        side: side of the split that the image is on, shape (n,).
+        classes: number of classes.
+        base: number of base classes, the first ones.
     """
 
     environment: NDArray[np.int64]
     label: NDArray[np.int64]
-    out: NDArray[np.bool_]
+    side: NDArray[np.int64]
     classes: int
+    base: int
 
     def cells(self) -> list[Cell]:
         """Return the cells that hold images, in order."""
-        code = (self.environment * 2 + self.out) * 2 + (self.label >= base_classes(self.classes))
-        sides: tuple[Side, Side] = ("in", "out")
-        return [(int(c) // 4, sides[int(c) // 2 % 2], HALVES[int(c) % 2]) for c in np.unique(code)]
+        codes = np.unique(np.stack([self.environment, self.side, self.label >= self.base]), axis=1)
+        return [(int(environment), int(side), HALVES[int(new)]) for environment, side, new in codes.T]
 
     def members(self, cell: Cell) -> NDArray[np.int64]:
         """Return the positions of the images of a cell."""
         environment, side, half = cell
-        new = self.label >= base_classes(self.classes)
-        inside = (self.environment == environment) & (self.out == (side == "out")) & (new == (half == "new"))
-        return np.flatnonzero(inside)
+        new = self.label >= self.base
+        return np.flatnonzero((self.environment == environment) & (self.side == side) & (new == (half == "new")))
 
     def take(self, rows: NDArray[np.int64]) -> "Layout":
         """Return the layout of some of the images."""
-        return Layout(self.environment[rows], self.label[rows], self.out[rows], self.classes)
+        return Layout(self.environment[rows], self.label[rows], self.side[rows], self.classes, self.base)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,9 @@ class Cells:
 
     moments: Mapping[Cell, Moments]
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
-    _in_sides: dict[tuple[int, tuple[Half, ...]], Moments] = field(default_factory=dict, repr=False, compare=False)
+    _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __add__(self, other: "Cells") -> "Cells":
         moments = dict(self.moments)
@@ -75,35 +76,53 @@ class Cells:
             moments[cell] = moments[cell] + theirs if cell in moments else theirs
         return Cells(moments, {**self.shared, **other.shared})
 
+    def joined(self, parts: Iterable[frozenset[int]]) -> "Cells":
+        """Return the cells of some sides alone, the sides of each part added up under its lowest number.
+
+        What never asks for a part of a part, as the fits of one turn, then holds fewer matrices.
+        """
+        home = {side: min(part) for part in parts for side in part}
+        moments: dict[Cell, Moments] = {}
+        for (environment, side, half), theirs in self.moments.items():
+            if side in home:
+                cell = (environment, home[side], half)
+                moments[cell] = moments[cell] + theirs if cell in moments else theirs
+        return Cells(moments, self.shared)
+
     def sources(
-        self, environments: Mapping[int, str], weights: Mapping[str, float] | None, halves: Iterable[Half] = HALVES
+        self,
+        environments: Mapping[int, str],
+        weights: Mapping[str, float] | None,
+        sides: frozenset[int] = frozenset([IN]),
+        halves: Iterable[Half] = HALVES,
     ) -> SourceMoments:
-        """Return the moments of the in-sides of some environments.
+        """Return the moments of some sides of some environments.
 
         Args:
             environments: index of an environment -> its name.
             weights: kind of intervention -> weight in C_d; None weighs all kinds alike.
+            sides: sides of the split that take part; by default the in-split.
             halves: halves of the classes that take part; by default both.
 
         Raises:
             ValueError: an environment has no image there.
         """
         halves = tuple(halves)
-        moments = {name: self._in_side(index, name, halves) for index, name in environments.items()}
+        moments = {name: self._sum(index, name, sides, halves) for index, name in environments.items()}
         parts = {kind: [of_half[half] for half in halves if half in of_half] for kind, of_half in self.shared.items()}
         shared = {kind: sum(differences[1:], differences[0]) for kind, differences in parts.items() if differences}
         return SourceMoments(moments, weights, shared)
 
-    def _in_side(self, environment: int, name: str, halves: tuple[Half, ...]) -> Moments:
-        """Return the moments of an environment's in-side, added once for all the fits that it takes part in."""
-        key = (environment, halves)
-        if key not in self._in_sides:
-            cells: list[Cell] = [(environment, "in", half) for half in halves]
+    def _sum(self, environment: int, name: str, sides: frozenset[int], halves: tuple[Half, ...]) -> Moments:
+        """Return the moments of some cells of an environment, added once for all the fits that they take part in."""
+        key = (environment, sides, halves)
+        if key not in self._sums:
+            cells: list[Cell] = [(environment, side, half) for side in sorted(sides) for half in halves]
             parts = [self.moments[cell] for cell in cells if cell in self.moments]
             if not sum(part.n for part in parts):
                 raise ValueError(f"The environment '{name}' has no training image.")
-            self._in_sides[key] = sum(parts[1:], parts[0])
-        return self._in_sides[key]
+            self._sums[key] = sum(parts[1:], parts[0])
+        return self._sums[key]
 
 
 def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArray[np.floating]]) -> Cells:
@@ -125,28 +144,29 @@ def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArra
     )
 
 
-def class_means(cells: Cells) -> dict[int, tuple[NDArray[np.int64], Array]]:
-    """Return environment -> images of each class on the in-side, and their mean embeddings, shape (classes, D)."""
-    in_sides: dict[int, Moments] = {}
+Place = tuple[int, int]  # environment, side of the split
+ClassMeans = Mapping[Place, tuple[NDArray[np.int64], Array]]
+
+
+def class_means(cells: Cells) -> ClassMeans:
+    """Return (environment, side) -> images of each class there, and their mean embeddings, shape (classes, D)."""
+    places: dict[Place, Moments] = {}
     for (environment, side, _), moments in cells.moments.items():
-        if side == "in":
-            plain = Moments(moments.counts, moments.sums, moments.outer)
-            in_sides[environment] = in_sides[environment] + plain if environment in in_sides else plain
-    return {e: (m.counts, m.sums / np.maximum(m.counts, 1)[:, None]) for e, m in in_sides.items()}
+        plain, place = Moments(moments.counts, moments.sums, moments.outer), (environment, side)
+        places[place] = places[place] + plain if place in places else plain
+    return {place: (m.counts, m.sums / np.maximum(m.counts, 1)[:, None]) for place, m in places.items()}
 
 
-def cross_cells(
-    layout: Layout, z: NDArray[np.floating], means: dict[int, tuple[NDArray[np.int64], Array]], names: Sequence[str]
-) -> Cells:
+def cross_cells(layout: Layout, z: NDArray[np.floating], means: ClassMeans, names: Sequence[str]) -> Cells:
     """Return the differences of images to all images of the same class in another environment, as a further kind.
 
-    For an image i of environment e and every other environment e', d runs over z_i - z_j, j of the same class in e',
-    each j with the weight 1/n_j, so that an image counts once. Summed over i this needs no pair:
+    For an image i of environment e and every other environment e', d runs over z_i - z_j, j of the same class and side
+    in e', each j with the weight 1/n_j, so that an image counts once. Summed over i this needs no pair:
 
         sum_i z_i z_i' + (n_e,c / n_e',c) sum_j z_j z_j' - s_e,c m_e',c' - m_e',c s_e,c'      (for each class c)
 
-    where s and m are the sums and means of the classes. Only the in-side takes part, and both images lie in the same
-    half of the classes, so nothing of a held-out environment or a new class is seen unless its cells are chosen.
+    where s and m are the sums and means of the classes. Both images lie on the same side and in the same half of the
+    classes, so nothing of a held-out environment, a tested fold or a new class is seen unless its cells are chosen.
 
     Args:
         layout: which cell each of the n images lies in; they may be a part of the data set, since the parts add up.
@@ -157,13 +177,11 @@ def cross_cells(
     cells = Cells({})
     for cell in layout.cells():
         environment, side, half = cell
-        if side == "out":
-            continue
         rows = layout.members(cell)
         z_, label = np.asarray(z[rows], dtype=np.float64), layout.label[rows]
-        counts, _ = means[environment]
-        for other, (their_counts, their_means) in means.items():
-            if other == environment:
+        counts, _ = means[environment, side]
+        for (other, their_side), (their_counts, their_means) in means.items():
+            if other == environment or their_side != side:
                 continue
             shared = (counts[label] > 0) & (their_counts[label] > 0)
             here, m = z_[shared], their_means[label[shared]]
@@ -174,7 +192,7 @@ def cross_cells(
             theirs = Differences(0, np.zeros(len(mine.total)), (here * weight).T @ here)
             for at, to, part in ((environment, other, mine), (other, environment, theirs)):
                 kinds = {cross_kind(names[to]): part}
-                cells = cells + Cells({(at, "in", half): Moments.nothing(layout.classes, z_.shape[1], kinds)})
+                cells = cells + Cells({(at, side, half): Moments.nothing(layout.classes, z_.shape[1], kinds)})
     return cells
 
 

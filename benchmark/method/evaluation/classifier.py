@@ -1,11 +1,11 @@
 """One fit, many ranks: the classes that a predictor gives sets of images, and how sure it is where rules pick.
 
-A predictor that learns from images is fitted once, by one call of its `scores`: as the ranks come by, what a rule may
-yet pick is held, and calibrated at the end. One that learns from none is asked block by block: its predictions are
+A predictor that learns from images is fitted once for all its settings and ranks: as these points come by, what a rule
+may yet pick is held, and calibrated at the end. One that learns from none is asked block by block: its predictions are
 cheap, and there may be many images.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.evaluation import metrics
+from benchmark.method.evaluation.checked import checked_predictions, checked_scores
 from benchmark.method.evaluation.curves import Calibration
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.selection import best_index
+from benchmark.method.evaluation.selection import best_point
 from benchmark.method.predictors import Predictor, Problem
 from benchmark.method.subspace import Basis
 
@@ -73,19 +74,26 @@ class ImageSet:
 Sliceable = TypeVar("Sliceable", ImageSet, Array)
 
 
+Point = tuple[int, int]  # position of a rank, position of a setting of the predictor
+
+
 @dataclass(frozen=True)
 class Classified:
     """What one fit gives.
 
     Attributes:
-        training_domain: mean accuracy on the validation sets at every rank; NaN where there is none.
-        predicted: predicted classes of each test set, shape (ranks, m).
-        calibrations: for each test set, position of a rank -> calibration there.
+        training_domain: mean accuracy on the judging sets, shape (settings, ranks); NaN where there is none.
+        predicted: predicted classes of each test set, shape (settings, ranks, m).
+        calibrations: for each test set, point -> calibration there.
+        temperatures: point -> temperature fitted on the judging sets.
+        notes: what the fit has to say.
     """
 
-    training_domain: list[float]
+    training_domain: Array
     predicted: list[Labels]
-    calibrations: list[dict[int, Calibration]]
+    calibrations: list[dict[Point, Calibration]]
+    temperatures: dict[Point, float]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,64 +121,86 @@ class Classifier:
     device: str
 
     def classify(
-        self, validation: Sequence[ImageSet], tests: Sequence[ImageSet], lodo: list[float] | None = None
+        self,
+        judging: Sequence[ImageSet],
+        tests: Sequence[ImageSet],
+        lodo: Array | None = None,
+        temperatures: Mapping[Point, float] | None = None,
     ) -> Classified:
-        """Return the predictions for `tests`, with calibrations at the ranks that rules pick by the sources.
+        """Return the predictions for `tests`, with calibrations at the points that rules pick by the sources.
 
         Args:
-            validation: images of the sources by which rules select; without any, nothing is calibrated.
+            judging: images of the sources by which rules select.
             tests: images that are tested.
-            lodo: leave-one-domain-out accuracy at every rank, where it is known.
+            lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
+            temperatures: those of the fit by which rules choose, where it is another; by default they are fitted here,
+                on the images of `judging`, and without any nothing is calibrated.
         """
         run = self._in_one_fit if self.predictor.uses_training_images else self._block_by_block
-        return run(validation, tests, lodo)
+        return run(judging, tests, best_point(lodo), temperatures)
 
     def _in_one_fit(
-        self, validation: Sequence[ImageSet], tests: Sequence[ImageSet], lodo: list[float] | None
+        self,
+        judging: Sequence[ImageSet],
+        tests: Sequence[ImageSet],
+        lodo_pick: Point | None,
+        temperatures: Mapping[Point, float] | None,
     ) -> Classified:
-        passed = _RankPass(validation, tests, len(self.ranks), self.predictor.has_likelihood, best_index(lodo))
-        scores = self.predictor.scores(self._problem(self.train, [*validation, *tests]), self.ranks)
-        for of_rank in scores:
-            passed.take(of_rank)
-            del of_rank  # or the scores of two ranks would be held while the next are made
-        return passed.result()
+        settings = len(self.predictor.settings)
+        passed = _Pass(
+            judging, tests, len(self.ranks), settings, self.predictor.has_likelihood, lodo_pick, temperatures
+        )
+        problem = self._problem(self.train, [*judging, *tests])
+        for of_point in checked_scores(self.predictor, problem, self.ranks):
+            passed.take(of_point)
+            del of_point  # or the scores of two points would be held while the next are made
+        return passed.result(tuple(problem.notes))
 
     def _block_by_block(
-        self, validation: Sequence[ImageSet], tests: Sequence[ImageSet], lodo: list[float] | None
+        self,
+        judging: Sequence[ImageSet],
+        tests: Sequence[ImageSet],
+        lodo_pick: Point | None,
+        temperatures: Mapping[Point, float] | None,
     ) -> Classified:
-        judged = [images.accuracy(self._predicted_and_calibrated(images, {})[0]) for images in validation]
-        training_domain = _mean(np.reshape(judged, (len(judged), len(self.ranks))))
-        picks = {best_index(training_domain), best_index(lodo)} if self.predictor.has_likelihood and judged else set()
-        indices = sorted(index for index in picks if index is not None)
-        temperatures = self._temperatures(validation, indices)
+        judged = [images.accuracy(self._predicted_and_calibrated(images, {})[0]) for images in judging]
+        training_domain = _mean(np.reshape(judged, (len(judged), len(self.predictor.settings), len(self.ranks))))
+        if temperatures is None:
+            picks = {best_point(training_domain), lodo_pick} if self.predictor.has_likelihood and judged else set()
+            temperatures = self._temperatures(judging, sorted(point for point in picks if point is not None))
         classified = [self._predicted_and_calibrated(images, temperatures) for images in tests]
-        return Classified(training_domain, [p for p, _ in classified], [c for _, c in classified])
+        predicted, calibrations = [p for p, _ in classified], [c for _, c in classified]
+        return Classified(training_domain, predicted, calibrations, dict(temperatures))
 
-    def _temperatures(self, validation: Sequence[ImageSet], indices: list[int]) -> dict[int, float]:
-        """Return position of a rank -> temperature fitted on the sources, for the ranks at `indices`."""
-        if not indices:
+    def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float]:
+        """Return point -> temperature fitted on the sources."""
+        if not points:
             return {}
-        spaced = _spaced(validation)
+        spaced = _spaced(judging)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in spaced]) for name in ("rows", "labels")))
-        scores = self.predictor.scores(self._untrained(images), [self.ranks[i] for i in indices])
-        return {i: metrics.fitted_temperature(z, images.labels) for i, (z,) in zip(indices, scores, strict=True)}
+        problem = self._untrained(images)
+        return {
+            (index, setting): metrics.fitted_temperature(logits, images.labels)
+            for index, setting in points
+            for (logits,) in self.predictor.settings[setting].scores(problem, [self.ranks[index]])
+        }
 
     def _predicted_and_calibrated(
-        self, images: ImageSet, temperatures: dict[int, float]
-    ) -> tuple[Labels, dict[int, Calibration]]:
-        """Return the predicted classes, shape (ranks, m), and the calibrations at the ranks with a temperature."""
-        predicted = np.empty((len(self.ranks), len(images)), dtype=np.int64)
-        gaps = {index: np.zeros((2, metrics.BINS)) for index in temperatures}
-        ranks = [self.ranks[index] for index in temperatures]
+        self, images: ImageSet, temperatures: Mapping[Point, float]
+    ) -> tuple[Labels, dict[Point, Calibration]]:
+        """Return the predicted classes, shape (settings, ranks, m), and the calibrations where a temperature is."""
+        settings = self.predictor.settings
+        predicted = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.int64)
+        gaps = {point: np.zeros((2, metrics.BINS)) for point in temperatures}
         for place, block in images.blocks():
             problem = self._untrained(block)
-            (positions,) = self.predictor.predict(problem, self.ranks)
-            predicted[:, place] = block.named(positions)
-            scores = self.predictor.scores(problem, ranks) if ranks else ()
-            for (index, temperature), (logits,) in zip(temperatures.items(), scores, strict=True):
-                gaps[index] += _gaps(logits, block.positions(), temperature)
+            for setting, of_setting in zip(settings, predicted, strict=True):
+                of_setting[:, place] = block.named(checked_predictions(setting, problem, self.ranks))
+            for (index, number), temperature in temperatures.items():
+                for (logits,) in settings[number].scores(problem, [self.ranks[index]]):
+                    gaps[index, number] += _gaps(logits, block.positions(), temperature)
         n = len(images)
-        return predicted, {index: _calibration(gaps[index], n, t) for index, t in temperatures.items()}
+        return predicted, {point: _calibration(gaps[point], n, t) for point, t in temperatures.items()}
 
     def _untrained(self, images: ImageSet) -> Problem:
         """Return the problem of images among the classes that they can have, without training images."""
@@ -195,66 +225,77 @@ class Classifier:
 
 
 @dataclass
-class _RankPass:
-    """What is made of scores as the ranks come by.
+class _Pass:
+    """What is made of scores as the points come by: rank by rank, setting by setting.
 
-    The rank that `lodo` picks is known before, and calibrated as it comes. The one with the highest accuracy on the
-    validation sets is known at the end: the best so far is held.
+    Points with a temperature, and the one that `lodo` picks, are known before, and calibrated as they come. The one
+    with the highest accuracy on the judging sets is known at the end: the best so far is held.
 
     Attributes:
-        validation: images of the sources by which rules select.
+        judging: images of the sources by which rules select.
         tests: images that are tested.
         ranks: number of ranks.
+        settings: number of settings of the predictor.
         has_likelihood: whether there is anything to calibrate.
-        lodo_pick: position of the rank that `lodo` picks, or None.
+        lodo_pick: the point that `lodo` picks, or None.
+        given: temperatures that are known before; None where they are to be fitted.
     """
 
-    validation: Sequence[ImageSet]
+    judging: Sequence[ImageSet]
     tests: Sequence[ImageSet]
     ranks: int
+    settings: int
     has_likelihood: bool
-    lodo_pick: int | None
+    lodo_pick: Point | None
+    given: Mapping[Point, float] | None
 
     def __post_init__(self) -> None:
-        self._index = 0
-        self._calibrations: dict[int, list[Calibration]] = {}
-        self._held: tuple[int, list[Array], list[Array]] | None = None
-        self._predicted = [np.empty((self.ranks, len(images)), dtype=np.int64) for images in self.tests]
-        self._accuracies = np.full((len(self.validation), self.ranks), -1.0)  # below all that are still to come
+        self._count = 0
+        self._temperatures: dict[Point, float] = {}
+        self._calibrations: dict[Point, list[Calibration]] = {}
+        self._held: tuple[Point, list[Array], list[Array]] | None = None
+        shape = (self.settings, self.ranks)
+        self._predicted = [np.empty((*shape, len(images)), dtype=np.int64) for images in self.tests]
+        self._accuracies = np.full((len(self.judging), *shape), -1.0)  # below all that are still to come
 
     def take(self, scores: Sequence[Array]) -> None:
-        """Note what the next rank's scores say of the validation sets and of the test sets."""
-        index = self._index
-        self._index += 1
-        of_validation, of_tests = scores[: len(self.validation)], scores[len(self.validation) :]
-        for i, (images, logits) in enumerate(zip(self.validation, of_validation, strict=True)):
-            self._accuracies[i, index] = images.accuracy(_argmax(images, logits))
+        """Note what the next point's scores say of the judging sets and of the test sets."""
+        index, setting = point = divmod(self._count, self.settings)
+        self._count += 1
+        of_judging, of_tests = scores[: len(self.judging)], scores[len(self.judging) :]
+        for accuracies, images, logits in zip(self._accuracies, self.judging, of_judging, strict=True):
+            accuracies[setting, index] = images.accuracy(_argmax(images, logits))
         for images, predicted, logits in zip(self.tests, self._predicted, of_tests, strict=True):
-            predicted[index] = _argmax(images, logits)
-        if self.has_likelihood and self.validation:
-            spaced = _spaced(of_validation)
-            if index == self.lodo_pick:
-                self._calibrations[index] = self._calibrated(spaced, of_tests)
-            if index == best_index(_mean(self._accuracies)):
-                # A predictor may use its arrays again at the next rank.
-                copies = [[logits.copy() for logits in of_sets] for of_sets in (spaced, of_tests)]
-                self._held = None if index in self._calibrations else (index, copies[0], copies[1])
+            predicted[setting, index] = _argmax(images, logits)
+        if self.given is not None:
+            if point in self.given:
+                self._calibrate(point, self.given[point], of_tests)
+        elif self.has_likelihood and self.judging:
+            self._choose(point, _spaced(of_judging), of_tests)
 
-    def result(self) -> Classified:
-        """Return everything, once all ranks have come by."""
+    def result(self, notes: tuple[str, ...]) -> Classified:
+        """Return everything, once all points have come by."""
         if self._held:
-            index, of_validation, of_tests = self._held
-            self._calibrations[index] = self._calibrated(of_validation, of_tests)
-        by_test = [
-            {index: of_tests[i] for index, of_tests in self._calibrations.items()} for i in range(len(self.tests))
-        ]
-        return Classified(_mean(self._accuracies), self._predicted, by_test)
+            self._fit(*self._held)
+        calibrations = [{p: c[i] for p, c in self._calibrations.items()} for i in range(len(self.tests))]
+        return Classified(_mean(self._accuracies), self._predicted, calibrations, self._temperatures, notes)
 
-    def _calibrated(self, of_validation: Sequence[Array], of_tests: Sequence[Array]) -> list[Calibration]:
-        """Return the calibration on each test set, with the temperature that fits the validation images best."""
-        labels = np.concatenate([images.labels for images in _spaced(self.validation)])
-        temperature = metrics.fitted_temperature(np.concatenate(of_validation), labels)
-        return [
+    def _choose(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
+        if point == self.lodo_pick:
+            self._fit(point, of_judging, of_tests)
+        if point == best_point(_mean(self._accuracies)):
+            # A predictor may use its arrays again at the next point.
+            copies = [[logits.copy() for logits in of_sets] for of_sets in (of_judging, of_tests)]
+            self._held = None if point in self._temperatures else (point, copies[0], copies[1])
+
+    def _fit(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
+        """Calibrate with the temperature that makes the judging images likeliest."""
+        labels = np.concatenate([images.labels for images in _spaced(self.judging)])
+        self._calibrate(point, metrics.fitted_temperature(np.concatenate(of_judging), labels), of_tests)
+
+    def _calibrate(self, point: Point, temperature: float, of_tests: Sequence[Array]) -> None:
+        self._temperatures[point] = temperature
+        self._calibrations[point] = [
             _calibration(_gaps(images.possible(logits), images.positions(), temperature), len(images), temperature)
             for images, logits in zip(self.tests, of_tests, strict=True)
         ]
@@ -264,9 +305,11 @@ def _argmax(images: ImageSet, logits: Array) -> Labels:
     return images.named(images.possible(logits).argmax(axis=1))
 
 
-def _mean(accuracies: Array) -> list[float]:
-    """Return the mean over sets of images at every rank, without those that have none; NaN without sets."""
-    return np.nanmean(accuracies, axis=0).tolist() if len(accuracies) else [float("nan")] * accuracies.shape[1]
+def _mean(accuracies: Array) -> Array:
+    """Return the mean over sets of images, shape (settings, ranks), without those that have none; NaN without sets."""
+    if not len(accuracies):
+        return np.full(accuracies.shape[1:], np.nan)
+    return np.asarray(np.nanmean(accuracies, axis=0))
 
 
 def _spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:

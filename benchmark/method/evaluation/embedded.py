@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.cells import Layout
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.splits import Split, base_classes, sides
 
 
 @dataclass(frozen=True)
@@ -19,29 +19,32 @@ class Embedded:
         z: embeddings of the originals, shape (n, D), as the backbone gives them; or a `Stacked`, which is read alike.
         environment: environment index, shape (n,).
         label: class index, shape (n,).
-        out: split -> which images are in the 20 % out-split of their environment, shape (n,).
+        side: split -> the side of each image, see `splits.sides`, shape (n,).
         text: unit-length text embeddings of the classes, shape (classes, D).
         environments, classes: their names, sorted.
         logit_scale: the backbone's factor on cosine similarities.
         candidates: environment index -> the classes that its images can have, where these are not all classes.
         group: number of each image's group, shape (n,), where the split is by group; a group may be in several
             environments. None where the split is by image.
+        position: position of each image in the manifest, which also lists those that cannot be read, shape (n,).
     """
 
     z: NDArray[np.float32]
     environment: NDArray[np.int64]
     label: NDArray[np.int64]
-    out: Mapping[Split, NDArray[np.bool_]]
+    side: Mapping[Split, NDArray[np.int64]]
     text: NDArray[np.float32]
     environments: list[str]
     classes: list[str]
     logit_scale: float = 100.0
     candidates: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     group: NDArray[np.int64] | None = None
+    position: NDArray[np.int64] | None = None
 
     def layout(self, split: Split) -> Layout:
         """Return which cell each image lies in."""
-        return Layout(self.environment, self.label, self.out[split], len(self.classes))
+        base = base_classes(len(self.classes), split.rounding)
+        return Layout(self.environment, self.label, self.side[split], len(self.classes), base)
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,21 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
         candidates[index] = np.array([position[c] for c in tests[name].classes], dtype=np.int64)
         labels.append(candidates[index][tests[name].label])
     sizes = [len(of_set) for of_set in labels]
+    environment, label = np.repeat(np.arange(len(names)), sizes), np.concatenate(labels)
     return Embedded(
         z=cast("NDArray[np.float32]", Stacked((train.z, *(tests[name].z for name in names[1:])))),
-        environment=np.repeat(np.arange(len(names)), sizes),
-        label=np.concatenate(labels),
-        out={split: np.concatenate([mask, np.zeros(sum(sizes[1:]), bool)]) for split, mask in train.out.items()},
+        environment=environment,
+        label=label,
+        side={split: _with_variants(split, train.side[split], environment) for split in train.side},
         text=train.text,
         environments=list(names),
         classes=train.classes,
         logit_scale=train.logit_scale,
         candidates=candidates,
     )
+
+
+def _with_variants(split: Split, side: NDArray[np.int64], environment: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sides of the first environment's images as they are, with those of the variants drawn likewise."""
+    of_variants = environment[len(side) :]
+    return np.concatenate([side, sides(of_variants, None, split, np.zeros(len(of_variants), dtype=bool))])

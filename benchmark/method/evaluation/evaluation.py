@@ -1,41 +1,56 @@
-"""Rank curves: every fold of a protocol fitted and tested, with the scores by which selection rules choose.
+"""Rank curves: every holdout of a protocol fitted and tested, with the scores by which selection rules choose.
 
-Every fold and every leave-one-domain-out fit is a set of source environments, and every projection is fitted from the
-moments of these. A fit that several folds ask for is made once: without {h, s} it serves both the fold that holds out h
-and leaves out s, and the reverse.
+Every holdout and every leave-one-domain-out fit is a set of source environments and of sides of the split, and every
+projection is fitted from their moments. A fit that several holdouts ask for is made once: without {h, s} it serves both
+the one that holds out h and leaves out s, and the reverse.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels, Normalize
-from benchmark.method.evaluation.cells import Cells, Half
+from benchmark.method.evaluation.cells import HALVES, Cells, Half
+from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Classified, Classifier, ImageSet
-from benchmark.method.evaluation.curves import Calibration, RankCurve, Selected, combined
+from benchmark.method.evaluation.curves import Calibration, RankCurve, combined
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.metrics import METRICS, Answers
-from benchmark.method.evaluation.protocols import Fold, Test, TestSplit
-from benchmark.method.evaluation.selection import RULES, best_index
-from benchmark.method.evaluation.splits import Split, base_classes
+from benchmark.method.evaluation.protocols import Holdout, Test
+from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_point
+from benchmark.method.evaluation.splits import Split, base_classes, turn_of
+from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors import Predictor
-from benchmark.method.subspace import Basis, SourceMoments
+from benchmark.method.subspace import Basis, Projection, SourceMoments
 from benchmark.method.subspace.moments import CROSS
 
-Fit = Callable[[SourceMoments], Basis]
-Sources = tuple[tuple[int, ...], tuple[Half, ...]]  # environments that are fitted on, and halves of the classes
+Sides = frozenset[int]
+Halves = tuple[Half, ...]
+Sources = tuple[tuple[int, ...], Sides, Halves]  # environments, sides and halves of the classes that are fitted on
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """What is fitted and evaluated for every fold: arguments of `Evaluation.curves`."""
+class Method:
+    """What is fitted and evaluated for every holdout.
 
-    fit: Fit
+    Attributes:
+        projection: how the basis is estimated from the moments of source environments.
+        predictor: predicts inside the subspace.
+        ranks: numbers of directions kept, ascending.
+        weights: kind of intervention -> weight in C_d; None weighs all kinds of the cells alike.
+    """
+
+    projection: Projection
     predictor: Predictor
     ranks: tuple[int, ...]
-    weights: Mapping[str, float] | None
+    weights: Mapping[str, float] | None = None
+
+    def labels_used(self, labels: Labels) -> int:
+        """Return of how many training images projection or predictor use the label."""
+        everywhere = self.projection.uses_labels or CROSS in (self.weights or {})
+        return len(labels) if everywhere else self.predictor.labels_used(labels)
 
 
 @dataclass(frozen=True)
@@ -45,12 +60,32 @@ class _Fitted:
     Attributes:
         basis: the basis.
         train: the images that it and the predictor are fitted on, shape (n,).
-        classified: what the predictor makes of the images that are judged and tested.
+        classified: what the predictor makes of the images that judge and of those that are tested.
     """
 
     basis: Basis
     train: NDArray[np.bool_]
     classified: Classified
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What the sources say of a holdout's points, each of shape (settings, ranks).
+
+    Attributes:
+        training_domain: accuracy on the judging images.
+        lodo: leave-one-domain-out accuracy, or None.
+        images: number of labelled images that are looked at for either.
+    """
+
+    training_domain: Array
+    lodo: Array | None
+    images: int
+
+    def of(self, rule: str) -> Array | None:
+        """Return the scores that a rule looks at."""
+        scores: Array | None = getattr(self, RULES[rule].score)
+        return scores
 
 
 class Evaluation:
@@ -59,8 +94,10 @@ class Evaluation:
     Args:
         data: the embeddings.
         cells: the moments of the same embeddings with the same split, scaled as `normalize` says.
-        split: in-split and out-split; its seed is that of everything random in a predictor.
+        split: how images are cut into sides.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
+        fold: the tested fold, from 0; None for an 80/20 split.
+        seed: of everything random in a predictor.
         device: torch device for predictors that are trained on torch.
         lodo: whether to make the leave-one-domain-out fits.
     """
@@ -71,181 +108,224 @@ class Evaluation:
         cells: Cells,
         split: Split,
         normalize: Normalize,
+        fold: int | None = None,
+        seed: int = 0,
         device: str = "cpu",
         lodo: bool = True,
     ) -> None:
-        self._data, self._cells, self._split, self._normalize = data, cells, split, normalize
-        self._device, self._with_lodo = device, lodo
+        self._data, self._cells, self._normalize = data, cells, normalize
+        self._side, self._turn = data.side[split], turn_of(split, fold, data.group is not None)
+        self._base = base_classes(len(data.classes), split.rounding)
+        self._seed, self._device, self._with_lodo = seed, device, lodo
         self._moments: dict[Sources, SourceMoments] = {}
 
-    @property
-    def lodo_split(self) -> TestSplit:
-        """The split of a left-out source environment that is tested on.
+    def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
+        """Yield the rank curves of every holdout, test by test and setting by setting.
 
-        DomainBed takes the in-split; where images come in groups that would show groups seen in training, so there
-        it is the out-split.
-        """
-        return "in_80" if self._data.group is None else "out_20"
-
-    def curves(
-        self,
-        fit: Fit,
-        predictor: Predictor,
-        ranks: Sequence[int],
-        folds: Sequence[Fold],
-        weights: Mapping[str, float] | None = None,
-    ) -> Iterator[RankCurve]:
-        """Yield the rank curves of every fold, test by test; after base and new classes comes what stands for both.
+        After base and new classes comes what stands for both.
 
         Args:
-            fit: returns the basis for the moments of source environments.
-            predictor: predicts inside the subspace.
-            ranks: numbers of directions kept, ascending.
-            folds: the folds of a protocol, as `Protocol.folds` returns them.
-            weights: kind of intervention -> weight in C_d; by default all kinds of the cells alike.
+            method: what is fitted.
+            holdouts: those of a protocol, as `Protocol.holdouts` returns them.
+
+        Raises:
+            ValueError: an answer of projection or predictor that does not fit; names it.
         """
-        setting = _Setting(fit, predictor, tuple(ranks), weights)
-        left_out = self._left_out_accuracies(setting, folds) if self._with_lodo else {}
-        for fold in folds:
-            accuracies = [left_out[key] for s in fold.judges if (key := (fold.without(s), fold.halves, s)) in left_out]
-            lodo = np.nanmean(accuracies, axis=0).tolist() if accuracies else None
-            yield from self._curves_of_fold(fold, setting, lodo)
+        left_out = self._left_out_accuracies(method, holdouts) if self._with_lodo else {}
+        for holdout in holdouts:
+            judges = holdout.judges(self._turn)
+            keys = [(holdout.without(s), holdout.halves, s) for s in judges]
+            accuracies = [left_out[key] for key in keys if key in left_out]
+            lodo = np.nanmean(accuracies, axis=0) if accuracies else None
+            yield from self._curves_of(holdout, method, judges, lodo)
 
-    def _curves_of_fold(self, fold: Fold, setting: _Setting, lodo: list[float] | None) -> Iterator[RankCurve]:
-        validation = [fold.images_of(source, "out_20") for source in fold.judges]
-        fitted = self._fitted(fold, fold.sources, setting, validation, fold.tests, lodo)
-        base: RankCurve | None = None
-        predictions = zip(fold.tests, fitted.classified.predicted, fitted.classified.calibrations, strict=True)
-        for test, predicted, calibrations in predictions:
-            curve = self._curve(fold, test, fitted, lodo, predicted, calibrations)
-            yield curve
+    def _curves_of(
+        self, holdout: Holdout, method: Method, judges: Sequence[int], lodo: Array | None
+    ) -> Iterator[RankCurve]:
+        judging = [self._of_source(holdout, source, self._turn.judging) for source in judges]
+        # DomainBed's oracle chooses by the out-split where the in-split is tested.
+        outs = [replace(test, split="out_20") for test in holdout.tests if test.split == "in_80"]
+        tests = [self._of_test(test) for test in (*holdout.tests, *outs)]
+        fitted, choosing = self._tested_and_choosing_fit(holdout, method, judging, tests, lodo)
+        left_out = [self._of_source(holdout, source, self._turn.judging_left_out) for source in judges]
+        looked_at = np.unique(np.concatenate([images.rows for images in (*judging, *left_out)])) if judges else ()
+        scores = _Scores(choosing.training_domain, lodo, len(looked_at))
+        predicted = fitted.classified.predicted
+        accuracies = {
+            test.environments: images.accuracy(of_test)
+            for test, images, of_test in zip(
+                outs, tests[len(holdout.tests) :], predicted[len(holdout.tests) :], strict=True
+            )
+        }
+        base: list[RankCurve] = []
+        for i, test in enumerate(holdout.tests):
+            target_out = accuracies[test.environments] if test.split == "in_80" else None
+            curves = self._curves_of_test(holdout.name, test, tests[i], method, fitted, i, scores, target_out)
+            yield from curves
             if test.half == "base":
-                base = curve
+                base = curves
             elif test.half == "new" and base:
-                yield combined(base, curve)
+                yield from combined(base, curves)
 
-    def _curve(
+    def _tested_and_choosing_fit(
         self,
-        fold: Fold,
+        holdout: Holdout,
+        method: Method,
+        judging: Sequence[ImageSet],
+        tests: Sequence[ImageSet],
+        lodo: Array | None,
+    ) -> tuple[_Fitted, Classified]:
+        """Return the tested fit, and what the fit by which rules choose makes of the judging images: often the same."""
+        turn, sources = self._turn, holdout.sources
+        if turn.one_fit:
+            fitted = self._fitted(holdout, sources, turn.fitted, method, judging, tests, lodo)
+            return fitted, fitted.classified
+        choosing = self._fitted(holdout, sources, turn.learned, method, judging, [], lodo).classified
+        temperatures = choosing.temperatures
+        return self._fitted(holdout, sources, turn.fitted, method, [], tests, None, temperatures), choosing
+
+    def _curves_of_test(
+        self,
+        held_out: str,
         test: Test,
+        images: ImageSet,
+        method: Method,
         fitted: _Fitted,
-        lodo: list[float] | None,
-        predicted: Labels,
-        calibrations: Mapping[int, Calibration],
-    ) -> RankCurve:
-        """Return the rank curve of one test from the classes predicted for its images, shape (ranks, m)."""
-        rows = np.flatnonzero(self._rows(test))
+        number: int,
+        scores: _Scores,
+        target_out: Array | None,
+    ) -> list[RankCurve]:
+        """Return the rank curves of a holdout's test with that number, setting by setting."""
+        data, classified, spectrum = self._data, fitted.classified, fitted.basis.spectrum
         # A manifest may list environments in turns; answers are kept environment by environment.
-        order = np.argsort(self._data.environment[rows], kind="stable")
-        rows = rows[order]
-        labels, environments = self._data.label[rows], self._data.environment[rows]
-        answers = Answers(predicted[:, order] == labels, labels, len(self._data.classes))
-        curves = {metric.name: metric.compute(answers).tolist() for metric in METRICS}
-        training_domain, spectrum = fitted.classified.training_domain, fitted.basis.spectrum
-        return RankCurve(
-            held_out=fold.name,
-            test_split=test.split,
-            class_half=test.half,
-            training_domain=training_domain,
-            lodo=lodo,
-            metrics=curves,
-            selected=_selected({**curves, "training_domain": training_domain, "lodo": lodo}, answers, calibrations),
-            n_train=int(fitted.train.sum()),
-            n_test=len(labels),
-            tested={self._data.environments[e]: int((environments == e).sum()) for e in sorted(test.environments)},
-            groups=None if self._data.group is None else self._data.group[rows],
-            spectrum=None if spectrum is None else spectrum.tolist(),
-        )
+        order = np.argsort(data.environment[images.rows], kind="stable")
+        tested = self._named(images.rows[order])
+        labels_fit = method.labels_used(data.label[fitted.train])
+        curves = []
+        for setting, predicted in enumerate(classified.predicted[number]):
+            answers = Answers(predicted[:, order] == tested.label, tested.label, len(data.classes))
+            lodo = None if scores.lodo is None else scores.lodo[setting].tolist()
+            curves.append(
+                RankCurve(
+                    setting=setting,
+                    held_out=held_out,
+                    test_split=test.split,
+                    class_half=test.half,
+                    training_domain=scores.training_domain[setting].tolist(),
+                    lodo=lodo,
+                    target_out=None if target_out is None else target_out[setting].tolist(),
+                    metrics={metric.name: metric.compute(answers).tolist() for metric in METRICS},
+                    correct=answers.correct,
+                    tested=tested,
+                    calibrations=_calibrations(classified.calibrations[number], scores, setting),
+                    n_train=int(fitted.train.sum()),
+                    labels_fit=labels_fit,
+                    labels_choice=scores.images,
+                    notes=classified.notes,
+                    spectrum=None if spectrum is None else spectrum.tolist(),
+                )
+            )
+        return curves
 
     def _left_out_accuracies(
-        self, setting: _Setting, folds: Sequence[Fold]
-    ) -> dict[tuple[tuple[int, ...], tuple[Half, ...], int], Array]:
-        """Return (remaining sources, classes, left-out source) -> accuracy on the left-out source at every rank."""
-        fewest = 2 if CROSS in (setting.weights or {}) else 1  # pairs across environments need two
-        wanted: dict[Sources, tuple[Fold, dict[int, Test]]] = {}
-        for fold in folds:
-            for source in fold.judges:
-                if len(remaining := fold.without(source)) >= fewest:
-                    _, tests = wanted.setdefault((remaining, fold.halves), (fold, {}))
-                    tests[source] = fold.images_of(source, self.lodo_split)
+        self, method: Method, holdouts: Sequence[Holdout]
+    ) -> dict[tuple[tuple[int, ...], Halves, int], Array]:
+        """Return (remaining sources, classes, left-out source) -> accuracy there, shape (settings, ranks)."""
+        fewest = 2 if CROSS in (method.weights or {}) else 1  # pairs across environments need two
+        wanted: dict[tuple[tuple[int, ...], Halves], tuple[Holdout, dict[int, ImageSet]]] = {}
+        for holdout in holdouts:
+            for source in holdout.judges(self._turn):
+                if len(remaining := holdout.without(source)) >= fewest:
+                    _, tests = wanted.setdefault((remaining, holdout.halves), (holdout, {}))
+                    tests[source] = self._of_source(holdout, source, self._turn.judging_left_out)
         accuracies = {}
-        for (remaining, halves), (fold, tests) in wanted.items():
-            classified = self._fitted(fold, remaining, setting, [], list(tests.values()), None).classified
-            for (source, test), predicted in zip(tests.items(), classified.predicted, strict=True):
-                accuracies[remaining, halves, source] = self._images(test).accuracy(predicted)
+        for (remaining, halves), (holdout, tests) in wanted.items():
+            fitted = self._fitted(holdout, remaining, self._turn.learned, method, [], list(tests.values()), None)
+            for (source, images), predicted in zip(tests.items(), fitted.classified.predicted, strict=True):
+                accuracies[remaining, halves, source] = images.accuracy(predicted)
         return accuracies
 
     def _fitted(
         self,
-        fold: Fold,
+        holdout: Holdout,
         sources: tuple[int, ...],
-        setting: _Setting,
-        validation: Sequence[Test],
-        tests: Sequence[Test],
-        lodo: list[float] | None,
+        sides: Sides,
+        method: Method,
+        judging: Sequence[ImageSet],
+        tests: Sequence[ImageSet],
+        lodo: Array | None,
+        temperatures: Mapping[tuple[int, int], float] | None = None,
     ) -> _Fitted:
-        """Fit projection and predictor on the in-splits of `sources`, and classify the images of `tests`.
+        """Fit projection and predictor on some sides of `sources`, and classify the images of `tests`.
 
         Args:
-            fold: whose classes are fitted on.
-            sources: positions of the environments: those of the fold, or all but one of them.
-            setting: what is fitted.
-            validation: images of the sources by which rules select.
+            holdout: whose classes are fitted on.
+            sources: positions of the environments: those of the holdout, or all but one of them.
+            sides: what is fitted on of each.
+            method: what is fitted.
+            judging: images of the sources by which rules select.
             tests: images that are tested.
-            lodo: leave-one-domain-out accuracy at every rank, where it is known.
+            lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
+            temperatures: of the fit by which rules choose, where that is another one.
         """
-        train = np.any([self._rows(fold.images_of(source, "in_80")) for source in sources], axis=0)
-        basis = setting.fit(self._source_moments(sources, fold.halves).reweighted(setting.weights))
+        train = np.any([self._rows((source,), sides, _half(holdout.halves)) for source in sources], axis=0)
+        projection, moments = method.projection, self._source_moments(sources, sides, holdout.halves)
+        dim = self._data.z.shape[1]
+        basis = checked_basis(projection.fit(moments.reweighted(method.weights)), projection.name, dim)
         classifier = Classifier(
-            setting.predictor,
-            setting.ranks,
-            self._data,
-            basis,
-            train,
-            self._normalize,
-            self._split.seed,
-            self._device,
+            method.predictor, method.ranks, self._data, basis, train, self._normalize, self._seed, self._device
         )
-        judged, tested = ([self._images(test) for test in asked] for asked in (validation, tests))
-        return _Fitted(basis, train, classifier.classify(judged, tested, lodo))
+        return _Fitted(basis, train, classifier.classify(judging, tests, lodo, temperatures))
 
-    def _source_moments(self, sources: tuple[int, ...], halves: tuple[Half, ...]) -> SourceMoments:
-        if (sources, halves) not in self._moments:
+    def _source_moments(self, sources: tuple[int, ...], sides: Sides, halves: Halves) -> SourceMoments:
+        key = (sources, sides, halves)
+        if key not in self._moments:
             names = {s: self._data.environments[s] for s in sources}
-            self._moments[sources, halves] = self._cells.sources(names, None, halves)
-        return self._moments[sources, halves]
+            self._moments[key] = self._cells.sources(names, None, sides, halves)
+        return self._moments[key]
 
-    def _images(self, test: Test) -> ImageSet:
-        """Return the images of a test; `candidates` are the classes that they can have, where it is not all."""
-        rows = np.flatnonzero(self._rows(test))
-        return ImageSet(rows, self._data.label[rows], self._data.candidates.get(test.environments[0]))
+    def _of_source(self, holdout: Holdout, source: int, sides: Sides) -> ImageSet:
+        """Return images of a source environment, of the fitted classes alone."""
+        return self._images((source,), sides, _half(holdout.halves))
 
-    def _rows(self, test: Test) -> NDArray[np.bool_]:
-        """Return which images a test has, shape (n,)."""
-        rows = np.isin(self._data.environment, test.environments)
-        if test.split != "full":
-            out = self._data.out[self._split]
-            rows &= out if test.split == "out_20" else ~out
-        if test.half != "all":
-            new = self._data.label >= base_classes(len(self._data.classes))
-            rows &= new if test.half == "new" else ~new
+    def _of_test(self, test: Test) -> ImageSet:
+        return self._images(test.environments, self._turn.tested[test.split], test.half)
+
+    def _images(self, environments: tuple[int, ...], sides: Sides, half: str) -> ImageSet:
+        """Return images; `classes` are those that they can have, where it is not all."""
+        rows = np.flatnonzero(self._rows(environments, sides, half))
+        return ImageSet(rows, self._data.label[rows], self._data.candidates.get(environments[0]))
+
+    def _rows(self, environments: tuple[int, ...], sides: Sides, half: str) -> NDArray[np.bool_]:
+        """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
+        rows = np.isin(self._data.environment, environments) & np.isin(self._side, list(sides))
+        if half != "all":
+            new = self._data.label >= self._base
+            rows &= new if half == "new" else ~new
         return rows
 
+    def _named(self, rows: Labels) -> Tested:
+        """Return the images at some rows as rows name them."""
+        data = self._data
+        return Tested(
+            position=rows if data.position is None else data.position[rows],
+            environment=data.environment[rows],
+            label=data.label[rows],
+            names=tuple(data.environments),
+            group=None if data.group is None else data.group[rows],
+        )
 
-def _selected(
-    curves: Mapping[str, list[float] | None], answers: Answers, calibrations: Mapping[int, Calibration]
-) -> dict[str, Selected]:
-    """Return rule -> what is kept of the rank that it picks.
 
-    Args:
-        curves: every curve that a rule may look at, by its column.
-        answers: on the tested images.
-        calibrations: position of a rank -> calibration there.
-    """
-    selected = {}
-    for name, rule in RULES.items():
-        index = best_index(curves[rule.score])
-        if index is not None:
-            calibration = None if rule.looks_at_target else calibrations.get(index)
-            selected[name] = Selected(index, answers.correct[index], answers.by_class[index].tolist(), calibration)
-    return selected
+def _half(halves: Halves) -> str:
+    """Return the half of the classes that takes part, or `all`."""
+    return "all" if halves == HALVES else halves[0]
+
+
+def _calibrations(
+    of_test: Mapping[tuple[int, int], Calibration], scores: _Scores, setting: int
+) -> dict[str, Calibration]:
+    """Return rule -> calibration at the point that it picks, for those that pick one of this setting."""
+    points = {rule: best_point(scores.of(rule)) for rule in SOURCE_RULES}
+    return {
+        rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test
+    }

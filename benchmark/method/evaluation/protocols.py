@@ -1,7 +1,8 @@
 """Protocols: what is fitted on which environments and classes, and which images are tested. Plain data, no arrays.
 
-A protocol is a list of folds. A fold fits on the in-splits of some source environments and is tested on images that the
-fit has not seen; the scores of the selection rules come from its sources alone.
+A protocol is a list of holdouts. A holdout fits on some source environments and is tested on images that the fit has
+not seen; the scores of the selection rules come from its sources alone. Which images of an environment are fitted on,
+judge and are tested is the turn's: see `splits.Turn`.
 """
 
 from abc import abstractmethod
@@ -12,8 +13,8 @@ from typing import Any, ClassVar, Literal
 
 from benchmark.common.registry import Component, Registry
 from benchmark.method.evaluation.cells import HALVES, Half
+from benchmark.method.evaluation.splits import Rounding, TestSplit, Turn
 
-TestSplit = Literal["out_20", "in_80", "full"]
 ClassHalf = Literal["all", "base", "new", "harmonic"]
 
 
@@ -33,7 +34,7 @@ class Test:
 
 
 @dataclass(frozen=True)
-class Fold:
+class Holdout:
     """One fit and what is tested with it.
 
     Attributes:
@@ -48,15 +49,16 @@ class Fold:
     tests: tuple[Test, ...]
     halves: tuple[Half, ...] = HALVES
 
-    @property
-    def judges(self) -> tuple[int, ...]:
-        """The sources by which rules and temperatures are chosen: none that is tested, as in `open_class` one is."""
-        tested = {e for test in self.tests for e in test.environments}
-        return tuple(s for s in self.sources if s not in tested)
+    def judges(self, turn: Turn) -> tuple[int, ...]:
+        """Return the sources by which rules and temperatures are chosen.
 
-    def images_of(self, source: int, split: TestSplit) -> Test:
-        """Return the images of a source environment: of the fitted classes alone."""
-        return Test((source,), split, "all" if self.halves == HALVES else self.halves[0])
+        None that is tested, as in `open_class` one is; unless it is the only one, and the turn keeps images of it that
+        are neither fitted on for the choice nor tested.
+        """
+        tested = {e for test in self.tests for e in test.environments}
+        apart = not any(turn.judging & turn.tested[test.split] for test in self.tests)
+        within = self.sources if apart and set(self.sources) == tested else ()
+        return tuple(s for s in self.sources if s not in tested) or within
 
     def without(self, source: int) -> tuple[int, ...]:
         """Return the sources of the leave-one-domain-out fit."""
@@ -64,31 +66,37 @@ class Fold:
 
 
 class Protocol(Component):
-    """A list of folds, and the words in which reports speak of them.
+    """A list of holdouts, and the words in which reports speak of them.
 
-    To add one, derive from this class in a file of its own, write `folds`, and give the class a name in `PROTOCOLS`
+    To add one, derive from this class in a file of its own, write `holdouts`, and give the class a name in `PROTOCOLS`
     (or name it `module:Class` in the recipe). A protocol has no parameters: derive a class for each variant.
 
     Attributes:
         meaning: what is fitted and tested, for captions.
-        tested: what the images of a fold's tests come from, for captions.
-        folds_in_words: what the folds go through, in the plural, for captions.
+        tested: what the images of a holdout's tests come from, for captions.
+        holdouts_in_words: what the holdouts go through, in the plural, for captions.
         accuracy_on: what stands before the data set's name in captions, with a space at its end.
         interval_note: sentence that findings add to what they say of intervals.
         open_class: whether fits take the base classes alone, so that tests on new classes are possible.
-        halves_apart: whether the 80/20 split is made in each half of the classes separately.
+        halves_apart: whether images are split in each half of the classes separately.
+        rounding: of half the number of classes: how many are base classes, unless the recipe says it.
+        fixed_split: the split that is tested whatever the recipe asks for, but for folds; None where it has the choice.
+        looks_at_target: whether labels of what is tested enter the fit: a bound (†), never a result.
         min_environments: number of environments that it takes at least.
-        fits_apart: whether every fold is fitted on images of its own; otherwise all folds share one fit.
+        fits_apart: whether every holdout is fitted on images of its own; otherwise all share one fit.
         across_sets: whether its environments are whole data sets, of which the first is fitted on.
     """
 
     meaning: ClassVar[str] = ""
     tested: ClassVar[str] = "held-out environment"
-    folds_in_words: ClassVar[str] = "held-out environments"
+    holdouts_in_words: ClassVar[str] = "held-out environments"
     accuracy_on: ClassVar[str] = ""
     interval_note: ClassVar[str] = ""
     open_class: ClassVar[bool] = False
     halves_apart: ClassVar[bool] = False
+    rounding: ClassVar[Rounding] = "ceil"
+    fixed_split: ClassVar[TestSplit | None] = None
+    looks_at_target: ClassVar[bool] = False
     min_environments: ClassVar[int] = 2
     fits_apart: ClassVar[bool] = True
     across_sets: ClassVar[bool] = False
@@ -100,8 +108,8 @@ class Protocol(Component):
             raise TypeError(f"a protocol has no parameters, and {cls.__name__} has '{next(iter(cls.model_fields))}'")
 
     @abstractmethod
-    def folds(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Fold]:
-        """Return the folds, in the order of the environments.
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """Return the holdouts, in the order of the environments.
 
         Args:
             environments: names of the environments.
@@ -110,7 +118,7 @@ class Protocol(Component):
 
     def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:
         """Return the splits of the tested environments: those that are asked for, unless the protocol fixes them."""
-        return tuple(asked)
+        return tuple(asked) if self.fixed_split is None or tuple(asked) == ("out_fold",) else (self.fixed_split,)
 
     @property
     def class_halves(self) -> tuple[ClassHalf, ...]:
@@ -121,22 +129,22 @@ class Protocol(Component):
         """Return whether a data set takes part; `variant`: it is ImageNet or one of its shifted variants."""
         return variant == self.across_sets
 
-    def fold_count(self, environments: int) -> int:
-        """Return the number of folds with so many environments."""
-        return len(self.folds([""] * environments, ("full",)))
+    def holdout_count(self, environments: int) -> int:
+        """Return the number of holdouts with so many environments."""
+        return len(self.holdouts([""] * environments, ("full",)))
 
 
 class HeldOut(Protocol):
     """Each environment is held out in turn."""
 
     registered_name: ClassVar[str] = "held_out"
-    meaning: ClassVar[str] = "each environment is held out in turn, fitted on the 80 % in-splits of the others"
+    meaning: ClassVar[str] = "each environment is held out in turn, fitted on the others"
 
-    def folds(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Fold]:
-        """See `Protocol.folds`."""
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """See `Protocol.holdouts`."""
         splits = self.test_splits(test_splits)
         return [
-            Fold(name, _others(environments, h), tuple(Test((h,), split) for split in splits))
+            Holdout(name, _others(environments, h), tuple(Test((h,), split) for split in splits))
             for h, name in enumerate(environments)
         ]
 
@@ -145,22 +153,20 @@ class HeldOutPairs(Protocol):
     """Each pair of environments is held out together, and their images are tested as one set."""
 
     registered_name: ClassVar[str] = "held_out_pairs"
-    meaning: ClassVar[str] = (
-        "each pair of environments is held out together, fitted on the 80 % in-splits of the others"
-    )
+    meaning: ClassVar[str] = "each pair of environments is held out together, fitted on the others"
     tested: ClassVar[str] = "held-out environments"
-    folds_in_words: ClassVar[str] = "pairs of held-out environments"
+    holdouts_in_words: ClassVar[str] = "pairs of held-out environments"
     interval_note: ClassVar[str] = (
         "An image is tested in the pairs of its environment with each other one: n counts it once, and a replicate "
         "takes or leaves it in all of them together."
     )
     min_environments: ClassVar[int] = 3
 
-    def folds(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Fold]:
-        """See `Protocol.folds`."""
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """See `Protocol.holdouts`."""
         splits = self.test_splits(test_splits)
         return [
-            Fold(
+            Holdout(
                 f"{environments[a]} + {environments[b]}",
                 _others(environments, a, b),
                 tuple(Test((a, b), split) for split in splits),
@@ -170,26 +176,23 @@ class HeldOutPairs(Protocol):
 
 
 class OpenClass(Protocol):
-    """Fitted on the base classes (the first half of the alphabetical ones, rounded up) of all environments.
+    """Fitted on the base classes (the first half of the alphabetical ones) of all environments.
 
-    Tested on base and on new classes of each environment's out-split, over all class names: the rest of the base
-    classes is fitted on. Rules judge by the out-splits of the other environments.
+    Tested on base and on new classes of each environment's out-split or fold, over all class names: the rest of the
+    base classes is fitted on. Rules judge by the other environments.
     """
 
     registered_name: ClassVar[str] = "open_class"
     meaning: ClassVar[str] = "fitted on the base classes, tested on base and new classes of the same environments"
     tested: ClassVar[str] = "tested environment"
     open_class: ClassVar[bool] = True
+    fixed_split: ClassVar[TestSplit | None] = "out_20"
 
-    def folds(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Fold]:
-        """See `Protocol.folds`."""
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """See `Protocol.holdouts`."""
         tests = [_of_both_halves(e, self.test_splits(test_splits)) for e in range(len(environments))]
         sources = tuple(range(len(environments)))
-        return [Fold(name, sources, of_fold, ("base",)) for name, of_fold in zip(environments, tests, strict=True)]
-
-    def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:  # noqa: ARG002
-        """See `Protocol.test_splits`."""
-        return ("out_20",)
+        return [Holdout(name, sources, of_fold, ("base",)) for name, of_fold in zip(environments, tests, strict=True)]
 
 
 class HeldOutOpenClass(Protocol):
@@ -199,18 +202,39 @@ class HeldOutOpenClass(Protocol):
     meaning: ClassVar[str] = "fitted on the base classes of the sources, tested on the held-out environment"
     open_class: ClassVar[bool] = True
     halves_apart: ClassVar[bool] = True
+    rounding: ClassVar[Rounding] = "floor"  # as in the released code
+    fixed_split: ClassVar[TestSplit | None] = "full"
 
-    def folds(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Fold]:
-        """See `Protocol.folds`."""
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """See `Protocol.holdouts`."""
         splits = self.test_splits(test_splits)
         return [
-            Fold(name, _others(environments, h), _of_both_halves(h, splits), ("base",))
+            Holdout(name, _others(environments, h), _of_both_halves(h, splits), ("base",))
             for h, name in enumerate(environments)
         ]
 
-    def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:  # noqa: ARG002
-        """See `Protocol.test_splits`."""
-        return ("full",)
+
+class InDomain(Protocol):
+    """Fitted on 80 % of an environment and tested on the rest of it: what the shift costs is the distance to it.
+
+    With folds, rules choose by the environment's next fold; of an 80/20 split nothing is left to choose by, and only
+    the cross-fitted `oracle` has a choice.
+    """
+
+    registered_name: ClassVar[str] = "in_domain"
+    meaning: ClassVar[str] = "fitted on the tested environment itself, on other images of it"
+    tested: ClassVar[str] = "tested environment"
+    holdouts_in_words: ClassVar[str] = "environments"
+    fixed_split: ClassVar[TestSplit | None] = "out_20"
+    looks_at_target: ClassVar[bool] = True
+    min_environments: ClassVar[int] = 1
+
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """See `Protocol.holdouts`."""
+        splits = self.test_splits(test_splits)
+        return [
+            Holdout(name, (h,), tuple(Test((h,), split) for split in splits)) for h, name in enumerate(environments)
+        ]
 
 
 class ImageNetShift(Protocol):
@@ -219,22 +243,19 @@ class ImageNetShift(Protocol):
     registered_name: ClassVar[str] = "imagenet_shift"
     meaning: ClassVar[str] = "fitted on ImageNet, tested on its shifted variants"
     tested: ClassVar[str] = "variant"
-    folds_in_words: ClassVar[str] = "variants"
+    holdouts_in_words: ClassVar[str] = "variants"
     accuracy_on: ClassVar[str] = "shifted variants of "
+    fixed_split: ClassVar[TestSplit | None] = "full"
     fits_apart: ClassVar[bool] = False
     across_sets: ClassVar[bool] = True
 
-    def folds(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Fold]:
-        """See `Protocol.folds`."""
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """See `Protocol.holdouts`."""
         splits = self.test_splits(test_splits)
         return [
-            Fold(environments[t], (0,), tuple(Test((t,), split) for split in splits))
+            Holdout(environments[t], (0,), tuple(Test((t,), split) for split in splits))
             for t in range(1, len(environments))
         ]
-
-    def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:  # noqa: ARG002
-        """See `Protocol.test_splits`."""
-        return ("full",)
 
 
 def _others(environments: Sequence[str], *held_out: int) -> tuple[int, ...]:
@@ -255,6 +276,7 @@ PROTOCOLS: Registry[Protocol] = Registry(
         "held_out_pairs": "benchmark.method.evaluation.protocols:HeldOutPairs",
         "open_class": "benchmark.method.evaluation.protocols:OpenClass",
         "held_out_open_class": "benchmark.method.evaluation.protocols:HeldOutOpenClass",
+        "in_domain": "benchmark.method.evaluation.protocols:InDomain",
         "imagenet_shift": "benchmark.method.evaluation.protocols:ImageNetShift",
     },
 )

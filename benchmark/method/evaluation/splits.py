@@ -1,27 +1,91 @@
-"""DomainBed's 80/20 splits, key for key, and their counterpart for data whose images come in groups."""
+"""DomainBed's 80/20 splits, key for key, K folds drawn in the same way, and both for images that come in groups.
+
+A split gives every image a side, and a `Turn` says what each side is for: which sides a fit learns from, which ones
+judge it, and which one is tested. Nothing that scores a choice is tested with it.
+"""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 HOLDOUT_FRACTION = 0.2  # DomainBed's
+IN, OUT, CHOICE = 0, 1, 2  # sides of an 80/20 split; CHOICE: the half of the out-groups by which rules choose
+
+Rounding = Literal["floor", "ceil"]
+TestSplit = Literal["out_20", "in_80", "full", "out_fold"]
 
 
 @dataclass(frozen=True, order=True)
 class Split:
-    """Which 80/20 split of a data set.
+    """How a data set is cut into sides.
 
     Attributes:
-        seed: DomainBed's trial seed.
+        seed: DomainBed's trial seed, or the seed of the cut into folds.
         halves_apart: base and new classes are split apart, as the released code does for open classes in a held-out
             environment; otherwise the split knows nothing of classes.
+        rounding: of half the number of classes, which is the number of base classes.
+        folds: number of folds; 0 for an 80/20 split.
     """
 
     seed: int
     halves_apart: bool = False
+    rounding: Rounding = "ceil"
+    folds: int = 0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the sides of a split are for.
+
+    Attributes:
+        learned: sides of the sources that the fits learn from by which rules choose.
+        judging: sides of the sources that these fits are judged by.
+        judging_left_out: sides of a left-out source that a leave-one-domain-out fit is tested on.
+        fitted: sides of the sources that the tested fit learns from; where they are `learned`, one fit serves both.
+        tested: test split -> sides of what is held out that are tested.
+    """
+
+    learned: frozenset[int]
+    judging: frozenset[int]
+    judging_left_out: frozenset[int]
+    fitted: frozenset[int]
+    tested: dict[TestSplit, frozenset[int]]
+
+    @property
+    def one_fit(self) -> bool:
+        """Whether the tested fit is the one by which rules choose."""
+        return self.learned == self.fitted
+
+
+def turn_of(split: Split, fold: int | None, grouped: bool) -> Turn:
+    """Return what the sides of a split are for.
+
+    Of folds, fold k is tested. Rules choose by fits without the folds k and k + 1 (mod K), judged by fold k + 1 of the
+    sources; the tested fit has all but k. Of an 80/20 split, fits have the in-split and rules judge by the out-split of
+    the sources; a left-out source is tested on its in-split, as in DomainBed. Where images come in groups, the
+    out-groups are cut in two: one half judges, on sources, and the other is tested.
+
+    Args:
+        split: which split.
+        fold: number of the tested fold, from 0; None for an 80/20 split.
+        grouped: whether images come in groups.
+    """
+    if split.folds and fold is not None:
+        following = (fold + 1) % split.folds
+        every = frozenset(range(split.folds))
+        judging = frozenset([following])
+        return Turn(every - {fold, following}, judging, judging, every - {fold}, {"out_fold": frozenset([fold])})
+    inside, judging = frozenset([IN]), frozenset([CHOICE if grouped else OUT])
+    tested: dict[TestSplit, frozenset[int]] = {
+        "out_20": frozenset([OUT]),
+        "in_80": inside,
+        "full": frozenset([IN, OUT, CHOICE]),
+    }
+    return Turn(inside, judging, judging if grouped else inside, inside, tested)
 
 
 def split_seed(*parts: object) -> int:
@@ -33,23 +97,28 @@ def split_seed(*parts: object) -> int:
     return int(digest, 16) % 2**31
 
 
-def out_split(n: int, seed: int) -> list[int]:
-    """Return the positions of DomainBed's 20 % out-split among `n` images, in the order in which it draws them."""
+def shuffled(n: int, seed: int) -> list[int]:
+    """Return the positions of `n` images in the order in which DomainBed draws them."""
     order = list(range(n))
     # The legacy generator is what fixes the split that everyone else uses.
     np.random.RandomState(seed).shuffle(order)
-    return order[: int(n * HOLDOUT_FRACTION)]
+    return order
 
 
-def base_classes(classes: int) -> int:
-    """Return how many classes are base classes: the first half of the alphabetical ones, rounded up."""
-    return (classes + 1) // 2
+def out_split(n: int, seed: int) -> list[int]:
+    """Return the positions of DomainBed's 20 % out-split among `n` images, in the order in which it draws them."""
+    return shuffled(n, seed)[: int(n * HOLDOUT_FRACTION)]
 
 
-def out_mask(
+def base_classes(classes: int, rounding: Rounding = "ceil") -> int:
+    """Return how many classes are base classes: the first half of the alphabetical ones."""
+    return (classes + (rounding == "ceil")) // 2
+
+
+def sides(
     environment: NDArray[np.int64], group: Sequence[str] | None, split: Split, new: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return which images are in the 20 % out-split of their environment.
+) -> NDArray[np.int64]:
+    """Return the side of each image: IN, OUT or CHOICE of an 80/20 split, else the number of its fold.
 
     Args:
         environment: index of each image's environment, shape (n,); images of an environment in ImageFolder order.
@@ -61,17 +130,31 @@ def out_mask(
         new: which images are of new classes, shape (n,); only `halves_apart` looks at it.
 
     Returns:
-        Boolean array of shape (n,).
+        Array of shape (n,).
     """
-    mask = np.zeros(len(environment), dtype=bool)
+    side = np.zeros(len(environment), dtype=np.int64)
     if group is not None:
-        names = sorted(set(group))
-        out = {names[i] for i in out_split(len(names), split_seed(split.seed, "group"))}
-        mask[:] = [name in out for name in group]
-        return mask
-    halves = ((~new, ("base",)), (new, ("open",))) if split.halves_apart else ((np.ones_like(mask), ()),)
+        names, position = np.unique(np.asarray(group), return_inverse=True)
+        of_group = _drawn(len(names), split_seed(split.seed, "group"), split.folds)
+        out = out_split(len(names), split_seed(split.seed, "group"))
+        if not split.folds:
+            of_group[out[-(-len(out) // 2) :]] = CHOICE  # drawn in random order, so the last half is a random one
+        return np.asarray(of_group[position])
+    halves = ((~new, ("base",)), (new, ("open",))) if split.halves_apart else ((np.ones(len(side), dtype=bool), ()),)
     for index in np.unique(environment):
         for half, word in halves:
             positions = np.flatnonzero((environment == index) & half)
-            mask[positions[out_split(len(positions), split_seed(split.seed, int(index), *word))]] = True
-    return mask
+            side[positions] = _drawn(len(positions), split_seed(split.seed, int(index), *word), split.folds)
+    return side
+
+
+def _drawn(n: int, seed: int, folds: int) -> NDArray[np.int64]:
+    """Return the side of each of `n` images or groups: IN or OUT, or a fold; the first of five is the out-split."""
+    side = np.zeros(n, dtype=np.int64)
+    if not folds:
+        side[out_split(n, seed)] = OUT
+        return side
+    order = shuffled(n, seed)
+    for fold in range(folds):
+        side[order[n * fold // folds : n * (fold + 1) // folds]] = fold
+    return side

@@ -54,6 +54,7 @@ class Problem:
     seed: int = 0
     device: str = "cpu"
     candidates: Sequence[Labels | None] = ()
+    notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         width = self.text.shape[-1]
@@ -103,6 +104,19 @@ class Predictor(Component):
 
     uses_training_images: ClassVar[bool] = True
     has_likelihood: ClassVar[bool] = True  # whether the softmax of its scores means anything: calibration needs it
+
+    @property
+    def settings(self) -> "tuple[Predictor, ...]":
+        """What a rule chooses among: predictors with one value each of whatever this one has as a grid."""
+        return (self,)
+
+    def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """Yield, rank by rank and setting by setting, what `scores` of the setting does at the rank."""
+        return self.scores(problem, ranks)
+
+    def labels_used(self, labels: Labels) -> int:
+        """Return of how many of some training images the label is used."""
+        return len(labels) if self.uses_training_images else 0
 
     @abstractmethod
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:

@@ -58,6 +58,7 @@ class Projection(Component):
 
     swept: ClassVar[tuple[str, ...]] = ("lambda_", "seed")  # set by a sweep: not in recipes, labels and their hashes
     uses_interventions: ClassVar[bool] = False
+    uses_labels: ClassVar[bool] = False  # whether it looks at the classes of images
     full_rank_only: ClassVar[bool] = False  # only the whole space makes sense: one rank, D
 
     @property

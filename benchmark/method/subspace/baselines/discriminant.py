@@ -40,6 +40,7 @@ class Discriminant(Projection):
     """
 
     registered_name: ClassVar[str] = "discriminant"
+    uses_labels: ClassVar[bool] = True
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:

@@ -1,0 +1,86 @@
+"""What a part answers, looked at before it becomes a number in a row: shapes, counts and finite values.
+
+Projections and predictors may come from anywhere. One whose answer does not fit is named in a sentence; its trial is a
+gap then, and no row.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.predictors import Predictor, Problem
+from benchmark.method.subspace import Basis
+
+
+def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
+    """Return a basis as a projection gave it.
+
+    Args:
+        basis: what `Projection.fit` returned.
+        name: of the projection.
+        dim: embedding width D.
+
+    Raises:
+        ValueError: the vectors have not the shape (D, D) or the spectrum not (D,), a value is NaN or infinite, or all
+            directions are zero.
+    """
+    vectors, spectrum = np.asarray(basis.vectors), basis.spectrum
+    if vectors.shape != (dim, dim):
+        raise ValueError(f"The projection '{name}' gave vectors of shape {vectors.shape} in place of ({dim}, {dim}).")
+    if spectrum is not None and np.shape(spectrum) != (dim,):
+        raise ValueError(f"The projection '{name}' gave a spectrum of shape {np.shape(spectrum)} in place of ({dim},).")
+    if not np.isfinite(vectors).all() or (spectrum is not None and not np.isfinite(spectrum).all()):
+        raise ValueError(f"The projection '{name}' gave NaN or infinite values.")
+    if not vectors.any():
+        raise ValueError(f"The projection '{name}' gave directions that are all zero.")
+    return basis
+
+
+def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+    """Yield what `Predictor.scores_of_settings` does: rank by rank and setting by setting, the scores of every set.
+
+    Raises:
+        ValueError: scores of a wrong shape or number, NaN, plus infinity, or an image without a finite score.
+    """
+    expected, count = len(ranks) * len(predictor.settings), 0
+    for of_point in predictor.scores_of_settings(problem, ranks):
+        count += 1
+        if count > expected:
+            break
+        if len(of_point) != len(problem.tests):
+            raise ValueError(_wrong(predictor, f"{len(of_point)} arrays of scores for {len(problem.tests)} sets"))
+        for scores, z in zip(of_point, problem.tests, strict=True):
+            _check_scores(predictor, np.asarray(scores), (len(z), problem.n_classes))
+        yield of_point
+    if count != expected:
+        more = "more than " if count > expected else ""
+        raise ValueError(_wrong(predictor, f"scores for {more}{min(count, expected)} of {expected} ranks and settings"))
+
+
+def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
+    """Return what `Predictor.predict` gives for the only set of a problem, shape (len(ranks), m).
+
+    Raises:
+        ValueError: predictions of a wrong shape or number, or that are no class.
+    """
+    predicted = setting.predict(problem, ranks)
+    shape = (len(ranks), len(problem.tests[0]))
+    if len(predicted) != 1 or np.shape(predicted[0]) != shape:
+        raise ValueError(
+            _wrong(setting, f"predictions of shape {[np.shape(p) for p in predicted]} in place of {[shape]}")
+        )
+    if predicted[0].size and not (predicted[0].min() >= 0 and predicted[0].max() < problem.n_classes):
+        raise ValueError(_wrong(setting, f"predictions that are none of the {problem.n_classes} classes"))
+    return predicted[0]
+
+
+def _check_scores(predictor: Predictor, scores: Array, shape: tuple[int, int]) -> None:
+    if scores.shape != shape:
+        raise ValueError(_wrong(predictor, f"scores of shape {scores.shape} in place of {shape} (images, classes)"))
+    if scores.size and not np.isfinite(scores.max(axis=1)).all():  # NaN goes through max; minus infinity is no class
+        raise ValueError(_wrong(predictor, "scores with NaN or infinity"))
+
+
+def _wrong(predictor: Predictor, what: str) -> str:
+    return f"The predictor '{predictor.name}' gave {what}."

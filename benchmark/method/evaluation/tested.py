@@ -1,0 +1,67 @@
+"""The images of one test: what rows name by a hash, so that answers can be compared image by image."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Images that were tested together, in the order in which rows keep their answers: environment by environment.
+
+    Where base and new classes are taken together, the images of base classes come first.
+
+    Attributes:
+        position: position of each image in the manifest, shape (m,); of a shift, in all its data sets one after the
+            other. Equal positions are the same image.
+        environment: index of its environment, shape (m,).
+        label: its class, shape (m,).
+        names: names of the environments, by index.
+        group: number of its group, shape (m,); None where images come in no groups.
+    """
+
+    position: NDArray[np.int64]
+    environment: NDArray[np.int64]
+    label: NDArray[np.int64]
+    names: tuple[str, ...]
+    group: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def unit(self) -> NDArray[np.int64]:
+        """What is drawn as a whole when images are drawn, shape (m,): the group, or the image itself."""
+        return self.position if self.group is None else self.group
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex, 32 digits) of all of it."""
+        digest = hashlib.sha256(repr(self.names).encode())
+        for array in (self.position, self.environment, self.label, self.group):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array, dtype=np.int64).tobytes())
+        return digest.hexdigest()[:32]
+
+    def __add__(self, other: "Tested") -> "Tested":
+        group = None if self.group is None or other.group is None else np.concatenate([self.group, other.group])
+        return Tested(
+            np.concatenate([self.position, other.position]),
+            np.concatenate([self.environment, other.environment]),
+            np.concatenate([self.label, other.label]),
+            self.names,
+            group,
+        )
+
+    def images(self) -> dict[str, int]:
+        """Return environment -> number of its tested images, by index."""
+        return {self.names[e]: int((self.environment == e).sum()) for e in np.unique(self.environment)}
+
+    def halves(self, seed: int) -> NDArray[np.bool_]:
+        """Return which images fall into the first of two halves, drawn by `seed` with groups whole, shape (m,)."""
+        units, position = np.unique(self.unit, return_inverse=True)
+        first = np.zeros(len(units), dtype=bool)
+        first[np.random.default_rng(seed).permutation(len(units))[: len(units) // 2]] = True
+        return first[position]
