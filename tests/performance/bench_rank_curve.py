@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmark.method.evaluation.cells import Cells, Layout, cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation
+from benchmark.method.evaluation.evaluation import Evaluation, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.splits import IN, OUT, Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace.invariant import ICM
 from tests.performance.figures import arguments, keep
@@ -33,7 +33,8 @@ def embeddings(classes: int) -> tuple[Embedded, Cells]:
     spectrum = np.geomspace(1, 0.03, DIM).astype(np.float32)
     z = np.empty((n, DIM), dtype=np.float32)
     environment, label = np.repeat(np.arange(len(SIZES)), list(SIZES.values())), rng.integers(classes, size=n)
-    layout = Layout(environment, label, rng.random(n) < 0.2, classes)
+    side = np.where(rng.random(n) < 0.2, OUT, IN)
+    layout = Layout(environment, label, side, classes, (classes + 1) // 2)
     cells = Cells({})
     for first in range(0, n, BLOCK):
         rows = np.arange(first, min(first + BLOCK, n))
@@ -45,7 +46,7 @@ def embeddings(classes: int) -> tuple[Embedded, Cells]:
         z=z,
         environment=environment,
         label=label,
-        out={Split(0): layout.out},
+        side={Split(0): layout.side},
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=list(SIZES),
         classes=[f"class{c}" for c in range(classes)],
@@ -62,12 +63,12 @@ def main() -> None:
     start = time.perf_counter()
     data, cells = embeddings(args.classes)
     made = time.perf_counter()
-    ranks = [DIM * (i + 1) // args.ranks for i in range(args.ranks)]
-    fit = ICM(lambda_=1.0).fit
+    ranks = tuple(DIM * (i + 1) // args.ranks for i in range(args.ranks))
     curves = Evaluation(data, cells, Split(0), "none", lodo=False).curves(
-        fit, ZeroShot(), ranks, PROTOCOLS.create("held_out").folds(data.environments, ["full"])
+        Method(ICM(lambda_=1.0), ZeroShot(), ranks),
+        PROTOCOLS.create("held_out").holdouts(data.environments, ["full"]),
     )
-    images = sum(next(curves).n_test for _ in range(args.held_out))
+    images = sum(len(next(curves).tested) for _ in range(args.held_out))
     took = time.perf_counter() - made
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{len(data.z)} x {DIM}, {args.classes} classes, {args.ranks} ranks, {args.held_out} held-out environments")

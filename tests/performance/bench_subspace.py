@@ -19,9 +19,9 @@ import numpy as np
 
 from benchmark.method.evaluation.cells import Cells, cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation
+from benchmark.method.evaluation.evaluation import Evaluation, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.splits import IN, OUT, Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace.invariant import ICM
 from tests.performance.figures import arguments, keep
@@ -50,7 +50,7 @@ def random_embeddings() -> tuple[Embedded, dict[str, np.ndarray]]:
         z=z.astype(np.float32),
         environment=np.arange(IMAGES) % ENVIRONMENTS,
         label=rng.integers(CLASSES, size=IMAGES),
-        out={Split(0): rng.random(IMAGES) < 0.2},
+        side={Split(0): np.where(rng.random(IMAGES) < 0.2, OUT, IN)},
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=[f"environment{e}" for e in range(ENVIRONMENTS)],
         classes=[f"class{c}" for c in range(CLASSES)],
@@ -70,9 +70,9 @@ def _setting(ranks: tuple[int, ...], setting: tuple[tuple[str, ...], float]) -> 
     """Evaluate one intervention set and lambda for every held-out environment; return the number of accuracies."""
     assert _protocol
     kinds, lambda_ = setting
-    fit = ICM(lambda_=lambda_).fit
-    folds = PROTOCOLS.create("held_out").folds([f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
-    curves = list(_protocol.curves(fit, ZeroShot(), ranks, folds, dict.fromkeys(kinds, 1.0)))
+    holdouts = PROTOCOLS.create("held_out").holdouts([f"environment{e}" for e in range(ENVIRONMENTS)], ["full"])
+    method = Method(ICM(lambda_=lambda_), ZeroShot(), ranks, dict.fromkeys(kinds, 1.0))
+    curves = list(_protocol.curves(method, holdouts))
     assert [curve.held_out for curve in curves] == [f"environment{e}" for e in range(ENVIRONMENTS)]
     return sum(len(curve.metrics["target"]) for curve in curves)
 

@@ -28,6 +28,7 @@ from benchmark.common.storage import Storage
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import row_file, write_rows
+from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, load
 from benchmark.sweep.trials import Trial, trials_of
@@ -62,7 +63,10 @@ def plain_loop(storage: Storage, trials: Sequence[Trial]) -> None:
     for trial in trials:
         spec = trial.spec
         cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize)
-        write_rows(storage, trial.id, evaluate(trial, data, cells))
+        evaluated = evaluate(trial, data, cells)
+        for tested in evaluated.tested:
+            write_tested(storage, tested)
+        write_rows(storage, trial.id, evaluated.rows)
 
 
 def fresh(base: Path, place: Path) -> Storage:

@@ -70,7 +70,7 @@ def test_pixels_of_decoding_and_of_every_built_in_intervention() -> None:
 def test_moments_and_the_names_of_their_files() -> None:
     n, dim, classes = 40, 3, 4
     z = (np.arange(n * dim).reshape(n, dim) * 7 % 11).astype(np.float32)
-    layout = Layout(np.arange(n) % 2, np.arange(n) // 2 % classes, np.arange(n) % 5 == 0, classes)
+    layout = Layout(np.arange(n) % 2, np.arange(n) // 2 % classes, (np.arange(n) % 5 == 0).astype(np.int64), classes, 2)
     cells = cells_of(layout, z, {"invert": 10 - z})
     view = view_of("data", n, {"fingerprint": "weights"}, None, 0)
     images = ImageIndex(view, [str(i) for i in range(n)], np.zeros(n, np.int64), {Split(0): layout}, ["a", "b"], dim)

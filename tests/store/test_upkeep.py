@@ -183,7 +183,7 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     storage: Storage, view: View, capsys: pytest.CaptureFixture[str]
 ) -> None:
     z = np.random.default_rng(0).standard_normal((9, DIM))
-    content = sums.packed(Cells({(0, "in", "base"): Moments.of(z, {"blur": z + 1})}), "blur")
+    content = sums.packed(Cells({(0, 0, "base"): Moments.of(z, {"blur": z + 1})}), "blur")
     of_view = view.directory.replace(store.ROOT, sums.ROOT)
     sound, spoilt, orphan = (
         f"{of_view}/a/x.safetensors",
@@ -192,7 +192,7 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     )
     for name in (sound, spoilt, orphan):
         storage.write_bytes(name, content)
-    assert sums.unpacked(storage, sound)[0, "in", "base"].differences["blur"].n == 9
+    assert sums.unpacked(storage, sound)[0, 0, "base"].differences["blur"].n == 9
     assert command(storage) == 0
     out = capsys.readouterr().out
     assert "toy  tiny  moments: 130 images, 0 rejected" in out

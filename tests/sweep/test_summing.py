@@ -46,7 +46,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, ImageInd
     order = np.array([i for i in [*range(DISTINCT), 5] if i != 77])
     layouts = {
         Split(seed): Layout(np.sort(rng.integers(3, size=len(order))), rng.integers(CLASSES, size=len(order)),
-                     np.random.default_rng(seed).random(len(order)) < 0.2, CLASSES)
+                     np.random.default_rng(seed).integers(3, size=len(order)), CLASSES, 2)
         for seed in (0, 1)
     }  # fmt: skip
     images = ImageIndex(view(store.ORIGINAL), [ids[i] for i in order], order // size, layouts, NAMES, D)
@@ -83,11 +83,7 @@ def test_every_kind_equals_one_sum_over_all_images(written, normalize: Normalize
     layout = images.layouts[Split(seed)]
     whole = cells_of(layout, z, {"blur": blur, "one": one_of({"blur": blur, "grey": grey}, images.ids, seed)})
     expected = whole + cross_cells(layout, z, class_means(whole), NAMES)
-    found = [
-        read_cells(storage, images, Split(seed), "unit" if normalize == "before" else "raw", KINDS, side).moments
-        for side in ("in", "out")
-    ]
-    assert_equal(Cells({**found[0], **found[1]}), expected)
+    assert_equal(read_cells(storage, images, Split(seed), "unit" if normalize == "before" else "raw", KINDS), expected)
 
 
 def test_only_what_is_missing_is_summed_and_text_pairs_join(written) -> None:  # type: ignore[no-untyped-def]
@@ -110,19 +106,19 @@ def test_pairs_of_texts_belong_to_all_environments_and_a_class_or_to_the_images_
     everywhere = join(None).sources({0: "amber"}, text)
     np.testing.assert_allclose(everywhere.c_d(), d.T @ d / len(d))
     base = np.isin(np.arange(len(d)) % 4, [0, 1]) & (np.arange(len(d)) != 7)  # the first two of the four classes
-    opened = join(None).sources({0: "amber"}, text, ("base",))
+    opened = join(None).sources({0: "amber"}, text, halves=("base",))
     np.testing.assert_allclose(opened.c_d(), d[base].T @ d[base] / base.sum())
     described = images.ids[: 4 * len(d) : 4][:299]
     described.append("an image that cannot be read")
     rows = np.arange(299) * 4
     either: list[tuple[tuple[Half, ...], Any]] = [
         (("base", "new"), layout.label >= 0),
-        (("base",), layout.label < (layout.classes + 1) // 2),
+        (("base",), layout.label < layout.base),
     ]
     for halves, of_half in either:
-        seen = ((layout.environment == 0) & ~layout.out & of_half)[rows]
+        seen = ((layout.environment == 0) & (layout.side == 0) & of_half)[rows]
         assert 0 < seen.sum() < 299
-        own = join(described).sources({0: "amber"}, text, halves)
+        own = join(described).sources({0: "amber"}, text, halves=halves)
         np.testing.assert_allclose(own.c_d(), d[:299][seen].T @ d[:299][seen] / seen.sum())
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from benchmark.method.evaluation.protocols import Fold, Protocol, Test, TestSplit
+from benchmark.method.evaluation.protocols import Holdout, Protocol, Test
+from benchmark.method.evaluation.splits import TestSplit
 
 
 class Chronological(Protocol):
@@ -11,15 +12,15 @@ class Chronological(Protocol):
 
     meaning: ClassVar[str] = "fitted on earlier environments, tested on the next"
     tested: ClassVar[str] = "next environment"
-    folds_in_words: ClassVar[str] = "later environments"
+    holdouts_in_words: ClassVar[str] = "later environments"
     accuracy_on: ClassVar[str] = "the future of "
     interval_note: ClassVar[str] = "Later environments have seen more."
     min_environments: ClassVar[int] = 3
 
-    def folds(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Fold]:
-        """See `Protocol.folds`."""
+    def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
+        """See `Protocol.holdouts`."""
         return [
-            Fold(name, tuple(range(position)), tuple(Test((position,), split) for split in test_splits))
+            Holdout(name, tuple(range(position)), tuple(Test((position,), split) for split in test_splits))
             for position, name in enumerate(environments)
             if position >= 2
         ]

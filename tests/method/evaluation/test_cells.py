@@ -1,5 +1,7 @@
 """Cells against sums over images written out, and pairs across environments against all pairs one by one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,8 @@ NAMES, CLASSES, D, N = ["art", "cartoon", "photo"], 5, 6, 90
 @pytest.fixture
 def images() -> tuple[Layout, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(4)
-    layout = Layout(np.repeat(np.arange(3), 30), rng.integers(CLASSES, size=N), rng.random(N) < 0.2, CLASSES)
+    side = (rng.random(N) < 0.2).astype(np.int64)
+    layout = Layout(np.repeat(np.arange(3), 30), rng.integers(CLASSES, size=N), side, CLASSES, 3)
     z = rng.standard_normal((N, D)) + 2.0
     return layout, z, z + rng.standard_normal((N, D))
 
@@ -26,20 +29,21 @@ def test_every_image_lies_in_one_cell(images: tuple[Layout, np.ndarray, np.ndarr
     for environment, side, half in layout.cells():
         rows = layout.members((environment, side, half))
         assert (layout.environment[rows] == environment).all()
-        assert (layout.out[rows] == (side == "out")).all()
+        assert (layout.side[rows] == side).all()
         assert ((layout.label[rows] < 3) == (half == "base")).all()
 
 
-def test_the_odd_class_is_a_base_class() -> None:
+def test_the_odd_class_is_a_base_class_or_a_new_one() -> None:
     assert [base_classes(n) for n in (2, 3, 7, 65)] == [1, 2, 4, 33]
+    assert [base_classes(n, "floor") for n in (2, 3, 7, 65)] == [1, 1, 3, 32]
 
 
 @pytest.mark.parametrize("halves", [("base",), ("new",), ("base", "new")])
 def test_sources_are_the_in_sides_of_the_chosen_cells(images, halves) -> None:  # type: ignore[no-untyped-def]
     layout, z, view = images
-    sources = cells_of(layout, z, {"blur": view}).sources({0: "art", 2: "photo"}, None, halves)
+    sources = cells_of(layout, z, {"blur": view}).sources({0: "art", 2: "photo"}, None, halves=halves)
     wanted = layout.label < 3 if halves == ("base",) else layout.label >= 3
-    rows = ~layout.out & (layout.environment != 1) & (wanted if len(halves) == 1 else True)
+    rows = (layout.side == 0) & (layout.environment != 1) & (wanted if len(halves) == 1 else True)
     np.testing.assert_allclose(sources.c_z(), z[rows].T @ z[rows] / rows.sum())
     d = (z - view)[rows]
     np.testing.assert_allclose(sources.c_d(), d.T @ d / rows.sum())
@@ -47,13 +51,28 @@ def test_sources_are_the_in_sides_of_the_chosen_cells(images, halves) -> None:  
     np.testing.assert_array_equal(sources.images.counts, np.bincount(layout.label[rows], minlength=CLASSES))
 
 
-def all_pairs(layout: Layout, z: np.ndarray, environments: list[int], classes: range) -> np.ndarray:
+def test_sides_add_up_and_joined_ones_are_their_sum(images: tuple[Layout, np.ndarray, np.ndarray]) -> None:
+    layout, z, view = images
+    layout = replace(layout, side=np.arange(N) % 5)
+    cells = cells_of(layout, z, {"blur": view})
+    joined = cells.joined([frozenset([0, 2, 4]), frozenset([1])])
+    assert {side for _, side, _ in joined.moments} == {0, 1}
+    for sides in ([0, 2, 4], [0, 1, 2, 4]):
+        rows = np.isin(layout.side, sides) & (layout.environment == 1)
+        for of_sides in (cells, joined):
+            sources = of_sides.sources({1: "cartoon"}, None, frozenset(sides))
+            np.testing.assert_allclose(sources.c_z(), z[rows].T @ z[rows] / rows.sum())
+
+
+def all_pairs(layout: Layout, z: np.ndarray, environments: list[int], classes: range, side: int = 0) -> np.ndarray:
     """C_d over pairs of one class and two environments: every image once for each other environment."""
     total, n = np.zeros((D, D)), 0
     for e in environments:
         for other in (o for o in environments if o != e):
             for c in classes:
-                here, there = (z[(layout.environment == x) & (layout.label == c) & ~layout.out] for x in (e, other))
+                here, there = (
+                    z[(layout.environment == x) & (layout.label == c) & (layout.side == side)] for x in (e, other)
+                )
                 for z_i in here if len(there) else ():
                     total += sum(np.outer(z_i - z_j, z_i - z_j) for z_j in there) / len(there)
                     n += 1
@@ -71,8 +90,10 @@ def test_pairs_across_environments_equal_all_pairs_one_by_one(images, environmen
     np.testing.assert_allclose(
         cells.sources(names, {CROSS: 1.0}).c_d(), all_pairs(layout, z, environments, range(CLASSES))
     )
+    of_out = cells.sources(names, {CROSS: 1.0}, frozenset([1])).c_d()
+    np.testing.assert_allclose(of_out, all_pairs(layout, z, environments, range(CLASSES), side=1))
     np.testing.assert_allclose(
-        cells.sources(names, {CROSS: 1.0}, ["base"]).c_d(), all_pairs(layout, z, environments, range(3))
+        cells.sources(names, {CROSS: 1.0}, halves=["base"]).c_d(), all_pairs(layout, z, environments, range(3))
     )
 
 

@@ -10,12 +10,14 @@ import pytest
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.evaluation import classifier, metrics
 from benchmark.method.evaluation.classifier import Classifier, ImageSet
-from benchmark.method.evaluation.protocols import PROTOCOLS, Fold
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.evaluation import Method
+from benchmark.method.evaluation.protocols import PROTOCOLS
+from benchmark.method.evaluation.splits import OUT, Split, turn_of
 from benchmark.method.predictors import PREDICTORS, Predictor, Problem
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.subspace import Basis
 from tests.method.predictors.test_reference import D, icm, protocol_of, synthetic
+from tests.method.wrapped import Wrapped
 
 RANKS = (2, 5, D)
 
@@ -34,12 +36,13 @@ class Counting(LinearProbe):
 @pytest.mark.parametrize("name", ["held_out", "held_out_pairs", "open_class"])
 def test_a_trained_predictor_is_fitted_once_for_each_set_of_sources(name: str) -> None:
     data, views = synthetic()
-    folds: list[Fold] = PROTOCOLS.create(name).folds(data.environments, ["out_20"])
+    holdouts = PROTOCOLS.create(name).holdouts(data.environments, ["out_20"])
     Counting.fits.clear()
-    curves = list(protocol_of(data, views).curves(icm, Counting(), RANKS, folds))
-    assert all(curve.selected["lodo"].calibration for curve in curves if curve.class_half != "harmonic")
-    left_out = {fold.without(source) for fold in folds for source in fold.judges}
-    expected = Counter(fold.sources for fold in folds) + Counter(left_out)
+    curves = list(protocol_of(data, views).curves(Method(Wrapped(icm), Counting(), RANKS), holdouts))
+    assert all("lodo" in curve.calibrations for curve in curves if curve.class_half != "harmonic")
+    turn = turn_of(Split(0), None, grouped=False)
+    left_out = {holdout.without(source) for holdout in holdouts for source in holdout.judges(turn)}
+    expected = Counter(holdout.sources for holdout in holdouts) + Counter(left_out)
     assert expected == Counting.fits
 
 
@@ -55,12 +58,14 @@ def classifier_of(predictor: Predictor, train: Any) -> Classifier:
 @pytest.mark.parametrize("name", ["linear_probe", "class_means", "zero_shot"])
 def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name: str) -> None:
     data, _ = synthetic()
-    out, predictor = data.out[Split(0)], PREDICTORS.create(name)
+    out, predictor = data.side[Split(0)] == OUT, PREDICTORS.create(name)
     train = ~out & (data.environment < 3)
     validation = [images(np.flatnonzero(out & (data.environment == e))) for e in range(3)]
     test = images(np.flatnonzero(data.environment == 3))
-    found = classifier_of(predictor, train).classify(validation, [test], lodo=[0.1, 0.3, 0.2])
-    assert set(found.calibrations[0]) == {int(np.argmax(found.training_domain)), 1}
+    classified = classifier_of(predictor, train).classify(validation, [test], lodo=np.array([[0.1, 0.3, 0.2]]))
+    assert set(classified.calibrations[0]) == {(int(np.argmax(classified.training_domain)), 0), (1, 0)}
+    again = classifier_of(predictor, train).classify([], [test], temperatures=classified.temperatures)
+    assert again.calibrations == classified.calibrations  # as where another fit chooses
     sets = [*validation, test]
     problem = Problem(
         train=data.z[train].astype(float), labels=data.label[train], text=data.text.astype(float),
@@ -69,15 +74,15 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
     for i, scores in enumerate(predictor.scores(problem, RANKS)):
         *judged, tested = (logits.argmax(axis=1) for logits in scores)
         hits = [np.mean(p == s.labels) for p, s in zip(judged, validation, strict=True)]
-        assert found.training_domain[i] == pytest.approx(np.mean(hits))
-        np.testing.assert_array_equal(found.predicted[0][i], tested)
-        if i in found.calibrations[0]:
+        assert classified.training_domain[0, i] == pytest.approx(np.mean(hits))
+        np.testing.assert_array_equal(classified.predicted[0][0, i], tested)
+        if (i, 0) in classified.calibrations[0]:
             labels = np.concatenate([s.labels for s in validation])
             t = metrics.fitted_temperature(np.concatenate(scores[:3]), labels)
             errors = [
                 metrics.calibration_error(metrics.confidence_gaps(scores[3], test.labels, x), len(test)) for x in (1, t)
             ]
-            calibration = found.calibrations[0][i]
+            calibration = classified.calibrations[0][i, 0]
             assert calibration.temperature == pytest.approx(t, rel=1e-6)
             assert [calibration.error, calibration.scaled_error] == pytest.approx(errors, abs=1e-9)
 
@@ -96,24 +101,23 @@ class InOneBuffer(LinearProbe):
 
 def test_a_predictor_may_use_its_arrays_again_at_the_next_rank() -> None:
     data, _ = synthetic()
-    train = ~data.out[Split(0)] & (data.environment == 0)
+    train = (data.side[Split(0)] != OUT) & (data.environment == 0)
     validation, test = images(np.flatnonzero(data.environment == 0)), images(np.flatnonzero(data.environment == 3))
     one, other = (classifier_of(p, train).classify([validation], [test]) for p in (LinearProbe(), InOneBuffer()))
-    assert one.training_domain == other.training_domain
+    np.testing.assert_array_equal(one.training_domain, other.training_domain)
     assert one.calibrations == other.calibrations
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data, views = synthetic()
-    folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
-    curves = [list(protocol_of(data, views).curves(icm, PREDICTORS.create("zero_shot"), RANKS, folds))]
+    holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["full"])
+    method = Method(Wrapped(icm), PREDICTORS.create("zero_shot"), RANKS)
+    curves = [list(protocol_of(data, views).curves(method, holdouts))]
     monkeypatch.setattr(classifier, "BLOCK", 7)
-    curves.append(list(protocol_of(data, views).curves(icm, PREDICTORS.create("zero_shot"), RANKS, folds)))
+    curves.append(list(protocol_of(data, views).curves(method, holdouts)))
     for one, other in zip(*curves, strict=True):
         assert (one.metrics, one.training_domain, one.lodo) == (other.metrics, other.training_domain, other.lodo)
-        a, b = (curve.selected["lodo"].calibration for curve in (one, other))
-        assert a is not None
-        assert b is not None
+        a, b = (curve.calibrations["lodo"] for curve in (one, other))
         assert (a.error, a.scaled_error, a.temperature) == pytest.approx((b.error, b.scaled_error, b.temperature))
 
 

@@ -1,10 +1,11 @@
-"""A protocol from outside the package goes all the way: recipe, trials, folds, curves, captions."""
+"""A protocol from outside the package goes all the way: recipe, trials, holdouts, curves, captions."""
 
 from typing import Any, ClassVar
 
 import pytest
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.method.evaluation.evaluation import Method
 from benchmark.method.evaluation.protocols import PROTOCOLS, HeldOut
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.recipe.loading import parse_recipe
@@ -15,6 +16,7 @@ from reports.chosen import Selections
 from reports.findings import comparisons
 from reports.settings import by_setting
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
+from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import frame, row
 
 NAME = "tests.method.evaluation.own_protocol:Chronological"
@@ -32,18 +34,21 @@ def recipe(protocol: Any) -> Recipe:
     )
 
 
-def test_a_protocol_of_the_users_own_makes_trials_folds_and_curves() -> None:
+def test_a_protocol_of_the_users_own_makes_trials_holdouts_and_curves() -> None:
     own = recipe(NAME)
     assert own.model_dump(mode="json")["sweep"]["protocols"] == [NAME]
     assert own.hash() == recipe({"name": NAME}).hash() != recipe("held_out").hash()
-    (spec,) = trial_specs(own, "toy")
+    (spec,) = trial_specs(own, "toy", 512)
     assert spec.content()["protocol"] == NAME
-    folds = spec.folds(YEARS)
-    assert [(fold.name, fold.sources) for fold in folds] == [("2023", (0, 1)), ("2024", (0, 1, 2))]
-    assert spec.rows(YEARS) == spec.protocol.fold_count(len(YEARS)) == 2
+    holdouts = spec.holdouts(YEARS)
+    assert [(holdout.name, holdout.sources) for holdout in holdouts] == [("2023", (0, 1)), ("2024", (0, 1, 2))]
+    assert spec.rows(YEARS) == spec.protocol.holdout_count(len(YEARS)) == 2
     data, views = synthetic()
-    curves = list(protocol_of(data, views).curves(icm, ZeroShot(), (2, 4), folds))
-    assert [(curve.held_out, list(curve.tested)) for curve in curves] == [("2023", ["cyan"]), ("2024", ["dun"])]
+    curves = list(protocol_of(data, views).curves(Method(Wrapped(icm), ZeroShot(), (2, 4)), holdouts))
+    assert [(curve.held_out, list(curve.tested.images())) for curve in curves] == [
+        ("2023", ["cyan"]),
+        ("2024", ["dun"]),
+    ]
 
 
 def test_its_words_stand_in_captions_and_findings() -> None:

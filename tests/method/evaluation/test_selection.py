@@ -7,8 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.method.evaluation.metrics import METRICS
-from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_index, select
+from benchmark.method.evaluation.metrics import METRICS, Answers
+from benchmark.method.evaluation.selection import (
+    RULES,
+    SOURCE_RULES,
+    best_index,
+    best_point,
+    packed,
+    select,
+    source_scores,
+    unpacked,
+)
+from benchmark.method.evaluation.tested import Tested
 
 
 def test_ties_go_to_the_larger_rank_and_nan_is_no_score() -> None:
@@ -20,24 +30,137 @@ def test_ties_go_to_the_larger_rank_and_nan_is_no_score() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scores", "point"),
+    [([[0.1, 0.5], [0.5, 0.2]], (1, 0)), ([[0.5, 0.5], [0.5, 0.5]], (1, 0)), ([[np.nan, 0.1], [0.3, np.nan]], (0, 1))],
+)
+def test_the_best_of_settings_and_ranks_has_the_larger_rank_then_the_first_setting(
+    scores: list[list[float]], point: tuple[int, int]
+) -> None:
+    assert best_point(np.array(scores)) == point
+    assert best_point(np.full((2, 3), np.nan)) is best_point(None) is None
+
+
+IMAGES = Tested(np.arange(8), np.zeros(8, np.int64), np.arange(8) % 2, ("sketch",))
+TESTED = {IMAGES.hash: IMAGES}
+
+
+def row(correct: np.ndarray, **columns: Any) -> dict[str, Any]:
+    """A row of the images above with made-up answers, shape (ranks, 8)."""
+    answers = Answers(correct, IMAGES.label, 2)
+    return {
+        "held_out": "sketch", "seed": 0, "fold": -1, "ranks": [4, 8][: len(correct)], "intervention_set": "all",
+        "normalize": "none", "predictor_params": "{}", "projection_params": "{}", "n_test": 8, "tested": IMAGES.hash,
+        "class_half": "all", "n_base": 1, "n_classes": 2, "target_out": None,
+        **{m.name: m.compute(answers).tolist() for m in METRICS}, "correct": packed(correct),
+        **columns,
+    }  # fmt: skip
+
+
+def hits(*shares: int) -> np.ndarray:
+    return np.array([[i < n for i in range(8)] for n in shares])
+
+
+@pytest.mark.parametrize(
     ("rule", "lambda_", "rank", "accuracy"),
-    [("training_domain", 1.0, 8, 0.4), ("lodo", 3.0, 4, 0.6), ("oracle", 3.0, 8, 0.9)],
+    [("training_domain", 1.0, 8, 0.25), ("lodo", 3.0, 4, 0.5), ("ceiling", 3.0, 8, 0.875)],
 )
 def test_picks_worked_out_by_hand(rule: str, lambda_: float, rank: int, accuracy: float) -> None:
-    common = {
-        "held_out": "sketch", "seed": 0, "ranks": [4, 8], "intervention_set": "all", "normalize": "none",
-        "predictor_params": "{}", "projection_params": "{}", "n_test": 2, "tested": None, "tested_groups": None, "worst_class": [0.0, 0.0], "balanced": [0.0, 0.0],
-        "correct_training_domain": [True, False], "correct_lodo": [True, False], "correct_oracle": [True, False],
-    }  # fmt: skip
     rows = pd.DataFrame(
         [
-            {**common, "lambda_": 1.0, "training_domain": [0.7, 0.8], "lodo": [0.3, 0.2], "target": [0.5, 0.4]},
-            {**common, "lambda_": 3.0, "training_domain": [0.7, 0.6], "lodo": [0.5, 0.4], "target": [0.6, 0.9]},
+            row(hits(3, 2), lambda_=1.0, training_domain=[0.7, 0.8], lodo=[0.3, 0.2]),
+            row(hits(4, 7), lambda_=3.0, training_domain=[0.7, 0.6], lodo=[0.5, 0.4]),
         ]
     )
-    (pick,) = select(rows, rule).to_dict("records")
+    (pick,) = select(rows, rule, TESTED).to_dict("records")
     assert (pick["lambda_"], pick["rank"], pick["target"]) == (lambda_, rank, accuracy)
     assert rows["lambda_"].iloc[pick["position"]] == lambda_
+    assert pick["correct"].mean() == accuracy
+
+
+def test_at_each_rank_the_rule_chooses_anew_and_ties_at_the_largest_fix_nothing() -> None:
+    """Rows tie at rank D, where all lambdas are the plain space; below it another lambda is better."""
+    rows = pd.DataFrame(
+        [
+            row(hits(1, 6), lambda_=1.0, training_domain=[0.2, 0.9], lodo=[0.2, 0.9]),
+            row(hits(5, 6), lambda_=3.0, training_domain=[0.6, 0.9], lodo=[0.6, 0.9]),
+        ]
+    )
+    for rule in SOURCE_RULES:
+        assert select(rows, rule, TESTED)["lambda_"].tolist() == [1.0]  # the first of equals
+        (pick,) = select(rows, rule, TESTED, rank=4).to_dict("records")
+        assert (pick["lambda_"], pick["rank"], pick["target"]) == (3.0, 4, 0.625)
+    assert select(rows, "lodo", TESTED, rank=16).empty
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_oracle_reports_no_image_by_which_it_chose(grouped: bool) -> None:
+    """Against a dozen lines: of two settings each half of the images takes the one that is better on the other half."""
+    rng = np.random.default_rng(0)
+    n = 40
+    group = np.repeat(np.arange(n // 4), 4) if grouped else None
+    images = Tested(np.arange(n), np.zeros(n, np.int64), rng.integers(3, size=n), ("sketch",), group)
+    answers = rng.random((3, 2, n)) < 0.5
+    for seed in range(5):
+        first = images.halves(seed)
+        assert first.sum() in (n // 2, 20)
+        if group is not None:
+            assert all(len(set(first[group == g])) == 1 for g in set(group))
+        rows = [
+            row(hits(0, 0), lambda_=float(i), training_domain=[0.0, 0.0], lodo=None)
+            | {"correct": packed(correct), "seed": seed, "n_test": n, "tested": images.hash, "n_classes": 3}
+            | {m.name: m.compute(Answers(correct, images.label, 3)).tolist() for m in METRICS}
+            for i, correct in enumerate(answers)
+        ]
+        (pick,) = select(pd.DataFrame(rows), "oracle", {images.hash: images}).to_dict("records")
+        expected = np.empty(n, dtype=bool)
+        for half in (first, ~first):
+            best = max(
+                ((i, k) for i in range(3) for k in range(2)),
+                key=lambda point, half=half: (answers[point][half].mean(), point[1], -point[0]),  # type: ignore[misc]
+            )
+            expected[~half] = answers[best][~half]
+        np.testing.assert_array_equal(pick["correct"], expected)
+        assert pick["target"] == expected.mean()
+        ceiling = select(pd.DataFrame(rows), "ceiling", {images.hash: images})["target"].iloc[0]
+        assert ceiling == answers.mean(axis=-1).max() >= pick["target"]
+    assert len({images.halves(seed).tobytes() for seed in range(5)}) > 1
+
+
+def test_where_the_in_split_is_tested_the_oracle_chooses_by_the_out_split() -> None:
+    rows = pd.DataFrame(
+        [
+            row(hits(3, 7), lambda_=1.0, training_domain=[0.7, 0.8], lodo=None, target_out=[0.5, 0.2]),
+            row(hits(4, 2), lambda_=3.0, training_domain=[0.7, 0.6], lodo=None, target_out=[0.9, 0.1]),
+        ]
+    )
+    (pick,) = select(rows, "oracle", TESTED).to_dict("records")
+    assert (pick["lambda_"], pick["rank"], pick["score"], pick["target"]) == (3.0, 4, 0.9, 0.5)
+
+
+def test_each_fold_is_a_choice_of_its_own() -> None:
+    rows = pd.DataFrame(
+        [
+            row(hits(3, 2), lambda_=x, training_domain=scores, lodo=scores, fold=fold)
+            for fold, x, scores in ((0, 1.0, [0.1, 0.2]), (0, 3.0, [0.3, 0.1]), (1, 1.0, [0.5, 0.1]), (1, 3.0, [0.1, 0.4]))
+        ]
+    )  # fmt: skip
+    picks = select(rows, "lodo", TESTED)
+    assert picks[["fold", "lambda_", "rank"]].to_numpy().tolist() == [[0, 3.0, 4], [1, 1.0, 4]]
+    scores = source_scores(rows.to_dict("records"))  # type: ignore[arg-type]
+    assert scores == {"training_domain": pytest.approx(0.4), "lodo": pytest.approx(0.4)}
+
+
+def test_what_a_search_sees_is_the_sources_scores_and_nothing_of_the_target() -> None:
+    rows = [row(hits(8, 8), training_domain=[0.1, 0.2], lodo=[0.3, 0.25])]
+    assert source_scores(rows) == {"training_domain": 0.2, "lodo": 0.3}
+    assert source_scores([rows[0] | {"lodo": None}]) == {"training_domain": 0.2}
+
+
+def test_answers_survive_being_packed() -> None:
+    correct = np.random.default_rng(1).random((5, 13)) < 0.5
+    columns = {"correct": packed(correct), "ranks": [1, 2, 3, 4, 5], "n_test": 13}
+    np.testing.assert_array_equal(unpacked(columns), correct)
+    assert len(columns["correct"]) == 5 * 2  # type: ignore[arg-type]
 
 
 # DomainBed's rules from scratch, on its own kind of records: one for each run and step, with the accuracy on the
@@ -68,7 +191,7 @@ def domainbed_picks(records: list[dict[str, Any]], rule: str, target: int) -> tu
     for r in alone:
         if rule == "training_domain":  # IIDAccuracySelectionMethod: mean out-accuracy of the training environments
             score = np.mean([r["out"][e] for e in range(ENVIRONMENTS) if e != target])
-        elif rule == "oracle":  # on the test environment; which of its splits is the caller's choice here
+        elif rule == "ceiling":  # on the test environment; which of its splits is the caller's choice here
             score = r["in"][target]
         else:  # LeaveOneOutSelectionMethod: in-accuracy on the environment that was left out as well
             pairs = [
@@ -81,7 +204,7 @@ def domainbed_picks(records: list[dict[str, Any]], rule: str, target: int) -> tu
     return max(scores, key=lambda key: scores[key])
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*SOURCE_RULES, "ceiling"])
 @pytest.mark.parametrize("seed", range(5))
 def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
     records = domainbed_records(np.random.default_rng(seed))
@@ -93,16 +216,15 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
             of = [by_key[(target,), run, step] for step in range(STEPS)]
             lodo = [[by_key[tuple(sorted((target, s))), run, step]["in"][s] for s in sources] for step in range(STEPS)]
             rows.append(
-                {
-                    "held_out": f"e{target}", "seed": 0, "ranks": list(range(1, STEPS + 1)), "lambda_": float(run),
-                    "intervention_set": "all", "normalize": "none", "predictor_params": "{}", "projection_params": "{}", "n_test": 1, "tested": None, "tested_groups": None,
+                row(hits(*[0] * STEPS))
+                | {
+                    "held_out": f"e{target}", "ranks": list(range(1, STEPS + 1)), "lambda_": float(run),
                     "training_domain": [float(np.mean([r["out"][s] for s in sources])) for r in of],
                     "lodo": [float(np.mean(scores)) for scores in lodo],
                     "target": [float(r["in"][target]) for r in of],  # DomainBed reports the test environment's in-split
-                    "worst_class": [0.0] * STEPS, "balanced": [0.0] * STEPS,
                 }
             )  # fmt: skip
-    picks = select(pd.DataFrame(rows), rule)
+    picks = select(pd.DataFrame(rows), rule, TESTED)
     assert list(picks["held_out"]) == [f"e{e}" for e in range(ENVIRONMENTS)]
     for target, pick in enumerate(picks.to_dict("records")):
         run, step = domainbed_picks(records, rule, target)
@@ -111,6 +233,6 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
 
 
 def test_the_rules_that_search_may_use_look_at_no_target() -> None:
-    assert [name for name, rule in RULES.items() if rule.looks_at_target] == ["oracle"]
+    assert [name for name, rule in RULES.items() if rule.looks_at_target] == ["oracle", "ceiling"]
     assert {RULES[name].score for name in SOURCE_RULES}.isdisjoint(metric.name for metric in METRICS)
     assert all(rule.name == name and rule.meaning for name, rule in RULES.items())

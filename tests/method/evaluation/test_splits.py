@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from benchmark.method.evaluation.splits import Split, out_mask, out_split, split_seed
+from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, out_split, sides, split_seed, turn_of
 
 
 def the_rule(n: int, trial_seed: int, environment_index: int) -> list[int]:
@@ -41,7 +41,7 @@ def test_every_key_equals_the_rule(n: int, trial_seed: int) -> None:
 
 def test_mask_places_each_environments_split_among_its_own_images() -> None:
     environment = np.repeat([0, 1, 2], [10, 10, 23])
-    mask = out_mask(environment, None, Split(0), environment > 3)
+    mask = sides(environment, None, Split(0), environment > 3) == OUT
     for index, n in enumerate([10, 10, 23]):
         assert set(np.flatnonzero(mask[environment == index])) == set(the_rule(n, 0, index))
 
@@ -50,17 +50,61 @@ def test_a_group_is_on_the_same_side_in_every_environment() -> None:
     concepts = [f"concept-{i}" for i in range(30)]
     environment = np.repeat([0, 1, 2], 30)
     group = concepts + concepts[::-1] + concepts
-    mask = out_mask(environment, group, Split(3), environment > 3)
-    out = {g for g, is_out in zip(group, mask, strict=True) if is_out}
-    inside = {g for g, is_out in zip(group, mask, strict=True) if not is_out}
-    assert not out & inside
-    assert len(out) == 6  # int(30 * 0.2)
-    assert mask.sum() == 18
+    side = sides(environment, group, Split(3), environment > 3)
+    of_side = {s: {g for g, here in zip(group, side, strict=True) if here == s} for s in (IN, OUT, CHOICE)}
+    assert [len(of_side[s]) for s in (IN, OUT, CHOICE)] == [24, 3, 3]  # of int(30 * 0.2), a half each
+    assert set.union(*of_side.values()) == set(concepts)
+    order = list(range(30))
+    np.random.RandomState(int(hashlib.md5(b"(3, 'group')").hexdigest(), 16) % 2**31).shuffle(order)
+    assert of_side[OUT] | of_side[CHOICE] == {sorted(concepts)[i] for i in order[:6]}
+    other = sides(environment, group, Split(4), environment > 3)
+    assert (other != side).any()
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("folds", [3, 5])
+def test_every_image_or_group_is_out_exactly_once(folds: int, grouped: bool) -> None:
+    environment = np.repeat([0, 1, 2], [40, 40, 23])
+    group = [f"g{i % 21}" for i in range(103)] if grouped else None
+    side = sides(environment, group, Split(1, folds=folds), environment > 3)
+    assert set(side) == set(range(folds))
+    for index in () if grouped else range(3):
+        sizes = np.bincount(side[environment == index])
+        assert sizes.max() - sizes.min() <= 1
+    if group:
+        for name in set(group):
+            assert len({s for s, g in zip(side, group, strict=True) if g == name}) == 1
+    times = np.zeros(103, dtype=int)
+    for fold in range(folds):
+        turn = turn_of(Split(1, folds=folds), fold, grouped)
+        (tested,) = turn.tested["out_fold"]
+        times += side == tested
+        # What is tested scores no choice and is in no fit; what judges is in the tested fit alone.
+        assert not turn.tested["out_fold"] & (turn.judging | turn.judging_left_out | turn.learned | turn.fitted)
+        assert not turn.judging & turn.learned
+        assert turn.fitted == turn.learned | turn.judging
+    assert (times == 1).all()
+    again = sides(environment, group, Split(2, folds=folds), environment > 3)
+    assert (again != side).any()
+
+
+@pytest.mark.parametrize("n", [10, 175, 2048, 9736])
+def test_the_first_of_five_folds_is_domainbeds_out_split(n: int) -> None:
+    side = sides(np.zeros(n, dtype=np.int64), None, Split(2, folds=5), np.zeros(n, dtype=bool))
+    assert set(np.flatnonzero(side == 0)) == set(the_rule(n, 2, 0))
+
+
+def test_groups_that_choose_are_not_those_that_are_tested() -> None:
+    turn = turn_of(Split(0), None, grouped=True)
+    assert turn.judging == turn.judging_left_out == {CHOICE}
+    assert turn.tested["out_20"] == {OUT}
+    plain = turn_of(Split(0), None, grouped=False)
+    assert (plain.judging, plain.judging_left_out, plain.one_fit) == ({OUT}, {IN}, True)
 
 
 def test_another_trial_seed_gives_another_split() -> None:
     environment = np.zeros(100, dtype=np.int64)
-    masks = [out_mask(environment, None, Split(seed), environment > 0) for seed in (0, 1)]
+    masks = [sides(environment, None, Split(seed), environment > 0) for seed in (0, 1)]
     assert (masks[0] != masks[1]).any()
 
 
@@ -68,7 +112,7 @@ def test_base_and_new_classes_are_split_apart_where_the_released_code_does() -> 
     """Seeds of the texts (trial_seed, environment_index, 'base') and (..., 'open'), each half shuffled by itself."""
     environment = np.repeat([0, 1], [40, 23])
     new = np.random.default_rng(0).random(63) < 0.4
-    mask = out_mask(environment, None, Split(2, halves_apart=True), new)
+    mask = sides(environment, None, Split(2, halves_apart=True), new) == OUT
     for index in (0, 1):
         for half, word in ((~new, "base"), (new, "open")):
             rows = np.flatnonzero((environment == index) & half)

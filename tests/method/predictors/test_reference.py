@@ -1,22 +1,28 @@
 """Predictors and protocol against a dozen lines of NumPy and scikit-learn, on a whole small benchmark."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.evaluation.cells import cells_of, one_of
+from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation
-from benchmark.method.evaluation.protocols import PROTOCOLS, TestSplit
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.protocols import PROTOCOLS
+from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, TestSplit, turn_of
+from benchmark.method.predictors import Predictor
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.method.subspace.invariant import ICM
+from tests.method.wrapped import Wrapped
 
 ENVIRONMENTS, CLASSES, D = 4, 3, 10
 RANKS = (2, 5, D)
+PROBE, PLAIN = LinearProbe(), Split(0)
 Views = dict[str, np.ndarray]
 
 
@@ -33,7 +39,10 @@ def synthetic(seed: int = 0, grouped: bool = False) -> tuple[Embedded, Views]:
         z=z.astype(np.float32),
         environment=environment,
         label=label,
-        out={Split(seed): rng.random(n) < 0.2 for seed in (0, 1)},
+        side={
+            Split(0): rng.choice([IN, OUT, CHOICE], size=n, p=[0.7, 0.15, 0.15] if grouped else [0.8, 0.2, 0]),
+            Split(0, folds=5): rng.integers(5, size=n),
+        },
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=["amber", "blue", "cyan", "dun"],
         classes=["x", "y", "z"],
@@ -42,20 +51,17 @@ def synthetic(seed: int = 0, grouped: bool = False) -> tuple[Embedded, Views]:
     return data, {name: view.astype(np.float32) for name, view in views.items()}
 
 
-def protocol_of(data: Embedded, views: Views, normalize: Normalize = "none") -> Evaluation:
+def protocol_of(
+    data: Embedded, views: Views, normalize: Normalize = "none", split: Split = PLAIN, fold: int | None = None
+) -> Evaluation:
     scaled_views = {kind: scaled(view, normalize) for kind, view in views.items()}
-    return Evaluation(
-        data, cells_of(data.layout(Split(0)), scaled(data.z, normalize), scaled_views), Split(0), normalize
-    )
+    cells = cells_of(data.layout(split), scaled(data.z, normalize), scaled_views)
+    turn = turn_of(split, fold, data.group is not None)
+    return Evaluation(data, cells.joined((turn.learned, turn.fitted - turn.learned)), split, normalize, fold)
 
 
-def reference(
-    data: Embedded, views: Views, held_out: int, left_out: int | None, k: int, test: np.ndarray, probe: bool
-) -> float:
-    """Accuracy on `test` of CLIP-ICM with lambda 2, written straight from the paper."""
-    train = ~data.out[Split(0)] & (data.environment != held_out)
-    if left_out is not None:
-        train &= data.environment != left_out
+def reference(data: Embedded, views: Views, train: np.ndarray, k: int, test: np.ndarray, probe: bool) -> float:
+    """Accuracy on `test` of CLIP-ICM with lambda 2 fitted on `train`, written straight from the paper."""
     z = data.z.astype(np.float64)
     d = np.concatenate([z - view for view in views.values()])[np.tile(train, 2)]
     m = z[train].T @ z[train] / train.sum() - 2.0 * d.T @ d / len(d)
@@ -72,32 +78,96 @@ def icm(moments: SourceMoments) -> Basis:
     return ICM(lambda_=2.0).fit(moments)
 
 
-@pytest.mark.parametrize("predictor", [ZeroShot(), LinearProbe()])
+def curves_of(
+    evaluation: Evaluation, fit: Callable[[SourceMoments], Basis], predictor: Predictor, names: list[str],
+    splits: list[TestSplit], ranks: tuple[int, ...] = RANKS, protocol: str = "held_out",
+) -> list[RankCurve]:  # fmt: skip
+    holdouts = PROTOCOLS.create(protocol).holdouts(names, splits)
+    return list(evaluation.curves(Method(Wrapped(fit), predictor, ranks), holdouts))
+
+
+@pytest.mark.parametrize("predictor", [ZeroShot(), PROBE])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # type: ignore[no-untyped-def]
     data, views = synthetic(grouped=grouped)
-    protocol = protocol_of(data, views)
     probe = isinstance(predictor, LinearProbe)
-    out = data.out[Split(0)]
-    lodo_rows = out if grouped else ~out
+    side = data.side[Split(0)]
+    judging, lodo_rows = (side == CHOICE, side == CHOICE) if grouped else (side == OUT, side == IN)
     splits: list[TestSplit] = ["out_20", "in_80", "full"]
-    curves = list(protocol.curves(icm, predictor, RANKS, PROTOCOLS.create("held_out").folds(data.environments, splits)))
+    curves = curves_of(protocol_of(data, views), icm, predictor, data.environments, splits)
     assert [(c.held_out, c.test_split) for c in curves] == [(e, s) for e in data.environments for s in splits]
     for h in range(ENVIRONMENTS):
         by_split = {c.test_split: c for c in curves if c.held_out == data.environments[h]}
         curve = by_split["full"]
         here = data.environment == h
         sources = [s for s in range(ENVIRONMENTS) if s != h]
+        train = (side == IN) & ~here
         for i, k in enumerate(RANKS):
-            for split, rows in (("out_20", out), ("in_80", ~out), ("full", here)):
-                expected = reference(data, views, h, None, k, here & rows, probe)
+            for split, rows in (("out_20", side == OUT), ("in_80", side == IN), ("full", here)):
+                expected = reference(data, views, train, k, here & rows, probe)
                 assert by_split[split].metrics["target"][i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
-            domain = [reference(data, views, h, None, k, (data.environment == s) & out, probe) for s in sources]
+            domain = [reference(data, views, train, k, (data.environment == s) & judging, probe) for s in sources]
             assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
-            lodo = [reference(data, views, h, s, k, (data.environment == s) & lodo_rows, probe) for s in sources]
+            lodo = [
+                reference(data, views, train & (data.environment != s), k, (data.environment == s) & lodo_rows, probe)
+                for s in sources
+            ]
             assert curve.lodo is not None
             assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=1e-12)
-        assert curve.n_train == (~out & ~here).sum()
+            expected = reference(data, views, train, k, here & (side == OUT), probe)
+            assert by_split["in_80"].target_out is not None
+            assert by_split["in_80"].target_out[i] == pytest.approx(expected, abs=1e-12)
+        assert curve.n_train == train.sum()
+        assert curve.labels_fit == (train.sum() if probe else 0)
+        assert curve.labels_choice == ((judging | lodo_rows) & ~here).sum()
+        assert by_split["out_20"].target_out is by_split["full"].target_out is None
+
+
+@pytest.mark.parametrize("predictor", [ZeroShot(), PROBE])
+@pytest.mark.parametrize("fold", [0, 4])
+def test_with_folds_neither_the_tested_fold_nor_the_next_is_in_the_fit_that_chooses(predictor, fold) -> None:  # type: ignore[no-untyped-def]
+    data, views = synthetic()
+    split, following, probe = Split(0, folds=5), (fold + 1) % 5, isinstance(predictor, LinearProbe)
+    side = data.side[split]
+    evaluation = protocol_of(data, views, split=split, fold=fold)
+    curves = curves_of(evaluation, icm, predictor, data.environments, ["out_fold"])
+    for h, curve in enumerate(curves):
+        here, sources = data.environment == h, [s for s in range(ENVIRONMENTS) if s != h]
+        chosen, fitted = ~np.isin(side, [fold, following]) & ~here, (side != fold) & ~here
+        for i, k in enumerate(RANKS):
+            expected = reference(data, views, fitted, k, here & (side == fold), probe)
+            assert curve.metrics["target"][i] == pytest.approx(expected, abs=1e-12)
+            judging = [(data.environment == s) & (side == following) for s in sources]
+            domain = [reference(data, views, chosen, k, rows, probe) for rows in judging]
+            assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
+            lodo = [
+                reference(data, views, chosen & (data.environment != s), k, rows, probe)
+                for s, rows in zip(sources, judging, strict=True)
+            ]
+            assert curve.lodo is not None
+            assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=1e-12)
+        assert (curve.n_train, curve.test_split) == (fitted.sum(), "out_fold")
+        assert curve.tested.position.tolist() == np.flatnonzero(here & (side == fold)).tolist()
+
+
+@pytest.mark.parametrize("fold", [None, 2])
+def test_in_domain_fits_on_other_images_of_the_tested_environment(fold: int | None) -> None:
+    data, views = synthetic()
+    split = Split(0) if fold is None else Split(0, folds=5)
+    side, asked = data.side[split], "out_20" if fold is None else "out_fold"
+    evaluation = protocol_of(data, views, split=split, fold=fold)
+    curves = curves_of(evaluation, icm, PROBE, data.environments, [asked], protocol="in_domain")  # type: ignore[list-item]
+    for h, curve in enumerate(curves):
+        here = data.environment == h
+        fitted, tested = (side == IN, side == OUT) if fold is None else (side != 2, side == 2)
+        expected = [reference(data, views, here & fitted, k, here & tested, True) for k in RANKS]
+        assert curve.metrics["target"] == pytest.approx(expected, abs=1e-12)
+        assert curve.lodo is None
+        judged = [
+            reference(data, views, here & ~np.isin(side, [2, 3]), k, here & (side == 3), True)
+            for k in (RANKS if fold is not None else ())
+        ]
+        assert np.isnan(curve.training_domain).all() if fold is None else curve.training_domain == pytest.approx(judged)
 
 
 def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
@@ -107,12 +177,7 @@ def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
     noise[data.environment == 1] = rng.standard_normal((60, D))
     poisoned = Embedded(**{**vars(data), "z": noise})
     clean_curve, poisoned_curve = (
-        list(
-            protocol_of(d, views).curves(
-                icm, LinearProbe(), RANKS, PROTOCOLS.create("held_out").folds(d.environments, ["full"])
-            )
-        )[1]
-        for d in (data, poisoned)
+        curves_of(protocol_of(d, views), icm, PROBE, d.environments, ["full"])[1] for d in (data, poisoned)
     )
     assert clean_curve.training_domain == poisoned_curve.training_domain
     assert clean_curve.lodo == poisoned_curve.lodo
@@ -129,12 +194,12 @@ def test_two_environments_have_no_lodo() -> None:
             "z": data.z[keep],
             "environment": data.environment[keep],
             "label": data.label[keep],
-            "out": {Split(0): data.out[Split(0)][keep]},
+            "side": {Split(0): data.side[Split(0)][keep]},
             "environments": ["amber", "blue"],
         }
     )
-    folds = PROTOCOLS.create("held_out").folds(two.environments, ["full"])
-    curves = list(protocol_of(two, {}).curves(lambda m: Basis(np.eye(m.dim)), ZeroShot(), (D,), folds))
+    fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
+    curves = curves_of(protocol_of(two, {}), fit, ZeroShot(), two.environments, ["full"], (D,))
     assert [curve.lodo for curve in curves] == [None, None]
 
 
@@ -143,8 +208,9 @@ def test_normalising_before_and_after_are_what_they_say() -> None:
     unit = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
     fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
     cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (unit, "none"), (data, "after")]
-    folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
-    before, by_hand, after = (list(protocol_of(d, {}, n).curves(fit, LinearProbe(), (D,), folds)) for d, n in cases)
+    before, by_hand, after = (
+        curves_of(protocol_of(d, {}, n), fit, PROBE, d.environments, ["full"], (D,)) for d, n in cases
+    )
     for x, y, z in zip(before, by_hand, after, strict=True):
         # At full rank in the given coordinates, unit length before and after are the same thing.
         assert x.metrics["target"] == y.metrics["target"] == z.metrics["target"]

@@ -6,9 +6,9 @@ from scipy.linalg import null_space, subspace_angles
 
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation
+from benchmark.method.evaluation.evaluation import Evaluation, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.splits import IN, OUT, Split
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS, InvariantProjection
 
@@ -83,7 +83,7 @@ def spurious(seed: int) -> tuple[Embedded, dict[str, np.ndarray]]:
         z=z.astype(np.float32),
         environment=environment,
         label=label,
-        out={Split(0): rng.random(len(z)) < 0.2},
+        side={Split(0): np.where(rng.random(len(z)) < 0.2, OUT, IN)},
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         environments=["a", "b", "c", "d"],
         classes=[f"class{c}" for c in range(CLASSES)],
@@ -96,13 +96,13 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
     accuracies: dict[str, list[float]] = {name: [] for name in ("identity", "icm", "generalized", "pca", "random")}
     for seed in range(3):
         data, views = spurious(seed)
-        folds = PROTOCOLS.create("held_out").folds(data.environments, ["full"])
+        holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["full"])
         protocol = Evaluation(data, cells_of(data.layout(Split(0)), data.z, views), Split(0), "none")
         for name, of_seeds in accuracies.items():
             projection = PROJECTIONS.create(name)
             rank = DIM if projection.full_rank_only else INVARIANT
-            fit = projection.at(lambda_=10.0, seed=seed).fit
-            curves = list(protocol.curves(fit, PREDICTORS.create(predictor), [rank], folds))
+            method = Method(projection.at(lambda_=10.0, seed=seed), PREDICTORS.create(predictor), (rank,))
+            curves = list(protocol.curves(method, holdouts))
             of_seeds.append(curves[3].metrics["target"][0])
     means = {name: float(np.mean(of_seeds)) for name, of_seeds in accuracies.items()}
     print(predictor, {name: round(mean, 3) for name, mean in means.items()})
