@@ -113,9 +113,9 @@ def reference_basis(storage: Storage, source: Any, chosen: str, train: np.ndarra
 
 def in_split(source: Any, seed: int) -> np.ndarray:
     from benchmark.method.evaluation.splits import Split
-    from benchmark.sweep.subject import split_of
+    from benchmark.sweep.subject import sides_of
 
-    return ~split_of(source.manifest, Split(seed))
+    return sides_of(source.manifest, Split(seed)) == 0
 
 
 @pytest.mark.parametrize("chosen", list(WEIGHTS))

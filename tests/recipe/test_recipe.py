@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.method.evaluation.splits import Split
 from benchmark.method.interventions import INTERVENTIONS
 from benchmark.method.interventions.photometric import Grayscale
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.recipe.recipe import Recipe
+from benchmark.sweep.trials import trial_specs
 
 SMALL: dict[str, Any] = {"name": "small", "datasets": ["PACS"], "backbones": ["MiniLiT"]}
 
@@ -42,6 +44,45 @@ def test_a_data_set_may_have_its_own_templates() -> None:
 def test_ranks_may_be_all_of_them() -> None:
     assert recipe(sweep={"ranks": "all"}).sweep.ranks_for(5) == (1, 2, 3, 4, 5)
     assert recipe().sweep.ranks_for(20) == (4, 8, 16, 20)
+
+
+def test_folds_take_the_place_of_the_split_and_refuse_another_one() -> None:
+    folded = recipe(sweep={"folds": 5, "seeds": [0]})
+    assert folded.sweep.test_splits == ("out_fold",)
+    assert recipe(sweep={"folds": 5, "test_splits": ["out_fold"], "seeds": [0]}).hash() == folded.hash()
+    specs = trial_specs(folded, "PACS", 8)
+    assert [spec.fold for spec in specs[:6]] == [0, 1, 2, 3, 4, 0]
+    assert {spec.split for spec in specs} == {Split(0, folds=5)}
+    assert len({spec.draw_seed for spec in specs}) == 5  # every fold draws anew
+    assert len(specs) == 5 * len(trial_specs(recipe(sweep={"seeds": [0]}), "PACS", 8))
+
+
+def test_a_predictor_may_have_a_grid_of_its_own() -> None:
+    sweep = {"lambdas": [1, 3], "ranks": [2, 4, 8], "grids": {"linear_probe": {"lambdas": [3], "ranks": [8, 4]}}}
+    of_icm = [s for s in trial_specs(recipe(sweep=sweep), "PACS", 8) if s.projection.name == "icm"]
+    grids = {spec.predictor.name: (spec.lambdas, spec.ranks) for spec in of_icm}
+    assert grids == {"zero_shot": ((1.0, 3.0), (2, 4, 8)), "linear_probe": ((3.0,), (4, 8))}
+    with pytest.raises(IcmBenchError, match=r"sweep\.grids\.linear_probe\.ranks: rank 8 is above"):
+        trial_specs(recipe(sweep={**sweep, "ranks": [2]}), "PACS", 4)
+
+
+def test_the_whole_space_has_one_rank_its_width() -> None:
+    specs = trial_specs(recipe(sweep={"ranks": [2, 4]}), "PACS", 8)
+    assert {spec.ranks for spec in specs if spec.projection.name == "identity"} == {(8,)}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "given", "rounding"),
+    [
+        ("open_class", None, "ceil"), ("held_out_open_class", None, "floor"), ("held_out", None, "ceil"),
+        ("open_class", "floor", "floor"), ("held_out_open_class", "ceil", "ceil"), ("held_out", "floor", "ceil"),
+    ],
+)  # fmt: skip
+def test_half_an_odd_number_of_classes_is_rounded_as_protocol_or_recipe_say(
+    protocol: str, given: str | None, rounding: str
+) -> None:
+    spec, *_ = trial_specs(recipe(sweep={"protocols": [protocol], "base_classes": given}), "PACS", 8)
+    assert spec.split.rounding == rounding
 
 
 def test_all_subsets_of_seven_kinds_are_127_sets() -> None:
@@ -111,7 +152,7 @@ def test_recipes_are_frozen() -> None:
         ({"sweep": {"lambdas": [-1]}}, "sweep.lambdas.0: input should be greater than or equal to 0, not -1"),
         ({"sweep": {"seeds": [1, 1]}}, "the value '1' is given twice"),
         ({"sweep": {"ranks": [0]}}, "sweep.ranks.0: input should be greater than or equal to 1, not 0"),
-        ({"sweep": {"test_splits": ["out"]}}, "input should be 'out_20', 'in_80' or 'full', not 'out'"),
+        ({"sweep": {"test_splits": ["out"]}}, "input should be 'out_20', 'in_80', 'full' or 'out_fold', not 'out'"),
         ({"sweep": {"predictors": ["zeroshot"]}}, "Unknown predictor 'zeroshot': did you mean 'zero_shot'?"),
         ({"sweep": {"projections": ["ic"]}}, "Unknown projection 'ic': did you mean 'icm'?"),
         ({"sweep": {"projections": [{"name": "icm", "order": "smallest"}]}}, "order: input should be 'largest' or 'released'"),

@@ -1,15 +1,25 @@
-"""SYNTHETIC result rows: invented accuracies that test the arithmetic of reports. No model was run."""
+"""SYNTHETIC result rows: invented answers that test the arithmetic of reports. No model was run.
+
+Rows are as consistent as a sweep's: accuracies are those of the answers, and `TESTED` knows the images that they name.
+"""
 
 import json
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from benchmark.method.evaluation.metrics import METRICS
+from benchmark.method.evaluation.selection import measured, packed
+from benchmark.method.evaluation.tested import Tested
 from benchmark.store.rows import frame_of, schema
 
 RANKS = (1, 2, 4)
+TESTED: dict[str, Tested] = {}  # hash -> tested images, of every row made so far
+_APART = 10_000_000  # positions between the first images of two environments
 
 
 def row(
@@ -22,61 +32,118 @@ def row(
     target: Sequence[float] = (0.5,),
     training_domain: Sequence[float] | None = None,
     lodo: Sequence[float] | None = (),
-    correct: Sequence[bool] | None = None,
-    n_test: int = 10,
+    correct: Sequence[bool] | Sequence[Sequence[bool]] | None = None,
+    n_test: int = 100,
+    environments: Sequence[tuple[str, int]] | None = None,
+    groups: Sequence[int] | None = None,
+    first: int | None = None,
+    labels: Sequence[int] | None = None,
     **other: Any,
 ) -> dict[str, Any]:
-    """Return one invented row; scores default to the target's, correctness to the target's last rank."""
-    ranks = list(RANKS[-len(target) :])
-    hits = round(target[-1] * n_test)
-    answers = [i < hits for i in range(n_test)] if correct is None else list(correct)
-    own_lodo = None if lodo is None else list(lodo or target)
-    base: dict[str, Any] = {
-        "trial_id": f"{projection}-{order}-{predictor}-{held_out}-{seed}",
-        "dataset": "synthetic",
-        "dataset_fingerprint": "data0",
-        "grouped": False,
-        "backbone": "ViT-B-32",
-        "backbone_fingerprint": "weights0",
-        "random_weights": False,
-        "precision": "fp32",
-        "prompts": json.dumps(["a photo of a {}."]),
-        "projection_params": "{}",
-        "normalize": "none",
-        "predictor_params": "{}",
-        "predictor_variant": None,
-        "protocol": "held_out",
-        "test_split": "out_20",
-        "class_half": "all",
-        "classes": ["cat", "dog"],
-        "lodo_split": "full",
-        "dim": 4,
-        "n_classes": 2,
-        "n_train": 1000,
-        "recipe_hash": "recipe0",
-        "code_version": "0",
-    }
+    """Return one invented row, and keep its tested images in `TESTED`.
+
+    Args:
+        held_out: what is held out, also the environment of the tested images unless `environments` says more.
+        seed: of the split. All seeds test the same images unless `first` differs.
+        projection: as in the row.
+        order: as in the row.
+        predictor: as in the row.
+        target: accuracy at every rank (the last of 1, 2, 4): that share of the images, from the first one on, is
+            answered correctly, as near as `n_test` has it.
+        training_domain: scores of that rule; default `target`.
+        lodo: scores of that rule; default `target`; None where one source is all there is.
+        correct: whether each image is answered correctly, at the only rank or rank by rank, in place of `target`.
+        n_test: number of tested images; default 100, or the length of `correct`.
+        environments: (name, number of images) of the tested environments, one after the other.
+        groups: number of each image's group; the row is then one of a grouped data set.
+        first: number of the first tested image in each environment; default 0, or fold * n_test with folds.
+        labels: class of each image; by default classes take turns; harmonic rows have base images, then as many new
+            ones.
+        **other: any other columns.
+    """
+    if correct is not None:
+        answers = np.atleast_2d(np.asarray(correct, dtype=bool))
+        n_test = answers.shape[1]
+        target = answers.mean(axis=1).tolist() if target == (0.5,) else target
+        answers = np.broadcast_to(answers, (len(target), n_test))
+    else:
+        answers = np.array([np.arange(n_test) < round(share * n_test) for share in target])
+    columns = {**_BASE, "grouped": groups is not None, **other}
+    first = max(0, columns["fold"]) * n_test if first is None else first
+    images = _tested(environments or [(held_out, n_test)], first, groups, labels, columns)
+    TESTED[images.hash] = images
     values = {
+        "trial_id": f"{projection}-{order}-{predictor}-{held_out}-{seed}-{columns['fold']}",
         "projection": projection,
         "order": order,
         "predictor": predictor,
         "held_out": held_out,
         "seed": seed,
         "n_test": n_test,
-        "tested": [{"environment": held_out, "images": n_test}],
-        "ranks": ranks,
+        "tested": images.hash,
+        "ranks": list(RANKS[-len(target) :]),
         "training_domain": list(training_domain or target),
-        "lodo": own_lodo,
-        "target": list(target),
-        "worst_class": [x / 2 for x in target],
-        "balanced": list(target),
-        "correct_training_domain": answers,
-        "correct_lodo": None if lodo is None else answers,
-        "correct_oracle": answers,
+        "lodo": None if lodo is None else list(lodo or target),
+        "correct": packed(answers),
     }
-    return {**dict.fromkeys(schema().names), **base, **values, **other}
+    measures = [measured(of_rank, images, columns) for of_rank in answers]
+    values |= {m.name: [of_rank[m.name] for of_rank in measures] for m in METRICS}
+    return {**dict.fromkeys(schema().names), **columns, **values, **other}
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the rows as `benchmark.store.rows.read_rows` would, list columns and absent values included."""
     return frame_of(pa.Table.from_pylist(rows, schema=schema()))
+
+
+_BASE: dict[str, Any] = {
+    "dataset": "synthetic",
+    "dataset_fingerprint": "data0",
+    "backbone": "ViT-B-32",
+    "backbone_fingerprint": "weights0",
+    "random_weights": False,
+    "precision": "fp32",
+    "prompts": json.dumps(["a photo of a {}."]),
+    "projection_params": "{}",
+    "normalize": "none",
+    "predictor_params": "{}",
+    "protocol": "held_out",
+    "test_split": "out_20",
+    "class_half": "all",
+    "folds": 0,
+    "fold": -1,
+    "view_draw": 0,
+    "dim": 4,
+    "classes": ["cat", "dog"],
+    "n_classes": 2,
+    "n_base": 1,
+    "n_sources": 2,
+    "n_train": 1000,
+    "n_shared": 0,
+    "labels_fit": 0,
+    "labels_choice": 200,
+    "notes": [],
+    "recipe_hash": "recipe0",
+    "code_version": "0",
+}
+
+
+def _tested(
+    environments: Sequence[tuple[str, int]],
+    first: int,
+    groups: Sequence[int] | None,
+    labels: Sequence[int] | None,
+    columns: dict[str, Any],
+) -> Tested:
+    starts = [zlib.crc32(name.encode()) * _APART for name, _ in environments]
+    sizes = [n for _, n in environments]
+    n = sum(sizes)
+    halves = {"base": np.zeros(n), "new": np.ones(n), "harmonic": np.arange(n) >= n // 2}
+    own = halves.get(columns["class_half"], np.arange(n) % columns["n_classes"]) if labels is None else labels
+    return Tested(
+        position=np.concatenate([s + first + np.arange(m) for s, m in zip(starts, sizes, strict=True)]),
+        environment=np.repeat(np.arange(len(sizes)), sizes),
+        label=np.asarray(own).astype(np.int64),
+        names=tuple(name for name, _ in environments),
+        group=None if groups is None else np.asarray(groups, dtype=np.int64),
+    )
