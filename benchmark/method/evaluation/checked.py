@@ -59,11 +59,18 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
 
 
 def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
-    """Return what `Predictor.predict` gives for the only set of a problem, shape (len(ranks), m).
+    """Return the classes predicted for the only set of a problem, shape (len(ranks), m).
+
+    Where a predictor has a `predict` of its own it is that which is looked at, and its scores otherwise.
 
     Raises:
-        ValueError: predictions of a wrong shape or number, or that are no class.
+        ValueError: predictions or scores of a wrong shape or number, or that are no class.
     """
+    if type(setting).predict is Predictor.predict:
+        classes = problem.candidates[0] if problem.candidates else None
+        of_ranks = [scores for (scores,) in checked_scores(setting, problem, ranks)]
+        best = [(s if classes is None else s[:, classes]).argmax(axis=1) for s in of_ranks]
+        return np.stack(best if classes is None else [classes[b] for b in best])
     predicted = setting.predict(problem, ranks)
     shape = (len(ranks), len(problem.tests[0]))
     if len(predicted) != 1 or np.shape(predicted[0]) != shape:

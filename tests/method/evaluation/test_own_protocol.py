@@ -17,7 +17,7 @@ from reports.findings import comparisons
 from reports.settings import by_setting
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
-from tests.reports.synthetic import frame, row
+from tests.reports.synthetic import TESTED, frame, row
 
 NAME = "tests.method.evaluation.own_protocol:Chronological"
 YEARS = ["2021", "2022", "2023", "2024"]
@@ -60,7 +60,7 @@ def test_its_words_stand_in_captions_and_findings() -> None:
     assert "Accuracy in % on the future of synthetic" in words
     assert "the 20 % out-split of the next environment" in words
     assert environment_words(setting, 2) == "2 later environments"
-    assert "Later environments have seen more." in comparisons(setting, Selections(part))[-1]
+    assert "Later environments have seen more." in comparisons(setting, Selections(part, TESTED))[-1]
 
 
 def test_rows_of_a_protocol_that_is_gone_are_still_reported() -> None:

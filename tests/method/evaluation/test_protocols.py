@@ -13,7 +13,7 @@ from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded, Stacked, shifted
 from benchmark.method.evaluation.evaluation import Evaluation, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.evaluation.splits import IN, OUT, Split
+from benchmark.method.evaluation.splits import IN, OUT, Split, TestSplit
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.predictors.base import Problem
 from benchmark.method.subspace import PROJECTIONS, Basis, SourceMoments
@@ -51,12 +51,14 @@ def split_of(protocol: str) -> Split:
 
 
 def curves_of(
-    data: Embedded, views: Views, protocol: str, predictor: str, fitted: dict[str, Any] | None = None
-) -> list[RankCurve]:
+    data: Embedded, views: Views, protocol: str, predictor: str, fitted: dict[str, Any] | None = None,
+    fold: int | None = None,
+) -> list[RankCurve]:  # fmt: skip
     """Rank curves of CLIP-ICM; every basis, and every head of a trained predictor, is noted in `fitted`."""
-    split = split_of(protocol)
+    split = split_of(protocol) if fold is None else replace(split_of(protocol), folds=5)
+    asked: list[TestSplit] = ["out_20", "full"] if fold is None else ["out_fold"]
     cells = cells_of(data.layout(split), scaled(data.z, NORMALIZE), {k: scaled(v, NORMALIZE) for k, v in views.items()})
-    evaluation = Evaluation(data, cells, split, NORMALIZE)
+    evaluation = Evaluation(data, cells, split, NORMALIZE, fold)
     projection = PROJECTIONS.create("icm").at(lambda_=LAMBDA)
 
     def fit(sources: SourceMoments) -> Basis:
@@ -65,7 +67,7 @@ def curves_of(
             fitted.setdefault("bases", []).append((tuple(sources.environments), basis.vectors))
         return basis
 
-    holdouts = PROTOCOLS.create(protocol).holdouts(data.environments, ["out_20", "full"])
+    holdouts = PROTOCOLS.create(protocol).holdouts(data.environments, asked)
     return list(evaluation.curves(Method(Wrapped(fit), Noting(predictor, fitted), RANKS), holdouts))
 
 
@@ -206,7 +208,7 @@ def assert_same_fits(one: dict[str, Any], other: dict[str, Any], without: str | 
 
 def assert_same_choices(mine: RankCurve, theirs: RankCurve) -> None:
     """All that selection and calibration go by is the same, bit for bit."""
-    assert mine.training_domain == theirs.training_domain
+    np.testing.assert_array_equal(mine.training_domain, theirs.training_domain)
     assert mine.lodo == theirs.lodo
     assert mine.spectrum == theirs.spectrum
     assert set(mine.calibrations) == set(theirs.calibrations)
@@ -343,3 +345,24 @@ def test_noise_in_place_of_the_tested_images_of_open_classes_changes_nothing_tha
         if mine.held_out == "blue":
             assert_same_choices(mine, theirs)
             assert mine.metrics["target"] != theirs.metrics["target"] or mine.class_half != "base"
+
+
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
+@pytest.mark.parametrize("protocol", ["held_out", "open_class", "held_out_open_class", "held_out_pairs", "in_domain"])
+def test_noise_in_place_of_a_fold_changes_nothing_by_which_its_fit_is_chosen(protocol: str, predictor: str) -> None:
+    """All images of the tested fold, in every environment: they are in no fit, and score no choice."""
+    data, views = synthetic()
+    split = replace(split_of(protocol), folds=5)
+    side = np.random.default_rng(7).integers(5, size=len(data.label))
+    data = replace(data, side={split: side})
+    clean_fits: dict[str, Any] = {}
+    poisoned_fits: dict[str, Any] = {}
+    clean = curves_of(data, views, protocol, predictor, clean_fits, fold=2)
+    noise = curves_of(*poisoned(data, views, side == 2), protocol, predictor, poisoned_fits, fold=2)
+    assert assert_same_fits(clean_fits, poisoned_fits, without=None) == len(clean_fits["bases"])
+    for mine, theirs in zip(clean, noise, strict=True):
+        assert_same_choices(mine, theirs)
+    assert [c.metrics["target"] for c in clean] != [c.metrics["target"] for c in noise]
+    # The next fold is what the choice goes by.
+    other = curves_of(*poisoned(data, views, side == 3), protocol, predictor, {}, fold=2)
+    assert [c.training_domain for c in clean] != [c.training_domain for c in other]
