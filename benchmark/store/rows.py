@@ -123,9 +123,22 @@ def row_file(trial_id: str) -> str:
     return f"rows/{trial_id}.parquet"
 
 
+def has_rows(storage: Storage, trial_id: str) -> bool:
+    """Return whether a trial is finished: whether its file is there, and holds rows of this trial and no other.
+
+    Raises:
+        IcmBenchError: the file is damaged, of a later version, or holds another trial's rows; names it.
+    """
+    if not storage.exists(row_file(trial_id)):
+        return False
+    _read(storage, row_file(trial_id), [])
+    return True
+
+
 def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
-    """Write the rows of one finished trial; all of them appear at once or not at all."""
-    storage.write_table(row_file(trial_id), pa.Table.from_pylist(rows, schema=schema()))
+    """Write the rows of one finished trial, each with its id; all of them appear at once or not at all."""
+    named = [{**row, "trial_id": trial_id} for row in rows]
+    storage.write_table(row_file(trial_id), pa.Table.from_pylist(named, schema=schema()))
 
 
 def failure_file(trial_id: str) -> str:
@@ -156,7 +169,7 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
     target is not even read from the file.
 
     Raises:
-        IcmBenchError: a file is damaged, or of a later version; names it.
+        IcmBenchError: a file is damaged, of a later version, or holds another trial's rows; names it.
     """
     columns = [*KEY, *(RULES[rule].score for rule in SOURCE_RULES)]
     there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
@@ -170,7 +183,7 @@ def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
     `selection.unpacked`.
 
     Raises:
-        IcmBenchError: a file is damaged, or of another version; names it.
+        IcmBenchError: a file is damaged, of another version, or holds another trial's rows; names it.
     """
     there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
     tables = [_read(storage, file, schema().names) for file in there]
@@ -193,16 +206,26 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
                     f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
                     f"rank; run the recipe again: embeddings are reused, and rows take minutes."
                 )
+            _check_trials(storage, name, set(file.read(["trial_id"])["trial_id"].to_pylist()))
             table = file.read([c for c in columns if c in file.schema_arrow.names])
             arrays = [
                 table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
                 for f in fields
             ]
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise IcmBenchError(
             f"{storage.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
         ) from error
     return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _check_trials(storage: Storage, name: str, trial_ids: set[str]) -> None:
+    """Refuse a file with rows of another trial than that which it is named after."""
+    if others := sorted(trial_ids - {name.removeprefix("rows/").removesuffix(".parquet")}, key=str):
+        raise IcmBenchError(
+            f"{storage.path(name)} holds rows of the trial {others[0]}: it was copied or renamed; delete it and run "
+            f"again: only it is recomputed."
+        )
 
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":

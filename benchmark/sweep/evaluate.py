@@ -59,7 +59,6 @@ def _common_columns(trial: Trial) -> Row:
     projection, predictor = spec.projection, spec.predictor
     fingerprints = [s.manifest.fingerprint for s in (subject, *trial.variants)]
     return {
-        "trial_id": trial.id,
         "dataset": subject.manifest.name,
         "dataset_fingerprint": canonical_hash(fingerprints) if trial.variants else fingerprints[0],
         "grouped": subject.manifest.groups is not None and not trial.variants,  # variants have none

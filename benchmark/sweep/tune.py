@@ -23,7 +23,7 @@ from benchmark.method.evaluation.embedded import shifted
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.evaluation.splits import turn_of
 from benchmark.recipe.specs import RunSpec
-from benchmark.store.rows import failures, row_file, write_failure, write_rows
+from benchmark.store.rows import failures, has_rows, row_file, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, load, sum_subject
@@ -43,9 +43,10 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
         name: of the recipe, for loggers.
 
     Raises:
-        IcmBenchError: the sweep was ended before all trials were tried.
+        IcmBenchError: a file of rows is damaged or holds another trial's, or the sweep was ended before all trials
+            were tried.
     """
-    missing = [trial for trial in trials if not storage.exists(row_file(trial.id))]
+    missing = [trial for trial in trials if not has_rows(storage, trial.id)]
     if not missing:
         return
     for trial, error in _tune(storage, missing, options, name):

@@ -1,9 +1,11 @@
 """Result rows: what an entry of METRICS is worth, and which files are read."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,7 +17,16 @@ from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import select, unpacked
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors.zero_shot import ZeroShot
-from benchmark.store.rows import VERSION, curve_columns, read_rows, read_source_scores, row_file, schema, write_rows
+from benchmark.store.rows import (
+    VERSION,
+    curve_columns,
+    has_rows,
+    read_rows,
+    read_source_scores,
+    row_file,
+    schema,
+    write_rows,
+)
 from benchmark.store.tested import read_tested, tested_file, write_tested
 from reports import write_report
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
@@ -138,3 +149,20 @@ def test_a_damaged_page_is_found(tmp_path: Path) -> None:
     file.write_bytes(bytes(content))
     with pytest.raises(IcmBenchError, match=r"trial\.parquet is damaged"):
         read_source_scores(storage, ["trial"])
+
+
+def test_a_file_that_holds_another_trials_rows_is_refused_by_name(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    write_rows(storage, "one", [row(), row(held_out="photo")])
+    assert (has_rows(storage, "one"), has_rows(storage, "two")) == (True, False)
+    shutil.copy(tmp_path / row_file("one"), tmp_path / row_file("two"))
+    said = r"rows/two\.parquet holds rows of the trial one: it was copied or renamed; delete it and run again"
+    for read in (has_rows, lambda storage, name: read_rows(storage, ["one", name])):
+        with pytest.raises(IcmBenchError, match=said):
+            read(storage, "two")
+    with pytest.raises(IcmBenchError, match=said):
+        read_source_scores(storage, ["two"])
+    other = pa.table({"x": [1]}).replace_schema_metadata({"icm_bench_rows": str(VERSION)})
+    pq.write_table(other, tmp_path / row_file("four"))
+    with pytest.raises(IcmBenchError, match=r"four\.parquet is damaged"):
+        has_rows(storage, "four")
