@@ -54,6 +54,9 @@ def test_folds_take_the_place_of_the_split_and_refuse_another_one() -> None:
     assert [spec.fold for spec in specs[:6]] == [0, 1, 2, 3, 4, 0]
     assert {spec.split for spec in specs} == {Split(0, folds=5)}
     assert len({spec.draw_seed for spec in specs}) == 5  # every fold draws anew
+    seeds = trial_specs(recipe(sweep={"folds": 3, "seeds": [4, 7]}), "PACS", 8)
+    assert {spec.split.seed for spec in seeds} == {4, 7}
+    assert len({spec.draw_seed for spec in seeds}) == 6
     assert len(specs) == 5 * len(trial_specs(recipe(sweep={"seeds": [0]}), "PACS", 8))
 
 

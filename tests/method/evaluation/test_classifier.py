@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.method.predictors.test_reference import D, icm, protocol_of, syntheti
 from tests.method.wrapped import Wrapped
 
 RANKS = (2, 5, D)
+LOGIT_SCALE = 17.0  # of the backbone, not the default
 
 
 class Counting(LinearProbe):
@@ -51,7 +53,7 @@ def images(rows: Labels) -> ImageSet:
 
 
 def classifier_of(predictor: Predictor, train: Any) -> Classifier:
-    data, _ = synthetic()
+    data = replace(synthetic()[0], logit_scale=LOGIT_SCALE)
     return Classifier(predictor, RANKS, data, Basis(np.eye(D)), train, "none", seed=0, device="cpu")
 
 
@@ -70,6 +72,7 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
     problem = Problem(
         train=data.z[train].astype(float), labels=data.label[train], text=data.text.astype(float),
         tests=[data.z[s.rows].astype(float) for s in sets], environments=data.environment[train],
+        logit_scale=LOGIT_SCALE,
     )  # fmt: skip
     for i, scores in enumerate(predictor.scores(problem, RANKS)):
         *judged, tested = (logits.argmax(axis=1) for logits in scores)

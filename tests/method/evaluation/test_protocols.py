@@ -8,6 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Normalize, scaled
+from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded, Stacked, shifted
@@ -300,6 +301,22 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
                 expected = reference(data, views, train, test, k, False, candidates=[2, 3, 4])
                 assert curves[1].metrics["target"][i] == pytest.approx(expected, abs=1e-12)
         calibration = curves[1].calibrations["training_domain"]
+        if name == "linear_probe":  # among the variant's classes alone, at the rank that the rule picks
+            rank = RANKS[int(np.argmax(curves[1].training_domain))]
+            z, own = unit(joined.z[np.arange(len(rows))]), joined.label
+            train, judging = (joined.environment == 0) & (joined.side[Split(0)] == IN), joined.side[Split(0)] == OUT
+            basis = projection.fit(cells.sources({0: "x"}, None)).vectors[:, :rank]
+            probe = PREDICTORS.create(name).settings[curves[1].setting]
+            problem = Problem(
+                train=z[train] @ basis, labels=own[train], text=joined.text @ basis,
+                tests=[z[judging & (joined.environment == 0)] @ basis, z[joined.environment == 2] @ basis],
+            )  # fmt: skip
+            ((judged, tested),) = probe.scores(problem, [rank])
+            labels = own[joined.environment == 2] - 2
+            t = metrics.fitted_temperature(judged, own[judging & (joined.environment == 0)])
+            gaps = metrics.confidence_gaps(tested[:, 2:5], labels, t)
+            assert calibration.temperature == pytest.approx(t, rel=1e-3)
+            assert calibration.scaled_error == pytest.approx(metrics.calibration_error(gaps, len(labels)), abs=1e-3)
         assert 0 <= calibration.error <= 1
     with pytest.raises(ValueError, match="'z', which ImageNet lacks"):
         shifted(whole[0], {"odd": replace(variant, classes=["c", "d", "z"])}, ("ImageNet", "odd"))

@@ -77,6 +77,17 @@ def test_picks_worked_out_by_hand(rule: str, lambda_: float, rank: int, accuracy
     assert pick["correct"].mean() == accuracy
 
 
+def test_ties_across_rows_go_to_the_larger_rank_then_to_the_first_row() -> None:
+    rows = [
+        row(hits(1, 2), lambda_=1.0, training_domain=[0.9, 0.1], lodo=None),
+        row(hits(3, 4), lambda_=3.0, training_domain=[0.1, 0.9], lodo=None),
+        row(hits(5, 6), lambda_=9.0, training_domain=[0.1, 0.9], lodo=None),
+    ]
+    for order in ([0, 1, 2], [1, 2, 0]):
+        (pick,) = select(pd.DataFrame([rows[i] for i in order]), "training_domain", TESTED).to_dict("records")
+        assert (pick["lambda_"], pick["rank"]) == (3.0, 8)
+
+
 def test_at_each_rank_the_rule_chooses_anew_and_ties_at_the_largest_fix_nothing() -> None:
     """Rows tie at rank D, where all lambdas are the plain space; below it another lambda is better."""
     rows = pd.DataFrame(
