@@ -1,0 +1,171 @@
+"""Wrong formulas that the tests must not let pass: one line of the code changed at a time, and the tests that notice.
+
+    python -m tests.mutations [--only WORD] [--jobs 1]
+
+Each mutation is made in a copy of the working tree, and the tests named beside it run there; one that passes all of them
+is a survivor, and the command ends with an error. Not part of `make test`: it takes some ten seconds for each.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import REPOSITORY
+
+EVALUATION, PREDICTORS = "benchmark/method/evaluation", "benchmark/method/predictors"
+T_EVALUATION, T_PREDICTORS = "tests/method/evaluation", "tests/method/predictors"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One wrong line.
+
+    Attributes:
+        file: the file that is changed.
+        right: what stands in it, exactly once.
+        wrong: what is put in its place.
+        tests: files of tests of which one must fail.
+    """
+
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+def _of(file: str, *mutations: tuple[str, str, str]) -> list[Mutation]:
+    return [Mutation(file, right, wrong, tuple(tests.split())) for right, wrong, tests in mutations]
+
+
+_REFERENCE, _PROTOCOLS = f"{T_PREDICTORS}/test_reference.py", f"{T_EVALUATION}/test_protocols.py"
+_SELECTION, _CLASSIFIER = f"{T_EVALUATION}/test_selection.py", f"{T_EVALUATION}/test_classifier.py"
+_SPLITS, _CELLS, _METRICS = (f"{T_EVALUATION}/test_{name}.py" for name in ("splits", "cells", "metrics"))
+_CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evaluate.py"
+
+MUTATIONS = [
+    *_of(
+        f"{EVALUATION}/splits.py",
+        ("side[out_split(n, seed)] = OUT", "side[out_split(n, 0)] = OUT", _SPLITS),
+        ('split_seed(split.seed, "group"), split.folds', 'split_seed(0, "group"), split.folds', _SPLITS),
+        ("of_group[out[-(-len(out) // 2) :]] = CHOICE", "of_group[out[:0]] = CHOICE", _SPLITS),
+        ("order = shuffled(n, seed)\n    for fold", "order = shuffled(n, 0)\n    for fold", _SPLITS),
+        ("following = (fold + 1) % split.folds", "following = fold", f"{_SPLITS} {_REFERENCE}"),
+        ("return Turn(every - {fold, following}", "return Turn(every - {fold}", f"{_SPLITS} {_REFERENCE}"),
+        ("judging, judging, every - {fold}, {", "judging, judging, every, {", f"{_SPLITS} {_REFERENCE}"),
+        ("frozenset([CHOICE if grouped else OUT])", "frozenset([OUT])", f"{_SPLITS} {_REFERENCE}"),
+        ("judging if grouped else inside, inside", "inside, inside", f"{_SPLITS} {_REFERENCE}"),
+        ('return (classes + (rounding == "ceil")) // 2', "return (classes + 1) // 2", f"{_CELLS} {_PROTOCOLS}"),
+        ("split_seed(split.seed, int(index), *word)", "split_seed(split.seed, int(index))", _SPLITS),
+        ("split_seed(split.seed, int(index), *word)", "split_seed(split.seed, 0, *word)", _SPLITS),
+    ),
+    *_of(
+        f"{EVALUATION}/selection.py",
+        ('(scores[index], row["ranks"][index]) > highest', '(scores[index], -row["ranks"][index]) > highest', _SELECTION),
+        ("return max(known, key=lambda i: (scores[i], i))", "return max(known, key=lambda i: (scores[i], -i))", _SELECTION),
+        ("key=lambda place: (-place[1], place[0])", "key=lambda place: (place[1], place[0])", _SELECTION),
+        ("np.where(first, chosen_by_second, chosen_by_first)", "np.where(first, chosen_by_first, chosen_by_second)", _SELECTION),
+        ("row[RULES[rule].score] or ()", 'row["target"] or ()', _SELECTION),
+        ("key = tuple(row[name] for name in KEY)", "key = tuple(row[name] for name in KEY[:2])", _SELECTION),
+        ('column = "target_out" if rule.crossed else rule.score', "column = rule.score", _SELECTION),
+        ('KEY = ("held_out", "seed", "fold")', 'KEY = ("held_out", "seed")', _SELECTION),
+        ("else _only(scores, row[\"ranks\"].index(rank))", "else scores", _SELECTION),
+    ),
+    *_of(
+        f"{EVALUATION}/tested.py",
+        ("return self.position if self.group is None else self.group", "return self.position", _SELECTION),
+        ("np.random.default_rng(seed).permutation", "np.random.default_rng(0).permutation", _SELECTION),
+    ),
+    *_of(
+        f"{EVALUATION}/classifier.py",
+        ("logit_scale=data.logit_scale", "logit_scale=100.0", _CLASSIFIER),
+        ("images.possible(logits), images.positions(), temperature", "logits, images.labels, temperature", _PROTOCOLS),
+        ("for t in (1.0, temperature)])", "for t in (1.0, 1.0)])", _CLASSIFIER),
+        ("best_point(_mean(self._accuracies))", "best_point(self._accuracies[0])", _CLASSIFIER),
+        ('renormalize=self.normalize in ("after", "both")', "renormalize=False", _REFERENCE),
+        ("seed=self.seed", "seed=0", f"{T_PREDICTORS}/test_predictors.py {_EVALUATE} {_CLASSIFIER}"),
+    ),
+    *_of(
+        f"{EVALUATION}/metrics.py",
+        ("bins = np.minimum((confidence * BINS).astype(int), BINS - 1)", "bins = np.minimum((confidence * BINS + 0.5).astype(int), BINS - 1)", _METRICS),
+        ("np.exp(log_softmax(logits / temperature, axis=1).max(axis=1))", "np.exp(log_softmax(logits, axis=1).max(axis=1))", _METRICS),
+        ("2 * a * b / np.where(a + b > 0, a + b, 1.0)", "(a + b) / 2", _METRICS),
+        ("np.where(known, by_class, 0.0).sum(axis=-1) / known.sum(axis=-1)", "np.where(known, by_class, 0.0).mean(axis=-1)", _METRICS),
+    ),
+    *_of(
+        f"{EVALUATION}/evaluation.py",
+        ("self._fitted(holdout, sources, turn.learned, method, judging, [], lodo).classified", "self._fitted(holdout, sources, turn.fitted, method, judging, [], lodo).classified", _REFERENCE),
+        ("self._fitted(holdout, remaining, self._turn.learned,", "self._fitted(holdout, remaining, self._turn.fitted,", _REFERENCE),
+        ("lodo = np.nanmean(accuracies, axis=0)", "lodo = np.nanmax(accuracies, axis=0)", _REFERENCE),
+        ("moments.reweighted(method.weights)", "moments", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
+        ("rows &= new if half == \"new\" else ~new", "rows &= ~new", _PROTOCOLS),
+        ("if len(remaining := holdout.without(source)) >= fewest", "if len(remaining := holdout.sources) >= fewest", _REFERENCE),
+    ),
+    *_of(
+        f"{EVALUATION}/cells.py",
+        ("if other == environment or their_side != side:", "if other == environment:", _CELLS),
+        ("for side in sorted(sides) for half in halves", "for side in [0] for half in halves", _CELLS),
+        ("weight = (their_counts[label] / np.maximum(counts[label], 1))[shared, None]", "weight = np.ones(int(shared.sum()))[:, None]", _CELLS),
+    ),
+    *_of(
+        "benchmark/sweep/evaluate.py",
+        ("projection = spec.projection.at(lambda_=lambda_, seed=spec.draw_seed)", "projection = spec.projection.at(lambda_=lambda_, seed=0)", _EVALUATE),
+    ),
+    *_of(
+        "benchmark/sweep/trials.py",
+        ("return Split(self.seed,", "return Split(0,", "tests/recipe/test_recipe.py"),
+        ("self.seed if self.fold is None else self.seed * self.folds + self.fold", "self.seed", "tests/recipe/test_recipe.py"),
+    ),
+    *_of(
+        "benchmark/sweep/loading.py",
+        ("logit_scale=subject.facts.logit_scale", "logit_scale=100.0", _EVALUATE),
+    ),
+]  # fmt: skip
+
+
+def survives(mutation: Mutation, tree: Path) -> bool:
+    """Return whether all tests pass with the line changed; `tree` is a copy of the working tree."""
+    place = tree / mutation.file
+    text = place.read_text(encoding="utf-8")
+    if text.count(mutation.right) != 1:
+        raise SystemExit(f"{mutation.file}: {text.count(mutation.right)} places have '{mutation.right}'; name one.")
+    place.write_text(text.replace(mutation.right, mutation.wrong), encoding="utf-8")
+    try:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutation.tests]
+        return subprocess.run(command, cwd=tree, capture_output=True, check=False).returncode == 0
+    finally:
+        place.write_text(text, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try every mutation; return 1 if one survives."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="only mutations whose file or line has this word")
+    parser.add_argument("--jobs", type=int, default=1, help="how many are tried at a time")
+    args = parser.parse_args(arguments)
+    chosen = [m for m in MUTATIONS if args.only in f"{m.file} {m.right}"]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
+        trees = []
+        for number in range(args.jobs):
+            trees.append(Path(folder) / str(number))
+            ignored = shutil.ignore_patterns(".git", ".venv", "*_cache", "__pycache__", "icm-bench-report")
+            shutil.copytree(REPOSITORY, trees[-1], ignore=ignored)
+        turns = [[m for i, m in enumerate(chosen) if i % args.jobs == number] for number in range(args.jobs)]
+        results = pool.map(lambda turn: [(m, survives(m, turn[1])) for m in turn[0]], zip(turns, trees, strict=True))
+        survivors = 0
+        for mutation, survived in (result for of_turn in results for result in of_turn):
+            survivors += survived
+            print(
+                f"{'SURVIVES' if survived else 'noticed '}  {mutation.file}: {mutation.right.strip()[:80]}", flush=True
+            )
+    print(f"{len(chosen)} mutations, {survivors} survivors")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
