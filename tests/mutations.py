@@ -137,7 +137,9 @@ def survives(mutation: Mutation, tree: Path) -> bool:
     place.write_text(text.replace(mutation.right, mutation.wrong), encoding="utf-8")
     try:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutation.tests]
-        return subprocess.run(command, cwd=tree, capture_output=True, check=False).returncode == 0
+        survived = subprocess.run(command, cwd=tree, capture_output=True, check=False).returncode == 0
+        print(f"{'SURVIVES' if survived else 'noticed '}  {mutation.file}: {mutation.wrong.strip()[:80]}", flush=True)
+        return survived
     finally:
         place.write_text(text, encoding="utf-8")
 
@@ -156,13 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ignored = shutil.ignore_patterns(".git", ".venv", "*_cache", "__pycache__", "icm-bench-report")
             shutil.copytree(REPOSITORY, trees[-1], ignore=ignored)
         turns = [[m for i, m in enumerate(chosen) if i % args.jobs == number] for number in range(args.jobs)]
-        results = pool.map(lambda turn: [(m, survives(m, turn[1])) for m in turn[0]], zip(turns, trees, strict=True))
-        survivors = 0
-        for mutation, survived in (result for of_turn in results for result in of_turn):
-            survivors += survived
-            print(
-                f"{'SURVIVES' if survived else 'noticed '}  {mutation.file}: {mutation.right.strip()[:80]}", flush=True
-            )
+        of_turns = pool.map(lambda turn: sum(survives(m, turn[1]) for m in turn[0]), zip(turns, trees, strict=True))
+        survivors = sum(of_turns)
     print(f"{len(chosen)} mutations, {survivors} survivors")
     return int(survivors > 0)
 

@@ -74,6 +74,11 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
             f"{name} has {sources}: {environments} environments are too few, or the protocol is."
         )
     search = recipe.sweep.search
+    if search and protocol.looks_at_target:
+        raise IcmBenchError(
+            f"sweep.search: '{protocol.name}' chooses by the environment that it tests, and a search never looks at "
+            f"one; give it a recipe without search."
+        )
     if search and search.rule == "lodo" and sources < (3 if crossed else 2):
         raise IcmBenchError(
             f"sweep.search.rule: '{protocol.name}' on {name} fits on {sources} environment"
