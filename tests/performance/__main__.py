@@ -33,6 +33,7 @@ BENCHMARKS = {
     "views": ["--images", "140"],
     "memory": ["--images", "1000", "4000", "--repeats", "1"],
     "scale": ["--actors", "1", "16", "--seconds", "2", "--chunks", "6"],
+    "inference": ["--environments", "4", "--seeds", "1", "3"],
 }
 FLOORS = Path(__file__).with_name("floors.yaml")
 PACKAGES = ("torch", "ray", "numpy", "scikit-learn", "open_clip_torch", "pyarrow")

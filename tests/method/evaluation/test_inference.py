@@ -132,6 +132,21 @@ def test_environments_count_alike_however_many_images_they_have() -> None:
     assert (second.estimate, second.low, second.high) == (0, 0, 0)
 
 
+def test_each_environment_alone_keeps_its_seeds_and_clusters() -> None:
+    scores = world(9, groups=60)
+    scores = replace(scores, values=scores.values + 0.1 * (scores.seed % 3))
+    by_environment = inference.by_environment(scores, 0.9)
+    for e, got in enumerate(by_environment):
+        inside = scores.environment == e
+        expected = by_loops(
+            Scores(scores.values[inside], scores.environment[inside], scores.seed[inside], scores.cluster[inside])
+        )
+        assert got.estimate == pytest.approx(expected["estimate"])
+        assert got.standard_error**2 == pytest.approx(expected["image"] + expected["seed"])
+        assert got.confidence == 0.9
+    np.testing.assert_allclose(scores.environment_means, [one.estimate for one in by_environment])
+
+
 def test_repeating_seeds_adds_nothing_and_more_images_do() -> None:
     once = world(5, seeds=1, share=1.0)
     n = len(once.seed)
@@ -177,7 +192,7 @@ def test_without_variation_nothing_is_claimed_to_be_known_to_0_points() -> None:
     right = image_interval(Scores(np.ones(40), one, one, np.arange(40)))
     assert (right.estimate, right.plus_minus) == (1, None)
     assert np.isnan([right.low, right.high]).all()
-    assert right.p == pytest.approx(stats.binomtest(40, 40).pvalue)  # all images are for it
+    assert right.p == pytest.approx(stats.binomtest(40, 40).pvalue, rel=1e-9, abs=0)  # all images are for it
     assert inference.equivalence(right) == 1
     assert np.isnan(Interval(0.3, 0.0, 4).p)
     # Seeds that differ where no image does: all that is known is of seeds.

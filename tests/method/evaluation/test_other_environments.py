@@ -8,7 +8,7 @@ from statsmodels.stats.meta_analysis import combine_effects
 
 from benchmark.method.evaluation.other_environments import environment_interval, random_effects_interval
 
-MEANS = np.array([0.031, -0.012, 0.0, 0.024, 0.0003, 0.018])
+MEANS = np.array([0.031, -0.012, -0.0003, 0.024, 0.0003, 0.018])
 
 
 def test_the_interval_over_environments_is_student_s() -> None:
