@@ -64,12 +64,15 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         sub.add_argument("recipe", metavar="RECIPE", help="YAML file; jobs/recipes/ has examples")
         _add_options(sub)
+        if name in ("run", "sweep", "report"):
+            _add_report_options(sub)
         sub.set_defaults(command=command)
     demo = commands.add_parser(
         "demo", help="the main job on real images that come from packages: no GPU, no account",
         description="Draws the data set emoji_styles, builds the encoder MiniLiT, and runs the demo recipe.",
     )  # fmt: skip
     _add_options(demo)
+    _add_report_options(demo)
     demo.set_defaults(command=_run, recipe=None)
     for name, command, about in (
         ("export", _export, "fit one projection and write it as safetensors and JSON, to be used elsewhere"),
@@ -108,6 +111,28 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="URI", help="folder that holds the data sets' folders (run.data)")
     parser.add_argument("--out", metavar="URI", help="folder or URI of the report (run.out)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pm", choices=("images", "seeds"), default="images",
+        help="what stands behind ± in tables: the standard error over test images with all their answers, or "
+        "DomainBed's over seeds; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--margin", type=_points, default=1.0, metavar="POINTS",
+        help="within which two methods count as level; default: 1",
+    )  # fmt: skip
+
+
+def _points(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of percentage points above 0 and below 100")
+    return value
 
 
 def _add_choice(parser: argparse.ArgumentParser, rank_needed: bool) -> None:
@@ -175,7 +200,7 @@ def _run(args: argparse.Namespace) -> None:
     with first_backbone_loading(recipe):
         from benchmark.commands.run import run
 
-        outcome = run(recipe, began=STARTED)
+        outcome = run(recipe, began=STARTED, plus_minus=args.pm, margin=args.margin)
     _print_outcome(outcome, args.json)
 
 
@@ -203,7 +228,8 @@ def _sweep(args: argparse.Namespace) -> None:
         from benchmark.commands.sweep import sweep_stage
 
         sweep_stage(run)
-    _print_outcome(report_stage(run.recipe, run.storage, run.subjects), args.json)
+    asked = {"plus_minus": args.pm, "margin": args.margin}
+    _print_outcome(report_stage(run.recipe, run.storage, run.subjects, **asked), args.json)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -211,7 +237,8 @@ def _report(args: argparse.Namespace) -> None:
     from benchmark.commands.prepare import open_store
     from benchmark.commands.report import report_stage
 
-    _print_outcome(report_stage(recipe, open_store(recipe)), args.json)
+    outcome = report_stage(recipe, open_store(recipe), plus_minus=args.pm, margin=args.margin)
+    _print_outcome(outcome, args.json)
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:

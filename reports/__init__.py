@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reports.build import ReportFiles, write_report
     from reports.diagnostics import Angles, Diagnosis, Displacement, Readability, write_diagnostics
+    from reports.options import Options
 
 _HOMES = {
     "Angles": "reports.diagnostics",
     "Diagnosis": "reports.diagnostics",
     "Displacement": "reports.diagnostics",
+    "Options": "reports.options",
     "Readability": "reports.diagnostics",
     "ReportFiles": "reports.build",
     "write_diagnostics": "reports.diagnostics",
@@ -23,6 +25,7 @@ __all__ = [
     "Angles",
     "Diagnosis",
     "Displacement",
+    "Options",
     "Readability",
     "ReportFiles",
     "write_diagnostics",

@@ -1,7 +1,7 @@
 """Write one report: Markdown, tables in four forms, figures in two, all from result rows alone."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,9 +10,11 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import SOURCE_RULES
+from benchmark.method.evaluation.tested import Tested
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
-from reports.findings import comparisons, observations
+from reports.comparisons import in_columns, overall_in_columns
+from reports.findings import Findings, comparisons, notes, observations, overall, overall_sentences
 from reports.metrics import (
     MIN_BACKBONES,
     Lines,
@@ -22,6 +24,7 @@ from reports.metrics import (
     selection_costs,
     zero_shot_lines,
 )
+from reports.options import Options
 from reports.render import (
     GAP,
     TERMINAL_WIDTH,
@@ -31,9 +34,10 @@ from reports.render import (
     markdown_escape,
     markdown_grid,
     plain_text,
+    records_csv,
 )
 from reports.settings import BANNER, Setting, by_setting, suffixes
-from reports.tables import main_tables
+from reports.tables import held_out_names, main_tables
 
 
 @dataclass(frozen=True)
@@ -44,68 +48,123 @@ class ReportFiles:
         report: path or URI of report.md.
         files: paths or URIs of all files, report.md first.
         text: the main tables and what they say as plain text, 120 characters wide with six environments.
+        comparisons: the numbers of all comparisons, as comparisons.csv has them.
     """
 
     report: str
     files: list[str]
     text: str
+    comparisons: list[dict[str, object]]
 
 
 def write_report(
     rows: pd.DataFrame,
+    tested: Mapping[str, Tested],
     storage: Storage,
     folder: str,
     name: str,
     expected_trials: int | None = None,
     finished_trials: int | None = None,
     failed: Mapping[str, str] | None = None,
+    options: Options | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder. Equal rows give equal bytes.
 
     Args:
         rows: as `benchmark.store.rows.read_rows` returns them, of any number of data sets and backbones.
+        tested: hash -> the tested images that rows name by it, see `benchmark.store.tested.read_tested`.
         storage: where to write.
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         name: what the report is called in its title.
         expected_trials: number of trials that the sweep has; None where it is not known.
         finished_trials: number of those with rows; if it is lower, the report says so first.
         failed: trial in words -> reason, of the trials that failed: the gaps of the report.
+        options: what stands behind ±, and within which margin methods count as level.
 
     Raises:
         IcmBenchError: there are no rows, or a file cannot be written.
     """
     if rows.empty:
         raise IcmBenchError(f"There are no result rows for the report '{name}'; run `icm-bench sweep RECIPE` first.")
+    options = options or Options()
     parts = by_setting(rows)
     gaps = _gap_words(expected_trials, finished_trials, failed or {})
     contents: dict[str, bytes] = {}
     sections: list[str] = []
     terminal: list[str] = [textwrap.fill(line, TERMINAL_WIDTH) for line in gaps.splitlines() if line]
-    sections_of = [(setting, Selections(part)) for setting, part in parts]
+    sections_of = [(setting, Selections(part, tested)) for setting, part in parts]
     lines = zero_shot_lines(sections_of)
+    found: list[tuple[Setting, Findings]] = []
     for (setting, selections), suffix in zip(sections_of, suffixes([s for s, _ in parts]), strict=True):
         own_lines = lines.get(setting.without_backbone, {})
-        tables = main_tables(setting, selections)
+        tables = main_tables(setting, selections, options, _in_domain(setting, selections, sections_of))
         table_markdown = "\n".join(map(markdown, tables))
         contents[f"main_table{suffix}.md"] = table_markdown.encode()
-        contents[f"main_table{suffix}.csv"] = comma_separated(tables).encode()
+        contents[f"main_table{suffix}.csv"] = comma_separated(tables, options.plus_minus).encode()
         contents[f"main_table{suffix}.tex"] = "\n".join(map(latex, tables)).encode()
         contents[f"metrics{suffix}.csv"] = metrics_csv(setting, selections, own_lines).encode()
         contents[f"per_class{suffix}.csv"] = per_class_csv(setting, selections).encode()
         drawings = _draw(setting, selections, suffix, contents)
-        compared = comparisons(setting, selections)
-        sentences = [*compared, *observations(setting, selections)]
+        findings = comparisons(setting, selections, options, _is_alone(setting, [s for s, _ in parts]))
+        found.append((setting, findings))
+        compared = _compared(setting, findings)
+        if compared:
+            contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
+        sentences = [*findings.sentences, *observations(setting, selections)]
         details = _details(setting, selections, own_lines, suffix)
-        sections.append(_section(setting, selections, sentences, table_markdown, details, drawings))
-        terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections.rows)))
-        terminal += [textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in compared]
+        sections.append(_section(setting, selections, sentences, table_markdown, details, drawings, options))
+        terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))
+        terminal += [textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in findings.sentences]
+    families = overall(found, options)
+    if families:
+        contents["over_data_sets.csv"] = records_csv(
+            [{**_named(setting), **overall_in_columns(one)} for setting, family in families for one in family]
+        ).encode()
+        whole = [sentence for setting, family in families for sentence in overall_sentences(setting, family)]
+        sections.append("## Over all data sets\n\n" + "\n".join(f"- {markdown_escape(words)}" for words in whole))
+        terminal += [textwrap.fill(words, TERMINAL_WIDTH) for words in whole]
     report = "\n\n".join([_head([s for s, _ in parts], name, gaps), *sections, _provenance(rows)]) + "\n"
     contents = {"report.md": report.encode(), **contents}
     prefix = f"{folder}/" if folder else ""
     for file, content in contents.items():
         storage.write_bytes(f"{prefix}{file}", content)
     files = [storage.path(f"{prefix}{file}") for file in contents]
-    return ReportFiles(files[0], files, "\n\n".join(terminal))
+    compared = [line for setting, findings in found for line in _compared(setting, findings)]
+    return ReportFiles(files[0], files, "\n\n".join(terminal), compared)
+
+
+def _in_domain(
+    setting: Setting, selections: Selections, parts: Sequence[tuple[Setting, Selections]]
+) -> Selections | None:
+    """Return the rows that fit on the tested environments themselves, on the same data and backbone, if there are."""
+    for other, own in parts:
+        same = other.data_and_backbone == setting.data_and_backbone
+        if (
+            same
+            and other.protocol_class.looks_at_target
+            and held_out_names(own.rows) == held_out_names(selections.rows)
+        ):
+            return own
+    return None
+
+
+def _is_alone(setting: Setting, settings: Sequence[Setting]) -> bool:
+    return len({s.dataset for s in settings if s.without_data == setting.without_data}) == 1
+
+
+def _compared(setting: Setting, findings: Findings) -> list[dict[str, object]]:
+    return [{**_named(setting), **line} for one in findings.compared for line in in_columns(one)]
+
+
+def _named(setting: Setting) -> dict[str, object]:
+    return {
+        "dataset": setting.dataset,
+        "backbone": setting.backbone_label,
+        "random_weights": setting.random_weights,
+        "protocol": setting.protocol,
+        "test_split": setting.test_split,
+        "class_group": setting.class_half,
+    }
 
 
 def _draw(setting: Setting, selections: Selections, suffix: str, contents: dict[str, bytes]) -> list[str]:
@@ -152,6 +211,7 @@ def _section(
     table_markdown: str,
     details: list[str],
     drawings: list[str],
+    options: Options,
 ) -> str:
     findings = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
     parts = [
@@ -162,8 +222,10 @@ def _section(
     ]
     if drawings:
         parts.append("### Figures\n\n" + "\n\n".join(drawings))
-    parts.append(f"### Selected hyper-parameters\n\n{_hyperparameter_table(setting, selections)}")
-    parts.append(f"### Protocol\n\n{_protocol(setting, selections.rows)}")
+    parts.append(f"### Selected hyper-parameters\n\n{_hyperparameter_table(setting, selections, options)}")
+    if said := notes(selections):
+        parts.append("### What fits had to say\n\n" + "\n".join(f"- {markdown_escape(line)}" for line in said))
+    parts.append(f"### Protocol\n\n{_protocol(setting, selections, options)}")
     return "\n\n".join(parts)
 
 
@@ -223,23 +285,23 @@ def _one(value: float | None, sign: str = "") -> str:
     return GAP if value is None else f"{value:{sign}.1f}"
 
 
-def _hyperparameter_table(setting: Setting, selections: Selections) -> str:
+def _hyperparameter_table(setting: Setting, selections: Selections, options: Options) -> str:
     lines = hyperparameters(selections)
     if not lines:
         return "No method in these rows has anything to choose."
     caption = (
         f"{setting.banner}{setting.dataset}, {setting.backbone_label}, test split {setting.test_split}: "
-        "what each selection rule chose. Lists are in the order of the seeds. † chosen on the target. "
-        f"{protocol_words(setting, selections.rows)}"
+        "what each selection rule chose. Lists are in the order of seeds and folds. † chosen on the target. "
+        f"{protocol_words(setting, selections, options)}"
     )
     body = [[markdown_escape(word) for word in line] for line in lines]
     return markdown_escape(caption) + "\n\n" + markdown_grid(list(HYPERPARAMETER_COLUMNS), body)
 
 
-def _protocol(setting: Setting, rows: pd.DataFrame) -> str:
+def _protocol(setting: Setting, selections: Selections, options: Options) -> str:
     prompts = "\n".join(f"- {markdown_escape(prompt)}" for prompt in setting.prompts)
     return (
-        f"{markdown_escape(setting.banner + protocol_words(setting, rows))}\n\n"
+        f"{markdown_escape(setting.banner + protocol_words(setting, selections, options))}\n\n"
         f"Data fingerprint {setting.dataset_fingerprint}, "
         f"weights fingerprint {setting.backbone_fingerprint}.\n\n"
         f"All prompts ({len(setting.prompts)}):\n\n{prompts}"

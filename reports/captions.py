@@ -1,26 +1,37 @@
 """The words without which an accuracy means nothing: protocol, split, seeds, n, selection rule."""
 
+import json
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.selection import RULES
-from reports.methods import by_method
+from benchmark.method.evaluation.inference import MIN_UNITS
+from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
+from benchmark.method.evaluation.tested import Tested
+from reports.answers import Size, size_of
+from reports.chosen import Selections
+from reports.methods import predictor_name_words
+from reports.options import Options
 from reports.settings import Setting
 
 _SPLIT_MEANING = {
     "out_20": "the 20 % out-split of the held-out environment",
     "in_80": "the 80 % in-split of the held-out environment",
     "full": "all images of the held-out environment",
+    "out_fold": "each fold of the held-out environment in turn",
 }
 
 MAX_LISTED = 12  # values beyond which their number says more
+NO_IMAGE_DRAWN = ("text", "cross_environment")  # kinds of intervention without a view of any image
 
 
 def split_words(setting: Setting) -> str:
     """Return the test split with its meaning: "out_20: the 20 % out-split of the held-out environment"."""
-    words = f"{setting.test_split}: {_SPLIT_MEANING[setting.test_split]}"
-    words = words.replace("held-out environment", setting.protocol_class.tested)
+    meaning = _SPLIT_MEANING[setting.test_split]
+    if setting.test_split == "out_20" and setting.grouped:
+        meaning = "half of the out-groups (20 %) of the held-out environment; the other half is for choosing"
+    words = f"{setting.test_split}: {meaning}".replace("held-out environment", setting.protocol_class.tested)
     return f"{words}{setting.half_words}"
 
 
@@ -29,18 +40,29 @@ def seeds_of(rows: pd.DataFrame) -> list[int]:
     return sorted(int(s) for s in rows["seed"].unique())
 
 
-def mean_test_images(rows: pd.DataFrame) -> dict[str, float]:
-    """Return, for each held-out environment (sorted), the test images per seed, averaged over the seeds."""
-    per_seed = rows.groupby(["held_out", "seed"])["n_test"].max().groupby("held_out").mean()
-    return {str(name): float(n) for name, n in per_seed.sort_index().items()}
+def tested_sizes(selections: Selections) -> dict[str, Size]:
+    """Return held-out environment (sorted) -> how much of it is tested, folds together."""
+    parts = _tested_by_seed(selections)
+    held_outs = sorted({held_out for held_out, _ in parts})
+    return {name: size_of([tested for (h, _), tested in parts.items() if h == name]) for name in held_outs}
 
 
-def test_images(rows: pd.DataFrame) -> float:
-    """Return how many different images are tested per seed, averaged over the seeds; pairs share theirs."""
-    per_seed: dict[int, dict[str, int]] = {}
-    for seed, tested in zip(rows["seed"], rows["tested"], strict=True):
-        per_seed.setdefault(int(seed), {}).update({part["environment"]: part["images"] for part in tested})
-    return sum(sum(sizes.values()) for sizes in per_seed.values()) / len(per_seed)
+def whole_size(selections: Selections) -> Size:
+    """Return how much is tested over all that is held out; pairs of environments share their images."""
+    by_seed: dict[int, list[Tested]] = {}
+    for (_, seed), tested in _tested_by_seed(selections).items():
+        by_seed.setdefault(seed, []).extend(tested)
+    return size_of(by_seed.values())
+
+
+def _tested_by_seed(selections: Selections) -> dict[tuple[str, int], list[Tested]]:
+    columns = ["held_out", "seed", "fold"]
+    named = selections.rows.drop_duplicates([*columns, "tested"])
+    parts: dict[tuple[str, int], list[Tested]] = {}
+    for row in named.sort_values(columns).to_dict("records"):
+        if row["n_test"]:
+            parts.setdefault((str(row["held_out"]), int(row["seed"])), []).append(selections.tested[row["tested"]])
+    return parts
 
 
 def environment_words(setting: Setting, held_out: int) -> str:
@@ -53,23 +75,44 @@ def number(value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def seed_words(rows: pd.DataFrame) -> str:
+def seed_words(setting: Setting, rows: pd.DataFrame, options: Options) -> str:
     """Return which seeds there are and what ± means with them."""
     seeds = seeds_of(rows)
-    if len(seeds) == 1:
-        return f"Seed: {seeds[0]} only, so there is no standard error and no ±."
+    named = f"Seed: {seeds[0]} only." if len(seeds) == 1 else f"Seeds: {', '.join(map(str, seeds))}."
+    if options.plus_minus == "seeds":
+        if len(seeds) == 1:
+            return f"{named} There is no standard error over seeds and no ±."
+        return (
+            f"{named} ± is DomainBed's: one standard error over seeds (ddof 1; DomainBed itself divides by their "
+            "number, ddof 0). It is not the uncertainty of the result, for seeds share their images."
+        )
+    units = "groups of test images, each with all its answers" if setting.grouped else "test images"
+    between = (
+        "Variation between seeds is not in it" if len(seeds) == 1 else "It has what seeds differ by beyond their images"
+    )
     return (
-        f"Seeds: {', '.join(map(str, seeds))}. ± is one standard error over seeds "
-        "(of the average: over the seeds' averages)."
+        f"{named} ± is one standard error over {units} (cluster-robust). {between}. There is none where an environment "
+        f"has fewer than {MIN_UNITS} {unit_words(setting)}, nor where nothing varies."
     )
 
 
-def size_words(rows: pd.DataFrame) -> str:
+def unit_words(setting: Setting) -> str:
+    """Return what n counts."""
+    return "groups of test images" if setting.grouped else "test images"
+
+
+def size_words(setting: Setting, selections: Selections) -> str:
     """Return the numbers of test and training images."""
-    tests = ", ".join(f"{name} {number(n)}" for name, n in mean_test_images(rows).items())
-    low, high = int(rows["n_train"].min()), int(rows["n_train"].max())
+    sizes = tested_sizes(selections)
+    if setting.grouped:
+        each = (f"{name} {number(s.units_per_seed)} ({number(s.images_per_seed)})" for name, s in sizes.items())
+        tests = f"Groups of test images (and images) per seed: {', '.join(each)}. n counts groups."
+    else:
+        each = (f"{name} {number(s.images_per_seed)}" for name, s in sizes.items())
+        tests = f"Test images per seed: {', '.join(each)}."
+    low, high = int(selections.rows["n_train"].min()), int(selections.rows["n_train"].max())
     train = number(low) if low == high else f"{number(low)} to {number(high)}"
-    return f"Test images per seed: {tests}. Training images: {train}."
+    return f"{tests} Training images: {train}."
 
 
 def grouping_words(setting: Setting) -> str:
@@ -83,6 +126,61 @@ def grouping_words(setting: Setting) -> str:
             "training (in other environments)."
         )
     return words
+
+
+def fold_words(setting: Setting) -> str:
+    """Return how folds are used; nothing for an 80/20 split."""
+    if not setting.folds:
+        return ""
+    unit = "group" if setting.grouped else "image"
+    return (
+        f"{setting.folds} folds, cut by the seed: each {unit} is tested once. Rules choose by fits without the tested "
+        "fold and the next, judged by the next fold of the sources; the tested fit has all but the tested fold."
+    )
+
+
+def choosing_words(setting: Setting, rows: pd.DataFrame) -> str:
+    """Return on what lodo is measured, or why there is none."""
+    if not any(has_scores(rows, rule) for rule in SOURCE_RULES):
+        return "The sources leave nothing to choose by: only rules that look at the target (†) choose."
+    if (rows["n_sources"] <= 1).all():
+        return "One source environment: leaving it out leaves nothing, so only training_domain chooses."
+    side = "in-split (80 %), as in DomainBed"
+    if setting.grouped:
+        side = "half of the out-groups that is kept for choosing"
+    if setting.folds:
+        side = "fold next to the tested one"
+    return f"Lodo: each source environment in turn is left out of the fit and tested on its {side}."
+
+
+def has_scores(rows: pd.DataFrame, rule: str) -> bool:
+    """Say whether any row has what a rule looks at."""
+    return any(isinstance(curve, list) and not np.isnan(curve).all() for curve in rows[RULES[rule].score])
+
+
+def view_words(rows: pd.DataFrame) -> str:
+    """Return what must be known of the interventions that the rows' projections saw; nothing where they saw none."""
+    contents = [json.loads(text) for text in rows["interventions"].dropna().unique()]
+    kinds = {str(kind["name"]) for content in contents for kind in content.get("kinds", ())}
+    draws, words = rows["view_draw"].nunique(), []
+    if kinds - set(NO_IMAGE_DRAWN):
+        words.append(
+            f"Views of random interventions are drawn {draws} times."
+            if draws > 1
+            else "Views of random interventions are drawn once: their variance is not in the ±."
+        )
+    if any((content.get("text") or {}).get("pairs") for content in contents):
+        words.append(
+            "Pairs of texts come from a file: those without an image_id belong to no image and are seen by every fit, "
+            "captions of held-out images among them."
+        )
+    return " ".join(words)
+
+
+def shared_words(rows: pd.DataFrame) -> str:
+    """Return how many images stand in two environments; nothing where none does."""
+    n = int(rows["n_shared"].fillna(0).max())
+    return f"{number(n)} images stand byte by byte in two environments." if n else ""
 
 
 def choice_words(rows: pd.DataFrame) -> str:
@@ -102,11 +200,19 @@ def choice_words(rows: pd.DataFrame) -> str:
     )
 
 
-def open_class_words(setting: Setting) -> str:
+def open_class_words(setting: Setting, selections: Selections) -> str:
     """Return what must be known of tables with classes that no fit has seen."""
-    if setting.class_half not in ("new", "harmonic"):
+    if setting.class_half == "all":
         return ""
-    return "A predictor that learns classes from images never predicts one it has not seen: 0 % on new classes."
+    first = selections.rows.iloc[0]
+    rounded = {"floor": "down", "ceil": "up"}.get(setting.rounding or "")
+    half = "" if rounded is None or first["n_classes"] % 2 == 0 else f", half of them rounded {rounded}"
+    words = f"Base classes: the first {number(first['n_base'])} of {number(first['n_classes'])}{half}."
+    learnt = list(dict.fromkeys(m.predictor_name for m in selections.parts if m.learns_classes))
+    if learnt and setting.class_half != "base":
+        labels = ", ".join(predictor_name_words(name) for name in learnt)
+        words += f" Heads that learn classes from images alone ({labels}) never predict one they have not seen: 0 %."
+    return words
 
 
 def prompt_words(setting: Setting) -> str:
@@ -126,34 +232,27 @@ def rule_meaning(rule: str) -> str:
     return f"{'† ' if RULES[rule].looks_at_target else ''}{RULES[rule].meaning}"
 
 
-def protocol_words(setting: Setting, rows: pd.DataFrame) -> str:
-    """Return everything that a table of `rows` needs beside it, except the banner and the selection rule."""
-    protocol, meaning = setting.protocol_class, setting.protocol_class.meaning
-    return " ".join(
-        [
-            f"Accuracy in % on {protocol.accuracy_on}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",
-            f"Protocol {setting.protocol}{f': {meaning}' if meaning else ''}.",
-            f"Test split {split_words(setting)}.",
-            seed_words(rows),
-            size_words(rows),
-            prompt_words(setting),
-            f"Lodo accuracies are measured on: {setting.lodo_split}.",
-            grouping_words(setting),
-            open_class_words(setting),
-            choice_words(rows),
-        ]
-    ).replace("  ", " ")
-
-
-def table_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:
-    """Return the caption of the main table under one selection rule."""
-    several = "" if RULES[rule].looks_at_target or not _has_rivals(rows) else " Bold: best average of each predictor."
-    return f"{setting.banner}{rule_words(rule)} {protocol_words(setting, rows)}{several}"
-
-
-def _has_rivals(rows: pd.DataFrame) -> bool:
-    predictors = [method.predictor for method in by_method(rows)]
-    return len(predictors) > len(set(predictors))
+def protocol_words(setting: Setting, selections: Selections, options: Options) -> str:
+    """Return everything that a table needs beside it, except the banner and the selection rule."""
+    protocol, meaning, rows = setting.protocol_class, setting.protocol_class.meaning, selections.rows
+    bound = "Labels of what is tested enter the fit: a bound (†), no result." if protocol.looks_at_target else ""
+    sentences = [
+        f"Accuracy in % on {protocol.accuracy_on}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",
+        f"Protocol {setting.protocol}{f': {meaning}' if meaning else ''}.",
+        bound,
+        f"Test split {split_words(setting)}.",
+        fold_words(setting),
+        seed_words(setting, rows, options),
+        size_words(setting, selections),
+        prompt_words(setting),
+        choosing_words(setting, rows),
+        grouping_words(setting),
+        open_class_words(setting, selections),
+        shared_words(rows),
+        view_words(rows),
+        choice_words(rows),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _listed(words: Iterable[str]) -> str:

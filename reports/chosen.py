@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.selection import RULES, measured, select
+from benchmark.method.evaluation.selection import KEY, RULES, measured, select
 from benchmark.method.evaluation.tested import Tested
 from reports.methods import Method, by_method
 
@@ -53,8 +53,15 @@ class Selections:
     def __init__(self, rows: pd.DataFrame, tested: Mapping[str, Tested]) -> None:
         self.rows, self.tested = rows, tested
         self.parts = by_method(rows)
+        self.grouped = bool(rows["grouped"].iloc[0])
         self._picks: dict[tuple[Method, str, int | None], pd.DataFrame] = {}
         self._pooled: dict[tuple[Method, str, int | None], dict[tuple[str, int], Pooled]] = {}
+
+    @property
+    def n_base(self) -> int | None:
+        """Number of base classes where base and new ones are taken together; None elsewhere."""
+        first = self.rows.iloc[0]
+        return int(first["n_base"]) if first["class_half"] == "harmonic" else None
 
     def picks(self, method: Method, rule: str, rank: int | None = None) -> pd.DataFrame:
         """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold."""
@@ -88,7 +95,7 @@ class Selections:
 def hyperparameters(selections: Selections) -> list[list[str]]:
     """Return, as text, what each rule chose for each method with a choice: lines of `HYPERPARAMETER_COLUMNS`.
 
-    Lists are in the order of the seeds; a value that is the same for all seeds is written once.
+    Lists are in the order of seeds and folds; a value that is the same for all is written once.
     """
     lines = []
     for method, part in selections.parts.items():
@@ -103,14 +110,14 @@ def hyperparameters(selections: Selections) -> list[list[str]]:
 
 def has_choice(rows: pd.DataFrame) -> bool:
     """Say whether a rule has anything to choose among the rows of one method."""
-    several_rows = rows.groupby(["held_out", "seed"]).size().max() > 1
+    several_rows = rows.groupby(list(KEY)).size().max() > 1
     return bool(several_rows or any(len(ranks) > 1 for ranks in rows["ranks"]))
 
 
 def _values(picks: pd.DataFrame) -> list[str]:
     lambdas = [None if pd.isna(x) else f"{x:g}" for x in picks["lambda_"]]
     return [
-        " ".join(str(seed) for seed in picks["seed"]),
+        " ".join(str(seed) for seed in sorted(set(picks["seed"]))),
         f"{median(picks['rank']):g}",
         _once(picks["rank"]),
         _once(lambdas),

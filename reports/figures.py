@@ -8,13 +8,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from reports.captions import environment_words, number, rule_meaning, seeds_of, split_words, test_images
+from reports.captions import environment_words, number, rule_meaning, seeds_of, split_words, unit_words, whole_size
 from reports.chosen import Selections
 from reports.curves import Curve, Spectra, Spectrum, rank_curves, spectra
 from reports.methods import ICM, PLAIN, Method
@@ -59,7 +58,7 @@ def rank_curve(setting: Setting, selections: Selections, rule: str) -> Drawing |
     curves = rank_curves(selections, rule)
     if not curves:
         return None
-    caption = _rank_caption(setting, selections.rows, rule)
+    caption = _rank_caption(setting, selections, rule)
     predictors = list(dict.fromkeys(c.method.predictor for c in curves))
     with matplotlib.rc_context(_STYLE):
         figure, panels = _canvas(len(predictors), caption, _title(setting))
@@ -84,7 +83,7 @@ def spectrum(setting: Setting, selections: Selections, rule: str) -> Drawing | N
     drawn = spectra(selections, rule)
     if not drawn.lines:
         return None
-    caption = _spectrum_caption(setting, selections.rows, rule, drawn)
+    caption = _spectrum_caption(setting, selections, rule, drawn)
     with matplotlib.rc_context(_STYLE):
         figure, panels = _canvas(1, caption, _title(setting), width=6.4)
         _draw_spectra(panels[0], drawn.lines)
@@ -212,14 +211,14 @@ def _finish(figure: Figure, setting: Setting, caption: str) -> Drawing:
     return Drawing(png.getvalue(), pdf.getvalue(), caption)
 
 
-def _where(setting: Setting, rows: pd.DataFrame) -> str:
-    seeds = seeds_of(rows)
+def _where(setting: Setting, selections: Selections) -> str:
+    seeds, size = seeds_of(selections.rows), whole_size(selections)
     return (
         f"{setting.dataset}, {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; "
         f"test split {split_words(setting)}; "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
-        f"n = {number(test_images(rows))} test images per seed in "
-        f"{environment_words(setting, rows['held_out'].nunique())}."
+        f"n = {number(size.units_per_seed)} {unit_words(setting)} per seed in "
+        f"{environment_words(setting, selections.rows['held_out'].nunique())}."
     )
 
 
@@ -227,17 +226,17 @@ def _title(setting: Setting) -> str:
     return f"{setting.banner}{setting.dataset}, {setting.backbone_label}"
 
 
-def _rank_caption(setting: Setting, rows: pd.DataFrame, rule: str) -> str:
-    band = "Band: ± one standard error over seeds." if len(seeds_of(rows)) > 1 else "One seed: no band."
+def _rank_caption(setting: Setting, selections: Selections, rule: str) -> str:
+    band = "Band: ± one standard error over seeds." if len(seeds_of(selections.rows)) > 1 else "One seed: no band."
     return (
-        f"{setting.banner}{_where(setting, rows)} Mean over held-out environments and seeds. {band} "
+        f"{setting.banner}{_where(setting, selections)} Mean over held-out environments and seeds. {band} "
         "Everything but the rank (lambda, intervention set, normalisation, the predictor's own parameters) "
         f"is what rule {rule} ({rule_meaning(rule)}) picks for each held-out environment and seed, kept at "
         "every rank. Reading the best rank off this figure would be oracle selection."
     )
 
 
-def _spectrum_caption(setting: Setting, rows: pd.DataFrame, rule: str, drawn: Spectra) -> str:
+def _spectrum_caption(setting: Setting, selections: Selections, rule: str, drawn: Spectra) -> str:
     which = ""
     if drawn.intervention_set is not None:
         which = (
@@ -246,7 +245,7 @@ def _spectrum_caption(setting: Setting, rows: pd.DataFrame, rule: str, drawn: Sp
         )
     fewer = " Not every lambda is drawn." if drawn.thinned else ""
     return (
-        f"{setting.banner}{_where(setting, rows)} Eigenvalues of M = C_z - λ C_d, fitted on the source "
+        f"{setting.banner}{_where(setting, selections)} Eigenvalues of M = C_z - λ C_d, fitted on the source "
         "environments, largest first; mean over held-out environments and seeds."
         f"{which}{fewer} PCA: eigenvalues of its own second moment. "
         "The released order keeps directions from the right-hand end."

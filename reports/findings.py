@@ -1,62 +1,133 @@
-"""Sentences computed from result rows, whatever they turn out to say.
+"""Sentences computed from result rows, whatever they turn out to say. What they claim is the inference module's."""
 
-The interval of a difference is a paired bootstrap (Efron & Tibshirani 1993) in two levels. Each replicate
-takes one seed at random and resamples that seed's test images, or whole groups of them where images come in
-groups; the two methods keep their answers on the same image together, and so do all that is held out in turn:
-an image of several pairs of environments, a group with images in several environments. Test splits of
-different seeds overlap (on `full` they are the same images), so several seeds count as one test set: the
-interval shrinks with images, not with seeds, and widens where seeds disagree. With splits that overlap little
-it is wider than it need be.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from reports.captions import environment_words, number
-from reports.chosen import Selections, rule_for
-from reports.differences import MIN_UNITS, REPLICATES, Difference, difference
+from benchmark.method.evaluation.inference import MIN_UNITS
+from benchmark.method.evaluation.metrics import per_class
+from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
+from reports.answers import Size
+from reports.captions import environment_words, number, unit_words
+from reports.chosen import Selections, has_choice, rule_for
+from reports.comparisons import Comparison, Overall, Ranked, Tests, compare, in_family, over_data_sets, ranked
 from reports.methods import ICM, PLAIN, Method
+from reports.options import Options
+from reports.render import error_text
 from reports.settings import Setting
 from reports.tables import Cell, held_out_names, line_cells
 
 _BASELINES = (PLAIN, "pca", "random")
-_CONTROLS = (
-    "pca",
-    "random",
-)  # baselines that use no intervention: if they do as well, interventions add nothing
+# Baselines that use no intervention: where they do as well, interventions add nothing.
+_CONTROLS = ("pca", "random")
+MIN_CLASS_IMAGES = 10  # with fewer, no class is called the worst
+MAX_PLACES = 6  # held-out environments with seeds that a note is listed with
+FEW_ENVIRONMENTS = 6  # of a data set: with fewer, only several data sets together say something of new environments
 
 
-def comparisons(setting: Setting, selections: Selections) -> list[str]:
+@dataclass(frozen=True)
+class Findings:
+    """What a setting's comparisons are and what they say.
+
+    Attributes:
+        compared: the family of comparisons under the rule.
+        sentences: all of it in words.
+    """
+
+    compared: tuple[Comparison, ...]
+    sentences: tuple[str, ...]
+
+
+def comparisons(setting: Setting, selections: Selections, options: Options, alone: bool = True) -> Findings:
     """Compare CLIP-ICM with what could explain its gain away; each sentence has n, seeds, split and rule.
 
     Args:
         setting: what the rows share.
         selections: the rows of that setting.
+        options: what the reader asks for.
+        alone: whether this data set is the only one, so that its own held-out environments answer for new ones.
     """
     rule = rule_for(selections.rows)
     icms = _largest(selections)
     sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
-    if setting.class_half == "harmonic":
-        return [*sentences, "Harmonic means have no images of their own: intervals are with base and new classes."]
+    if setting.protocol_class.looks_at_target:
+        return Findings(
+            (), (*sentences, "Labels of what is tested enter the fits: bounds (†), which are not compared.")
+        )
     if rule != "lodo":
         sentences.append("Not every row has a lodo accuracy: the findings use the training_domain rule.")
     if not icms:
         sentences.append("There are no rows of CLIP-ICM (largest): nothing is compared with it.")
-    compared = [_comparison(setting, selections, m, name, rule) for m in icms for name in _BASELINES]
-    sentences += compared
-    if compared:
-        sentences.append(_interval_words(setting, len(compared)))
-    return sentences
+    made: list[Comparison | str] = [_made(selections, m, name, rule) for m in icms for name in _BASELINES]
+    family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
+    in_words = iter(family)
+    for one in made:
+        sentences.append(one if isinstance(one, str) else _comparison(setting, selections, next(in_words), alone))
+    if family:
+        sentences.append(_interval_words(setting, family))
+    sentences += _rank_sentences(selections, rule)
+    return Findings(tuple(family), tuple(sentences))
 
 
 def observations(setting: Setting, selections: Selections) -> list[str]:
-    """Return what choosing on the target would add, and where each method is worst; arguments as above."""
+    """Return what labels of the target would add, and where each method is worst; arguments as above."""
     rule, icms = rule_for(selections.rows), _largest(selections)
     sentences = []
-    for icm in icms:
-        sentences += _oracle_gap(setting, selections, icm, rule)
+    if not setting.protocol_class.looks_at_target:
+        for icm in icms:
+            sentences += _oracle_gap(setting, selections, icm, rule)
     for method in selections.parts:
         if method in icms or method.projection == PLAIN:
             sentences += _worst(setting, selections, method, rule)
+    return sentences
+
+
+def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list[tuple[Setting, list[Overall]]]:
+    """Return what settings that differ in the data set alone say together: a family for each of their kinds.
+
+    The setting that stands with it is the first of them. Of a data set that comes with several prompts, only settings
+    with the same prompts are taken together.
+    """
+    kinds: dict[tuple[object, ...], list[tuple[Setting, Findings]]] = {}
+    for setting, findings in parts:
+        kinds.setdefault(setting.without_data, []).append((setting, findings))
+    families = []
+    for of_kind in kinds.values():
+        for alike in _each_set_once(of_kind):
+            pairs: dict[tuple[Method, Method, str], list[tuple[str, Comparison]]] = {}
+            for setting, findings in alike:
+                for one in findings.compared:
+                    pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
+            found = [whole for named in pairs.values() if (whole := over_data_sets(named))]
+            if found:
+                families.append((alike[0][0], in_family(found, options.margin)))
+    return families
+
+
+def _each_set_once(parts: list[tuple[Setting, Findings]]) -> list[list[tuple[Setting, Findings]]]:
+    if len({setting.dataset for setting, _ in parts}) == len(parts):
+        return [parts]
+    by_prompts: dict[tuple[str, ...], list[tuple[Setting, Findings]]] = {}
+    for setting, findings in parts:
+        by_prompts.setdefault(setting.prompts, []).append((setting, findings))
+    return [alike for alike in by_prompts.values() if len({setting.dataset for setting, _ in alike}) == len(alike)]
+
+
+def overall_sentences(setting: Setting, family: Sequence[Overall]) -> list[str]:
+    """Return what several data sets say together; the setting is one of theirs."""
+    sentences = []
+    for one in family:
+        ours, theirs = one.method.label, one.baseline.label
+        sentences.append(
+            f"{ours} minus {theirs} over {len(one.datasets)} data sets ({', '.join(one.datasets)}), each counting "
+            f"alike: {_difference(one.interval.estimate)} in these environments, {_interval(one)} (rule {one.rule}, "
+            f"split {setting.test_split}). {verdict(one)} {_new_environments(one.others, 'held-out environments')}"
+        )
+    sentences.append(
+        f"Of new environments: random effects of data sets, of environments within them and of images (Paule and "
+        f"Mandel; Hartung and Knapp), over all held-out environments of all data sets. {_holm_words(family[0].tests)}"
+    )
     return sentences
 
 
@@ -64,72 +135,164 @@ def _largest(selections: Selections) -> list[Method]:
     return [m for m in selections.parts if m.projection == ICM and m.order == "largest"]
 
 
-def _comparison(setting: Setting, selections: Selections, icm: Method, projection: str, rule: str) -> str:
+def _made(selections: Selections, icm: Method, projection: str, rule: str) -> Comparison | str:
+    """Return the comparison with a baseline, or the sentence that says why there is none."""
     same = [m for m in selections.parts if (m.projection, m.predictor) == (projection, icm.predictor)]
     baseline = next((m for m in same if m.order != "released"), None)
     if baseline is None:
         missing = Method(projection, None, icm.predictor).label
         return f"{icm.label} was not compared with {missing}: there are no such rows."
-    gap = difference(selections, icm, baseline, rule)
-    if gap is None:
-        return f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
-    untested = sorted(set(held_out_names(selections.rows)) - set(gap.held_outs))
+    made = compare(selections, icm, rule, baseline)
+    return made or f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
+
+
+def _comparison(setting: Setting, selections: Selections, one: Comparison, alone: bool) -> str:
+    untested = sorted(set(held_out_names(selections.rows)) - set(one.held_outs))
     partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
-    context = _context(setting, rule, gap.n_images, len(gap.held_outs), gap.seeds)
-    units = "groups of test images" if setting.grouped else "test images"
-    interval = (
-        f"no interval, since an environment has {gap.fewest} {units} where {MIN_UNITS} are needed"
-        if np.isnan(gap.low)
-        else f"95 % interval {gap.low:+.1f} to {gap.high:+.1f}"
-    )
+    context = _context(setting, one.rule, one.size, len(one.held_outs), one.seeds)
+    fewest, units = one.interval.fewest, unit_words(setting)
+    few = f"no interval, since an environment has {fewest} {units} where {MIN_UNITS} are needed"
+    shown = few if fewest < MIN_UNITS else _interval(one)
     return (
-        f"{icm.label} minus {baseline.label}: {gap.points:+.1f} points, {interval} ({context}). {verdict(gap)}{partial}"
+        f"{one.method.label} minus {one.baseline.label}: {_difference(one.interval.estimate)} in these environments, "
+        f"{shown} ({context}). {verdict(one)}{_changed(one)} {_others(setting, one, alone)}{partial}"
     )
 
 
-def verdict(gap: Difference) -> str:
-    """Return in words whether the two methods are separated, and by which of them."""
-    ours, theirs = gap.method.label, gap.baseline.label
-    control = gap.baseline.projection in _CONTROLS
-    if np.isnan(gap.low):
+def verdict(one: Comparison | Overall) -> str:
+    """Return in words whether two methods are separated, by which of them, or whether they are level."""
+    ours, theirs = one.method.label, one.baseline.label
+    control = one.baseline.projection in _CONTROLS
+    margin = f"{100 * one.tests.margin:g} point{'s' if one.tests.margin != 0.01 else ''}"
+    if np.isnan(one.interval.p):
         return "Too few images to say which is ahead."
-    if gap.low > 0:
-        return f"{ours} is ahead of {theirs}."
-    if gap.high < 0:
-        end = ", which uses no intervention, beats" if control else " beats"
-        return f"{theirs}{end} {ours}."
-    words = "Not separated: the interval includes 0."
-    if control and gap.points <= 0:
-        return f"{words} {theirs}, which uses no intervention, equals or beats {ours} here."
-    if control:
-        return f"{words} That interventions help is not shown: {theirs} uses none."
-    return words
+    if one.tests.differs:
+        ahead = one.interval.estimate > 0
+        within = f", by less than {margin}" if one.tests.level else ""
+        none = ", which uses no intervention, is" if control and not ahead else " is"
+        return f"{ours} is ahead of {theirs}{within}." if ahead else f"{theirs}{none} ahead of {ours}{within}."
+    words = "Not shown that they differ, nor that they are level"
+    words = f"Level within {margin}" if one.tests.level else f"{words} within {margin}"
+    return f"{words}. That interventions help is not shown: {theirs} uses none." if control else f"{words}."
 
 
-def _interval_words(setting: Setting, comparisons: int) -> str:
-    units = "whole groups of its images" if setting.grouped else "its images, centred within each held-out environment"
+def _difference(value: float) -> str:
+    return f"{100 * value:+.1f} points"
+
+
+def _interval(one: Comparison | Overall) -> str:
+    interval = one.interval
+    if np.isnan(interval.low):
+        return f"no interval ({'every unit has the same difference' if interval.standard_error == 0 else 'unknown'})"
+    gain = f", smallest gain that would have shown {100 * one.smallest_gain:.1f}" if interval.standard_error else ""
+    return f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}, {p_words(one.tests.p)}{gain}"
+
+
+def p_words(p: float) -> str:
+    """Return "p = 0.012", or "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _changed(one: Comparison) -> str:
+    if len(one.changed) != 1:
+        return ""
+    changed = one.changed[0]
+    return f" {changed.gained} answers gained and {changed.lost} lost (McNemar's exact {p_words(changed.p)})."
+
+
+def _others(setting: Setting, one: Comparison, alone: bool) -> str:
+    """Return what is said of new environments."""
+    n, words = len(one.held_outs), setting.protocol_class.holdouts_in_words
+    if one.shared:
+        return f"New environments: cannot be answered, for {words} have images in common."
+    if not alone and n < FEW_ENVIRONMENTS:
+        return f"{_counts(one.others, words)} New environments: see what all data sets say together."
+    if n < MIN_ENVIRONMENTS:
+        counts = _counts(one.others, words)
+        return f"{counts} New environments: cannot be answered from {n}, {MIN_ENVIRONMENTS} are needed."
+    caveat = " Groups stand in several of them, which makes it too narrow: it covers 84 %." if setting.grouped else ""
+    return f"{_new_environments(one.others, words)}{caveat}"
+
+
+def _new_environments(others: OtherEnvironments, words: str) -> str:
+    interval = others.interval
+    if interval is None:
+        return _counts(others, words)
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"New environments: 95 % interval {low:+.1f} to {high:+.1f}. {_counts(others, words)}"
+
+
+def _counts(others: OtherEnvironments, words: str) -> str:
+    ahead, level, behind = others.ahead, others.level, others.behind
+    return f"Of {ahead + level + behind} {words} it is ahead in {ahead}, level in {level}, behind in {behind}."
+
+
+def _interval_words(setting: Setting, family: Sequence[Comparison]) -> str:
+    units = "groups of images with all their answers" if setting.grouped else "images with all their answers"
+    one_seed = any(len(one.seeds) == 1 for one in family)
+    seeds = (
+        "variation between seeds is not in them"
+        if one_seed
+        else "with what seeds differ by beyond what their images explain"
+    )
     words = (
-        f"Each interval is a paired bootstrap of {REPLICATES:,} replicates over test images: a replicate "
-        f"takes one seed at random and resamples {units}. Seeds, whose "
-        "test splits overlap, do not make it narrower. The difference is averaged over held-out "
-        "environments, each method with what the rule picks for it. "
-        f"Intervals are not adjusted for making {comparisons} comparisons."
+        f"Intervals are for these environments: cluster-robust over {units}, {seeds}, Student's t. The difference is "
+        "averaged over held-out environments, each method with what the rule picks for it. The smallest gain that "
+        f"would have shown is found in 80 % of cases (2.8 standard errors). {_holm_words(family[0].tests)}"
     )
     if note := setting.protocol_class.interval_note:
         words += f" {note}"
-    if setting.grouped:
-        words += " A replicate takes or leaves a group in all environments together."
     return words
 
 
+def _holm_words(tests: Tests) -> str:
+    count = f"{tests.family} comparison{'s' if tests.family > 1 else ''}"
+    return (
+        f"p-values, of no difference and of two one-sided tests for being level within {100 * tests.margin:g} "
+        f"point{'s' if tests.margin != 0.01 else ''}, are adjusted for {count} (Holm)."
+    )
+
+
+def _rank_sentences(selections: Selections, rule: str) -> list[str]:
+    whole = {m for m in selections.parts if line_cells(selections, m, rule)[-1].mean is not None}
+    return [_ranks(one, rule) for one in ranked(selections, rule, whole.__contains__) if one.tied]
+
+
+def _ranks(one: Ranked, rule: str) -> str:
+    lowest, highest = one.ranking.lowest.tolist(), one.ranking.highest.tolist()
+    ranks = [
+        f"{m.projection_label} {high if high == low else f'{high} to {low}'}"
+        for m, high, low in zip(one.methods, highest, lowest, strict=True)
+    ]
+    best = ", ".join(m.projection_label for m in one.tied)
+    predictor, n = one.methods[0].predictor_label, len(one.ranking.differences)
+    only = "Separated from all others as the best" if len(one.tied) == 1 else "Not separated from the best"
+    return (
+        f"Ranks among {predictor} (95 % together, {n} difference{'s' if n > 1 else ''}, Holm, rule {rule}): "
+        f"{', '.join(ranks)}. {only}: {best}."
+    )
+
+
 def _oracle_gap(setting: Setting, selections: Selections, method: Method, rule: str) -> list[str]:
-    fair, oracle = (line_cells(selections, method, r)[-1] for r in (rule, "oracle"))
-    if fair.mean is None or oracle.mean is None or fair.n_test is None:
+    if not has_choice(selections.parts[method]):
         return []
-    context = _context(setting, f"{rule} against oracle", fair.n_test, len(held_out_names(selections.rows)), fair.seeds)
+    one = compare(selections, method, "oracle", method, rule)
+    if one is None:
+        return []
+    [one] = in_family([one], Options().margin)
+    shown = "no interval" if np.isnan(one.interval.low) else _interval(one)
+    oracle, fair = (100 * accuracy for accuracy in one.accuracies)
+    ceiling = line_cells(selections, method, "ceiling")[-1].mean
+    bound = (
+        ""
+        if ceiling is None
+        else f" The ceiling, the highest of the very accuracies that are reported, is {ceiling:.1f}†: biased upwards."
+    )
+    context = _context(setting, f"{rule} against oracle", one.size, len(one.held_outs), one.seeds)
     return [
-        f"Choosing on the target would add {oracle.mean - fair.mean:.1f} points to {method.label}: "
-        f"{_number(fair)} by {rule}, {_number(oracle)}† by oracle ({context})."
+        f"Labels of the held-out environment to choose by, in the place of {rule}, are worth "
+        f"{_difference(one.interval.estimate)} to {method.label}, {shown}: {fair:.1f} by {rule}, {oracle:.1f}† by the "
+        f"cross-fitted oracle ({context}).{bound}"
     ]
 
 
@@ -140,24 +303,58 @@ def _worst(setting: Setting, selections: Selections, method: Method, rule: str) 
     if not known:
         return []
     name = min(known)[1]
-    picks = selections.picks(method, rule)
-    worst_class = 100 * float(picks[picks["held_out"] == name]["worst_class"].mean())
-    context = _context(setting, rule, cells[name].n_test or 0, 1, cells[name].seeds)
+    cell = cells[name]
+    seeds = f"seed{'s' if len(cell.seeds) > 1 else ''} {', '.join(map(str, cell.seeds))}"
+    context = f"n = {number(cell.n_units or 0)} {unit_words(setting)} per seed, {seeds}, split {setting.test_split}"
     return [
-        f"{method.label} is worst on {name}: {_number(cells[name])} %, "
-        f"its worst class there {worst_class:.1f} % ({context})."
+        f"{method.label} is worst on {name}: {_number(cell)} %, {_worst_class(selections, method, rule, name)} "
+        f"({context}, rule {rule})."
     ]
+
+
+def _worst_class(selections: Selections, method: Method, rule: str, held_out: str) -> str:
+    """Return the class with the lowest accuracy over all seeds, among those with enough different images."""
+    pooled = [own for (h, _), own in selections.pooled(method, rule).items() if h == held_out]
+    classes = selections.rows["classes"].iloc[0]
+    label = np.concatenate([own.tested.label for own in pooled])
+    position = np.concatenate([own.tested.position for own in pooled])
+    accuracy = per_class(np.concatenate([own.correct for own in pooled]), label, len(classes))
+    n = np.array([len(np.unique(position[label == index])) for index in range(len(classes))])
+    enough = np.flatnonzero(n >= MIN_CLASS_IMAGES)
+    if not len(enough):
+        return f"no class there has {MIN_CLASS_IMAGES} images"
+    worst = enough[accuracy[enough].argmin()]
+    return f"its worst class there {classes[worst]} with {100 * accuracy[worst]:.1f} % of {number(n[worst])} images"
 
 
 def _number(cell: Cell) -> str:
     text = f"{cell.mean:.1f}"
-    return text if cell.stderr is None else f"{text} ± {cell.stderr:.1f}"
+    return text if cell.stderr is None else f"{text} ± {error_text(cell.stderr)}"
 
 
-def _context(setting: Setting, rule: str, n: float, environments: int, seeds: tuple[int, ...]) -> str:
+def _context(setting: Setting, rule: str, size: Size, environments: int, seeds: tuple[int, ...]) -> str:
     where = f" in {environment_words(setting, environments)}" if environments > 1 else ""
+    each = f", {number(size.units_per_seed)} per seed" if size.units_per_seed != size.units else ""
     return (
-        f"n = {number(n)} test images per seed{where}, "
+        f"n = {number(size.units)} {unit_words(setting)}{each}{where}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
         f"split {setting.test_split}, rule {rule}"
     )
+
+
+def notes(selections: Selections) -> list[str]:
+    """Return what fits had to say, such as that one did not converge: a line for each method and note."""
+    lines = []
+    for method, rows in selections.parts.items():
+        where: dict[str, list[str]] = {}
+        for row in rows.to_dict("records"):
+            fold = "" if row["fold"] < 0 else f" fold {row['fold']}"
+            for note in row["notes"] if isinstance(row["notes"], list) else ():
+                where.setdefault(note, []).append(f"{row['held_out']} seed {row['seed']}{fold}")
+        for note, places in where.items():
+            named = list(dict.fromkeys(places))
+            rest = f" and {len(named) - MAX_PLACES} more" if len(named) > MAX_PLACES else ""
+            lines.append(
+                f"{method.label}: {note} ({len(places)} of {len(rows)} rows: {', '.join(named[:MAX_PLACES])}{rest})"
+            )
+    return lines

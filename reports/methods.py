@@ -24,6 +24,8 @@ _PREDICTORS = {
     "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",
     "clip_adapter": "CLIP-Adapter", "group_dro": "group-DRO probe",
 }  # fmt: skip
+# Know classes from training images alone, so that they never predict one without; others build on the class names.
+_LEARN_CLASSES = ("linear_probe", "ridge", "class_means", "few_shot", "group_dro")
 _ORDERS = {"largest": "largest", "released": "released order"}
 _PROJECTION_PLACES = {PLAIN: 0, "pca": 1, "random": 2, ICM: 4}  # 3: every other one, alphabetically
 _PREDICTOR_PLACES = {"zero_shot": 0, "linear_probe": 1}  # 2: every other one, alphabetically
@@ -52,16 +54,25 @@ class Method:
         return f"{name} ({_ORDERS.get(self.order, self.order)})"
 
     @property
+    def predictor_name(self) -> str:
+        """The predictor as recipes name it, without its variant: "few_shot"."""
+        return self.predictor.partition(" (")[0]
+
+    @property
+    def learns_classes(self) -> bool:
+        """Whether the predictor never predicts a class that it had no training image of."""
+        return self.predictor_name in _LEARN_CLASSES
+
+    @property
     def predictor_label(self) -> str:
         """The predictor alone: "zero-shot", "few-shot probe (4 shots)"."""
-        name, bracket, variant = self.predictor.partition(" (")
-        return _PREDICTORS.get(name, name) + bracket + variant
+        return self.predictor.replace(self.predictor_name, predictor_name_words(self.predictor_name), 1)
 
     @property
     def label(self) -> str:
         """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
         if self.projection == PLAIN:
-            known = self.predictor.partition(" (")[0] in _PREDICTORS
+            known = self.predictor_name in _PREDICTORS
             return self.predictor_label[:1].upper() + self.predictor_label[1:] if known else self.predictor_label
         return f"{self.projection_label} + {self.predictor_label}"
 
@@ -76,6 +87,11 @@ class Method:
             _ORDER_PLACES.get(self.order or "", 0),
             self.order or "",
         )
+
+
+def predictor_name_words(name: str) -> str:
+    """Return a predictor's name in words, "ridge probe"; one that this module has never heard of as it is."""
+    return _PREDICTORS.get(name, name)
 
 
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:

@@ -6,9 +6,8 @@ import re
 import textwrap
 from itertools import groupby
 
-from benchmark.method.evaluation.selection import RULES
 from reports.captions import rule_words
-from reports.tables import Cell, Table, TableRow
+from reports.tables import SHIFT, Cell, Table, TableRow
 
 GAP = "—"
 TERMINAL_WIDTH = 120
@@ -16,8 +15,9 @@ TERMINAL_WIDTH = 120
 # Published files keep their columns: "class_group" is the half of the classes.
 _CSV_COLUMNS = (
     "dataset", "backbone", "random_weights", "precision", "protocol", "test_split", "class_group", "grouped",
-    "lodo_split", "rule", "selected_on_target", "method", "projection", "order", "predictor", "held_out", "unit",
-    "mean", "stderr", "n_seeds", "seeds", "n_test", "note",
+    "folds", "rule", "looks_at_target", "method", "projection", "order", "predictor", "held_out", "unit", "mean",
+    "stderr", "plus_minus", "n_seeds", "seeds", "n_units", "n_images", "source_accuracy", "labels_fit",
+    "labels_choice", "note",
 )  # fmt: skip
 
 _LATEX = {
@@ -35,11 +35,16 @@ def markdown(table: Table) -> str:
     for line in table.lines:
         cells = []
         for cell in line.cells:
-            text = number_text(cell, table.rule, " ± ")
+            text = number_text(cell, " ± ")
             cells.append((f"**{text}**" if cell.best else text) + notes.mark(cell))
         body.append([markdown_escape(line.method.label), *cells])
-    grid = markdown_grid(["Method", *map(markdown_escape, table.columns)], body)
+    grid = markdown_grid(["Method", *map(markdown_escape, headings(table))], body)
     return "\n\n".join([markdown_escape(table.caption), grid, *notes.lines()]) + "\n"
+
+
+def headings(table: Table) -> list[str]:
+    """Return what stands above the columns: a column of bounds is marked."""
+    return [f"{name} †" if name == SHIFT else name for name in table.columns]
 
 
 def markdown_grid(header: list[str], body: list[list[str]]) -> str:
@@ -53,7 +58,7 @@ def markdown_escape(text: str) -> str:
     return re.sub(r"[\\|*<`\[]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)  # an underscore inside a word is none
 
 
-def comma_separated(tables: list[Table]) -> str:
+def comma_separated(tables: list[Table], plus_minus: str = "images") -> str:
     """Return the tables in long form, one line per cell, numbers in percent with four decimals."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
@@ -61,7 +66,17 @@ def comma_separated(tables: list[Table]) -> str:
     for table in tables:
         for line in table.lines:
             for name, cell in zip(table.columns, line.cells, strict=True):
-                writer.writerow(_csv_row(table, line, name, cell))
+                writer.writerow(_csv_row(table, line, name, cell, plus_minus))
+    return sink.getvalue()
+
+
+def records_csv(records: list[dict[str, object]]) -> str:
+    """Return records as CSV: a column for each key in order of appearance, empty where a record lacks it."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return sink.getvalue()
 
 
@@ -74,11 +89,11 @@ def latex(table: Table) -> str:
         for line in block:
             cells = []
             for cell in line.cells:
-                text = latex_escape(number_text(cell, table.rule, " ± "))
+                text = latex_escape(number_text(cell, " ± "))
                 mark = latex_escape(notes.mark(cell))
                 cells.append((rf"\textbf{{{text}}}" if cell.best else text) + mark)
             body.append(" & ".join([latex_escape(line.method.label), *cells]) + r" \\")
-    header = " & ".join(["Method", *map(latex_escape, table.columns)]) + r" \\"
+    header = " & ".join(["Method", *map(latex_escape, headings(table))]) + r" \\"
     # A caption is a moving argument in one paragraph; footnotes go below the rule.
     return "\n".join(
         [
@@ -118,12 +133,19 @@ def plain_text(tables: list[Table], caption: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def number_text(cell: Cell, rule: str, plus_minus: str) -> str:
-    """Return "84.7 ± 0.5", "84.7" without a standard error, with † if chosen on the target, or a gap."""
+def number_text(cell: Cell, plus_minus: str) -> str:
+    """Return "84.7 ± 0.5", "84.7" without a standard error, with † where it looks at the target, or a gap."""
     if cell.mean is None:
         return GAP
-    text = f"{cell.mean:.1f}" if cell.stderr is None else f"{cell.mean:.1f}{plus_minus}{cell.stderr:.1f}"
-    return f"{text}†" if RULES[rule].looks_at_target else text
+    text = f"{cell.mean:{'+' if cell.signed else ''}.1f}"
+    if cell.stderr is not None:
+        text += f"{plus_minus}{error_text(cell.stderr)}"
+    return f"{text}†" if cell.bound else text
+
+
+def error_text(error: float) -> str:
+    """Return a standard error with one decimal; one that would be 0.0 is said to be below 0.1."""
+    return "<0.1" if error < 0.05 else f"{error:.1f}"
 
 
 class _Notes:
@@ -146,29 +168,33 @@ def _letter(index: int) -> str:
     return chr(ord("a") + index) if index < 26 else str(index)
 
 
-def _csv_row(table: Table, line: TableRow, held_out: str, cell: Cell) -> list[object]:
+def _csv_row(table: Table, line: TableRow, held_out: str, cell: Cell, plus_minus: str) -> list[object]:
     s, method = table.setting, line.method
     what = [s.dataset, s.backbone_label, s.random_weights, s.precision, s.protocol, s.test_split, s.class_half]
-    how = [s.grouped, s.lodo_split, table.rule, RULES[table.rule].looks_at_target]
+    how = [s.grouped, s.folds, table.rule, cell.bound]
     who = [method.label, method.projection, method.order or "", method.predictor, held_out]
     numbers = ["" if x is None else f"{x:.4f}" for x in (cell.mean, cell.stderr)]
-    n_test = "" if cell.n_test is None else f"{cell.n_test:.1f}"
+    sizes = ["" if x is None else f"{x:.1f}" for x in (cell.n_units, cell.n_images)]
+    source = "" if cell.source is None else f"{cell.source:.4f}"
+    labels = ["" if x is None else x for x in (cell.labels_fit, cell.labels_choice)]
+    unit = "points" if cell.signed else "percent"
     seeds = " ".join(map(str, cell.seeds))
-    return [*what, *how, *who, "percent", *numbers, len(cell.seeds), seeds, n_test, cell.note or ""]
+    return [
+        *what, *how, *who, unit, *numbers, plus_minus, len(cell.seeds), seeds, *sizes, source, *labels, cell.note or "",
+    ]  # fmt: skip
 
 
 def _plain_grid(table: Table) -> str:
     notes = _Notes()
     texts = [
-        [number_text(cell, table.rule, "±") + notes.mark(cell).replace(" ", "") for cell in line.cells]
-        for line in table.lines
+        [number_text(cell, "±") + notes.mark(cell).replace(" ", "") for cell in line.cells] for line in table.lines
     ]
     label_width = max(len(line.method.projection_label) for line in table.lines) + 2
     widths = [max(len(row[i]) for row in texts) for i in range(len(table.columns))]
     # Names may take what the numbers leave free; longer ones are cut.
     share = (TERMINAL_WIDTH - label_width) // len(table.columns) - 1
-    widths = [max(w, min(len(name), share)) for w, name in zip(widths, table.columns, strict=True)]
-    lines = [_plain_line("", [_cut(n, w) for n, w in zip(table.columns, widths, strict=True)], label_width, widths)]
+    widths = [max(w, min(len(name), share)) for w, name in zip(widths, headings(table), strict=True)]
+    lines = [_plain_line("", [_cut(n, w) for n, w in zip(headings(table), widths, strict=True)], label_width, widths)]
     predictor = None
     for line, row in zip(table.lines, texts, strict=True):
         if line.method.predictor != predictor:

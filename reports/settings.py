@@ -15,7 +15,7 @@ BANNER = "RANDOM WEIGHTS, NOT A RESULT"
 
 _KEYS = [
     "dataset", "dataset_fingerprint", "grouped", "backbone", "backbone_fingerprint", "random_weights",
-    "precision", "prompts", "protocol", "test_split", "class_half", "lodo_split",
+    "precision", "prompts", "protocol", "test_split", "class_half", "folds", "rounding",
 ]  # fmt: skip
 
 
@@ -34,7 +34,8 @@ class Setting:
     protocol: str
     test_split: str
     class_half: str
-    lodo_split: str
+    folds: int
+    rounding: str | None
 
     @property
     def backbone_label(self) -> str:
@@ -73,6 +74,18 @@ class Setting:
         return words.get(self.class_half, "")
 
     @property
+    def without_data(self) -> tuple[object, ...]:
+        """What settings that differ in the data set alone (and with it in prompts and groups) have in common."""
+        own = ("dataset", "dataset_fingerprint", "grouped", "prompts")
+        return tuple(getattr(self, key) for key in _KEYS if key not in own)
+
+    @property
+    def data_and_backbone(self) -> tuple[object, ...]:
+        """What settings that differ in the protocol alone have in common."""
+        own = ("protocol", "test_split", "rounding")
+        return tuple(getattr(self, key) for key in _KEYS if key not in own)
+
+    @property
     def without_backbone(self) -> tuple[object, ...]:
         """What settings that differ in the backbone alone have in common."""
         return tuple(getattr(self, key) for key in _KEYS if not key.startswith("backbone"))
@@ -106,6 +119,12 @@ def suffixes(settings: list[Setting]) -> list[str]:
 
 
 def _setting(row: dict[Hashable, Any]) -> Setting:
-    words = {k: str(row[k]) for k in _KEYS if k not in ("grouped", "random_weights", "prompts")}
-    prompts = tuple(json.loads(str(row["prompts"])))
-    return Setting(**words, grouped=bool(row["grouped"]), random_weights=bool(row["random_weights"]), prompts=prompts)
+    words = {k: str(row[k]) for k in _KEYS if k not in ("grouped", "random_weights", "prompts", "folds", "rounding")}
+    return Setting(
+        **words,
+        grouped=bool(row["grouped"]),
+        random_weights=bool(row["random_weights"]),
+        prompts=tuple(json.loads(str(row["prompts"]))),
+        folds=int(row["folds"]),
+        rounding=row["rounding"] if isinstance(row["rounding"], str) else None,
+    )

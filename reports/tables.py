@@ -1,18 +1,24 @@
 """The numbers of the main table: mean and standard error of what each selection rule picks. No formatting."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from benchmark.method.evaluation.inference import image_interval, seeds_standard_error
 from benchmark.method.evaluation.selection import RULES
-from reports.captions import seeds_of, table_caption, test_images
+from reports.answers import Answers, ByKey, together
+from reports.captions import has_scores, protocol_words, rule_words, seeds_of
 from reports.chosen import Selections
+from reports.comparisons import ranked
 from reports.methods import Method
+from reports.options import Options, PlusMinus
 from reports.settings import Setting
 
 AVERAGE = "average"
+SHIFT = "shift costs"  # column: accuracy in domain minus held out
 
 
 @dataclass(frozen=True)
@@ -20,25 +26,37 @@ class Cell:
     """One number of a table.
 
     Attributes:
-        mean: accuracy in percent, or None for a gap.
-        stderr: standard error over seeds in percentage points, or None with fewer than two seeds.
+        mean: accuracy in percent, or a difference of two in points; None for a gap.
+        stderr: what stands behind ±, in percentage points; None where there is none.
         seeds: the seeds behind the number.
-        n_test: test images per seed, averaged over those seeds (of the average: all different ones).
+        n_units: groups of test images (images where there are no groups) per seed, averaged over those seeds.
+        n_images: different test images per seed, averaged over those seeds.
+        source: accuracy on the judging images of the sources at what the rule picks, in percent, or None.
+        labels_fit: labelled images that projection and predictor learn from; None where unknown.
+        labels_choice: labelled images of the sources by which rules may choose; None where unknown.
         note: why the cell is a gap or rests on fewer seeds than the table has, else None.
-        best: whether it is the best average of its predictor block.
+        best: whether its method is not separated from the best average of its predictor block.
+        bound: whether labels of what is tested enter it: a bound (†), no result.
+        signed: whether it is a difference.
     """
 
     mean: float | None = None
     stderr: float | None = None
     seeds: tuple[int, ...] = ()
-    n_test: float | None = None
+    n_units: float | None = None
+    n_images: float | None = None
+    source: float | None = None
+    labels_fit: int | None = None
+    labels_choice: int | None = None
     note: str | None = None
     best: bool = False
+    bound: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One method: a cell for each held-out environment, then the average."""
+    """One method: a cell for each held-out environment, then the average, then further columns."""
 
     method: Method
     cells: tuple[Cell, ...]
@@ -46,7 +64,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """The main table of one setting under one selection rule; `columns` ends with "average"."""
+    """The main table of one setting under one selection rule; `columns` are the held-outs, "average" and the rest."""
 
     setting: Setting
     rule: str
@@ -55,24 +73,57 @@ class Table:
     caption: str
 
 
-def main_tables(setting: Setting, selections: Selections) -> list[Table]:
-    """Return the main table of one setting for each of `selection.RULES`."""
-    return [main_table(setting, selections, rule) for rule in RULES]
+def main_tables(
+    setting: Setting, selections: Selections, options: Options, in_domain: Selections | None = None
+) -> list[Table]:
+    """Return the main table of one setting for each of `selection.RULES` that has a score in any row."""
+    rules = [rule for rule in RULES if has_scores(selections.rows, rule)]
+    return [main_table(setting, selections, rule, options, in_domain) for rule in rules]
 
 
-def main_table(setting: Setting, selections: Selections, rule: str) -> Table:
+def main_table(
+    setting: Setting,
+    selections: Selections,
+    rule: str,
+    options: Options | None = None,
+    in_domain: Selections | None = None,
+) -> Table:
     """Return methods × (held-out environments, average) under one selection rule.
 
     Args:
         setting: what the rows share.
         selections: the rows of that setting.
         rule: one of `selection.RULES`.
+        options: what the reader asks for.
+        in_domain: rows of a protocol that fits on the tested environments themselves, on the same data; with it there
+            is a column of what the shift costs.
     """
-    lines = [TableRow(method, line_cells(selections, method, rule)) for method in selections.parts]
-    if not RULES[rule].looks_at_target:
-        lines = _mark_best(lines)
-    columns = (*held_out_names(selections.rows), AVERAGE)
-    return Table(setting, rule, columns, tuple(lines), table_caption(setting, selections.rows, rule))
+    options = options or Options()
+    bound = RULES[rule].looks_at_target or setting.protocol_class.looks_at_target
+    lines = [TableRow(m, line_cells(selections, m, rule, options.plus_minus)) for m in selections.parts]
+    lines = [replace(line, cells=tuple(replace(cell, bound=bound) for cell in line.cells)) for line in lines]
+    marked = [] if bound else best_methods(selections, rule, lines)
+    lines = [_marked(line) if line.method in marked else line for line in lines]
+    columns, words = [*held_out_names(selections.rows), AVERAGE], ""
+    if in_domain is not None and not setting.protocol_class.looks_at_target:
+        own_rule = rule_in_domain(in_domain)
+        columns.append(SHIFT)
+        lines = [
+            replace(line, cells=(*line.cells, _shift(selections, in_domain, line, rule, own_rule, options.plus_minus)))
+            for line in lines
+        ]
+        words = (
+            f"Shift costs †: average accuracy of fits on the tested environment itself (protocol in_domain, rule "
+            f"{own_rule}) minus the average."
+        )
+    bold = (
+        "Bold: not separated from the best average of its predictor (paired differences, adjusted by Holm)."
+        if marked
+        else ""
+    )
+    sentences = [rule_words(rule), protocol_words(setting, selections, options), bold, words]
+    caption = setting.banner + " ".join(sentence for sentence in sentences if sentence)
+    return Table(setting, rule, tuple(columns), tuple(lines), caption)
 
 
 def held_out_names(rows: pd.DataFrame) -> list[str]:
@@ -80,62 +131,87 @@ def held_out_names(rows: pd.DataFrame) -> list[str]:
     return sorted(str(name) for name in rows["held_out"].unique())
 
 
-def line_cells(selections: Selections, method: Method, rule: str) -> tuple[Cell, ...]:
+def rule_in_domain(selections: Selections) -> str:
+    """Return what chooses for fits on the tested environment: `training_domain` where it has scores, else `oracle`."""
+    return "training_domain" if has_scores(selections.rows, "training_domain") else "oracle"
+
+
+def line_cells(selections: Selections, method: Method, rule: str, plus_minus: PlusMinus = "images") -> tuple[Cell, ...]:
     """Return one method's cells: each held-out environment, then the average.
 
     The average of a seed needs every held-out environment; a seed that lacks one does not count in it.
+
+    Args:
+        selections: the rows of one setting.
+        method: one of its methods.
+        rule: one of `selection.RULES`.
+        plus_minus: what stands behind ±.
     """
-    held_outs, seeds = held_out_names(selections.rows), seeds_of(selections.rows)
-    rows, picks = selections.parts[method], selections.picks(method, rule)
+    held_outs, expected = held_out_names(selections.rows), seeds_of(selections.rows)
+    rows, pooled = selections.parts[method], selections.pooled(method, rule)
     cells = []
     for name in held_outs:
-        of_environment = picks[picks["held_out"] == name].sort_values("seed")
-        cell = _cell(
-            of_environment["target"].to_numpy(float),
-            of_environment["seed"].tolist(),
-            of_environment["n_test"].to_numpy(float),
-            seeds,
-        )
-        cells.append(cell if cell.seeds else replace(cell, note=_gap(rows[rows["held_out"] == name], rule)))
-    wide = picks.pivot(index="seed", columns="held_out", values="target")
-    if any(not cell.seeds for cell in cells):
-        missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
+        own, own_rows = {k: v for k, v in pooled.items() if k[0] == name}, rows[rows["held_out"] == name]
+        cell = _cell(own, selections.n_base, len(expected), plus_minus)
+        if cell.seeds:
+            cells.append(replace(cell, source=_source(selections, method, rule, name), **_labels(own_rows)))
+        else:
+            cells.append(replace(cell, note=_gap(own_rows, rule)))
+    missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
+    if missing:
         return (*cells, Cell(note=f"no average: nothing for {missing}"))
-    whole = wide.dropna()
-    average = _cell(
-        whole.to_numpy(float).mean(axis=1) if len(whole) else np.empty(0),
-        [int(s) for s in whole.index],
-        np.array([test_images(picks[picks["seed"] == s]) for s in whole.index]),
-        seeds,
-    )
-    return (
-        *cells,
-        average if average.seeds else Cell(note="no average: no seed has every held-out environment"),
-    )
+    average = _cell(pooled, selections.n_base, len(expected), plus_minus, held_outs)
+    if not average.seeds:
+        return (*cells, Cell(note="no average: no seed has every held-out environment"))
+    sources = [cell.source for cell in cells if cell.source is not None]
+    source = float(np.mean(sources)) if len(sources) == len(cells) else None
+    return (*cells, replace(average, source=source, **_labels(rows)))
 
 
 def standard_error(values: npt.NDArray[np.float64]) -> float | None:
     """Return s / sqrt(n) with the sample standard deviation s of n values, or None with fewer than two."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    error = seeds_standard_error(values.tolist())
+    return None if np.isnan(error) else error
 
 
 def _cell(
-    accuracies: npt.NDArray[np.float64],
-    seeds: list[int],
-    n_test: npt.NDArray[np.float64],
-    expected: list[int],
+    pooled: ByKey, n_base: int | None, expected: int, plus_minus: PlusMinus, held_outs: list[str] | None = None
 ) -> Cell:
-    if not seeds:
+    """Return the cell of one method's answers; every one of `held_outs` must be there."""
+    answers = together([pooled], n_base)
+    if answers is None or (held_outs is not None and list(answers.held_outs) != held_outs):
         return Cell()
-    stderr = standard_error(accuracies)
-    few = f"{len(seeds)} of {len(expected)} seeds" if len(seeds) < len(expected) else None
     return Cell(
-        mean=100 * float(accuracies.mean()),
-        stderr=None if stderr is None else 100 * stderr,
-        seeds=tuple(seeds),
-        n_test=float(n_test.mean()),
-        note=few,
+        mean=100 * float(answers.means.mean()),
+        stderr=_error(answers, plus_minus),
+        seeds=answers.seeds,
+        n_units=answers.size.units_per_seed,
+        n_images=answers.size.images_per_seed,
+        note=f"{len(answers.seeds)} of {expected} seeds" if len(answers.seeds) < expected else None,
     )
+
+
+def _error(answers: Answers, plus_minus: PlusMinus) -> float | None:
+    """Return what stands behind ± of the first method's mean (of two: of their difference), in points, or None."""
+    first, *others = answers.scores.values
+    if plus_minus == "images":
+        values = first - others[0] if others else first
+        error = image_interval(replace(answers.scores, values=values)).plus_minus
+    else:
+        of_seeds = answers.accuracies.mean(axis=2)
+        error = standard_error(of_seeds[0] - of_seeds[1] if others else of_seeds[0])
+    return 100 * error if error else None
+
+
+def _source(selections: Selections, method: Method, rule: str, held_out: str) -> float | None:
+    picks = selections.picks(method, rule)
+    mean = picks[picks["held_out"] == held_out]["training_domain"].astype(float).mean()
+    return None if np.isnan(mean) else 100 * float(mean)
+
+
+def _labels(rows: pd.DataFrame) -> Mapping[str, int | None]:
+    columns = ("labels_fit", "labels_choice")
+    return {name: None if rows[name].isna().all() else int(rows[name].max()) for name in columns}
 
 
 def _gap(rows: pd.DataFrame, rule: str) -> str:
@@ -146,16 +222,38 @@ def _gap(rows: pd.DataFrame, rule: str) -> str:
     return f"the result rows have no {RULES[rule].score} accuracy"
 
 
-def _mark_best(lines: list[TableRow]) -> list[TableRow]:
-    """Mark the best average of each predictor block; equal at the printed precision is equal."""
-    marked = []
-    for line in lines:
-        rivals = [
-            round(other.cells[-1].mean, 1)
-            for other in lines
-            if other.method.predictor == line.method.predictor and other.cells[-1].mean is not None
-        ]
-        average = line.cells[-1]
-        best = average.mean is not None and len(rivals) > 1 and round(average.mean, 1) == max(rivals)
-        marked.append(TableRow(line.method, (*line.cells[:-1], replace(average, best=best))))
-    return marked
+def _shift(
+    selections: Selections,
+    in_domain: Selections,
+    line: TableRow,
+    rule: str,
+    own_rule: str,
+    plus_minus: PlusMinus,
+) -> Cell:
+    """Return what the shift costs a method: a difference in points, with ± where both are tested on the same images."""
+    gap = Cell(note="no rows of protocol in_domain for all that is held out", bound=True)
+    if line.method not in in_domain.parts or line.cells[-1].mean is None:
+        return gap
+    within = line_cells(in_domain, line.method, own_rule)[-1]
+    if within.mean is None:
+        return gap
+    pair = [in_domain.pooled(line.method, own_rule), selections.pooled(line.method, rule)]
+    answers, average = together(pair, selections.n_base), line.cells[-1]
+    paired = answers is not None and answers.seeds == average.seeds == within.seeds
+    return Cell(
+        mean=within.mean - average.mean,
+        stderr=_error(answers, plus_minus) if paired and answers is not None else None,
+        seeds=average.seeds,
+        bound=True,
+        signed=True,
+    )
+
+
+def best_methods(selections: Selections, rule: str, lines: list[TableRow]) -> list[Method]:
+    """Return the methods that are not separated from the best average of their predictor block."""
+    whole = {line.method for line in lines if line.cells[-1].mean is not None}
+    return [method for block in ranked(selections, rule, whole.__contains__) for method in block.tied]
+
+
+def _marked(line: TableRow) -> TableRow:
+    return replace(line, cells=(*line.cells[:-1], replace(line.cells[-1], best=True)))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
 from benchmark.commands.records import record_of
 from benchmark.common.errors import IcmBenchError
@@ -13,6 +14,8 @@ from benchmark.store.records import read_record, record_files, report_folder
 from benchmark.store.rows import failures, read_rows
 from benchmark.store.tested import read_tested
 from benchmark.sweep.subject import Subject
+
+PlusMinus = Literal["images", "seeds"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Outcome:
         report: URI of the report's folder.
         files: its files.
         text: the main tables as plain text.
+        comparisons: the numbers of all comparisons, in percentage points.
     """
 
     embedded: int
@@ -40,6 +44,7 @@ class Outcome:
     report: str
     files: list[str]
     text: str
+    comparisons: list[dict[str, object]]
 
 
 def report_stage(
@@ -47,6 +52,8 @@ def report_stage(
     storage: Storage,
     subjects: Sequence[Subject] = (),
     embedded: Sequence[EmbedReport] = (),
+    plus_minus: PlusMinus = "images",
+    margin: float = 1.0,
 ) -> Outcome:
     """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
 
@@ -56,11 +63,14 @@ def report_stage(
         subjects: of the recipe, where they are at hand; without them the store must hold results of the recipe on one
             state of data and weights only.
         embedded: what the embedding stage did just before, for the outcome.
+        plus_minus: what stands behind ± in tables: `images`, the standard error over test images with all their
+            answers, or `seeds`, DomainBed's over seeds.
+        margin: within which two methods count as level, in percentage points.
 
     Raises:
         IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
     """
-    from reports import write_report
+    from reports import Options, write_report
 
     records = [record_of(recipe, subjects)] if subjects else record_files(storage, recipe.hash())
     if len(records) > 1:
@@ -83,7 +93,8 @@ def report_stage(
     folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(records[0]).stem)
     finished = int(rows["trial_id"].nunique())
     tested = read_tested(storage, rows["tested"])
-    report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed)
+    options = Options(plus_minus, margin / 100)
+    report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed, options)
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),
@@ -94,6 +105,7 @@ def report_stage(
         report=place.path(folder).rstrip("/"),
         files=report.files,
         text=report.text,
+        comparisons=report.comparisons,
     )
 
 

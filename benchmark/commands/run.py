@@ -4,19 +4,27 @@ import time
 
 from benchmark.commands.embed import embed_stage
 from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
-from benchmark.commands.report import Outcome, report_stage
+from benchmark.commands.report import Outcome, PlusMinus, report_stage
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 
 
-def run(recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None = None) -> Outcome:
+def run(
+    recipe: Recipe,
+    notify: Notify = notify_on_stderr,
+    began: float | None = None,
+    plus_minus: PlusMinus = "images",
+    margin: float = 1.0,
+) -> Outcome:
     """Embed, sweep and report: what `icm-bench run` does. Finished work is found in the store and not done again.
 
     Args:
         recipe: what to do.
         notify: takes each line for the person who watches; by default they go to standard error.
         began: time of day (seconds since 1970) from which the time to the first embedding counts; by default now.
+        plus_minus: what stands behind ± in tables: `images` or `seeds`.
+        margin: within which two methods count as level, in percentage points.
 
     Raises:
         IcmBenchError: whatever the user can put right, in one sentence; finished work is kept.
@@ -27,4 +35,4 @@ def run(recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None =
     with prepared(recipe, notify) as run:
         embedded = embed_stage(run, began)
         sweep_stage(run)
-    return report_stage(run.recipe, run.storage, run.subjects, embedded)
+    return report_stage(run.recipe, run.storage, run.subjects, embedded, plus_minus, margin)

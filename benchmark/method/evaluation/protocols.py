@@ -157,8 +157,8 @@ class HeldOutPairs(Protocol):
     tested: ClassVar[str] = "held-out environments"
     holdouts_in_words: ClassVar[str] = "pairs of held-out environments"
     interval_note: ClassVar[str] = (
-        "An image is tested in the pairs of its environment with each other one: n counts it once, and a replicate "
-        "takes or leaves it in all of them together."
+        "An image is tested in the pairs of its environment with each other one: n counts it once, and its answers "
+        "in all of them count together."
     )
     min_environments: ClassVar[int] = 3
 

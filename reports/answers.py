@@ -1,0 +1,107 @@
+"""Answers of several methods to the same images, as what the inference module takes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.evaluation.inference import Scores, harmonic_contributions
+from benchmark.method.evaluation.tested import Tested
+from reports.chosen import Pooled
+
+ByKey = Mapping[tuple[str, int], Pooled]  # (held_out, seed) -> answers
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much was tested.
+
+    Attributes:
+        units: number of different units over all seeds: groups where images come in groups, else images.
+        units_per_seed: of one seed, averaged over the seeds.
+        images_per_seed: number of different images of one seed, averaged over the seeds.
+    """
+
+    units: int
+    units_per_seed: float
+    images_per_seed: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of methods to the same images.
+
+    Attributes:
+        correct: whether each image is answered correctly, shape (methods, n).
+        scores: what counts, with values of shape (methods, n): correctness, or of base and new classes together what
+            adds up to their harmonic mean; environments are numbered in the order of `held_outs`.
+        held_outs: what is held out, sorted.
+        seeds: seeds, ascending; each has answers on all that is held out.
+        accuracies: of every method on what is held out under a seed, shape (methods, seeds, held_outs).
+        size: how much was tested.
+        shared: whether an image is tested with several held-outs, as in pairs of environments.
+    """
+
+    correct: NDArray[np.bool_]
+    scores: Scores
+    held_outs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    accuracies: NDArray[np.float64]
+    size: Size
+    shared: bool
+
+    @cached_property
+    def means(self) -> NDArray[np.float64]:
+        """Accuracy of every method on what is held out, averaged over seeds, shape (methods, held_outs)."""
+        return np.asarray(self.accuracies.mean(axis=1))
+
+
+def together(methods: Sequence[ByKey], n_base: int | None = None) -> Answers | None:
+    """Return the answers that methods gave to the same images, or None where there are none.
+
+    What is held out counts if all methods were tested on the same images of it under some seed, and a seed counts if it
+    has everything that is held out.
+
+    Args:
+        methods: `Selections.pooled` of each method.
+        n_base: number of base classes where base and new classes are taken together; None elsewhere.
+    """
+    first, *others = methods
+    common = [k for k, own in first.items() if all(k in o and o[k].tested.hash == own.tested.hash for o in others)]
+    held_outs = sorted({held_out for held_out, _ in common})
+    seeds = sorted(s for s in {s for _, s in common} if all((h, s) in common for h in held_outs))
+    if not seeds:
+        return None
+    keys = [(h, s) for s in seeds for h in held_outs]
+    tested = [first[key].tested for key in keys]
+    sizes = [len(images) for images in tested]
+    correct = np.stack([np.concatenate([method[key].correct for key in keys]) for method in methods])
+    cluster = np.concatenate([images.unit for images in tested])
+    environment, seed = (np.repeat(index.ravel(), sizes) for index in np.indices((len(seeds), len(held_outs)))[::-1])
+    scores = Scores(correct.astype(np.float64), environment, seed, cluster)
+    if n_base is not None:
+        scores = harmonic_contributions(scores, np.concatenate([images.label for images in tested]) >= n_base)
+    accuracies = [[method[key].measures["target"] for key in keys] for method in methods]
+    of_seed = [tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs))]
+    return Answers(
+        correct,
+        scores,
+        tuple(held_outs),
+        tuple(seeds),
+        np.array(accuracies).reshape(len(methods), len(seeds), len(held_outs)),
+        size_of(of_seed),
+        any(len(_different(images, "position")) < sum(map(len, images)) for images in of_seed),
+    )
+
+
+def size_of(by_seed: Iterable[Sequence[Tested]]) -> Size:
+    """Return how much was tested, from the tested images of each seed."""
+    units = [_different(images, "unit") for images in by_seed]
+    images = [len(_different(images, "position")) for images in by_seed]
+    return Size(len(np.unique(np.concatenate(units))), float(np.mean([len(u) for u in units])), float(np.mean(images)))
+
+
+def _different(tested: Iterable[Tested], what: str) -> NDArray[np.int64]:
+    return np.unique(np.concatenate([getattr(images, what) for images in tested]))

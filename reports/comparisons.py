@@ -1,0 +1,341 @@
+"""Two methods on the same images: difference, intervals, p-values, and the same over several data sets. No words.
+
+Each method stands with what its rule picks. Everything is in fractions, not in points.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+
+from benchmark.method.evaluation.inference import (
+    CONFIDENCE,
+    ImageInterval,
+    by_environment,
+    difference_interval,
+    equivalence,
+    mcnemar,
+    pooled_interval,
+    smallest_gain,
+)
+from benchmark.method.evaluation.multiplicity import Ranking, holm, rank_intervals
+from benchmark.method.evaluation.other_environments import (
+    OtherEnvironments,
+    environment_interval,
+    random_effects_interval,
+)
+from benchmark.method.evaluation.selection import RULES
+from reports.answers import Size, together
+from reports.chosen import Selections
+from reports.methods import Method
+
+ALPHA = 1 - CONFIDENCE
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Of one environment under one seed: images that the method alone answers correctly, and the baseline alone."""
+
+    gained: int
+    lost: int
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact p-value."""
+        return mcnemar(self.gained, self.lost)
+
+
+@dataclass(frozen=True)
+class Tests:
+    """What is said of an interval beside others of its family.
+
+    Attributes:
+        p: of no difference, adjusted by Holm over the family; NaN where there is no interval.
+        p_level: that the methods differ by the margin or more, adjusted likewise.
+        margin: within which they count as level.
+        family: number of comparisons in it.
+    """
+
+    p: float
+    p_level: float
+    margin: float
+    family: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference is shown."""
+        return self.p <= ALPHA
+
+    @property
+    def level(self) -> bool:
+        """Whether it is shown that the difference is within the margin."""
+        return self.p_level <= ALPHA
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method minus a baseline on what both were tested on.
+
+    Attributes:
+        method: whose accuracy counts.
+        baseline: whose accuracy is subtracted; equal to `method` where two rules are compared.
+        rule: what chooses for the method.
+        baseline_rule: what chooses for the baseline.
+        held_outs: what is held out, sorted.
+        seeds: seeds, ascending.
+        size: how much was tested.
+        accuracies: mean accuracies of the method and of the baseline.
+        interval: for these environments.
+        single: the interval for each of `held_outs` alone.
+        others: what is said of other environments.
+        shared: whether what is held out has images in common, so that nothing can be said of others.
+        changed: for each of `held_outs` the answers gained and lost; empty with several seeds, with groups, and for
+            harmonic means.
+        tests: as one of a family; see `in_family`.
+    """
+
+    method: Method
+    baseline: Method
+    rule: str
+    baseline_rule: str
+    held_outs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    size: Size
+    accuracies: tuple[float, float]
+    interval: ImageInterval
+    single: tuple[ImageInterval, ...]
+    others: OtherEnvironments
+    shared: bool
+    changed: tuple[Changed, ...]
+    tests: Tests = field(default=Tests(np.nan, np.nan, np.nan, 0))
+
+    @property
+    def smallest_gain(self) -> float:
+        """The smallest true gain that the design shows in 80 % of cases."""
+        return smallest_gain(self.interval.standard_error)
+
+
+def compare(
+    selections: Selections, method: Method, rule: str, baseline: Method, baseline_rule: str | None = None
+) -> Comparison | None:
+    """Compare two methods, or two rules, on the same tested images.
+
+    Args:
+        selections: the rows of one setting.
+        method: the method whose accuracy counts.
+        rule: what chooses for it.
+        baseline: the method whose accuracy is subtracted.
+        baseline_rule: what chooses for that; by default `rule`.
+
+    Returns:
+        The comparison over the seeds with answers of both on all that both were tested on, or None without such a seed.
+    """
+    baseline_rule = baseline_rule or rule
+    pair = [selections.pooled(method, rule), selections.pooled(baseline, baseline_rule)]
+    answers = together(pair, selections.n_base)
+    if answers is None:
+        return None
+    estimates = (answers.means[0] - answers.means[1]).tolist()  # of harmonic means the exact ones
+    difference = replace(answers.scores, values=answers.scores.values[0] - answers.scores.values[1])
+    single = [replace(one, estimate=e) for one, e in zip(by_environment(difference), estimates, strict=True)]
+    others = environment_interval(estimates)
+    countable = len(answers.seeds) == 1 and not selections.grouped and selections.n_base is None
+    changed = []
+    for environment in range(len(answers.held_outs) if countable else 0):
+        ours, theirs = answers.correct[:, answers.scores.environment == environment]
+        changed.append(Changed(int((ours & ~theirs).sum()), int((theirs & ~ours).sum())))
+    return Comparison(
+        method,
+        baseline,
+        rule,
+        baseline_rule,
+        answers.held_outs,
+        answers.seeds,
+        answers.size,
+        (float(answers.means[0].mean()), float(answers.means[1].mean())),
+        replace(difference_interval(answers.scores, 0, 1), estimate=float(np.mean(estimates))),
+        tuple(single),
+        replace(others, interval=None) if answers.shared else others,
+        answers.shared,
+        tuple(changed),
+    )
+
+
+@dataclass(frozen=True)
+class Overall:
+    """A method minus a baseline over several data sets, each counting alike.
+
+    Attributes:
+        method: whose accuracy counts.
+        baseline: whose accuracy is subtracted.
+        rule: what chooses for both.
+        datasets: names of the data sets.
+        interval: for these environments.
+        others: what all held-out environments of all data sets say of a new environment of a new data set.
+        tests: as one of a family; see `in_family`.
+    """
+
+    method: Method
+    baseline: Method
+    rule: str
+    datasets: tuple[str, ...]
+    interval: ImageInterval
+    others: OtherEnvironments
+    tests: Tests = field(default=Tests(np.nan, np.nan, np.nan, 0))
+
+    @property
+    def smallest_gain(self) -> float:
+        """The smallest true gain that the design shows in 80 % of cases."""
+        return smallest_gain(self.interval.standard_error)
+
+
+def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
+    """Return what the comparisons of one pair of methods say together, or None with fewer than two data sets.
+
+    Args:
+        named: (data set, comparison) of each data set with an interval; others are left out.
+    """
+    usable = [(name, one) for name, one in named if not np.isnan([i.standard_error for i in one.single]).any()]
+    if len(usable) < 2:
+        return None
+    first = usable[0][1]
+    effects = [interval for _, one in usable for interval in one.single]
+    sets = np.repeat(np.arange(len(usable)), [len(one.single) for _, one in usable])
+    others = random_effects_interval([i.estimate for i in effects], [i.standard_error**2 for i in effects], sets)
+    shared = any(one.shared for _, one in usable)
+    return Overall(
+        first.method,
+        first.baseline,
+        first.rule,
+        tuple(name for name, _ in usable),
+        pooled_interval([one.interval for _, one in usable]),
+        replace(others, interval=None) if shared else others,
+    )
+
+
+Compared = TypeVar("Compared", Comparison, Overall)
+
+
+def in_family(members: Iterable[Compared], margin: float) -> list[Compared]:
+    """Return comparisons with p-values that are adjusted for being made together (Holm).
+
+    Args:
+        members: all that are made in one section.
+        margin: within which two methods count as level.
+    """
+    members = list(members)
+    p = holm([one.interval.p for one in members])
+    level = holm([equivalence(one.interval, margin) for one in members])
+    together_ = zip(members, p.tolist(), level.tolist(), strict=True)
+    return [replace(one, tests=Tests(a, b, margin, len(members))) for one, a, b in together_]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Methods of one predictor, and what their differences say of their order."""
+
+    methods: tuple[Method, ...]
+    ranking: Ranking
+
+    @property
+    def tied(self) -> list[Method]:
+        """The methods that are not separated from the best."""
+        return [m for m, tied in zip(self.methods, self.ranking.tied_with_best, strict=True) if tied]
+
+
+def ranked(selections: Selections, rule: str, complete: Callable[[Method], bool]) -> list[Ranked]:
+    """Rank the methods of each predictor that has two or more, in the order of the tables.
+
+    Args:
+        selections: the rows of one setting.
+        rule: what chooses for every method.
+        complete: whether a method takes part: whether it was tested on all that is held out.
+    """
+    blocks: dict[str, list[Method]] = {}
+    for method in filter(complete, selections.parts):
+        blocks.setdefault(method.predictor, []).append(method)
+    found = []
+    for methods in blocks.values():
+        answers = together([selections.pooled(m, rule) for m in methods], selections.n_base)
+        if len(methods) > 1 and answers is not None and not np.isnan(answers.scores.values).any():
+            found.append(Ranked(tuple(methods), rank_intervals(answers.scores)))
+    return found
+
+
+def in_columns(one: Comparison) -> list[dict[str, object]]:
+    """Return a comparison as lines of numbers, in points: over all that is held out, then each alone."""
+    shared: dict[str, object] = {
+        "rule": one.rule,
+        "baseline_rule": one.baseline_rule,
+        "looks_at_target": any(RULES[rule].looks_at_target for rule in (one.rule, one.baseline_rule)),
+        "method": one.method.label,
+        "baseline": one.baseline.label,
+        "seeds": " ".join(map(str, one.seeds)),
+    }
+    single = zip(one.held_outs, one.single, one.changed or [None] * len(one.single), strict=True)
+    return [
+        {
+            **shared,
+            "held_out": "average",
+            **_numbers(one.interval),
+            **_tests(one.tests),
+            **_others(one.others),
+            "n_units": one.size.units,
+            "n_units_per_seed": one.size.units_per_seed,
+            "n_images_per_seed": one.size.images_per_seed,
+        },
+        *(
+            {**shared, "held_out": name, **_numbers(interval), "n_units": interval.clusters, **_changed(changed)}
+            for name, interval, changed in single
+        ),
+    ]
+
+
+def overall_in_columns(one: Overall) -> dict[str, object]:
+    """Return what several data sets say together as a line of numbers, in points."""
+    return {
+        "datasets": " ".join(one.datasets),
+        "rule": one.rule,
+        "method": one.method.label,
+        "baseline": one.baseline.label,
+        **_numbers(one.interval),
+        **_tests(one.tests),
+        **_others(one.others),
+    }
+
+
+def _numbers(interval: ImageInterval) -> dict[str, object]:
+    points = {
+        "difference": interval.estimate,
+        "standard_error": interval.standard_error,
+        "low": interval.low,
+        "high": interval.high,
+        "smallest_gain": smallest_gain(interval.standard_error),
+    }
+    named: dict[str, object] = {name: _known(100 * value) for name, value in points.items()}
+    return {**named, "degrees_of_freedom": _known(interval.degrees_of_freedom), "p": _known(interval.p)}
+
+
+def _tests(tests: Tests) -> dict[str, object]:
+    return {
+        "comparisons": tests.family,
+        "p_holm": _known(tests.p),
+        "margin": _known(100 * tests.margin),
+        "p_level_holm": _known(tests.p_level),
+    }
+
+
+def _others(others: OtherEnvironments) -> dict[str, object]:
+    ends = (others.interval.low, others.interval.high) if others.interval else (np.nan, np.nan)
+    low, high = (_known(100 * end) for end in ends)
+    counts: dict[str, object] = {"ahead": others.ahead, "level": others.level, "behind": others.behind}
+    return {"new_environment_low": low, "new_environment_high": high, **counts}
+
+
+def _changed(changed: Changed | None) -> dict[str, object]:
+    return {} if changed is None else {"gained": changed.gained, "lost": changed.lost, "p_mcnemar": changed.p}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)
