@@ -47,7 +47,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Adjusted:
     """What is said of an interval beside others of its family.
 
     Attributes:
@@ -92,7 +92,7 @@ class Comparison:
         shared: whether what is held out has images in common, so that nothing can be said of others.
         changed: for each of `held_outs` the answers gained and lost; empty with several seeds, with groups, and for
             harmonic means.
-        tests: as one of a family; see `in_family`.
+        adjusted: as one of a family; see `in_family`.
     """
 
     method: Method
@@ -108,7 +108,7 @@ class Comparison:
     others: OtherEnvironments
     shared: bool
     changed: tuple[Changed, ...]
-    tests: Tests = field(default=Tests(np.nan, np.nan, np.nan, 0))
+    adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
 
     @property
     def smallest_gain(self) -> float:
@@ -173,7 +173,7 @@ class Overall:
         datasets: names of the data sets.
         interval: for these environments.
         others: what all held-out environments of all data sets say of a new environment of a new data set.
-        tests: as one of a family; see `in_family`.
+        adjusted: as one of a family; see `in_family`.
     """
 
     method: Method
@@ -182,7 +182,7 @@ class Overall:
     datasets: tuple[str, ...]
     interval: ImageInterval
     others: OtherEnvironments
-    tests: Tests = field(default=Tests(np.nan, np.nan, np.nan, 0))
+    adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
 
     @property
     def smallest_gain(self) -> float:
@@ -228,7 +228,7 @@ def in_family(members: Iterable[Compared], margin: float) -> list[Compared]:
     p = holm([one.interval.p for one in members])
     level = holm([equivalence(one.interval, margin) for one in members])
     together_ = zip(members, p.tolist(), level.tolist(), strict=True)
-    return [replace(one, tests=Tests(a, b, margin, len(members))) for one, a, b in together_]
+    return [replace(one, adjusted=Adjusted(a, b, margin, len(members))) for one, a, b in together_]
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def in_columns(one: Comparison) -> list[dict[str, object]]:
             **shared,
             "held_out": "average",
             **_numbers(one.interval),
-            **_tests(one.tests),
+            **_adjusted(one.adjusted),
             **_others(one.others),
             "n_units": one.size.units,
             "n_units_per_seed": one.size.units_per_seed,
@@ -300,7 +300,7 @@ def overall_in_columns(one: Overall) -> dict[str, object]:
         "method": one.method.label,
         "baseline": one.baseline.label,
         **_numbers(one.interval),
-        **_tests(one.tests),
+        **_adjusted(one.adjusted),
         **_others(one.others),
     }
 
@@ -317,12 +317,12 @@ def _numbers(interval: ImageInterval) -> dict[str, object]:
     return {**named, "degrees_of_freedom": _known(interval.degrees_of_freedom), "p": _known(interval.p)}
 
 
-def _tests(tests: Tests) -> dict[str, object]:
+def _adjusted(adjusted: Adjusted) -> dict[str, object]:
     return {
-        "comparisons": tests.family,
-        "p_holm": _known(tests.p),
-        "margin": _known(100 * tests.margin),
-        "p_level_holm": _known(tests.p_level),
+        "comparisons": adjusted.family,
+        "p_holm": _known(adjusted.p),
+        "margin": _known(100 * adjusted.margin),
+        "p_level_holm": _known(adjusted.p_level),
     }
 
 

@@ -11,7 +11,7 @@ from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, Oth
 from reports.answers import Size
 from reports.captions import environment_words, number, unit_words
 from reports.chosen import Selections, has_choice, rule_for
-from reports.comparisons import Comparison, Overall, Ranked, Tests, compare, in_family, over_data_sets, ranked
+from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.methods import ICM, PLAIN, Method
 from reports.options import Options
 from reports.render import error_text
@@ -125,8 +125,8 @@ def overall_sentences(setting: Setting, family: Sequence[Overall]) -> list[str]:
             f"split {setting.test_split}). {verdict(one)} {_new_environments(one.others, 'held-out environments')}"
         )
     sentences.append(
-        f"Of new environments: random effects of data sets, of environments within them and of images (Paule and "
-        f"Mandel; Hartung and Knapp), over all held-out environments of all data sets. {_holm_words(family[0].tests)}"
+        "Of new environments: random effects of data sets, of environments within them and of images (Paule and Mandel; "
+        f"Hartung and Knapp), over all held-out environments of all data sets. {_holm_words(family[0].adjusted)}"
     )
     return sentences
 
@@ -163,16 +163,16 @@ def verdict(one: Comparison | Overall) -> str:
     """Return in words whether two methods are separated, by which of them, or whether they are level."""
     ours, theirs = one.method.label, one.baseline.label
     control = one.baseline.projection in _CONTROLS
-    margin = f"{100 * one.tests.margin:g} point{'s' if one.tests.margin != 0.01 else ''}"
+    margin = f"{100 * one.adjusted.margin:g} point{'s' if one.adjusted.margin != 0.01 else ''}"
     if np.isnan(one.interval.p):
         return "Too few images to say which is ahead."
-    if one.tests.differs:
+    if one.adjusted.differs:
         ahead = one.interval.estimate > 0
-        within = f", by less than {margin}" if one.tests.level else ""
+        within = f", by less than {margin}" if one.adjusted.level else ""
         none = ", which uses no intervention, is" if control and not ahead else " is"
         return f"{ours} is ahead of {theirs}{within}." if ahead else f"{theirs}{none} ahead of {ours}{within}."
     words = "Not shown that they differ, nor that they are level"
-    words = f"Level within {margin}" if one.tests.level else f"{words} within {margin}"
+    words = f"Level within {margin}" if one.adjusted.level else f"{words} within {margin}"
     return f"{words}. That interventions help is not shown: {theirs} uses none." if control else f"{words}."
 
 
@@ -185,7 +185,7 @@ def _interval(one: Comparison | Overall) -> str:
     if np.isnan(interval.low):
         return f"no interval ({'every unit has the same difference' if interval.standard_error == 0 else 'unknown'})"
     gain = f", smallest gain that would have shown {100 * one.smallest_gain:.1f}" if interval.standard_error else ""
-    return f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}, {p_words(one.tests.p)}{gain}"
+    return f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}, {p_words(one.adjusted.p)}{gain}"
 
 
 def p_words(p: float) -> str:
@@ -218,6 +218,8 @@ def _new_environments(others: OtherEnvironments, words: str) -> str:
     interval = others.interval
     if interval is None:
         return _counts(others, words)
+    if np.isnan(interval.low):
+        return f"New environments: no interval, for all {words} have the same difference. {_counts(others, words)}"
     low, high = 100 * interval.low, 100 * interval.high
     return f"New environments: 95 % interval {low:+.1f} to {high:+.1f}. {_counts(others, words)}"
 
@@ -238,18 +240,18 @@ def _interval_words(setting: Setting, family: Sequence[Comparison]) -> str:
     words = (
         f"Intervals are for these environments: cluster-robust over {units}, {seeds}, Student's t. The difference is "
         "averaged over held-out environments, each method with what the rule picks for it. The smallest gain that "
-        f"would have shown is found in 80 % of cases (2.8 standard errors). {_holm_words(family[0].tests)}"
+        f"would have shown is found in 80 % of cases (2.8 standard errors). {_holm_words(family[0].adjusted)}"
     )
     if note := setting.protocol_class.interval_note:
         words += f" {note}"
     return words
 
 
-def _holm_words(tests: Tests) -> str:
-    count = f"{tests.family} comparison{'s' if tests.family > 1 else ''}"
+def _holm_words(adjusted: Adjusted) -> str:
+    count = f"{adjusted.family} comparison{'s' if adjusted.family > 1 else ''}"
     return (
-        f"p-values, of no difference and of two one-sided tests for being level within {100 * tests.margin:g} "
-        f"point{'s' if tests.margin != 0.01 else ''}, are adjusted for {count} (Holm)."
+        f"p-values, of no difference and of two one-sided tests for being level within {100 * adjusted.margin:g} "
+        f"point{'s' if adjusted.margin != 0.01 else ''}, are adjusted for {count} (Holm)."
     )
 
 

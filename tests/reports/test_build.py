@@ -1,5 +1,7 @@
 """The report as a whole. All rows are synthetic."""
 
+import csv
+import io
 import re
 import subprocess
 import sys
@@ -10,8 +12,8 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from reports import write_report
-from tests.reports.synthetic import frame, row
+from reports import Options, write_report
+from tests.reports.synthetic import TESTED, frame, row
 
 
 def rows(**other: Any) -> list[dict[str, Any]]:
@@ -32,13 +34,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_one_setting_gives_plain_names_and_working_links(tmp_path: Path) -> None:
-    written = write_report(frame(rows()), Storage(str(tmp_path)), "reports/x", "My report")
+    written = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "reports/x", "My report")
     assert written.report == str(tmp_path / "reports/x/report.md")
     assert sorted(written.files) == sorted(str(tmp_path / name) for name in contents(tmp_path))
     names = {Path(f).name for f in written.files}
     assert names == {
         "report.md", "main_table.md", "main_table.csv", "main_table.tex", "rank_curve.png", "rank_curve.pdf",
-        "spectrum.png", "spectrum.pdf", "metrics.csv", "per_class.csv",
+        "spectrum.png", "spectrum.pdf", "metrics.csv", "per_class.csv", "comparisons.csv",
     }  # fmt: skip
     text = Path(written.report).read_text()
     assert text.startswith("# My report\n")
@@ -51,13 +53,13 @@ def test_one_setting_gives_plain_names_and_working_links(tmp_path: Path) -> None
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write_report(frame(rows()), Storage(str(tmp_path / name)), "r", "Same")
+        write_report(frame(rows()), TESTED, Storage(str(tmp_path / name)), "r", "Same")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_several_settings_get_a_suffix_each(tmp_path: Path) -> None:
     mixed = [*rows(), *rows(backbone="MiniLiT", random_weights=True)]
-    written = write_report(frame(mixed), Storage(str(tmp_path)), "", "Two")
+    written = write_report(frame(mixed), TESTED, Storage(str(tmp_path)), "", "Two")
     names = {str(Path(f).relative_to(tmp_path)) for f in written.files}
     assert "main_table-synthetic-MiniLiT-out_20.csv" in names
     assert "rank_curve-synthetic-ViT-B-32-out_20.png" in names
@@ -68,16 +70,48 @@ def test_several_settings_get_a_suffix_each(tmp_path: Path) -> None:
 
 
 def test_unfinished_trials_are_said_first(tmp_path: Path) -> None:
-    written = write_report(frame(rows()), Storage(str(tmp_path)), "r", "Part", 40, 37)
+    written = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "r", "Part", 40, 37)
     assert "PARTIAL: 37 of 40 trials" in (tmp_path / "r/report.md").read_text().split("##")[0]
     assert written.text.startswith("PARTIAL")
-    whole = write_report(frame(rows()), Storage(str(tmp_path)), "r", "Part", 40, 40)
+    whole = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "r", "Part", 40, 40)
     assert "PARTIAL" not in whole.text
+
+
+def test_notes_of_fits_are_listed_by_name(tmp_path: Path) -> None:
+    note = "the probe did not converge at rank 4"
+    made = [*rows(), row(held_out="e", predictor="linear_probe", notes=[note]), row(predictor="linear_probe")]
+    write_report(frame(made), TESTED, Storage(str(tmp_path)), "", "Notes")
+    text = (tmp_path / "report.md").read_text()
+    assert f"### What fits had to say\n\n- Linear probe: {note} (1 of 2 rows: e seed 0)" in text
+    write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "none", "None")
+    assert "What fits had to say" not in (tmp_path / "none/report.md").read_text()
+
+
+def test_several_data_sets_have_a_section_of_their_own(tmp_path: Path) -> None:
+    mixed = [*rows(), *rows(dataset="other")]
+    written = write_report(frame(mixed), TESTED, Storage(str(tmp_path)), "", "Two")
+    text = (tmp_path / "report.md").read_text()
+    assert text.index("## synthetic") < text.index("## Over all data sets") < text.index("## Provenance")
+    assert "over 2 data sets (other, synthetic)" in text
+    assert "over 2 data sets" in written.text
+    [line, *_] = csv.DictReader(io.StringIO((tmp_path / "over_data_sets.csv").read_text()))
+    assert (line["datasets"], line["ahead"], line["difference"]) == ("other synthetic", "0", "0.0")
+    alone = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "alone", "One")
+    assert "Over all data sets" not in Path(alone.report).read_text()
+
+
+def test_the_reader_chooses_the_margin_and_what_plus_minus_is(tmp_path: Path) -> None:
+    options = Options(plus_minus="seeds", margin=0.05)
+    written = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "", "Asked", options=options)
+    text = Path(written.report).read_text()
+    assert "± is DomainBed's" in text
+    assert "being level within 5 points" in text
+    assert {line["margin"] for line in written.comparisons if "margin" in line} == {5.0}
 
 
 def test_no_rows_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(IcmBenchError, match="run `icm-bench sweep RECIPE` first"):
-        write_report(frame([]), Storage(str(tmp_path)), "r", "Empty")
+        write_report(frame([]), TESTED, Storage(str(tmp_path)), "r", "Empty")
 
 
 def test_importing_reports_does_not_import_matplotlib() -> None:

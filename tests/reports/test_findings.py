@@ -3,155 +3,144 @@
 from typing import Any
 
 import numpy as np
-import pytest
+from scipy import stats
 
 from reports.chosen import Selections
-from reports.differences import difference
-from reports.findings import comparisons, observations
-from reports.methods import Method
+from reports.findings import comparisons, notes, observations, overall, overall_sentences
+from reports.options import Options
 from reports.settings import by_setting
-from tests.reports.synthetic import frame, row
-
-ICM = Method("icm", "largest", "zero_shot")
-PLAIN = Method("identity", None, "zero_shot")
+from tests.reports.synthetic import TESTED, frame, row
 
 
-def rows(icm: float, plain: float, other: float, n: int = 400, seeds: tuple[int, ...] = (0, 1)) -> list[Any]:
+def rows(
+    icm: float, plain: float, other: float, n: int = 400, seeds: tuple[int, ...] = (0, 1), **more: Any
+) -> list[Any]:
     made = []
-    for held_out in ("a", "b", "c"):
-        for seed in seeds:
-            for projection, order, share in (
-                ("icm", "largest", icm), ("identity", None, plain),
-                ("pca", None, other), ("random", None, other),
-            ):  # fmt: skip
-                # Different images are right for different methods, as in life.
-                right = np.random.default_rng([seed, ord(held_out), len(projection)]).permutation(n) < share * n
-                made.append(
-                    row(
-                        held_out=held_out, seed=seed, projection=projection, order=order, n_test=n,
-                        target=[share], correct=right.tolist(),
-                    )
-                )  # fmt: skip
+    spread = more.pop("spread", 0.0)  # of CLIP-ICM's accuracy from one environment to the next
+    for i, held_out in enumerate(more.pop("held_outs", "abc")):
+        for projection, order, share in (
+            ("icm", "largest", icm + spread * i), ("identity", None, plain), ("pca", None, other), ("random", None, other),
+        ):  # fmt: skip
+            # Different images are right for different methods, as in life.
+            right = np.random.default_rng([ord(held_out), *projection.encode()]).permutation(n) < share * n
+            made += [
+                row(held_out=held_out, seed=s, projection=projection, order=order, correct=right, **more) for s in seeds
+            ]
     return made
 
 
-def said(made: list[Any]) -> str:
+def said(made: list[Any], options: Options | None = None, alone: bool = True) -> str:
     [(setting, part)] = by_setting(frame(made))
-    selections = Selections(part)
-    return "\n".join([*comparisons(setting, selections), *observations(setting, selections)])
+    selections = Selections(part, TESTED)
+    findings = comparisons(setting, selections, options or Options(), alone)
+    return "\n".join([*findings.sentences, *observations(setting, selections)])
 
 
 def test_a_clear_gain_is_called_one() -> None:
     text = said(rows(0.9, 0.5, 0.5))
-    assert "CLIP-ICM (largest) + zero-shot minus Zero-shot: +40.0 points" in text
+    assert "CLIP-ICM (largest) + zero-shot minus Zero-shot: +40.0 points in these environments, 95 % interval" in text
+    assert "p < 0.001, smallest gain that would have shown" in text
     assert "CLIP-ICM (largest) + zero-shot is ahead of Zero-shot." in text
-    assert "n = 1,200 test images per seed in 3 held-out environments, seeds 0, 1, split out_20, rule lodo" in text
-    assert "Not separated" not in text
+    assert "(n = 1,200 test images in 3 held-out environments, seeds 0, 1, split out_20, rule lodo)" in text
+    assert "adjusted for 3 comparisons (Holm)" in text
+    assert "Separated from all others as the best: CLIP-ICM (largest)." in text
+    assert "CLIP-ICM (largest) 1" in text
+    assert "Not shown" not in text
 
 
 def test_a_clear_loss_is_called_one() -> None:
     text = said(rows(0.5, 0.9, 0.9))
-    assert "Zero-shot beats CLIP-ICM (largest) + zero-shot." in text
-    assert "PCA + zero-shot, which uses no intervention, beats CLIP-ICM (largest) + zero-shot." in text
-    assert "is ahead of" not in text
+    assert "Zero-shot is ahead of CLIP-ICM (largest) + zero-shot." in text
+    assert "PCA + zero-shot, which uses no intervention, is ahead of CLIP-ICM (largest) + zero-shot." in text
+    assert "CLIP-ICM (largest) + zero-shot is ahead of" not in text
 
 
-def test_equal_methods_are_not_separated_and_the_control_is_named() -> None:
+def test_without_enough_images_neither_a_difference_nor_a_level_is_shown() -> None:
     text = said(rows(0.7, 0.7, 0.7))
-    assert text.count("Not separated: the interval includes 0.") == 3
-    assert "PCA + zero-shot, which uses no intervention, equals or beats CLIP-ICM" in text
+    assert text.count("Not shown that they differ, nor that they are level within 1 point.") == 3
+    assert "That interventions help is not shown: PCA + zero-shot uses none." in text
+    assert "equals or beats" not in text
+    assert "Level within" not in text
 
 
-def test_interval_matches_the_paired_variance_and_does_not_shrink_with_repeated_seeds() -> None:
-    n = 1000
-    right = [i < 550 for i in range(n)], [450 <= i < 950 for i in range(n)]  # 450 wins, 400 losses
-    widths = []
-    for seeds in ((0,), (0, 1, 2, 3)):
-        made = [
-            row(seed=s, projection=p, order=o, target=[0.5], n_test=n, correct=c)
-            for s in seeds
-            for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
-        ]
-        found = difference(Selections(frame(made)), ICM, PLAIN, "lodo")
-        assert found is not None
-        assert found.points == pytest.approx(5)
-        widths.append(found.high - found.low)
-    # variance of d: (450 + 400) / 1000 - 0.05^2; half-width 1.96 sqrt(variance / n)
-    exact = 2 * 1.96 * 100 * np.sqrt((0.85 - 0.0025) / n)
-    assert widths == pytest.approx([exact, exact], rel=0.05)
+def test_equal_answers_are_level_and_the_margin_is_the_readers() -> None:
+    right = np.random.default_rng(0).random(4000) < 0.6
+    other = right.copy()
+    other[:40] = ~other[:40]
+    made = [row(projection="icm", order="largest", correct=right), row(correct=other)]
+    assert "Level within 1 point." in said(made)
+    assert "Not shown that they differ, nor that they are level within 0.1 points." in said(made, Options(margin=0.001))
+    assert "Level within 1 point." in said([row(projection="icm", order="largest", correct=right), row(correct=right)])
 
 
-def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> None:
-    n, pairs = 1000, (("a", "b"), ("a", "c"), ("b", "c"))
-    right = [i < 550 for i in range(n)], [450 <= i < 950 for i in range(n)]  # in each environment, with either other
-    made = [
-        row(
-            held_out=f"{first} + {second}", projection=p, order=o, target=[0.5], n_test=2 * n, correct=[*c, *c],
-            protocol="held_out_pairs", tested=[{"environment": e, "images": n} for e in (first, second)],
-        )
-        for first, second in pairs
-        for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
-    ]  # fmt: skip
-    found = difference(Selections(frame(made)), ICM, PLAIN, "lodo")
-    assert found is not None
-    assert found.points == pytest.approx(5)
-    assert found.n_images == 3 * n
-    # Each image adds d / 3n to the mean over pairs, so the variance is that of 3n images, not of the 6n answers.
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * np.sqrt((0.85 - 0.0025) / (3 * n)), rel=0.05)
-    assert "n = 3,000 test images per seed in 3 pairs of held-out environments" in said(made)
+def test_a_difference_can_be_shown_and_be_within_the_margin() -> None:
+    right = np.arange(20_000) < 10_000
+    other = right.copy()
+    other[:60] = False
+    text = said([row(projection="icm", order="largest", correct=right), row(correct=other)])
+    assert "CLIP-ICM (largest) + zero-shot is ahead of Zero-shot, by less than 1 point." in text
 
 
-def test_a_group_with_images_in_several_environments_is_one_unit() -> None:
-    n = 1000
-    right = [i < 550 for i in range(n)], [450 <= i < 950 for i in range(n)]
-    widths = {}
-    for grouped in (False, True):
-        made = [
-            row(
-                held_out=h, projection=p, order=o, target=[0.5], n_test=n, correct=c, grouped=grouped,
-                tested_groups=list(range(7, n + 7)) if grouped else None,
-            )
-            for h in ("a", "b")
-            for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
-        ]  # fmt: skip
-        found = difference(Selections(frame(made)), ICM, PLAIN, "lodo")
-        assert found is not None
-        assert found.points == pytest.approx(5)
-        assert found.n_images == 2 * n
-        widths[grouped] = found.high - found.low
-    # Alone, 2n images; in groups of two that answer alike, as if there were n.
-    exact = 2 * 1.96 * 100 * np.sqrt((0.85 - 0.0025) / n)
-    assert widths[True] == pytest.approx(exact, rel=0.05)
-    assert widths[False] == pytest.approx(exact / np.sqrt(2), rel=0.05)
-    assert "takes one seed at random and resamples whole groups of its images" in said(made)
+def test_adjusted_p_values_decide() -> None:
+    n = 400
+    right = np.arange(n) < 240
+    other = right.copy()
+    other[:20] = False
+    other[240:248] = True  # 20 lost, 8 won: p = 0.023 alone, 0.07 as one of three
+    made = [row(projection="icm", order="largest", correct=right), row(correct=other)]
+    assert "is ahead of Zero-shot" in said(made)
+    controls = [row(projection=p, correct=other) for p in ("pca", "random")]
+    assert "is ahead of" not in said([*made, *controls])
+
+
+def test_new_environments_have_a_sentence_of_their_own() -> None:
+    three, four = said(rows(0.9, 0.5, 0.5)), said(rows(0.8, 0.5, 0.5, held_outs="abcd", spread=0.02))
+    d = [30, 32, 34, 36]
+    low, high = stats.t.interval(0.95, 3, np.mean(d), stats.sem(d))
+    assert "Of 3 held-out environments it is ahead in 3, level in 0, behind in 0." in three
+    assert "New environments: cannot be answered from 3, 4 are needed." in three
+    assert f"New environments: 95 % interval {low:+.1f} to {high:+.1f}. Of 4" in four
+    assert "84 %" not in four
+    same = said(rows(0.9, 0.5, 0.5, held_outs="abcd"))
+    assert "New environments: no interval, for all held-out environments have the same difference. Of 4" in same
+    grouped = said(rows(0.8, 0.5, 0.5, held_outs="abcd", spread=0.02, groups=list(range(400))))
+    assert "Groups stand in several of them, which makes it too narrow: it covers 84 %." in grouped
+    assert "n = 400 groups of test images" in grouped
+    assert "see what all data sets say together" in said(rows(0.9, 0.5, 0.5, held_outs="abcde"), alone=False)
+    assert "New environments: 95 % interval" in said(rows(0.8, 0.5, 0.5, held_outs="abcdef", spread=0.01), alone=False)
+
+
+def test_one_seed_and_one_environment_say_what_was_gained_and_lost() -> None:
+    right = np.arange(100) < 60
+    other = (np.arange(100) >= 10) & (np.arange(100) < 65)
+    made = [row(projection="icm", order="largest", correct=right), row(correct=other)]
+    text = said(made)
+    assert "10 answers gained and 5 lost (McNemar's exact p = 0.302)." in text
+    assert "variation between seeds is not in them" in text
+    more = said([*made, *({**r, "seed": 1} for r in made)])
+    assert "gained" not in more
+    assert "variation between seeds is not" not in more
 
 
 def test_too_few_images_or_groups_give_no_interval_and_no_winner() -> None:
     n = 400
     right = [True] * n, [i % 2 == 0 for i in range(n)]
-    for groups, fewest in ((1, 1), (9, 9), (10, None)):
+    for groups, few in ((1, True), (29, True), (30, False)):
         made = [
-            row(
-                held_out=h, projection=p, order=o, target=[0.5], n_test=n, correct=c, grouped=True,
-                tested_groups=[i % groups for i in range(n)],
-            )
+            row(held_out=h, projection=p, order=o, correct=c, groups=[i % groups for i in range(n)])
             for h in ("a", "b")
             for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
-        ]  # fmt: skip
+        ]
         text = said(made)
         assert "+50.0 points" in text
-        few = f"no interval, since an environment has {fewest} groups of test images where 10 are needed"
-        assert (few in text) == (fewest is not None)
-        assert ("Too few images to say which is ahead." in text) == (fewest is not None)
-        assert ("is ahead of" in text) == (fewest is None)
-    assert "no interval, since an environment has 9 test images" in said(
-        [row(projection="icm", order="largest", n_test=9), row(n_test=9)]
-    )
+        sentence = f"no interval, since an environment has {groups} groups of test images where 30 are needed"
+        assert (sentence in text) == few
+        assert ("Too few images to say which is ahead." in text) == few
+        assert ("is ahead of" in text) != few
 
 
 def test_pairing_needs_the_same_images() -> None:
-    made = [row(projection="icm", order="largest", n_test=10), row(n_test=12)]
-    assert difference(Selections(frame(made)), ICM, PLAIN, "lodo") is None
+    made = [row(projection="icm", order="largest", n_test=40), row(n_test=42)]
     assert "no seed has both on the same test images" in said(made)
 
 
@@ -162,19 +151,94 @@ def test_an_environment_without_both_methods_is_named() -> None:
     assert text.count("Without b: not both were tested.") == 1
 
 
-def test_oracle_gap_and_worst_environment_are_stated_with_their_n() -> None:
+def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:
+    rng = np.random.default_rng(0)
+    right = [rng.random(400) < x for x in (0.5, 0.9, 0.6)]
+    made = [row(projection="icm", order="largest", correct=right, target=[0, 0, 0], lodo=[0.1, 0.2, 0.3])]
+    text = said(made)
+    gain, fair, best = 100 * (right[1].mean() - right[2].mean()), 100 * right[2].mean(), 100 * right[1].mean()
+    assert (
+        f"in the place of lodo, are worth {gain:+.1f} points to CLIP-ICM (largest) + zero-shot, 95 % interval" in text
+    )
+    assert f"{fair:.1f} by lodo, {best:.1f}† by the cross-fitted oracle (n = 400 test images, seed 0" in text
+    assert f"The ceiling, the highest of the very accuracies that are reported, is {best:.1f}†: biased upwards." in text
+    assert "would add" not in text
+
+
+def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> None:
+    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
     made = [
-        row(held_out="a", projection="icm", order="largest", target=[0.5, 0.9, 0.6], lodo=[0.1, 0.2, 0.3]),
-        row(held_out="b", projection="icm", order="largest", target=[0.8, 0.8, 0.8]),
+        row(projection="icm", order="largest", correct=right, target=[0, 0, 0], lodo=[0.3, 0.2, 0.1], lambda_=x)
+        for x in (0.0,)
+    ]
+    [(setting, part)] = by_setting(frame(made))
+    [sentence, _] = observations(setting, Selections(part, TESTED))
+    oracle = float(sentence.split(" by lodo, ")[1].split("†")[0])
+    ceiling = float(sentence.split("are reported, is ")[1].split("†")[0])
+    assert oracle < ceiling == 100 * max(r.mean() for r in right)
+
+
+def test_worst_environment_and_class_have_their_n() -> None:
+    labels = [0] * 60 + [1] * 31 + [2] * 9
+    right = [True] * 60 + [True] * 10 + [False] * 21 + [False] * 9
+    made = [
+        row(held_out="a", correct=right, labels=labels, classes=["cat", "dog", "eel"], n_classes=3),
+        row(held_out="b", target=[0.9], classes=["cat", "dog", "eel"], n_classes=3),
     ]
     text = said(made)
-    assert "would add 15.0 points" in text
-    assert "70.0 by lodo, 85.0† by oracle (n = 20 test images per seed" in text
-    assert "worst on a: 60.0 %, its worst class there 30.0 % (n = 10" in text
+    # eel is worse, with 9 images
+    assert "worst on a: 70.0 ± 4.6 %, its worst class there dog with 32.3 % of 31 images (n = 100 test images" in text
+    assert "no class there has 10 images" in said([row(n_test=18, correct=[True] * 9 + [False] * 9)])
+
+
+def test_bounds_are_not_compared() -> None:
+    text = said([{**r, "protocol": "in_domain"} for r in rows(0.9, 0.5, 0.5)])
+    assert "bounds (†), which are not compared" in text
+    assert "minus" not in text
+
+
+def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
+    parts = by_setting(frame([r for n, name in enumerate("xyz") for r in rows(0.75 + n / 20, 0.6, 0.7, dataset=name)]))
+    made = [(s, comparisons(s, Selections(part, TESTED), Options(), alone=False)) for s, part in parts]
+    assert not any("New environments: 95 %" in sentence for _, f in made for sentence in f.sentences)
+    low, high = stats.t.interval(0.95, 2, 20, stats.sem([15, 20, 25]))  # sets differ, and weigh alike or nearly so
+    [(setting, family)] = overall(made, Options())
+    first, *_, last = overall_sentences(setting, family)
+    assert (
+        "minus Zero-shot over 3 data sets (x, y, z), each counting alike: +20.0 points in these environments" in first
+    )
+    assert (
+        f"New environments: 95 % interval {low:+.1f} to {high:+.1f}. Of 9 held-out environments it is ahead in 9"
+        in first
+    )
+    assert "adjusted for 3 comparisons (Holm)" in last
+    assert overall(made[:1], Options()) == []
+    backbones = by_setting(frame([r for n in ("x", "y") for r in rows(0.8, 0.6, 0.7, dataset=n, backbone=f"B{n}")]))
+    apart = [(s, comparisons(s, Selections(part, TESTED), Options())) for s, part in backbones]
+    assert overall(apart, Options()) == []
+
+
+def test_a_data_set_with_several_prompts_counts_once() -> None:
+    every = [
+        r
+        for name in ("x", "y")
+        for prompts in ('["{}"]', '["a {}."]')
+        for r in rows(0.8, 0.6, 0.7, dataset=name, prompts=prompts)
+    ]
+    made = [(s, comparisons(s, Selections(part, TESTED), Options())) for s, part in by_setting(frame(every))]
+    families = overall(made, Options())
+    assert [one.datasets for _, family in families for one in family] == [("x", "y")] * 6
+
+
+def test_notes_of_fits_are_said_with_their_places() -> None:
+    made = [row(held_out="a", seed=s, folds=2, fold=f, notes=["no end"] if s else []) for s in (0, 1) for f in (0, 1)]
+    assert notes(Selections(frame(made), TESTED)) == [
+        "Zero-shot: no end (2 of 4 rows: a seed 1 fold 0, a seed 1 fold 1)"
+    ]
 
 
 def test_without_lodo_the_fallback_is_named() -> None:
-    text = said([{**r, "lodo": None, "correct_lodo": None} for r in rows(0.9, 0.5, 0.5)])
+    text = said([{**r, "lodo": None} for r in rows(0.9, 0.5, 0.5)])
     assert "the findings use the training_domain rule" in text
     assert "rule training_domain" in text
 

@@ -9,42 +9,79 @@ import pytest
 
 from reports.captions import protocol_words
 from reports.chosen import Selections
-from reports.render import comma_separated, latex, latex_escape, markdown, plain_text
+from reports.options import Options
+from reports.render import comma_separated, error_text, latex, latex_escape, markdown, plain_text
 from reports.settings import by_setting
 from reports.tables import Table, main_tables
-from tests.reports.synthetic import frame, row
+from tests.reports.synthetic import TESTED, frame, row
 
 
 def tables(rows: list[dict[str, Any]]) -> list[Table]:
     [(setting, part)] = by_setting(frame(rows))
-    return main_tables(setting, Selections(part))
+    return main_tables(setting, Selections(part, TESTED), Options())
 
 
 def terminal(rows: list[dict[str, Any]]) -> str:
     [(setting, part)] = by_setting(frame(rows))
-    return plain_text(main_tables(setting, Selections(part)), setting.banner + protocol_words(setting, part))
+    selections = Selections(part, TESTED)
+    words = setting.banner + protocol_words(setting, selections, Options())
+    return plain_text(main_tables(setting, selections, Options()), words)
 
 
 PAIR = [row(target=[0.5]), row(target=[0.7], seed=1), row(projection="pca", target=[0.8])]
 
 
+def error_of(rows: list[dict[str, Any]]) -> float:
+    found = tables(rows)[0].lines[0].cells[0].stderr
+    assert found is not None
+    return found
+
+
 def test_oracle_numbers_carry_a_dagger_and_are_never_bold() -> None:
-    fair, _, oracle = tables(PAIR)
-    assert "60.0 ± 10.0 |" in markdown(fair)
-    assert "**80.0** (a)" in markdown(fair)
-    grid = [line for line in markdown(oracle).splitlines() if line.startswith("| ")][2:]
-    assert all(cell.strip().split(" (")[0].endswith("†") for line in grid for cell in line.split("|")[2:-1])
-    assert "**" not in markdown(oracle)
-    assert r"\textbf{80.0}" in latex(fair)
+    fair, _, oracle, ceiling = tables(PAIR)
+    error = f"{error_of(PAIR):.1f}"
+    assert f"60.0 ± {error} |" in markdown(fair)
+    assert "**80.0 ± 4.0** (a)" in markdown(fair)
+    for bound in (oracle, ceiling):
+        grid = [line for line in markdown(bound).splitlines() if line.startswith("| ")][2:]
+        assert all(cell.strip().split(" (")[0].endswith("†") for line in grid for cell in line.split("|")[2:-1])
+        assert "**" not in markdown(bound)
+    assert r"\textbf{80.0 $\pm$ 4.0}" in latex(fair)
     assert r"\textbf" not in latex(oracle)
-    assert r"60.0 $\pm$ 10.0\dag{}" in latex(oracle)
+    assert rf"60.0 $\pm$ {error}\dag{{}}" in latex(oracle)
 
 
-def test_a_single_seed_has_no_plus_minus() -> None:
-    found = markdown(tables([row(target=[0.5])])[0])
-    assert "| 50.0 |" in found
-    assert "no standard error and no ±" in found
-    assert comma_separated(tables([row(target=[0.5])])).splitlines()[1].endswith(",50.0000,,1,0,10.0,")
+def test_an_error_that_rounds_to_nothing_is_no_zero() -> None:
+    assert (error_text(0.04), error_text(0.05), error_text(2.34)) == ("<0.1", "0.1", "2.3")
+    nearly = tables([row(n_test=4000, correct=[True] * 3999 + [False])])[0]
+    assert "± <0.1 |" in markdown(nearly)
+    assert r"$\pm$ \textless{}0.1" in latex(nearly)
+    assert "| 100.0 | 100.0 |" in markdown(tables([row(target=[1.0])])[0])  # nothing varies, nothing is said
+
+
+def test_the_shift_column_is_marked_in_every_form() -> None:
+    rows = [row(target=[0.5]), row(protocol="in_domain", target=[0.8], lodo=None)]
+    (setting, held_out), (_, in_domain) = ((s, Selections(part, TESTED)) for s, part in by_setting(frame(rows)))
+    [lodo] = [t for t in main_tables(setting, held_out, Options(), in_domain) if t.rule == "lodo"]
+    assert "| average | shift costs † |" in markdown(lodo)
+    assert "| +30.0 ± 4.6† |" in markdown(lodo)
+    assert r"shift costs \dag{}" in latex(lodo)
+    last = list(csv.DictReader(io.StringIO(comma_separated([lodo]))))[-1]
+    wanted = {"held_out": "shift costs", "unit": "points", "mean": "30.0000", "looks_at_target": "True"}
+    assert {key: last[key] for key in wanted} == wanted
+
+
+def test_too_few_images_have_no_plus_minus() -> None:
+    few = tables([row(target=[0.5], n_test=20)])[0]
+    assert "| 50.0 |" in markdown(few)
+    assert "fewer than 30 test images" in markdown(few)
+    line = next(csv.DictReader(io.StringIO(comma_separated([few]))))
+    assert (line["mean"], line["stderr"], line["n_images"], line["source_accuracy"]) == (
+        "50.0000",
+        "",
+        "20.0",
+        "50.0000",
+    )
 
 
 def test_gaps_are_dashes_with_a_footnote_in_every_form() -> None:
@@ -74,14 +111,15 @@ def test_random_weights_are_declared_in_every_form() -> None:
 
 def test_csv_is_one_line_per_cell_with_n_seeds_split_and_rule() -> None:
     lines = list(csv.DictReader(io.StringIO(comma_separated(tables(PAIR)))))
-    assert len(lines) == 3 * 2 * 2  # rules, methods, art and average
+    assert len(lines) == 4 * 2 * 2  # rules, methods, art and average
     first = lines[0]
     wanted = {
         "rule": "training_domain", "method": "Zero-shot", "held_out": "art", "mean": "60.0000",
-        "stderr": "10.0000", "n_seeds": "2", "seeds": "0 1", "n_test": "10.0", "test_split": "out_20",
+        "stderr": f"{error_of(PAIR):.4f}", "plus_minus": "images", "n_seeds": "2", "seeds": "0 1",
+        "n_units": "100.0", "n_images": "100.0", "test_split": "out_20", "labels_fit": "0", "labels_choice": "200",
     }  # fmt: skip
     assert {key: first[key] for key in wanted} == wanted
-    assert {line["selected_on_target"] for line in lines if line["rule"] == "oracle"} == {"True"}
+    assert {line["rule"] for line in lines if line["looks_at_target"] == "True"} == {"oracle", "ceiling"}
 
 
 def test_latex_escapes_names_and_is_balanced() -> None:
@@ -113,5 +151,5 @@ def test_terminal_table_is_aligned_and_fits(environments: int) -> None:
     assert max(map(len, text.splitlines())) <= 120
     lines = [line for line in text.splitlines() if line.startswith("  ") and "±" in line]
     ends = [[m.end() for m in re.finditer(r"±\d+\.\d†?", line)] for line in lines]
-    for rule in range(3):
+    for rule in range(4):
         assert len({tuple(e) for e in ends[3 * rule : 3 * rule + 3]}) == 1
