@@ -125,8 +125,8 @@ def overall_sentences(setting: Setting, family: Sequence[Overall]) -> list[str]:
             f"split {setting.test_split}). {verdict(one)} {_new_environments(one.others, 'held-out environments')}"
         )
     sentences.append(
-        "Of new environments: random effects of data sets, of environments within them and of images (Paule and Mandel; "
-        f"Hartung and Knapp), over all held-out environments of all data sets. {_holm_words(family[0].adjusted)}"
+        "Of new environments: random effects of data sets, of environments within them and of images (Paule and "
+        f"Mandel; Hartung and Knapp), over the held-out environments of all. {_holm_words(family[0].adjusted)}"
     )
     return sentences
 

@@ -22,7 +22,7 @@ def rows(
             ("icm", "largest", icm + spread * i), ("identity", None, plain), ("pca", None, other), ("random", None, other),
         ):  # fmt: skip
             # Different images are right for different methods, as in life.
-            right = np.random.default_rng([ord(held_out), *projection.encode()]).permutation(n) < share * n
+            right = np.random.default_rng([ord(held_out), *projection.encode()]).permutation(n) < round(share * n)
             made += [
                 row(held_out=held_out, seed=s, projection=projection, order=order, correct=right, **more) for s in seeds
             ]
