@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -54,7 +54,7 @@ class ReportFiles:
     report: str
     files: list[str]
     text: str
-    comparisons: list[dict[str, object]]
+    comparisons: list[dict[str, object]] = field(default_factory=list)
 
 
 def write_report(

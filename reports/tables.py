@@ -1,6 +1,5 @@
 """The numbers of the main table: mean and standard error of what each selection rule picks. No formatting."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,7 +153,7 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
         own, own_rows = {k: v for k, v in pooled.items() if k[0] == name}, rows[rows["held_out"] == name]
         cell = _cell(own, selections.n_base, len(expected), plus_minus)
         if cell.seeds:
-            cells.append(replace(cell, source=_source(selections, method, rule, name), **_labels(own_rows)))
+            cells.append(_with_labels(replace(cell, source=_source(selections, method, rule, name)), own_rows))
         else:
             cells.append(replace(cell, note=_gap(own_rows, rule)))
     missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
@@ -165,7 +164,7 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
         return (*cells, Cell(note="no average: no seed has every held-out environment"))
     sources = [cell.source for cell in cells if cell.source is not None]
     source = float(np.mean(sources)) if len(sources) == len(cells) else None
-    return (*cells, replace(average, source=source, **_labels(rows)))
+    return (*cells, _with_labels(replace(average, source=source), rows))
 
 
 def standard_error(values: npt.NDArray[np.float64]) -> float | None:
@@ -209,9 +208,11 @@ def _source(selections: Selections, method: Method, rule: str, held_out: str) ->
     return None if np.isnan(mean) else 100 * float(mean)
 
 
-def _labels(rows: pd.DataFrame) -> Mapping[str, int | None]:
-    columns = ("labels_fit", "labels_choice")
-    return {name: None if rows[name].isna().all() else int(rows[name].max()) for name in columns}
+def _with_labels(cell: Cell, rows: pd.DataFrame) -> Cell:
+    fit, choice = (
+        None if rows[name].isna().all() else int(rows[name].max()) for name in ("labels_fit", "labels_choice")
+    )
+    return replace(cell, labels_fit=fit, labels_choice=choice)
 
 
 def _gap(rows: pd.DataFrame, rule: str) -> str:
@@ -231,14 +232,12 @@ def _shift(
     plus_minus: PlusMinus,
 ) -> Cell:
     """Return what the shift costs a method: a difference in points, with ± where both are tested on the same images."""
-    gap = Cell(note="no rows of protocol in_domain for all that is held out", bound=True)
-    if line.method not in in_domain.parts or line.cells[-1].mean is None:
-        return gap
-    within = line_cells(in_domain, line.method, own_rule)[-1]
-    if within.mean is None:
-        return gap
+    there, average = line.method in in_domain.parts, line.cells[-1]
+    within = line_cells(in_domain, line.method, own_rule)[-1] if there else Cell()
+    if within.mean is None or average.mean is None:
+        return Cell(note="no rows of protocol in_domain for all that is held out", bound=True)
     pair = [in_domain.pooled(line.method, own_rule), selections.pooled(line.method, rule)]
-    answers, average = together(pair, selections.n_base), line.cells[-1]
+    answers = together(pair, selections.n_base)
     paired = answers is not None and answers.seeds == average.seeds == within.seeds
     return Cell(
         mean=within.mean - average.mean,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -32,7 +33,7 @@ def row(
     target: Sequence[float] = (0.5,),
     training_domain: Sequence[float] | None = None,
     lodo: Sequence[float] | None = (),
-    correct: Sequence[bool] | Sequence[Sequence[bool]] | None = None,
+    correct: npt.ArrayLike | None = None,
     n_test: int = 100,
     environments: Sequence[tuple[str, int]] | None = None,
     groups: Sequence[int] | None = None,

@@ -95,7 +95,7 @@ def test_several_data_sets_have_a_section_of_their_own(tmp_path: Path) -> None:
     assert "over 2 data sets (other, synthetic)" in text
     assert "over 2 data sets" in written.text
     [line, *_] = csv.DictReader(io.StringIO((tmp_path / "over_data_sets.csv").read_text()))
-    assert (line["datasets"], line["ahead"], line["difference"]) == ("other synthetic", "0", "0.0")
+    assert (line["datasets"], line["ahead"], line["difference"]) == ("other synthetic", "6", "10.0")
     alone = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "alone", "One")
     assert "Over all data sets" not in Path(alone.report).read_text()
 

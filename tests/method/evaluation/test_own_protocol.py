@@ -14,6 +14,7 @@ from benchmark.sweep.trials import trial_specs
 from reports.captions import environment_words, protocol_words
 from reports.chosen import Selections
 from reports.findings import comparisons
+from reports.options import Options
 from reports.settings import by_setting
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
@@ -55,17 +56,19 @@ def test_its_words_stand_in_captions_and_findings() -> None:
     rows = [row(held_out=name, protocol=NAME, projection=p, order=o) for name in YEARS[2:] for p, o in
             (("identity", None), ("icm", "largest"))]  # fmt: skip
     [(setting, part)] = by_setting(frame(rows))
-    words = protocol_words(setting, part)
+    selections = Selections(part, TESTED)
+    words = protocol_words(setting, selections, Options())
     assert f"Protocol {NAME}: fitted on earlier environments, tested on the next." in words
     assert "Accuracy in % on the future of synthetic" in words
     assert "the 20 % out-split of the next environment" in words
     assert environment_words(setting, 2) == "2 later environments"
-    assert "Later environments have seen more." in comparisons(setting, Selections(part, TESTED))[-1]
+    sentences = comparisons(setting, selections, Options()).sentences
+    assert any("Later environments have seen more." in sentence for sentence in sentences)
 
 
 def test_rows_of_a_protocol_that_is_gone_are_still_reported() -> None:
     [(setting, part)] = by_setting(frame([row(protocol="gone.module:Protocol")]))
-    assert "Protocol gone.module:Protocol. " in protocol_words(setting, part)
+    assert "Protocol gone.module:Protocol. " in protocol_words(setting, Selections(part, TESTED), Options())
     assert environment_words(setting, 1) == "1 held-out environments"
 
 
