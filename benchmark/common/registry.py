@@ -5,14 +5,13 @@ writes it as a word (`grayscale`), as a mapping (`{name: posterize, bits: 2}`), 
 own, with the place of its class as the name (`{name: "my_package.my_module:MyProjection"}`).
 """
 
-import hashlib
 import importlib
 import inspect
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
+from benchmark.common.code import own_code
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.validation import sentence
 
@@ -31,7 +30,7 @@ class Component(BaseModel):
 
     @property
     def implementation(self) -> str:
-        """What stands for the code in hashes: the name of a registered component, a user's own source otherwise."""
+        """What stands for the code in hashes: the name of a registered component, the user's own code otherwise."""
         if ":" not in self.name:
             return self.name
         return with_source(self.name, type(self))
@@ -59,8 +58,8 @@ class Component(BaseModel):
 
 
 def with_source(name: str, cls: type) -> str:
-    """Return the name of a class of the user's own and the hash of the file that it is written in."""
-    return f"{name} {hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()}"
+    """Return the name of a class of the user's own and the hash of the code that it depends on, see `common.code`."""
+    return f"{name} {own_code(cls)}"
 
 
 C = TypeVar("C")

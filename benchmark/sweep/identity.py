@@ -1,19 +1,18 @@
 """What of the code the rows of a trial depend on, as hashes: code by its meaning, each component by its own modules.
 
-The hash of a module is that of its syntax tree without docstrings: comments, layout and documentation do not count.
-With a module count those of this package that it imports, at the top or inside functions, and what these import, but
-for what `NOT_HASHED` lists.
+A module counts by its meaning, see `common.code`. With it count those of this package that it imports, at the top or
+inside functions, and what these import, but for what `NOT_HASHED` lists.
 """
 
 import ast
 import hashlib
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
+from benchmark.common.code import Source, meaning_of, own_modules, tree_of
 from benchmark.common.registry import Component
 
 ENTRIES = ("benchmark.sweep.evaluate", "benchmark.sweep.loading")  # from embeddings to rows
@@ -34,15 +33,15 @@ _PACKAGE = Path(__file__).parent.parent
 
 def evaluation_code() -> str:
     """Return the hash (SHA-256, hex) of the code that every row depends on, whatever its components."""
-    return _hash(ENTRIES)
+    return _hash(tuple((module, _source(module)) for module in ENTRIES))
 
 
 def component_code(component: Component) -> str:
-    """Return the hash (SHA-256, hex) of the code of a component: of its module, and of what that imports.
+    """Return the hash (SHA-256, hex) of the code of a component: of its modules, and of what these import.
 
-    Of the modules that a user's own component imports, only those of this package count.
+    Of a user's own component these are all modules of the user's own that it depends on, see `common.code`.
     """
-    return _hash((type(component).__module__,), inspect.getfile(type(component)))
+    return _hash(tuple(sorted(own_modules(type(component)).items())))
 
 
 def code_version() -> str:
@@ -51,26 +50,26 @@ def code_version() -> str:
 
 
 @cache
-def _hash(modules: tuple[str, ...], file: str | None = None) -> str:
-    digest = hashlib.sha256()
-    for module in reached_from(modules, file):
+def _hash(modules: tuple[tuple[str, Source], ...]) -> str:
+    digest, sources = hashlib.sha256(), dict(modules)
+    for module in reached_from(sources, sources):
         if module not in NOT_HASHED:
-            place = _file(module) or Path(file or "")
-            digest.update(f"{module}\n{_meaning_of(place)}\n".encode())
+            digest.update(f"{module}\n{meaning_of(_source(module, sources))}\n".encode())
     return digest.hexdigest()
 
 
-def reached_from(modules: tuple[str, ...], file: str | None = None) -> list[str]:
+def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = MappingProxyType({})) -> list[str]:
     """Return some modules and what they import of this package, directly or not, sorted; of closed rooms the name.
 
     Args:
         modules: names with dots.
-        file: where the first of them lies, if it is none of this package.
+        sources: name -> file of those that are none of this package.
     """
-    reached, waiting = set(modules), list(modules)
+    reached = set(modules)
+    waiting = list(reached)
     while waiting:
-        place = _file(waiting.pop()) or Path(file or "")
-        names = {name.rpartition(".")[0] if name.startswith(_ROOMS) else name for name in _imports(_tree(place))}
+        tree = tree_of(_source(waiting.pop(), sources))
+        names = {name.rpartition(".")[0] if name.startswith(_ROOMS) else name for name in _imports(tree)}
         waiting += [name for name in names - reached if f"{name}." not in _ROOMS]
         reached |= names
     return sorted(reached)
@@ -89,11 +88,16 @@ def _home(module: str, name: str) -> str:
     """Return the module that `from module import name` really takes: itself one, or where a package has it from."""
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
-    for node in _tree(_file(module) or Path()).body:
+    for node in tree_of(_source(module)).body:
         inside = isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{module}.")
         if isinstance(node, ast.ImportFrom) and inside and name in (alias.name for alias in node.names):
             return _home(node.module or "", name)
     return module
+
+
+def _source(module: str, others: Mapping[str, Source] = MappingProxyType({})) -> Source:
+    """Return the file of a module: one of `others`, or one of this package."""
+    return others.get(module) or Source.of(_file(module) or Path())
 
 
 @cache
@@ -104,27 +108,3 @@ def _file(module: str) -> Path | None:
         return None
     place = _PACKAGE.joinpath(*parts)
     return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
-
-
-@cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_bytes())
-
-
-@cache
-def _meaning_of(file: Path) -> str:
-    return hashlib.sha256(_meaning(_tree(file)).encode()).hexdigest()
-
-
-def _meaning(node: Any) -> str:
-    """Return a syntax tree as text: without docstrings and places, and the same whatever Python's version."""
-    if isinstance(node, list):
-        return f"[{','.join(map(_meaning, node))}]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
-        fields["body"] = node.body[1:]
-    # Later versions add fields that are empty where the syntax is not used.
-    parts = (f"{name}={_meaning(value)}" for name, value in fields.items() if value not in (None, []))
-    return f"{type(node).__name__}({','.join(parts)})"

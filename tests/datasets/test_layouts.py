@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.common.code import own_code
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.identities import cache_name
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.readers import READERS, ImageReader, check_layout, open_reader
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.loading import parse_recipe
+from tests.datasets.flat_reader import FlatReader
 
 FLAT = "tests.datasets.flat_reader:FlatReader"
 
@@ -94,6 +96,5 @@ def test_identities_under_a_reader_from_outside_follow_its_code(flat_root: Path,
     for file in flat_root.iterdir():
         os.utime(file, (minute_ago, minute_ago))
     read_manifest(DatasetSpec(name="toy", root=str(flat_root), layout=FLAT))
-    code = hashlib.sha256((Path(__file__).parent / "flat_reader.py").read_bytes()).hexdigest()
-    key = hashlib.sha256(f"{FLAT} {code}\n{flat_root}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{FLAT} {own_code(FlatReader)}\n{flat_root}".encode()).hexdigest()[:32]
     assert [file.name for file in (tmp_path / "cache" / "manifests").iterdir()] == [f"{key}.parquet"]

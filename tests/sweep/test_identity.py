@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.common.code import meaning, meaning_of, own_modules, tree_of
 from benchmark.common.registry import Component
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.interventions import INTERVENTIONS
@@ -37,7 +38,6 @@ def all_codes() -> Codes:
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edited]:
     """Return the hashes of all code with the text of one module changed."""
-    tree, meaning = identity._tree, identity._meaning_of
 
     def _edited(module: str, edit: Callable[[str], str]) -> Codes:
         place = identity._file(module)
@@ -45,9 +45,9 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edited]:
         text = place.read_text(encoding="utf-8")
         assert edit(text) != text
         other = ast.parse(edit(text))
-        monkeypatch.setattr(identity, "_tree", lambda file: other if file == place else tree(file))
-        digest = hashlib.sha256(identity._meaning(other).encode()).hexdigest()
-        monkeypatch.setattr(identity, "_meaning_of", lambda file: digest if file == place else meaning(file))
+        monkeypatch.setattr(identity, "tree_of", lambda s: other if s.file == place else tree_of(s))
+        digest = hashlib.sha256(meaning(other).encode()).hexdigest()
+        monkeypatch.setattr(identity, "meaning_of", lambda s: digest if s.file == place else meaning_of(s))
         return all_codes()
 
     yield _edited
@@ -119,18 +119,30 @@ def holds_names_alone(module: str) -> bool:
     return all(definition.name == "__getattr__" for definition in definitions)
 
 
-def test_a_module_of_the_users_own_counts_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+MINE = """
+from benchmark.method.predictors.ridge import Ridge
+{imports}
+
+class Mine(Ridge):
+    registered_name = ""
+"""
+
+
+def test_a_component_of_the_users_own_counts_with_all_modules_that_it_imports_and_what_they_take_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    text = (
-        "from benchmark.method.predictors.ridge import Ridge\n\n\nclass Mine(Ridge):\n"
-        '    """Mine."""\n\n    registered_name = ""\n'
-    )
-    found = {}
-    for name, content in {"one": text, "two": text.replace('"""Mine."""', '"""Ours."""'), "three": text + "    x: int = 1\n"}.items():  # fmt: skip
-        (tmp_path / f"identity_{name}.py").write_text(content)
-        mine = PREDICTORS.create(f"identity_{name}:Mine")
-        found[name] = identity.component_code(mine)
-        assert "benchmark.method.predictors.ridge" in identity.reached_from(
-            (type(mine).__module__,), str(tmp_path / f"identity_{name}.py")
-        )
-    assert found["one"] != found["three"]
+    (tmp_path / "identity_mine.py").write_text(MINE.format(imports="from identity_near import STEP"))
+    (tmp_path / "identity_near.py").write_text("from identity_far import STEP\n")
+    far = tmp_path / "identity_far.py"
+    far.write_text("from benchmark.method.predictors.tip_adapter import EPSILON\nSTEP = 1\n")
+    mine = PREDICTORS.create("identity_mine:Mine")
+    sources = own_modules(type(mine))
+    assert set(sources) == {"identity_mine", "identity_near", "identity_far"}
+    reached = identity.reached_from(sources, sources)
+    assert {"benchmark.method.predictors.ridge", "benchmark.method.predictors.tip_adapter"} <= set(reached)
+    before = identity.component_code(mine)
+    far.write_text(f'"""About."""\n{far.read_text()}  # a comment\n')
+    assert identity.component_code(mine) == before
+    far.write_text(far.read_text().replace("STEP = 1", "STEP = 2"))
+    assert identity.component_code(mine) != before

@@ -1,0 +1,159 @@
+"""Code by its meaning, as hashes: what the answers of a class depend on.
+
+The meaning of a module is its syntax tree without docstrings: comments, layout and documentation do not count. A class
+of the user's own counts with its module and with all that this imports of the user's own, directly or not, at the top
+or inside functions: every module of its top-level package or, where it is in none, of the folder of its file. What is
+imported by a name that only exists at run time (`importlib.import_module`), and files of data, are not seen.
+"""
+
+import ast
+import hashlib
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGE = __name__.partition(".")[0]
+# Folders in which everybody's modules lie: there, one in no package counts alone.
+_SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+
+
+class Source(NamedTuple):
+    """A file of code as it is now: one that is edited while a process lives is read again.
+
+    Attributes:
+        file: its place.
+        modified_ns: time of the last change, in nanoseconds since 1970.
+        bytes: its size.
+    """
+
+    file: Path
+    modified_ns: int
+    bytes: int
+
+    @classmethod
+    def of(cls, file: Path) -> "Source":
+        """Return the file as it is now."""
+        info = file.stat()
+        return cls(file, info.st_mtime_ns, info.st_size)
+
+
+@cache
+def tree_of(source: Source) -> ast.Module:
+    """Return the syntax tree of a file; an empty one where nobody can import it, since it is no valid Python."""
+    try:
+        return ast.parse(source.file.read_bytes())
+    except (SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+@cache
+def meaning_of(source: Source) -> str:
+    """Return the hash (SHA-256, hex) of what a file means."""
+    return hashlib.sha256(meaning(tree_of(source)).encode()).hexdigest()
+
+
+def meaning(node: Any) -> str:
+    """Return a syntax tree as text: without docstrings and places, and the same whatever Python's version."""
+    if isinstance(node, list):
+        return f"[{','.join(map(meaning, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        fields["body"] = node.body[1:]
+    # Later versions add fields that are empty where the syntax is not used.
+    parts = (f"{name}={meaning(value)}" for name, value in fields.items() if value not in (None, []))
+    return f"{type(node).__name__}({','.join(parts)})"
+
+
+def own_code(cls: type) -> str:
+    """Return the hash (SHA-256, hex) of a class of the user's own: of every module of `own_modules`."""
+    digest = hashlib.sha256()
+    for module, source in sorted(own_modules(cls).items()):
+        digest.update(f"{module}\n{meaning_of(source)}\n".encode())
+    return digest.hexdigest()
+
+
+def own_modules(cls: type) -> dict[str, Source]:
+    """Return name -> file of the modules of the user's own that a class depends on, its own among them.
+
+    Of this package only the module that a class of this package is in.
+
+    Raises:
+        OSError, TypeError: the class is in no file.
+    """
+    module, file = cls.__module__, Path(inspect.getfile(cls))
+    place, modules = _Place.of(module, file), dict[str, Source]()
+    waiting = [module, *_packages_of(module)]
+    while waiting:
+        name = waiting.pop()
+        found = file if name == module else place.file(name)
+        if found and name not in modules:
+            modules[name] = Source.of(found)
+            waiting += _imports(name, modules[name])
+    return modules
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the modules lie that belong to a class of the user's own.
+
+    Attributes:
+        package: name of its top-level package; empty where it is in none.
+        folders: of that package (several, where it is spread over some), else the one that its file is in.
+    """
+
+    package: str
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, module: str, file: Path) -> "_Place":
+        """Return the place of the class that a module defines."""
+        top = module.partition(".")[0]
+        if top == PACKAGE:
+            return cls("", ())
+        if folders := getattr(sys.modules.get(top), "__path__", None):
+            return cls(top, tuple(map(Path, folders)))
+        return cls("", () if file.parent.resolve() in _SHARED else (file.parent,))
+
+    def file(self, module: str) -> Path | None:
+        """Return the file of a module that belongs to the class, None for any other."""
+        top, *parts = module.split(".")
+        if top == PACKAGE or (self.package and top != self.package):
+            return None
+        for folder in self.folders:
+            place = folder.joinpath(*parts) if self.package else folder.joinpath(top, *parts)
+            if found := next((f for f in (place / "__init__.py", place.with_suffix(".py")) if f.is_file()), None):
+                return found
+        return None
+
+
+@cache
+def _imports(module: str, source: Source) -> tuple[str, ...]:
+    """Return every name that may be a module that a module imports anywhere in it, packages above it included."""
+    package = module if source.file.name == "__init__.py" else module.rpartition(".")[0]
+    return tuple(dict.fromkeys(n for name in _named(tree_of(source), package) for n in (name, *_packages_of(name))))
+
+
+def _named(tree: ast.Module, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            try:
+                home = resolve_name(f"{'.' * node.level}{node.module or ''}", package)
+            except ImportError:  # beyond the top, or in no package: it cannot be imported
+                continue
+            yield from (home, *(f"{home}.{alias.name}" for alias in node.names))
+
+
+def _packages_of(module: str) -> list[str]:
+    """Return the packages around a module, which are imported with it."""
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
