@@ -83,6 +83,12 @@ class Selections:
             }
         return self._pooled[key]
 
+    def is_whole(self, method: Method, rule: str) -> bool:
+        """Say whether a method has answers on all that is held out under some seed."""
+        held_outs = {str(name) for name in self.rows["held_out"].unique()}
+        keys = self.pooled(method, rule).keys()
+        return any(all((name, seed) in keys for name in held_outs) for seed in {seed for _, seed in keys})
+
     def _together(self, picks: pd.DataFrame) -> Pooled:
         correct = np.concatenate(picks["correct"].tolist())
         tested = reduce(add, (self.tested[name] for name in picks["tested"]))

@@ -3,7 +3,7 @@
 Each method stands with what its rule picks. Everything is in fractions, not in points.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -244,17 +244,19 @@ class Ranked:
         return [m for m, tied in zip(self.methods, self.ranking.tied_with_best, strict=True) if tied]
 
 
-def ranked(selections: Selections, rule: str, complete: Callable[[Method], bool]) -> list[Ranked]:
+def ranked(selections: Selections, rule: str) -> list[Ranked]:
     """Rank the methods of each predictor that has two or more, in the order of the tables.
+
+    Methods take part that were tested on all that is held out.
 
     Args:
         selections: the rows of one setting.
         rule: what chooses for every method.
-        complete: whether a method takes part: whether it was tested on all that is held out.
     """
     blocks: dict[str, list[Method]] = {}
-    for method in filter(complete, selections.parts):
-        blocks.setdefault(method.predictor, []).append(method)
+    for method in selections.parts:
+        if selections.is_whole(method, rule):
+            blocks.setdefault(method.predictor, []).append(method)
     found = []
     for methods in blocks.values():
         answers = together([selections.pooled(m, rule) for m in methods], selections.n_base)

@@ -66,7 +66,7 @@ def comparisons(setting: Setting, selections: Selections, options: Options, alon
         sentences.append(one if isinstance(one, str) else _comparison(setting, selections, next(in_words), alone))
     if family:
         sentences.append(_interval_words(setting, family))
-    sentences += _rank_sentences(selections, rule)
+    sentences += [_ranks(one, rule) for one in ranked(selections, rule) if one.tied]
     return Findings(tuple(family), tuple(sentences))
 
 
@@ -253,11 +253,6 @@ def _holm_words(adjusted: Adjusted) -> str:
         f"p-values, of no difference and of two one-sided tests for being level within {100 * adjusted.margin:g} "
         f"point{'s' if adjusted.margin != 0.01 else ''}, are adjusted for {count} (Holm)."
     )
-
-
-def _rank_sentences(selections: Selections, rule: str) -> list[str]:
-    whole = {m for m in selections.parts if line_cells(selections, m, rule)[-1].mean is not None}
-    return [_ranks(one, rule) for one in ranked(selections, rule, whole.__contains__) if one.tied]
 
 
 def _ranks(one: Ranked, rule: str) -> str:

@@ -101,7 +101,7 @@ def main_table(
     bound = RULES[rule].looks_at_target or setting.protocol_class.looks_at_target
     lines = [TableRow(m, line_cells(selections, m, rule, options.plus_minus)) for m in selections.parts]
     lines = [replace(line, cells=tuple(replace(cell, bound=bound) for cell in line.cells)) for line in lines]
-    marked = [] if bound else best_methods(selections, rule, lines)
+    marked = [] if bound else [method for block in ranked(selections, rule) for method in block.tied]
     lines = [_marked(line) if line.method in marked else line for line in lines]
     columns, words = [*held_out_names(selections.rows), AVERAGE], ""
     if in_domain is not None and not setting.protocol_class.looks_at_target:
@@ -246,12 +246,6 @@ def _shift(
         bound=True,
         signed=True,
     )
-
-
-def best_methods(selections: Selections, rule: str, lines: list[TableRow]) -> list[Method]:
-    """Return the methods that are not separated from the best average of their predictor block."""
-    whole = {line.method for line in lines if line.cells[-1].mean is not None}
-    return [method for block in ranked(selections, rule, whole.__contains__) for method in block.tied]
 
 
 def _marked(line: TableRow) -> TableRow:

@@ -267,3 +267,10 @@ def test_a_failure_inside_a_worker_ends_a_real_command_without_a_traceback(tmp_p
     *_, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr
     assert line.startswith("icm-bench: Unknown pretrained tag 'opena'")
+
+
+@pytest.mark.parametrize("margin", ["0", "-1", "100", "much"])
+def test_a_margin_is_a_number_of_points(margin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", "recipe.yaml", "--margin", margin])
+    assert f"'{margin}' is no number of percentage points above 0 and below 100" in capsys.readouterr().err

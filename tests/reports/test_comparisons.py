@@ -185,11 +185,11 @@ def test_methods_of_a_predictor_are_ranked_by_all_their_differences() -> None:
     rows = [
         row(projection=p, correct=rng.random(2000) < x) for p, x in (("identity", 0.5), ("pca", 0.8), ("random", 0.801))
     ]
-    [block] = ranked(Selections(frame(rows), TESTED), "lodo", lambda _: True)
+    [block] = ranked(Selections(frame(rows), TESTED), "lodo")
     assert [m.projection for m in block.tied] == ["pca", "random"]
     assert block.ranking.highest.tolist() == [3, 1, 1]
     assert block.ranking.lowest.tolist() == [3, 2, 2]
-    assert ranked(Selections(frame(rows[:1]), TESTED), "lodo", lambda _: True) == []
+    assert ranked(Selections(frame(rows[:1]), TESTED), "lodo") == []
 
 
 def test_columns_are_in_points() -> None:
