@@ -30,7 +30,7 @@ def split_words(setting: Setting) -> str:
     """Return the test split with its meaning: "out_20: the 20 % out-split of the held-out environment"."""
     meaning = _SPLIT_MEANING[setting.test_split]
     if setting.test_split == "out_20" and setting.grouped:
-        meaning = "half of the out-groups (20 %) of the held-out environment; the other half is for choosing"
+        meaning = "one half of the 20 % out-groups, in the held-out environment (the other half is for choosing)"
     words = f"{setting.test_split}: {meaning}".replace("held-out environment", setting.protocol_class.tested)
     return f"{words}{setting.half_words}"
 

@@ -50,8 +50,44 @@ _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evalu
 _INFERENCE, _OTHERS, _RANKS = (
     f"{T_EVALUATION}/test_{name}.py" for name in ("inference", "other_environments", "multiplicity")
 )
+_TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
 
 MUTATIONS = [
+    *_of(
+        "reports/answers.py",
+        ("[images.unit for images in tested]", "[images.position for images in tested]", _COMPARISONS),
+        ("for images in tested]) >= n_base)", "for images in tested]) > n_base)", _COMPARISONS),
+        ("if all((h, s) in common for h in held_outs))", "if any((h, s) in common for h in held_outs))", _TABLES),
+        ("own.tested.hash for o in others)]", "o[k].tested.hash for o in others)]", _COMPARISONS),
+    ),
+    *_of(
+        "reports/comparisons.py",
+        ("(answers.means[0] - answers.means[1]).tolist()", "(answers.means[1] - answers.means[0]).tolist()", _COMPARISONS),
+        ("and not selections.grouped and", "and", _COMPARISONS),
+        ("p = holm([one.interval.p for one in members])", "p = np.array([one.interval.p for one in members])", _COMPARISONS),
+        ("equivalence(one.interval, margin)", "equivalence(one.interval)", _COMPARISONS),
+        ("int((ours & ~theirs).sum())", "int((ours & theirs).sum())", _COMPARISONS),
+        ("interval=None) if answers.shared else others", "interval=None) if False else others", _COMPARISONS),
+        ("[i.standard_error**2 for i in effects]", "[1.0 for i in effects]", _COMPARISONS),
+        ("return self.p <= ALPHA", "return self.p < 0.9", _FINDINGS),
+    ),
+    *_of(
+        "reports/tables.py",
+        ("marked = [] if bound else [", "marked = [", _TABLES),
+        ("looks_at_target or setting.protocol_class.looks_at_target", "looks_at_target", _TABLES),
+        ('if plus_minus == "images":', 'if plus_minus != "images":', _TABLES),
+        ("mean=within.mean - average.mean", "mean=average.mean - within.mean", _TABLES),
+        ("values = first - others[0] if others else first", "values = first", _TABLES),
+    ),
+    *_of("reports/chosen.py", ("if len(picks) == folds", "if len(picks)", _TABLES)),
+    *_of("reports/render.py", ('"<0.1" if error < 0.05 else', '"<0.1" if error < 0.0 else', "tests/reports/test_render.py")),
+    *_of(
+        "reports/findings.py",
+        ("if one.adjusted.differs:", "if one.interval.p <= 0.05:", _FINDINGS),
+        ("if not alone and n < FEW_ENVIRONMENTS:", "if not alone:", _FINDINGS),
+        ('compare(selections, method, "oracle", method, rule)', 'compare(selections, method, "ceiling", method, rule)', _FINDINGS),
+        ("np.flatnonzero(n >= MIN_CLASS_IMAGES)", "np.flatnonzero(n > 0)", _FINDINGS),
+    ),
     *_of(
         f"{EVALUATION}/splits.py",
         ("side[out_split(n, seed)] = OUT", "side[out_split(n, 0)] = OUT", _SPLITS),

@@ -1,5 +1,6 @@
 """Two methods on the same images, against a few lines of NumPy and SciPy. All rows are synthetic."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_a_group_with_images_in_several_environments_is_one_unit() -> None:
 
 
 def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> None:
-    pairs = (("a", "b"), ("a", "c"), ("b", "c"))
+    pairs = list(combinations("abcd", 2))  # six, where four environments would be enough to say something of others
     right = [[*r, *r] for r in RIGHT]  # in each environment, with either other
     made = [
         r
@@ -82,9 +83,9 @@ def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> No
         )
     ]
     one = compared(made)
-    # Each image adds d / 3n to the mean over pairs, so the variance is that of 3n images, not of the 6n answers.
-    assert one.interval.standard_error == pytest.approx(D.std(ddof=1) / np.sqrt(3 * N), rel=1e-3)
-    assert one.size.images_per_seed == 3 * N
+    # Each image adds d / 4n to the mean over pairs, so the variance is that of 4n images, not of the 12n answers.
+    assert one.interval.standard_error == pytest.approx(D.std(ddof=1) / np.sqrt(4 * N), rel=1e-3)
+    assert one.size.images_per_seed == 4 * N
     assert one.shared
     assert one.others.interval is None
 
@@ -160,6 +161,16 @@ def test_several_data_sets_count_alike_and_tell_who_is_ahead() -> None:
     assert over_data_sets(list(sets.items())[:1]) is None
     few = compared(pair([[True] * 9, [False] * 9]))
     assert over_data_sets([("x", sets["x"]), ("few", few)]) is None
+
+
+def test_data_sets_that_agree_weigh_by_their_images_for_new_environments() -> None:
+    small = compared(pair([np.arange(100) < 56, np.arange(100) < 50], dataset="small"))
+    large = compared(pair([np.arange(900) < 486, np.arange(900) < 450], dataset="large"))
+    whole = over_data_sets([("small", small), ("large", large)])
+    assert whole is not None
+    assert whole.others.interval is not None
+    weights = [1 / one.interval.standard_error**2 for one in (small, large)]
+    assert whole.others.interval.estimate == pytest.approx(np.average([0.06, 0.04], weights=weights))
 
 
 def test_harmonic_means_are_compared_with_base_and_new_images_together() -> None:
