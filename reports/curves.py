@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from benchmark.method.evaluation.inference import image_intervals
 from reports.chosen import Selections
 from reports.methods import ICM, PLAIN, Method
-from reports.tables import held_out_names, standard_error
+from reports.whole import whole
 
 Array = npt.NDArray[np.float64]
 MAX_LAMBDAS = 6
@@ -21,18 +22,19 @@ class Curve:
     Attributes:
         ranks: int array (n,), ascending; a single rank (the full width) for the plain method.
         mean: float array (n,), percent.
-        stderr: float array (n,), standard error over seeds in points; None with one seed.
+        stderr: float array (n,), cluster standard error over test images in points; NaN where there are too few
+            images, or groups of them, and where nothing varied.
     """
 
     method: Method
     ranks: npt.NDArray[np.int64]
     mean: Array
-    stderr: Array | None
+    stderr: Array
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues in basis order, largest first, averaged over held-out environments and seeds."""
+    """Eigenvalues in basis order, largest first, averaged over held-out environments, seeds and folds."""
 
     method: Method
     lambda_: float | None
@@ -50,38 +52,26 @@ class Spectra:
 
 
 def rank_curves(selections: Selections, rule: str) -> list[Curve]:
-    """Return one curve per method, at the row that `rule` picks for each held-out environment and seed.
+    """Return one curve per method; everything but the rank is what `rule` picks at that rank.
 
-    Only seeds with every held-out environment count, so that all lines average the same environments; a
-    method without such a seed has no line.
+    That is for each rank, held-out environment, seed and fold. Only seeds with every held-out environment count, so
+    that all lines average the same environments; a method without such a seed has no line.
     """
-    held_outs = held_out_names(selections.rows)
-    curves = [_rank_curve(m, selections.chosen_rows(m, rule), held_outs) for m in selections.parts]
+    curves = [_rank_curve(selections, method, rule) for method in selections.parts]
     return [curve for curve in curves if curve is not None]
 
 
-def _rank_curve(method: Method, rows: pd.DataFrame, held_outs: list[str]) -> Curve | None:
-    whole = rows.groupby("seed").filter(lambda part: set(part["held_out"]) == set(held_outs))
-    if whole.empty:
+def _rank_curve(selections: Selections, method: Method, rule: str) -> Curve | None:
+    ranks = sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks})
+    kept = ranks[-1:] if method.projection == PLAIN else ranks
+    answers = {rank: whole(selections, [(method, rule)], rank) for rank in kept}
+    most = max((of_rank.seeds for of_rank in answers.values() if of_rank), key=len, default=())
+    drawn = {rank: of_rank for rank, of_rank in answers.items() if of_rank and of_rank.seeds == most}
+    if not drawn:
         return None
-    common = set.intersection(*(set(ranks) for ranks in whole["ranks"]))
-    ranks = [max(common)] if method.projection == PLAIN and common else sorted(common)
-    if not ranks:
-        return None
-    per_seed = np.array(
-        [
-            np.mean([_at(row["ranks"], row["target"], ranks) for row in part.to_dict("records")], axis=0)
-            for _, part in whole.groupby("seed", sort=True)
-        ]
-    )
-    errors = [standard_error(per_seed[:, i]) for i in range(len(ranks))]
-    stderr = None if errors[0] is None else 100 * np.array(errors, float)
-    return Curve(method, np.array(ranks), 100 * per_seed.mean(axis=0), stderr)
-
-
-def _at(ranks: list[int], values: list[float], wanted: list[int]) -> list[float]:
-    known = dict(zip(ranks, values, strict=True))
-    return [known[r] for r in wanted]
+    mean = [100 * float(of_rank.means.mean()) for of_rank in drawn.values()]
+    errors = [image_intervals(of_rank.scores)[0].plus_minus for of_rank in drawn.values()]
+    return Curve(method, np.array(list(drawn)), np.array(mean), 100 * np.array(errors, dtype=np.float64))
 
 
 def spectra(selections: Selections, rule: str) -> Spectra:

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from benchmark.method.evaluation.inference import MIN_UNITS
 from reports.captions import environment_words, number, rule_meaning, seeds_of, split_words, unit_words, whole_size
 from reports.chosen import Selections
 from reports.curves import Curve, Spectra, Spectrum, rank_curves, spectra
@@ -50,7 +51,7 @@ def rank_curve(setting: Setting, selections: Selections, rule: str) -> Drawing |
     Args:
         setting: what the rows share.
         selections: the rows of that setting.
-        rule: the selection rule that fixes everything but the rank.
+        rule: the selection rule by which everything but the rank is chosen at each rank.
 
     Returns:
         The drawing, or None if no method has a seed with every held-out environment.
@@ -58,13 +59,14 @@ def rank_curve(setting: Setting, selections: Selections, rule: str) -> Drawing |
     curves = rank_curves(selections, rule)
     if not curves:
         return None
-    caption = _rank_caption(setting, selections, rule)
+    banded = any(np.isfinite(curve.stderr).any() for curve in curves if curve.method.projection != PLAIN)
+    caption = _rank_caption(setting, selections, rule, banded)
     predictors = list(dict.fromkeys(c.method.predictor for c in curves))
     with matplotlib.rc_context(_STYLE):
         figure, panels = _canvas(len(predictors), caption, _title(setting))
         for axes, predictor in zip(panels, predictors, strict=True):
             of_panel = [c for c in curves if c.method.predictor == predictor]
-            _draw_curves(axes, of_panel, _looks([c.method for c in curves]))
+            _draw_curves(axes, of_panel, _looks([c.method for c in curves]), setting.protocol_class.tested)
         _legend(figure, panels)
         return _finish(figure, setting, caption)
 
@@ -91,7 +93,7 @@ def spectrum(setting: Setting, selections: Selections, rule: str) -> Drawing | N
         return _finish(figure, setting, caption)
 
 
-def _draw_curves(axes: Axes, curves: list[Curve], looks: dict[Method, tuple[str, str, str]]) -> None:
+def _draw_curves(axes: Axes, curves: list[Curve], looks: dict[Method, tuple[str, str, str]], tested: str) -> None:
     for curve in curves:
         if curve.method.projection == PLAIN:
             axes.axhline(curve.mean[-1], color="black", linestyle="--", linewidth=1.2, label="Plain, full space")
@@ -101,11 +103,10 @@ def _draw_curves(axes: Axes, curves: list[Curve], looks: dict[Method, tuple[str,
             curve.ranks, curve.mean, color=colour, marker=marker, linestyle=dashes, markersize=3.5,
             linewidth=1.5, label=curve.method.projection_label,
         )  # fmt: skip
-        if curve.stderr is not None:
-            low, high = curve.mean - curve.stderr, curve.mean + curve.stderr
-            axes.fill_between(curve.ranks, low, high, color=colour, alpha=0.18, linewidth=0)
+        low, high = curve.mean - curve.stderr, curve.mean + curve.stderr
+        axes.fill_between(curve.ranks, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.set_title(curves[0].method.predictor_label, loc="left")
-    axes.set_ylabel("Accuracy on held-out environment (%)")
+    axes.set_ylabel(f"Accuracy on {tested} (%)")
     _log2_axis(axes, "Rank kept", [int(r) for curve in curves for r in curve.ranks])
 
 
@@ -213,10 +214,11 @@ def _finish(figure: Figure, setting: Setting, caption: str) -> Drawing:
 
 def _where(setting: Setting, selections: Selections) -> str:
     seeds, size = seeds_of(selections.rows), whole_size(selections)
+    folds = f", {setting.folds} folds" if setting.folds else ""
     return (
         f"{setting.dataset}, {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; "
         f"test split {split_words(setting)}; "
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}{folds}; "
         f"n = {number(size.units_per_seed)} {unit_words(setting)} per seed in "
         f"{environment_words(setting, selections.rows['held_out'].nunique())}."
     )
@@ -226,13 +228,15 @@ def _title(setting: Setting) -> str:
     return f"{setting.banner}{setting.dataset}, {setting.backbone_label}"
 
 
-def _rank_caption(setting: Setting, selections: Selections, rule: str) -> str:
-    band = "Band: ± one standard error over seeds." if len(seeds_of(selections.rows)) > 1 else "One seed: no band."
+def _rank_caption(setting: Setting, selections: Selections, rule: str, banded: bool) -> str:
+    units = unit_words(setting)
+    band = f"Band: ± one standard error over {units}; how far two lines are apart has an interval of its own."
+    none = f"No band: one takes {MIN_UNITS} {units} in every environment, and answers that vary."
     return (
-        f"{setting.banner}{_where(setting, selections)} Mean over held-out environments and seeds. {band} "
-        "Everything but the rank (lambda, intervention set, normalisation, the predictor's own parameters) "
-        f"is what rule {rule} ({rule_meaning(rule)}) picks for each held-out environment and seed, kept at "
-        "every rank. Reading the best rank off this figure would be oracle selection."
+        f"{setting.banner}{_where(setting, selections)} Mean over held-out environments, then seeds. "
+        f"{band if banded else none} Everything but the rank (lambda, intervention set, normalisation, the predictor's "
+        f"own parameters) is chosen at each rank by rule {rule} ({rule_meaning(rule)}), for each held-out environment, "
+        "seed and fold. Reading the best rank off this figure would be choosing on the target."
     )
 
 
@@ -246,7 +250,7 @@ def _spectrum_caption(setting: Setting, selections: Selections, rule: str, drawn
     fewer = " Not every lambda is drawn." if drawn.thinned else ""
     return (
         f"{setting.banner}{_where(setting, selections)} Eigenvalues of M = C_z - λ C_d, fitted on the source "
-        "environments, largest first; mean over held-out environments and seeds."
+        "environments, largest first; mean over held-out environments, seeds and folds."
         f"{which}{fewer} PCA: eigenvalues of its own second moment. "
         "The released order keeps directions from the right-hand end."
     )

@@ -1,0 +1,42 @@
+"""What one method answered to everything that is held out, and means of it beside the answers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from reports.answers import Answers, together
+from reports.chosen import Selections
+from reports.methods import Method
+from reports.tables import held_out_names
+
+
+def whole(selections: Selections, methods: Sequence[tuple[Method, str]], rank: int | None = None) -> Answers | None:
+    """Return the answers of methods, each under its rule, of the seeds that have all held-out environments.
+
+    Args:
+        selections: the rows of one setting.
+        methods: methods and the rule for each.
+        rank: the only rank among which is chosen; by default all.
+
+    Returns:
+        The answers, or None where no seed has all that is held out.
+    """
+    answers = together([selections.pooled(method, rule, rank) for method, rule in methods], selections.n_base)
+    names = tuple(held_out_names(selections.rows))
+    return answers if answers is not None and answers.held_outs == names else None
+
+
+def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> float:
+    """Return the mean of a column of `selection.select` over folds, seeds, then held-out environments; NaN if one is.
+
+    Args:
+        picks: of one method, with the seeds that count.
+        column: its name.
+        weight: name of the column by which folds weigh; by default all alike.
+    """
+    values = pd.to_numeric(picks[column])
+    weights = picks[weight] if weight else values.notna().astype(float)
+    by_test = [picks["held_out"], picks["seed"]]
+    means = (values * weights).groupby(by_test).sum() / weights.groupby(by_test).sum()
+    return float(means.groupby("held_out").mean().mean()) if values.notna().all() else np.nan
