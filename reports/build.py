@@ -8,25 +8,15 @@ import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.method.evaluation.metrics import METRICS
-from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
+from reports.behind import behind_the_means
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
 from reports.comparisons import in_columns, overall_in_columns
 from reports.findings import Findings, comparisons, notes, observations, overall, overall_sentences
-from reports.metrics import (
-    MIN_BACKBONES,
-    Lines,
-    metrics_csv,
-    metrics_of,
-    per_class_csv,
-    selection_costs,
-    zero_shot_lines,
-)
+from reports.metrics import metrics_csv, per_class_csv
 from reports.options import Options
 from reports.render import (
-    GAP,
     TERMINAL_WIDTH,
     comma_separated,
     latex,
@@ -36,6 +26,7 @@ from reports.render import (
     plain_text,
     records_csv,
 )
+from reports.robustness import lines_of
 from reports.settings import BANNER, Setting, by_setting, suffixes
 from reports.tables import held_out_names, main_tables
 
@@ -93,16 +84,15 @@ def write_report(
     sections: list[str] = []
     terminal: list[str] = [textwrap.fill(line, TERMINAL_WIDTH) for line in gaps.splitlines() if line]
     sections_of = [(setting, Selections(part, tested)) for setting, part in parts]
-    lines = zero_shot_lines(sections_of)
     found: list[tuple[Setting, Findings]] = []
-    for (setting, selections), suffix in zip(sections_of, suffixes([s for s, _ in parts]), strict=True):
-        own_lines = lines.get(setting.without_backbone, {})
+    named = zip(sections_of, lines_of(sections_of), suffixes([s for s, _ in parts]), strict=True)
+    for (setting, selections), lines, suffix in named:
         tables = main_tables(setting, selections, options, _in_domain(setting, selections, sections_of))
         table_markdown = "\n".join(map(markdown, tables))
         contents[f"main_table{suffix}.md"] = table_markdown.encode()
         contents[f"main_table{suffix}.csv"] = comma_separated(tables, options.plus_minus).encode()
         contents[f"main_table{suffix}.tex"] = "\n".join(map(latex, tables)).encode()
-        contents[f"metrics{suffix}.csv"] = metrics_csv(setting, selections, own_lines).encode()
+        contents[f"metrics{suffix}.csv"] = metrics_csv(setting, selections, lines).encode()
         contents[f"per_class{suffix}.csv"] = per_class_csv(setting, selections).encode()
         drawings = _draw(setting, selections, suffix, contents)
         findings = comparisons(setting, selections, options, _is_alone(setting, [s for s, _ in parts]))
@@ -111,7 +101,7 @@ def write_report(
         if compared:
             contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
         sentences = [*findings.sentences, *observations(setting, selections)]
-        details = _details(setting, selections, own_lines, suffix)
+        details = behind_the_means(setting, selections, lines, suffix)
         sections.append(_section(setting, selections, sentences, table_markdown, details, drawings, options))
         terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))
         terminal += [textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in findings.sentences]
@@ -227,62 +217,6 @@ def _section(
         parts.append("### What fits had to say\n\n" + "\n".join(f"- {markdown_escape(line)}" for line in said))
     parts.append(f"### Protocol\n\n{_protocol(setting, selections, options)}")
     return "\n\n".join(parts)
-
-
-def _details(setting: Setting, selections: Selections, lines: Lines, suffix: str) -> list[str]:
-    """Return what lies behind the mean accuracies, as sections: metrics under the fair rule, and the rules' gaps."""
-    rule = rule_for(selections.rows)
-    metrics = metrics_of(selections, rule, lines)
-    context = markdown_escape(f"{setting.banner}{setting.title.removeprefix(setting.banner)}.")
-    backbones = max((line.backbones for line in lines.values()), default=0)
-    robustness = (
-        f"Effective robustness: points above the line through the plain zero-shot of {backbones} backbones, accuracy "
-        "on held-out against source environments on a logit scale."
-        if backbones
-        else f"No effective robustness: its line takes the plain zero-shot of {MIN_BACKBONES} backbones or more."
-    )
-    words = (
-        f"{context} Percent, means over held-out environments and seeds, selection rule {rule}. ECE: expected "
-        "calibration error in 15 bins, as it is and with the temperature fitted on the sources' out-splits. "
-        f"{robustness} All rules: metrics{suffix}.csv; every class: per_class{suffix}.csv."
-    )
-    means, lowest = ([m for m in METRICS if m.lowest == low] for low in (False, True))
-    header = ["Method", *(m.title for m in means), "worst environment", *(m.title for m in lowest)]
-    header += ["ECE", "ECE scaled", "eff. rob."]
-    body = [
-        [
-            markdown_escape(line.method.label),
-            *(_one(line.means[m.name]) for m in means),
-            f"{_one(line.worst_environment_accuracy)} ({markdown_escape(line.worst_environment)})",
-            *(_one(line.means[m.name]) for m in lowest),
-            _one(line.ece), _one(line.ece_scaled), _one(line.effective_robustness, "+"),
-        ]
-        for line in metrics
-    ]  # fmt: skip
-    sections = [f"### Behind the means\n\n{words}\n\n{markdown_grid(header, body)}"] if metrics else []
-    if costs := selection_costs(selections):
-        header = ["Method", *SOURCE_RULES, "oracle †", *(f"oracle − {rule}" for rule in SOURCE_RULES)]
-        lines_ = [[markdown_escape(method.label), *_gap_cells(means)] for method, means in costs]
-        words = (
-            f"{context} Average accuracy in percent by what each rule chooses. † chosen on the target, an upper bound: "
-            "what lies between it and a rule is what choosing by the sources costs."
-        )
-        sections.append(f"### What selection costs\n\n{words}\n\n{markdown_grid(header, lines_)}")
-    return sections
-
-
-def _gap_cells(means: Mapping[str, float]) -> list[str]:
-    oracle = means.get("oracle")
-    gaps = [None if oracle is None or rule not in means else oracle - means[rule] for rule in SOURCE_RULES]
-    return [
-        *(_one(means.get(rule)) for rule in SOURCE_RULES),
-        GAP if oracle is None else f"{oracle:.1f}†",
-        *(GAP if gap is None else f"{gap:+.1f}†" for gap in gaps),
-    ]
-
-
-def _one(value: float | None, sign: str = "") -> str:
-    return GAP if value is None else f"{value:{sign}.1f}"
 
 
 def _hyperparameter_table(setting: Setting, selections: Selections, options: Options) -> str:

@@ -2,191 +2,237 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS
-from benchmark.method.evaluation.selection import RULES
-from reports.chosen import Selections, has_choice
-from reports.methods import PLAIN, Method
+from benchmark.method.evaluation.inference import difference_interval
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, Array, per_class
+from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
+from reports.answers import Answers, ByKey
+from reports.chosen import Pooled, Selections, has_choice
+from reports.methods import Method
+from reports.robustness import ZERO_SHOT, Above, Lines
 from reports.settings import Setting
-from reports.tables import held_out_names
+from reports.whole import mean_beside, whole
 
 # "class_group" is what published files call the half of the classes.
 _SETTING_COLUMNS = ("dataset", "backbone", "random_weights", "protocol", "test_split", "class_group")
-MIN_BACKBONES = 3  # through two points a line fits whatever they are
+MIN_CLASS_IMAGES = 10  # with fewer, which class is worst says little
+ORACLE = "oracle"  # the cross-fitted one
+MEANS = [metric for metric in METRICS if metric is not WORST_CLASS]
+
+
+@dataclass(frozen=True)
+class WorstClass:
+    """The class and held-out environment with the lowest accuracy, all folds and seeds together.
+
+    Attributes:
+        name: the class.
+        held_out: the environment.
+        accuracy: in percent.
+        n: number of its different tested images there.
+    """
+
+    name: str
+    held_out: str
+    accuracy: float
+    n: int
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """One method under one rule: macro means over held-out environments and seeds; None where unknown.
+    """One method under one rule: means over held-out environments, then seeds; None where unknown.
+
+    All folds of a seed are taken together, and only seeds with every held-out environment count.
 
     Attributes:
-        means: name of each of `METRICS` -> its mean, in percent if it is a share.
+        means: name of each of `MEANS` -> its mean, in percent if it is a share.
+        source_accuracy: accuracy on the sources' judging images, in percent, at what the rule picks.
         worst_environment: the one in which the mean accuracy over seeds is lowest.
         worst_environment_accuracy: the accuracy there, in percent.
-        ece: expected calibration error as it is, in percent.
+        worst_class: lowest of the classes with `MIN_CLASS_IMAGES` or more images in an environment, or None.
+        ece: expected calibration error as it is, in percent; folds weigh as much as they have images.
         ece_scaled: the same with the temperature fitted on the sources.
         temperature: geometric mean of those temperatures.
-        effective_robustness: points above what the line through the backbones' plain zero-shot predicts from the
-            accuracy on the sources (Taori et al., 2020, arXiv 2007.00644, section 2).
+        labels_fit: labelled images that projection or predictor learn from, mean over fits.
+        labels_choice: labelled images of the sources by which rules may choose, mean over fits.
+        above_zero_shot_line: points above what plain zero-shot of other backbones makes expect.
+        effective_robustness: points above what the plain linear probe of other backbones makes expect; of methods
+            whose predictor learns from images.
     """
 
     method: Method
     rule: str
     means: Mapping[str, float | None]
+    source_accuracy: float | None
     worst_environment: str
     worst_environment_accuracy: float
+    worst_class: WorstClass | None
     ece: float | None
     ece_scaled: float | None
     temperature: float | None
-    effective_robustness: float | None
-
-
-@dataclass(frozen=True)
-class AccuracyLine:
-    """Accuracy on a held-out environment against accuracy on the sources, on a logit scale, over backbones."""
-
-    slope: float
-    intercept: float
-    backbones: int
-
-    def expected(self, source_accuracy: float) -> float:
-        """Return the accuracy (fraction) that plain zero-shot would have at this accuracy on the sources."""
-        return float(1 / (1 + np.exp(-(self.slope * _logit(source_accuracy) + self.intercept))))
-
-
-Lines = Mapping[str, AccuracyLine]  # held-out environment -> line
-
-
-def zero_shot_lines(parts: Iterable[tuple[Setting, Selections]]) -> dict[tuple[object, ...], dict[str, AccuracyLine]]:
-    """Return, for settings that differ in the backbone alone, the line through the backbones' plain zero-shot.
-
-    Random weights take no part. There is a line where `MIN_BACKBONES` or more backbones have such rows with the
-    same held-out environment.
-    """
-    points: dict[tuple[object, ...], dict[str, list[tuple[float, float]]]] = {}
-    for setting, selections in parts:
-        plain = next((m for m in selections.parts if (m.projection, m.predictor) == (PLAIN, "zero_shot")), None)
-        if plain is None or setting.random_weights:
-            continue
-        picks = selections.picks(plain, "training_domain")
-        means = picks.groupby("held_out")[["training_domain", ACCURACY.name]].mean()
-        for held_out, (x, y) in zip(means.index, means.to_numpy(float), strict=True):
-            points.setdefault(setting.without_backbone, {}).setdefault(str(held_out), []).append((x, y))
-    return {
-        key: {name: _fit(pairs) for name, pairs in by_name.items() if len(pairs) >= MIN_BACKBONES}
-        for key, by_name in points.items()
-    }
-
-
-def _fit(points: list[tuple[float, float]]) -> AccuracyLine:
-    x, y = _logit(np.array(points)).T
-    slope, intercept = np.polyfit(x, y, 1)
-    return AccuracyLine(float(slope), float(intercept), len(points))
-
-
-def _logit(p: float | np.ndarray) -> np.ndarray:
-    p = np.clip(p, 1e-3, 1 - 1e-3)
-    return np.asarray(np.log(p / (1 - p)))
+    labels_fit: float
+    labels_choice: float
+    above_zero_shot_line: Above | None
+    effective_robustness: Above | None
 
 
 def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
-    """Return one line for each method that has a pick for every held-out environment under a rule."""
-    names, metrics = held_out_names(selections.rows), []
-    for method in selections.parts:
-        picks = selections.picks(method, rule)
-        if set(picks["held_out"]) == set(names):
-            metrics.append(_metrics(method, rule, picks, lines))
-    return metrics
+    """Return one line for each method that has answers for every held-out environment under a rule."""
+    found = ((method, whole(selections, [(method, rule)])) for method in selections.parts)
+    return [_metrics(selections, method, rule, answers, lines) for method, answers in found if answers is not None]
 
 
-def _metrics(method: Method, rule: str, picks: pd.DataFrame, lines: Lines) -> Metrics:
-    columns = [*(metric.name for metric in METRICS), "training_domain", "ece", "ece_scaled"]
-    means = picks.assign(**{c: pd.to_numeric(picks[c]) for c in columns}).groupby("held_out")[columns].mean()
-    accuracies = means[ACCURACY.name]
+def _metrics(selections: Selections, method: Method, rule: str, answers: Answers, lines: Lines) -> Metrics:
+    pooled, names, seeds = selections.pooled(method, rule), answers.held_outs, answers.seeds
+    picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule)
+    picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
+    means = {m.name: np.mean([pooled[name, s].measures[m.name] for name in names for s in seeds]) for m in MEANS}
+    by_environment = answers.means[0]
+    source, target = mean_beside(picks, "training_domain"), float(by_environment.mean())
     temperatures = pd.to_numeric(picks["temperature"]).dropna()
-    robustness = [
-        row[ACCURACY.name] - lines[str(name)].expected(row["training_domain"])
-        for name, row in means.iterrows()
-        if str(name) in lines
-    ]
+    trained = method.predictor != ZERO_SHOT.predictor
     return Metrics(
         method=method,
         rule=rule,
-        means={metric.name: _known(metric.shown(means[metric.name].mean())) for metric in METRICS},
-        worst_environment=str(accuracies.idxmin()),
-        worst_environment_accuracy=100 * accuracies.min(),
-        ece=_known(100 * means["ece"].mean()),
-        ece_scaled=_known(100 * means["ece_scaled"].mean()),
+        means={m.name: _known(m.shown(float(means[m.name]))) for m in MEANS},
+        source_accuracy=_known(100 * source),
+        worst_environment=names[int(by_environment.argmin())],
+        worst_environment_accuracy=100 * float(by_environment.min()),
+        worst_class=_worst_class(pooled, names, seeds, selections.rows["classes"].iloc[0]),
+        ece=_known(100 * mean_beside(picks, "ece", "n_test")),
+        ece_scaled=_known(100 * mean_beside(picks, "ece_scaled", "n_test")),
         temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
-        effective_robustness=100 * float(np.mean(robustness)) if len(robustness) == len(means) else None,
+        labels_fit=float(fits["labels_fit"].mean()),
+        labels_choice=float(fits["labels_choice"].mean()),
+        above_zero_shot_line=lines.zero_shot.above(source, target),
+        effective_robustness=lines.linear_probe.above(source, target) if trained else None,
     )
+
+
+def _worst_class(
+    pooled: ByKey, names: Sequence[str], seeds: Sequence[int], classes: Sequence[str]
+) -> WorstClass | None:
+    found = []
+    for name in names:
+        accuracy, n = by_class([pooled[name, seed] for seed in seeds], len(classes))
+        enough = np.flatnonzero(n >= MIN_CLASS_IMAGES)
+        found += [WorstClass(classes[c], name, 100 * float(accuracy[c]), int(n[c])) for c in enough.tolist()]
+    return min(found, key=lambda one: (one.accuracy, -one.n), default=None)
+
+
+def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[Array, NDArray[np.int64]]:
+    """Return accuracy and number of different images of every class, over all answers together.
+
+    Args:
+        pooled: answers on what is held out, of one or several seeds.
+        classes: number of classes.
+
+    Returns:
+        Both of shape (classes,); accuracies are NaN where there is no image.
+    """
+    label, position, correct = (
+        np.concatenate(column)
+        for column in zip(*((one.tested.label, one.tested.position, one.correct) for one in pooled), strict=True)
+    )
+    _, first = np.unique(position, return_index=True)
+    return per_class(correct, label, classes), np.bincount(label[first], minlength=classes)
 
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def selection_costs(selections: Selections) -> list[tuple[Method, dict[str, float]]]:
-    """Return, for each method with something to choose, its average accuracy in percent under each rule.
+@dataclass(frozen=True)
+class SelectionCost:
+    """What a method's accuracy is under each rule, with the same seeds under all of them.
 
-    Only rules with a pick for every held-out environment are there.
+    Attributes:
+        accuracies: rule -> mean over held-out environments, then seeds, in percent; rules without answers for all of
+            them are absent.
+        gaps: rule that looks at sources alone -> the cross-fitted oracle's accuracy minus its own, in points, and the
+            cluster standard error of the difference (None where unknown, or where nothing differs). Never of the
+            ceiling, which is biased upwards.
     """
-    names, costs = held_out_names(selections.rows), []
+
+    method: Method
+    accuracies: Mapping[str, float]
+    gaps: Mapping[str, tuple[float, float | None]]
+
+
+def selection_costs(selections: Selections) -> list[SelectionCost]:
+    """Return what each method with something to choose gets under each rule."""
+    costs = []
     for method, part in selections.parts.items():
-        if not has_choice(part):
-            continue
-        picks = {rule: selections.picks(method, rule) for rule in RULES}
-        whole = {rule: of_rule for rule, of_rule in picks.items() if set(of_rule["held_out"]) == set(names)}
-        means = {rule: 100 * rows.groupby("held_out")[ACCURACY.name].mean().mean() for rule, rows in whole.items()}
-        costs.append((method, {rule: float(mean) for rule, mean in means.items()}))
+        rules = [rule for rule in RULES if has_choice(part) and whole(selections, [(method, rule)]) is not None]
+        answers = whole(selections, [(method, rule) for rule in rules]) if rules else None
+        if answers is not None:
+            costs.append(_cost(method, rules, answers))
     return costs
+
+
+def _cost(method: Method, rules: list[str], answers: Answers) -> SelectionCost:
+    accuracies = dict(zip(rules, (100 * answers.means.mean(axis=1)).tolist(), strict=True))
+    gaps = {}
+    for rule in SOURCE_RULES:
+        if rule in rules and ORACLE in rules:
+            gap = difference_interval(answers.scores, rules.index(ORACLE), rules.index(rule))
+            error = None if gap.plus_minus is None else 100 * gap.plus_minus
+            gaps[rule] = (accuracies[ORACLE] - accuracies[rule], error)
+    return SelectionCost(method, accuracies, gaps)
 
 
 def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
     """Return the metrics of all methods under all rules, numbers in percent with four decimals."""
-    backbones = max((line.backbones for line in lines.values()), default=0)
     shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
     shared += [setting.test_split, setting.class_half]
-    body = []
+    body: list[list[object]] = []
     for rule in RULES.values():
         for m in metrics_of(selections, rule.name, lines):
-            others = [m.means[metric.name] for metric in METRICS if metric is not ACCURACY]
-            numbers = [
-                m.worst_environment_accuracy,
-                *others,
-                m.ece,
-                m.ece_scaled,
-                m.temperature,
-                m.effective_robustness,
-            ]
-            words = [_four(m.means[ACCURACY.name]), m.worst_environment, *map(_four, numbers)]
-            body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *words, backbones or ""])
-    headings = [metric.heading for metric in METRICS if metric is not ACCURACY]
-    columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "worst_environment"]
-    columns += ["worst_environment_accuracy", *headings, "ece", "ece_scaled", "temperature", "effective_robustness"]
-    return _csv([*columns, "n_backbones"], body)
+            body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *_cells(m, lines)])
+    headings = [metric.heading for metric in MEANS if metric is not ACCURACY]
+    columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "source_accuracy"]
+    columns += ["worst_environment", "worst_environment_accuracy"]
+    columns += ["worst_class", "worst_class_environment", WORST_CLASS.heading, "worst_class_n"]
+    columns += [*headings, "ece", "ece_scaled", "temperature", "labels_fit", "labels_choice"]
+    for name, count in (("above_zero_shot_line", "n_backbones"), ("effective_robustness", "n_probe_backbones")):
+        columns += [name, f"{name}_low", f"{name}_high", count]
+    return _csv(columns, body)
+
+
+def _cells(m: Metrics, lines: Lines) -> list[object]:
+    worst = m.worst_class
+    named = ["", "", "", ""] if worst is None else [worst.name, worst.held_out, _four(worst.accuracy), str(worst.n)]
+    means = [_four(m.means[metric.name]) for metric in MEANS if metric is not ACCURACY]
+    cells = [_four(m.means[ACCURACY.name]), _four(m.source_accuracy)]
+    cells += [m.worst_environment, _four(m.worst_environment_accuracy), *named, *means]
+    cells += [*map(_four, (m.ece, m.ece_scaled, m.temperature)), f"{m.labels_fit:g}", f"{m.labels_choice:g}"]
+    for above, line in ((m.above_zero_shot_line, lines.zero_shot), (m.effective_robustness, lines.linear_probe)):
+        numbers = (None, None, None) if above is None else (above.points, above.low, above.high)
+        cells += [*map(_four, numbers), "" if above is None else str(len(line.source))]
+    return list(cells)
 
 
 def per_class_csv(setting: Setting, selections: Selections) -> str:
-    """Return the accuracy of every class, averaged over seeds: a line for each method, rule, environment, class."""
+    """Return the accuracy of every class: a line for each method, rule, environment, class.
+
+    Folds and seeds together: n is the number of different images.
+    """
     body: list[list[object]] = []
     classes = selections.rows["classes"].iloc[0]
     for method in selections.parts:
         for rule in RULES.values():
-            for held_out, picks in selections.picks(method, rule.name).groupby("held_out", sort=True):
-                curves = [c for c in picks["per_class"] if isinstance(c, list) and len(c) == len(classes)]
-                if not curves:
-                    continue
-                table = pd.DataFrame(curves)
-                for name, mean, n in zip(classes, table.mean(), table.notna().sum(), strict=True):
-                    accuracy = "" if np.isnan(mean) else _four(100 * mean)
-                    body.append([method.label, rule.name, rule.looks_at_target, held_out, name, accuracy, int(n)])
-    columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n_seeds")
+            of_rule = selections.pooled(method, rule.name)
+            for held_out in dict.fromkeys(name for name, _ in of_rule):
+                pooled = [one for (name, _), one in of_rule.items() if name == held_out]
+                for name, accuracy, n in zip(classes, *by_class(pooled, len(classes)), strict=True):
+                    numbers = ["" if np.isnan(accuracy) else _four(100 * accuracy), int(n), len(pooled)]
+                    body.append([method.label, rule.name, rule.looks_at_target, held_out, name, *numbers])
+    columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds")
     fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
     names = ("dataset", "backbone", "protocol", "test_split", "class_group")
     return _csv((*names, *columns), [[*fixed, *line] for line in body])

@@ -2,134 +2,203 @@
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmark.common.storage import Storage
-from reports.build import write_report
+from reports.behind import behind_the_means
 from reports.chosen import Selections
-from reports.metrics import metrics_csv, metrics_of, per_class_csv, selection_costs, zero_shot_lines
+from reports.metrics import Metrics, metrics_csv, metrics_of, per_class_csv, selection_costs
+from reports.robustness import Lines
 from reports.settings import by_setting
-from tests.reports.synthetic import frame, row
+from tests.reports.synthetic import TESTED, frame, row
 
-BACKBONES = {"RN50": (0.6, 0.40), "ViT-B-32": (0.7, 0.55), "ViT-B-16": (0.8, 0.68), "ViT-L-14": (0.9, 0.86)}
-
-
-def rows(**other: Any) -> list[dict[str, Any]]:
-    """Plain zero-shot on or near a line, and CLIP-ICM off it, for several backbones, environments and seeds."""
-    found = []
-    for backbone, (source, target) in BACKBONES.items():
-        for held_out, shift in (("art", 0.0), ("sketch", -0.1)):
-            for seed in (0, 1):
-                common: dict[str, Any] = {"backbone": backbone, "held_out": held_out, "seed": seed, **other}
-                plain = [target + shift + 0.01 * seed]
-                found.append(row(target=plain, training_domain=[source], **common))
-                icm = [target + shift + 0.02, target + shift + 0.05]
-                found.append(
-                    row(
-                        projection="icm", order="largest", target=icm, training_domain=[source, source - 0.1],
-                        lodo=[0.1, 0.2], balanced=[0.3, 0.25], ece_lodo=0.2 + 0.1 * seed, ece_scaled_lodo=0.1,
-                        temperature_lodo=4.0 ** (2 * seed - 1), per_class_lodo=[0.5, float("nan")],
-                        lambda_=1.0, intervention_set="all", **common,
-                    )
-                )  # fmt: skip
-    return found
+ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all"}
 
 
-def logit(p: Any) -> Any:
-    return np.log(np.asarray(p) / (1 - np.asarray(p)))
+def selections_of(rows: list[dict[str, Any]]) -> Selections:
+    return Selections(frame(rows), TESTED)
 
 
-def test_effective_robustness_is_the_distance_from_the_line_through_the_backbones() -> None:
-    parts = [(setting, Selections(part)) for setting, part in by_setting(frame(rows()))]
-    lines = zero_shot_lines(parts)
-    assert len(lines) == 1
-    for setting, selections in parts:
-        own = lines[setting.without_backbone]
-        plain, icm = metrics_of(selections, "lodo", own)
-        source, target = BACKBONES[setting.backbone]
-        distances: dict[str, list[float]] = {"plain": [], "icm": []}
-        for shift in (0.0, -0.1):
-            x = logit([s for s, _ in BACKBONES.values()])
-            y = logit([t + shift + 0.005 for _, t in BACKBONES.values()])
-            a, b = np.linalg.lstsq(np.stack([x, np.ones(4)], axis=1), y, rcond=None)[0]
-            expected = lambda s, a=a, b=b: 1 / (1 + np.exp(-(a * logit(s) + b)))  # noqa: E731
-            distances["plain"].append(target + shift + 0.005 - expected(source))
-            distances["icm"].append(target + shift + 0.05 - expected(source - 0.1))  # lodo picks the larger rank
-        assert plain.effective_robustness == pytest.approx(100 * np.mean(distances["plain"]))
-        assert icm.effective_robustness == pytest.approx(100 * np.mean(distances["icm"]))
+def metrics(rows: list[dict[str, Any]], rule: str = "lodo") -> list[Metrics]:
+    return metrics_of(selections_of(rows), rule, Lines())
 
 
-def test_two_backbones_or_random_weights_make_no_line() -> None:
-    two = [r for r in rows() if r["backbone"] in ("RN50", "ViT-B-32")]
-    for made in (two, rows(random_weights=True)):
-        parts = [(setting, Selections(part)) for setting, part in by_setting(frame(made))]
-        assert not any(zero_shot_lines(parts).values())
-        selections = parts[0][1]
-        assert metrics_of(selections, "lodo", {})[1].effective_robustness is None
+def lines_of_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_means_behind_the_mean() -> None:
-    ((_, selections),) = [
-        (s, Selections(part)) for s, part in by_setting(frame([r for r in rows() if r["backbone"] == "RN50"]))
-    ]
-    plain, icm = metrics_of(selections, "lodo", {})
-    assert icm.means["target"] == pytest.approx(100 * np.mean([0.45, 0.35]))
-    assert icm.worst_environment == "sketch"
-    assert icm.worst_environment_accuracy == pytest.approx(35)
-    assert icm.means["worst_class"] == pytest.approx(20)
-    assert icm.means["balanced"] == pytest.approx(25)
-    assert [icm.ece, icm.ece_scaled, icm.temperature] == pytest.approx([25, 10, 1])
-    assert (plain.ece, plain.temperature) == (None, None)
-    ((method, costs),) = selection_costs(selections)  # plain zero-shot has nothing to choose
-    assert method.projection == "icm"
-    assert costs["oracle"] - costs["training_domain"] == pytest.approx(3)
-    assert costs["oracle"] - costs["lodo"] == pytest.approx(0)
+def sections(rows: list[dict[str, Any]]) -> str:
+    ((setting, part),) = by_setting(frame(rows))
+    return "\n".join(behind_the_means(setting, Selections(part, TESTED), Lines(), ""))
 
 
-def test_files_hold_every_rule_and_class() -> None:
-    ((setting, part), *_) = by_setting(frame(rows()))
-    metrics = list(csv.DictReader(io.StringIO(metrics_csv(setting, Selections(part), {}))))
-    assert {line["rule"] for line in metrics} == {"training_domain", "lodo", "oracle"}
-    assert {line["selected_on_target"] for line in metrics if line["rule"] == "oracle"} == {"True"}
-    classes = list(csv.DictReader(io.StringIO(per_class_csv(setting, Selections(part)))))
-    lodo = [line for line in classes if line["rule"] == "lodo" and line["held_out"] == "art"]
-    assert [(line["class"], line["accuracy"], line["n_seeds"]) for line in lodo] == [
-        ("cat", "50.0000", "2"),
-        ("dog", "", "0"),
-    ]
+def in_folds(sizes: tuple[int, ...] = (40, 60), **other: Any) -> list[dict[str, Any]]:
+    """One row for each of two folds: the first answers every cat and no dog, the second two thirds of the dogs alone.
 
-
-def test_open_classes_stand_apart_and_harmonic_means_have_no_interval(tmp_path: Path) -> None:
-    halves = {"base": 0.8, "new": 0.4, "harmonic": 0.64 / 1.2}
-    made = []
-    for half, accuracy in halves.items():
-        own: dict[str, Any] = (
-            {"correct_training_domain": None, "correct_lodo": None, "correct_oracle": None}
-            if half == "harmonic"
-            else {}
-        )
-        kept: dict[str, Any] = {
-            "protocol": "held_out_open_class",
-            "test_split": "full",
-            "class_half": half,
-            "target": [accuracy],
-            **own,
+    Fold by fold the worst class has 0 %; together cats have 20 of 20 + 30 right, and dogs 0 + 20 of 20 + 30.
+    """
+    folds = []
+    for fold, n in enumerate(sizes):
+        label = np.arange(n) % 2
+        correct = label == 0 if fold == 0 else (label == 1) & (np.arange(n) % 6 != 5)
+        common: dict[str, Any] = {
+            "folds": 2,
+            "fold": fold,
+            "test_split": "out_fold",
+            "labels": label.tolist(),
+            "first": 1000 * fold,
+            **other,
         }
-        for held_out in ("art", "photo", "sketch"):
-            made += [
-                row(held_out=held_out, **kept),
-                row(held_out=held_out, projection="icm", order="largest", lambda_=1.0, intervention_set="all", **kept),
-            ]
-    written = write_report(frame(made), Storage(str(tmp_path)), "", "Open")
-    text = Path(written.report).read_text()
-    for words in (", base classes", ", new classes", ", harmonic mean of base and new classes"):
-        assert f"test split full{words}" in text
-    assert "Harmonic means have no images of their own" in text
-    assert "never predicts one it has not seen" in text
-    names = {Path(f).name for f in written.files}
-    assert {f"metrics-synthetic-ViT-B-32-full-{half}.csv" for half in halves} <= names
-    assert "53.3" in text
+        folds.append(row(correct=correct.tolist(), **common))
+    return folds
+
+
+def test_the_folds_of_a_seed_are_taken_together() -> None:
+    (one,) = metrics(in_folds())
+    assert one.worst_class is not None
+    assert one.means["target"] == pytest.approx(40)
+    assert one.means["balanced"] == pytest.approx(40)
+    assert (one.worst_class.name, one.worst_class.n) == ("cat", 50)
+    assert one.worst_class.accuracy == pytest.approx(40)
+
+
+def test_a_fold_without_rows_leaves_its_seed_out() -> None:
+    rows = [*in_folds(), in_folds(seed=1)[0]]
+    assert metrics(rows)[0].means["target"] == pytest.approx(40)
+    assert metrics(in_folds(seed=1)[:1]) == []
+
+
+def test_calibration_weighs_folds_by_their_images_and_environments_alike() -> None:
+    rows = []
+    for held_out, sizes, errors in (("a", (40, 60), (0.2, 0.1)), ("b", (10, 30), (0.4, 0.0))):
+        for fold, part in enumerate(in_folds(sizes, held_out=held_out, temperature_lodo=4.0)):
+            rows.append(part | {"ece_lodo": errors[fold], "ece_scaled_lodo": errors[fold] / 2})
+    rows[0]["temperature_lodo"] = 1 / 4
+    (one,) = metrics(rows)
+    expected = np.mean([(40 * 0.2 + 60 * 0.1) / 100, (10 * 0.4 + 30 * 0.0) / 40])
+    assert [one.ece, one.ece_scaled] == pytest.approx([100 * expected, 50 * expected])
+    assert one.temperature == pytest.approx(4 ** (2 / 4))  # geometric mean of 1/4, 4, 4, 4
+    rows[0]["ece_lodo"] = None
+    assert metrics(rows)[0].ece is None
+
+
+def test_worst_environment_is_a_mean_over_seeds_and_source_accuracy_stands_beside_the_target() -> None:
+    seeds = {0: (0.5, 0.4), 1: (0.5, 0.7)}  # b is worst with seed 0 alone
+    rows = [
+        row(**ICM, held_out=name, seed=seed, target=[0.1, accuracy], training_domain=[0.2, 0.6 + 0.1 * seed])
+        for seed, accuracies in seeds.items()
+        for name, accuracy in zip("ab", accuracies, strict=True)
+    ]
+    (one,) = metrics(rows)
+    assert one.worst_environment == "a"
+    assert one.worst_environment_accuracy == pytest.approx(50)
+    assert one.means["target"] == pytest.approx(52.5)
+    assert one.source_accuracy == pytest.approx(65)
+    assert "| CLIP-ICM (largest) + zero-shot | 52.5 | 65.0 |" in sections(rows)
+
+
+@pytest.mark.parametrize(("n", "named"), [(10, ("dog", "art", "20.0000", "10")), (9, ("cat", "art", "50.0000", "40"))])
+def test_the_worst_class_has_an_n_and_none_is_named_below_ten_images(n: int, named: tuple[str, ...]) -> None:
+    label = [0] * 40 + [1] * n
+    correct = [*[True, False] * 20, True, True, *[False] * (n - 2)]
+    rows = [row(correct=correct, labels=label, seed=seed) for seed in (0, 1)]  # of the same images
+    cell = f"{float(named[2]):.1f} ({named[0]}, {named[1]}, n = {named[3]})"
+    assert f"| {cell} |" in sections(rows)
+    ((setting, part),) = by_setting(frame(rows))
+    (line, *_) = lines_of_csv(metrics_csv(setting, Selections(part, TESTED), Lines()))
+    columns = ("worst_class", "worst_class_environment", "worst_class_accuracy", "worst_class_n")
+    assert tuple(line[column] for column in columns) == named
+    assert metrics([row(n_test=18)])[0].worst_class is None
+    assert "| 50.0 (art) | — |" in sections([row(n_test=18)])
+
+
+def test_files_hold_every_rule_and_class_with_their_images() -> None:
+    label = [0] * 30 + [1] * 10
+    rows = [
+        row(
+            **ICM, seed=seed, labels=label[: 40 - 10 * seed], correct=[True] * 15 + [False] * (25 - 10 * seed),
+            predictor="linear_probe", labels_fit=300 + 100 * seed, labels_choice=80,
+        )
+        for seed in (0, 1)
+    ]  # fmt: skip
+    ((setting, part),) = by_setting(frame(rows))
+    found = lines_of_csv(metrics_csv(setting, Selections(part, TESTED), Lines()))
+    assert [line["rule"] for line in found] == ["training_domain", "lodo", "oracle", "ceiling"]
+    assert [line["selected_on_target"] for line in found] == ["False", "False", "True", "True"]
+    assert {(line["labels_fit"], line["labels_choice"]) for line in found} == {("350", "80")}
+    assert found[0]["source_accuracy"] == f"{100 * np.mean([15 / 40, 15 / 30]):.4f}"
+    assert found[0]["effective_robustness"] == found[0]["above_zero_shot_line"] == ""
+    classes = lines_of_csv(per_class_csv(setting, Selections(part, TESTED)))
+    lodo = [line for line in classes if line["rule"] == "lodo"]
+    assert [(line["class"], line["accuracy"], line["n"], line["n_seeds"]) for line in lodo] == [
+        ("cat", "50.0000", "30", "2"),
+        ("dog", "0.0000", "10", "2"),
+    ]
+
+
+def test_classes_of_all_folds_are_counted_together() -> None:
+    ((setting, part),) = by_setting(frame(in_folds()))
+    lines = lines_of_csv(per_class_csv(setting, Selections(part, TESTED)))
+    assert [(one["class"], one["accuracy"], one["n"]) for one in lines if one["rule"] == "lodo"] == [
+        ("cat", "40.0000", "50"),
+        ("dog", "40.0000", "50"),
+    ]
+
+
+def noise(n: int = 400, lambdas: int = 20) -> list[dict[str, Any]]:
+    """Settings that differ by chance alone, in two environments under two seeds: nothing is there to be chosen."""
+    rng = np.random.default_rng(0)
+    return [
+        row(**ICM | {"lambda_": float(x)}, held_out=name, seed=seed, lodo=[0.5], correct=(rng.random(n) < 0.5).tolist())
+        for name in ("a", "b")
+        for seed in (0, 1)
+        for x in range(1, lambdas + 1)
+    ]
+
+
+def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_ceiling() -> None:
+    rows = noise()
+    (cost,) = selection_costs(selections_of(rows))
+    answers = {
+        (r["held_out"], r["seed"], r["lambda_"]): np.unpackbits(np.frombuffer(r["correct"], np.uint8))[:400]
+        for r in rows
+    }
+    crossed, first, highest = [], [], []
+    for name in ("a", "b"):
+        for seed in (0, 1):
+            own = np.array([answers[name, seed, float(x)] for x in range(1, 21)])
+            tested = TESTED[rows[0]["tested"] if name == "a" else rows[-1]["tested"]]
+            half = tested.halves(seed)
+            other = [own[own[:, h].mean(axis=1).argmax()] for h in (half, ~half)]
+            crossed.append(np.where(half, other[1], other[0]))
+            first.append(own[0])  # lodo is level everywhere: the first row
+            highest.append(own.mean(axis=1).max())
+    assert cost.accuracies["oracle"] == pytest.approx(100 * np.mean(crossed))
+    assert cost.accuracies["ceiling"] == pytest.approx(100 * np.mean(highest))
+    assert set(cost.gaps) == {"training_domain", "lodo"}
+    points, error = cost.gaps["lodo"]
+    assert points == pytest.approx(100 * (np.mean(crossed) - np.mean(first)))
+    assert error is not None
+    assert abs(points) < 2 * error
+    assert cost.accuracies["ceiling"] - cost.accuracies["lodo"] > 5  # out of nothing
+    # Its standard error with one seed: that of a mean of two independent means of 400 differences.
+    ((gap, alone),) = [one.gaps["lodo"] for one in selection_costs(selections_of([r for r in rows if r["seed"] == 0]))]
+    apart = [np.subtract(crossed[i], first[i], dtype=float) for i in (0, 2)]
+    assert gap == pytest.approx(100 * np.mean(apart))
+    squares = sum(((d - d.mean()) ** 2).sum() for d in apart) / 800**2 * 800 / 799
+    assert alone == pytest.approx(100 * np.sqrt(squares))
+
+
+def test_the_report_calls_the_ceiling_a_bound() -> None:
+    rows = noise(40, 3)
+    text = sections(rows)
+    (cost,) = selection_costs(selections_of(rows))
+    table = text.split("### What selection costs")[1]
+    assert "ceiling: highest of the accuracies that are reported, a bound, biased upwards" in table
+    assert f"| {cost.accuracies['ceiling']:.1f}† |" in table
+    assert "oracle − lodo" in table
+    for words in ("ceiling −", "would add", "upper bound"):
+        assert words not in text
+    assert selection_costs(selections_of([row()])) == []  # plain zero-shot has nothing to choose

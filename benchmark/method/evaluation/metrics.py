@@ -51,7 +51,6 @@ class Metric:
         title: heading in the report's table.
         heading: column of `metrics.csv`.
         percent: whether it is a share, which tables show in percent.
-        lowest: whether it is the lowest of several numbers, not a mean: tables show it beside the worst environment.
     """
 
     name: str
@@ -60,7 +59,6 @@ class Metric:
     title: str
     heading: str
     percent: bool = True
-    lowest: bool = False
 
     def shown(self, value: float) -> float:
         """Return a value as tables show it."""
@@ -107,14 +105,15 @@ def harmonic_mean(a: Any, b: Any) -> Array:
 
 
 ACCURACY = Metric("target", lambda answers: accuracy(answers.correct), harmonic_mean, "accuracy", "accuracy")
+# Reports name the class and its number of images beside it.
+WORST_CLASS = Metric(
+    "worst_class", lambda answers: worst_class(answers.by_class), np.minimum, "worst class", "worst_class_accuracy"
+)
 METRICS = [
     ACCURACY,
-    Metric(
-        "worst_class", lambda answers: worst_class(answers.by_class), np.minimum, "worst class", "worst_class_accuracy",
-        lowest=True,
-    ),
+    WORST_CLASS,
     Metric("balanced", lambda answers: balanced(answers.by_class), harmonic_mean, "balanced", "balanced_accuracy"),
-]  # fmt: skip
+]
 
 
 def confidence_gaps(logits: Array, labels: NDArray[np.int64], temperature: float) -> Array:
