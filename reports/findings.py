@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.method.evaluation.inference import MIN_UNITS
-from benchmark.method.evaluation.metrics import per_class
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
 from reports.answers import Size
 from reports.captions import environment_words, number, unit_words
 from reports.chosen import Selections, has_choice, rule_for
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.methods import ICM, PLAIN, Method
+from reports.metrics import MIN_CLASS_IMAGES, by_class
 from reports.options import Options
 from reports.render import error_text
 from reports.settings import Setting
@@ -21,7 +21,6 @@ from reports.tables import Cell, held_out_names, line_cells
 _BASELINES = (PLAIN, "pca", "random")
 # Baselines that use no intervention: where they do as well, interventions add nothing.
 _CONTROLS = ("pca", "random")
-MIN_CLASS_IMAGES = 10  # with fewer, no class is called the worst
 MAX_PLACES = 6  # held-out environments with seeds that a note is listed with
 FEW_ENVIRONMENTS = 6  # of a data set: with fewer, only several data sets together say something of new environments
 
@@ -313,10 +312,7 @@ def _worst_class(selections: Selections, method: Method, rule: str, held_out: st
     """Return the class with the lowest accuracy over all seeds, among those with enough different images."""
     pooled = [own for (h, _), own in selections.pooled(method, rule).items() if h == held_out]
     classes = selections.rows["classes"].iloc[0]
-    label = np.concatenate([own.tested.label for own in pooled])
-    position = np.concatenate([own.tested.position for own in pooled])
-    accuracy = per_class(np.concatenate([own.correct for own in pooled]), label, len(classes))
-    n = np.array([len(np.unique(position[label == index])) for index in range(len(classes))])
+    accuracy, n = by_class(pooled, len(classes))
     enough = np.flatnonzero(n >= MIN_CLASS_IMAGES)
     if not len(enough):
         return f"no class there has {MIN_CLASS_IMAGES} images"

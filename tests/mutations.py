@@ -51,6 +51,7 @@ _INFERENCE, _OTHERS, _RANKS = (
     f"{T_EVALUATION}/test_{name}.py" for name in ("inference", "other_environments", "multiplicity")
 )
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
+_CURVES, _BEHIND, _ROBUSTNESS = (f"tests/reports/test_{name}.py" for name in ("curves", "metrics", "robustness"))
 
 MUTATIONS = [
     *_of(
@@ -236,6 +237,39 @@ MUTATIONS = [
         ("estimate > 0 else", "estimate < 0 else", _RANKS),
         (".argmax()", ".argmin()", _RANKS),
         ("adjusted = holm([one.p for one in differences.values()])", "adjusted = np.array([one.p for one in differences.values()])", _RANKS),
+    ),
+    *_of(
+        "reports/curves.py",
+        ("whole(selections, [(method, rule)], rank) for rank in kept", "whole(selections, [(method, rule)]) for rank in kept", _CURVES),
+        ("ranks[-1:] if method.projection == PLAIN else ranks", "ranks[:1] if method.projection == PLAIN else ranks", _CURVES),
+        ("of_rank.seeds == most", "True", _CURVES),
+    ),
+    *_of(
+        "reports/whole.py",
+        ("return answers if answers is not None and answers.held_outs == names else None", "return answers", f"{_CURVES} {_BEHIND}"),
+        ("selections.pooled(method, rule, rank) for method, rule in methods], selections.n_base)", "selections.pooled(method, rule, rank) for method, rule in methods])", _CURVES),
+        ("weights = picks[weight] if weight else values.notna().astype(float)", "weights = values.notna().astype(float)", _BEHIND),
+        ("if values.notna().all() else np.nan", "", _BEHIND),
+    ),
+    *_of(
+        "reports/metrics.py",
+        ("worst_environment=names[int(by_environment.argmin())]", "worst_environment=names[int(answers.accuracies[0, 0].argmin())]", _BEHIND),
+        ("np.flatnonzero(n >= MIN_CLASS_IMAGES)", "np.flatnonzero(n > MIN_CLASS_IMAGES)", _BEHIND),
+        ("np.bincount(label[first], minlength=classes)", "np.bincount(label, minlength=classes)", _BEHIND),
+        ('ORACLE = "oracle"', 'ORACLE = "ceiling"', _BEHIND),
+        ("rules.index(ORACLE), rules.index(rule))", "rules.index(ORACLE), rules.index(ORACLE))", _BEHIND),
+        ("float(np.exp(np.log(temperatures).mean()))", "float(temperatures.mean())", _BEHIND),
+    ),
+    *_of(
+        "reports/robustness.py",
+        ("if fingerprint != setting.backbone_fingerprint]", "]", _ROBUSTNESS),
+        ("(n - 2) * (1 + 1 / n + away**2 / spread)", "(n - 2) * (1 / n + away**2 / spread)", _ROBUSTNESS),
+        ("(1 + CONFIDENCE) / 2, n - 2)", "CONFIDENCE, n - 2)", _ROBUSTNESS),
+        ("100 * (target - high), 100 * (target - low)", "100 * (target - low), 100 * (target - high)", _ROBUSTNESS),
+        ("self.backbones >= MIN_BACKBONES", "self.backbones > MIN_BACKBONES", _ROBUSTNESS),
+        ("None if setting.random_weights else _point(selections, method)", "_point(selections, method)", _ROBUSTNESS),
+        ("points.setdefault(key, {})[setting.backbone_fingerprint] = point", "points.setdefault(key, {})[setting.backbone] = point", _ROBUSTNESS),
+        ("return (setting.without_backbone, tuple(held_out_names(selections.rows)))", "return (setting.without_backbone,)", _ROBUSTNESS),
     ),
 ]  # fmt: skip
 

@@ -58,6 +58,17 @@ def test_it_averages_over_environments_then_seeds() -> None:
     assert curve.mean == pytest.approx([25, 30, 40])  # seeds: 20, 30, 40 and 30, 30, 40
 
 
+def test_only_ranks_and_methods_with_every_seed_and_environment_are_drawn() -> None:
+    rows = [row(held_out=name, seed=seed) for name in "ab" for seed in (0, 1)]
+    rows += [row(**ICM, held_out=name, target=[0.1, 0.2, 0.3]) for name in "ab"]
+    rows += [row(**ICM, held_out=name, seed=1, target=[0.4, 0.5]) for name in "ab"]  # without rank 1
+    rows += [row(projection="pca", held_out="a", seed=seed) for seed in (0, 1)]  # nothing for b
+    plain, icm = rank_curves(selections_of(rows), "lodo")
+    assert (plain.method.projection, icm.method.projection) == ("identity", "icm")
+    assert icm.ranks.tolist() == [2, 4]
+    assert icm.mean == pytest.approx([30, 40])
+
+
 def test_the_plain_line_stands_at_the_full_width_with_what_the_rule_picks_there() -> None:
     rows = [
         row(predictor="linear_probe", predictor_params='{"c": 1}', target=[0.2, 0.3], lodo=[0.9, 0.1]),
