@@ -7,8 +7,10 @@ Ties go to the larger rank (the lesser intervention), then to the row that comes
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,15 +99,30 @@ def best_point(scores: Array | None) -> tuple[int, int] | None:
 
 
 @dataclass(frozen=True)
-class _Pick:
-    """One row and one rank of it: the position of the rank is `index`."""
+class _Strand:
+    """The rows of one setting that are chosen together: one, or one for each fold; `scores` run over their ranks."""
 
-    row: dict[str, Any]
+    rows: tuple[dict[str, Any], ...]
+    scores: Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class _Pick:
+    """One strand and one rank of it: the position of the rank is `index`."""
+
+    strand: _Strand
     index: int
+
+    def correct(self) -> list[NDArray[np.bool_]]:
+        """Return the answers at the rank, row by row."""
+        return [unpacked(row)[self.index] for row in self.strand.rows]
 
 
 def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: int | None = None) -> "pd.DataFrame":
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
+
+    A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
+    One that looks at the target chooses one setting for all folds together.
 
     Args:
         rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
@@ -123,45 +140,58 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
     """
     import pandas as pd
 
+    together = RULES[rule].looks_at_target
     lines: list[dict[str, Any]] = []
     numbered = rows.assign(position=range(len(rows)))
-    for key, candidates in numbered.groupby(list(KEY), sort=True, dropna=False):
+    for _, candidates in numbered.groupby(list(KEY[:2] if together else KEY), sort=True, dropna=False):
         records = [
             {str(k): v for k, v in row.items()}
             for row in candidates.to_dict("records")
-            if rank is None or rank in row["ranks"]
+            if row["n_test"] and not math.isnan(row[ACCURACY.name][-1]) and (rank is None or rank in row["ranks"])
         ]
-        lines += [dict(zip(KEY, key, strict=True)) | line for line in _lines(records, RULES[rule], tested, rank)]
+        lines += _lines(_together(records) if together else [(row,) for row in records], RULES[rule], tested, rank)
     names = ["position", "rank", "score", "training_domain", *(m.name for m in METRICS), "correct", *_KEPT, *_COPIED]
     return pd.DataFrame(lines, columns=[*KEY, *names])
 
 
+def _together(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], ...]]:
+    """Return the rows of each setting, fold by fold; settings that lack a fold are left out."""
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        # As text, since an absent lambda is NaN, which is not equal to itself.
+        settings.setdefault(str([row[name] for name in (*_SETTING, "ranks")]), []).append(row)
+    folds = {row["fold"] for row in rows}
+    whole = [sorted(rows, key=lambda row: row["fold"]) for rows in settings.values() if len(rows) == len(folds)]
+    return [tuple(of_setting) for of_setting in whole]
+
+
 def _lines(
-    rows: Sequence[dict[str, Any]], rule: Rule, tested: Mapping[str, Tested], rank: int | None
-) -> Iterator[dict[str, Any]]:
-    """Yield what a rule picks among the rows of one (held_out, seed, fold): one line, or none."""
-    rows = [row for row in rows if row["n_test"] and not math.isnan(row[ACCURACY.name][-1])]
-    if rule.crossed and rows and rows[0]["target_out"] is None:
-        yield from _crossed(rows, tested, rank)
-        return
+    settings: Sequence[tuple[dict[str, Any], ...]], rule: Rule, tested: Mapping[str, Tested], rank: int | None
+) -> list[dict[str, Any]]:
+    """Return what a rule picks among settings: a line for each row of the picked one."""
+    if not settings:
+        return []
+    if rule.looks_at_target and settings[0][0]["target_out"] is None:
+        return _on_target(settings, rule, tested, rank)
     column = "target_out" if rule.crossed else rule.score
-    pick = _best(((row, row[column]) for row in rows), rank)
-    if pick:
-        correct = unpacked(pick.row)[pick.index]
-        measures = {m.name: pick.row[m.name][pick.index] for m in METRICS}
-        kept = {name: pick.row.get(f"{name}_{rule.name}", math.nan) for name in _KEPT}
-        yield _line(pick, pick.row[column][pick.index], measures, correct) | kept
+    pick = _best([_Strand((row,), row[column]) for (row,) in settings], rank)
+    if pick is None or pick.strand.scores is None:
+        return []
+    (row,), (correct,) = pick.strand.rows, pick.correct()
+    measures = {m.name: row[m.name][pick.index] for m in METRICS}
+    kept = {name: row.get(f"{name}_{rule.name}", math.nan) for name in _KEPT}
+    return [_line(row, pick.index, pick.strand.scores[pick.index], measures, correct) | kept]
 
 
-def _best(scored: "Iterator[tuple[dict[str, Any], Sequence[float] | None]]", rank: int | None) -> _Pick | None:
-    """Return the row and rank with the highest score; `rank` is the only one that counts, or None."""
+def _best(strands: Sequence[_Strand], rank: int | None) -> _Pick | None:
+    """Return the strand and rank with the highest score; `rank` is the only one that counts, or None."""
     best: _Pick | None = None
     highest = (-math.inf, 0)
-    for row, scores in scored:
-        allowed = scores if rank is None or scores is None else _only(scores, row["ranks"].index(rank))
-        index = best_index(allowed)
-        if index is not None and scores is not None and (scores[index], row["ranks"][index]) > highest:
-            best, highest = _Pick(row, index), (scores[index], row["ranks"][index])
+    for strand in strands:
+        scores, ranks = strand.scores, strand.rows[0]["ranks"]
+        index = best_index(scores if rank is None or scores is None else _only(scores, ranks.index(rank)))
+        if index is not None and scores is not None and (scores[index], ranks[index]) > highest:
+            best, highest = _Pick(strand, index), (scores[index], ranks[index])
     return best
 
 
@@ -169,33 +199,45 @@ def _only(scores: Sequence[float], index: int) -> list[float]:
     return [score if i == index else math.nan for i, score in enumerate(scores)]
 
 
-def _crossed(
-    rows: Sequence[dict[str, Any]], tested: Mapping[str, Tested], rank: int | None
-) -> Iterator[dict[str, Any]]:
-    """Yield the line of a crossed choice: each half of the tested images as the other half chose."""
-    images = tested[rows[0]["tested"]]
-    first = images.halves(int(rows[0]["seed"]))
-    scores = [_by_half(row, images, first) for row in rows]
-    picks = [_best(((row, s[half]) for row, s in zip(rows, scores, strict=True)), rank) for half in (0, 1)]
-    if picks[0] is None or picks[1] is None:
-        return  # a half has no image of its own
-    chosen_by_first, chosen_by_second = (unpacked(pick.row)[pick.index] for pick in picks if pick)
-    correct = np.where(first, chosen_by_second, chosen_by_first)
-    line = _line(picks[0], math.nan, measured(correct, images, rows[0]), correct)
-    yield line | dict.fromkeys(_KEPT, math.nan)
+def _on_target(
+    settings: Sequence[tuple[dict[str, Any], ...]], rule: Rule, tested: Mapping[str, Tested], rank: int | None
+) -> list[dict[str, Any]]:
+    """Return the lines of a choice by the tested images: by all of them, or crossed, each half as the other chose."""
+    rows = settings[0]
+    of_rows = [tested[row["tested"]] for row in rows]
+    images = reduce(add, of_rows)
+    first = images.halves(int(rows[0]["seed"])) if rule.crossed else np.ones(len(images), dtype=bool)
+    parts = [first, ~first] if rule.crossed else [first]
+    scores = [_accuracies(of_setting, images, parts) for of_setting in settings]
+    picks = [
+        _best([_Strand(of_setting, s[i]) for of_setting, s in zip(settings, scores, strict=True)], rank)
+        for i in range(len(parts))
+    ]
+    chosen, other = picks[0], picks[-1]
+    if chosen is None or other is None:
+        return []  # a half has no image of its own
+    lines = []
+    halves = np.split(first, np.cumsum([len(of_row) for of_row in of_rows])[:-1])
+    answers = zip(chosen.strand.rows, of_rows, halves, chosen.correct(), other.correct(), strict=True)
+    for row, of_row, half, by_first, by_second in answers:
+        correct = np.where(half, by_second, by_first) if rule.crossed else by_first
+        score = math.nan if rule.crossed or chosen.strand.scores is None else chosen.strand.scores[chosen.index]
+        line = _line(row, chosen.index, score, measured(correct, of_row, row), correct)
+        lines.append(line | dict.fromkeys(_KEPT, math.nan))
+    return lines
 
 
-def _by_half(row: dict[str, Any], images: Tested, first: NDArray[np.bool_]) -> list[list[float]]:
-    """Return the accuracies at every rank on the first and on the second half of the tested images."""
-    correct = unpacked(row)
-    return [_accuracy(correct, images, half, row).tolist() for half in (first, ~first)]
-
-
-def _accuracy(correct: NDArray[np.bool_], images: Tested, which: NDArray[np.bool_], row: Mapping[str, Any]) -> Array:
-    if row["class_half"] != "harmonic":
-        return accuracy(correct[:, which])
-    new = images.label >= row["n_base"]
-    return harmonic_mean(accuracy(correct[:, which & ~new]), accuracy(correct[:, which & new]))
+def _accuracies(
+    rows: Sequence[dict[str, Any]], images: Tested, parts: Sequence[NDArray[np.bool_]]
+) -> list[list[float]]:
+    """Return the accuracies of a setting at every rank on each part of the images of its rows, taken together."""
+    correct = np.concatenate([unpacked(row) for row in rows], axis=1)
+    if rows[0]["class_half"] != "harmonic":
+        return [accuracy(correct[:, part]).tolist() for part in parts]
+    new = images.label >= rows[0]["n_base"]
+    return [
+        harmonic_mean(accuracy(correct[:, part & ~new]), accuracy(correct[:, part & new])).tolist() for part in parts
+    ]
 
 
 def measured(correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any]) -> dict[str, float]:
@@ -215,24 +257,19 @@ def measured(correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any])
 
 
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
-_COPIED = (
-    "lambda_",
-    "intervention_set",
-    "normalize",
-    "predictor_params",
-    "projection_params",
-    "n_test",
-    "tested",
-)
+_SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")
+_COPIED = (*_SETTING, "n_test", "tested")
 
 
-def _line(pick: _Pick, score: float, measures: dict[str, float], correct: NDArray[np.bool_]) -> dict[str, Any]:
-    row = pick.row
+def _line(
+    row: dict[str, Any], index: int, score: float, measures: dict[str, float], correct: NDArray[np.bool_]
+) -> dict[str, Any]:
     return {
+        **{name: row[name] for name in KEY},
         "position": row["position"],
-        "rank": row["ranks"][pick.index],
+        "rank": row["ranks"][index],
         "score": score,
-        "training_domain": row["training_domain"][pick.index],
+        "training_domain": row["training_domain"][index],
         **measures,
         "correct": correct,
         **{name: row[name] for name in _COPIED},

@@ -161,6 +161,25 @@ def test_each_fold_is_a_choice_of_its_own() -> None:
     assert scores == {"training_domain": pytest.approx(0.4), "lodo": pytest.approx(0.4)}
 
 
+def test_on_the_target_one_setting_is_chosen_for_all_folds_together() -> None:
+    """By the sum over folds: neither fold by itself would take the second setting."""
+    rows = [
+        row(hits(*shares), lambda_=x, training_domain=[0.0, 0.0], lodo=None, fold=fold)
+        for fold, x, shares in (
+            (0, 1.0, (8, 0)),
+            (1, 1.0, (0, 1)),
+            (0, 3.0, (7, 1)),
+            (1, 3.0, (3, 1)),
+            (1, 9.0, (4, 0)),
+        )
+    ]
+    picks = select(pd.DataFrame(rows), "ceiling", TESTED)
+    assert picks[["fold", "lambda_", "rank", "target"]].to_numpy().tolist() == [[0, 3, 4, 7 / 8], [1, 3, 4, 3 / 8]]
+    assert picks["score"].tolist() == [10 / 16] * 2
+    crossed = select(pd.DataFrame(rows), "oracle", TESTED)
+    assert crossed["fold"].tolist() == [0, 1]
+
+
 def test_what_a_search_sees_is_the_sources_scores_and_nothing_of_the_target() -> None:
     rows = [row(hits(8, 8), training_domain=[0.1, 0.2], lodo=[0.3, 0.25])]
     assert source_scores(rows) == {"training_domain": 0.2, "lodo": 0.3}
@@ -186,7 +205,7 @@ def domainbed_records(rng: np.random.Generator) -> list[dict[str, Any]]:
             "test_envs": test_envs,
             "run": run,
             "step": step,
-            "in": rng.random(ENVIRONMENTS),
+            "in": rng.integers(1001, size=ENVIRONMENTS) / 1000,  # of a thousand images
             "out": rng.random(ENVIRONMENTS),
         }
         for run in range(RUNS)
@@ -219,6 +238,7 @@ def domainbed_picks(records: list[dict[str, Any]], rule: str, target: int) -> tu
 @pytest.mark.parametrize("seed", range(5))
 def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
     records = domainbed_records(np.random.default_rng(seed))
+    thousand = Tested(np.arange(1000), np.zeros(1000, np.int64), np.arange(1000) % 2, ("one",))
     by_key = {(r["test_envs"], r["run"], r["step"]): r for r in records}
     rows = []
     for target in range(ENVIRONMENTS):
@@ -232,10 +252,13 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
                     "held_out": f"e{target}", "ranks": list(range(1, STEPS + 1)), "lambda_": float(run),
                     "training_domain": [float(np.mean([r["out"][s] for s in sources])) for r in of],
                     "lodo": [float(np.mean(scores)) for scores in lodo],
-                    "target": [float(r["in"][target]) for r in of],  # DomainBed reports the test environment's in-split
+                    # DomainBed reports the test environment's in-split.
+                    "target": [float(r["in"][target]) for r in of],
+                    "correct": packed(np.array([np.arange(1000) < round(1000 * r["in"][target]) for r in of])),
+                    "n_test": 1000, "tested": thousand.hash,
                 }
             )  # fmt: skip
-    picks = select(pd.DataFrame(rows), rule, TESTED)
+    picks = select(pd.DataFrame(rows), rule, {thousand.hash: thousand})
     assert list(picks["held_out"]) == [f"e{e}" for e in range(ENVIRONMENTS)]
     for target, pick in enumerate(picks.to_dict("records")):
         run, step = domainbed_picks(records, rule, target)
