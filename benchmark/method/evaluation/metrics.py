@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+
+from benchmark.method.calibration import fitted_temperature as fitted_temperature
 
 Array = NDArray[np.float64]
 BINS = 15  # of confidences, as in Guo et al. (2017)
-TEMPERATURES = (1e-3, 1e3)  # between which one is looked for
 
 
 @dataclass(frozen=True)
@@ -143,25 +143,3 @@ def calibration_error(gaps: Array, n: int) -> float:
         n: number of images.
     """
     return float(np.abs(gaps).sum() / n) if n else float("nan")
-
-
-def fitted_temperature(logits: Array, labels: NDArray[np.int64]) -> float:
-    """Return the temperature at which the labels are likeliest (temperature scaling, Guo et al., 2017, section 4.2).
-
-    Images whose class has a logit of minus infinity cannot be made likelier and are left out; 1.0 where none is left.
-
-    Args:
-        logits: shape (m, classes).
-        labels: shape (m,).
-    """
-    possible = np.isfinite(logits[np.arange(len(labels)), labels])
-    logits, labels = logits[possible], labels[possible]
-    if not len(labels):
-        return 1.0
-
-    def loss(log_temperature: float) -> float:
-        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(scaled[np.arange(len(labels)), labels].mean())
-
-    low, high = np.log(TEMPERATURES)
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))

@@ -28,6 +28,8 @@ class Problem:
         device: torch device, such as `cuda`, on which logistic regressions are solved. Default `cpu`.
         candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty (default) means
             all classes for all arrays.
+        notes: what predictors have to say of their fits, such as that one did not converge: a sentence each that
+            begins with the predictor's name. Only ever appended to; a problem made by `replace` shares the list.
 
     Raises:
         ValueError: arrays whose shapes do not belong together, NaN or infinite values, or labels that are no class.
@@ -104,19 +106,14 @@ class Predictor(Component):
 
     uses_training_images: ClassVar[bool] = True
     has_likelihood: ClassVar[bool] = True  # whether the softmax of its scores means anything: calibration needs it
+    # Whether it learns classes from images alone, as linear, few-shot, group-DRO and ridge probe and class means do: a
+    # class without training images has a score of minus infinity then. Others know classes by their names.
+    learns_classes: ClassVar[bool] = False
 
     @property
     def settings(self) -> "tuple[Predictor, ...]":
-        """What a rule chooses among: predictors with one value each of whatever this one has as a grid."""
+        """What a selection rule chooses among: predictors with one value each of what this one has as a grid."""
         return (self,)
-
-    def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, rank by rank and setting by setting, what `scores` of the setting does at the rank."""
-        return self.scores(problem, ranks)
-
-    def labels_used(self, labels: Labels) -> int:
-        """Return of how many of some training images the label is used."""
-        return len(labels) if self.uses_training_images else 0
 
     @abstractmethod
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
@@ -127,7 +124,26 @@ class Predictor(Component):
         Args:
             problem: the classification problem in the coordinates of a basis.
             ranks: numbers of coordinates kept, ascending, each from 1 to D.
+
+        Raises:
+            ValueError: the predictor has several settings; `scores_of_settings` gives the scores of each.
         """
+
+    def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """Yield, rank by rank and at each rank setting by setting, what `scores` of that setting does at that rank.
+
+        Override it where the fits of several settings share work.
+
+        Args:
+            problem: the classification problem in the coordinates of a basis.
+            ranks: numbers of coordinates kept, ascending, each from 1 to D.
+        """
+        for of_rank in zip(*(setting.scores(problem, ranks) for setting in self.settings), strict=True):
+            yield from of_rank
+
+    def labels_used(self, labels: Labels) -> int:
+        """Return of how many of some training images, given by their classes, the label is used."""
+        return len(labels) if self.uses_training_images else 0
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
         """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m).

@@ -29,6 +29,7 @@ class ClassMeans(Predictor):
     """
 
     registered_name: ClassVar[str] = "class_means"
+    learns_classes: ClassVar[bool] = True
     metric: Literal["cosine", "euclidean"] = "cosine"
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:

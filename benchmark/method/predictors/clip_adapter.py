@@ -9,7 +9,7 @@ from pydantic import Field
 from benchmark.method.arrays import Array, Labels, unit
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.class_means import absent_classes
-from benchmark.method.predictors.training import minimise
+from benchmark.method.predictors.training import checked_weights, minimise
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,8 @@ class ClipAdapter(Predictor):
     0.01 and batches of 256. Single precision. W1 and W2 start uniform in +-1 / sqrt(inputs), from the trial's seed,
     which also orders the images; so results depend on the basis even at full rank.
 
-    A class without training images is never predicted and takes no part in the training.
+    A class without training images takes no part in the training; its logit is that of the adapted embedding, as
+    published.
 
     Fields:
         alpha: share of the adapted embedding in f* (the default is the paper's).
@@ -52,8 +53,7 @@ class ClipAdapter(Predictor):
         for rank in ranks:
             text = problem.logit_scale * unit(problem.text[:, :rank])
             w1, w2 = self._trained(unit(problem.train[:, :rank]), text[~absent], labels, problem.seed)
-            logits = (unit(self._adapted(unit(z[:, :rank]), w1, w2)) @ text.T for z in problem.tests)
-            yield [np.where(absent, -np.inf, of_test) for of_test in logits]
+            yield [unit(self._adapted(unit(z[:, :rank]), w1, w2)) @ text.T for z in problem.tests]
 
     def _adapted(self, f: Array, w1: Array, w2: Array) -> Array:
         """Return f* for image embeddings f, shape (n, rank)."""
@@ -77,8 +77,7 @@ class ClipAdapter(Predictor):
 
         optimizer = torch.optim.AdamW([w1, w2], lr=self.learning_rate)
         minimise(loss, optimizer, len(images), self.epochs, generator)
-        first, second = (np.asarray(w.detach().numpy(), dtype=np.float64) for w in (w1, w2))
-        return first, second
+        return checked_weights(w1, self.name), checked_weights(w2, self.name)
 
 
 def _uniform(inputs: int, outputs: int, generator: "torch.Generator") -> "torch.Tensor":

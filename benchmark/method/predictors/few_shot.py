@@ -17,12 +17,13 @@ class FewShotProbe(LinearProbe):
     """The linear probe on a few training images of every class, drawn over all source environments.
 
     The images depend on the trial's seed and are the same at every rank. A class that has fewer images gives all it
-    has.
+    has. The scale of the penalty is that of the images drawn.
 
     Fields:
         shots: number of training images of every class.
-        C: inverse weight of the L2 penalty, as for `linear_probe`.
-        max_iter: largest number of steps of the solver at each rank.
+        C: inverse weights of the L2 penalty, as for `linear_probe`.
+        penalty: `scaled` or `absolute`, as for `linear_probe`.
+        max_iter: largest number of steps of the solver at each rank and C.
     """
 
     registered_name: ClassVar[str] = "few_shot"
@@ -30,11 +31,15 @@ class FewShotProbe(LinearProbe):
 
     @property
     def variant(self) -> str:
-        """The number of shots: few-shot tables have a line for each."""
-        return f"{self.shots} shot{'s' if self.shots > 1 else ''}"
+        """The number of shots, of which few-shot tables have a line for each, and which penalty."""
+        return ", ".join(filter(None, (f"{self.shots} shot{'s' if self.shots > 1 else ''}", super().variant)))
 
-    def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[Head]:
-        """Yield the classifier of every rank; each starts from the one before."""
+    def labels_used(self, labels: Labels) -> int:
+        """See `Predictor.labels_used`: those of the images drawn."""
+        return count_shots(labels, self.shots)
+
+    def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
+        """Yield the classifiers of every rank, one for each C."""
         rows = draw_shots(problem.labels, self.shots, problem.seed)
         few = {name: getattr(problem, name)[rows] for name in ("train", "labels")}
         environments = problem.environments[rows] if len(problem.environments) else problem.environments
@@ -60,3 +65,8 @@ def draw_shots(labels: Labels, shots: int, seed: int) -> Labels:
         members = np.flatnonzero(labels == label)
         drawn.append(np.sort(rng.choice(members, size=min(shots, len(members)), replace=False)))
     return np.concatenate(drawn)
+
+
+def count_shots(labels: Labels, shots: int) -> int:
+    """Return how many images `draw_shots` draws."""
+    return int(np.minimum(np.bincount(labels), shots).sum())

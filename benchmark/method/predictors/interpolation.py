@@ -8,38 +8,72 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Array, unit
-from benchmark.method.predictors.base import Predictor, Problem
-from benchmark.method.predictors.linear_probe import LinearProbe
+from benchmark.method.calibration import fitted_temperature
+from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.class_means import absent_classes
+from benchmark.method.predictors.linear_probe import Probe
+
+MAX_CALIBRATED = 5_000  # training images, evenly spaced, from which a temperature is fitted
 
 
-class Interpolation(Predictor):
+class Interpolation(Probe):
     """WiSE-FT in the last layer: (1 - alpha) x the zero-shot head + alpha x the linear probe, weights and intercepts.
 
-    Both act on projected image embeddings of unit length, whatever `problem.renormalize` says. The zero-shot head has
-    the projected text embeddings at unit length times the logit scale as weights and no intercept.
+    Both act on projected image embeddings of unit length, whatever `problem.renormalize` says, and both are logits of
+    one scale, those of calibrated probabilities: the zero-shot head has the projected text embeddings at unit length
+    times logit scale / T as weights and no intercept, where T is the temperature at which the training images are
+    likeliest (among the classes that have some; at every rank); the probe is fitted to these images as it is. With T =
+    1 a logit scale of 100, which is made to rank image-text pairs, would drown the probe at any alpha short of 1.
+
+    A class without training images has the zero-shot head's weights in both. The probe's are determined up to a vector
+    that is added to those of all classes, which no softmax among them feels; but an absent class would win or lose by
+    it. So the mean of the probe's weights over the classes present is made that of the zero-shot head's, and the mean
+    of its intercepts zero: on every image both heads give the classes present the same mean logit, and an absent class
+    is measured against that.
 
     The paper fine-tunes from the zero-shot weights; here the probe is the minimum of a convex objective, which does
-    not depend on where it starts. Unless `alpha` is 0, a class without training images is never predicted.
+    not depend on where it starts.
 
     Fields:
-        alpha: share of the linear probe: 0 is zero-shot prediction with the cosine, 1 the linear probe on
-            unit-length embeddings. Default 0.5, which the paper recommends.
-        C: inverse weight of the probe's L2 penalty, as for `linear_probe`.
-        max_iter: largest number of steps of the probe's solver at each rank.
+        alpha: share of the linear probe: 0 predicts as zero-shot prediction with the cosine does, 1 among the classes
+            with training images as the linear probe on unit-length embeddings. Default 0.5, which the paper recommends.
+        C: inverse weights of the probe's L2 penalty, as for `linear_probe`.
+        max_iter: largest number of steps of the probe's solver at each rank and C.
+
+    Raises:
+        ValueError: there is no training image at all.
     """
 
     registered_name: ClassVar[str] = "interpolation"
     alpha: float = Field(default=0.5, ge=0, le=1)
-    C: float = Field(default=0.316, gt=0, allow_inf_nan=False)
-    max_iter: int = Field(default=1000, ge=1)
 
-    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`."""
+    def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         problem = replace(problem, renormalize=True)
-        probe = LinearProbe(C=self.C, max_iter=self.max_iter)
-        for rank, head in zip(ranks, probe.heads(problem, ranks), strict=True):
-            zero_shot = problem.logit_scale * unit(problem.text[:, :rank]).T
-            weights = (1 - self.alpha) * zero_shot + self.alpha * head.weights
-            # The intercept of a class without training images is minus infinity, and 0 times that is not 0.
-            bias = self.alpha * head.bias if self.alpha > 0 else np.zeros(problem.n_classes)
-            yield [problem.project(z, rank) @ weights + bias for z in problem.tests]
+        present = ~absent_classes(problem)
+        for rank, heads in zip(ranks, self.heads(problem, ranks), strict=True):
+            tests = [problem.project(z, rank) for z in problem.tests]
+            zero_shot = calibrated_zero_shot(problem, rank)
+            mean = zero_shot[:, present].mean(axis=1, keepdims=True)
+            for head in heads:
+                probe, bias = zero_shot.copy(), np.zeros(problem.n_classes)
+                probe[:, present] = head.weights[:, present]
+                probe[:, present] += mean - probe[:, present].mean(axis=1, keepdims=True)
+                bias[present] = head.bias[present] - head.bias[present].mean()
+                weights = (1 - self.alpha) * zero_shot + self.alpha * probe
+                yield [z @ weights + self.alpha * bias for z in tests]
+
+
+def calibrated_zero_shot(problem: Problem, rank: int) -> Array:
+    """Return the zero-shot head's weights in units of calibrated logits on unit-length embeddings, shape (rank, K).
+
+    Args:
+        problem: the classification problem; some of its classes have training images.
+        rank: number of coordinates kept.
+    """
+    weights = problem.logit_scale * unit(problem.text[:, :rank]).T
+    present, labels = np.unique(problem.labels, return_inverse=True)
+    if len(present) == 1:
+        return weights  # which is certain at any temperature
+    rows = slice(None, None, -(-len(labels) // MAX_CALIBRATED))
+    logits = unit(problem.train[rows, :rank]) @ weights[:, present]
+    return weights / fitted_temperature(logits, labels[rows])

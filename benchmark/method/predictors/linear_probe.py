@@ -1,40 +1,148 @@
 """The linear probe: multinomial logistic regression on projected embeddings of the original images."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 
 
-class LinearProbe(Predictor):
-    """Multinomial logistic regression with an L2 penalty.
+def _several(value: Any) -> Any:
+    """Return one number as a list of one; anything else as it is."""
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("each value may stand there once.")
+    return tuple(sorted(values))
+
+
+Grid = Annotated[
+    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
+    Field(min_length=1),
+    BeforeValidator(_several),
+    AfterValidator(_ascending),
+]
+GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
+
+
+class Probe(Predictor):
+    """What predictors share that fit logistic regressions, one for each C of a grid.
 
     Fields:
-        C: inverse weight of the L2 penalty; the default is that of the CLIP paper and of the released code.
+        C: inverse weights of the L2 penalty, ascending: a selection rule chooses among them at every rank.
         max_iter: largest number of steps of the solver at each rank.
     """
 
-    registered_name: ClassVar[str] = "linear_probe"
-    C: float = Field(default=0.316, gt=0, allow_inf_nan=False)
+    C: Grid = GRID
     max_iter: int = Field(default=1000, ge=1)
 
-    def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[Head]:
-        """Yield the classifier of every rank; each starts from the one before."""
-        solver = partial(SoftmaxRegression, labels=problem.labels, classes=problem.n_classes, device=problem.device)
-        shared = None if problem.renormalize else solver(problem.train)
-        head = None
-        for rank in ranks:
-            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
-            regression = shared or solver(problem.project(problem.train, rank))
-            head = regression.fit(rank, self.C, head, self.max_iter)
-            yield head
+    @property
+    def settings(self) -> tuple[Self, ...]:
+        """See `Predictor.settings`: one for each C."""
+        return tuple(self.model_copy(update={"C": (c,)}) for c in self.C) if len(self.C) > 1 else (self,)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         """See `Predictor.scores`."""
-        for rank, head in zip(ranks, self.heads(problem, ranks), strict=True):
-            yield [head.logits(problem.project(z, rank)) for z in problem.tests]
+        if len(self.C) > 1:
+            raise ValueError(
+                f"{self.name} has {len(self.C)} settings (C = {', '.join(map(_number, self.C))}); ask for its "
+                "`scores_of_settings`, or give it one C."
+            )
+        return self._scores(problem, ranks)
+
+    def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores_of_settings`. The fits of all C share what they can."""
+        return self._scores(problem, ranks) if len(self.C) > 1 else self.scores(problem, ranks)
+
+    @abstractmethod
+    def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """Yield, rank by rank and at each rank C by C, the class scores of every array of `problem.tests`."""
+
+    def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
+        """Yield the classifiers of every rank, one for each C."""
+        strengths = self.strengths(problem)
+        solver = partial(SoftmaxRegression, labels=problem.labels, classes=problem.n_classes, device=problem.device)
+        shared = None if problem.renormalize else solver(problem.train)
+        heads: list[Head] = []
+        for rank in ranks:
+            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
+            regression = shared or solver(problem.project(problem.train, rank))
+            before, heads = heads, []
+            for i, strength in enumerate(strengths):
+                starts = [*before[i : i + 1], *heads[-1:]]  # the rank before at this C, and this rank at the C before
+                heads.append(regression.fit(rank, strength, starts, self.max_iter))
+            yield [self._noted(head, problem, rank, c) for c, head in zip(self.C, heads, strict=True)]
+
+    def strengths(self, problem: Problem) -> list[float]:
+        """Return C / q for every C: the inverse weights of ||W||^2 / 2 in the coordinates of a problem."""
+        return [c / self._q(problem) for c in self.C]
+
+    def _q(self, problem: Problem) -> float:
+        """Return the mean squared length of the training embeddings; 1 for embeddings of zeros, which have no scale."""
+        return 1.0 if problem.renormalize else float((problem.train**2).sum()) / max(len(problem.train), 1) or 1.0
+
+    def _noted(self, head: Head, problem: Problem, rank: int, c: float) -> Head:
+        """Return a head, after noting in the problem what is wrong with it."""
+        if not head.converged:
+            self._note(problem, rank, c, f"not converged after {self.max_iter} steps.")
+        if head.singular:
+            self._note(problem, rank, c, "singular; the penalty is lost beside the embeddings in double precision.")
+        return head
+
+    def _note(self, problem: Problem, rank: int, c: float, what: str) -> None:
+        problem.notes.append(f"{self.name}, C = {_number(c)}, rank {rank}: {what}")
+
+
+class LinearProbe(Probe):
+    """Multinomial logistic regression with an L2 penalty.
+
+        minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) ||W||^2
+
+    With `penalty: scaled`, q is the mean squared length of the training embeddings, over all D coordinates and whatever
+    the rank, so that longer embeddings, which need smaller weights for the same logits, are not penalised less:
+    multiplying all embeddings by a number changes no prediction. With `penalty: absolute`, q is 1: C is scikit-learn's.
+    At unit length, by `normalize` before or after the projection, q is 1 and both are the same. The intercept is not
+    penalised. With two classes the penalty is on the difference of the two columns, as in scikit-learn.
+
+    The released code's probe is `{name: linear_probe, C: 0.316, penalty: absolute}`, C being that of the CLIP paper.
+    Raw CLIP embeddings have a q near 100, so that it is about the scaled C of 31.6 there.
+
+    A class without training images is never predicted.
+
+    Fields:
+        C: inverse weights of the L2 penalty, a number or several: a selection rule chooses among them at every rank.
+        penalty: `scaled` by the mean squared length of the training embeddings, or `absolute`, as in the released code.
+        max_iter: largest number of steps of the solver at each rank and C.
+
+    Raises:
+        ValueError: there is no training image at all.
+    """
+
+    registered_name: ClassVar[str] = "linear_probe"
+    learns_classes: ClassVar[bool] = True
+    penalty: Literal["scaled", "absolute"] = "scaled"
+
+    @property
+    def variant(self) -> str:
+        """Which penalty, if it is not the scaled one."""
+        return "released penalty" if self.penalty == "absolute" else ""
+
+    def _q(self, problem: Problem) -> float:
+        return 1.0 if self.penalty == "absolute" else super()._q(problem)
+
+    def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        for rank, heads in zip(ranks, self.heads(problem, ranks), strict=True):
+            tests = [problem.project(z, rank) for z in problem.tests]
+            yield from ([head.logits(z) for z in tests] for head in heads)
+
+
+def _number(c: float) -> str:
+    return np.format_float_positional(c, trim="-")

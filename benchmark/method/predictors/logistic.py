@@ -2,15 +2,16 @@
 
     minimise over W, b :   sum_i s_i ( logsumexp_c(x_i W + b) - (x_i W + b)_{y_i} )  +  ||W||^2 / (2 C)
 
-which is scikit-learn's objective divided by C, intercept unpenalised. (With two classes scikit-learn fits one column
-instead of two opposite ones, and its C is twice the one here.) The Hessian is at most
-1/2 (I - 11'/K) (x) X'SX + I/C (Boehning, 1992), whatever W: L-BFGS that starts from the inverse of that bound no longer
-feels how unequal the directions of embeddings are, and needs tens of steps where the plain method needs hundreds. In a
-basis, rank k is the first k columns of X, so one Gram matrix serves every rank, and each rank starts from the solution
-of the one before.
+which is scikit-learn's objective divided by C, intercept unpenalised. With two classes scikit-learn fits one column w
+in the place of two opposite ones: the penalty is then ||W||^2 / C, which is ||w||^2 / (2 C) for w = the second column
+minus the first. The Hessian is at most 1/2 (I - 11'/K) (x) X'SX + I/C (Boehning, 1992), whatever W: L-BFGS that starts
+from the inverse of that bound no longer feels how unequal the directions of embeddings are, and needs tens of steps
+where the plain method needs hundreds. In a basis, rank k is the first k columns of X, so one Gram matrix serves every
+rank and every C, and a solution is a start for other ranks and other C.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 MEMORY = 20  # number of steps that L-BFGS remembers
 TOLERANCE = 1e-10  # the solver ends where the decrease still to be expected, relative to the objective, is below this
+JITTER = 1e-12  # first share of its mean diagonal that is added to a bound that is singular in double precision ...
+ATTEMPTS = 12  # ... and how often, ten times as much each time
 SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
 
 
@@ -38,6 +41,8 @@ class Head:
         objective: value of the objective at the end.
         steps: number of steps that the solver took.
         converged: whether the solver ended by itself, before `max_iter` steps.
+        singular: whether the penalty is lost beside the embeddings in double precision, so that of all weights that fit
+            equally well the solver may end at any.
     """
 
     weights: Array
@@ -45,6 +50,7 @@ class Head:
     objective: float
     steps: int
     converged: bool
+    singular: bool = False
 
     def logits(self, x: NDArray[np.floating]) -> Array:
         """Return the logits of embeddings, shape (n, classes)."""
@@ -88,37 +94,67 @@ class SoftmaxRegression:
         self._rows = torch.arange(len(labels), device=device)
         self._gram = (self._x * self._s[:, None] if self._weighted else self._x).T @ self._x
 
-    def fit(self, rank: int, c: float, start: Head | None = None, max_iter: int = 1000) -> Head:
+    def fit(self, rank: int, c: float, starts: Sequence[Head] = (), max_iter: int = 1000) -> Head:
         """Return the classifier on the first `rank` coordinates.
 
         Args:
             rank: number of coordinates kept, 1 <= rank <= D.
-            c: inverse weight C of the L2 penalty, > 0.
-            start: a solution for another rank or penalty to start from; None (default) starts from zeros.
+            c: inverse weight C of the L2 penalty, > 0, scikit-learn's for any number of classes.
+            starts: solutions for other ranks or penalties; the solver starts from the one with the lowest objective
+                here, from zeros (default) where there is none.
             max_iter: largest number of steps of the solver, default 1000.
         """
-        import torch
-
-        k, present = len(self._present), self._present
-        w = torch.zeros((rank, k), dtype=torch.float64, device=self._x.device)
-        b = torch.zeros(k, dtype=torch.float64, device=self._x.device)
-        if start is not None:
-            shared = min(rank, len(start.weights))
-            w[:shared] = torch.from_numpy(start.weights[:shared][:, present]).to(w)
-            b = torch.from_numpy(start.bias[present]).to(b) + self._mean[:shared] @ w[:shared]
-        steps, value, converged = self._minimise(w, b, c, max_iter)
+        present = self._present
+        c = c / 2 if len(present) == 2 else c
+        w, b = self._start(rank, c, starts)
+        factor, singular = self._factor(rank, c)
+        steps, value, converged = self._minimise(w, b, c, factor, max_iter)
         weights, bias = np.zeros((rank, self._classes)), np.full(self._classes, -np.inf)
         weights[:, present] = w.cpu().numpy()
         bias[present] = (b - self._mean[:rank] @ w).cpu().numpy()
-        return Head(weights, bias, value, steps, converged)
+        return Head(weights, bias, value, steps, converged, singular)
 
-    def _minimise(self, w: "torch.Tensor", b: "torch.Tensor", c: float, max_iter: int) -> tuple[int, float, bool]:
+    def _start(self, rank: int, c: float, starts: Sequence[Head]) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Return the weights and intercepts, on centred embeddings, of the best start."""
+        import torch
+
+        zeros = torch.zeros((rank, len(self._present)), dtype=torch.float64, device=self._x.device)
+        found = []
+        for start in starts:
+            w, shared = zeros.clone(), min(rank, len(start.weights))
+            w[:shared] = torch.from_numpy(start.weights[:shared][:, self._present]).to(w)
+            found.append((w, torch.from_numpy(start.bias[self._present]).to(w) + self._mean[:shared] @ w[:shared]))
+        if len(found) < 2:
+            return found[0] if found else (zeros, torch.zeros_like(zeros[0]))
+        x = self._single[:, :rank]
+        values = [self._loss(x @ w.to(x.dtype) + b.to(x.dtype), w, c)[0] for w, b in found]
+        return found[values.index(min(values))]
+
+    def _factor(self, rank: int, c: float) -> tuple["torch.Tensor", bool]:
+        """Return the Cholesky factor of the bound on the Hessian, and whether that is singular in double precision.
+
+        A singular one gets what it takes on its diagonal: that changes how the solver steps and not where it ends.
+        """
+        import torch
+
+        bound = self._gram[:rank, :rank] / 2
+        bound.diagonal().add_(1 / c)
+        factor, failed = torch.linalg.cholesky_ex(bound)
+        singular, jitter = bool(failed), JITTER * float(bound.diagonal().mean())
+        for _ in range(ATTEMPTS):
+            if not failed:
+                break
+            bound.diagonal().add_(jitter)
+            factor, failed = torch.linalg.cholesky_ex(bound)
+            jitter *= 10
+        return factor, singular
+
+    def _minimise(
+        self, w: "torch.Tensor", b: "torch.Tensor", c: float, factor: "torch.Tensor", max_iter: int
+    ) -> tuple[int, float, bool]:
         """Minimise in place; return steps, objective, and whether it converged."""
         import torch
 
-        bound = self._gram[: len(w), : len(w)] / 2
-        bound.diagonal().add_(1 / c)
-        factor = torch.linalg.cholesky(bound)
         past: deque[_Step] = deque(maxlen=MEMORY)
         # What has a row for each image is in single precision at first, which halves the time; the rest never is.
         x = self._single[:, : len(w)]

@@ -1,10 +1,12 @@
 """The ridge probe: least squares on one-hot targets, in closed form."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
+from scipy.linalg import LinAlgError, LinAlgWarning, lstsq, solve
 
 from benchmark.method.arrays import Array
 from benchmark.method.predictors.base import Predictor, Problem
@@ -29,6 +31,7 @@ class Ridge(Predictor):
 
     registered_name: ClassVar[str] = "ridge"
     has_likelihood: ClassVar[bool] = False
+    learns_classes: ClassVar[bool] = True
     alpha: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
@@ -39,9 +42,22 @@ class Ridge(Predictor):
         for rank in ranks:
             # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
             mean, gram, cross = shared or _sums(problem.project(problem.train, rank), targets)
-            weights = np.linalg.solve(gram[:rank, :rank] + self.alpha * np.eye(rank), cross[:rank])
+            weights = self._solved(gram[:rank, :rank] + self.alpha * np.eye(rank), cross[:rank], problem)
             bias = np.where(absent, -np.inf, targets.mean(axis=0) - mean[:rank] @ weights)
             yield [problem.project(z, rank) @ weights + bias for z in problem.tests]
+
+    def _solved(self, matrix: Array, right: Array, problem: Problem) -> Array:
+        """Return the solution of the normal equations; of a singular one, said in the problem, the shortest."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", LinAlgWarning)  # a condition number beyond double precision
+                return np.asarray(solve(matrix, right, assume_a="pos"))
+        except (LinAlgError, LinAlgWarning):
+            problem.notes.append(
+                f"{self.name}, alpha = {self.alpha:g}, rank {len(matrix)}: singular; the penalty is lost beside the "
+                "embeddings in double precision."
+            )
+            return np.asarray(lstsq(matrix, right)[0])
 
 
 def _sums(x: Array, targets: Array) -> tuple[Array, Array, Array]:

@@ -9,8 +9,8 @@ from pydantic import Field
 from benchmark.method.arrays import Array, Labels, unit
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.class_means import absent_classes
-from benchmark.method.predictors.few_shot import draw_shots
-from benchmark.method.predictors.training import minimise
+from benchmark.method.predictors.few_shot import count_shots, draw_shots
+from benchmark.method.predictors.training import checked_weights, minimise
 
 BLOCK = 4096  # number of test images whose affinities to all keys are held at a time
 EPSILON = 1e-4  # AdamW's epsilon, as in the authors' code
@@ -30,7 +30,8 @@ class TipAdapter(Predictor):
     AdamW works coordinate by coordinate, so that, unlike everything else here, fine-tuned keys depend on the basis even
     at full rank.
 
-    A class without training images is never predicted.
+    A class without training images has no keys and keeps its zero-shot logit, as published; the fine-tuning is among
+    the classes that have some.
 
     Fields:
         shots: number of training images of every class in the cache (the default is the paper's).
@@ -58,6 +59,10 @@ class TipAdapter(Predictor):
         shots = f"{self.shots} shot{'s' if self.shots > 1 else ''}"
         return f"{shots}, trained" if self.trained else shots
 
+    def labels_used(self, labels: Labels) -> int:
+        """See `Predictor.labels_used`: those of the images in the cache."""
+        return count_shots(labels, self.shots)
+
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         """See `Predictor.scores`."""
         absent = absent_classes(problem)
@@ -69,8 +74,7 @@ class TipAdapter(Predictor):
             text = problem.logit_scale * unit(problem.text[:, :rank])
             if self.trained:
                 keys = self._fine_tuned(keys, text[~absent], np.searchsorted(np.flatnonzero(~absent), labels), problem)
-            logits = (self._logits(z[:, :rank], text, keys, values) for z in problem.tests)
-            yield [np.where(absent, -np.inf, of_test) for of_test in logits]
+            yield [self._logits(z[:, :rank], text, keys, values) for z in problem.tests]
 
     def _logits(self, z: Array, text: Array, keys: Array, values: Array) -> Array:
         """Return the logits of test images, shape (m, n_classes), block by block: affinities are many."""
@@ -97,4 +101,4 @@ class TipAdapter(Predictor):
 
         optimizer = torch.optim.AdamW([weight], lr=self.learning_rate, eps=EPSILON)
         minimise(loss, optimizer, len(images), self.epochs, torch.Generator().manual_seed(problem.seed))
-        return np.asarray(weight.detach().numpy(), dtype=np.float64)
+        return checked_weights(weight, self.name)

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from benchmark.method.arrays import Array
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,3 +40,19 @@ def minimise(
             loss(batch).backward()
             optimizer.step()
             schedule.step()
+
+
+def checked_weights(weights: "torch.Tensor", name: str) -> Array:
+    """Return trained weights in float64.
+
+    Args:
+        weights: what an optimizer was given.
+        name: what messages call the predictor.
+
+    Raises:
+        ValueError: the training has diverged: a weight is NaN or infinite.
+    """
+    found = np.asarray(weights.detach().numpy(), dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name}: the training has diverged: weights are not finite. Use a smaller learning_rate.")
+    return found

@@ -15,7 +15,7 @@ from benchmark.method.evaluation.evaluation import Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import OUT, Split, turn_of
 from benchmark.method.predictors import PREDICTORS, Predictor, Problem
-from benchmark.method.predictors.linear_probe import LinearProbe
+from benchmark.method.predictors.linear_probe import Grid, LinearProbe
 from benchmark.method.subspace import Basis
 from tests.method.predictors.test_reference import D, icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
@@ -27,6 +27,7 @@ LOGIT_SCALE = 17.0  # of the backbone, not the default
 class Counting(LinearProbe):
     """The linear probe, which counts how often it is fitted to which environments."""
 
+    C: Grid = (3.16,)
     fits: ClassVar[Counter[tuple[int, ...]]] = Counter()
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
@@ -57,8 +58,8 @@ def classifier_of(predictor: Predictor, train: Any) -> Classifier:
     return Classifier(predictor, RANKS, data, Basis(np.eye(D)), train, "none", seed=0, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["linear_probe", "class_means", "zero_shot"])
-def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name: str) -> None:
+@pytest.mark.parametrize("name", [{"name": "linear_probe", "C": 0.316}, "class_means", "zero_shot"])
+def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name: object) -> None:
     data, _ = synthetic()
     out, predictor = data.side[Split(0)] == OUT, PREDICTORS.create(name)
     train = ~out & (data.environment < 3)
@@ -93,6 +94,8 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
 class InOneBuffer(LinearProbe):
     """A probe that writes the scores of every rank into the same arrays."""
 
+    C: Grid = (3.16,)
+
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         """See `Predictor.scores`."""
         buffers = [np.empty((len(z), problem.n_classes)) for z in problem.tests]
@@ -106,7 +109,7 @@ def test_a_predictor_may_use_its_arrays_again_at_the_next_rank() -> None:
     data, _ = synthetic()
     train = (data.side[Split(0)] != OUT) & (data.environment == 0)
     validation, test = images(np.flatnonzero(data.environment == 0)), images(np.flatnonzero(data.environment == 3))
-    one, other = (classifier_of(p, train).classify([validation], [test]) for p in (LinearProbe(), InOneBuffer()))
+    one, other = (classifier_of(p, train).classify([validation], [test]) for p in (LinearProbe(C=3.16), InOneBuffer()))
     np.testing.assert_array_equal(one.training_domain, other.training_domain)
     assert one.calibrations == other.calibrations
 

@@ -77,7 +77,7 @@ class Noting(Predictor):
 
     def __init__(self, name: str, fitted: dict[str, Any] | None) -> None:
         super().__init__()
-        object.__setattr__(self, "_inner", PREDICTORS.create(name))
+        object.__setattr__(self, "_inner", PREDICTORS.create(name).settings[0])
         object.__setattr__(self, "_fitted", fitted)
         object.__setattr__(self, "uses_training_images", PREDICTORS.create(name).uses_training_images)
 
@@ -288,7 +288,7 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
     holdouts = PROTOCOLS.create("imagenet_shift").holdouts(joined.environments, ["out_20"])
     for name in ("zero_shot", "class_means", "linear_probe"):
         evaluation = Evaluation(joined, cells, Split(0), NORMALIZE)
-        curves = list(evaluation.curves(Method(projection, PREDICTORS.create(name), RANKS), holdouts))
+        curves = list(evaluation.curves(Method(projection, PREDICTORS.create(name).settings[0], RANKS), holdouts))
         assert [(c.held_out, c.test_split, len(c.tested)) for c in curves] == [
             ("v2", "full", EACH),
             ("few", "full", few.sum()),

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.predictors import Problem
+from benchmark.method.predictors import Problem, logistic
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 
@@ -30,7 +30,9 @@ def draw(n: int, d: int, classes: int, seed: int = 0, scale: float = 1.0) -> tup
 
 def objective(w: Array, b: Array, x: Array, labels: Labels, c: float, s: Array | float = 1.0) -> float:
     logits = x @ w + b
-    return float((s * (logsumexp(logits, axis=1) - logits[np.arange(len(x)), labels])).sum() + (w**2).sum() / (2 * c))
+    penalised = w if w.shape[1] != 2 else w[:, 1] - w[:, 0]
+    loss = (s * (logsumexp(logits, axis=1) - logits[np.arange(len(x)), labels])).sum()
+    return float(loss + (penalised**2).sum() / (2 * c))
 
 
 def reference(x: Array, labels: Labels, c: float, s: Array | None = None) -> tuple[Array, Array, float]:
@@ -40,10 +42,10 @@ def reference(x: Array, labels: Labels, c: float, s: Array | None = None) -> tup
     it stops early: the better one counts.
     """
     mean, y = x.mean(axis=0), np.unique(labels, return_inverse=True)[1]
-    binary = np.max(y) == 1  # fitted with one column w, and |w|^2 / 2C where two columns -w/2, w/2 have |w|^2 / 4C
+    binary = len(np.unique(labels)) == 2  # fitted with one column w, which is the difference of two opposite ones
     solutions = []
     for solver in ("newton-cholesky", "lbfgs"):
-        model = LogisticRegression(C=2 * c if binary else c, solver=solver, tol=1e-12, max_iter=20_000)
+        model = LogisticRegression(C=c, solver=solver, tol=1e-12, max_iter=20_000)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the line search can do no more at this tolerance
             model.fit(x - mean, y, sample_weight=s)
@@ -96,9 +98,11 @@ def test_the_accuracy_is_scikit_learns_within_a_tenth_of_a_point(scale: float, c
 
 def test_every_rank_uses_its_coordinates_alone_and_a_warm_start_changes_nothing() -> None:
     x, labels = draw(250, 30, 6, seed=3)
-    regression, warm = SoftmaxRegression(x, labels, 6), None
+    regression = SoftmaxRegression(x, labels, 6)
+    heads: list[Head] = []
     for rank in (1, 2, 7, 15, 30):
-        warm = regression.fit(rank, 0.316, start=warm)
+        warm = regression.fit(rank, 0.316, heads)
+        heads = [warm, regression.fit(rank, 3.16, [warm])]
         assert_optimal(warm, x[:, :rank], labels, 0.316)
         cold = SoftmaxRegression(x[:, :rank], labels, 6).fit(rank, 0.316)
         assert warm.objective == pytest.approx(cold.objective, rel=1e-7)
@@ -107,12 +111,15 @@ def test_every_rank_uses_its_coordinates_alone_and_a_warm_start_changes_nothing(
 
 def test_a_solution_for_another_penalty_or_for_more_coordinates_is_a_start_too() -> None:
     x, labels = draw(250, 30, 6, seed=4)
-    regression, head = SoftmaxRegression(x, labels, 6), None
+    regression = SoftmaxRegression(x, labels, 6)
+    heads: list[Head] = []
     for rank, c in ((30, 0.01), (30, 10.0), (30, 0.316), (12, 0.316), (3, 10.0), (30, 0.01)):
-        head = regression.fit(rank, c, start=head)
-        assert_optimal(head, x[:, :rank], labels, c)
-    again = regression.fit(30, 0.01, start=head)
-    assert again.steps <= 1
+        heads.append(regression.fit(rank, c, heads[-1:]))
+        assert_optimal(heads[-1], x[:, :rank], labels, c)
+    # Of several starts the best is taken: the solution itself is among them.
+    assert regression.fit(30, 0.01, heads).steps <= 1
+    assert regression.fit(30, 0.01, heads[:-1][::-1]).steps <= 1
+    assert regression.fit(30, 0.01, heads[1:3]).steps > 1
 
 
 @pytest.mark.parametrize("c", PENALTIES)
@@ -173,7 +180,7 @@ def test_absent_classes_are_as_if_they_were_not_there() -> None:
     assert (head.weights[:, absent] == 0).all()
     np.testing.assert_array_equal(head.logits(x)[:, [1, 4, 5]], alone.logits(x))
     assert_optimal(head, x, among_seven, 0.316)
-    assert_optimal(SoftmaxRegression(x, among_seven, 7).fit(6, 10.0, start=head), x, among_seven, 10.0)
+    assert_optimal(SoftmaxRegression(x, among_seven, 7).fit(6, 10.0, [head]), x, among_seven, 10.0)
     only = SoftmaxRegression(x, np.full(150, 2), 4).fit(6, 0.316)
     assert (only.logits(x).argmax(axis=1) == 2).all()
     with pytest.raises(ValueError, match="training images"):
@@ -204,7 +211,7 @@ def test_the_linear_probe_is_scikit_learns_at_every_rank(c: float, renormalize: 
     x, labels = draw(340, 12, 5, seed=11)
     tests: list[NDArray[np.float64]] = [x[250:300], x[300:]]
     problem = Problem(x[:250], labels[:250], np.eye(5, 12), tests, renormalize=renormalize)
-    predictor, ranks = LinearProbe(C=c), (1, 4, 12)
+    predictor, ranks = LinearProbe(C=c, penalty="absolute"), (1, 4, 12)
     predicted = predictor.predict(problem, ranks)
     for number, (rank, of_rank) in enumerate(zip(ranks, predictor.scores(problem, ranks), strict=True)):
         scale = np.linalg.norm(x[:, :rank], axis=1, keepdims=True) if renormalize else 1.0
@@ -219,8 +226,72 @@ def test_the_linear_probe_does_not_look_at_text_or_seed() -> None:
     x, labels = draw(100, 6, 3, seed=12)
     problem = Problem(x[:80], labels[:80], np.eye(3, 6), [x[80:]])
     other = replace(problem, text=problem.text + 1, seed=5, logit_scale=1.0)
-    for a, b in zip(LinearProbe().scores(problem, (2, 6)), LinearProbe().scores(other, (2, 6)), strict=True):
+    probe = LinearProbe()
+    for a, b in zip(probe.scores_of_settings(problem, (2, 6)), probe.scores_of_settings(other, (2, 6)), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
+
+
+GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
+
+
+def test_every_c_of_the_grid_has_scikit_learns_solution_at_every_rank_with_the_scaled_penalty() -> None:
+    x, labels = draw(340, 12, 5, seed=13, scale=7.0)
+    problem = Problem(x[:250], labels[:250], np.eye(5, 12), [x[250:]])
+    q = float(np.mean([np.sum(row * row) for row in x[:250]]))
+    points = iter(LinearProbe().scores_of_settings(problem, (3, 12)))
+    for rank in (3, 12):
+        for c in GRID:
+            w, b, _ = reference(x[:250, :rank], labels[:250], c / q)
+            (scores,) = next(points)
+            np.testing.assert_allclose(softmax(scores, axis=1), softmax(x[250:, :rank] @ w + b, axis=1), atol=1e-3)
+    assert next(points, None) is None
+    assert problem.notes == []
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_c_is_scikit_learns_for_any_number_of_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "TOLERANCE", 1e-16)
+    x, labels = draw(300, 6, classes, seed=14, scale=0.5)
+    for c in (0.05, 0.316, 5.0):
+        model = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-12).fit(x, labels)
+        head = SoftmaxRegression(x, labels, classes).fit(6, c)
+        differences = head.weights[:, 1:] - head.weights[:, :1]
+        expected = model.coef_ if classes == 2 else model.coef_[1:] - model.coef_[:1]
+        np.testing.assert_allclose(differences.T, expected, atol=1e-5)
+        np.testing.assert_allclose(softmax(head.logits(x), axis=1), model.predict_proba(x), atol=1e-5)
+
+
+def test_the_scaled_penalty_makes_the_scale_of_embeddings_mean_nothing() -> None:
+    x, labels = draw(200, 8, 3, seed=15)
+    problems = [Problem(z[:150], labels[:150], np.eye(3, 8), [z[150:]]) for z in (x, 50 * x)]
+    scaled, absolute = (
+        [list(LinearProbe(C=3.16, penalty=penalty).scores(problem, (8,))) for problem in problems]
+        for penalty in ("scaled", "absolute")
+    )
+    probabilities = [softmax(of_rank[0][0], axis=1) for of_rank in (*scaled, *absolute)]
+    np.testing.assert_allclose(probabilities[0], probabilities[1], atol=1e-3)
+    assert np.abs(probabilities[2] - probabilities[3]).max() > 0.05
+    # At unit length there is one penalty.
+    unit = [replace(problem, renormalize=True) for problem in problems]
+    at_unit = [
+        softmax(next(iter(LinearProbe(C=3.16, penalty=penalty).scores(problem, (5,))))[0], axis=1)
+        for problem in unit
+        for penalty in ("scaled", "absolute")
+    ]
+    for other in at_unit[1:]:
+        np.testing.assert_allclose(at_unit[0], other, atol=1e-3)
+
+
+def test_a_fit_that_did_not_converge_or_is_singular_is_noted_by_name() -> None:
+    x, labels = draw(300, 20, 7, seed=16)
+    problem = Problem(x, labels, np.eye(7, 20), [x[:5]])
+    list(LinearProbe(C=(3.16, 3160.0), max_iter=4).scores_of_settings(problem, (2, 20)))
+    assert "linear_probe, C = 3160, rank 20: not converged after 4 steps." in problem.notes
+    assert len(problem.notes) == len(set(problem.notes)) > 1
+    longer = replace(problem, notes=[], train=np.column_stack([x[:, :10], x[:, :10]]))
+    list(LinearProbe(C=1e18, penalty="absolute", max_iter=10).scores(longer, (5, 20)))
+    assert [note for note in longer.notes if "rank 5" in note and "singular" in note] == []
+    assert any(note.startswith("linear_probe, C = 1000000000000000000, rank 20: singular;") for note in longer.notes)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -1,6 +1,7 @@
 """Every predictor against scikit-learn, SciPy or its published formula, and facts that hold for all of them."""
 
 import pickle
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +16,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import NearestCentroid
 
+from benchmark.common.errors import IcmBenchError
 from benchmark.method.arrays import Array
-from benchmark.method.predictors import PREDICTORS, Problem, training
+from benchmark.method.predictors import PREDICTORS, Problem, interpolation, training
 from benchmark.method.predictors.base import Predictor
 from benchmark.method.predictors.class_means import ClassMeans
 from benchmark.method.predictors.clip_adapter import ClipAdapter
 from benchmark.method.predictors.few_shot import FewShotProbe, draw_shots
 from benchmark.method.predictors.group_dro import GroupDROProbe
-from benchmark.method.predictors.interpolation import Interpolation
+from benchmark.method.predictors.interpolation import Interpolation, calibrated_zero_shot
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.ridge import Ridge
 from benchmark.method.predictors.tip_adapter import TipAdapter
@@ -30,17 +32,18 @@ from benchmark.method.predictors.zero_shot import ZeroShot
 
 D, CLASSES, RANKS = 9, 4, (2, 5, 9)
 
-UNTRAINED: list[Predictor] = [ZeroShot(), ZeroShot(scoring="released"), Interpolation(alpha=0)]
+UNTRAINED: list[Predictor] = [ZeroShot(), ZeroShot(scoring="released"), Interpolation(alpha=0, C=1)]
 # At full rank they give the same in every basis.
 INVARIANT: list[Predictor] = [
-    LinearProbe(),
+    LinearProbe(C=0.316),
+    LinearProbe(C=0.316, penalty="absolute"),
     Ridge(),
     ClassMeans(),
     ClassMeans(metric="euclidean"),
-    FewShotProbe(shots=6),
-    Interpolation(),
+    FewShotProbe(shots=6, C=3.16),
+    Interpolation(C=31.6),
     TipAdapter(shots=5),
-    GroupDROProbe(),
+    GroupDROProbe(C=0.316),
 ]
 # They are trained by AdamW, which works coordinate by coordinate.
 STOCHASTIC: list[Predictor] = [TipAdapter(shots=5, trained=True, epochs=3), ClipAdapter(epochs=2)]
@@ -130,6 +133,8 @@ def test_the_class_with_the_highest_score_is_predicted(predictor: Predictor, ren
 @pytest.mark.parametrize("renormalize", [False, True])
 def test_a_rank_of_a_curve_is_the_predictor_on_these_coordinates_alone(predictor: Predictor, renormalize: bool) -> None:
     problem = synthetic(2, renormalize=renormalize)
+    if isinstance(predictor, LinearProbe):
+        predictor = predictor.model_copy(update={"penalty": "absolute"})  # the scale is that of all coordinates
     if isinstance(predictor, GroupDROProbe):
         predictor = predictor.model_copy(update={"rounds": 1})  # of several rounds the best differs within GAP
     alone = [all_scores(predictor, truncated(problem, rank), (rank,))[0] for rank in RANKS]
@@ -163,22 +168,60 @@ def test_fewer_images_than_coordinates(predictor: Predictor, renormalize: bool) 
         assert all(np.isfinite(scores).all() for scores in of_rank)
 
 
+def without_images_of(problem: Problem, absent: int) -> Problem:
+    rows = problem.labels != absent
+    few = {name: getattr(problem, name)[rows] for name in ("train", "labels", "environments")}
+    return replace(problem, **few)
+
+
+ABSENT = 1
+
+
 @pytest.mark.parametrize("predictor", LEARNING, ids=name)
 @pytest.mark.parametrize("renormalize", [False, True])
-def test_a_class_without_training_images_is_as_if_it_were_not_there(predictor: Predictor, renormalize: bool) -> None:
-    problem, absent = synthetic(5, renormalize=renormalize), 1
-    rows = problem.labels != absent
-    without_its_images = replace(
-        problem, train=problem.train[rows], labels=problem.labels[rows], environments=problem.environments[rows]
-    )
+def test_the_classes_present_are_scored_as_if_an_absent_one_were_not_there(
+    predictor: Predictor, renormalize: bool
+) -> None:
+    problem = without_images_of(synthetic(5, renormalize=renormalize), ABSENT)
     without_the_class = replace(
-        without_its_images,
-        labels=without_its_images.labels - (without_its_images.labels > absent),
-        text=np.delete(problem.text, absent, axis=0),
+        problem, labels=problem.labels - (problem.labels > ABSENT), text=np.delete(problem.text, ABSENT, axis=0)
     )
-    with_it, expected = all_scores(predictor, without_its_images), all_scores(predictor, without_the_class)
-    assert all((scores[:, absent] == -np.inf).all() for of_rank in with_it for scores in of_rank)
-    assert_close([[np.delete(s, absent, axis=1) for s in of_rank] for of_rank in with_it], expected)
+    with_it, expected = all_scores(predictor, problem), all_scores(predictor, without_the_class)
+    assert_close([[np.delete(s, ABSENT, axis=1) for s in of_rank] for of_rank in with_it], expected)
+
+
+@pytest.mark.parametrize("predictor", LEARNING, ids=name)
+def test_a_class_without_training_images_is_predicted_by_what_starts_from_the_names(predictor: Predictor) -> None:
+    problem = without_images_of(synthetic(5), ABSENT)
+    problem = replace(
+        problem, tests=[problem.text[[ABSENT]], *problem.tests]
+    )  # an image that is just that class's name
+    learnt_from_images_alone = {"linear_probe", "ridge", "class_means", "few_shot", "group_dro"}
+    assert predictor.learns_classes == (predictor.name in learnt_from_images_alone)
+    for of_rank in all_scores(predictor, problem):
+        if not predictor.learns_classes:
+            assert of_rank[0].argmax() == ABSENT
+            assert all(np.isfinite(scores).all() for scores in of_rank)
+        else:
+            assert all((scores[:, ABSENT] == -np.inf).all() for scores in of_rank)
+
+
+def test_what_adds_to_clips_logits_leaves_an_absent_class_its_own() -> None:
+    problem = without_images_of(synthetic(5), ABSENT)
+    rows = draw_shots(problem.labels, 5, problem.seed)
+    for number, rank in enumerate(RANKS):
+        keys, text = unit(problem.train[rows, :rank]), unit(problem.text[:, :rank])
+        affinities = [np.exp(-5.5 * (1 - unit(z[:, :rank]) @ keys.T)) for z in problem.tests]
+        for cached, z, scores in zip(
+            affinities, problem.tests, all_scores(TipAdapter(shots=5), problem)[number], strict=True
+        ):
+            expected = 30 * unit(z[:, :rank]) @ text.T
+            for c in range(CLASSES):
+                expected[:, c] += cached[:, problem.labels[rows] == c].sum(axis=1)
+            np.testing.assert_allclose(scores, expected, atol=1e-9)
+            np.testing.assert_allclose(scores[:, ABSENT], 30 * unit(z[:, :rank]) @ text[ABSENT], atol=1e-9)
+    # Of CLIP-Adapter the logit is that of the adapted image; where nothing is adapted, CLIP's.
+    assert_close(all_scores(ClipAdapter(alpha=0, epochs=1), problem), all_scores(ZeroShot(), problem))
 
 
 @pytest.mark.parametrize("predictor", LEARNING, ids=name)
@@ -273,31 +316,90 @@ def test_the_few_shot_probe_is_scikit_learns_on_the_images_drawn(shots: int, c: 
     rng = np.random.default_rng(problem.seed)
     classes = [np.flatnonzero(problem.labels == c) for c in range(CLASSES)]
     rows = np.concatenate([rng.choice(of_class, min(shots, len(of_class)), replace=False) for of_class in classes])
-    for rank, of_rank in zip(RANKS, all_scores(FewShotProbe(shots=shots, C=c), problem), strict=True):
+    for rank, of_rank in zip(
+        RANKS, all_scores(FewShotProbe(shots=shots, C=c, penalty="absolute"), problem), strict=True
+    ):
         plain = truncated(problem, rank)
         model = sklearn_probe(plain.train[rows], problem.labels[rows], c)
         for scores, z in zip(of_rank, plain.tests, strict=True):
             np.testing.assert_allclose(log_softmax(scores, axis=1), model.predict_log_proba(z), atol=1e-2)
 
 
+def likeliest_temperature(logits: Array, labels: NDArray[np.int64]) -> float:
+    """By bisection of the slope of the log-likelihood in 1 / T, which is concave."""
+    low, high = 1e-3, 1e3
+    for _ in range(100):
+        middle = np.sqrt(low * high)
+        p = np.exp(log_softmax(logits * middle, axis=1))
+        slope = (logits[np.arange(len(labels)), labels] - (p * logits).sum(axis=1)).sum()
+        low, high = (middle, high) if slope > 0 else (low, middle)
+    return float(1 / low)
+
+
+def interpolated(problem: Problem, rank: int, alpha: float, c: float) -> tuple[Array, Array]:
+    """Weights, (rank, classes), and intercepts of both heads in units of calibrated logits, by scikit-learn."""
+    x, present = unit(problem.train[:, :rank]), np.unique(problem.labels)
+    zero_shot = problem.logit_scale * unit(problem.text[:, :rank])
+    zero_shot /= likeliest_temperature(x @ zero_shot[present].T, np.searchsorted(present, problem.labels))
+    model = sklearn_probe(x, problem.labels, c)
+    probe, bias = zero_shot.copy(), np.zeros(len(zero_shot))
+    probe[present] = model.coef_ - model.coef_.mean(axis=0) + zero_shot[present].mean(axis=0)
+    bias[present] = model.intercept_ - model.intercept_.mean()
+    return ((1 - alpha) * zero_shot + alpha * probe).T, alpha * bias
+
+
+@pytest.mark.parametrize("absent", [None, ABSENT])
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_interpolation_lies_between_zero_shot_and_probe_on_unit_length(alpha: float) -> None:
-    problem = synthetic(14)
-    for rank, of_rank in zip(RANKS, all_scores(Interpolation(alpha=alpha, C=1.5), problem), strict=True):
-        model = sklearn_probe(unit(problem.train[:, :rank]), problem.labels, 1.5)
-        weights = (1 - alpha) * 30 * unit(problem.text[:, :rank]) + alpha * model.coef_
-        for scores, z in zip(of_rank, problem.tests, strict=True):
-            expected = unit(z[:, :rank]) @ weights.T + alpha * model.intercept_
-            np.testing.assert_allclose(log_softmax(scores, axis=1), log_softmax(expected, axis=1), atol=1e-2)
+def test_interpolation_lies_between_calibrated_zero_shot_and_probe_on_unit_length(
+    alpha: float, absent: int | None
+) -> None:
+    problem = synthetic(14) if absent is None else without_images_of(synthetic(14), absent)
+    points = iter(Interpolation(alpha=alpha, C=(1.5, 60)).scores_of_settings(problem, RANKS))
+    for rank in RANKS:
+        for c in (1.5, 60):
+            weights, bias = interpolated(problem, rank, alpha, c)
+            for scores, z in zip(next(points), problem.tests, strict=True):
+                np.testing.assert_allclose(scores, unit(z[:, :rank]) @ weights + bias, atol=2e-2)
 
 
 def test_the_ends_of_the_interpolation() -> None:
     problem = synthetic(15)
-    assert_close(all_scores(Interpolation(alpha=0), problem), all_scores(ZeroShot(), problem))
+    for z, other in zip(
+        Interpolation(alpha=0, C=1).predict(problem, RANKS), ZeroShot().predict(problem, RANKS), strict=True
+    ):
+        np.testing.assert_array_equal(z, other)
     probe = all_scores(LinearProbe(C=0.7), replace(problem, renormalize=True))
-    assert_close(all_scores(Interpolation(alpha=1, C=0.7), problem), probe)
-    more_names = replace(problem, text=np.concatenate([problem.text, problem.text[:1] + 0.1]))
-    assert_close(all_scores(Interpolation(alpha=0), more_names), all_scores(ZeroShot(), more_names))
+    for of_rank, expected in zip(all_scores(Interpolation(alpha=1, C=0.7), problem), probe, strict=True):
+        for scores, of_probe in zip(of_rank, expected, strict=True):
+            np.testing.assert_allclose(log_softmax(scores, axis=1), log_softmax(of_probe, axis=1), atol=1e-9)
+
+
+def test_between_its_ends_the_interpolation_is_neither_and_has_no_step() -> None:
+    """Names that tell half of what is to be known, at a logit scale that is far too sure, and a probe that tells more."""
+    rng = np.random.default_rng(26)
+    d, classes = 48, 8
+    centres = rng.normal(size=(classes, d))
+    offset = 2 * rng.normal(size=d)
+    labels, tested = rng.integers(classes, size=1000), rng.integers(classes, size=3000)
+    train, test = (offset + 0.35 * centres[y] + rng.normal(size=(len(y), d)) for y in (labels, tested))
+    text = offset + 0.3 * centres + 0.45 * rng.normal(size=(classes, d))
+    problem = Problem(train, labels, text, [test], logit_scale=100.0)
+    alphas = np.linspace(0, 1, 11)
+    predicted = [Interpolation(alpha=alpha, C=31.6).predict(problem, [d])[0][0] for alpha in alphas]
+    assert (predicted[5] != predicted[0]).mean() >= 0.05
+    assert (predicted[5] != predicted[-1]).mean() >= 0.05
+    accuracies = np.array([(p == tested).mean() for p in predicted])
+    steps = np.abs(np.diff(accuracies))
+    assert steps.max() < steps.sum() / 3
+
+
+def test_few_images_evenly_spaced_fit_the_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = synthetic(14, n=119)
+    monkeypatch.setattr(interpolation, "MAX_CALIBRATED", 30)
+    x, zero_shot = unit(problem.train[::4, :5]), 30 * unit(problem.text[:, :5])
+    found = calibrated_zero_shot(problem, 5)
+    expected = zero_shot.T / likeliest_temperature(x @ zero_shot.T, problem.labels[::4])
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def adamw(
@@ -461,9 +563,9 @@ def worst_group_objective(head: Any, x: Array, problem: Problem, c: float) -> tu
 @pytest.mark.parametrize("renormalize", [False, True])
 def test_group_dro_minimises_the_worst_groups_loss(seed: int, c: float, renormalize: bool) -> None:
     problem = synthetic(seed, renormalize=renormalize)
-    heads = GroupDROProbe(C=c).heads(problem, RANKS)
-    plain = LinearProbe(C=c).heads(problem, RANKS)
-    for rank, head, plain_head in zip(RANKS, heads, plain, strict=True):
+    heads = GroupDROProbe(C=(c, 4 * c), penalty="absolute").heads(problem, RANKS)
+    plain = LinearProbe(C=c, penalty="absolute").heads(problem, RANKS)
+    for rank, (head, _), (plain_head,) in zip(RANKS, heads, plain, strict=True):
         x = truncated(problem, rank).train
         smallest = smallest_worst_group_objective(x, problem.labels, problem.environments, c)
         of_head, worst = worst_group_objective(head, x, problem, c)
@@ -491,7 +593,115 @@ def test_group_dro_of_one_group_or_of_equal_ones_is_the_linear_probe() -> None:
 def test_group_dro_takes_environments_by_any_numbers() -> None:
     problem = synthetic(25)
     renamed = replace(problem, environments=np.array([7, 2, 40])[problem.environments])
-    assert_close(all_scores(GroupDROProbe(rounds=4), problem), all_scores(GroupDROProbe(rounds=4), renamed), 1e-9)
+    assert_close(
+        all_scores(GroupDROProbe(rounds=4, C=1), problem), all_scores(GroupDROProbe(rounds=4, C=1), renamed), 1e-9
+    )
+
+
+def test_group_dro_says_when_its_rounds_were_too_few() -> None:
+    problem = synthetic(21)
+    list(GroupDROProbe(C=31.6, rounds=2).scores(problem, RANKS))
+    assert problem.notes
+    for note in problem.notes:
+        assert re.fullmatch(
+            r"group_dro, C = 31\.6, rank \d: after 2 rounds up to [\d.]+ % above the smallest objective\.", note
+        )
+    enough = replace(problem, notes=[])
+    list(GroupDROProbe(C=31.6, rounds=200).scores(enough, RANKS))
+    assert enough.notes == []
+
+
+@pytest.mark.parametrize("predictor", [LinearProbe(C=1), GroupDROProbe(C=1), FewShotProbe(C=1), Interpolation(C=1)])
+def test_logistic_regressions_are_solved_on_the_problems_device(predictor: Predictor) -> None:
+    with pytest.raises(RuntimeError, match="nowhere"):
+        all_scores(predictor, replace(synthetic(21), device="nowhere"))
+
+
+def test_settings_are_one_for_each_c_and_scored_as_if_alone() -> None:
+    for cls in (LinearProbe, FewShotProbe, Interpolation, GroupDROProbe):
+        grid = cls(C=[30, 0.5], max_iter=500)
+        assert grid.C == (0.5, 30.0)  # in one order, so that rows are found again
+        assert grid.settings == (cls(C=0.5, max_iter=500), cls(C=(30,), max_iter=500))
+        assert [type(setting) for setting in grid.settings] == [cls, cls]
+        assert cls(C=2).settings == (cls(C=2),)
+        assert [setting.C for setting in cls().settings] == [(c,) for c in cls().C]
+        problem = synthetic(27)
+        together = list(grid.scores_of_settings(problem, RANKS))
+        alone = [list(setting.scores_of_settings(problem, RANKS)) for setting in grid.settings]
+        assert len(together) == 2 * len(RANKS)
+        for i, of_point in enumerate(together):
+            for scores, expected in zip(of_point, alone[i % 2][i // 2], strict=True):
+                p, q = (np.exp(log_softmax(s, axis=1)) for s in (scores, expected))
+                np.testing.assert_allclose(p, q, atol=2e-2 if cls is GroupDROProbe else 1e-3)
+        with pytest.raises(ValueError, match=rf"{grid.name} has 2 settings \(C = 0\.5, 30\); ask for its"):
+            grid.scores(problem, RANKS)
+    assert ZeroShot().settings == (ZeroShot(),)
+
+
+def test_a_predictor_of_the_users_own_with_settings_is_scored_setting_by_setting() -> None:
+    class Temperatures(ZeroShot):
+        registered_name = ""
+
+        @property
+        def settings(self) -> tuple[Predictor, ...]:
+            return ZeroShot(temperature=1), ZeroShot(temperature=2)
+
+    problem = synthetic(28)
+    once = all_scores(ZeroShot(), problem)
+    points = list(Temperatures().scores_of_settings(problem, RANKS))
+    assert_close(points, [[z / t for z in of_rank] for of_rank in once for t in (1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"C": []}, "at least 1 item"),
+        ({"C": [1, 1.0]}, "each value may stand there once"),
+        ({"C": [1, 0]}, "greater than 0"),
+        ({"C": "all"}, "valid list"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused_in_a_sentence(spec: dict[str, Any], reason: str) -> None:
+    with pytest.raises(IcmBenchError, match=f"'linear_probe' is not valid: C.*{reason}"):
+        PREDICTORS.create({"name": "linear_probe", **spec})
+
+
+def test_the_released_probe_is_a_line_of_its_own() -> None:
+    released = PREDICTORS.create({"name": "linear_probe", "C": 0.316, "penalty": "absolute"})
+    assert (released.variant, LinearProbe().variant) == ("released penalty", "")
+    assert FewShotProbe(shots=4, penalty="absolute").variant == "4 shots, released penalty"
+    assert FewShotProbe(shots=4).variant == "4 shots"
+    assert released.params == {"C": (0.316,), "max_iter": 1000, "penalty": "absolute"}
+
+
+def test_a_singular_ridge_is_solved_by_the_shortest_weights_and_says_so() -> None:
+    rng = np.random.default_rng(29)
+    x = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 6))
+    problem = Problem(x, rng.integers(3, size=30), np.eye(3, 6), [x[:4]])
+    first, second = all_scores(Ridge(alpha=1e-25), problem, (2, 6))
+    assert problem.notes == [
+        "ridge, alpha = 1e-25, rank 6: singular; the penalty is lost beside the embeddings in double precision."
+    ]
+    targets = np.eye(3)[problem.labels]
+    for scores, z in ((first, x[:, :2]), (second, x)):
+        design = z - z.mean(axis=0)
+        w = np.linalg.lstsq(design, targets - targets.mean(axis=0), rcond=1e-10)[0]
+        np.testing.assert_allclose(scores[0], design[:4] @ w + targets.mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "predictor", [TipAdapter(trained=True, learning_rate=1e30), ClipAdapter(learning_rate=1e30)], ids=name
+)
+def test_a_training_that_diverges_is_said(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match=f"{predictor.name}: the training has diverged"):
+        all_scores(predictor, synthetic(30))
+
+
+@pytest.mark.parametrize("predictor", ALL, ids=name)
+def test_labels_used_are_those_of_the_images_that_are_learnt_from(predictor: Predictor) -> None:
+    labels = np.repeat([0, 2], [10, 4])
+    expected = {"zero_shot": 0, "few_shot": 6 + 4, "tip_adapter": 5 + 4}
+    assert predictor.labels_used(labels) == expected.get(predictor.name, 10 + 4)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +737,7 @@ def test_embeddings_without_rank_are_predicted_from_what_there_is(name: str, wha
     }[what]
     labels = np.repeat(np.arange(3), [15, 10, 5])
     problem = Problem(train, labels, rng.standard_normal((3, 6)), [train[::7]], environments=np.arange(30) % 2)
-    (scores,) = next(PREDICTORS.create(name).scores(problem, [4]))
+    (scores,) = next(PREDICTORS.create(name).scores_of_settings(problem, [4]))
     assert scores.shape == (5, 3)
     assert np.isfinite(scores).all()
     if what != "rank one":

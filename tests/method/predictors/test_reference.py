@@ -22,7 +22,7 @@ from tests.method.wrapped import Wrapped
 
 ENVIRONMENTS, CLASSES, D = 4, 3, 10
 RANKS = (2, 5, D)
-PROBE, PLAIN = LinearProbe(), Split(0)
+PROBE, PLAIN = LinearProbe(C=0.316, penalty="absolute"), Split(0)
 Views = dict[str, np.ndarray]
 
 

@@ -64,8 +64,8 @@ def test_full_rank_reproduces_plain_zero_shot_exactly(data, order, scoring) -> N
 def test_full_rank_reproduces_the_accuracy_of_the_plain_probe(data, order) -> None:  # type: ignore[no-untyped-def]
     z, z_do, text, labels = data
     v = invariant_basis(Moments.of(z, {"do": z_do}), 2.0, order).vectors
-    (rotated,) = LinearProbe().predict(Problem(z[:200] @ v, labels[:200], text @ v, [z[200:] @ v]), [D])
-    (plain,) = LinearProbe().predict(Problem(z[:200], labels[:200], text, [z[200:]]), [D])
+    (rotated,) = LinearProbe(C=0.316).predict(Problem(z[:200] @ v, labels[:200], text @ v, [z[200:] @ v]), [D])
+    (plain,) = LinearProbe(C=0.316).predict(Problem(z[:200], labels[:200], text, [z[200:]]), [D])
     assert (rotated[0] == labels[200:]).mean() == (plain[0] == labels[200:]).mean()
 
 
