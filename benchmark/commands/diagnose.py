@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import orth
 
 from benchmark.commands.choice import Choosing, check_rank, choose
+from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings, report_place
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.subspace import SourceMoments
@@ -41,10 +42,20 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
         IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the report cannot be written.
     """
     choice = choose(run, choosing)
-    subject, seeds = choice.subject, run.recipe.sweep.seeds
+    subject = choice.subject
     ranks = run.recipe.sweep.ranks_for(subject.facts.dim)
     rank = ranks[len(ranks) // 2] if rank is None else rank
     check_rank(rank, subject)
+    diagnosis = on_sound_embeddings(run, lambda: _compared(run, choice, rank))
+    content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
+    digest = canonical_hash([*content, list(choice.without), rank])
+    place = report_place(run, report_folder(run.recipe.name, run.recipe.hash(), digest, "diagnostics"))
+    return diagnosis, write_diagnostics(diagnosis, *place)
+
+
+def _compared(run: Run, choice: Choice, rank: int) -> Diagnosis:
+    """Return what there is to say of a projection, beside that of the recipe's other backbones."""
+    subject, seeds = choice.subject, run.recipe.sweep.seeds
     peers = [s for s in run.subjects if s.manifest.name == subject.manifest.name and s.facts.dim >= rank]
     have_embeddings(run, peers)
     fitting = Fitting(run.storage, subject, seeds)
@@ -55,11 +66,7 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
         )
         for s in peers
     }
-    diagnosis = _diagnosis(fitting, choice, rank, seeds, backbone_angles(fittings, rank) if len(peers) > 1 else None)
-    content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
-    digest = canonical_hash([*content, list(choice.without), rank])
-    place = report_place(run, report_folder(run.recipe.name, run.recipe.hash(), digest, "diagnostics"))
-    return diagnosis, write_diagnostics(diagnosis, *place)
+    return _diagnosis(fitting, choice, rank, seeds, backbone_angles(fittings, rank) if len(peers) > 1 else None)
 
 
 def _diagnosis(

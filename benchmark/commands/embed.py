@@ -1,12 +1,16 @@
 """`icm-bench embed`: every image and its interventions, once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
+from benchmark.commands.mending import mended
 from benchmark.commands.prepare import Run
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import EmbedReport
 from benchmark.store.embeddings import View
 from benchmark.sweep.subject import Subject
+
+T = TypeVar("T")
 
 
 def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
@@ -34,9 +38,28 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
 def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float | None = None) -> EmbedReport:
     """Embed what the store lacks of some views of a subject, and say what was done."""
     job = EmbedJob(run.storage, subject.manifest, subject.backbone, subject.facts, tuple(views), subject.decoding)
-    report = embed(job, run.recipe.run, began=began)
+    report = mended(run, lambda: embed(job, run.recipe.run, began=began), lambda _: None)
     name = f"{subject.manifest.name} with {subject.facts.label}"
     run.notify(f"{name}: {report.embedded} views embedded, {report.reused} reused")
     if report.speed:
         run.notify(f"{name}: {report.speed.text()}")
     return report
+
+
+def on_sound_embeddings(run: Run, work: Callable[[], T]) -> T:
+    """Return what some work on embedded views returns; what it finds damaged is named and made again, see `mended`.
+
+    Args:
+        run: whose store it is. Needs a connection to Ray.
+        work: reads embeddings, texts and moments; what it finds done, it does not do again.
+
+    Raises:
+        IcmBenchError: whatever the work raises, or a file is damaged again after it was made again.
+    """
+
+    def embed_again(directories: Collection[str]) -> None:
+        for subject in run.subjects:
+            if views := [view for view in subject.views if view.directory in directories]:
+                embed_views(run, subject, views)
+
+    return mended(run, work, embed_again)

@@ -5,8 +5,9 @@ from typing import Any
 
 from benchmark.backbones.projection_files import write_projection
 from benchmark.commands.choice import Choosing, check_rank, choose
+from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings
-from benchmark.method.subspace import SourceMoments
+from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.recipe.specs import TEXT
 from benchmark.sweep.fitting import Choice, Fitting
 from benchmark.sweep.identity import code_version
@@ -26,11 +27,16 @@ def export_projection(run: Run, choosing: Choosing, rank: int, folder: Path) -> 
     """
     choice = choose(run, choosing)
     check_rank(rank, choice.subject)
+    moments, basis = on_sound_embeddings(run, lambda: _fitted(run, choice))
+    facts = _provenance(run, choice, moments)
+    write_projection(folder, basis.vectors[:, :rank], facts)
+    return {"folder": str(folder), "rank": rank, "dim": choice.subject.facts.dim, **facts}
+
+
+def _fitted(run: Run, choice: Choice) -> tuple[SourceMoments, Basis]:
     have_embeddings(run, [choice.subject])
     fitting = Fitting(run.storage, choice.subject, (choice.seed,))
-    facts = _provenance(run, choice, fitting.moments(choice))
-    write_projection(folder, fitting.basis(choice).vectors[:, :rank], facts)
-    return {"folder": str(folder), "rank": rank, "dim": choice.subject.facts.dim, **facts}
+    return fitting.moments(choice), fitting.basis(choice)
 
 
 def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from benchmark.commands.prepare import store_at
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.store import upkeep
-from benchmark.store.moments import ROOT
+from benchmark.store.embeddings import ROOT
 
 
 def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool) -> None:
@@ -35,11 +35,11 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool) -> No
     problems = [problem for d in directories for problem in d.problems]
     if problems:
         raise IcmBenchError(
-            f"{len(problems)} parts are damaged; `icm-bench store clean` removes them and the next run makes them "
+            f"{len(problems)} files are damaged; `icm-bench store clean` removes them and the next run makes them "
             f"again: {' '.join(problems)}"
         )
     if action == "verify" and not as_json:
-        print(f"verified: {sum(d.parts for d in directories if not d.stale)} parts are sound")
+        print(f"verified: {sum(d.parts for d in directories if not d.stale)} files are sound")
 
 
 def _clean(storage: Storage, dry_run: bool, as_json: bool) -> None:
@@ -57,5 +57,5 @@ def _print_directories(storage: Storage, directories: Sequence[upkeep.Directory]
     for d in directories:
         what = f"{d.dataset}  {d.backbone}  {d.view}" if d.dataset else d.name
         print(f"{what}: {d.images} images, {d.rejected} rejected, {d.size / 1e6:.1f} MB, {d.state}")
-    views = sum(not d.name.startswith(ROOT) for d in directories)
+    views = sum(d.name.startswith(ROOT) for d in directories)
     print(f"{views} views, {sum(d.size for d in directories) / 1e6:.1f} MB in {storage.path('')}")

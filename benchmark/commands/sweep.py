@@ -1,5 +1,6 @@
 """`icm-bench sweep`: all settings on the stored embeddings."""
 
+from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import write_record
 from benchmark.commands.search import search_stage
@@ -15,6 +16,10 @@ def sweep_stage(run: Run) -> None:
     Raises:
         IcmBenchError: embeddings are missing, or the sweep was ended before all trials were tried.
     """
+    on_sound_embeddings(run, lambda: _sweep(run))
+
+
+def _sweep(run: Run) -> None:
     have_embeddings(run, run.subjects)
     recipe, storage = run.recipe, run.storage
     subjects = [subject.with_unreadable(storage) for subject in run.subjects]

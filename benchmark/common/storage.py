@@ -94,6 +94,11 @@ class Storage:
             raise IcmBenchError(f"{self.path(name).rstrip('/')} cannot be read ({reason(error)}).") from error
         return bool(info.type == pyarrow.fs.FileType.Directory)
 
+    def state(self, name: str) -> tuple[int, int]:
+        """Return size (bytes) and time of the last change (ns since 1970; 0 where unknown) of `name`; 0, 0 for none."""
+        info = self._fs.get_file_info(f"{self._root}/{name}")
+        return info.size or 0, info.mtime_ns or 0
+
     def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
         """Return what lies in a folder, sorted by name; links are followed.
 

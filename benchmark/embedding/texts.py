@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import ray
-from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone
@@ -14,7 +12,7 @@ from benchmark.common.cluster import gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.interventions.text import TextPair
-from benchmark.store.texts import pairs_file, text_file
+from benchmark.store.texts import have_texts, pairs_file, text_file, write_pairs, write_texts
 
 
 def prompts(classes: Sequence[str], template: str) -> list[str]:
@@ -36,10 +34,11 @@ def embed_texts(
     classes and templates. Those of `pairs` are kept as the backbone gives them.
 
     Raises:
+        DamagedError: a file of them is there, and not what was written.
         IcmBenchError: the weights are not those of `facts` any more.
     """
-    missing = [c for c in class_lists if not storage.exists(text_file(facts, c, templates))]
-    if storage.exists(pairs_file(facts, pairs)):
+    missing = [c for c in class_lists if not have_texts(storage, text_file(facts, c, templates))]
+    if have_texts(storage, pairs_file(facts, pairs)):
         pairs = ()
     if missing or pairs:
         resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
@@ -61,12 +60,10 @@ def _embed_on_worker(
     for classes in lists:
         _embed(storage, text_file(facts, classes, templates), backbone, classes, templates)
     if pairs:
-        columns = {
-            name: _column(backbone.encode_texts([getattr(pair, name) for pair in pairs]))
-            for name in ("caption", "rewrite")
-        }
-        known = {name: pa.array([getattr(p, name) for p in pairs], pa.string()) for name in ("class_name", "image_id")}
-        storage.write_table(pairs_file(facts, pairs), pa.table({**known, **columns}))
+        caption, rewrite = (
+            backbone.encode_texts([getattr(pair, name) for pair in pairs]) for name in ("caption", "rewrite")
+        )
+        write_pairs(storage, pairs_file(facts, pairs), pairs, caption, rewrite)
 
 
 def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[str], templates: Sequence[str]) -> None:
@@ -75,8 +72,4 @@ def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[st
         embeddings = backbone.encode_texts(prompts(classes, template)).astype(np.float64)
         total += embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     texts = (total / np.linalg.norm(total, axis=1, keepdims=True)).astype(np.float32)
-    storage.write_table(name, pa.table({"class_name": pa.array(list(classes)), "embedding": _column(texts)}))
-
-
-def _column(embeddings: NDArray[np.float32]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
+    write_texts(storage, name, classes, texts)

@@ -5,7 +5,6 @@ the embeddings of one chunk and is written whole or not at all. Several writers,
 the same parts under the same names: nothing is there twice, and what is missing is known from a listing.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.method.interventions import Intervention
+from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_checked
 
 ORIGINAL = "original"
 ROOT = "embeddings"
-STORE_VERSION = 3  # to be raised when decoding, a built-in intervention or the cut into chunks changes
+# To be raised when decoding, a built-in intervention, the cut into chunks, or what a file says of itself changes.
+STORE_VERSION = 4
 _READERS = 8  # files read at a time
-_DIGEST = b"icm_bench_sha256"
 _SPEED = "speed.json"
 
 
@@ -138,25 +138,65 @@ def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, reject
         rejected: (image_id, path, reason) of the chunk's images that cannot be read.
     """
     if rejected:  # first, so that a part is never there without them
-        content = json.dumps([list(row) for row in rejected], ensure_ascii=False).encode()
-        storage.write_bytes(f"{view.directory}/rejected-{chunk:05d}.json", content)
-    table = table.replace_schema_metadata({_DIGEST: content_digest(table).encode()})
-    storage.write_table(part_name(view.directory, chunk), table)
+        rows = [list(row) for row in rejected]
+        name = rejected_file(view.directory, chunk)
+        content = {"digest": canonical_hash([name, rows]), "images": rows}
+        storage.write_bytes(name, json.dumps(content, ensure_ascii=False).encode())
+    write_checked(storage, part_name(view.directory, chunk), table)
+
+
+def rejected_file(directory: str, chunk: int) -> str:
+    """Return the name of the file that says which images of a chunk cannot be read."""
+    return f"{directory}/rejected-{chunk:05d}.json"
 
 
 def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, str, str]]]:
-    """Return chunk -> (image_id, path, reason) of its images that cannot be read."""
-    by_chunk = {}
+    """Return chunk -> (image_id, path, reason) of its images that cannot be read.
+
+    Raises:
+        DamagedError: a list of them is not what was written; names it, and the part that goes with it.
+    """
+    by_chunk, problems = read_rejected(storage, directory)
+    if problems:
+        raise DamagedError.of(storage, problems)
+    return by_chunk
+
+
+def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tuple[str, str, str]]], dict[str, str]]:
+    """Return what `rejected_in` does of lists that are sound, and file -> what is wrong with it of the others."""
+    by_chunk: dict[int, list[tuple[str, str, str]]] = {}
+    problems: dict[str, str] = {}
     for name in storage.files(directory, ".json"):
         stem = name.rsplit("/", 1)[-1]
         if stem.startswith("rejected-"):
             chunk = int(stem.removeprefix("rejected-").removesuffix(".json"))
-            by_chunk[chunk] = [(a, b, c) for a, b, c in json.loads(storage.read_bytes(name))]
-    return by_chunk
+            try:
+                by_chunk[chunk] = _rejected_of(storage, name)
+            except DamagedError as error:
+                problems |= error.problems
+                problems[part_name(directory, chunk)] = f"goes with {storage.path(name)}, which is damaged"
+    return by_chunk, problems
+
+
+def _rejected_of(storage: Storage, name: str) -> list[tuple[str, str, str]]:
+    content = storage.read_bytes(name)
+    try:
+        listed = json.loads(content)
+        rows = [(image_id, path, why) for image_id, path, why in listed["images"]]
+        sound = listed["digest"] == canonical_hash([name, [list(row) for row in rows]])
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise DamagedError.of(storage, {name: DIFFERS})
+    return rows
 
 
 def rejected(storage: Storage, views: Iterable[View]) -> dict[str, tuple[str, str]]:
-    """Return image id -> (path, reason) of the images that could not be read for any of the views."""
+    """Return image id -> (path, reason) of the images that could not be read for any of the views.
+
+    Raises:
+        DamagedError: a list of them is not what was written.
+    """
     return {
         image_id: (path, reason)
         for view in views
@@ -165,38 +205,56 @@ def rejected(storage: Storage, views: Iterable[View]) -> dict[str, tuple[str, st
     }
 
 
-def read(storage: Storage, view: View, image_ids: Sequence[str]) -> NDArray[np.float32]:
+def read(
+    storage: Storage, view: View, image_ids: Sequence[str], chunks: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
     """Return the embeddings of `image_ids` in that order, shape (len(image_ids), D), float32.
 
+    Every part that is read is compared with what was written.
+
+    Args:
+        storage: the store.
+        view: the view that the embeddings are of.
+        image_ids: ids of the images.
+        chunks: chunk that holds each image, shape (len(image_ids),); by default all parts are looked through.
+
     Raises:
-        KeyError: an image is not in the store.
+        DamagedError: a part is not what was written, or lacks an image of its chunk; names all that are.
+        KeyError: an image is in none of all parts.
     """
-    names = list(parts(storage, view.directory).values())
+    there = [*parts(storage, view.directory)] if chunks is None else np.unique(chunks).tolist()
+    tables, problems = read_parts(storage, view.directory, there)
+    if problems:
+        raise DamagedError.of(storage, problems)
+    place = {image_id: i for i, image_id in enumerate(name for t in tables for name in t["image_id"].to_pylist())}
+    if chunks is not None and (lacking := [i for i, image_id in enumerate(image_ids) if image_id not in place]):
+        says = "lacks an image that is not on its list of those that cannot be read"
+        raise DamagedError.of(storage, {part_name(view.directory, int(chunks[i])): says for i in lacking})
+    rows = [place[image_id] for image_id in image_ids]
+    return np.concatenate([vectors(table) for table in tables])[rows].astype(np.float32, copy=False)
+
+
+def read_parts(storage: Storage, directory: str, chunks: Sequence[int]) -> tuple[list[pa.Table], dict[str, str]]:
+    """Return the parts of some chunks that are sound, in order, and file -> what is wrong with it of the others."""
+
+    def part(chunk: int) -> pa.Table | DamagedError:
+        try:
+            return read_checked(storage, part_name(directory, chunk))
+        except DamagedError as error:
+            return error
+
     with ThreadPoolExecutor(_READERS) as pool:
-        tables = list(pool.map(lambda name: storage.read_table(name, ["image_id", "embedding"]), names))
-    if not tables:
-        raise KeyError(image_ids[0])
-    table = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-    position = {image_id: i for i, image_id in enumerate(table["image_id"].to_pylist())}
-    return vectors(table)[[position[i] for i in image_ids]].astype(np.float32, copy=False)
+        results = list(pool.map(part, chunks))
+    problems: dict[str, str] = {}
+    for result in results:
+        problems |= result.problems if isinstance(result, DamagedError) else {}
+    return [result for result in results if not isinstance(result, DamagedError)], problems
 
 
 def vectors(table: pa.Table) -> NDArray[np.floating]:
     """Return the column `embedding` of a part, shape (rows, D), in the precision in which it is stored."""
     column = table["embedding"].combine_chunks()
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size))
-
-
-def content_digest(table: pa.Table) -> str:
-    """Return the SHA-256 (hex) over image ids and bytes of embeddings of a part, in order."""
-    digest = hashlib.sha256("\n".join(table["image_id"].to_pylist()).encode())
-    digest.update(np.ascontiguousarray(vectors(table)).tobytes())
-    return digest.hexdigest()
-
-
-def stored_digest(table: pa.Table) -> str:
-    """Return the digest that a part was written with."""
-    return (table.schema.metadata or {}).get(_DIGEST, b"").decode()
 
 
 def about_file(directory: str) -> str:

@@ -9,18 +9,18 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage import Storage, reason
 from benchmark.method.arrays import Scale
 from benchmark.method.evaluation.cells import Cell, Cells
 from benchmark.method.subspace import Differences, Moments
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings
+from benchmark.store.checked import DIFFERS, DamagedError
 from benchmark.store.embeddings import View
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
-VERSION = 2  # to be raised when the sums or their file change
+VERSION = 3  # to be raised when the sums or their file change
 IMAGES = "images"  # the file with the moments of the images themselves
 
 
@@ -49,34 +49,28 @@ def moments_file(
     return f"{folder}/{canonical_hash([kind, [view.directory for view in views], seed])[:32]}.safetensors"
 
 
-def packed(cells: Cells, kind: str | None) -> bytes:
-    """Return the moments of the images, or the differences of a kind, as a safetensors file."""
+def packed(cells: Cells, kind: str | None, name: str) -> bytes:
+    """Return the moments of the images, or the differences of a kind, as the content of the safetensors file `name`."""
     arrays: dict[str, NDArray[Any]] = {}
     for (environment, side, half), moments in cells.moments.items():
         place = f"{environment}/{side}/{half}"
         if kind is None:
             arrays |= {f"{place}/{n}": getattr(moments, n) for n in ("counts", "sums", "outer")}
-        for name, d in moments.differences.items() if kind else ():
-            if name == kind or (kind == CROSS and name.startswith(CROSS)):
+        for pair, d in moments.differences.items() if kind else ():
+            if pair == kind or (kind == CROSS and pair.startswith(CROSS)):
                 fields = {"n": np.array([d.n]), "total": d.total, "outer": d.outer}
-                arrays |= {f"{place}/{field}/{name}": value for field, value in fields.items()}
-    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    return safetensors.numpy.save(contiguous, metadata={"digest": _digest(contiguous)})
+                arrays |= {f"{place}/{field}/{pair}": value for field, value in fields.items()}
+    contiguous = {place: np.ascontiguousarray(a) for place, a in arrays.items()}
+    return safetensors.numpy.save(contiguous, metadata={"digest": _digest(contiguous, name)})
 
 
 def unpacked(storage: Storage, name: str) -> dict[Cell, Moments]:
     """Return what `packed` wrote: cell -> moments; those of a kind have no images.
 
     Raises:
-        IcmBenchError: the file is damaged; names it.
+        DamagedError: the file is not what was written under that name.
     """
-    content = storage.read_bytes(name)
-    try:
-        arrays = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise IcmBenchError(
-            f"{storage.path(name)} is damaged ({error}); delete it and run again: only it is recomputed."
-        ) from error
+    arrays = _checked(storage, name)
     cells: dict[Cell, Moments] = {}
     for cell, fields in _by_cell(arrays):
         none = np.zeros(0)
@@ -99,20 +93,38 @@ def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[st
 
 
 def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file, read back as a whole; nothing where it is what was written."""
+    """Return what is wrong with a file; nothing where it is what was written under that name."""
     try:
-        content = storage.read_bytes(name)
+        if _compared.get(storage.path(name)) != storage.state(name):
+            _checked(storage, name)
+    except DamagedError as error:
+        return error.problems[name]
+    return ""
+
+
+# File -> its size and time of change when this process found it sound: trials read the same ones again and again.
+_compared: dict[str, tuple[int, int]] = {}
+
+
+def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a file, compared with what was written unless this process has done so since it changed."""
+    state, content = storage.state(name), storage.read_bytes(name)
+    try:
         arrays = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         written = header["__metadata__"]["digest"]
-    except (IcmBenchError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
-        return "cannot be read"
-    return "" if written == _digest(arrays) else "is not what was written (its digest differs)"
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
+    if _compared.get(storage.path(name)) != state:
+        if written != _digest(arrays, name):
+            raise DamagedError.of(storage, {name: DIFFERS})
+        _compared[storage.path(name)] = state
+    return arrays
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-        digest.update(arrays[name].tobytes())
+def _digest(arrays: Mapping[str, NDArray[Any]], name: str) -> str:
+    digest = hashlib.sha256(name.encode())
+    for place in sorted(arrays):
+        digest.update(f"{place} {arrays[place].dtype} {arrays[place].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[place]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

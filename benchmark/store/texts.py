@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
@@ -11,21 +12,72 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.interventions.text import TextPair, pairs_digest
+from benchmark.store.checked import DamagedError, read_checked, write_checked
+
+ROOT = "texts"
+VERSION = 2  # to be raised when the files, or how their embeddings are made, change
 
 
 def text_file(facts: BackboneFacts, classes: Sequence[str], templates: Sequence[str]) -> str:
     """Return the name, inside a store, of the text embeddings of `classes`: it says all they depend on."""
-    return f"texts/{canonical_hash([facts.identity(), list(classes), list(templates)])[:32]}.parquet"
-
-
-def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
-    """Return text embeddings, shape (classes, D), at unit length."""
-    return np.array(storage.read_table(name)["embedding"].to_pylist(), dtype=np.float32)
+    return f"{ROOT}/{canonical_hash([VERSION, facts.identity(), list(classes), list(templates)])[:32]}.parquet"
 
 
 def pairs_file(facts: BackboneFacts, pairs: Sequence[TextPair]) -> str:
     """Return the name, inside a store, of the embeddings of pairs of texts."""
-    return f"texts/pairs-{canonical_hash([facts.identity(), pairs_digest(pairs), 'class_name'])[:32]}.parquet"
+    content = [VERSION, facts.identity(), pairs_digest(pairs), "class_name"]
+    return f"{ROOT}/pairs-{canonical_hash(content)[:32]}.parquet"
+
+
+def have_texts(storage: Storage, name: str) -> bool:
+    """Return whether a file of texts, or of pairs of them, is there.
+
+    Raises:
+        DamagedError: it is there, and not what was written under that name.
+    """
+    if not storage.exists(name):
+        return False
+    read_checked(storage, name)
+    return True
+
+
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file; nothing where it is what was written under that name."""
+    try:
+        read_checked(storage, name)
+    except DamagedError as error:
+        return error.problems[name]
+    return ""
+
+
+def write_texts(storage: Storage, name: str, classes: Sequence[str], embeddings: NDArray[np.float32]) -> None:
+    """Write text embeddings, shape (classes, D), at unit length."""
+    write_checked(storage, name, pa.table({"class_name": pa.array(list(classes)), "embedding": _column(embeddings)}))
+
+
+def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
+    """Return text embeddings, shape (classes, D), at unit length.
+
+    Raises:
+        DamagedError: the file is not what was written under that name.
+    """
+    return np.array(read_checked(storage, name)["embedding"].to_pylist(), dtype=np.float32)
+
+
+def write_pairs(
+    storage: Storage,
+    name: str,
+    pairs: Sequence[TextPair],
+    caption: NDArray[np.float32],
+    rewrite: NDArray[np.float32],
+) -> None:
+    """Write the embeddings of pairs of texts as the backbone gives them, each of shape (pairs, D)."""
+    known = {name: pa.array([getattr(p, name) for p in pairs], pa.string()) for name in ("class_name", "image_id")}
+    write_checked(storage, name, pa.table({**known, "caption": _column(caption), "rewrite": _column(rewrite)}))
+
+
+def _column(embeddings: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
 
 
 @dataclass(frozen=True)
@@ -44,8 +96,12 @@ class TextDifferences:
 
 
 def read_pairs(storage: Storage, name: str, normalize: Normalize) -> TextDifferences:
-    """Return the differences of pairs of texts at the scale that a projection sees."""
-    table = storage.read_table(name)
+    """Return the differences of pairs of texts at the scale that a projection sees.
+
+    Raises:
+        DamagedError: the file is not what was written under that name.
+    """
+    table = read_checked(storage, name)
     images = table["image_id"].to_pylist()
     caption, rewrite = (
         scaled(np.array(table[column].to_pylist(), dtype=np.float64), normalize) for column in ("caption", "rewrite")

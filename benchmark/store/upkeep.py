@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,13 +13,15 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
+from benchmark.store import texts
+from benchmark.store.checked import DamagedError, read_checked
 
 LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
 
 
 @dataclass
 class Directory:
-    """One view of a data set under one backbone, or the moments over its views, as they lie in the store.
+    """One view of a data set under one backbone, the moments over its views, or all texts, as they lie in the store.
 
     Attributes:
         name: name of the directory inside the store.
@@ -27,7 +29,7 @@ class Directory:
         backbone: label of the backbone.
         view: label of the view, or "moments".
         images: number of distinct images of the data set; 0 where unknown.
-        parts: number of files with embeddings, or with moments.
+        parts: number of files with embeddings, moments or texts.
         parts_expected: number of these once all images are embedded.
         rejected: number of images that cannot be read.
         size: size of all files together, in bytes.
@@ -67,7 +69,9 @@ def directories(storage: Storage) -> list[Directory]:
     """Return what the store holds, sorted by data set, backbone and view."""
     views = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
     moments = [_moments(storage, name, size, views) for name, size in _sizes(storage, sums.ROOT).items()]
-    return sorted([*views.values(), *moments], key=lambda d: (d.dataset, d.backbone, d.view, d.name))
+    files, size = len(storage.files(texts.ROOT, ".parquet")), sum(_sizes(storage, texts.ROOT).values())
+    of_texts = [Directory(texts.ROOT, parts=files, parts_expected=files, size=size)] if files else []
+    return sorted([*views.values(), *moments, *of_texts], key=lambda d: (d.dataset, d.backbone, d.view, d.name))
 
 
 def _sizes(storage: Storage, root: str) -> dict[str, int]:
@@ -102,44 +106,57 @@ def _directory(storage: Storage, name: str, size: int) -> Directory:
             return directory
         directory.images = int(about["images"])
         directory.parts_expected = store.chunk_count(directory.images)
-        directory.rejected = sum(map(len, store.rejected_in(storage, name).values()))
+        rejected, problems = store.read_rejected(storage, name)
+        directory.rejected = sum(map(len, rejected.values()))
+        _note(storage, directory, problems)
     except (IcmBenchError, ValueError, KeyError, TypeError):
         directory.stale = "its about.json is missing or damaged, so nobody knows what it holds"
     return directory
 
 
+def _note(storage: Storage, directory: Directory, problems: Mapping[str, str]) -> None:
+    for name, problem in problems.items():
+        if name not in directory.damaged:
+            directory.problems.append(f"{storage.path(name)}: {problem}.")
+            directory.damaged.append(name)
+
+
 def verify(storage: Storage) -> list[Directory]:
     """Read every part back and return the directories with what is wrong in them.
 
-    A part is sound if it can be read (Parquet's page checksums hold), has the digest it was written with, the rows
-    of its chunk but for rejected images, the width of its backbone, finite numbers, and no image of another part.
+    A part is sound if it is what was written under its name (see `checked.py`), and has the rows of its chunk but for
+    rejected images, the width of its backbone, finite numbers, and no image of another part.
     """
     listed = directories(storage)
     progress = Progress("verifying", sum(d.parts for d in listed if not d.stale), "parts")
     for directory in listed:
         if directory.stale or directory.newer:
             continue
-        if directory.name.startswith(sums.ROOT):
-            _verify_moments(storage, directory, progress)
+        if not directory.name.startswith(store.ROOT):
+            _verify_files(storage, directory, progress)
             continue
         about = json.loads(storage.read_bytes(store.about_file(directory.name)))
-        rejected = store.rejected_in(storage, directory.name)
+        rejected, _ = store.read_rejected(storage, directory.name)
         seen: set[str] = set()
         for chunk, name in store.parts(storage, directory.name).items():
             for problem in _problems(storage, name, directory, about, len(rejected.get(chunk, [])), chunk, seen):
-                directory.problems.append(f"{storage.path(name)}: {problem}.")
-                directory.damaged.append(name)
+                _note(storage, directory, {name: problem})
                 break
             progress.update()
     progress.close()
     return listed
 
 
-def _verify_moments(storage: Storage, directory: Directory, progress: Progress) -> None:
-    for name in storage.files(directory.name, ".safetensors"):
-        if problem := sums.problem_of(storage, name):
-            directory.problems.append(f"{storage.path(name)}: {problem}.")
-            directory.damaged.append(name)
+def _verify_files(storage: Storage, directory: Directory, progress: Progress) -> None:
+    """Note what is wrong with files of moments, or of texts."""
+    of_moments = directory.name.startswith(sums.ROOT)
+    for name in storage.files(directory.name, ".safetensors" if of_moments else ".parquet"):
+        try:
+            problem = sums.problem_of(storage, name) if of_moments else texts.problem_of(storage, name)
+        except IcmBenchError:
+            problem = "cannot be read"
+        if problem:
+            _note(storage, directory, {name: problem})
         progress.update()
 
 
@@ -153,14 +170,11 @@ def _problems(
         yield f"is no chunk of a data set of {directory.images} images"
         return
     try:
-        table = storage.read_table(name)
-        vectors = store.vectors(table)
-    except (IcmBenchError, KeyError, AttributeError, ValueError):
-        yield "cannot be read"
+        table = read_checked(storage, name)
+    except IcmBenchError as error:
+        yield error.problems[name] if isinstance(error, DamagedError) else "cannot be read"
         return
-    ids = table["image_id"].to_pylist()
-    if store.stored_digest(table) != store.content_digest(table):
-        yield "is not what was written (its digest differs)"
+    ids, vectors = table["image_id"].to_pylist(), store.vectors(table)
     if len(ids) != expected:
         yield f"has {len(ids)} rows instead of {expected}"
     if vectors.shape[1] != about.get("dim"):
@@ -172,15 +186,24 @@ def _problems(
     seen.update(ids)
 
 
-def _sums_damage(directory: Directory, listed: Sequence[Directory]) -> bool:
-    """Say whether moments may have been summed over damaged embeddings: sums do not show it."""
-    if not directory.name.startswith(sums.ROOT):
-        return False
-    return any(
-        other.damaged and (other.dataset, other.backbone) == (directory.dataset, directory.backbone)
-        for other in listed
-        if other.name.startswith(store.ROOT)
-    )
+def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: Collection[str]) -> dict[str, str]:
+    """Remove files that were found damaged, and what else is damaged in some directories of embeddings.
+
+    Args:
+        storage: the store.
+        problems: file -> what is wrong with it, as `DamagedError` says.
+        directories: of which all parts are compared with what was written.
+
+    Returns:
+        File -> what was wrong with it, of all that were removed: they are made again by whoever needs them.
+    """
+    every = dict(problems)
+    for directory in directories:
+        every |= store.read_rejected(storage, directory)[1]
+        every |= store.read_parts(storage, directory, list(store.parts(storage, directory)))[1]
+    for name in every:
+        storage.delete(name)
+    return every
 
 
 @dataclass(frozen=True)
@@ -192,13 +215,13 @@ class Removed:
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
-    """Remove what is of no use: damaged parts and sums over them, stale directories, temporary files of killed writers.
+    """Remove what is of no use: damaged files, stale directories, temporary files of killed writers.
 
     What is removed is computed again by the next run that needs it; what is sound is never touched.
     """
     listed = verify(storage)
     details = {name: size for name, size, _ in storage.details("")}
-    stale = [d for d in listed if d.stale or _sums_damage(d, listed)]
+    stale = [d for d in listed if d.stale]
     names = [name for d in listed if d not in stale for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]

@@ -20,14 +20,21 @@ from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 
 @ray.remote(num_returns=2)
 def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple[Embedded, ImageIndex]:
-    """Return the arrays of a subject from the store, without the images that cannot be read, and where these lie."""
+    """Return the arrays of a subject from the store, without the images that cannot be read, and where these lie.
+
+    Raises:
+        DamagedError: a file of the store is not what was written.
+    """
     manifest, original = subject.manifest, subject.views[0]
     unreadable = store.rejected(storage, subject.views)
     ids = manifest.table["image_id"].to_pylist()
     readable = np.array([image_id not in unreadable for image_id in ids])
     readable_ids = [image_id for image_id in ids if image_id not in unreadable]
+    first = store.distinct(ids)
+    chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
+    chunks = np.array([chunk_of[image_id] for image_id in readable_ids]) // store.chunk_size(len(first))
     data = Embedded(
-        z=store.read(storage, original, readable_ids),
+        z=store.read(storage, original, readable_ids, chunks),
         environment=manifest.environment_index[readable],
         label=manifest.table["label"].to_numpy()[readable],
         # The split is drawn over all images, so that a bad file does not move the others to another side.
@@ -39,9 +46,6 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
         logit_scale=subject.facts.logit_scale,
         position=np.flatnonzero(readable),
     )
-    first = store.distinct(ids)
-    chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
-    chunks = np.array([chunk_of[image_id] for image_id in readable_ids]) // store.chunk_size(len(first))
     layouts = {split: data.layout(split) for split in splits}
     return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, subject.facts.dim)
 

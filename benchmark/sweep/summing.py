@@ -21,8 +21,9 @@ from benchmark.method.evaluation.cells import Cells, Layout, cells_of, class_mea
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
+from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import View
-from benchmark.store.moments import moments_file, packed, unpacked
+from benchmark.store.moments import moments_file, packed, problem_of, unpacked
 
 BLOCK = 4096  # images whose embeddings a worker holds at a time
 MAX_WORKERS = 16  # each returns sums as large as the result
@@ -102,6 +103,9 @@ def sum_moments(
 
     Returns:
         How many files were written.
+
+    Raises:
+        DamagedError: parts, or moments that are there, are not what was written.
     """
     digests = {split: images.digest(split) for split in splits}
     tasks = [SumTask(split, scale, tuple(pairings)) for split in digests for scale in scales]
@@ -158,11 +162,18 @@ def read_cells(storage: Storage, images: ImageIndex, split: Split, scale: Scale,
 
 
 def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -> dict[str, Pairing | None]:
-    """Return file -> pairing of what the store lacks for a task."""
+    """Return file -> pairing of what the store lacks for a task.
+
+    Raises:
+        DamagedError: files that are there are not what was written; names all of them.
+    """
     crossed = any(pairing.name == CROSS for pairing in task.pairings)
     wanted: list[Pairing | None] = [*task.pairings] if crossed else [None, *task.pairings]
     files = {file_of(images, digest, task, pairing): pairing for pairing in wanted}
-    return {file: pairing for file, pairing in files.items() if not storage.exists(file)}
+    there = [file for file in files if storage.exists(file)]
+    if problems := {file: problem for file in there if (problem := problem_of(storage, file))}:
+        raise DamagedError.of(storage, problems)
+    return {file: pairing for file, pairing in files.items() if file not in there}
 
 
 def _sum(
@@ -198,8 +209,8 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
         rows = np.arange(start, min(start + BLOCK, last))
         ids = [images.ids[i] for i in rows]
         arrays = {
-            directory: _read_rows(storage, directory, ids, images.chunks[rows])
-            for directory in (images.original.directory, *needed)
+            view.directory: store.read(storage, view, ids, images.chunks[rows])
+            for view in (images.original, *needed.values())
         }
         for i, task in enumerate(tasks):
             sums[i] = sums[i] + _cells_of_block(images, task, means[i], rows, ids, arrays)
@@ -227,15 +238,8 @@ def _cells_of_block(
     return cells_of(layout, z, views)
 
 
-def _read_rows(storage: Storage, directory: str, ids: Sequence[str], chunks: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Return the embeddings of some images, shape (len(ids), D), from the parts that hold them."""
-    tables = [storage.read_table(store.part_name(directory, c), ["image_id", "embedding"]) for c in np.unique(chunks)]
-    position = {name: i for i, name in enumerate(name for t in tables for name in t["image_id"].to_pylist())}
-    return np.concatenate([store.vectors(table) for table in tables])[[position[i] for i in ids]]
-
-
 @ray.remote(num_cpus=1)
 def _write(storage: Storage, files: dict[str, Pairing | None], *parts: Cells) -> None:
     total = sum(parts[1:], parts[0])
     for name, pairing in files.items():
-        storage.write_bytes(name, packed(total, pairing.name if pairing else None))
+        storage.write_bytes(name, packed(total, pairing.name if pairing else None, name))

@@ -43,6 +43,7 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
         name: of the recipe, for loggers.
 
     Raises:
+        DamagedError: embeddings, texts or moments are not what was written.
         IcmBenchError: a file of rows is damaged or holds another trial's, or the sweep was ended before all trials
             were tried.
     """
@@ -98,13 +99,18 @@ def _share(storage: Storage, trials: list[Trial]) -> Shared:
     """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
 
     The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
+
+    Raises:
+        DamagedError: a file of the store is not what was written.
     """
     subjects = {s.key: s for trial in trials for s in (trial.subject, *trial.variants)}
     specs = {key: [t.spec for t in trials if t.subject.key == key] for key in subjects}
     splits = {key: tuple(sorted({spec.split for spec in specs[key]})) for key in subjects}
     shared = {key: load.remote(storage, subject, splits[key]) for key, subject in subjects.items()}
-    for key in (key for key in subjects if splits[key]):
-        images = ray.get(shared[key][1])
+    for key in subjects:
+        images = ray.get(shared[key][1])  # of variants too: what is damaged is to be known before any trial begins
+        if not splits[key]:
+            continue
         normalizes, sets = [s.normalize for s in specs[key]], [s.intervention_set for s in specs[key]]
         sum_subject(storage, subjects[key], images, splits[key], normalizes, sets)
     return shared

@@ -9,6 +9,7 @@ import hashlib
 import io
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -16,14 +17,15 @@ from benchmark.embedding.images import Geometry, model_input, model_input_views
 from benchmark.method.evaluation.cells import Layout, cells_of
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.interventions import INTERVENTIONS
+from benchmark.store.checked import digest_of
 from benchmark.store.embeddings import STORE_VERSION, Decoding, chunk_size, part_name, view_of
 from benchmark.store.moments import VERSION as MOMENTS_VERSION
 from benchmark.store.moments import packed
 from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, file_of
 
-STORE_KEYS = {3: "d0dec941325f222961c2f1eaa506d6517863aa62b4877cc369c758d03f61fce3"}
-STORE_PIXELS = {3: "6017c02b2ca3e96089e9e52fbea1d91a8fbc1c145ace1ab66071ab15f881e4d0"}
-MOMENTS = {2: "17df63634ca4a82a47be3b1d691ca1a27e5dfa27e6e24010000ac3fe41ce97ed"}
+STORE_KEYS = {4: "f41e52b3ae8d2036f9d6a91e1023813dce9448e35eb56714f427e8a3bc2175c9"}
+STORE_PIXELS = {4: "6017c02b2ca3e96089e9e52fbea1d91a8fbc1c145ace1ab66071ab15f881e4d0"}
+MOMENTS = {3: "0b56941bd3e5a12d59cad8b2b1f16271933fc06f58e0fb50fe3713476c8dc1da"}
 REMEDY = "bytes of the store have changed: raise {} and note the new digest here, or undo the change"
 
 GEOMETRY = Geometry(size=(32, 32), resize_mode="shortest", bilinear=False, fill=0)
@@ -50,6 +52,9 @@ def test_keys_parts_and_the_cut_into_chunks() -> None:
         for at_source in (False, True)
         for draft in (False, True)
     ]
+    values = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(6, dtype=np.float32)), 3)
+    table = pa.table({"image_id": ["a", "b"], "label": [0, 1], "embedding": values})
+    names.append(digest_of(table, names[0]))
     sizes = [chunk_size(images) for images in (1, 65_536, 65_537, 10**7)]
     assert digest(*(name.encode() for name in names), str(sizes).encode()) == STORE_KEYS[STORE_VERSION], REMEDY.format(
         "STORE_VERSION"
@@ -79,5 +84,5 @@ def test_moments_and_the_names_of_their_files() -> None:
         file_of(images, images.digest(Split(0)), task, kind)
         for kind in (None, Pairing("invert", (view,)), Pairing("one of a, b", (view, view)))
     ]
-    contents = [packed(cells, kind) for kind in (None, "invert")]
+    contents = [packed(cells, kind, name) for kind, name in zip((None, "invert"), names, strict=False)]
     assert digest(*contents, *(name.encode() for name in names)) == MOMENTS[MOMENTS_VERSION], REMEDY.format("VERSION")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +14,15 @@ import pyarrow as pa
 import pytest
 
 from benchmark.cli import main
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.cells import Cells
+from benchmark.method.interventions.text import TextPair
 from benchmark.method.subspace import Moments
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
-from benchmark.store import upkeep
+from benchmark.store import texts, upkeep
+from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import Decoding, View, view_of
 
 IMAGES, DIM = 130, 8  # three chunks: 64, 64, 2
@@ -76,7 +81,7 @@ def test_a_sound_store_is_listed_verified_and_left_alone(
     assert "toy  tiny  original: 130 images, 1 rejected" in (out := capsys.readouterr().out)
     assert "complete" in out
     assert command(storage, "verify") == 0
-    assert "verified: 3 parts are sound" in capsys.readouterr().out
+    assert "verified: 3 files are sound" in capsys.readouterr().out
     assert command(storage, "clean") == 0
     assert "0 files and directories removed" in capsys.readouterr().out
     assert storage.files("", "") == before
@@ -102,10 +107,46 @@ def repeat_rows(storage: Storage, view: View) -> None:
 
 
 def forge_numbers(storage: Storage, view: View) -> None:
-    table = storage.read_table(store.part_name(view.directory, 0))
-    storage.write_table(
-        store.part_name(view.directory, 1), part(view, 64, 63).replace_schema_metadata(table.schema.metadata)
-    )
+    name = store.part_name(view.directory, 1)
+    written = storage.read_table(name).schema.metadata
+    other = part(view, 65, 63).set_column(0, "image_id", part(view, 64, 63)["image_id"])
+    storage.write_table(name, other.replace_schema_metadata(written))
+
+
+def reverse_rows(storage: Storage, view: View) -> None:
+    name = store.part_name(view.directory, 1)
+    table = storage.read_table(name)
+    turned = table["embedding"].take(list(range(len(table)))[::-1])
+    column = table.column_names.index("embedding")
+    storage.write_table(name, table.set_column(column, "embedding", turned))
+
+
+def copy_of_another_chunk(storage: Storage, view: View) -> None:
+    one, two = (Path(storage.path(store.part_name(view.directory, chunk))) for chunk in (0, 1))
+    shutil.copy(one, two)
+
+
+def copy_of_another_view(storage: Storage, view: View) -> None:
+    """As sound as that view's own, but for what it is of."""
+    other = view_of("fingerprint", IMAGES, {"fingerprint": "weights"}, None, 0, Decoding(draft=False))
+    store.write_part(storage, other, 1, part(view, 64, 63), [])
+    place = Path(storage.path(other.directory))
+    shutil.copy(place / "part-00001.parquet", storage.path(store.part_name(view.directory, 1)))
+    shutil.rmtree(place)
+
+
+def lose_the_list(storage: Storage, view: View) -> None:
+    Path(storage.path(store.rejected_file(view.directory, 1))).unlink()
+
+
+def reject_another(storage: Storage, view: View) -> None:
+    file = Path(storage.path(store.rejected_file(view.directory, 1)))
+    file.write_text(file.read_text().replace("image_id 127", "image_id 100"))
+
+
+def list_of_another_chunk(storage: Storage, view: View) -> None:
+    one, two = (Path(storage.path(store.rejected_file(view.directory, chunk))) for chunk in (1, 2))
+    shutil.copy(one, two)
 
 
 def not_finite(storage: Storage, view: View) -> None:
@@ -121,10 +162,16 @@ def one_too_many(storage: Storage, view: View) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (damage_bits, "part-00001.parquet: cannot be read"),
+        (damage_bits, "part-00001.parquet: is damaged"),
         (lose_rows, "part-00001.parquet: has 60 rows instead of 63"),
         (repeat_rows, "part-00001.parquet: repeats images"),
         (forge_numbers, "part-00001.parquet: is not what was written"),
+        (reverse_rows, "part-00001.parquet: is not what was written"),
+        (copy_of_another_chunk, "part-00001.parquet: is not what was written"),
+        (copy_of_another_view, "part-00001.parquet: is not what was written"),
+        (lose_the_list, "part-00001.parquet: has 63 rows instead of 64"),
+        (reject_another, "rejected-00001.json: is not what was written"),
+        (list_of_another_chunk, "rejected-00002.json: is not what was written"),
         (not_finite, "part-00001.parquet: holds numbers that are not finite"),
         (one_too_many, "part-00003.parquet: is no chunk of a data set of 130 images"),
     ],
@@ -135,7 +182,7 @@ def test_damage_is_found_named_and_removed(
     spoil(storage, view)
     assert command(storage, "verify") == 2
     error = capsys.readouterr().err
-    assert "1 parts are damaged; `icm-bench store clean` removes them" in error
+    assert "damaged; `icm-bench store clean` removes them" in error
     assert said in error
     assert len(error.splitlines()) == 1
     assert command(storage, "clean", "--dry-run") == 0
@@ -183,36 +230,83 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     storage: Storage, view: View, capsys: pytest.CaptureFixture[str]
 ) -> None:
     z = np.random.default_rng(0).standard_normal((9, DIM))
-    content = sums.packed(Cells({(0, 0, "base"): Moments.of(z, {"blur": z + 1})}), "blur")
+    cells = Cells({(0, 0, "base"): Moments.of(z, {"blur": z + 1})})
     of_view = view.directory.replace(store.ROOT, sums.ROOT)
     sound, spoilt, orphan = (
         f"{of_view}/a/x.safetensors",
         f"{of_view}/a/y.safetensors",
         f"{sums.ROOT}/gone/a/x.safetensors",
     )
-    for name in (sound, spoilt, orphan):
-        storage.write_bytes(name, content)
+    content = {name: sums.packed(cells, "blur", name) for name in (sound, spoilt, orphan)}
+    for name in content:
+        storage.write_bytes(name, content[name])
     assert sums.unpacked(storage, sound)[0, 0, "base"].differences["blur"].n == 9
     assert command(storage) == 0
     out = capsys.readouterr().out
     assert "toy  tiny  moments: 130 images, 0 rejected" in out
     assert "moments/gone: 0 images, 0 rejected, 0.0 MB, stale: the embeddings that it sums up are gone or stale" in out
     assert "1 views" in out
-    changed = bytearray(content)
+    changed = bytearray(content[spoilt])
     changed[-3] ^= 1  # a number that safetensors reads all the same
     storage.write_bytes(spoilt, bytes(changed))
     assert command(storage, "verify") == 2
     assert "y.safetensors: is not what was written (its digest differs)" in capsys.readouterr().err
-    storage.write_bytes(spoilt, content[:50])
+    storage.write_bytes(spoilt, content[sound])  # of another split or kind
     assert command(storage, "verify") == 2
-    assert "y.safetensors: cannot be read" in capsys.readouterr().err
+    assert "y.safetensors: is not what was written (its digest differs)" in capsys.readouterr().err
+    storage.write_bytes(spoilt, content[spoilt][:50])
+    assert command(storage, "verify") == 2
+    assert "y.safetensors: is damaged" in capsys.readouterr().err
     assert command(storage, "clean", "--json") == 0
     assert json.loads(capsys.readouterr().out)["names"] == [spoilt, f"{sums.ROOT}/gone"]
     assert storage.files(sums.ROOT, "") == [sound]
     assert command(storage, "verify") == 0
-    damage_bits(storage, view)  # nobody knows whether the sums were made before or after
+    damage_bits(storage, view)
     assert command(storage, "clean") == 0
-    assert storage.files(sums.ROOT, "") == []
+    assert storage.files(sums.ROOT, "") == [sound]  # no part that is damaged is ever summed
+
+
+def test_texts_are_looked_after(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    z = np.random.default_rng(0).standard_normal((2, DIM)).astype(np.float32)
+    one, two, pairs = (f"{texts.ROOT}/{name}.parquet" for name in ("one", "two", "pairs-x"))
+    for name in (one, two):
+        texts.write_texts(storage, name, ["cat", "dog"], z)
+    texts.write_pairs(storage, pairs, [TextPair("a", "b"), TextPair("c", "d")], z, z + 1)
+    assert command(storage, "verify") == 0
+    assert "verified: 3 files are sound" in capsys.readouterr().out
+    np.testing.assert_array_equal(texts.read_texts(storage, one), z)
+    np.testing.assert_allclose(texts.read_pairs(storage, pairs, "none").d, -np.ones((2, DIM)), atol=1e-6)
+    shutil.copy(storage.path(one), storage.path(two))
+    with pytest.raises(DamagedError, match=r"two\.parquet is not what was written .* delete it and run again"):
+        texts.read_texts(storage, two)
+    shutil.copy(storage.path(one), storage.path(pairs))
+    with pytest.raises(DamagedError, match=r"pairs-x\.parquet is not what was written"):
+        texts.read_pairs(storage, pairs, "none")
+    assert command(storage, "verify") == 2
+    capsys.readouterr()
+    assert command(storage, "clean", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["names"] == [pairs, two]
+
+
+def test_a_part_is_compared_whenever_it_is_read(storage: Storage, view: View) -> None:
+    ids, chunks = ["image_id 70", "image_id 1"], np.array([1, 0])
+    np.testing.assert_array_equal(store.read(storage, view, ids, chunks)[:, 0], np.array([70, 1]) * DIM)
+    with pytest.raises(DamagedError, match=r"part-00001\.parquet lacks an image that is not on its list"):
+        store.read(storage, view, ["image_id 127"], np.array([1]))
+    reverse_rows(storage, view)
+    for asked in (None, chunks):
+        with pytest.raises(DamagedError, match=r"part-00001\.parquet is not what was written .* delete it") as raised:
+            store.read(storage, view, ids, asked)
+        again = pickle.loads(pickle.dumps(raised.value))  # on its way from a worker
+        assert (again.problems, str(again)) == (raised.value.problems, str(raised.value))
+    assert store.read(storage, view, ids[1:], chunks[1:])[0, 0] == DIM  # what is not read is not compared
+    copy_of_another_chunk(storage, view)
+    not_there = Path(storage.path(store.part_name(view.directory, 2)))
+    not_there.unlink()
+    not_there.mkdir()  # what cannot be read at all is not taken for damaged, and stays
+    with pytest.raises(IcmBenchError, match=r"part-00002\.parquet cannot be read") as refused:
+        store.read(storage, view, ["image_id 129"], np.array([2]))
+    assert not isinstance(refused.value, DamagedError)
 
 
 def test_the_key_says_what_an_embedding_depends_on() -> None:

@@ -1,0 +1,90 @@
+"""Files of a store that are compared with what was written whenever they are read.
+
+A digest stands in each of them, over its name and all that it holds. The name is made of hashes of all that the
+content depends on and, for a part, of the number of its chunk: so a file that was damaged, edited, renamed or copied
+over another one is not what was written under its name. It can be made again from what it depends on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage, reason
+
+DIFFERS = "is not what was written (its digest differs)"
+_DIGEST = b"icm_bench_sha256"
+
+
+class DamagedError(IcmBenchError):
+    """Files of a store that are not what was written under their names. To be deleted: they are made again.
+
+    Attributes:
+        problems: name inside the store -> what is wrong with the file, in words.
+    """
+
+    def __init__(self, sentence: str, problems: Mapping[str, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.problems = dict(problems or {})
+
+    @classmethod
+    def of(cls, storage: Storage, problems: Mapping[str, str]) -> "DamagedError":
+        """Return the error on one or more files of a store."""
+        name, problem = next(iter(problems.items()))
+        if len(problems) == 1:
+            return cls(f"{storage.path(name)} {problem}; delete it and run again: only it is made again.", problems)
+        return cls(
+            f"{len(problems)} files of the store are damaged; delete them and run again: only they are made again. The "
+            f"first: {storage.path(name)} {problem}.",
+            problems,
+        )
+
+
+def write_checked(storage: Storage, name: str, table: pa.Table) -> None:
+    """Write a table, with the digest over its name and content, as the Parquet file `name`.
+
+    Args:
+        storage: the store.
+        name: of the file.
+        table: with columns of texts, of whole numbers, and of embeddings (fixed-size lists).
+    """
+    storage.write_table(name, table.replace_schema_metadata({_DIGEST: digest_of(table, name).encode()}))
+
+
+def read_checked(storage: Storage, name: str) -> pa.Table:
+    """Return the table that `write_checked` wrote under a name.
+
+    Raises:
+        DamagedError: it is not what was written under that name.
+        IcmBenchError: the file cannot be read at all.
+    """
+    content = storage.read_bytes(name)  # apart, so that a network that fails is not taken for a damaged file
+    try:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            table = file.read()
+        digest = digest_of(table, name)
+    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
+    written = (table.schema.metadata or {}).get(_DIGEST)
+    if written != digest.encode():
+        says = DIFFERS if written else "does not say what was written: an earlier icm-bench made it"
+        raise DamagedError.of(storage, {name: says})
+    return table
+
+
+def digest_of(table: pa.Table, name: str) -> str:
+    """Return the SHA-256 (hex) over a file's name and over names, types and values of all columns, in order."""
+    digest = hashlib.sha256(json.dumps([name, len(table), table.column_names]).encode())
+    for column in table.columns:
+        if pa.types.is_fixed_size_list(column.type):
+            digest.update(f"{column.type.value_type}[{column.type.list_size}]".encode())
+            for chunk in column.chunks:
+                values = np.ascontiguousarray(chunk.flatten().to_numpy(zero_copy_only=False))
+                digest.update(values.view(np.uint8).data)
+        else:
+            digest.update(f"{column.type}{json.dumps(column.to_pylist())}".encode())
+    return digest.hexdigest()
