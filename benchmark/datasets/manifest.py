@@ -95,6 +95,19 @@ class Manifest:
         return {name: int((self.environment_index == i).sum()) for i, name in enumerate(self.environments)}
 
     @cached_property
+    def shared_images(self) -> int:
+        """Number of different images whose bytes stand in two environments or more, whatever their class there.
+
+        What is held out was seen with them. It is not the id that tells: that differs with environment and class.
+        """
+        places = (
+            self.table.select(["content", "environment"])
+            .group_by("content")
+            .aggregate([("environment", "count_distinct")])
+        )
+        return int(pc.sum(pc.greater(places["environment_count_distinct"], 1)).as_py() or 0)
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout."""
         digest = hashlib.sha256()

@@ -20,5 +20,6 @@ Words in capitals are hashes of what the content depends on (NAME is the recipe'
 the backbone, the intervention with its seed, and the decoding; SPLIT of the cells of all images and of whether
 embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; INPUTS of the fingerprints of
 data and weights. Hence whoever needs a file again finds it, whatever recipe, user or machine made it. Files are written
-whole or not at all. `upkeep.py` lists, verifies and cleans.
+whole or not at all; those of embeddings, moments and texts are compared with what was written whenever they are read
+(`checked.py`). `upkeep.py` lists, verifies and cleans.
 """

@@ -86,7 +86,7 @@ def _common_columns(trial: Trial) -> Row:
         "n_base": base_classes(len(subject.manifest.classes), spec.rounding),
         "rounding": spec.rounding if spec.protocol.open_class else None,
         "n_sources": min(len(holdout.sources) for holdout in trial.holdouts),
-        "n_shared": 0,
+        "n_shared": subject.manifest.shared_images,
         "recipe_hash": trial.recipe_hash,
         "code_version": code_version(),
     }

@@ -143,6 +143,22 @@ def test_catalog_totals_are_the_published_ones() -> None:
     assert all(f.licence and f.citation and f.obtain for f in CATALOG.values())
 
 
+def test_images_that_stand_in_two_environments_are_counted_once_each(toy_root: Path) -> None:
+    assert read(toy_root).shared_images == 0
+    for source, target in (
+        ("env0/cat/0.png", "env0/cat/again.png"),  # in one environment and class: no sharing
+        ("env0/cat/1.png", "env0/dog/other.png"),  # in one environment
+        ("env0/cat/2.png", "env1/cat/a.png"),
+        ("env0/cat/2.png", "env2/dog/b.png"),  # the same image once more
+        ("env1/dog/3.png", "env2/dog/c.png"),
+    ):
+        shutil.copy(toy_root / source, toy_root / target)
+    environments: dict[bytes, set[str]] = {}
+    for file in toy_root.glob("*/*/*.png"):
+        environments.setdefault(file.read_bytes(), set()).add(file.parent.parent.name)
+    assert read(toy_root).shared_images == sum(len(names) > 1 for names in environments.values()) == 2
+
+
 def test_no_duplicates_no_note(toy_root: Path) -> None:
     assert read(toy_root).notes() == []
 
