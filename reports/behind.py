@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from reports.captions import unit_words
 from reports.chosen import Selections, rule_for
-from reports.metrics import MEANS, MIN_CLASS_IMAGES, Metrics, SelectionCost, WorstClass, metrics_of, selection_costs
+from reports.metrics import MIN_CLASS_IMAGES, Metrics, SelectionCost, WorstClass, averaged, metrics_of, selection_costs
 from reports.render import GAP, markdown_escape, markdown_grid
 from reports.robustness import MIN_BACKBONES, Above, Lines
 from reports.settings import Setting
@@ -75,7 +75,7 @@ def _line_words(lines: Lines) -> list[str]:
 
 
 def _header(lines: Lines) -> list[str]:
-    first, *others = MEANS
+    first, *others = averaged()
     header = ["Method", first.title, "source accuracy", *(m.title for m in others)]
     header += ["worst environment", "worst class", "ECE", "ECE scaled"]
     header += ["above zero-shot line"] if lines.zero_shot.known else []
@@ -83,7 +83,7 @@ def _header(lines: Lines) -> list[str]:
 
 
 def _cells(line: Metrics, lines: Lines) -> list[str]:
-    first, *others = (_one(line.means[m.name]) for m in MEANS)
+    first, *others = (_one(line.means[m.name]) for m in averaged())
     worst = f"{_one(line.worst_environment_accuracy)} ({markdown_escape(line.worst_environment)})"
     cells = [markdown_escape(line.method.label), first, _one(line.source_accuracy), *others]
     cells += [worst, _worst_class(line.worst_class), _one(line.ece), _one(line.ece_scaled)]

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.inference import difference_interval
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, Array, per_class
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, Array, Metric, per_class
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 from reports.answers import Answers, ByKey
 from reports.chosen import Pooled, Selections, has_choice
@@ -23,7 +23,6 @@ from reports.whole import mean_beside, whole
 _SETTING_COLUMNS = ("dataset", "backbone", "random_weights", "protocol", "test_split", "class_group")
 MIN_CLASS_IMAGES = 10  # with fewer, which class is worst says little
 ORACLE = "oracle"  # the cross-fitted one
-MEANS = [metric for metric in METRICS if metric is not WORST_CLASS]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Metrics:
     All folds of a seed are taken together, and only seeds with every held-out environment count.
 
     Attributes:
-        means: name of each of `MEANS` -> its mean, in percent if it is a share.
+        means: name of each of `averaged` -> its mean, in percent if it is a share.
         source_accuracy: accuracy on the sources' judging images, in percent, at what the rule picks.
         worst_environment: the one in which the mean accuracy over seeds is lowest.
         worst_environment_accuracy: the accuracy there, in percent.
@@ -81,6 +80,11 @@ class Metrics:
     effective_robustness: Above | None
 
 
+def averaged() -> list[Metric]:
+    """Return those of `METRICS` of which there is a mean; of the worst class there is none, but its name and n."""
+    return [metric for metric in METRICS if metric is not WORST_CLASS]
+
+
 def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
     """Return one line for each method that has answers for every held-out environment under a rule."""
     found = ((method, whole(selections, [(method, rule)])) for method in selections.parts)
@@ -91,7 +95,7 @@ def _metrics(selections: Selections, method: Method, rule: str, answers: Answers
     pooled, names, seeds = selections.pooled(method, rule), answers.held_outs, answers.seeds
     picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule)
     picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
-    means = {m.name: np.mean([pooled[name, s].measures[m.name] for name in names for s in seeds]) for m in MEANS}
+    means = {m.name: np.mean([pooled[name, s].measures[m.name] for name in names for s in seeds]) for m in averaged()}
     by_environment = answers.means[0]
     source, target = mean_beside(picks, "training_domain"), float(by_environment.mean())
     temperatures = pd.to_numeric(picks["temperature"]).dropna()
@@ -99,7 +103,7 @@ def _metrics(selections: Selections, method: Method, rule: str, answers: Answers
     return Metrics(
         method=method,
         rule=rule,
-        means={m.name: _known(m.shown(float(means[m.name]))) for m in MEANS},
+        means={m.name: _known(m.shown(float(means[m.name]))) for m in averaged()},
         source_accuracy=_known(100 * source),
         worst_environment=names[int(by_environment.argmin())],
         worst_environment_accuracy=100 * float(by_environment.min()),
@@ -194,7 +198,7 @@ def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
     for rule in RULES.values():
         for m in metrics_of(selections, rule.name, lines):
             body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *_cells(m, lines)])
-    headings = [metric.heading for metric in MEANS if metric is not ACCURACY]
+    headings = [metric.heading for metric in averaged() if metric is not ACCURACY]
     columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "source_accuracy"]
     columns += ["worst_environment", "worst_environment_accuracy"]
     columns += ["worst_class", "worst_class_environment", WORST_CLASS.heading, "worst_class_n"]
@@ -207,7 +211,7 @@ def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
 def _cells(m: Metrics, lines: Lines) -> list[object]:
     worst = m.worst_class
     named = ["", "", "", ""] if worst is None else [worst.name, worst.held_out, _four(worst.accuracy), str(worst.n)]
-    means = [_four(m.means[metric.name]) for metric in MEANS if metric is not ACCURACY]
+    means = [_four(m.means[metric.name]) for metric in averaged() if metric is not ACCURACY]
     cells = [_four(m.means[ACCURACY.name]), _four(m.source_accuracy)]
     cells += [m.worst_environment, _four(m.worst_environment_accuracy), *named, *means]
     cells += [*map(_four, (m.ece, m.ece_scaled, m.temperature)), f"{m.labels_fit:g}", f"{m.labels_choice:g}"]

@@ -11,6 +11,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
+from benchmark.store.tested import is_sound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,16 +124,16 @@ def row_file(trial_id: str) -> str:
     return f"rows/{trial_id}.parquet"
 
 
-def has_rows(storage: Storage, trial_id: str) -> bool:
-    """Return whether a trial is finished: whether its file is there, and holds rows of this trial and no other.
+def unfinished(storage: Storage, trial_ids: Sequence[str]) -> list[str]:
+    """Return the trials that are still to be run: those without rows, and those whose tested images are lost.
 
     Raises:
-        IcmBenchError: the file is damaged, of a later version, or holds another trial's rows; names it.
+        IcmBenchError: a file of rows is damaged, of a later version, or holds another trial's rows; names it.
     """
-    if not storage.exists(row_file(trial_id)):
-        return False
-    _read(storage, row_file(trial_id), [])
-    return True
+    there = [name for name in trial_ids if storage.exists(row_file(name))]
+    named = {name: set(_read(storage, row_file(name), ["tested"])["tested"].to_pylist()) for name in there}
+    sound = {hash_ for hash_ in set().union(*named.values()) if is_sound(storage, hash_)}
+    return [name for name in trial_ids if not named.get(name, {None}) <= sound]
 
 
 def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.tested import Tested
 
 ROOT = "tested"
@@ -21,13 +22,22 @@ def tested_file(hash_: str) -> str:
 
 
 def write_tested(storage: Storage, tested: Tested) -> None:
-    """Write the images of a test, unless they are there."""
-    if storage.exists(tested_file(tested.hash)):
+    """Write the images of a test, unless they are there; what is damaged or of another test is written anew."""
+    if is_sound(storage, tested.hash):
         return
     columns = {name: getattr(tested, name) for name in _COLUMNS}
     table = pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items() if column is not None})
     names = json.dumps(tested.names, ensure_ascii=False).encode()
     storage.write_table(tested_file(tested.hash), table.replace_schema_metadata({_NAMES: names}))
+
+
+def is_sound(storage: Storage, hash_: str) -> bool:
+    """Return whether the tested images that rows name by a hash are there, and are what the hash says."""
+    try:
+        _read(storage, hash_)
+    except IcmBenchError:
+        return False
+    return True
 
 
 def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
@@ -41,14 +51,29 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
 
 def _read(storage: Storage, hash_: str) -> Tested:
     name = tested_file(hash_)
-    table = storage.read_table(name)
-    arrays = {column: np.asarray(table[column], dtype=np.int64) for column in _COLUMNS if column in table.column_names}
+    if not storage.exists(name):
+        raise _lost(storage, name, "is not there")
+    content = storage.read_bytes(name)  # apart, so that a network that fails is not taken for a damaged file
+    try:
+        tested = _unpacked(pq.read_table(pa.BufferReader(content), page_checksum_verification=True))
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise _lost(storage, name, f"is damaged ({reason(error)})") from error
+    if tested.hash != hash_:
+        raise _lost(storage, name, "does not hold the tested images that its name says")
+    return tested
+
+
+def _unpacked(table: pa.Table) -> Tested:
+    there = [column for column in _COLUMNS if column in table.column_names]
+    if absent := [column for column in there if table[column].null_count]:
+        raise ValueError(f"numbers are absent from its column {absent[0]}")
+    arrays = {column: np.asarray(table[column], dtype=np.int64) for column in there}
     names = tuple(json.loads((table.schema.metadata or {}).get(_NAMES, b"[]")))
-    if {"position", "environment", "label"} <= set(arrays):
-        tested = Tested(arrays["position"], arrays["environment"], arrays["label"], names, arrays.get("group"))
-        if tested.hash == hash_:
-            return tested
-    raise IcmBenchError(
-        f"{storage.path(name)} does not hold the tested images that its name says; delete it and the folder rows, and "
-        f"run again: embeddings are reused."
+    return Tested(arrays["position"], arrays["environment"], arrays["label"], names, arrays.get("group"))
+
+
+def _lost(storage: Storage, name: str, problem: str) -> IcmBenchError:
+    return IcmBenchError(
+        f"{storage.path(name)} {problem}, and result rows name it; run the recipe again: the trials with such rows are "
+        f"run anew, on the embeddings that are there."
     )

@@ -1,6 +1,6 @@
 """The sweep on Ray Tune: trials run side by side, and each leaves one file of result rows.
 
-Tune's own state is disposable: a trial whose rows exist is not run again.
+Tune's own state is disposable: a trial whose rows and tested images are there is not run again.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from benchmark.method.evaluation.embedded import shifted
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.evaluation.splits import turn_of
 from benchmark.recipe.specs import RunSpec
-from benchmark.store.rows import failures, has_rows, row_file, write_failure, write_rows
+from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, load, sum_subject
@@ -34,7 +34,9 @@ Shared = Mapping[str, Any]  # key of a subject -> references to its arrays and t
 
 
 def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str) -> None:
-    """Run the trials whose rows do not exist yet; those that fail twice leave a reason in the store. Needs Ray.
+    """Run the trials that are not finished; those that fail twice leave a reason in the store. Needs Ray.
+
+    A trial is finished if its rows are there, and with them the images that they were tested on.
 
     Args:
         storage: with embeddings and texts; rows go there.
@@ -47,7 +49,8 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
         IcmBenchError: a file of rows is damaged or holds another trial's, or the sweep was ended before all trials
             were tried.
     """
-    missing = [trial for trial in trials if not has_rows(storage, trial.id)]
+    to_run = set(unfinished(storage, [trial.id for trial in trials]))
+    missing = [trial for trial in trials if trial.id in to_run]
     if not missing:
         return
     for trial, error in _tune(storage, missing, options, name):

@@ -1,7 +1,7 @@
 """Result rows: what an entry of METRICS is worth, and which files are read."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.store.rows import (
     VERSION,
     curve_columns,
-    has_rows,
     read_rows,
     read_source_scores,
     row_file,
     schema,
+    unfinished,
     write_rows,
 )
 from benchmark.store.tested import read_tested, tested_file, write_tested
@@ -69,7 +69,7 @@ def test_one_entry_of_metrics_arrives_in_rows_selection_and_both_tables(tmp_path
     by_rule = {line.split(",")[header.split(",").index("rule")]: line.split(",")[column] for line in lines}
     assert {rule: by_rule[rule] for rule in means} == means
     report = (tmp_path / "report" / "report.md").read_text()
-    assert "| Method | accuracy | balanced | errors | worst environment | worst class |" in report
+    assert "| Method | accuracy | source accuracy | balanced | errors | worst environment | worst class |" in report
 
 
 def test_answers_at_every_rank_and_the_images_that_they_are_of_are_read_back(tmp_path: Path) -> None:
@@ -98,9 +98,50 @@ def test_tested_images_that_are_not_what_their_name_says_are_refused(tmp_path: P
     for images in (one, other):
         write_tested(storage, images)
     (tmp_path / tested_file(one.hash)).write_bytes((tmp_path / tested_file(other.hash)).read_bytes())
-    with pytest.raises(IcmBenchError, match=rf"{one.hash}.parquet does not hold the tested images .* delete it"):
+    with pytest.raises(
+        IcmBenchError, match=rf"{one.hash}.parquet does not hold the tested images .* run the recipe again"
+    ):
         read_tested(storage, [one.hash])
     assert len(read_tested(storage, [other.hash])[other.hash]) == 4
+
+
+def _lose(file: Path) -> None:
+    file.unlink()
+
+
+def _tear(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    file.write_bytes(bytes(content))
+
+
+def _empty(file: Path) -> None:
+    pq.write_table(pa.table({"position": [1, None]}), file)
+
+
+@pytest.mark.parametrize("harm", [_lose, _tear, _flip, _empty])
+def test_a_trial_whose_tested_images_are_lost_is_not_finished_and_brings_them_back(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    storage = Storage(str(tmp_path))
+    n = np.arange(300)
+    one, other = (Tested(n + k, np.zeros(300, np.int64), n % 7, ("a",)) for k in range(2))
+    for images in (one, other):
+        write_tested(storage, images)
+    write_rows(storage, "whole", [row(tested=other.hash)])
+    write_rows(storage, "harmed", [row(tested=other.hash), row(tested=one.hash)])
+    assert unfinished(storage, ["harmed", "new", "whole"]) == ["new"]
+    harm(tmp_path / tested_file(one.hash))
+    with pytest.raises(IcmBenchError, match=rf"{one.hash}\.parquet is .*; run the recipe again: the trials with such"):
+        read_tested(storage, [other.hash, one.hash])
+    assert unfinished(storage, ["harmed", "new", "whole"]) == ["harmed", "new"]
+    write_tested(storage, one)  # as the trial does when it is run anew
+    assert unfinished(storage, ["harmed", "new", "whole"]) == ["new"]
+    assert read_tested(storage, [one.hash])[one.hash].hash == one.hash
 
 
 @pytest.mark.parametrize("version", [None, 2])
@@ -154,15 +195,13 @@ def test_a_damaged_page_is_found(tmp_path: Path) -> None:
 def test_a_file_that_holds_another_trials_rows_is_refused_by_name(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     write_rows(storage, "one", [row(), row(held_out="photo")])
-    assert (has_rows(storage, "one"), has_rows(storage, "two")) == (True, False)
+    assert "two" in unfinished(storage, ["one", "two"])
     shutil.copy(tmp_path / row_file("one"), tmp_path / row_file("two"))
     said = r"rows/two\.parquet holds rows of the trial one: it was copied or renamed; delete it and run again"
-    for read in (has_rows, lambda storage, name: read_rows(storage, ["one", name])):
+    for read in (unfinished, read_rows, read_source_scores):
         with pytest.raises(IcmBenchError, match=said):
-            read(storage, "two")
-    with pytest.raises(IcmBenchError, match=said):
-        read_source_scores(storage, ["two"])
+            read(storage, ["one", "two"])
     other = pa.table({"x": [1]}).replace_schema_metadata({"icm_bench_rows": str(VERSION)})
     pq.write_table(other, tmp_path / row_file("four"))
     with pytest.raises(IcmBenchError, match=r"four\.parquet is damaged"):
-        has_rows(storage, "four")
+        unfinished(storage, ["four"])
