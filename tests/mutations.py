@@ -45,6 +45,7 @@ def _of(file: str, *mutations: tuple[str, str, str]) -> list[Mutation]:
 
 _REFERENCE, _PROTOCOLS = f"{T_PREDICTORS}/test_reference.py", f"{T_EVALUATION}/test_protocols.py"
 _SELECTION, _CLASSIFIER = f"{T_EVALUATION}/test_selection.py", f"{T_EVALUATION}/test_classifier.py"
+_CHOICE = f"{T_EVALUATION}/test_evaluation.py"
 _SPLITS, _CELLS, _METRICS = (f"{T_EVALUATION}/test_{name}.py" for name in ("splits", "cells", "metrics"))
 _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evaluate.py"
 _INFERENCE, _OTHERS, _RANKS = (
@@ -106,15 +107,18 @@ MUTATIONS = [
     ),
     *_of(
         f"{EVALUATION}/selection.py",
-        ('(scores[index], row["ranks"][index]) > highest', '(scores[index], -row["ranks"][index]) > highest', _SELECTION),
+        ("(scores[index], ranks[index]) > highest", "(scores[index], -ranks[index]) > highest", _SELECTION),
         ("return max(known, key=lambda i: (scores[i], i))", "return max(known, key=lambda i: (scores[i], -i))", _SELECTION),
         ("key=lambda place: (-place[1], place[0])", "key=lambda place: (place[1], place[0])", _SELECTION),
-        ("np.where(first, chosen_by_second, chosen_by_first)", "np.where(first, chosen_by_first, chosen_by_second)", _SELECTION),
+        ("np.where(half, by_second, by_first)", "np.where(half, by_first, by_second)", _SELECTION),
         ("row[RULES[rule].score] or ()", 'row["target"] or ()', _SELECTION),
         ("key = tuple(row[name] for name in KEY)", "key = tuple(row[name] for name in KEY[:2])", _SELECTION),
         ('column = "target_out" if rule.crossed else rule.score', "column = rule.score", _SELECTION),
         ('KEY = ("held_out", "seed", "fold")', 'KEY = ("held_out", "seed")', _SELECTION),
-        ("else _only(scores, row[\"ranks\"].index(rank))", "else scores", _SELECTION),
+        ("else _only(scores, ranks.index(rank))", "else scores", _SELECTION),
+        ("row in rows if row[\"fold\"] == fold] for fold in folds]", "row in rows] for fold in folds[:1]]", _SELECTION),
+        ("        return [whole]\n", "        return [[(row,) for row in rows]]\n", _SELECTION),
+        ("pick.index == best_index(row[rule.score])", "True", _SELECTION),
     ),
     *_of(
         f"{EVALUATION}/tested.py",
@@ -126,7 +130,7 @@ MUTATIONS = [
         ("logit_scale=data.logit_scale", "logit_scale=100.0", _CLASSIFIER),
         ("images.possible(logits), images.positions(), temperature", "logits, images.labels, temperature", _PROTOCOLS),
         ("for t in (1.0, temperature)])", "for t in (1.0, 1.0)])", _CLASSIFIER),
-        ("best_point(_mean(self._accuracies))", "best_point(self._accuracies[0])", _CLASSIFIER),
+        ("best_point(metrics.mean_accuracy(self._accuracies))", "best_point(self._accuracies[0])", _CLASSIFIER),
         ('renormalize=self.normalize in ("after", "both")', "renormalize=False", _REFERENCE),
         ("seed=self.seed", "seed=0", f"{T_PREDICTORS}/test_predictors.py {_EVALUATE} {_CLASSIFIER}"),
     ),
@@ -141,9 +145,14 @@ MUTATIONS = [
         f"{EVALUATION}/evaluation.py",
         ("self._fitted(holdout, sources, turn.learned, method, judging, [], lodo).classified", "self._fitted(holdout, sources, turn.fitted, method, judging, [], lodo).classified", _REFERENCE),
         ("self._fitted(holdout, remaining, self._turn.learned,", "self._fitted(holdout, remaining, self._turn.fitted,", _REFERENCE),
-        ("lodo = np.nanmean(accuracies, axis=0)", "lodo = np.nanmax(accuracies, axis=0)", _REFERENCE),
+        ("_LeftOut(mean_accuracy(accuracies),", "_LeftOut(np.nanmax(accuracies, axis=0),", _REFERENCE),
         ("moments.reweighted(method.weights)", "moments", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
         ("rows &= new if half == \"new\" else ~new", "rows &= ~new", _PROTOCOLS),
+        ("left_out = [] if lodo is None else judges", "left_out = judges", _CHOICE),
+        ("(test.environments, test.half): images.accuracy(of_test)", "(test.environments, 'new'): images.accuracy(of_test)", _CHOICE),
+        ("if test.split == \"in_80\" else None", "if False else None", _CHOICE),
+        ('f"choosing fit: {note}" for note in own', "note for note in ()", _CHOICE),
+        ("for note in of_fit", "for note in ()", _CHOICE),
         ("if len(remaining := holdout.without(source)) >= fewest", "if len(remaining := holdout.sources) >= fewest", _REFERENCE),
     ),
     *_of(

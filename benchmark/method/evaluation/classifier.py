@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels, Normalize, scaled
+from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.checked import checked_predictions, checked_scores
 from benchmark.method.evaluation.curves import Calibration
@@ -164,7 +165,9 @@ class Classifier:
         temperatures: Mapping[Point, float] | None,
     ) -> Classified:
         judged = [images.accuracy(self._predicted_and_calibrated(images, {})[0]) for images in judging]
-        training_domain = _mean(np.reshape(judged, (len(judged), len(self.predictor.settings), len(self.ranks))))
+        training_domain = metrics.mean_accuracy(
+            np.reshape(judged, (len(judged), len(self.predictor.settings), len(self.ranks)))
+        )
         if temperatures is None:
             picks = {best_point(training_domain), lodo_pick} if self.predictor.has_likelihood and judged else set()
             temperatures = self._temperatures(judging, sorted(point for point in picks if point is not None))
@@ -180,7 +183,7 @@ class Classifier:
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in spaced]) for name in ("rows", "labels")))
         problem = self._untrained(images)
         return {
-            (index, setting): metrics.fitted_temperature(logits, images.labels)
+            (index, setting): fitted_temperature(logits, images.labels)
             for index, setting in points
             for (logits,) in self.predictor.settings[setting].scores(problem, [self.ranks[index]])
         }
@@ -278,12 +281,14 @@ class _Pass:
         if self._held:
             self._fit(*self._held)
         calibrations = [{p: c[i] for p, c in self._calibrations.items()} for i in range(len(self.tests))]
-        return Classified(_mean(self._accuracies), self._predicted, calibrations, self._temperatures, notes)
+        return Classified(
+            metrics.mean_accuracy(self._accuracies), self._predicted, calibrations, self._temperatures, notes
+        )
 
     def _choose(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
         if point == self.lodo_pick:
             self._fit(point, of_judging, of_tests)
-        if point == best_point(_mean(self._accuracies)):
+        if point == best_point(metrics.mean_accuracy(self._accuracies)):
             # A predictor may use its arrays again at the next point.
             copies = [[logits.copy() for logits in of_sets] for of_sets in (of_judging, of_tests)]
             self._held = None if point in self._temperatures else (point, copies[0], copies[1])
@@ -291,7 +296,7 @@ class _Pass:
     def _fit(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
         """Calibrate with the temperature that makes the judging images likeliest."""
         labels = np.concatenate([images.labels for images in _spaced(self.judging)])
-        self._calibrate(point, metrics.fitted_temperature(np.concatenate(of_judging), labels), of_tests)
+        self._calibrate(point, fitted_temperature(np.concatenate(of_judging), labels), of_tests)
 
     def _calibrate(self, point: Point, temperature: float, of_tests: Sequence[Array]) -> None:
         self._temperatures[point] = temperature
@@ -303,13 +308,6 @@ class _Pass:
 
 def _argmax(images: ImageSet, logits: Array) -> Labels:
     return images.named(images.possible(logits).argmax(axis=1))
-
-
-def _mean(accuracies: Array) -> Array:
-    """Return the mean over sets of images, shape (settings, ranks), without those that have none; NaN without sets."""
-    if not len(accuracies):
-        return np.full(accuracies.shape[1:], np.nan)
-    return np.asarray(np.nanmean(accuracies, axis=0))
 
 
 def _spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.metrics import METRICS
+from benchmark.method.evaluation.metrics import METRICS, harmonic_mean
 from benchmark.method.evaluation.protocols import ClassHalf
 from benchmark.method.evaluation.splits import TestSplit
 from benchmark.method.evaluation.tested import Tested
@@ -80,6 +80,9 @@ def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCu
             metrics={
                 m.name: np.asarray(m.combine(of_base.metrics[m.name], of_new.metrics[m.name])).tolist() for m in METRICS
             },
+            target_out=None
+            if of_base.target_out is None or of_new.target_out is None
+            else harmonic_mean(of_base.target_out, of_new.target_out).tolist(),
             correct=np.concatenate([of_base.correct, of_new.correct], axis=1),
             tested=of_base.tested + of_new.tested,
             calibrations={},

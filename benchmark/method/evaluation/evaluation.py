@@ -17,7 +17,7 @@ from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Classified, Classifier, ImageSet
 from benchmark.method.evaluation.curves import Calibration, RankCurve, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.metrics import METRICS, Answers
+from benchmark.method.evaluation.metrics import METRICS, Answers, mean_accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_point
 from benchmark.method.evaluation.splits import Split, base_classes, turn_of
@@ -76,16 +76,31 @@ class _Scores:
         training_domain: accuracy on the judging images.
         lodo: leave-one-domain-out accuracy, or None.
         images: number of labelled images that are looked at for either.
+        notes: what the fits have to say that are made for the choice alone, each with its name.
     """
 
     training_domain: Array
     lodo: Array | None
     images: int
+    notes: tuple[str, ...]
 
     def of(self, rule: str) -> Array | None:
         """Return the scores that a rule looks at."""
         scores: Array | None = getattr(self, RULES[rule].score)
         return scores
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """What leave-one-domain-out fits say of a holdout's points.
+
+    Attributes:
+        accuracy: mean over the left-out sources, shape (settings, ranks); None where no source can be left out.
+        notes: what the fits have to say, each with the source that it is without.
+    """
+
+    accuracy: Array | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Evaluation:
@@ -131,35 +146,45 @@ class Evaluation:
         Raises:
             ValueError: an answer of projection or predictor that does not fit; names it.
         """
-        left_out = self._left_out_accuracies(method, holdouts) if self._with_lodo else {}
+        fits = self._left_out_fits(method, holdouts) if self._with_lodo else {}
         for holdout in holdouts:
             judges = holdout.judges(self._turn)
             keys = [(holdout.without(s), holdout.halves, s) for s in judges]
-            accuracies = [left_out[key] for key in keys if key in left_out]
-            lodo = np.nanmean(accuracies, axis=0) if accuracies else None
-            yield from self._curves_of(holdout, method, judges, lodo)
+            of_holdout = {key[-1]: fits[key] for key in keys if key in fits}
+            accuracies = np.array([accuracy for accuracy, _ in of_holdout.values()])
+            notes = [
+                f"lodo without {self._data.environments[source]}: {note}"
+                for source, (_, of_fit) in of_holdout.items()
+                for note in of_fit
+            ]
+            left_out = _LeftOut(mean_accuracy(accuracies), tuple(notes)) if of_holdout else _LeftOut()
+            yield from self._curves_of(holdout, method, judges, left_out)
 
     def _curves_of(
-        self, holdout: Holdout, method: Method, judges: Sequence[int], lodo: Array | None
+        self, holdout: Holdout, method: Method, judges: Sequence[int], without: _LeftOut
     ) -> Iterator[RankCurve]:
         judging = [self._of_source(holdout, source, self._turn.judging) for source in judges]
         # DomainBed's oracle chooses by the out-split where the in-split is tested.
         outs = [replace(test, split="out_20") for test in holdout.tests if test.split == "in_80"]
         tests = [self._of_test(test) for test in (*holdout.tests, *outs)]
+        lodo = without.accuracy
         fitted, choosing = self._tested_and_choosing_fit(holdout, method, judging, tests, lodo)
-        left_out = [self._of_source(holdout, source, self._turn.judging_left_out) for source in judges]
-        looked_at = np.unique(np.concatenate([images.rows for images in (*judging, *left_out)])) if judges else ()
-        scores = _Scores(choosing.training_domain, lodo, len(looked_at))
+        left_out = [] if lodo is None else judges
+        looked_at = [*judging, *(self._of_source(holdout, s, self._turn.judging_left_out) for s in left_out)]
+        images = len(np.unique(np.concatenate([of_source.rows for of_source in looked_at]))) if looked_at else 0
+        own = () if choosing is fitted.classified else choosing.notes
+        notes = (*(f"choosing fit: {note}" for note in own), *without.notes)
+        scores = _Scores(choosing.training_domain, lodo, images, notes)
         predicted = fitted.classified.predicted
         accuracies = {
-            test.environments: images.accuracy(of_test)
+            (test.environments, test.half): images.accuracy(of_test)
             for test, images, of_test in zip(
                 outs, tests[len(holdout.tests) :], predicted[len(holdout.tests) :], strict=True
             )
         }
         base: list[RankCurve] = []
         for i, test in enumerate(holdout.tests):
-            target_out = accuracies[test.environments] if test.split == "in_80" else None
+            target_out = accuracies[test.environments, test.half] if test.split == "in_80" else None
             curves = self._curves_of_test(holdout.name, test, tests[i], method, fitted, i, scores, target_out)
             yield from curves
             if test.half == "base":
@@ -221,16 +246,16 @@ class Evaluation:
                     n_train=int(fitted.train.sum()),
                     labels_fit=labels_fit,
                     labels_choice=scores.images,
-                    notes=classified.notes,
+                    notes=(*classified.notes, *scores.notes),
                     spectrum=None if spectrum is None else spectrum.tolist(),
                 )
             )
         return curves
 
-    def _left_out_accuracies(
+    def _left_out_fits(
         self, method: Method, holdouts: Sequence[Holdout]
-    ) -> dict[tuple[tuple[int, ...], Halves, int], Array]:
-        """Return (remaining sources, classes, left-out source) -> accuracy there, shape (settings, ranks)."""
+    ) -> dict[tuple[tuple[int, ...], Halves, int], tuple[Array, tuple[str, ...]]]:
+        """Return (remaining sources, classes, left-out source) -> accuracy there, shape (settings, ranks); notes."""
         fewest = 2 if CROSS in (method.weights or {}) else 1  # pairs across environments need two
         wanted: dict[tuple[tuple[int, ...], Halves], tuple[Holdout, dict[int, ImageSet]]] = {}
         for holdout in holdouts:
@@ -238,12 +263,12 @@ class Evaluation:
                 if len(remaining := holdout.without(source)) >= fewest:
                     _, tests = wanted.setdefault((remaining, holdout.halves), (holdout, {}))
                     tests[source] = self._of_source(holdout, source, self._turn.judging_left_out)
-        accuracies = {}
+        fits = {}
         for (remaining, halves), (holdout, tests) in wanted.items():
             fitted = self._fitted(holdout, remaining, self._turn.learned, method, [], list(tests.values()), None)
             for (source, images), predicted in zip(tests.items(), fitted.classified.predicted, strict=True):
-                accuracies[remaining, halves, source] = images.accuracy(predicted)
-        return accuracies
+                fits[remaining, halves, source] = images.accuracy(predicted), fitted.classified.notes
+        return fits
 
     def _fitted(
         self,

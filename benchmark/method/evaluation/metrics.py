@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from benchmark.method.calibration import fitted_temperature as fitted_temperature
-
 Array = NDArray[np.float64]
 BINS = 15  # of confidences, as in Guo et al. (2017)
 
@@ -68,6 +66,13 @@ class Metric:
 def accuracy(correct: NDArray[np.bool_]) -> Array:
     """Return the share of correct images, over the last axis; NaN where there is none."""
     return np.asarray(correct.mean(axis=-1)) if correct.shape[-1] else np.full(correct.shape[:-1], np.nan)
+
+
+def mean_accuracy(accuracies: Array) -> Array:
+    """Return the mean over the first axis, without sets of images that have no accuracy (NaN); NaN where none has."""
+    known = ~np.isnan(accuracies)
+    count = known.sum(axis=0)
+    return np.asarray(np.where(count, np.where(known, accuracies, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))
 
 
 def per_class(correct: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> Array:

@@ -129,10 +129,6 @@ class Protocol(Component):
         """Return whether a data set takes part; `variant`: it is ImageNet or one of its shifted variants."""
         return variant == self.across_sets
 
-    def holdout_count(self, environments: int) -> int:
-        """Return the number of holdouts with so many environments."""
-        return len(self.holdouts([""] * environments, ("full",)))
-
 
 class HeldOut(Protocol):
     """Each environment is held out in turn."""
@@ -217,8 +213,9 @@ class HeldOutOpenClass(Protocol):
 class InDomain(Protocol):
     """Fitted on 80 % of an environment and tested on the rest of it: what the shift costs is the distance to it.
 
-    With folds, rules choose by the environment's next fold; of an 80/20 split nothing is left to choose by, and only
-    the cross-fitted `oracle` has a choice.
+    With folds, rules choose by the environment's next fold, and where images come in groups by the half of the
+    out-groups that is not tested. Of an 80/20 split without groups nothing is left to choose by, and only the
+    cross-fitted `oracle` has a choice.
     """
 
     registered_name: ClassVar[str] = "in_domain"

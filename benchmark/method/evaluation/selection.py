@@ -122,7 +122,8 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
     A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
-    One that looks at the target chooses one setting for all folds together.
+    One that looks at the target chooses one setting for all folds together, where all settings stand in all of them;
+    otherwise (a search looks for points of its own in each fold) one for each fold.
 
     Args:
         rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
@@ -134,7 +135,8 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
         One line per (held_out, seed, fold), sorted; those without a score of the rule are absent. Columns: held_out,
         seed, fold, position (of the picked row in `rows`), rank, score (what the rule looked at), training_domain
         (accuracy on the sources' judging images), each of `METRICS` by its name (on the tested images), correct (bool
-        for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target), and as in the row
+        for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
+        not the row's own pick: rows are calibrated there alone), and as in the row
         lambda_, intervention_set, normalize, predictor_params, projection_params, n_test and tested. Of a crossed rule
         position, rank and parameters are those that the first half chose.
     """
@@ -149,20 +151,27 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
             for row in candidates.to_dict("records")
             if row["n_test"] and not math.isnan(row[ACCURACY.name][-1]) and (rank is None or rank in row["ranks"])
         ]
-        lines += _lines(_together(records) if together else [(row,) for row in records], RULES[rule], tested, rank)
+        for settings in _choices(records) if together else [[(row,) for row in records]]:
+            lines += _lines(settings, RULES[rule], tested, rank)
     names = ["position", "rank", "score", "training_domain", *(m.name for m in METRICS), "correct", *_KEPT, *_COPIED]
     return pd.DataFrame(lines, columns=[*KEY, *names])
 
 
-def _together(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], ...]]:
-    """Return the rows of each setting, fold by fold; settings that lack a fold are left out."""
+def _choices(rows: Sequence[dict[str, Any]]) -> list[list[tuple[dict[str, Any], ...]]]:
+    """Return the settings of each choice, each with its rows: one choice for all folds together, or one for each.
+
+    One for all where every setting stands in all folds. A search has points of its own in each: to choose among those
+    that all folds share would leave some out, or all of them.
+    """
+    folds = sorted({row["fold"] for row in rows})
     settings: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         # As text, since an absent lambda is NaN, which is not equal to itself.
         settings.setdefault(str([row[name] for name in (*_SETTING, "ranks")]), []).append(row)
-    folds = {row["fold"] for row in rows}
-    whole = [sorted(rows, key=lambda row: row["fold"]) for rows in settings.values() if len(rows) == len(folds)]
-    return [tuple(of_setting) for of_setting in whole]
+    whole = [tuple(sorted(of_setting, key=lambda row: row["fold"])) for of_setting in settings.values()]
+    if all([row["fold"] for row in of_setting] == folds for of_setting in whole):
+        return [whole]
+    return [[(row,) for row in rows if row["fold"] == fold] for fold in folds]
 
 
 def _lines(
@@ -179,7 +188,8 @@ def _lines(
         return []
     (row,), (correct,) = pick.strand.rows, pick.correct()
     measures = {m.name: row[m.name][pick.index] for m in METRICS}
-    kept = {name: row.get(f"{name}_{rule.name}", math.nan) for name in _KEPT}
+    calibrated = pick.index == best_index(row[rule.score])  # at the row's own pick alone
+    kept = {name: row.get(f"{name}_{rule.name}", math.nan) if calibrated else math.nan for name in _KEPT}
     return [_line(row, pick.index, pick.strand.scores[pick.index], measures, correct) | kept]
 
 

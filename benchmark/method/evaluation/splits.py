@@ -73,8 +73,15 @@ def turn_of(split: Split, fold: int | None, grouped: bool) -> Turn:
         split: which split.
         fold: number of the tested fold, from 0; None for an 80/20 split.
         grouped: whether images come in groups.
+
+    Raises:
+        ValueError: the split has folds and none of them is named, or the reverse.
     """
-    if split.folds and fold is not None:
+    if fold not in (range(split.folds) if split.folds else (None,)):
+        raise ValueError(
+            f"a split of {split.folds} folds has no turn of fold {fold}; name one from 0, or None without folds"
+        )
+    if fold is not None:
         following = (fold + 1) % split.folds
         every = frozenset(range(split.folds))
         judging = frozenset([following])
@@ -136,8 +143,8 @@ def sides(
     if group is not None:
         names, position = np.unique(np.asarray(group), return_inverse=True)
         of_group = _drawn(len(names), split_seed(split.seed, "group"), split.folds)
-        out = out_split(len(names), split_seed(split.seed, "group"))
         if not split.folds:
+            out = out_split(len(names), split_seed(split.seed, "group"))
             of_group[out[-(-len(out) // 2) :]] = CHOICE  # drawn in random order, so the last half is a random one
         return np.asarray(of_group[position])
     halves = ((~new, ("base",)), (new, ("open",))) if split.halves_apart else ((np.ones(len(side), dtype=bool), ()),)

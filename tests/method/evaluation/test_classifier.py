@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark.method.arrays import Array, Labels
+from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import classifier, metrics
 from benchmark.method.evaluation.classifier import Classifier, ImageSet
 from benchmark.method.evaluation.evaluation import Method
@@ -82,7 +83,7 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
         np.testing.assert_array_equal(classified.predicted[0][0, i], tested)
         if (i, 0) in classified.calibrations[0]:
             labels = np.concatenate([s.labels for s in validation])
-            t = metrics.fitted_temperature(np.concatenate(scores[:3]), labels)
+            t = fitted_temperature(np.concatenate(scores[:3]), labels)
             errors = [
                 metrics.calibration_error(metrics.confidence_gaps(scores[3], test.labels, x), len(test)) for x in (1, t)
             ]
@@ -129,13 +130,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_few_of_many_source_images_fit_the_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    fitted = metrics.fitted_temperature
 
     def noted(logits: Array, labels: Labels) -> float:
         sizes.append(len(labels))
-        return fitted(logits, labels)
+        return fitted_temperature(logits, labels)
 
-    monkeypatch.setattr(metrics, "fitted_temperature", noted)
+    monkeypatch.setattr(classifier, "fitted_temperature", noted)
     monkeypatch.setattr(classifier, "MAX_CALIBRATED", 12)
     data, _ = synthetic()
     sets = [images(np.flatnonzero(data.environment == e)) for e in range(4)]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
 
 
+@pytest.mark.filterwarnings("error")
 def test_accuracies_by_class_and_what_is_made_of_them() -> None:
     labels = np.array([0, 0, 1, 1, 1, 3])
     correct = np.array([[1, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=bool)
@@ -15,6 +17,9 @@ def test_accuracies_by_class_and_what_is_made_of_them() -> None:
     np.testing.assert_allclose(metrics.worst_class(by_class), [0, 1])
     np.testing.assert_allclose(metrics.balanced(by_class), [(1 / 2 + 2 / 3) / 3, 1])
     np.testing.assert_allclose(metrics.accuracy(correct), [3 / 6, 1])
+    scores = np.array([[[0.2, np.nan]], [[np.nan, np.nan]], [[0.6, np.nan]]])  # sets without images have none
+    np.testing.assert_allclose(metrics.mean_accuracy(scores), [[0.4, np.nan]])
+    assert np.isnan(metrics.mean_accuracy(np.empty((0, 1, 2)))).all()
     nothing = metrics.per_class(correct[:, :0], labels[:0], 5)
     assert np.isnan([metrics.accuracy(correct[:, :0]), metrics.worst_class(nothing), metrics.balanced(nothing)]).all()
 
@@ -54,7 +59,7 @@ def test_temperature_of_logits_that_are_too_sure_by_a_known_factor() -> None:
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = (p.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
     for factor in (0.2, 1.0, 30.0):
-        found = metrics.fitted_temperature(factor * logits, labels)
+        found = fitted_temperature(factor * logits, labels)
         assert found == pytest.approx(factor, rel=0.05)
     calibrated = metrics.calibration_error(metrics.confidence_gaps(30 * logits, labels, found), 20_000)
     assert calibrated < 0.02 < metrics.calibration_error(metrics.confidence_gaps(30 * logits, labels, 1.0), 20_000)
@@ -62,8 +67,6 @@ def test_temperature_of_logits_that_are_too_sure_by_a_known_factor() -> None:
 
 def test_a_class_that_cannot_be_predicted_has_no_say_in_the_temperature() -> None:
     logits = np.array([[2.0, 0.0, -np.inf], [0.0, 1.0, -np.inf], [1.0, 0.0, -np.inf]])
-    assert metrics.fitted_temperature(logits, np.array([0, 1, 2])) == metrics.fitted_temperature(
-        logits[:2], np.array([0, 1])
-    )
-    assert metrics.fitted_temperature(logits[:1], np.array([2])) == 1.0
+    assert fitted_temperature(logits, np.array([0, 1, 2])) == fitted_temperature(logits[:2], np.array([0, 1]))
+    assert fitted_temperature(logits[:1], np.array([2])) == 1.0
     assert np.isfinite(metrics.confidence_gaps(logits, np.array([0, 1, 2]), 2.0)).all()

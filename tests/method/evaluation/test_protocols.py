@@ -8,6 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Normalize, scaled
+from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
@@ -303,17 +304,17 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
         calibration = curves[1].calibrations["training_domain"]
         if name == "linear_probe":  # among the variant's classes alone, at the rank that the rule picks
             rank = RANKS[int(np.argmax(curves[1].training_domain))]
-            z, own = unit(joined.z[np.arange(len(rows))]), joined.label
+            z, truth = unit(joined.z[np.arange(len(rows))]), joined.label
             train, judging = (joined.environment == 0) & (joined.side[Split(0)] == IN), joined.side[Split(0)] == OUT
             basis = projection.fit(cells.sources({0: "x"}, None)).vectors[:, :rank]
             probe = PREDICTORS.create(name).settings[curves[1].setting]
             problem = Problem(
-                train=z[train] @ basis, labels=own[train], text=joined.text @ basis,
+                train=z[train] @ basis, labels=truth[train], text=joined.text @ basis,
                 tests=[z[judging & (joined.environment == 0)] @ basis, z[joined.environment == 2] @ basis],
             )  # fmt: skip
             ((judged, tested),) = probe.scores(problem, [rank])
-            labels = own[joined.environment == 2] - 2
-            t = metrics.fitted_temperature(judged, own[judging & (joined.environment == 0)])
+            labels = truth[joined.environment == 2] - 2
+            t = fitted_temperature(judged, truth[judging & (joined.environment == 0)])
             gaps = metrics.confidence_gaps(tested[:, 2:5], labels, t)
             assert calibration.temperature == pytest.approx(t, rel=1e-3)
             assert calibration.scaled_error == pytest.approx(metrics.calibration_error(gaps, len(labels)), abs=1e-3)
@@ -335,7 +336,7 @@ def test_stacked_arrays_read_like_one() -> None:
 def test_counts_and_the_places_of_new_classes(name: str) -> None:
     protocol, names = PROTOCOLS.create(name), [f"e{i}" for i in range(5)]
     holdouts = protocol.holdouts(names, ["out_20", "in_80"])
-    assert protocol.holdout_count(5) == len(holdouts) == len({h.name for h in holdouts})
+    assert len(holdouts) == len({h.name for h in holdouts})
     assert protocol.min_environments <= 3
     assert protocol.meaning
     halves = {half for half in protocol.class_halves if half != "harmonic"}

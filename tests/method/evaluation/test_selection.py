@@ -170,7 +170,6 @@ def test_on_the_target_one_setting_is_chosen_for_all_folds_together() -> None:
             (1, 1.0, (0, 1)),
             (0, 3.0, (7, 1)),
             (1, 3.0, (3, 1)),
-            (1, 9.0, (4, 0)),
         )
     ]
     picks = select(pd.DataFrame(rows), "ceiling", TESTED)
@@ -178,6 +177,36 @@ def test_on_the_target_one_setting_is_chosen_for_all_folds_together() -> None:
     assert picks["score"].tolist() == [10 / 16] * 2
     crossed = select(pd.DataFrame(rows), "oracle", TESTED)
     assert crossed["fold"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("rule", ["oracle", "ceiling"])
+def test_where_settings_differ_from_fold_to_fold_each_fold_is_a_choice_by_itself(rule: str, shared: bool) -> None:
+    """As in a search: points of one fold stand in no other, or some do; none of them is left out."""
+    rng = np.random.default_rng(3)
+    rows = [
+        row(rng.random((2, 8)) < 0.5, lambda_=x, training_domain=[0.0, 0.0], lodo=None, fold=fold)
+        for fold, lambdas in ((0, (0.1, 0.2, 7.0)), (1, (0.3, 0.4, 7.0 if shared else 8.0)))
+        for x in lambdas
+    ]
+    picks = select(pd.DataFrame(rows), rule, TESTED)
+    alone = [select(pd.DataFrame([r for r in rows if r["fold"] == fold]), rule, TESTED) for fold in (0, 1)]
+    assert picks["fold"].tolist() == [0, 1]
+    for column in ("lambda_", "rank", "target"):
+        assert picks[column].tolist() == [float(of_fold[column].iloc[0]) for of_fold in alone]
+    if rule == "ceiling":
+        best = [max(a for r in rows if r["fold"] == fold for a in r["target"]) for fold in (0, 1)]
+        assert picks["target"].tolist() == best
+
+
+def test_at_another_rank_than_its_own_a_row_has_no_calibration() -> None:
+    """Its own pick is rank 8, and of that one are its error and its temperature."""
+    columns = {f"{what}_lodo": value for what, value in (("ece", 0.1), ("ece_scaled", 0.05), ("temperature", 2.0))}
+    rows = pd.DataFrame([row(hits(3, 5), lambda_=1.0, training_domain=[0.9, 0.1], lodo=[0.2, 0.6], **columns)])
+    for rank, known in ((None, True), (8, True), (4, False)):
+        (pick,) = select(rows, "lodo", TESTED, rank=rank).to_dict("records")
+        found = [pick[name] for name in ("ece", "ece_scaled", "temperature")]
+        assert found == [0.1, 0.05, 2.0] if known else np.isnan(found).all()
 
 
 def test_what_a_search_sees_is_the_sources_scores_and_nothing_of_the_target() -> None:

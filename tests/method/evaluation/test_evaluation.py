@@ -1,0 +1,92 @@
+"""What curves say beside the tested fit's own: the images and notes of what is fitted for the choice alone."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from benchmark.method.arrays import Array
+from benchmark.method.evaluation.cells import cells_of
+from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.protocols import PROTOCOLS, Holdout, Test
+from benchmark.method.evaluation.splits import IN, OUT, Split, TestSplit
+from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.class_means import ClassMeans
+from benchmark.method.predictors.zero_shot import ZeroShot
+from tests.method.predictors.test_reference import icm, protocol_of, synthetic
+from tests.method.wrapped import Wrapped
+
+RANKS = (2, 4)
+
+
+class Chatty(ClassMeans):
+    """Class means that say what they were fitted on."""
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        problem.notes.append(f"fitted on {len(problem.train)} images")
+        yield from super().scores(problem, ranks)
+
+
+def test_notes_of_the_fits_that_choose_stand_beside_those_of_the_tested_one() -> None:
+    """Against counts of the images: with folds, none of the three kinds of fits learns from what another does."""
+    data, views = synthetic()
+    fold, side = 1, data.side[Split(0, folds=5)]
+    holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])
+    evaluation = protocol_of(data, views, split=Split(0, folds=5), fold=fold)
+    curves = list(evaluation.curves(Method(Wrapped(icm), Chatty(), RANKS), holdouts))
+    assert len(curves) == 4
+    for h, curve in enumerate(curves):
+        sources = [e for e in range(4) if e != h]
+        learned = (side != fold) & (side != fold + 1)
+        of_sources = np.isin(data.environment, sources)
+        assert curve.notes == (
+            f"fitted on {(of_sources & (side != fold)).sum()} images",
+            f"choosing fit: fitted on {(of_sources & learned).sum()} images",
+            *(
+                f"lodo without {data.environments[s]}: fitted on "
+                f"{(of_sources & learned & (data.environment != s)).sum()} images"
+                for s in sources
+            ),
+        )
+
+
+def test_where_one_fit_chooses_and_is_tested_its_notes_are_said_once() -> None:
+    data, views = synthetic()
+    holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_20"])
+    curve = next(iter(protocol_of(data, views).curves(Method(Wrapped(icm), Chatty(), RANKS), holdouts)))
+    inside = data.side[Split(0)] == IN
+    assert curve.notes[0] == f"fitted on {(inside & (data.environment > 0)).sum()} images"
+    assert [note.partition(":")[0] for note in curve.notes[1:]] == [
+        f"lodo without {name}" for name in data.environments[1:]
+    ]
+
+
+@pytest.mark.parametrize("lodo", [True, False])
+def test_labels_by_which_rules_choose_are_those_that_a_rule_looks_at(lodo: bool) -> None:
+    data, views = synthetic()
+    split = Split(0)
+    holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_20"])
+    cells = cells_of(data.layout(split), data.z.astype(np.float64), views)
+    evaluation = Evaluation(data, cells, split, "none", lodo=lodo)
+    curve = next(iter(evaluation.curves(Method(Wrapped(icm), ZeroShot(), RANKS), holdouts)))
+    looked_at = (data.environment > 0) & ((data.side[split] == OUT) | lodo)
+    assert (curve.lodo is None, curve.labels_choice) == (not lodo, looked_at.sum())
+
+
+def test_each_half_of_the_classes_has_the_accuracy_on_its_own_out_split() -> None:
+    """A protocol of a user's own with base and new classes of in-splits, against its twin on out-splits."""
+    data, views = synthetic()
+
+    def curves(split: TestSplit) -> dict[str, tuple[list[float], list[float] | None]]:
+        tests = (Test((3,), split, "base"), Test((3,), split, "new"))
+        holdout = Holdout("dun", (0, 1, 2), tests, ("base",))
+        found = protocol_of(data, views).curves(Method(Wrapped(icm), ZeroShot(), RANKS), [holdout])
+        return {curve.class_half: (curve.metrics["target"], curve.target_out) for curve in found}
+
+    inside, out = curves("in_80"), curves("out_20")
+    assert list(inside) == ["base", "new", "harmonic"]
+    assert out["base"][0] != out["new"][0]
+    for half in inside:
+        assert inside[half][1] == pytest.approx(out[half][0])
+        assert out[half][1] is None
