@@ -84,6 +84,7 @@ class Diagnosis:
         random_weights: whether the weights are random, and so worthless for accuracy.
         normalize: where embeddings were scaled to unit length.
         seed: of the split.
+        split: the images that are fitted on, of each environment, in words.
         rank: of the subspaces that are compared.
         dim: embedding width D.
         images: number of images that the projection is fitted on.
@@ -101,6 +102,7 @@ class Diagnosis:
     random_weights: bool
     normalize: str
     seed: int
+    split: str
     rank: int
     dim: int
     images: int
@@ -153,8 +155,8 @@ def _banner(diagnosis: Diagnosis) -> str:
 
 def _setting_words(d: Diagnosis) -> str:
     return (
-        f"{_banner(d)}{d.dataset}, {d.backbone}: fitted on the in-splits (80 %, seed {d.seed}) of "
-        f"{', '.join(d.environments)}, {d.images} images, normalize {d.normalize}; rank {d.rank} of {d.dim}."
+        f"{_banner(d)}{d.dataset}, {d.backbone}: fitted on {', '.join(d.environments)}, {d.images} images, of each the "
+        f"{d.split}. Normalize {d.normalize}; rank {d.rank} of {d.dim}."
     )
 
 

@@ -30,6 +30,12 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
         for seed in recipe.sweep.seeds:
             split = Split(seed, protocol.halves_apart, rounding, recipe.sweep.folds or 0)
             _check_split(manifest, split, protocol)
+    folds, images = recipe.sweep.folds or 0, manifest.table.num_rows
+    if not protocols and images < folds:  # a variant that is only tested on
+        raise IcmBenchError(
+            f"{manifest.name} has {images} images, too few for {folds} folds, of which each is tested; give fewer "
+            f"sweep.folds, or leave {manifest.name} out of the recipe."
+        )
 
 
 def check_environments(recipe: Recipe, name: str, environments: int) -> None:
@@ -114,10 +120,14 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
         needed += [here & new & (side == number) for number in tested] if protocol.open_class else []
         if not all(rows.any() for rows in needed):
             half = " of one half of the classes" if protocol.open_class else ""
-            fewest = split.folds or (10 if manifest.groups is not None else 5)
+            has, remedy = f"{here.sum()} images", f"it takes {split.folds or 5} images{half} or more"
+            if manifest.groups is not None:
+                groups = {group for group, is_here in zip(manifest.groups, here, strict=True) if is_here}
+                has += f" in {len(groups)} group{'s' if len(groups) > 1 else ''}"
+                remedy = "a group falls on one side as a whole, so that it takes more groups, or another seed"
             raise IcmBenchError(
-                f"The environment '{name}' of {manifest.name} has {here.sum()} images, and the split of seed "
-                f"{split.seed} leaves one side{half} empty: it takes {fewest} images, or groups of them,{half} or more."
+                f"The environment '{name}' of {manifest.name} has {has}, and the split of seed {split.seed} leaves one "
+                f"side{half} empty: {remedy}."
             )
 
 

@@ -22,7 +22,7 @@ from benchmark.method.subspace.diagnostics import (
     terms,
 )
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.specs import InterventionSet
+from benchmark.recipe.specs import InterventionSet, SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
 from reports import Angles, Diagnosis, Displacement, Readability, ReportFiles, write_diagnostics
@@ -66,19 +66,19 @@ def _compared(run: Run, choice: Choice, rank: int) -> Diagnosis:
         )
         for s in peers
     }
-    return _diagnosis(fitting, choice, rank, seeds, backbone_angles(fittings, rank) if len(peers) > 1 else None)
+    return _diagnosis(
+        fitting, choice, rank, run.recipe.sweep, backbone_angles(fittings, rank) if len(peers) > 1 else None
+    )
 
 
-def _diagnosis(
-    fitting: Fitting, choice: Choice, rank: int, seeds: tuple[int, ...], backbones: Angles | None
-) -> Diagnosis:
+def _diagnosis(fitting: Fitting, choice: Choice, rank: int, sweep: SweepSpec, backbones: Angles | None) -> Diagnosis:
     """Return what a projection keeps and how stable it is.
 
     Args:
         fitting: of the choice's subject, with all seeds.
         choice: the projection, fitted on all environments that are not left out.
         rank: of the subspaces that are compared.
-        seeds: whose fits are compared.
+        sweep: its seeds are those whose fits are compared.
         backbones: the comparison of backbones, if there are several.
     """
     moments, basis, facts = fitting.moments(choice), fitting.basis(choice), choice.subject.facts
@@ -92,6 +92,7 @@ def _diagnosis(
         random_weights=facts.random_weights,
         normalize=choice.normalize,
         seed=choice.seed,
+        split=choice.split_words(sweep.folds),
         rank=rank,
         dim=moments.dim,
         images=moments.images.n,
@@ -100,7 +101,7 @@ def _diagnosis(
         displacement=_displacement(fitting, choice, moments),
         angles={
             name: _angles(fitting, choices, rank)
-            for name, choices in _alternatives(choice, moments, seeds).items()
+            for name, choices in _alternatives(choice, moments, sweep.seeds).items()
             if len(choices) > 1
         },
         decodability=[

@@ -47,7 +47,7 @@ def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, A
         "dataset_fingerprint": subject.manifest.fingerprint,
         "environments": list(moments.environments),
         "images": moments.images.n,
-        "split": f"in-split (80 %) of trial seed {choice.seed}",
+        "split": choice.split_words(run.recipe.sweep.folds),
         "backbone": subject.facts.label,
         "fingerprint": subject.facts.fingerprint,
         "random_weights": subject.facts.random_weights,

@@ -54,6 +54,11 @@ class Choice:
         parts += [self.intervention_set.name] if self.intervention_set else []
         return ", ".join(parts)
 
+    def split_words(self, folds: int | None) -> str:
+        """Return in words which images are fitted on; `folds`: how many the recipe's rows are of, if any."""
+        apart = f"; the recipe's rows are of {folds} folds, and none of them was made with this fit" if folds else ""
+        return f"in-split (80 %) of trial seed {self.seed}{apart}"
+
     def at_seed(self, seed: int) -> "Choice":
         """Return the same choice with another seed."""
         return replace(self, seed=seed, projection=self.projection.at(seed=seed))

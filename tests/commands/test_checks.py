@@ -1,0 +1,56 @@
+"""What a data set cannot do is said before anything is embedded."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmark.commands.checks import check_protocols
+from benchmark.common.errors import IcmBenchError
+from benchmark.recipe.loading import parse_recipe
+from benchmark.recipe.recipe import Recipe
+from benchmark.sweep.fitting import Choice
+
+
+def recipe(datasets: list[str], **sweep: Any) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "checks",
+            "datasets": [{"name": name, "root": name} for name in datasets],
+            "backbones": [{"name": "ViT-B-32", "pretrained": "random"}],
+            "sweep": {"predictors": ["zero_shot"], "projections": ["identity"], "seeds": [0], **sweep},
+        }
+    )
+
+
+def manifest(name: str, environment: list[int], groups: list[str] | None = None) -> Any:
+    index = np.array(environment)
+    return SimpleNamespace(
+        name=name, groups=groups, classes=["cat", "dog"], environments=[f"e{i}" for i in np.unique(index)],
+        environment_index=index, table=pa.table({"label": np.arange(len(index)) % 2}),
+    )  # fmt: skip
+
+
+def test_a_variant_with_fewer_images_than_folds_is_refused() -> None:
+    shift = recipe(["ImageNet", "ImageNetV2"], protocols=["imagenet_shift"], folds=5)
+    check_protocols(shift, manifest("ImageNetV2", [0] * 5))
+    with pytest.raises(IcmBenchError, match=r"ImageNetV2 has 4 images, too few for 5 folds, .* fewer sweep\.folds"):
+        check_protocols(shift, manifest("ImageNetV2", [0] * 4))
+    without = recipe(["ImageNet", "ImageNetV2"], protocols=["imagenet_shift"], folds=None)
+    check_protocols(without, manifest("ImageNetV2", [0] * 4))
+
+
+def test_where_groups_are_unevenly_spread_they_are_counted_and_not_the_images() -> None:
+    """500 images of one burst in the second environment: more images would not help."""
+    environment, groups = [0] * 600 + [1] * 500, [f"g{i % 30}" for i in range(600)] + ["g7"] * 500
+    with pytest.raises(IcmBenchError, match=r"'e1' of toy has 500 images in 1 group, .* takes more groups") as refused:
+        check_protocols(recipe(["toy"], protocols=["in_domain"]), manifest("toy", environment, groups))
+    assert "10 images" not in str(refused.value)
+
+
+def test_a_fit_for_export_says_that_rows_of_folds_are_of_other_fits() -> None:
+    choice = Choice(None, None, None, "none", seed=3)  # type: ignore[arg-type]
+    assert choice.split_words(None) == "in-split (80 %) of trial seed 3"
+    assert choice.split_words(5).endswith("; the recipe's rows are of 5 folds, and none of them was made with this fit")
