@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from benchmark.method.evaluation.selection import SOURCE_RULES
-from reports.captions import unit_words
+from reports.captions import oracle_words, unit_words
 from reports.chosen import Selections, rule_for
 from reports.metrics import MIN_CLASS_IMAGES, Metrics, SelectionCost, WorstClass, averaged, metrics_of, selection_costs
 from reports.render import GAP, markdown_escape, markdown_grid
@@ -102,13 +102,11 @@ def _above(above: Above | None) -> str:
 
 
 def _cost_words(setting: Setting) -> str:
-    halves = "chosen on one half of the tested images and reported on the other, both ways"
-    chosen = "chosen on the out-split and reported on the in-split" if setting.test_split == "in_80" else halves
     return (
         "Average accuracy in percent by what each rule chooses. † looks at labels of the held-out environment, no "
-        f"result. oracle: {chosen}. Its distance to a rule, which may be negative, is what these labels would be "
-        f"worth, with its standard error over {unit_words(setting)}. ceiling: highest of the accuracies that are "
-        "reported, a bound, biased upwards."
+        f"result. oracle: {oracle_words(setting)}. Its distance to a rule, which may be negative, is what these labels "
+        f"would be worth, with its standard error over {unit_words(setting)}. ceiling: highest of the accuracies that "
+        "are reported, a bound, biased upwards."
     )
 
 

@@ -223,9 +223,11 @@ def _hyperparameter_table(setting: Setting, selections: Selections, options: Opt
     lines = hyperparameters(selections)
     if not lines:
         return "No method in these rows has anything to choose."
+    crossed = "" if setting.test_split == "in_80" else "; of oracle: by the first half of the tested images"
     caption = (
         f"{setting.banner}{setting.dataset}, {setting.backbone_label}, test split {setting.test_split}: "
-        "what each selection rule chose. Lists are in the order of seeds and folds. † chosen on the target. "
+        "what each selection rule chose. Lists are in the order of seeds and folds. "
+        f"† chosen on the target{crossed}. "
         f"{protocol_words(setting, selections, options)}"
     )
     body = [[markdown_escape(word) for word in line] for line in lines]

@@ -121,9 +121,10 @@ def grouping_words(setting: Setting) -> str:
         return "Split by image."
     words = "Split by group: a group of images is on the same side in every environment."
     if setting.test_split in ("in_80", "full"):
+        judged = " and in choosing" if setting.test_split == "full" else ""
         words += (
             f" WARNING: with test split {setting.test_split}, groups of the test images were seen in "
-            "training (in other environments)."
+            f"training{judged} (in other environments)."
         )
     return words
 
@@ -222,14 +223,26 @@ def prompt_words(setting: Setting) -> str:
     return f"Prompts: {shown}{f' and {rest} more' if rest > 0 else ''}."
 
 
-def rule_words(rule: str) -> str:
+def rule_words(rule: str, setting: Setting) -> str:
     """Return the selection rule and its one-line meaning."""
-    return f"Selection rule {rule}: {rule_meaning(rule)}."
+    return f"Selection rule {rule}: {rule_meaning(rule, setting)}."
 
 
-def rule_meaning(rule: str) -> str:
-    """Return the meaning of a selection rule, marked where it looks at the target."""
-    return f"{'† ' if RULES[rule].looks_at_target else ''}{RULES[rule].meaning}"
+def rule_meaning(rule: str, setting: Setting) -> str:
+    """Return the meaning of a selection rule where it is used, marked where it looks at the target."""
+    meaning = RULES[rule].meaning
+    if RULES[rule].crossed:
+        meaning = (
+            f"{oracle_words(setting)}: what labels of the {setting.protocol_class.tested} would be worth, no result"
+        )
+    return f"{'† ' if RULES[rule].looks_at_target else ''}{meaning}"
+
+
+def oracle_words(setting: Setting) -> str:
+    """Return on what a crossed rule chooses: where the in-split is tested, the out-split is there to choose by."""
+    if setting.test_split == "in_80":
+        return f"chosen on the out-split of the {setting.protocol_class.tested}, which is not tested"
+    return "chosen on one half of the tested images and reported on the other, both ways"
 
 
 def protocol_words(setting: Setting, selections: Selections, options: Options) -> str:

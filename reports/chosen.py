@@ -83,6 +83,18 @@ class Selections:
             }
         return self._pooled[key]
 
+    def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
+        """Return (folds with rows, all folds) of the seed with most of them; None where some seed has them all.
+
+        Args:
+            method: whose rows.
+            held_out: of what is held out; by default anything.
+        """
+        rows, folds = self.parts[method], int(self.rows["folds"].iloc[0])
+        rows = rows if held_out is None else rows[rows["held_out"] == held_out]
+        most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
+        return (int(most), folds) if most < folds else None
+
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
         held_outs = {str(name) for name in self.rows["held_out"].unique()}

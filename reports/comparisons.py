@@ -331,8 +331,9 @@ def _adjusted(adjusted: Adjusted) -> dict[str, object]:
 def _others(others: OtherEnvironments) -> dict[str, object]:
     ends = (others.interval.low, others.interval.high) if others.interval else (np.nan, np.nan)
     low, high = (_known(100 * end) for end in ends)
+    mean = _known(100 * others.interval.estimate) if others.interval else None
     counts: dict[str, object] = {"ahead": others.ahead, "level": others.level, "behind": others.behind}
-    return {"new_environment_low": low, "new_environment_high": high, **counts}
+    return {"new_environment": mean, "new_environment_low": low, "new_environment_high": high, **counts}
 
 
 def _changed(changed: Changed | None) -> dict[str, object]:

@@ -235,8 +235,8 @@ def _rank_caption(setting: Setting, selections: Selections, rule: str, banded: b
     return (
         f"{setting.banner}{_where(setting, selections)} Mean over held-out environments, then seeds. "
         f"{band if banded else none} Everything but the rank (lambda, intervention set, normalisation, the predictor's "
-        f"own parameters) is chosen at each rank by rule {rule} ({rule_meaning(rule)}), for each held-out environment, "
-        "seed and fold. Reading the best rank off this figure would be choosing on the target."
+        f"own parameters) is chosen at each rank by rule {rule} ({rule_meaning(rule, setting)}), for each held-out "
+        "environment, seed and fold. Reading the best rank off this figure would be choosing on the target."
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from benchmark.method.evaluation.inference import MIN_UNITS
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
 from reports.answers import Size
-from reports.captions import environment_words, number, unit_words
+from reports.captions import environment_words, number, oracle_words, unit_words
 from reports.chosen import Selections, has_choice, rule_for
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.methods import ICM, PLAIN, Method
@@ -120,8 +120,9 @@ def overall_sentences(setting: Setting, family: Sequence[Overall]) -> list[str]:
         ours, theirs = one.method.label, one.baseline.label
         sentences.append(
             f"{ours} minus {theirs} over {len(one.datasets)} data sets ({', '.join(one.datasets)}), each counting "
-            f"alike: {_difference(one.interval.estimate)} in these environments, {_interval(one)} (rule {one.rule}, "
-            f"split {setting.test_split}). {verdict(one)} {_new_environments(one.others, 'held-out environments')}"
+            f"alike: {_difference(one.interval.estimate)} in these environments, {_interval(one, 'units')} "
+            f"(rule {one.rule}, split {setting.test_split}). {verdict(one)} "
+            f"{_new_environments(one.others, 'held-out environments')}"
         )
     sentences.append(
         "Of new environments: random effects of data sets, of environments within them and of images (Paule and "
@@ -142,6 +143,11 @@ def _made(selections: Selections, icm: Method, projection: str, rule: str) -> Co
         missing = Method(projection, None, icm.predictor).label
         return f"{icm.label} was not compared with {missing}: there are no such rows."
     made = compare(selections, icm, rule, baseline)
+    if made is None:
+        for method in (icm, baseline):
+            if there := selections.folds_there(method):
+                folds = f"{method.label} has {there[0]} of {there[1]} folds"
+                return f"{icm.label} was not compared with {baseline.label}: {folds}."
     return made or f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
 
 
@@ -150,8 +156,9 @@ def _comparison(setting: Setting, selections: Selections, one: Comparison, alone
     partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
     context = _context(setting, one.rule, one.size, len(one.held_outs), one.seeds)
     fewest, units = one.interval.fewest, unit_words(setting)
-    few = f"no interval, since an environment has {fewest} {units} where {MIN_UNITS} are needed"
-    shown = few if fewest < MIN_UNITS else _interval(one)
+    half = "" if selections.n_base is None else " of base or of new classes"
+    few = f"no interval, since an environment has {fewest} {units}{half} where {MIN_UNITS} are needed"
+    shown = few if fewest < MIN_UNITS else _interval(one, units)
     return (
         f"{one.method.label} minus {one.baseline.label}: {_difference(one.interval.estimate)} in these environments, "
         f"{shown} ({context}). {verdict(one)}{_changed(one)} {_others(setting, one, alone)}{partial}"
@@ -163,8 +170,10 @@ def verdict(one: Comparison | Overall) -> str:
     ours, theirs = one.method.label, one.baseline.label
     control = one.baseline.projection in _CONTROLS
     margin = f"{100 * one.adjusted.margin:g} point{'s' if one.adjusted.margin != 0.01 else ''}"
-    if np.isnan(one.interval.p):
+    if one.interval.fewest < MIN_UNITS:
         return "Too few images to say which is ahead."
+    if np.isnan(one.interval.p):
+        return "Without a standard error nothing says which is ahead."
     if one.adjusted.differs:
         ahead = one.interval.estimate > 0
         within = f", by less than {margin}" if one.adjusted.level else ""
@@ -179,10 +188,15 @@ def _difference(value: float) -> str:
     return f"{100 * value:+.1f} points"
 
 
-def _interval(one: Comparison | Overall) -> str:
+def _interval(one: Comparison | Overall, units: str) -> str:
     interval = one.interval
+    if interval.same:
+        return (
+            f"the same answers on all {number(interval.clusters)} {units} (up to {100 * interval.may_differ:.1f} % of "
+            "others may differ)"
+        )
     if np.isnan(interval.low):
-        return f"no interval ({'every unit has the same difference' if interval.standard_error == 0 else 'unknown'})"
+        return f"no interval ({'all values are the same' if interval.standard_error == 0 else 'unknown'})"
     gain = f", smallest gain that would have shown {100 * one.smallest_gain:.1f}" if interval.standard_error else ""
     return f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}, {p_words(one.adjusted.p)}{gain}"
 
@@ -217,10 +231,13 @@ def _new_environments(others: OtherEnvironments, words: str) -> str:
     interval = others.interval
     if interval is None:
         return _counts(others, words)
-    if np.isnan(interval.low):
-        return f"New environments: no interval, for all {words} have the same difference. {_counts(others, words)}"
+    if not interval.standard_error > 0:
+        return f"New environments: no interval, for nothing varies over {words}. {_counts(others, words)}"
     low, high = 100 * interval.low, 100 * interval.high
-    return f"New environments: 95 % interval {low:+.1f} to {high:+.1f}. {_counts(others, words)}"
+    return (
+        f"New environments: {_difference(interval.estimate)}, 95 % interval {low:+.1f} to {high:+.1f}. "
+        f"{_counts(others, words)}"
+    )
 
 
 def _counts(others: OtherEnvironments, words: str) -> str:
@@ -276,7 +293,7 @@ def _oracle_gap(setting: Setting, selections: Selections, method: Method, rule: 
     if one is None:
         return []
     [one] = in_family([one], Options().margin)
-    shown = "no interval" if np.isnan(one.interval.low) else _interval(one)
+    shown = "no interval" if np.isnan(one.interval.standard_error) else _interval(one, unit_words(setting))
     oracle, fair = (100 * accuracy for accuracy in one.accuracies)
     ceiling = line_cells(selections, method, "ceiling")[-1].mean
     bound = (
@@ -288,7 +305,7 @@ def _oracle_gap(setting: Setting, selections: Selections, method: Method, rule: 
     return [
         f"Labels of the held-out environment to choose by, in the place of {rule}, are worth "
         f"{_difference(one.interval.estimate)} to {method.label}, {shown}: {fair:.1f} by {rule}, {oracle:.1f}† by the "
-        f"cross-fitted oracle ({context}).{bound}"
+        f"oracle, {oracle_words(setting)} ({context}).{bound}"
     ]
 
 

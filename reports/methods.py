@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.predictors import PREDICTORS
+
 PLAIN = "identity"
 ICM = "icm"
 
@@ -24,8 +27,6 @@ _PREDICTORS = {
     "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",
     "clip_adapter": "CLIP-Adapter", "group_dro": "group-DRO probe",
 }  # fmt: skip
-# Know classes from training images alone, so that they never predict one without; others build on the class names.
-_LEARN_CLASSES = ("linear_probe", "ridge", "class_means", "few_shot", "group_dro")
 _ORDERS = {"largest": "largest", "released": "released order"}
 _PROJECTION_PLACES = {PLAIN: 0, "pca": 1, "random": 2, ICM: 4}  # 3: every other one, alphabetically
 _PREDICTOR_PLACES = {"zero_shot": 0, "linear_probe": 1}  # 2: every other one, alphabetically
@@ -60,8 +61,11 @@ class Method:
 
     @property
     def learns_classes(self) -> bool:
-        """Whether the predictor never predicts a class that it had no training image of."""
-        return self.predictor_name in _LEARN_CLASSES
+        """Whether the predictor never predicts a class that it had no training image of; False for an unknown one."""
+        try:
+            return PREDICTORS.component_class(self.predictor_name).learns_classes
+        except IcmBenchError:
+            return False
 
     @property
     def predictor_label(self) -> str:

@@ -1,11 +1,8 @@
 """What a reader of a report may ask for."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from benchmark.method.evaluation.inference import MARGIN
-
-PlusMinus = Literal["images", "seeds"]
+from benchmark.method.evaluation.inference import MARGIN, PlusMinus
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def plain_text(tables: list[Table], caption: str) -> str:
     """
     parts = [textwrap.fill(caption, TERMINAL_WIDTH)]
     for table in tables:
-        title = table.setting.banner + rule_words(table.rule)
+        title = table.setting.banner + rule_words(table.rule, table.setting)
         parts.append(textwrap.fill(title, TERMINAL_WIDTH) + "\n" + _plain_grid(table))
     return "\n\n".join(parts) + "\n"
 

@@ -3,17 +3,16 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from benchmark.method.evaluation.inference import image_interval, seeds_standard_error
-from benchmark.method.evaluation.selection import RULES
+from benchmark.method.evaluation.inference import PlusMinus, image_interval, seeds_standard_error
+from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 from reports.answers import Answers, ByKey, together
 from reports.captions import has_scores, protocol_words, rule_words, seeds_of
 from reports.chosen import Selections
 from reports.comparisons import ranked
 from reports.methods import Method
-from reports.options import Options, PlusMinus
+from reports.options import Options
 from reports.settings import Setting
 
 AVERAGE = "average"
@@ -104,7 +103,7 @@ def main_table(
     marked = [] if bound else [method for block in ranked(selections, rule) for method in block.tied]
     lines = [_marked(line) if line.method in marked else line for line in lines]
     columns, words = [*held_out_names(selections.rows), AVERAGE], ""
-    if in_domain is not None and not setting.protocol_class.looks_at_target:
+    if in_domain is not None and rule in SOURCE_RULES and not setting.protocol_class.looks_at_target:
         own_rule = rule_in_domain(in_domain)
         columns.append(SHIFT)
         lines = [
@@ -120,7 +119,7 @@ def main_table(
         if marked
         else ""
     )
-    sentences = [rule_words(rule), protocol_words(setting, selections, options), bold, words]
+    sentences = [rule_words(rule, setting), protocol_words(setting, selections, options), bold, words]
     caption = setting.banner + " ".join(sentence for sentence in sentences if sentence)
     return Table(setting, rule, tuple(columns), tuple(lines), caption)
 
@@ -155,7 +154,7 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
         if cell.seeds:
             cells.append(_with_labels(replace(cell, source=_source(selections, method, rule, name)), own_rows))
         else:
-            cells.append(replace(cell, note=_gap(own_rows, rule)))
+            cells.append(replace(cell, note=_gap(selections, method, rule, name)))
     missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
     if missing:
         return (*cells, Cell(note=f"no average: nothing for {missing}"))
@@ -165,12 +164,6 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
     sources = [cell.source for cell in cells if cell.source is not None]
     source = float(np.mean(sources)) if len(sources) == len(cells) else None
     return (*cells, _with_labels(replace(average, source=source), rows))
-
-
-def standard_error(values: npt.NDArray[np.float64]) -> float | None:
-    """Return s / sqrt(n) with the sample standard deviation s of n values, or None with fewer than two."""
-    error = seeds_standard_error(values.tolist())
-    return None if np.isnan(error) else error
 
 
 def _cell(
@@ -198,8 +191,8 @@ def _error(answers: Answers, plus_minus: PlusMinus) -> float | None:
         error = image_interval(replace(answers.scores, values=values)).plus_minus
     else:
         of_seeds = answers.accuracies.mean(axis=2)
-        error = standard_error(of_seeds[0] - of_seeds[1] if others else of_seeds[0])
-    return 100 * error if error else None
+        error = seeds_standard_error((of_seeds[0] - of_seeds[1] if others else of_seeds[0]).tolist())
+    return 100 * error if error and error > 0 else None
 
 
 def _source(selections: Selections, method: Method, rule: str, held_out: str) -> float | None:
@@ -215,10 +208,14 @@ def _with_labels(cell: Cell, rows: pd.DataFrame) -> Cell:
     return replace(cell, labels_fit=fit, labels_choice=choice)
 
 
-def _gap(rows: pd.DataFrame, rule: str) -> str:
+def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> str:
+    rows = selections.parts[method]
+    rows = rows[rows["held_out"] == held_out]
     if rows.empty:
         return "no result row for this method and held-out environment"
-    if rule == "lodo":
+    if there := selections.folds_there(method, held_out):
+        return f"{there[0]} of {there[1]} folds"
+    if rule == "lodo" and not has_scores(rows, rule):
         return "lodo is undefined: leaving a source out needs two or more"
     return f"the result rows have no {RULES[rule].score} accuracy"
 

@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
 
 from benchmark.commands.records import record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding.speed import EmbedReport
+from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.records import read_record, record_files, report_folder
 from benchmark.store.rows import failures, read_rows
 from benchmark.store.tested import read_tested
 from benchmark.sweep.subject import Subject
-
-PlusMinus = Literal["images", "seeds"]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ import time
 
 from benchmark.commands.embed import embed_stage
 from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
-from benchmark.commands.report import Outcome, PlusMinus, report_stage
+from benchmark.commands.report import Outcome, report_stage
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
 
 

@@ -21,6 +21,7 @@ from scipy import stats
 from benchmark.method.evaluation.inference import (
     Scores,
     difference_interval,
+    equivalence,
     harmonic_contributions,
     image_intervals,
 )
@@ -167,6 +168,23 @@ def image_coverage(worlds: int, environments: list[int], seeds: list[int]) -> It
                 yield Check(name, covers(design, e, s, 1, worlds), 0.91, 0.98, worlds, claimed=s >= 3)
 
 
+def few_units(worlds: int) -> Iterator[Check]:
+    """Yield what is claimed of 40 images, on 2 % of which one method is ahead and no other answer differs.
+
+    In 45 % of these worlds all answers are the same: a fact about the 40, from which no interval is claimed and which
+    shows nothing to be level.
+    """
+    rng, n = np.random.default_rng(40), 40
+    where = np.zeros(n, dtype=np.int64)
+    missed = level = 0
+    for size in blocks(worlds):
+        intervals = image_intervals(Scores((rng.random((size, n)) < 0.02).astype(float), where, where, np.arange(n)))
+        missed += sum(not one.same and not one.low <= 0.02 <= one.high for one in intervals)
+        level += sum(equivalence(one) <= 0.05 for one in intervals)
+    yield Check("40 units, 2 points ahead: the image interval misses", missed / worlds, high=0.07)
+    yield Check("40 units, 2 points ahead: level within 1 point", level / worlds, high=0.05)
+
+
 def power(worlds: int) -> Iterator[Check]:
     """Yield how often a gain of 2 points of 4 x 2,000 images is found, under 1, 3 and 5 seeds of out_20."""
     for same in (1.0, SAME["out_20"]):
@@ -204,7 +222,8 @@ def other_environments(worlds: int) -> Iterator[Check]:
             assert interval
             hits += interval.low <= 0.02 <= interval.high
         name = f"random effects: {sets} data sets of 4 to 6 environments, {100 * apart:.0f} points apart"
-        yield Check(name, hits / worlds, 0.93, 0.97)
+        # Above 97 % for three sets: their error is never below that of the weighted mean, with two degrees of freedom.
+        yield Check(name, hits / worlds, 0.93)
 
 
 def harmonic_coverage(worlds: int) -> Iterator[Check]:
@@ -266,6 +285,7 @@ def main() -> None:
     checks = []
     for gate in (
         image_coverage(args.worlds, args.environments, args.seeds),
+        few_units(args.worlds),
         power(args.worlds),
         other_environments(args.worlds),
         harmonic_coverage(args.worlds),

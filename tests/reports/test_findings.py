@@ -72,7 +72,39 @@ def test_equal_answers_are_level_and_the_margin_is_the_readers() -> None:
     made = [row(projection="icm", order="largest", correct=right), row(correct=other)]
     assert "Level within 1 point." in said(made)
     assert "Not shown that they differ, nor that they are level within 0.1 points." in said(made, Options(margin=0.001))
-    assert "Level within 1 point." in said([row(projection="icm", order="largest", correct=right), row(correct=right)])
+    same = said([row(projection="icm", order="largest", correct=right), row(correct=right)])
+    assert (
+        "+0.0 points in these environments, the same answers on all 4,000 test images (up to 0.1 % of others may"
+        in same
+    )
+    assert "Level within 1 point." in same
+
+
+def test_the_same_answers_on_few_images_are_not_shown_to_be_level() -> None:
+    right = np.arange(40) < 30
+    text = said([row(held_out=h, projection=p, order=o, correct=right)
+                 for h in "abcd" for p, o in (("icm", "largest"), ("identity", None))])  # fmt: skip
+    share = 100 * stats.binomtest(0, 40).proportion_ci(method="exact").high
+    assert f"the same answers on all 160 test images (up to {share:.1f} % of others may differ)" in text
+    assert "Not shown that they differ, nor that they are level within 1 point." in text
+    assert "New environments: no interval, for nothing varies over held-out environments." in text
+    assert "interval +0.0 to +0.0" not in text
+
+
+def test_few_images_of_new_classes_give_no_interval_and_two_zeros_are_not_too_few_images() -> None:
+    harmonic: dict[str, Any] = {"class_half": "harmonic", "protocol": "held_out_open_class"}
+    right, other = (np.random.default_rng(i).random(205) < 0.5 + 0.2 * i for i in (0, 1))
+    labels = [0] * 200 + [1] * 5
+    right[200], other[200] = True, True
+    made = [row(projection="icm", order="largest", correct=right, labels=labels, **harmonic),
+            row(correct=other, labels=labels, **harmonic)]  # fmt: skip
+    text = said(made)
+    assert "no interval, since an environment has 5 test images of base or of new classes where 30 are needed" in text
+    assert "Too few images to say which is ahead." in text
+    zeros = said([row(projection="icm", order="largest", correct=right[:200], **harmonic),
+                  row(correct=np.zeros(200, dtype=bool), **harmonic)])  # fmt: skip
+    assert "Too few images" not in zeros
+    assert "Without a standard error nothing says which is ahead." in zeros
 
 
 def test_a_difference_can_be_shown_and_be_within_the_margin() -> None:
@@ -101,15 +133,18 @@ def test_new_environments_have_a_sentence_of_their_own() -> None:
     low, high = stats.t.interval(0.95, 3, np.mean(d), stats.sem(d))
     assert "Of 3 held-out environments it is ahead in 3, level in 0, behind in 0." in three
     assert "New environments: cannot be answered from 3, 4 are needed." in three
-    assert f"New environments: 95 % interval {low:+.1f} to {high:+.1f}. Of 4" in four
+    assert f"New environments: {np.mean(d):+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}. Of 4" in four
     assert "84 %" not in four
     same = said(rows(0.9, 0.5, 0.5, held_outs="abcd"))
-    assert "New environments: no interval, for all held-out environments have the same difference. Of 4" in same
+    assert "New environments: no interval, for nothing varies over held-out environments. Of 4" in same
     grouped = said(rows(0.8, 0.5, 0.5, held_outs="abcd", spread=0.02, groups=list(range(400))))
     assert "Groups stand in several of them, which makes it too narrow: it covers 84 %." in grouped
     assert "n = 400 groups of test images" in grouped
     assert "see what all data sets say together" in said(rows(0.9, 0.5, 0.5, held_outs="abcde"), alone=False)
-    assert "New environments: 95 % interval" in said(rows(0.8, 0.5, 0.5, held_outs="abcdef", spread=0.01), alone=False)
+    assert re.search(
+        "New environments: .* points, 95 % interval",
+        said(rows(0.8, 0.5, 0.5, held_outs="abcdef", spread=0.01), alone=False),
+    )
 
 
 def test_one_seed_and_one_environment_say_what_was_gained_and_lost() -> None:
@@ -146,6 +181,15 @@ def test_pairing_needs_the_same_images() -> None:
     assert "no seed has both on the same test images" in said(made)
 
 
+def test_a_missing_fold_is_no_want_of_common_images() -> None:
+    folds: dict[str, Any] = {"folds": 5, "test_split": "out_fold"}
+    made = [row(projection=p, order=o, fold=f, **folds)
+            for p, o, n in (("icm", "largest", 3), ("identity", None, 5)) for f in range(n)]  # fmt: skip
+    text = said(made)
+    assert "was not compared with Zero-shot: CLIP-ICM (largest) + zero-shot has 3 of 5 folds." in text
+    assert "no seed has both" not in text
+
+
 def test_an_environment_without_both_methods_is_named() -> None:
     made = [r for r in rows(0.9, 0.5, 0.5) if (r["held_out"], r["projection"]) != ("b", "pca")]
     text = said(made)
@@ -162,9 +206,19 @@ def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule
     assert (
         f"in the place of lodo, are worth {gain:+.1f} points to CLIP-ICM (largest) + zero-shot, 95 % interval" in text
     )
-    assert f"{fair:.1f} by lodo, {best:.1f}† by the cross-fitted oracle (n = 400 test images, seed 0" in text
+    assert (
+        f"{fair:.1f} by lodo, {best:.1f}† by the oracle, chosen on one half of the tested images and reported on the other, both ways (n = 400 test images, seed 0"
+        in text
+    )
     assert f"The ceiling, the highest of the very accuracies that are reported, is {best:.1f}†: biased upwards." in text
     assert "would add" not in text
+
+
+def test_where_the_in_split_is_tested_the_out_split_chooses() -> None:
+    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
+    text = said([row(projection="icm", order="largest", correct=right, target=[0, 0, 0], test_split="in_80")])
+    assert "by the oracle, chosen on the out-split of the held-out environment, which is not tested (n =" in text
+    assert "one half" not in text
 
 
 def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> None:
@@ -202,7 +256,7 @@ def test_bounds_are_not_compared() -> None:
 def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
     parts = by_setting(frame([r for n, name in enumerate("xyz") for r in rows(0.75 + n / 20, 0.6, 0.7, dataset=name)]))
     made = [(s, comparisons(s, Selections(part, TESTED), Options(), alone=False)) for s, part in parts]
-    assert not any("New environments: 95 %" in sentence for _, f in made for sentence in f.sentences)
+    assert not any("New environments: +" in sentence for _, f in made for sentence in f.sentences)
     low, high = stats.t.interval(0.95, 2, 20, stats.sem([15, 20, 25]))  # sets differ, and weigh alike or nearly so
     [(setting, family)] = overall(made, Options())
     first, *_, last = overall_sentences(setting, family)
@@ -210,7 +264,8 @@ def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
         "minus Zero-shot over 3 data sets (x, y, z), each counting alike: +20.0 points in these environments" in first
     )
     found = re.search(
-        r"New environments: 95 % interval (\S+) to (\S+)\. Of 9 held-out environments it is ahead in 9", first
+        r"New environments: (?:\S+) points, 95 % interval (\S+) to (\S+)\. Of 9 held-out environments it is ahead in 9",
+        first,
     )
     assert found is not None
     assert [float(end) for end in found.groups()] == pytest.approx([low, high], abs=0.11)

@@ -35,6 +35,13 @@ def test_every_registered_component_has_a_label() -> None:
         assert Method("identity", None, predictor).predictor_label != predictor
 
 
+def test_which_predictors_learn_classes_is_theirs_to_say() -> None:
+    for name in PREDICTORS.names():
+        assert Method("identity", None, f"{name} (2)").learns_classes == PREDICTORS.component_class(name).learns_classes
+    assert not Method("identity", None, "mine:Other").learns_classes
+    assert not Method("identity", None, "unheard_of").learns_classes
+
+
 def test_variants_of_a_predictor_are_lines_of_their_own_in_natural_order() -> None:
     shots = [row(predictor="few_shot", predictor_variant=f"{n} shots") for n in (16, 2, 1)]
     methods = by_method(frame([*shots, row(predictor="ridge")]))

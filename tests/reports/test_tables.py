@@ -160,6 +160,9 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
     assert not plain.best
     assert pca.mean is None
     assert "Shift costs †" in found.caption
+    bound = main_table(setting, held_out, "oracle", in_domain=in_domain)
+    assert bound.columns == ("a", "b", "average")
+    assert "Shift costs" not in bound.caption
 
 
 def test_harmonic_means_have_an_error_over_base_and_new_images_together() -> None:
@@ -185,6 +188,31 @@ def test_gaps_say_why() -> None:
     assert "no result row" in str(pca.cells[1].note)
     assert pca.cells[2].mean is None
     assert "a, b" in str(pca.cells[2].note)
+
+
+def test_a_missing_fold_is_said_to_be_missing() -> None:
+    folds: dict[str, Any] = {"test_split": "out_fold", "folds": 3}
+    rows = [row(held_out=h, fold=f, **folds) for h in "ab" for f in range(3) if (h, f) != ("b", 1)]
+    line = table(rows).lines[0]
+    assert line.cells[0].note is None
+    assert line.cells[1].note == "2 of 3 folds"
+    rows = [row(held_out="a", fold=f, lodo=None, **folds) for f in range(3)]
+    assert "lodo is undefined" in str(table(rows).lines[0].cells[0].note)
+
+
+def test_what_the_oracle_chooses_by_is_that_of_the_split() -> None:
+    half, out = "chosen on one half of the tested images", "chosen on the out-split of the held-out environment, which"
+    for rows, wanted, other in (([row()], half, out), ([row(test_split="in_80")], out, half)):
+        caption = table(rows, "oracle").caption
+        assert f"Selection rule oracle: † {wanted}" in caption
+        assert other not in caption
+    assert half not in table([row(test_split="in_80")]).caption
+
+
+def test_groups_that_judged_and_are_tested_are_warned_of() -> None:
+    groups = list(range(100))
+    assert "were seen in training and in choosing" in table([row(groups=groups, test_split="full")]).caption
+    assert "were seen in training (in" in table([row(groups=groups, test_split="in_80")]).caption
 
 
 def test_average_uses_only_seeds_with_every_environment() -> None:

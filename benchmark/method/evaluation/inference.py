@@ -22,6 +22,7 @@ V^2 / (V_image^2 / (G - 1) + V_seed^2 / (S - 1)).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ from scipy import stats
 from benchmark.method.evaluation.metrics import Array, harmonic_mean
 
 Labels = NDArray[np.int64]
+# What stands behind the +/- of tables: the standard error over images with all their answers, or that over seeds.
+PlusMinus = Literal["images", "seeds"]
 CONFIDENCE = 0.95
 MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval
 MARGIN = 0.01  # within which two accuracies count as equivalent: one point
@@ -78,8 +81,8 @@ class Interval:
 
     @property
     def _half_width(self) -> float:
-        # Values that are all 0 are equal answers, whose difference is 0 [0, 0]. Other values without variation say
-        # nothing about how much there is.
+        # Values that are all 0 are equal answers, whose difference is 0 [0, 0]: that says nothing of other images (see
+        # `ImageInterval.may_differ`). Other values without variation say nothing about how much there is.
         if self.standard_error == 0:
             return np.nan if self.estimate else 0.0
         return float(stats.t.ppf((1 + self.confidence) / 2, self.degrees_of_freedom)) * self.standard_error
@@ -91,7 +94,8 @@ class ImageInterval(Interval):
 
     Attributes:
         clusters: number of different units, which are groups of images where images come in groups, else images.
-        fewest: units of the environment that has the fewest under a seed. Below `MIN_UNITS` there is no interval.
+        fewest: units of the environment that has the fewest under a seed, of harmonic means among its base or its new
+            images. Below `MIN_UNITS` there is no interval.
         seeds: number of seeds. With one, variation between seeds is not in the interval.
     """
 
@@ -103,9 +107,22 @@ class ImageInterval(Interval):
     def p(self) -> float:
         """Two-sided p-value of the hypothesis that the truth is 0; NaN where it cannot be said.
 
-        Where every unit has the same value, and not 0, it is that of the sign test: 2 / 2^units.
+        Where all values are the same, and not 0, it is that of the sign test: 2 / 2^units.
         """
         return 2.0 ** (1 - self.clusters) if self.standard_error == 0 and self.estimate else super().p
+
+    @property
+    def same(self) -> bool:
+        """Whether it is a difference of two methods with the same answers on all units: a fact about these alone."""
+        return self.standard_error == 0 and self.estimate == 0
+
+    @property
+    def may_differ(self) -> float:
+        """The share of other units on which methods with the `same` answers may differ: Clopper and Pearson's end.
+
+        From the `fewest` units, since the mean over environments may come from the one that has them alone.
+        """
+        return clopper_pearson(0, self.fewest, self.confidence)[1]
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,8 @@ class Scores:
         seed: number of the seed, shape (n,).
         cluster: number of the image's group where images come in groups, else of the image, the same in all
             environments and under all seeds, shape (n,).
+        half: number of the half of the classes of each image, where an environment's mean is one of two halves, shape
+            (n,); None elsewhere.
 
     Raises:
         ValueError: where shapes differ, there is no value, or a seed lacks an environment.
@@ -128,12 +147,15 @@ class Scores:
     environment: Labels
     seed: Labels
     cluster: Labels
+    half: Labels | None = None
 
     def __post_init__(self) -> None:
         n = self.values.shape[-1]
         for name in ("environment", "seed", "cluster"):
             if (shape := getattr(self, name).shape) != (n,):
                 raise ValueError(f"Scores have {n} values for each method; their field '{name}' has shape {shape}.")
+        if self.half is not None and self.half.shape != (n,):
+            raise ValueError(f"Scores have {n} values for each method; their field 'half' has shape {self.half.shape}.")
         if not n:
             raise ValueError("Scores have no values: no image was tested.")
         if not self._images.all():
@@ -178,9 +200,11 @@ class Scores:
 
     @cached_property
     def fewest(self) -> int:
-        """Number of units of the environment that has the fewest under a seed."""
-        there = np.zeros((self._images.size, self.clusters), dtype=bool)
-        there[self._cell, self._clusters[1]] = True
+        """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
+        halves = 1 if self.half is None else 2
+        part = self._cell if self.half is None else 2 * self._cell + self.half
+        there = np.zeros((halves * self._images.size, self.clusters), dtype=bool)
+        there[part, self._clusters[1]] = True
         return int(there.sum(axis=1).min())
 
     @cached_property
@@ -210,33 +234,35 @@ class Scores:
     def of(self, environment: int) -> "Scores":
         """Return the scores of one environment alone."""
         inside = self.environment == environment
-        return Scores(self.values[..., inside], self.environment[inside], self.seed[inside], self.cluster[inside])
+        half = None if self.half is None else self.half[inside]
+        return Scores(self.values[..., inside], self.environment[inside], self.seed[inside], self.cluster[inside], half)
 
 
 def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInterval:
     """Return the mean over environments, then seeds, with its interval over images.
 
     Of correctness it is an accuracy, whose standard error is the +/- of tables; of a difference of correctness a
-    difference of accuracies. Where nothing varies the standard error is 0: 0 [0, 0] where all values are 0, else there
-    is no interval.
+    difference of accuracies. Where all values are the same the standard error is 0: 0 [0, 0] where they are 0, else
+    there is no interval. Where they differ and yet show no variance (between environments alone, say), it is NaN.
 
     Args:
         scores: of one method or one comparison: values of shape (n,).
         confidence: of the interval.
     """
-    return _interval(scores, scores.means, scores.deviations, confidence)
+    return _interval(scores, scores.values, scores.means, scores.deviations, confidence)
 
 
 def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
     """Return the interval of every method: `scores` with values of shape (methods, n)."""
-    rows = zip(scores.means, scores.deviations, strict=True)
-    return [_interval(scores, means, u, confidence) for means, u in rows]
+    rows = zip(scores.values, scores.means, scores.deviations, strict=True)
+    return [_interval(scores, values, means, u, confidence) for values, means, u in rows]
 
 
 def difference_interval(scores: Scores, method: int, baseline: int, confidence: float = CONFIDENCE) -> ImageInterval:
     """Return the paired difference of two methods, row `method` minus row `baseline` of the values."""
-    means, u = scores.means, scores.deviations
-    return _interval(scores, means[method] - means[baseline], u[method] - u[baseline], confidence)
+    values, means, u = scores.values, scores.means, scores.deviations
+    difference = values[method] - values[baseline]
+    return _interval(scores, difference, means[method] - means[baseline], u[method] - u[baseline], confidence)
 
 
 def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
@@ -244,7 +270,7 @@ def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[Image
     return [image_interval(scores.of(e), confidence) for e in np.unique(scores.environment)]
 
 
-def _interval(scores: Scores, means: Array, u: Array, confidence: float) -> ImageInterval:
+def _interval(scores: Scores, values: Array, means: Array, u: Array, confidence: float) -> ImageInterval:
     by_seed = means.mean(axis=1)
     estimate = float(by_seed.mean())
     n = {"clusters": scores.clusters, "fewest": scores.fewest, "seeds": scores.seeds}
@@ -252,10 +278,12 @@ def _interval(scores: Scores, means: Array, u: Array, confidence: float) -> Imag
         return ImageInterval(estimate, np.nan, np.nan, confidence, **n)
     v_image, v_seed = _variances(u, by_seed)
     v = v_image + v_seed
+    estimate = 0.0 if abs(estimate) < _DUST else estimate
     if v < _DUST**2:
-        return ImageInterval(0.0 if abs(estimate) < _DUST else estimate, 0.0, scores.clusters - 1, confidence, **n)
+        error = 0.0 if np.ptp(values) < _DUST else np.nan
+        return ImageInterval(estimate, error, scores.clusters - 1, confidence, **n)
     freedom = v**2 / (v_image**2 / (scores.clusters - 1) + v_seed**2 / max(1, scores.seeds - 1))
-    return ImageInterval(0.0 if abs(estimate) < _DUST else estimate, float(np.sqrt(v)), float(freedom), confidence, **n)
+    return ImageInterval(estimate, float(np.sqrt(v)), float(freedom), confidence, **n)
 
 
 def _variances(u: Array, by_seed: Array) -> tuple[float, float]:
@@ -279,15 +307,17 @@ def _variances(u: Array, by_seed: Array) -> tuple[float, float]:
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
     """Return the mean over K data sets, each counting alike: its variance is the sum of theirs / K^2.
 
-    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs.
+    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs. Where none shows any variance
+    and they differ, the standard error is unknown.
     """
     k = len(intervals)
+    estimates = [one.estimate for one in intervals]
     parts = np.array([(one.standard_error / k) ** 2 for one in intervals])
     freedoms = np.array([one.degrees_of_freedom for one in intervals])
     v = parts.sum()
     return ImageInterval(
-        float(np.mean([one.estimate for one in intervals])),
-        float(np.sqrt(v)),
+        float(np.mean(estimates)),
+        np.nan if v == 0 and np.ptp(estimates) else float(np.sqrt(v)),
         float(v**2 / (parts**2 / freedoms).sum()) if v else float(freedoms.sum()),
         confidence,
         clusters=sum(one.clusters for one in intervals),
@@ -328,7 +358,7 @@ def harmonic_contributions(scores: Scores, new: NDArray[np.bool_]) -> Scores:
             slopes = 2 * np.array([b, a]) ** 2 / (a + b) ** 2 * counts.sum(axis=0) / counts
         half = new.astype(np.int64)
         rows.append(harmonic_mean(a, b)[cell] + slopes[half, cell] * (row - np.array([a, b])[half, cell]))
-    return replace(scores, values=np.array(rows).reshape(scores.values.shape))
+    return replace(scores, values=np.array(rows).reshape(scores.values.shape), half=new.astype(np.int64))
 
 
 def smallest_gain(standard_error: float) -> float:
@@ -339,15 +369,19 @@ def smallest_gain(standard_error: float) -> float:
     return DETECTABLE * standard_error
 
 
-def equivalence(interval: Interval, margin: float = MARGIN) -> float:
+def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
     """Return the p-value of two one-sided t tests (Schuirmann, 1987): small where the truth is within +/- margin.
+
+    Of two methods with the same answers on all units it is the exact one of none of `fewest` units differing where a
+    share of `margin` does: at most 5 % where Clopper and Pearson's one-sided bound of that share is within the margin.
+    Other values without variation are not shown to be level.
 
     Args:
         interval: of a difference.
         margin: in the unit of the difference; one point by default.
     """
     if interval.standard_error == 0:
-        return float(abs(interval.estimate) >= margin)
+        return max(0.0, 1 - margin) ** interval.fewest if interval.same else 1.0
     t = (margin - abs(interval.estimate)) / interval.standard_error
     return float(stats.t.sf(t, interval.degrees_of_freedom))
 

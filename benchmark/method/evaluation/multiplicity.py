@@ -37,7 +37,8 @@ class Ranking:
         highest: best rank of each method that is not excluded, 1 for the best, shape (methods,).
         lowest: worst rank of each method that is not excluded, shape (methods,).
         tied_with_best: which methods are not separated from the one with the best mean (itself included), shape
-            (methods,): bold in tables. All False where there are too few units to compare.
+            (methods,): bold in tables. All False where there are too few units to compare, and where all means are
+            equal, since none is better than another.
     """
 
     differences: dict[tuple[int, int], ImageInterval]
@@ -67,8 +68,9 @@ def rank_intervals(scores: Scores, confidence: float = CONFIDENCE) -> Ranking:
         if p <= 1 - confidence:  # false for NaN
             winner, loser = (i, j) if differences[i, j].estimate > 0 else (j, i)
             better[winner, loser] = True
-    best = int(scores.environment_means.mean(axis=1).argmax())
-    comparable = not pairs or not np.isnan(adjusted).all()
+    means = scores.environment_means.mean(axis=1)
+    best = int(means.argmax())
+    comparable = not pairs or (not np.isnan(adjusted).all() and np.ptp(means) > 1e-12)
     return Ranking(
         differences,
         dict(zip(pairs, adjusted.tolist(), strict=True)),

@@ -62,11 +62,14 @@ def random_effects_interval(
     effect = mu + data set + environment + images. Both variances by Paule and Mandel (1982), who solve Cochran's Q =
     its degrees of freedom (DerSimonian and Laird's single step is biased where effects differ much): that of
     environments within data sets, then that of the data sets' weighted means. mu is their weighted mean, with the
-    interval of Hartung and Knapp (2001): Student's t with one degree of freedom fewer than there are data sets.
+    interval of Hartung and Knapp (2001): Student's t with one degree of freedom fewer than there are data sets. Its
+    error is at least 1 / sqrt(sum of weights), that of the weighted mean: without this floor data sets that happen to
+    agree would leave no error at all.
     Environments of one data set are no independent witnesses of others: taken as such, four environments in each of
     three data sets, which differ by as much as their environments do, cover 74 % and not 95 %.
 
-    An environment without observed variation counts as the most certain of the others.
+    An environment without observed variation counts as the most certain of the others; where none shows any, all count
+    alike and there is no floor.
 
     Args:
         effects: difference in each held-out environment, shape (n,).
@@ -89,6 +92,7 @@ def random_effects_interval(
     weights = 1 / (_between(means, 1 / total, one) + 1 / total)
     mu, freedom = np.average(means, weights=weights), len(names) - 1
     error = np.sqrt((weights * (means - mu) ** 2).sum() / freedom / weights.sum())
+    error = max(error, weights.sum() ** -0.5 if seen.any() else 0.0)
     return OtherEnvironments(Interval(float(mu), float(error), freedom, confidence), *_counts(effects))
 
 

@@ -183,8 +183,40 @@ def test_methods_share_their_images() -> None:
     assert inference.difference_interval(scores, 1, 0).estimate == -got.estimate
     same = inference.difference_interval(scores, 0, 2)
     assert (same.estimate, same.low, same.high, same.p, same.standard_error) == (0, 0, 0, 1, 0)
-    assert inference.equivalence(same) == 0
+    assert inference.equivalence(same) == pytest.approx(0.99**same.fewest)
     np.testing.assert_allclose(scores.environment_means[1], replace(a, values=values[1]).environment_means)
+
+
+@pytest.mark.parametrize("n", [40, 298, 299])
+def test_the_same_answers_are_level_only_where_so_many_units_leave_no_room_for_more(n: int) -> None:
+    one = np.zeros(2 * n, dtype=np.int64)
+    environment = np.repeat([0, 1], n)
+    answers = (np.random.default_rng(n).random(2 * n) < 0.6).astype(float)
+    got = inference.difference_interval(Scores(np.array([answers] * 2), environment, one, np.arange(2 * n)), 0, 1)
+    assert (got.same, got.estimate, got.low, got.high) == (True, 0, 0, 0)
+    bound = proportion_confint(0, n, 0.1, method="beta")[
+        1
+    ]  # one-sided 95 %, of one environment: the other may be level
+    assert (inference.equivalence(got) <= 0.05) == (bound <= 0.01) == (n == 299)
+    assert inference.equivalence(got) == pytest.approx(stats.binomtest(0, n, 0.01, alternative="less").pvalue)
+    assert got.may_differ == pytest.approx(proportion_confint(0, n, 0.05, method="beta")[1])
+    assert inference.equivalence(got, 1.0) == 0
+
+
+def test_environments_that_differ_from_each_other_alone_say_nothing_of_images() -> None:
+    one, environment, cluster = np.zeros(80, dtype=np.int64), np.repeat([0, 1], 40), np.arange(80)
+    for values in (np.repeat([1.0, 0.0], 40), np.repeat([1.0, -1.0], 40)):
+        for clusters in (cluster, cluster % 40):
+            got = image_interval(Scores(values, environment, one, clusters))
+            assert got.estimate == pytest.approx(values.mean())
+            assert np.isnan([got.low, got.high, got.p, inference.equivalence(got)]).all()
+            assert not got.same
+    # Of groups, what one environment gains the other loses.
+    values = np.concatenate([np.tile([1.0, 0.0], 20), np.tile([0.0, 1.0], 20)])
+    assert np.isnan(image_interval(Scores(values, environment, one, cluster % 40)).p)
+    alone = [image_interval(Scores(np.full(40, x), one[:40], one[:40], cluster[:40])) for x in (1.0, 0.0)]
+    assert np.isnan([inference.pooled_interval(alone).p, inference.pooled_interval(alone).low]).all()
+    assert inference.pooled_interval([alone[1]] * 2).same
 
 
 def test_without_variation_nothing_is_claimed_to_be_known_to_0_points() -> None:
@@ -297,6 +329,25 @@ def test_harmonic_means_have_the_variance_that_a_jackknife_gives_them(groups: in
     correction = len(clusters) / (len(clusters) - 1)
     assert correction * (u.mean(axis=0) ** 2).sum() == pytest.approx(jackknife, rel=0.02)
     assert inference.difference_interval(contributions, 0, 1).estimate == pytest.approx(difference(everything))
+
+
+@pytest.mark.parametrize(("few", "known"), [(5, False), (29, False), (30, True)])
+@pytest.mark.parametrize("half", [0, 1])
+def test_few_images_of_new_or_of_base_classes_give_harmonic_means_no_interval(few: int, known: bool, half: int) -> None:
+    rng = np.random.default_rng(few)
+    n = 400 + 200 + few
+    environment = np.repeat([0, 1], [400, 200 + few])
+    new = np.concatenate([np.arange(400) < 200, np.arange(200 + few) < (few if half else 200)])
+    answers = (rng.random((2, n)) < 0.6).astype(float)
+    answers[:, -few:] = answers[:, :few] = [[i % 3 > 0 for i in range(few)]] * 2
+    scores = Scores(answers, environment, np.zeros(n, dtype=np.int64), np.arange(n))
+    contributions = inference.harmonic_contributions(scores, new)
+    got = inference.difference_interval(contributions, 0, 1)
+    assert got.fewest == few
+    assert np.isnan([got.low, got.high, got.p]).all() == (not known)
+    assert [one.fewest for one in inference.by_environment(replace(contributions, values=contributions.values[0]))] == [
+        200, few,
+    ]  # fmt: skip
 
 
 def test_a_harmonic_mean_of_two_zeros_has_no_interval_and_one_half_alone_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Adjusted p-values against statsmodels, ranks against paired t tests one by one."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -87,6 +88,14 @@ def test_too_few_units_give_no_winner() -> None:
     got = rank_intervals(methods(0.1, 0.9, n=29))
     assert not got.tied_with_best.any()
     assert (got.highest.tolist(), got.lowest.tolist()) == ([1, 1], [2, 2])
+
+
+def test_none_is_the_best_where_all_means_are_equal() -> None:
+    values = np.zeros((3, 200))
+    scores = Scores(values, np.repeat([0, 1], 100), np.zeros(200, dtype=np.int64), np.arange(200))
+    assert not rank_intervals(scores).tied_with_best.any()
+    values[2, ::2] = 1
+    assert rank_intervals(replace(scores)).tied_with_best.tolist() == [False, False, True]
 
 
 def test_one_method_alone_is_the_best() -> None:

@@ -42,7 +42,8 @@ def test_one_environment_in_each_data_set_is_statsmodels_paule_and_mandel_with_h
     got = random_effects_interval(effects, variances, np.arange(9)).interval
     assert got is not None
     assert got.estimate == pytest.approx(result.mean_effect_re, rel=1e-6)
-    assert got.standard_error == pytest.approx(result.sd_eff_w_re_hksj, rel=1e-6)
+    expected = max(result.sd_eff_w_re_hksj, result.sd_eff_w_re)
+    assert got.standard_error == pytest.approx(expected, rel=1e-6)
     assert got.degrees_of_freedom == 8
 
 
@@ -87,6 +88,15 @@ def test_an_environment_without_variation_is_not_taken_as_certain() -> None:
     effects = np.array([0.0, 0.02, 0.01, 0.015])
     got = random_effects_interval(effects, variances, np.arange(4))
     assert got == random_effects_interval(effects, np.array([1e-4, 4e-4, 1e-4, 2e-4]), np.arange(4))
+
+
+def test_data_sets_that_happen_to_agree_leave_the_error_of_their_weighted_mean() -> None:
+    effects = np.array([0.01, 0.02, 0.03, 0.01, 0.02, 0.03])  # equal means of sets: Hartung and Knapp's error is 0
+    got = random_effects_interval(effects, np.full(6, 1e-4), np.repeat([0, 1], 3)).interval
+    assert got is not None
+    assert got.standard_error == pytest.approx(np.sqrt(1e-4 / 6))
+    low, high = stats.t.interval(0.95, 1, 0.02, np.sqrt(1e-4 / 6))
+    np.testing.assert_allclose([got.low, got.high], [low, high])
 
 
 def test_one_data_set_is_no_sample_of_data_sets() -> None:
