@@ -1,7 +1,7 @@
 """Write one report: Markdown, tables in four forms, figures in two, all from result rows alone."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -11,9 +11,9 @@ from benchmark.common.storage import Storage
 from benchmark.method.evaluation.tested import Tested
 from reports.behind import behind_the_means
 from reports.captions import protocol_words
-from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, hyperparameters, rule_for
+from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, held_out_names, hyperparameters, rule_for
 from reports.comparisons import in_columns, overall_in_columns
-from reports.findings import Findings, comparisons, notes, observations, overall, overall_sentences
+from reports.findings import Family, Findings, comparisons, in_words, notes, observations, overall, overall_sentences
 from reports.metrics import metrics_csv, per_class_csv
 from reports.options import Options
 from reports.render import (
@@ -26,9 +26,9 @@ from reports.render import (
     plain_text,
     records_csv,
 )
-from reports.robustness import lines_of
+from reports.robustness import Lines, lines_of
 from reports.settings import BANNER, Setting, by_setting, suffixes
-from reports.tables import held_out_names, main_tables
+from reports.tables import Table, main_tables
 
 
 @dataclass(frozen=True)
@@ -78,49 +78,84 @@ def write_report(
     if rows.empty:
         raise IcmBenchError(f"There are no result rows for the report '{name}'; run `icm-bench sweep RECIPE` first.")
     options = options or Options()
-    parts = by_setting(rows)
+    described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
+    settings = [setting for setting, _ in described]
+    findings = [comparisons(setting, selections, options) for setting, selections in described]
+    families = overall(list(zip(settings, findings, strict=True)), options)
     gaps = _gap_words(expected_trials, finished_trials, failed or {})
-    contents: dict[str, bytes] = {}
-    sections: list[str] = []
-    terminal: list[str] = [textwrap.fill(line, TERMINAL_WIDTH) for line in gaps.splitlines() if line]
-    sections_of = [(setting, Selections(part, tested)) for setting, part in parts]
-    found: list[tuple[Setting, Findings]] = []
-    named = zip(sections_of, lines_of(sections_of), suffixes([s for s, _ in parts]), strict=True)
-    for (setting, selections), lines, suffix in named:
-        tables = main_tables(setting, selections, options, _in_domain(setting, selections, sections_of))
-        table_markdown = "\n".join(map(markdown, tables))
-        contents[f"main_table{suffix}.md"] = table_markdown.encode()
-        contents[f"main_table{suffix}.csv"] = comma_separated(tables, options.plus_minus).encode()
-        contents[f"main_table{suffix}.tex"] = "\n".join(map(latex, tables)).encode()
-        contents[f"metrics{suffix}.csv"] = metrics_csv(setting, selections, lines).encode()
-        contents[f"per_class{suffix}.csv"] = per_class_csv(setting, selections).encode()
-        drawings = _draw(setting, selections, suffix, contents)
-        findings = comparisons(setting, selections, options, _is_alone(setting, [s for s, _ in parts]))
-        found.append((setting, findings))
-        compared = _compared(setting, findings)
-        if compared:
-            contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
-        sentences = [*findings.sentences, *observations(setting, selections)]
-        details = behind_the_means(setting, selections, lines, suffix)
-        sections.append(_section(setting, selections, sentences, table_markdown, details, drawings, options))
-        terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))
-        terminal += [textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in findings.sentences]
-    families = overall(found, options)
-    if families:
-        contents["over_data_sets.csv"] = records_csv(
-            [{**_named(setting), **overall_in_columns(one)} for setting, family in families for one in family]
-        ).encode()
-        whole = [sentence for setting, family in families for sentence in overall_sentences(setting, family)]
-        sections.append("## Over all data sets\n\n" + "\n".join(f"- {markdown_escape(words)}" for words in whole))
-        terminal += [textwrap.fill(words, TERMINAL_WIDTH) for words in whole]
-    report = "\n\n".join([_head([s for s, _ in parts], name, gaps), *sections, _provenance(rows)]) + "\n"
-    contents = {"report.md": report.encode(), **contents}
+    written = _Written()
+    written.on_terminal(line for line in gaps.splitlines() if line)
+    named = zip(described, findings, lines_of(described), suffixes(settings), strict=True)
+    for (setting, selections), one, lines, suffix in named:
+        tables = main_tables(setting, selections, options, _in_domain(setting, selections, described))
+        sentences = in_words(setting, selections, one, families)
+        _add_setting(written, setting, selections, tables, one, sentences, lines, suffix, options)
+    _add_families(written, families)
+    report = "\n\n".join([_head(settings, name, gaps), *written.sections, _provenance(rows)]) + "\n"
+    contents = {"report.md": report.encode(), **written.contents}
     prefix = f"{folder}/" if folder else ""
     for file, content in contents.items():
         storage.write_bytes(f"{prefix}{file}", content)
     files = [storage.path(f"{prefix}{file}") for file in contents]
-    compared = [line for setting, findings in found for line in _compared(setting, findings)]
-    return ReportFiles(files[0], files, "\n\n".join(terminal), compared)
+    compared = [line for setting, one in zip(settings, findings, strict=True) for line in _compared(setting, one)]
+    return ReportFiles(files[0], files, "\n\n".join(written.terminal), compared)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a report has so far: name -> content of its files, sections of report.md, and text for the terminal."""
+
+    contents: dict[str, bytes] = field(default_factory=dict)
+    sections: list[str] = field(default_factory=list)
+    terminal: list[str] = field(default_factory=list)
+
+    def on_terminal(self, sentences: Iterable[str]) -> None:
+        self.terminal.extend(textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in sentences)
+
+
+def _add_setting(
+    written: _Written,
+    setting: Setting,
+    selections: Selections,
+    tables: list[Table],
+    findings: Findings,
+    sentences: list[str],
+    lines: Lines,
+    suffix: str,
+    options: Options,
+) -> None:
+    """Add the files, the section and the text of one setting."""
+    table_markdown = "\n".join(map(markdown, tables))
+    texts = {
+        f"main_table{suffix}.md": table_markdown,
+        f"main_table{suffix}.csv": comma_separated(tables, options.plus_minus),
+        f"main_table{suffix}.tex": "\n".join(map(latex, tables)),
+        f"metrics{suffix}.csv": metrics_csv(setting, selections, lines),
+        f"per_class{suffix}.csv": per_class_csv(setting, selections),
+    }
+    written.contents.update({file: text.encode() for file, text in texts.items()})
+    drawings = _draw(setting, selections, suffix, written.contents)
+    if compared := _compared(setting, findings):
+        written.contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
+    details = behind_the_means(setting, selections, lines, suffix)
+    every = [*sentences, *observations(setting, selections)]
+    written.sections.append(_section(setting, selections, every, table_markdown, details, drawings, options))
+    written.terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))
+    written.on_terminal(sentences)
+
+
+def _add_families(written: _Written, families: Sequence[Family]) -> None:
+    """Add what several data sets say together, if they do."""
+    if not families:
+        return
+    records = [
+        {**_named(family.settings[0]), **overall_in_columns(one)} for family in families for one in family.members
+    ]
+    written.contents["over_data_sets.csv"] = records_csv(records).encode()
+    sentences = [sentence for family in families for sentence in overall_sentences(family)]
+    listed = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
+    written.sections.append(f"## Over all data sets\n\n{listed}")
+    written.on_terminal(sentences)
 
 
 def _in_domain(
@@ -136,10 +171,6 @@ def _in_domain(
         ):
             return own
     return None
-
-
-def _is_alone(setting: Setting, settings: Sequence[Setting]) -> bool:
-    return len({s.dataset for s in settings if s.without_data == setting.without_data}) == 1
 
 
 def _compared(setting: Setting, findings: Findings) -> list[dict[str, object]]:

@@ -21,6 +21,11 @@ HYPERPARAMETER_COLUMNS = (
 )  # fmt: skip
 
 
+def held_out_names(rows: pd.DataFrame) -> list[str]:
+    """Return the held-out environments sorted as strings (as DomainBed sorts folders)."""
+    return sorted(str(name) for name in rows["held_out"].unique())
+
+
 def rule_for(rows: pd.DataFrame) -> str:
     """Return `lodo` if every row has a lodo accuracy, else `training_domain`: never the oracle."""
     everywhere = all(isinstance(curve, Sequence) for curve in rows["lodo"])
@@ -97,7 +102,7 @@ class Selections:
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
-        held_outs = {str(name) for name in self.rows["held_out"].unique()}
+        held_outs = held_out_names(self.rows)
         keys = self.pooled(method, rule).keys()
         return any(all((name, seed) in keys for name in held_outs) for seed in {seed for _, seed in keys})
 

@@ -29,6 +29,7 @@ from benchmark.method.evaluation.selection import RULES
 from reports.answers import Size, together
 from reports.chosen import Selections
 from reports.methods import Method
+from reports.whole import whole
 
 ALPHA = 1 - CONFIDENCE
 
@@ -90,6 +91,7 @@ class Comparison:
         single: the interval for each of `held_outs` alone.
         others: what is said of other environments.
         shared: whether what is held out has images in common, so that nothing can be said of others.
+        grouped: whether images come in groups, which stand in several environments.
         changed: for each of `held_outs` the answers gained and lost; empty with several seeds, with groups, and for
             harmonic means.
         adjusted: as one of a family; see `in_family`.
@@ -107,6 +109,7 @@ class Comparison:
     single: tuple[ImageInterval, ...]
     others: OtherEnvironments
     shared: bool
+    grouped: bool
     changed: tuple[Changed, ...]
     adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
 
@@ -158,6 +161,7 @@ def compare(
         tuple(single),
         replace(others, interval=None) if answers.shared else others,
         answers.shared,
+        selections.grouped,
         tuple(changed),
     )
 
@@ -171,6 +175,8 @@ class Overall:
         baseline: whose accuracy is subtracted.
         rule: what chooses for both.
         datasets: names of the data sets.
+        left_out: names of those with a comparison and without an interval in some environment.
+        grouped: whether images of one of the data sets come in groups, which stand in several environments.
         interval: for these environments.
         others: what all held-out environments of all data sets say of a new environment of a new data set.
         adjusted: as one of a family; see `in_family`.
@@ -180,6 +186,8 @@ class Overall:
     baseline: Method
     rule: str
     datasets: tuple[str, ...]
+    left_out: tuple[str, ...]
+    grouped: bool
     interval: ImageInterval
     others: OtherEnvironments
     adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
@@ -209,6 +217,8 @@ def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
         first.baseline,
         first.rule,
         tuple(name for name, _ in usable),
+        tuple(name for name, one in named if (name, one) not in usable),
+        any(one.grouped for _, one in usable),
         pooled_interval([one.interval for _, one in usable]),
         replace(others, interval=None) if shared else others,
     )
@@ -233,21 +243,32 @@ def in_family(members: Iterable[Compared], margin: float) -> list[Compared]:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Methods of one predictor, and what their differences say of their order."""
+    """Methods of one predictor, and what their differences say of their order.
+
+    Attributes:
+        methods: those that are ranked; or that cannot be, where there is no `ranking`.
+        ranking: what their differences say; None where no seed has all that is held out for all of them.
+        seeds: under which all of them were tested on all that is held out, ascending.
+        undefined: methods that take no part, since their harmonic mean is of two zeros somewhere.
+    """
 
     methods: tuple[Method, ...]
-    ranking: Ranking
+    ranking: Ranking | None
+    seeds: tuple[int, ...] = ()
+    undefined: tuple[Method, ...] = ()
 
     @property
     def tied(self) -> list[Method]:
         """The methods that are not separated from the best."""
+        if self.ranking is None:
+            return []
         return [m for m, tied in zip(self.methods, self.ranking.tied_with_best, strict=True) if tied]
 
 
 def ranked(selections: Selections, rule: str) -> list[Ranked]:
     """Rank the methods of each predictor that has two or more, in the order of the tables.
 
-    Methods take part that were tested on all that is held out.
+    Methods take part that were tested on all that is held out, by the seeds under which all of them were.
 
     Args:
         selections: the rows of one setting.
@@ -257,12 +278,19 @@ def ranked(selections: Selections, rule: str) -> list[Ranked]:
     for method in selections.parts:
         if selections.is_whole(method, rule):
             blocks.setdefault(method.predictor, []).append(method)
-    found = []
-    for methods in blocks.values():
-        answers = together([selections.pooled(m, rule) for m in methods], selections.n_base)
-        if len(methods) > 1 and answers is not None and not np.isnan(answers.scores.values).any():
-            found.append(Ranked(tuple(methods), rank_intervals(answers.scores)))
-    return found
+    return [_ranked(selections, rule, methods) for methods in blocks.values() if len(methods) > 1]
+
+
+def _ranked(selections: Selections, rule: str, methods: Sequence[Method]) -> Ranked:
+    answers = whole(selections, [(method, rule) for method in methods])
+    if answers is None:
+        return Ranked(tuple(methods), None)
+    values = answers.scores.values
+    known = np.flatnonzero(~np.isnan(values).any(axis=1)).tolist()
+    defined = tuple(methods[k] for k in known)
+    undefined = tuple(method for method in methods if method not in defined)
+    ranking = rank_intervals(replace(answers.scores, values=values[known])) if len(defined) > 1 else None
+    return Ranked(defined, ranking, answers.seeds, undefined)
 
 
 def in_columns(one: Comparison) -> list[dict[str, object]]:

@@ -9,14 +9,14 @@ from benchmark.method.evaluation.inference import MIN_UNITS
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
 from reports.answers import Size
 from reports.captions import environment_words, number, oracle_words, unit_words
-from reports.chosen import Selections, has_choice, rule_for
+from reports.chosen import Selections, has_choice, held_out_names, rule_for
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.methods import ICM, PLAIN, Method
 from reports.metrics import MIN_CLASS_IMAGES, by_class
 from reports.options import Options
 from reports.render import error_text
 from reports.settings import Setting
-from reports.tables import Cell, held_out_names, line_cells
+from reports.tables import Cell, line_cells
 
 _BASELINES = (PLAIN, "pca", "random")
 # Baselines that use no intervention: where they do as well, interventions add nothing.
@@ -27,46 +27,81 @@ FEW_ENVIRONMENTS = 6  # of a data set: with fewer, only several data sets togeth
 
 @dataclass(frozen=True)
 class Findings:
-    """What a setting's comparisons are and what they say.
+    """What a setting's comparisons are, among the sentences that stand before and after them; see `in_words`."""
+
+    parts: tuple[Comparison | str, ...]
+
+    @property
+    def compared(self) -> list[Comparison]:
+        """The family of comparisons under the rule."""
+        return [one for one in self.parts if isinstance(one, Comparison)]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What several data sets say together.
 
     Attributes:
-        compared: the family of comparisons under the rule.
-        sentences: all of it in words.
+        settings: which differ in the data set alone.
+        members: a comparison over data sets for each pair of methods that two of them or more compare.
     """
 
-    compared: tuple[Comparison, ...]
-    sentences: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    members: tuple[Overall, ...]
+
+    def has(self, setting: Setting, one: Comparison) -> bool:
+        """Say whether a comparison of a setting is part of it."""
+        key = (one.method, one.baseline, one.rule)
+        return setting in self.settings and any(
+            (member.method, member.baseline, member.rule) == key and setting.dataset in member.datasets
+            for member in self.members
+        )
 
 
-def comparisons(setting: Setting, selections: Selections, options: Options, alone: bool = True) -> Findings:
-    """Compare CLIP-ICM with what could explain its gain away; each sentence has n, seeds, split and rule.
+def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
+    """Compare CLIP-ICM with what could explain its gain away.
 
     Args:
         setting: what the rows share.
         selections: the rows of that setting.
         options: what the reader asks for.
-        alone: whether this data set is the only one, so that its own held-out environments answer for new ones.
     """
     rule = rule_for(selections.rows)
     icms = _largest(selections)
     sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
     if setting.protocol_class.looks_at_target:
-        return Findings(
-            (), (*sentences, "Labels of what is tested enter the fits: bounds (†), which are not compared.")
-        )
+        return Findings((*sentences, "Labels of what is tested enter the fits: bounds (†), which are not compared."))
     if rule != "lodo":
         sentences.append("Not every row has a lodo accuracy: the findings use the training_domain rule.")
     if not icms:
         sentences.append("There are no rows of CLIP-ICM (largest): nothing is compared with it.")
     made: list[Comparison | str] = [_made(selections, m, name, rule) for m in icms for name in _BASELINES]
     family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
-    in_words = iter(family)
-    for one in made:
-        sentences.append(one if isinstance(one, str) else _comparison(setting, selections, next(in_words), alone))
-    if family:
-        sentences.append(_interval_words(setting, family))
-    sentences += [_ranks(one, rule) for one in ranked(selections, rule) if one.tied]
-    return Findings(tuple(family), tuple(sentences))
+    adjusted = iter(family)
+    after = [_interval_words(setting, family)] if family else []
+    after += [words for one in ranked(selections, rule) if (words := _ranks(one, rule))]
+    return Findings((*sentences, *(one if isinstance(one, str) else next(adjusted) for one in made), *after))
+
+
+def in_words(
+    setting: Setting, selections: Selections, findings: Findings, families: Sequence[Family] = ()
+) -> list[str]:
+    """Return findings as sentences; each comparison's has n, seeds, split and rule.
+
+    Args:
+        setting: what the rows share.
+        selections: the rows of that setting.
+        findings: its comparisons.
+        families: what several data sets say together; a comparison in none of them answers for new environments alone.
+    """
+    sentences = []
+    for one in findings.parts:
+        if isinstance(one, Comparison):
+            alone = not any(family.has(setting, one) for family in families)
+            sentences.append(_comparison(setting, selections, one, alone))
+        else:
+            sentences.append(one)
+    return sentences
 
 
 def observations(setting: Setting, selections: Selections) -> list[str]:
@@ -82,10 +117,10 @@ def observations(setting: Setting, selections: Selections) -> list[str]:
     return sentences
 
 
-def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list[tuple[Setting, list[Overall]]]:
+def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list[Family]:
     """Return what settings that differ in the data set alone say together: a family for each of their kinds.
 
-    The setting that stands with it is the first of them. Of a data set that comes with several prompts, only settings
+    Of a data set that comes with several prompts, only settings
     with the same prompts are taken together.
     """
     kinds: dict[tuple[object, ...], list[tuple[Setting, Findings]]] = {}
@@ -100,7 +135,8 @@ def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list
                     pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
             found = [whole for named in pairs.values() if (whole := over_data_sets(named))]
             if found:
-                families.append((alike[0][0], in_family(found, options.margin)))
+                settings = tuple(setting for setting, _ in alike)
+                families.append(Family(settings, tuple(in_family(found, options.margin))))
     return families
 
 
@@ -113,20 +149,22 @@ def _each_set_once(parts: list[tuple[Setting, Findings]]) -> list[list[tuple[Set
     return [alike for alike in by_prompts.values() if len({setting.dataset for setting, _ in alike}) == len(alike)]
 
 
-def overall_sentences(setting: Setting, family: Sequence[Overall]) -> list[str]:
-    """Return what several data sets say together; the setting is one of theirs."""
+def overall_sentences(family: Family) -> list[str]:
+    """Return what several data sets say together in words."""
     sentences = []
-    for one in family:
+    for one in family.members:
+        left_out = f" Left out, for lack of an interval: {', '.join(one.left_out)}." if one.left_out else ""
+        caveat = " Groups of images stand in several of them, which makes it too narrow." if one.grouped else ""
         ours, theirs = one.method.label, one.baseline.label
         sentences.append(
             f"{ours} minus {theirs} over {len(one.datasets)} data sets ({', '.join(one.datasets)}), each counting "
             f"alike: {_difference(one.interval.estimate)} in these environments, {_interval(one, 'units')} "
-            f"(rule {one.rule}, split {setting.test_split}). {verdict(one)} "
-            f"{_new_environments(one.others, 'held-out environments')}"
+            f"(rule {one.rule}, split {family.settings[0].test_split}). {verdict(one)} "
+            f"{_new_environments(one.others, 'held-out environments')}{caveat}{left_out}"
         )
     sentences.append(
         "Of new environments: random effects of data sets, of environments within them and of images (Paule and "
-        f"Mandel; Hartung and Knapp), over the held-out environments of all. {_holm_words(family[0].adjusted)}"
+        f"Mandel; Hartung and Knapp), over the held-out environments of all. {_holm_words(family.members[0].adjusted)}"
     )
     return sentences
 
@@ -272,6 +310,14 @@ def _holm_words(adjusted: Adjusted) -> str:
 
 
 def _ranks(one: Ranked, rule: str) -> str:
+    """Return the ranks in words, or why there are none; nothing where there is too little to rank by."""
+    undefined = ", ".join(m.projection_label for m in one.undefined)
+    without = f" Not ranked, for the harmonic mean of two zeros: {undefined}." if undefined else ""
+    if one.ranking is None:
+        names = ", ".join(m.label for m in one.methods)
+        return without.strip() or f"Not ranked: {names}. No seed has all that is held out for all of them."
+    if not one.tied:
+        return without.strip()
     lowest, highest = one.ranking.lowest.tolist(), one.ranking.highest.tolist()
     ranks = [
         f"{m.projection_label} {high if high == low else f'{high} to {low}'}"
@@ -281,8 +327,9 @@ def _ranks(one: Ranked, rule: str) -> str:
     predictor, n = one.methods[0].predictor_label, len(one.ranking.differences)
     only = "Separated from all others as the best" if len(one.tied) == 1 else "Not separated from the best"
     return (
-        f"Ranks among {predictor} (95 % together, {n} difference{'s' if n > 1 else ''}, Holm, rule {rule}): "
-        f"{', '.join(ranks)}. {only}: {best}."
+        f"Ranks among {predictor} (95 % together, {n} difference{'s' if n > 1 else ''}, Holm, {_seeds(one.seeds)}, "
+        f"rule {rule}): "
+        f"{', '.join(ranks)}. {only}: {best}.{without}"
     )
 
 
@@ -317,8 +364,8 @@ def _worst(setting: Setting, selections: Selections, method: Method, rule: str) 
         return []
     name = min(known)[1]
     cell = cells[name]
-    seeds = f"seed{'s' if len(cell.seeds) > 1 else ''} {', '.join(map(str, cell.seeds))}"
-    context = f"n = {number(cell.n_units or 0)} {unit_words(setting)} per seed, {seeds}, split {setting.test_split}"
+    n = f"n = {number(cell.n_units or 0)} {unit_words(setting)} per seed"
+    context = f"{n}, {_seeds(cell.seeds)}, split {setting.test_split}"
     return [
         f"{method.label} is worst on {name}: {_number(cell)} %, {_worst_class(selections, method, rule, name)} "
         f"({context}, rule {rule})."
@@ -347,9 +394,12 @@ def _context(setting: Setting, rule: str, size: Size, environments: int, seeds: 
     each = f", {number(size.units_per_seed)} per seed" if size.units_per_seed != size.units else ""
     return (
         f"n = {number(size.units)} {unit_words(setting)}{each}{where}, "
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
-        f"split {setting.test_split}, rule {rule}"
+        f"{_seeds(seeds)}, split {setting.test_split}, rule {rule}"
     )
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def notes(selections: Selections) -> list[str]:

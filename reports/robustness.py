@@ -14,10 +14,9 @@ from scipy import stats
 
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
-from reports.chosen import Selections
+from reports.chosen import Selections, held_out_names
 from reports.methods import PLAIN, Method
 from reports.settings import Setting
-from reports.tables import held_out_names
 from reports.whole import mean_beside, whole
 
 MIN_BACKBONES = 8  # the evaluated one included

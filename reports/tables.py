@@ -9,7 +9,7 @@ from benchmark.method.evaluation.inference import PlusMinus, image_interval, see
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 from reports.answers import Answers, ByKey, together
 from reports.captions import has_scores, protocol_words, rule_words, seeds_of
-from reports.chosen import Selections
+from reports.chosen import Selections, held_out_names
 from reports.comparisons import ranked
 from reports.methods import Method
 from reports.options import Options
@@ -122,11 +122,6 @@ def main_table(
     sentences = [rule_words(rule, setting), protocol_words(setting, selections, options), bold, words]
     caption = setting.banner + " ".join(sentence for sentence in sentences if sentence)
     return Table(setting, rule, tuple(columns), tuple(lines), caption)
-
-
-def held_out_names(rows: pd.DataFrame) -> list[str]:
-    """Return the held-out environments sorted as strings (as DomainBed sorts folders)."""
-    return sorted(str(name) for name in rows["held_out"].unique())
 
 
 def rule_in_domain(selections: Selections) -> str:

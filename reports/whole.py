@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from reports.answers import Answers, together
-from reports.chosen import Selections
+from reports.chosen import Selections, held_out_names
 from reports.methods import Method
-from reports.tables import held_out_names
 
 
 def whole(selections: Selections, methods: Sequence[tuple[Method, str]], rank: int | None = None) -> Answers | None:

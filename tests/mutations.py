@@ -71,6 +71,9 @@ MUTATIONS = [
         ("int((ours & ~theirs).sum())", "int((ours & theirs).sum())", _COMPARISONS),
         ("interval=None) if answers.shared else others", "interval=None) if False else others", _COMPARISONS),
         ("[i.standard_error**2 for i in effects]", "[1.0 for i in effects]", _COMPARISONS),
+        ("answers = whole(selections, [(method, rule) for method in methods])", "answers = together([selections.pooled(m, rule) for m in methods], selections.n_base)", _COMPARISONS),
+        ("if (name, one) not in usable)", "if False)", _FINDINGS),
+        ("any(one.grouped for _, one in usable)", "all(one.grouped for _, one in usable)", _FINDINGS),
         ("return self.p <= ALPHA", "return self.p < 0.9", _FINDINGS),
     ),
     *_of(
@@ -90,6 +93,7 @@ MUTATIONS = [
         "reports/findings.py",
         ("if one.adjusted.differs:", "if one.interval.p <= 0.05:", _FINDINGS),
         ("if not alone and n < FEW_ENVIRONMENTS:", "if not alone:", _FINDINGS),
+        ("alone = not any(family.has(setting, one) for family in families)", "alone = not families", _FINDINGS),
         ('compare(selections, method, "oracle", method, rule)', 'compare(selections, method, "ceiling", method, rule)', _FINDINGS),
         ("np.flatnonzero(n >= MIN_CLASS_IMAGES)", "np.flatnonzero(n > 0)", _FINDINGS),
     ),

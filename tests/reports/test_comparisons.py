@@ -198,9 +198,26 @@ def test_methods_of_a_predictor_are_ranked_by_all_their_differences() -> None:
     ]
     [block] = ranked(Selections(frame(rows), TESTED), "lodo")
     assert [m.projection for m in block.tied] == ["pca", "random"]
+    assert block.ranking is not None
     assert block.ranking.highest.tolist() == [3, 1, 1]
     assert block.ranking.lowest.tolist() == [3, 2, 2]
     assert ranked(Selections(frame(rows[:1]), TESTED), "lodo") == []
+
+
+def test_methods_are_ranked_by_the_seeds_that_have_all_that_is_held_out() -> None:
+    right = np.arange(200) < 100
+    better = {("a", 0): right, ("a", 1): right, ("b", 0): right, ("b", 1): right}
+    rows = [row(held_out=h, seed=s, correct=c) for (h, s), c in better.items()]
+    # On environment b it is far better, under seed 0 alone; on a no different.
+    rows += [row(projection="pca", held_out=h, seed=s, correct=right if h == "a" else np.arange(200) < 190)
+             for h, s in (("a", 0), ("a", 1), ("b", 0))]  # fmt: skip
+    [block] = ranked(Selections(frame(rows), TESTED), "lodo")
+    assert block.seeds == (0,)
+    assert [m.projection for m in block.tied] == ["pca"]
+    apart = [r for r in rows if r["seed"] == (0 if r["projection"] == "pca" else 1)]
+    apart += [{**r, "seed": 1} for r in apart if (r["projection"], r["held_out"]) == ("pca", "a")]
+    [block] = ranked(Selections(frame(apart), TESTED), "lodo")
+    assert (block.ranking, block.tied) == (None, [])
 
 
 def test_columns_are_in_points() -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from reports.chosen import Selections
-from reports.findings import comparisons, notes, observations, overall, overall_sentences
+from reports.findings import comparisons, in_words, notes, observations, overall, overall_sentences
 from reports.options import Options
 from reports.settings import by_setting
 from tests.reports.synthetic import TESTED, frame, row
@@ -31,11 +31,21 @@ def rows(
     return made
 
 
-def said(made: list[Any], options: Options | None = None, alone: bool = True) -> str:
+def said(made: list[Any], options: Options | None = None) -> str:
     [(setting, part)] = by_setting(frame(made))
     selections = Selections(part, TESTED)
-    findings = comparisons(setting, selections, options or Options(), alone)
-    return "\n".join([*findings.sentences, *observations(setting, selections)])
+    findings = comparisons(setting, selections, options or Options())
+    return "\n".join([*in_words(setting, selections, findings), *observations(setting, selections)])
+
+
+def all_said(made: list[Any]) -> tuple[dict[str, str], str]:
+    """Return name -> what each data set says, and what all of them say together."""
+    parts = [(s, Selections(part, TESTED)) for s, part in by_setting(frame(made))]
+    findings = [comparisons(s, selections, Options()) for s, selections in parts]
+    families = overall([(s, one) for (s, _), one in zip(parts, findings, strict=True)], Options())
+    each = {s.dataset: "\n".join(in_words(s, selections, one, families))
+            for (s, selections), one in zip(parts, findings, strict=True)}  # fmt: skip
+    return each, "\n".join(sentence for family in families for sentence in overall_sentences(family))
 
 
 def test_a_clear_gain_is_called_one() -> None:
@@ -140,11 +150,50 @@ def test_new_environments_have_a_sentence_of_their_own() -> None:
     grouped = said(rows(0.8, 0.5, 0.5, held_outs="abcd", spread=0.02, groups=list(range(400))))
     assert "Groups stand in several of them, which makes it too narrow: it covers 84 %." in grouped
     assert "n = 400 groups of test images" in grouped
-    assert "see what all data sets say together" in said(rows(0.9, 0.5, 0.5, held_outs="abcde"), alone=False)
-    assert re.search(
-        "New environments: .* points, 95 % interval",
-        said(rows(0.8, 0.5, 0.5, held_outs="abcdef", spread=0.01), alone=False),
-    )
+
+
+@pytest.mark.parametrize(("held_outs", "own"), [("abcde", False), ("abcdef", True)])
+def test_few_environments_of_several_data_sets_leave_the_answer_to_all(held_outs: str, own: bool) -> None:
+    made = [r for name in "xy" for r in rows(0.8, 0.5, 0.5, held_outs=held_outs, spread=0.01, dataset=name)]
+    each, _ = all_said(made)
+    assert ("New environments: see what all data sets say together." in each["x"]) != own
+    assert bool(re.search(r"New environments: \S+ points, 95 % interval", each["x"])) == own
+
+
+def test_a_data_set_that_is_left_out_of_all_answers_for_itself_and_is_named() -> None:
+    def data_set(name: str, n: int, held_outs: str) -> list[Any]:
+        return rows(0.8, 0.5, 0.5, n=n, held_outs=held_outs, spread=0.01, dataset=name)
+
+    small = [*data_set("s", 400, "abc"), *data_set("s", 20, "d")]
+    each, together = all_said([*data_set("x", 400, "abcd"), *small])
+    assert together == ""
+    assert "see what all data sets say together" not in each["x"] + each["s"]
+    assert re.search(r"New environments: \S+ points, 95 % interval", each["x"])
+    each, together = all_said([*data_set("x", 400, "abcd"), *data_set("y", 400, "abcd"), *small])
+    assert "see what all data sets say together" in each["x"]
+    assert "see what all data sets say together" not in each["s"]
+    assert "over 2 data sets (x, y), each" in together
+    assert together.count("Left out, for lack of an interval: s.") == 3
+    assert "Groups" not in together
+
+
+def test_groups_of_one_data_set_are_said_to_make_the_interval_of_all_too_narrow() -> None:
+    grouped = rows(0.8, 0.5, 0.5, spread=0.01, dataset="g", groups=list(range(400)))
+    _, together = all_said([*rows(0.8, 0.5, 0.5, spread=0.01, dataset="x"), *grouped])
+    assert together.count("Groups of images stand in several of them, which makes it too narrow.") == 3
+
+
+def test_methods_that_cannot_be_ranked_are_said_not_to_be() -> None:
+    made = [row(held_out=h, seed=s, projection=p, target=[x])
+            for p, x, seeds in (("identity", 0.4, (0,)), ("pca", 0.9, (1,)))
+            for s in seeds for h in "ab"]  # fmt: skip
+    assert "Not ranked: Zero-shot, PCA + zero-shot. No seed has all that is held out for all of them." in said(made)
+    harmonic: dict[str, Any] = {"class_half": "harmonic", "protocol": "held_out_open_class", "n_test": 400}
+    made = [row(projection=p, correct=np.random.default_rng(i).random(400) < x, **harmonic)
+            for i, (p, x) in enumerate((("identity", 0.0), ("pca", 0.9), ("random", 0.2)))]  # fmt: skip
+    text = said(made)
+    assert "Ranks among zero-shot (95 % together, 1 difference, Holm, seed 0, rule lodo): PCA 1, Random" in text
+    assert "Not ranked, for the harmonic mean of two zeros: Plain." in text
 
 
 def test_one_seed_and_one_environment_say_what_was_gained_and_lost() -> None:
@@ -254,12 +303,11 @@ def test_bounds_are_not_compared() -> None:
 
 
 def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
-    parts = by_setting(frame([r for n, name in enumerate("xyz") for r in rows(0.75 + n / 20, 0.6, 0.7, dataset=name)]))
-    made = [(s, comparisons(s, Selections(part, TESTED), Options(), alone=False)) for s, part in parts]
-    assert not any("New environments: +" in sentence for _, f in made for sentence in f.sentences)
+    made = [r for n, name in enumerate("xyz") for r in rows(0.75 + n / 20, 0.6, 0.7, dataset=name)]
+    each, together = all_said(made)
+    assert not any("New environments: +" in text for text in each.values())
     low, high = stats.t.interval(0.95, 2, 20, stats.sem([15, 20, 25]))  # sets differ, and weigh alike or nearly so
-    [(setting, family)] = overall(made, Options())
-    first, *_, last = overall_sentences(setting, family)
+    first, *_, last = together.splitlines()
     assert (
         "minus Zero-shot over 3 data sets (x, y, z), each counting alike: +20.0 points in these environments" in first
     )
@@ -270,10 +318,9 @@ def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
     assert found is not None
     assert [float(end) for end in found.groups()] == pytest.approx([low, high], abs=0.11)
     assert "adjusted for 3 comparisons (Holm)" in last
-    assert overall(made[:1], Options()) == []
-    backbones = by_setting(frame([r for n in ("x", "y") for r in rows(0.8, 0.6, 0.7, dataset=n, backbone=f"B{n}")]))
-    apart = [(s, comparisons(s, Selections(part, TESTED), Options())) for s, part in backbones]
-    assert overall(apart, Options()) == []
+    assert all_said(made[: len(made) // 3])[1] == ""
+    backbones = [r for n in ("x", "y") for r in rows(0.8, 0.6, 0.7, dataset=n, backbone=f"B{n}")]
+    assert all_said(backbones)[1] == ""
 
 
 def test_a_data_set_with_several_prompts_counts_once() -> None:
@@ -285,7 +332,7 @@ def test_a_data_set_with_several_prompts_counts_once() -> None:
     ]
     made = [(s, comparisons(s, Selections(part, TESTED), Options())) for s, part in by_setting(frame(every))]
     families = overall(made, Options())
-    assert [one.datasets for _, family in families for one in family] == [("x", "y")] * 6
+    assert [one.datasets for family in families for one in family.members] == [("x", "y")] * 6
 
 
 def test_notes_of_fits_are_said_with_their_places() -> None:

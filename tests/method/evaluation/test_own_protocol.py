@@ -13,7 +13,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.trials import trial_specs
 from reports.captions import environment_words, protocol_words
 from reports.chosen import Selections
-from reports.findings import comparisons
+from reports.findings import comparisons, in_words
 from reports.options import Options
 from reports.settings import by_setting
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
@@ -62,7 +62,7 @@ def test_its_words_stand_in_captions_and_findings() -> None:
     assert "Accuracy in % on the future of synthetic" in words
     assert "the 20 % out-split of the next environment" in words
     assert environment_words(setting, 2) == "2 later environments"
-    sentences = comparisons(setting, selections, Options()).sentences
+    sentences = in_words(setting, selections, comparisons(setting, selections, Options()))
     assert any("Later environments have seen more." in sentence for sentence in sentences)
 
 
