@@ -30,7 +30,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Answers:
+class MethodAnswers:
     """Answers of methods to the same images.
 
     Attributes:
@@ -58,7 +58,7 @@ class Answers:
         return np.asarray(self.accuracies.mean(axis=1))
 
 
-def together(methods: Sequence[ByKey], n_base: int | None = None) -> Answers | None:
+def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswers | None:
     """Return the answers that methods gave to the same images, or None where there are none.
 
     What is held out counts if all methods were tested on the same images of it under some seed, and a seed counts if it
@@ -85,7 +85,7 @@ def together(methods: Sequence[ByKey], n_base: int | None = None) -> Answers | N
         scores = harmonic_contributions(scores, np.concatenate([images.label for images in tested]) >= n_base)
     size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
     accuracies = [[method[key].measures["target"] for key in keys] for method in methods]
-    return Answers(
+    return MethodAnswers(
         correct,
         scores,
         tuple(held_outs),

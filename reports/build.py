@@ -162,14 +162,11 @@ def _in_domain(
     setting: Setting, selections: Selections, parts: Sequence[tuple[Setting, Selections]]
 ) -> Selections | None:
     """Return the rows that fit on the tested environments themselves, on the same data and backbone, if there are."""
-    for other, own in parts:
+    names = held_out_names(selections.rows)
+    for other, candidate in parts:
         same = other.data_and_backbone == setting.data_and_backbone
-        if (
-            same
-            and other.protocol_class.looks_at_target
-            and held_out_names(own.rows) == held_out_names(selections.rows)
-        ):
-            return own
+        if same and other.protocol_class.looks_at_target and held_out_names(candidate.rows) == names:
+            return candidate
     return None
 
 

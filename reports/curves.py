@@ -63,8 +63,8 @@ def rank_curves(selections: Selections, rule: str) -> list[Curve]:
 
 def _rank_curve(selections: Selections, method: Method, rule: str) -> Curve | None:
     ranks = sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks})
-    kept = ranks[-1:] if method.projection == PLAIN else ranks
-    answers = {rank: whole(selections, [(method, rule)], rank) for rank in kept}
+    among = ranks[-1:] if method.projection == PLAIN else ranks
+    answers = {rank: whole(selections, [(method, rule)], rank) for rank in among}
     most = max((of_rank.seeds for of_rank in answers.values() if of_rank), key=len, default=())
     drawn = {rank: of_rank for rank, of_rank in answers.items() if of_rank and of_rank.seeds == most}
     if not drawn:

@@ -133,10 +133,10 @@ def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list
             for setting, findings in alike:
                 for one in findings.compared:
                     pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
-            found = [whole for named in pairs.values() if (whole := over_data_sets(named))]
-            if found:
+            members = [whole for named in pairs.values() if (whole := over_data_sets(named))]
+            if members:
                 settings = tuple(setting for setting, _ in alike)
-                families.append(Family(settings, tuple(in_family(found, options.margin))))
+                families.append(Family(settings, tuple(in_family(members, options.margin))))
     return families
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmark.method.evaluation.inference import difference_interval
 from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, Array, Metric, per_class
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
-from reports.answers import Answers, ByKey
+from reports.answers import ByKey, MethodAnswers
 from reports.chosen import Pooled, Selections, has_choice
 from reports.methods import Method
 from reports.robustness import ZERO_SHOT, Above, Lines
@@ -87,11 +87,11 @@ def averaged() -> list[Metric]:
 
 def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
     """Return one line for each method that has answers for every held-out environment under a rule."""
-    found = ((method, whole(selections, [(method, rule)])) for method in selections.parts)
-    return [_metrics(selections, method, rule, answers, lines) for method, answers in found if answers is not None]
+    answered = ((method, whole(selections, [(method, rule)])) for method in selections.parts)
+    return [_metrics(selections, method, rule, answers, lines) for method, answers in answered if answers is not None]
 
 
-def _metrics(selections: Selections, method: Method, rule: str, answers: Answers, lines: Lines) -> Metrics:
+def _metrics(selections: Selections, method: Method, rule: str, answers: MethodAnswers, lines: Lines) -> Metrics:
     pooled, names, seeds = selections.pooled(method, rule), answers.held_outs, answers.seeds
     picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule)
     picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
@@ -121,12 +121,12 @@ def _metrics(selections: Selections, method: Method, rule: str, answers: Answers
 def _worst_class(
     pooled: ByKey, names: Sequence[str], seeds: Sequence[int], classes: Sequence[str]
 ) -> WorstClass | None:
-    found = []
+    worst = []
     for name in names:
         accuracy, n = by_class([pooled[name, seed] for seed in seeds], len(classes))
         enough = np.flatnonzero(n >= MIN_CLASS_IMAGES)
-        found += [WorstClass(classes[c], name, 100 * float(accuracy[c]), int(n[c])) for c in enough.tolist()]
-    return min(found, key=lambda one: (one.accuracy, -one.n), default=None)
+        worst += [WorstClass(classes[c], name, 100 * float(accuracy[c]), int(n[c])) for c in enough.tolist()]
+    return min(worst, key=lambda one: (one.accuracy, -one.n), default=None)
 
 
 def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[Array, NDArray[np.int64]]:
@@ -179,7 +179,7 @@ def selection_costs(selections: Selections) -> list[SelectionCost]:
     return costs
 
 
-def _cost(method: Method, rules: list[str], answers: Answers) -> SelectionCost:
+def _cost(method: Method, rules: list[str], answers: MethodAnswers) -> SelectionCost:
     accuracies = dict(zip(rules, (100 * answers.means.mean(axis=1)).tolist(), strict=True))
     gaps = {}
     for rule in SOURCE_RULES:

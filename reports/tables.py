@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.method.evaluation.inference import PlusMinus, image_interval, seeds_standard_error
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
-from reports.answers import Answers, ByKey, together
+from reports.answers import ByKey, MethodAnswers, together
 from reports.captions import has_scores, protocol_words, rule_words, seeds_of
 from reports.chosen import Selections, held_out_names
 from reports.comparisons import ranked
@@ -144,10 +144,10 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
     rows, pooled = selections.parts[method], selections.pooled(method, rule)
     cells = []
     for name in held_outs:
-        own, own_rows = {k: v for k, v in pooled.items() if k[0] == name}, rows[rows["held_out"] == name]
-        cell = _cell(own, selections.n_base, len(expected), plus_minus)
+        tested, rows_there = {k: v for k, v in pooled.items() if k[0] == name}, rows[rows["held_out"] == name]
+        cell = _cell(tested, selections.n_base, len(expected), plus_minus)
         if cell.seeds:
-            cells.append(_with_labels(replace(cell, source=_source(selections, method, rule, name)), own_rows))
+            cells.append(_with_labels(replace(cell, source=_source(selections, method, rule, name)), rows_there))
         else:
             cells.append(replace(cell, note=_gap(selections, method, rule, name)))
     missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
@@ -178,7 +178,7 @@ def _cell(
     )
 
 
-def _error(answers: Answers, plus_minus: PlusMinus) -> float | None:
+def _error(answers: MethodAnswers, plus_minus: PlusMinus) -> float | None:
     """Return what stands behind ± of the first method's mean (of two: of their difference), in points, or None."""
     first, *others = answers.scores.values
     if plus_minus == "images":

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from reports.answers import Answers, together
+from reports.answers import MethodAnswers, together
 from reports.chosen import Selections, held_out_names
 from reports.methods import Method
 
 
-def whole(selections: Selections, methods: Sequence[tuple[Method, str]], rank: int | None = None) -> Answers | None:
+def whole(
+    selections: Selections, methods: Sequence[tuple[Method, str]], rank: int | None = None
+) -> MethodAnswers | None:
     """Return the answers of methods, each under its rule, of the seeds that have all held-out environments.
 
     Args:

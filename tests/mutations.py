@@ -212,7 +212,8 @@ MUTATIONS = [
         ("stats.norm.ppf(0.975) + stats.norm.ppf(0.8)", "stats.norm.ppf(0.95) + stats.norm.ppf(0.8)", _INFERENCE),
         ("t = (margin - abs(interval.estimate))", "t = (margin - interval.estimate)", _INFERENCE),
         ("t = (margin - abs(interval.estimate))", "t = (margin + abs(interval.estimate))", _INFERENCE),
-        ("max(0.0, 1 - margin) ** interval.fewest if interval.same else 1.0", "float(abs(interval.estimate) >= margin)", _INFERENCE),
+        ("HARMONIC_SLOPE = 2.0", "HARMONIC_SLOPE = 1.0", _INFERENCE),
+        ("max(0.0, 1 - margin / interval.slope) ** interval.fewest if interval.same else 1.0", "float(abs(interval.estimate) >= margin)", _INFERENCE),
         ("error = 0.0 if np.ptp(values) < _DUST else np.nan", "error = 0.0", _INFERENCE),
         ("np.nan if v == 0 and np.ptp(estimates) else float(np.sqrt(v))", "float(np.sqrt(v))", _INFERENCE),
         ("scores.values.shape), half=new.astype(np.int64))", "scores.values.shape))", _INFERENCE),
@@ -262,7 +263,7 @@ MUTATIONS = [
     ),
     *_of(
         "reports/curves.py",
-        ("whole(selections, [(method, rule)], rank) for rank in kept", "whole(selections, [(method, rule)]) for rank in kept", _CURVES),
+        ("whole(selections, [(method, rule)], rank) for rank in among", "whole(selections, [(method, rule)]) for rank in among", _CURVES),
         ("ranks[-1:] if method.projection == PLAIN else ranks", "ranks[:1] if method.projection == PLAIN else ranks", _CURVES),
         ("of_rank.seeds == most", "True", _CURVES),
     ),

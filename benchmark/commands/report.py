@@ -70,25 +70,15 @@ def report_stage(
     """
     from reports import Options, write_report
 
-    records = [record_of(recipe, subjects)] if subjects else record_files(storage, recipe.hash())
-    if len(records) > 1:
-        raise IcmBenchError(
-            f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(records)} states of data or "
-            f"weights; `icm-bench run` with the data at hand reports on the right one."
-        )
-    if not records:
-        raise IcmBenchError(
-            f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
-            f"icm-bench run RECIPE."
-        )
-    record = read_record(storage, records[0])
+    record_file = _record_file(recipe, storage, subjects)
+    record = read_record(storage, record_file)
     trials = record.trials
     rows = read_rows(storage, trials)
     failed = dict(failures(storage, trials).values())
     if failed and not len(rows):
         raise IcmBenchError(failure_words(failed, len(trials)))
     place = Storage(recipe.run.out) if recipe.run.out else storage
-    folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(records[0]).stem)
+    folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(record_file).stem)
     finished = int(rows["trial_id"].nunique())
     tested = read_tested(storage, rows["tested"])
     options = Options(plus_minus, margin / 100)
@@ -105,6 +95,22 @@ def report_stage(
         text=report.text,
         comparisons=report.comparisons,
     )
+
+
+def _record_file(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) -> str:
+    """Return the path of the one run record that the report is of."""
+    records = [record_of(recipe, subjects)] if subjects else record_files(storage, recipe.hash())
+    if len(records) > 1:
+        raise IcmBenchError(
+            f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(records)} states of data or "
+            f"weights; `icm-bench run` with the data at hand reports on the right one."
+        )
+    if not records:
+        raise IcmBenchError(
+            f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
+            f"icm-bench run RECIPE."
+        )
+    return records[0]
 
 
 def failure_words(failed: dict[str, str], trials: int) -> str:

@@ -38,6 +38,8 @@ MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval
 MARGIN = 0.01  # within which two accuracies count as equivalent: one point
 # What a design shows with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
 DETECTABLE = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+# Of H = 2 a b / (a + b): its slopes 2 b^2 / (a + b)^2 and 2 a^2 / (a + b)^2 are at most 2 together.
+HARMONIC_SLOPE = 2.0
 _DUST = 1e-12  # of floating point, where values are shares
 
 
@@ -97,11 +99,14 @@ class ImageInterval(Interval):
         fewest: units of the environment that has the fewest under a seed, of harmonic means among its base or its new
             images. Below `MIN_UNITS` there is no interval.
         seeds: number of seeds. With one, variation between seeds is not in the interval.
+        slope: how far the estimate may move, at most, for each share of units whose answer changes: 2 for harmonic
+            means of base and new classes, else 1.
     """
 
     clusters: int = 0
     fewest: int = 0
     seeds: int = 1
+    slope: float = 1.0
 
     @property
     def p(self) -> float:
@@ -273,17 +278,18 @@ def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[Image
 def _interval(scores: Scores, values: Array, means: Array, u: Array, confidence: float) -> ImageInterval:
     by_seed = means.mean(axis=1)
     estimate = float(by_seed.mean())
-    n = {"clusters": scores.clusters, "fewest": scores.fewest, "seeds": scores.seeds}
+    slope = 1.0 if scores.half is None else HARMONIC_SLOPE
+    design = scores.clusters, scores.fewest, scores.seeds, slope
     if scores.fewest < MIN_UNITS:
-        return ImageInterval(estimate, np.nan, np.nan, confidence, **n)
+        return ImageInterval(estimate, np.nan, np.nan, confidence, *design)
     v_image, v_seed = _variances(u, by_seed)
     v = v_image + v_seed
     estimate = 0.0 if abs(estimate) < _DUST else estimate
     if v < _DUST**2:
         error = 0.0 if np.ptp(values) < _DUST else np.nan
-        return ImageInterval(estimate, error, scores.clusters - 1, confidence, **n)
+        return ImageInterval(estimate, error, scores.clusters - 1, confidence, *design)
     freedom = v**2 / (v_image**2 / (scores.clusters - 1) + v_seed**2 / max(1, scores.seeds - 1))
-    return ImageInterval(estimate, float(np.sqrt(v)), float(freedom), confidence, **n)
+    return ImageInterval(estimate, float(np.sqrt(v)), float(freedom), confidence, *design)
 
 
 def _variances(u: Array, by_seed: Array) -> tuple[float, float]:
@@ -323,6 +329,7 @@ def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONF
         clusters=sum(one.clusters for one in intervals),
         fewest=min(one.fewest for one in intervals),
         seeds=min(one.seeds for one in intervals),
+        slope=max(one.slope for one in intervals),
     )
 
 
@@ -373,7 +380,7 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
     """Return the p-value of two one-sided t tests (Schuirmann, 1987): small where the truth is within +/- margin.
 
     Of two methods with the same answers on all units it is the exact one of none of `fewest` units differing where a
-    share of `margin` does: at most 5 % where Clopper and Pearson's one-sided bound of that share is within the margin.
+    share of `margin` / `slope` does: at most 5 % where Clopper and Pearson's one-sided bound leaves no room for it.
     Other values without variation are not shown to be level.
 
     Args:
@@ -381,7 +388,7 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
         margin: in the unit of the difference; one point by default.
     """
     if interval.standard_error == 0:
-        return max(0.0, 1 - margin) ** interval.fewest if interval.same else 1.0
+        return max(0.0, 1 - margin / interval.slope) ** interval.fewest if interval.same else 1.0
     t = (margin - abs(interval.estimate)) / interval.standard_error
     return float(stats.t.sf(t, interval.degrees_of_freedom))
 

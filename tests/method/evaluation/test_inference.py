@@ -331,6 +331,19 @@ def test_harmonic_means_have_the_variance_that_a_jackknife_gives_them(groups: in
     assert inference.difference_interval(contributions, 0, 1).estimate == pytest.approx(difference(everything))
 
 
+@pytest.mark.parametrize("n", [597, 598])
+def test_the_same_harmonic_means_take_twice_as_many_images_to_be_level(n: int) -> None:
+    new, one = np.repeat([False, True], n), np.zeros(2 * n, dtype=np.int64)
+    answers = np.where(new, np.arange(2 * n) % n == 0, True).astype(float)  # 1 of n new ones: its share counts twice
+    scores = inference.harmonic_contributions(Scores(np.array([answers] * 2), one, one, np.arange(2 * n)), new)
+    got = inference.difference_interval(scores, 0, 1)
+    assert got.same
+    a, b, moved = 1.0, 1 / n, 1e-6
+    assert (2 * a * (b + moved) / (a + b + moved) - 2 * a * b / (a + b)) / moved == pytest.approx(got.slope, rel=0.01)
+    assert (inference.equivalence(got) <= 0.05) == (n == 598)
+    assert inference.pooled_interval([got, got]).slope == 2
+
+
 @pytest.mark.parametrize(("few", "known"), [(5, False), (29, False), (30, True)])
 @pytest.mark.parametrize("half", [0, 1])
 def test_few_images_of_new_or_of_base_classes_give_harmonic_means_no_interval(few: int, known: bool, half: int) -> None:
