@@ -64,6 +64,7 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     if projection.uses_lambda:
         projection = projection.at(lambda_=_lambda(sweep, choosing.lambda_))
     _check_without(subject, choosing.without)
+    subject = subject.at_draw(sweep.seeds.index(seed))
     return Choice(subject, projection.at(seed=seed), intervention_set, normalize, seed, choosing.without)
 
 

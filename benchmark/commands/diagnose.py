@@ -61,8 +61,8 @@ def _compared(run: Run, choice: Choice, rank: int) -> Diagnosis:
     fitting = Fitting(run.storage, subject, seeds)
     fittings = {
         s.facts.label: (
-            fitting if s is subject else Fitting(run.storage, s, (choice.seed,)),
-            replace(choice, subject=s),
+            fitting if s.key == subject.key else Fitting(run.storage, s, (choice.seed,)),
+            replace(choice, subject=s.at_draw(subject.view_draw)),
         )
         for s in peers
     }
@@ -139,7 +139,8 @@ def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]
     # What is left must be enough to fit on: pairs across environments need two.
     enough = len(moments.environments) > (2 if CROSS in moments.kinds() else 1)
     left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}
-    return {"held_out": left_out, "seeds": {f"seed {seed}": choice.at_seed(seed) for seed in seeds}, "kinds": kinds}
+    other_seeds = {f"seed {seed}": choice.at_seed(seed, number) for number, seed in enumerate(seeds)}
+    return {"held_out": left_out, "seeds": other_seeds, "kinds": kinds}
 
 
 def _angles(fitting: Fitting, choices: Mapping[str, Choice], rank: int) -> Angles:

@@ -42,6 +42,8 @@ def _fitted(run: Run, choice: Choice) -> tuple[SourceMoments, Basis]:
 def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
     """Return where a projection comes from, in plain data."""
     subject, intervention_set = choice.subject, choice.intervention_set
+    interventions = subject.interventions.model_dump(mode="json")
+    interventions["seed"] += subject.view_draw
     return {
         "dataset": subject.manifest.name,
         "dataset_fingerprint": subject.manifest.fingerprint,
@@ -55,7 +57,7 @@ def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, A
         "projection": choice.projection.model_dump(mode="json"),
         "lambda": choice.lambda_,
         "intervention_set": intervention_set.model_dump(mode="json") if intervention_set else None,
-        "interventions": subject.interventions.model_dump(mode="json") if intervention_set else None,
+        "interventions": interventions if intervention_set else None,
         "text_pairs": subject.text_pairs if intervention_set and TEXT in intervention_set.kinds else None,
         "normalize": choice.normalize,
         "prompts": list(subject.prompts),

@@ -103,7 +103,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     located = [_set(recipe, spec) for spec in recipe.located()]
     sets = [planned for planned, _ in located]
     widths = [width_of(spec) for spec in recipe.backbones]
-    passes = sum(s.images * (1 + len(recipe.kinds_for(s.name))) for s in sets)
+    passes = sum(s.images * recipe.view_count(s.name) for s in sets)
     speeds = store.read_speeds(storage)
     backbones = [
         PlannedBackbone(spec.label, dim, recipe.sweep.rank_count(dim), speeds.get(spec.label))
@@ -115,7 +115,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     return Plan(
         sets=sets,
         backbones=backbones,
-        views=1 + max(len(recipe.kinds_for(s.name)) for s in sets),
+        views=max(recipe.view_count(s.name) for s in sets),
         passes=passes * len(backbones),
         searched_passes=sum(count.searched_passes for count in counts) * len(backbones),
         trials=sum(count.trials for count in counts) * len(backbones),
@@ -160,5 +160,7 @@ def _count(recipe: Recipe, planned: PlannedSet, environments: list[str], dim: in
         points, studies = recipe.sweep.search.samples, len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1
         trials, rows = trials + points * studies, rows + points * spec.rows(seen)
         # Every point may be a view of its own for each kind whose strengths are searched.
-        searched_views += points * studies * len({name.rpartition(".")[0] for name in spec.space} - {""})
+        searched = {name.rpartition(".")[0] for name in spec.space} - {""}
+        by_label = recipe.interventions.by_label()
+        searched_views += points * studies * recipe.interventions.view_count(by_label[label] for label in searched)
     return _Count(trials, rows, planned.images * searched_views // len(recipe.sweep.seeds))

@@ -68,6 +68,11 @@ class Recipe(Spec):
         self._check_datasets()
         self._check_strengths()
         self._check_sets()
+        if (draws := self.interventions.draws) > len(self.sweep.seeds):
+            raise ValueError(
+                f"interventions.draws: {draws} draws of views for {len(self.sweep.seeds)} sweep.seeds, each of which "
+                f"sees one; ask for fewer draws, or give more seeds."
+            )
         return self
 
     def _check_datasets(self) -> None:
@@ -155,6 +160,10 @@ class Recipe(Spec):
         """Return the kinds of intervention to embed of a data set: none where it is only tested on, as in a shift."""
         only_tested = self._across_sets is not None and is_variant(dataset) and dataset != SHIFT_SOURCE
         return () if only_tested else self.interventions.kinds
+
+    def view_count(self, dataset: str) -> int:
+        """Return how many views of each image of a data set are embedded, the original among them."""
+        return 1 + self.interventions.view_count(self.kinds_for(dataset))
 
     def search_space(
         self, dataset: str, projection: Projection, intervention_set: InterventionSet | None

@@ -1,5 +1,6 @@
 """The parts of a recipe that belong to no other room: interventions, prompts, sweep, search and run."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, field_validator, model_validator
@@ -16,6 +17,7 @@ from benchmark.method.subspace.moments import CROSS
 
 LAMBDA = "lambda"  # what a search calls it
 TEXT = "text"  # what intervention sets call pairs of texts
+MAX_VIEWS = 62  # of an image beside the original: bits of a whole number say which of them a chunk lacks
 
 
 def _projection(spec: object) -> Projection:
@@ -61,6 +63,9 @@ class InterventionsSpec(Spec):
     Fields:
         kinds: kinds of intervention, 62 at most; a kind may come twice with different strengths. Default: all seven.
         seed: seed of what is drawn for each image. Default 0.
+        draws: how often kinds that draw are drawn, with seeds `seed`, `seed` + 1 and so on; not more often than
+            `sweep.seeds` has seeds. The first of these seeds sees the first draw, the second the second, and so on in
+            turn: what the draw of a view does to a result then is part of what differs between seeds. Default 1.
         apply_at: where interventions act. `model_input` (default): on the image as the encoder takes it, resized and
             cropped. `source`: on the image at its full resolution, then resized and cropped, as in the authors'
             released code; strengths in pixels (`sigma` of the blur) are then pixels of the full resolution, and a blur
@@ -69,9 +74,10 @@ class InterventionsSpec(Spec):
     """
 
     kinds: tuple[AnyIntervention, ...] = Field(
-        default_factory=lambda: tuple(INTERVENTIONS.create(n) for n in INTERVENTIONS.names()), max_length=62
+        default_factory=lambda: tuple(INTERVENTIONS.create(n) for n in INTERVENTIONS.names()), max_length=MAX_VIEWS
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
+    draws: int = Field(default=1, ge=1)
     apply_at: Literal["model_input", "source"] = "model_input"
     text: TextPairsSpec | None = None
 
@@ -79,6 +85,24 @@ class InterventionsSpec(Spec):
     @classmethod
     def _distinct(cls, kinds: tuple[Intervention, ...]) -> tuple[Intervention, ...]:
         return distinct(kinds, [k.label for k in kinds], "intervention")
+
+    @model_validator(mode="after")
+    def _fit_into_a_visit(self) -> "InterventionsSpec":
+        if (views := self.view_count(self.kinds)) > MAX_VIEWS:
+            raise ValueError(f"draws: {self.draws} draws make {views} views of each image, of {MAX_VIEWS} at most.")
+        return self
+
+    def seed_of(self, kind: Intervention, draw: int) -> int:
+        """Return the seed of a kind's views in a draw, from 0: a kind that does not draw has the same in all."""
+        return self.seed + draw if kind.is_random else self.seed
+
+    def seeds_of(self, kind: Intervention) -> range:
+        """Return the seeds with which views of a kind are made: one, or one for each draw."""
+        return range(self.seed, self.seed_of(kind, self.draws - 1) + 1)
+
+    def view_count(self, kinds: Iterable[Intervention]) -> int:
+        """Return how many views of each image some kinds make."""
+        return sum(len(self.seeds_of(kind)) for kind in kinds)
 
     def by_label(self) -> dict[str, Intervention]:
         """Return the kinds by label (`posterize`, or `posterize(bits=3)` where not at its default)."""

@@ -82,10 +82,14 @@ def view_of(
     seed: int,
     decoding: Decoding = DEFAULT_DECODING,
 ) -> View:
-    """Return the view's place in the store. The original depends neither on the seed nor on where others are made."""
+    """Return the view's place in the store.
+
+    The original does not depend on where others are made, and on the seed depends only what is drawn.
+    """
     what: dict[str, Any] = {"kind": ORIGINAL}
     if intervention is not None:
-        what = {**intervention.model_dump(mode="json"), "seed": seed, "implementation": intervention.implementation}
+        what = {**intervention.model_dump(mode="json"), "implementation": intervention.implementation}
+        what |= {"seed": seed} if intervention.is_random else {}
         what |= {"at": "source"} if decoding.at_source else {}
     what |= {"version": STORE_VERSION, "jpeg_draft": decoding.reduced}
     depends_on = {"dataset": dataset_fingerprint, "backbone": backbone_identity, "view": what}

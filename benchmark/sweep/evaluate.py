@@ -79,7 +79,7 @@ def _common_columns(trial: Trial) -> Row:
         "seed": spec.seed,
         "folds": spec.folds,
         "fold": -1 if spec.fold is None else spec.fold,
-        "view_draw": 0,
+        "view_draw": trial.view_draw,
         "ranks": list(spec.ranks),
         "dim": subject.facts.dim,
         "n_classes": len(subject.manifest.classes),

@@ -59,9 +59,14 @@ class Choice:
         apart = f"; the recipe's rows are of {folds} folds, and none of them was made with this fit" if folds else ""
         return f"in-split (80 %) of trial seed {self.seed}{apart}"
 
-    def at_seed(self, seed: int) -> "Choice":
-        """Return the same choice with another seed."""
-        return replace(self, seed=seed, projection=self.projection.at(seed=seed))
+    def at_seed(self, seed: int, number: int) -> "Choice":
+        """Return the same choice with another seed, and the draw of views that this sees.
+
+        Args:
+            seed: the other seed.
+            number: its position among the sweep's.
+        """
+        return replace(self, subject=self.subject.at_draw(number), seed=seed, projection=self.projection.at(seed=seed))
 
 
 class Fitting:
@@ -74,7 +79,7 @@ class Fitting:
     """
 
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
-        self._storage, self._subject = storage, subject
+        self._storage = storage
         loaded: tuple[Embedded, ImageIndex] = tuple(ray.get(load.remote(storage, subject, tuple(map(Split, seeds)))))
         self.data, self._images = loaded
 
@@ -86,10 +91,10 @@ class Fitting:
     def moments(self, choice: Choice) -> SourceMoments:
         """Return the moments of the in-splits of the environments that are not left out."""
         intervention_set, split, normalize = choice.intervention_set, Split(choice.seed), choice.normalize
-        sum_subject(self._storage, self._subject, self._images, [split], [normalize], [intervention_set])
-        cells = cells_for(self._storage, self._subject, self._images, intervention_set, split, normalize)
+        sum_subject(self._storage, choice.subject, self._images, [split], [normalize], [intervention_set])
+        cells = cells_for(self._storage, choice.subject, self._images, intervention_set, split, normalize)
         names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
-        return cells.sources(names, self._subject.weights_of(intervention_set))
+        return cells.sources(names, choice.subject.weights_of(intervention_set))
 
     def basis(self, choice: Choice) -> Basis:
         """Return the fitted basis.

@@ -58,7 +58,10 @@ class Study:
             name = f"{intervention_set.name} [{', '.join(kind.label for kind in changed.values())}]"
             intervention_set = intervention_set.model_copy(update={"kinds": kinds, "name": name})
         spec = replace(spec, lambdas=(point.get(LAMBDA, 0.0),), intervention_set=intervention_set, space={})
-        return [replace(self.trial, subject=subject, spec=replace(spec, seed=seed)) for seed in self.seeds]
+        return [
+            replace(self.trial, subject=subject.at_draw(number), spec=replace(spec, seed=seed))
+            for number, seed in enumerate(self.seeds)
+        ]
 
 
 class Search:

@@ -35,6 +35,7 @@ class Subject:
         texts: the file of the store with the text embeddings of the classes; there from the sweep on.
         text_pairs: the file of the store with the embeddings of pairs of texts; None where the recipe has no pairs.
         unreadable: hash of the images that cannot be read, known once all are embedded; empty where all can be.
+        view_draw: which draw of the views that are drawn fits see, from 0.
     """
 
     manifest: Manifest
@@ -47,11 +48,26 @@ class Subject:
     texts: str
     text_pairs: str | None = None
     unreadable: str = ""
+    view_draw: int = 0
 
     @property
     def key(self) -> str:
         """What tells the subject from the others of a run, in words."""
         return f"{self.manifest.name}, {self.facts.label}"
+
+    @property
+    def seen(self) -> tuple[View, ...]:
+        """The views that fits see: the original, and of each kind one."""
+        seed_of, kinds = self.interventions.seed_of, ((view, view.intervention) for view in self.views)
+        return tuple(view for view, kind in kinds if kind is None or view.seed == seed_of(kind, self.view_draw))
+
+    def at_draw(self, number: int) -> "Subject":
+        """Return the subject as the trials of a seed see it.
+
+        Args:
+            number: position of the seed among the sweep's; they take the draws of views in turn.
+        """
+        return replace(self, view_draw=number % self.interventions.draws)
 
     def with_unreadable(self, storage: Storage) -> "Subject":
         """Return the subject with what the store says of images that cannot be read."""
@@ -62,27 +78,26 @@ class Subject:
         """Return the subject with the views that some kinds of intervention make, beside those it has.
 
         Args:
-            kinds: kinds of intervention, None for the original; those that have a view are not repeated.
+            kinds: kinds of intervention, None for the original; those that have views are not repeated.
         """
         images = len(store.distinct(self.manifest.table["image_id"].to_pylist()))
         known = {view.label for view in self.views}
-        views = (
-            view_of(
-                self.manifest.fingerprint, images, self.facts.identity(), kind, self.interventions.seed, self.decoding
-            )
+        made = [
+            view_of(self.manifest.fingerprint, images, self.facts.identity(), kind, seed, self.decoding)
             for kind in kinds
-        )
-        return replace(self, views=(*self.views, *(view for view in views if view.label not in known)))
+            for seed in (self.interventions.seeds_of(kind) if kind else (self.interventions.seed,))
+        ]
+        return replace(self, views=(*self.views, *(view for view in made if view.label not in known)))
 
     def labels_of(self, intervention_set: InterventionSet) -> tuple[str, ...]:
         """Return the labels of the kinds of an intervention set; an empty set means all embedded kinds."""
-        return intervention_set.kinds or tuple(view.label for view in self.views if view.label != ORIGINAL)
+        return intervention_set.kinds or tuple(view.label for view in self.seen if view.label != ORIGINAL)
 
     def pairings_of(self, intervention_set: InterventionSet | None) -> list[Pairing]:
         """Return the pairings whose moments a set needs from the store; pairs of texts are none of them."""
         if intervention_set is None:
             return []
-        labels, views = self.labels_of(intervention_set), {view.label: view for view in self.views}
+        labels, views = self.labels_of(intervention_set), {view.label: view for view in self.seen}
         if intervention_set.pairing == "random_one":
             return [Pairing(_random_one(labels), tuple(views[label] for label in labels))]
         pairings = [Pairing(label, (views[label],)) for label in labels if label in views]

@@ -139,7 +139,7 @@ class Trial:
                 for s in (subject, *self.variants)
             ],
             "backbone": subject.facts.label,
-            "views": [view.depends_on for view in subject.views if view.label in (ORIGINAL, *labels)],
+            "views": [view.depends_on for view in subject.seen if view.label in (ORIGINAL, *labels)],
             "text_pairs": subject.text_pairs if TEXT in labels else None,
             "texts": subject.texts,  # the hash of the prompts, templates and class names
             "holdouts": [asdict(holdout) for holdout in self.holdouts],
@@ -169,12 +169,19 @@ class Trial:
         if intervention_set is None:
             return None
         labels = self.subject.labels_of(intervention_set)
-        by_label = {view.label: view.intervention for view in self.subject.views if view.intervention}
+        by_label = {view.label: view.intervention for view in self.subject.seen if view.intervention}
         kinds = [by_label[label].model_dump(mode="json") if label in by_label else {"name": label} for label in labels]
         text = spec.text.model_dump(mode="json") if spec.text and TEXT in labels else None
         weights, pairing = intervention_set.weights, intervention_set.pairing
         content = {"kinds": kinds, "weights": weights, "pairing": pairing, "text": text}
-        return json.dumps({**content, "seed": spec.seed, "apply_at": spec.apply_at})
+        return json.dumps({**content, "seed": spec.seed + self.view_draw, "apply_at": spec.apply_at})
+
+    @property
+    def view_draw(self) -> int:
+        """Which draw of views the projection sees; 0 where it sees none that is drawn."""
+        labels = self.subject.labels_of(self.spec.intervention_set) if self.spec.intervention_set else ()
+        kinds = [view.intervention for view in self.subject.seen if view.intervention and view.label in labels]
+        return self.subject.view_draw if any(kind.is_random for kind in kinds) else 0
 
 
 def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
@@ -223,10 +230,11 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
         recipe: what is asked for.
         subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
     """
-    count, digest = len(recipe.datasets), recipe.hash()
+    count, digest, seeds = len(recipe.datasets), recipe.hash(), recipe.sweep.seeds
     variants = {first: tuple(subjects[first + i] for i in recipe.shifts()) for first in range(0, len(subjects), count)}
     return [
-        Trial(spec, subject, variants[i - i % count] if spec.protocol.across_sets else (), digest)
+        Trial(spec, subject.at_draw(seeds.index(spec.seed)), others if spec.protocol.across_sets else (), digest)
         for i, subject in enumerate(subjects)
+        for others in (variants[i - i % count],)
         for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim)
     ]

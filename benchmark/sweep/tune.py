@@ -21,7 +21,7 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.embedded import shifted
 from benchmark.method.evaluation.selection import source_scores
-from benchmark.method.evaluation.splits import turn_of
+from benchmark.method.evaluation.splits import Split, turn_of
 from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
@@ -107,16 +107,20 @@ def _share(storage: Storage, trials: list[Trial]) -> Shared:
         DamagedError: a file of the store is not what was written.
     """
     subjects = {s.key: s for trial in trials for s in (trial.subject, *trial.variants)}
-    specs = {key: [t.spec for t in trials if t.subject.key == key] for key in subjects}
-    splits = {key: tuple(sorted({spec.split for spec in specs[key]})) for key in subjects}
-    shared = {key: load.remote(storage, subject, splits[key]) for key, subject in subjects.items()}
-    for key in subjects:
+    by_key = {key: [trial for trial in trials if trial.subject.key == key] for key in subjects}
+    shared = {key: load.remote(storage, subject, _splits(by_key[key])) for key, subject in subjects.items()}
+    for key, of_subject in by_key.items():
         images = ray.get(shared[key][1])  # of variants too: what is damaged is to be known before any trial begins
-        if not splits[key]:
-            continue
-        normalizes, sets = [s.normalize for s in specs[key]], [s.intervention_set for s in specs[key]]
-        sum_subject(storage, subjects[key], images, splits[key], normalizes, sets)
+        for draw in sorted({trial.subject.view_draw for trial in of_subject}):
+            of_draw = [trial for trial in of_subject if trial.subject.view_draw == draw]
+            normalizes = [trial.spec.normalize for trial in of_draw]
+            sets = [trial.spec.intervention_set for trial in of_draw]
+            sum_subject(storage, of_draw[0].subject, images, _splits(of_draw), normalizes, sets)
     return shared
+
+
+def _splits(trials: Sequence[Trial]) -> tuple[Split, ...]:
+    return tuple(sorted({trial.spec.split for trial in trials}))
 
 
 def _watch(trials: list[Trial]) -> Any:

@@ -315,14 +315,14 @@ def test_the_key_says_what_an_embedding_depends_on() -> None:
     def key(**changes: object) -> str:
         arguments: dict[str, Any] = {
             "dataset_fingerprint": "d", "images": 9, "backbone_identity": {"precision": "float32"},
-            "intervention": INTERVENTIONS.create("solarize"), "seed": 0,
+            "intervention": INTERVENTIONS.create("gaussian_blur"), "seed": 0,
         }  # fmt: skip
         return view_of(**{**arguments, **changes}).directory
 
     others: list[dict[str, Any]] = [
         {"dataset_fingerprint": "e"},
         {"backbone_identity": {"precision": "bfloat16"}},
-        {"intervention": INTERVENTIONS.create({"name": "solarize", "threshold": 9})},
+        {"intervention": INTERVENTIONS.create({"name": "gaussian_blur", "sigma": [1, 9]})},
         {"intervention": None},
         {"seed": 1},
         {"decoding": Decoding(at_source=True)},
@@ -330,6 +330,8 @@ def test_the_key_says_what_an_embedding_depends_on() -> None:
     ]
     assert len({key(), *(key(**change) for change in others)}) == len(others) + 1
     assert key(intervention=None, seed=1) == key(intervention=None)
+    solarize = INTERVENTIONS.create("solarize")  # draws nothing
+    assert key(intervention=solarize, seed=1) == key(intervention=solarize)
     assert key(intervention=None, decoding=Decoding(at_source=True)) == key(
         intervention=None, decoding=Decoding(draft=False)
     )

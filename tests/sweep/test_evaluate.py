@@ -49,7 +49,7 @@ def evaluated(projection: Any, predictor: Any, seed: int = 0, fold: int | None =
     facts = SimpleNamespace(label="b", fingerprint="w", random_weights=True, precision="fp32", dim=D)
     subject = SimpleNamespace(manifest=manifest, facts=facts, prompts=("{}",), weights_of=lambda _: None)
     trial = SimpleNamespace(
-        spec=spec, subject=subject, variants=(), holdouts=spec.holdouts(data.environments), id="t", interventions=None,
+        spec=spec, subject=subject, variants=(), holdouts=spec.holdouts(data.environments), id="t", interventions=None, view_draw=2,
         recipe_hash="r",
     )  # fmt: skip
     layout = synthetic()[0].layout(split)
@@ -68,7 +68,7 @@ def test_the_random_basis_varies_with_the_trials_seed_and_fold() -> None:
     first, second = (evaluated("random", "zero_shot", 0, fold) for fold in (0, 1))
     seeds = [row["fold"] for row in (*first.rows, *second.rows)]
     assert seeds == [0] * 4 + [1] * 4
-    assert {row["n_shared"] for row in first.rows} == {3}
+    assert {(row["n_shared"], row["view_draw"]) for row in first.rows} == {(3, 2)}
     drawn = [
         PROJECTIONS.create("random").at(seed=seed).fit(SimpleNamespace(dim=D)).vectors  # type: ignore[arg-type]
         for seed in (0, 1, 5)

@@ -56,6 +56,11 @@ class Intervention(Component):
         True
     """
 
+    @property
+    def is_random(self) -> bool:
+        """Whether views are drawn, so that another seed makes other ones."""
+        return type(self).draw is not Intervention.draw or type(self).views is not Intervention.views
+
     def at_strength(self, strengths: Mapping[str, float]) -> "Intervention":
         """Return the kind with other values of some parameters.
 

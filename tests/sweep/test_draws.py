@@ -1,0 +1,205 @@
+"""Views drawn several times: which seed sees which draw, what is embedded, and that a draw is that of its seed alone."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from benchmark.cli import main
+from benchmark.commands.embed import embed_stage
+from benchmark.commands.plan import plan
+from benchmark.commands.prepare import Run, have_embeddings, prepare
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.method.evaluation.splits import IN, Split
+from benchmark.method.interventions import INTERVENTIONS
+from benchmark.recipe.loading import parse_recipe
+from benchmark.recipe.recipe import Recipe
+from benchmark.store import embeddings as store
+from benchmark.store.embeddings import Decoding
+from benchmark.sweep.loading import cells_for, load, sum_subject
+from benchmark.sweep.search import Study, studies_of
+from benchmark.sweep.subject import Subject
+from benchmark.sweep.trials import Trial, trials_of
+from tests.conftest import make_toy
+
+RANDOM = ("color_jitter", "gaussian_blur")
+
+
+def content(draws: int, seed: int = 5, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "drawn",
+        "datasets": [{"name": "toy", "root": "toy"}],
+        "backbones": [{"name": "ViT-B-32", "pretrained": "random"}],
+        "interventions": {"kinds": ["grayscale", "color_jitter"], "seed": seed, "draws": draws},
+        "sweep": {
+            "projections": ["identity", "icm"], "predictors": ["zero_shot"], "seeds": [3, 1, 2], "lambdas": [1],
+            "intervention_sets": [
+                {"name": "both", "kinds": ["grayscale", "color_jitter"]},
+                {"name": "grey", "kinds": ["grayscale"]},
+                {"name": "one", "pairing": "random_one"},
+            ],
+            **changes,
+        },
+    }  # fmt: skip
+
+
+def subject_of(recipe: Recipe) -> Subject:
+    table = pa.table({"image_id": ["a", "b"]})
+    subject = Subject(
+        manifest=SimpleNamespace(name="toy", fingerprint="f", table=table, environments=["x", "y", "z"]),  # type: ignore[arg-type]
+        backbone=recipe.backbones[0],
+        facts=SimpleNamespace(label="b", dim=8, identity=lambda: {"fingerprint": "w"}),  # type: ignore[arg-type]
+        interventions=recipe.interventions,
+        decoding=Decoding(),
+        views=(),
+        prompts=("{}",),
+        texts="texts",
+    )
+    return subject.with_kinds([None, *recipe.kinds_for("toy")])
+
+
+def trials(draws: int, seed: int = 5) -> dict[tuple[str | None, int], Trial]:
+    recipe = parse_recipe(content(draws, seed))
+    every = trials_of(recipe, [subject_of(recipe)])
+    return {(t.spec.intervention_set.name if t.spec.intervention_set else None, t.spec.seed): t for t in every}
+
+
+def test_kinds_that_draw_are_known_by_drawing() -> None:
+    assert tuple(name for name in sorted(INTERVENTIONS.names()) if INTERVENTIONS.create(name).is_random) == RANDOM
+
+
+def test_only_what_is_drawn_is_embedded_once_for_each_draw() -> None:
+    recipe = parse_recipe(content(3))
+    views = [(view.label, view.seed) for view in subject_of(recipe).views]
+    assert views == [
+        ("original", 5), ("grayscale", 5), ("color_jitter", 5), ("color_jitter", 6), ("color_jitter", 7),
+    ]  # fmt: skip
+    assert recipe.view_count("toy") == len(views)
+    assert len({view.directory for view in subject_of(recipe).views}) == len(views)
+    for number in range(6):
+        seen = subject_of(recipe).at_draw(number).seen
+        assert [(view.label, view.seed) for view in seen[2:]] == [("color_jitter", 5 + number % 3)]
+
+
+def test_seeds_take_the_draws_in_turn_and_a_draw_is_known_by_its_seed_alone() -> None:
+    drawn = trials(draws=2)
+    alone = {5: trials(1, seed=5), 6: trials(1, seed=6)}
+    for name in ("both", "one"):
+        for number, seed in enumerate((3, 1, 2)):
+            trial = drawn[name, seed]
+            assert trial.view_draw == number % 2
+            assert trial.id == alone[5 + number % 2][name, seed].id  # as if it were the only draw
+            assert trial.interventions == alone[5 + number % 2][name, seed].interventions
+            assert json.loads(trial.interventions or "")["seed"] == 5 + number % 2
+    for key in ((name, seed) for name in ("grey", None) for seed in (3, 1, 2)):
+        assert drawn[key].id == alone[5][key].id  # they see nothing that is drawn: the same rows whatever the draws
+        assert drawn[key].view_draw == 0
+    pairings = [drawn["one", seed].subject.pairings_of(drawn["one", seed].spec.intervention_set) for seed in (3, 1)]
+    assert [[view.seed for view in pairing.views] for (pairing,) in pairings] == [[5, 5], [5, 6]]
+
+
+def test_more_draws_than_seeds_and_more_views_than_fit_are_refused() -> None:
+    with pytest.raises(
+        IcmBenchError, match=r"interventions.draws: 4 draws of views for 3 sweep.seeds.* give more seeds"
+    ):
+        parse_recipe(content(4))
+    many = content(1, seeds=list(range(70)))
+    many["interventions"]["draws"] = 62
+    with pytest.raises(IcmBenchError, match=r"draws: 62 draws make 63 views of each image, of 62 at most"):
+        parse_recipe(many)
+
+
+def test_a_search_takes_them_in_turn_too() -> None:
+    recipe = parse_recipe(
+        content(2, search={"samples": 2, "lambdas": [0.1, 10], "strengths": {"color_jitter": {"hue": [0, 0.3]}}},
+                intervention_sets=[{"name": "both", "kinds": ["grayscale", "color_jitter"]}])
+    )  # fmt: skip
+    subject = subject_of(recipe)
+    study: Study = studies_of([trial for trial in trials_of(recipe, [subject]) if trial.spec.space])[0]
+    changed = recipe.interventions.by_label()["color_jitter"].at_strength({"hue": 0.2})
+    wider = subject.with_kinds([changed])
+    assert [view.seed for view in wider.views[len(subject.views) :]] == [5, 6]
+    found = study.trials(wider, {"lambda": 1.0, "color_jitter.hue": 0.2})
+    assert [(trial.spec.seed, trial.view_draw) for trial in found] == [(3, 0), (1, 1), (2, 0)]
+    assert [trial.subject.pairings_of(trial.spec.intervention_set)[1].views[0].seed for trial in found] == [5, 6, 5]
+
+
+def test_a_plan_counts_the_views_of_every_draw(tmp_path: Path) -> None:
+    make_toy(tmp_path / "toy")
+    one, three = content(1), content(3)
+    for recipe in (one, three):
+        recipe["datasets"][0]["root"] = str(tmp_path / "toy")
+    first, second = (plan(parse_recipe(recipe), Storage(str(tmp_path / "store"))) for recipe in (one, three))
+    assert (first.views, first.passes) == (3, 36 * 3)
+    assert (second.views, second.passes) == (5, 36 * 5)
+    assert (second.trials, second.rows) == (first.trials, first.rows)
+    assert second.store_bytes * 3 == first.store_bytes * 5
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_each_draw_is_embedded_and_its_moments_are_those_of_its_views(
+    tmp_path: Path, tiny_random: dict[str, Any]
+) -> None:
+    make_toy(tmp_path / "toy")
+
+    def prepared(draws: int, seed: int) -> Run:
+        recipe = {**content(draws, seed), "backbones": [tiny_random]}
+        recipe["datasets"] = [{"name": "toy", "root": str(tmp_path / "toy")}]
+        return prepare(parse_recipe(recipe), Storage(str(tmp_path / "store")), lambda _: None)
+
+    run = prepared(2, 5)
+    (report,) = embed_stage(run)
+    assert report.embedded == 36 * 4
+    (again,) = embed_stage(prepared(1, 6))  # the second draw of the first recipe is the only one of this
+    assert (again.embedded, again.reused) == (0, 36 * 3)
+    have_embeddings(run, run.subjects)
+    (subject,), split = run.subjects, Split(0)
+    intervention_set = run.recipe.intervention_sets()[0]
+    data, images = ray.get(list(load.remote(run.storage, subject, (split,))))
+    ids = subject.manifest.table["image_id"].to_pylist()
+    inside = (data.side[split] == IN) & (data.environment == 0)
+    sums = []
+    for draw in (0, 1):
+        of_draw = subject.at_draw(draw)
+        sum_subject(run.storage, of_draw, images, [split], ["none"], [intervention_set])
+        cells = cells_for(run.storage, of_draw, images, intervention_set, split, "none")
+        (view,) = [v for v in subject.views if v.label == "color_jitter" and v.seed == 5 + draw]
+        d = (data.z.astype(np.float64) - store.read(run.storage, view, ids))[inside]
+        moments = cells.sources({0: "env0"}, subject.weights_of(intervention_set))
+        np.testing.assert_allclose(moments.differences("color_jitter").outer, d.T @ d, atol=1e-8)
+        sums.append(d.T @ d)
+    assert not np.allclose(*sums)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_sweep_over_two_draws_has_the_rows_of_each(tmp_path: Path, tiny_random: dict[str, Any]) -> None:
+    make_toy(tmp_path / "toy")
+
+    def rows(draws: int, seed: int, name: str) -> dict[tuple[str | None, int, str], dict[str, Any]]:
+        recipe = {**content(draws, seed, ranks=[4]), "backbones": [tiny_random]}
+        recipe["datasets"] = [{"name": "toy", "root": str(tmp_path / "toy")}]
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(recipe))
+        place = tmp_path / name
+        assert main(["run", str(tmp_path / f"{name}.yaml"), "--store", str(place)]) == 0
+        every = [row for file in sorted((place / "rows").iterdir()) for row in pq.read_table(file).to_pylist()]
+        return {(row["intervention_set"], row["seed"], row["held_out"]): row for row in every}
+
+    drawn, first, second = rows(2, 5, "drawn"), rows(1, 5, "first"), rows(1, 6, "second")
+    for key, row in drawn.items():
+        expected = (second if row["view_draw"] else first)[key]
+        assert [row[name] for name in ("target", "lodo", "trial_id")] == [
+            expected[name] for name in ("target", "lodo", "trial_id")
+        ]
+    draw_of = {3: 0, 1: 1, 2: 0}
+    for (name, seed, _), row in drawn.items():
+        assert row["view_draw"] == (draw_of[seed] if name in ("both", "one") else 0)
+    (report,) = (tmp_path / "drawn" / "reports").rglob("report.md")
+    assert "drawn 2 times" in report.read_text()
