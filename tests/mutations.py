@@ -51,6 +51,7 @@ _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evalu
 _INFERENCE, _OTHERS, _RANKS = (
     f"{T_EVALUATION}/test_{name}.py" for name in ("inference", "other_environments", "multiplicity")
 )
+_UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
 _CURVES, _BEHIND, _ROBUSTNESS = (f"tests/reports/test_{name}.py" for name in ("curves", "metrics", "robustness"))
 
@@ -167,6 +168,51 @@ MUTATIONS = [
         ("if other == environment or their_side != side:", "if other == environment:", _CELLS),
         ("for side in sorted(sides) for half in halves", "for side in [0] for half in halves", _CELLS),
         ("weight = (their_counts[label] / np.maximum(counts[label], 1))[shared, None]", "weight = np.ones(int(shared.sum()))[:, None]", _CELLS),
+    ),
+    *_of(
+        "benchmark/store/checked.py",
+        ("json.dumps([name, len(table)", "json.dumps([len(table)", _UPKEEP),
+        ("digest.update(values.view(np.uint8).data)", "pass", _UPKEEP),
+        ("if written != digest.encode():", "if written is None:", _UPKEEP),
+    ),
+    *_of(
+        "benchmark/store/embeddings.py",
+        ('sound = listed["digest"] == canonical_hash([name, ', 'sound = listed["digest"] != canonical_hash(["", ', _UPKEEP),
+        ('{"seed": seed} if intervention.is_random else {}', '{"seed": seed}', _UPKEEP),
+        ("if chunks is not None and (lacking", "if False and (lacking", _UPKEEP),
+    ),
+    *_of(
+        "benchmark/store/moments.py",
+        ("hashlib.sha256(name.encode())", "hashlib.sha256()", _UPKEEP),
+        ("if written != _digest(arrays, name):", "if written is None:", _UPKEEP),
+    ),
+    *_of(
+        "benchmark/store/rows.py",
+        ("if others := sorted(trial_ids - {", "if others := sorted(trial_ids & {", "tests/store/test_rows.py"),
+    ),
+    *_of(
+        "benchmark/common/code.py",
+        ("waiting += _imports(name, modules[name])", "pass", _CODE),
+        ('fields["body"] = node.body[1:]', "pass", _CODE),
+        ("for n in (name, *_packages_of(name))", "for n in (name,)", _CODE),
+        ("{'.' * node.level}", "", _CODE),
+    ),
+    *_of(
+        "benchmark/datasets/manifest.py",
+        ('places["environment_count_distinct"], 1)', 'places["environment_count_distinct"], 2)', "tests/datasets/test_manifest.py"),
+    ),
+    *_of(
+        "benchmark/recipe/specs.py",
+        ("return self.seed + draw if kind.is_random else self.seed", "return self.seed + draw", _DRAWS),
+    ),
+    *_of(
+        "benchmark/sweep/subject.py",
+        ("view_draw=number % self.interventions.draws)", "view_draw=0)", _DRAWS),
+        ("tuple(view.label for view in self.seen if", "tuple(view.label for view in self.views if", _DRAWS),
+    ),
+    *_of(
+        "benchmark/sweep/search.py",
+        ("subject=subject.at_draw(number)", "subject=subject", _DRAWS),
     ),
     *_of(
         "benchmark/sweep/evaluate.py",
