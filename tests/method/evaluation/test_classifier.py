@@ -92,6 +92,28 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
             assert [calibration.error, calibration.scaled_error] == pytest.approx(errors, abs=1e-9)
 
 
+def test_what_is_calibrated_is_what_is_best_on_all_judging_sets_together() -> None:
+    """The first set alone would take the first rank, where the others are wrong."""
+    data, _ = synthetic()
+    sets = [images(np.flatnonzero(data.environment == e)) for e in range(4)]
+
+    class Planted(Predictor):
+        """Right on the first set at the first rank, on the others at the second one."""
+
+        def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+            """See `Predictor.scores`."""
+            for i in range(len(ranks)):
+                right = [(i == 0) == (number == 0) and i < 2 for number in range(len(sets))]
+                yield [
+                    np.eye(problem.n_classes)[(s.labels + (not is_right)) % problem.n_classes]
+                    for s, is_right in zip(sets, right, strict=True)
+                ]
+
+    classified = classifier_of(Planted(), data.environment < 3).classify(sets[:3], sets[3:])
+    np.testing.assert_allclose(classified.training_domain, [[1 / 3, 2 / 3, 0]])
+    assert set(classified.calibrations[0]) == {(1, 0)}
+
+
 class InOneBuffer(LinearProbe):
     """A probe that writes the scores of every rank into the same arrays."""
 
