@@ -76,6 +76,12 @@ def test_the_random_basis_varies_with_the_trials_seed_and_fold() -> None:
     assert not np.allclose(drawn[0], drawn[1])
 
 
+def test_what_a_predictor_draws_varies_with_the_trials_seed() -> None:
+    few = {"name": "few_shot", "shots": 1, "C": 3.16}
+    assert answers(evaluated("identity", few, 0)) == answers(evaluated("identity", few, 0))
+    assert answers(evaluated("identity", few, 0)) != answers(evaluated("identity", few, 1))
+
+
 def test_every_setting_of_a_predictor_has_rows_of_its_own() -> None:
     result = evaluated("identity", {"name": "linear_probe", "C": [0.316, 31.6]})
     by_setting = {row["predictor_params"] for row in result.rows}
