@@ -87,7 +87,7 @@ def test_four_columns_of_real_numbers(first: tuple[Recipe, Outcome]) -> None:
     assert plain["photo"] > 25
     assert probe["photo"] > 40
     assert plain["average"] == pytest.approx(np.mean([v for k, v in plain.items() if k != "average"]), abs=0.06)
-    assert all(line["n_test"] and line["n_seeds"] and line["test_split"] for line in lines)
+    assert all(line["n_images"] and line["n_seeds"] and line["test_split"] for line in lines)
 
 
 def test_plain_zero_shot_equals_a_few_lines_of_numpy(first: tuple[Recipe, Outcome]) -> None:
@@ -160,5 +160,5 @@ def test_any_folder_in_that_layout_works_and_a_bad_image_is_named(
     assert f"skipped: {spoilt} (" in error
     assert "skipped 1 of 150 images of mine" in error
     assert {line["held_out"] for line in table(outcome)} == {"my_photo", "my_sketch", "my_cartoon", "average"}
-    (photo,) = {line["n_test"] for line in table(outcome) if line["held_out"] == "my_photo"}
+    (photo,) = {line["n_images"] for line in table(outcome) if line["held_out"] == "my_photo"}
     assert float(photo) == 49
