@@ -35,6 +35,7 @@ sweep:
   lambdas: [1]
   ranks: [32, 256]
   normalize: [before]
+  predictors: [zero_shot, {name: linear_probe, C: [3.16, 31.6]}]
 """
 
 
