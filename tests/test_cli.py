@@ -186,8 +186,9 @@ def test_stages_one_by_one(
     planned = json.loads(capsys.readouterr().out)
     assert planned["sets"] == [{"name": "toy", "environments": 3, "images": 36, "counted": True}]
     assert planned["passes"] == 72
-    # zero-shot and probe x (identity, pca, random, icm twice) x 1 seed, each for three held-out environments
-    assert (planned["trials"], planned["rows"]) == (10, 30)
+    # zero-shot and probe x (identity, pca, random, icm twice) x 1 seed, each for three held-out environments; of the
+    # probe a row for each of five C
+    assert (planned["trials"], planned["rows"]) == (10, 5 * 3 + 5 * 5 * 3)
 
     assert main(["sweep", recipe]) == 2
     assert "run `icm-bench embed` with this recipe first" in capsys.readouterr().err
