@@ -3,7 +3,6 @@
 ICM_BENCH_SWEEP_KILLS sets the number of kills (default 1: the driver; then a trial's process, another Ray worker, ...).
 """
 
-import json
 import os
 import random
 import re
@@ -59,7 +58,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, An
 
 def rows_in(store: Path) -> dict[str, str]:
     """Trial -> its rows in full, as text: NaN equals NaN there."""
-    return {p.stem: json.dumps(pq.read_table(p).to_pylist()) for p in sorted((store / "rows").glob("*.parquet"))}
+    return {p.stem: str(pq.read_table(p).to_pylist()) for p in sorted((store / "rows").glob("*.parquet"))}
 
 
 def start(folder: Path, store: Path) -> subprocess.Popen[str]:
