@@ -172,7 +172,7 @@ def test_a_target_that_tempts_changes_no_suggestion(searched: Path, tmp_path: Pa
 def test_nothing_of_a_target_is_read_or_reported(searched: Path) -> None:
     names = record(searched / "store")
     rows = read_source_scores(Storage(str(searched / "store")), names)
-    assert {key for row in rows for key in row} == {"held_out", "seed", "training_domain", "lodo"}
+    assert {key for row in rows for key in row} == {"held_out", "seed", "fold", "training_domain", "lodo"}
     assert set(source_scores(rows)) == set(SOURCE_RULES)
     with pytest.raises(KeyError):
         source_scores([{"held_out": "a", "seed": 0, "target": [1.0]}])
