@@ -98,31 +98,13 @@ def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswe
 
 def size_of(by_seed: Iterable[Sequence[Tested]]) -> Size:
     """Return how much was tested, from the tested images of each seed."""
-    return _size(_Tests(tuple(tuple(images) for images in by_seed)))
+    return _size(tuple(tuple(images) for images in by_seed))
 
 
-@dataclass(frozen=True, eq=False)
-class _Tests:
-    """Tested images of each seed, which are equal where their hashes are: methods share what is computed of them."""
-
-    by_seed: tuple[tuple[Tested, ...], ...]
-
-    @cached_property
-    def key(self) -> tuple[tuple[str, ...], ...]:
-        """The hashes."""
-        return tuple(tuple(images.hash for images in of_seed) for of_seed in self.by_seed)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Tests) and self.key == other.key
-
-
-@lru_cache(maxsize=64)  # a column of a table asks once for each method
-def _size(tests: _Tests) -> Size:
-    units = [_different(images.unit for images in of_seed) for of_seed in tests.by_seed]
-    images = [len(_different(images.position for images in of_seed)) for of_seed in tests.by_seed]
+@lru_cache(maxsize=64)  # a column of a table asks once for each method, with equal images
+def _size(by_seed: tuple[tuple[Tested, ...], ...]) -> Size:
+    units = [_different(images.unit for images in of_seed) for of_seed in by_seed]
+    images = [len(_different(images.position for images in of_seed)) for of_seed in by_seed]
     return Size(len(_different(units)), float(np.mean([len(u) for u in units])), float(np.mean(images)))
 
 

@@ -113,11 +113,6 @@ class Comparison:
     changed: tuple[Changed, ...]
     adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
 
-    @property
-    def smallest_gain(self) -> float:
-        """The smallest true gain that the design shows in 80 % of cases."""
-        return smallest_gain(self.interval.standard_error)
-
 
 def compare(
     selections: Selections, method: Method, rule: str, baseline: Method, baseline_rule: str | None = None
@@ -191,11 +186,6 @@ class Overall:
     interval: ImageInterval
     others: OtherEnvironments
     adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
-
-    @property
-    def smallest_gain(self) -> float:
-        """The smallest true gain that the design shows in 80 % of cases."""
-        return smallest_gain(self.interval.standard_error)
 
 
 def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.method.evaluation.inference import MIN_UNITS
+from benchmark.method.evaluation.inference import MIN_UNITS, smallest_gain
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
 from reports.answers import Size
 from reports.captions import environment_words, number, oracle_words, unit_words
@@ -235,7 +235,8 @@ def _interval(one: Comparison | Overall, units: str) -> str:
         )
     if np.isnan(interval.low):
         return f"no interval ({'all values are the same' if interval.standard_error == 0 else 'unknown'})"
-    gain = f", smallest gain that would have shown {100 * one.smallest_gain:.1f}" if interval.standard_error else ""
+    least = 100 * smallest_gain(interval.standard_error)
+    gain = f", smallest gain that would have shown {least:.1f}" if interval.standard_error else ""
     return f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}, {p_words(one.adjusted.p)}{gain}"
 
 

@@ -1,8 +1,6 @@
 """What lies behind a mean accuracy: worst environment and class, calibration, robustness, what selection costs."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,7 @@ from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 from reports.answers import ByKey, MethodAnswers
 from reports.chosen import Pooled, Selections, has_choice
 from reports.methods import Method
+from reports.render import csv_text
 from reports.robustness import ZERO_SHOT, Above, Lines
 from reports.settings import Setting
 from reports.whole import mean_beside, whole
@@ -205,7 +204,7 @@ def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
     columns += [*headings, "ece", "ece_scaled", "temperature", "labels_fit", "labels_choice"]
     for name, count in (("above_zero_shot_line", "n_backbones"), ("effective_robustness", "n_probe_backbones")):
         columns += [name, f"{name}_low", f"{name}_high", count]
-    return _csv(columns, body)
+    return csv_text(columns, body)
 
 
 def _cells(m: Metrics, lines: Lines) -> list[object]:
@@ -239,14 +238,7 @@ def per_class_csv(setting: Setting, selections: Selections) -> str:
     columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds")
     fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
     names = ("dataset", "backbone", "protocol", "test_split", "class_group")
-    return _csv((*names, *columns), [[*fixed, *line] for line in body])
-
-
-def _csv(columns: Iterable[str], body: list[list[object]]) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerows([list(columns), *body])
-    return sink.getvalue()
+    return csv_text((*names, *columns), [[*fixed, *line] for line in body])
 
 
 def _four(value: float | None) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import textwrap
+from collections.abc import Iterable
 from itertools import groupby
 
 from reports.captions import rule_words
@@ -58,26 +59,28 @@ def markdown_escape(text: str) -> str:
     return re.sub(r"[\\|*<`\[]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)  # an underscore inside a word is none
 
 
+def csv_text(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
+    """Return lines of cells as CSV with a head."""
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="\n").writerows([list(columns), *body])
+    return sink.getvalue()
+
+
 def comma_separated(tables: list[Table], plus_minus: str = "images") -> str:
     """Return the tables in long form, one line per cell, numbers in percent with four decimals."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for table in tables:
-        for line in table.lines:
-            for name, cell in zip(table.columns, line.cells, strict=True):
-                writer.writerow(_csv_row(table, line, name, cell, plus_minus))
-    return sink.getvalue()
+    body = [
+        _csv_row(table, line, name, cell, plus_minus)
+        for table in tables
+        for line in table.lines
+        for name, cell in zip(table.columns, line.cells, strict=True)
+    ]
+    return csv_text(_CSV_COLUMNS, body)
 
 
 def records_csv(records: list[dict[str, object]]) -> str:
     """Return records as CSV: a column for each key in order of appearance, empty where a record lacks it."""
     columns = list(dict.fromkeys(name for record in records for name in record))
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return sink.getvalue()
+    return csv_text(columns, [[record.get(name, "") for name in columns] for record in records])
 
 
 def latex(table: Table) -> str:

@@ -7,7 +7,7 @@ from benchmark.commands.prepare import Run
 from benchmark.commands.records import write_record
 from benchmark.method.interventions import Intervention
 from benchmark.recipe.specs import SearchSpec
-from benchmark.store.rows import row_file
+from benchmark.store.rows import unfinished
 from benchmark.sweep.search import Search, Study, rounds_of, trial_count
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.tune import sweep
@@ -35,7 +35,7 @@ def search_stage(run: Run, spec: SearchSpec, studies: Sequence[Study], ids: list
         trials = search.trials(_with_kinds(run, known, search.ask(count)))
         ids += [trial.id for trial in trials if trial.id not in ids]
         write_record(recipe, storage, run.subjects, ids, len(ids) if number == len(rounds) else planned)
-        there = sum(storage.exists(row_file(trial.id)) for trial in trials)
+        there = len(trials) - len(unfinished(storage, [trial.id for trial in trials]))
         run.notify(f"search: round {number} of {len(rounds)}: {len(trials)} trials, {there} of them done before")
         sweep(storage, trials, recipe.run, recipe.name)
         search.tell(storage)

@@ -4,7 +4,7 @@ from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import write_record
 from benchmark.commands.search import search_stage
-from benchmark.store.rows import row_file
+from benchmark.store.rows import unfinished
 from benchmark.sweep.search import studies_of, trial_count
 from benchmark.sweep.trials import trials_of
 from benchmark.sweep.tune import sweep
@@ -29,7 +29,7 @@ def _sweep(run: Run) -> None:
     ids = [trial.id for trial in trials]
     write_record(recipe, storage, run.subjects, ids, len(ids) + trial_count(recipe.sweep.search, studies))
     if trials:
-        there = sum(storage.exists(row_file(name)) for name in ids)
+        there = len(ids) - len(unfinished(storage, ids))
         run.notify(f"sweep: {len(trials)} trials, {there} of them done before")
         sweep(storage, trials, recipe.run, recipe.name)
     if recipe.sweep.search and studies:

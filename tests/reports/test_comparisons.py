@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmark.method.evaluation.inference import smallest_gain
 from reports.chosen import Selections
 from reports.comparisons import Adjusted, Comparison, compare, in_columns, in_family, over_data_sets, ranked
 from reports.methods import Method
@@ -42,7 +43,9 @@ def test_one_environment_and_one_seed_is_a_paired_t_test_and_mcnemars() -> None:
     [changed] = one.changed
     assert (changed.gained, changed.lost) == (450, 400)
     assert changed.p == pytest.approx(stats.binomtest(450, 850).pvalue)
-    assert one.smallest_gain == pytest.approx(2.8016 * reference.statistic**-1 * 0.05, rel=1e-3)
+    assert smallest_gain(one.interval.standard_error) == pytest.approx(
+        2.8016 * reference.statistic**-1 * 0.05, rel=1e-3
+    )
 
 
 def test_seeds_that_test_the_same_images_do_not_make_it_narrower_nor_wider() -> None:

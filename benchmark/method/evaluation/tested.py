@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tested:
     """Images that were tested together, in the order in which rows keep their answers: environment by environment.
 
-    Where base and new classes are taken together, the images of base classes come first.
+    Equal where their hashes are. Where base and new classes are taken together, the images of base classes come first.
 
     Attributes:
         position: position of each image in the manifest, shape (m,); of a shift, in all its data sets one after the
@@ -31,6 +31,12 @@ class Tested:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tested) and self.hash == other.hash
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
 
     @property
     def unit(self) -> NDArray[np.int64]:
