@@ -55,9 +55,10 @@ def rank_curves(selections: Selections, rule: str) -> list[Curve]:
     """Return one curve per method; everything but the rank is what `rule` picks at that rank.
 
     That is for each rank, held-out environment, seed and fold. Only seeds with every held-out environment count, so
-    that all lines average the same environments; a method without such a seed has no line.
+    that all lines average the same environments; a method without such a seed has no line. Of methods without ranks
+    only the plain one and shrinkage have one, a level: the others stand in the table.
     """
-    curves = [_rank_curve(selections, method, rule) for method in selections.parts]
+    curves = [_rank_curve(selections, method, rule) for method in selections.parts if not method.is_control]
     return [curve for curve in curves if curve is not None]
 
 
@@ -82,7 +83,7 @@ def spectra(selections: Selections, rule: str) -> Spectra:
     """
     known = {method: part[part["spectrum"].map(_is_known)] for method, part in selections.parts.items()}
     parts = {method: part for method, part in known.items() if len(part)}
-    icm = next((m for m in reversed(parts) if m.projection == ICM), None)
+    icm = next((m for m in reversed(parts) if m.projection == ICM and not m.variant), None)
     pca = next((m for m in parts if m.projection == "pca"), None)
     lines: list[Spectrum] = []
     intervention_set = normalize = None

@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -17,13 +17,13 @@ from benchmark.method.evaluation.inference import MIN_UNITS
 from reports.captions import environment_words, number, rule_meaning, seeds_of, split_words, unit_words, whole_size
 from reports.chosen import Selections
 from reports.curves import Curve, Spectra, Spectrum, rank_curves, spectra
-from reports.methods import ICM, PLAIN, Method
+from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.settings import BANNER, Setting
 
 # Okabe & Ito's colours, distinct under the common colour-vision deficiencies; each method keeps its own.
-_COLOURS = {"pca": "#0072B2", "random": "#009E73", "largest": "#D55E00", "released": "#CC79A7"}
+_COLOURS = {"pca": "#0072B2", "random": "#009E73", "largest": "#D55E00", "released": "#CC79A7", SHRINKAGE: "#332288"}
 _OTHER_COLOURS = ("#E69F00", "#56B4E9", "#999999", "#8A6D00")
-_MARKERS = {"pca": "s", "random": "^", "largest": "o", "released": "v"}
+_MARKERS = {"pca": "s", "random": "^", "largest": "o", "released": "v", SHRINKAGE: "d"}
 _OTHER_MARKERS = ("D", "P", "X", "*")
 _DASHES = ("-", ":", "-.")  # one more for each time the colours run out
 _STYLE: dict[Any, Any] = {
@@ -99,6 +99,10 @@ def _draw_curves(axes: Axes, curves: list[Curve], looks: dict[Method, tuple[str,
             axes.axhline(curve.mean[-1], color="black", linestyle="--", linewidth=1.2, label="Plain, full space")
             continue
         colour, marker, dashes = looks[_without_predictor(curve.method)]
+        if len(curve.ranks) == 1:
+            label = curve.method.projection_label
+            axes.axhline(curve.mean[-1], color=colour, linestyle=dashes, linewidth=1.5, label=label)
+            continue
         axes.plot(
             curve.ranks, curve.mean, color=colour, marker=marker, linestyle=dashes, markersize=3.5,
             linewidth=1.5, label=curve.method.projection_label,
@@ -144,7 +148,7 @@ def _looks(methods: list[Method]) -> dict[Method, tuple[str, str, str]]:
     looks: dict[Method, tuple[str, str, str]] = {}
     others = 0
     for method in dict.fromkeys(map(_without_predictor, methods)):
-        key = (method.order or "") if method.projection == ICM else method.projection
+        key = (method.order or "") if method.projection == ICM and not method.variant else method.projection
         if key in _COLOURS and (method.projection == ICM or method.order != "released"):
             looks[method] = (_COLOURS[key], _MARKERS[key], "-")
         elif method.projection != PLAIN:
@@ -156,7 +160,7 @@ def _looks(methods: list[Method]) -> dict[Method, tuple[str, str, str]]:
 
 
 def _without_predictor(method: Method) -> Method:
-    return Method(method.projection, method.order, "")
+    return replace(method, predictor="")
 
 
 def _canvas(panels: int, caption: str, title: str, width: float | None = None) -> tuple[Figure, list[Axes]]:

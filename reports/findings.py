@@ -170,7 +170,7 @@ def overall_sentences(family: Family) -> list[str]:
 
 
 def _largest(selections: Selections) -> list[Method]:
-    return [m for m in selections.parts if m.projection == ICM and m.order == "largest"]
+    return [m for m in selections.parts if (m.projection, m.order, m.variant) == (ICM, "largest", "")]
 
 
 def _made(selections: Selections, icm: Method, projection: str, rule: str) -> Comparison | str:

@@ -1,7 +1,8 @@
 """What one line of a table is: a method, its label and its place."""
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -10,12 +11,21 @@ from benchmark.method.predictors import PREDICTORS
 
 PLAIN = "identity"
 ICM = "icm"
+SHRINKAGE = "shrinkage"
+EQUAL_N = "equal N"  # truncation that chooses among the nuisances that shrinkage chooses among
+# Of rows of shrinkage that choose among nuisances: those of one nuisance are a method of their own beside it.
+ALONE = ("interventions", "environments")
 
 _PROJECTIONS = {
     PLAIN: "Plain",
     "pca": "PCA",
     "random": "Random projection",
     ICM: "CLIP-ICM",
+    SHRINKAGE: "Shrinkage",
+    "fixed": "Shrinkage, nothing chosen",
+    "isotropic": "Shrinkage, isotropic",
+    "isotropic_environments": "Shrinkage, isotropic + environments",
+    "within_classes": "Shrinkage, within classes",
     "generalized": "Generalised eigenproblem",
     "drop_top": "PCA without top directions",
     "environment_means": "Environment means removed",
@@ -27,8 +37,12 @@ _PREDICTORS = {
     "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",
     "clip_adapter": "CLIP-Adapter", "group_dro": "group-DRO probe",
 }  # fmt: skip
+_VARIANTS = {"interventions": "interventions alone", "environments": "environments alone", "both": "both alone"}
 _ORDERS = {"largest": "largest", "released": "released order"}
-_PROJECTION_PLACES = {PLAIN: 0, "pca": 1, "random": 2, ICM: 4}  # 3: every other one, alphabetically
+# What could explain a gain of shrinkage away, beside its own rows of one nuisance. None of them has ranks.
+_CONTROLS = ("fixed", "isotropic", "isotropic_environments", "within_classes")
+_PROJECTION_PLACES = {PLAIN: 0, "pca": 1, "random": 2, ICM: 4, SHRINKAGE: 5} | dict.fromkeys(_CONTROLS, 6)
+# 3: every other one, alphabetically
 _PREDICTOR_PLACES = {"zero_shot": 0, "linear_probe": 1}  # 2: every other one, alphabetically
 _ORDER_PLACES = {"released": 1, "largest": 2}
 
@@ -37,7 +51,8 @@ _ORDER_PLACES = {"released": 1, "largest": 2}
 class Method:
     """A projection, the order of its eigenvectors and a predictor; a selection rule chooses all the rest.
 
-    A predictor with variants stands with its own in brackets: "few_shot (4 shots)".
+    A predictor with variants stands with its own in brackets: "few_shot (4 shots)". `variant` is what tells lines of
+    one projection apart, beside its order: on what shrinkage is put, which nuisances it chooses among.
 
     Names that this module has never heard of are shown as they are written in the rows.
     """
@@ -45,14 +60,22 @@ class Method:
     projection: str
     order: str | None
     predictor: str
+    variant: str = ""
 
     @property
     def projection_label(self) -> str:
         """The projection alone, for a line under its predictor's heading: "CLIP-ICM (largest)"."""
-        name = _PROJECTIONS.get(self.projection, self.projection)
-        if self.order is None or (self.projection == "pca" and self.order == "largest"):
-            return name  # "PCA" says its order already
-        return f"{name} ({_ORDERS.get(self.order, self.order)})"
+        truncates = self.projection == ICM and self.variant  # the paper's knows C_d alone
+        name = "Truncation" if truncates else _PROJECTIONS.get(self.projection, self.projection)
+        said = "largest" if truncates or self.projection == "pca" else None  # the name says this order already
+        order = "" if self.order in (None, said) else _ORDERS.get(str(self.order), str(self.order))
+        brackets = ", ".join(filter(None, [_VARIANTS.get(self.variant, self.variant), order]))
+        return f"{name} ({brackets})" if brackets else name
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a part of shrinkage, or shrinks something else; none of these has ranks."""
+        return self.projection in _CONTROLS or (self.projection == SHRINKAGE and bool(self.variant))
 
     @property
     def predictor_name(self) -> str:
@@ -81,13 +104,14 @@ class Method:
         return f"{self.projection_label} + {self.predictor_label}"
 
     @property
-    def place(self) -> tuple[int, str, int, str, int, str]:
-        """Sort key: predictor block first, then plain, PCA, random, others, CLIP-ICM released, largest."""
+    def place(self) -> tuple[int, str, int, str, str, int, str]:
+        """Sort key: predictor block first, then plain, PCA, random, others, CLIP-ICM released, largest, shrinkage."""
         return (
             _PREDICTOR_PLACES.get(self.predictor, 2),
             re.sub(r"\d+", lambda digits: digits.group().zfill(9), self.predictor),  # 2 shots before 16
             _PROJECTION_PLACES.get(self.projection, 3),
             self.projection,
+            self.variant,
             _ORDER_PLACES.get(self.order or "", 0),
             self.order or "",
         )
@@ -100,12 +124,27 @@ def predictor_name_words(name: str) -> str:
 
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
     """Split the rows of `benchmark.store.rows.schema` by method, in the order of the tables."""
-    columns = ["projection", "order", "predictor", "predictor_variant"]
-    parts = {
-        Method(str(projection), str(order) if isinstance(order, str) else None, _with(str(predictor), variant)): part
-        for (projection, order, predictor, variant), part in rows.groupby(columns, dropna=False, sort=False)
-    }
+    columns = ["projection", "order", "predictor", "predictor_variant", "projection_variant"]
+    parts: dict[Method, pd.DataFrame] = {}
+    for (projection, order, predictor, predictors, projections), part in rows.groupby(
+        columns, dropna=False, sort=False
+    ):
+        method = Method(
+            str(projection),
+            order if isinstance(order, str) else None,
+            _with(str(predictor), predictors),
+            projections if isinstance(projections, str) else "",
+        )
+        parts[method] = part
+        if method.projection == SHRINKAGE and not method.variant:
+            parts |= _of_one_nuisance(method, part)
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
+
+
+def _of_one_nuisance(method: Method, rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
+    """Return the rows of shrinkage that know interventions, or environments, alone: no other fit is needed for them."""
+    names = rows["projection_params"].map(lambda params: json.loads(params).get("nuisance"))
+    return {replace(method, variant=name): rows[names == name] for name in ALONE if (names == name).any()}
 
 
 def _with(predictor: str, variant: object) -> str:

@@ -161,7 +161,7 @@ MUTATIONS = [
         ("if test.split == \"in_80\" else None", "if False else None", _CHOICE),
         ('f"choosing fit: {note}" for note in own', "note for note in ()", _CHOICE),
         ("for note in of_fit", "for note in ()", _CHOICE),
-        ("if len(remaining := holdout.without(source)) >= fewest", "if len(remaining := holdout.sources) >= fewest", _REFERENCE),
+        ("if len(remaining := holdout.without(source)) >= method.fewest_sources", "if len(remaining := holdout.sources) >= method.fewest_sources", _REFERENCE),
     ),
     *_of(
         f"{EVALUATION}/cells.py",
@@ -216,7 +216,7 @@ MUTATIONS = [
     ),
     *_of(
         "benchmark/sweep/evaluate.py",
-        ("projection = spec.projection.at(lambda_=lambda_, seed=spec.draw_seed)", "projection = spec.projection.at(lambda_=lambda_, seed=0)", _EVALUATE),
+        ("projection = setting.at(lambda_=lambda_, seed=spec.draw_seed)", "projection = setting.at(lambda_=lambda_, seed=0)", _EVALUATE),
     ),
     *_of(
         "benchmark/sweep/trials.py",

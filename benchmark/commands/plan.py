@@ -153,6 +153,8 @@ def _count(recipe: Recipe, planned: PlannedSet, environments: list[str], dim: in
     trials = rows = searched_views = 0
     for spec in trial_specs(recipe, planned.name, dim):
         seen = variants if spec.protocol.across_sets else environments
+        if not spec.rows(seen):
+            continue
         if not spec.space:
             trials, rows = trials + 1, rows + len(spec.lambdas) * spec.rows(seen)
             continue

@@ -175,7 +175,7 @@ class Recipe(Spec):
         search = self.sweep.search
         if search is None:
             return {}
-        space = {LAMBDA: search.lambdas} if projection.uses_lambda else {}
+        space = {LAMBDA: search.lambdas} if projection.uses_lambda and not projection.own_lambdas else {}
         if intervention_set is None:
             return space
         for label in intervention_set.kinds or [kind.label for kind in self.kinds_for(dataset)]:

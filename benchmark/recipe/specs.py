@@ -221,10 +221,12 @@ class GridSpec(Spec):
     Fields:
         ranks: in the place of `sweep.ranks`. Default: those of the sweep.
         lambdas: in the place of `sweep.lambdas`. Default: those of the sweep.
+        projections: names of the projections that the predictor is tried with. Default: all of the sweep.
     """
 
     ranks: Ranks | None = None
     lambdas: Lambdas | None = None
+    projections: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
 class SweepSpec(Spec):
@@ -248,13 +250,14 @@ class SweepSpec(Spec):
             alone.
         projections: how bases are estimated; `identity` is the plain space. Default: `identity`, `pca`, `random` and
             `icm` in both orders.
-        lambdas: weights of the consistency term, 0 or above, for every projection that has one. Default 0.3, 1, 3, 10.
+        lambdas: weights of the consistency term, 0 or above, for every projection that has one and no `lambdas` of its
+            own, as shrinkage has. Default 0.3, 1, 3, 10.
         ranks: numbers of directions kept, 1 to D; `auto` (default) is D and the powers of two below it from 4 on, `all`
             is every one.
         normalize: where embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`
             (default).
         predictors: how classes are predicted inside the subspace. Default: `zero_shot` and `linear_probe`.
-        grids: name of a predictor -> ranks and lambdas of its own. Default: none.
+        grids: name of a predictor -> ranks, lambdas and projections of its own. Default: none.
         search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
     """
 
@@ -297,9 +300,16 @@ class SweepSpec(Spec):
         if not self.folds and "out_fold" in self.test_splits:
             raise ValueError("test_splits: 'out_fold' needs folds; give the number of folds.")
         names = [predictor.name for predictor in self.predictors]
-        for name in self.grids:
+        for name, grid in self.grids.items():
             if name not in names:
                 raise ValueError(f"grids: '{name}' is none of the predictors; {nearest(name, names)}")
+            known = [projection.name for projection in self.projections]
+            for projection in grid.projections or ():
+                if projection not in known:
+                    raise ValueError(
+                        f"grids.{name}.projections: '{projection}' is none of the projections; "
+                        f"{nearest(projection, known)}"
+                    )
         return self
 
     @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks")
@@ -325,9 +335,18 @@ class SweepSpec(Spec):
         """
         return len({rank for predictor in self.predictors for rank in self.ranks_for(dim, predictor)})
 
-    def lambdas_for(self, predictor: Predictor) -> tuple[float, ...]:
-        """Return the weights of the consistency term for a predictor."""
-        return self.grids.get(predictor.name, GridSpec()).lambdas or self.lambdas
+    def lambdas_for(self, predictor: Predictor, projection: Projection) -> tuple[float, ...]:
+        """Return the weights of the consistency term, or strengths; (0.0,) where a projection has none."""
+        if projection.own_lambdas:
+            return projection.own_lambdas
+        return (
+            (self.grids.get(predictor.name, GridSpec()).lambdas or self.lambdas) if projection.uses_lambda else (0.0,)
+        )
+
+    def projections_for(self, predictor: Predictor) -> list[Projection]:
+        """Return the projections that a predictor is tried with."""
+        names = self.grids.get(predictor.name, GridSpec()).projections
+        return [projection for projection in self.projections if names is None or projection.name in names]
 
     def ranks_for(self, dim: int, predictor: Predictor | None = None) -> tuple[int, ...]:
         """Return the ranks to evaluate for embeddings of width `dim`, ascending.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
 # Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
-VERSION = 3
+VERSION = 4
 _OLDEST = 3
 _VERSION_KEY = b"icm_bench_rows"
 
@@ -41,6 +41,7 @@ _WHAT = (
     ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing
     ("projection", pa.string()),  # identity, pca, random, icm, ...
     ("projection_params", pa.string()),  # JSON, without the order
+    ("projection_variant", pa.string()),  # what tells lines of one projection apart ("images"); null elsewhere
     ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
     ("lambda_", pa.float64()),  # null where there is none
     ("normalize", pa.string()),  # none, before, after, both

@@ -42,16 +42,19 @@ def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") ->
     evaluation = Evaluation(data, cells, spec.split, spec.normalize, spec.fold, spec.draw_seed, device)
     weights = subject.weights_of(spec.intervention_set)
     common = {**_common_columns(trial), "classes": data.classes}
-    rows: list[Row] = []
+    rows: dict[float, list[Row]] = {lambda_: [] for lambda_ in spec.lambdas}
     tested: dict[str, Tested] = {}
-    for lambda_ in spec.lambdas:
-        projection = spec.projection.at(lambda_=lambda_, seed=spec.draw_seed)
-        common["lambda_"] = lambda_ if projection.uses_lambda else None
-        for curve in evaluation.curves(Method(projection, spec.predictor, spec.ranks, weights), trial.holdouts):
-            setting = spec.predictor.settings[curve.setting]
-            rows.append({**common, "predictor_params": json.dumps(setting.params), **curve_columns(curve)})
-            tested[curve.tested.hash] = curve.tested
-    return Evaluated(rows, list(tested.values()))
+    for setting in spec.projection.settings:
+        common["projection_params"] = json.dumps({k: v for k, v in setting.params.items() if k != "order"})
+        for lambda_, of_lambda in rows.items():
+            projection = setting.at(lambda_=lambda_, seed=spec.draw_seed)
+            common["lambda_"] = lambda_ if projection.uses_lambda else None
+            for curve in evaluation.curves(Method(projection, spec.predictor, spec.ranks, weights), trial.holdouts):
+                params = json.dumps(spec.predictor.settings[curve.setting].params)
+                of_lambda.append({**common, "predictor_params": params, **curve_columns(curve)})
+                tested[curve.tested.hash] = curve.tested
+    # lambda by lambda, ascending as the recipe gives them: of equals a rule takes the first, which shrinks least.
+    return Evaluated([row for of_lambda in rows.values() for row in of_lambda], list(tested.values()))
 
 
 def _common_columns(trial: Trial) -> Row:
@@ -70,7 +73,7 @@ def _common_columns(trial: Trial) -> Row:
         "intervention_set": intervention_set.name if intervention_set else None,
         "interventions": trial.interventions,
         "projection": projection.name,
-        "projection_params": json.dumps({k: v for k, v in projection.params.items() if k != "order"}),
+        "projection_variant": projection.variant or None,
         "order": projection.order_name,
         "normalize": spec.normalize,
         "predictor": predictor.name,

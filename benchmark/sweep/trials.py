@@ -77,9 +77,13 @@ class TrialSpec:
 
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
-        splits = self.protocol.test_splits(self.test_splits)
-        of_setting = len(self.holdouts(environments)) * len(splits) * len(self.protocol.class_halves)
-        return of_setting * len(self.predictor.settings)
+        splits, holdouts = self.protocol.test_splits(self.test_splits), self.holdouts(environments)
+        fitted = sum(
+            len(holdout.sources) >= setting.fewest_sources
+            for setting in self.projection.settings
+            for holdout in holdouts
+        )
+        return fitted * len(splits) * len(self.protocol.class_halves) * len(self.predictor.settings)
 
     def content(self) -> dict[str, Any]:
         """Return all that distinguishes the trial from others of the same subject, in plain data."""
@@ -152,6 +156,11 @@ class Trial:
         return self.spec.holdouts(self.environments)
 
     @property
+    def makes_rows(self) -> bool:
+        """Whether there is a holdout with sources enough for the projection."""
+        return self.spec.rows(self.environments) > 0
+
+    @property
     def environments(self) -> list[str]:
         """Names of the environments that the protocol sees: those of the data set, or whole data sets."""
         names = [s.manifest.name for s in (self.subject, *self.variants)]
@@ -205,7 +214,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
             normalize=normalize,
             predictor=predictor,
             seed=seed,
-            lambdas=() if space else sweep.lambdas_for(predictor) if projection.uses_lambda else (0.0,),
+            lambdas=() if space else sweep.lambdas_for(predictor, projection),
             ranks=(dim,) if projection.full_rank_only else sweep.ranks_for(dim, predictor),
             rounding=(sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil",
             folds=sweep.folds or 0,
@@ -214,7 +223,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
-        for projection in sweep.projections
+        for projection in sweep.projections_for(predictor)
         for intervention_set in (recipe.intervention_sets() if projection.uses_interventions else (None,))
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
@@ -226,15 +235,18 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
     """Return every trial of a recipe, subject by subject; those with a space stand for the trials of a search.
 
+    None where nothing can be fitted: with one source there are no environment means that differ.
+
     Args:
         recipe: what is asked for.
         subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
     """
     count, digest, seeds = len(recipe.datasets), recipe.hash(), recipe.sweep.seeds
     variants = {first: tuple(subjects[first + i] for i in recipe.shifts()) for first in range(0, len(subjects), count)}
-    return [
+    trials = [
         Trial(spec, subject.at_draw(seeds.index(spec.seed)), others if spec.protocol.across_sets else (), digest)
         for i, subject in enumerate(subjects)
         for others in (variants[i - i % count],)
         for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim)
     ]
+    return [trial for trial in trials if trial.makes_rows]

@@ -159,7 +159,7 @@ def test_recipes_are_frozen() -> None:
         ({"sweep": {"predictors": ["zeroshot"]}}, "Unknown predictor 'zeroshot': did you mean 'zero_shot'?"),
         ({"sweep": {"projections": ["ic"]}}, "Unknown projection 'ic': did you mean 'icm'?"),
         ({"sweep": {"projections": [{"name": "icm", "order": "smallest"}]}}, "order: input should be 'largest' or 'released'"),
-        ({"sweep": {"projections": [{"name": "icm", "ordr": "released"}]}}, "did you mean 'order'? Valid: centered, order."),
+        ({"sweep": {"projections": [{"name": "icm", "ordr": "released"}]}}, "did you mean 'order'? Valid: centered, nuisance, order."),
         ({"sweep": {"projections": [{"name": "icm", "lambda_": 3}]}}, "sweep.projections.0: lambda is swept: give sweep.lambdas."),
         ({"sweep": {"projections": [{"name": "icm", "lambda": 3}]}}, "lambda is swept: give sweep.lambdas."),
         ({"sweep": {"projections": [{"name": "random", "seed": 3}]}}, "seed is swept: give sweep.seeds."),

@@ -22,17 +22,21 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
         dim: embedding width D.
 
     Raises:
-        ValueError: the vectors have not the shape (D, D) or the spectrum not (D,), a value is NaN or infinite, or all
-            directions are zero.
+        ValueError: vectors or the map of texts have not the shape (D, D) or the spectrum not (D,), a value is NaN or
+            infinite, or all directions are zero.
     """
     vectors, spectrum = np.asarray(basis.vectors), basis.spectrum
     if vectors.shape != (dim, dim):
         raise ValueError(f"The projection '{name}' gave vectors of shape {vectors.shape} in place of ({dim}, {dim}).")
+    if np.shape(basis.texts) != (dim, dim):
+        raise ValueError(
+            f"The projection '{name}' gave a map of texts of shape {np.shape(basis.texts)} in place of ({dim}, {dim})."
+        )
     if spectrum is not None and np.shape(spectrum) != (dim,):
         raise ValueError(f"The projection '{name}' gave a spectrum of shape {np.shape(spectrum)} in place of ({dim},).")
-    if not np.isfinite(vectors).all() or (spectrum is not None and not np.isfinite(spectrum).all()):
+    if not all(np.isfinite(a).all() for a in (vectors, basis.texts, 0.0 if spectrum is None else spectrum)):
         raise ValueError(f"The projection '{name}' gave NaN or infinite values.")
-    if not vectors.any():
+    if not (vectors.any() and np.any(basis.texts)):
         raise ValueError(f"The projection '{name}' gave directions that are all zero.")
     return basis
 

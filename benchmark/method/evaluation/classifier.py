@@ -216,7 +216,7 @@ class Classifier:
         return Problem(
             train=scaled(data.z[train], self.normalize) @ vectors if trained else np.empty((0, data.z.shape[1])),
             labels=data.label[train] if trained else data.label[:0],
-            text=(text if classes is None else text[classes]) @ vectors,
+            text=(text if classes is None else text[classes]) @ self.basis.texts,
             tests=[scaled(data.z[images.rows], self.normalize) @ vectors for images in sets],
             renormalize=self.normalize in ("after", "both"),
             environments=data.environment[train] if trained else data.environment[:0],

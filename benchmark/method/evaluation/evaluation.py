@@ -52,6 +52,11 @@ class Method:
         everywhere = self.projection.uses_labels or CROSS in (self.weights or {})
         return len(labels) if everywhere else self.predictor.labels_used(labels)
 
+    @property
+    def fewest_sources(self) -> int:
+        """From how many source environments on there is anything to fit: pairs across environments need two."""
+        return max(self.projection.fewest_sources, 2 if CROSS in (self.weights or {}) else 1)
+
 
 @dataclass(frozen=True)
 class _Fitted:
@@ -137,7 +142,8 @@ class Evaluation:
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
         """Yield the rank curves of every holdout, test by test and setting by setting.
 
-        After base and new classes comes what stands for both.
+        There is none of a holdout with fewer sources than the method needs. After base and new classes comes what
+        stands for both.
 
         Args:
             method: what is fitted.
@@ -146,6 +152,7 @@ class Evaluation:
         Raises:
             ValueError: an answer of projection or predictor that does not fit; names it.
         """
+        holdouts = [holdout for holdout in holdouts if len(holdout.sources) >= method.fewest_sources]
         fits = self._left_out_fits(method, holdouts) if self._with_lodo else {}
         for holdout in holdouts:
             judges = holdout.judges(self._turn)
@@ -256,11 +263,10 @@ class Evaluation:
         self, method: Method, holdouts: Sequence[Holdout]
     ) -> dict[tuple[tuple[int, ...], Halves, int], tuple[Array, tuple[str, ...]]]:
         """Return (remaining sources, classes, left-out source) -> accuracy there, shape (settings, ranks); notes."""
-        fewest = 2 if CROSS in (method.weights or {}) else 1  # pairs across environments need two
         wanted: dict[tuple[tuple[int, ...], Halves], tuple[Holdout, dict[int, ImageSet]]] = {}
         for holdout in holdouts:
             for source in holdout.judges(self._turn):
-                if len(remaining := holdout.without(source)) >= fewest:
+                if len(remaining := holdout.without(source)) >= method.fewest_sources:
                     _, tests = wanted.setdefault((remaining, holdout.halves), (holdout, {}))
                     tests[source] = self._of_source(holdout, source, self._turn.judging_left_out)
         fits = {}

@@ -6,6 +6,7 @@ from benchmark.common.registry import Registry
 from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.invariant import invariant_basis, objective
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments
+from benchmark.method.subspace.shrinkage import shrinkage_basis
 
 if TYPE_CHECKING:
     from benchmark.method.subspace.estimator import InvariantProjection
@@ -19,6 +20,11 @@ PROJECTIONS: Registry[Projection] = Registry(
         "pca": "benchmark.method.subspace.baselines.plain:PCA",
         "random": "benchmark.method.subspace.baselines.plain:RandomOrthonormal",
         "icm": "benchmark.method.subspace.invariant:ICM",
+        "shrinkage": "benchmark.method.subspace.shrinkage:Shrinkage",
+        "fixed": "benchmark.method.subspace.shrinkage:Fixed",
+        "isotropic": "benchmark.method.subspace.shrinkage:Isotropic",
+        "isotropic_environments": "benchmark.method.subspace.shrinkage:IsotropicEnvironments",
+        "within_classes": "benchmark.method.subspace.shrinkage:WithinClasses",
         "generalized": "benchmark.method.subspace.baselines.generalized:Generalized",
         "drop_top": "benchmark.method.subspace.baselines.drop_top:DropTop",
         "environment_means": "benchmark.method.subspace.baselines.environment_means:EnvironmentMeans",
@@ -37,6 +43,7 @@ __all__ = [
     "SourceMoments",
     "invariant_basis",
     "objective",
+    "shrinkage_basis",
 ]
 
 

@@ -13,16 +13,24 @@ from benchmark.method.subspace.moments import SourceMoments
 
 @dataclass(frozen=True)
 class Basis:
-    """A basis of the embedding space in the order in which directions are kept.
+    """A map of images and one of texts: an ordered basis of the embedding space, or a map without ranks.
 
     Attributes:
         vectors: the directions as columns, shape (D, D); A_inv of rank k is `vectors[:, :k].T`. Orthonormal, so that
-            rank D is a rotation; only erasure (`leace`) is oblique, and there rank D is the erased space.
+            rank D is a rotation; erasure (`leace`) is oblique, and there rank D is the erased space. Where no rank is
+            chosen, as in shrinkage, the transpose of the matrix that images are multiplied by.
         spectrum: what the directions were ordered by, shape (D,), or None where there is no such number.
+        text_vectors: the same for texts, shape (D, D), where it is another map; None (default) where it is `vectors`.
     """
 
     vectors: Array
     spectrum: Array | None = None
+    text_vectors: Array | None = None
+
+    @property
+    def texts(self) -> Array:
+        """What texts are multiplied by, shape (D, D)."""
+        return self.vectors if self.text_vectors is None else self.text_vectors
 
     def energy(self, second_moment: Array) -> Array:
         """Return v^T C v of every direction, shape (D,), for a second moment C of shape (D, D).
@@ -67,9 +75,24 @@ class Projection(Component):
         return "lambda_" in type(self).model_fields
 
     @property
+    def own_lambdas(self) -> tuple[float, ...] | None:
+        """The grid of lambda, where it is the projection's own (field `lambdas`) and not the sweep's."""
+        return getattr(self, "lambdas", None)
+
+    @property
+    def settings(self) -> "tuple[Projection, ...]":
+        """What a selection rule chooses among beside lambda: projections with one value each of a grid."""
+        return (self,)
+
+    @property
+    def fewest_sources(self) -> int:
+        """From how many source environments on it can be fitted: two where it looks at what tells them apart."""
+        return 1
+
+    @property
     def params(self) -> dict[str, Any]:
         """All parameters that a recipe gives, defaults included: those that a sweep sets are left out."""
-        return {name: value for name, value in super().params.items() if name not in self.swept}
+        return {name: value for name, value in super().params.items() if name not in (*self.swept, "lambdas")}
 
     def at(self, *, lambda_: float | None = None, seed: int | None = None) -> Self:
         """Return this projection with other swept fields; those that it does not have are ignored.

@@ -22,6 +22,14 @@ from pydantic import Field
 from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
 from benchmark.method.subspace.moments import Moments, SourceMoments
+from benchmark.method.subspace.nuisance import (
+    NEEDS_ENVIRONMENTS,
+    OneOrMore,
+    candidates_in_words,
+    nuisance,
+    one_for_each,
+    only,
+)
 
 Order = Literal["largest", "released"]
 
@@ -80,6 +88,9 @@ class ICM(Projection):
     Fields:
         order: `largest`, the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z, which it is not in the paper.
+        nuisance: what is weighed against C_z: `interventions` (default), C_d alone as in the paper, `environments` or
+            `both`, see `benchmark.method.subspace.nuisance`; of several the rule chooses one. Other than the paper's
+            it is a method of its own: truncation that knows what shrinkage knows.
         lambda_: weight of the consistency term; a recipe gives it as `sweep.lambdas`.
 
     Example:
@@ -95,8 +106,29 @@ class ICM(Projection):
     uses_interventions: ClassVar[bool] = True
     order: Order = "largest"
     centered: bool = False
+    nuisance: OneOrMore = "interventions"
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the eigenvectors of M, of all source images and of the intervention set's C_d."""
-        return invariant_basis(sources, self.lambda_, self.order, self.centered)
+        """Return the eigenvectors of M, of all source images and of the intervention set's C_d, or of another N."""
+        if (name := only(self.nuisance)) == "interventions":
+            return invariant_basis(sources, self.lambda_, self.order, self.centered)
+        m = sources.c_z(self.centered) - self.lambda_ * nuisance(sources, name)
+        return eigenbasis(m, largest_first=self.order == "largest")
+
+    @property
+    def settings(self) -> tuple[Projection, ...]:
+        """See `Projection.settings`: one for each N."""
+        return one_for_each(self)
+
+    @property
+    def fewest_sources(self) -> int:
+        """Two where N has environment means in it."""
+        return 2 if only(self.nuisance) in NEEDS_ENVIRONMENTS else 1
+
+    @property
+    def variant(self) -> str:
+        """Which N there are, where it is not the paper's C_d alone."""
+        if self.nuisance == "interventions":
+            return ""
+        return candidates_in_words(self.nuisance) or "equal N"

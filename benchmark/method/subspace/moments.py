@@ -5,13 +5,16 @@ leave-one-domain-out fold are choices of sums, an intervention set is a choice o
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, finite
+
+T = TypeVar("T")
 
 CROSS = "cross_environment"  # pairs of images of one class from two source environments: no intervened image needed
 
@@ -205,7 +208,7 @@ class SourceMoments:
         self.environments, self.weights, self.shared = environments, weights, shared or {}
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
-        self._c_d: dict[object, Array] = {}  # of the last intervention set alone: matrices of wide embeddings are large
+        self._last: dict[str, tuple[object, Any]] = {}
 
     def reweighted(self, weights: Mapping[str, float] | None) -> "SourceMoments":
         """Return the same moments for another intervention set, given as kind of intervention -> weight in C_d."""
@@ -242,12 +245,26 @@ class SourceMoments:
 
     def c_d(self, centered: bool = False) -> Array:
         """Return the intervention set's C_d over all source images, shape (D, D)."""
-        key = (tuple(self.kinds()), tuple((self.weights or {}).values()), centered)
-        if key not in self._c_d:
-            moments = {kind: self.differences(kind).moment(centered) for kind in self.kinds()}
-            self._c_d.clear()
-            self._c_d[key] = weighted(moments, self.weights)
-        return self._c_d[key]
+        return self.once("c_d", (self.set_key, centered), lambda: self._weighted(centered))
+
+    @property
+    def set_key(self) -> tuple[object, ...]:
+        """What tells intervention sets apart: the kinds and their weights."""
+        return tuple(self.kinds()), tuple((self.weights or {}).values())
+
+    def once(self, what: str, key: object, make: Callable[[], T]) -> T:
+        """Return what `make` returns, made once in a row for equal keys.
+
+        Of each `what` the last one alone is held, since matrices of wide embeddings are large. Shared by `reweighted`
+        moments, so that the key says everything on which it depends beside the images.
+        """
+        if what not in self._last or self._last[what][0] != key:
+            self._last[what] = (key, make())
+        made: T = self._last[what][1]
+        return made
+
+    def _weighted(self, centered: bool) -> Array:
+        return weighted({kind: self.differences(kind).moment(centered) for kind in self.kinds()}, self.weights)
 
     def _of_environments(self, kind: str) -> list[Differences]:
         names = [cross_kind(other) for other in self.environments] if kind == CROSS else [kind]

@@ -89,7 +89,7 @@ def test_what_a_sweep_sets_reaches_the_fit_and_no_recipe(pairs: tuple[np.ndarray
     assert swept == ICM(order="released", lambda_=3.0)  # it draws nothing: the seed is ignored
     assert swept.at(seed=6) == swept
     assert (swept.label, swept.params, swept.model_dump()) == (released.label, released.params, released.model_dump())
-    assert swept.model_dump() == {"name": "icm", "order": "released", "centered": False}
+    assert swept.model_dump() == {"name": "icm", "order": "released", "centered": False, "nuisance": "interventions"}
     np.testing.assert_array_equal(swept.fit(sources).vectors, invariant_basis(sources, 3.0, "released").vectors)
     assert [p.uses_lambda for p in (swept, PCA(), RandomOrthonormal())] == [True, False, False]
     assert PCA(centered=True).at(lambda_=3.0, seed=5) == PCA(centered=True)

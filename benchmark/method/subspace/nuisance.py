@@ -1,0 +1,129 @@
+"""What an embedding holds beside the object: the nuisance N, known up to its scale, of shrinkage and truncation.
+
+    C_d     what interventions move, the mean over their kinds
+    B       (1/E) sum_e (mean_e - mean of means)(mean_e - mean of means)^T over the E source environments, each counting
+            alike: what tells environments apart; no label is needed
+    t       trace(C_d), or trace(C_z) where there are no interventions: the scale of all that follows
+
+    interventions           C_d
+    environments            t B / tr(B)
+    both                    C_d + t B / tr(B)
+    isotropic               (t / D) I
+    isotropic_environments  (t / D) I + t B / tr(B)
+    within_classes          C_w t / tr(C_w), C_w the covariance within classes, which needs labels
+
+The combination with shrinkage is this project's. Within-class covariance as nuisance is WCCN (Hatch, Kajarekar and
+Stolcke, 2006).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.basis import Projection
+from benchmark.method.subspace.moments import SourceMoments
+
+Chosen = Literal["interventions", "environments", "both"]
+Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes"]
+OneOrMore = Chosen | Annotated[tuple[Chosen, ...], Field(min_length=1)]
+NEEDS_ENVIRONMENTS = frozenset({"environments", "both", "isotropic_environments"})
+
+
+def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
+    """Return N, shape (D, D), symmetric and without negative eigenvalues.
+
+    Args:
+        sources: moments of the source environments, with the intervention set whose C_d counts.
+        name: which N, see the head of this module.
+
+    Raises:
+        ValueError: what N is made of is missing: a second environment, interventional pairs, labels.
+    """
+    return _KINDS[name](sources)
+
+
+def scale(sources: SourceMoments) -> float:
+    """Return t, the trace of C_d, or of C_z where there are no interventions (or none that moves an embedding)."""
+    moved = float(np.trace(sources.c_d())) if sources.kinds() else 0.0
+    return moved if moved > 0 else float(np.trace(sources.c_z()))
+
+
+def between_environments(sources: SourceMoments) -> Array:
+    """Return B, shape (D, D): environments without images have no mean and are left out.
+
+    Raises:
+        ValueError: there is one environment alone, or all means are the same.
+    """
+    means = np.stack([m.total / m.n for m in sources.environments.values() if m.n])
+    apart = means - means.mean(axis=0)
+    b = apart.T @ apart / len(means)
+    if len(means) < 2 or np.trace(b) <= 0:
+        raise ValueError("Environments have no different means: this nuisance needs two source environments or more.")
+    return np.asarray(b)
+
+
+def within_classes(sources: SourceMoments) -> Array:
+    """Return C_w = C_z - sum_c (n_c / n) mean_c mean_c^T, shape (D, D), the covariance within classes.
+
+    Raises:
+        ValueError: no class has two images that differ.
+    """
+    images = sources.images
+    filled = images.counts > 0
+    sums = images.sums[filled]
+    c_w = images.c_z() - (sums / (images.n * images.counts[filled, None])).T @ sums
+    if np.trace(c_w) <= 0:
+        raise ValueError("Images of a class do not differ: there is no covariance within classes.")
+    return np.asarray(c_w)
+
+
+def _environments(sources: SourceMoments) -> Array:
+    b = between_environments(sources)
+    return scale(sources) / np.trace(b) * b
+
+
+def _isotropic(sources: SourceMoments) -> Array:
+    return scale(sources) / sources.dim * np.eye(sources.dim)
+
+
+def _within_classes(sources: SourceMoments) -> Array:
+    c_w = within_classes(sources)
+    return scale(sources) / np.trace(c_w) * c_w
+
+
+_KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
+    "interventions": lambda sources: sources.c_d(),
+    "environments": _environments,
+    "both": lambda sources: sources.c_d() + _environments(sources),
+    "isotropic": _isotropic,
+    "isotropic_environments": lambda sources: _isotropic(sources) + _environments(sources),
+    "within_classes": _within_classes,
+}
+
+
+def one_for_each(projection: Projection) -> tuple[Projection, ...]:
+    """Return a projection once for each N of its field `nuisance`: what a rule chooses among."""
+    given: Any = dict(projection)["nuisance"]
+    names = given if isinstance(given, tuple) else (given,)
+    return tuple(type(projection)(**{**dict(projection), "nuisance": name}) for name in names)
+
+
+def only(given: OneOrMore) -> Chosen:
+    """Return the only N of several that a rule chooses among.
+
+    Raises:
+        ValueError: there are several.
+    """
+    names = given if isinstance(given, tuple) else (given,)
+    if len(names) > 1:
+        raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
+    return names[0]
+
+
+def candidates_in_words(given: OneOrMore) -> str:
+    """Return which N there are to choose from, in words; nothing where it is all of them."""
+    names = given if isinstance(given, tuple) else (given,)
+    return "" if set(names) == set(get_args(Chosen)) else " or ".join(names)

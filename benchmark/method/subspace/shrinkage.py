@@ -1,0 +1,259 @@
+"""Shrinkage: every direction is kept in part, by how much of it is nuisance; there is no rank.
+
+    F = C_z (C_z + lambda N)^-1,        x^ = F z
+
+With z = x + v, x what the object gives and v what interventions and environments move, the Wiener filter is
+I - C_v C_z^-1. C_v is known up to its scale only, and lambda N in its place may make that negative. F agrees with it
+to first order, 1 / (1 + lambda m) for 1 - lambda m with m the generalised eigenvalues of N against C_z, and stays
+between 0 and 1. lambda has no unit; 0 is the plain space. N is in `benchmark.method.subspace.nuisance`.
+
+    symmetric   F^(1/2) on images and on texts:
+                F^(1/2) = C_z^(1/2) (I + lambda C_z^(-1/2) N C_z^(-1/2))^(-1/2) C_z^(-1/2)
+    images      F on images, texts stay
+    texts       F on texts, images stay
+
+Where C_z is singular it is the limit of C_z + eps I: identity where neither C_z nor N has energy, 0 where only N has.
+For lambda to infinity and rank-deficient N, F tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, V a basis of
+N's null space; with centred C_z and environment means weighted by their images that is LEACE.
+
+This combination is the project's and never called CLIP-ICM. Its relatives: marginalised denoising (mSDA; Chen et al.
+2012), WCCN and NAP of speaker verification, the calibrated projection of prompt pairs (Chuang et al. 2023, arXiv
+2302.00070), Koo-Fu CLIP (arXiv 2602.01127), SHED (arXiv 2605.16973).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
+from benchmark.method.subspace.nuisance import (
+    NEEDS_ENVIRONMENTS,
+    Nuisance,
+    OneOrMore,
+    candidates_in_words,
+    nuisance,
+    one_for_each,
+    only,
+)
+
+Sides = Literal["symmetric", "images", "texts"]
+LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+Lambda = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """F of every lambda and power at once: F^p = left diag((1 + lambda m)^-p) right + rest.
+
+    Attributes:
+        left: shape (D, r), r the rank of C_z.
+        ratios: m, the generalised eigenvalues of N against C_z, shape (r,), ascending.
+        right: shape (r, D).
+        rest: projects on what neither C_z nor N has energy in, shape (D, D).
+    """
+
+    left: Array
+    ratios: Array
+    right: Array
+    rest: Array
+
+    @classmethod
+    def of(cls, c_z: Array, n: Array) -> Self:
+        """Return the filter of C_z and N, both symmetric without negative eigenvalues, shape (D, D).
+
+        In coordinates in which C_z = diag(C_1, 0), C_1 of full rank, and with N_22 the part of N in the null space of
+        C_z, the limit of C_z + eps I is [[F_1, -F_1 N_12 N_22^+], [0, 0]], F_1 = C_1 (C_1 + lambda N_s)^-1 with the
+        Schur complement N_s = N_11 - N_12 N_22^+ N_21, and the identity where N_22 is 0 as well.
+        """
+        energies, u = np.linalg.eigh((c_z + c_z.T) / 2)
+        there = energies > NEGLIGIBLE * np.trace(c_z)
+        used, unused, roots = u[:, there], u[:, ~there], np.sqrt(energies[there])
+        of_null, directions = np.linalg.eigh(unused.T @ n @ unused)
+        moved = of_null > NEGLIGIBLE * np.trace(n)
+        only_n, neither = unused @ directions[:, moved], unused @ directions[:, ~moved]
+        coupling = used.T @ n @ only_n / of_null[moved]
+        schur = used.T @ n @ used - coupling * of_null[moved] @ coupling.T
+        whitened = schur / roots / roots[:, None]
+        ratios, q = np.linalg.eigh((whitened + whitened.T) / 2)
+        right = (q.T / roots) @ (used.T - coupling @ only_n.T)
+        ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # rounding, which a large lambda would not leave
+        return cls((used * roots) @ q, ratios, right, neither @ neither.T)
+
+    def power(self, lambda_: float, p: float = 1.0) -> Array:
+        """Return F^p, shape (D, D); the identity at lambda 0.
+
+        Args:
+            lambda_: >= 0.
+            p: > 0; 1/2 is what `symmetric` puts on either side.
+        """
+        if lambda_ == 0:
+            return np.eye(len(self.left))
+        return np.asarray((self.left * (1 + lambda_ * self.ratios) ** -p) @ self.right + self.rest)
+
+
+def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, sides: Sides = "symmetric") -> Basis:
+    """Return the maps of images and texts; without ranks, hence without a spectrum.
+
+    Args:
+        sources: moments of the source environments, with the intervention set whose C_d counts.
+        lambda_: strength, >= 0, without a unit; 0 is the plain space.
+        name: which nuisance is shrunk.
+        sides: what F is put on, see the head of this module.
+
+    Raises:
+        ValueError: the moments lack what the nuisance needs.
+
+    Example:
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import Moments, SourceMoments, shrinkage_basis
+        >>> Z = np.diag([3.0, 6.0, 9.0])
+        >>> sources = SourceMoments({"photo": Moments.of(Z, {"shift": Z + [0.0, 0.0, 4.0]})})
+        >>> shrinkage_basis(sources, 2.0, "interventions", "images").vectors.diagonal()  # 27 / (27 + 2 * 16)
+        array([1.        , 1.        , 0.45762712])
+    """
+    n = nuisance(sources, name)  # before it is remembered: what is missing is said each time
+    made: Filter = sources.once("filter", (name, sources.set_key), lambda: Filter.of(sources.c_z(), n))
+    f = made.power(lambda_, 0.5 if sides == "symmetric" else 1.0).T
+    plain = np.eye(sources.dim)
+    return {"symmetric": Basis(f), "images": Basis(f, None, plain), "texts": Basis(plain, None, f)}[sides]
+
+
+class _Shrinking(Projection):
+    """What the projections of this module have in common."""
+
+    full_rank_only: ClassVar[bool] = True
+    uses_interventions: ClassVar[bool] = True  # for the scale of N at least
+    lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1)] = LAMBDAS
+    sides: Sides = "symmetric"
+    lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+
+    @property
+    def name_of_nuisance(self) -> Nuisance:
+        """Which N: that of the class, or the only one of the field."""
+        raise NotImplementedError
+
+    @property
+    def fewest_sources(self) -> int:
+        """Two where N has environment means in it."""
+        return 2 if self.name_of_nuisance in NEEDS_ENVIRONMENTS else 1
+
+    @property
+    def variant(self) -> str:
+        """On what F is put, where that is not both."""
+        return "" if self.sides == "symmetric" else self.sides
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return F, or its root, of all source images and of the nuisance."""
+        return shrinkage_basis(sources, self.lambda_, self.name_of_nuisance, self.sides)
+
+
+class Shrinkage(_Shrinking):
+    """Shrinkage of what interventions and environments move; the rule chooses lambda and N.
+
+    Fields:
+        lambdas: strengths among which is chosen.
+        nuisance: `interventions`, `environments` or `both`, or several among which is chosen. Default: all three.
+        sides: on what F is put: `symmetric` (default; its root on images and texts), `images` or `texts`.
+        lambda_: one strength; a recipe gives `lambdas`.
+
+    Example:
+        >>> from benchmark.method.subspace import PROJECTIONS
+        >>> shrinkage = PROJECTIONS.create({"name": "shrinkage", "nuisance": ["interventions", "both"]})
+        >>> [setting.nuisance for setting in shrinkage.settings]
+        ['interventions', 'both']
+    """
+
+    registered_name: ClassVar[str] = "shrinkage"
+    nuisance: OneOrMore = ("interventions", "environments", "both")
+
+    @property
+    def settings(self) -> tuple[Projection, ...]:
+        """See `Projection.settings`: one for each N."""
+        return one_for_each(self)
+
+    @property
+    def name_of_nuisance(self) -> Nuisance:
+        """The only N."""
+        return only(self.nuisance)
+
+    @property
+    def variant(self) -> str:
+        """On what F is put, and which N, where not all three are candidates."""
+        return ", ".join(filter(None, [super().variant, candidates_in_words(self.nuisance)]))
+
+
+class Fixed(_Shrinking):
+    """Shrinkage with nothing chosen, and no label used anywhere: N = `both`, lambda 10. What selection adds to it.
+
+    Fields:
+        lambdas: the strength.
+        sides: see `Shrinkage`.
+        lambda_: see `Shrinkage`.
+    """
+
+    registered_name: ClassVar[str] = "fixed"
+    lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1, max_length=1)] = (10.0,)
+
+    @property
+    def name_of_nuisance(self) -> Nuisance:
+        """C_d and B."""
+        return "both"
+
+
+class Isotropic(_Shrinking):
+    """Shrinkage of all directions alike, N = (t / D) I: what shrinking does that knows of no nuisance.
+
+    Fields:
+        lambdas: see `Shrinkage`.
+        sides: see `Shrinkage`.
+        lambda_: see `Shrinkage`.
+    """
+
+    registered_name: ClassVar[str] = "isotropic"
+
+    @property
+    def name_of_nuisance(self) -> Nuisance:
+        """The identity, scaled."""
+        return "isotropic"
+
+
+class IsotropicEnvironments(_Shrinking):
+    """Shrinkage of environment means and of all directions alike, N = (t / D) I + t B / tr(B): no intervention in it.
+
+    Interventions are credited with a gain only where shrinkage is ahead of it.
+
+    Fields:
+        lambdas: see `Shrinkage`.
+        sides: see `Shrinkage`.
+        lambda_: see `Shrinkage`.
+    """
+
+    registered_name: ClassVar[str] = "isotropic_environments"
+
+    @property
+    def name_of_nuisance(self) -> Nuisance:
+        """The identity and B, of one trace."""
+        return "isotropic_environments"
+
+
+class WithinClasses(_Shrinking):
+    """Shrinkage of the covariance within classes (WCCN): a rival that looks at labels.
+
+    Fields:
+        lambdas: see `Shrinkage`.
+        sides: see `Shrinkage`.
+        lambda_: see `Shrinkage`.
+    """
+
+    registered_name: ClassVar[str] = "within_classes"
+    uses_labels: ClassVar[bool] = True
+
+    @property
+    def name_of_nuisance(self) -> Nuisance:
+        """C_w."""
+        return "within_classes"

@@ -1,0 +1,156 @@
+"""Shrinkage against its formula, its limits, and LEACE."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.linalg import null_space, sqrtm
+
+from benchmark.method.subspace import PROJECTIONS, Moments, SourceMoments, shrinkage_basis
+from benchmark.method.subspace.nuisance import Nuisance, nuisance
+from benchmark.method.subspace.shrinkage import Filter
+
+D, CLASSES = 12, 3
+Array = NDArray[np.float64]
+KINDS: tuple[Nuisance, ...] = (
+    "interventions", "environments", "both", "isotropic", "isotropic_environments", "within_classes",
+)  # fmt: skip
+
+
+def images(
+    seed: int = 0, scale: float = 1.0
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, NDArray[np.int64]]]:
+    """Return embeddings, intervened ones and labels of three environments of different sizes."""
+    rng = np.random.default_rng(seed)
+    mixing, moved = rng.standard_normal((D, D)), rng.standard_normal((3, D))
+    z = {e: rng.standard_normal((n, D)) @ mixing + rng.standard_normal(D) for e, n in (("a", 40), ("b", 70), ("c", 55))}
+    z_do = {e: x + rng.standard_normal((len(x), 3)) @ moved for e, x in z.items()}
+    labels = {e: rng.integers(CLASSES, size=len(x)) for e, x in z.items()}
+    return {e: scale * x for e, x in z.items()}, {e: scale * x for e, x in z_do.items()}, labels
+
+
+def sources(seed: int = 0, scale: float = 1.0) -> SourceMoments:
+    z, z_do, labels = images(seed, scale)
+    return SourceMoments({e: Moments.of(z[e], {"shift": z_do[e]}, labels[e], CLASSES) for e in z})
+
+
+def stated(name: Nuisance) -> tuple[Array, Array]:
+    """Return C_z and N of `images`, from the definition."""
+    z, z_do, labels = images()
+    every, moved, label = (np.concatenate(list(x.values())) for x in (z, z_do, labels))
+    c_z, c_d = every.T @ every / len(every), (every - moved).T @ (every - moved) / len(every)
+    b = np.cov(np.stack([x.mean(axis=0) for x in z.values()]).T, bias=True)
+    within = every - np.stack([every[label == c].mean(axis=0) for c in range(CLASSES)])[label]
+    c_w, t = within.T @ within / len(every), np.trace(c_d)
+    b, c_w, eye = t * b / np.trace(b), t * c_w / np.trace(c_w), t / D * np.eye(D)
+    n = {"interventions": c_d, "environments": b, "both": c_d + b, "isotropic": eye,
+         "isotropic_environments": eye + b, "within_classes": c_w}  # fmt: skip
+    return c_z, n[name]
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("lambda_", [0.03, 1.0, 30.0])
+def test_it_is_the_formula(name: Nuisance, lambda_: float) -> None:
+    c_z, n = stated(name)
+    f = c_z @ np.linalg.inv(c_z + lambda_ * n)
+    root = np.real(sqrtm(f))
+    np.testing.assert_allclose(root @ root, f, atol=1e-10)
+    of_images, of_texts, both = (shrinkage_basis(sources(), lambda_, name, s) for s in ("images", "texts", "symmetric"))
+    np.testing.assert_allclose(of_images.vectors.T, f, atol=1e-10)
+    np.testing.assert_allclose(of_images.texts, np.eye(D))
+    np.testing.assert_allclose(of_texts.vectors, np.eye(D))
+    np.testing.assert_allclose(of_texts.texts.T, f, atol=1e-10)
+    np.testing.assert_allclose(both.vectors.T, root, atol=1e-10)
+    np.testing.assert_allclose(both.texts, both.vectors)
+
+
+def test_lambda_zero_is_the_plain_space_and_shrinking_stays_between_0_and_1() -> None:
+    c_z, n = stated("both")
+    shrinking = Filter.of(c_z, n)
+    np.testing.assert_array_equal(shrinking.power(0.0), np.eye(D))
+    for lambda_ in (0.1, 10.0, 1e6):
+        kept = np.linalg.eigvals(shrinking.power(lambda_)).real
+        assert kept.min() >= -1e-9
+        assert kept.max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_scale_of_embeddings_does_not_matter(name: Nuisance, scale: float) -> None:
+    one, other = (shrinkage_basis(sources(scale=s), 3.0, name).vectors for s in (1.0, scale))
+    np.testing.assert_allclose(other, one, atol=1e-9)
+
+
+def test_for_a_large_lambda_it_is_the_oblique_projection_onto_what_is_no_nuisance() -> None:
+    c_z, n = stated("interventions")  # three directions are moved
+    v = null_space(n, rcond=1e-10)
+    assert v.shape == (D, D - 3)
+    oblique = c_z @ v @ np.linalg.inv(v.T @ c_z @ v) @ v.T
+    np.testing.assert_allclose(Filter.of(c_z, n).power(1e12), oblique, atol=1e-8)
+
+
+def test_with_centred_moments_and_weighted_means_that_is_leace() -> None:
+    z, _, _ = images()
+    every, label = np.concatenate(list(z.values())), np.repeat(np.arange(len(z)), [len(x) for x in z.values()])
+    centred = every - every.mean(axis=0)
+    means = np.stack([centred[label == e].mean(axis=0) for e in range(len(z))])
+    # LEACE whitens and removes the span of the cross-covariance with the label: means weighted by their images.
+    between = (means * np.bincount(label)[:, None] / len(label)).T @ means
+    torch, concept_erasure = pytest.importorskip("torch"), pytest.importorskip("concept_erasure")
+    one_hot = torch.tensor(np.eye(len(z))[label])
+    fitter = concept_erasure.LeaceFitter.fit(
+        torch.tensor(every), one_hot, shrinkage=False, constrain_cov_trace=False, svd_tol=1e-6
+    )
+    limit = Filter.of(centred.T @ centred / len(centred), between).power(1e12)
+    np.testing.assert_allclose(limit, fitter.eraser.P.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0])
+def test_singular_moments_give_the_limit(p: float) -> None:
+    rng = np.random.default_rng(3)
+    few, other = rng.standard_normal((D, 5)), rng.standard_normal((D, 3))
+    c_z = few @ few.T / 5  # rank 5
+    n = other @ other.T / 3 + 0.3 * few[:, :2] @ few[:, :2].T  # 3 directions outside of C_z, 2 inside; 4 in neither
+    limit = Filter.of(c_z, n).power(2.0, p)
+    scale = np.trace(c_z)
+    regular = [c_z + eps * scale * np.eye(D) for eps in (1e-7, 1e-8)]
+    near = [
+        m @ np.linalg.inv(m + 2.0 * n) if p == 1 else np.real(sqrtm(m @ np.linalg.inv(m + 2.0 * n))) for m in regular
+    ]
+    # What is left at eps shrinks with its root, or with eps: extrapolated, it is the limit.
+    step = 10**p
+    np.testing.assert_allclose((step * near[1] - near[0]) / (step - 1), limit, atol=2e-5)
+    neither = null_space(np.hstack([few, other]).T)
+    np.testing.assert_allclose(limit @ neither, neither, atol=1e-10)
+    only_n = null_space(np.hstack([few, neither]).T)
+    np.testing.assert_allclose(null_space(few.T).T @ limit @ only_n, 0, atol=1e-10)
+
+
+def test_one_environment_has_no_means_that_differ() -> None:
+    single = SourceMoments({"a": sources().environments["a"]})
+    for name in ("environments", "both", "isotropic_environments"):
+        with pytest.raises(ValueError, match="two source environments"):
+            nuisance(single, cast(Any, name))
+        assert PROJECTIONS.create({"name": "icm", "nuisance": "both"}).fewest_sources == 2
+    assert PROJECTIONS.create({"name": "shrinkage", "nuisance": "interventions"}).fit(single).vectors.shape == (D, D)
+
+
+def test_truncation_takes_the_same_nuisance() -> None:
+    c_z, n = stated("both")
+    basis = PROJECTIONS.create({"name": "icm", "nuisance": "both"}).at(lambda_=2.0).fit(sources())
+    values, vectors = np.linalg.eigh(c_z - 2.0 * n)
+    assert basis.spectrum is not None
+    np.testing.assert_allclose(basis.spectrum, values[::-1], atol=1e-9)
+    np.testing.assert_allclose(np.abs(np.sum(basis.vectors * vectors[:, ::-1], axis=0)), 1, atol=1e-8)
+
+
+def test_what_is_a_method_of_its_own_says_so() -> None:
+    create = PROJECTIONS.create
+    assert [create(name).variant for name in ("shrinkage", "icm")] == ["", ""]
+    assert create({"name": "shrinkage", "sides": "images"}).variant == "images"
+    assert create({"name": "shrinkage", "nuisance": ["environments"]}).variant == "environments"
+    assert create({"name": "icm", "nuisance": ["both", "interventions", "environments"]}).variant == "equal N"
+    assert create("fixed").own_lambdas == (10.0,)
+    with pytest.raises(ValueError, match="candidates of a rule"):
+        create("shrinkage").fit(sources())
