@@ -10,7 +10,7 @@ between 0 and 1. lambda has no unit; 0 is the plain space. N is in `benchmark.me
     symmetric   F^(1/2) on images and on texts:
                 F^(1/2) = C_z^(1/2) (I + lambda C_z^(-1/2) N C_z^(-1/2))^(-1/2) C_z^(-1/2)
     images      F on images, texts stay
-    texts       F on texts, images stay
+    texts       F^T on texts, images stay: the inner products <F z, t> of `images`, with other lengths
 
 Where C_z is singular it is the limit of C_z + eps I: identity where neither C_z nor N has energy, 0 where only N has.
 For lambda to infinity and rank-deficient N, F tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, V a basis of
@@ -118,9 +118,11 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
     """
     n = nuisance(sources, name)  # before it is remembered: what is missing is said each time
     made: Filter = sources.once("filter", (name, sources.set_key), lambda: Filter.of(sources.c_z(), n))
-    f = made.power(lambda_, 0.5 if sides == "symmetric" else 1.0).T
+    f = made.power(lambda_, 0.5 if sides == "symmetric" else 1.0)
+    if sides == "symmetric":
+        return Basis(f.T)
     plain = np.eye(sources.dim)
-    return {"symmetric": Basis(f), "images": Basis(f, None, plain), "texts": Basis(plain, None, f)}[sides]
+    return Basis(f.T, None, plain) if sides == "images" else Basis(plain, None, f)
 
 
 class _Shrinking(Projection):

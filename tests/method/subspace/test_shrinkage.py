@@ -60,7 +60,9 @@ def test_it_is_the_formula(name: Nuisance, lambda_: float) -> None:
     np.testing.assert_allclose(of_images.vectors.T, f, atol=1e-10)
     np.testing.assert_allclose(of_images.texts, np.eye(D))
     np.testing.assert_allclose(of_texts.vectors, np.eye(D))
-    np.testing.assert_allclose(of_texts.texts.T, f, atol=1e-10)
+    np.testing.assert_allclose(of_texts.texts.T, f.T, atol=1e-10)
+    one, other = (basis.vectors @ basis.texts.T for basis in (of_images, of_texts))  # z' (this) t
+    np.testing.assert_allclose(one, other, atol=1e-10)
     np.testing.assert_allclose(both.vectors.T, root, atol=1e-10)
     np.testing.assert_allclose(both.texts, both.vectors)
 
