@@ -13,8 +13,9 @@ from reports.behind import behind_the_means
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, held_out_names, hyperparameters, rule_for
 from reports.comparisons import in_columns, overall_in_columns
-from reports.findings import Family, Findings, comparisons, in_words, notes, observations, overall, overall_sentences
+from reports.findings import Family, Findings, comparisons, in_words, overall, overall_sentences
 from reports.metrics import metrics_csv, per_class_csv
+from reports.observations import notes, observations
 from reports.options import Options
 from reports.render import (
     TERMINAL_WIDTH,

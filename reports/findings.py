@@ -8,20 +8,18 @@ import numpy as np
 from benchmark.method.evaluation.inference import MIN_UNITS, smallest_gain
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
 from reports.answers import Size
-from reports.captions import environment_words, number, oracle_words, unit_words
-from reports.chosen import Selections, has_choice, held_out_names, rule_for
+from reports.captions import environment_words, number, unit_words
+from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
+from reports.credit import credit
+from reports.credit import pairs as credit_pairs
 from reports.methods import ICM, PLAIN, Method
-from reports.metrics import MIN_CLASS_IMAGES, by_class
 from reports.options import Options
-from reports.render import error_text
 from reports.settings import Setting
-from reports.tables import Cell, line_cells
 
 _BASELINES = (PLAIN, "pca", "random")
 # Baselines that use no intervention: where they do as well, interventions add nothing.
 _CONTROLS = ("pca", "random")
-MAX_PLACES = 6  # held-out environments with seeds that a note is listed with
 FEW_ENVIRONMENTS = 6  # of a data set: with fewer, only several data sets together say something of new environments
 
 
@@ -59,7 +57,7 @@ class Family:
 
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
-    """Compare CLIP-ICM with what could explain its gain away.
+    """Compare CLIP-ICM, and shrinkage, with what could explain their gains away.
 
     Args:
         setting: what the rows share.
@@ -67,7 +65,7 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
         options: what the reader asks for.
     """
     rule = rule_for(selections.rows)
-    icms = _largest(selections)
+    icms = largest(selections)
     sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
     if setting.protocol_class.looks_at_target:
         return Findings((*sentences, "Labels of what is tested enter the fits: bounds (†), which are not compared."))
@@ -75,12 +73,24 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
         sentences.append("Not every row has a lodo accuracy: the findings use the training_domain rule.")
     if not icms:
         sentences.append("There are no rows of CLIP-ICM (largest): nothing is compared with it.")
-    made: list[Comparison | str] = [_made(selections, m, name, rule) for m in icms for name in _BASELINES]
-    family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
-    adjusted = iter(family)
-    after = [_interval_words(setting, family)] if family else []
+    every: list[Comparison | str] = []
+    families = []
+    for predictor in dict.fromkeys(method.predictor for method in selections.parts):
+        made = _of_predictor(selections, [m for m in icms if m.predictor == predictor], predictor, rule)
+        family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
+        adjusted = iter(family)
+        every += [one if isinstance(one, str) else next(adjusted) for one in made]
+        every += credit(family, family[0].method.predictor_label) if family else []
+        families += [family] if family else []
+    after = [_interval_words(setting, families)] if families else []
     after += [words for one in ranked(selections, rule) if (words := _ranks(one, rule))]
-    return Findings((*sentences, *(one if isinstance(one, str) else next(adjusted) for one in made), *after))
+    return Findings((*sentences, *every, *after))
+
+
+def _of_predictor(selections: Selections, icms: Sequence[Method], predictor: str, rule: str) -> list[Comparison | str]:
+    """Return the comparisons that are made for a predictor, or why one is not made; they are adjusted together."""
+    made = [_made_with(selections, m, name, rule) for m in icms for name in _BASELINES]
+    return made + [_made(selections, *pair, rule) for pair in credit_pairs(selections.parts, predictor)]
 
 
 def in_words(
@@ -101,19 +111,6 @@ def in_words(
             sentences.append(_comparison(setting, selections, one, alone))
         else:
             sentences.append(one)
-    return sentences
-
-
-def observations(setting: Setting, selections: Selections) -> list[str]:
-    """Return what labels of the target would add, and where each method is worst; arguments as above."""
-    rule, icms = rule_for(selections.rows), _largest(selections)
-    sentences = []
-    if not setting.protocol_class.looks_at_target:
-        for icm in icms:
-            sentences += _oracle_gap(setting, selections, icm, rule)
-    for method in selections.parts:
-        if method in icms or method.projection == PLAIN:
-            sentences += _worst(setting, selections, method, rule)
     return sentences
 
 
@@ -158,47 +155,53 @@ def overall_sentences(family: Family) -> list[str]:
         ours, theirs = one.method.label, one.baseline.label
         sentences.append(
             f"{ours} minus {theirs} over {len(one.datasets)} data sets ({', '.join(one.datasets)}), each counting "
-            f"alike: {_difference(one.interval.estimate)} in these environments, {_interval(one, 'units')} "
+            f"alike: {difference(one.interval.estimate)} in these environments, {interval_words(one, 'units')} "
             f"(rule {one.rule}, split {family.settings[0].test_split}). {verdict(one)} "
             f"{_new_environments(one.others, 'held-out environments')}{caveat}{left_out}"
         )
     sentences.append(
         "Of new environments: random effects of data sets, of environments within them and of images (Paule and "
-        f"Mandel; Hartung and Knapp), over the held-out environments of all. {_holm_words(family.members[0].adjusted)}"
+        f"Mandel; Hartung and Knapp), over the held-out environments of all. "
+        f"{_holm_words([family.members[0].adjusted])}"
     )
     return sentences
 
 
-def _largest(selections: Selections) -> list[Method]:
+def largest(selections: Selections) -> list[Method]:
+    """Return the methods of CLIP-ICM as the paper has it: largest first, C_d alone."""
     return [m for m in selections.parts if (m.projection, m.order, m.variant) == (ICM, "largest", "")]
 
 
-def _made(selections: Selections, icm: Method, projection: str, rule: str) -> Comparison | str:
-    """Return the comparison with a baseline, or the sentence that says why there is none."""
+def _made_with(selections: Selections, icm: Method, projection: str, rule: str) -> Comparison | str:
+    """Return the comparison with a baseline projection, or the sentence that says why there is none."""
     same = [m for m in selections.parts if (m.projection, m.predictor) == (projection, icm.predictor)]
     baseline = next((m for m in same if m.order != "released"), None)
     if baseline is None:
         missing = Method(projection, None, icm.predictor).label
         return f"{icm.label} was not compared with {missing}: there are no such rows."
-    made = compare(selections, icm, rule, baseline)
+    return _made(selections, icm, baseline, rule)
+
+
+def _made(selections: Selections, ours: Method, baseline: Method, rule: str) -> Comparison | str:
+    made = compare(selections, ours, rule, baseline)
     if made is None:
-        for method in (icm, baseline):
+        for method in (ours, baseline):
             if there := selections.folds_there(method):
                 folds = f"{method.label} has {there[0]} of {there[1]} folds"
-                return f"{icm.label} was not compared with {baseline.label}: {folds}."
-    return made or f"{icm.label} was not compared with {baseline.label}: no seed has both on the same test images."
+                return f"{ours.label} was not compared with {baseline.label}: {folds}."
+    return made or f"{ours.label} was not compared with {baseline.label}: no seed has both on the same test images."
 
 
 def _comparison(setting: Setting, selections: Selections, one: Comparison, alone: bool) -> str:
     untested = sorted(set(held_out_names(selections.rows)) - set(one.held_outs))
     partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
-    context = _context(setting, one.rule, one.size, len(one.held_outs), one.seeds)
+    context = size_words(setting, one.rule, one.size, len(one.held_outs), one.seeds)
     fewest, units = one.interval.fewest, unit_words(setting)
     half = "" if selections.n_base is None else " of base or of new classes"
     few = f"no interval, since an environment has {fewest} {units}{half} where {MIN_UNITS} are needed"
-    shown = few if fewest < MIN_UNITS else _interval(one, units)
+    shown = few if fewest < MIN_UNITS else interval_words(one, units)
     return (
-        f"{one.method.label} minus {one.baseline.label}: {_difference(one.interval.estimate)} in these environments, "
+        f"{one.method.label} minus {one.baseline.label}: {difference(one.interval.estimate)} in these environments, "
         f"{shown} ({context}). {verdict(one)}{_changed(one)} {_others(setting, one, alone)}{partial}"
     )
 
@@ -222,11 +225,13 @@ def verdict(one: Comparison | Overall) -> str:
     return f"{words}. That interventions help is not shown: {theirs} uses none." if control else f"{words}."
 
 
-def _difference(value: float) -> str:
+def difference(value: float) -> str:
+    """Return a difference of accuracies in points."""
     return f"{100 * value:+.1f} points"
 
 
-def _interval(one: Comparison | Overall, units: str) -> str:
+def interval_words(one: Comparison | Overall, units: str) -> str:
+    """Return an interval with its p-value and the smallest gain that would have shown, or why there is none."""
     interval = one.interval
     if interval.same:
         return (
@@ -274,7 +279,7 @@ def _new_environments(others: OtherEnvironments, words: str) -> str:
         return f"New environments: no interval, for nothing varies over {words}. {_counts(others, words)}"
     low, high = 100 * interval.low, 100 * interval.high
     return (
-        f"New environments: {_difference(interval.estimate)}, 95 % interval {low:+.1f} to {high:+.1f}. "
+        f"New environments: {difference(interval.estimate)}, 95 % interval {low:+.1f} to {high:+.1f}. "
         f"{_counts(others, words)}"
     )
 
@@ -284,9 +289,9 @@ def _counts(others: OtherEnvironments, words: str) -> str:
     return f"Of {ahead + level + behind} {words} it is ahead in {ahead}, level in {level}, behind in {behind}."
 
 
-def _interval_words(setting: Setting, family: Sequence[Comparison]) -> str:
+def _interval_words(setting: Setting, families: Sequence[Sequence[Comparison]]) -> str:
     units = "groups of images with all their answers" if setting.grouped else "images with all their answers"
-    one_seed = any(len(one.seeds) == 1 for one in family)
+    one_seed = any(len(one.seeds) == 1 for family in families for one in family)
     seeds = (
         "variation between seeds is not in them"
         if one_seed
@@ -295,18 +300,25 @@ def _interval_words(setting: Setting, family: Sequence[Comparison]) -> str:
     words = (
         f"Intervals are for these environments: cluster-robust over {units}, {seeds}, Student's t. The difference is "
         "averaged over held-out environments, each method with what the rule picks for it. The smallest gain that "
-        f"would have shown is found in 80 % of cases (2.8 standard errors). {_holm_words(family[0].adjusted)}"
+        "would have shown is found in 80 % of cases (2.8 standard errors). "
+        f"{_holm_words([family[0].adjusted for family in families])}"
     )
     if note := setting.protocol_class.interval_note:
         words += f" {note}"
     return words
 
 
-def _holm_words(adjusted: Adjusted) -> str:
-    count = f"{adjusted.family} comparison{'s' if adjusted.family > 1 else ''}"
+def _holm_words(families: Sequence[Adjusted]) -> str:
+    """Return how p-values are adjusted: in one family, or in one for each predictor."""
+    sizes = [adjusted.family for adjusted in families]
+    count = f"{sizes[0]} comparison{'s' if sizes[0] > 1 else ''}"
+    if len(sizes) > 1:
+        alike = len(set(sizes)) == 1
+        count = f"the {sizes[0] if alike else ', '.join(map(str, sizes))} comparisons of each predictor"
+    margin = families[0].margin
     return (
-        f"p-values, of no difference and of two one-sided tests for being level within {100 * adjusted.margin:g} "
-        f"point{'s' if adjusted.margin != 0.01 else ''}, are adjusted for {count} (Holm)."
+        f"p-values, of no difference and of two one-sided tests for being level within {100 * margin:g} "
+        f"point{'s' if margin != 0.01 else ''}, are adjusted for {count} (Holm)."
     )
 
 
@@ -328,94 +340,22 @@ def _ranks(one: Ranked, rule: str) -> str:
     predictor, n = one.methods[0].predictor_label, len(one.ranking.differences)
     only = "Separated from all others as the best" if len(one.tied) == 1 else "Not separated from the best"
     return (
-        f"Ranks among {predictor} (95 % together, {n} difference{'s' if n > 1 else ''}, Holm, {_seeds(one.seeds)}, "
-        f"rule {rule}): "
+        f"Ranks among {predictor} (95 % together, {n} difference{'s' if n > 1 else ''}, Holm, "
+        f"{seeds_in_words(one.seeds)}, rule {rule}): "
         f"{', '.join(ranks)}. {only}: {best}.{without}"
     )
 
 
-def _oracle_gap(setting: Setting, selections: Selections, method: Method, rule: str) -> list[str]:
-    if not has_choice(selections.parts[method]):
-        return []
-    one = compare(selections, method, "oracle", method, rule)
-    if one is None:
-        return []
-    [one] = in_family([one], Options().margin)
-    shown = "no interval" if np.isnan(one.interval.standard_error) else _interval(one, unit_words(setting))
-    oracle, fair = (100 * accuracy for accuracy in one.accuracies)
-    ceiling = line_cells(selections, method, "ceiling")[-1].mean
-    bound = (
-        ""
-        if ceiling is None
-        else f" The ceiling, the highest of the very accuracies that are reported, is {ceiling:.1f}†: biased upwards."
-    )
-    context = _context(setting, f"{rule} against oracle", one.size, len(one.held_outs), one.seeds)
-    return [
-        f"Labels of the held-out environment to choose by, in the place of {rule}, are worth "
-        f"{_difference(one.interval.estimate)} to {method.label}, {shown}: {fair:.1f} by {rule}, {oracle:.1f}† by the "
-        f"oracle, {oracle_words(setting)} ({context}).{bound}"
-    ]
-
-
-def _worst(setting: Setting, selections: Selections, method: Method, rule: str) -> list[str]:
-    names = held_out_names(selections.rows)
-    cells = dict(zip(names, line_cells(selections, method, rule)[:-1], strict=True))
-    known = [(cell.mean, name) for name, cell in cells.items() if cell.mean is not None]
-    if not known:
-        return []
-    name = min(known)[1]
-    cell = cells[name]
-    n = f"n = {number(cell.n_units or 0)} {unit_words(setting)} per seed"
-    context = f"{n}, {_seeds(cell.seeds)}, split {setting.test_split}"
-    return [
-        f"{method.label} is worst on {name}: {_number(cell)} %, {_worst_class(selections, method, rule, name)} "
-        f"({context}, rule {rule})."
-    ]
-
-
-def _worst_class(selections: Selections, method: Method, rule: str, held_out: str) -> str:
-    """Return the class with the lowest accuracy over all seeds, among those with enough different images."""
-    pooled = [own for (h, _), own in selections.pooled(method, rule).items() if h == held_out]
-    classes = selections.rows["classes"].iloc[0]
-    accuracy, n = by_class(pooled, len(classes))
-    enough = np.flatnonzero(n >= MIN_CLASS_IMAGES)
-    if not len(enough):
-        return f"no class there has {MIN_CLASS_IMAGES} images"
-    worst = enough[accuracy[enough].argmin()]
-    return f"its worst class there {classes[worst]} with {100 * accuracy[worst]:.1f} % of {number(n[worst])} images"
-
-
-def _number(cell: Cell) -> str:
-    text = f"{cell.mean:.1f}"
-    return text if cell.stderr is None else f"{text} ± {error_text(cell.stderr)}"
-
-
-def _context(setting: Setting, rule: str, size: Size, environments: int, seeds: tuple[int, ...]) -> str:
+def size_words(setting: Setting, rule: str, size: Size, environments: int, seeds: tuple[int, ...]) -> str:
+    """Return how much was tested, under which seeds, split and rule."""
     where = f" in {environment_words(setting, environments)}" if environments > 1 else ""
     each = f", {number(size.units_per_seed)} per seed" if size.units_per_seed != size.units else ""
     return (
         f"n = {number(size.units)} {unit_words(setting)}{each}{where}, "
-        f"{_seeds(seeds)}, split {setting.test_split}, rule {rule}"
+        f"{seeds_in_words(seeds)}, split {setting.test_split}, rule {rule}"
     )
 
 
-def _seeds(seeds: tuple[int, ...]) -> str:
+def seeds_in_words(seeds: tuple[int, ...]) -> str:
+    """Return "seeds 0, 1"."""
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-
-
-def notes(selections: Selections) -> list[str]:
-    """Return what fits had to say, such as that one did not converge: a line for each method and note."""
-    lines = []
-    for method, rows in selections.parts.items():
-        where: dict[str, list[str]] = {}
-        for row in rows.to_dict("records"):
-            fold = "" if row["fold"] < 0 else f" fold {row['fold']}"
-            for note in row["notes"] if isinstance(row["notes"], list) else ():
-                where.setdefault(note, []).append(f"{row['held_out']} seed {row['seed']}{fold}")
-        for note, places in where.items():
-            named = list(dict.fromkeys(places))
-            rest = f" and {len(named) - MAX_PLACES} more" if len(named) > MAX_PLACES else ""
-            lines.append(
-                f"{method.label}: {note} ({len(places)} of {len(rows)} rows: {', '.join(named[:MAX_PLACES])}{rest})"
-            )
-    return lines

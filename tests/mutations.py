@@ -53,6 +53,7 @@ _INFERENCE, _OTHERS, _RANKS = (
 )
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
+_CREDIT, _SHRINKAGE = "tests/reports/test_credit.py", "tests/method/subspace/test_shrinkage.py"
 _CURVES, _BEHIND, _ROBUSTNESS = (f"tests/reports/test_{name}.py" for name in ("curves", "metrics", "robustness"))
 
 MUTATIONS = [
@@ -95,8 +96,36 @@ MUTATIONS = [
         ("if one.adjusted.differs:", "if one.interval.p <= 0.05:", _FINDINGS),
         ("if not alone and n < FEW_ENVIRONMENTS:", "if not alone:", _FINDINGS),
         ("alone = not any(family.has(setting, one) for family in families)", "alone = not families", _FINDINGS),
+    ),
+    *_of(
+        "reports/observations.py",
         ('compare(selections, method, "oracle", method, rule)', 'compare(selections, method, "ceiling", method, rule)', _FINDINGS),
         ("np.flatnonzero(n >= MIN_CLASS_IMAGES)", "np.flatnonzero(n > 0)", _FINDINGS),
+    ),
+    *_of(
+        "reports/credit.py",
+        ("return one.adjusted.differs and one.interval.estimate > 0", "return one.interval.estimate > 0", _CREDIT),
+        ("return one.adjusted.differs and one.interval.estimate > 0", "return one.adjusted.differs", _CREDIT),
+        ('(SHRINKAGE, "environments"): "environments alone"', '(SHRINKAGE, "interventions"): "environments alone"', _CREDIT),
+        ("    if behind:\n", "    if len(behind) > 1:\n", _CREDIT),
+        ("    if missing:\n", "    if len(missing) > 1:\n", _CREDIT),
+    ),
+    *_of(
+        "benchmark/method/subspace/shrinkage.py",
+        ("(1 + lambda_ * self.ratios) ** -p", "(1 - lambda_ * self.ratios) ** p", _SHRINKAGE),
+        ('0.5 if sides == "symmetric" else 1.0', "1.0", _SHRINKAGE),
+        ("Basis(plain, None, f)", "Basis(plain, None, f.T)", _SHRINKAGE),
+        ("schur = used.T @ n @ used - coupling", "schur = used.T @ n @ used + coupling", _SHRINKAGE),
+        ("(used.T - coupling @ only_n.T)", "used.T", _SHRINKAGE),
+        ("right, neither @ neither.T)", "right, 0 * neither @ neither.T)", _SHRINKAGE),
+    ),
+    *_of(
+        "benchmark/method/subspace/nuisance.py",
+        ("b = apart.T @ apart / len(means)", "b = means.T @ means / len(means)", _SHRINKAGE),
+        ('lambda sources: sources.c_d() + _environments(sources)', "lambda sources: sources.c_d()", _SHRINKAGE),
+        ("scale(sources) / np.trace(b) * b", "b", _SHRINKAGE),
+        ("scale(sources) / sources.dim * np.eye", "scale(sources) * np.eye", _SHRINKAGE),
+        ("c_w = images.c_z() - (sums", "c_w = images.c_z() + (sums", _SHRINKAGE),
     ),
     *_of(
         f"{EVALUATION}/splits.py",

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from reports.chosen import Selections
-from reports.findings import comparisons, in_words, notes, observations, overall, overall_sentences
+from reports.findings import comparisons, in_words, overall, overall_sentences
+from reports.observations import notes, observations
 from reports.options import Options
 from reports.settings import by_setting
 from tests.reports.synthetic import TESTED, frame, row

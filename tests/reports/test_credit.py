@@ -1,0 +1,89 @@
+"""What is credited with a gain of shrinkage, and what is not. All rows are synthetic."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from benchmark.method.evaluation.metrics import ACCURACY
+from reports.chosen import Selections
+from reports.findings import comparisons, in_words
+from reports.options import Options
+from reports.settings import by_setting
+from tests.reports.synthetic import TESTED, frame, row
+
+N = 2000
+
+
+def method(share: float, projection: str, variant: str | None = None, **other: Any) -> list[dict[str, Any]]:
+    """Return rows whose answers are right on the first images, so that differences are exact."""
+    right = np.arange(N) < round(share * N)
+    params = json.dumps({"nuisance": other.pop("nuisance")}) if "nuisance" in other else "{}"
+    common: dict[str, Any] = {
+        "projection": projection,
+        "projection_variant": variant,
+        "projection_params": params,
+        "correct": right,
+    }
+    return [row(held_out=held_out, **common, **other) for held_out in "ab"]
+
+
+def shrinkage(both: float, environments: float, interventions: float) -> list[dict[str, Any]]:
+    shares = {"both": both, "environments": environments, "interventions": interventions}
+    return [one for name, share in shares.items() for one in method(share, "shrinkage", nuisance=name)]
+
+
+def said(made: list[dict[str, Any]]) -> str:
+    [(setting, part)] = by_setting(frame(made))
+    selections = Selections(part, TESTED)
+    sentences = in_words(setting, selections, comparisons(setting, selections, Options()))
+    [words] = [sentence for sentence in sentences if sentence.startswith("What shrinkage gains")]
+    return words
+
+
+def world(both: float = 0.7, environments: float = 0.6, isotropic: float = 0.6, borrowed: float | None = 0.6) -> str:
+    made = [*method(0.5, "identity"), *shrinkage(both, environments, 0.55)]
+    made += method(isotropic, "isotropic_environments") + method(0.65, "fixed")
+    made += method(0.6, "icm", "equal N", order="largest")
+    made += [] if borrowed is None else method(borrowed, "shrinkage", "borrowed")
+    return said(made)
+
+
+def test_interventions_are_credited_where_all_three_are_behind() -> None:
+    words = world()
+    assert "zero-shot: +20.0 points [+18.8, +21.2] over the plain space" in words
+    assert "environment means: credited (+15.0 points" in words
+    assert "interventions: credited (+10.0 points" in words
+    assert "shrinking instead of truncating: credited (+10.0 points" in words
+    assert (
+        "with nothing chosen +15.0 points [+13.9, +16.1] over the plain space, and choosing adds +5.0 points" in words
+    )
+
+
+def test_one_of_the_three_is_enough_to_credit_none() -> None:
+    assert "not shown to be ahead of environments alone (+0.0 points)" in world(environments=0.7)
+    words = world(isotropic=0.7)
+    assert "interventions: not credited, for it is not shown to be ahead of isotropic + environments" in words
+    assert "environment means: credited" in words
+    assert "sensitivity" not in words
+
+
+def test_a_tie_with_borrowed_interventions_is_the_encoders_and_without_them_there_is_no_credit() -> None:
+    assert "ahead of borrowed interventions (+0.0 points): the encoder's sensitivity to such changes" in world(
+        borrowed=0.7
+    )
+    assert "interventions: not credited, for want of rows of borrowed interventions" in world(borrowed=None)
+
+
+def test_without_a_gain_there_is_nothing_to_credit() -> None:
+    assert "no gain over the plain space is shown (-10.0 points" in said(
+        [*method(0.5, "identity"), *shrinkage(0.4, 0.4, 0.4)]
+    )
+
+
+def test_rows_of_one_nuisance_are_methods_beside_the_choice_of_all() -> None:
+    selections = Selections(frame(shrinkage(0.7, 0.6, 0.5)), TESTED)
+    picked = {m.variant: float(selections.picks(m, "lodo")[ACCURACY.name].mean()) for m in selections.parts}
+    assert picked == {"": 0.7, "environments": 0.6, "interventions": 0.5}
+    labels = [m.projection_label for m in selections.parts]
+    assert labels == ["Shrinkage", "Shrinkage (environments alone)", "Shrinkage (interventions alone)"]
