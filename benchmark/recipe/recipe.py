@@ -92,7 +92,7 @@ class Recipe(Spec):
 
     def _check_sets(self) -> None:
         """Refuse intervention sets with kinds that are not embedded, and projections that need what there is not."""
-        needing = [p.name for p in self.sweep.projections if p.uses_interventions]
+        needing = [p.name for p in self.sweep.all_projections() if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
             for label in intervention_set.kinds:

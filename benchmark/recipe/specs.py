@@ -221,12 +221,17 @@ class GridSpec(Spec):
     Fields:
         ranks: in the place of `sweep.ranks`. Default: those of the sweep.
         lambdas: in the place of `sweep.lambdas`. Default: those of the sweep.
-        projections: names of the projections that the predictor is tried with. Default: all of the sweep.
+        projections: in the place of `sweep.projections`. Default: those of the sweep.
     """
 
     ranks: Ranks | None = None
     lambdas: Lambdas | None = None
-    projections: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    projections: Annotated[tuple[AnyProjection, ...], Field(min_length=1)] | None = None
+
+    @field_validator("projections")
+    @classmethod
+    def _distinct_components(cls, given: Any) -> Any:
+        return given and distinct(given, [projection.label for projection in given], "entry")
 
 
 class SweepSpec(Spec):
@@ -248,8 +253,9 @@ class SweepSpec(Spec):
         intervention_sets: which views enter the consistency term. Default: one set with every embedded kind.
             `all_subsets` means every subset of the embedded kinds: with seven, 127 sets, which cost linear algebra
             alone.
-        projections: how bases are estimated; `identity` is the plain space. Default: `identity`, `pca`, `random` and
-            `icm` in both orders.
+        projections: how bases are estimated; `identity` is the plain space. Default: `identity`, `pca`, `random`,
+            `icm` in both orders and with the nuisance of shrinkage (equal-N truncation), `shrinkage`, `fixed`,
+            `isotropic_environments` and `within_classes`.
         lambdas: weights of the consistency term, 0 or above, for every projection that has one and no `lambdas` of its
             own, as shrinkage has. Default 0.3, 1, 3, 10.
         ranks: numbers of directions kept, 1 to D; `auto` (default) is D and the powers of two below it from 4 on, `all`
@@ -273,6 +279,8 @@ class SweepSpec(Spec):
         default_factory=lambda: (
             *(PROJECTIONS.create(name) for name in ("identity", "pca", "random", "icm")),
             PROJECTIONS.create({"name": "icm", "order": "released"}),
+            PROJECTIONS.create({"name": "icm", "nuisance": ["interventions", "environments", "both"]}),
+            *(PROJECTIONS.create(n) for n in ("shrinkage", "fixed", "isotropic_environments", "within_classes")),
         ),
         min_length=1,
     )
@@ -300,16 +308,9 @@ class SweepSpec(Spec):
         if not self.folds and "out_fold" in self.test_splits:
             raise ValueError("test_splits: 'out_fold' needs folds; give the number of folds.")
         names = [predictor.name for predictor in self.predictors]
-        for name, grid in self.grids.items():
+        for name in self.grids:
             if name not in names:
                 raise ValueError(f"grids: '{name}' is none of the predictors; {nearest(name, names)}")
-            known = [projection.name for projection in self.projections]
-            for projection in grid.projections or ():
-                if projection not in known:
-                    raise ValueError(
-                        f"grids.{name}.projections: '{projection}' is none of the projections; "
-                        f"{nearest(projection, known)}"
-                    )
         return self
 
     @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks")
@@ -345,8 +346,12 @@ class SweepSpec(Spec):
 
     def projections_for(self, predictor: Predictor) -> list[Projection]:
         """Return the projections that a predictor is tried with."""
-        names = self.grids.get(predictor.name, GridSpec()).projections
-        return [projection for projection in self.projections if names is None or projection.name in names]
+        return list(self.grids.get(predictor.name, GridSpec()).projections or self.projections)
+
+    def all_projections(self) -> list[Projection]:
+        """Return every projection that some predictor is tried with."""
+        every = [p for predictor in self.predictors for p in self.projections_for(predictor)]
+        return list({projection.label: projection for projection in every}.values())
 
     def ranks_for(self, dim: int, predictor: Predictor | None = None) -> tuple[int, ...]:
         """Return the ranks to evaluate for embeddings of width `dim`, ascending.

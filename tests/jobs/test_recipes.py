@@ -97,7 +97,12 @@ def test_it_runs_on_shrunken_data(
         "backbones": [tiny_random],
         "sweep.seeds": [0],
         "sweep.ranks": [4, 16],
-        # One penalty of each probe: what a grid of them costs is no matter here.
+        # One or two strengths, one penalty of each probe: what a grid of them costs is no matter here.
+        "sweep.lambdas": recipe.sweep.lambdas[:2],
+        "sweep.projections": [
+            {"name": p.name, **p.params, **({"lambdas": [10]} if p.own_lambdas else {})}
+            for p in recipe.sweep.projections
+        ],
         "sweep.predictors": [
             {"name": p.name, **p.params, **({"C": p.params["C"][:1]} if "C" in p.params else {})}
             for p in recipe.sweep.predictors

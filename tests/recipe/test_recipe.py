@@ -32,6 +32,11 @@ def test_three_keys_are_enough_and_the_rest_has_defaults() -> None:
         "random",
         "icm",
         "icm(order=released)",
+        "icm(nuisance=('interventions', 'environments', 'both'))",
+        "shrinkage",
+        "fixed",
+        "isotropic_environments",
+        "within_classes",
     ]
 
 
