@@ -123,9 +123,9 @@ MUTATIONS = [
         "benchmark/method/subspace/nuisance.py",
         ("b = apart.T @ apart / len(means)", "b = means.T @ means / len(means)", _SHRINKAGE),
         ('lambda sources: sources.c_d() + _environments(sources)', "lambda sources: sources.c_d()", _SHRINKAGE),
-        ("scale(sources) / np.trace(b) * b", "b", _SHRINKAGE),
+        ("scale(sources) / np.trace(c) * c", "c", _SHRINKAGE),
         ("scale(sources) / sources.dim * np.eye", "scale(sources) * np.eye", _SHRINKAGE),
-        ("c_w = images.c_z() - (sums", "c_w = images.c_z() + (sums", _SHRINKAGE),
+        ("c_w = c_w + part.outer - (sums", "c_w = c_w + part.outer + (sums", _SHRINKAGE),
     ),
     *_of(
         f"{EVALUATION}/splits.py",

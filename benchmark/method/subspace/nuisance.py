@@ -10,13 +10,15 @@
     both                    C_d + t B / tr(B)
     isotropic               (t / D) I
     isotropic_environments  (t / D) I + t B / tr(B)
-    within_classes          C_w t / tr(C_w), C_w the covariance within classes, which needs labels
+    within_classes          C_w t / tr(C_w), C_w the covariance within classes, which needs labels and has in it by
+                            how much a class differs from one environment to the next
+    within_cells            the same within classes of each environment apart, without that
 
 The combination with shrinkage is this project's. Within-class covariance as nuisance is WCCN (Hatch, Kajarekar and
 Stolcke, 2006).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -24,10 +26,10 @@ from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Projection
-from benchmark.method.subspace.moments import SourceMoments
+from benchmark.method.subspace.moments import Moments, SourceMoments
 
 Chosen = Literal["interventions", "environments", "both"]
-Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes"]
+Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes", "within_cells"]
 OneOrMore = Chosen | Annotated[tuple[Chosen, ...], Field(min_length=1)]
 NEEDS_ENVIRONMENTS = frozenset({"environments", "both", "isotropic_environments"})
 
@@ -71,27 +73,40 @@ def within_classes(sources: SourceMoments) -> Array:
     Raises:
         ValueError: no class has two images that differ.
     """
-    images = sources.images
-    filled = images.counts > 0
-    sums = images.sums[filled]
-    c_w = images.c_z() - (sums / (images.n * images.counts[filled, None])).T @ sums
+    return _within([sources.images])
+
+
+def within_cells(sources: SourceMoments) -> Array:
+    """Return the covariance within classes of each environment apart, over all images, shape (D, D).
+
+    Raises:
+        ValueError: no class has two images of one environment that differ.
+    """
+    return _within([m for m in sources.environments.values() if m.n])
+
+
+def _within(parts: Sequence[Moments]) -> Array:
+    n = sum(part.n for part in parts)
+    c_w = np.zeros_like(parts[0].outer)
+    for part in parts:
+        filled = part.counts > 0
+        sums = part.sums[filled]
+        c_w = c_w + part.outer - (sums / part.counts[filled, None]).T @ sums
     if np.trace(c_w) <= 0:
         raise ValueError("Images of a class do not differ: there is no covariance within classes.")
-    return np.asarray(c_w)
+    return np.asarray(c_w / n)
 
 
 def _environments(sources: SourceMoments) -> Array:
-    b = between_environments(sources)
-    return scale(sources) / np.trace(b) * b
+    return _scaled(sources, between_environments(sources))
 
 
 def _isotropic(sources: SourceMoments) -> Array:
     return scale(sources) / sources.dim * np.eye(sources.dim)
 
 
-def _within_classes(sources: SourceMoments) -> Array:
-    c_w = within_classes(sources)
-    return scale(sources) / np.trace(c_w) * c_w
+def _scaled(sources: SourceMoments, c: Array) -> Array:
+    return np.asarray(scale(sources) / np.trace(c) * c)
 
 
 _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
@@ -100,7 +115,8 @@ _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
     "both": lambda sources: sources.c_d() + _environments(sources),
     "isotropic": _isotropic,
     "isotropic_environments": lambda sources: _isotropic(sources) + _environments(sources),
-    "within_classes": _within_classes,
+    "within_classes": lambda sources: _scaled(sources, within_classes(sources)),
+    "within_cells": lambda sources: _scaled(sources, within_cells(sources)),
 }
 
 

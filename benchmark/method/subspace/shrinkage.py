@@ -247,6 +247,8 @@ class WithinClasses(_Shrinking):
     """Shrinkage of the covariance within classes (WCCN): a rival that looks at labels.
 
     Fields:
+        environments: `pooled` (default): what a class differs by from one environment to the next is in it, as WCCN has
+            what a speaker's sessions differ by; `apart`: within the classes of each environment, without that.
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
         lambda_: see `Shrinkage`.
@@ -254,8 +256,14 @@ class WithinClasses(_Shrinking):
 
     registered_name: ClassVar[str] = "within_classes"
     uses_labels: ClassVar[bool] = True
+    environments: Literal["pooled", "apart"] = "pooled"
 
     @property
     def name_of_nuisance(self) -> Nuisance:
         """C_w."""
-        return "within_classes"
+        return "within_classes" if self.environments == "pooled" else "within_cells"
+
+    @property
+    def variant(self) -> str:
+        """On what F is put, and whether environments are apart."""
+        return ", ".join(filter(None, [super().variant, "" if self.environments == "pooled" else "apart"]))

@@ -42,10 +42,13 @@ def stated(name: Nuisance) -> tuple[Array, Array]:
     c_z, c_d = every.T @ every / len(every), (every - moved).T @ (every - moved) / len(every)
     b = np.cov(np.stack([x.mean(axis=0) for x in z.values()]).T, bias=True)
     within = every - np.stack([every[label == c].mean(axis=0) for c in range(CLASSES)])[label]
-    c_w, t = within.T @ within / len(every), np.trace(c_d)
+    cell = label + CLASSES * np.repeat(np.arange(len(z)), [len(x) for x in z.values()])
+    apart = every - np.stack([every[cell == c].mean(axis=0) for c in range(CLASSES * len(z))])[cell]
+    c_w, of_cells, t = within.T @ within / len(every), apart.T @ apart / len(every), np.trace(c_d)
     b, c_w, eye = t * b / np.trace(b), t * c_w / np.trace(c_w), t / D * np.eye(D)
     n = {"interventions": c_d, "environments": b, "both": c_d + b, "isotropic": eye,
-         "isotropic_environments": eye + b, "within_classes": c_w}  # fmt: skip
+         "isotropic_environments": eye + b, "within_classes": c_w,
+         "within_cells": t * of_cells / np.trace(of_cells)}  # fmt: skip
     return c_z, n[name]
 
 
