@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels, Normalize
-from benchmark.method.evaluation.cells import HALVES, Cells, Half
+from benchmark.method.evaluation.cells import Cells, Half
 from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Classified, Classifier, ImageSet
 from benchmark.method.evaluation.curves import Calibration, RankCurve, combined
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.metrics import METRICS, Answers, mean_accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
+from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_point
-from benchmark.method.evaluation.splits import Split, base_classes, turn_of
-from benchmark.method.evaluation.tested import Tested
+from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Basis, Projection, SourceMoments
 from benchmark.method.subspace.moments import CROSS
@@ -134,8 +134,8 @@ class Evaluation:
         lodo: bool = True,
     ) -> None:
         self._data, self._cells, self._normalize = data, cells, normalize
-        self._side, self._turn = data.side[split], turn_of(split, fold, data.group is not None)
-        self._base = base_classes(len(data.classes), split.rounding)
+        self._roles = Roles(data, split, fold)
+        self._turn = self._roles.turn
         self._seed, self._device, self._with_lodo = seed, device, lodo
         self._moments: dict[Sources, SourceMoments] = {}
 
@@ -229,9 +229,7 @@ class Evaluation:
     ) -> list[RankCurve]:
         """Return the rank curves of a holdout's test with that number, setting by setting."""
         data, classified, spectrum = self._data, fitted.classified, fitted.basis.spectrum
-        # A manifest may list environments in turns; answers are kept environment by environment.
-        order = np.argsort(data.environment[images.rows], kind="stable")
-        tested = self._named(images.rows[order])
+        tested, order = self._roles.named(images.rows)
         labels_fit = method.labels_used(data.label[fitted.train])
         curves = []
         for setting, predicted in enumerate(classified.predicted[number]):
@@ -299,7 +297,7 @@ class Evaluation:
             lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
             temperatures: of the fit by which rules choose, where that is another one.
         """
-        train = np.any([self._rows((source,), sides, _half(holdout.halves)) for source in sources], axis=0)
+        train = self._roles.of_sources(holdout, sources, sides)
         projection, moments = method.projection, self._source_moments(sources, sides, holdout.halves)
         dim = self._data.z.shape[1]
         basis = checked_basis(projection.fit(moments.reweighted(method.weights)), projection.name, dim)
@@ -317,39 +315,18 @@ class Evaluation:
 
     def _of_source(self, holdout: Holdout, source: int, sides: Sides) -> ImageSet:
         """Return images of a source environment, of the fitted classes alone."""
-        return self._images((source,), sides, _half(holdout.halves))
+        return self._images(self._roles.of_sources(holdout, (source,), sides), source)
 
     def _of_test(self, test: Test) -> ImageSet:
-        return self._images(test.environments, self._turn.tested[test.split], test.half)
+        return self._images(self._roles.of_test(test), test.environments[0])
 
-    def _images(self, environments: tuple[int, ...], sides: Sides, half: str) -> ImageSet:
-        """Return images; `classes` are those that they can have, where it is not all."""
-        rows = np.flatnonzero(self._rows(environments, sides, half))
-        return ImageSet(rows, self._data.label[rows], self._data.candidates.get(environments[0]))
+    def _images(self, which: NDArray[np.bool_], environment: int) -> ImageSet:
+        """Return images of one or more environments, `environment` among them.
 
-    def _rows(self, environments: tuple[int, ...], sides: Sides, half: str) -> NDArray[np.bool_]:
-        """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
-        rows = np.isin(self._data.environment, environments) & np.isin(self._side, list(sides))
-        if half != "all":
-            new = self._data.label >= self._base
-            rows &= new if half == "new" else ~new
-        return rows
-
-    def _named(self, rows: Labels) -> Tested:
-        """Return the images at some rows as rows name them."""
-        data = self._data
-        return Tested(
-            position=rows if data.position is None else data.position[rows],
-            environment=data.environment[rows],
-            label=data.label[rows],
-            names=tuple(data.environments),
-            group=None if data.group is None else data.group[rows],
-        )
-
-
-def _half(halves: Halves) -> str:
-    """Return the half of the classes that takes part, or `all`."""
-    return "all" if halves == HALVES else halves[0]
+        Their `classes` are those that they can have, where it is not all.
+        """
+        rows = np.flatnonzero(which)
+        return ImageSet(rows, self._data.label[rows], self._data.candidates.get(environment))
 
 
 def _calibrations(

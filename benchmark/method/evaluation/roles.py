@@ -1,0 +1,96 @@
+"""What every image is for in one turn of a split: fitted on, judging or tested. Evaluations and lists of splits ask it.
+
+So what `icm-bench splits` hands to methods that are trained elsewhere is what the methods of this package get.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.evaluation.cells import HALVES
+from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.protocols import Holdout, Test
+from benchmark.method.evaluation.splits import Split, TestSplit, base_classes, turn_of
+from benchmark.method.evaluation.tested import Tested
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+TRAIN, JUDGE, TEST, UNUSED = "train", "judge", "test", "unused"
+
+
+class Roles:
+    """What the images of one data set are for.
+
+    Args:
+        data: the images; their embeddings are not looked at.
+        split: how they are cut into sides.
+        fold: the tested fold, from 0; None for an 80/20 split.
+
+    Raises:
+        ValueError: the split has folds and none of them is named, or the reverse.
+    """
+
+    def __init__(self, data: Embedded, split: Split, fold: int | None = None) -> None:
+        self.turn = turn_of(split, fold, data.group is not None)
+        self._data, self._side = data, data.side[split]
+        self._base = base_classes(len(data.classes), split.rounding)
+
+    def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
+        """Return which images lie on some sides of some sources, of the classes that a holdout fits on, shape (n,)."""
+        return self._lie(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
+
+    def of_test(self, test: Test) -> Mask:
+        """Return which images a test is on, shape (n,)."""
+        return self._lie(test.environments, self.turn.tested[test.split], test.half)
+
+    def named(self, rows: Rows) -> tuple[Tested, Rows]:
+        """Return images as result rows name them, environment by environment, and the order in which these come.
+
+        Args:
+            rows: which images, shape (m,).
+
+        Returns:
+            The images, and positions in `rows`, shape (m,): answers are kept as `answers[order]`.
+        """
+        data = self._data
+        # A manifest may list environments in turns; answers are kept environment by environment.
+        order = np.argsort(data.environment[rows], kind="stable")
+        rows = rows[order]
+        tested = Tested(
+            position=rows if data.position is None else data.position[rows],
+            environment=data.environment[rows],
+            label=data.label[rows],
+            names=tuple(data.environments),
+            group=None if data.group is None else data.group[rows],
+        )
+        return tested, order
+
+    def in_test(self, holdout: Holdout, split: TestSplit) -> NDArray[np.str_]:
+        """Return what each image is for where a holdout is tested on a split: train, test or unused, shape (n,)."""
+        roles = np.full(len(self._side), UNUSED)
+        roles[self.of_sources(holdout, holdout.sources, self.turn.fitted)] = TRAIN
+        for test in holdout.tests:
+            if test.split == split:
+                roles[self.of_test(test)] = TEST
+        return roles
+
+    def in_choice(self, holdout: Holdout) -> NDArray[np.str_]:
+        """Return what each image is for where rules choose: train, judge or unused, shape (n,).
+
+        Of folds the fits by which rules choose are without the fold that judges, which the tested fit then has. A
+        leave-one-domain-out fit is without the train images of one source, and is judged by images of that source.
+        """
+        roles = np.full(len(self._side), UNUSED)
+        roles[self.of_sources(holdout, holdout.sources, self.turn.learned)] = TRAIN
+        roles[self.of_sources(holdout, holdout.judges(self.turn), self.turn.judging)] = JUDGE
+        return roles
+
+    def _lie(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
+        """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
+        rows = np.isin(self._data.environment, list(environments)) & np.isin(self._side, list(sides))
+        if half != "all":
+            new = self._data.label >= self._base
+            rows &= new if half == "new" else ~new
+        return np.asarray(rows)
