@@ -85,6 +85,24 @@ def _parser() -> argparse.ArgumentParser:
         if name == "export":
             sub.add_argument("--to", metavar="FOLDER", default="projection", help="default: %(default)s")
         sub.set_defaults(command=command)
+    splits = commands.add_parser(
+        "splits", help="write which images are trained on and tested, for methods that are trained elsewhere",
+        description="Writes what every image is for under each protocol, held-out environment, split, seed and fold.",
+    )  # fmt: skip
+    splits.add_argument("recipe", metavar="RECIPE", help="YAML file; its images must be at hand")
+    splits.add_argument("--to", type=Path, required=True, metavar="FILE", help="ends in .parquet or .csv")
+    _add_options(splits)
+    splits.set_defaults(command=_splits)
+    imported = commands.add_parser(
+        "import", help="take in predictions of methods that were trained elsewhere",
+        description="Writes predictions of methods that were trained elsewhere as result rows: report shows them.",
+    )  # fmt: skip
+    imported.add_argument("recipe", metavar="RECIPE", help="YAML file that was run with the same store")
+    imported.add_argument(
+        "file", type=Path, metavar="FILE", help="predictions in .parquet or .csv, a line for each image"
+    )
+    _add_options(imported)
+    imported.set_defaults(command=_import)
     about = "list what the store of embeddings holds, verify it, or remove what is stale"
     upkeep = commands.add_parser("store", help=about, description=f"{about[0].upper()}{about[1:]}.")
     upkeep.add_argument(
@@ -271,6 +289,29 @@ def _diagnose(args: argparse.Namespace) -> None:
 
         diagnosis, written = diagnose(run, _choosing(args), args.rank)
     print(json.dumps(diagnosis.content(), indent=2) if args.json else f"{written.text}\nReport: {written.report}")
+
+
+def _splits(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark.commands.splits import write_splits
+
+    written = write_splits(recipe, args.to)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(written), indent=2))
+    else:
+        print(f"{written.file}: {written.lines} lines, {written.tests} tests")
+
+
+def _import(args: argparse.Namespace) -> None:
+    with _prepared(_recipe(args)) as run:
+        from benchmark.commands.imports import import_predictions
+
+        imported = import_predictions(run, args.file)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(imported), indent=2))
+    else:
+        methods = ", ".join(imported.methods)
+        print(f"{imported.predictions} predictions of {methods}: {imported.rows} rows, {imported.written} of them new")
 
 
 def _choosing(args: argparse.Namespace) -> "Choosing":

@@ -8,6 +8,7 @@ import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
 from reports.behind import behind_the_means
 from reports.captions import protocol_words
@@ -275,6 +276,8 @@ def _protocol(setting: Setting, selections: Selections, options: Options) -> str
 
 def _provenance(rows: pd.DataFrame) -> str:
     recipes, versions = (", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version"))
-    trials = rows["trial_id"].nunique()
-    words = f"{len(rows):,} result rows of {trials:,} trials; recipe {recipes}; code {versions}."
+    own = rows[rows["projection"] != IMPORTED]
+    trials, imported = own["trial_id"].nunique(), len(rows) - len(own)
+    more = f" and {imported:,} imported ones" if imported else ""
+    words = f"{len(own):,} result rows of {trials:,} trials{more}; recipe {recipes}; code {versions}."
     return f"## Provenance\n\n{markdown_escape(words)}"

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from benchmark.method.evaluation.inference import MIN_UNITS
-from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
+from benchmark.method.evaluation.selection import IMPORTED, RULES, SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Size, size_of
-from reports.chosen import Selections
+from reports.chosen import Selections, has_choice
 from reports.methods import predictor_name_words
 from reports.options import Options
 from reports.settings import Setting
@@ -110,7 +110,10 @@ def size_words(setting: Setting, selections: Selections) -> str:
     else:
         each = (f"{name} {number(s.images_per_seed)}" for name, s in sizes.items())
         tests = f"Test images per seed: {', '.join(each)}."
-    low, high = int(selections.rows["n_train"].min()), int(selections.rows["n_train"].max())
+    known = selections.rows["n_train"].dropna()
+    if known.empty:
+        return tests
+    low, high = int(known.min()), int(known.max())
     train = number(low) if low == high else f"{number(low)} to {number(high)}"
     return f"{tests} Training images: {train}."
 
@@ -185,7 +188,10 @@ def shared_words(rows: pd.DataFrame) -> str:
 
 
 def choice_words(rows: pd.DataFrame) -> str:
-    """Return the ranks, lambdas, intervention sets and normalisations among which a rule chooses."""
+    """Return the ranks, lambdas, intervention sets and normalisations among which a rule chooses; none if imported."""
+    rows = rows[rows["projection"] != IMPORTED]
+    if rows.empty:
+        return ""
     ranks = sorted({r for curve in rows["ranks"] for r in curve})
     lambdas = sorted(float(x) for x in rows["lambda_"].dropna().unique())
     sets = sorted(str(s) for s in rows["intervention_set"].dropna().unique())
@@ -198,6 +204,22 @@ def choice_words(rows: pd.DataFrame) -> str:
     return (
         f"Considered: ranks {span}; lambda {_listed(values)}; "
         f"intervention sets {_listed(sets)}; normalize {_listed(sorted(set(map(str, rows['normalize']))))}."
+    )
+
+
+def imported_words(selections: Selections) -> str:
+    """Return which methods were trained elsewhere, and what chose among their settings; nothing where none was."""
+    words = []
+    for method, rows in selections.parts.items():
+        if method.imported:
+            settings = rows["predictor_params"].nunique()
+            among = f"chosen among {number(settings)} settings by the source score that came with them"
+            words.append(f"{method.predictor}, {among if has_choice(rows) else 'chosen by its author'}")
+    if not words:
+        return ""
+    return (
+        f"Imported answers of methods that were trained elsewhere: {'; '.join(words)}. What they were trained on is "
+        "their authors' word."
     )
 
 
@@ -264,6 +286,7 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
         shared_words(rows),
         view_words(rows),
         choice_words(rows),
+        imported_words(selections),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 

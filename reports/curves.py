@@ -56,9 +56,10 @@ def rank_curves(selections: Selections, rule: str) -> list[Curve]:
 
     That is for each rank, held-out environment, seed and fold. Only seeds with every held-out environment count, so
     that all lines average the same environments; a method without such a seed has no line. Of methods without ranks
-    only the plain one and shrinkage have one, a level: the others stand in the table.
+    only the plain one and shrinkage have one, a level: the others, and imported ones, stand in the table.
     """
-    curves = [_rank_curve(selections, method, rule) for method in selections.parts if not method.is_control]
+    shown = [method for method in selections.parts if not (method.is_control or method.imported)]
+    curves = [_rank_curve(selections, method, rule) for method in shown]
     return [curve for curve in curves if curve is not None]
 
 

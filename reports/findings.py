@@ -13,7 +13,7 @@ from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.credit import credit
 from reports.credit import pairs as credit_pairs
-from reports.methods import ICM, PLAIN, Method
+from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.options import Options
 from reports.settings import Setting
 
@@ -84,7 +84,7 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
         families += [family] if family else []
     after = [_interval_words(setting, families)] if families else []
     after += [words for one in ranked(selections, rule) if (words := _ranks(one, rule))]
-    return Findings((*sentences, *every, *after))
+    return Findings((*sentences, *every, *after, *_with_imported(selections, rule, options)))
 
 
 def _of_predictor(selections: Selections, icms: Sequence[Method], predictor: str, rule: str) -> list[Comparison | str]:
@@ -117,8 +117,8 @@ def in_words(
 def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list[Family]:
     """Return what settings that differ in the data set alone say together: a family for each of their kinds.
 
-    Of a data set that comes with several prompts, only settings
-    with the same prompts are taken together.
+    Comparisons with imported methods are a family of their own. Of a data set that comes with several prompts, only
+    settings with the same prompts are taken together.
     """
     kinds: dict[tuple[object, ...], list[tuple[Setting, Findings]]] = {}
     for setting, findings in parts:
@@ -130,10 +130,11 @@ def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list
             for setting, findings in alike:
                 for one in findings.compared:
                     pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
-            members = [whole for named in pairs.values() if (whole := over_data_sets(named))]
-            if members:
-                settings = tuple(setting for setting, _ in alike)
-                families.append(Family(settings, tuple(in_family(members, options.margin))))
+            settings = tuple(setting for setting, _ in alike)
+            for imported in (False, True):
+                chosen = [named for (m, b, _), named in pairs.items() if (m.imported or b.imported) == imported]
+                if members := [whole for named in chosen if (whole := over_data_sets(named))]:
+                    families.append(Family(settings, tuple(in_family(members, options.margin))))
     return families
 
 
@@ -190,6 +191,19 @@ def _made(selections: Selections, ours: Method, baseline: Method, rule: str) -> 
                 folds = f"{method.label} has {there[0]} of {there[1]} folds"
                 return f"{ours.label} was not compared with {baseline.label}: {folds}."
     return made or f"{ours.label} was not compared with {baseline.label}: no seed has both on the same test images."
+
+
+def _with_imported(selections: Selections, rule: str, options: Options) -> list[Comparison | str]:
+    """Compare imported methods with CLIP-ICM, shrinkage and plain prediction, as a family of their own."""
+    imported = [m for m in selections.parts if m.imported]
+    leaders = [*largest(selections), *(m for m in selections.parts if (m.projection, m.variant) == (SHRINKAGE, ""))]
+    plain = [m for m in selections.parts if m.projection == PLAIN]
+    pairs = [(leader, m) for m in imported for leader in leaders] + [(m, p) for m in imported for p in plain]
+    made = [_made(selections, method, baseline, rule) for method, baseline in pairs]
+    family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
+    adjusted = iter(family)
+    words = [f"Imported methods are a family of their own: {_holm_words([family[0].adjusted])}"] if family else []
+    return [*(one if isinstance(one, str) else next(adjusted) for one in made), *words]
 
 
 def _comparison(setting: Setting, selections: Selections, one: Comparison, alone: bool) -> str:

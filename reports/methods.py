@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.predictors import PREDICTORS
 
 PLAIN = "identity"
@@ -31,6 +32,7 @@ _PROJECTIONS = {
     "environment_means": "Environment means removed",
     "leace": "LEACE",
     "discriminant": "Discriminant",
+    IMPORTED: "Imported",
 }
 _PREDICTORS = {
     "zero_shot": "zero-shot", "linear_probe": "linear probe", "ridge": "ridge probe", "class_means": "class means",
@@ -78,6 +80,11 @@ class Method:
         return self.projection in _CONTROLS or (self.projection == SHRINKAGE and bool(self.variant))
 
     @property
+    def imported(self) -> bool:
+        """Whether it was trained elsewhere: its name stands in the predictor's place."""
+        return self.projection == IMPORTED
+
+    @property
     def predictor_name(self) -> str:
         """The predictor as recipes name it, without its variant: "few_shot"."""
         return self.predictor.partition(" (")[0]
@@ -85,6 +92,8 @@ class Method:
     @property
     def learns_classes(self) -> bool:
         """Whether the predictor never predicts a class that it had no training image of; False for an unknown one."""
+        if self.imported:
+            return False
         try:
             return PREDICTORS.component_class(self.predictor_name).learns_classes
         except IcmBenchError:
@@ -98,6 +107,8 @@ class Method:
     @property
     def label(self) -> str:
         """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
+        if self.imported:
+            return f"{self.predictor} (imported)"
         if self.projection == PLAIN:
             known = self.predictor_name in _PREDICTORS
             return self.predictor_label[:1].upper() + self.predictor_label[1:] if known else self.predictor_label
@@ -105,9 +116,9 @@ class Method:
 
     @property
     def place(self) -> tuple[int, str, int, str, str, int, str]:
-        """Sort key: predictor block first, then plain, PCA, random, others, CLIP-ICM released, largest, shrinkage."""
+        """Sort key: predictor block (imported last), then plain, PCA, random, others, CLIP-ICM, shrinkage."""
         return (
-            _PREDICTOR_PLACES.get(self.predictor, 2),
+            3 if self.imported else _PREDICTOR_PLACES.get(self.predictor, 2),
             re.sub(r"\d+", lambda digits: digits.group().zfill(9), self.predictor),  # 2 shots before 16
             _PROJECTION_PLACES.get(self.projection, 3),
             self.projection,

@@ -56,8 +56,8 @@ class Metrics:
         ece: expected calibration error as it is, in percent; folds weigh as much as they have images.
         ece_scaled: the same with the temperature fitted on the sources.
         temperature: geometric mean of those temperatures.
-        labels_fit: labelled images that projection or predictor learn from, mean over fits.
-        labels_choice: labelled images of the sources by which rules may choose, mean over fits.
+        labels_fit: labelled images that projection or predictor learn from, mean over fits; NaN where unknown.
+        labels_choice: labelled images of the sources by which rules may choose, mean over fits; NaN where unknown.
         above_zero_shot_line: points above what plain zero-shot of other backbones makes expect.
         effective_robustness: points above what the plain linear probe of other backbones makes expect; of methods
             whose predictor learns from images.
@@ -213,7 +213,7 @@ def _cells(m: Metrics, lines: Lines) -> list[object]:
     means = [_four(m.means[metric.name]) for metric in averaged() if metric is not ACCURACY]
     cells = [_four(m.means[ACCURACY.name]), _four(m.source_accuracy)]
     cells += [m.worst_environment, _four(m.worst_environment_accuracy), *named, *means]
-    cells += [*map(_four, (m.ece, m.ece_scaled, m.temperature)), f"{m.labels_fit:g}", f"{m.labels_choice:g}"]
+    cells += [*map(_four, (m.ece, m.ece_scaled, m.temperature)), *map(_count, (m.labels_fit, m.labels_choice))]
     for above, line in ((m.above_zero_shot_line, lines.zero_shot), (m.effective_robustness, lines.linear_probe)):
         numbers = (None, None, None) if above is None else (above.points, above.low, above.high)
         cells += [*map(_four, numbers), "" if above is None else str(len(line.source))]
@@ -239,6 +239,10 @@ def per_class_csv(setting: Setting, selections: Selections) -> str:
     fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
     names = ("dataset", "backbone", "protocol", "test_split", "class_group")
     return csv_text((*names, *columns), [[*fixed, *line] for line in body])
+
+
+def _count(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:g}"
 
 
 def _four(value: float | None) -> str:

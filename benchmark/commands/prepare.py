@@ -111,7 +111,7 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
         IcmBenchError: embeddings are missing; says which.
     """
     for subject in subjects:
-        _check_embedded(run.storage, subject)
+        check_embedded(run.storage, subject)
     for subject in subjects:
         pairs = text_pairs_of(run.recipe, subject.manifest)
         names = subject.manifest.prompt_names
@@ -151,7 +151,12 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
     return subject.with_kinds([None, *recipe.kinds_for(manifest.name)])
 
 
-def _check_embedded(storage: Storage, subject: Subject) -> None:
+def check_embedded(storage: Storage, subject: Subject) -> None:
+    """Make sure that all views of a subject are embedded.
+
+    Raises:
+        IcmBenchError: embeddings are missing; says which.
+    """
     for view in subject.views:
         chunks = store.chunk_count(view.images)
         if lacking := chunks - len(store.parts(storage, view.directory)):

@@ -1,7 +1,9 @@
 """What the record of a run says of its recipe and subjects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, public
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import records
@@ -10,12 +12,47 @@ from benchmark.sweep.subject import Subject
 
 
 def write_record(recipe: Recipe, storage: Storage, subjects: Sequence[Subject], ids: list[str], planned: int) -> None:
-    """Write down which trials a run has, and how many it will have."""
+    """Write down which trials a run has, and how many it will have; what was imported stays."""
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
         dataset["root"] = dataset["root"] and public(dataset["root"])
-    record = RunRecord(recipe.name, content, recipe.hash(), ids, planned)
-    records.write_record(storage, record_of(recipe, subjects), record)
+    file = record_of(recipe, subjects)
+    imported = records.read_record(storage, file).imported if storage.exists(file) else {}
+    records.write_record(storage, file, RunRecord(recipe.name, content, recipe.hash(), ids, planned, imported))
+
+
+def swept(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) -> RunRecord:
+    """Return the record of a run.
+
+    Raises:
+        IcmBenchError: the recipe was never swept with this store.
+    """
+    file = record_of(recipe, subjects)
+    if not storage.exists(file):
+        raise IcmBenchError(
+            f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands, beside which predictions "
+            f"could stand; run it first: icm-bench run RECIPE."
+        )
+    return records.read_record(storage, file)
+
+
+def add_imported(recipe: Recipe, storage: Storage, subjects: Sequence[Subject], ids: Mapping[str, str]) -> list[str]:
+    """Write down which rows were imported, in place of those of the same tests, and return the ids of the latter.
+
+    Args:
+        recipe: whose run it is.
+        storage: its store.
+        subjects: of the recipe.
+        ids: test of an imported method, as text -> id of its rows.
+
+    Raises:
+        IcmBenchError: the recipe was never swept with this store.
+    """
+    record, file = swept(recipe, storage, subjects), record_of(recipe, subjects)
+    gone = [record.imported[test] for test, id_ in ids.items() if record.imported.get(test, id_) != id_]
+    if not ids.items() <= record.imported.items():
+        records.write_record(storage, file, replace(record, imported={**record.imported, **ids}))
+    return gone
 
 
 def record_of(recipe: Recipe, subjects: Sequence[Subject]) -> str:

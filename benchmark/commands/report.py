@@ -25,7 +25,7 @@ class Outcome:
         reused: number of those that were in the store.
         rejected: path -> reason of the images that cannot be read.
         trials: number of finished trials of the recipe.
-        rows: number of their rows.
+        rows: number of result rows, imported ones among them.
         failed: trial in words -> reason, of the trials that failed.
         report: URI of the report's folder.
         files: its files.
@@ -73,13 +73,13 @@ def report_stage(
     record_file = _record_file(recipe, storage, subjects)
     record = read_record(storage, record_file)
     trials = record.trials
-    rows = read_rows(storage, trials)
+    rows = read_rows(storage, [*trials, *record.imported.values()])
     failed = dict(failures(storage, trials).values())
     if failed and not len(rows):
         raise IcmBenchError(failure_words(failed, len(trials)))
     place = Storage(recipe.run.out) if recipe.run.out else storage
     folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(record_file).stem)
-    finished = int(rows["trial_id"].nunique())
+    finished = len(set(rows["trial_id"]) & set(trials))
     tested = read_tested(storage, rows["tested"])
     options = Options(plus_minus, margin / 100)
     report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed, options)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
@@ -22,6 +22,7 @@ class RunRecord:
         recipe_hash: SHA-256 (hex) of all in the recipe that can change a number.
         trials: ids of the trials that it has, finished or not.
         planned: number of trials that it will have, those of a search included.
+        imported: test of an imported method, as text -> id of its rows.
     """
 
     name: str
@@ -29,6 +30,7 @@ class RunRecord:
     recipe_hash: str
     trials: list[str]
     planned: int
+    imported: dict[str, str] = field(default_factory=dict)
 
 
 def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
@@ -60,10 +62,14 @@ def read_record(storage: Storage, file: str) -> RunRecord:
     try:
         content = json.loads(storage.read_bytes(file))
         planned = content.get("planned", len(content["trials"]))
-        return RunRecord(content["name"], content["recipe"], content["recipe_hash"], content["trials"], planned)
+        imported = dict(content.get("imported", {}))
+        return RunRecord(
+            content["name"], content["recipe"], content["recipe_hash"], content["trials"], planned, imported
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IcmBenchError(
-            f"{storage.path(file)} is damaged ({error!r}); delete it and run again: only it is written anew."
+            f"{storage.path(file)} is damaged ({error!r}); delete it and run again: only it is written anew, without "
+            f"what was imported."
         ) from error
 
 

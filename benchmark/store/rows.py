@@ -39,12 +39,12 @@ _WHAT = (
     ("prompts", pa.string()),  # JSON list of templates
     ("intervention_set", pa.string()),  # null where the projection looks at no intervention
     ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing
-    ("projection", pa.string()),  # identity, pca, random, icm, ...
+    ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of a method trained elsewhere
     ("projection_params", pa.string()),  # JSON, without the order
     ("projection_variant", pa.string()),  # what tells lines of one projection apart ("images"); null elsewhere
     ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
     ("lambda_", pa.float64()),  # null where there is none
-    ("normalize", pa.string()),  # none, before, after, both
+    ("normalize", pa.string()),  # none, before, after, both; null in imported rows, like all that they do not have
     ("predictor", pa.string()),
     ("predictor_params", pa.string()),  # JSON
     ("predictor_variant", pa.string()),  # what tells lines of one predictor apart ("16 shots"); null elsewhere
@@ -236,6 +236,6 @@ def frame_of(table: pa.Table) -> "pd.DataFrame":
 
     frame = pd.DataFrame({field.name: table[field.name].to_pylist() for field in schema()})
     for field in schema():
-        if pa.types.is_floating(field.type):
+        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
             frame[field.name] = pd.to_numeric(frame[field.name])
     return frame

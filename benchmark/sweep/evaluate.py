@@ -41,7 +41,7 @@ def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") ->
     spec, subject = trial.spec, trial.subject
     evaluation = Evaluation(data, cells, spec.split, spec.normalize, spec.fold, spec.draw_seed, device)
     weights = subject.weights_of(spec.intervention_set)
-    common = {**_common_columns(trial), "classes": data.classes}
+    common = {**common_columns(trial), "classes": data.classes}
     rows: dict[float, list[Row]] = {lambda_: [] for lambda_ in spec.lambdas}
     tested: dict[str, Tested] = {}
     for setting in spec.projection.settings:
@@ -57,7 +57,8 @@ def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") ->
     return Evaluated([row for of_lambda in rows.values() for row in of_lambda], list(tested.values()))
 
 
-def _common_columns(trial: Trial) -> Row:
+def common_columns(trial: Trial) -> Row:
+    """Return the columns that are the same in all rows of a trial."""
     spec, subject, intervention_set = trial.spec, trial.subject, trial.spec.intervention_set
     projection, predictor = spec.projection, spec.predictor
     fingerprints = [s.manifest.fingerprint for s in (subject, *trial.variants)]

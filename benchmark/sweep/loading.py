@@ -1,6 +1,7 @@
 """The arrays and moments of a subject, from the store into workers. Needs Ray, and what `embed` wrote."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import ray
@@ -14,7 +15,8 @@ from benchmark.method.subspace import Differences, Moments
 from benchmark.recipe.specs import TEXT, InterventionSet
 from benchmark.store import embeddings as store
 from benchmark.store.texts import TextDifferences, read_pairs, read_texts
-from benchmark.sweep.subject import Subject, sides_of
+from benchmark.sweep.images import images_of
+from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 
 
@@ -28,23 +30,15 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     manifest, original = subject.manifest, subject.views[0]
     unreadable = store.rejected(storage, subject.views)
     ids = manifest.table["image_id"].to_pylist()
-    readable = np.array([image_id not in unreadable for image_id in ids])
     readable_ids = [image_id for image_id in ids if image_id not in unreadable]
     first = store.distinct(ids)
     chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
     chunks = np.array([chunk_of[image_id] for image_id in readable_ids]) // store.chunk_size(len(first))
-    data = Embedded(
+    data = replace(
+        images_of(manifest, splits, unreadable),
         z=store.read(storage, original, readable_ids, chunks),
-        environment=manifest.environment_index[readable],
-        label=manifest.table["label"].to_numpy()[readable],
-        # The split is drawn over all images, so that a bad file does not move the others to another side.
-        side={split: sides_of(manifest, split)[readable] for split in splits},
         text=read_texts(storage, subject.texts),
-        environments=manifest.environments,
-        classes=manifest.classes,
-        group=None if manifest.groups is None else np.unique(manifest.groups, return_inverse=True)[1][readable],
         logit_scale=subject.facts.logit_scale,
-        position=np.flatnonzero(readable),
     )
     layouts = {split: data.layout(split) for split in splits}
     return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, subject.facts.dim)

@@ -75,6 +75,7 @@ RULES: Mapping[str, Rule] = {
 }
 SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
 KEY = ("held_out", "seed", "fold")
+IMPORTED = "imported"  # in place of a projection: the answers are of a method that was trained elsewhere
 
 
 def best_index(scores: Sequence[float] | None) -> int | None:
@@ -132,7 +133,8 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
         rank: the only rank among which is chosen; by default all.
 
     Returns:
-        One line per (held_out, seed, fold), sorted; those without a score of the rule are absent. Columns: held_out,
+        One line per (held_out, seed, fold), sorted; those without a score of the rule are absent, but for an imported
+        method with one setting, which stands under every rule that has scores there. Columns: held_out,
         seed, fold, position (of the picked row in `rows`), rank, score (what the rule looked at), training_domain
         (accuracy on the sources' judging images), each of `METRICS` by its name (on the tested images), correct (bool
         for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
@@ -183,7 +185,8 @@ def _lines(
     if rule.looks_at_target and settings[0][0]["target_out"] is None:
         return _on_target(settings, rule, tested, rank)
     column = "target_out" if rule.crossed else rule.score
-    pick = _best([_Strand((row,), row[column]) for (row,) in settings], rank)
+    strands = [_Strand((row,), row[column]) for (row,) in settings]
+    pick = _best(strands, rank) or _settled(strands)
     if pick is None or pick.strand.scores is None:
         return []
     (row,), (correct,) = pick.strand.rows, pick.correct()
@@ -203,6 +206,13 @@ def _best(strands: Sequence[_Strand], rank: int | None) -> _Pick | None:
         if index is not None and scores is not None and (scores[index], ranks[index]) > highest:
             best, highest = _Pick(strand, index), (scores[index], ranks[index])
     return best
+
+
+def _settled(strands: Sequence[_Strand]) -> _Pick | None:
+    """Return the only setting of an imported method, if it has only one: its author chose it, whatever the rule."""
+    only, *others = strands
+    settled = not others and only.rows[0].get("projection") == IMPORTED and only.scores is not None
+    return _Pick(only, 0) if settled else None
 
 
 def _only(scores: Sequence[float], index: int) -> list[float]:

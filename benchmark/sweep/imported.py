@@ -1,0 +1,135 @@
+"""From answers of a method that was trained elsewhere to result rows like those of a trial."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.evaluation.curves import RankCurve, combined
+from benchmark.method.evaluation.metrics import METRICS, Answers
+from benchmark.method.evaluation.protocols import Holdout, Test
+from benchmark.method.evaluation.roles import Roles
+from benchmark.method.evaluation.selection import IMPORTED
+from benchmark.method.evaluation.splits import TestSplit
+from benchmark.store.rows import curve_columns
+from benchmark.sweep.evaluate import Evaluated, Row, common_columns
+from benchmark.sweep.images import Seen
+from benchmark.sweep.trials import Trial
+
+# What a method that was trained elsewhere does not have, or does not say.
+_UNKNOWN = (
+    "intervention_set", "interventions", "projection_variant", "order", "lambda_", "normalize", "predictor_variant",
+    "view_draw", "n_train", "labels_fit", "labels_choice",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one setting of a method answered in one test.
+
+    Attributes:
+        setting: name of the setting; empty where the method has one only.
+        source_score: accuracy on the sources, 0 to 1, by which rules choose among settings; NaN where unknown.
+        predicted: class index of each image that the protocol sees, shape (n,); only tested ones are looked at.
+    """
+
+    setting: str
+    source_score: float
+    predicted: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImportedTest:
+    """One test of a recipe, for whatever method.
+
+    Attributes:
+        trial: any trial of the recipe with this test.
+        images: what its protocol sees.
+        holdout: what is held out.
+        split: which images of it are tested.
+    """
+
+    trial: Trial
+    images: Seen
+    holdout: Holdout
+    split: TestSplit
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What each image is for."""
+        return Roles(self.images.data, self.trial.spec.split, self.trial.spec.fold)
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether the sources have images by which rules choose."""
+        return bool(self.holdout.judges(self.roles.turn))
+
+
+def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered]) -> Evaluated:
+    """Return the result rows of a method in one test, and the images that they name.
+
+    The source score stands in the columns of all rules that look at sources alone, NaN where it is unknown. What such a
+    method does not have is null; its only rank is the width of the backbone, as of the whole space.
+
+    Args:
+        test: which test.
+        method: name of the method.
+        answered: what each of its settings answered.
+    """
+    common = {
+        **common_columns(test.trial),
+        **dict.fromkeys(_UNKNOWN),
+        "classes": test.images.data.classes,
+        "projection": IMPORTED,
+        "projection_params": "{}",
+        "predictor": method,
+        "ranks": [test.trial.subject.facts.dim],
+    }
+    rows: list[Row] = []
+    tested = {}
+    for of_setting in answered:
+        params = json.dumps({"setting": of_setting.setting} if of_setting.setting else {}, ensure_ascii=False)
+        for curve in _curves(test, of_setting):
+            columns = {name: value for name, value in curve_columns(curve).items() if name not in _UNKNOWN}
+            rows.append({**common, "predictor_params": params, **columns})
+            tested[curve.tested.hash] = curve.tested
+    return Evaluated(rows, list(tested.values()))
+
+
+def _curves(test: ImportedTest, answered: Answered) -> list[RankCurve]:
+    """Return the curves of one setting: of all classes, or of base and new ones and what stands for both."""
+    curves = [_curve(test, one, answered) for one in test.holdout.tests if one.split == test.split]
+    by_half = {curve.class_half: curve for curve in curves}
+    if {"base", "new"} <= set(by_half):
+        curves += combined([by_half["base"]], [by_half["new"]])
+    return curves
+
+
+def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
+    roles, holdout = test.roles, test.holdout
+    rows = np.flatnonzero(roles.of_test(one))
+    tested, order = roles.named(rows)
+    correct = (answered.predicted[rows[order]] == tested.label)[None]
+    answers = Answers(correct, tested.label, len(test.images.data.classes))
+    score = [answered.source_score]
+    return RankCurve(
+        setting=0,
+        held_out=holdout.name,
+        test_split=one.split,
+        class_half=one.half,
+        training_domain=score,
+        lodo=score if any(holdout.without(source) for source in holdout.judges(roles.turn)) else None,
+        target_out=[np.nan] if one.split == "in_80" else None,  # nobody asked it for answers there
+        metrics={metric.name: metric.compute(answers).tolist() for metric in METRICS},
+        correct=correct,
+        tested=tested,
+        calibrations={},
+        n_train=0,
+        labels_fit=0,
+        labels_choice=0,
+        notes=(),
+        spectrum=None,
+    )
