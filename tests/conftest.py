@@ -108,6 +108,41 @@ def toy_in(folder: Path, embedded_toy: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Swept:
+    """A recipe that was run: `file`, its `store`, and the folder of its synthetic data set, `images`."""
+
+    file: Path
+    store: Path
+    images: Path
+
+
+@pytest.fixture(scope="session")
+def swept_toy(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any], local_ray: None) -> Swept:  # noqa: ARG001
+    """Rows of plain zero-shot under every protocol of one data set, in which two images are equal and one is no image."""
+    from benchmark.cli import main
+
+    folder = tmp_path_factory.mktemp("swept")
+    images = make_toy(folder / "toy", environments=3, classes=4, images=10)
+    shutil.copy(images / "env1" / "dog" / "3.png", images / "env1" / "dog" / "equal.png")
+    (images / "env2" / "hen" / "bad.png").write_bytes(b"no image")
+    content = {
+        "name": "swept",
+        "datasets": [{"name": "toy", "root": str(images)}],
+        "backbones": [tiny_random],
+        "interventions": {"kinds": ["grayscale"]},
+        "sweep": {
+            "projections": ["identity"], "predictors": ["zero_shot"], "seeds": [0, 1],
+            "test_splits": ["out_20", "in_80", "full"],
+            "protocols": ["held_out", "held_out_pairs", "open_class", "held_out_open_class", "in_domain"],
+        },
+        "run": {"max_bad_images": 0.1, "store": str(folder / "store")},
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(json.dumps(content))
+    assert main(["run", str(folder / "recipe.yaml")]) == 0
+    return Swept(folder / "recipe.yaml", folder / "store", images)
+
+
+@dataclass(frozen=True)
 class S3:
     """A bucket behind a real S3 endpoint on loopback, and a client that is not the code under test."""
 

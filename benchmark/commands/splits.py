@@ -124,9 +124,10 @@ def _whole(file: Path) -> Iterator[Path]:
     place = file.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        yield place
-        place.replace(file)
+        try:
+            yield place
+            place.replace(file)
+        finally:
+            place.unlink(missing_ok=True)
     except OSError as error:
         raise IcmBenchError(f"--to {file} cannot be written ({reason(error)}); give another place.") from error
-    finally:
-        place.unlink(missing_ok=True)

@@ -1,0 +1,285 @@
+"""Imported predictions are rows like any other: equal answers, equal cells; and what does not match is named."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.cli import main
+from benchmark.commands.imports import Imported, import_predictions
+from benchmark.commands.prepare import Run, open_store, prepare
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.method.evaluation.selection import unpacked
+from benchmark.recipe.loading import load_recipe
+from benchmark.store.rows import read_rows
+from benchmark.store.tested import read_tested
+from tests.conftest import Swept
+
+pytestmark = pytest.mark.slow
+
+Frame = pd.DataFrame
+TEST = ["protocol", "held_out", "test_split", "seed", "fold", "class_half"]
+
+
+@pytest.fixture(scope="module")
+def run(swept_toy: Swept) -> Run:
+    recipe = load_recipe(swept_toy.file)
+    return prepare(recipe, open_store(recipe), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def rows(swept_toy: Swept) -> Frame:
+    """The rows of the sweep."""
+    storage = Storage(str(swept_toy.store))
+    every = read_rows(storage, [Path(name).stem for name in storage.files("rows", ".parquet")])
+    return every[every["projection"] == "identity"]
+
+
+@pytest.fixture(scope="module")
+def answers(swept_toy: Swept, rows: Frame) -> Frame:
+    """Predictions with the answers of the rows: the right class where they are right, another one elsewhere."""
+    storage = Storage(str(swept_toy.store))
+    tested = read_tested(storage, rows["tested"])
+    paths = sorted(str(p.relative_to(swept_toy.images)) for p in swept_toy.images.rglob("*.png"))
+    lines: list[dict[str, Any]] = []
+    for row in rows[rows["class_half"] != "harmonic"].to_dict("records"):
+        images, correct = tested[row["tested"]], unpacked({str(k): v for k, v in row.items()})[-1]
+        for position, label, right in zip(images.position, images.label, correct, strict=True):
+            predicted = row["classes"][label if right else label - 1]
+            lines.append(
+                {"image": paths[position], "method": "Copy", "predicted": predicted} | {k: row[k] for k in TEST}
+            )
+    return pd.DataFrame(lines).drop(columns="class_half").sample(frac=1, random_state=0)  # in any order
+
+
+def written(frame: Frame, folder: Path, name: str = "answers.csv") -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    frame.to_csv(file, index=False) if file.suffix == ".csv" else frame.to_parquet(file, index=False)
+    return file
+
+
+def held_out(answers: Frame, split: str = "full") -> Frame:
+    chosen = answers[(answers["protocol"] == "held_out") & (answers["test_split"] == split)]
+    return chosen.reset_index(drop=True)
+
+
+def imported_rows(swept: Swept, method: str) -> Frame:
+    storage = Storage(str(swept.store))
+    (record,) = (json.loads(file.read_text()) for file in (swept.store / "runs").rglob("*.json"))
+    every = read_rows(storage, list(record["imported"].values()))
+    return every[every["predictor"] == method]
+
+
+def test_equal_answers_are_equal_rows_under_every_protocol(
+    swept_toy: Swept, rows: Frame, answers: Frame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(answers, tmp_path, "answers.parquet")
+    assert main(["import", str(swept_toy.file), str(file), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["predictions"], said["methods"]) == (len(answers), ["Copy"])
+    assert said["rows"] == said["written"] == len(rows)
+    theirs, ours = (frame.sort_values(TEST) for frame in (rows, imported_rows(swept_toy, "Copy")))
+    for name in (*TEST, "tested", "n_test", "dataset_fingerprint", "backbone_fingerprint", "prompts", "rounding"):
+        assert theirs[name].fillna("").tolist() == ours[name].fillna("").tolist(), name
+    for name in ("target", "balanced", "worst_class", "correct"):  # bits of one rank in both
+        assert list(map(str, theirs[name])) == list(map(str, ours[name])), name
+    assert (ours["projection"] == "imported").all()
+    for name in ("labels_fit", "labels_choice", "n_train", "lambda_", "normalize", "spectrum", "ece_lodo"):
+        assert ours[name].isna().all(), name
+    assert main(["import", str(swept_toy.file), str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["written"] == 0  # the same file again does nothing
+
+
+def test_equal_answers_are_equal_cells_and_no_difference(
+    swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_predictions(run, written(answers, tmp_path))
+    assert main(["sweep", str(swept_toy.file), "--out", str(tmp_path / "report"), "--json"]) == 0  # keeps them
+    outcome = json.loads(capsys.readouterr().out)
+    named = (line for line in outcome["comparisons"] if line["method"] == "Copy (imported)")
+    pairs = [line for line in named if line["baseline"] == "Zero-shot" and line["protocol"] == "held_out"]
+    assert {line["test_split"] for line in pairs} == {"out_20", "in_80", "full"}
+    assert {line["difference"] for line in pairs} == {0.0}
+    assert {(line["low"], line["high"]) for line in pairs if line["test_split"] == "full"} == {(0.0, 0.0)}
+    tables = sorted((tmp_path / "report").glob("main_table*.csv"))
+    assert len(tables) == 3 + 3 + 3 + 3 + 1
+    for table in tables:
+        with table.open(newline="") as stream:
+            lines = list(csv.DictReader(stream))
+        for rule in {line["rule"] for line in lines}:
+            of_rule = [line for line in lines if line["rule"] == rule and line["held_out"] != "shift costs"]
+            cells = {
+                method: [
+                    [line[n] for n in ("mean", "stderr", "seeds", "n_units")]
+                    for line in of_rule
+                    if line["method"] == method
+                ]
+                for method in ("Zero-shot", "Copy (imported)")
+            }
+            assert cells["Copy (imported)"] == cells["Zero-shot"] != [], (table, rule)
+        report = (table.parent / table.name.replace(".csv", ".md")).read_text()
+        assert "Copy, chosen by its author. What they were trained on is their authors' word." in report
+
+
+def test_rules_choose_among_settings_by_the_source_score(
+    swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path
+) -> None:
+    frame = held_out(answers).assign(method="Tuned", setting="copy", source_score=0.5)
+    wrong = frame.assign(predicted=frame["image"].str.split("/").str[1].map({"cat": "dog"}).fillna("cat"))
+    wrong = wrong.assign(setting="wrong", source_score=np.where(frame["held_out"] == "env1", 0.9, 0.1))
+    both = pd.concat([frame, wrong])
+    import_predictions(run, written(both, tmp_path))
+    assert main(["report", str(swept_toy.file), "--out", str(tmp_path / "report")]) == 0
+    table = next((tmp_path / "report").glob("main_table*-held_out-full*.csv"))
+    with table.open(newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["method"] == "Tuned (imported)" and line["mean"]]
+    for rule in ("training_domain", "lodo"):
+        means = {
+            line["held_out"]: (float(line["mean"]), line["source_accuracy"]) for line in lines if line["rule"] == rule
+        }
+        assert means["env1"] == (0.0, "90.0000")
+        assert min(means[name][0] for name in ("env0", "env2")) > 0
+        assert means["env0"][1] == "50.0000"
+    ceiling = {line["held_out"]: float(line["mean"]) for line in lines if line["rule"] == "ceiling"}
+    assert ceiling["env1"] > 0
+    caption = table.with_suffix(".md").read_text()
+    assert "Tuned, chosen among 2 settings by the source score that came with them" in caption
+
+
+def test_a_later_file_takes_the_place_of_an_earlier_one_test_by_test(
+    swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path
+) -> None:
+    first = held_out(answers).assign(method="Again")
+    import_predictions(run, written(first, tmp_path))
+    before = imported_rows(swept_toy, "Again")
+    second = first[(first["held_out"] == "env0") & (first["seed"] == 0)].assign(predicted="cat")
+    done = import_predictions(run, written(second, tmp_path))
+    assert (done.rows, done.written, done.replaced) == (1, 1, 1)
+    after = imported_rows(swept_toy, "Again")
+    assert len(after) == len(before) == 6
+    gone = set(before["trial_id"]) - set(after["trial_id"])
+    assert len(gone) == 1
+    assert not (swept_toy.store / "rows" / f"{gone.pop()}.parquet").exists()
+
+
+def test_ids_do_as_well_as_paths_and_equal_images_may_stand_once(run: Run, answers: Frame, tmp_path: Path) -> None:
+    table = run.subjects[0].manifest.table.to_pandas()
+    id_of = dict(zip(table["path"], table["image_id"], strict=True))
+    assert len(set(id_of.values())) == len(id_of) - 1
+    frame = held_out(answers)
+    by_path = import_predictions(run, written(frame.assign(method="Ids"), tmp_path))
+    named = frame.assign(method="Ids", image=frame["image"].map(id_of))
+    twice = named[(named["image"] == id_of["env1/dog/3.png"])]["predicted"].nunique() == 1  # zero-shot sees equal bytes
+    assert twice
+    for same in (named, named.drop_duplicates(["image", "seed", "held_out"])):
+        done = import_predictions(run, written(same, tmp_path))
+        assert (done.rows, done.written) == (by_path.rows, 0)
+
+
+def test_an_image_that_cannot_be_read_takes_no_part(run: Run, answers: Frame, tmp_path: Path) -> None:
+    frame = held_out(answers).assign(method="Bad")
+    here = frame[frame["held_out"] == "env2"].drop_duplicates("seed")
+    more = pd.concat([frame, here.assign(image="env2/hen/bad.png", predicted="hen")])
+    first, second = (import_predictions(run, written(one, tmp_path)) for one in (frame, more))
+    assert (first.rows, second.rows, second.written) == (6, 6, 0)
+
+
+def edited(row: int, **values: Any) -> Callable[[Frame], Frame]:
+    """Return what gives one row, numbered from 1, other values."""
+
+    def edit(frame: Frame) -> Frame:
+        frame = frame.astype(dict.fromkeys(values, object))
+        for name, value in values.items():
+            frame.loc[row - 1, name] = value
+        return frame
+
+    return edit
+
+
+def settings(frame: Frame) -> Frame:
+    return pd.concat([frame.assign(setting=name) for name in "ab"], ignore_index=True)
+
+
+REFUSALS: list[tuple[Callable[[Frame], Frame], str]] = [
+    (edited(3, image="env0/cat/99.png"), "row 3: 'env0/cat/99.png' is no image of this data set; give the path"),
+    (edited(4, predicted="cta"), "row 4: 'cta' is no class of toy; did you mean 'cat'"),
+    (edited(2, held_out="env9"), "row 2: the recipe has no held_out 'env9'; did you mean 'env"),
+    (edited(2, protocol="held_uot"), "row 2: the recipe has no protocol 'held_uot'; did you mean 'held_out'"),
+    (edited(2, seed=7), "row 2: the recipe has no seed '7'; Valid: "),
+    (edited(2, seed="x"), "row 2: seed 'x' is not a whole number"),
+    (edited(2, fold=1), "row 2: the recipe has no fold '1'"),
+    (edited(5, predicted=""), "row 5: 'predicted' is empty; fill it in"),
+    (edited(6, method="zero_shot"), "row 6: the method 'zero_shot' is called like a predictor"),
+    (edited(1, test_split="out_fold"), "row 1: the recipe has no test_split 'out_fold'"),
+    (edited(1, protocol="open_class"), "row 1: the recipe has no such test (dataset toy, "),
+    (lambda f: pd.concat([f, f.iloc[[8]]]), "stands twice; keep one of the two."),
+    (lambda f: f.drop(index=f.index[f["held_out"] == "env1"][:2]), "2 of the 41 tested images of method Copy, protocol held_out, held_out env1"),
+    (lambda f: f.drop(columns="seed"), "the column 'seed' is needed, since the recipe has several: 0, 1."),
+    (lambda f: f.drop(columns="image"), "the column 'image' is missing; add it."),
+    (lambda f: f.rename(columns={"predicted": "prediction"}), "unknown column 'prediction'; did you mean 'predicted'"),
+    (lambda f: f.iloc[:0], "holds no prediction; write one line for each tested image."),
+    (settings, "row 1: Copy has 2 settings here, and not each has a source_score"),
+    (lambda f: f.assign(source_score=85.0), "row 1: source_score 85 is no accuracy; give it between 0 and 1."),
+    (lambda f: edited(9, source_score=0.6)(f.assign(source_score=0.5)), "source_score differs within one test"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSALS, ids=range(len(REFUSALS)))
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_does_not_match_is_refused_in_a_sentence_and_nothing_is_written(
+    swept_toy: Swept, run: Run, answers: Frame, tmp_path: Path, change: Callable[[Frame], Frame], words: str, kind: str
+) -> None:
+    frame = change(held_out(answers))
+    frame = frame if kind == "csv" else frame.astype({n: str for n in frame.columns if frame[n].dtype == object})
+    file = written(frame, tmp_path, f"answers.{kind}")
+    before = sorted((swept_toy.store / "rows").iterdir())
+    with pytest.raises(IcmBenchError) as caught:
+        import_predictions(run, file)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+    assert sorted((swept_toy.store / "rows").iterdir()) == before
+
+
+def test_an_image_of_another_side_is_named_as_not_tested(run: Run, answers: Frame, tmp_path: Path) -> None:
+    frame = held_out(answers, "out_20")
+    tested = set(frame["image"][(frame["held_out"] == "env0") & (frame["seed"] == 0)])
+    other = next(f"env0/cat/{i}.png" for i in range(10) if f"env0/cat/{i}.png" not in tested)
+    frame.loc[frame.index[frame["image"].isin(tested) & (frame["seed"] == 0)][0], "image"] = other
+    with pytest.raises(IcmBenchError, match=rf"'{other}' is not tested in method Copy.* `icm-bench splits`"):
+        import_predictions(run, written(frame, tmp_path))
+
+
+def test_in_domain_leaves_nothing_to_choose_by(run: Run, answers: Frame, tmp_path: Path) -> None:
+    frame = answers[answers["protocol"] == "in_domain"].assign(source_score=0.5)
+    with pytest.raises(IcmBenchError, match="'in_domain' leaves nothing to choose by; leave source_score empty"):
+        import_predictions(run, written(frame, tmp_path))
+
+
+def test_a_recipe_that_was_never_run_and_a_file_that_is_none_are_refused(
+    swept_toy: Swept, answers: Frame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(held_out(answers), tmp_path)
+    assert main(["import", str(swept_toy.file), str(file), "--set", "sweep.seeds=[0]"]) == 2
+    assert "holds no results of the recipe 'swept' as it stands" in capsys.readouterr().err
+    for name, words in (("none.csv", "cannot be read"), ("answers.json", "neither .parquet nor .csv")):
+        assert main(["import", str(swept_toy.file), str(tmp_path / name)]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_the_list_of_splits_with_predictions_is_a_file_to_import(swept_toy: Swept, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "splits.parquet"
+    assert main(["splits", str(swept_toy.file), "--to", str(file)]) == 0
+    listed = pd.read_parquet(file)
+    frame = listed[listed["role"] == "test"]
+    done: Imported = import_predictions(
+        run, written(frame.assign(method="Right", predicted=frame["class"]), tmp_path, "r.parquet")
+    )
+    assert done.rows == 2 * (9 + 9 + 9 + 9 + 3)
+    assert all(curve == [1.0] for curve in imported_rows(swept_toy, "Right")["target"])

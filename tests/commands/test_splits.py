@@ -1,0 +1,60 @@
+"""The list of splits is what the rows of a sweep were made of."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.cli import main
+from benchmark.common.storage import Storage
+from benchmark.store.rows import read_rows
+from benchmark.store.tested import read_tested
+from tests.conftest import Swept
+
+pytestmark = pytest.mark.slow
+TEST = ["protocol", "held_out", "test_split", "seed", "fold"]
+
+
+def test_roles_are_those_of_the_rows(swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "new" / "splits.parquet"
+    assert main(["splits", str(swept_toy.file), "--to", str(file)]) == 0
+    listed = pd.read_parquet(file)
+    assert f"{len(listed)} lines" in capsys.readouterr().out
+    paths = np.array(sorted(str(p.relative_to(swept_toy.images)) for p in swept_toy.images.rglob("*.png")))
+    storage = Storage(str(swept_toy.store))
+    rows = read_rows(storage, [Path(name).stem for name in storage.files("rows", ".parquet")])
+    rows = rows[(rows["projection"] == "identity") & (rows["class_half"] != "harmonic")]
+    tested = read_tested(storage, rows["tested"])
+    tests = dict(list(listed.groupby(TEST)))
+    assert len(tests) == rows.groupby(TEST).ngroups == 2 * (3 * 3 + 3 * 3 + 3 * 3)
+    for key, of_test in rows.groupby(TEST):
+        of_images = tests[key][tests[key]["path"] != "env2/hen/bad.png"]  # which the list knows nothing of
+        named = np.concatenate([tested[name].position for name in of_test["tested"]])
+        assert set(of_images["path"][of_images["role"] == "test"]) == set(paths[named])
+        assert {(of_images["role"] == "train").sum()} == set(of_test["n_train"])
+        judging, train = (set(of_images["path"][of_images["role_in_choice"] == role]) for role in ("judge", "train"))
+        assert train == set(of_images["path"][of_images["role"] == "train"])  # an 80/20 split has one fit
+        assert not judging & train
+    assert listed["path"].str.split("/").str[:2].tolist() == list(
+        map(list, zip(listed["environment"], listed["class"], strict=True))
+    )
+
+
+def test_csv_says_the_same(swept_toy: Swept, tmp_path: Path) -> None:
+    files = [tmp_path / f"splits.{kind}" for kind in ("csv", "parquet")]
+    for file in files:
+        assert main(["splits", str(swept_toy.file), "--set", "sweep.protocols=[held_out]", "--to", str(file)]) == 0
+    first, second = pd.read_csv(files[0]), pd.read_parquet(files[1])
+    assert first.drop(columns="group").equals(second.drop(columns="group"))
+    assert first["group"].isna().all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["splits.csv", "splits.parquet"]
+
+
+def test_another_suffix_and_a_place_that_cannot_be_written_to_are_refused(
+    swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for to, words in (("splits.json", "neither .parquet nor .csv"), ("file/splits.csv", "cannot be written")):
+        assert main(["splits", str(swept_toy.file), "--to", str(tmp_path / to)]) == 2
+        assert words in capsys.readouterr().err
