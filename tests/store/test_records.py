@@ -1,6 +1,7 @@
 """Records of runs: what is written is read, earlier ones too, and a damaged one is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ def test_a_record_of_each_state_of_data_and_weights(tmp_path: Path) -> None:
     for file in files:
         write_record(storage, file, RECORD)
         assert read_record(storage, file) == RECORD
+    write_record(storage, files[0], replace(RECORD, imported={"test of a method": "id"}))
+    assert read_record(storage, files[0]).imported == {"test of a method": "id"}
     assert record_files(storage, RECIPE_HASH) == files
     assert record_files(storage, "cd" * 32) == []
 
@@ -34,7 +37,8 @@ def test_reports_of_other_recipes_inputs_and_kinds_lie_apart() -> None:
 def test_a_record_that_does_not_say_how_many_trials_were_planned(tmp_path: Path) -> None:
     content = {"name": "demo", "recipe": {}, "recipe_hash": RECIPE_HASH, "trials": ["a", "b"]}
     (tmp_path / "old.json").write_text(json.dumps(content))
-    assert read_record(Storage(str(tmp_path)), "old.json").planned == 2
+    read = read_record(Storage(str(tmp_path)), "old.json")
+    assert (read.planned, read.imported) == (2, {})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "demo"}'])

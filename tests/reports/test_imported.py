@@ -1,0 +1,120 @@
+"""Imported methods in tables and comparisons. All rows are synthetic."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.common.storage import Storage
+from reports import write_report
+from reports.captions import imported_words
+from reports.chosen import Selections, rule_for
+from reports.comparisons import compare, in_columns
+from reports.curves import rank_curves
+from reports.findings import comparisons, overall
+from reports.methods import Method
+from reports.options import Options
+from reports.settings import Setting, by_setting
+from reports.tables import line_cells
+from tests.reports.synthetic import TESTED, frame, row
+
+PLAIN, ERM = Method("identity", None, "zero_shot"), Method("imported", None, "ERM")
+NULL = dict.fromkeys(("n_train", "labels_fit", "labels_choice", "normalize", "view_draw"))
+
+
+def imported(right: np.ndarray, held_out: str, score: float = np.nan, setting: str = "", **more: Any) -> dict[str, Any]:
+    params = json.dumps({"setting": setting} if setting else {})
+    made = row(
+        held_out=held_out, projection="imported", predictor="ERM", correct=right, training_domain=[score], lodo=[score]
+    )
+    return {**made, **NULL, "predictor_params": params, **more}
+
+
+def both(**more: Any) -> list[dict[str, Any]]:
+    """Plain zero-shot and an imported method with the same answers, and one line of CLIP-ICM."""
+    made = []
+    for i, held_out in enumerate("abcd"):
+        right = np.random.default_rng(i).random(200) < 0.6
+        made += [row(held_out=held_out, correct=right, **more), imported(right, held_out, **more)]
+        made += [row(held_out=held_out, projection="icm", order="largest", correct=right[::-1], **more)]
+    return made
+
+
+def selected(made: list[dict[str, Any]]) -> tuple[Setting, Selections]:
+    [(setting, part)] = by_setting(frame(made))
+    return setting, Selections(part, TESTED)
+
+
+@pytest.mark.parametrize("rule", ["training_domain", "lodo", "oracle", "ceiling"])
+def test_equal_answers_are_equal_cells_and_a_difference_of_0_from_0_to_0(rule: str) -> None:
+    _, selections = selected(both())
+    plain, ours = (line_cells(selections, method, rule) for method in (PLAIN, ERM))
+    for name in ("mean", "stderr", "seeds", "n_units", "n_images", "note"):
+        assert [getattr(cell, name) for cell in plain] == [getattr(cell, name) for cell in ours], name
+    assert [cell.mean is None for cell in ours] == [False] * 5
+    assert {cell.source for cell in ours} == {None}
+    one = compare(selections, ERM, rule, PLAIN)
+    assert one is not None
+    assert {(line["difference"], line["low"], line["high"]) for line in in_columns(one)} == {(0.0, 0.0, 0.0)}
+
+
+def test_other_answers_are_another_cell_and_another_difference() -> None:
+    made = both()
+    made[1] = imported(np.zeros(200, dtype=bool), "a")
+    _, selections = selected(made)
+    assert line_cells(selections, ERM, "lodo")[0].mean == 0
+    one = compare(selections, ERM, "lodo", PLAIN)
+    assert one is not None
+    assert one.interval.estimate < -0.1
+
+
+def test_a_method_without_scores_leaves_the_rule_as_it_is_and_has_no_curve() -> None:
+    _, selections = selected(both())
+    assert rule_for(selections.rows) == "lodo"
+    assert ERM not in [curve.method for curve in rank_curves(selections, "lodo")]
+    assert ERM.label == "ERM (imported)"
+    assert "ERM, chosen by its author." in imported_words(selections)
+    assert imported_words(selected([one for one in both() if one["projection"] != "imported"])[1]) == ""
+
+
+def test_with_one_source_there_is_no_lodo_cell() -> None:
+    made = [{**one, "lodo": None, "n_sources": 1} for one in both()]
+    _, selections = selected(made)
+    assert line_cells(selections, ERM, "lodo")[0].note == "lodo is undefined: leaving a source out needs two or more"
+    assert line_cells(selections, ERM, "training_domain")[0].mean is not None
+
+
+def test_the_rule_takes_the_setting_with_the_highest_score_and_none_without() -> None:
+    wrong, right = np.zeros(200, dtype=bool), np.ones(200, dtype=bool)
+    made = [imported(answers, "a", score, name) for name, answers, score in (("x", wrong, 0.7), ("y", right, 0.6))]
+    _, selections = selected([*both()[:1], *made])
+    assert line_cells(selections, ERM, "lodo")[0].mean == 0
+    assert line_cells(selections, ERM, "lodo")[0].source == pytest.approx(70)
+    assert "ERM, chosen among 2 settings by the source score that came with them" in imported_words(selections)
+    unscored = [imported(answers, "a", setting=name) for name, answers in (("x", wrong), ("y", right))]
+    _, selections = selected([*both()[:1], *unscored])
+    assert line_cells(selections, ERM, "lodo")[0].mean is None
+
+
+def test_comparisons_with_imported_methods_are_a_family_of_their_own() -> None:
+    setting, selections = selected(both())
+    findings = comparisons(setting, selections, Options())
+    named = [(one.method.label, one.baseline.label, one.adjusted.family) for one in findings.compared]
+    assert named == [
+        ("CLIP-ICM (largest) + zero-shot", "Zero-shot", 1),
+        ("CLIP-ICM (largest) + zero-shot", "ERM (imported)", 2),
+        ("ERM (imported)", "Zero-shot", 2),
+    ]
+    parts = [selected(both(dataset=name)) for name in "xy"]
+    families = overall([(s, comparisons(s, selections, Options())) for s, selections in parts], Options())
+    assert [len(family.members) for family in families] == [1, 2]
+
+
+def test_a_report_of_imported_rows_alone_can_be_written(tmp_path: Any) -> None:
+    rows = frame([one for one in both() if one["projection"] == "imported"])
+    written = write_report(rows, TESTED, Storage(str(tmp_path)), "", "Imported")
+    report = (tmp_path / "report.md").read_text()
+    assert written.files
+    assert "0 result rows of 0 trials and 4 imported ones" in report
+    assert "nan" not in (tmp_path / "metrics.csv").read_text()
