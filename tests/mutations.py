@@ -46,6 +46,9 @@ def _of(file: str, *mutations: tuple[str, str, str]) -> list[Mutation]:
 _REFERENCE, _PROTOCOLS = f"{T_PREDICTORS}/test_reference.py", f"{T_EVALUATION}/test_protocols.py"
 _SELECTION, _CLASSIFIER = f"{T_EVALUATION}/test_selection.py", f"{T_EVALUATION}/test_classifier.py"
 _CHOICE = f"{T_EVALUATION}/test_evaluation.py"
+_ROLES, _IMPORTS, _IMPORTED = (
+    f"{T_EVALUATION}/test_roles.py", "tests/commands/test_imports.py", "tests/reports/test_imported.py"
+)  # fmt: skip
 _SPLITS, _CELLS, _METRICS = (f"{T_EVALUATION}/test_{name}.py" for name in ("splits", "cells", "metrics"))
 _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evaluate.py"
 _INFERENCE, _OTHERS, _RANKS = (
@@ -93,6 +96,7 @@ MUTATIONS = [
     *_of("reports/render.py", ('"<0.1" if error < 0.05 else', '"<0.1" if error < 0.0 else', "tests/reports/test_render.py")),
     *_of(
         "reports/findings.py",
+        ("if (m.imported or b.imported) == imported]", "if imported]", _IMPORTED),
         ("if one.adjusted.differs:", "if one.interval.p <= 0.05:", _FINDINGS),
         ("if not alone and n < FEW_ENVIRONMENTS:", "if not alone:", _FINDINGS),
         ("alone = not any(family.has(setting, one) for family in families)", "alone = not families", _FINDINGS),
@@ -144,6 +148,7 @@ MUTATIONS = [
     ),
     *_of(
         f"{EVALUATION}/selection.py",
+        ("settled = not others and", "settled = ", _IMPORTED),
         ("(scores[index], ranks[index]) > highest", "(scores[index], -ranks[index]) > highest", _SELECTION),
         ("return max(known, key=lambda i: (scores[i], i))", "return max(known, key=lambda i: (scores[i], -i))", _SELECTION),
         ("key=lambda place: (-place[1], place[0])", "key=lambda place: (place[1], place[0])", _SELECTION),
@@ -184,13 +189,28 @@ MUTATIONS = [
         ("self._fitted(holdout, remaining, self._turn.learned,", "self._fitted(holdout, remaining, self._turn.fitted,", _REFERENCE),
         ("_LeftOut(mean_accuracy(accuracies),", "_LeftOut(np.nanmax(accuracies, axis=0),", _REFERENCE),
         ("moments.reweighted(method.weights)", "moments", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
-        ("rows &= new if half == \"new\" else ~new", "rows &= ~new", _PROTOCOLS),
         ("left_out = [] if lodo is None else judges", "left_out = judges", _CHOICE),
         ("(test.environments, test.half): images.accuracy(of_test)", "(test.environments, 'new'): images.accuracy(of_test)", _CHOICE),
         ("if test.split == \"in_80\" else None", "if False else None", _CHOICE),
         ('f"choosing fit: {note}" for note in own', "note for note in ()", _CHOICE),
         ("for note in of_fit", "for note in ()", _CHOICE),
         ("if len(remaining := holdout.without(source)) >= method.fewest_sources", "if len(remaining := holdout.sources) >= method.fewest_sources", _REFERENCE),
+    ),
+    *_of(
+        f"{EVALUATION}/roles.py",
+        ("rows &= new if half == \"new\" else ~new", "rows &= ~new", _PROTOCOLS),
+        ("roles[self.of_sources(holdout, holdout.sources, self.turn.learned)]", "roles[self.of_sources(holdout, holdout.sources, self.turn.fitted)]", _ROLES),
+        ("holdout.judges(self.turn), self.turn.judging", "holdout.sources, self.turn.judging", _ROLES),
+        ("            if test.split == split:", "            if test.half == 'all':", _ROLES),
+    ),
+    *_of(
+        "benchmark/commands/image_names.py",
+        ("before >= np.bincount(code)[of_line]", "before > np.bincount(code)[of_line]", _IMPORTS),
+        ("answers[by_path[~named_by_id]] = classes[~named_by_id]", "answers[by_path[~named_by_id]] = classes[named_by_id]", _IMPORTS),
+    ),
+    *_of(
+        "benchmark/commands/records.py",
+        (", planned, imported))", ", planned, {}))", _IMPORTS),
     ),
     *_of(
         f"{EVALUATION}/cells.py",
