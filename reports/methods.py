@@ -37,7 +37,7 @@ _PROJECTIONS = {
 _PREDICTORS = {
     "zero_shot": "zero-shot", "linear_probe": "linear probe", "ridge": "ridge probe", "class_means": "class means",
     "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",
-    "clip_adapter": "CLIP-Adapter", "group_dro": "group-DRO probe",
+    "clip_adapter": "CLIP-Adapter", "coop": "CoOp", "group_dro": "group-DRO probe",
 }  # fmt: skip
 _VARIANTS = {"interventions": "interventions alone", "environments": "environments alone", "both": "both alone"}
 _ORDERS = {"largest": "largest", "released": "released order"}

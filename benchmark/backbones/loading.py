@@ -9,7 +9,7 @@ import importlib
 import json
 import logging
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,40 @@ class Backbone:
                 tokens = tokenizer(list(texts[start : start + 256])).to(self.device)
                 blocks.append(self._model.encode_text(tokens).float().cpu().numpy())
         return np.concatenate(blocks).astype(np.float32)
+
+    def text_tower(
+        self,
+    ) -> "tuple[Callable[[Sequence[str]], torch.Tensor], torch.nn.Module, Callable[..., torch.Tensor]]":
+        """Return how texts become tokens, the table that these are looked up in, and how tokens become embeddings.
+
+        Gradients pass through the last two; weights take none.
+
+        Raises:
+            IcmBenchError: the table of this text tower is not known.
+        """
+        import open_clip
+        import torch
+
+        tokenizer, model = open_clip.get_tokenizer(self._open_clip_name), self._model
+        text = getattr(model, "text", model)
+        table = getattr(text, "token_embedding", None)
+        if table is None and hasattr(text, "transformer") and hasattr(text.transformer, "get_input_embeddings"):
+            table = text.transformer.get_input_embeddings()
+        if table is None:
+            raise IcmBenchError(
+                f"No prompts can be learnt for '{self.facts.label}': its text tower has no table of tokens that is "
+                f"known here; leave 'coop' out of sweep.predictors."
+            )
+
+        def tokenize(texts: Sequence[str]) -> torch.Tensor:
+            return tokenizer(list(texts)).to(self.device)
+
+        def encode(tokens: torch.Tensor) -> torch.Tensor:
+            with self._autocast():
+                embedded: torch.Tensor = model.encode_text(tokens).float()
+                return embedded
+
+        return tokenize, table, encode
 
     def _autocast(self) -> "torch.autocast":
         import torch

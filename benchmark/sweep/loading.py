@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import ray
 
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scale_of
 from benchmark.method.evaluation.cells import Cells, Layout
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
+from benchmark.method.predictors.prompts import TextTower
 from benchmark.method.subspace import Differences, Moments
 from benchmark.recipe.specs import TEXT, InterventionSet
 from benchmark.store import embeddings as store
@@ -42,6 +44,25 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     )
     layouts = {split: data.layout(split) for split in splits}
     return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, subject.facts.dim)
+
+
+def text_tower(subject: Subject, device: str) -> TextTower:
+    """Return the text side of a subject's backbone, which is loaded for it.
+
+    Args:
+        subject: whose classes the prompts are of.
+        device: name of the torch device that it runs on.
+
+    Raises:
+        IcmBenchError: the weights are not those of the embeddings any more, or no prompts can be learnt through it.
+    """
+    from benchmark.backbones.loading import Backbone
+
+    backbone = Backbone(subject.backbone, device)
+    if backbone.facts.fingerprint != subject.facts.fingerprint:
+        raise IcmBenchError(f"The weights of '{subject.facts.label}' changed during the run; run again.")
+    names = tuple(name.replace("_", " ") for name in subject.manifest.prompt_names)
+    return TextTower(names, *backbone.text_tower())
 
 
 def sum_subject(

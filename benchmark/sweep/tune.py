@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -26,7 +27,7 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.loading import cells_for, load, sum_subject
+from benchmark.sweep.loading import cells_for, load, sum_subject, text_tower
 from benchmark.sweep.loggers import callbacks, log_folder
 from benchmark.sweep.trials import Trial
 
@@ -176,12 +177,15 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     if trial.variants:
         parts = ray.get([shared[variant.key][0] for variant in trial.variants])
         data = shifted(data, dict(zip(trial.environments[1:], parts, strict=True)), tuple(trial.environments))
+    device = _device(options.gpus_per_trial)
+    if spec.predictor.uses_text_tower:
+        data = replace(data, tower=text_tower(subject, device))
     turn = turn_of(spec.split, spec.fold, data.group is not None)
     cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize, turn)
     if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
         faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
     try:
-        evaluated = evaluate(trial, data, cells, _device(options.gpus_per_trial))
+        evaluated = evaluate(trial, data, cells, device)
     finally:
         faulthandler.cancel_dump_traceback_later()
     for tested in evaluated.tested:  # first, so that no row names what is not there

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from benchmark.backbones.loading import Backbone, weights_fingerprint
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
+from benchmark.method.predictors.prompts import TextTower
 from tests.conftest import TINY_CLIP
 
 
@@ -133,3 +135,31 @@ def test_identity_follows_the_architecture_as_well_as_the_weights(tiny: Path, tm
 
 def test_what_would_be_ignored_is_refused() -> None:
     assert "'MiniLiT' has its own weights" in refusal(name="MiniLiT", pretrained="openai")
+
+
+CUSTOM = {**TINY_CLIP, "custom_text": True}
+
+
+@pytest.mark.parametrize(
+    "config", [TINY_CLIP, CUSTOM, pytest.param(None, marks=pytest.mark.slow)], ids=["clip", "custom", "MiniLiT"]
+)
+def test_prompts_with_the_placeholders_own_vectors_are_the_texts_themselves(
+    config: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    """Of every kind of text tower: what is learnt stands where the tokens stood, and gradients reach it."""
+    spec = BackboneSpec(name="MiniLiT", image_size=64)
+    if config is not None:
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+        spec = BackboneSpec(name="tiny", folder=str(tmp_path), pretrained="random")
+    backbone = Backbone(spec, device="cpu")
+    tower = TextTower(("dog", "golden retriever"), *backbone.text_tower())
+    prompts = tower.prompts(4)
+    vectors = tower.table(prompts.tokens[:1])[0, 1:5].detach().clone().requires_grad_()
+    texts = torch.from_numpy(backbone.encode_texts(["X X X X dog.", "X X X X golden retriever."]))
+    made = prompts.texts(vectors)
+    torch.testing.assert_close(made, torch.nn.functional.normalize(texts), atol=1e-5, rtol=1e-5)
+    other = prompts.texts(torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0)))
+    assert not torch.allclose(made, other, atol=1e-2)
+    made[0, 0].backward()
+    assert vectors.grad is not None
+    assert (vectors.grad.abs().sum(dim=1) > 0).all()

@@ -224,6 +224,7 @@ class Classifier:
             seed=self.seed,
             device=self.device,
             candidates=tuple(images.classes for images in sets),
+            tower=data.tower.mapped(self.basis.texts) if data.tower and classes is None else None,
         )
 
 

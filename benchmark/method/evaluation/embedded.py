@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation.cells import Layout
 from benchmark.method.evaluation.splits import Split, base_classes, sides
+from benchmark.method.predictors.prompts import TextTower
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Embedded:
         group: number of each image's group, shape (n,), where the split is by group; a group may be in several
             environments. None where the split is by image.
         position: position of each image in the manifest, which also lists those that cannot be read, shape (n,).
+        tower: the backbone's text side, where a predictor learns prompts through it.
     """
 
     z: NDArray[np.float32]
@@ -40,6 +42,7 @@ class Embedded:
     candidates: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     group: NDArray[np.int64] | None = None
     position: NDArray[np.int64] | None = None
+    tower: TextTower | None = None
 
     def layout(self, split: Split) -> Layout:
         """Return which cell each image lies in."""

@@ -15,6 +15,7 @@ PREDICTORS: Registry[Predictor] = Registry(
         "interpolation": "benchmark.method.predictors.interpolation:Interpolation",
         "tip_adapter": "benchmark.method.predictors.tip_adapter:TipAdapter",
         "clip_adapter": "benchmark.method.predictors.clip_adapter:ClipAdapter",
+        "coop": "benchmark.method.predictors.coop:CoOp",
         "group_dro": "benchmark.method.predictors.group_dro:GroupDROProbe",
     },
 )

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmark.common.registry import Component
 from benchmark.method.arrays import Array, Labels, unit
+from benchmark.method.predictors.prompts import TextTower
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Problem:
         device: torch device, such as `cuda`, on which logistic regressions are solved. Default `cpu`.
         candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty (default) means
             all classes for all arrays.
+        tower: the backbone's text side, for predictors that learn prompts through it; None (default) for all others.
         notes: what predictors have to say of their fits, such as that one did not converge: a sentence each that
             begins with the predictor's name. Only ever appended to; a problem made by `replace` shares the list.
 
@@ -56,6 +58,7 @@ class Problem:
     seed: int = 0
     device: str = "cpu"
     candidates: Sequence[Labels | None] = ()
+    tower: TextTower | None = field(default=None, compare=False, repr=False)
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +112,7 @@ class Predictor(Component):
     # Whether it learns classes from images alone, as linear, few-shot, group-DRO and ridge probe and class means do: a
     # class without training images has a score of minus infinity then. Others know classes by their names.
     learns_classes: ClassVar[bool] = False
+    uses_text_tower: ClassVar[bool] = False  # whether it learns prompts: `Problem.tower` is given to such alone
 
     @property
     def settings(self) -> "tuple[Predictor, ...]":

@@ -20,8 +20,9 @@ def minimise(
     n: int,
     epochs: int,
     generator: "torch.Generator",
+    size: int = BATCH,
 ) -> None:
-    """Train on batches of `BATCH` images with a learning rate that falls to zero along a half cosine.
+    """Train on batches of images with a learning rate that falls to zero along a half cosine.
 
     Args:
         loss: from the row numbers of some training images, int64, shape (batch,), to their mean loss, a scalar.
@@ -29,13 +30,14 @@ def minimise(
         n: number of training images.
         epochs: number of passes over the training images; 0 leaves everything as it was.
         generator: draws the order of the images in each pass.
+        size: number of images in a batch.
     """
     import torch
 
-    steps = epochs * -(-n // BATCH)
+    steps = epochs * -(-n // size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in range(epochs):
-        for batch in torch.randperm(n, generator=generator).split(BATCH):
+        for batch in torch.randperm(n, generator=generator).split(size):
             optimizer.zero_grad()
             loss(batch).backward()
             optimizer.step()

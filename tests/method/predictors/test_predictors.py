@@ -112,7 +112,7 @@ def tolerance_of(predictor: Predictor) -> float:
 
 
 def test_the_registry_creates_every_predictor() -> None:
-    assert {p.name for p in ALL} == set(PREDICTORS.names())
+    assert {p.name for p in ALL} | {"coop"} == set(PREDICTORS.names())  # which has tests of its own: it wants a tower
     for registered in PREDICTORS.names():
         assert PREDICTORS.create(registered).name == registered
 
@@ -725,7 +725,7 @@ def test_a_problem_whose_arrays_do_not_belong_together_is_refused(change: dict[s
         Problem(**{**good, **change})
 
 
-@pytest.mark.parametrize("name", PREDICTORS.names())
+@pytest.mark.parametrize("name", sorted({*PREDICTORS.names()} - {"coop"}))
 @pytest.mark.parametrize("what", ["constant", "rank one", "zeros"])
 def test_embeddings_without_rank_are_predicted_from_what_there_is(name: str, what: str) -> None:
     """No crash and no NaN: equal scores for constant embeddings, where only class frequencies can tell."""

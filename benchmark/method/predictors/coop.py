@@ -1,0 +1,80 @@
+"""CoOp: prompts whose context is learnt through the text tower (Zhou et al., 2022, arXiv 2109.01134)."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array, unit
+from benchmark.method.predictors.base import Predictor, Problem
+from benchmark.method.predictors.class_means import absent_classes
+from benchmark.method.predictors.training import checked_weights, minimise
+
+if TYPE_CHECKING:
+    from benchmark.method.predictors.prompts import Prompts
+
+SPREAD = 0.02  # standard deviation of the first vectors, the authors'
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of SGD, the authors'
+
+
+class CoOp(Predictor):
+    """CoOp, on stored embeddings of images, which are not augmented.
+
+        t_c = text tower([v_1 ... v_M, name of c, .])        logits = logit_scale cos(f, t_c)
+
+    v are the same vectors for all classes; cross-entropy over all training images, among the classes that have some.
+    Learnt texts go through the projection as the others do, and every rank is trained from the start.
+
+    The defaults are the authors' for 16 vectors, the name last, and 50 epochs: SGD with momentum 0.9, weight decay
+    0.0005, batches of 32, learning rate 0.002 that falls to zero along a half cosine; vectors start at random from
+    N(0, 0.02^2), by the trial's seed. (Their learning rate falls by the epoch, after a first epoch at 1e-5; here by the
+    step, without that one.) A step runs the text tower on all classes and back: it wants a GPU, `run.gpus_per_trial`.
+
+    Fields:
+        context: number M of vectors.
+        epochs: number of passes over the training images.
+        learning_rate: learning rate of the first step.
+        batch: number of images in a step.
+
+    Raises:
+        ValueError: there is no training image at all, or no text tower.
+    """
+
+    registered_name: ClassVar[str] = "coop"
+    uses_text_tower: ClassVar[bool] = True
+    context: int = Field(default=16, ge=1, le=64)
+    epochs: int = Field(default=50, ge=0)
+    learning_rate: float = Field(default=0.002, gt=0, allow_inf_nan=False)
+    batch: int = Field(default=32, ge=1)
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        if problem.tower is None:
+            raise ValueError(f"{self.name}: the problem has no text tower, through which prompts are learnt.")
+        prompts = problem.tower.prompts(self.context)
+        for rank in ranks:
+            text = problem.logit_scale * unit(self._learnt(problem, prompts, rank)[:, :rank])
+            yield [unit(z[:, :rank]) @ text.T for z in problem.tests]
+
+    def _learnt(self, problem: Problem, prompts: "Prompts", rank: int) -> Array:
+        """Return the learnt texts of all classes, shape (n_classes, D)."""
+        import torch
+        from torch.nn.functional import cross_entropy, normalize
+
+        present = np.flatnonzero(~absent_classes(problem))
+        device, generator = prompts.tokens.device, torch.Generator().manual_seed(problem.seed)
+        first = SPREAD * torch.randn(prompts.context, prompts.width, generator=generator)
+        vectors = first.to(device).requires_grad_()
+        images = torch.from_numpy(unit(problem.train[:, :rank])).float().to(device)
+        targets = torch.from_numpy(np.searchsorted(present, problem.labels)).to(device)
+        classes = torch.from_numpy(present).to(device)
+
+        def loss(batch: torch.Tensor) -> torch.Tensor:
+            texts = normalize(prompts.texts(vectors, classes)[:, :rank])
+            return cross_entropy(problem.logit_scale * images[batch] @ texts.T, targets[batch])
+
+        optimizer = torch.optim.SGD([vectors], self.learning_rate, MOMENTUM, weight_decay=WEIGHT_DECAY)
+        minimise(loss, optimizer, len(images), self.epochs, generator, self.batch)
+        with torch.no_grad():
+            return checked_weights(prompts.texts(vectors).cpu(), self.name)
