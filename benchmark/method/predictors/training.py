@@ -20,7 +20,7 @@ def minimise(
     n: int,
     epochs: int,
     generator: "torch.Generator",
-    size: int = BATCH,
+    size: int | None = None,
 ) -> None:
     """Train on batches of images with a learning rate that falls to zero along a half cosine.
 
@@ -30,10 +30,11 @@ def minimise(
         n: number of training images.
         epochs: number of passes over the training images; 0 leaves everything as it was.
         generator: draws the order of the images in each pass.
-        size: number of images in a batch.
+        size: number of images in a batch; by default `BATCH`.
     """
     import torch
 
+    size = size or BATCH
     steps = epochs * -(-n // size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in range(epochs):
