@@ -24,7 +24,8 @@ class PlannedSet:
         name: of the data set.
         environments: number of its environments.
         images: number of its images.
-        counted: whether they were counted; otherwise they are the catalog's, and the images are not at hand.
+        counted: whether they were counted, or are sure as those of a planted set are; otherwise they are the catalog's,
+            and the images are not at hand.
     """
 
     name: str
@@ -130,8 +131,13 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
 
 def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, list[str]]:
     """Return what is known of a data set, and the names of its environments."""
+    if spec.is_planted:  # its spec says it all, and nothing need be drawn
+        environments = sorted(spec.planted.strength)
+        check_environments(recipe, spec.name, len(environments))
+        images = sum(CATALOG[DEMO_SET].environments[style] for style in spec.planted.styles)
+        return PlannedSet(spec.name, len(environments), images, counted=True), environments
     facts = CATALOG.get(spec.name)
-    if facts and spec.root is None and spec.name != DEMO_SET:
+    if facts and spec.root is None and not spec.is_built:
         check_environments(recipe, spec.name, len(facts.environments))
         return PlannedSet(spec.name, len(facts.environments), facts.images, counted=False), list(facts.environments)
     manifest = read_manifest(spec)

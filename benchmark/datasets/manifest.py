@@ -187,12 +187,16 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
-    """Return where the images of a data set lie; the demo set is built if need be.
+    """Return where the images of a data set lie; the demo set and planted ones are built if need be.
 
     Raises:
         IcmBenchError: no root is given for a set that needs one, or it does not exist.
     """
     if spec.root is None:
+        if spec.is_planted:
+            from benchmark.demo import planted
+
+            return open_reader(str(planted.build(spec.planted)), "folder")
         if spec.name == DEMO_SET:
             from benchmark.demo import emoji_styles
 

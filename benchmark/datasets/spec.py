@@ -1,11 +1,39 @@
 """What a recipe says of a data set."""
 
-from pydantic import Field, field_validator
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.spec import Spec
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.spec import Spec, distinct
+from benchmark.datasets.catalog import CATALOG, DEMO_SET
+
+if TYPE_CHECKING:
+    from benchmark.demo.planted import Planted
 
 AUTO = "auto"
+PLANTED = "planted"
+STYLES = tuple(CATALOG[DEMO_SET].environments)
+PLANTED_KEYS = {
+    "of": "of",
+    "styles": "from",
+    "shift": "shift",
+    "strength": "strength",
+    "correlation": "correlation",
+    "seed": "seed",
+}  # field -> key of a recipe
+STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
+MAX_ENVIRONMENTS = 11  # the number of concepts of the smallest class, so that each environment has one
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ColumnsSpec(Spec):
@@ -30,16 +58,108 @@ class DatasetSpec(Spec):
     Fields:
         name: a set of the catalog (`icm-bench datasets`), or a name of your own.
         root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
-            The demo set needs none.
+            The demo set and planted ones are built, and need none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout) or `webdataset` (tar
             shards); `auto` goes by what lies there; `my_package.my_module:MyReader` is a reader of your own.
         columns: which columns or fields say what of an image, in the layouts `parquet` and `webdataset`.
+        of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
+            drawings are taken, `emoji_styles`.
+        from: whose drawings: a style (an environment of `of`), a list of them, or `all`. Of each style there are 284.
+        shift: what changes the drawings: `tint` (a colour cast, which interventions cover), `texture` (hatching, which
+            they do not) or `none`.
+        strength: environment -> size of the change in it, 0 (none) to 1. Its keys are the environments, to which
+            concepts are dealt evenly. Default: {a: 0, b: 0.3, c: 0.6, d: 1}.
+        correlation: environment -> share of the images of a class that carry the change (hue, angle) of their class;
+            the others carry that of another class. Default: all images of the set carry the same change.
+        seed: of the deal, and of which images carry what. Default 0.
     """
 
     name: str = Field(min_length=1)
     root: str | None = None
     layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
+    of: Literal["emoji_styles"] | None = None
+    styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
+    shift: Literal["tint", "texture", "none"] | None = None
+    strength: Mapping[str, Share] | None = None
+    correlation: Mapping[str, Share] | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
+
+    @property
+    def is_planted(self) -> bool:
+        """Whether it is a set with a planted shift: its name says so."""
+        return self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it is built from packages where no root is given, so that it needs none."""
+        return self.name == DEMO_SET or self.is_planted
+
+    @property
+    def planted(self) -> "Planted":
+        """What determines a planted set, defaults filled in; of no other set."""
+        from benchmark.demo.planted import Planted
+
+        assert self.styles is not None
+        assert self.shift is not None
+        return Planted(self.styles, self.shift, self.strength or STRENGTHS, self.correlation, self.seed or 0)
+
+    @field_validator("styles", mode="before")
+    @classmethod
+    def _one_some_or_all(cls, styles: Any) -> Any:
+        if styles == "all":
+            return STYLES
+        return (styles,) if isinstance(styles, str) else styles
+
+    @field_validator("styles")
+    @classmethod
+    def _check_styles(cls, styles: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for style in styles or ():
+            if style not in STYLES:
+                raise ValueError(f"unknown style '{style}': {nearest(style, [*STYLES, 'all'])}")
+        return styles and tuple(distinct(styles, list(styles), "style"))
+
+    @field_validator("strength")
+    @classmethod
+    def _check_environments(cls, strength: Mapping[str, float] | None) -> Mapping[str, float] | None:
+        if strength is None:
+            return None
+        if not 2 <= len(strength) <= MAX_ENVIRONMENTS:
+            raise ValueError(f"{len(strength)} environments; give 2 to {MAX_ENVIRONMENTS} of them a strength.")
+        if bad := next((name for name in strength if not re.fullmatch(r"\w+", name)), None):
+            raise ValueError(f"'{bad}' is no name of an environment: use letters, digits and '_'.")
+        return strength
+
+    @model_validator(mode="after")
+    def _planted_or_not(self) -> "DatasetSpec":
+        given = [key for field, key in PLANTED_KEYS.items() if getattr(self, field) is not None]
+        if not self.is_planted:
+            if given:
+                raise ValueError(
+                    f"'{given[0]}' is for planted sets, and '{self.name}' is none: call it 'planted-{self.name}', or "
+                    f"leave '{given[0]}' out."
+                )
+            return self
+        if missing := next((key for key in ("of", "from", "shift") if key not in given), None):
+            raise ValueError(f"the planted set '{self.name}' needs '{missing}'; give of, from and shift.")
+        if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec():
+            raise ValueError(f"the planted set '{self.name}' is built: leave root, layout and columns out.")
+        environments = self.strength or STRENGTHS
+        if self.correlation is not None and set(self.correlation) != set(environments):
+            raise ValueError(
+                f"correlation of '{self.name}' has the environments {', '.join(self.correlation)}, and strength has "
+                f"{', '.join(environments)}; give both for the same ones."
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields by the keys of a recipe; those of planted sets only where they are given."""
+        content: dict[str, Any] = dump(self)
+        for field, key in PLANTED_KEYS.items():
+            if (value := content.pop(field, content.pop(key, None))) is not None:
+                content[key] = value
+        return content
 
     @field_validator("layout")
     @classmethod

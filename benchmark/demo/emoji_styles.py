@@ -5,6 +5,7 @@ probe has seen the same thing in another style.
 """
 
 import csv
+import functools
 import hashlib
 import json
 import tempfile
@@ -118,25 +119,33 @@ def build() -> Path:
 
     Source: the packages named in this module and in `benchmark.demo.emoji`.
     """
-    root = cache_dir() / "datasets" / f"{NAME}-{_content_hash()}"
+    root = cache_dir() / "datasets" / f"{NAME}-{content_hash()}"
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    drawings = _drawings()
+    documents = drawings()
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{NAME}-") as scratch:
-        _draw_all(drawings, Path(scratch) / "root" / NAME)
+        _draw_all(documents, Path(scratch) / "root" / NAME)
         publish(Path(scratch) / "root", root)
     return root
 
 
-def _content_hash() -> str:
+def content_hash() -> str:
+    """Return 12 hex digits that stand for all that determines the content of the data set."""
     packs = [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *ICONIFY_ENVIRONMENTS.values())]
     choice = [ENVIRONMENTS, CLASS_OF_SUBGROUP, sorted(NOT_THE_THING | SAME_DRAWING)]
     return hashlib.sha256(json.dumps([VERSION, IMAGE_SIZE, packs, choice]).encode()).hexdigest()[:12]
 
 
-def _drawings() -> dict[str, dict[str, dict[str, str]]]:
-    """Return SVG documents by environment, class and concept; every environment has the same concepts."""
+@functools.cache
+def drawings() -> dict[str, dict[str, dict[str, str]]]:
+    """Return SVG documents by environment, class and concept; every environment has the same concepts.
+
+    They are read once in a process (9 MB): a recipe may build several sets of them.
+
+    Raises:
+        IcmBenchError: a package cannot be fetched, or the counts are not as expected.
+    """
     candidates = [
         concept
         for concept in concepts().values()
@@ -172,11 +181,11 @@ def _check_counts(shared: list[Concept]) -> None:
         )
 
 
-def _draw_all(drawings: dict[str, dict[str, dict[str, str]]], folder: Path) -> None:
+def _draw_all(documents: dict[str, dict[str, dict[str, str]]], folder: Path) -> None:
     total = len(ENVIRONMENTS) * sum(CLASS_COUNTS.values())
     progress = Progress(f"drawing {NAME}", total, "images")
     groups: list[tuple[str, str]] = []
-    for environment, classes in drawings.items():
+    for environment, classes in documents.items():
         for class_name, svgs in classes.items():
             (folder / environment / class_name).mkdir(parents=True)
             for concept, svg in sorted(svgs.items()):
@@ -185,5 +194,10 @@ def _draw_all(drawings: dict[str, dict[str, dict[str, str]]], folder: Path) -> N
                 groups.append((path, concept))
                 progress.update(note=environment)
     progress.close()
+    write_groups(folder, groups)
+
+
+def write_groups(folder: Path, groups: list[tuple[str, str]]) -> None:
+    """Write `groups.csv` into a data set's folder: path of an image below it, and the group of that image."""
     with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([("path", "group"), *groups])

@@ -10,7 +10,7 @@ from benchmark.common.errors import nearest
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.spec import Spec, distinct
 from benchmark.common.validation import sentence
-from benchmark.datasets.catalog import DEMO_SET, is_variant
+from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.interventions import Intervention
@@ -107,9 +107,9 @@ class Recipe(Spec):
                 )
 
     def located(self) -> tuple[DatasetSpec, ...]:
-        """Return the data sets with their roots; the demo's is built, and has none."""
+        """Return the data sets with their roots; those that are built have none."""
         return tuple(
-            d if d.root is not None or d.name == DEMO_SET else d.model_copy(update={"root": self.run.data})
+            d if d.root is not None or d.is_built else d.model_copy(update={"root": self.run.data})
             for d in self.datasets
         )
 

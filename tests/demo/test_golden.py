@@ -34,7 +34,7 @@ def test_a_drawing_has_the_same_bytes() -> None:
 
 
 def test_the_data_set_is_made_of_the_same_packages_and_choices() -> None:
-    assert emoji_styles._content_hash() == EMOJI_STYLES[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
+    assert emoji_styles.content_hash() == EMOJI_STYLES[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
 
 
 def test_the_encoder_is_made_of_the_same_packages_and_settings() -> None:

@@ -65,8 +65,9 @@ def _words(model: type[BaseModel]) -> str:
 def _spec_table(spec: type[BaseModel], path: str) -> str:
     meanings = _meanings(inspect.getdoc(spec) or "")
     table = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    annotations = {info.alias or name: info.annotation for name, info in spec.model_fields.items()}
     for name, type_, default in _fields(spec):
-        nested = [m for m in _models(spec.model_fields[name].annotation) if not issubclass(m, Component)]
+        nested = [m for m in _models(annotations[name]) if not issubclass(m, Component)]
         meaning = meanings.get(name, "")
         if nested:
             meaning = meaning or _words(nested[0]).split("\n\n")[0]
@@ -96,10 +97,10 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
         kind = (
             f"list of [{registries[0].kind}s](#names-of-{registries[0].kind}s)"
             if registries
-            else _cell(_type(properties[name]))
+            else _cell(_type(properties[info.alias or name]))
         )
         default = "required" if info.is_required() else _cell(_default(info.get_default(call_default_factory=True)))
-        yield name, kind, default
+        yield info.alias or name, kind, default
 
 
 def _type(schema: dict[str, Any]) -> str:

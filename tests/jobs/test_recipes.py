@@ -33,8 +33,8 @@ def test_the_header_says_what_plan_says(file: Path, capsys: pytest.CaptureFixtur
         f"{planned['trials']:,} trials, {planned['rows']:,} rows\n"
     ) in header
     assert "#   compare   " in header
-    if file.stem.startswith("demo"):
-        return
+    if all(dataset.is_built for dataset in load_recipe(file).datasets):
+        return  # minutes on a CPU
     hours, rate = re.findall(r"#   hours     ([\d.]+) GPU hours at an assumed ([\d,]+) views/s", header)[0]
     assert hours == f"{planned['passes'] / int(rate.replace(',', '')) / 3600:.2f}"
 
@@ -92,6 +92,7 @@ def test_it_runs_on_shrunken_data(
     recipe = load_recipe(file)
     shift = any(protocol.across_sets for protocol in recipe.sweep.protocols)
     kept = [d.name for d in recipe.datasets if shift or d.name == recipe.datasets[0].name][:2]
+    kept = [name if name in CATALOG else "PACS" for name in kept]  # planted sets are drawn, and have no root
     changes: dict[str, Any] = {
         "datasets": [{"name": name, "root": str(data)} for name in kept],
         "backbones": [tiny_random],
