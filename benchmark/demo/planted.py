@@ -3,8 +3,8 @@
 What a method should find in them is known beforehand. Two things are set apart:
 
 - whether interventions cover the shift: `tint` is a colour cast, which colour jitter, greyscale and the other
-  photometric kinds move; `texture` is hatching with broad grey lines, which none of the seven kinds puts on or takes
-  off; `none` changes nothing;
+  photometric kinds move; `texture` is hatching with broad grey lines behind the drawing, which none of the seven kinds
+  puts on or takes off; `none` changes nothing;
 - whether the means of the source environments see it: they do where their strengths differ.
 
 A concept stands in one environment only, whatever the styles, and which one depends on the seed alone: sets that differ
@@ -38,10 +38,12 @@ CHANGES = 10
 """Number of different changes of a kind: one for each class."""
 TINT = 0.85
 """Share of the light that a cast of strength 1 takes from the channels that its hue lacks."""
-INK = 96
-"""Grey level of the hatching on white: far from white in every photometric view, solarized and posterized ones too."""
+INK = 160
+"""Grey level of the hatching: in every photometric view another one than the ground's, posterized or solarized."""
 LINE = 14.0
 """Width of a line of the hatching in pixels of the drawing: too broad for a blur to take away."""
+COVER = 0.25
+"""Share of the ground that the hatching of strength 1 covers."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def content_hash(planted: Planted) -> str:
     """Return 12 hex digits that stand for all that determines the content of a planted data set."""
     spec = [planted.styles, planted.shift, sorted(planted.strength.items()), planted.seed]
     correlation = None if planted.correlation is None else sorted(planted.correlation.items())
-    drawing = [VERSION, IMAGE_SIZE, CHANGES, TINT, INK, LINE, emoji_styles.content_hash()]
+    drawing = [VERSION, IMAGE_SIZE, CHANGES, TINT, INK, LINE, COVER, emoji_styles.content_hash()]
     return hashlib.sha256(json.dumps([drawing, spec, correlation]).encode()).hexdigest()[:12]
 
 
@@ -189,11 +191,12 @@ def changes_of_classes(classes: Iterable[str], seed: int) -> dict[str, int]:
 
 
 def changed(svg: str, shift: Shift, change: int, strength: float) -> str:
-    """Return a drawing with a change laid over all of it, its white ground included.
+    """Return a drawing with a change.
 
-    The change multiplies what is drawn: `tint` channel by channel with 1 - strength × TINT × (1 - hue's channel), where
-    the hues are spread evenly over the circle, red being the first; `texture` by INK / 255 on lines that are LINE wide,
-    2 LINE / strength apart (so that they cover half of `strength` of the image) and turned by change × 18 degrees.
+    `tint` multiplies all of the image, the white ground included, channel by channel with
+    1 - strength × TINT × (1 - hue's channel), where the hues are spread evenly over the circle, red being the first.
+    `texture` lays grey lines behind the drawing, LINE wide, LINE / (COVER × strength) from
+    middle to middle, turned by change × 18 degrees.
 
     Args:
         svg: an SVG document with a square `viewBox`.
@@ -203,13 +206,15 @@ def changed(svg: str, shift: Shift, change: int, strength: float) -> str:
     """
     if shift == "none" or strength == 0:
         return svg
-    overlay = _tint(change, strength) if shift == "tint" else _hatching(change, strength)
-    box = re.search(r'<svg[^>]*\bviewBox="([^"]*)"', svg)
-    assert box is not None, "every drawing has a viewBox"
-    x, y, width, _ = map(float, box[1].split())
+    opening = re.search(r'<svg[^>]*\bviewBox="([^"]*)"[^>]*>', svg)
+    assert opening is not None, "every drawing has a viewBox"
+    x, y, width, _ = map(float, opening[1].split())
     place = f'transform="translate({x:g} {y:g}) scale({width / IMAGE_SIZE:.9g})"'
-    end = svg.rindex("</svg>")
-    return f'{svg[:end]}<g style="mix-blend-mode:multiply" {place}>{overlay}</g>{svg[end:]}'
+    if shift == "tint":
+        at, layer = svg.rindex("</svg>"), f'<g style="mix-blend-mode:multiply" {place}>{_tint(change, strength)}</g>'
+    else:
+        at, layer = opening.end(), f"<g {place}>{_hatching(change, strength)}</g>"
+    return svg[:at] + layer + svg[at:]
 
 
 def _tint(change: int, strength: float) -> str:
@@ -223,7 +228,7 @@ def _tint(change: int, strength: float) -> str:
 
 def _hatching(change: int, strength: float) -> str:
     """Return parallel lines over the whole image, none of them through its centre, as SVG."""
-    middle, spacing = IMAGE_SIZE / 2, 2 * LINE / strength
+    middle, spacing = IMAGE_SIZE / 2, LINE / (COVER * strength)
     reach = math.ceil(IMAGE_SIZE / spacing)  # enough for the diagonal, half of which is 0.71 of a side
     places = (middle + (line + 0.5) * spacing for line in range(-reach, reach))
     lines = "".join(f"M{place:.3f} {-IMAGE_SIZE}V{2 * IMAGE_SIZE}" for place in places)
