@@ -7,6 +7,12 @@ What a method should find in them is known beforehand. Two things are set apart:
   puts on or takes off; `none` changes nothing;
 - whether the means of the source environments see it: they do where their strengths differ.
 
+How far the seven kinds cover a shift was measured with MiniLiT at 160 pixels, on drawings of Noto alone and without any
+method: C_d against C_z along the mean shift d of strength 1, d'C_d d / d'C_z d, over trace(C_d) / trace(C_z), so that 1 is
+the average direction. The blue cast has 1.3 and 1.4 (C_d of slightly tinted and of slightly hatched sources), the
+hatching 0.5 and 0.8; a red cast would have 0.7 and 1.1. At strength 1 plain zero-shot loses 14 points by the blue cast
+and 17 by the hatching. So coverage differs in degree, not in kind: an encoder mixes what pixels keep apart.
+
 A concept stands in one environment only, whatever the styles, and which one depends on the seed alone: sets that differ
 in `shift`, `strength`, `correlation` or `styles` have the same concepts in the same environments.
 """
@@ -38,6 +44,8 @@ CHANGES = 10
 """Number of different changes of a kind: one for each class."""
 TINT = 0.85
 """Share of the light that a cast of strength 1 takes from the channels that its hue lacks."""
+FIRST_HUE = 6
+"""Which tenth of the circle of hues change 0 has: blue, of all casts tried the one that interventions move most."""
 INK = 160
 """Grey level of the hatching: in every photometric view another one than the ground's, posterized or solarized."""
 LINE = 14.0
@@ -129,7 +137,7 @@ def content_hash(planted: Planted) -> str:
     """Return 12 hex digits that stand for all that determines the content of a planted data set."""
     spec = [planted.styles, planted.shift, sorted(planted.strength.items()), planted.seed]
     correlation = None if planted.correlation is None else sorted(planted.correlation.items())
-    drawing = [VERSION, IMAGE_SIZE, CHANGES, TINT, INK, LINE, COVER, emoji_styles.content_hash()]
+    drawing = [VERSION, IMAGE_SIZE, CHANGES, TINT, FIRST_HUE, INK, LINE, COVER, emoji_styles.content_hash()]
     return hashlib.sha256(json.dumps([drawing, spec, correlation]).encode()).hexdigest()[:12]
 
 
@@ -194,7 +202,7 @@ def changed(svg: str, shift: Shift, change: int, strength: float) -> str:
     """Return a drawing with a change.
 
     `tint` multiplies all of the image, the white ground included, channel by channel with
-    1 - strength × TINT × (1 - hue's channel), where the hues are spread evenly over the circle, red being the first.
+    1 - strength × TINT × (1 - hue's channel), where the hues are spread evenly over the circle from blue (216 degrees) on.
     `texture` lays grey lines behind the drawing, LINE wide, LINE / (COVER × strength) from
     middle to middle, turned by change × 18 degrees.
 
@@ -219,7 +227,7 @@ def changed(svg: str, shift: Shift, change: int, strength: float) -> str:
 
 def _tint(change: int, strength: float) -> str:
     """Return a rectangle over the whole image in the colour of a cast, as SVG."""
-    sixth = 6 * change / CHANGES  # of the circle of hues: red 0, green 2, blue 4
+    sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # of the circle of hues: red 0, green 2, blue 4
     distances = (min(abs(sixth - centre), 6 - abs(sixth - centre)) for centre in (0, 2, 4))
     channels = (min(max(2 - distance, 0), 1) for distance in distances)
     red, green, blue = (round(255 * (1 - strength * TINT * (1 - channel))) for channel in channels)
