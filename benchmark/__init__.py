@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from benchmark.method.predictors import Predictor as Predictor
     from benchmark.method.subspace import InvariantProjection as InvariantProjection
     from benchmark.method.subspace import Projection as Projection
+    from benchmark.method.subspace import Shrinkage as Shrinkage
     from benchmark.recipe.loading import load_recipe as load_recipe
     from benchmark.recipe.recipe import Recipe as Recipe
 
@@ -27,6 +28,7 @@ _HOMES = {
     "ProjectedEncoder": "benchmark.backbones.projected_encoder",
     "Projection": "benchmark.method.subspace",
     "Recipe": "benchmark.recipe.recipe",
+    "Shrinkage": "benchmark.method.subspace",
     "load_recipe": "benchmark.recipe.loading",
     "read_projection": "benchmark.backbones.projection_files",
     "run": "benchmark.commands.run",
@@ -38,6 +40,7 @@ __all__ = [
     "ProjectedEncoder",
     "Projection",
     "Recipe",
+    "Shrinkage",
     "load_recipe",
     "read_projection",
     "run",

@@ -80,10 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         sub.add_argument("recipe", metavar="RECIPE", help="YAML file whose views are embedded")
-        _add_choice(sub, rank_needed=name == "export")
+        _add_choice(sub)
         _add_options(sub)
         if name == "export":
-            sub.add_argument("--to", metavar="FOLDER", default="projection", help="default: %(default)s")
+            _add_export_options(sub)
         sub.set_defaults(command=command)
     splits = commands.add_parser(
         "splits", help="write which images are trained on and tested, for methods that are trained elsewhere",
@@ -153,10 +153,20 @@ def _points(text: str) -> float:
     return value
 
 
-def _add_choice(parser: argparse.ArgumentParser, rank_needed: bool) -> None:
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="FOLDER", help="default: projection, with --fold: folded")
+    parser.add_argument(
+        "--fold", action="store_true",
+        help="multiply one map of images and texts (shrinkage, sides: symmetric) into the backbone, and write a "
+        "checkpoint of open_clip",
+    )  # fmt: skip
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
     only = "needed where the recipe has several"
-    parser.add_argument("--rank", type=int, required=rank_needed, metavar="K", help="number of directions kept")
-    parser.add_argument("--projection", metavar="LABEL", help="default: the recipe's that looks at interventions")
+    parser.add_argument("--rank", type=int, metavar="K", help="number of directions kept; shrinkage has none")
+    parser.add_argument("--projection", metavar="LABEL", help="default: icm, else the one that looks at interventions")
+    parser.add_argument("--nuisance", metavar="NAME", help="what is weighed or shrunk; needed where there are several")
     parser.add_argument("--lambda", type=float, dest="lambda_", metavar="L", help=only)
     for name in ("dataset", "backbone", "intervention-set", "normalize"):
         parser.add_argument(f"--{name}", metavar="NAME", help=only)
@@ -274,13 +284,15 @@ def _export(args: argparse.Namespace) -> None:
     with _prepared(_recipe(args)) as run:
         from benchmark.commands.export import export_projection
 
-        facts = export_projection(run, _choosing(args), args.rank, Path(args.to))
+        folder = Path(args.to or ("folded" if args.fold else "projection"))
+        facts = export_projection(run, _choosing(args), args.rank, folder, args.fold)
     if args.json:
         print(json.dumps(facts, indent=2))
     else:
         fitted = f"{facts['images']} images of {', '.join(facts['environments'])}"
         kept = f"{facts['rank']} of {facts['dim']} directions for {facts['backbone']}"
-        print(f"{facts['folder']}: {kept}, fitted on {fitted}")
+        what = f"{facts['backbone']} with the projection in it" if args.fold else kept
+        print("\n".join([f"{facts['folder']}: {what}, fitted on {fitted}", *facts.get("notes", ())]))
 
 
 def _diagnose(args: argparse.Namespace) -> None:

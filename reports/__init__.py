@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.build import ReportFiles, write_report
-    from reports.diagnostics import Angles, Diagnosis, Displacement, Readability, write_diagnostics
+    from reports.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, write_diagnostics
     from reports.options import Options
 
 _HOMES = {
     "Angles": "reports.diagnostics",
     "Diagnosis": "reports.diagnostics",
     "Displacement": "reports.diagnostics",
+    "Mapped": "reports.diagnostics",
     "Options": "reports.options",
     "Readability": "reports.diagnostics",
     "ReportFiles": "reports.build",
@@ -25,6 +26,7 @@ __all__ = [
     "Angles",
     "Diagnosis",
     "Displacement",
+    "Mapped",
     "Options",
     "Readability",
     "ReportFiles",

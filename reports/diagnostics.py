@@ -74,6 +74,27 @@ class Displacement:
 
 
 @dataclass(frozen=True)
+class Mapped:
+    """What a map without ranks, which keeps every direction in part, leaves of images.
+
+    Attributes:
+        images_stay: whether images are left as they are, and texts alone are mapped.
+        energy_left: share of the energy of the embeddings that is left, 0 to 1.
+        displacement_left: kind of intervention -> share of its displacement that is left; None where it moves nothing.
+        invariance_ratio: displacement relative to energy, before the map and after it; None without interventions.
+        reconstruction: that term of the objective; None without lambda.
+        nuisance_left: the other term, lambda times what is left of the nuisance; likewise.
+    """
+
+    images_stay: bool
+    energy_left: float
+    displacement_left: dict[str, float | None]
+    invariance_ratio: list[float] | None
+    reconstruction: float | None
+    nuisance_left: float | None
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """What a projection keeps and how stable it is.
 
@@ -85,12 +106,14 @@ class Diagnosis:
         normalize: where embeddings were scaled to unit length.
         seed: of the split.
         split: the images that are fitted on, of each environment, in words.
-        rank: of the subspaces that are compared.
+        rank: of the subspaces that are compared; None where there are no ranks.
         dim: embedding width D.
         images: number of images that the projection is fitted on.
         environments: their environments.
         spectrum: eigenvalues in the order in which directions are kept; None where there are none.
-        displacement: what interventions move; None where the projection looks at none.
+        displacement: what interventions move; None where the projection looks at none, or has no ranks.
+        mapped: what is left of images; None where there are ranks.
+        nuisance: name of what is weighed against the energy, or shrunk; None where the projection names nothing.
         angles: what is compared -> how far the subspaces lie apart.
         decodability: how well the environment can be read, space by space.
         backbones: how far the same images lie apart under several backbones; None where there is one.
@@ -103,12 +126,14 @@ class Diagnosis:
     normalize: str
     seed: int
     split: str
-    rank: int
+    rank: int | None
     dim: int
     images: int
     environments: list[str]
     spectrum: list[float] | None
     displacement: Displacement | None
+    mapped: Mapped | None
+    nuisance: str | None
     angles: dict[str, Angles]
     decodability: list[Readability]
     backbones: Angles | None
@@ -132,8 +157,8 @@ def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> Re
         "diagnostics.md": text.encode(),
         "diagnostics.json": (json.dumps(diagnosis.content(), indent=2, ensure_ascii=False) + "\n").encode(),
     }
-    if diagnosis.displacement:
-        contents |= _figure(diagnosis, diagnosis.displacement)
+    if diagnosis.displacement and diagnosis.rank:
+        contents |= _figure(diagnosis, diagnosis.displacement, diagnosis.rank)
     prefix = f"{folder}/" if folder else ""
     for name, content in contents.items():
         storage.write_bytes(f"{prefix}{name}", content)
@@ -144,7 +169,9 @@ def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> Re
 def markdown(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as Markdown."""
     parts = [f"# {_banner(diagnosis)}{markdown_escape(diagnosis.choice)}", markdown_escape(_setting_words(diagnosis))]
-    parts += _directions(diagnosis, diagnosis.displacement) if diagnosis.displacement else []
+    if diagnosis.displacement and diagnosis.rank:
+        parts += _directions(diagnosis, diagnosis.displacement, diagnosis.rank)
+    parts += _mapped(diagnosis.mapped, diagnosis.nuisance) if diagnosis.mapped else []
     parts += _decodability(diagnosis) + _angles(diagnosis)
     return "\n\n".join(parts) + "\n"
 
@@ -154,14 +181,31 @@ def _banner(diagnosis: Diagnosis) -> str:
 
 
 def _setting_words(d: Diagnosis) -> str:
+    rank = f"rank {d.rank} of {d.dim}" if d.rank else f"all {d.dim} directions are kept in part, so there are no ranks"
     return (
         f"{_banner(d)}{d.dataset}, {d.backbone}: fitted on {', '.join(d.environments)}, {d.images} images, of each the "
-        f"{d.split}. Normalize {d.normalize}; rank {d.rank} of {d.dim}."
+        f"{d.split}. Normalize {d.normalize}; {rank}."
     )
 
 
-def _directions(diagnosis: Diagnosis, displacement: Displacement) -> list[str]:
-    rank, spectrum, ratios = diagnosis.rank, diagnosis.spectrum, displacement.invariance_ratio
+def _mapped(mapped: Mapped, nuisance: str | None) -> list[str]:
+    if mapped.images_stay:
+        return ["## What is left", "Images stay as they are: the map is of texts alone."]
+    shares: dict[str, float | None] = {"energy of the embeddings": mapped.energy_left}
+    shares |= {f"displacement by {markdown_escape(kind)}": share for kind, share in mapped.displacement_left.items()}
+    body = [[what, "none" if share is None else f"{100 * share:.1f} %"] for what, share in shares.items()]
+    sentences = []
+    if mapped.invariance_ratio:
+        before, after = map(_number, mapped.invariance_ratio)
+        sentences.append(f"Displacement relative to energy: {before} before the map, {after} after it.")
+    if mapped.reconstruction is not None and mapped.nuisance_left is not None:
+        lost, left = _number(mapped.reconstruction), _number(mapped.nuisance_left)
+        sentences.append(f"Terms of the objective: reconstruction {lost}, nuisance ({nuisance}) {left}.")
+    return ["## What is left", "Share that the map leaves of images:", markdown_grid(["Of", "left"], body), *sentences]
+
+
+def _directions(diagnosis: Diagnosis, displacement: Displacement, rank: int) -> list[str]:
+    spectrum, ratios = diagnosis.spectrum, displacement.invariance_ratio
     inside = [(sum(moved[:rank]), sum(moved)) for moved in displacement.moved_by.values()]
     shares = [f"{100 * part / whole:.1f} %" if whole > 0 else "none" for part, whole in inside]
     kinds = [markdown_escape(kind) for kind in displacement.moved_by]
@@ -172,7 +216,9 @@ def _directions(diagnosis: Diagnosis, displacement: Displacement) -> list[str]:
     terms = []
     if displacement.reconstruction and displacement.consistency:
         lost, moved = (_number(term[rank - 1]) for term in (displacement.reconstruction, displacement.consistency))
-        terms = [f"Terms of the objective at rank {rank}: reconstruction {lost}, consistency {moved}."]
+        paper = diagnosis.nuisance in (None, "interventions")
+        second = "consistency" if paper else f"nuisance ({diagnosis.nuisance})"
+        terms = [f"Terms of the objective at rank {rank}: reconstruction {lost}, {second} {moved}."]
     return [
         "## What interventions move",
         f"Share of each kind's displacement that lies inside the subspace of rank {rank}:",
@@ -221,7 +267,7 @@ def _number(value: float | None) -> str:
     return "—" if value is None else f"{value:.4g}"
 
 
-def _figure(diagnosis: Diagnosis, displacement: Displacement) -> dict[str, bytes]:
+def _figure(diagnosis: Diagnosis, displacement: Displacement, rank: int) -> dict[str, bytes]:
     """Return the figure: displacement relative to energy of every direction, over all kinds and for each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -235,7 +281,7 @@ def _figure(diagnosis: Diagnosis, displacement: Displacement) -> dict[str, bytes
     energy = np.array(displacement.energy)
     for kind, values in displacement.moved_by.items() if len(displacement.moved_by) > 1 else ():
         axes.plot(directions, np.array(values) / np.where(energy > 0, energy, np.nan), linewidth=0.7, label=kind)
-    axes.axvline(diagnosis.rank, color="#999999", linewidth=0.8, linestyle=":")
+    axes.axvline(rank, color="#999999", linewidth=0.8, linestyle=":")
     axes.set(xlabel="direction, in the order in which they are kept", ylabel="displacement / energy", yscale="log")
     axes.set_title(f"{_banner(diagnosis)}{diagnosis.choice}: {diagnosis.dataset}, {diagnosis.backbone}", fontsize=9)
     axes.legend(fontsize=7, ncols=2)

@@ -49,6 +49,7 @@ class Backbone:
         import torch
 
         self.device = torch.device(device or best_device())
+        self.spec = spec
         self._open_clip_name = _open_clip_name(spec)
         model, notes = _load(spec, self._open_clip_name)
         import open_clip
@@ -93,10 +94,9 @@ class Backbone:
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return raw (not normalised) embeddings of any number of texts, shape (len(texts), D)."""
-        import open_clip
         import torch
 
-        tokenizer = open_clip.get_tokenizer(self._open_clip_name)
+        tokenizer = self.tokenizer
         blocks = []
         with torch.inference_mode(), self._autocast():
             for start in range(0, len(texts), 256):
@@ -137,6 +137,31 @@ class Backbone:
                 return embedded
 
         return tokenize, table, encode
+
+    @property
+    def model(self) -> Any:
+        """Open_clip's model itself, which has no common type."""
+        return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Open_clip's tokenizer of the model."""
+        import open_clip
+
+        return open_clip.get_tokenizer(self._open_clip_name)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in open_clip's local-dir layout that the backbone comes from; None for all others."""
+        name = self._open_clip_name
+        return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
+
+    def config(self) -> dict[str, Any]:
+        """Return what `open_clip_config.json` would have to say for open_clip to build this model, as it was loaded."""
+        model_cfg = _model_cfg(self.spec, self._open_clip_name)
+        if self.spec.image_size:
+            model_cfg["vision_cfg"]["image_size"] = self.spec.image_size
+        return {"model_cfg": model_cfg, "preprocess_cfg": dict(self.preprocess)}
 
     def _autocast(self) -> "torch.autocast":
         import torch
@@ -200,15 +225,21 @@ def weights_fingerprint(model: "torch.nn.Module") -> str:
 
 def _architecture(spec: BackboneSpec, open_clip_name: str) -> str:
     """Return the hash of the resolved model configuration, without the folders in which parts of it lie."""
-    import open_clip
-
-    config = open_clip.get_model_config(open_clip_name)
-    config["quick_gelu"] = _quick_gelu(spec, open_clip_name, []) or config.get("quick_gelu", False)
+    config = _model_cfg(spec, open_clip_name)
     text = config.get("text_cfg", {})
     for key in ("hf_model_name", "hf_tokenizer_name"):
         if Path(text.get(key, "")).is_absolute():
             text[key] = "in the model's folder"
     return canonical_hash(config)
+
+
+def _model_cfg(spec: BackboneSpec, open_clip_name: str) -> dict[str, Any]:
+    """Return open_clip's model configuration with the activation that is used."""
+    import open_clip
+
+    config: dict[str, Any] = open_clip.get_model_config(open_clip_name)
+    config["quick_gelu"] = _quick_gelu(spec, open_clip_name, []) or config.get("quick_gelu", False)
+    return config
 
 
 def _open_clip_name(spec: BackboneSpec) -> str:

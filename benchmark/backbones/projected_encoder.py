@@ -13,8 +13,9 @@ class ProjectedEncoder(torch.nn.Module):
 
     It may stand where the model stood, in a zero-shot classifier for instance. Embeddings are A z, of width k and
     float32, as the benchmark computes them: images at unit length before the projection where the provenance's
-    `normalize` is `before` or `both`, texts always. Unit length after it is the caller's choice, as in open_clip:
-    `normalize=True`, which `after` and `both` stand for. Everything else, `logit_scale` for instance, is the model's.
+    `normalize` is `before` or `both`, texts always, and by a map of their own where the projection has one. Unit length
+    after it is the caller's choice, as in open_clip: `normalize=True`, which `after` and `both` stand for. Everything
+    else, `logit_scale` for instance, is the model's.
 
     The projection is linear: averaged over templates, embeddings of texts are up to their length those that
     the benchmark averages before it, as long as they are averaged with `normalize=False`.
@@ -54,6 +55,8 @@ class ProjectedEncoder(torch.nn.Module):
         self.training = model.training  # not train(): that would set the mode of every part of the model
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.register_buffer("A", torch.tensor(exported.matrix, device=device))
+        if exported.text_matrix is not None:
+            self.register_buffer("A_text", torch.tensor(exported.text_matrix, device=device))
 
     def encode_image(self, images: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Return projected embeddings of images, shape (n, k).
@@ -65,7 +68,7 @@ class ProjectedEncoder(torch.nn.Module):
         Raises:
             ValueError: the model's embeddings are not D wide.
         """
-        return self._project(self.model.encode_image(images), self._unit_before, normalize)
+        return self._project(self.model.encode_image(images), self.A, self._unit_before, normalize)
 
     def encode_text(self, tokens: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Return projected embeddings of texts, shape (n, k).
@@ -77,7 +80,8 @@ class ProjectedEncoder(torch.nn.Module):
         Raises:
             ValueError: the model's embeddings are not D wide.
         """
-        return self._project(self.model.encode_text(tokens), True, normalize)
+        a = self._buffers.get("A_text")
+        return self._project(self.model.encode_text(tokens), self.A if a is None else a, True, normalize)
 
     def get_logits(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits of images over texts, shape (n, m), and of texts over images, shape (m, n), as open_clip does.
@@ -110,15 +114,15 @@ class ProjectedEncoder(torch.nn.Module):
             out["logit_bias"] = bias
         return out if getattr(self.model, "output_dict", False) else tuple(out.values())
 
-    def _project(self, z: torch.Tensor, unit_before: bool, unit_after: bool) -> torch.Tensor:
-        if z.shape[-1] != self.A.shape[1]:
+    def _project(self, z: torch.Tensor, a: torch.Tensor, unit_before: bool, unit_after: bool) -> torch.Tensor:
+        if z.shape[-1] != a.shape[1]:
             raise ValueError(
                 f"The model's embeddings have width {z.shape[-1]}, and the projection, made for "
-                f"'{self.provenance['backbone']}', takes {self.A.shape[1]}."
+                f"'{self.provenance['backbone']}', takes {a.shape[1]}."
             )
         with torch.autocast(z.device.type, enabled=False):  # a projection in bfloat16 would lose what it separates
             z = z.float()
-            z = linear(normalize(z, dim=-1) if unit_before else z, self.A.float())
+            z = linear(normalize(z, dim=-1) if unit_before else z, a.float())
             return normalize(z, dim=-1) if unit_after else z
 
     def __getattr__(self, name: str) -> Any:

@@ -1,11 +1,14 @@
 """A projection as two small files: `projection.safetensors` (tensor "A", shape (k, D)) and `projection.json`.
 
+Where texts have another map than images, there is a second tensor, "A_text". Shrinkage of one side is such a pair.
+
 They can be used without this package. With an open_clip `model`, `images` and `tokens`, and the files in `folder`:
 
     from torch.nn.functional import normalize
     from safetensors.torch import load_file
-    A = load_file(f"{folder}/projection.safetensors")["A"]
-    z, t = (normalize(e @ A.T, dim=-1) for e in (model.encode_image(images), model.encode_text(tokens)))
+    maps = load_file(f"{folder}/projection.safetensors")
+    z = normalize(model.encode_image(images) @ maps["A"].T, dim=-1)
+    t = normalize(model.encode_text(tokens) @ maps.get("A_text", maps["A"]).T, dim=-1)
     logits = model.logit_scale.exp() * z @ t.T
 
 With it, `ProjectedEncoder(model, read_projection(folder))` takes the place of the model.
@@ -25,6 +28,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 
 FORMAT_VERSION = 1
+WITH_TEXTS = 2  # with a map of texts, which readers of version 1 would overlook
 TENSOR_FILE, FACTS_FILE = "projection.safetensors", "projection.json"
 NORMALIZE = ("none", "before", "after", "both")
 _REMEDY = "export the projection again"
@@ -39,10 +43,13 @@ class ExportedProjection:
         provenance: where the projection comes from. At least `backbone` (its label) and `fingerprint` (of its weights),
             without which nobody could know what it may be applied to, and `normalize` (`none`, `before`, `after` or
             `both`: where image embeddings were scaled to unit length when it was estimated and evaluated).
+        text_matrix: the same for embeddings of texts, shape (k, D), where it is another map; None (default) where it
+            is `matrix`.
     """
 
     matrix: NDArray[np.float32]
     provenance: dict[str, Any]
+    text_matrix: NDArray[np.float32] | None = None
 
     @property
     def rank(self) -> int:
@@ -55,7 +62,12 @@ class ExportedProjection:
         return int(self.matrix.shape[1])
 
 
-def write_projection(folder: Path, basis_vectors: NDArray[np.floating], provenance: Mapping[str, Any]) -> None:
+def write_projection(
+    folder: Path,
+    basis_vectors: NDArray[np.floating],
+    provenance: Mapping[str, Any],
+    text_vectors: NDArray[np.floating] | None = None,
+) -> None:
     """Write a projection into `folder`, which is made if need be; an older one in it is replaced.
 
     Each file appears whole or not at all, `projection.json` last: a reader that comes in between, or after a kill,
@@ -66,6 +78,7 @@ def write_projection(folder: Path, basis_vectors: NDArray[np.floating], provenan
         basis_vectors: the first k columns of a basis, shape (D, k), 1 <= k <= D.
         provenance: where the projection comes from: a mapping that JSON can hold, with the keys that
             `ExportedProjection` names.
+        text_vectors: the same columns for texts, shape (D, k), where texts have another map. Default: they have not.
 
     Raises:
         ValueError: wrong shape, values that float32 cannot hold, or a missing key of the provenance.
@@ -87,10 +100,15 @@ def write_projection(folder: Path, basis_vectors: NDArray[np.floating], provenan
     from safetensors.numpy import save
 
     _check_provenance(provenance)
-    content = save({"A": _matrix(basis_vectors)})
+    tensors = {"A": _matrix(basis_vectors)}
+    if text_vectors is not None:
+        if np.shape(text_vectors) != np.shape(basis_vectors):
+            raise ValueError(f"text_vectors must have the shape of basis_vectors, not {np.shape(text_vectors)}.")
+        tensors["A_text"] = _matrix(text_vectors)
+    content = save(tensors)
     dim, rank = np.shape(basis_vectors)
     facts = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if text_vectors is None else WITH_TEXTS,
         "rank": rank,
         "dim": dim,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -150,13 +168,14 @@ def read_projection(folder: Path) -> ExportedProjection:
     content = _read(file)
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise IcmBenchError(f"{file} is damaged, or not the file that {FACTS_FILE} was written with; {_REMEDY}.")
-    a = _tensor(content, file)
-    if a.shape != (facts["rank"], facts["dim"]):
-        raise IcmBenchError(
-            f"{file} holds a matrix of shape {a.shape}, and {FACTS_FILE} says {(facts['rank'], facts['dim'])}; "
-            f"{_REMEDY}."
-        )
-    return ExportedProjection(a, facts["provenance"])
+    tensors = _tensors(content, file, ("A", "A_text") if facts["format_version"] == WITH_TEXTS else ("A",))
+    for a in tensors:
+        if a.shape != (facts["rank"], facts["dim"]):
+            raise IcmBenchError(
+                f"{file} holds a matrix of shape {a.shape}, and {FACTS_FILE} says {(facts['rank'], facts['dim'])}; "
+                f"{_REMEDY}."
+            )
+    return ExportedProjection(tensors[0], facts["provenance"], *tensors[1:])
 
 
 def _facts(file: Path) -> dict[str, Any]:
@@ -167,10 +186,10 @@ def _facts(file: Path) -> dict[str, Any]:
         raise IcmBenchError(f"{file} is damaged (it is not JSON in UTF-8); {_REMEDY}.") from error
     if not isinstance(facts, dict):
         raise IcmBenchError(f"{file} is damaged (it holds no JSON object); {_REMEDY}.")
-    if facts.get("format_version") != FORMAT_VERSION:
+    if facts.get("format_version") not in (FORMAT_VERSION, WITH_TEXTS):
         raise IcmBenchError(
             f"{file} has the format {facts.get('format_version')!r:.60}, and this version of icm-bench reads "
-            f"{FORMAT_VERSION}; install the version that wrote it, or {_REMEDY}."
+            f"{FORMAT_VERSION} and {WITH_TEXTS}; install the version that wrote it, or {_REMEDY}."
         )
     for key, kind in {"rank": int, "dim": int, "sha256": str, "provenance": dict}.items():
         if not isinstance(facts.get(key), kind):
@@ -182,18 +201,21 @@ def _facts(file: Path) -> dict[str, Any]:
     return facts
 
 
-def _tensor(content: bytes, file: Path) -> NDArray[np.float32]:
-    """Return the tensor "A" of a safetensors file."""
+def _tensors(content: bytes, file: Path, names: tuple[str, ...]) -> list[NDArray[np.float32]]:
+    """Return the tensors of those names of a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        a = load(content)["A"]
-    except (SafetensorError, KeyError) as error:  # KeyError: no such tensor, or a type that numpy lacks
+        loaded = load(content)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that numpy lacks
         raise IcmBenchError(f"{file} holds no tensor 'A' that can be read; {_REMEDY}.") from error
-    if a.dtype != np.float32 or not np.isfinite(a).all():
-        raise IcmBenchError(f"{file} holds a matrix that is not of finite float32 numbers; {_REMEDY}.")
-    return a
+    for name in names:
+        if name not in loaded:
+            raise IcmBenchError(f"{file} holds no tensor '{name}' that can be read; {_REMEDY}.")
+        if loaded[name].dtype != np.float32 or not np.isfinite(loaded[name]).all():
+            raise IcmBenchError(f"{file} holds a matrix that is not of finite float32 numbers; {_REMEDY}.")
+    return [loaded[name] for name in names]
 
 
 def _read(file: Path) -> bytes:

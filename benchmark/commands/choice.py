@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 from benchmark.commands.prepare import Run
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.arrays import Normalize
+from benchmark.method.subspace import Projection
+from benchmark.method.subspace.nuisance import Nuisance
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
 from benchmark.sweep.subject import Subject
@@ -21,9 +23,11 @@ class Choosing:
     Attributes:
         dataset: name of a data set.
         backbone: label of a backbone.
-        projection: label of a projection; by default the recipe's that looks at interventions.
+        projection: label of a projection; by default the paper's `icm`, else the recipe's that looks at interventions.
+        nuisance: what it weighs or shrinks, where a rule chooses that.
         intervention_set: name of an intervention set.
-        lambda_: weight of the consistency term; one of the grid's, or within the bounds of a search.
+        lambda_: weight of the consistency term; one of the projection's own or the sweep's grid, or within the bounds
+            of a search.
         normalize: where embeddings are scaled to unit length.
         seed: of the split; by default the recipe's first.
         without: environments that are left out, as if held out.
@@ -32,6 +36,7 @@ class Choosing:
     dataset: str | None = None
     backbone: str | None = None
     projection: str | None = None
+    nuisance: str | None = None
     intervention_set: str | None = None
     lambda_: float | None = None
     normalize: str | None = None
@@ -49,12 +54,7 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     dataset = _one("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
     backbone = _one("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
     subject = next(s for s in run.subjects if (s.manifest.name, s.facts.label) == (dataset, backbone))
-    fitted = [p for p in sweep.projections if not p.full_rank_only]
-    if not fitted:
-        raise IcmBenchError("The recipe has no projection but the whole space; add one to sweep.projections.")
-    preferred = [p for p in fitted if p.uses_interventions and p.order_name != "released"] or fitted
-    named = fitted if choosing.projection is not None else preferred
-    projection = _one("--projection", choosing.projection, named, lambda p: p.label)
+    projection = _setting(_projection(sweep, choosing.projection), choosing.nuisance)
     intervention_set = None
     if projection.uses_interventions:
         sets = recipe.intervention_sets()
@@ -62,20 +62,47 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     normalize: Normalize = _one("--normalize", choosing.normalize, sweep.normalize, str)
     seed = _one("--seed", sweep.seeds[0] if choosing.seed is None else choosing.seed, sweep.seeds, int)
     if projection.uses_lambda:
-        projection = projection.at(lambda_=_lambda(sweep, choosing.lambda_))
+        projection = projection.at(lambda_=_lambda(sweep, projection, choosing.lambda_))
     _check_without(subject, choosing.without)
     subject = subject.at_draw(sweep.seeds.index(seed))
     return Choice(subject, projection.at(seed=seed), intervention_set, normalize, seed, choosing.without)
 
 
-def check_rank(rank: int, subject: Subject) -> None:
-    """Refuse a rank that the embeddings of a subject do not have.
+def check_rank(rank: int | None, choice: Choice) -> None:
+    """Refuse a rank that a projection does not have; None is none named.
 
     Raises:
-        IcmBenchError: it is not between 1 and D.
+        IcmBenchError: it is not between 1 and D, or less than D where there are no ranks.
     """
-    if not 1 <= rank <= subject.facts.dim:
-        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {subject.facts.dim}.")
+    dim, projection = choice.subject.facts.dim, choice.projection
+    if rank is not None and not 1 <= rank <= dim:
+        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {dim}.")
+    if projection.full_rank_only and rank not in (None, dim):
+        raise IcmBenchError(
+            f"--rank: {projection.label} has no ranks, for it keeps every direction in part; leave --rank out."
+        )
+
+
+def nuisance_of(projection: Projection) -> Nuisance | None:
+    """Return what one setting of a projection weighs or shrinks; None where it names nothing of that kind."""
+    return getattr(projection, "name_of_nuisance", None) or getattr(projection, "nuisance", None)
+
+
+def _projection(sweep: SweepSpec, label: str | None) -> Projection:
+    """Return the projection of a label, or the one that is meant where none is named."""
+    fitted = [p for p in sweep.projections if p.name != "identity"]
+    if not fitted:
+        raise IcmBenchError("The recipe has no projection but the whole space; add one to sweep.projections.")
+    meant = [p for p in fitted if p.uses_interventions and p.order_name != "released"]
+    paper = [p for p in meant if p.name == "icm" and not p.variant]
+    return _one("--projection", label, fitted if label is not None else paper or meant or fitted, lambda p: p.label)
+
+
+def _setting(projection: Projection, name: str | None) -> Projection:
+    """Return a projection with the one nuisance that was named, or the only one it has."""
+    if name is not None and not hasattr(projection, "nuisance"):
+        raise IcmBenchError(f"--nuisance: {projection.label} leaves no choice of it; leave --nuisance out.")
+    return _one("--nuisance", name, projection.settings, lambda p: getattr(p, "nuisance", p.label))
 
 
 def _check_without(subject: Subject, without: tuple[str, ...]) -> None:
@@ -89,8 +116,10 @@ def _check_without(subject: Subject, without: tuple[str, ...]) -> None:
         raise IcmBenchError("--without: no environment is left to fit the projection on; leave one in.")
 
 
-def _lambda(sweep: SweepSpec, given: float | None) -> float:
-    """Return the lambda that was named: one of the grid's, or, where there is a search, any within its bounds."""
+def _lambda(sweep: SweepSpec, projection: Projection, given: float | None) -> float:
+    """Return the lambda that was named: one of a grid, or, where it is searched, any within the bounds."""
+    if projection.own_lambdas:
+        return _one("--lambda", given, projection.own_lambdas, float)
     if given is None or sweep.search is None:
         return _one("--lambda", given, sweep.lambdas, float)
     low, high = sweep.search.lambdas

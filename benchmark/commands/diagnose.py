@@ -8,24 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import orth
 
-from benchmark.commands.choice import Choosing, check_rank, choose
+from benchmark.commands.choice import Choosing, check_rank, choose, nuisance_of
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings, report_place
 from benchmark.common.hashing import canonical_hash
-from benchmark.method.subspace import SourceMoments
+from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.method.subspace.diagnostics import (
     angle_table,
     decodability,
     invariance_ratio,
     moved_by,
     sample_angles,
+    share_left,
     terms,
+    terms_of_map,
 )
 from benchmark.method.subspace.moments import CROSS
+from benchmark.method.subspace.nuisance import nuisance
 from benchmark.recipe.specs import InterventionSet, SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
-from reports import Angles, Diagnosis, Displacement, Readability, ReportFiles, write_diagnostics
+from reports import Angles, Diagnosis, Displacement, Mapped, Readability, ReportFiles, write_diagnostics
 
 
 def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, ReportFiles]:
@@ -36,16 +39,18 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
     Args:
         run: with the embeddings.
         choosing: which of the recipe's projections.
-        rank: of the subspaces that are compared, 1 to D; by default the middle one of those that are evaluated.
+        rank: of the subspaces that are compared, 1 to D; by default the middle one of those that are evaluated. Of a
+            map without ranks there are no subspaces to compare.
 
     Raises:
         IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the report cannot be written.
     """
     choice = choose(run, choosing)
     subject = choice.subject
+    check_rank(rank, choice)
     ranks = run.recipe.sweep.ranks_for(subject.facts.dim)
     rank = ranks[len(ranks) // 2] if rank is None else rank
-    check_rank(rank, subject)
+    rank = None if choice.projection.full_rank_only else rank
     diagnosis = on_sound_embeddings(run, lambda: _compared(run, choice, rank))
     content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
     digest = canonical_hash([*content, list(choice.without), rank])
@@ -53,9 +58,12 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
     return diagnosis, write_diagnostics(diagnosis, *place)
 
 
-def _compared(run: Run, choice: Choice, rank: int) -> Diagnosis:
+def _compared(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
     """Return what there is to say of a projection, beside that of the recipe's other backbones."""
     subject, seeds = choice.subject, run.recipe.sweep.seeds
+    if rank is None:
+        have_embeddings(run, [subject])
+        return _diagnosis(Fitting(run.storage, subject, seeds), choice, None, run.recipe.sweep, None)
     peers = [s for s in run.subjects if s.manifest.name == subject.manifest.name and s.facts.dim >= rank]
     have_embeddings(run, peers)
     fitting = Fitting(run.storage, subject, seeds)
@@ -71,20 +79,23 @@ def _compared(run: Run, choice: Choice, rank: int) -> Diagnosis:
     )
 
 
-def _diagnosis(fitting: Fitting, choice: Choice, rank: int, sweep: SweepSpec, backbones: Angles | None) -> Diagnosis:
+def _diagnosis(
+    fitting: Fitting, choice: Choice, rank: int | None, sweep: SweepSpec, backbones: Angles | None
+) -> Diagnosis:
     """Return what a projection keeps and how stable it is.
 
     Args:
         fitting: of the choice's subject, with all seeds.
         choice: the projection, fitted on all environments that are not left out.
-        rank: of the subspaces that are compared.
+        rank: of the subspaces that are compared; None where there are no ranks.
         sweep: its seeds are those whose fits are compared.
         backbones: the comparison of backbones, if there are several.
     """
     moments, basis, facts = fitting.moments(choice), fitting.basis(choice), choice.subject.facts
     rows = fitting.sample()
     z, environment = fitting.embeddings(choice, rows), fitting.data.environment[rows]
-    spaces = (("plain", moments.dim, z), ("projected", rank, z @ basis.vectors[:, :rank]))
+    kept = moments.dim if rank is None else rank
+    spaces = (("plain", moments.dim, z), ("projected", kept, z @ basis.vectors[:, :kept]))
     return Diagnosis(
         choice=choice.label,
         dataset=choice.subject.manifest.name,
@@ -98,11 +109,13 @@ def _diagnosis(fitting: Fitting, choice: Choice, rank: int, sweep: SweepSpec, ba
         images=moments.images.n,
         environments=list(moments.environments),
         spectrum=None if basis.spectrum is None else basis.spectrum.tolist(),
-        displacement=_displacement(fitting, choice, moments),
+        displacement=None if rank is None else _displacement(choice, basis, moments),
+        mapped=_mapped(choice, basis, moments) if rank is None else None,
+        nuisance=nuisance_of(choice.projection),
         angles={
             name: _angles(fitting, choices, rank)
             for name, choices in _alternatives(choice, moments, sweep.seeds).items()
-            if len(choices) > 1
+            if rank is not None and len(choices) > 1
         },
         decodability=[
             Readability(space, k, **vars(decodability(x, environment)))
@@ -113,13 +126,14 @@ def _diagnosis(fitting: Fitting, choice: Choice, rank: int, sweep: SweepSpec, ba
     )
 
 
-def _displacement(fitting: Fitting, choice: Choice, moments: SourceMoments) -> Displacement | None:
+def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displacement | None:
     """Return what interventions move, direction by direction; None where the projection looks at none."""
     if choice.intervention_set is None:
         return None
-    basis = fitting.basis(choice)
     differences = {kind: moments.differences(kind) for kind in moments.kinds()}
-    objective = (None, None) if choice.lambda_ is None else terms(basis, moments, choice.lambda_)
+    name = nuisance_of(choice.projection)
+    n = nuisance(moments, name) if name else None
+    objective = (None, None) if choice.lambda_ is None else terms(basis, moments, choice.lambda_, n)
     reconstruction, consistency = (None if term is None else term.tolist() for term in objective)
     return Displacement(
         energy=basis.energy(moments.c_z()).tolist(),
@@ -130,14 +144,35 @@ def _displacement(fitting: Fitting, choice: Choice, moments: SourceMoments) -> D
     )
 
 
+def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
+    """Return what a map without ranks leaves of images."""
+    name, kinds = nuisance_of(choice.projection), moments.kinds() if choice.intervention_set else []
+    ratio: list[float] | None = None
+    objective: tuple[float, float] | tuple[None, None] = (None, None)
+    if kinds:
+        plain = Basis(np.eye(moments.dim))
+        moved, energy = ([b.energy(c).sum() for b in (plain, basis)] for c in (moments.c_d(), moments.c_z()))
+        ratio = [float(m / e) for m, e in zip(moved, energy, strict=True)]
+    if name and choice.lambda_ is not None:
+        objective = terms_of_map(basis.vectors.T, moments, choice.lambda_, nuisance(moments, name))
+    return Mapped(
+        images_stay=bool(choice.lambda_) and np.array_equal(basis.vectors, np.eye(moments.dim)),
+        energy_left=share_left(basis, moments.c_z()) or 0.0,
+        displacement_left={kind: share_left(basis, moments.differences(kind).moment()) for kind in kinds},
+        invariance_ratio=ratio,
+        reconstruction=objective[0],
+        nuisance_left=objective[1],
+    )
+
+
 def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]) -> dict[str, dict[str, Choice]]:
     """Return the fits that are compared with each other: one environment left out, other seeds, one kind alone."""
     kinds: dict[str, Choice] = {}
     if choice.intervention_set and choice.intervention_set.pairing == "each":
         alone = {kind: InterventionSet(name=kind, kinds=(kind,)) for kind in moments.kinds()}
         kinds = {kind: replace(choice, intervention_set=only) for kind, only in alone.items()}
-    # What is left must be enough to fit on: pairs across environments need two.
-    enough = len(moments.environments) > (2 if CROSS in moments.kinds() else 1)
+    # What is left must be enough to fit on: pairs across environments need two, and so do environment means.
+    enough = len(moments.environments) > max(2 if CROSS in moments.kinds() else 1, choice.projection.fewest_sources)
     left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}
     other_seeds = {f"seed {seed}": choice.at_seed(seed, number) for number, seed in enumerate(seeds)}
     return {"held_out": left_out, "seeds": other_seeds, "kinds": kinds}

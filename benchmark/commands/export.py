@@ -1,5 +1,6 @@
-"""`icm-bench export`: one projection as two small files, to be used elsewhere."""
+"""`icm-bench export`: one projection as two small files, or folded into a checkpoint, to be used elsewhere."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,30 +8,70 @@ from benchmark.backbones.projection_files import write_projection
 from benchmark.commands.choice import Choosing, check_rank, choose
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings
+from benchmark.common.errors import IcmBenchError
 from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.recipe.specs import TEXT
 from benchmark.sweep.fitting import Choice, Fitting
 from benchmark.sweep.identity import code_version
 
 
-def export_projection(run: Run, choosing: Choosing, rank: int, folder: Path) -> dict[str, Any]:
+def export_projection(
+    run: Run, choosing: Choosing, rank: int | None, folder: Path, fold: bool = False
+) -> dict[str, Any]:
     """Fit one projection of a recipe, write it into `folder`, and return its provenance. Needs a connection to Ray.
 
     Args:
         run: with the embeddings.
         choosing: which of the recipe's projections.
-        rank: number of directions kept, 1 to D.
+        rank: number of directions kept, 1 to D; None where the projection has no ranks.
         folder: where to; made if need be.
+        fold: whether the projection is multiplied into the backbone, and the whole written as a checkpoint of
+            open_clip into `folder`, which must not be there. Default False.
 
     Raises:
-        IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the folder is not writable.
+        IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, the folder is not writable, or
+            the projection is no map that could be folded.
     """
     choice = choose(run, choosing)
-    check_rank(rank, choice.subject)
+    check_rank(rank, choice)
+    dim = choice.subject.facts.dim
+    if rank is None and not choice.projection.full_rank_only:
+        raise IcmBenchError(f"--rank is needed: {choice.label} keeps the first of D = {dim} directions.")
+    rank = dim if rank is None else rank
     moments, basis = on_sound_embeddings(run, lambda: _fitted(run, choice))
     facts = _provenance(run, choice, moments)
-    write_projection(folder, basis.vectors[:, :rank], facts)
-    return {"folder": str(folder), "rank": rank, "dim": choice.subject.facts.dim, **facts}
+    if fold:
+        facts["notes"] = _fold(choice, basis, rank, folder, facts)
+    else:
+        texts = None if basis.text_vectors is None else basis.text_vectors[:, :rank]
+        write_projection(folder, basis.vectors[:, :rank], facts, texts)
+    return {"folder": str(folder), "rank": rank, "dim": dim, **facts}
+
+
+def _fold(choice: Choice, basis: Basis, rank: int, folder: Path, facts: Mapping[str, Any]) -> list[str]:
+    """Write the backbone with the map in it; return in which of the recipe's rows answers may be others."""
+    from benchmark.backbones.folding import write_folded
+
+    if basis.text_vectors is not None or rank < len(basis.vectors):
+        raise IcmBenchError(
+            f"--fold: {choice.projection.label} at rank {rank} is not one square map of images and texts, as shrinkage "
+            f"with sides: symmetric is; export it without --fold."
+        )
+    write_folded(choice.subject.backbone, basis.vectors, folder, facts)
+    notes = []
+    if len(choice.subject.prompts) > 1:
+        notes.append(
+            f"the recipe averages {len(choice.subject.prompts)} templates before the map, and open_clip after it, each "
+            f"at unit length: answers may differ where two classes are close (with one template they are equal)"
+        )
+    if choice.normalize != "none":
+        notes.append(
+            f"normalize {choice.normalize} scales embeddings to unit length, and the checkpoint leaves their length: "
+            f"cosines are equal, inner products and what is trained on them need not be"
+        )
+    if choice.subject.facts.precision != "float32":
+        notes.append(f"the recipe ran in {choice.subject.facts.precision}: run the checkpoint so too")
+    return notes
 
 
 def _fitted(run: Run, choice: Choice) -> tuple[SourceMoments, Basis]:

@@ -8,7 +8,14 @@ from benchmark.backbones.projected_encoder import ProjectedEncoder
 from benchmark.backbones.projection_files import read_projection, write_projection
 from benchmark.method.interventions import Intervention
 from benchmark.method.predictors import Predictor, Problem
-from benchmark.method.subspace import InvariantProjection, Moments, Projection, SourceMoments, invariant_basis
+from benchmark.method.subspace import (
+    InvariantProjection,
+    Moments,
+    Projection,
+    Shrinkage,
+    SourceMoments,
+    invariant_basis,
+)
 from benchmark.method.subspace.invariant import ICM
 
 
@@ -16,7 +23,7 @@ from benchmark.method.subspace.invariant import ICM
     "public",
     [
         InvariantProjection, invariant_basis, Moments, SourceMoments, Projection, Projection.at, ICM, Intervention,
-        Predictor, Problem, read_projection, write_projection, ProjectedEncoder,
+        Predictor, Problem, read_projection, write_projection, ProjectedEncoder, Shrinkage,
     ],
     ids=lambda public: public.__qualname__,
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """The method: moments of embeddings, projections estimated from them. No Ray, no files: arrays in, arrays out."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from benchmark.common.registry import Registry
@@ -9,7 +10,7 @@ from benchmark.method.subspace.moments import Differences, Moments, SourceMoment
 from benchmark.method.subspace.shrinkage import shrinkage_basis
 
 if TYPE_CHECKING:
-    from benchmark.method.subspace.estimator import InvariantProjection
+    from benchmark.method.subspace.estimator import InvariantProjection, Shrinkage
 
 
 PROJECTIONS: Registry[Projection] = Registry(
@@ -40,6 +41,7 @@ __all__ = [
     "InvariantProjection",
     "Moments",
     "Projection",
+    "Shrinkage",
     "SourceMoments",
     "invariant_basis",
     "objective",
@@ -48,8 +50,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "InvariantProjection":  # scikit-learn takes a second to import, which no worker needs
-        from benchmark.method.subspace.estimator import InvariantProjection
-
-        return InvariantProjection
+    if name in ("InvariantProjection", "Shrinkage"):  # scikit-learn takes a second to import, which no worker needs
+        return getattr(importlib.import_module("benchmark.method.subspace.estimator"), name)
     raise AttributeError(f"module 'benchmark.method.subspace' has no attribute '{name}'")

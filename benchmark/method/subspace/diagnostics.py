@@ -17,7 +17,9 @@ from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments
 
 
-def terms(basis: Basis, moments: Moments | SourceMoments, lambda_: float) -> tuple[Array, Array]:
+def terms(
+    basis: Basis, moments: Moments | SourceMoments, lambda_: float, nuisance: Array | None = None
+) -> tuple[Array, Array]:
     """Return the two terms of the objective at every rank k = 1 ... D: entry k - 1 of two arrays of shape (D,).
 
     With A = V_k^T, the first k columns of the basis,
@@ -31,6 +33,7 @@ def terms(basis: Basis, moments: Moments | SourceMoments, lambda_: float) -> tup
         basis: a basis of the embedding space in which the moments were summed.
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
         lambda_: weight of the second term, >= 0; with 0 no differences are needed, and the term is 0.
+        nuisance: N in the place of C_d, shape (D, D). Default: C_d.
 
     Raises:
         ValueError: lambda_ > 0 and there are no interventional pairs.
@@ -40,8 +43,35 @@ def terms(basis: Basis, moments: Moments | SourceMoments, lambda_: float) -> tup
     # tr(A C A^T A A^T) is the sum over the k x k corner of (V^T C V) * (V^T V): all corners are one running sum.
     corners = np.cumsum(np.cumsum(inside * (v.T @ v), axis=0), axis=1).diagonal()
     reconstruction = np.trace(c_z) - 2 * np.cumsum(inside.diagonal()) + corners
-    consistency = lambda_ * np.cumsum(basis.energy(moments.c_d())) if lambda_ else np.zeros(len(v))
+    n = moments.c_d() if lambda_ and nuisance is None else nuisance
+    consistency = np.zeros(len(v)) if n is None else lambda_ * np.cumsum(basis.energy(n))
     return np.asarray(reconstruction), np.asarray(consistency)
+
+
+def terms_of_map(
+    matrix: Array, moments: Moments | SourceMoments, lambda_: float, nuisance: Array
+) -> tuple[float, float]:
+    """Return the two terms of the objective for a map x^ = M z without ranks.
+
+        reconstruction = (1/N) sum || M z_i - z_i ||^2 = tr (M - I) C_z (M - I)^T
+        consistency    = lambda tr M N M^T
+
+    Of all M their sum is least for F = C_z (C_z + lambda N)^-1, shrinkage of one side.
+
+    Args:
+        matrix: M, shape (D, D).
+        moments: sums over the images.
+        lambda_: weight of the second term, >= 0.
+        nuisance: N, shape (D, D).
+    """
+    lost = matrix - np.eye(len(matrix))
+    return float(np.sum((lost @ moments.c_z()) * lost)), lambda_ * float(np.sum((matrix @ nuisance) * matrix))
+
+
+def share_left(basis: Basis, second_moment: Array) -> float | None:
+    """Return tr(M C M^T) / tr(C), M the map of images: what is left of C, shape (D, D); None where C is 0."""
+    whole = float(np.trace(second_moment))
+    return float(basis.energy(second_moment).sum()) / whole if whole > 0 else None
 
 
 def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:

@@ -1,6 +1,6 @@
-"""The invariant projection as a scikit-learn estimator, for use outside of this suite."""
+"""The invariant projection and shrinkage as scikit-learn estimators, for use outside of this suite."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +8,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from benchmark.method.arrays import Array
+from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.invariant import Order, invariant_basis
-from benchmark.method.subspace.moments import Moments
+from benchmark.method.subspace.moments import Moments, SourceMoments
+from benchmark.method.subspace.nuisance import Nuisance
+from benchmark.method.subspace.shrinkage import Sides, shrinkage_basis
 
 
 class InvariantProjection(TransformerMixin, BaseEstimator):
@@ -107,3 +110,135 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64, reset=False)
         projected: Array = X @ self.components_.T
         return projected
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "components_")  # scikit-learn would take `lambda_` for something fitted
+
+
+_NUISANCES = get_args(Nuisance)
+
+
+class Shrinkage(TransformerMixin, BaseEstimator):
+    """Shrinkage as a scikit-learn transformer: F = C_z (C_z + lambda N)^-1, N what is no part of the object.
+
+    Every direction is kept in part, so there is no rank. See `benchmark.method.subspace.shrinkage` for the formula, and
+    `benchmark.method.subspace.nuisance` for N.
+
+    Args:
+        lambda_: strength, >= 0, without a unit; 0 is the plain space. Default 10.0, that of `fixed`.
+        nuisance: which N: `interventions` (needs pairs), `environments` (needs two environments), `both` (default),
+            `isotropic`, `isotropic_environments` (likewise) or `within_classes` (needs classes).
+        sides: on what F is put: `symmetric` (default; its root on images and texts), `images` or `texts`.
+
+    Attributes:
+        components_: what images are multiplied by, shape (D, D): F^(1/2), F or the identity.
+        text_components_: what texts are multiplied by, shape (D, D); equal to `components_` where `symmetric`.
+        n_features_in_: embedding width D.
+
+    Example:
+        The intervention moves the third coordinate, so that is kept by 27 / (27 + 2 * 16), its root on either side:
+
+        >>> import numpy as np
+        >>> from benchmark.method.subspace import Shrinkage
+        >>> Z = np.diag([3.0, 6.0, 9.0])
+        >>> shrinkage = Shrinkage(lambda_=2.0, nuisance="interventions").fit(Z, Z_do=Z + [0.0, 0.0, 4.0])
+        >>> shrinkage.transform(Z).round(2)
+        array([[3.  , 0.  , 0.  ],
+               [0.  , 6.  , 0.  ],
+               [0.  , 0.  , 6.09]])
+        >>> shrinkage.transform_texts([[0.0, 0.0, 1.0]]).round(2)
+        array([[0.  , 0.  , 0.68]])
+    """
+
+    def __init__(self, lambda_: float = 10.0, nuisance: Nuisance = "both", sides: Sides = "symmetric") -> None:
+        self.lambda_, self.nuisance, self.sides = lambda_, nuisance, sides
+
+    def fit(self, X: NDArray[np.floating], y: Any = None, *, Z_do: Any = None, environments: Any = None) -> "Shrinkage":
+        """Estimate the maps.
+
+        Args:
+            X: embeddings z of images, shape (n, D).
+            y: class of each image, shape (n,), of any type that sorts. Looked at by `within_classes` alone.
+            Z_do: embeddings z^do of the intervened images in the same order, shape (n, D). Default: no interventions.
+            environments: environment of each image, shape (n,), of any type that sorts. Default: all of one.
+
+        Raises:
+            ValueError: NaN, mismatched shapes, negative lambda, an unknown nuisance or side, or what N is made of is
+                missing.
+        """
+        X = validate_data(self, X, dtype=np.float64)
+        names, environment = _numbered(environments, len(X), "environments")
+        classes, labels = _numbered(y if self.nuisance == "within_classes" else None, len(X), "y")
+        if self.lambda_ and self.nuisance == "within_classes" and y is None:
+            raise ValueError("within_classes needs the class of each image: give y.")
+        pairs = None if Z_do is None else np.asarray(Z_do, dtype=np.float64)
+        if pairs is not None and pairs.shape != X.shape:
+            raise ValueError(f"Z_do has shape {pairs.shape}, Z has {X.shape}: pairs need the same shape.")
+        parts = {}
+        for e, name in enumerate(names):
+            rows = environment == e
+            views = None if pairs is None else {"pairs": pairs[rows]}
+            parts[str(name)] = Moments.of(X[rows], views, labels[rows], len(classes))
+        return self._fit_moments(SourceMoments(parts))
+
+    @classmethod
+    def from_moments(cls, sources: SourceMoments, **params: Any) -> "Shrinkage":
+        """Return the shrinkage estimated from moments.
+
+        Args:
+            sources: moments of the source environments, with the intervention set whose C_d counts.
+            params: the parameters of the class, by name.
+
+        Raises:
+            ValueError: as `fit` does.
+        """
+        return cls(**params)._fit_moments(sources)
+
+    def _fit_moments(self, sources: SourceMoments) -> "Shrinkage":
+        if not self.lambda_ >= 0:
+            raise ValueError(f"lambda_={self.lambda_} is negative.")
+        for name, given, known in (("nuisance", self.nuisance, _NUISANCES), ("sides", self.sides, get_args(Sides))):
+            if given not in known:
+                raise ValueError(f"{name}={given!r} is none of {', '.join(known)}.")
+        plain = Basis(np.eye(sources.dim))  # of which N is no part, so that nothing it is made of need be there
+        basis = shrinkage_basis(sources, self.lambda_, self.nuisance, self.sides) if self.lambda_ else plain
+        self.n_features_in_ = sources.dim
+        self.components_ = np.ascontiguousarray(basis.vectors.T)
+        self.text_components_ = np.ascontiguousarray(basis.texts.T)
+        return self
+
+    def transform(self, X: NDArray[np.floating]) -> Array:
+        """Return mapped embeddings of images, shape (n, D).
+
+        Args:
+            X: embeddings z of images, shape (n, D).
+        """
+        return self._mapped(X, "components_")
+
+    def transform_texts(self, T: NDArray[np.floating]) -> Array:
+        """Return mapped embeddings of texts, shape (n, D).
+
+        Args:
+            T: embeddings of texts, shape (n, D).
+        """
+        return self._mapped(T, "text_components_")
+
+    def _mapped(self, X: NDArray[np.floating], components: str) -> Array:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        mapped: Array = X @ getattr(self, components).T
+        return mapped
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "components_")  # see `InvariantProjection`
+
+
+def _numbered(given: Any, n: int, name: str) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    """Return the different labels of images and the number of each image's; all have one where none are given."""
+    if given is None:
+        return np.zeros(1), np.zeros(n, dtype=np.int64)
+    labels = np.asarray(given)
+    if labels.shape != (n,):
+        raise ValueError(f"{name} has shape {labels.shape}, and there are {n} images: each needs one.")
+    different, numbers = np.unique(labels, return_inverse=True)
+    return different, numbers.astype(np.int64)

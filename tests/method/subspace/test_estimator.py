@@ -1,4 +1,7 @@
-"""`InvariantProjection` as a scikit-learn estimator, and what it refuses."""
+"""`InvariantProjection` and `Shrinkage` as scikit-learn estimators, and what they refuse."""
+
+from contextlib import suppress
+from unittest import SkipTest
 
 import numpy as np
 import pytest
@@ -7,7 +10,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from benchmark.method.subspace import Basis, InvariantProjection, Moments, Projection, SourceMoments, invariant_basis
+from benchmark.method.subspace import (
+    Basis,
+    InvariantProjection,
+    Moments,
+    Projection,
+    Shrinkage,
+    SourceMoments,
+    invariant_basis,
+)
 from benchmark.method.subspace.baselines.plain import PCA, Identity, RandomOrthonormal
 from benchmark.method.subspace.invariant import ICM
 
@@ -19,10 +30,15 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
     return z, z + rng.standard_normal((50, 8))
 
 
-def test_follows_the_conventions_of_scikit_learn() -> None:
-    # With lambda 0 the estimator needs no pairs, so scikit-learn's own checks can call fit(X).
-    for estimator, check in estimator_checks_generator(InvariantProjection(lambda_=0.0)):
-        check(estimator)
+@pytest.mark.parametrize(
+    # These need neither pairs nor environments, so scikit-learn's own checks can call fit(X).
+    "estimator",
+    [InvariantProjection(lambda_=0.0), Shrinkage(lambda_=0.0), Shrinkage(nuisance="isotropic")],
+)
+def test_follows_the_conventions_of_scikit_learn(estimator) -> None:  # type: ignore[no-untyped-def]
+    for checked, check in estimator_checks_generator(estimator):
+        with suppress(SkipTest):  # of the one check that is skipped, not of those after it
+            check(checked)
 
 
 def test_clone_pipeline_and_shapes(pairs: tuple[np.ndarray, np.ndarray]) -> None:
@@ -96,6 +112,79 @@ def test_what_a_sweep_sets_reaches_the_fit_and_no_recipe(pairs: tuple[np.ndarray
     assert RandomOrthonormal().at(lambda_=3.0, seed=5) == RandomOrthonormal(seed=5)
     with pytest.raises(ValueError, match="greater than or equal to 0"):
         released.at(lambda_=-1.0)
+
+
+def shrunk(z: np.ndarray, n: np.ndarray, lambda_: float) -> np.ndarray:
+    """F, written out."""
+    c_z = z.T @ z / len(z)
+    return c_z @ np.linalg.inv(c_z + lambda_ * n)
+
+
+def test_shrinkage_is_the_formula_for_every_nuisance(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    z, z_do = pairs
+    environments, classes = np.array(["a", "b", "c"])[np.arange(50) % 3], np.arange(50) % 2
+    d = z - z_do
+    c_d = d.T @ d / 50
+    b = np.cov([z[environments == e].mean(axis=0) for e in "abc"], rowvar=False, bias=True)
+    within = np.sum([np.cov(z[classes == c], rowvar=False, bias=True) for c in (0, 1)], axis=0)  # classes of 25
+    t, unit_trace = np.trace(c_d), lambda m: m / np.trace(m)
+    nuisances = {
+        "interventions": c_d,
+        "environments": t * unit_trace(b),
+        "both": c_d + t * unit_trace(b),
+        "isotropic": t * np.eye(8) / 8,
+        "isotropic_environments": t * np.eye(8) / 8 + t * unit_trace(b),
+        "within_classes": t * unit_trace(within),
+    }
+    texts = z[:5] + 1
+    for name, n in nuisances.items():
+        f = shrunk(z, n, 3.0)
+        given = {"y": classes, "Z_do": z_do, "environments": environments}
+        images = Shrinkage(lambda_=3.0, nuisance=name, sides="images").fit(z, **given)
+        np.testing.assert_allclose(images.transform(z), z @ f.T, atol=1e-9)
+        np.testing.assert_array_equal(images.transform_texts(texts), texts)
+        on_texts = Shrinkage(lambda_=3.0, nuisance=name, sides="texts").fit(z, **given)
+        np.testing.assert_array_equal(on_texts.transform(z), z)
+        np.testing.assert_allclose(on_texts.transform_texts(texts), texts @ f, atol=1e-9)
+        both = clone(Shrinkage(lambda_=3.0, nuisance=name)).fit(z, **given)
+        np.testing.assert_allclose(both.transform(both.transform(z)), z @ f.T, atol=1e-9)
+        np.testing.assert_array_equal(both.transform_texts(texts), both.transform(texts))
+
+
+def test_shrinkage_from_moments_is_the_same_object(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    z, z_do = pairs
+    environments = np.arange(50) < 20
+    direct = Shrinkage(lambda_=2.0).fit(z, Z_do=z_do, environments=environments)
+    parts = {str(e): Moments.of(z[environments == e], {"do": z_do[environments == e]}) for e in (False, True)}
+    indirect = Shrinkage.from_moments(SourceMoments(parts), lambda_=2.0)
+    np.testing.assert_allclose(direct.components_, indirect.components_, atol=1e-12)
+    plain = Shrinkage(lambda_=0.0).fit(z)  # nothing of N is needed where it has no weight
+    np.testing.assert_array_equal(plain.transform(z), z)
+    pipeline = make_pipeline(Normalizer(), Shrinkage(nuisance="isotropic")).fit(z)
+    assert pipeline.transform(z).shape == (50, 8)
+
+
+@pytest.mark.parametrize(
+    ("params", "given", "message"),
+    [
+        ({"lambda_": -1.0}, {}, "negative"),
+        ({"lambda_": float("nan")}, {}, "negative"),
+        ({"nuisance": "styles"}, {}, "nuisance='styles' is none of interventions, environments, both"),
+        ({"nuisance": "isotropic", "sides": "both"}, {}, "sides='both' is none of symmetric, images, texts"),
+        ({"nuisance": "interventions"}, {}, "no interventional pairs|needs interventional pairs"),
+        ({"nuisance": "environments"}, {}, "needs two source environments"),
+        ({"nuisance": "within_classes"}, {}, "within_classes needs the class of each image: give y"),
+        ({"nuisance": "isotropic"}, {"Z_do": np.ones((49, 8))}, "pairs need the same shape"),
+        (
+            {"nuisance": "isotropic"},
+            {"environments": [1, 2]},
+            r"environments has shape \(2,\), and there are 50 images",
+        ),
+    ],
+)
+def test_shrinkage_refuses_what_cannot_be(pairs, params, given, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        Shrinkage(**params).fit(pairs[0], **given)
 
 
 class OwnProjection(Projection):

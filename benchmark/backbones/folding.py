@@ -1,0 +1,202 @@
+"""A map of embeddings multiplied into both towers: an ordinary open_clip checkpoint that needs nothing of this package.
+
+With z = W h + b, what a tower's last layer gives, and x^ = M z, the layer M W with the bias M b gives x^ at once. For
+shrinkage on both sides M is F^(1/2). Cosines of the checkpoint are those of mapped embeddings, whatever their lengths
+were before. Where open_clip keeps the last layer:
+
+    images   `visual.proj` (a parameter), `visual.attnpool.c_proj`, the last linear layer of timm's `visual.head`, or,
+             where that is empty, the classifier of timm's trunk
+    texts    `text_projection` (a parameter or a linear layer) of the model or its `text`, or the last linear layer of
+             `text.proj` of a tower of transformers
+
+Whether it was the last one is seen from embeddings before and after, and the checkpoint is loaded again before it
+takes its place.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmark.backbones.loading import Backbone
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
+
+CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "open_clip_config.json", "open_clip_model.safetensors", "provenance.json"
+_WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".npz"})
+_TOLERANCE = 1e-4  # of embeddings, relative: float32 leaves 1e-6, a layer that is not the last one all
+_TEXTS = ("a photo of a dog.", "a drawing of two guitars", "nothing")
+
+Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def write_folded(
+    spec: BackboneSpec, vectors: NDArray[np.floating], folder: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Write a backbone with a map folded into it, in open_clip's local-dir layout.
+
+    The folder appears whole or not at all. It holds the configuration, the weights as safetensors, the tokenizer where
+    the model has one of its own, and `provenance.json`.
+
+    Args:
+        spec: the backbone.
+        vectors: the map of images and texts, shape (D, D): row vectors are multiplied by it, as by `Basis.vectors`.
+        folder: the folder to be made; an empty one may be there.
+        provenance: where the map comes from, with the backbone's `fingerprint`: a mapping that JSON can hold.
+
+    Raises:
+        IcmBenchError: the folder holds something or cannot be written, the weights are others than those that the map
+            was fitted for, or a tower does not end in a linear layer.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise IcmBenchError(f"--to: {folder} is there and not empty; name a folder that is to be made.")
+    backbone = Backbone(spec.model_copy(update={"precision": "float32"}), device="cpu")
+    if backbone.facts.fingerprint != provenance["fingerprint"]:
+        raise IcmBenchError(f"The weights of '{spec.label}' have changed since it was embedded; run the recipe again.")
+    expected = _fold(backbone, np.asarray(vectors, dtype=np.float64))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".folded-") as scratch:
+            built = Path(scratch) / "built"
+            built.mkdir()
+            (built / PROVENANCE_FILE).write_text(json.dumps(dict(provenance), indent=2, sort_keys=True) + "\n")
+            _write(backbone, built, folder, expected)
+            built.replace(folder)
+    except OSError as error:
+        raise IcmBenchError(f"--to: {folder} cannot be written ({error.strerror or error}); name another.") from error
+
+
+def fold(model: Any, vectors: NDArray[np.floating]) -> None:
+    """Multiply a map into the last layers of both towers of an open_clip model, in place.
+
+    Args:
+        model: an open_clip model.
+        vectors: the map, shape (D, D): row vectors are multiplied by it.
+
+    Raises:
+        IcmBenchError: a tower does not end in a linear layer of that width.
+    """
+    m = torch.tensor(np.asarray(vectors, dtype=np.float64))
+    layers = {"image": _last_of_images(model), "text": _last_of_texts(model)}
+    for tower, layer in layers.items():  # both are looked at before one is changed
+        width = None if layer is None else len(layer.weight) if isinstance(layer, nn.Linear) else layer.shape[1]
+        if width != len(m):
+            raise IcmBenchError(_no_layer(tower))
+    with torch.no_grad():
+        for layer in layers.values():
+            if isinstance(layer, nn.Linear):
+                _multiply(layer.weight, m, (0,))
+                if layer.bias is not None:
+                    _multiply(layer.bias, m, (0,))
+            elif layer is not None:
+                _multiply(layer, m, (1,))
+
+
+def _multiply(weights: Tensor, m: Tensor, axis: tuple[int]) -> None:
+    """Replace what lies along an axis of weights, a row vector of length D, by its product with the map."""
+    product = torch.tensordot(weights.detach().cpu().double(), m, dims=(axis, (0,)))
+    weights.copy_(torch.movedim(product, -1, axis[0]))
+
+
+def _last_of_images(model: Any) -> nn.Parameter | nn.Linear | None:
+    visual = model.visual
+    if isinstance(getattr(visual, "proj", None), nn.Parameter | nn.Linear):
+        return visual.proj
+    if hasattr(visual, "attnpool"):
+        return _last_linear(getattr(visual.attnpool, "c_proj", None))
+    if hasattr(visual, "trunk"):
+        head = _last_linear(getattr(visual, "head", None))
+        return head or _last_linear(visual.trunk.get_classifier())
+    return None
+
+
+def _last_of_texts(model: Any) -> nn.Parameter | nn.Linear | None:
+    tower = getattr(model, "text", model)
+    if isinstance(getattr(tower, "text_projection", None), nn.Parameter | nn.Linear):
+        return tower.text_projection
+    return _last_linear(getattr(tower, "proj", None))
+
+
+def _last_linear(module: Any) -> nn.Linear | None:
+    layers = [m for m in module.modules() if isinstance(m, nn.Linear)] if isinstance(module, nn.Module) else []
+    return layers[-1] if layers else None
+
+
+def _no_layer(tower: str) -> str:
+    return (
+        f"--fold: the {tower} tower of this backbone does not end in a linear layer that a map could be multiplied "
+        f"into; export without --fold, and use ProjectedEncoder."
+    )
+
+
+def _fold(backbone: Backbone, vectors: NDArray[np.float64]) -> Embedded:
+    """Fold the map into a loaded backbone, see that its embeddings are mapped, and return some of them."""
+    plain = _some_embeddings(backbone)
+    fold(backbone.model, vectors)
+    folded = _some_embeddings(backbone)
+    for tower, before, after in zip(("image", "text"), plain, folded, strict=True):
+        if not _same(before.astype(np.float64) @ vectors, after):
+            raise IcmBenchError(_no_layer(tower))
+    return folded
+
+
+def _some_embeddings(backbone: Backbone) -> Embedded:
+    """Return embeddings of noise and of some texts."""
+    height, width = backbone.preprocess["size"]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, height, width), dtype=np.uint8)
+    return backbone.encode_images(torch.from_numpy(pixels)), backbone.encode_texts(_TEXTS)
+
+
+def _same(expected: NDArray[np.floating], found: NDArray[np.floating]) -> bool:
+    return bool(np.linalg.norm(found - expected) <= _TOLERANCE * np.linalg.norm(expected))
+
+
+def _write(backbone: Backbone, built: Path, folder: Path, expected: Embedded) -> None:
+    """Write the checkpoint into `built`, load it from there, and let its configuration name `folder`."""
+    from safetensors.torch import save_file
+
+    _write_tokenizer(backbone, built)
+    _write_config(backbone, built, built)
+    weights = backbone.model.state_dict()
+    whole = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
+    save_file(whole, built / WEIGHTS_FILE)
+    (built / WEIGHTS_FILE).chmod((built / CONFIG_FILE).stat().st_mode)  # safetensors lets nobody else read it
+    label = backbone.spec.label
+    try:
+        again = _some_embeddings(Backbone(BackboneSpec(name=backbone.spec.name, folder=str(built)), device="cpu"))
+    except IcmBenchError as error:
+        reason = str(error).replace(str(built), str(folder))
+        raise IcmBenchError(f"--fold: open_clip does not load '{label}' from a folder of its own ({reason})") from error
+    if not all(map(_same, expected, again)):
+        raise IcmBenchError(f"--fold: '{label}' is another model when open_clip loads it from a folder of its own.")
+    _write_config(backbone, built, folder)
+
+
+def _write_config(backbone: Backbone, built: Path, folder: Path) -> None:
+    """Write open_clip's configuration; a tower of transformers is named by a full path, for open_clip wants one."""
+    config = backbone.config()
+    text = config["model_cfg"]["text_cfg"]
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        if backbone.folder and text.get(key) and Path(text[key]).absolute() == backbone.folder.absolute():
+            text[key] = str(folder)
+    (built / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_tokenizer(backbone: Backbone, built: Path) -> None:
+    """Write what a tokenizer of transformers, and its tower, need: open_clip looks for it beside the weights."""
+    if not backbone.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
+        return
+    if backbone.folder is None:
+        backbone.tokenizer.tokenizer.save_pretrained(built)
+        return
+    for file in sorted(backbone.folder.iterdir()):
+        if file.is_file() and file.suffix not in _WEIGHTS and file.name not in (CONFIG_FILE, PROVENANCE_FILE):
+            shutil.copyfile(file, built / file.name)
