@@ -68,8 +68,11 @@ def tokens() -> torch.Tensor:
     return tokens
 
 
-def projected(vectors: NDArray[np.float64], normalize: str = "none") -> ExportedProjection:
-    return ExportedProjection(vectors.T.astype(np.float32), {**PROVENANCE, "normalize": normalize})
+def projected(
+    vectors: NDArray[np.float64], normalize: str = "none", text_vectors: NDArray[np.float64] | None = None
+) -> ExportedProjection:
+    texts = None if text_vectors is None else text_vectors.T.astype(np.float32)
+    return ExportedProjection(vectors.T.astype(np.float32), {**PROVENANCE, "normalize": normalize}, texts)
 
 
 def unit(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,6 +103,21 @@ def test_what_is_written_is_read_back(tmp_path: Path, vectors: NDArray[np.float6
         "provenance": PROVENANCE,
     }
     np.testing.assert_array_equal(load_file(folder / "projection.safetensors")["A"], exported.matrix)
+
+
+def test_a_map_of_texts_is_a_second_tensor_that_earlier_versions_refuse(
+    tmp_path: Path, vectors: NDArray[np.float64]
+) -> None:
+    write_projection(tmp_path, vectors, PROVENANCE, 2 * vectors)
+    exported = read_projection(tmp_path)
+    assert exported.text_matrix is not None
+    np.testing.assert_array_equal(exported.text_matrix, 2 * exported.matrix)
+    assert json.loads((tmp_path / "projection.json").read_text())["format_version"] == 2
+    tensors = load_file(tmp_path / "projection.safetensors")
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {"A": (K, D), "A_text": (K, D)}
+    write_projection(tmp_path, vectors, PROVENANCE)  # whoever has one map writes what was always written
+    assert read_projection(tmp_path).text_matrix is None
+    assert json.loads((tmp_path / "projection.json").read_text())["format_version"] == 1
 
 
 def test_equal_projections_are_equal_files_and_a_second_one_replaces_the_first(
@@ -143,6 +161,8 @@ def test_a_writer_that_is_stopped_half_way_leaves_nothing_that_passes_for_whole(
         ({"basis_vectors": np.ones((2, 3))}, ValueError, r"not \(2, 3\)"),
         ({"basis_vectors": np.ones((2, 0))}, ValueError, r"not \(2, 0\)"),
         ({"basis_vectors": np.array([[1e39], [0.0]])}, ValueError, "infinite in float32"),
+        ({"text_vectors": np.eye(3)[:, :2]}, ValueError, r"text_vectors must have the shape .*, not \(3, 2\)"),
+        ({"text_vectors": np.full((3, 3), np.nan)}, ValueError, "NaN"),
         ({"provenance": {**PROVENANCE, "normalize": "sometimes"}}, ValueError, "'normalize': one of none, before"),
         ({"provenance": {**PROVENANCE, "backbone": None}}, ValueError, "needs 'backbone'"),
         ({"provenance": {"backbone": "tiny", "normalize": "none"}}, ValueError, "needs 'fingerprint'"),
@@ -187,7 +207,9 @@ A = np.eye(K, D, dtype=np.float32)
         (save({"A": A.T.copy()}), {}, r"holds a matrix of shape \(16, 5\), and projection.json says \(5, 16\)"),
         (save({"A": A}), {"rank": 6}, r"shape \(5, 16\), and projection.json says \(6, 16\)"),
         (save({"A": A}), {"sha256": "0" * 64}, "projection.safetensors is damaged, or not the file"),
-        (save({"A": A}), {"format_version": 2}, "has the format 2, and this version of icm-bench reads 1; install"),
+        (save({"A": A}), {"format_version": 3}, "has the format 3, and this version of icm-bench reads 1 and 2; inst"),
+        (save({"A": A}), {"format_version": 2}, "holds no tensor 'A_text' that can be read"),
+        (save({"A": A, "A_text": A.T.copy()}), {"format_version": 2}, r"shape \(16, 5\), and projection.json says"),
         (save({"A": A}), {"rank": "5"}, "projection.json is damaged .its 'rank' is missing or of the wrong type"),
         (save({"A": A}), {"provenance": {}}, "projection.json is damaged .*'backbone'"),
         (save({"A": A}), {"provenance": {**PROVENANCE, "normalize": []}}, "projection.json is damaged .*'normalize'"),
@@ -230,13 +252,15 @@ def test_nothing_is_unpickled(tmp_path: Path, vectors: NDArray[np.float64]) -> N
     assert not (tmp_path / "evil").exists()
 
 
-def test_five_lines_do_without_this_package(
-    tmp_path: Path, vectors: NDArray[np.float64], model: Any, images: torch.Tensor, tokens: torch.Tensor
+@pytest.mark.parametrize("other_map", [False, True])
+def test_six_lines_do_without_this_package(  # type: ignore[no-untyped-def]
+    tmp_path: Path, vectors, model: Any, images: torch.Tensor, tokens: torch.Tensor, other_map: bool
 ) -> None:
     assert projection_files.__doc__ is not None
     lines = [line for line in projection_files.__doc__.splitlines() if line.startswith("    ")]
-    assert len(lines) == 5
-    write_projection(tmp_path, vectors, PROVENANCE)
+    assert len(lines) == 6
+    of_texts = vectors[::-1] if other_map else vectors
+    write_projection(tmp_path, vectors, PROVENANCE, of_texts if other_map else None)
     torch.save({"images": images, "tokens": tokens}, tmp_path / "inputs.pt")
     script = dedent(
         f"""
@@ -261,7 +285,7 @@ def test_five_lines_do_without_this_package(
     assert done.returncode == 0, done.stderr
     logits = torch.load(tmp_path / "logits.pt")
     z, t = in_numpy(model.encode_image(images)), in_numpy(model.encode_text(tokens))
-    expected = float(model.logit_scale.exp()) * unit(z @ vectors) @ unit(t @ vectors).T
+    expected = float(model.logit_scale.exp()) * unit(z @ vectors) @ unit(t @ of_texts).T
     np.testing.assert_allclose(logits.numpy(), expected, atol=1e-4)
     torch.testing.assert_close(ProjectedEncoder(model, read_projection(tmp_path)).get_logits(images, tokens)[0], logits)
 
@@ -277,6 +301,17 @@ def test_embeddings_are_those_of_numpy(vectors, model, images, tokens, normalize
         np.testing.assert_allclose(
             encoder.encode_text(tokens, normalize=unit_after), after(unit(t) @ vectors), atol=1e-5
         )
+
+
+def test_texts_have_a_map_of_their_own_where_there_is_one(vectors, model, images, tokens) -> None:  # type: ignore[no-untyped-def]
+    encoder = ProjectedEncoder(model, projected(vectors, "before", vectors[::-1]))
+    z, t = unit(in_numpy(model.encode_image(images))), unit(in_numpy(model.encode_text(tokens)))
+    np.testing.assert_allclose(encoder.encode_image(images), z @ vectors, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_text(tokens), t @ vectors[::-1], atol=1e-5)
+    logits = float(model.logit_scale.exp()) * unit(z @ vectors) @ unit(t @ vectors[::-1]).T
+    np.testing.assert_allclose(encoder.get_logits(images, tokens)[0], logits, atol=1e-4)
+    assert set(encoder.state_dict()) == {"A", "A_text", *(f"model.{name}" for name in model.state_dict())}
+    assert torch.equal(copy.deepcopy(encoder).encode_text(tokens), encoder.encode_text(tokens))
 
 
 @pytest.mark.parametrize("scoring", ["cosine", "released"])
