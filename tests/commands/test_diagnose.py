@@ -183,6 +183,90 @@ def test_diagnose_says_what_it_found(done, tmp_path: Path, capsys: pytest.Captur
     assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".json", ".md", ".png", ".pdf"}
 
 
+THREE = "nuisance: [interventions, environments, both]"
+BEYOND = f"sweep.projections=[icm, {{name: icm, {THREE}}}, shrinkage, {{name: shrinkage, sides: images}}]"
+EQUAL_N = "icm(nuisance=('interventions', 'environments', 'both'))"
+
+
+def nuisance_and_energy(storage: Storage, source: Any, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """C_z, C_d of all kinds, and t B / tr(B), on the training images, written out."""
+    z = unit(store.read(storage, source.views[0], source.manifest.table["image_id"].to_pylist()).astype(np.float64))
+    moments = second_moments(storage, source, train)
+    c_d = (moments["grayscale"] + moments["invert"]) / 2
+    means = [z[train & (source.manifest.environment_index == e)].mean(axis=0) for e in range(ENVIRONMENTS)]
+    b = np.cov([mean for mean in means if np.isfinite(mean).all()], rowvar=False, bias=True)
+    return z[train].T @ z[train] / train.sum(), c_d, np.trace(c_d) / np.trace(b) * b
+
+
+def test_shrinkage_is_exported_without_a_rank_and_with_a_map_of_each_side(done, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file, source, _ = done
+    c_z, c_d, b = nuisance_and_energy(open_store(load_recipe(file)), source, in_split(source, 0))
+    options = ["--set", BEYOND, "--nuisance", "both", "--lambda", "10", "--intervention-set", "all"]
+    exported = {}
+    for label in ("shrinkage", "shrinkage(sides=images)"):
+        assert main(["export", str(file), *options, "--projection", label, "--to", str(tmp_path / label)]) == 0
+        exported[label] = read_projection(tmp_path / label)
+    # There are fewer images than dimensions: where C_z has energy, F is that of a C_z with a little more of it.
+    f = c_z @ np.linalg.pinv(c_z + 10 * (c_d + b), rcond=1e-12, hermitian=True)
+    energies, u = np.linalg.eigh(c_z)
+    used = u[:, energies > 1e-6 * energies.max()]
+    images = exported["shrinkage(sides=images)"]
+    np.testing.assert_allclose(images.matrix @ used, f @ used, atol=1e-3)
+    assert images.text_matrix is not None
+    np.testing.assert_array_equal(images.text_matrix, np.eye(256, dtype=np.float32))
+    both = exported["shrinkage"]
+    assert both.text_matrix is None
+    np.testing.assert_allclose(both.matrix @ both.matrix, images.matrix, atol=1e-4)
+    facts = both.provenance
+    assert (both.rank, facts["lambda"], facts["projection"]["nuisance"]) == (256, 10.0, "both")
+
+
+def test_diagnose_says_what_a_map_without_ranks_leaves(done, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    file, source, _ = done
+    options = ["--set", BEYOND, "--nuisance", "both", "--lambda", "10", "--intervention-set", "all", "--json"]
+    label = "shrinkage(sides=images)"
+    assert main(["export", str(file), *options, "--projection", label, "--to", str(tmp_path / "map")]) == 0
+    f = read_projection(tmp_path / "map").matrix.astype(np.float64)
+    capsys.readouterr()
+    place = ["--out", str(tmp_path / "out")]
+    assert main(["diagnose", str(file), *options, "--projection", label, *place]) == 0
+    found = json.loads(capsys.readouterr().out)
+    storage, train = open_store(load_recipe(file)), in_split(source, 0)
+    c_z, c_d, b = nuisance_and_energy(storage, source, train)
+    mapped = found["mapped"]
+    assert mapped["energy_left"] == pytest.approx(np.trace(f @ c_z @ f.T) / np.trace(c_z), rel=1e-4)
+    for kind, moved in second_moments(storage, source, train).items():
+        if kind in KINDS:
+            assert mapped["displacement_left"][kind] == pytest.approx(
+                np.trace(f @ moved @ f.T) / np.trace(moved), rel=1e-3
+            )
+    ratios = [np.trace(m @ c_d @ m.T) / np.trace(m @ c_z @ m.T) for m in (np.eye(256), f)]
+    np.testing.assert_allclose(mapped["invariance_ratio"], ratios, rtol=1e-3)
+    lost = f - np.eye(256)
+    assert mapped["reconstruction"] == pytest.approx(np.trace(lost @ c_z @ lost.T), rel=1e-3)
+    assert mapped["nuisance_left"] == pytest.approx(10 * np.trace(f @ (c_d + b) @ f.T), rel=1e-3)
+    assert (found["angles"], found["spectrum"], found["nuisance"]) == ({}, None, "both")
+    assert not {"rank", "energy", "backbones"} & set(found)
+    assert [(d["space"], d["rank"]) for d in found["decodability"]] == [("plain", 256), ("projected", 256)]
+    text = (tmp_path / "out" / "diagnostics.md").read_text()
+    assert "all 256 directions are kept in part, so there are no ranks" in text
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"diagnostics.json", "diagnostics.md"}
+
+
+def test_diagnose_weighs_the_nuisance_of_truncation(done, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    file, source, _ = done
+    options = ["--set", BEYOND, "--projection", EQUAL_N, "--nuisance", "environments", "--intervention-set", "all"]
+    place = ["--rank", str(RANK), "--out", str(tmp_path / "out"), "--json"]
+    assert main(["diagnose", str(file), *options, *place]) == 0
+    found = json.loads(capsys.readouterr().out)
+    c_z, _, b = nuisance_and_energy(open_store(load_recipe(file)), source, in_split(source, 0))
+    v = np.linalg.eigh(c_z - 2 * b)[1][:, ::-1][:, :RANK]
+    assert found["consistency"][RANK - 1] == pytest.approx(2 * np.trace(v.T @ b @ v), rel=1e-6)
+    assert found["reconstruction"][RANK - 1] == pytest.approx(np.trace(c_z) - np.trace(v.T @ c_z @ v), rel=1e-6)
+    assert "held_out" in found["angles"]
+    assert "nuisance (environments)" in (tmp_path / "out" / "diagnostics.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
