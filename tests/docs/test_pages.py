@@ -93,7 +93,7 @@ def test_every_recipe_is_valid(fragment: str) -> None:
 @pytest.mark.parametrize("code", PYTHON)
 def test_all_python_runs(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
-    assert done.stdout == "(1000, 32)\n"
+    assert done.stdout == "(1000, 32)\n(1000, 64) (7, 64)\n"
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
