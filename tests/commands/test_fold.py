@@ -62,7 +62,8 @@ def answers_of_rows(file: Path) -> tuple[dict[float, np.ndarray], np.ndarray, np
     rows = read_rows(storage, [trial.id for trial in trials_of(recipe, [subject])])
     rows = rows[rows["held_out"] == HELD_OUT]
     (tested,) = read_tested(storage, rows["tested"]).values()
-    correct = {row["lambda_"]: unpacked(row)[-1] for row in rows.to_dict("records")}
+    records: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
+    correct = {row["lambda_"]: unpacked(row)[-1] for row in records}
     return correct, tested.label, tested.position, subject.manifest.table["path"].to_pylist()
 
 

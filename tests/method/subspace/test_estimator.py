@@ -21,6 +21,7 @@ from benchmark.method.subspace import (
 )
 from benchmark.method.subspace.baselines.plain import PCA, Identity, RandomOrthonormal
 from benchmark.method.subspace.invariant import ICM
+from benchmark.method.subspace.nuisance import Nuisance
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_shrinkage_is_the_formula_for_every_nuisance(pairs: tuple[np.ndarray, np
     b = np.cov([z[environments == e].mean(axis=0) for e in "abc"], rowvar=False, bias=True)
     within = np.sum([np.cov(z[classes == c], rowvar=False, bias=True) for c in (0, 1)], axis=0)  # classes of 25
     t, unit_trace = np.trace(c_d), lambda m: m / np.trace(m)
-    nuisances = {
+    nuisances: dict[Nuisance, np.ndarray] = {
         "interventions": c_d,
         "environments": t * unit_trace(b),
         "both": c_d + t * unit_trace(b),
