@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_predict
 
-from benchmark.method.subspace import Basis, Moments, SourceMoments, invariant_basis, objective
+from benchmark.method.subspace import Basis, Moments, SourceMoments, invariant_basis, objective, shrinkage_basis
 from benchmark.method.subspace.diagnostics import (
     angle_table,
     decodability,
@@ -18,8 +18,10 @@ from benchmark.method.subspace.diagnostics import (
     moved_by,
     principal_angles,
     sample_angles,
+    share_left,
     stratified_folds,
     terms,
+    terms_of_map,
 )
 
 Array = NDArray[np.float64]
@@ -293,3 +295,37 @@ def test_the_table_of_angles_holds_the_largest_of_each_two() -> None:
             angle_table(bases, rank)
     with pytest.raises(ValueError, match="different width D"):
         angle_table({"one": Basis(np.eye(4)), "other": Basis(np.eye(5))}, 2)
+
+
+def test_terms_of_a_map_are_sums_over_images_and_least_for_shrinkage(data: Data) -> None:
+    z, views = data
+    moments = sources(data)
+    n = moments.c_d()
+    f = shrinkage_basis(moments, 3.0, "interventions", "images").vectors.T
+    reconstruction = np.mean(np.sum((z @ f.T - z) ** 2, axis=1))
+    moved = {kind: np.mean(np.sum(((z - view) @ f.T) ** 2, axis=1)) for kind, view in views.items()}
+    consistency = 3 * (3 * moved["blur"] + moved["invert"]) / 4  # by the weights of the kinds
+    np.testing.assert_allclose(terms_of_map(f, moments, 3.0, n), (reconstruction, consistency), rtol=1e-9)
+    least, rng = sum(terms_of_map(f, moments, 3.0, n)), np.random.default_rng(0)
+    for other in (np.eye(D), f.T, *(f + 1e-3 * rng.standard_normal((D, D)) for _ in range(20))):
+        assert sum(terms_of_map(other, moments, 3.0, n)) > least
+
+
+def test_what_a_map_leaves_is_a_share_of_squares(data: Data) -> None:
+    z, _ = data
+    basis = shrinkage_basis(sources(data), 3.0, "interventions")
+    left = share_left(basis, z.T @ z / N)
+    assert left == pytest.approx(np.sum((z @ basis.vectors) ** 2) / np.sum(z**2))
+    assert share_left(Basis(np.eye(D)), z.T @ z) == pytest.approx(1.0)
+    assert share_left(basis, np.zeros((D, D))) is None
+
+
+def test_terms_take_another_nuisance_in_the_place_of_c_d(data: Data) -> None:
+    moments = sources(data)
+    n = np.diag(np.arange(1.0, D + 1))
+    basis = invariant_basis(moments, 1.0)
+    v = basis.vectors[:, :4]
+    _, weighed = terms(basis, moments, 2.0, n)
+    assert weighed[3] == pytest.approx(2 * np.trace(v.T @ n @ v))
+    np.testing.assert_allclose(terms(basis, moments, 2.0, moments.c_d())[1], terms(basis, moments, 2.0)[1])
+    np.testing.assert_array_equal(terms(basis, moments, 0.0)[1], 0)
