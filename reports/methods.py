@@ -27,6 +27,10 @@ _PROJECTIONS = {
     "isotropic": "Shrinkage, isotropic",
     "isotropic_environments": "Shrinkage, isotropic + environments",
     "within_classes": "Shrinkage, within classes",
+    "calibrated": "Calibrated projection",
+    "nap": "Nuisance attribute projection",
+    "centring": "Centring",
+    "channels": "Channels by classes over environments",
     "generalized": "Generalised eigenproblem",
     "drop_top": "PCA without top directions",
     "environment_means": "Environment means removed",
@@ -43,7 +47,11 @@ _VARIANTS = {"interventions": "interventions alone", "environments": "environmen
 _ORDERS = {"largest": "largest", "released": "released order"}
 # What could explain a gain of shrinkage away, beside its own rows of one nuisance. None of them has ranks.
 _CONTROLS = ("fixed", "isotropic", "isotropic_environments", "within_classes")
-_PROJECTION_PLACES = {PLAIN: 0, "pca": 1, "random": 2, ICM: 4, SHRINKAGE: 5} | dict.fromkeys(_CONTROLS, 6)
+# Rivals that get the information that shrinkage gets, and have no ranks: `channels` has, and stands with the others.
+_RIVALS = ("calibrated", "nap", "centring")
+_PROJECTION_PLACES = (
+    {PLAIN: 0, "pca": 1, "random": 2, ICM: 4, SHRINKAGE: 5} | dict.fromkeys(_CONTROLS, 6) | dict.fromkeys(_RIVALS, 7)
+)
 # 3: every other one, alphabetically
 _PREDICTOR_PLACES = {"zero_shot": 0, "linear_probe": 1}  # 2: every other one, alphabetically
 _ORDER_PLACES = {"released": 1, "largest": 2}
@@ -76,8 +84,8 @@ class Method:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is a part of shrinkage, or shrinks something else; none of these has ranks."""
-        return self.projection in _CONTROLS or (self.projection == SHRINKAGE and bool(self.variant))
+        """Whether it is a part of shrinkage, shrinks something else, or is a rival of it; none of these has ranks."""
+        return self.projection in (*_CONTROLS, *_RIVALS) or (self.projection == SHRINKAGE and bool(self.variant))
 
     @property
     def imported(self) -> bool:

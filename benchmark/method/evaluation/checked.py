@@ -22,8 +22,8 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
         dim: embedding width D.
 
     Raises:
-        ValueError: vectors or the map of texts have not the shape (D, D) or the spectrum not (D,), a value is NaN or
-            infinite, or all directions are zero.
+        ValueError: vectors or the map of texts have not the shape (D, D), the spectrum or the offset not (D,), a value
+            is NaN or infinite, or all directions are zero.
     """
     vectors, spectrum = np.asarray(basis.vectors), basis.spectrum
     if vectors.shape != (dim, dim):
@@ -32,9 +32,11 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
         raise ValueError(
             f"The projection '{name}' gave a map of texts of shape {np.shape(basis.texts)} in place of ({dim}, {dim})."
         )
-    if spectrum is not None and np.shape(spectrum) != (dim,):
-        raise ValueError(f"The projection '{name}' gave a spectrum of shape {np.shape(spectrum)} in place of ({dim},).")
-    if not all(np.isfinite(a).all() for a in (vectors, basis.texts, 0.0 if spectrum is None else spectrum)):
+    for what, numbers in (("a spectrum", spectrum), ("an offset", basis.offset)):
+        if numbers is not None and np.shape(numbers) != (dim,):
+            raise ValueError(f"The projection '{name}' gave {what} of shape {np.shape(numbers)} in place of ({dim},).")
+    answer = (vectors, basis.texts, spectrum, basis.offset, basis.text_share)
+    if not all(np.isfinite(numbers).all() for numbers in answer if numbers is not None):
         raise ValueError(f"The projection '{name}' gave NaN or infinite values.")
     if not (vectors.any() and np.any(basis.texts)):
         raise ValueError(f"The projection '{name}' gave directions that are all zero.")

@@ -211,13 +211,13 @@ class Classifier:
 
     def _problem(self, train: NDArray[np.bool_], sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
         """Return the problem in the coordinates of the basis; `train` may be empty, `classes` some of the classes."""
-        data, text, vectors = self.data, self.data.text.astype(np.float64), self.basis.vectors
+        data, text = self.data, self.basis.of_texts(self.data.text.astype(np.float64))
         trained = len(train) > 0
         return Problem(
-            train=scaled(data.z[train], self.normalize) @ vectors if trained else np.empty((0, data.z.shape[1])),
+            train=self._images(train) if trained else np.empty((0, data.z.shape[1])),
             labels=data.label[train] if trained else data.label[:0],
-            text=(text if classes is None else text[classes]) @ self.basis.texts,
-            tests=[scaled(data.z[images.rows], self.normalize) @ vectors for images in sets],
+            text=text if classes is None else text[classes],
+            tests=[self._images(images.rows) for images in sets],
             renormalize=self.normalize in ("after", "both"),
             environments=data.environment[train] if trained else data.environment[:0],
             logit_scale=data.logit_scale,
@@ -226,6 +226,10 @@ class Classifier:
             candidates=tuple(images.classes for images in sets),
             tower=data.tower.mapped(self.basis.texts) if data.tower and classes is None else None,
         )
+
+    def _images(self, which: NDArray[np.bool_] | Labels) -> Array:
+        """Return the coordinates of some images, given by a mask or by their positions."""
+        return self.basis.of_images(scaled(self.data.z[which], self.normalize))
 
 
 @dataclass

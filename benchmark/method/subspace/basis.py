@@ -21,16 +21,28 @@ class Basis:
             chosen, as in shrinkage, the transpose of the matrix that images are multiplied by.
         spectrum: what the directions were ordered by, shape (D,), or None where there is no such number.
         text_vectors: the same for texts, shape (D, D), where it is another map; None (default) where it is `vectors`.
+        offset: what is subtracted from images before, shape (D,); None (default) for nothing.
+        text_share: which share of the mean of the class texts is subtracted from each of them before, default 0.0.
     """
 
     vectors: Array
     spectrum: Array | None = None
     text_vectors: Array | None = None
+    offset: Array | None = None
+    text_share: float = 0.0
 
     @property
     def texts(self) -> Array:
         """What texts are multiplied by, shape (D, D)."""
         return self.vectors if self.text_vectors is None else self.text_vectors
+
+    def of_images(self, z: Array) -> Array:
+        """Return the coordinates of image embeddings, both of shape (n, D)."""
+        return np.asarray((z if self.offset is None else z - self.offset) @ self.vectors)
+
+    def of_texts(self, text: Array) -> Array:
+        """Return the coordinates of the texts of all classes, both of shape (n_classes, D)."""
+        return np.asarray((text - self.text_share * text.mean(axis=0) if self.text_share else text) @ self.texts)
 
     def energy(self, second_moment: Array) -> Array:
         """Return v^T C v of every direction, shape (D,), for a second moment C of shape (D, D).

@@ -118,10 +118,21 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
     """
     n = nuisance(sources, name)  # before it is remembered: what is missing is said each time
     made: Filter = sources.once("filter", (name, sources.set_key), lambda: Filter.of(sources.c_z(), n))
+    return filtered_basis(made, lambda_, sides)
+
+
+def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
+    """Return the maps of images and texts of a filter.
+
+    Args:
+        made: the filter.
+        lambda_: strength, >= 0; 0 is the plain space.
+        sides: what F is put on, see the head of this module.
+    """
     f = made.power(lambda_, 0.5 if sides == "symmetric" else 1.0)
     if sides == "symmetric":
         return Basis(f.T)
-    plain = np.eye(sources.dim)
+    plain = np.eye(len(f))
     return Basis(f.T, None, plain) if sides == "images" else Basis(plain, None, f)
 
 
@@ -146,8 +157,8 @@ class _Shrinking(Projection):
 
     @property
     def variant(self) -> str:
-        """On what F is put, where that is not both."""
-        return "" if self.sides == "symmetric" else self.sides
+        """On what F is put, where that is not the default."""
+        return "" if self.sides == type(self).model_fields["sides"].default else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return F, or its root, of all source images and of the nuisance."""

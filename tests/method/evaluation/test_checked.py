@@ -100,3 +100,15 @@ def test_a_basis_that_does_not_fit(vectors: Array, spectrum: Array | None, what:
 
     with pytest.raises(ValueError, match=rf"The projection '.*:Wrapped' gave {what}"):
         curves(Wrapped(fit), ZeroShot())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"offset": np.ones(3)}, "an offset of shape"), ({"offset": np.full(D, np.nan)}, "NaN or infinite"),
+        ({"text_share": np.nan}, "NaN or infinite"), ({"text_vectors": np.eye(3)}, "a map of texts of shape"),
+    ],
+)  # fmt: skip
+def test_what_a_basis_does_beside_that_does_not_fit(wrong: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValueError, match=rf"The projection '.*:Wrapped' gave {what}"):
+        curves(Wrapped(lambda _: Basis(np.eye(D), **wrong)), ZeroShot())

@@ -18,7 +18,7 @@ from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import IN, OUT, Split, TestSplit
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.predictors.base import Problem
-from benchmark.method.subspace import PROJECTIONS, Basis, SourceMoments
+from benchmark.method.subspace import PROJECTIONS, Basis, Projection, SourceMoments
 from tests.method.wrapped import Wrapped
 
 NAMES, CLASSES, D, EACH = ["amber", "blue", "cyan", "dun"], 5, 8, 60
@@ -54,19 +54,21 @@ def split_of(protocol: str) -> Split:
 
 def curves_of(
     data: Embedded, views: Views, protocol: str, predictor: str, fitted: dict[str, Any] | None = None,
-    fold: int | None = None,
+    fold: int | None = None, projection: Projection | None = None,
 ) -> list[RankCurve]:  # fmt: skip
-    """Rank curves of CLIP-ICM; every basis, and every head of a trained predictor, is noted in `fitted`."""
+    """Rank curves, of CLIP-ICM by default; every basis, and every head of a trained predictor, is noted in `fitted`."""
     split = split_of(protocol) if fold is None else replace(split_of(protocol), folds=5)
     asked: list[TestSplit] = ["out_20", "full"] if fold is None else ["out_fold"]
     cells = cells_of(data.layout(split), scaled(data.z, NORMALIZE), {k: scaled(v, NORMALIZE) for k, v in views.items()})
     evaluation = Evaluation(data, cells, split, NORMALIZE, fold)
-    projection = PROJECTIONS.create("icm").at(lambda_=LAMBDA)
+    projection = projection or PROJECTIONS.create("icm").at(lambda_=LAMBDA)
 
     def fit(sources: SourceMoments) -> Basis:
         basis = projection.fit(sources)
         if fitted is not None:
-            fitted.setdefault("bases", []).append((tuple(sources.environments), basis.vectors))
+            offset = np.zeros((1, D)) if basis.offset is None else basis.offset[None]
+            maps = np.vstack([basis.vectors, basis.texts, offset])
+            fitted.setdefault("bases", []).append((tuple(sources.environments), maps))
         return basis
 
     holdouts = PROTOCOLS.create(protocol).holdouts(data.environments, asked)
@@ -167,6 +169,17 @@ def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> N
                     assert n == 0
 
 
+def test_an_offset_of_images_and_a_share_of_the_texts_mean_reach_the_predictor() -> None:
+    data, views = synthetic()
+    centring = PROJECTIONS.create("centring").at(lambda_=0.6)
+    for curve in curves_of(data, views, "held_out", "zero_shot", projection=centring):
+        here, out = data.environment == NAMES.index(curve.held_out), data.side[Split(0)] == OUT
+        train, tested = ~here & ~out, here & out if curve.test_split == "out_20" else here
+        z, text = unit(data.z), data.text.astype(np.float64)
+        scores = unit(z[tested] - 0.6 * z[train].mean(axis=0)) @ unit(text - 0.6 * text.mean(axis=0)).T
+        np.testing.assert_array_equal(curve.correct[-1], scores.argmax(axis=1) == data.label[tested])
+
+
 def test_answers_on_a_pair_stand_environment_by_environment_whatever_the_order_of_the_images() -> None:
     data, views = synthetic()
     order = np.random.default_rng(3).permutation(len(data.label))
@@ -234,6 +247,37 @@ def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: s
     assert [a.metrics["target"] for a, _ in compared] != [
         b.metrics["target"] for _, b in compared
     ]  # the poison does arrive
+
+
+EVERY = [*PROJECTIONS.names(), {"name": "icm", "nuisance": "both"}]
+EVERY += [
+    {"name": name, "sides": sides} for name in ("shrinkage", "calibrated", "centring") for sides in ("images", "texts")
+]
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=str)
+@pytest.mark.parametrize(
+    ("protocol", "predictor", "fold"),
+    [("held_out", "zero_shot", None), ("held_out", "linear_probe", 2), ("held_out_open_class", "zero_shot", None)],
+)
+def test_noise_in_place_of_the_target_changes_no_fit_and_no_choice_of_any_projection(
+    spec: object, protocol: str, predictor: str, fold: int | None
+) -> None:
+    projection = PROJECTIONS.create(spec).settings[-1].at(lambda_=0.7, seed=1)
+    data, views = synthetic()
+    if fold is not None:
+        side = np.random.default_rng(7).integers(5, size=len(data.label))
+        data = replace(data, side={replace(split_of(protocol), folds=5): side})
+    clean_fits: dict[str, Any] = {}
+    poisoned_fits: dict[str, Any] = {}
+    clean = curves_of(data, views, protocol, predictor, clean_fits, fold, projection)
+    hidden = data.environment == 1
+    noise = curves_of(*poisoned(data, views, hidden), protocol, predictor, poisoned_fits, fold, projection)
+    assert assert_same_fits(clean_fits, poisoned_fits, without="blue") > 0
+    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if a.held_out == "blue"]
+    for mine, theirs in compared:
+        assert_same_choices(mine, theirs)
+    assert any((a.correct != b.correct).any() for a, b in compared)  # the poison does arrive
 
 
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter"])

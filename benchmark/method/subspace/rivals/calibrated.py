@@ -1,0 +1,47 @@
+"""The calibrated projection of texts, with the nuisance of the sources in the place of pairs of prompts.
+
+    G = (I + lambda N D / trace(C_z))^-1,    D the width of the embeddings
+
+minimises |P - I|^2 + lambda D / trace(C_z) trace(P N P^T): stay close to the embedding, and move little with the
+nuisance. The factor makes lambda free of a unit. It is shrinkage that does not know where the embeddings have their
+energy: F with (trace(C_z) / D) I in the place of C_z. G is symmetric.
+
+Chuang et al. (2023, arXiv 2302.00070) put G on texts, with N from pairs of prompts alone and after an orthogonal
+projection; here N comes from unlabelled source images, and no direction is removed before.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.basis import Basis
+from benchmark.method.subspace.moments import SourceMoments
+from benchmark.method.subspace.nuisance import nuisance
+from benchmark.method.subspace.shrinkage import Filter, Shrinkage, Sides, filtered_basis
+
+
+class Calibrated(Shrinkage):
+    """Calibrated projection, G = (I + lambda N D / trace(C_z))^-1; the rule chooses lambda and N.
+
+    Fields:
+        lambdas: strengths among which is chosen.
+        nuisance: see `shrinkage`.
+        sides: on what G is put: `texts` (default, as published), `symmetric` (its root on images and texts) or
+            `images`.
+        lambda_: one strength; a recipe gives `lambdas`.
+    """
+
+    registered_name: ClassVar[str] = "calibrated"
+    sides: Sides = "texts"
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return G, or its root, of all source images and of the nuisance."""
+        name = self.name_of_nuisance
+        n, energy = nuisance(sources, name), np.trace(sources.c_z()) / sources.dim
+        made = sources.once("calibrated", (name, sources.set_key), lambda: _filter(energy, n))
+        return filtered_basis(made, self.lambda_, self.sides)
+
+
+def _filter(energy: float, n: Array) -> Filter:
+    return Filter.of(energy * np.eye(len(n)), n)

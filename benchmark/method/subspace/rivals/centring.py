@@ -1,0 +1,52 @@
+"""Centring: a share of what all images have in common is subtracted, and of what all class texts have in common.
+
+    z - s mean(z),    t - s mean(t),    s between 0 and 1
+
+mean(z) is over all source images, mean(t) over the texts of the classes. Embeddings of images and of texts lie in two
+cones apart from each other (Liang et al., NeurIPS 2022, arXiv 2203.02053), and cosines are of what is left of either.
+"""
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
+from benchmark.method.subspace.shrinkage import Sides
+
+Share = Annotated[float, Field(ge=0, le=1)]
+SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
+
+
+class Centring(Projection):
+    """A share lambda of the mean is subtracted, of the source images from images, of the class texts from texts.
+
+    Fields:
+        lambdas: shares among which is chosen, 0 to 1; 0 is the plain space.
+        sides: what is centred: `symmetric` (default; images and texts), `images` or `texts`.
+        lambda_: one share; a recipe gives `lambdas`.
+    """
+
+    registered_name: ClassVar[str] = "centring"
+    full_rank_only: ClassVar[bool] = True
+    lambdas: Annotated[tuple[Share, ...], Field(min_length=1)] = SHARES
+    sides: Sides = "symmetric"
+    lambda_: Share = 1.0
+
+    @property
+    def variant(self) -> str:
+        """What is centred, where that is not both."""
+        return "" if self.sides == "symmetric" else self.sides
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return the identity, with what is subtracted before.
+
+        Raises:
+            ValueError: there are no images.
+        """
+        images = sources.images
+        if not images.n:
+            raise ValueError("There is no image to take the mean of.")
+        offset = None if self.sides == "texts" else self.lambda_ * images.total / images.n
+        return Basis(np.eye(sources.dim), offset=offset, text_share=0.0 if self.sides == "images" else self.lambda_)

@@ -1,0 +1,68 @@
+"""Channels that tell classes apart and environments not: a choice of coordinates, from labels and environments.
+
+    between_environments_j = mean over classes of the variance over environments of mean_ec,j
+    between_classes_j      = mean over environments of the variance over classes of mean_ec,j
+    channels in order of   between_classes_j / between_environments_j, the largest first
+
+mean_ec,j is the mean of channel j over the images of class c in environment e; what has no image is left out. CLIPCEIL
+(Yu et al., NeurIPS 2024) trains an adapter so that its channels vary little between domains and much between classes.
+This is that aim as an order of the encoder's own channels, without the adapter, and never called CLIPCEIL. That the two
+variances enter as their ratio, so that the scale of a channel does not matter, is this project's reading.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class Channels(Projection):
+    """The embedding's own coordinates by decreasing variance between classes over variance between environments.
+
+    Rank k keeps the first k channels; `spectrum` holds the ratios. It uses the class labels of the source images.
+
+    Raises:
+        ValueError: no class has images in two environments, or no environment has images of two classes.
+    """
+
+    registered_name: ClassVar[str] = "channels"
+    uses_labels: ClassVar[bool] = True
+
+    @property
+    def fewest_sources(self) -> int:
+        """Two: it compares environments."""
+        return 2
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return a permutation of the channels."""
+        floor = NEGLIGIBLE * np.trace(sources.c_z())
+        filled = [m for m in sources.environments.values() if m.n]
+        counts = np.stack([m.counts for m in filled])
+        means = np.stack([m.sums for m in filled]) / np.maximum(counts, 1)[..., None]
+        environments, classes = _variance(means, counts, axis=0), _variance(means, counts, axis=1)
+        ratios = classes / np.maximum(environments, floor)
+        order = np.argsort(-ratios, kind="stable")
+        return Basis(np.eye(sources.dim)[:, order], ratios[order])
+
+
+def _variance(means: Array, counts: Labels, axis: int) -> Array:
+    """Return the variance of the means along an axis, averaged over the other one, shape (D,).
+
+    Args:
+        means: of every class in every environment, shape (environments, classes, D).
+        counts: number of images of it, shape (environments, classes).
+        axis: 0 for the variance over environments, 1 for that over classes.
+    """
+    there = counts > 0
+    n = there.sum(axis=axis)
+    if not (n > 1).any():
+        needed = "two environments with images of one class" if axis == 0 else "images of two classes in an environment"
+        raise ValueError(f"The order of channels needs {needed}.")
+    weights = there / np.expand_dims(np.maximum(n, 1), axis)
+    mean = np.sum(weights[..., None] * means, axis=axis, keepdims=True)
+    variances = np.sum(weights[..., None] * (means - mean) ** 2, axis=axis)
+    return np.asarray(variances[n > 1].mean(axis=0))

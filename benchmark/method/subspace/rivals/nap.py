@@ -1,0 +1,91 @@
+"""Nuisance attribute projection: the directions with most of the nuisance are taken away altogether.
+
+    P_j = I - U_j U_j^T,    U_j the j leading eigenvectors of N
+
+It decides by the nuisance alone, where truncation weighs it against the energy of the embeddings and shrinkage keeps
+every direction in part. From speaker verification (Solomonoff, Campbell and Boardman 2005), where N is the covariance
+between channels: here C_d, B or both, see `benchmark.method.subspace.nuisance`.
+"""
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.baselines.directions import numerical_rank
+from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
+from benchmark.method.subspace.moments import SourceMoments
+from benchmark.method.subspace.nuisance import (
+    NEEDS_ENVIRONMENTS,
+    OneOrMore,
+    candidates_in_words,
+    nuisance,
+    one_for_each,
+    only,
+)
+
+Count = Annotated[int, Field(ge=0)]
+REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
+
+
+class NAP(Projection):
+    """P = I - U U^T on images and texts, U the leading eigenvectors of N; the rule chooses their number and N.
+
+    What has no nuisance in it is never removed, nor is the last direction: with a few environments `environments` can
+    lose one direction less than there are.
+
+    Fields:
+        removed: number of directions removed, or several among which is chosen; 0 is the plain space.
+        nuisance: `interventions`, `environments` or `both`, or several among which is chosen. Default: all three.
+
+    Example:
+        >>> from benchmark.method.subspace import PROJECTIONS
+        >>> nap = PROJECTIONS.create({"name": "nap", "removed": [0, 4], "nuisance": "both"})
+        >>> [setting.removed for setting in nap.settings]
+        [0, 4]
+    """
+
+    registered_name: ClassVar[str] = "nap"
+    full_rank_only: ClassVar[bool] = True
+    uses_interventions: ClassVar[bool] = True
+    removed: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = REMOVED
+    nuisance: OneOrMore = ("interventions", "environments", "both")
+
+    @property
+    def settings(self) -> tuple[Projection, ...]:
+        """See `Projection.settings`: one for each number of directions and each N, those that remove least first."""
+        given: Any = self.removed
+        numbers = given if isinstance(given, tuple) else (given,)
+        return tuple(
+            setting for number in numbers for setting in one_for_each(type(self)(**{**dict(self), "removed": number}))
+        )
+
+    @property
+    def fewest_sources(self) -> int:
+        """Two where N has environment means in it."""
+        return 2 if only(self.nuisance) in NEEDS_ENVIRONMENTS else 1
+
+    @property
+    def variant(self) -> str:
+        """Which N, where not all three are candidates."""
+        return candidates_in_words(self.nuisance)
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return what projects on all but the leading directions of the nuisance.
+
+        Raises:
+            ValueError: several numbers or nuisances, or the moments lack what the nuisance needs.
+        """
+        if isinstance(self.removed, tuple):
+            raise ValueError("removed: these numbers are candidates of a rule; fit one of `settings`.")
+        name = only(self.nuisance)
+        n = nuisance(sources, name)
+        directions = sources.once("nap", (name, sources.set_key), lambda: _directions(n))
+        top = directions[:, : min(self.removed, sources.dim - 1)]
+        return Basis(np.eye(sources.dim) - top @ top.T)
+
+
+def _directions(n: Array) -> Array:
+    """Return the eigenvectors with any nuisance in them as columns, shape (D, rank of N), those with most first."""
+    return eigenbasis(n, largest_first=True).vectors[:, : numerical_rank(n, float(np.trace(n)))]
