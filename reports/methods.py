@@ -28,6 +28,7 @@ _PROJECTIONS = {
     "isotropic_environments": "Shrinkage, isotropic + environments",
     "within_classes": "Shrinkage, within classes",
     "calibrated": "Calibrated projection",
+    "denoiser": "Least-squares denoiser",
     "nap": "Nuisance attribute projection",
     "centring": "Centring",
     "channels": "Channels by classes over environments",
@@ -48,7 +49,7 @@ _ORDERS = {"largest": "largest", "released": "released order"}
 # What could explain a gain of shrinkage away, beside its own rows of one nuisance. None of them has ranks.
 _CONTROLS = ("fixed", "isotropic", "isotropic_environments", "within_classes")
 # Rivals that get the information that shrinkage gets, and have no ranks: `channels` has, and stands with the others.
-_RIVALS = ("calibrated", "nap", "centring")
+_RIVALS = ("calibrated", "denoiser", "nap", "centring")
 _PROJECTION_PLACES = (
     {PLAIN: 0, "pca": 1, "random": 2, ICM: 4, SHRINKAGE: 5} | dict.fromkeys(_CONTROLS, 6) | dict.fromkeys(_RIVALS, 7)
 )

@@ -20,7 +20,7 @@ from benchmark.store.checked import DIFFERS, DamagedError
 from benchmark.store.embeddings import View
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
-VERSION = 3  # to be raised when the sums or their file change
+VERSION = 4  # to be raised when the sums or their file change
 IMAGES = "images"  # the file with the moments of the images themselves
 
 
@@ -59,6 +59,7 @@ def packed(cells: Cells, kind: str | None, name: str) -> bytes:
         for pair, d in moments.differences.items() if kind else ():
             if pair == kind or (kind == CROSS and pair.startswith(CROSS)):
                 fields = {"n": np.array([d.n]), "total": d.total, "outer": d.outer}
+                fields |= {} if d.cross is None else {"cross": d.cross}
                 arrays |= {f"{place}/{field}/{pair}": value for field, value in fields.items()}
     contiguous = {place: np.ascontiguousarray(a) for place, a in arrays.items()}
     return safetensors.numpy.save(contiguous, metadata={"digest": _digest(contiguous, name)})
@@ -75,7 +76,12 @@ def unpacked(storage: Storage, name: str) -> dict[Cell, Moments]:
     for cell, fields in _by_cell(arrays):
         none = np.zeros(0)
         differences = {
-            kind: Differences(int(fields[f"n/{kind}"][0]), fields[f"total/{kind}"], fields[f"outer/{kind}"])
+            kind: Differences(
+                int(fields[f"n/{kind}"][0]),
+                fields[f"total/{kind}"],
+                fields[f"outer/{kind}"],
+                fields.get(f"cross/{kind}"),
+            )
             for kind in (field.partition("/")[2] for field in fields if field.startswith("n/"))
         }
         images = (fields.get("counts", none.astype(np.int64)), fields.get("sums", none), fields.get("outer", none))

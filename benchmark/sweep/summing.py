@@ -132,7 +132,7 @@ def _tasks_at_a_time(images: ImageIndex, task: SumTask) -> int:
 def _pairings_at_a_time(images: ImageIndex) -> int:
     """Return how many pairings are summed in one reading: a search brings any number."""
     alone = _bytes_of_sums(images, 0)
-    return max(1, int(MEMORY / (_workers(images) * alone)) - 1)
+    return max(1, (int(MEMORY / (_workers(images) * alone)) - 1) // 2)
 
 
 def _workers(images: ImageIndex) -> int:
@@ -143,9 +143,9 @@ def _workers(images: ImageIndex) -> int:
 
 
 def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
-    """Return the size of one worker's sums: a matrix for each cell, of the images and of each pairing."""
+    """Return the size of one worker's sums: for each cell a matrix of the images, and two of each pairing."""
     sides = max(split.folds or 3 for split in images.layouts)
-    return 2 * sides * len(images.environments) * (1 + pairings) * 8 * images.dim**2
+    return 2 * sides * len(images.environments) * (1 + 2 * pairings) * 8 * images.dim**2
 
 
 def read_cells(storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing]) -> Cells:

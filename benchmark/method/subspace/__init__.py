@@ -27,6 +27,7 @@ PROJECTIONS: Registry[Projection] = Registry(
         "isotropic_environments": "benchmark.method.subspace.shrinkage:IsotropicEnvironments",
         "within_classes": "benchmark.method.subspace.shrinkage:WithinClasses",
         "calibrated": "benchmark.method.subspace.rivals.calibrated:Calibrated",
+        "denoiser": "benchmark.method.subspace.rivals.denoiser:Denoiser",
         "nap": "benchmark.method.subspace.rivals.nap:NAP",
         "centring": "benchmark.method.subspace.rivals.centring:Centring",
         "channels": "benchmark.method.subspace.rivals.channels:Channels",

@@ -6,7 +6,7 @@ leave-one-domain-out fold are choices of sums, an intervention set is a choice o
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,11 +27,13 @@ class Differences:
         n: number of pairs.
         total: sum of d, shape (D,).
         outer: sum of d d^T, shape (D, D).
+        cross: sum of z z^do^T, shape (D, D), where z is known; None (default) where only d is, as of pairs of texts.
     """
 
     n: int
     total: Array
     outer: Array
+    cross: Array | None = None
 
     @classmethod
     def of(cls, d: NDArray[np.floating]) -> "Differences":
@@ -39,11 +41,21 @@ class Differences:
         d = finite(d, "Z - Z_do")
         return cls(len(d), d.sum(axis=0), d.T @ d)
 
+    @classmethod
+    def of_pairs(cls, z: NDArray[np.floating], z_do: NDArray[np.floating]) -> "Differences":
+        """Return the sums over pairs of embeddings, both of shape (n, D)."""
+        z, z_do = finite(z, "Z"), finite(z_do, "Z_do")
+        if z_do.shape != z.shape:
+            raise ValueError(f"Z_do has shape {z_do.shape}, Z has {z.shape}: pairs need the same shape.")
+        return replace(cls.of(z - z_do), cross=z.T @ z_do)
+
     def __add__(self, other: "Differences") -> "Differences":
-        return Differences(self.n + other.n, self.total + other.total, self.outer + other.outer)
+        cross = None if self.cross is None or other.cross is None else self.cross + other.cross
+        return Differences(self.n + other.n, self.total + other.total, self.outer + other.outer, cross)
 
     def __sub__(self, other: "Differences") -> "Differences":
-        return Differences(self.n - other.n, self.total - other.total, self.outer - other.outer)
+        cross = None if self.cross is None or other.cross is None else self.cross - other.cross
+        return Differences(self.n - other.n, self.total - other.total, self.outer - other.outer, cross)
 
     def moment(self, centered: bool = False) -> Array:
         """Return C_d = (1/n) sum d d^T, shape (D, D); with `centered`, the covariance of d.
@@ -111,12 +123,7 @@ class Moments:
         labels = np.zeros(len(z), dtype=np.int64) if labels is None else labels
         member = np.zeros((classes, len(z)))
         member[labels, np.arange(len(z))] = 1.0
-        differences = {}
-        for kind, view in (views or {}).items():
-            view = finite(view, "Z_do")
-            if view.shape != z.shape:
-                raise ValueError(f"Z_do has shape {view.shape}, Z has {z.shape}: pairs need the same shape.")
-            differences[kind] = Differences.of(z - view)
+        differences = {kind: Differences.of_pairs(z, view) for kind, view in (views or {}).items()}
         return cls(np.bincount(labels, minlength=classes), member @ z, z.T @ z, differences)
 
     @classmethod
@@ -246,6 +253,21 @@ class SourceMoments:
     def c_d(self, centered: bool = False) -> Array:
         """Return the intervention set's C_d over all source images, shape (D, D)."""
         return self.once("c_d", (self.set_key, centered), lambda: self._weighted(centered))
+
+    def products(self) -> tuple[Array, Array]:
+        """Return the intervention set's C_z,do = (1/n) sum z z^do^T and C_do,do = (1/n) sum z^do z^do^T, shape (D, D).
+
+        With d = z - z^do, C_do,do is C_d - C_z + C_z,do + C_z,do^T: of the images' own pairs no further sum is needed.
+
+        Raises:
+            ValueError: pairs whose embeddings are not known beside their difference, or not all images have a pair.
+        """
+        known = {kind: self.differences(kind) for kind in self.kinds()}
+        crossed = {kind: d.cross / d.n for kind, d in known.items() if d.cross is not None and d.n == self.images.n}
+        if lacking := [kind for kind in known if kind not in crossed]:
+            raise ValueError(f"Second moments of z^do need a view of every image; '{lacking[0]}' is no such kind.")
+        c_z_do = weighted(crossed, self.weights)
+        return c_z_do, self.c_d() - self.c_z() + c_z_do + c_z_do.T
 
     @property
     def set_key(self) -> tuple[object, ...]:

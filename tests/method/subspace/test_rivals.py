@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.linalg import fractional_matrix_power
+from sklearn.linear_model import Ridge
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.method.subspace import PROJECTIONS, Basis, Moments, SourceMoments
+from benchmark.method.subspace import PROJECTIONS, Basis, Differences, Moments, SourceMoments
 from benchmark.method.subspace.nuisance import Chosen
 
 D, CLASSES = 12, 3
@@ -83,6 +84,38 @@ def test_calibrated_minimises_distance_and_movement() -> None:
     best = fit(data, "calibrated", 3.0, nuisance="both").texts
     for step in (1e-2, 1e-4):
         assert all(cost(best + step * rng.standard_normal((D, D))) > cost(best) for _ in range(20))
+
+
+# --- least-squares denoiser -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lambda_", [1e-6, 0.1, 3.0])
+def test_the_denoiser_is_the_ridge_regression_of_originals_on_their_views(lambda_: float) -> None:
+    data = Data()
+    z, z_do = np.concatenate([data.every] * 2), np.concatenate(data.moved)  # two kinds that count alike
+    w = z.T @ z_do @ np.linalg.inv(z_do.T @ z_do + lambda_ * np.trace(z_do.T @ z_do) / D * np.eye(D))
+    basis = fit(data, "denoiser", lambda_)
+    np.testing.assert_allclose(basis.of_images(data.every), data.every @ w.T, atol=1e-8)
+    np.testing.assert_array_equal(basis.texts, np.eye(D))
+    ridge = Ridge(alpha=lambda_ * np.trace(z_do.T @ z_do) / D, fit_intercept=False).fit(z_do, z)
+    np.testing.assert_allclose(basis.vectors.T, ridge.coef_, atol=1e-8)
+
+
+def test_the_denoiser_weighs_the_kinds_as_the_intervention_set_does() -> None:
+    data = Data()
+    z, (z_0, z_1) = data.every, data.moved
+    cross, inner = z.T @ (3 * z_0 + z_1), 3 * z_0.T @ z_0 + z_1.T @ z_1
+    w = cross @ np.linalg.inv(inner + 0.1 * np.trace(inner) / D * np.eye(D))
+    of_set = data.sources.reweighted({"kind0": 3.0, "kind1": 1.0})
+    np.testing.assert_allclose(PROJECTIONS.create("denoiser").at(lambda_=0.1).fit(of_set).vectors.T, w, atol=1e-9)
+
+
+def test_the_denoiser_needs_views() -> None:
+    data = Data()
+    texts = Differences.of(data.every - data.moved[0])
+    only_texts = SourceMoments(data.sources.environments, {"text": 1.0}, {"text": texts})
+    with pytest.raises(ValueError, match="'text' is no such kind"):
+        PROJECTIONS.create("denoiser").fit(only_texts)
 
 
 # --- nuisance attribute projection -----------------------------------------------------------------------------------
@@ -177,6 +210,7 @@ def test_channels_leave_out_what_is_missing_and_say_what_they_need() -> None:
 ALL: list[dict[str, Any]] = [
     {"name": "calibrated"},
     {"name": "calibrated", "sides": "symmetric"},
+    {"name": "denoiser"},
     {"name": "nap"},
     {"name": "centring"},
     {"name": "channels"},
@@ -196,7 +230,7 @@ def test_the_scale_of_embeddings_does_not_matter(spec: dict[str, Any], scale: fl
         np.testing.assert_allclose(other.of_texts(text), plain.of_texts(text), atol=1e-8)
 
 
-@pytest.mark.parametrize("spec", [spec for spec in ALL if spec["name"] != "channels"], ids=str)
+@pytest.mark.parametrize("spec", [spec for spec in ALL if spec["name"] not in ("channels", "denoiser")], ids=str)
 def test_the_grid_is_as_large_as_shrinkages_and_begins_with_the_plain_space(spec: dict[str, Any]) -> None:
     projection = PROJECTIONS.create(spec)
     lambdas = projection.own_lambdas or (0.0,)
@@ -205,3 +239,4 @@ def test_the_grid_is_as_large_as_shrinkages_and_begins_with_the_plain_space(spec
     np.testing.assert_allclose(first.of_images(Data().every), Data().every, atol=1e-12)
     np.testing.assert_allclose(first.of_texts(np.eye(D)), np.eye(D), atol=1e-12)
     assert projection.full_rank_only
+    assert len(PROJECTIONS.create("denoiser").own_lambdas or ()) == 8  # whose formula has no plain space
