@@ -11,7 +11,7 @@ from benchmark.method.evaluation.selection import IMPORTED, RULES, SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Size, size_of
 from reports.chosen import Selections, has_choice
-from reports.methods import predictor_name_words
+from reports.methods import SEES_TARGET, predictor_name_words
 from reports.options import Options
 from reports.settings import Setting
 
@@ -275,6 +275,7 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
         f"Accuracy in % on {protocol.accuracy_on}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",
         f"Protocol {setting.protocol}{f': {meaning}' if meaning else ''}.",
         bound,
+        sees_target_words(selections),
         f"Test split {split_words(setting)}.",
         fold_words(setting),
         seed_words(setting, rows, options),
@@ -289,6 +290,16 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
         imported_words(selections),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def sees_target_words(selections: Selections) -> str:
+    """Return what the mark of methods that look at the tested images means; nothing where there is none."""
+    if not any(method.looks_at_target_images for method in selections.parts):
+        return ""
+    return (
+        f"{SEES_TARGET} fitted at test time, on the tested images without their labels, which the others never see: "
+        "not ranked with them, and never bold."
+    )
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -258,7 +258,8 @@ class Ranked:
 def ranked(selections: Selections, rule: str) -> list[Ranked]:
     """Rank the methods of each predictor that has two or more, in the order of the tables.
 
-    Methods take part that were tested on all that is held out, by the seeds under which all of them were.
+    Methods take part that were tested on all that is held out, by the seeds under which all of them were; those that
+    look at the tested images do not, since the others have no such images.
 
     Args:
         selections: the rows of one setting.
@@ -266,7 +267,7 @@ def ranked(selections: Selections, rule: str) -> list[Ranked]:
     """
     blocks: dict[str, list[Method]] = {}
     for method in selections.parts:
-        if selections.is_whole(method, rule):
+        if selections.is_whole(method, rule) and not method.looks_at_target_images:
             blocks.setdefault(method.predictor, []).append(method)
     return [_ranked(selections, rule, methods) for methods in blocks.values() if len(methods) > 1]
 

@@ -9,11 +9,13 @@ import pandas as pd
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.predictors import PREDICTORS
+from benchmark.method.subspace import PROJECTIONS
 
 PLAIN = "identity"
 ICM = "icm"
 SHRINKAGE = "shrinkage"
 EQUAL_N = "equal N"  # truncation that chooses among the nuisances that shrinkage chooses among
+SEES_TARGET = "‡"  # behind the name of a method that looks at the tested images
 # Of rows of shrinkage that choose among nuisances: those of one nuisance are a method of their own beside it.
 ALONE = ("interventions", "environments")
 
@@ -32,6 +34,8 @@ _PROJECTIONS = {
     "nap": "Nuisance attribute projection",
     "centring": "Centring",
     "channels": "Channels by classes over environments",
+    "own_mean": "Centring by the environment's own mean",
+    "coral": "CORAL",
     "generalized": "Generalised eigenproblem",
     "drop_top": "PCA without top directions",
     "environment_means": "Environment means removed",
@@ -49,7 +53,7 @@ _ORDERS = {"largest": "largest", "released": "released order"}
 # What could explain a gain of shrinkage away, beside its own rows of one nuisance. None of them has ranks.
 _CONTROLS = ("fixed", "isotropic", "isotropic_environments", "within_classes")
 # Rivals that get the information that shrinkage gets, and have no ranks: `channels` has, and stands with the others.
-_RIVALS = ("calibrated", "denoiser", "nap", "centring")
+_RIVALS = ("calibrated", "denoiser", "nap", "centring", "own_mean", "coral")
 _PROJECTION_PLACES = (
     {PLAIN: 0, "pca": 1, "random": 2, ICM: 4, SHRINKAGE: 5} | dict.fromkeys(_CONTROLS, 6) | dict.fromkeys(_RIVALS, 7)
 )
@@ -81,7 +85,16 @@ class Method:
         said = "largest" if truncates or self.projection == "pca" else None  # the name says this order already
         order = "" if self.order in (None, said) else _ORDERS.get(str(self.order), str(self.order))
         brackets = ", ".join(filter(None, [_VARIANTS.get(self.variant, self.variant), order]))
-        return f"{name} ({brackets})" if brackets else name
+        mark = f" {SEES_TARGET}" if self.looks_at_target_images else ""
+        return f"{name} ({brackets}){mark}" if brackets else f"{name}{mark}"
+
+    @property
+    def looks_at_target_images(self) -> bool:
+        """Whether the projection is fitted on the tested images, without their labels; False for an unknown one."""
+        try:
+            return PROJECTIONS.component_class(self.projection).looks_at_target_images
+        except IcmBenchError:
+            return False
 
     @property
     def is_control(self) -> bool:

@@ -24,7 +24,7 @@ _CSV_COLUMNS = (
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", "—": "---", "†": r"\dag{}", "±": r"$\pm$",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "—": "---", "†": r"\dag{}", "‡": r"\ddag{}", "±": r"$\pm$",
     "×": r"$\times$", "−": "$-$",
 }  # fmt: skip
 

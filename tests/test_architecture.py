@@ -22,7 +22,7 @@ LEVELS = {
     "benchmark.datasets": ["benchmark.common", "benchmark.demo"],
     "benchmark.store": ["benchmark.common", "benchmark.backbones.facts", "benchmark.method"],
     "reports": ["benchmark.common.errors", "benchmark.common.storage", "benchmark.method.evaluation",
-                "benchmark.method.predictors", "benchmark.store.rows", "benchmark.store.records"],
+                "benchmark.method.predictors", "benchmark.method.subspace", "benchmark.store.rows", "benchmark.store.records"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
                          "benchmark.datasets.catalog", "benchmark.backbones.spec"],
     "benchmark.embedding": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",

@@ -100,12 +100,18 @@ class Fitting:
         """Return the fitted basis.
 
         Raises:
-            IcmBenchError: the moments lack what the projection needs.
+            IcmBenchError: the moments lack what the projection needs, or it is no linear map.
         """
         try:
-            return choice.projection.fit(self.moments(choice))
+            basis = choice.projection.fit(self.moments(choice))
         except ValueError as error:
             raise IcmBenchError(f"{choice.label} cannot be fitted: {error}") from error
+        if not basis.is_linear:
+            raise IcmBenchError(
+                f"{choice.label} is not one linear map of all images, which is all that export and diagnose know: it "
+                f"subtracts a mean, or maps each environment otherwise; name another projection of the recipe."
+            )
+        return basis
 
     def sample(self) -> NDArray[np.int64]:
         """Return up to `MAX_SAMPLED` rows, drawn at random from environments alike; none of tiny environments."""

@@ -35,6 +35,15 @@ def test_every_registered_component_has_a_label() -> None:
         assert Method("identity", None, predictor).predictor_label != predictor
 
 
+def test_what_looks_at_the_tested_images_is_marked_wherever_it_is_named() -> None:
+    sees = [name for name in PROJECTIONS.names() if PROJECTIONS.component_class(name).looks_at_target_images]
+    assert sees == ["own_mean", "coral"]
+    for name in PROJECTIONS.names():
+        assert Method(name, None, "zero_shot").label.count("‡") == (name in sees)
+    assert Method("coral", None, "ridge").label == "CORAL ‡ + ridge probe"
+    assert not Method("mine:Own", None, "ridge").looks_at_target_images
+
+
 def test_which_predictors_learn_classes_is_theirs_to_say() -> None:
     for name in PREDICTORS.names():
         assert Method("identity", None, f"{name} (2)").learns_classes == PREDICTORS.component_class(name).learns_classes

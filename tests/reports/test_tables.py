@@ -8,6 +8,7 @@ import pytest
 from benchmark.method.evaluation.metrics import harmonic_mean
 from reports.chosen import Selections, hyperparameters, rule_for
 from reports.options import Options
+from reports.render import latex
 from reports.settings import by_setting, suffixes
 from reports.tables import Table, main_table, main_tables
 from tests.reports.synthetic import TESTED, frame, row
@@ -45,6 +46,23 @@ def test_means_and_standard_errors_over_images_with_all_their_answers() -> None:
     means = np.mean([of_seeds["a"], of_seeds["b"]], axis=0)
     assert average.stderr == pytest.approx(100 * reference(np.hstack([u["a"], u["b"]]) / 2, means))
     assert (a.n_units, average.n_units, average.n_images, average.seeds) == (40, 80, 80, (0, 1, 2))
+
+
+def test_a_method_that_looks_at_the_tested_images_is_marked_and_takes_no_bold_from_the_others() -> None:
+    worse, better = np.arange(40) < 20, np.arange(40) < 39
+    rows = [
+        row(projection=projection, order=None, held_out=h, correct=correct)
+        for projection, correct in (("identity", worse), ("pca", worse), ("coral", better))
+        for h in "ab"
+    ]
+    with_coral = table(rows)
+    assert [(line.method.label, line.cells[-1].best) for line in with_coral.lines] == [
+        ("Zero-shot", False), ("PCA + zero-shot", False), ("CORAL ‡ + zero-shot", False)]  # fmt: skip
+    assert "‡ fitted at test time" in with_coral.caption
+    assert "‡" not in table(rows[:4]).caption
+    assert r"CORAL \ddag{} + zero-shot" in latex(with_coral)
+    rows[2:4] = [row(projection="pca", order=None, held_out=h, correct=np.arange(40) < 30) for h in "ab"]
+    assert [line.cells[-1].best for line in table(rows).lines] == [False, True, False]
 
 
 def test_a_group_with_images_in_two_environments_counts_once() -> None:

@@ -13,7 +13,7 @@ from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.evaluation.cells import Cells, Half, Layout, cells_of, class_means, cross_cells, one_of
 from benchmark.method.evaluation.splits import Split
-from benchmark.method.subspace.moments import CROSS
+from benchmark.method.subspace.moments import CROSS, Differences
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View
 from benchmark.store.texts import TextDifferences
@@ -53,6 +53,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, ImageInd
     return storage, images, {name: z[order] for name, z in arrays.items()}
 
 
+def cross(differences: Differences) -> np.ndarray:
+    return np.zeros(0) if differences.cross is None else differences.cross
+
+
 def assert_equal(found: Cells, expected: Cells) -> None:
     assert found.moments.keys() == expected.moments.keys()
     for cell, moments in expected.moments.items():
@@ -65,6 +69,8 @@ def assert_equal(found: Cells, expected: Cells) -> None:
             assert other.differences[kind].n == d.n
             np.testing.assert_allclose(other.differences[kind].total, d.total, atol=1e-9)
             np.testing.assert_allclose(other.differences[kind].outer, d.outer, atol=1e-9)
+            assert (other.differences[kind].cross is None) == (d.cross is None)
+            np.testing.assert_allclose(cross(other.differences[kind]), cross(d), atol=1e-9)
 
 
 KINDS = [

@@ -40,6 +40,8 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
         raise ValueError(f"The projection '{name}' gave NaN or infinite values.")
     if not (vectors.any() and np.any(basis.texts)):
         raise ValueError(f"The projection '{name}' gave directions that are all zero.")
+    for own in basis.by_environment.values():
+        checked_basis(own, name, dim)
     return basis
 
 

@@ -229,7 +229,14 @@ class Classifier:
 
     def _images(self, which: NDArray[np.bool_] | Labels) -> Array:
         """Return the coordinates of some images, given by a mask or by their positions."""
-        return self.basis.of_images(scaled(self.data.z[which], self.normalize))
+        z, own = scaled(self.data.z[which], self.normalize), self.basis.by_environment
+        if not own:
+            return self.basis.of_images(z)
+        mapped, environments = np.empty_like(z), self.data.environment[which]
+        for environment in np.unique(environments):
+            there = environments == environment
+            mapped[there] = own.get(self.data.environments[environment], self.basis).of_images(z[there])
+        return mapped
 
 
 @dataclass

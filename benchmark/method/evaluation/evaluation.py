@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Labels, Normalize
+from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.evaluation.cells import Cells, Half
 from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Classified, Classifier, ImageSet
@@ -23,7 +23,7 @@ from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_point
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import Predictor
-from benchmark.method.subspace import Basis, Projection, SourceMoments
+from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.moments import CROSS
 
 Sides = frozenset[int]
@@ -298,9 +298,11 @@ class Evaluation:
             temperatures: of the fit by which rules choose, where that is another one.
         """
         train = self._roles.of_sources(holdout, sources, sides)
-        projection, moments = method.projection, self._source_moments(sources, sides, holdout.halves)
-        dim = self._data.z.shape[1]
-        basis = checked_basis(projection.fit(moments.reweighted(method.weights)), projection.name, dim)
+        projection, dim = method.projection, self._data.z.shape[1]
+        moments = self._source_moments(sources, sides, holdout.halves).reweighted(method.weights)
+        if projection.looks_at_target_images:
+            moments = moments.with_targets(self._targets(sources, tests))
+        basis = checked_basis(projection.fit(moments), projection.name, dim)
         classifier = Classifier(
             method.predictor, method.ranks, self._data, basis, train, self._normalize, self._seed, self._device
         )
@@ -312,6 +314,16 @@ class Evaluation:
             names = {s: self._data.environments[s] for s in sources}
             self._moments[key] = self._cells.sources(names, None, sides, halves)
         return self._moments[key]
+
+    def _targets(self, sources: tuple[int, ...], tests: Sequence[ImageSet]) -> dict[str, Moments]:
+        """Return the moments of the images of `tests`, without labels, for each environment that is no source."""
+        rows = np.unique(np.concatenate([images.rows for images in tests])) if tests else np.zeros(0, dtype=np.int64)
+        environments = self._data.environment[rows]
+        return {
+            self._data.environments[e]: Moments.of(scaled(self._data.z[rows[environments == e]], self._normalize))
+            for e in np.unique(environments)
+            if e not in sources
+        }
 
     def _of_source(self, holdout: Holdout, source: int, sides: Sides) -> ImageSet:
         """Return images of a source environment, of the fitted classes alone."""

@@ -31,6 +31,8 @@ PROJECTIONS: Registry[Projection] = Registry(
         "nap": "benchmark.method.subspace.rivals.nap:NAP",
         "centring": "benchmark.method.subspace.rivals.centring:Centring",
         "channels": "benchmark.method.subspace.rivals.channels:Channels",
+        "own_mean": "benchmark.method.subspace.rivals.own_environment:OwnMean",
+        "coral": "benchmark.method.subspace.rivals.own_environment:Coral",
         "generalized": "benchmark.method.subspace.baselines.generalized:Generalized",
         "drop_top": "benchmark.method.subspace.baselines.drop_top:DropTop",
         "environment_means": "benchmark.method.subspace.baselines.environment_means:EnvironmentMeans",

@@ -1,7 +1,8 @@
 """An ordered basis: what every projection estimates. Its first k columns are the projection of rank k."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,18 +24,26 @@ class Basis:
         text_vectors: the same for texts, shape (D, D), where it is another map; None (default) where it is `vectors`.
         offset: what is subtracted from images before, shape (D,); None (default) for nothing.
         text_share: which share of the mean of the class texts is subtracted from each of them before, default 0.0.
+        by_environment: name of an environment -> what its images are mapped by instead, for test-time adaptation. By
+            default there is none.
     """
 
     vectors: Array
     spectrum: Array | None = None
-    text_vectors: Array | None = None
-    offset: Array | None = None
-    text_share: float = 0.0
+    text_vectors: Array | None = field(default=None, repr=False)
+    offset: Array | None = field(default=None, repr=False)
+    text_share: float = field(default=0.0, repr=False)
+    by_environment: Mapping[str, "Basis"] = field(default_factory=dict, repr=False)
 
     @property
     def texts(self) -> Array:
         """What texts are multiplied by, shape (D, D)."""
         return self.vectors if self.text_vectors is None else self.text_vectors
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether images and texts are multiplied by a matrix each, and nothing else: what a file can hold."""
+        return self.offset is None and not self.text_share and not self.by_environment
 
     def of_images(self, z: Array) -> Array:
         """Return the coordinates of image embeddings, both of shape (n, D)."""
@@ -79,6 +88,7 @@ class Projection(Component):
     swept: ClassVar[tuple[str, ...]] = ("lambda_", "seed")  # set by a sweep: not in recipes, labels and their hashes
     uses_interventions: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False  # whether it looks at the classes of images
+    looks_at_target_images: ClassVar[bool] = False  # whether it is fitted on `sources.targets`: every table marks it
     full_rank_only: ClassVar[bool] = False  # only the whole space makes sense: one rank, D
 
     @property

@@ -190,6 +190,8 @@ class SourceMoments:
 
     Attributes:
         images: moments of all source images together, without differences.
+        targets: name -> moments of the images that are to be classified, without labels, of environments that are no
+            source. There are none but for projections that say `looks_at_target_images`.
 
     Example:
         >>> import numpy as np
@@ -215,12 +217,19 @@ class SourceMoments:
         self.environments, self.weights, self.shared = environments, weights, shared or {}
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
+        self.targets: Mapping[str, Moments] = {}
         self._last: dict[str, tuple[object, Any]] = {}
 
     def reweighted(self, weights: Mapping[str, float] | None) -> "SourceMoments":
         """Return the same moments for another intervention set, given as kind of intervention -> weight in C_d."""
         other = copy.copy(self)  # which shares the last C_d
         other.weights = weights
+        return other
+
+    def with_targets(self, targets: Mapping[str, Moments]) -> "SourceMoments":
+        """Return the same moments with those of the images that are to be classified, name -> moments."""
+        other = copy.copy(self)
+        other.targets = targets
         return other
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import fractional_matrix_power
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Normalize, scaled
@@ -64,6 +65,7 @@ def curves_of(
     projection = projection or PROJECTIONS.create("icm").at(lambda_=LAMBDA)
 
     def fit(sources: SourceMoments) -> Basis:
+        assert projection.looks_at_target_images or not sources.targets
         basis = projection.fit(sources)
         if fitted is not None:
             offset = np.zeros((1, D)) if basis.offset is None else basis.offset[None]
@@ -72,7 +74,9 @@ def curves_of(
         return basis
 
     holdouts = PROTOCOLS.create(protocol).holdouts(data.environments, asked)
-    return list(evaluation.curves(Method(Wrapped(fit), Noting(predictor, fitted), RANKS), holdouts))
+    wrapped = Wrapped(fit)
+    object.__setattr__(wrapped, "looks_at_target_images", projection.looks_at_target_images)
+    return list(evaluation.curves(Method(wrapped, Noting(predictor, fitted), RANKS), holdouts))
 
 
 class Noting(Predictor):
@@ -180,6 +184,51 @@ def test_an_offset_of_images_and_a_share_of_the_texts_mean_reach_the_predictor()
         np.testing.assert_array_equal(curve.correct[-1], scores.argmax(axis=1) == data.label[tested])
 
 
+def coral(z: Array, own: Array, pool: Array, ridge: float) -> Array:
+    """Each image of an environment as CORAL maps it, by scipy's roots."""
+
+    def covariance(x: Array) -> Array:
+        c = np.cov(x.T, bias=True)
+        return np.asarray(c + ridge * np.trace(c) / D * np.eye(D))
+
+    a = fractional_matrix_power(covariance(pool), 0.5) @ fractional_matrix_power(covariance(own), -0.5)
+    return np.asarray((z - own.mean(axis=0)) @ a.T + pool.mean(axis=0))
+
+
+@pytest.mark.parametrize("name", ["own_mean", "coral"])
+@pytest.mark.parametrize("predictor", ["zero_shot", "class_means"])
+def test_at_test_time_every_environment_is_mapped_by_its_own_images(name: str, predictor: str) -> None:
+    data, views = synthetic()
+    z, text, out = unit(data.z), data.text.astype(np.float64), data.side[Split(0)] == OUT
+
+    def answers(train: np.ndarray, tested: np.ndarray, of_tested: np.ndarray) -> np.ndarray:
+        """Of the images `tested`, with the statistics of `of_tested`; of each source, with its own training images'."""
+        sources = [train & (data.environment == e) for e in range(len(NAMES))]
+        mapped = np.full_like(z, np.nan)
+        for rows, own in [*((rows, rows) for rows in sources if rows.any()), (tested, of_tested)]:
+            centred = z[rows] - 0.7 * z[own].mean(axis=0)
+            mapped[rows] = centred if name == "own_mean" else coral(z[rows], z[own], z[train], 0.7)
+        prototypes = text
+        if predictor == "class_means":
+            prototypes = np.stack([mapped[train & (data.label == c)].mean(axis=0) for c in range(CLASSES)])
+        scores = unit(mapped[tested]) @ unit(prototypes).T
+        return np.asarray(scores.argmax(axis=1) == data.label[tested])
+
+    projection = PROJECTIONS.create(name).at(lambda_=0.7)
+    for curve in curves_of(data, views, "held_out", predictor, projection=projection):
+        here = data.environment == NAMES.index(curve.held_out)
+        tested = here & out if curve.test_split == "out_20" else here
+        # out_20 and full are classified by one fit: the images of both are the target's
+        np.testing.assert_array_equal(curve.correct[-1], answers(~here & ~out, tested, here))
+        sources = [e for e in range(4) if NAMES[e] != curve.held_out]
+        left_out = [data.environment == e for e in sources]
+        lodo = [answers(~here & ~out & ~s, s & ~out, s & ~out).mean() for s in left_out]
+        assert curve.lodo is not None
+        assert curve.lodo[-1] == pytest.approx(np.mean(lodo), abs=1e-12)
+        domain = [answers(~here & ~out, s & out, ~here & ~out & s).mean() for s in left_out]
+        assert curve.training_domain[-1] == pytest.approx(np.mean(domain), abs=1e-12)
+
+
 def test_answers_on_a_pair_stand_environment_by_environment_whatever_the_order_of_the_images() -> None:
     data, views = synthetic()
     order = np.random.default_rng(3).permutation(len(data.label))
@@ -257,24 +306,28 @@ EVERY += [
 
 @pytest.mark.parametrize("spec", EVERY, ids=str)
 @pytest.mark.parametrize(
-    ("protocol", "predictor", "fold"),
-    [("held_out", "zero_shot", None), ("held_out", "linear_probe", 2), ("held_out_open_class", "zero_shot", None)],
-)
-def test_noise_in_place_of_the_target_changes_no_fit_and_no_choice_of_any_projection(
-    spec: object, protocol: str, predictor: str, fold: int | None
+    ("protocol", "predictor", "hidden", "fold"),
+    [
+        ("held_out", "zero_shot", "target", None), ("held_out", "class_means", "target", 2),
+        ("held_out", "zero_shot", "fold", 2), ("held_out_open_class", "class_means", "target", None),
+        ("open_class", "zero_shot", "new classes", None),
+    ],
+)  # fmt: skip
+def test_noise_in_place_of_what_is_hidden_changes_no_fit_and_no_choice_of_any_projection(
+    spec: object, protocol: str, predictor: str, hidden: str, fold: int | None
 ) -> None:
+    """Those that look at tested images too: these have a map of their own, which `maps` do not show, and no rule sees."""
     projection = PROJECTIONS.create(spec).settings[-1].at(lambda_=0.7, seed=1)
     data, views = synthetic()
+    side = np.random.default_rng(7).integers(5, size=len(data.label))
     if fold is not None:
-        side = np.random.default_rng(7).integers(5, size=len(data.label))
         data = replace(data, side={replace(split_of(protocol), folds=5): side})
-    clean_fits: dict[str, Any] = {}
-    poisoned_fits: dict[str, Any] = {}
-    clean = curves_of(data, views, protocol, predictor, clean_fits, fold, projection)
-    hidden = data.environment == 1
-    noise = curves_of(*poisoned(data, views, hidden), protocol, predictor, poisoned_fits, fold, projection)
-    assert assert_same_fits(clean_fits, poisoned_fits, without="blue") > 0
-    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if a.held_out == "blue"]
+    rows = {"target": data.environment == 1, "fold": side == fold, "new classes": data.label >= 3}[hidden]
+    fits: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    clean = curves_of(data, views, protocol, predictor, fits[0], fold, projection)
+    noise = curves_of(*poisoned(data, views, rows), protocol, predictor, fits[1], fold, projection)
+    assert assert_same_fits(*fits, without="blue" if hidden == "target" else None) > 0
+    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if hidden != "target" or a.held_out == "blue"]
     for mine, theirs in compared:
         assert_same_choices(mine, theirs)
     assert any((a.correct != b.correct).any() for a, b in compared)  # the poison does arrive

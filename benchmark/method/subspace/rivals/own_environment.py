@@ -1,0 +1,92 @@
+"""Test-time rivals: every environment is mapped by statistics of its own images, those of the tested one included.
+
+    own_mean    z - s mean_e,    s between 0 and 1
+    coral       C_pool^(1/2) C_e^(-1/2) (z - mean_e) + mean_pool
+
+mean_e and C_e are mean and covariance of environment e: of source images that a fit may use, or, of an environment that
+is tested, of the very images that are classified, without their labels. Both look at images of the target, which the
+other methods never see, and every table marks them. A rule still chooses on the sources alone: in leaving one out, its
+own judging images stand for the target.
+
+CORAL is Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547), there from source to target with a classifier trained anew,
+here from each environment to the pool of sources, so that class texts and probes stay what they are.
+"""
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.baselines.directions import regularized
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import Moments, SourceMoments
+from benchmark.method.subspace.rivals.centring import SHARES, Share
+from benchmark.method.subspace.shrinkage import Lambda
+
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+class OwnMean(Projection):
+    """A share lambda of its environment's own mean is subtracted from each image; texts stay. Sees the tested images.
+
+    Fields:
+        lambdas: shares among which is chosen, 0 to 1; 0 is the plain space.
+        lambda_: one share; a recipe gives `lambdas`.
+    """
+
+    registered_name: ClassVar[str] = "own_mean"
+    full_rank_only: ClassVar[bool] = True
+    looks_at_target_images: ClassVar[bool] = True
+    lambdas: Annotated[tuple[Share, ...], Field(min_length=1)] = SHARES
+    lambda_: Share = 1.0
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return the identity, with what is subtracted from the images of each environment."""
+        plain = np.eye(sources.dim)
+
+        def less(moments: Moments) -> Basis:
+            return Basis(plain, None, plain, self.lambda_ * moments.total / moments.n)
+
+        own = {name: less(m) for name, m in {**sources.environments, **sources.targets}.items() if m.n}
+        return Basis(plain, by_environment=own)
+
+
+class Coral(Projection):
+    """Mean and covariance of every environment are made those of all source images together. Sees the tested images.
+
+    Fields:
+        lambdas: ridges among which is chosen: in the place of C stands C + lambda trace(C) / D I, of which an
+            environment with fewer images than dimensions has need.
+        lambda_: one ridge; a recipe gives `lambdas`.
+
+    Raises:
+        ValueError: all images of an environment are the same.
+    """
+
+    registered_name: ClassVar[str] = "coral"
+    full_rank_only: ClassVar[bool] = True
+    looks_at_target_images: ClassVar[bool] = True
+    lambdas: Annotated[tuple[Annotated[Lambda, Field(gt=0)], ...], Field(min_length=1)] = RIDGES
+    lambda_: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return the identity for images of no known environment, and the map of each that is known."""
+        pool, plain = sources.images, np.eye(sources.dim)
+        colouring = self._root(pool, 0.5)
+
+        def aligned(moments: Moments) -> Basis:
+            vectors = self._root(moments, -0.5) @ colouring  # both symmetric: the transpose of C_pool^1/2 C_e^-1/2
+            # (z - mean_e) vectors + mean_pool, with the second mean taken back through the map
+            offset = moments.total / moments.n - np.linalg.solve(vectors.T, pool.total / pool.n)
+            return Basis(vectors, None, plain, offset)
+
+        own = {name: aligned(m) for name, m in {**sources.environments, **sources.targets}.items() if m.n}
+        return Basis(plain, by_environment=own)
+
+    def _root(self, moments: Moments, power: float) -> Array:
+        covariance = moments.c_z(centered=True)
+        if np.trace(covariance) <= 0:
+            raise ValueError("All images of an environment are the same: it has no covariance to be aligned.")
+        energies, vectors = np.linalg.eigh(regularized(covariance, self.lambda_))
+        return np.asarray((vectors * energies**power) @ vectors.T)

@@ -1,0 +1,30 @@
+"""What may leave the suite: one linear map of all images."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.subspace import PROJECTIONS, Moments, SourceMoments
+from benchmark.sweep.fitting import Choice, Fitting
+
+
+def two_environments() -> SourceMoments:
+    z, labels = np.random.default_rng(0).standard_normal((2, 30, 4)) + 1, np.arange(30) % 2
+    return SourceMoments({e: Moments.of(x, {"half": x / 2}, labels, 2) for e, x in zip("ab", z, strict=True)})
+
+
+@pytest.mark.parametrize("name", PROJECTIONS.names())
+def test_what_subtracts_a_mean_or_maps_each_environment_otherwise_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fitting, "moments", lambda *_: two_environments())
+    fitting = Fitting.__new__(Fitting)  # which needs no store then
+    projection = PROJECTIONS.create(name).settings[-1].at(lambda_=0.5)
+    choice = Choice(cast(Any, None), projection, None, "none", 0)
+    if name in ("centring", "own_mean", "coral"):
+        with pytest.raises(IcmBenchError, match=f"{name}.* is not one linear map of all images"):
+            fitting.basis(choice)
+    else:
+        assert fitting.basis(choice).is_linear
