@@ -57,6 +57,7 @@ _INFERENCE, _OTHERS, _RANKS = (
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
 _CREDIT, _SHRINKAGE = "tests/reports/test_credit.py", "tests/method/subspace/test_shrinkage.py"
+_RIVALS = "tests/method/subspace/test_rivals.py"
 _CURVES, _BEHIND, _ROBUSTNESS = (f"tests/reports/test_{name}.py" for name in ("curves", "metrics", "robustness"))
 
 MUTATIONS = [
@@ -132,6 +133,35 @@ MUTATIONS = [
         ("c_w = c_w + part.outer - (sums", "c_w = c_w + part.outer + (sums", _SHRINKAGE),
     ),
     *_of(
+        "benchmark/method/subspace/rivals/calibrated.py",
+        ("np.trace(sources.c_z()) / sources.dim", "np.trace(sources.c_z())", _RIVALS),
+    ),
+    *_of(
+        "benchmark/method/subspace/rivals/nap.py",
+        ("largest_first=True", "largest_first=False", _RIVALS),
+        ("min(self.removed, sources.dim - 1)", "min(self.removed, sources.dim)", _RIVALS),
+        (".vectors[:, : numerical_rank(n, float(np.trace(n)))]", ".vectors", _RIVALS),
+    ),
+    *_of(
+        "benchmark/method/subspace/rivals/denoiser.py",
+        ("c_z_do.T)", "c_z_do)", _RIVALS),
+    ),
+    *_of(
+        "benchmark/method/subspace/rivals/channels.py",
+        ("variances[n > 1].mean", "variances.mean", _RIVALS),
+        ("np.argsort(-ratios", "np.argsort(ratios", _RIVALS),
+    ),
+    *_of(
+        "benchmark/method/subspace/rivals/own_environment.py",
+        ("colouring  # both", "np.eye(sources.dim)  # both", _PROTOCOLS),
+        ("offset = moments.total / moments.n - np", "offset = moments.total / moments.n + np", _PROTOCOLS),
+    ),
+    *_of(
+        f"{EVALUATION}/evaluation.py",
+        ("            if e not in sources\n", "", _PROTOCOLS),
+        ("if projection.looks_at_target_images:", "if True:", _PROTOCOLS),
+    ),
+    *_of(
         f"{EVALUATION}/splits.py",
         ("side[out_split(n, seed)] = OUT", "side[out_split(n, 0)] = OUT", _SPLITS),
         ('split_seed(split.seed, "group"), split.folds', 'split_seed(0, "group"), split.folds', _SPLITS),
@@ -188,7 +218,7 @@ MUTATIONS = [
         ("self._fitted(holdout, sources, turn.learned, method, judging, [], lodo).classified", "self._fitted(holdout, sources, turn.fitted, method, judging, [], lodo).classified", _REFERENCE),
         ("self._fitted(holdout, remaining, self._turn.learned,", "self._fitted(holdout, remaining, self._turn.fitted,", _REFERENCE),
         ("_LeftOut(mean_accuracy(accuracies),", "_LeftOut(np.nanmax(accuracies, axis=0),", _REFERENCE),
-        ("moments.reweighted(method.weights)", "moments", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
+        ("holdout.halves).reweighted(method.weights)", "holdout.halves)", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
         ("left_out = [] if lodo is None else judges", "left_out = judges", _CHOICE),
         ("(test.environments, test.half): images.accuracy(of_test)", "(test.environments, 'new'): images.accuracy(of_test)", _CHOICE),
         ("if test.split == \"in_80\" else None", "if False else None", _CHOICE),

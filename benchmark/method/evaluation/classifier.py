@@ -211,8 +211,8 @@ class Classifier:
 
     def _problem(self, train: NDArray[np.bool_], sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
         """Return the problem in the coordinates of the basis; `train` may be empty, `classes` some of the classes."""
-        data, text = self.data, self.basis.of_texts(self.data.text.astype(np.float64))
-        trained = len(train) > 0
+        data, basis, names = self.data, self.basis, self.data.text.astype(np.float64)
+        text, trained = basis.of_texts(names), len(train) > 0
         return Problem(
             train=self._images(train) if trained else np.empty((0, data.z.shape[1])),
             labels=data.label[train] if trained else data.label[:0],
@@ -224,7 +224,7 @@ class Classifier:
             seed=self.seed,
             device=self.device,
             candidates=tuple(images.classes for images in sets),
-            tower=data.tower.mapped(self.basis.texts) if data.tower and classes is None else None,
+            tower=data.tower.mapped(basis.texts, basis.text_offset(names)) if data.tower and classes is None else None,
         )
 
     def _images(self, which: NDArray[np.bool_] | Labels) -> Array:

@@ -24,6 +24,7 @@ class TextTower:
         table: the module that looks up the embedding of each token: (n, length) -> (n, length, width).
         encode: tokens -> raw embeddings, shape (n, D), float32; it calls `table` once.
         map: from text embeddings to the coordinates of a basis, shape (D, D); None leaves them as they are.
+        offset: what is subtracted from text embeddings before, shape (D,); None for nothing.
     """
 
     names: tuple[str, ...]
@@ -31,10 +32,16 @@ class TextTower:
     table: "torch.nn.Module"
     encode: "Callable[[torch.Tensor], torch.Tensor]"
     map: Array | None = None
+    offset: Array | None = None
 
-    def mapped(self, matrix: Array) -> "TextTower":
-        """Return the tower whose texts are in the coordinates of a basis."""
-        return replace(self, map=matrix)
+    def mapped(self, matrix: Array, offset: Array | None = None) -> "TextTower":
+        """Return the tower whose texts are in the coordinates of a basis.
+
+        Args:
+            matrix: what texts are multiplied by, shape (D, D).
+            offset: what is subtracted from them before, shape (D,); by default nothing.
+        """
+        return replace(self, map=matrix, offset=offset)
 
     def prompts(self, context: int) -> "Prompts":
         """Return the prompts "X X ... X name." of all classes, with that many vectors in the place of the X.
@@ -89,6 +96,8 @@ class Prompts:
             embedded = normalize(self.tower.encode(self.tokens if classes is None else self.tokens[classes]))
         finally:
             hook.remove()
+        if self.tower.offset is not None:
+            embedded = embedded - torch.from_numpy(np.asarray(self.tower.offset, dtype=np.float32)).to(embedded)
         if self.tower.map is None:
             return embedded
         return embedded @ torch.from_numpy(np.asarray(self.tower.map, dtype=np.float32)).to(embedded)

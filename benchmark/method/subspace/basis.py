@@ -51,7 +51,12 @@ class Basis:
 
     def of_texts(self, text: Array) -> Array:
         """Return the coordinates of the texts of all classes, both of shape (n_classes, D)."""
-        return np.asarray((text - self.text_share * text.mean(axis=0) if self.text_share else text) @ self.texts)
+        offset = self.text_offset(text)
+        return np.asarray((text if offset is None else text - offset) @ self.texts)
+
+    def text_offset(self, text: Array) -> Array | None:
+        """Return what is subtracted from each of the texts of all classes, shape (D,); None for nothing."""
+        return np.asarray(self.text_share * text.mean(axis=0)) if self.text_share else None
 
     def energy(self, second_moment: Array) -> Array:
         """Return v^T C v of every direction, shape (D,), for a second moment C of shape (D, D).

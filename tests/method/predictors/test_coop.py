@@ -41,7 +41,14 @@ def problem(**changes: object) -> Problem:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def reference(p: Problem, rank: int, epochs: int, present: list[int], matrix: np.ndarray | None = None) -> np.ndarray:
+def reference(
+    p: Problem,
+    rank: int,
+    epochs: int,
+    present: list[int],
+    matrix: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> np.ndarray:
     """The learnt texts, written straight from the paper: nothing is put in the place of anything."""
     _, table, weights = tower()
     own = torch.stack([table.weight[WORDS[f"{name}."]] for name in NAMES])
@@ -51,6 +58,7 @@ def reference(p: Problem, rank: int, epochs: int, present: list[int], matrix: np
     def texts() -> torch.Tensor:
         rows = [torch.tanh(torch.cat([table.weight[:1], v, name[None]])).mean(0) @ weights for name in own]
         t = normalize(torch.stack(rows))
+        t = t if offset is None else t - torch.from_numpy(offset).float()
         return t if matrix is None else t @ torch.from_numpy(matrix).float()
 
     z, y = normalize(torch.from_numpy(p.train[:, :rank]).float()), torch.tensor([present.index(c) for c in p.labels])
@@ -74,12 +82,13 @@ def test_scores_are_those_of_a_loop_without_hooks(rank: int, epochs: int) -> Non
     np.testing.assert_allclose(scores, SCALE * unit(p.tests[0][:, :rank]) @ text.T, atol=2e-4)
 
 
-def test_texts_go_through_the_map_of_the_basis_and_every_rank_starts_anew() -> None:
+@pytest.mark.parametrize("offset", [None, np.linspace(-0.5, 0.3, D)], ids=["linear", "offset"])
+def test_texts_go_through_the_map_of_the_basis_and_every_rank_starts_anew(offset: np.ndarray | None) -> None:
     matrix = np.random.default_rng(1).normal(size=(D, D))
-    p = problem(tower=tower()[0].mapped(matrix))
+    p = problem(tower=tower()[0].mapped(matrix, offset))
     several = [of_rank[0] for of_rank in CoOp(context=CONTEXT, epochs=2).scores(p, [2, 4])]
     for rank, scores in zip((2, 4), several, strict=True):
-        text = unit(reference(p, rank, 2, list(range(CLASSES)), matrix)[:, :rank])
+        text = unit(reference(p, rank, 2, list(range(CLASSES)), matrix, offset)[:, :rank])
         np.testing.assert_allclose(scores, SCALE * unit(p.tests[0][:, :rank]) @ text.T, atol=2e-4)
 
 
