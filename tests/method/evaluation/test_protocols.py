@@ -206,7 +206,7 @@ def test_at_test_time_every_environment_is_mapped_by_its_own_images(name: str, p
         sources = [train & (data.environment == e) for e in range(len(NAMES))]
         mapped = np.full_like(z, np.nan)
         for rows, own in [*((rows, rows) for rows in sources if rows.any()), (tested, of_tested)]:
-            centred = z[rows] - 0.7 * z[own].mean(axis=0)
+            centred = z[rows] - 0.7 * (z[own].mean(axis=0) - z[train].mean(axis=0))
             mapped[rows] = centred if name == "own_mean" else coral(z[rows], z[own], z[train], 0.7)
         prototypes = text
         if predictor == "class_means":

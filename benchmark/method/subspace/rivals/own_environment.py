@@ -1,12 +1,12 @@
 """Test-time rivals: every environment is mapped by statistics of its own images, those of the tested one included.
 
-    own_mean    z - s mean_e,    s between 0 and 1
+    own_mean    z - s (mean_e - mean_pool),    s between 0 and 1
     coral       C_pool^(1/2) C_e^(-1/2) (z - mean_e) + mean_pool
 
-mean_e and C_e are mean and covariance of environment e: of source images that a fit may use, or, of an environment that
-is tested, of the very images that are classified, without their labels. Both look at images of the target, which the
-other methods never see, and every table marks them. A rule still chooses on the sources alone: in leaving one out, its
-own judging images stand for the target.
+mean_pool and C_pool are of all source images; mean_e and C_e are mean and covariance of environment e: of the source
+images that a fit may use, or, of an environment that is tested, of the very images that are classified, without their
+labels. Both look at images of the target, which the other methods never see, and every table marks them. A rule still
+chooses on the sources alone: in leaving one out, its own judging images stand for the target.
 
 CORAL is Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547), there from source to target with a classifier trained anew,
 here from each environment to the pool of sources, so that class texts and probes stay what they are.
@@ -28,7 +28,9 @@ RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class OwnMean(Projection):
-    """A share lambda of its environment's own mean is subtracted from each image; texts stay. Sees the tested images.
+    """A share lambda of what its environment's mean differs by is subtracted from each image. Sees the tested images.
+
+    What the images of all sources have in common stays, so that texts stand to them as they did.
 
     Fields:
         lambdas: shares among which is chosen, 0 to 1; 0 is the plain space.
@@ -43,10 +45,11 @@ class OwnMean(Projection):
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return the identity, with what is subtracted from the images of each environment."""
-        plain = np.eye(sources.dim)
+        plain, pool = np.eye(sources.dim), sources.images
 
         def less(moments: Moments) -> Basis:
-            return Basis(plain, None, plain, self.lambda_ * moments.total / moments.n)
+            apart = moments.total / moments.n - pool.total / pool.n
+            return Basis(plain, None, plain, self.lambda_ * apart)
 
         own = {name: less(m) for name, m in {**sources.environments, **sources.targets}.items() if m.n}
         return Basis(plain, by_environment=own)
