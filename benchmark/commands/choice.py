@@ -57,7 +57,7 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     projection = _setting(_projection(sweep, choosing.projection), choosing.nuisance)
     intervention_set = None
     if projection.uses_interventions:
-        sets = recipe.intervention_sets()
+        sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
         intervention_set = _one("--intervention-set", choosing.intervention_set, sets, lambda s: s.name)
     normalize: Normalize = _one("--normalize", choosing.normalize, sweep.normalize, str)
     seed = _one("--seed", sweep.seeds[0] if choosing.seed is None else choosing.seed, sweep.seeds, int)

@@ -65,6 +65,7 @@ class Plan:
         rows: that these leave.
         store_bytes: size of the embeddings, without compression.
         seconds: of embedding, where the store knows the speed of every backbone.
+        at_most: whether there may be fewer rows: of draws of a placebo those alone are kept that a rule picks.
     """
 
     sets: list[PlannedSet]
@@ -76,6 +77,7 @@ class Plan:
     rows: int
     store_bytes: int
     seconds: float | None
+    at_most: bool = False
 
     def text(self) -> str:
         """Return the plan in some lines."""
@@ -92,7 +94,8 @@ class Plan:
             f"{self.views} views of each image: {self.passes} forward passes{searched}{time}; "
             f"{self.store_bytes / 1e6:.1f} MB of embeddings"
         )
-        return "\n".join([*lines, f"{self.trials} trials, {self.rows} result rows"])
+        rows = f"{'at most ' if self.at_most else ''}{self.rows} result rows"
+        return "\n".join([*lines, f"{self.trials} trials, {rows}"])
 
 
 def plan(recipe: Recipe, storage: Storage) -> Plan:
@@ -126,6 +129,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
             for spec, dim in zip(recipe.backbones, widths, strict=True)
         ),
         seconds=sum(passes / speed for speed in known) if len(known) == len(backbones) else None,
+        at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
     )
 
 
@@ -162,7 +166,7 @@ def _count(recipe: Recipe, planned: PlannedSet, environments: list[str], dim: in
         if not spec.rows(seen):
             continue
         if not spec.space:
-            trials, rows = trials + 1, rows + len(spec.lambdas) * spec.rows(seen)
+            trials, rows = trials + 1, rows + spec.row_count(seen)
             continue
         assert recipe.sweep.search is not None
         points, studies = recipe.sweep.search.samples, len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1

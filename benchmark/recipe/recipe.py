@@ -16,6 +16,7 @@ from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.interventions import Intervention
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
+from benchmark.recipe.placebos import check_placebos
 from benchmark.recipe.specs import (
     LAMBDA,
     TEXT,
@@ -105,6 +106,7 @@ class Recipe(Spec):
                 raise ValueError(
                     f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
                 )
+        check_placebos(self)
 
     def located(self) -> tuple[DatasetSpec, ...]:
         """Return the data sets with their roots; those that are built have none."""
@@ -181,6 +183,32 @@ class Recipe(Spec):
         for label in intervention_set.kinds or [kind.label for kind in self.kinds_for(dataset)]:
             space |= {f"{label}.{name}": bounds for name, bounds in search.strengths.get(label, {}).items()}
         return space
+
+    def lender_of(self, dataset: str, placebo: InterventionSet) -> str | None:
+        """Return the data set from which a data set borrows C_d, None where there is none.
+
+        By default the next one of the recipe, of the last the first, among those whose interventions are embedded.
+        """
+        lenders = [d.name for d in self.datasets if self.kinds_for(d.name)]
+        if placebo.lender:
+            return placebo.lender if placebo.lender in lenders and placebo.lender != dataset else None
+        after = [d.name for d in self.datasets]
+        after = after[after.index(dataset) + 1 :] + after[: after.index(dataset)]
+        return next((name for name in after if name in lenders), None)
+
+    def sets_for(self, dataset: str, projection: Projection) -> tuple[InterventionSet | None, ...]:
+        """Return the intervention sets that a projection is fitted with on a data set, None for no set.
+
+        Placebos are for projections that take them; a data set without lender borrows nothing.
+        """
+        if not projection.uses_interventions:
+            return (None,)
+        return tuple(
+            chosen
+            for chosen in self.intervention_sets()
+            if chosen.placebo is None
+            or (projection.takes_placebo and (chosen.placebo != "borrowed" or self.lender_of(dataset, chosen)))
+        )
 
     def intervention_sets(self) -> tuple[InterventionSet, ...]:
         """Return the intervention sets of the sweep; `all_subsets` spelt out, the smallest first."""

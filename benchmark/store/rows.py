@@ -24,8 +24,8 @@ VERSION = 4
 _OLDEST = 3
 _VERSION_KEY = b"icm_bench_rows"
 
+PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
 _ACCURACIES = pa.list_(pa.float64())
-
 
 _WHAT = (
     ("trial_id", pa.string()),
@@ -38,10 +38,10 @@ _WHAT = (
     ("precision", pa.string()),
     ("prompts", pa.string()),  # JSON list of templates
     ("intervention_set", pa.string()),  # null where the projection looks at no intervention
-    ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing
+    ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing, placebo if any
     ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of a method trained elsewhere
     ("projection_params", pa.string()),  # JSON, without the order
-    ("projection_variant", pa.string()),  # what tells lines of one projection apart ("images"); null elsewhere
+    ("projection_variant", pa.string()),  # what tells lines of one projection apart ("rotated 17, images"); else null
     ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
     ("lambda_", pa.float64()),  # null where there is none
     ("normalize", pa.string()),  # none, before, after, both; null in imported rows, like all that they do not have

@@ -1,14 +1,19 @@
 """From a trial to its result rows."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmark.common.hashing import canonical_hash
+from benchmark.method.arrays import Array
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.selection import picked_by_sources
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.evaluation.tested import Tested
+from benchmark.method.subspace.moments import Placebo
+from benchmark.method.subspace.placebos import Borrowed, Matched, Rotated, Shuffled
 from benchmark.store.rows import curve_columns
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.trials import Trial
@@ -21,7 +26,8 @@ class Evaluated:
     """What a trial gives.
 
     Attributes:
-        rows: its result rows, one for each lambda, holdout, test split, half of the classes and setting.
+        rows: its result rows, one for each lambda, holdout, test split, half of the classes and setting; of a placebo
+            with several draws, for each draw those that a rule picks which looks at sources alone.
         tested: the images that these name, each set of them once.
     """
 
@@ -29,7 +35,7 @@ class Evaluated:
     tested: list[Tested]
 
 
-def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") -> Evaluated:
+def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu", lent: Array | None = None) -> Evaluated:
     """Return the result rows of a trial.
 
     Args:
@@ -37,24 +43,65 @@ def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu") ->
         data: the embeddings of its subject; of a protocol across data sets, those of the variants too.
         cells: the moments of the same embeddings for the trial's intervention set, split and scale.
         device: torch device for predictors that are trained on torch.
+        lent: C_d of the data set from which the trial borrows it, shape (D, D); None where it borrows nothing.
     """
-    spec, subject = trial.spec, trial.subject
+    spec, chosen = trial.spec, trial.spec.intervention_set
     evaluation = Evaluation(data, cells, spec.split, spec.normalize, spec.fold, spec.draw_seed, device)
-    weights = subject.weights_of(spec.intervention_set)
     common = {**common_columns(trial), "classes": data.classes}
-    rows: dict[float, list[Row]] = {lambda_: [] for lambda_ in spec.lambdas}
     tested: dict[str, Tested] = {}
-    for setting in spec.projection.settings:
-        common["projection_params"] = json.dumps({k: v for k, v in setting.params.items() if k != "order"})
+    rows: list[Row] = []
+    for word, placebo in placebos_of(trial, lent):
+        common["projection_variant"] = ", ".join(filter(None, [word, spec.projection.variant])) or None
+        every = _rows(trial, evaluation, placebo, common, tested)
+        rows += [every[i] for i in picked_by_sources(every)] if chosen and chosen.numbered else every
+    return Evaluated(rows, list(tested.values()))
+
+
+def _rows(
+    trial: Trial, evaluation: Evaluation, placebo: Placebo | None, common: Row, tested: dict[str, Tested]
+) -> list[Row]:
+    """Return the rows of one placebo, or without any; their tested images are added to `tested`."""
+    spec = trial.spec
+    weights = trial.subject.weights_of(spec.intervention_set)
+    rows: dict[float, list[Row]] = {lambda_: [] for lambda_ in spec.lambdas}
+    for setting in spec.settings:
+        params = json.dumps({k: v for k, v in setting.params.items() if k != "order"})
         for lambda_, of_lambda in rows.items():
             projection = setting.at(lambda_=lambda_, seed=spec.draw_seed)
-            common["lambda_"] = lambda_ if projection.uses_lambda else None
-            for curve in evaluation.curves(Method(projection, spec.predictor, spec.ranks, weights), trial.holdouts):
-                params = json.dumps(spec.predictor.settings[curve.setting].params)
-                of_lambda.append({**common, "predictor_params": params, **curve_columns(curve)})
+            of_projection = {"projection_params": params, "lambda_": lambda_ if projection.uses_lambda else None}
+            method = Method(projection, spec.predictor, spec.ranks, weights, placebo)
+            for curve in evaluation.curves(method, trial.holdouts):
+                of_predictor = json.dumps(spec.predictor.settings[curve.setting].params)
+                columns = {"predictor_params": of_predictor, **curve_columns(curve)}
+                of_lambda.append({**common, **of_projection, **columns})
                 tested[curve.tested.hash] = curve.tested
     # lambda by lambda, ascending as the recipe gives them: of equals a rule takes the first, which shrinks least.
-    return Evaluated([row for of_lambda in rows.values() for row in of_lambda], list(tested.values()))
+    return [row for of_lambda in rows.values() for row in of_lambda]
+
+
+def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[str, Placebo | None]]:
+    """Yield the words that tell the placebos of a trial apart, and what replaces C_d; once nothing for a real set.
+
+    Args:
+        trial: with the set.
+        lent: see `evaluate`.
+    """
+    chosen = trial.spec.intervention_set
+    if chosen is None or chosen.placebo is None:
+        yield "", None
+        return
+    for drawn in chosen.drawn():
+        word = f"{chosen.placebo} {drawn.first}" if chosen.numbered else chosen.placebo
+        match chosen.placebo:
+            case "rotated":
+                yield word, Rotated(drawn.seed, drawn.first)
+            case "matched":
+                yield word, Matched(drawn.seed, drawn.first)
+            case "shuffled":
+                yield word, Shuffled(trial.subject.shuffled_name(drawn))
+            case "borrowed":
+                assert lent is not None
+                yield word, Borrowed(lent)
 
 
 def common_columns(trial: Trial) -> Row:
@@ -74,7 +121,6 @@ def common_columns(trial: Trial) -> Row:
         "intervention_set": intervention_set.name if intervention_set else None,
         "interventions": trial.interventions,
         "projection": projection.name,
-        "projection_variant": projection.variant or None,
         "order": projection.order_name,
         "normalize": spec.normalize,
         "predictor": predictor.name,

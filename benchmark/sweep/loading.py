@@ -8,7 +8,7 @@ import ray
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.method.arrays import Normalize, scale_of
+from benchmark.method.arrays import Array, Normalize, scale_of
 from benchmark.method.evaluation.cells import Cells, Layout
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
@@ -110,6 +110,29 @@ def cells_for(
         of_texts = text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
         cells = cells + of_texts.joined(parts)
     return cells
+
+
+def lent_c_d(
+    storage: Storage,
+    lender: Subject,
+    images: ImageIndex,
+    intervention_set: InterventionSet,
+    split: Split,
+    normalize: Normalize,
+) -> Array:
+    """Return C_d over all images of another data set, from the store, shape (D, D).
+
+    Args:
+        storage: with the moments.
+        lender: the other data set, under the same backbone.
+        images: where its images lie.
+        intervention_set: whose kinds and weights count.
+        split: any that its moments are summed for: all cells are added up.
+        normalize: where embeddings are scaled to unit length.
+    """
+    pairings = lender.pairings_of(intervention_set)
+    parts = [*read_cells(storage, images, split, scale_of(normalize), pairings).moments.values()]
+    return sum(parts[1:], parts[0]).c_d(lender.weights_of(intervention_set))
 
 
 def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layout: Layout) -> Cells:

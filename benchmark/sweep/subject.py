@@ -1,6 +1,6 @@
 """One data set under one backbone: what trials evaluate, without the arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.specs import InterventionSet, InterventionsSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
-from benchmark.sweep.summing import Pairing
+from benchmark.sweep.summing import Pairing, Shuffle
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,35 @@ class Subject:
         return intervention_set.kinds or tuple(view.label for view in self.seen if view.label != ORIGINAL)
 
     def pairings_of(self, intervention_set: InterventionSet | None) -> list[Pairing]:
-        """Return the pairings whose moments a set needs from the store; pairs of texts are none of them."""
+        """Return the pairings whose moments a set needs from the store; pairs of texts are none of them.
+
+        Placebos have those of the real set beside their own, if any: what replaces C_d is made from it.
+        """
         if intervention_set is None:
             return []
         labels, views = self.labels_of(intervention_set), {view.label: view for view in self.seen}
         if intervention_set.pairing == "random_one":
             return [Pairing(_random_one(labels), tuple(views[label] for label in labels))]
         pairings = [Pairing(label, (views[label],)) for label in labels if label in views]
-        return [*pairings, *([Pairing(CROSS)] if CROSS in labels else [])]
+        return [*pairings, *([Pairing(CROSS)] if CROSS in labels else []), *self._shuffled(intervention_set, pairings)]
+
+    def _shuffled(self, intervention_set: InterventionSet, pairings: Sequence[Pairing]) -> list[Pairing]:
+        """Return a pairing for each draw of a shuffled set: all kinds together, by their weights."""
+        if intervention_set.placebo != "shuffled":
+            return []
+        views = tuple(view for pairing in pairings for view in pairing.views)
+        weights = intervention_set.weights or (1.0,) * len(views)
+        return [
+            Pairing(self.shuffled_name(drawn), views, Shuffle(drawn.seed, drawn.first, weights))
+            for drawn in intervention_set.drawn()
+        ]
+
+    def shuffled_name(self, drawn: InterventionSet) -> str:
+        """Return the name of the pairs of one draw of a shuffled set: it says all they depend on."""
+        labels = self.labels_of(drawn)
+        weights = drawn.weights or (1.0,) * len(labels)
+        of = ", ".join(f"{weight!r} {label}" for weight, label in zip(weights, labels, strict=True))
+        return f"shuffled {drawn.first} by {drawn.seed}: {of}"
 
     def weights_of(self, intervention_set: InterventionSet | None) -> dict[str, float] | None:
         """Return the weight of every kind of an intervention set in C_d; None where there is no set."""

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from benchmark.common.cluster import cpu_nodes
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
-from benchmark.method.evaluation.cells import Cells, Layout, cells_of, class_means, cross_cells, one_of
+from benchmark.method.evaluation.cells import (
+    Cells,
+    Layout,
+    cells_of,
+    class_means,
+    cross_cells,
+    one_of,
+    partners,
+    shuffled_cells,
+)
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
@@ -31,17 +40,39 @@ MEMORY = 4e9  # bytes that the sums of all workers together may take, if one tas
 
 
 @dataclass(frozen=True)
+class Shuffle:
+    """Pairs of different images: each image with the views of a partner, see `evaluation.cells.partners`.
+
+    Attributes:
+        seed: seed of all draws.
+        draw: number of the draw.
+        weights: of the views, above 0.
+    """
+
+    seed: int
+    draw: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Pairing:
     """What images are paired with: a kind of intervention as moments know it.
 
     Attributes:
-        name: name of the kind in intervention sets.
+        name: name of the kind in intervention sets; of pairs of different images it says all they depend on.
         views: the view that images are paired with, or several of which one is drawn for each image; none for
             `cross_environment`, where images are paired with images.
+        shuffle: set where images are paired with views of other images; all of `views` count then, by their weights.
     """
 
     name: str
     views: tuple[View, ...] = ()
+    shuffle: Shuffle | None = None
+
+    @property
+    def one_of(self) -> bool:
+        """Whether one of several views is drawn for each image."""
+        return len(self.views) > 1 and self.shuffle is None
 
 
 @dataclass(frozen=True)
@@ -92,7 +123,7 @@ def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | N
     """Return the name, inside a store, of the moments of a pairing, or of the images themselves."""
     if pairing is None:
         return moments_file(images.original, digest, task.scale)
-    drawn = task.split.seed if len(pairing.views) > 1 else None
+    drawn = task.split.seed if pairing.one_of else None
     return moments_file(images.original, digest, task.scale, pairing.name, pairing.views, drawn)
 
 
@@ -204,7 +235,12 @@ def _sum(
 def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], first: int, last: int) -> Any:
     storage, images, tasks, means = shared
     sums = [Cells({}) for _ in tasks]
-    needed = {view.directory: view for task in tasks for pairing in task.pairings for view in pairing.views}
+    paired = [pairing for task in tasks for pairing in task.pairings if not pairing.shuffle]
+    needed = {view.directory: view for pairing in paired for view in pairing.views}
+    of_partners = [
+        [(p, partners(images.layouts[task.split], p.shuffle.seed, p.shuffle.draw)) for p in task.pairings if p.shuffle]
+        for task in tasks
+    ]
     for start in range(first, last, BLOCK):
         rows = np.arange(start, min(start + BLOCK, last))
         ids = [images.ids[i] for i in rows]
@@ -214,6 +250,8 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
         }
         for i, task in enumerate(tasks):
             sums[i] = sums[i] + _cells_of_block(images, task, means[i], rows, ids, arrays)
+            for pairing, partner in of_partners[i]:
+                sums[i] = sums[i] + _with_partners(storage, images, task, pairing, rows, partner[rows], arrays)
     return sums if len(sums) > 1 else sums[0]
 
 
@@ -232,10 +270,40 @@ def _cells_of_block(
         return cross_cells(layout, z, means, images.environments)
     views = {}
     for pairing in task.pairings:
+        if pairing.shuffle:
+            continue
         of_pairing = {view.directory: scaled(arrays[view.directory], normalize) for view in pairing.views}
-        drawn = len(of_pairing) > 1
-        views[pairing.name] = one_of(of_pairing, ids, task.split.seed) if drawn else next(iter(of_pairing.values()))
+        first = next(iter(of_pairing.values()))
+        views[pairing.name] = one_of(of_pairing, ids, task.split.seed) if pairing.one_of else first
     return cells_of(layout, z, views)
+
+
+def _with_partners(
+    storage: Storage,
+    images: ImageIndex,
+    task: SumTask,
+    pairing: Pairing,
+    rows: NDArray[np.int64],
+    partner: NDArray[np.int64],
+    arrays: dict[str, NDArray[Any]],
+) -> Cells:
+    """Return the differences of the images of a block to the views of their partners, which are read for it.
+
+    Args:
+        storage: with the embeddings.
+        images: of which some are summed.
+        task: whose split and scale count.
+        pairing: of images with views of partners.
+        rows: positions of the block's images, shape (m,).
+        partner: positions of their partners, shape (m,).
+        arrays: embeddings of the block's images, among them the originals.
+    """
+    normalize: Normalize = "before" if task.scale == "unit" else "none"
+    ids, chunks = [images.ids[i] for i in partner], images.chunks[partner]
+    views = [scaled(store.read(storage, view, ids, chunks), normalize) for view in pairing.views]
+    z = scaled(arrays[images.original.directory], normalize)
+    weights = pairing.shuffle.weights if pairing.shuffle else ()
+    return shuffled_cells(images.layouts[task.split].take(rows), z, views, weights, pairing.name)
 
 
 @ray.remote(num_cpus=1)

@@ -14,12 +14,14 @@ from typing import Any
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.protocols import Holdout, Protocol
+from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
+from benchmark.store.rows import PLACEBO
 from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.subject import Subject
 
@@ -75,13 +77,27 @@ class TrialSpec:
         every = self.protocol.holdouts(environments, self.test_splits)
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
 
+    @property
+    def settings(self) -> tuple[Projection, ...]:
+        """What the rule chooses among beside lambda: for a placebo those alone to which C_d is more than a scale."""
+        of_placebo = self.intervention_set is not None and self.intervention_set.placebo is not None
+        return tuple(s for s in self.projection.settings if s.takes_placebo or not of_placebo)
+
+    def row_count(self, environments: Sequence[str]) -> int:
+        """Return how many result rows there are; of numbered placebos at most, since what no rule picks is left out."""
+        chosen = self.intervention_set
+        if chosen is None or not chosen.numbered:
+            return len(self.lambdas) * self.rows(environments)
+        tests = len(self.protocol.test_splits(self.test_splits)) * len(self.protocol.class_halves)
+        fewest = min(setting.fewest_sources for setting in self.settings)
+        fitted = sum(len(holdout.sources) >= fewest for holdout in self.holdouts(environments))
+        return chosen.draws * fitted * tests * len(SOURCE_RULES)
+
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
         splits, holdouts = self.protocol.test_splits(self.test_splits), self.holdouts(environments)
         fitted = sum(
-            len(holdout.sources) >= setting.fewest_sources
-            for setting in self.projection.settings
-            for holdout in holdouts
+            len(holdout.sources) >= setting.fewest_sources for setting in self.settings for holdout in holdouts
         )
         return fitted * len(splits) * len(self.protocol.class_halves) * len(self.predictor.settings)
 
@@ -124,18 +140,21 @@ class Trial:
         subject: on what.
         variants: further subjects, on which a protocol across data sets tests.
         recipe_hash: of the recipe that asked for it; no part of the id.
+        lender: the data set under the same backbone whose C_d is borrowed; None where none is.
     """
 
     spec: TrialSpec
     subject: Subject
     variants: tuple[Subject, ...] = ()
     recipe_hash: str = ""
+    lender: Subject | None = None
 
     @cached_property
     def id(self) -> str:
         """Hash of everything that the trial's rows depend on."""
-        subject, intervention_set = self.subject, self.spec.intervention_set
+        subject, lender, intervention_set = self.subject, self.lender, self.spec.intervention_set
         labels = subject.labels_of(intervention_set) if intervention_set else ()
+        seen = lambda s: [view.depends_on for view in s.seen if view.label in (ORIGINAL, *labels)]  # noqa: E731
         content = {
             **self.spec.content(),
             "datasets": [
@@ -143,7 +162,8 @@ class Trial:
                 for s in (subject, *self.variants)
             ],
             "backbone": subject.facts.label,
-            "views": [view.depends_on for view in subject.seen if view.label in (ORIGINAL, *labels)],
+            "views": seen(subject),
+            "lender": [lender.manifest.fingerprint, lender.unreadable, seen(lender)] if lender else None,
             "text_pairs": subject.text_pairs if TEXT in labels else None,
             "texts": subject.texts,  # the hash of the prompts, templates and class names
             "holdouts": [asdict(holdout) for holdout in self.holdouts],
@@ -182,8 +202,18 @@ class Trial:
         kinds = [by_label[label].model_dump(mode="json") if label in by_label else {"name": label} for label in labels]
         text = spec.text.model_dump(mode="json") if spec.text and TEXT in labels else None
         weights, pairing = intervention_set.weights, intervention_set.pairing
-        content = {"kinds": kinds, "weights": weights, "pairing": pairing, "text": text}
-        return json.dumps({**content, "seed": spec.seed + self.view_draw, "apply_at": spec.apply_at})
+        content: dict[str, object] = {"kinds": kinds, "weights": weights, "pairing": pairing, "text": text}
+        content |= {"seed": spec.seed + self.view_draw, "apply_at": spec.apply_at}
+        # Last, so that without it this is what the rows of the real set say: by it reports find them.
+        return json.dumps(content | ({PLACEBO: self._placebo} if intervention_set.placebo else {}))
+
+    @property
+    def _placebo(self) -> dict[str, object]:
+        """What replaces C_d, in plain data."""
+        chosen = self.spec.intervention_set
+        assert chosen is not None
+        lender = self.lender.manifest.name if self.lender else None
+        return {"name": chosen.placebo, "seed": chosen.seed, "lender": lender}
 
     @property
     def view_draw(self) -> int:
@@ -197,7 +227,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
     """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
 
     Projections that look at no intervention are not repeated for each set, and those without a lambda not for each
-    lambda. What is searched comes with its space and without lambdas.
+    lambda. Many draws of a placebo are several trials. What is searched comes with its space and without lambdas.
 
     Args:
         recipe: what is asked for.
@@ -224,7 +254,8 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
         for projection in sweep.projections_for(predictor)
-        for intervention_set in (recipe.intervention_sets() if projection.uses_interventions else (None,))
+        for chosen in recipe.sets_for(dataset, projection)
+        for intervention_set in ((None,) if chosen is None else chosen.in_trials())
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
         for seed in sweep.seeds
@@ -242,11 +273,19 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
         subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
     """
     count, digest, seeds = len(recipe.datasets), recipe.hash(), recipe.sweep.seeds
+    names = [dataset.name for dataset in recipe.datasets]
     variants = {first: tuple(subjects[first + i] for i in recipe.shifts()) for first in range(0, len(subjects), count)}
+
+    def trial(i: int, spec: TrialSpec) -> Trial:
+        number, chosen, others = seeds.index(spec.seed), spec.intervention_set, variants[i - i % count]
+        named = recipe.lender_of(names[i % count], chosen) if chosen and chosen.placebo == "borrowed" else None
+        lender = subjects[i - i % count + names.index(named)].at_draw(number) if named else None
+        of_spec = others if spec.protocol.across_sets else ()
+        return Trial(spec, subjects[i].at_draw(number), of_spec, digest, lender)
+
     trials = [
-        Trial(spec, subject.at_draw(seeds.index(spec.seed)), others if spec.protocol.across_sets else (), digest)
+        trial(i, spec)
         for i, subject in enumerate(subjects)
-        for others in (variants[i - i % count],)
         for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim)
     ]
     return [trial for trial in trials if trial.makes_rows]

@@ -27,7 +27,7 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.loading import cells_for, load, sum_subject, text_tower
+from benchmark.sweep.loading import cells_for, lent_c_d, load, sum_subject, text_tower
 from benchmark.sweep.loggers import callbacks, log_folder
 from benchmark.sweep.trials import Trial
 
@@ -107,16 +107,21 @@ def _share(storage: Storage, trials: list[Trial]) -> Shared:
     Raises:
         DamagedError: a file of the store is not what was written.
     """
-    subjects = {s.key: s for trial in trials for s in (trial.subject, *trial.variants)}
-    by_key = {key: [trial for trial in trials if trial.subject.key == key] for key in subjects}
-    shared = {key: load.remote(storage, subject, _splits(by_key[key])) for key, subject in subjects.items()}
+    uses = [(s, trial) for trial in trials for s in (trial.subject, *([trial.lender] if trial.lender else []))]
+    subjects = {s.key: s for trial in trials for s in trial.variants} | {s.key: s for s, _ in uses}
+    by_key = {key: [(s, trial) for s, trial in uses if s.key == key] for key in subjects}
+    shared = {
+        key: load.remote(storage, subject, _splits([trial for _, trial in by_key[key]]))
+        for key, subject in subjects.items()
+    }
     for key, of_subject in by_key.items():
         images = ray.get(shared[key][1])  # of variants too: what is damaged is to be known before any trial begins
-        for draw in sorted({trial.subject.view_draw for trial in of_subject}):
-            of_draw = [trial for trial in of_subject if trial.subject.view_draw == draw]
-            normalizes = [trial.spec.normalize for trial in of_draw]
-            sets = [trial.spec.intervention_set for trial in of_draw]
-            sum_subject(storage, of_draw[0].subject, images, _splits(of_draw), normalizes, sets)
+        for draw in sorted({s.view_draw for s, _ in of_subject}):
+            of_draw = [(s, trial) for s, trial in of_subject if s.view_draw == draw]
+            wanted = [trial for _, trial in of_draw]
+            normalizes = [trial.spec.normalize for trial in wanted]
+            sets = [trial.spec.intervention_set for trial in wanted]
+            sum_subject(storage, of_draw[0][0], images, _splits(wanted), normalizes, sets)
     return shared
 
 
@@ -182,10 +187,15 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
         data = replace(data, tower=text_tower(subject, device))
     turn = turn_of(spec.split, spec.fold, data.group is not None)
     cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize, turn)
+    lent, lender = None, trial.lender
+    if lender and spec.intervention_set:
+        lent = lent_c_d(
+            storage, lender, ray.get(shared[lender.key][1]), spec.intervention_set, spec.split, spec.normalize
+        )
     if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
         faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
     try:
-        evaluated = evaluate(trial, data, cells, device)
+        evaluated = evaluate(trial, data, cells, device, lent)
     finally:
         faulthandler.cancel_dump_traceback_later()
     for tested in evaluated.tested:  # first, so that no row names what is not there

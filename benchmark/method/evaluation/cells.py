@@ -16,6 +16,7 @@ from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments, cross_kind
 
+BIN = 4096  # images of a cell among which partners are drawn
 Half = Literal["base", "new"]
 HALVES: tuple[Half, ...] = ("base", "new")
 Cell = tuple[int, int, Half]  # environment, side of the split, half of the classes
@@ -207,3 +208,55 @@ def one_of(views: Mapping[str, NDArray[np.floating]], image_ids: Sequence[str], 
     stacked = list(views.values())
     draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
     return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]
+
+
+def partners(layout: Layout, seed: int, draw: int) -> NDArray[np.int64]:
+    """Return for each image another one of its cell, drawn at random; itself where it is alone, shape (n,).
+
+    Within a cell every image is the partner of one other. A cell of more than `BIN` images is cut into bins of
+    consecutive ones, the bins are matched at random, and partners drawn in the bin's match (a bin of one image more has
+    one partner twice): who reads images block by block finds the partners of a block in a few others. The draw depends
+    on cells, seed and number alone.
+
+    Args:
+        layout: which cell each of the n images lies in.
+        seed: seed of all draws.
+        draw: number of the draw.
+    """
+    rng, partner = np.random.default_rng([seed, draw]), np.arange(len(layout.label))
+    for cell in layout.cells():
+        members = layout.members(cell)
+        bins = np.array_split(members, -(-len(members) // BIN))
+        if len(bins) == 1:
+            in_turn = rng.permutation(members)
+            partner[in_turn] = np.roll(in_turn, 1)
+            continue
+        order = rng.permutation(len(bins))
+        for here, there in zip(order, np.roll(order, 1), strict=True):
+            partner[bins[here]] = np.resize(rng.permutation(bins[there]), len(bins[here]))
+    return partner
+
+
+def shuffled_cells(
+    layout: Layout, z: NDArray[np.floating], views: Sequence[NDArray[np.floating]], weights: Sequence[float], kind: str
+) -> Cells:
+    """Return the differences of images to views of their partners, all kinds together by their weights.
+
+    Args:
+        layout: which cell each of the n images lies in; they may be a part of the data set, since the parts add up.
+        z: embeddings, shape (n, D), scaled as the projection is to see them.
+        views: for each kind the embeddings of the partners of these images after it, shape (n, D), scaled likewise.
+        weights: weight of each kind, above 0.
+        kind: what the moments call the differences.
+    """
+    cells: dict[Cell, Moments] = {}
+    for cell in layout.cells():
+        rows = layout.members(cell)
+        parts = [Differences.of(np.asarray(z[rows], dtype=np.float64) - view[rows]) for view in views]
+        shares = [weight / sum(weights) for weight in weights]
+        total, outer = (
+            np.asarray(sum(share * getattr(part, name) for share, part in zip(shares, parts, strict=True)))
+            for name in ("total", "outer")
+        )
+        cells[cell] = Moments.nothing(layout.classes, z.shape[1], {kind: Differences(len(rows), total, outer)})
+    return Cells(cells)

@@ -24,7 +24,7 @@ from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_poin
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
-from benchmark.method.subspace.moments import CROSS
+from benchmark.method.subspace.moments import CROSS, Placebo
 
 Sides = frozenset[int]
 Halves = tuple[Half, ...]
@@ -40,12 +40,14 @@ class Method:
         predictor: predicts inside the subspace.
         ranks: numbers of directions kept, ascending.
         weights: kind of intervention -> weight in C_d; None weighs all kinds of the cells alike.
+        placebo: what replaces C_d in every fit, see `subspace.placebos`; None for nothing.
     """
 
     projection: Projection
     predictor: Predictor
     ranks: tuple[int, ...]
     weights: Mapping[str, float] | None = None
+    placebo: Placebo | None = None
 
     def labels_used(self, labels: Labels) -> int:
         """Return of how many training images projection or predictor use the label."""
@@ -299,7 +301,8 @@ class Evaluation:
         """
         train = self._roles.of_sources(holdout, sources, sides)
         projection, dim = method.projection, self._data.z.shape[1]
-        moments = self._source_moments(sources, sides, holdout.halves).reweighted(method.weights)
+        moments = self._source_moments(sources, sides, holdout.halves)
+        moments = moments.reweighted(method.weights, method.placebo)
         if projection.looks_at_target_images:
             moments = moments.with_targets(self._targets(sources, tests))
         basis = checked_basis(projection.fit(moments), projection.name, dim)

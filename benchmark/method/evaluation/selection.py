@@ -119,6 +119,27 @@ class _Pick:
         return [unpacked(row)[self.index] for row in self.strand.rows]
 
 
+def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the positions of the rows that a rule picks which looks at sources alone, ascending.
+
+    Among rows of one method it picks from these what it would pick from all of them; they have nothing for a rule that
+    looks at the target.
+
+    Args:
+        rows: as `select` takes them, also of several tests: each is chosen for by itself.
+    """
+    tests: dict[tuple[object, ...], list[int]] = {}
+    for position, row in enumerate(rows):
+        tests.setdefault(tuple(row[name] for name in (*KEY, "test_split", "class_half")), []).append(position)
+    picked: set[int] = set()
+    for positions in tests.values():
+        for rule in SOURCE_RULES:
+            strands = [_Strand(({**rows[i], "at": i},), rows[i][RULES[rule].score]) for i in positions]
+            pick = _best(strands, None)
+            picked |= {pick.strand.rows[0]["at"]} if pick else set()
+    return sorted(picked)
+
+
 def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: int | None = None) -> "pd.DataFrame":
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
 

@@ -117,6 +117,11 @@ class Projection(Component):
         return 1
 
     @property
+    def takes_placebo(self) -> bool:
+        """Whether it is fitted for placebos of C_d too: where C_d gives it directions, and not a scale alone."""
+        return False
+
+    @property
     def params(self) -> dict[str, Any]:
         """All parameters that a recipe gives, defaults included: those that a sweep sets are left out."""
         return {name: value for name, value in super().params.items() if name not in (*self.swept, "lambdas")}

@@ -26,6 +26,7 @@ from benchmark.method.subspace.nuisance import (
     NEEDS_ENVIRONMENTS,
     OneOrMore,
     candidates_in_words,
+    looks_at_c_d,
     nuisance,
     one_for_each,
     only,
@@ -125,6 +126,11 @@ class ICM(Projection):
     def fewest_sources(self) -> int:
         """Two where N has environment means in it."""
         return 2 if only(self.nuisance) in NEEDS_ENVIRONMENTS else 1
+
+    @property
+    def takes_placebo(self) -> bool:
+        """See `Projection.takes_placebo`: the released order, which keeps what interventions move, has none."""
+        return self.order == "largest" and looks_at_c_d(self.nuisance)
 
     @property
     def variant(self) -> str:

@@ -192,6 +192,8 @@ class SourceMoments:
         images: moments of all source images together, without differences.
         targets: name -> moments of the images that are to be classified, without labels, of environments that are no
             source. There are none but for projections that say `looks_at_target_images`.
+        placebo: what replaces C_d, see `benchmark.method.subspace.placebos`: it takes the real one, shape (D, D), and
+            these moments; None where nothing does.
 
     Example:
         >>> import numpy as np
@@ -215,15 +217,21 @@ class SourceMoments:
         if not environments:
             raise ValueError("A projection needs at least one source environment.")
         self.environments, self.weights, self.shared = environments, weights, shared or {}
+        self.placebo: Placebo | None = None
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
         self.targets: Mapping[str, Moments] = {}
         self._last: dict[str, tuple[object, Any]] = {}
 
-    def reweighted(self, weights: Mapping[str, float] | None) -> "SourceMoments":
-        """Return the same moments for another intervention set, given as kind of intervention -> weight in C_d."""
+    def reweighted(self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None) -> "SourceMoments":
+        """Return the same moments for another intervention set.
+
+        Args:
+            weights: kind of intervention -> weight in C_d.
+            placebo: what replaces the C_d of this set; default: nothing.
+        """
         other = copy.copy(self)  # which shares the last C_d
-        other.weights = weights
+        other.weights, other.placebo = weights, placebo
         return other
 
     def with_targets(self, targets: Mapping[str, Moments]) -> "SourceMoments":
@@ -260,8 +268,15 @@ class SourceMoments:
         return sum(parts[1:], parts[0])
 
     def c_d(self, centered: bool = False) -> Array:
-        """Return the intervention set's C_d over all source images, shape (D, D)."""
-        return self.once("c_d", (self.set_key, centered), lambda: self._weighted(centered))
+        """Return the intervention set's C_d over all source images, or what replaces it, shape (D, D)."""
+        placebo = self.placebo
+        if placebo is None:
+            return self.real_c_d(centered)
+        return self.once("placebo", (self.set_key, centered), lambda: placebo(self.real_c_d(centered), self))
+
+    def real_c_d(self, centered: bool = False) -> Array:
+        """Return the intervention set's C_d over all source images, whatever replaces it, shape (D, D)."""
+        return self.once("c_d", (self._kinds_key, centered), lambda: self._weighted(centered))
 
     def products(self) -> tuple[Array, Array]:
         """Return the intervention set's C_z,do = (1/n) sum z z^do^T and C_do,do = (1/n) sum z^do z^do^T, shape (D, D).
@@ -276,11 +291,15 @@ class SourceMoments:
         if lacking := [kind for kind in known if kind not in crossed]:
             raise ValueError(f"Second moments of z^do need a view of every image; '{lacking[0]}' is no such kind.")
         c_z_do = weighted(crossed, self.weights)
-        return c_z_do, self.c_d() - self.c_z() + c_z_do + c_z_do.T
+        return c_z_do, self.real_c_d() - self.c_z() + c_z_do + c_z_do.T
 
     @property
     def set_key(self) -> tuple[object, ...]:
-        """What tells intervention sets apart: the kinds and their weights."""
+        """What tells intervention sets apart: the kinds, their weights and what replaces their C_d."""
+        return *self._kinds_key, self.placebo
+
+    @property
+    def _kinds_key(self) -> tuple[object, ...]:
         return tuple(self.kinds()), tuple((self.weights or {}).values())
 
     def once(self, what: str, key: object, make: Callable[[], T]) -> T:
@@ -301,6 +320,9 @@ class SourceMoments:
         names = [cross_kind(other) for other in self.environments] if kind == CROSS else [kind]
         every = self.environments.values()
         return [moments.differences[name] for moments in every for name in names if name in moments.differences]
+
+
+Placebo = Callable[[Array, SourceMoments], Array]
 
 
 def cross_kind(environment: str) -> str:

@@ -48,8 +48,11 @@ def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
 
 
 def scale(sources: SourceMoments) -> float:
-    """Return t, the trace of C_d, or of C_z where there are no interventions (or none that moves an embedding)."""
-    moved = float(np.trace(sources.c_d())) if sources.kinds() else 0.0
+    """Return t, the trace of C_d, or of C_z where there are no interventions (or none that moves an embedding).
+
+    A placebo of C_d does not change it: what it scales, B before all, stays as it is.
+    """
+    moved = float(np.trace(sources.real_c_d())) if sources.kinds() else 0.0
     return moved if moved > 0 else float(np.trace(sources.c_z()))
 
 
@@ -137,6 +140,11 @@ def only(given: OneOrMore) -> Chosen:
     if len(names) > 1:
         raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
     return names[0]
+
+
+def looks_at_c_d(given: OneOrMore) -> bool:
+    """Return whether C_d enters one of the candidates by more than its trace."""
+    return any(name != "environments" for name in (given if isinstance(given, tuple) else (given,)))
 
 
 def candidates_in_words(given: OneOrMore) -> str:

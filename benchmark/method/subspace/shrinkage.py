@@ -36,10 +36,12 @@ from benchmark.method.subspace.nuisance import (
     Nuisance,
     OneOrMore,
     candidates_in_words,
+    looks_at_c_d,
     nuisance,
     one_for_each,
     only,
 )
+from benchmark.method.subspace.roots import Roots, roots_of
 
 Sides = Literal["symmetric", "images", "texts"]
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -70,9 +72,12 @@ class Filter:
         C_z, the limit of C_z + eps I is [[F_1, -F_1 N_12 N_22^+], [0, 0]], F_1 = C_1 (C_1 + lambda N_s)^-1 with the
         Schur complement N_s = N_11 - N_12 N_22^+ N_21, and the identity where N_22 is 0 as well.
         """
-        energies, u = np.linalg.eigh((c_z + c_z.T) / 2)
-        there = energies > NEGLIGIBLE * np.trace(c_z)
-        used, unused, roots = u[:, there], u[:, ~there], np.sqrt(energies[there])
+        return cls.within(Roots.of(c_z), n)
+
+    @classmethod
+    def within(cls, of_c_z: Roots, n: Array) -> Self:
+        """Return what `of` does, where the roots of C_z are known: several N share them."""
+        used, unused, roots = of_c_z.used, of_c_z.unused, of_c_z.roots
         of_null, directions = np.linalg.eigh(unused.T @ n @ unused)
         moved = of_null > NEGLIGIBLE * np.trace(n)
         only_n, neither = unused @ directions[:, moved], unused @ directions[:, ~moved]
@@ -117,7 +122,7 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
         array([1.        , 1.        , 0.45762712])
     """
     n = nuisance(sources, name)  # before it is remembered: what is missing is said each time
-    made: Filter = sources.once("filter", (name, sources.set_key), lambda: Filter.of(sources.c_z(), n))
+    made: Filter = sources.once("filter", (name, sources.set_key), lambda: Filter.within(roots_of(sources), n))
     return filtered_basis(made, lambda_, sides)
 
 
@@ -193,6 +198,11 @@ class Shrinkage(_Shrinking):
     def name_of_nuisance(self) -> Nuisance:
         """The only N."""
         return only(self.nuisance)
+
+    @property
+    def takes_placebo(self) -> bool:
+        """See `Projection.takes_placebo`: not for environments alone, where C_d is the scale and no more."""
+        return looks_at_c_d(self.nuisance)
 
     @property
     def variant(self) -> str:

@@ -1,0 +1,126 @@
+"""Placebos: what stands in the place of C_d, so that what its directions are worth can be told from chance.
+
+    rotated    Q C_d Q^T, Q uniformly random orthogonal (Haar): the same spectrum, other directions
+    matched    C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2): the same generalised eigenvalues against C_z,
+               hence the same amount of shrinkage in other directions
+    borrowed   C_d of another data set under the same encoder, scaled to the trace of the real one
+    shuffled   of z - z_do with the z_do of another image (see `evaluation.cells.partners`), scaled likewise
+
+A placebo replaces C_d and nothing else: B, and t, the trace of the real C_d by which B is scaled, stay. A rule then
+chooses lambda (or the rank) and N for it as it does for the real one. Q is that of a draw: the same for every
+environment, fold and leave-one-out fit, under every seed, so that a draw is one placebo.
+
+Where C_z is singular, `matched` takes what C_d has within its range, and of Q the orthogonal matrix nearest to its part
+there, which is uniformly random as well.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from benchmark.method.arrays import Array
+from benchmark.method.subspace.moments import SourceMoments
+from benchmark.method.subspace.roots import roots_of
+
+
+@lru_cache(maxsize=2)  # of the draw at hand: all fits of it ask for the same one
+def haar(dim: int, seed: int, draw: int) -> Array:
+    """Return an orthogonal matrix, uniformly random (Haar), shape (dim, dim), read-only.
+
+    Args:
+        dim: D.
+        seed: seed of all draws, >= 0.
+        draw: number of the draw, >= 0.
+    """
+    gaussian = np.random.default_rng([seed, draw]).standard_normal((dim, dim))
+    q, r = np.linalg.qr(gaussian)
+    q = np.asarray(q * np.where(r.diagonal() < 0, -1.0, 1.0))  # uniform only with a positive diagonal of R
+    q.flags.writeable = False
+    return q
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """Q C_d Q^T.
+
+    Attributes:
+        seed: seed of all draws.
+        draw: number of the draw.
+    """
+
+    seed: int
+    draw: int
+
+    def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
+        """Return the placebo of C_d, shape (D, D)."""
+        q = haar(sources.dim, self.seed, self.draw)
+        return np.asarray(q @ c_d @ q.T)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2).
+
+    Attributes:
+        seed: seed of all draws.
+        draw: number of the draw.
+    """
+
+    seed: int
+    draw: int
+
+    def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
+        """Return the placebo of C_d, shape (D, D)."""
+        roots, q = roots_of(sources), haar(sources.dim, self.seed, self.draw)
+        within = roots.used.T @ q @ roots.used
+        if roots.unused.shape[1]:
+            left, _, right = np.linalg.svd(within)
+            within = left @ right
+        whitened = roots.used.T @ c_d @ roots.used / roots.roots / roots.roots[:, None]
+        half = roots.used * roots.roots
+        return np.asarray(half @ (within @ whitened @ within.T) @ half.T)
+
+
+@dataclass(frozen=True, eq=False)  # another one for each matrix
+class Borrowed:
+    """C_d of another data set, scaled to the trace of the real one.
+
+    Attributes:
+        second_moment: C_d of the other data set, shape (D, D).
+    """
+
+    second_moment: Array
+
+    def __call__(self, c_d: Array, sources: SourceMoments) -> Array:  # noqa: ARG002
+        """Return the placebo of C_d, shape (D, D).
+
+        Raises:
+            ValueError: the other data set's interventions move nothing.
+        """
+        return _scaled(self.second_moment, c_d)
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """C_d of pairs of different images, scaled to the trace of the real one.
+
+    Attributes:
+        kind: what the moments call the differences of these pairs.
+    """
+
+    kind: str
+
+    def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
+        """Return the placebo of C_d, shape (D, D).
+
+        Raises:
+            ValueError: the moments have no such pairs.
+        """
+        return _scaled(sources.differences(self.kind).moment(), c_d)
+
+
+def _scaled(placebo: Array, c_d: Array) -> Array:
+    if not (trace := np.trace(placebo)) > 0:
+        raise ValueError("The pairs of a placebo do not differ: it cannot be scaled to the trace of C_d.")
+    return np.asarray(np.trace(c_d) / trace * placebo)
