@@ -11,7 +11,7 @@ from benchmark.method.evaluation.selection import IMPORTED, RULES, SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Size, size_of
 from reports.chosen import Selections, has_choice
-from reports.methods import SEES_TARGET, predictor_name_words
+from reports.methods import SEES_TARGET, of_placebos, predictor_name_words
 from reports.options import Options
 from reports.settings import Setting
 
@@ -192,6 +192,9 @@ def choice_words(rows: pd.DataFrame) -> str:
     rows = rows[rows["projection"] != IMPORTED]
     if rows.empty:
         return ""
+    placebos = of_placebos(rows)
+    instead = sorted(str(s) for s in rows[placebos]["intervention_set"].unique())
+    rows = rows[~placebos]
     ranks = sorted({r for curve in rows["ranks"] for r in curve})
     lambdas = sorted(float(x) for x in rows["lambda_"].dropna().unique())
     sets = sorted(str(s) for s in rows["intervention_set"].dropna().unique())
@@ -204,6 +207,7 @@ def choice_words(rows: pd.DataFrame) -> str:
     return (
         f"Considered: ranks {span}; lambda {_listed(values)}; "
         f"intervention sets {_listed(sets)}; normalize {_listed(sorted(set(map(str, rows['normalize']))))}."
+        f"{f' Placebos of these sets, methods of their own: {_listed(instead)}.' if instead else ''}"
     )
 
 

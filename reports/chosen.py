@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from statistics import median
 from typing import Any
@@ -55,6 +55,8 @@ class Pooled:
 class Selections:
     """The rows of one setting by method, and what each rule picks among them, selected only once.
 
+    `parts` has the methods that are lines of tables: single draws of a placebo are none, see `draws`.
+
     Args:
         rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
         tested: hash -> the tested images that rows name by it.
@@ -62,10 +64,20 @@ class Selections:
 
     def __init__(self, rows: pd.DataFrame, tested: Mapping[str, Tested]) -> None:
         self.rows, self.tested = rows, tested
-        self.parts = by_method(rows)
+        self._every = by_method(rows)
+        self.parts = {method: part for method, part in self._every.items() if not method.is_draw}
         self.grouped = bool(rows["grouped"].iloc[0])
         self._picks: dict[tuple[Method, str, int | None], pd.DataFrame] = {}
         self._pooled: dict[tuple[Method, str, int | None], dict[tuple[str, int], Pooled]] = {}
+
+    @cached_property
+    def draws(self) -> dict[Method, list[Method]]:
+        """What stands for several draws of a placebo -> these draws, in the order of tables."""
+        together: dict[Method, list[Method]] = {}
+        for method in self._every:
+            if method.is_draw:
+                together.setdefault(method.mean_of(0), []).append(method)
+        return {draws[0].mean_of(len(draws)): draws for draws in together.values()}
 
     @property
     def n_base(self) -> int | None:
@@ -77,7 +89,7 @@ class Selections:
         """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold."""
         key = (method, rule, rank)
         if key not in self._picks:
-            self._picks[key] = select(self.parts[method], rule, self.tested, rank)
+            self._picks[key] = select(self._every[method], rule, self.tested, rank)
         return self._picks[key]
 
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> dict[tuple[str, int], Pooled]:

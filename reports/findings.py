@@ -15,6 +15,7 @@ from reports.credit import credit
 from reports.credit import pairs as credit_pairs
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.options import Options
+from reports.placebos import placebo_sentences
 from reports.settings import Setting
 
 _BASELINES = (PLAIN, "pca", "random")
@@ -84,6 +85,7 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
         families += [family] if family else []
     after = [_interval_words(setting, families)] if families else []
     after += [words for one in ranked(selections, rule) if (words := _ranks(one, rule))]
+    after += placebo_sentences(selections, rule)
     return Findings((*sentences, *every, *after, *_with_imported(selections, rule, options)))
 
 

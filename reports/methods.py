@@ -3,13 +3,15 @@
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.method.evaluation.selection import IMPORTED
+from benchmark.method.evaluation.selection import IMPORTED, picked_by_sources
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
+from benchmark.store.rows import PLACEBO
 
 PLAIN = "identity"
 ICM = "icm"
@@ -18,6 +20,8 @@ EQUAL_N = "equal N"  # truncation that chooses among the nuisances that shrinkag
 SEES_TARGET = "‡"  # behind the name of a method that looks at the tested images
 # Of rows of shrinkage that choose among nuisances: those of one nuisance are a method of their own beside it.
 ALONE = ("interventions", "environments")
+ENVIRONMENTS = "environments"  # the nuisance to which C_d is a scale: a placebo's rule chooses among its rows too
+_PLACEBO = re.compile(r"(rotated|matched|shuffled|borrowed)(?: (\d+)|, mean of \d+ draws)?(?:, |$)")
 
 _PROJECTIONS = {
     PLAIN: "Plain",
@@ -78,9 +82,31 @@ class Method:
     variant: str = ""
 
     @property
+    def placebo(self) -> str | None:
+        """What replaces C_d: "rotated", "matched", "shuffled", "borrowed"; None where nothing does."""
+        found = _PLACEBO.match(self.variant)
+        return found[1] if found else None
+
+    @property
+    def is_draw(self) -> bool:
+        """Whether it is one of several draws of a placebo."""
+        found = _PLACEBO.match(self.variant)
+        return bool(found and found[2])
+
+    @property
+    def real(self) -> "Method":
+        """The method with the real C_d: itself where nothing replaces it."""
+        return replace(self, variant=_PLACEBO.sub("", self.variant, count=1) if self.placebo else self.variant)
+
+    def mean_of(self, draws: int) -> "Method":
+        """Return what stands for several draws of a placebo, of which this is one."""
+        words = f"{self.placebo}, mean of {draws} draws"
+        return replace(self, variant=", ".join(filter(None, [words, self.real.variant])))
+
+    @property
     def projection_label(self) -> str:
         """The projection alone, for a line under its predictor's heading: "CLIP-ICM (largest)"."""
-        truncates = self.projection == ICM and self.variant  # the paper's knows C_d alone
+        truncates = self.projection == ICM and self.real.variant  # the paper's knows C_d alone
         name = "Truncation" if truncates else _PROJECTIONS.get(self.projection, self.projection)
         said = "largest" if truncates or self.projection == "pca" else None  # the name says this order already
         order = "" if self.order in (None, said) else _ORDERS.get(str(self.order), str(self.order))
@@ -110,6 +136,14 @@ class Method:
     def predictor_name(self) -> str:
         """The predictor as recipes name it, without its variant: "few_shot"."""
         return self.predictor.partition(" (")[0]
+
+    @property
+    def learns_nothing(self) -> bool:
+        """Whether the predictor has no training images, as zero-shot; False for an unknown one."""
+        try:
+            return not PREDICTORS.component_class(self.predictor_name).uses_training_images
+        except IcmBenchError:
+            return False
 
     @property
     def learns_classes(self) -> bool:
@@ -144,7 +178,7 @@ class Method:
             re.sub(r"\d+", lambda digits: digits.group().zfill(9), self.predictor),  # 2 shots before 16
             _PROJECTION_PLACES.get(self.projection, 3),
             self.projection,
-            self.variant,
+            re.sub(r"\d+", lambda digits: digits.group().zfill(9), self.variant),
             _ORDER_PLACES.get(self.order or "", 0),
             self.order or "",
         )
@@ -169,14 +203,81 @@ def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
             projections if isinstance(projections, str) else "",
         )
         parts[method] = part
-        if method.projection == SHRINKAGE and not method.variant:
-            parts |= _of_one_nuisance(method, part)
+    candidates = _Candidates()
+    parts |= {
+        m: candidates.beside(m, part, parts[m.real]) for m, part in parts.items() if m.placebo and m.real in parts
+    }
+    for method in [m for m in parts if m.projection == SHRINKAGE and not m.variant]:
+        parts |= _of_one_nuisance(method, parts[method])
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
+
+
+class _Candidates:
+    """Rows of real methods among which the rules of their placebos choose too, looked for once for all draws.
+
+    Where N is environments alone, C_d is its scale and no more: a placebo's rule chooses among these rows as the real
+    one's does, and they are not made again. They stand where they would if they had been made with it, since of equals
+    a rule takes the first.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], pd.DataFrame] = {}
+
+    def beside(self, method: Method, rows: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of a placebo with these of the real one.
+
+        Args:
+            method: the placebo; of a single draw of several, rows are there that rules of the sources pick alone.
+            rows: its own rows.
+            real: rows of `method.real`.
+        """
+        names, sets = _nuisances(real), rows["interventions"].map(_without_placebo)
+        key = (method.real, method.is_draw, *sorted(sets.unique()))
+        if key not in self._found:
+            found = real[(names == ENVIRONMENTS) & real["interventions"].isin(sets.unique())]
+            if method.is_draw:
+                records = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+                found = found.iloc[picked_by_sources(records)]
+            self._found[key] = found
+        if self._found[key].empty:
+            return rows
+        both = pd.concat([rows, self._found[key]])
+        of_set = pd.concat([sets, self._found[key]["interventions"]])
+        places = {
+            "set": _in_order_of(of_set, real["interventions"]),
+            "normalize": _in_order_of(both["normalize"], real["normalize"]),
+            "lambda": both["lambda_"],
+            "nuisance": _in_order_of(_nuisances(both), names),
+        }
+        order = pd.DataFrame({name: values.to_numpy() for name, values in places.items()})
+        return both.iloc[order.sort_values(list(places), kind="stable").index.to_numpy()]
+
+
+def _in_order_of(values: "pd.Series[str]", first: "pd.Series[str]") -> "pd.Series[float]":
+    """Return for each value its place among those of `first`, by where they come first; NaN for any other."""
+    return values.map({value: place for place, value in enumerate(first.unique())})
+
+
+@lru_cache(maxsize=256)
+def _without_placebo(interventions: str) -> str:
+    """Return the `interventions` of a placebo's real set."""
+    return json.dumps({key: value for key, value in json.loads(interventions).items() if key != PLACEBO})
+
+
+def of_placebos(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Say for each row whether something replaces its C_d."""
+    return rows["projection_variant"].map(lambda variant: isinstance(variant, str) and bool(_PLACEBO.match(variant)))
+
+
+def _nuisances(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return the nuisance of each row; None where a projection has none."""
+    known = {params: json.loads(params).get("nuisance") for params in rows["projection_params"].unique()}
+    return rows["projection_params"].map(known)
 
 
 def _of_one_nuisance(method: Method, rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
     """Return the rows of shrinkage that know interventions, or environments, alone: no other fit is needed for them."""
-    names = rows["projection_params"].map(lambda params: json.loads(params).get("nuisance"))
+    names = _nuisances(rows)
     return {replace(method, variant=name): rows[names == name] for name in ALONE if (names == name).any()}
 
 

@@ -13,6 +13,7 @@ from reports.chosen import Selections, held_out_names
 from reports.comparisons import ranked
 from reports.methods import Method
 from reports.options import Options
+from reports.placebos import accuracies_of
 from reports.settings import Setting
 
 AVERAGE = "average"
@@ -102,6 +103,8 @@ def main_table(
     lines = [replace(line, cells=tuple(replace(cell, bound=bound) for cell in line.cells)) for line in lines]
     marked = [] if bound else [method for block in ranked(selections, rule) for method in block.tied]
     lines = [_marked(line) if line.method in marked else line for line in lines]
+    if not RULES[rule].looks_at_target:  # by which no draw of a placebo is chosen
+        lines = sorted([*lines, *mean_lines(selections, rule)], key=lambda line: line.method.place)
     columns, words = [*held_out_names(selections.rows), AVERAGE], ""
     if in_domain is not None and rule in SOURCE_RULES and not setting.protocol_class.looks_at_target:
         own_rule = rule_in_domain(in_domain)
@@ -122,6 +125,20 @@ def main_table(
     sentences = [rule_words(rule, setting), protocol_words(setting, selections, options), bold, words]
     caption = setting.banner + " ".join(sentence for sentence in sentences if sentence)
     return Table(setting, rule, tuple(columns), tuple(lines), caption)
+
+
+def mean_lines(selections: Selections, rule: str) -> list[TableRow]:
+    """Return a line for each placebo with several draws: means over draws, without ±, since they share their images."""
+    lines = []
+    for method, draws in selections.draws.items():
+        of_draws = [accuracies for draw in draws if (accuracies := accuracies_of(selections, draw, rule)) is not None]
+        seeds = tuple(seeds_of(selections.rows))
+        missing = f"{len(of_draws)} of {len(draws)} draws" if len(of_draws) < len(draws) else None
+        means = np.mean(of_draws, axis=0) if of_draws else []
+        cells = tuple(Cell(mean=100 * float(mean), seeds=seeds, note=missing) for mean in (*means, np.mean(means)))
+        gaps = (Cell(note=missing),) * (len(held_out_names(selections.rows)) + 1)
+        lines.append(TableRow(method, cells if of_draws else gaps))
+    return lines
 
 
 def rule_in_domain(selections: Selections) -> str:

@@ -42,9 +42,9 @@ def toy_root(tmp_path: Path) -> Path:
     return make_toy(tmp_path / "toy")
 
 
-def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 6) -> Path:
+def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 6, seed: int = 0) -> Path:
     """Write a synthetic data set of small PNG images in DomainBed's layout."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for e in range(environments):
         for c in range(classes):
             folder = root / f"env{e}" / ("cat", "dog", "cow", "hen")[c]

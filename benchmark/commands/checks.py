@@ -1,5 +1,6 @@
 """Whether a data set can do what a recipe asks of it: known before anything is embedded."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -90,6 +91,23 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
             f"sweep.search.rule: '{protocol.name}' on {name} fits on {sources} environment"
             f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
         )
+
+
+def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
+    """Refuse a data set that borrows C_d from one with images of its own: held-out ones would reach the fits.
+
+    Raises:
+        IcmBenchError: two data sets have images in common; names them.
+    """
+    contents = {m.name: set(m.table["content"].to_pylist()) for m in manifests}
+    for placebo in recipe.intervention_sets():
+        for name in contents if placebo.placebo == "borrowed" else ():
+            lender = recipe.lender_of(name, placebo)
+            if lender and (common := contents[name] & contents[lender]):
+                raise IcmBenchError(
+                    f"sweep.intervention_sets: {name} borrows from {lender} for '{placebo.name}', and both have "
+                    f"{len(common)} images in common, byte by byte; give another lender."
+                )
 
 
 def check_packages(recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.backbones.describe import describe
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.checks import check_packages, check_protocols
+from benchmark.commands.checks import check_lenders, check_packages, check_protocols
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.cache import cache_dir
 from benchmark.common.cluster import check_shared, connected, cpu_nodes, gpu_count
@@ -89,6 +89,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         check_packages(recipe)
         for manifest in manifests:
             check_protocols(recipe, manifest)
+        check_lenders(recipe, manifests)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
     check_shared(storage, [*(f for m in manifests if (f := m.reader.local_folder)), *places])

@@ -36,6 +36,7 @@ class Roles:
         self.turn = turn_of(split, fold, data.group is not None)
         self._data, self._side = data, data.side[split]
         self._base = base_classes(len(data.classes), split.rounding)
+        self._masks: dict[tuple[tuple[int, ...], frozenset[int], str], Mask] = {}
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
         """Return which images lie on some sides of some sources, of the classes that a holdout fits on, shape (n,)."""
@@ -89,8 +90,11 @@ class Roles:
 
     def _lie(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
         """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
-        rows = np.isin(self._data.environment, list(environments)) & np.isin(self._side, list(sides))
-        if half != "all":
-            new = self._data.label >= self._base
-            rows &= new if half == "new" else ~new
-        return np.asarray(rows)
+        key = (tuple(environments), sides, half)
+        if key not in self._masks:  # asked for by every lambda, setting and placebo
+            rows = np.isin(self._data.environment, list(environments)) & np.isin(self._side, list(sides))
+            if half != "all":
+                new = self._data.label >= self._base
+                rows &= new if half == "new" else ~new
+            self._masks[key] = np.asarray(rows)
+        return self._masks[key]

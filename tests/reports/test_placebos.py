@@ -1,0 +1,147 @@
+"""Placebos in reports: one line for their draws, ranks and p-values, and the rows that they share with the real one."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.method.evaluation.selection import picked_by_sources, select
+from reports.chosen import Selections
+from reports.findings import comparisons, in_words
+from reports.methods import Method, by_method
+from reports.options import Options
+from reports.placebos import p_value
+from reports.settings import by_setting
+from reports.tables import main_table, main_tables
+from tests.reports.synthetic import TESTED, frame, row
+
+REAL = json.dumps({"kinds": [{"name": "invert"}], "seed": 0})
+
+
+def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float = 1.0, **more: Any) -> list[Any]:
+    content = json.loads(REAL) | ({"placebo": {"name": placebo}} if placebo else {})
+    made: dict[str, Any] = {"projection": "shrinkage", "lambda_": lambda_, "interventions": json.dumps(content),
+                            "intervention_set": placebo or "all", "projection_variant": placebo,
+                            "projection_params": json.dumps({"nuisance": nuisance}), **more}  # fmt: skip
+    return [row(held_out=h, target=(share,), **made) for h in "ab"]
+
+
+def selections(rows: list[Any]) -> Selections:
+    [(_, part)] = by_setting(frame(rows))
+    return Selections(part, TESTED)
+
+
+def said(rows: list[Any]) -> str:
+    [(setting, part)] = by_setting(frame(rows))
+    chosen = Selections(part, TESTED)
+    return "\n".join(in_words(setting, chosen, comparisons(setting, chosen, Options())))
+
+
+@pytest.mark.parametrize(
+    ("method", "label", "placebo", "draw"),
+    [
+        (Method("shrinkage", None, "zero_shot", "borrowed"), "Shrinkage (borrowed)", "borrowed", False),
+        (Method("shrinkage", None, "zero_shot", "rotated 17, images"), "Shrinkage (rotated 17, images)", "rotated", True),
+        (Method("icm", "largest", "zero_shot", "matched 3"), "CLIP-ICM (matched 3, largest)", "matched", True),
+        (Method("icm", "largest", "zero_shot", "shuffled, equal N"), "Truncation (shuffled, equal N)", "shuffled", False),
+        (Method("shrinkage", None, "zero_shot", "images"), "Shrinkage (images)", None, False),
+    ],
+)  # fmt: skip
+def test_words_of_placebos(method: Method, label: str, placebo: str | None, draw: bool) -> None:
+    assert method.projection_label == label
+    assert (method.placebo, method.is_draw) == (placebo, draw)
+    bare = {"borrowed": "", "rotated 17, images": "images", "matched 3": "", "shuffled, equal N": "equal N"}
+    assert method.real.variant == bare.get(method.variant, "images")
+    assert method.real.placebo is None
+    mean = method.mean_of(9)
+    assert not mean.is_draw
+    if placebo:
+        assert mean.real == method.real
+
+
+def test_p_values_count_what_is_at_least_as_good() -> None:
+    assert p_value(0.9, [0.1] * 199) == 1 / 200
+    assert p_value(0.5, [0.5, 0.4, 0.6]) == 3 / 4
+    assert p_value(0.1, [0.5] * 19) == 1
+
+
+def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
+    shares = [0.40, 0.50, 0.66, 0.44]
+    draws = [r for i, share in enumerate(shares) for r in of(f"rotated {i + 1}", share)]
+    rows = [*of(None, 0.62), *draws, *of("borrowed", 0.55), *(row(held_out=h) for h in "ab")]
+    [(setting, _)] = by_setting(frame(rows))
+    table = main_table(setting, selections(rows), "lodo")
+    lines = {line.method.projection_label: line.cells for line in table.lines}
+    assert list(lines) == ["Plain", "Shrinkage", "Shrinkage (borrowed)", "Shrinkage (rotated, mean of 4 draws)"]
+    mean = lines["Shrinkage (rotated, mean of 4 draws)"]
+    assert [cell.mean for cell in mean] == pytest.approx([100 * np.mean(shares)] * 3)
+    assert not any(cell.best or cell.stderr for cell in mean)
+    assert "Placebos of these sets, methods of their own: borrowed, rotated" in table.caption
+    assert "intervention sets all;" in table.caption
+    by_target = [t for t in main_tables(setting, selections(rows), Options()) if t.rule in ("oracle", "ceiling")]
+    assert by_target
+    assert not any("draws" in line.method.variant for t in by_target for line in t.lines)
+
+
+def test_the_real_one_is_ranked_among_draws_with_a_p_value_where_nothing_is_learnt() -> None:
+    def among(share: float, **more: Any) -> str:
+        draws = [r for i in range(19) for r in of(f"matched {i + 1}", 0.3 + 0.01 * i, **more)]
+        return said([*of(None, share, **more), *draws])
+
+    assert "Shrinkage + zero-shot with 60.0 % ranks 1 of 20 among itself and 19 draws of matched" in among(0.6)
+    assert "whose mean is 39.0 %" in among(0.6)
+    assert "p = 0.050, (1 + draws at least as good)" in among(0.6)
+    assert "ranks 11 to 12 of 20" in among(0.38)
+    assert "p = 0.600" in among(0.38)
+    assert "stands beside the intervals and decides nothing alone" in among(0.38)
+    trained = among(0.6, predictor="linear_probe")
+    assert "no p-value, for the predictor is trained" in trained
+    assert "p = 0.050" not in trained
+
+
+def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> None:
+    other = json.dumps({"kinds": [{"name": "grayscale"}], "seed": 0})
+    rows = [
+        *of(None, 0.7, "interventions"), *of(None, 0.6, "environments", 3.0), *of(None, 0.8),
+        *of(None, 0.9, "environments", interventions=other, intervention_set="grey"),
+        *of("borrowed", 0.5), *of("rotated 1", 0.5), *of("rotated 2", 0.65),
+    ]  # fmt: skip
+    chosen = selections(rows)
+    picks = {m.variant: chosen.pooled(m, "lodo")["a", 0].measures["target"] for m in chosen._every}
+    assert picks["borrowed"] == pytest.approx(0.6)  # and not 0.9, which is of another set
+    assert picks["rotated 1"] == pytest.approx(0.6)
+    assert picks["rotated 2"] == pytest.approx(0.65)
+    assert picks[""] == pytest.approx(0.9)
+
+
+def test_of_equals_a_placebos_rule_takes_the_first_as_if_all_had_been_made_together() -> None:
+    def made(names: list[str], placebo: str | None) -> list[Any]:
+        return [r for lambda_ in (0.3, 1.0) for name in names for r in of(placebo, 0.5, name, lambda_)]
+
+    real = made(["interventions", "environments", "both"], None)
+    parts = by_method(frame([*made(["interventions", "both"], "borrowed"), *real]))
+    borrowed = parts[Method("shrinkage", None, "zero_shot", "borrowed")]
+    at_a = borrowed[borrowed["held_out"] == "a"]
+    names = [json.loads(params)["nuisance"] for params in at_a["projection_params"]]
+    assert names == ["interventions", "environments", "both"] * 2
+    assert at_a["lambda_"].tolist() == [0.3] * 3 + [1.0] * 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_kept_for_the_rules_of_the_sources_is_what_they_pick_among_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    made = [
+        row(held_out=h, fold=f, folds=2, projection="shrinkage", lambda_=float(i), projection_params=str(i),
+            target=(rng.integers(8, size=3) / 8).tolist(), training_domain=(rng.integers(8, size=3) / 8).tolist(),
+            lodo=(rng.integers(8, size=3) / 8).tolist())
+        for h in "ab" for f in (0, 1) for i in range(9)
+    ]  # fmt: skip
+    kept = picked_by_sources(made)
+    assert len(kept) <= 8
+    assert kept == sorted(kept)
+    for rule in ("lodo", "training_domain"):
+        among_all, among_kept = (select(frame(rows), rule, TESTED) for rows in (made, [made[i] for i in kept]))
+        columns = ["held_out", "fold", "rank", "score", "lambda_", "projection_params", "target"]
+        pd.testing.assert_frame_equal(among_all[columns], among_kept[columns])
