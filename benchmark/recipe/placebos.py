@@ -21,7 +21,7 @@ def check_placebos(recipe: "Recipe") -> None:
     if not placebos:
         return
     name = placebos[0].name
-    if not any(projection.takes_placebo for projection in recipe.sweep.projections):
+    if not any(projection.takes_placebo for projection in recipe.sweep.all_projections()):
         raise ValueError(f"{WHERE}: '{name}' is a placebo for icm and shrinkage, and the sweep has neither; add one.")
     if recipe.sweep.search:
         raise ValueError(f"{WHERE}: '{name}' is a placebo, which a search has none of; leave out sweep.search.")
