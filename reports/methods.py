@@ -232,7 +232,7 @@ class _Candidates:
             real: rows of `method.real`.
         """
         names, sets = _nuisances(real), rows["interventions"].map(_without_placebo)
-        key = (method.real, method.is_draw, *sorted(sets.unique()))
+        key = (method.real, method.is_draw, *sorted(map(str, sets.unique())))
         if key not in self._found:
             found = real[(names == ENVIRONMENTS) & real["interventions"].isin(sets.unique())]
             if method.is_draw:
@@ -259,8 +259,10 @@ def _in_order_of(values: "pd.Series[str]", first: "pd.Series[str]") -> "pd.Serie
 
 
 @lru_cache(maxsize=256)
-def _without_placebo(interventions: str) -> str:
+def _without_placebo(interventions: str | None) -> str | None:
     """Return the `interventions` of a placebo's real set."""
+    if not isinstance(interventions, str):
+        return None
     return json.dumps({key: value for key, value in json.loads(interventions).items() if key != PLACEBO})
 
 

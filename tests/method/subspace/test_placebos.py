@@ -54,7 +54,7 @@ def test_matched_keeps_generalised_eigenvalues_where_c_z_is_singular() -> None:
     matched = with_placebo(moments, Matched(0, 1)).c_d()
     span = np.linalg.svd(moments.c_z())[0][:, :5]
     within = [linalg.eigvalsh(span.T @ c @ span, span.T @ moments.c_z() @ span) for c in (matched, moments.c_d())]
-    np.testing.assert_allclose(*within, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(within[0], within[1], rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(span @ span.T @ matched, matched, atol=1e-9)
 
 
