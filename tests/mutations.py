@@ -56,6 +56,8 @@ _INFERENCE, _OTHERS, _RANKS = (
 )
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
+_PLACEBOS, _RANKED = "tests/method/subspace/test_placebos.py", "tests/reports/test_placebos.py"
+_PARTNERS = f"{T_EVALUATION}/test_partners.py"
 _CREDIT, _SHRINKAGE = "tests/reports/test_credit.py", "tests/method/subspace/test_shrinkage.py"
 _RIVALS = "tests/method/subspace/test_rivals.py"
 _CURVES, _BEHIND, _ROBUSTNESS = (f"tests/reports/test_{name}.py" for name in ("curves", "metrics", "robustness"))
@@ -120,12 +122,38 @@ MUTATIONS = [
         ("(1 + lambda_ * self.ratios) ** -p", "(1 - lambda_ * self.ratios) ** p", _SHRINKAGE),
         ('0.5 if sides == "symmetric" else 1.0', "1.0", _SHRINKAGE),
         ("Basis(plain, None, f)", "Basis(plain, None, f.T)", _SHRINKAGE),
-        ("schur = used.T @ n @ used - coupling", "schur = used.T @ n @ used + coupling", _SHRINKAGE),
+        ("schur = of_used @ used - coupling", "schur = of_used @ used + coupling", _SHRINKAGE),
         ("(used.T - coupling @ only_n.T)", "used.T", _SHRINKAGE),
         ("right, neither @ neither.T)", "right, 0 * neither @ neither.T)", _SHRINKAGE),
     ),
     *_of(
+        "benchmark/method/subspace/placebos.py",
+        ("np.where(r.diagonal() < 0, -1.0, 1.0)", "np.where(r.diagonal() < 0, 1.0, 1.0)", _PLACEBOS),
+        ("return np.asarray(q @ c_d @ q.T)", "return np.asarray(q @ c_d @ q)", _PLACEBOS),
+        ("np.asarray(np.trace(c_d) / trace * placebo)", "np.asarray(placebo)", _PLACEBOS),
+        ("within = left @ right", "pass", _PLACEBOS),
+    ),
+    *_of(
+        "benchmark/method/evaluation/cells.py",
+        ("partner[in_turn] = np.roll(in_turn, 1)", "partner[in_turn] = np.roll(in_turn, 0)", _PARTNERS),
+        ("shares = [weight / sum(weights) for", "shares = [1 / len(weights) for", _PARTNERS),
+    ),
+    *_of(
+        "benchmark/sweep/evaluate.py",
+        ("[every[i] for i in picked_by_sources(every)] if chosen", "every if chosen", "tests/sweep/test_placebos.py"),
+    ),
+    *_of(
+        "reports/placebos.py",
+        ("(1 + sum(draw >= real - SAME", "(1 + sum(draw > real + SAME", _RANKED),
+        ("if real.learns_nothing", "if True", _RANKED),
+    ),
+    *_of(
+        "reports/methods.py",
+        ('& real["interventions"].isin(sets.unique())]', "]", _RANKED),
+    ),
+    *_of(
         "benchmark/method/subspace/nuisance.py",
+        ("np.trace(sources.real_c_d())", "np.trace(sources.c_d())", _PLACEBOS),
         ("b = apart.T @ apart / len(means)", "b = means.T @ means / len(means)", _SHRINKAGE),
         ('lambda sources: sources.c_d() + _environments(sources)', "lambda sources: sources.c_d()", _SHRINKAGE),
         ("scale(sources) / np.trace(c) * c", "c", _SHRINKAGE),
@@ -218,7 +246,8 @@ MUTATIONS = [
         ("self._fitted(holdout, sources, turn.learned, method, judging, [], lodo).classified", "self._fitted(holdout, sources, turn.fitted, method, judging, [], lodo).classified", _REFERENCE),
         ("self._fitted(holdout, remaining, self._turn.learned,", "self._fitted(holdout, remaining, self._turn.fitted,", _REFERENCE),
         ("_LeftOut(mean_accuracy(accuracies),", "_LeftOut(np.nanmax(accuracies, axis=0),", _REFERENCE),
-        ("holdout.halves).reweighted(method.weights)", "holdout.halves)", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
+        ("moments.reweighted(method.weights, method.placebo)", "moments", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
+        ("method.weights, method.placebo)", "method.weights, None)", f"{T_EVALUATION}/test_placebos.py"),
         ("left_out = [] if lodo is None else judges", "left_out = judges", _CHOICE),
         ("(test.environments, test.half): images.accuracy(of_test)", "(test.environments, 'new'): images.accuracy(of_test)", _CHOICE),
         ("if test.split == \"in_80\" else None", "if False else None", _CHOICE),

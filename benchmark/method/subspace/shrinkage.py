@@ -81,8 +81,9 @@ class Filter:
         of_null, directions = np.linalg.eigh(unused.T @ n @ unused)
         moved = of_null > NEGLIGIBLE * np.trace(n)
         only_n, neither = unused @ directions[:, moved], unused @ directions[:, ~moved]
-        coupling = used.T @ n @ only_n / of_null[moved]
-        schur = used.T @ n @ used - coupling * of_null[moved] @ coupling.T
+        of_used = used.T @ n
+        coupling = of_used @ only_n / of_null[moved]
+        schur = of_used @ used - coupling * of_null[moved] @ coupling.T
         whitened = schur / roots / roots[:, None]
         ratios, q = np.linalg.eigh((whitened + whitened.T) / 2)
         right = (q.T / roots) @ (used.T - coupling @ only_n.T)

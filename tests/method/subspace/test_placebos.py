@@ -49,6 +49,14 @@ def test_rotated_and_matched_are_their_formulas() -> None:
         assert np.linalg.norm(placebo - c_d) > 0.3 * np.linalg.norm(c_d)
 
 
+def test_random_orthogonal_matrices_are_uniform() -> None:
+    drawn = np.array([haar(3, 0, draw) for draw in range(2000)])
+    # Entries have mean 0 and variance 1/D, and as many matrices are rotations as reflections.
+    assert np.abs(drawn.mean(axis=0)).max() < 5 * np.sqrt(1 / 3 / 2000)
+    np.testing.assert_allclose((drawn**2).mean(axis=0), 1 / 3, atol=0.03)
+    assert abs((np.linalg.det(drawn) > 0).mean() - 0.5) < 5 * np.sqrt(0.25 / 2000)
+
+
 def test_matched_keeps_generalised_eigenvalues_where_c_z_is_singular() -> None:
     moments = sources(rank=5)
     matched = with_placebo(moments, Matched(0, 1)).c_d()
