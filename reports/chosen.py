@@ -112,7 +112,7 @@ class Selections:
             method: whose rows.
             held_out: of what is held out; by default anything.
         """
-        rows, folds = self.parts[method], int(self.rows["folds"].iloc[0])
+        rows, folds = self._every[method], int(self.rows["folds"].iloc[0])
         rows = rows if held_out is None else rows[rows["held_out"] == held_out]
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
         return (int(most), folds) if most < folds else None

@@ -8,7 +8,7 @@ from functools import lru_cache
 import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.method.evaluation.selection import IMPORTED, picked_by_sources
+from benchmark.method.evaluation.selection import IMPORTED, KEY, picked_by_sources
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.store.rows import PLACEBO
@@ -239,10 +239,13 @@ class _Candidates:
                 records = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
                 found = found.iloc[picked_by_sources(records)]
             self._found[key] = found
-        if self._found[key].empty:
+        tested = pd.MultiIndex.from_frame(rows[list(KEY)])
+        candidates = self._found[key]
+        candidates = candidates[pd.MultiIndex.from_frame(candidates[list(KEY)]).isin(tested)]  # or gaps would be filled
+        if candidates.empty:
             return rows
-        both = pd.concat([rows, self._found[key]])
-        of_set = pd.concat([sets, self._found[key]["interventions"]])
+        both = pd.concat([rows, candidates])
+        of_set = pd.concat([sets, candidates["interventions"]])
         places = {
             "set": _in_order_of(of_set, real["interventions"]),
             "normalize": _in_order_of(both["normalize"], real["normalize"]),

@@ -150,6 +150,7 @@ MUTATIONS = [
     *_of(
         "reports/methods.py",
         ('& real["interventions"].isin(sets.unique())]', "]", _RANKED),
+        ("candidates[list(KEY)]).isin(tested)]", "candidates[list(KEY)]).isin(tested) | True]", _RANKED),
     ),
     *_of(
         "benchmark/method/subspace/nuisance.py",

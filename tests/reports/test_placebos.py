@@ -116,6 +116,18 @@ def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> N
     assert picks[""] == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("placebo", ["borrowed", "rotated 1"])
+def test_rows_of_environments_alone_do_not_stand_in_for_a_fold_that_a_placebo_lacks(placebo: str) -> None:
+    real = [r for fold in (0, 1) for name in ("environments", "both") for r in of(None, 0.6, name, folds=2, fold=fold)]
+    chosen = selections([*real, *of(placebo, 0.5, folds=2, fold=0)])
+    method = Method("shrinkage", None, "zero_shot", placebo)
+    assert chosen.folds_there(method) == (1, 2)
+    assert not chosen.pooled(method, "lodo")
+    if placebo == "rotated 1":
+        text = said([*real, *of(placebo, 0.5, folds=2, fold=0)])
+        assert "was not ranked among draws of rotated: not all have all that is held out" in text
+
+
 def test_of_equals_a_placebos_rule_takes_the_first_as_if_all_had_been_made_together() -> None:
     def made(names: list[str], placebo: str | None) -> list[Any]:
         return [r for lambda_ in (0.3, 1.0) for name in names for r in of(placebo, 0.5, name, lambda_)]
