@@ -25,7 +25,8 @@ from benchmark.method.subspace.diagnostics import (
 )
 from benchmark.method.subspace.moments import CROSS
 from benchmark.method.subspace.nuisance import nuisance
-from benchmark.recipe.specs import InterventionSet, SweepSpec
+from benchmark.recipe.sets import InterventionSet
+from benchmark.recipe.specs import SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
 from reports import Angles, Diagnosis, Displacement, Mapped, Readability, ReportFiles, write_diagnostics

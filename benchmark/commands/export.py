@@ -10,7 +10,7 @@ from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.subspace import Basis, SourceMoments
-from benchmark.recipe.specs import TEXT
+from benchmark.recipe.sets import TEXT
 from benchmark.sweep.fitting import Choice, Fitting
 from benchmark.sweep.identity import code_version
 

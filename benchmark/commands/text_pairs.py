@@ -8,7 +8,7 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.interventions.text import TextPair, template_pairs
 from benchmark.recipe.recipe import Recipe
-from benchmark.recipe.specs import TEXT
+from benchmark.recipe.sets import TEXT
 
 
 def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:

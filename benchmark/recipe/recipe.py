@@ -17,16 +17,8 @@ from benchmark.method.interventions import Intervention
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.placebos import check_placebos
-from benchmark.recipe.specs import (
-    LAMBDA,
-    TEXT,
-    ImagesSpec,
-    InterventionSet,
-    InterventionsSpec,
-    PromptsSpec,
-    RunSpec,
-    SweepSpec,
-)
+from benchmark.recipe.sets import TEXT, InterventionSet
+from benchmark.recipe.specs import LAMBDA, ImagesSpec, InterventionsSpec, PromptsSpec, RunSpec, SweepSpec
 
 SHIFT_SOURCE = "ImageNet"  # the data set that it fits on
 MAX_SUBSETS = 1023  # of ten kinds

@@ -12,7 +12,7 @@ from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace import Basis, Projection, SourceMoments
-from benchmark.recipe.specs import InterventionSet
+from benchmark.recipe.sets import InterventionSet
 from benchmark.sweep.loading import cells_for, load, sum_subject
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex

@@ -14,7 +14,7 @@ from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
 from benchmark.method.predictors.prompts import TextTower
 from benchmark.method.subspace import Differences, Moments
-from benchmark.recipe.specs import TEXT, InterventionSet
+from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store import embeddings as store
 from benchmark.store.texts import TextDifferences, read_pairs, read_texts
 from benchmark.sweep.images import images_of

@@ -14,7 +14,8 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.interventions import Intervention
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.specs import InterventionSet, InterventionsSpec
+from benchmark.recipe.sets import InterventionSet
+from benchmark.recipe.specs import InterventionsSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
 from benchmark.sweep.summing import Pairing, Shuffle

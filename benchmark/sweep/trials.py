@@ -19,7 +19,7 @@ from benchmark.method.evaluation.splits import Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.recipe.recipe import Recipe
-from benchmark.recipe.specs import TEXT, InterventionSet
+from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.rows import PLACEBO
 from benchmark.sweep.identity import component_code, evaluation_code

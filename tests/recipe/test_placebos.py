@@ -7,7 +7,7 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
-from benchmark.recipe.specs import InterventionSet
+from benchmark.recipe.sets import InterventionSet
 from benchmark.sweep.trials import trial_specs
 
 ROTATED = {"name": "rotated", "placebo": "rotated", "draws": 50}

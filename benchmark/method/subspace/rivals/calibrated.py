@@ -35,6 +35,11 @@ class Calibrated(Shrinkage):
     registered_name: ClassVar[str] = "calibrated"
     sides: Sides = "texts"
 
+    @property
+    def takes_placebo(self) -> bool:
+        """See `Projection.takes_placebo`: placebos are of truncation and shrinkage, not of their rivals."""
+        return False
+
     def fit(self, sources: SourceMoments) -> Basis:
         """Return G, or its root, of all source images and of the nuisance."""
         name = self.name_of_nuisance

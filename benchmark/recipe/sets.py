@@ -1,0 +1,92 @@
+"""Intervention sets: which views a projection is fitted for, and placebos in the place of what they say."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from benchmark.common.spec import Spec
+from benchmark.method.subspace.moments import CROSS
+
+TEXT = "text"  # what intervention sets call pairs of texts
+DRAWS = 20  # of a placebo in one trial: they share the moments of a fold, and a sweep has trials enough for its cores
+
+PlaceboName = Literal["rotated", "matched", "shuffled", "borrowed"]
+
+
+class InterventionSet(Spec):
+    """Which views enter the consistency term of one setting, or a placebo in the place of what they say.
+
+    Fields:
+        name: name of the set in tables.
+        kinds: labels of embedded kinds, `text` (pairs of texts) or `cross_environment` (pairs of images of one class
+            from two source environments). Default: empty, which means all embedded kinds.
+        weights: weight of each kind in C_d, above 0, in the order of `kinds`. Default: all kinds alike.
+        pairing: `each` (default) pairs every image with the view of each kind; `random_one` pairs it with the view of
+            one kind, drawn by seed and image, as the released code does. The first is the expectation of the second.
+        placebo: what replaces C_d: `rotated` (the same spectrum in random directions), `matched` (the same generalised
+            eigenvalues against C_z), `shuffled` (pairs of different images of an environment and fold) or `borrowed`
+            (C_d of another data set of the recipe). Another set must have the same kinds without it. For truncation
+            and shrinkage alone; no image is embedded. Default: none.
+        draws: number of draws of `rotated`, `matched` or `shuffled`, each a placebo of its own: 199 give p-values down
+            to 0.005, for zero-shot alone. Several are one line of a table, their mean. Default 1.
+        first: number of the first of these draws. Default 1.
+        seed: seed of the draws. Default 0.
+        lender: data set whose C_d is `borrowed`; itself has no such placebo. Default: the next one of the recipe, of
+            the last the first.
+    """
+
+    name: str = Field(min_length=1)
+    kinds: tuple[str, ...] = ()
+    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
+    pairing: Literal["each", "random_one"] = "each"
+    placebo: PlaceboName | None = None
+    draws: int = Field(default=1, ge=1, le=9999)
+    first: int = Field(default=1, ge=1, le=9999)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    lender: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "InterventionSet":
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"the set '{self.name}' names a kind twice; give it a weight instead.")
+        if self.weights is not None and (self.pairing == "random_one" or len(self.weights) != len(self.kinds)):
+            raise ValueError(f"the set '{self.name}' needs one weight for each of its kinds, and pairing 'each'.")
+        if self.pairing == "random_one" and {TEXT, CROSS} & set(self.kinds):
+            raise ValueError(f"the set '{self.name}' cannot draw one view for each image from '{TEXT}' or '{CROSS}'.")
+        return self
+
+    @model_validator(mode="after")
+    def _placebo_consistent(self) -> "InterventionSet":
+        drawn = self.placebo not in (None, "borrowed")
+        if not drawn and (self.draws, self.first, self.seed) != (1, 1, 0):
+            raise ValueError(f"the set '{self.name}' has nothing to draw; leave out draws, first and seed.")
+        if self.lender is not None and self.placebo != "borrowed":
+            raise ValueError(f"the set '{self.name}' has a lender and borrows nothing; give placebo: borrowed.")
+        if self.placebo in ("shuffled", "borrowed") and {TEXT, CROSS} & set(self.kinds):
+            raise ValueError(f"the set '{self.name}': '{TEXT}' and '{CROSS}' cannot be {self.placebo}; leave them out.")
+        if self.placebo == "shuffled" and self.pairing != "each":
+            raise ValueError(f"the set '{self.name}': views are shuffled kind by kind; give pairing: each.")
+        return self
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it is some of several draws, each of which is a method with a number."""
+        return self.draws > 1 or self.first > 1
+
+    def drawn(self) -> "tuple[InterventionSet, ...]":
+        """Return the set once for each draw; itself where nothing is drawn."""
+        numbers = range(self.first, self.first + self.draws)
+        return tuple(self.model_copy(update={"first": number, "draws": 1}) for number in numbers)
+
+    def in_trials(self) -> "tuple[InterventionSet, ...]":
+        """Return the set in parts, each of which is a trial: up to `DRAWS` draws share the moments of a fold."""
+        end = self.first + self.draws
+        return tuple(
+            self.model_copy(update={"first": first, "draws": min(DRAWS, end - first)})
+            for first in range(self.first, end, DRAWS)
+        )
+
+    def is_real_one_of(self, placebo: "InterventionSet") -> bool:
+        """Return whether a placebo stands in the place of this set's C_d."""
+        same = (self.kinds, self.weights, self.pairing) == (placebo.kinds, placebo.weights, placebo.pairing)
+        return self.placebo is None and placebo.placebo is not None and same
