@@ -65,8 +65,13 @@ def packed(cells: Cells, kind: str | None, name: str) -> bytes:
     return safetensors.numpy.save(contiguous, metadata={"digest": _digest(contiguous, name)})
 
 
-def unpacked(storage: Storage, name: str) -> dict[Cell, Moments]:
+def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, Moments]:
     """Return what `packed` wrote: cell -> moments; those of a kind have no images.
+
+    Args:
+        storage: with the file.
+        name: of the file.
+        products: whether the sums of z z^do^T are held, half of a file, which few projections look at.
 
     Raises:
         DamagedError: the file is not what was written under that name.
@@ -80,7 +85,7 @@ def unpacked(storage: Storage, name: str) -> dict[Cell, Moments]:
                 int(fields[f"n/{kind}"][0]),
                 fields[f"total/{kind}"],
                 fields[f"outer/{kind}"],
-                fields.get(f"cross/{kind}"),
+                fields.get(f"cross/{kind}") if products else None,
             )
             for kind in (field.partition("/")[2] for field in fields if field.startswith("n/"))
         }

@@ -90,6 +90,7 @@ def cells_for(
     split: Split,
     normalize: Normalize,
     turn: Turn | None = None,
+    products: bool = True,
 ) -> Cells:
     """Return the moments that the fits of one turn are made of, for one intervention set, from the store.
 
@@ -101,10 +102,12 @@ def cells_for(
         split: how images are cut into sides.
         normalize: where embeddings are scaled to unit length.
         turn: what the sides are for; by default the in-split of an 80/20 split is fitted on.
+        products: whether sums of z z^do^T come with them, see `Projection.uses_products`.
     """
     turn = turn or turn_of(split, None, grouped=False)
     parts = (turn.learned, turn.fitted - turn.learned)
-    cells = read_cells(storage, images, split, scale_of(normalize), subject.pairings_of(intervention_set)).joined(parts)
+    pairings = subject.pairings_of(intervention_set)
+    cells = read_cells(storage, images, split, scale_of(normalize), pairings, products).joined(parts)
     if intervention_set and subject.text_pairs and TEXT in intervention_set.kinds:
         pairs = read_pairs(storage, subject.text_pairs, normalize)
         of_texts = text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])

@@ -179,12 +179,19 @@ def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
     return 2 * sides * len(images.environments) * (1 + 2 * pairings) * 8 * images.dim**2
 
 
-def read_cells(storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing]) -> Cells:
-    """Return the moments of the images and of some pairings, cell by cell, from the store."""
+def read_cells(
+    storage: Storage,
+    images: ImageIndex,
+    split: Split,
+    scale: Scale,
+    pairings: Sequence[Pairing],
+    products: bool = True,
+) -> Cells:
+    """Return the moments of the images and of some pairings, cell by cell, from the store; see `unpacked`."""
     task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
     cells = unpacked(storage, file_of(images, digest, task, None))
     for pairing in pairings:
-        of_pairing = unpacked(storage, file_of(images, digest, task, pairing))
+        of_pairing = unpacked(storage, file_of(images, digest, task, pairing), products)
         for cell, moments in cells.items():
             if cell in of_pairing:
                 differences = {**moments.differences, **of_pairing[cell].differences}

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.method.arrays import Normalize, scaled
+from benchmark.method.arrays import Normalize, Scale, scaled
 from benchmark.method.evaluation.cells import Cells, Half, Layout, cells_of, class_means, cross_cells, one_of
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS, Differences
@@ -89,7 +89,10 @@ def test_every_kind_equals_one_sum_over_all_images(written, normalize: Normalize
     layout = images.layouts[Split(seed)]
     whole = cells_of(layout, z, {"blur": blur, "one": one_of({"blur": blur, "grey": grey}, images.ids, seed)})
     expected = whole + cross_cells(layout, z, class_means(whole), NAMES)
-    assert_equal(read_cells(storage, images, Split(seed), "unit" if normalize == "before" else "raw", KINDS), expected)
+    scale: Scale = "unit" if normalize == "before" else "raw"
+    assert_equal(read_cells(storage, images, Split(seed), scale, KINDS), expected)
+    without = read_cells(storage, images, Split(seed), scale, KINDS, products=False).moments
+    assert {d.cross is None for moments in without.values() for d in moments.differences.values()} == {True}
 
 
 def test_only_what_is_missing_is_summed_and_text_pairs_join(written) -> None:  # type: ignore[no-untyped-def]

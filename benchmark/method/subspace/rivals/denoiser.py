@@ -32,6 +32,7 @@ class Denoiser(Projection):
     registered_name: ClassVar[str] = "denoiser"
     full_rank_only: ClassVar[bool] = True
     uses_interventions: ClassVar[bool] = True
+    uses_products: ClassVar[bool] = True
     lambdas: Annotated[tuple[Ridge, ...], Field(min_length=1)] = RIDGES
     lambda_: Ridge = 0.1
 
