@@ -191,14 +191,18 @@ class Recipe(Spec):
     def sets_for(self, dataset: str, projection: Projection) -> tuple[InterventionSet | None, ...]:
         """Return the intervention sets that a projection is fitted with on a data set, None for no set.
 
-        Placebos are for projections that take them; a data set without lender borrows nothing.
+        Placebos are for projections that take them; a data set without lender borrows nothing. Where a set is the scale
+        of lambda and no more, the first one does.
         """
         if not projection.uses_interventions:
             return (None,)
+        real = tuple(chosen for chosen in self.intervention_sets() if chosen.placebo is None)
+        if projection.uses_scale_only:
+            return real[:1]
         return tuple(
             chosen
             for chosen in self.intervention_sets()
-            if chosen.placebo is None
+            if chosen in real
             or (projection.takes_placebo and (chosen.placebo != "borrowed" or self.lender_of(dataset, chosen)))
         )
 

@@ -253,3 +253,15 @@ def test_a_users_component_does_not_take_the_name_of_the_one_it_derives_from() -
     assert kind.name == f"{__name__}:MyGrayscale"
     assert kind.implementation.startswith(kind.name + " ")  # and the hash of this file
     assert INTERVENTIONS.create("grayscale").implementation == "grayscale"
+
+
+def test_one_intervention_set_is_enough_where_it_is_the_scale_alone() -> None:
+    sets = [{"name": "one", "kinds": ["grayscale"]}, {"name": "other", "kinds": ["invert"]}]
+    asked = recipe(sweep={"intervention_sets": sets})
+    names = {
+        projection.name: [chosen and chosen.name for chosen in asked.sets_for("PACS", projection)]
+        for projection in asked.sweep.projections
+    }
+    assert names["shrinkage"] == ["one", "other"]
+    assert names["isotropic_environments"] == names["within_classes"] == ["one"]
+    assert names["pca"] == [None]

@@ -92,6 +92,8 @@ class Projection(Component):
 
     swept: ClassVar[tuple[str, ...]] = ("lambda_", "seed")  # set by a sweep: not in recipes, labels and their hashes
     uses_interventions: ClassVar[bool] = False
+    # Whether interventions give nothing but the scale of what it weighs: one intervention set does for it.
+    uses_scale_only: ClassVar[bool] = False
     uses_products: ClassVar[bool] = False  # whether it asks for `SourceMoments.products`
     uses_labels: ClassVar[bool] = False  # whether it looks at the classes of images
     looks_at_target_images: ClassVar[bool] = False  # whether it is fitted on `sources.targets`: every table marks it

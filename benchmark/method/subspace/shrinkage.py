@@ -239,6 +239,7 @@ class Isotropic(_Shrinking):
     """
 
     registered_name: ClassVar[str] = "isotropic"
+    uses_scale_only: ClassVar[bool] = True
 
     @property
     def name_of_nuisance(self) -> Nuisance:
@@ -258,6 +259,7 @@ class IsotropicEnvironments(_Shrinking):
     """
 
     registered_name: ClassVar[str] = "isotropic_environments"
+    uses_scale_only: ClassVar[bool] = True
 
     @property
     def name_of_nuisance(self) -> Nuisance:
@@ -277,6 +279,7 @@ class WithinClasses(_Shrinking):
     """
 
     registered_name: ClassVar[str] = "within_classes"
+    uses_scale_only: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
     environments: Literal["pooled", "apart"] = "pooled"
 
