@@ -113,6 +113,8 @@ def test_it_runs_on_shrunken_data(
         changes["interventions.kinds"] = ["grayscale", "invert"]
     if recipe.sweep.search:
         changes["sweep.search.samples"] = 2
+    if recipe.sweep.grids:  # ranks and lambdas of the real width
+        changes["sweep.grids"] = {name: {"projections": ["identity", "icm"]} for name in recipe.sweep.grids}
     run_as_planned(file, changes, store, tmp_path / "out", capsys)
     report = (tmp_path / "out" / "report.md").read_text()
     for protocol in recipe.sweep.protocols:
