@@ -186,9 +186,10 @@ def test_stages_one_by_one(
     planned = json.loads(capsys.readouterr().out)
     assert planned["sets"] == [{"name": "toy", "environments": 3, "images": 36, "counted": True}]
     assert planned["passes"] == 72
-    # zero-shot and probe x (identity, pca, random, icm twice) x 1 seed, each for three held-out environments; of the
-    # probe a row for each of five C
-    assert (planned["trials"], planned["rows"]) == (10, 5 * 3 + 5 * 5 * 3)
+    # zero-shot and probe x ten projections x 1 seed, each for three held-out environments; of the probe a row for each
+    # of five C. Identity, pca, random, icm twice, fixed; equal N has three N, shrinkage too, with eight lambdas, which
+    # isotropic_environments and within_classes also have.
+    assert (planned["trials"], planned["rows"]) == (20, (1 + 5) * 3 * (6 + 3 + 8 * 3 + 8 + 8))
 
     assert main(["sweep", recipe]) == 2
     assert "run `icm-bench embed` with this recipe first" in capsys.readouterr().err
@@ -243,7 +244,7 @@ def test_images_and_store_may_both_lie_on_s3(
     assert main(["run", recipe, "--store", store, "--json", "--set", "sweep.predictors=[zero_shot]"]) == 0
     said = capsys.readouterr()
     outcome = json.loads(said.out)
-    assert (outcome["embedded"], outcome["rejected"], outcome["trials"]) == (72, {}, 5)
+    assert (outcome["embedded"], outcome["rejected"], outcome["trials"]) == (72, {}, 10)
     objects = s3_server.client.list_objects_v2(Bucket="bucket", Prefix=f"{tmp_path.name}/store")["Contents"]
     assert any(item["Key"].endswith("main_table.md") for item in objects)
     texts = [s3_server.client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read() for item in objects]
