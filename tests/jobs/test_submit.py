@@ -24,6 +24,7 @@ SHRUNKEN = (
     "--set", "backbones.0.image_size=64", "--set", "interventions.kinds=[grayscale]", "--set", "sweep.seeds=[0]",
     "--set", "sweep.lambdas=[1]", "--set", "sweep.ranks=[32, 256]", "--set", "sweep.predictors=[zero_shot]",
     "--set", "sweep.grids={}", "--set", "sweep.protocols=[held_out]",
+    "--set", "sweep.projections=[identity, icm, shrinkage]", "--set", "sweep.folds=3",
 )  # fmt: skip
 
 
