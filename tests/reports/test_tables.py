@@ -338,9 +338,9 @@ def test_hyperparameters_list_what_was_chosen_and_skip_methods_without_a_choice(
     assert lines[0][2:] == ["art", "0 1", "3", "2, 4", "1, 10", "all", "none", '{}, {"c": 1}', '{}, {"k": 2}']
 
 
-def test_findings_rule_is_lodo_only_if_every_method_has_it_wherever_it_was_tested() -> None:
+def test_findings_rule_is_lodo_only_if_there_is_one_wherever_something_was_tested() -> None:
     assert rule_for(frame([row()])) == "lodo"
-    assert rule_for(frame([row(), row(projection="pca", lodo=None)])) == "training_domain"
+    assert rule_for(frame([row(lodo=None), row(projection="pca", lodo=None)])) == "training_domain"
     assert rule_for(frame([row(), row(seed=1, lodo=None)])) == "training_domain"
     # One source less is too few for some of what it chooses among: those rows are not chosen.
     assert rule_for(frame([row(), row(lambda_=2.0, lodo=None)])) == "lodo"
