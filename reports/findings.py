@@ -71,9 +71,7 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
     if setting.protocol_class.looks_at_target:
         return Findings((*sentences, "Labels of what is tested enter the fits: bounds (†), which are not compared."))
     if rule != "lodo":
-        sentences.append(
-            "Not everything that was tested has a lodo accuracy: the findings use the training_domain rule."
-        )
+        sentences.append("Not all that was tested has a lodo accuracy: the findings use the training_domain rule.")
     if not icms:
         sentences.append("There are no rows of CLIP-ICM (largest): nothing is compared with it.")
     every: list[Comparison | str] = []
