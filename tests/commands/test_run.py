@@ -36,6 +36,7 @@ sweep:
   ranks: [32, 256]
   normalize: [before]
   predictors: [zero_shot, {name: linear_probe, C: [3.16, 31.6]}]
+  projections: [identity, pca, icm, {name: shrinkage, lambdas: [10]}, fixed]
 """
 
 
