@@ -41,8 +41,8 @@ def haar(dim: int, seed: int, draw: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Rotated:
-    """Q C_d Q^T.
+class _Drawn:
+    """A placebo with a Q of its own.
 
     Attributes:
         seed: seed of all draws.
@@ -51,6 +51,11 @@ class Rotated:
 
     seed: int
     draw: int
+
+
+@dataclass(frozen=True)
+class Rotated(_Drawn):
+    """Q C_d Q^T."""
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
         """Return the placebo of C_d, shape (D, D)."""
@@ -59,16 +64,8 @@ class Rotated:
 
 
 @dataclass(frozen=True)
-class Matched:
-    """C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2).
-
-    Attributes:
-        seed: seed of all draws.
-        draw: number of the draw.
-    """
-
-    seed: int
-    draw: int
+class Matched(_Drawn):
+    """C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2)."""
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
         """Return the placebo of C_d, shape (D, D)."""

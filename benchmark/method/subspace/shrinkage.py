@@ -21,6 +21,7 @@ This combination is the project's and never called CLIP-ICM. Its relatives: marg
 2302.00070), Koo-Fu CLIP (arXiv 2602.01127), SHED (arXiv 2605.16973).
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -152,9 +153,9 @@ class _Shrinking(Projection):
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     @property
+    @abstractmethod
     def name_of_nuisance(self) -> Nuisance:
         """Which N: that of the class, or the only one of the field."""
-        raise NotImplementedError
 
     @property
     def fewest_sources(self) -> int:
