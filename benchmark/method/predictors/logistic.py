@@ -10,7 +10,6 @@ where the plain method needs hundreds. In a basis, rank k is the first k columns
 rank and every C, and a solution is a start for other ranks and other C.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -88,11 +87,12 @@ class SoftmaxRegression:
         ones = np.ones(len(labels)) if sample_weights is None else np.asarray(sample_weights, dtype=np.float64)
         self._s, self._weighted = torch.from_numpy(ones).to(x_), sample_weights is not None
         self._mean = (self._s @ x_) / self._s.sum()
-        self._x = x_ - self._mean  # centred, so that weights and intercepts do not disturb each other
-        self._y = torch.from_numpy(np.searchsorted(self._present, labels)).to(device)
+        x_ = x_ - self._mean  # centred, so that weights and intercepts do not disturb each other
+        self._x = x_.T.contiguous()  # classes and coordinates by images: the order in which products are fastest
         self._single = self._x.float()
-        self._rows = torch.arange(len(labels), device=device)
-        self._gram = (self._x * self._s[:, None] if self._weighted else self._x).T @ self._x
+        self._y = torch.from_numpy(np.searchsorted(self._present, labels)).to(device)
+        self._columns = torch.arange(len(labels), device=device)
+        self._gram = (x_ * self._s[:, None] if self._weighted else x_).T @ x_
 
     def fit(self, rank: int, c: float, starts: Sequence[Head] = (), max_iter: int = 1000) -> Head:
         """Return the classifier on the first `rank` coordinates.
@@ -110,24 +110,24 @@ class SoftmaxRegression:
         factor, singular = self._factor(rank, c)
         steps, value, converged = self._minimise(w, b, c, factor, max_iter)
         weights, bias = np.zeros((rank, self._classes)), np.full(self._classes, -np.inf)
-        weights[:, present] = w.cpu().numpy()
-        bias[present] = (b - self._mean[:rank] @ w).cpu().numpy()
+        weights[:, present] = w.T.cpu().numpy()
+        bias[present] = (b - w @ self._mean[:rank]).cpu().numpy()
         return Head(weights, bias, value, steps, converged, singular)
 
     def _start(self, rank: int, c: float, starts: Sequence[Head]) -> tuple["torch.Tensor", "torch.Tensor"]:
         """Return the weights and intercepts, on centred embeddings, of the best start."""
         import torch
 
-        zeros = torch.zeros((rank, len(self._present)), dtype=torch.float64, device=self._x.device)
+        zeros = torch.zeros((len(self._present), rank), dtype=torch.float64, device=self._mean.device)
         found = []
         for start in starts:
             w, shared = zeros.clone(), min(rank, len(start.weights))
-            w[:shared] = torch.from_numpy(start.weights[:shared][:, self._present]).to(w)
-            found.append((w, torch.from_numpy(start.bias[self._present]).to(w) + self._mean[:shared] @ w[:shared]))
+            w[:, :shared] = torch.from_numpy(start.weights[:shared][:, self._present].T).to(w)
+            found.append((w, torch.from_numpy(start.bias[self._present]).to(w) + w[:, :shared] @ self._mean[:shared]))
         if len(found) < 2:
-            return found[0] if found else (zeros, torch.zeros_like(zeros[0]))
-        x = self._single[:, :rank]
-        values = [self._loss(x @ w.to(x.dtype) + b.to(x.dtype), w, c)[0] for w, b in found]
+            return found[0] if found else (zeros, torch.zeros_like(zeros[:, 0]))
+        x = self._single[:rank]
+        values = [self._loss(_logits(x, w, b), w, c)[0] for w, b in found]
         return found[values.index(min(values))]
 
     def _factor(self, rank: int, c: float) -> tuple["torch.Tensor", bool]:
@@ -155,35 +155,37 @@ class SoftmaxRegression:
         """Minimise in place; return steps, objective, and whether it converged."""
         import torch
 
-        past: deque[_Step] = deque(maxlen=MEMORY)
-        # What has a row for each image is in single precision at first, which halves the time; the rest never is.
-        x = self._single[:, : len(w)]
-        point = self._evaluate(x, w, b, c)
+        # What has a column for each image is in single precision at first, which halves the time; the rest never is.
+        x = self._single[: w.shape[1]]
+        point = self._evaluate(x, w, b, c, factor)
+        past = _Past(point.gradient)
         for step in range(max_iter):
-            direction = -self._inverse_hessian(point.gradient, past, factor)
+            direction = -past.newton(point)
             slope = float((direction * point.gradient).sum())
             if -slope <= 2 * SINGLE * point.value and x.dtype != torch.float64:
-                x = self._x[:, : len(w)]
-                point = self._evaluate(x, w, b, c)
-                direction = -self._inverse_hessian(point.gradient, past, factor)
+                x = self._x[: w.shape[1]]
+                point = self._evaluate(x, w, b, c, factor)
+                direction = -past.newton(point)
                 slope = float((direction * point.gradient).sum())
             if -slope <= 2 * TOLERANCE * point.value:
                 return step, point.value, True
-            moved = x @ direction[:-1].to(x.dtype) + direction[-1].to(x.dtype)
-            size, value, residual = self._search(point, moved, w, direction[:-1], c, slope)
-            w += size * direction[:-1]
-            b += size * direction[-1]
+            moved = _logits(x, direction[:, :-1], direction[:, -1])
+            size, value, residual = self._search(point, moved, w, direction[:, :-1], c, slope)
+            w += size * direction[:, :-1]
+            b += size * direction[:, -1]
             gradient = self._gradient(x, residual, w, c)
-            change = gradient - point.gradient
-            point = _Point(point.logits.add_(moved, alpha=size), value, gradient)
-            if (curvature := size * float((direction * change).sum())) > 0:
-                past.append(_Step(size * direction, change, curvature, self._precondition(change, factor)))
+            before, logits = point, point.logits.add_(moved, alpha=size)
+            point = _Point(logits, value, gradient, self._precondition(gradient, factor))
+            past.add(size * direction, point, before)
         return max_iter, point.value, False
 
-    def _evaluate(self, x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor", c: float) -> "_Point":
-        logits = x @ w.to(x.dtype) + b.to(x.dtype)
+    def _evaluate(
+        self, x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor", c: float, factor: "torch.Tensor"
+    ) -> "_Point":
+        logits = _logits(x, w, b)
         value, residual = self._loss(logits, w, c)
-        return _Point(logits, value, self._gradient(x, residual, w, c))
+        gradient = self._gradient(x, residual, w, c)
+        return _Point(logits, value, gradient, self._precondition(gradient, factor))
 
     def _search(
         self,
@@ -224,56 +226,101 @@ class SoftmaxRegression:
         return size, reached, residual
 
     def _loss(self, logits: "torch.Tensor", w: "torch.Tensor", c: float) -> "tuple[float, torch.Tensor]":
-        """Return the objective and the weighted residuals s (p - y), shape (n, K)."""
+        """Return the objective and the weighted residuals s (p - y), shape (K, n)."""
         import torch
 
-        log_p = torch.log_softmax(logits, dim=1)
-        value = -float(self._s @ log_p[self._rows, self._y].double()) + float((w * w).sum()) / (2 * c)
+        log_p = torch.log_softmax(logits, dim=0)
+        value = -float(self._s @ log_p[self._y, self._columns].double()) + float((w * w).sum()) / (2 * c)
         residual = log_p.exp_()
-        residual[self._rows, self._y] -= 1
-        return value, residual.mul_(self._s[:, None]) if self._weighted else residual
+        residual[self._y, self._columns] -= 1
+        return value, residual.mul_(self._s) if self._weighted else residual
 
     @staticmethod
     def _gradient(x: "torch.Tensor", residual: "torch.Tensor", w: "torch.Tensor", c: float) -> "torch.Tensor":
-        """Return the gradient with respect to weights and, as the last row, intercepts: shape (rank + 1, K)."""
+        """Return the gradient with respect to weights and, as the last column, intercepts: shape (K, rank + 1)."""
         import torch
 
-        return torch.cat([(x.T @ residual).double() + w / c, residual.sum(dim=0, keepdim=True, dtype=torch.float64)])
+        of_weights = (residual @ x.T).double() + w / c
+        return torch.cat([of_weights, residual.sum(dim=1, keepdim=True, dtype=torch.float64)], dim=1)
 
     def _precondition(self, gradient: "torch.Tensor", factor: "torch.Tensor") -> "torch.Tensor":
         """Return the inverse of the bound on the Hessian times `gradient`."""
         import torch
 
-        return torch.cat([torch.cholesky_solve(gradient[:-1], factor), gradient[-1:] * (2 / self._s.sum())])
+        of_weights = torch.cholesky_solve(gradient[:, :-1].T, factor).T
+        return torch.cat([of_weights, gradient[:, -1:] * (2 / self._s.sum())], dim=1)
 
-    def _inverse_hessian(
-        self, gradient: "torch.Tensor", past: "deque[_Step]", factor: "torch.Tensor"
-    ) -> "torch.Tensor":
-        """Return the L-BFGS estimate of the inverse Hessian times `gradient` (Nocedal and Wright, algorithm 7.4)."""
-        q, alphas = gradient.clone(), []
-        for step in reversed(past):
-            alphas.append(float((step.moved * q).sum()) / step.curvature)
-            q -= alphas[-1] * step.change
-        q = self._precondition(q, factor)
-        if past:  # the bound holds for the worst probabilities; scale it to the curvature met last
-            q *= past[-1].curvature / float((past[-1].change * past[-1].preconditioned).sum())
-        for step, alpha in zip(past, reversed(alphas), strict=True):
-            q += (alpha - float((step.change * q).sum()) / step.curvature) * step.moved
-        return q
+
+def _logits(x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
+    """Return W X + b, shape (K, n), for embeddings (rank, n), weights (K, rank) and intercepts (K,)."""
+    import torch
+
+    return torch.addmm(b[:, None].to(x.dtype), w.to(x.dtype), x)
 
 
 class _Point(NamedTuple):
-    """Where the solver is: logits of the training images, objective, gradient."""
+    """Where the solver is: logits of the training images, objective, gradient, P^-1 of the gradient.
+
+    P is the bound on the Hessian.
+    """
 
     logits: "torch.Tensor"
     value: float
     gradient: "torch.Tensor"
-
-
-class _Step(NamedTuple):
-    """What L-BFGS remembers of a step: the step, the change of the gradient, their product, P^-1 of the change."""
-
-    moved: "torch.Tensor"
-    change: "torch.Tensor"
-    curvature: float
     preconditioned: "torch.Tensor"
+
+
+class _Past:
+    """The last steps, as L-BFGS remembers them, and the inverse Hessian that they say.
+
+    With S and Y the steps and the changes of the gradient as columns, R the upper triangle of S'Y, D its diagonal, and
+    H the inverse Hessian that one starts from, it is (Byrd, Nocedal and Schnabel, 1994, theorem 2.2)
+
+        H + S R^-T (D + Y'H Y) R^-1 S' - S R^-T Y'H - H Y R^-1 S'
+
+    which costs four products with all that is remembered, whatever their number.
+
+    Args:
+        like: a gradient, of whose shape and type all is.
+    """
+
+    def __init__(self, like: "torch.Tensor") -> None:
+        self._steps, self._changes, self._preconditioned = (like.new_zeros((MEMORY, like.numel())) for _ in range(3))
+        self._s_y, self._y_p_y = (like.new_zeros((MEMORY, MEMORY)) for _ in range(2))
+        self._count = 0
+
+    def add(self, step: "torch.Tensor", point: _Point, before: _Point) -> None:
+        """Remember a step; forget the oldest one where memory is full, and this one where curvature is none."""
+        change = (point.gradient - before.gradient).flatten()
+        step = step.flatten()
+        if float(step @ change) <= 0:
+            return
+        if self._count == MEMORY:
+            for rows in (self._steps, self._changes, self._preconditioned):
+                rows.copy_(rows.roll(-1, 0))
+            for products in (self._s_y, self._y_p_y):
+                products.copy_(products.roll((-1, -1), (0, 1)))
+            self._count -= 1
+        last, self._count = self._count, self._count + 1
+        self._steps[last], self._changes[last] = step, change
+        self._preconditioned[last] = (point.preconditioned - before.preconditioned).flatten()
+        self._s_y[: last + 1, last] = self._steps[: last + 1] @ change
+        crossed = self._changes[: last + 1] @ self._preconditioned[last]
+        self._y_p_y[last, : last + 1] = self._y_p_y[: last + 1, last] = crossed
+
+    def newton(self, point: _Point) -> "torch.Tensor":
+        """Return the inverse Hessian times the gradient of a point, of the same shape."""
+        from torch.linalg import solve_triangular
+
+        if not (n := self._count):
+            return point.preconditioned
+        steps, preconditioned = self._steps[:n], self._preconditioned[:n]
+        s_y, y_p_y = self._s_y[:n, :n].triu(), self._y_p_y[:n, :n]
+        # The bound holds for the worst probabilities: scale it to the curvature met last.
+        scale = s_y[-1, -1] / y_p_y[-1, -1]
+        gradient = point.gradient.flatten()
+        along = solve_triangular(s_y, (steps @ gradient)[:, None], upper=True)[:, 0]
+        inner = s_y.diagonal() * along + scale * (y_p_y @ along - preconditioned @ gradient)
+        outer = solve_triangular(s_y.T, inner[:, None], upper=False)[:, 0]
+        result = outer @ steps + scale * (point.preconditioned.flatten() - along @ preconditioned)
+        return result.reshape(point.gradient.shape)
