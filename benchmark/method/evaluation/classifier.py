@@ -6,7 +6,7 @@ cheap, and there may be many images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from benchmark.method.evaluation.checked import checked_predictions, checked_sco
 from benchmark.method.evaluation.curves import Calibration
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.selection import best_point
-from benchmark.method.predictors import Predictor, Problem
+from benchmark.method.predictors import Linear, Predictor, Problem
 from benchmark.method.subspace import Basis
 
 BLOCK = 16_384  # images that are rotated at once where no predictor is trained
@@ -110,6 +110,8 @@ class Classifier:
         normalize: see `Evaluation`.
         seed: seed of everything random in the predictor.
         device: torch device on which a predictor may be trained.
+        known: classifiers at rank D that predictors found for the same training images, in the embeddings' own
+            coordinates; what is found here is added. Empty by default.
     """
 
     predictor: Predictor
@@ -120,6 +122,7 @@ class Classifier:
     normalize: Normalize
     seed: int
     device: str
+    known: dict[str, Linear] = field(default_factory=dict, repr=False)
 
     def classify(
         self,
@@ -152,9 +155,14 @@ class Classifier:
             judging, tests, len(self.ranks), settings, self.predictor.has_likelihood, lodo_pick, temperatures
         )
         problem = self._problem(self.train, [*judging, *tests])
+        turns = self.basis.is_rotation
+        if turns:
+            problem.rotated.update({k: Linear(self.basis.vectors.T @ w, b) for k, (w, b) in self.known.items()})
         for of_point in checked_scores(self.predictor, problem, self.ranks):
             passed.take(of_point)
             del of_point  # or the scores of two points would be held while the next are made
+        if turns:
+            self.known.update({k: Linear(self.basis.vectors @ w, b) for k, (w, b) in problem.rotated.items()})
         return passed.result(tuple(problem.notes))
 
     def _block_by_block(

@@ -22,7 +22,7 @@ from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_point
 from benchmark.method.evaluation.splits import Split
-from benchmark.method.predictors import Predictor
+from benchmark.method.predictors import Linear, Predictor
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.moments import CROSS, Placebo
 
@@ -140,6 +140,7 @@ class Evaluation:
         self._turn = self._roles.turn
         self._seed, self._device, self._with_lodo = seed, device, lodo
         self._moments: dict[Sources, SourceMoments] = {}
+        self._known: dict[Sources, dict[str, Linear]] = {}
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
         """Yield the rank curves of every holdout, test by test and setting by setting.
@@ -306,9 +307,9 @@ class Evaluation:
         if projection.looks_at_target_images:
             moments = moments.with_targets(self._targets(sources, tests))
         basis = checked_basis(projection.fit(moments), projection.name, dim)
-        classifier = Classifier(
-            method.predictor, method.ranks, self._data, basis, train, self._normalize, self._seed, self._device
-        )
+        known = self._known.setdefault((sources, sides, holdout.halves), {})
+        settings = self._normalize, self._seed, self._device, known
+        classifier = Classifier(method.predictor, method.ranks, self._data, basis, train, *settings)
         return _Fitted(basis, train, classifier.classify(judging, tests, lodo, temperatures))
 
     def _source_moments(self, sources: tuple[int, ...], sides: Sides, halves: Halves) -> SourceMoments:

@@ -3,13 +3,25 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from benchmark.common.registry import Component
 from benchmark.method.arrays import Array, Labels, unit
 from benchmark.method.predictors.prompts import TextTower
+
+
+class Linear(NamedTuple):
+    """A linear classifier: logits are `x @ weights + bias`.
+
+    Attributes:
+        weights: shape (rank, classes).
+        bias: shape (classes,).
+    """
+
+    weights: Array
+    bias: Array
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,9 @@ class Problem:
         candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty (default) means
             all classes for all arrays.
         tower: the backbone's text side, for predictors that learn prompts through it; None (default) for all others.
+        rotated: what classifiers at rank D were found for the same images in other orthonormal coordinates, turned into
+            these: whatever a predictor keeps there, by the name that it gave it. It may start from them, and leaves its
+            own there. Empty by default.
         notes: what predictors have to say of their fits, such as that one did not converge: a sentence each that
             begins with the predictor's name. Only ever appended to; a problem made by `replace` shares the list.
 
@@ -59,6 +74,7 @@ class Problem:
     device: str = "cpu"
     candidates: Sequence[Labels | None] = ()
     tower: TextTower | None = field(default=None, compare=False, repr=False)
+    rotated: dict[str, Linear] = field(default_factory=dict, compare=False, repr=False)
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from benchmark.method.arrays import Array
-from benchmark.method.predictors.base import Predictor, Problem
+from benchmark.method.predictors.base import Linear, Predictor, Problem
 from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 
 
@@ -77,8 +77,13 @@ class Probe(Predictor):
             regression = shared or solver(problem.project(problem.train, rank))
             before, heads = heads, []
             for i, strength in enumerate(strengths):
-                starts = [*before[i : i + 1], *heads[-1:]]  # the rank before at this C, and this rank at the C before
+                # The rank before at this C, this rank at the C before, and all coordinates, of which these are some.
+                name = f"{self.name} {strength:.12g}"
+                known = [problem.rotated[name]] if name in problem.rotated else []
+                starts: list[Linear | Head] = [*before[i : i + 1], *heads[-1:], *known]
                 heads.append(regression.fit(rank, strength, starts, self.max_iter))
+                if rank == problem.text.shape[1] and not problem.renormalize:
+                    problem.rotated[name] = Linear(heads[-1].weights, heads[-1].bias)
             yield [self._noted(head, problem, rank, c) for c, head in zip(self.C, heads, strict=True)]
 
     def strengths(self, problem: Problem) -> list[float]:

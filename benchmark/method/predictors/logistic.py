@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels
+from benchmark.method.predictors.base import Linear
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ class SoftmaxRegression:
         self._columns = torch.arange(len(labels), device=device)
         self._gram = (x_ * self._s[:, None] if self._weighted else x_).T @ x_
 
-    def fit(self, rank: int, c: float, starts: Sequence[Head] = (), max_iter: int = 1000) -> Head:
+    def fit(self, rank: int, c: float, starts: Sequence[Linear | Head] = (), max_iter: int = 1000) -> Head:
         """Return the classifier on the first `rank` coordinates.
 
         Args:
@@ -114,7 +115,7 @@ class SoftmaxRegression:
         bias[present] = (b - w @ self._mean[:rank]).cpu().numpy()
         return Head(weights, bias, value, steps, converged, singular)
 
-    def _start(self, rank: int, c: float, starts: Sequence[Head]) -> tuple["torch.Tensor", "torch.Tensor"]:
+    def _start(self, rank: int, c: float, starts: Sequence[Linear | Head]) -> tuple["torch.Tensor", "torch.Tensor"]:
         """Return the weights and intercepts, on centred embeddings, of the best start."""
         import torch
 

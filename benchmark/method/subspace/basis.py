@@ -45,6 +45,12 @@ class Basis:
         """Whether images and texts are multiplied by a matrix each, and nothing else: what a file can hold."""
         return self.offset is None and not self.text_share and not self.by_environment
 
+    @property
+    def is_rotation(self) -> bool:
+        """Whether it only turns the embedding space: at rank D nothing changes but coordinates."""
+        gram = self.vectors.T @ self.vectors
+        return self.is_linear and self.text_vectors is None and bool(np.abs(gram - np.eye(len(gram))).max() < 1e-9)
+
     def of_images(self, z: Array) -> Array:
         """Return the coordinates of image embeddings, both of shape (n, D)."""
         return np.asarray((z if self.offset is None else z - self.offset) @ self.vectors)

@@ -1,6 +1,7 @@
 """What curves say beside the tested fit's own: the images and notes of what is fitted for the choice alone."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from benchmark.method.evaluation.protocols import PROTOCOLS, Holdout, Test
 from benchmark.method.evaluation.splits import IN, OUT, Split, TestSplit
 from benchmark.method.predictors.base import Problem
 from benchmark.method.predictors.class_means import ClassMeans
+from benchmark.method.predictors.linear_probe import LinearProbe
+from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 from benchmark.method.predictors.zero_shot import ZeroShot
+from benchmark.method.subspace import Basis
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 
@@ -90,3 +94,35 @@ def test_each_half_of_the_classes_has_the_accuracy_on_its_own_out_split() -> Non
     for half in inside:
         assert inside[half][1] == pytest.approx(out[half][0])
         assert out[half][1] is None
+
+
+def test_the_probe_of_the_whole_space_is_fitted_once_for_all_rotations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a second basis of the same sources no fit at rank D takes a step, and its answers are those without help."""
+    data, views = synthetic()
+    holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_20"])
+    dim, steps = data.z.shape[1], []
+    fit = SoftmaxRegression.fit
+
+    def counted(*args: Any, **options: Any) -> Head:
+        head = fit(*args, **options)
+        if args[1] == dim:
+            steps.append(head.steps)
+        return head
+
+    def method(rotation: Array) -> Method:
+        return Method(Wrapped(lambda sources: Basis(icm(sources).vectors @ rotation)), LinearProbe(C=3.16), (2, dim))
+
+    turned = method(np.linalg.qr(np.random.default_rng(0).standard_normal((dim, dim)))[0])
+    alone = list(protocol_of(data, views).curves(turned, holdouts))
+    monkeypatch.setattr(SoftmaxRegression, "fit", counted)
+    evaluation = protocol_of(data, views)
+    first, first_steps = list(evaluation.curves(method(np.eye(dim)), holdouts)), steps.copy()
+    steps.clear()
+    second = list(evaluation.curves(turned, holdouts))
+    assert len(first) == len(second) == len(alone) == 4
+    assert min(first_steps) > 3
+    assert len(steps) == len(first_steps)
+    assert set(steps) == {0}
+    for a, b in zip(second, alone, strict=True):
+        np.testing.assert_array_equal(a.correct, b.correct)
+        assert a.lodo == pytest.approx(b.lodo, abs=1e-12)

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.predictors import Problem, logistic
+from benchmark.method.predictors import Linear, Problem, logistic
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 
@@ -232,6 +232,30 @@ def test_the_linear_probe_does_not_look_at_text_or_seed() -> None:
 
 
 GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
+
+
+def test_a_classifier_of_other_orthonormal_coordinates_is_where_the_solver_starts_and_ends_at_rank_d() -> None:
+    x, labels = draw(300, 20, 4, seed=15)
+    rotation = np.linalg.qr(np.random.default_rng(15).standard_normal((20, 20)))[0]
+    probe, classes = LinearProbe(C=(3.16, 31.6)), np.eye(4, 20)
+    first, turned = Problem(x, labels, classes, []), Problem(x @ rotation, labels, classes, [])
+    alone = list(probe.heads(turned, (5, 20)))
+    found = list(probe.heads(first, (20,)))
+    rotated = {name: Linear(rotation.T @ w, b) for name, (w, b) in first.rotated.items()}
+    helped = list(probe.heads(replace(turned, rotated=rotated), (5, 20)))
+    assert [head.steps for head in helped[1]] == [0, 0]
+    assert min(head.steps for head in (*alone[1], *found[0])) > 3
+    for i, c in enumerate(probe.strengths(turned)):
+        assert_optimal(helped[0][i], x @ rotation[:, :5], labels, c)
+        assert_optimal(helped[1][i], x @ rotation, labels, c)
+
+
+def test_more_steps_than_are_remembered_end_at_the_solution_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "MEMORY", 3)
+    x, labels = draw(300, 20, 7, seed=16)
+    head = SoftmaxRegression(x, labels, 7).fit(20, 10.0)
+    assert head.steps > 10
+    assert_optimal(head, x, labels, 10.0)
 
 
 def test_every_c_of_the_grid_has_scikit_learns_solution_at_every_rank_with_the_scaled_penalty() -> None:
