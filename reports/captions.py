@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.inference import MIN_UNITS
+from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.selection import IMPORTED, RULES, SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Size, size_of

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from benchmark.method.evaluation.inference import MIN_UNITS
+from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.captions import environment_words, number, rule_meaning, seeds_of, split_words, unit_words, whole_size
 from reports.chosen import Selections
 from reports.curves import Curve, Spectra, Spectrum, rank_curves, spectra

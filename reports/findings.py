@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.method.evaluation.inference import MIN_UNITS, smallest_gain
+from benchmark.method.evaluation.inference import smallest_gain
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
+from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.answers import Size
 from reports.captions import environment_words, number, unit_words
 from reports.chosen import Selections, held_out_names, rule_for

@@ -9,14 +9,12 @@ With d the values, E environments, S seeds, G clusters, and mean_e and n_e those
 
     u(s, g) = sum over environments e and images i of cluster g of (d_i - mean_e) / (n_e E)
     V_image = G / (G - 1) sum_g (mean_s u(s, g))^2
-    V_seed  = max(0, var_s(means) - (mean_s v_s - mean_{s != t} c_st)) / S
-              v_s = G / (G - 1) sum_g u(s, g)^2,  c_st = G / (G - 1) sum_g u(s, g) u(t, g),  var_s with ddof 1
     V       = V_image + V_seed
 
 V_image is the cluster-robust variance of a least squares fit on environment dummies (Liang and Zeger, 1986) for the
-mean of their coefficients; V_seed is what seeds differ by beyond what their images explain, and is unknown for one
-seed. Intervals are Student's t, with Satterthwaite's (1946) degrees of freedom:
-V^2 / (V_image^2 / (G - 1) + V_seed^2 / (S - 1)).
+mean of their coefficients; V_seed is what seeds differ by beyond what their images explain (see `seed_variance`), and
+is unknown for one seed. Intervals are Student's t, with Satterthwaite's (1946) degrees of freedom:
+V^2 / (V_image^2 / (G - 1) + V_seed^2 / S).
 """
 
 from collections.abc import Sequence
@@ -29,12 +27,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmark.method.evaluation.metrics import Array, harmonic_mean
+from benchmark.method.evaluation.seed_variance import MIN_UNITS, Answers, seed_variance
 
 Labels = NDArray[np.int64]
 # What stands behind the +/- of tables: the standard error over images with all their answers, or that over seeds.
 PlusMinus = Literal["images", "seeds"]
 CONFIDENCE = 0.95
-MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval
 MARGIN = 0.01  # within which two accuracies count as equivalent: one point
 # What a design shows with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
 DETECTABLE = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
@@ -194,6 +192,11 @@ class Scores:
         return np.bincount(self._cell, minlength=shape[0] * shape[1]).reshape(shape)
 
     @property
+    def answers(self) -> Answers:
+        """Where the values belong, by numbers from 0."""
+        return Answers(self._environments[1], self._seeds[1], self._clusters[1])
+
+    @property
     def seeds(self) -> int:
         """Number of seeds."""
         return len(self._seeds[0])
@@ -254,20 +257,21 @@ def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInter
         scores: of one method or one comparison: values of shape (n,).
         confidence: of the interval.
     """
-    return _interval(scores, scores.values, scores.means, scores.deviations, confidence)
+    return image_intervals(replace(scores, values=scores.values[None]), confidence)[0]
 
 
 def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
     """Return the interval of every method: `scores` with values of shape (methods, n)."""
-    rows = zip(scores.values, scores.means, scores.deviations, strict=True)
-    return [_interval(scores, values, means, u, confidence) for values, means, u in rows]
+    enough = scores.fewest >= MIN_UNITS
+    between = seed_variance(scores.values, scores.answers) if enough else np.zeros(len(scores.values))
+    rows = zip(scores.values, scores.means, scores.deviations, between, strict=True)
+    return [_interval(scores, *row, confidence) for row in rows]
 
 
 def difference_interval(scores: Scores, method: int, baseline: int, confidence: float = CONFIDENCE) -> ImageInterval:
     """Return the paired difference of two methods, row `method` minus row `baseline` of the values."""
-    values, means, u = scores.values, scores.means, scores.deviations
-    difference = values[method] - values[baseline]
-    return _interval(scores, difference, means[method] - means[baseline], u[method] - u[baseline], confidence)
+    difference = scores.values[method] - scores.values[baseline]
+    return image_interval(replace(scores, values=difference), confidence)
 
 
 def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
@@ -275,39 +279,20 @@ def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[Image
     return [image_interval(scores.of(e), confidence) for e in np.unique(scores.environment)]
 
 
-def _interval(scores: Scores, values: Array, means: Array, u: Array, confidence: float) -> ImageInterval:
-    by_seed = means.mean(axis=1)
-    estimate = float(by_seed.mean())
+def _interval(scores: Scores, values: Array, means: Array, u: Array, v_seed: float, confidence: float) -> ImageInterval:
+    estimate = float(means.mean())
     slope = 1.0 if scores.half is None else HARMONIC_SLOPE
     design = scores.clusters, scores.fewest, scores.seeds, slope
     if scores.fewest < MIN_UNITS:
         return ImageInterval(estimate, np.nan, np.nan, confidence, *design)
-    v_image, v_seed = _variances(u, by_seed)
-    v = v_image + v_seed
+    v_image = scores.clusters / (scores.clusters - 1) * float(np.square(u.mean(axis=0)).sum())
+    v = v_image + float(v_seed)
     estimate = 0.0 if abs(estimate) < _DUST else estimate
     if v < _DUST**2:
         error = 0.0 if np.ptp(values) < _DUST else np.nan
         return ImageInterval(estimate, error, scores.clusters - 1, confidence, *design)
-    freedom = v**2 / (v_image**2 / (scores.clusters - 1) + v_seed**2 / max(1, scores.seeds - 1))
+    freedom = v**2 / (v_image**2 / (scores.clusters - 1) + float(v_seed) ** 2 / scores.seeds)
     return ImageInterval(estimate, float(np.sqrt(v)), float(freedom), confidence, *design)
-
-
-def _variances(u: Array, by_seed: Array) -> tuple[float, float]:
-    """Return V_image and V_seed.
-
-    Args:
-        u: shape (seeds, clusters).
-        by_seed: mean over environments under each seed, shape (seeds,).
-    """
-    seeds, clusters = u.shape
-    correction = clusters / (clusters - 1)
-    v_image = correction * float(np.square(u.mean(axis=0)).sum())
-    if seeds == 1:
-        return v_image, 0.0
-    products = correction * (u @ u.T)
-    own = np.trace(products) / seeds
-    shared = (products.sum() - np.trace(products)) / (seeds * (seeds - 1))
-    return v_image, max(0.0, float(by_seed.var(ddof=1) - (own - shared))) / seeds
 
 
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:

@@ -48,14 +48,66 @@ def by_loops(scores: Scores) -> dict[str, float]:
         u[s, g] += (d - mean[s, e]) / (n[s, e] * E)
     means = [sum(mean[s, e] for e in environments) / E for s in seeds]
     image = G / (G - 1) * sum((sum(u[s, g] for s in seeds) / S) ** 2 for g in clusters)
-    seed = 0.0
-    if S > 1:
-        v = [G / (G - 1) * sum(u[s, g] ** 2 for g in clusters) for s in seeds]
-        c = [G / (G - 1) * sum(u[s, g] * u[t, g] for g in clusters) for s in seeds for t in seeds if s != t]
-        spread = sum((m - sum(means) / S) ** 2 for m in means) / (S - 1)
-        seed = max(0.0, spread - (sum(v) / S - sum(c) / (S * (S - 1)))) / S
-    freedom = (image + seed) ** 2 / (image**2 / (G - 1) + (seed**2 / (S - 1) if S > 1 else 0.0))
+    seed = seed_by_loops(scores) if S > 1 else 0.0
+    freedom = (image + seed) ** 2 / (image**2 / (G - 1) + seed**2 / S)
     return {"estimate": sum(means) / S, "image": image, "seed": seed, "freedom": freedom, "clusters": G}
+
+
+def seed_by_loops(scores: Scores) -> float:
+    """Return the variance between seeds beyond what images explain, as `seed_variance` says it."""
+    seeds, environments = sorted(set(scores.seed)), sorted(set(scores.environment))
+    answers = list(zip(scores.values, scores.environment, scores.seed, scores.cluster, strict=True))
+
+    def difference(s: int, t: int, allowed: set[int]) -> tuple[float, float, int]:
+        """Return difference of two seeds on some clusters, its variance, and the fewest clusters of a cell."""
+        cells = {
+            (r, e): [(d, g) for d, f, q, g in answers if (q, f) == (r, e) and g in allowed]
+            for r in (s, t)
+            for e in environments
+        }
+        fewest = min(len({g for _, g in cell}) for cell in cells.values())
+        if not fewest:
+            return 0.0, 0.0, 0
+        means = {key: float(np.mean([d for d, _ in cell])) for key, cell in cells.items()}
+        u: defaultdict[int, float] = defaultdict(float)
+        for (r, e), cell in cells.items():
+            for d, g in cell:
+                u[g] += (1 if r == s else -1) * (d - means[r, e]) / len(cell) / len(environments)
+        delta = sum(means[s, e] - means[t, e] for e in environments) / len(environments)
+        return delta, len(u) / (len(u) - 1) * sum(one**2 for one in u.values()), fewest
+
+    squares, explained = [], []
+    for i, s in enumerate(seeds):
+        for t in seeds[i + 1 :]:
+            ours, theirs = ({g for _, _, q, g in answers if q == r} for r in (s, t))
+            parts = [difference(s, t, ours & theirs), difference(s, t, ours ^ theirs)]
+            if min(fewest for _, _, fewest in parts) < 30:
+                delta, e, _ = difference(s, t, ours | theirs)
+            else:
+                v = [max(v, 1 / (len(environments) * fewest) ** 2) for _, v, fewest in parts]
+                e = 1 / (1 / v[0] + 1 / v[1])
+                delta = e * (parts[0][0] / v[0] + parts[1][0] / v[1])
+            squares.append(delta**2 / 2)
+            explained.append(e / 2)
+    S = len(seeds)
+    return max(0.0, float(np.mean(squares) - np.mean(explained))) * (S - 1) / S / S
+
+
+def test_fits_that_agree_where_two_seeds_test_the_same_are_not_suspected() -> None:
+    """Answers that do not depend on the fit: what seeds differ by is their images, however far their means lie apart."""
+    rng = np.random.default_rng(4)
+    values = (rng.random(2000) < 0.3).astype(float)
+    easy, hard = np.flatnonzero(values), np.flatnonzero(1 - values)
+    tested = [np.concatenate([easy[:300], hard[:300]]), np.concatenate([easy[200:500], hard[200:300], hard[300:]])]
+    seed, image = np.repeat([0, 1], [len(some) for some in tested]), np.concatenate(tested)
+    scores = Scores(values[image], np.zeros_like(seed), seed, image)
+    assert abs(np.diff(scores.means[:, 0])) > 0.15
+    without = image_interval(replace(scores, cluster=np.arange(len(image))))
+    assert seed_by_loops(scores) < 0.05 * seed_by_loops(replace(scores, cluster=np.arange(len(image))))
+    assert image_interval(scores).standard_error < 0.5 * without.standard_error
+    expected = by_loops(scores)
+    assert expected["seed"] > 0  # that no answer changed is not that none ever does
+    assert image_interval(scores).standard_error ** 2 == pytest.approx(expected["image"] + expected["seed"], rel=1e-9)
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
@@ -232,8 +284,8 @@ def test_without_variation_nothing_is_claimed_to_be_known_to_0_points() -> None:
         np.repeat([0.2, 0.4], 40), np.zeros(80, dtype=np.int64), np.repeat([0, 1], 40), np.tile(np.arange(40), 2)
     )
     got = image_interval(two)
-    assert got.standard_error == pytest.approx(0.1)
-    assert got.degrees_of_freedom == pytest.approx(1)
+    assert got.standard_error == pytest.approx(0.1 / np.sqrt(2))  # half of their variance: see `seed_variance`
+    assert got.degrees_of_freedom == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("units", "groups"), [(29, 0), (30, 0), (29, 10), (30, 10)])
