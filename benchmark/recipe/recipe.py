@@ -14,6 +14,7 @@ from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.interventions import Intervention
+from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.placebos import check_placebos
@@ -99,6 +100,21 @@ class Recipe(Spec):
                     f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
                 )
         check_placebos(self)
+        self._check_grids()
+
+    def _check_grids(self) -> None:
+        """Refuse grids that name a set that is not there, or a placebo without its real set."""
+        sets = {chosen.name: chosen for chosen in self.intervention_sets()}
+        for predictor, grid in self.sweep.grids.items():
+            where = f"sweep.grids.{predictor}.intervention_sets"
+            asked = list(grid.intervention_sets or ())
+            for name in asked:
+                if name not in sets:
+                    raise ValueError(f"{where}: '{name}' is none of the intervention sets; {nearest(name, [*sets])}")
+            for name in asked:
+                real = {one for one, chosen in sets.items() if chosen.is_real_one_of(sets[name])}
+                if sets[name].placebo and not real & set(asked):
+                    raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; name that too.")
 
     def located(self) -> tuple[DatasetSpec, ...]:
         """Return the data sets with their roots; those that are built have none."""
@@ -188,7 +204,9 @@ class Recipe(Spec):
         after = after[after.index(dataset) + 1 :] + after[: after.index(dataset)]
         return next((name for name in after if name in lenders), None)
 
-    def sets_for(self, dataset: str, projection: Projection) -> tuple[InterventionSet | None, ...]:
+    def sets_for(
+        self, dataset: str, predictor: Predictor, projection: Projection
+    ) -> tuple[InterventionSet | None, ...]:
         """Return the intervention sets that a projection is fitted with on a data set, None for no set.
 
         Placebos are for projections that take them; a data set without lender borrows nothing. Where a set is the scale
@@ -196,12 +214,13 @@ class Recipe(Spec):
         """
         if not projection.uses_interventions:
             return (None,)
-        real = tuple(chosen for chosen in self.intervention_sets() if chosen.placebo is None)
+        asked = tuple(chosen for chosen in self.intervention_sets() if self.sweep.uses_set(predictor, chosen.name))
+        real = tuple(chosen for chosen in asked if chosen.placebo is None)
         if projection.uses_scale_only:
             return real[:1]
         return tuple(
             chosen
-            for chosen in self.intervention_sets()
+            for chosen in asked
             if chosen in real
             or (projection.takes_placebo and (chosen.placebo != "borrowed" or self.lender_of(dataset, chosen)))
         )

@@ -193,11 +193,13 @@ class GridSpec(Spec):
         ranks: in the place of `sweep.ranks`. Default: those of the sweep.
         lambdas: in the place of `sweep.lambdas`. Default: those of the sweep.
         projections: in the place of `sweep.projections`. Default: those of the sweep.
+        intervention_sets: names of those of `sweep.intervention_sets` that are used. Default: all.
     """
 
     ranks: Ranks | None = None
     lambdas: Lambdas | None = None
     projections: Annotated[tuple[AnyProjection, ...], Field(min_length=1)] | None = None
+    intervention_sets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     @field_validator("projections")
     @classmethod
@@ -235,7 +237,7 @@ class SweepSpec(Spec):
         normalize: where embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`
             (default).
         predictors: how classes are predicted inside the subspace. Default: `zero_shot` and `linear_probe`.
-        grids: name of a predictor -> ranks, lambdas and projections of its own. Default: none.
+        grids: name of a predictor -> ranks, lambdas, projections and intervention sets of its own. Default: none.
         search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
     """
 
@@ -319,6 +321,11 @@ class SweepSpec(Spec):
     def projections_for(self, predictor: Predictor) -> list[Projection]:
         """Return the projections that a predictor is tried with."""
         return list(self.grids.get(predictor.name, GridSpec()).projections or self.projections)
+
+    def uses_set(self, predictor: Predictor, name: str) -> bool:
+        """Return whether a predictor is tried with the intervention set of that name."""
+        asked = self.grids.get(predictor.name, GridSpec()).intervention_sets
+        return asked is None or name in asked
 
     def all_projections(self) -> list[Projection]:
         """Return every projection that some predictor is tried with."""

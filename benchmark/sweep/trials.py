@@ -254,7 +254,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
         for projection in sweep.projections_for(predictor)
-        for chosen in recipe.sets_for(dataset, projection)
+        for chosen in recipe.sets_for(dataset, predictor, projection)
         for intervention_set in ((None,) if chosen is None else chosen.in_trials())
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize

@@ -259,9 +259,39 @@ def test_one_intervention_set_is_enough_where_it_is_the_scale_alone() -> None:
     sets = [{"name": "one", "kinds": ["grayscale"]}, {"name": "other", "kinds": ["invert"]}]
     asked = recipe(sweep={"intervention_sets": sets})
     names = {
-        projection.name: [chosen and chosen.name for chosen in asked.sets_for("PACS", projection)]
+        projection.name: [
+            chosen and chosen.name for chosen in asked.sets_for("PACS", asked.sweep.predictors[0], projection)
+        ]
         for projection in asked.sweep.projections
     }
     assert names["shrinkage"] == ["one", "other"]
     assert names["isotropic_environments"] == names["within_classes"] == ["one"]
     assert names["pca"] == [None]
+
+
+def test_a_grid_names_the_intervention_sets_of_its_predictor() -> None:
+    """So that a placebo that costs a fit for each draw is tried with zero-shot alone, or with fewer draws."""
+    sweep = {
+        "intervention_sets": [
+            {"name": "all"},
+            {"name": "few", "placebo": "matched", "draws": 2},
+            {"name": "rest", "placebo": "matched", "draws": 5, "first": 3},
+        ],
+        "projections": ["icm", "pca"],
+        "predictors": ["zero_shot", "linear_probe"],
+    }
+    asked = recipe(sweep={**sweep, "grids": {"linear_probe": {"intervention_sets": ["all", "few"]}}})
+    names = {
+        (spec.predictor.name, spec.intervention_set and spec.intervention_set.name)
+        for spec in trial_specs(asked, "PACS", 8)
+    }
+    assert names == {
+        *(("zero_shot", name) for name in ("all", "few", "rest", None)),
+        *(("linear_probe", name) for name in ("all", "few", None)),
+    }
+    for given, said in (
+        (["al"], "linear_probe.intervention_sets: 'al' is none of the intervention sets; did you mean 'all'"),
+        (["few"], "linear_probe.intervention_sets: 'few' is a placebo of 'all'; name that too"),
+    ):
+        with pytest.raises(IcmBenchError, match=said):
+            recipe(sweep={**sweep, "grids": {"linear_probe": {"intervention_sets": given}}})
