@@ -33,11 +33,14 @@ _PROJECTIONS = {
     "isotropic": "Shrinkage, isotropic",
     "isotropic_environments": "Shrinkage, isotropic + environments",
     "within_classes": "Shrinkage, within classes",
+    "within_prompts": "Shrinkage, within prompts of classes",
     "calibrated": "Calibrated projection",
     "denoiser": "Least-squares denoiser",
     "nap": "Nuisance attribute projection",
     "centring": "Centring",
     "channels": "Channels by classes over environments",
+    "biased_prompts": "Debiasing by prompts",
+    "roboshot": "RoboShot",
     "own_mean": "Centring by the environment's own mean",
     "coral": "CORAL",
     "generalized": "Generalised eigenproblem",
@@ -55,9 +58,9 @@ _PREDICTORS = {
 _VARIANTS = {"interventions": "interventions alone", "environments": "environments alone", "both": "both alone"}
 _ORDERS = {"largest": "largest", "released": "released order"}
 # What could explain a gain of shrinkage away, beside its own rows of one nuisance. None of them has ranks.
-_CONTROLS = ("fixed", "isotropic", "isotropic_environments", "within_classes")
+_CONTROLS = ("fixed", "isotropic", "isotropic_environments", "within_classes", "within_prompts")
 # Rivals that get the information that shrinkage gets, and have no ranks: `channels` has, and stands with the others.
-_RIVALS = ("calibrated", "denoiser", "nap", "centring", "own_mean", "coral")
+_RIVALS = ("calibrated", "denoiser", "nap", "centring", "biased_prompts", "roboshot", "own_mean", "coral")
 _PROJECTION_PLACES = (
     {PLAIN: 0, "pca": 1, "random": 2, ICM: 4, SHRINKAGE: 5} | dict.fromkeys(_CONTROLS, 6) | dict.fromkeys(_RIVALS, 7)
 )

@@ -124,8 +124,8 @@ class Backbone:
             table = text.transformer.get_input_embeddings()
         if table is None:
             raise IcmBenchError(
-                f"No prompts can be learnt for '{self.facts.label}': its text tower has no table of tokens that is "
-                f"known here; leave 'coop' out of sweep.predictors."
+                f"No vector can stand among the tokens of '{self.facts.label}': its text tower has no table of tokens "
+                f"that is known here; leave out 'coop' of sweep.predictors and 'noise' of interventions.text.edits."
             )
 
         def tokenize(texts: Sequence[str]) -> torch.Tensor:

@@ -116,7 +116,8 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
     for subject in subjects:
         pairs = text_pairs_of(run.recipe, subject.manifest)
         names = subject.manifest.prompt_names
-        embed_texts(run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs)
+        asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
+        embed_texts(run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked)
 
 
 def report_place(run: Run, folder: str) -> tuple[Storage, str]:

@@ -6,13 +6,14 @@ from benchmark.commands.text_files import read_text_pairs
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import base_classes
+from benchmark.method.interventions.prompt_edits import edited_pairs
 from benchmark.method.interventions.text import TextPair, template_pairs
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT
 
 
 def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
-    """Return the pairs of texts of a recipe for one data set: from its file, or made from templates; none by default.
+    """Return the pairs of texts of a recipe for one data set: of its file, of templates or edits; none by default.
 
     Classes are named as in `manifest.classes`, if they are among these.
 
@@ -31,7 +32,10 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
         _check_classes(recipe, manifest, pairs, spec.pairs)
         return pairs
     try:
-        made = template_pairs(manifest.prompt_names, per_class=spec.per_class, seed=spec.seed)
+        if spec.edits:
+            made = edited_pairs(manifest.prompt_names, spec.edits, spec.per_class, spec.seed)
+        else:
+            made = template_pairs(manifest.prompt_names, per_class=spec.per_class, seed=spec.seed)
     except ValueError as error:
         raise IcmBenchError(f"interventions.text.per_class: {error}") from error
     return [replace(pair, class_name=names[pair.class_name or ""]) for pair in made]

@@ -1,9 +1,11 @@
-"""Text embeddings of the classes: once per weights, classes and templates, kept in the store."""
+"""Text embeddings of classes, prompts and pairs: once per weights and texts, kept in the store."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone
@@ -11,13 +13,25 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cluster import gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.embedding.noise import encode_with_noise
 from benchmark.method.interventions.text import TextPair
-from benchmark.store.texts import have_texts, pairs_file, text_file, write_pairs, write_texts
+from benchmark.method.prompts import Prompt, filled
+from benchmark.store.texts import have_texts, pairs_file, prompts_file, text_file, write_pairs, write_texts
 
 
-def prompts(classes: Sequence[str], template: str) -> list[str]:
-    """Return the prompt of every class, with spaces for underscores as in the released code."""
-    return [template.replace("{}", name.replace("_", " ")) for name in classes]
+@dataclass(frozen=True)
+class _Wanted:
+    """A file of text embeddings that is to be there.
+
+    Attributes:
+        file: its name inside the store.
+        names: what each embedding is of.
+        texts: for each embedding the texts whose unit-length embeddings are averaged.
+    """
+
+    file: str
+    names: list[str]
+    texts: list[tuple[str, ...]]
 
 
 def embed_texts(
@@ -27,49 +41,69 @@ def embed_texts(
     class_lists: Sequence[Sequence[str]],
     templates: Sequence[str],
     pairs: Sequence[TextPair] = (),
+    prompt_lists: Sequence[Sequence[Prompt]] = (),
 ) -> None:
     """Make sure that the store has the text embeddings of each list of classes. Needs a connection to Ray.
 
     They are the mean over templates of unit-length embeddings, at unit length again, computed once per weights,
     classes and templates. Those of `pairs` are kept as the backbone gives them.
 
+    Args:
+        storage: where they go.
+        spec: which dual encoder.
+        facts: what is known of it.
+        class_lists: lists of class names.
+        templates: of the prompts of these.
+        pairs: pairs of texts; by default none.
+        prompt_lists: for each projection that asks for some its prompts; by default none.
+
     Raises:
         DamagedError: a file of them is there, and not what was written.
-        IcmBenchError: the weights are not those of `facts` any more.
+        IcmBenchError: the weights are not those of `facts` any more, or texts with noise cannot be embedded.
     """
-    missing = [c for c in class_lists if not have_texts(storage, text_file(facts, c, templates))]
+    wanted = [
+        *(
+            _Wanted(text_file(facts, c, templates), list(c), [tuple(filled(t, n) for t in templates) for n in c])
+            for c in class_lists
+        ),
+        *(_Wanted(prompts_file(facts, p), [x.texts[0] for x in p], [x.texts for x in p]) for p in prompt_lists),
+    ]
+    missing = [file for file in wanted if not have_texts(storage, file.file)]
     if have_texts(storage, pairs_file(facts, pairs)):
         pairs = ()
     if missing or pairs:
         resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
-        ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, templates, pairs))
+        ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, pairs))
 
 
 @ray.remote(max_retries=0)
 def _embed_on_worker(
-    storage: Storage,
-    spec: BackboneSpec,
-    facts: BackboneFacts,
-    lists: Sequence[Sequence[str]],
-    templates: Sequence[str],
-    pairs: Sequence[TextPair],
+    storage: Storage, spec: BackboneSpec, facts: BackboneFacts, missing: Sequence[_Wanted], pairs: Sequence[TextPair]
 ) -> None:
     backbone = Backbone(spec)
     if backbone.facts.fingerprint != facts.fingerprint:
         raise IcmBenchError(f"The weights of '{facts.label}' changed during the run; run again.")
-    for classes in lists:
-        _embed(storage, text_file(facts, classes, templates), backbone, classes, templates)
+    for file in missing:
+        write_texts(storage, file.file, file.names, _means(backbone, file.texts))
     if pairs:
-        caption, rewrite = (
-            backbone.encode_texts([getattr(pair, name) for pair in pairs]) for name in ("caption", "rewrite")
-        )
-        write_pairs(storage, pairs_file(facts, pairs), pairs, caption, rewrite)
+        caption = backbone.encode_texts([pair.caption for pair in pairs])
+        write_pairs(storage, pairs_file(facts, pairs), pairs, caption, _rewrites(backbone, pairs))
 
 
-def _embed(storage: Storage, name: str, backbone: Backbone, classes: Sequence[str], templates: Sequence[str]) -> None:
-    total = np.zeros((len(classes), backbone.facts.dim))
-    for template in templates:
-        embeddings = backbone.encode_texts(prompts(classes, template)).astype(np.float64)
-        total += embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    texts = (total / np.linalg.norm(total, axis=1, keepdims=True)).astype(np.float32)
-    write_texts(storage, name, classes, texts)
+def _means(backbone: Backbone, texts: Sequence[tuple[str, ...]]) -> NDArray[np.float32]:
+    """Return for each tuple of texts the mean of their unit-length embeddings at unit length, shape (tuples, D)."""
+    total = np.zeros((len(texts), backbone.facts.dim))
+    for number in range(max(map(len, texts))):
+        rows = [row for row, of_row in enumerate(texts) if len(of_row) > number]
+        embeddings = backbone.encode_texts([texts[row][number] for row in rows]).astype(np.float64)
+        total[rows] += embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return (total / np.linalg.norm(total, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _rewrites(backbone: Backbone, pairs: Sequence[TextPair]) -> NDArray[np.float32]:
+    """Return the embeddings of the rewrites, with noise where a pair has some, shape (pairs, D)."""
+    rewrites = backbone.encode_texts([pair.rewrite for pair in pairs])
+    seeds = {row: pair.noise for row, pair in enumerate(pairs) if pair.noise is not None}
+    if seeds:
+        rewrites[list(seeds)] = encode_with_noise(backbone, [pairs[row].rewrite for row in seeds], [*seeds.values()])
+    return rewrites

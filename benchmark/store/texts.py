@@ -12,6 +12,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.interventions.text import TextPair, pairs_digest
+from benchmark.method.prompts import Prompt
 from benchmark.store.checked import DamagedError, read_checked, write_checked
 
 ROOT = "texts"
@@ -27,6 +28,12 @@ def pairs_file(facts: BackboneFacts, pairs: Sequence[TextPair]) -> str:
     """Return the name, inside a store, of the embeddings of pairs of texts."""
     content = [VERSION, facts.identity(), pairs_digest(pairs), "class_name"]
     return f"{ROOT}/pairs-{canonical_hash(content)[:32]}.parquet"
+
+
+def prompts_file(facts: BackboneFacts, prompts: Sequence[Prompt]) -> str:
+    """Return the name, inside a store, of the embeddings of prompts that a projection asks for."""
+    content = [VERSION, facts.identity(), [list(prompt.texts) for prompt in prompts]]
+    return f"{ROOT}/prompts-{canonical_hash(content)[:32]}.parquet"
 
 
 def have_texts(storage: Storage, name: str) -> bool:
@@ -51,12 +58,12 @@ def problem_of(storage: Storage, name: str) -> str:
 
 
 def write_texts(storage: Storage, name: str, classes: Sequence[str], embeddings: NDArray[np.float32]) -> None:
-    """Write text embeddings, shape (classes, D), at unit length."""
+    """Write text embeddings, shape (classes, D), at unit length; of prompts the first text stands for a class."""
     write_checked(storage, name, pa.table({"class_name": pa.array(list(classes)), "embedding": _column(embeddings)}))
 
 
 def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
-    """Return text embeddings, shape (classes, D), at unit length.
+    """Return text embeddings of classes or prompts, shape (classes, D), at unit length.
 
     Raises:
         DamagedError: the file is not what was written under that name.

@@ -92,10 +92,8 @@ class Fitting:
         """Return the moments of the in-splits of the environments that are not left out."""
         intervention_set, split, normalize = choice.intervention_set, Split(choice.seed), choice.normalize
         sum_subject(self._storage, choice.subject, self._images, [split], [normalize], [intervention_set])
-        products = choice.projection.uses_products
-        cells = cells_for(
-            self._storage, choice.subject, self._images, intervention_set, split, normalize, products=products
-        )
+        setting = intervention_set, split, normalize
+        cells = cells_for(self._storage, choice.subject, self._images, *setting, projection=choice.projection)
         names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
         return cells.sources(names, choice.subject.weights_of(intervention_set))
 

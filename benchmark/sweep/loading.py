@@ -13,10 +13,11 @@ from benchmark.method.evaluation.cells import Cells, Layout
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
 from benchmark.method.predictors.prompts import TextTower
-from benchmark.method.subspace import Differences, Moments
+from benchmark.method.prompts import PromptEmbeddings
+from benchmark.method.subspace import Differences, Moments, Projection
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store import embeddings as store
-from benchmark.store.texts import TextDifferences, read_pairs, read_texts
+from benchmark.store.texts import TextDifferences, prompts_file, read_pairs, read_texts
 from benchmark.sweep.images import images_of
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
@@ -90,7 +91,7 @@ def cells_for(
     split: Split,
     normalize: Normalize,
     turn: Turn | None = None,
-    products: bool = True,
+    projection: Projection | None = None,
 ) -> Cells:
     """Return the moments that the fits of one turn are made of, for one intervention set, from the store.
 
@@ -102,16 +103,21 @@ def cells_for(
         split: how images are cut into sides.
         normalize: where embeddings are scaled to unit length.
         turn: what the sides are for; by default the in-split of an 80/20 split is fitted on.
-        products: whether sums of z z^do^T come with them, see `Projection.uses_products`.
+        projection: which is fitted: it says whether sums of z z^do^T come with them, and which prompts. By default
+            they do, and no prompt does.
     """
     turn = turn or turn_of(split, None, grouped=False)
     parts = (turn.learned, turn.fitted - turn.learned)
     pairings = subject.pairings_of(intervention_set)
+    products = projection is None or projection.uses_products
     cells = read_cells(storage, images, split, scale_of(normalize), pairings, products).joined(parts)
     if intervention_set and subject.text_pairs and TEXT in intervention_set.kinds:
         pairs = read_pairs(storage, subject.text_pairs, normalize)
         of_texts = text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
         cells = cells + of_texts.joined(parts)
+    if projection and (prompts := subject.prompts_of(projection)):
+        z = read_texts(storage, prompts_file(subject.facts, prompts)).astype(np.float64)
+        cells = replace(cells, prompts=PromptEmbeddings(prompts, z, images.layouts[split].base))
     return cells
 
 

@@ -13,6 +13,8 @@ from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.interventions import Intervention
+from benchmark.method.prompts import Names, Prompt
+from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.sets import InterventionSet
 from benchmark.recipe.specs import InterventionsSpec
@@ -61,6 +63,11 @@ class Subject:
         """The views that fits see: the original, and of each kind one."""
         seed_of, kinds = self.interventions.seed_of, ((view, view.intervention) for view in self.views)
         return tuple(view for view, kind in kinds if kind is None or view.seed == seed_of(kind, self.view_draw))
+
+    def prompts_of(self, projection: Projection) -> tuple[Prompt, ...]:
+        """Return the prompts that a projection asks for."""
+        manifest = self.manifest
+        return projection.prompts(Names(tuple(manifest.prompt_names), tuple(manifest.environments), self.prompts))
 
     def at_draw(self, number: int) -> "Subject":
         """Return the subject as the trials of a seed see it.

@@ -22,6 +22,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.rows import PLACEBO
+from benchmark.store.texts import prompts_file
 from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.subject import Subject
 
@@ -154,6 +155,7 @@ class Trial:
         """Hash of everything that the trial's rows depend on."""
         subject, lender, intervention_set = self.subject, self.lender, self.spec.intervention_set
         labels = subject.labels_of(intervention_set) if intervention_set else ()
+        prompts = subject.prompts_of(self.spec.projection)
         seen = lambda s: [view.depends_on for view in s.seen if view.label in (ORIGINAL, *labels)]  # noqa: E731
         content = {
             **self.spec.content(),
@@ -166,6 +168,7 @@ class Trial:
             "lender": [lender.manifest.fingerprint, lender.unreadable, seen(lender)] if lender else None,
             "text_pairs": subject.text_pairs if TEXT in labels else None,
             "texts": subject.texts,  # the hash of the prompts, templates and class names
+            "prompts": prompts_file(subject.facts, prompts) if prompts else None,
             "holdouts": [asdict(holdout) for holdout in self.holdouts],
         }
         return canonical_hash(content)[:32]

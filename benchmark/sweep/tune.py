@@ -187,7 +187,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
         data = replace(data, tower=text_tower(subject, device))
     turn = turn_of(spec.split, spec.fold, data.group is not None)
     setting = spec.intervention_set, spec.split, spec.normalize
-    cells = cells_for(storage, subject, images, *setting, turn, spec.projection.uses_products)
+    cells = cells_for(storage, subject, images, *setting, turn, spec.projection)
     lent, lender = None, trial.lender
     if lender and spec.intervention_set:
         lent = lent_c_d(

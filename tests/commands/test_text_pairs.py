@@ -10,6 +10,7 @@ from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.spec import DatasetSpec
+from benchmark.method.interventions.prompt_edits import edited_pairs
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 
@@ -40,6 +41,14 @@ def written(folder: Path, *pairs: dict[str, str]) -> dict[str, str]:
 def test_templates_make_pairs_of_every_class(manifest: Manifest) -> None:
     made = text_pairs_of(recipe({"per_class": 3}), manifest)
     assert [pair.class_name for pair in made] == [name for name in manifest.classes for _ in range(3)]
+
+
+def test_edits_make_pairs_of_every_class(manifest: Manifest) -> None:
+    made = text_pairs_of(recipe({"per_class": 3, "edits": ["colour", "noise"], "seed": 5}), manifest)
+    assert [pair.class_name for pair in made] == [name for name in manifest.classes for _ in range(3)]
+    assert made == edited_pairs(manifest.classes, ["colour", "noise"], 3, seed=5)
+    with pytest.raises(IcmBenchError, match=r"interventions.text.per_class: per_class=241 is not between 1 and 240"):
+        text_pairs_of(recipe({"per_class": 241, "edits": ["size"]}), manifest)
 
 
 def test_a_pair_of_unknown_class_is_refused_where_classes_are_open(manifest: Manifest, tmp_path: Path) -> None:

@@ -19,11 +19,14 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding import texts
 from benchmark.embedding.images import Geometry
+from benchmark.embedding.noise import encode_with_noise
 from benchmark.embedding.pipeline import EmbedJob, embed
+from benchmark.method.interventions.text import TextPair
+from benchmark.method.prompts import Prompt
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.texts import read_texts, text_file
+from benchmark.store.texts import pairs_file, prompts_file, read_texts, text_file
 from benchmark.sweep.subject import Subject
 from tests.conftest import make_toy
 
@@ -192,6 +195,16 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     stored = read_texts(storage, text_file(backbone.facts, classes, templates))
     np.testing.assert_allclose(stored, expected, atol=1e-5)
+    prompts = (Prompt(("a photo of a big cat.", "a big cat."), "x"), Prompt(("a dog.",), "x"))
+    pairs = [TextPair("a dog.", "a big cat."), TextPair("a dog.", "a big cat.", noise=3)]
+    texts.embed_texts(storage, spec, backbone.facts, [], templates, pairs, [prompts])
+    of_prompts = read_texts(storage, prompts_file(backbone.facts, prompts))
+    np.testing.assert_allclose(of_prompts, [stored[0], unit[3]], atol=1e-5)
+    table = storage.read_table(pairs_file(backbone.facts, pairs))
+    caption, rewrite = (np.array(table[name].to_pylist()) for name in ("caption", "rewrite"))
+    np.testing.assert_allclose(caption, raw[[3, 3]], atol=1e-5)
+    np.testing.assert_allclose(rewrite[0], raw[1], atol=1e-5)
+    np.testing.assert_allclose(rewrite[1], encode_with_noise(backbone, ["a big cat."], [3])[0], atol=1e-5)
     other = replace(backbone.facts, fingerprint="0" * 64)
     with connected(), pytest.raises(Exception, match=r"changed during the run; run again"):
         texts.embed_texts(storage, spec, other, [classes], templates)

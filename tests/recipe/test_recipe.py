@@ -46,6 +46,20 @@ def test_a_data_set_may_have_its_own_templates() -> None:
     assert own.templates_for("PACS") == ("a photo of a {}.",)
 
 
+def test_open_clips_templates_for_imagenet_go_by_name() -> None:
+    import open_clip
+
+    prompts = recipe(prompts={"templates": "openai", "by_dataset": {"PACS": "simple"}}).prompts
+    for dataset, given in {
+        "VLCS": open_clip.OPENAI_IMAGENET_TEMPLATES,
+        "PACS": open_clip.SIMPLE_IMAGENET_TEMPLATES,
+    }.items():
+        templates = prompts.templates_for(dataset)
+        assert [template.replace("{}", "dog") for template in templates] == [template("dog") for template in given]
+        assert all(template.count("{}") == 1 for template in templates)
+    assert [len(prompts.templates_for(name)) for name in ("VLCS", "PACS")] == [80, 7]
+
+
 def test_ranks_may_be_all_of_them() -> None:
     assert recipe(sweep={"ranks": "all"}).sweep.ranks_for(5) == (1, 2, 3, 4, 5)
     assert recipe().sweep.ranks_for(20) == (4, 8, 16, 20)
@@ -178,6 +192,9 @@ def test_recipes_are_frozen() -> None:
         ({"prompts": {"templates": ["a photo"]}}, "must have exactly one {}"),
         ({"prompts": {"by_dataset": {"PACS": ["a photo"]}}}, "must have exactly one {}"),
         ({"prompts": {"by_dataset": {"PAC": ["a {}"]}}}, "'PAC' is no data set of the recipe"),
+        ({"prompts": {"templates": "opena"}}, "input should be 'openai' or 'simple', not 'opena'"),
+        ({"interventions": {"text": {"pairs": "p.jsonl", "edits": ["size"]}}}, "they come from a file or from edits"),
+        ({"interventions": {"text": {"edits": ["size", "size"]}}}, "the edit 'size' is given twice"),
         ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["text"]}]}}, "'text' of the set 'x' is not among"),
         ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["invert"], "weights": [1, 2]}]}}, "one weight for each"),
         ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["invert", "invert"]}]}}, "names a kind twice"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
+from benchmark.method.prompts import PromptEmbeddings
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments, cross_kind
 
 BIN = 4096  # images of a cell among which partners are drawn
@@ -63,10 +64,12 @@ class Cells:
     Attributes:
         moments: cell -> moments of its images, for the kinds of intervention that were asked for.
         shared: kind -> differences that belong to no environment (text pairs), by half of the classes.
+        prompts: those that the projection asks for; None (default) where it asks for none.
     """
 
     moments: Mapping[Cell, Moments]
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
+    prompts: PromptEmbeddings | None = None
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -75,7 +78,7 @@ class Cells:
         moments = dict(self.moments)
         for cell, theirs in other.moments.items():
             moments[cell] = moments[cell] + theirs if cell in moments else theirs
-        return Cells(moments, {**self.shared, **other.shared})
+        return Cells(moments, {**self.shared, **other.shared}, self.prompts or other.prompts)
 
     def joined(self, parts: Iterable[frozenset[int]]) -> "Cells":
         """Return the cells of some sides alone, the sides of each part added up under its lowest number.
@@ -88,7 +91,7 @@ class Cells:
             if side in home:
                 cell = (environment, home[side], half)
                 moments[cell] = moments[cell] + theirs if cell in moments else theirs
-        return Cells(moments, self.shared)
+        return Cells(moments, self.shared, self.prompts)
 
     def sources(
         self,
@@ -112,7 +115,8 @@ class Cells:
         moments = {name: self._sum(index, name, sides, halves) for index, name in environments.items()}
         parts = {kind: [of_half[half] for half in halves if half in of_half] for kind, of_half in self.shared.items()}
         shared = {kind: sum(differences[1:], differences[0]) for kind, differences in parts.items() if differences}
-        return SourceMoments(moments, weights, shared)
+        prompts = self.prompts.seen(environments, halves) if self.prompts else None
+        return SourceMoments(moments, weights, shared, prompts)
 
     def _sum(self, environment: int, name: str, sides: frozenset[int], halves: tuple[Half, ...]) -> Moments:
         """Return the moments of some cells of an environment, added once for all the fits that they take part in."""

@@ -89,15 +89,17 @@ class TextPair:
         rewrite: the same object in another style, on another background or in another light.
         class_name: class of the object, as the data set names it, or None if unknown.
         image_id: the image that the caption describes, or None if it describes none.
+        noise: seed of noise among the tokens of the rewrite, or None (default) for none.
     """
 
     caption: str
     rewrite: str
     class_name: str | None = None
     image_id: str | None = None
+    noise: int | None = None
 
 
-KEYS = [field.name for field in fields(TextPair)]  # of a pair in a file
+KEYS = [field.name for field in fields(TextPair) if field.name != "noise"]  # of a pair in a file
 REQUIRED_KEYS = ("caption", "rewrite")
 
 
@@ -135,9 +137,7 @@ def template_pairs(
         raise ValueError("Templates need at least one style, one background and one light.")
     if not all(style.strip() for style in styles):
         raise ValueError("A style is a noun and cannot be empty.")
-    names = [_readable(name) for name in classes]
-    if twice := [name for name, times in Counter(names).items() if times > 1 or not name]:
-        raise ValueError(f"Each class needs a name of its own, and '{twice[0]}' is empty or comes twice.")
+    names = readable(classes)
     changes = [len(factor) * (len(factor) - 1) or 1 for factor in factors]
     exist = prod(changes) // 2  # turned round, a pair is the same
     if not 1 <= per_class <= exist:
@@ -188,14 +188,23 @@ def _choices(number: int, factors: list[list[str]]) -> tuple[list[str], list[str
 
 def _sentence(name: str, choice: list[str]) -> str:
     style, background, light = choice
-    return " ".join(part for part in (_with_article(style), "of", _with_article(name), background, light) if part)
+    return " ".join(part for part in (with_article(style), "of", with_article(name), background, light) if part)
 
 
-def _readable(name: str) -> str:
-    return " ".join(name.replace("_", " ").split())
+def readable(classes: Sequence[str]) -> list[str]:
+    """Return the names of classes with spaces for underscores.
+
+    Raises:
+        ValueError: one is empty, or two are the same.
+    """
+    names = [" ".join(name.replace("_", " ").split()) for name in classes]
+    if twice := [name for name, times in Counter(names).items() if times > 1 or not name]:
+        raise ValueError(f"Each class needs a name of its own, and '{twice[0]}' is empty or comes twice.")
+    return names
 
 
-def _with_article(noun: str) -> str:
+def with_article(noun: str) -> str:
+    """Return a noun behind `a` or `an`; one that has an article as it is."""
     return noun if noun.lower().startswith(("the ", "a ", "an ")) else f"{_article(noun)} {noun}"
 
 
@@ -211,6 +220,7 @@ def _article(noun: str) -> str:
 
 
 def pairs_digest(pairs: Sequence[TextPair]) -> str:
-    """Return the SHA-256 (hex) over all texts, class names and image ids of `pairs`, in their order."""
-    content = json.dumps([asdict(pair) for pair in pairs], sort_keys=True, separators=(",", ":"))
+    """Return the SHA-256 (hex) over all texts, class names, image ids and noise of `pairs`, in their order."""
+    plain = [{k: v for k, v in asdict(pair).items() if k in KEYS or v is not None} for pair in pairs]
+    content = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()

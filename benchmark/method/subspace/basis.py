@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmark.common.registry import Component
 from benchmark.method.arrays import Array
+from benchmark.method.prompts import Names, Prompt
 from benchmark.method.subspace.moments import SourceMoments
 
 
@@ -156,6 +157,15 @@ class Projection(Component):
         given = {"lambda_": lambda_, "seed": seed}
         values = {name: value for name, value in given.items() if value is not None and name in type(self).model_fields}
         return type(self)(**{**dict(self), **values})
+
+    def prompts(self, names: Names) -> tuple[Prompt, ...]:
+        """Return the prompts that `fit` asks `sources.prompts` for, the same for all settings; by default none.
+
+        Args:
+            names: of classes, environments and templates.
+        """
+        del names
+        return ()
 
     @property
     def order_name(self) -> str | None:

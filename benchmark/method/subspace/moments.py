@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, finite
+from benchmark.method.prompts import GroupsOfPrompts
 
 T = TypeVar("T")
 
@@ -187,6 +188,7 @@ class SourceMoments:
             `cross_environment` is the mean over the pairs of source environments.
         shared: kind of intervention -> sums over differences that belong to no environment, such as those of text
             pairs; default: none.
+        prompts: what a fit may see of the prompts that its projection asks for, by role; default: none.
 
     Attributes:
         images: moments of all source images together, without differences.
@@ -213,10 +215,12 @@ class SourceMoments:
         environments: Mapping[str, Moments],
         weights: Mapping[str, float] | None = None,
         shared: Mapping[str, Differences] | None = None,
+        prompts: GroupsOfPrompts | None = None,
     ) -> None:
         if not environments:
             raise ValueError("A projection needs at least one source environment.")
         self.environments, self.weights, self.shared = environments, weights, shared or {}
+        self._prompts = prompts or {}
         self.placebo: Placebo | None = None
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
@@ -292,6 +296,16 @@ class SourceMoments:
             raise ValueError(f"Second moments of z^do need a view of every image; '{lacking[0]}' is no such kind.")
         c_z_do = weighted(crossed, self.weights)
         return c_z_do, self.real_c_d() - self.c_z() + c_z_do + c_z_do.T
+
+    def prompts(self, role: str) -> list[Array]:
+        """Return embeddings of the prompts of a role, for each group an array of shape (members, D).
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not self._prompts.get(role):
+            raise ValueError(f"There are no prompts to be '{role}' for these environments and classes.")
+        return self._prompts[role]
 
     @property
     def set_key(self) -> tuple[object, ...]:

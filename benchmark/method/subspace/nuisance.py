@@ -13,6 +13,8 @@
     within_classes          C_w t / tr(C_w), C_w the covariance within classes, which needs labels and has in it by
                             how much a class differs from one environment to the next
     within_cells            the same within classes of each environment apart, without that
+    within_prompts          C_p t / tr(C_p), C_p the covariance over templates of a class's prompts within classes: made
+                            of texts alone
 
 The combination with shrinkage is this project's. Within-class covariance as nuisance is WCCN (Hatch, Kajarekar and
 Stolcke, 2006).
@@ -25,12 +27,14 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Array
+from benchmark.method.prompts import within_groups
 from benchmark.method.subspace.basis import Projection
 from benchmark.method.subspace.moments import Moments, SourceMoments
 
 Chosen = Literal["interventions", "environments", "both"]
-Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes", "within_cells"]
+Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes", "within_cells", "within_prompts"]
 OneOrMore = Chosen | Annotated[tuple[Chosen, ...], Field(min_length=1)]
+CLASSES = "classes"  # role of the prompts whose covariance within a class is C_p
 NEEDS_ENVIRONMENTS = frozenset({"environments", "both", "isotropic_environments"})
 
 
@@ -88,6 +92,19 @@ def within_cells(sources: SourceMoments) -> Array:
     return _within([m for m in sources.environments.values() if m.n])
 
 
+def within_prompts(sources: SourceMoments) -> Array:
+    """Return C_p, shape (D, D), the covariance over templates within a class, over all prompts of the classes.
+
+    Raises:
+        ValueError: there are no prompts, or those of a class are all the same.
+    """
+    apart = within_groups(sources.prompts(CLASSES))
+    c_p = apart.T @ apart / len(apart)
+    if np.trace(c_p) <= 0:
+        raise ValueError("The prompts of a class are all the same: there is no covariance over templates.")
+    return np.asarray(c_p)
+
+
 def _within(parts: Sequence[Moments]) -> Array:
     n = sum(part.n for part in parts)
     c_w = np.zeros_like(parts[0].outer)
@@ -120,6 +137,7 @@ _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
     "isotropic_environments": lambda sources: _isotropic(sources) + _environments(sources),
     "within_classes": lambda sources: _scaled(sources, within_classes(sources)),
     "within_cells": lambda sources: _scaled(sources, within_cells(sources)),
+    "within_prompts": lambda sources: _scaled(sources, within_prompts(sources)),
 }
 
 

@@ -23,16 +23,18 @@ This combination is the project's and never called CLIP-ICM. Its relatives: marg
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from benchmark.method.arrays import Array
+from benchmark.method.prompts import Names, Prompt, Templates, filled, spelt_out
 from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
 from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.nuisance import (
+    CLASSES,
     NEEDS_ENVIRONMENTS,
     Nuisance,
     OneOrMore,
@@ -293,3 +295,46 @@ class WithinClasses(_Shrinking):
     def variant(self) -> str:
         """On what F is put, and whether environments are apart."""
         return ", ".join(filter(None, [super().variant, "" if self.environments == "pooled" else "apart"]))
+
+
+class WithinPrompts(_Shrinking):
+    """Shrinkage of what templates change in the prompt of a class: N of texts alone, no label of an image.
+
+    Fields:
+        templates: whose prompts of a class are compared, whatever the recipe's are: `openai` (default; open_clip's 80),
+            `simple` (its 7), or two or more.
+        lambdas: see `Shrinkage`.
+        sides: see `Shrinkage`.
+        lambda_: see `Shrinkage`.
+    """
+
+    registered_name: ClassVar[str] = "within_prompts"
+    uses_scale_only: ClassVar[bool] = True
+    templates: Templates = "openai"
+
+    @field_validator("templates")
+    @classmethod
+    def _several(cls, templates: Any) -> Any:
+        if isinstance(templates, tuple) and len(set(templates)) < 2:
+            raise ValueError("one template has nothing to be compared with; give two or more.")
+        return templates
+
+    @property
+    def name_of_nuisance(self) -> Nuisance:
+        """C_p."""
+        return "within_prompts"
+
+    @property
+    def variant(self) -> str:
+        """On what F is put, and which templates, where they are not open_clip's 80."""
+        templates = self.templates if isinstance(self.templates, str) else "own templates"
+        return ", ".join(filter(None, [super().variant, "" if templates == "openai" else templates]))
+
+    def prompts(self, names: Names) -> tuple[Prompt, ...]:
+        """See `Projection.prompts`: of each class one for each template."""
+        templates = spelt_out(self.templates)
+        return tuple(
+            Prompt((filled(template, name),), CLASSES, label, label=label)
+            for label, name in enumerate(names.classes)
+            for template in templates
+        )

@@ -1,5 +1,6 @@
 """Protocols against NumPy and scikit-learn written out, and against poison: what no fit and no rule may see."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,9 @@ from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import IN, OUT, Split, TestSplit
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.predictors.base import Problem
+from benchmark.method.prompts import Prompt
 from benchmark.method.subspace import PROJECTIONS, Basis, Projection, SourceMoments
+from tests.method.prompted import prompted
 from tests.method.wrapped import Wrapped
 
 NAMES, CLASSES, D, EACH = ["amber", "blue", "cyan", "dun"], 5, 8, 60
@@ -55,14 +58,16 @@ def split_of(protocol: str) -> Split:
 
 def curves_of(
     data: Embedded, views: Views, protocol: str, predictor: str, fitted: dict[str, Any] | None = None,
-    fold: int | None = None, projection: Projection | None = None,
+    fold: int | None = None, projection: Projection | None = None, hidden: Callable[[Prompt], bool] = lambda _: False,
 ) -> list[RankCurve]:  # fmt: skip
     """Rank curves, of CLIP-ICM by default; every basis, and every head of a trained predictor, is noted in `fitted`."""
     split = split_of(protocol) if fold is None else replace(split_of(protocol), folds=5)
     asked: list[TestSplit] = ["out_20", "full"] if fold is None else ["out_fold"]
     cells = cells_of(data.layout(split), scaled(data.z, NORMALIZE), {k: scaled(v, NORMALIZE) for k, v in views.items()})
-    evaluation = Evaluation(data, cells, split, NORMALIZE, fold)
     projection = projection or PROJECTIONS.create("icm").at(lambda_=LAMBDA)
+    base = data.layout(split).base
+    cells = replace(cells, prompts=prompted(projection, data.classes, data.environments, base, D, hidden))
+    evaluation = Evaluation(data, cells, split, NORMALIZE, fold)
 
     def fit(sources: SourceMoments) -> Basis:
         assert projection.looks_at_target_images or not sources.targets
@@ -323,9 +328,12 @@ def test_noise_in_place_of_what_is_hidden_changes_no_fit_and_no_choice_of_any_pr
     if fold is not None:
         data = replace(data, side={replace(split_of(protocol), folds=5): side})
     rows = {"target": data.environment == 1, "fold": side == fold, "new classes": data.label >= 3}[hidden]
+    names_it = {"target": lambda p: p.environment == 1, "new classes": lambda p: (p.label or 0) >= 3}.get(
+        hidden, lambda _: False
+    )
     fits: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     clean = curves_of(data, views, protocol, predictor, fits[0], fold, projection)
-    noise = curves_of(*poisoned(data, views, rows), protocol, predictor, fits[1], fold, projection)
+    noise = curves_of(*poisoned(data, views, rows), protocol, predictor, fits[1], fold, projection, names_it)
     assert assert_same_fits(*fits, without="blue" if hidden == "target" else None) > 0
     compared = [(a, b) for a, b in zip(clean, noise, strict=True) if hidden != "target" or a.held_out == "blue"]
     for mine, theirs in compared:
@@ -333,6 +341,19 @@ def test_noise_in_place_of_what_is_hidden_changes_no_fit_and_no_choice_of_any_pr
         if hidden == "new classes" and mine.class_half == "base":
             np.testing.assert_array_equal(mine.correct, theirs.correct)
     assert any((a.correct != b.correct).any() for a, b in compared)  # the poison does arrive
+
+
+@pytest.mark.parametrize(("name", "named"), [("biased_prompts", True), ("roboshot", True), ("within_prompts", False)])
+def test_prompts_that_name_an_environment_reach_the_fits_that_have_it_as_a_source_and_no_others(
+    name: str, named: bool
+) -> None:
+    data, views = synthetic()
+    fits: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    projection = PROJECTIONS.create(name).at(lambda_=0.7)
+    for of, hidden in zip(fits, (lambda _: False, lambda p: p.environment == 1), strict=True):
+        curves_of(data, views, "held_out", "zero_shot", of, projection=projection, hidden=hidden)
+    for (environments, mine), (_, theirs) in zip(fits[0]["bases"], fits[1]["bases"], strict=True):
+        assert np.array_equal(mine, theirs) == (not named or "blue" not in environments)
 
 
 @pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter"])

@@ -165,6 +165,8 @@ def test_the_digest_follows_everything_that_a_pair_says() -> None:
         TextPair("a dog", "a dog at night", "dog", None),
         TextPair("a dog", "a dog at night", None, "1.jpg"),
         TextPair("a dog at night", "a dog", "dog", "1.jpg"),
+        TextPair("a dog", "a dog at night", "dog", "1.jpg", noise=0),
+        TextPair("a dog", "a dog at night", "dog", "1.jpg", noise=1),
     ]
     digests = {pairs_digest([p]) for p in (pair, *others)} | {pairs_digest([pair, pair]), pairs_digest([])}
     assert len(digests) == len(others) + 3

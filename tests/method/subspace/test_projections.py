@@ -155,6 +155,7 @@ def erased_inner_products(data: Data) -> Array:
 def test_these_are_all_projections_with_ranks() -> None:
     without = ["shrinkage", "fixed", "isotropic", "isotropic_environments", "within_classes"]  # see test_shrinkage.py
     without += ["calibrated", "denoiser", "nap", "centring", "own_mean", "coral"]  # see test_rivals.py
+    without += ["within_prompts", "biased_prompts", "roboshot"]  # see test_prompt_rivals.py
     assert sorted(PROJECTIONS.names()) == sorted([*ALL, *without])
     assert [PROJECTIONS.create(name).name for name in ALL] == ALL
 
