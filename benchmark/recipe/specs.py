@@ -11,7 +11,7 @@ from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.evaluation.splits import Rounding, TestSplit
 from benchmark.method.interventions import INTERVENTIONS, Intervention
-from benchmark.method.interventions.prompt_edits import Edit
+from benchmark.method.interventions.text import Edit
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.prompts import Templates, spelt_out
 from benchmark.method.subspace import PROJECTIONS, Projection

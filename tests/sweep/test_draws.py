@@ -53,7 +53,9 @@ def content(draws: int, seed: int = 5, **changes: Any) -> dict[str, Any]:
 def subject_of(recipe: Recipe) -> Subject:
     table = pa.table({"image_id": ["a", "b"]})
     subject = Subject(
-        manifest=SimpleNamespace(name="toy", fingerprint="f", table=table, environments=["x", "y", "z"]),  # type: ignore[arg-type]
+        manifest=SimpleNamespace(  # type: ignore[arg-type]
+            name="toy", fingerprint="f", table=table, environments=["x", "y", "z"], prompt_names=["p"]
+        ),
         backbone=recipe.backbones[0],
         facts=SimpleNamespace(label="b", dim=8, identity=lambda: {"fingerprint": "w"}),  # type: ignore[arg-type]
         interventions=recipe.interventions,

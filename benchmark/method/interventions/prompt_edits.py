@@ -11,14 +11,11 @@ that can be made together, of those asked for, is as likely as any other, and a 
 
 from collections.abc import Sequence
 from itertools import combinations, product
-from typing import Literal
 
 import numpy as np
 
 from benchmark.method.interventions.base import view_rng
-from benchmark.method.interventions.text import TextPair, readable, with_article
-
-Edit = Literal["size", "colour", "type", "type_swap", "order", "noise"]
+from benchmark.method.interventions.text import Edit, TextPair, readable, with_article
 
 TYPES = ("painting", "sketch", "cartoon", "clipart", "photograph", "infograph", "mosaic art", "sculpture")
 SIZES = ("large", "normal sized", "small")

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from math import prod
+from typing import Literal
 
 import numpy as np
 
 from benchmark.method.interventions.base import view_rng
 
+Edit = Literal["size", "colour", "type", "type_swap", "order", "noise"]  # see `prompt_edits`
 STYLES = (
     "photo",
     "pencil sketch",
