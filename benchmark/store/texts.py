@@ -68,7 +68,8 @@ def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
     Raises:
         DamagedError: the file is not what was written under that name.
     """
-    return np.array(read_checked(storage, name)["embedding"].to_pylist(), dtype=np.float32)
+    column = read_checked(storage, name)["embedding"]  # of many prompts: no list of Python's numbers is made of it
+    return np.array(column.combine_chunks().flatten(), dtype=np.float32).reshape(len(column), -1)
 
 
 def write_pairs(
