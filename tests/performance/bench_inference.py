@@ -233,7 +233,7 @@ def harmonic_coverage(worlds: int) -> Iterator[Check]:
     for design, seeds in (("full", 1), ("out_20", 3)):
         rng, hits = np.random.default_rng(seeds), 0
         for size in blocks(worlds):
-            of = tested(design, (900, 600), seeds, rng)
+            of = tested(design, (1200, 900), seeds, rng)  # 30 new images or more in a fifth: else no interval
             new = of.image % 3 == 0
             place = rng.random((size, of.image.max() + 1))[:, of.image]
             anew = rng.random(place.shape)
