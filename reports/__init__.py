@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.build import ReportFiles, write_report
+    from reports.controls import Expected
     from reports.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, write_diagnostics
     from reports.options import Options
 
@@ -15,6 +16,7 @@ _HOMES = {
     "Angles": "reports.diagnostics",
     "Diagnosis": "reports.diagnostics",
     "Displacement": "reports.diagnostics",
+    "Expected": "reports.controls",
     "Mapped": "reports.diagnostics",
     "Options": "reports.options",
     "Readability": "reports.diagnostics",
@@ -26,6 +28,7 @@ __all__ = [
     "Angles",
     "Diagnosis",
     "Displacement",
+    "Expected",
     "Mapped",
     "Options",
     "Readability",

@@ -14,6 +14,7 @@ from reports.behind import behind_the_means
 from reports.captions import protocol_words
 from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, held_out_names, hyperparameters, rule_for
 from reports.comparisons import in_columns, overall_in_columns
+from reports.controls import Expected, Verdict, in_a_sentence, verdicts
 from reports.findings import Family, Findings, comparisons, in_words, overall, overall_sentences
 from reports.metrics import metrics_csv, per_class_csv
 from reports.observations import notes, observations
@@ -60,6 +61,7 @@ def write_report(
     finished_trials: int | None = None,
     failed: Mapping[str, str] | None = None,
     options: Options | None = None,
+    expected: Mapping[str, Expected] | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder. Equal rows give equal bytes.
 
@@ -73,6 +75,7 @@ def write_report(
         finished_trials: number of those with rows; if it is lower, the report says so first.
         failed: trial in words -> reason, of the trials that failed: the gaps of the report.
         options: what stands behind ±, and within which margin methods count as level.
+        expected: data set -> what must be found in it, of those of which that is known.
 
     Raises:
         IcmBenchError: there are no rows, or a file cannot be written.
@@ -93,6 +96,7 @@ def write_report(
         sentences = in_words(setting, selections, one, families)
         _add_setting(written, setting, selections, tables, one, sentences, lines, suffix, options)
     _add_families(written, families)
+    _add_controls(written, verdicts(zip(settings, findings, strict=True), expected or {}, options.margin))
     report = "\n\n".join([_head(settings, name, gaps), *written.sections, _provenance(rows)]) + "\n"
     contents = {"report.md": report.encode(), **written.contents}
     prefix = f"{folder}/" if folder else ""
@@ -157,6 +161,17 @@ def _add_families(written: _Written, families: Sequence[Family]) -> None:
     sentences = [sentence for family in families for sentence in overall_sentences(family)]
     listed = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
     written.sections.append(f"## Over all data sets\n\n{listed}")
+    written.on_terminal(sentences)
+
+
+def _add_controls(written: _Written, controls: Sequence[tuple[Setting, Verdict]]) -> None:
+    """Add whether what must be found was found, where that is known."""
+    if not controls:
+        return
+    written.contents["controls.csv"] = records_csv([{**_named(s), **one.in_columns()} for s, one in controls]).encode()
+    sentences = [in_a_sentence(setting, one) for setting, one in controls]
+    listed = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
+    written.sections.append(f"## Controls\n\n{listed}")
     written.on_terminal(sentences)
 
 

@@ -9,8 +9,9 @@ together (Holm), all methods choose by the same rule.
 from collections.abc import Iterable, Mapping, Sequence
 
 from reports.comparisons import Comparison
-from reports.methods import EQUAL_N, ICM, PLAIN, SHRINKAGE, Method
+from reports.methods import ALONE, EQUAL_N, ICM, PLAIN, SHRINKAGE, Method
 
+INTERVENTIONS, ENVIRONMENTS = ALONE  # parts that may be credited
 Kind = tuple[str, str]  # projection and variant
 BORROWED = "borrowed"
 OURS: Kind = (SHRINKAGE, "")
@@ -53,7 +54,7 @@ def credit(compared: Sequence[Comparison], predictor: str) -> list[str]:
         compared: the comparisons of a predictor, adjusted together.
         predictor: in words.
     """
-    made = {(_kind(one.method), _kind(one.baseline)): one for one in compared}
+    made = _by_kinds(compared)
     if (OURS, _PLAIN) not in made:
         return []
     gain = made[OURS, _PLAIN]
@@ -68,6 +69,28 @@ def credit(compared: Sequence[Comparison], predictor: str) -> list[str]:
         _selection(made.get((OURS, _FIXED)), made.get((_FIXED, _PLAIN))),
     ]
     return [f"{head} {'; '.join(parts)}."]
+
+
+def credited(compared: Sequence[Comparison]) -> tuple[str, ...]:
+    """Return which of `interventions` and `environments` are credited with a gain of shrinkage.
+
+    Args:
+        compared: the comparisons of a predictor, adjusted together.
+    """
+    made = _by_kinds(compared)
+    if not _shown(made.get((OURS, _PLAIN))):
+        return ()
+    without = [made.get((OURS, kind)) for kind in _WITHOUT_THESE]
+    parts = {INTERVENTIONS: all(map(_shown, without)), ENVIRONMENTS: _shown(made.get((OURS, _INTERVENTIONS)))}
+    return tuple(name for name, is_credited in parts.items() if is_credited)
+
+
+def _by_kinds(compared: Sequence[Comparison]) -> dict[tuple[Kind, Kind], Comparison]:
+    return {(_kind(one.method), _kind(one.baseline)): one for one in compared}
+
+
+def _shown(one: Comparison | None) -> bool:
+    return one is not None and _ahead(one)
 
 
 def _environments(one: Comparison | None) -> str:

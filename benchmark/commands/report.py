@@ -68,7 +68,7 @@ def report_stage(
     Raises:
         IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
     """
-    from reports import Options, write_report
+    from reports import Expected, Options, write_report
 
     record_file = _record_file(recipe, storage, subjects)
     record = read_record(storage, record_file)
@@ -82,7 +82,9 @@ def report_stage(
     finished = len(set(rows["trial_id"]) & set(trials))
     tested = read_tested(storage, rows["tested"])
     options = Options(plus_minus, margin / 100)
-    report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed, options)
+    known = {dataset.name: control for dataset in recipe.datasets if (control := dataset.must_be_found)}
+    expected = {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
+    report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed, options, expected)
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),

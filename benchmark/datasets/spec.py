@@ -52,6 +52,20 @@ class ColumnsSpec(Spec):
     group: str | None = None
 
 
+class ExpectedSpec(Spec):
+    """What must be found in a data set, and nothing beside it: it is a control, and the report says if it was found.
+
+    Fields:
+        parts: of a gain of shrinkage: `interventions`, `environments`, both, or none of them (the default).
+        predictor: by which predictor. Default `zero_shot`.
+        held_out: with which environment held out. Default: on the average of all.
+    """
+
+    parts: tuple[Literal["interventions", "environments"], ...] = ()
+    predictor: str = "zero_shot"
+    held_out: str | None = None
+
+
 class DatasetSpec(Spec):
     """Which images.
 
@@ -62,11 +76,12 @@ class DatasetSpec(Spec):
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout) or `webdataset` (tar
             shards); `auto` goes by what lies there; `my_package.my_module:MyReader` is a reader of your own.
         columns: which columns or fields say what of an image, in the layouts `parquet` and `webdataset`.
+        expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
         from: whose drawings: a style (an environment of `of`), a list of them, or `all`. Of each style there are 284.
-        shift: what changes the drawings: `tint` (a colour cast, which interventions cover), `texture` (hatching, which
-            they do not) or `none`.
+        shift: what changes the drawings: `fade` (less colour) and `tint` (a colour cast), which interventions cover
+            that change colours; `texture` (grey hatching), which these do not; or `none`.
         strength: environment -> size of the change in it, 0 (none) to 1. Its keys are the environments, to which
             concepts are dealt evenly. Default: {a: 0, b: 0.3, c: 0.6, d: 1}.
         correlation: environment -> share of the images of a class that carry the change (hue, angle) of their class;
@@ -78,9 +93,10 @@ class DatasetSpec(Spec):
     root: str | None = None
     layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
+    expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
-    shift: Literal["tint", "texture", "none"] | None = None
+    shift: Literal["fade", "tint", "texture", "none"] | None = None
     strength: Mapping[str, Share] | None = None
     correlation: Mapping[str, Share] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
@@ -103,6 +119,20 @@ class DatasetSpec(Spec):
         assert self.styles is not None
         assert self.shift is not None
         return Planted(self.styles, self.shift, self.strength or STRENGTHS, self.correlation, self.seed or 0)
+
+    @property
+    def must_be_found(self) -> ExpectedSpec | None:
+        """What must be found in it; None where nothing is known of it."""
+        if self.expected is not None or not self.is_planted:
+            return self.expected
+        planted = self.planted
+        return ExpectedSpec.model_validate(
+            {
+                "parts": planted.parts,
+                "predictor": "linear_probe" if planted.correlation else "zero_shot",  # only what learns learns it
+                "held_out": planted.target,
+            }
+        )
 
     @field_validator("styles", mode="before")
     @classmethod
@@ -154,8 +184,10 @@ class DatasetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields by the keys of a recipe; those of planted sets only where they are given."""
+        """Return the fields by the keys of a recipe; `expected` and those of planted sets only where they are given."""
         content: dict[str, Any] = dump(self)
+        if self.expected is None:
+            del content["expected"]
         for field, key in PLANTED_KEYS.items():
             if (value := content.pop(field, content.pop(key, None))) is not None:
                 content[key] = value

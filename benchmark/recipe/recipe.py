@@ -241,11 +241,11 @@ class Recipe(Spec):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
 
-        The name, `run` and how the images of a data set are found do not take part: what is found there is known
-        by the manifest's fingerprint.
+        The name, `run`, what is expected of a data set and how its images are found do not take part: what is found
+        there is known by the manifest's fingerprint.
         """
         content = self.model_dump(mode="json", exclude={"name", "run"})
         for dataset in content["datasets"]:
-            for key in ("root", "layout", "columns"):
-                del dataset[key]
+            for key in ("root", "layout", "columns", "expected"):
+                dataset.pop(key, None)
         return canonical_hash(content)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,6 +23,7 @@ from benchmark.demo import emoji_styles, planted
 from benchmark.demo.emoji import draw
 from benchmark.demo.emoji_styles import CLASS_COUNTS
 from benchmark.demo.planted import Planted, Shift, changed, changes_of_classes, contents, deal
+from benchmark.method.interventions.photometric import Grayscale
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from tests.conftest import REPOSITORY
 
@@ -111,7 +113,7 @@ def test_without_a_correlation_all_images_carry_the_same_change() -> None:
 # What a change does to a drawing.
 
 
-@pytest.mark.parametrize("shift", ["tint", "texture", "none"])
+@pytest.mark.parametrize("shift", ["fade", "tint", "texture", "none"])
 def test_strength_0_leaves_the_drawing(shift: Shift) -> None:
     assert [changed(DOT, shift, change, 0.0) for change in range(10)] == [DOT] * 10
     assert changed(DOT, "none", 3, 1.0) == DOT
@@ -126,6 +128,18 @@ def test_a_tint_multiplies_every_pixel_by_one_colour(strength: float) -> None:
         tinted = pixels(changed(DOT, "tint", change, strength))
         assert np.abs(tinted - plain * kept / 255).max() <= 1
         assert tinted[0, 0].tolist() == kept.tolist()
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_a_fade_takes_the_share_of_colour_that_is_asked_for(strength: float) -> None:
+    plain, faded = pixels(DOT), pixels(changed(DOT, "fade", 3, strength))
+    grey = plain @ np.array([0.2989, 0.587, 0.114])
+    expected = (1 - strength) * plain + strength * grey[..., None]
+    assert np.abs(faded - expected).max() <= 1.5
+    flat = (plain == plain[112, 98]).all(axis=2) | (plain == 255).all(axis=2)
+    view = Grayscale().views(torch.from_numpy(plain.astype(np.uint8)).permute(2, 0, 1)[None], ["x"], 0)
+    if strength == 1:  # what the intervention makes of the drawing
+        assert np.abs(faded - view[0].permute(1, 2, 0).numpy())[flat].max() <= 1
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
@@ -239,10 +253,21 @@ def test_the_controls_are_planned_before_anything_is_drawn(
 
 
 def test_the_controls_are_two_by_two_and_none_and_a_reversed_correlation() -> None:
-    sets = {d.name: d.planted for d in load_recipe(REPOSITORY / "jobs" / "recipes" / "controls.yaml").datasets}
+    controls = load_recipe(REPOSITORY / "jobs" / "recipes" / "controls.yaml")
+    sets = {d.name: d.planted for d in controls.datasets}
     seen = {name: len({p.strength[e] for e in "abc"}) > 1 for name, p in sets.items()}
     cells = {(p.shift, seen[name]) for name, p in sets.items() if p.correlation is None and p.shift != "none"}
-    assert cells == {("tint", True), ("tint", False), ("texture", True), ("texture", False)}
+    assert cells == {("fade", True), ("fade", False), ("texture", True), ("texture", False)}
+    found = {d.name.removeprefix("planted-"): d.must_be_found for d in controls.datasets}
+    assert {name: (one.parts, one.predictor, one.held_out) for name, one in found.items() if one} == {
+        "fade-seen": (("interventions", "environments"), "zero_shot", "d"),
+        "fade-unseen": (("interventions",), "zero_shot", "d"),
+        "texture-seen": (("environments",), "zero_shot", "d"),
+        "texture-unseen": ((), "zero_shot", "d"),
+        "none": ((), "zero_shot", None),
+        "spurious": (("interventions",), "linear_probe", "d"),
+        "lender": ((), "zero_shot", None),
+    }
     assert sets["planted-none"].shift == "none"
     correlation = sets["planted-spurious"].correlation
     assert correlation is not None
@@ -283,6 +308,40 @@ def test_the_recipe_reads_back_as_itself_and_its_hash_notices_the_shift() -> Non
 
 def test_of_another_set_the_recipe_says_nothing_of_a_shift() -> None:
     assert set(DatasetSpec(name="PACS").model_dump()) == {"name", "root", "layout", "columns"}
+    assert DatasetSpec(name="PACS").must_be_found is None
+
+
+def test_what_is_expected_can_be_said_of_any_set_and_changes_no_hash() -> None:
+    said = {"parts": ["environments"], "held_out": "d"}
+    first, second = parse_recipe(recipe(expected=said)), parse_recipe(recipe())
+    assert first.hash() == second.hash()
+    assert parse_recipe(json.loads(first.model_dump_json())) == first
+    assert first.datasets[0].must_be_found != second.datasets[0].must_be_found
+    assert (one := DatasetSpec.model_validate({"name": "PACS", "expected": {}}).must_be_found)
+    assert (one.parts, one.predictor, one.held_out) == ((), "zero_shot", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "target", "parts"),
+    [
+        ({}, "d", ("interventions", "environments")),
+        ({"shift": "texture"}, "d", ("environments",)),
+        ({"shift": "none"}, None, ()),
+        ({"strength": {"a": 0.3, "b": 0.3, "c": 1}}, "c", ("interventions",)),
+        ({"strength": {"a": 1, "b": 0.3, "c": 1}}, None, ()),  # no strength beyond all others
+        ({"strength": {"a": 1, "b": 0.2, "c": 0}}, "a", ("interventions", "environments")),
+        (
+            {"strength": {"a": 1, "b": 1, "c": 1}, "correlation": {"a": 0.1, "b": 0.9, "c": 0.8}},
+            "a",
+            ("interventions",),
+        ),
+    ],
+)
+def test_what_must_be_found_follows_from_shift_and_strengths(
+    changes: dict[str, Any], target: str | None, parts: tuple[str, ...]
+) -> None:
+    spec = DatasetSpec.model_validate(SPEC | changes).planted
+    assert (spec.target, spec.parts) == (target, parts)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +351,7 @@ def test_of_another_set_the_recipe_says_nothing_of_a_shift() -> None:
         ({"shift": None}, "the planted set 'planted' needs 'shift'; give of, from and shift."),
         ({"of": None, "name": "planted-x"}, "the planted set 'planted-x' needs 'of'; give of, from and shift."),
         ({"of": "PACS"}, "datasets.0.of: input should be 'emoji_styles', not 'PACS'."),
-        ({"shift": "tnt"}, "datasets.0.shift: input should be 'tint', 'texture' or 'none', not 'tnt'."),
+        ({"shift": "tnt"}, "datasets.0.shift: input should be 'fade', 'tint', 'texture' or 'none', not 'tnt'."),
         ({"from": "nota"}, "datasets.0.from: unknown style 'nota': did you mean 'noto'? Valid: all, fluent,"),
         ({"from": ["noto", "noto"]}, "datasets.0.from: the style 'noto' is given twice."),
         ({"root": "/data"}, "the planted set 'planted' is built: leave root, layout and columns out."),

@@ -1,0 +1,116 @@
+"""Controls: data sets of which it is known what must be found in them, and whether it was."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from reports.comparisons import Comparison, in_family
+from reports.credit import credit, credited
+from reports.findings import Findings
+from reports.methods import ALONE
+from reports.settings import Setting
+
+_WORDS = dict(zip(ALONE, ("interventions", "environment means"), strict=True))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must be found in a data set, and nothing beside it.
+
+    Attributes:
+        parts: of a gain of shrinkage: `interventions`, `environments`, both or none.
+        predictor: by which, as recipes name it.
+        held_out: with which environment held out; None for the average of all.
+    """
+
+    parts: tuple[str, ...] = ()
+    predictor: str = "zero_shot"
+    held_out: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found in a data set of which it is known what must be.
+
+    Attributes:
+        expected: what must be found.
+        compared: the comparisons by which it was looked for, adjusted together.
+        found: the parts that are credited with a gain.
+    """
+
+    expected: Expected
+    compared: tuple[Comparison, ...]
+    found: tuple[str, ...]
+
+    @property
+    def right(self) -> bool:
+        """Whether all that must be found was found, and nothing else."""
+        return set(self.found) == set(self.expected.parts)
+
+    def in_columns(self) -> dict[str, object]:
+        """Return it as a line of a table."""
+        return {
+            "predictor": self.expected.predictor,
+            "held_out": self.expected.held_out or "average",
+            "expected": " ".join(self.expected.parts),
+            "found": " ".join(self.found),
+            "right": self.right,
+        }
+
+
+def verdict(compared: Iterable[Comparison], expected: Expected, margin: float) -> Verdict | None:
+    """Return what was found in a data set; None where it was not looked for.
+
+    The credit is dealt out as everywhere; with one environment held out, by the intervals of that one, which are
+    adjusted together anew.
+
+    Args:
+        compared: all comparisons of a setting.
+        expected: what must be found.
+        margin: within which two methods count as level.
+    """
+    looked = [one for one in compared if one.method.predictor == expected.predictor]
+    if expected.held_out is not None:
+        looked = [alone for one in looked if (alone := _held_out(one, expected.held_out))]
+    if not credit(looked, expected.predictor):
+        return None
+    family = in_family(looked, margin)
+    return Verdict(expected, tuple(family), credited(family))
+
+
+def verdicts(
+    parts: Iterable[tuple[Setting, Findings]], expected: Mapping[str, Expected], margin: float
+) -> list[tuple[Setting, Verdict]]:
+    """Return what was found in each setting of a data set of which it is known what must be.
+
+    Args:
+        parts: settings with their comparisons.
+        expected: data set -> what must be found in it.
+        margin: within which two methods count as level.
+    """
+    known = [(setting, findings) for setting, findings in parts if setting.dataset in expected]
+    found = [(setting, verdict(f.compared, expected[setting.dataset], margin)) for setting, f in known]
+    return [(setting, one) for setting, one in found if one is not None]
+
+
+def in_a_sentence(setting: Setting, one: Verdict) -> str:
+    """Return what must be found in a setting, what was, whether that is right, and by which intervals."""
+    expected, label = one.expected, one.compared[0].method.predictor_label
+    where = f"{expected.held_out} held out" if expected.held_out else "average of all that is held out"
+    [intervals] = credit(one.compared, label)
+    return (
+        f"{setting.banner}{setting.dataset}, {setting.backbone_label}, {label}, {where}: to be found is "
+        f"{_words(expected.parts)}, found was {_words(one.found)}, which is {'right' if one.right else 'WRONG'}. "
+        f"{intervals}"
+    )
+
+
+def _words(parts: Iterable[str]) -> str:
+    named = [words for name, words in _WORDS.items() if name in set(parts)]
+    return " and ".join(named) or "nothing"
+
+
+def _held_out(one: Comparison, name: str) -> Comparison | None:
+    """Return a comparison on one of the environments that were held out; None where that was not."""
+    if name not in one.held_outs:
+        return None
+    return replace(one, held_outs=(name,), interval=one.single[one.held_outs.index(name)])

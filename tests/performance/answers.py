@@ -1,0 +1,184 @@
+"""What is credited with a gain of shrinkage, from embeddings straight to the verdict: for thousands of simulations.
+
+Zero-shot, one environment held out, everything chosen by `lodo`. Moments, nuisances, filters, intervals, the family of
+comparisons and the credit are the project's own. Written anew is the loop around them, which makes no rows: a report
+makes of them the same verdict, which tests/performance/test_answers.py holds it to.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.arrays import Array, scaled
+from benchmark.method.evaluation.inference import MARGIN, Scores, difference_interval
+from benchmark.method.evaluation.other_environments import environment_interval
+from benchmark.method.evaluation.splits import Split, TestSplit, Turn, turn_of
+from benchmark.method.subspace.nuisance import Nuisance, nuisance
+from benchmark.method.subspace.placebos import Borrowed
+from benchmark.method.subspace.roots import roots_of
+from benchmark.method.subspace.shrinkage import Filter
+from reports.answers import Size
+from reports.comparisons import Comparison
+from reports.controls import Expected, Verdict, verdict
+from reports.credit import pairs
+from reports.methods import Method
+from tests.performance.in_process import Images
+
+PREDICTOR, RULE = "zero_shot", "lodo"
+# Every N that is fitted, with the real C_d or with a borrowed one; "" is the plain space.
+FITS: tuple[tuple[Nuisance | None, bool], ...] = (
+    (None, False),
+    ("interventions", False),
+    ("environments", False),
+    ("both", False),
+    ("interventions", True),
+    ("both", True),
+    ("isotropic_environments", False),
+)
+# Method -> the fits among which its rule chooses, in the order of rows; `fixed` chooses nothing.
+CANDIDATES: Mapping[Method, tuple[int, ...]] = {
+    Method("identity", None, PREDICTOR): (0,),
+    Method("shrinkage", None, PREDICTOR): (1, 2, 3),
+    Method("shrinkage", None, PREDICTOR, "interventions"): (1,),
+    Method("shrinkage", None, PREDICTOR, "environments"): (2,),
+    Method("shrinkage", None, PREDICTOR, "borrowed"): (4, 2, 5),
+    Method("isotropic_environments", None, PREDICTOR): (6,),
+    Method("fixed", None, PREDICTOR): (3,),
+}
+FIXED = 10.0
+
+
+@dataclass(frozen=True)
+class Design:
+    """How a data set is held out.
+
+    Attributes:
+        held_out: name of the environment.
+        split: how images are cut into sides.
+        test_split: which of the held-out images are tested.
+        lambdas: strengths to choose among, ascending; FIXED is fitted beside them.
+    """
+
+    held_out: str
+    split: Split
+    test_split: TestSplit
+    lambdas: tuple[float, ...]
+
+    @property
+    def fitted(self) -> tuple[float, ...]:
+        """All strengths that are fitted."""
+        return tuple(sorted({*self.lambdas, FIXED}))
+
+    def turns(self, grouped: bool) -> Iterator[Turn]:
+        """Yield what the sides are for, fold by fold."""
+        for fold in range(self.split.folds) if self.split.folds else (None,):
+            yield turn_of(self.split, fold, grouped)
+
+
+def found(images: Images, lender: Images, design: Design, margin: float = MARGIN) -> Verdict:
+    """Return what is found in a data set whose held-out environment is tested.
+
+    Args:
+        images: the data set.
+        lender: whose C_d is borrowed.
+        design: how it is held out.
+        margin: within which two methods count as level.
+    """
+    data = images.data(design.split)
+    weights = images.subject.weights_of(None) or dict.fromkeys([v.label for v in images.subject.views[1:]], 1.0)
+    lent = images_c_d(lender, design, weights)
+    target = data.environments.index(design.held_out)
+    rows, answers = [], []
+    for turn in design.turns(data.group is not None):
+        of_tested = np.isin(data.side[design.split], list(turn.tested[design.test_split]))
+        tested = np.flatnonzero((data.environment == target) & of_tested)
+        rows.append(tested)
+        answers.append(_chosen(images, design, turn, target, tested, weights, lent))
+    unit = data.group if data.group is not None else data.position
+    positions = np.concatenate(rows)
+    values = np.concatenate(answers, axis=1).astype(float)
+    where = np.zeros(len(positions), dtype=np.int64)
+    scores = Scores(values, where, where, np.asarray(unit)[positions])
+    compared = list(_compared(scores, design.held_out))
+    one = verdict(compared, Expected(held_out=design.held_out), margin)
+    assert one is not None
+    return one
+
+
+def images_c_d(lender: Images, design: Design, weights: Mapping[str, float]) -> Array:
+    """Return C_d over all images of a data set, shape (D, D)."""
+    parts = [*lender.cells(design.split, "before").moments.values()]
+    return sum(parts[1:], parts[0]).c_d(weights)
+
+
+def _chosen(
+    images: Images,
+    design: Design,
+    turn: Turn,
+    target: int,
+    tested: NDArray[np.int64],
+    weights: Mapping[str, float],
+    lent: Array,
+) -> NDArray[np.bool_]:
+    """Return whether each tested image is answered correctly by each of CANDIDATES, shape (methods, tested)."""
+    data = images.data(design.split)
+    sources = [e for e in range(len(data.environments)) if e != target]
+    judging = np.isin(data.side[design.split], list(turn.judging_left_out))
+    scores = []
+    for left_out in sources:
+        rows = np.flatnonzero((data.environment == left_out) & judging)
+        others = [e for e in sources if e != left_out]
+        scores.append(_answers(images, design, turn.learned, others, rows, weights, lent).mean(axis=2))
+    lodo = np.mean(scores, axis=0)  # (fits, lambdas)
+    right = _answers(images, design, turn.fitted, sources, tested, weights, lent)
+    free = [design.fitted.index(lambda_) for lambda_ in design.lambdas]
+    picked = []
+    for method, fits in CANDIDATES.items():
+        # lambda by lambda, as rows come: of equals a rule takes the first.
+        points = [(fit, i) for i in free for fit in fits]
+        if method.projection == "fixed":
+            points = [(fits[0], design.fitted.index(FIXED))]
+        picked.append(right[max(points, key=lambda point: lodo[point])])
+    return np.stack(picked)
+
+
+def _answers(
+    images: Images,
+    design: Design,
+    sides: frozenset[int],
+    sources: list[int],
+    rows: NDArray[np.int64],
+    weights: Mapping[str, float],
+    lent: Array,
+) -> NDArray[np.bool_]:
+    """Return whether some images are answered correctly after each fit on some sources, shape (fits, lambdas, rows)."""
+    data = images.data(design.split)
+    names = {e: data.environments[e] for e in sources}
+    moments = images.cells(design.split, "before").sources(names, None, sides)
+    real, borrowed = moments.reweighted(weights, None), moments.reweighted(weights, Borrowed(lent))
+    z, text, label = scaled(data.z[rows], "before"), data.text.astype(np.float64), data.label[rows]
+    right = np.empty((len(FITS), len(design.fitted), len(rows)), dtype=bool)
+    for fit, (name, borrows) in enumerate(FITS):
+        made = Filter.within(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
+        for i, lambda_ in enumerate(design.fitted):
+            f = made.power(lambda_, 0.5) if made else np.eye(len(lent))
+            of_texts = text @ f.T
+            of_texts = of_texts / np.linalg.norm(of_texts, axis=1, keepdims=True)
+            right[fit, i] = (z @ (f.T @ of_texts.T)).argmax(axis=1) == label
+    return right
+
+
+def _compared(scores: Scores, held_out: str) -> Iterator[Comparison]:
+    """Yield the comparisons that a report makes, of one held-out environment and seed."""
+    numbers = {method: i for i, method in enumerate(CANDIDATES)}
+    n = scores.values.shape[1]
+    units = len(np.unique(scores.cluster))
+    for method, baseline in pairs(CANDIDATES, PREDICTOR):
+        interval = difference_interval(scores, numbers[method], numbers[baseline])
+        ours, theirs = (float(scores.values[numbers[m]].mean()) for m in (method, baseline))
+        yield Comparison(
+            method, baseline, RULE, RULE, (held_out,), (0,), Size(units, units, n), (ours, theirs), interval, (interval,),
+            environment_interval([interval.estimate]), shared=False, grouped=units < n, changed=(),
+        )  # fmt: skip
