@@ -111,6 +111,9 @@ def test_it_runs_on_shrunken_data(
     }
     if not any(s.kinds for s in recipe.intervention_sets()) or recipe.sweep.intervention_sets == "all_subsets":
         changes["interventions.kinds"] = ["grayscale", "invert"]
+    if any(s.lender for s in recipe.intervention_sets()):  # another data set
+        real = [s.model_dump(mode="json") for s in recipe.intervention_sets() if not s.lender]
+        changes["sweep.intervention_sets"] = real
     if recipe.sweep.search:
         changes["sweep.search.samples"] = 2
     if recipe.sweep.grids:  # ranks and lambdas of the real width

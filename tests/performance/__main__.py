@@ -2,7 +2,8 @@
 
     python -m tests.performance [NAME ...] [--out bench.json]
 
-Some ten minutes on two cores that do nothing else. `peers.py` is left out: it needs other environments. Benchmarks of
+Some ten minutes on two cores that do nothing else. `peers.py` is left out: it needs other environments; so is
+`controls.py`: it embeds for minutes. Benchmarks of
 embedding need the 700 images that tests/performance/images.py names. Floors are ratios: floors.yaml.
 """
 
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "memory": ["--images", "1000", "4000", "--repeats", "1"],
     "scale": ["--actors", "1", "16", "--seconds", "2", "--chunks", "6"],
     "inference": ["--environments", "4", "--seeds", "1", "3"],
+    "credit": ["--worlds", "500"],
 }
 FLOORS = Path(__file__).with_name("floors.yaml")
 PACKAGES = ("torch", "ray", "numpy", "scikit-learn", "open_clip_torch", "pyarrow")

@@ -77,7 +77,20 @@ class Design:
             yield turn_of(self.split, fold, grouped)
 
 
-def found(images: Images, lender: Images, design: Design, margin: float = MARGIN) -> Verdict:
+@dataclass(frozen=True)
+class Found:
+    """What is found in a data set whose held-out environment is tested.
+
+    Attributes:
+        verdict: what is credited with a gain.
+        accuracies: accuracy on the tested images of every fit at every strength, shape (FITS, lambdas).
+    """
+
+    verdict: Verdict
+    accuracies: Array
+
+
+def found(images: Images, lender: Images, design: Design, margin: float = MARGIN) -> Found:
     """Return what is found in a data set whose held-out environment is tested.
 
     Args:
@@ -90,12 +103,16 @@ def found(images: Images, lender: Images, design: Design, margin: float = MARGIN
     weights = images.subject.weights_of(None) or dict.fromkeys([v.label for v in images.subject.views[1:]], 1.0)
     lent = images_c_d(lender, design, weights)
     target = data.environments.index(design.held_out)
-    rows, answers = [], []
+    rows, answers, every = [], [], []
     for turn in design.turns(data.group is not None):
         of_tested = np.isin(data.side[design.split], list(turn.tested[design.test_split]))
         tested = np.flatnonzero((data.environment == target) & of_tested)
         rows.append(tested)
-        answers.append(_chosen(images, design, turn, target, tested, weights, lent))
+        lodo = _lodo(images, design, turn, target, weights, lent)
+        sources = [e for e in range(len(data.environments)) if e != target]
+        right = _answers(images, design, turn.fitted, sources, tested, weights, lent)
+        answers.append(np.stack([right[point] for point in _picks(design, lodo)]))
+        every.append(right)
     unit = data.group if data.group is not None else data.position
     positions = np.concatenate(rows)
     values = np.concatenate(answers, axis=1).astype(float)
@@ -104,7 +121,7 @@ def found(images: Images, lender: Images, design: Design, margin: float = MARGIN
     compared = list(_compared(scores, design.held_out))
     one = verdict(compared, Expected(held_out=design.held_out), margin)
     assert one is not None
-    return one
+    return Found(one, np.concatenate(every, axis=2).mean(axis=2))
 
 
 def images_c_d(lender: Images, design: Design, weights: Mapping[str, float]) -> Array:
@@ -113,35 +130,27 @@ def images_c_d(lender: Images, design: Design, weights: Mapping[str, float]) -> 
     return sum(parts[1:], parts[0]).c_d(weights)
 
 
-def _chosen(
-    images: Images,
-    design: Design,
-    turn: Turn,
-    target: int,
-    tested: NDArray[np.int64],
-    weights: Mapping[str, float],
-    lent: Array,
-) -> NDArray[np.bool_]:
-    """Return whether each tested image is answered correctly by each of CANDIDATES, shape (methods, tested)."""
-    data = images.data(design.split)
+def _lodo(images: Images, design: Design, turn: Turn, target: int, weights: Mapping[str, float], lent: Array) -> Array:
+    """Return the leave-one-domain-out accuracy of every fit at every strength, shape (FITS, lambdas)."""
+    data, scores = images.data(design.split), []
     sources = [e for e in range(len(data.environments)) if e != target]
     judging = np.isin(data.side[design.split], list(turn.judging_left_out))
-    scores = []
     for left_out in sources:
         rows = np.flatnonzero((data.environment == left_out) & judging)
         others = [e for e in sources if e != left_out]
         scores.append(_answers(images, design, turn.learned, others, rows, weights, lent).mean(axis=2))
-    lodo = np.mean(scores, axis=0)  # (fits, lambdas)
-    right = _answers(images, design, turn.fitted, sources, tested, weights, lent)
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def _picks(design: Design, lodo: Array) -> Iterator[tuple[int, int]]:
+    """Yield which fit and strength each of CANDIDATES picks."""
     free = [design.fitted.index(lambda_) for lambda_ in design.lambdas]
-    picked = []
     for method, fits in CANDIDATES.items():
         # lambda by lambda, as rows come: of equals a rule takes the first.
         points = [(fit, i) for i in free for fit in fits]
         if method.projection == "fixed":
             points = [(fits[0], design.fitted.index(FIXED))]
-        picked.append(right[max(points, key=lambda point: lodo[point])])
-    return np.stack(picked)
+        yield max(points, key=lambda point: lodo[point])
 
 
 def _answers(

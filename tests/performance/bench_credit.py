@@ -6,12 +6,14 @@ In each world four environments differ by an offset, which grows from a to d; d 
 in a few directions of their own and a little in all others: C_d has structure, and knows nothing of the offsets. The data
 set that lends C_d is another one of the same kind. Two kinds of world: `another data set's` interventions have nothing to do
 with these images at all; the `encoder's` move, beside directions of their own, some in which images of a class differ
-whatever the data set, so that C_d does help, and no less that of the other data set.
+whatever the data set, so that C_d does help, and on the average no more than that of the other data set. Of the second kind
+nothing is claimed: what one C_d has of its own and the other lacks makes a difference too, by chance and as real as any other,
+and the more images are tested, the smaller a difference is shown.
 
 All choose by the rule lodo; what is credited is what a report credits: shrinkage ahead of the plain space, of environments
 alone, of isotropic shrinkage with environments and of borrowed interventions, adjusted together (Holm). Beside it stands how
 often the environments' means, which do carry the shift, are credited, and how often each comparison alone is won. Ends with
-an error where interventions are credited in more than 6 % of the worlds.
+an error where interventions are credited in more than 6 % of the first kind.
 """
 
 import sys
@@ -35,7 +37,7 @@ SIZES = {"a": 60, "b": 60, "c": 60, "d": 400}  # images; only d is tested
 OFFSETS = dict(zip(ENVIRONMENTS, (0.0, 0.6, 1.2, 2.4), strict=True))
 DIRECTIONS, SHARED = 3, 3  # that interventions of a data set move most, of its own and of the encoder
 KINDS = ("another data set's", "the encoder's")
-BOUND = 0.06
+CLAIMED, BOUND = KINDS[0], 0.06
 LAMBDAS = (0.0, 0.3, 3.0, 30.0)
 DESIGN = Design("d", Split(0), "full", LAMBDAS)
 RECIPE = parse_recipe(
@@ -109,7 +111,7 @@ def verdicts(kind: str, worlds: int) -> Iterator[Verdict]:
     """Yield what is found in each world of a kind."""
     world, lender = subjects()
     for number in range(worlds):
-        yield found(*drawn_world(kind, number, world, lender), DESIGN)
+        yield found(*drawn_world(kind, number, world, lender), DESIGN).verdict
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def counts(kind: str, worlds: int) -> Counts:
 
 
 def main() -> None:
-    """Print the shares; end with an error where interventions are credited too often."""
+    """Print the shares; end with an error where another data set's interventions are credited too often."""
     parser = arguments(__doc__)
     parser.add_argument("--worlds", type=int, default=2000, help="of each kind")
     args = parser.parse_args()
@@ -140,13 +142,14 @@ def main() -> None:
     for kind in KINDS:
         of_kind = counts(kind, args.worlds)
         credited[kind] = of_kind.parts.get("interventions", 0.0)
-        bound = f"bound {100 * BOUND:.0f} %: {'ok' if credited[kind] <= BOUND else 'MISSED'}"
+        verdict = "ok" if credited[kind] <= BOUND else "MISSED"
+        bound = f"bound {100 * BOUND:.0f} %: {verdict}" if kind == CLAIMED else "no claim"
         print(f"{kind} interventions, {args.worlds} worlds: credited in {100 * credited[kind]:.2f} % ({bound})")
         print(f"    environment means credited in {100 * of_kind.parts.get('environments', 0.0):.2f} %")
         for name, share in of_kind.won.items():
             print(f"    shrinkage ahead of {name}: {100 * share:.2f} %", flush=True)
-    keep(args.json, {"highest_share_credited": max(credited.values())})
-    if max(credited.values()) > BOUND:
+    keep(args.json, {"credited_another_sets": credited[CLAIMED], "credited_encoders": credited[KINDS[1]]})
+    if credited[CLAIMED] > BOUND:
         sys.exit(f"Interventions that carry no shift are credited in more than {100 * BOUND:.0f} % of the worlds.")
 
 

@@ -6,7 +6,7 @@ deal is then a choice of rows.
 
 What is drawn for an image's view depends on its environment in a run. Here it is the environment that has its strength
 by default, so in sets with the default strengths the embeddings are those of a run. Views of what is held out enter no
-fit: they are not made, and NaN.
+fit: they are not made, and ones in their place.
 """
 
 import hashlib
@@ -76,8 +76,8 @@ class Drawings:
         return Images(subject, self._of(spec, images, held_out), self.text)
 
     def _of(self, spec: Planted, images: list[PlantedImage], held_out: str) -> NDArray[np.float32]:
-        """Return the embeddings of images of a planted set, shape (images, views, D); NaN for views of the held-out."""
-        made = np.full((len(images), 1 + len(self.interventions.kinds), self.facts.dim), np.nan, dtype=np.float32)
+        """Return the embeddings of images of a planted set, shape (images, views, D); views of the held-out are ones."""
+        made = np.ones((len(images), 1 + len(self.interventions.kinds), self.facts.dim), dtype=np.float32)
         for row, image in zip(made, images, strict=True):
             block = self._block(_block_of(spec, image, held_out))[self._place[image.concept]]
             seen = 1 if image.environment == held_out else len(block)

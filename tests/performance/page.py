@@ -77,6 +77,13 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "false_winners": "highest share of worlds with a false winner among equal methods",
         },
     ),
+    "credit": (
+        "No speed: in how many simulated worlds interventions are credited that carry no shift.",
+        {
+            "credited_another_sets": "share of worlds, interventions of another data set",
+            "credited_encoders": "share of worlds, interventions that also move what differs within classes everywhere",
+        },
+    ),
 }
 AT_LENGTH = """## Measured at length
 

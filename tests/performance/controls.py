@@ -1,6 +1,6 @@
 """Whether planted controls get the right verdict, over many deals: a gate of statistics.
 
-    python -m tests.performance.bench_controls [--deals 10] [--first 0] [--only NAME ...]
+    python -m tests.performance.controls [--deals 10] [--first 0] [--only NAME ...]
 
 Each data set of jobs/recipes/controls.yaml whose verdict is zero-shot's is dealt anew by each `seed`, and what is found with
 its target held out is held against what must be found. Of a part (interventions, environments' means) that must be found,
@@ -27,7 +27,7 @@ from benchmark.recipe.recipe import Recipe
 from reports.controls import Verdict
 from reports.credit import ENVIRONMENTS, INTERVENTIONS
 from tests.conftest import REPOSITORY
-from tests.performance.answers import PREDICTOR, Design, found
+from tests.performance.answers import FITS, PREDICTOR, Design, found
 from tests.performance.deals import Drawings
 from tests.performance.figures import arguments, keep
 from tests.performance.in_process import Images
@@ -44,11 +44,13 @@ class Dealt:
     Attributes:
         verdict: what was found.
         plain: accuracy of plain zero-shot on the target.
+        highest: name of an N -> accuracy on the target at the strength that is best there, which nobody can choose.
         interventions, environments: how much C_d and B have along the shift, 1 for as much as along any direction.
     """
 
     verdict: Verdict
     plain: float
+    highest: dict[str, float]
     interventions: float
     environments: float
 
@@ -78,13 +80,16 @@ class Cell:
 
     def lines(self) -> Iterator[str]:
         """Yield what is printed of it."""
-        right = sum(one.verdict.right for one in self.deals)
+        right = sum(set(one.verdict.found) == set(self.parts) for one in self.deals)
         yield f"{self.name}: to be found {' and '.join(self.parts) or 'nothing'}; right in {right} of {len(self.deals)} deals"
         for part in (INTERVENTIONS, ENVIRONMENTS):
             bound = f"at least {100 * FOUND:.0f} %" if part in self.parts else f"at most {100 * WRONG:.0f} %"
             yield f"    {part:<14} found in {100 * self.share(part):5.1f} % (bound {bound}: {self._kept(part)})"
         plain, c_d, b = (np.mean([getattr(d, n) for d in self.deals]) for n in ("plain", INTERVENTIONS, ENVIRONMENTS))
         yield f"    plain zero-shot {100 * plain:.1f} %; along the shift C_d {c_d:.2f}, B {b:.2f}"
+        for name in self.deals[0].highest:
+            gain = np.mean([d.highest[name] - d.plain for d in self.deals])
+            yield f"    N = {name}, at the strength that is best on the target itself: {100 * gain:+.1f} points"
         by_pair: dict[str, list[tuple[float, float]]] = {}
         for one in self.deals:
             for c in one.verdict.compared:
@@ -117,7 +122,13 @@ def measured(images: Images, lender: Images, design: Design) -> Dealt:
 
     right = (z[there] @ data.text.T).argmax(axis=1) == data.label[there]
     c_d, b = along(moments.c_d()), along(between_environments(moments))
-    return Dealt(found(images, lender, design), float(right.mean()), c_d, b)
+    one = found(images, lender, design)
+    highest = {
+        f"{'borrowed, ' * borrows}{name}": float(of_fit.max())
+        for (name, borrows), of_fit in zip(FITS, one.accuracies, strict=True)
+        if name
+    }
+    return Dealt(one.verdict, float(right.mean()), highest, c_d, b)
 
 
 def cells(recipe: Recipe, seeds: Sequence[int], only: Sequence[str]) -> Iterator[Cell]:
