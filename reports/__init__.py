@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reports.build import ReportFiles, write_report
     from reports.controls import Expected
-    from reports.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, write_diagnostics
+    from reports.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, Shift, write_diagnostics
     from reports.options import Options
 
 _HOMES = {
@@ -21,6 +21,7 @@ _HOMES = {
     "Options": "reports.options",
     "Readability": "reports.diagnostics",
     "ReportFiles": "reports.build",
+    "Shift": "reports.diagnostics",
     "write_diagnostics": "reports.diagnostics",
     "write_report": "reports.build",
 }
@@ -33,6 +34,7 @@ __all__ = [
     "Options",
     "Readability",
     "ReportFiles",
+    "Shift",
     "write_diagnostics",
     "write_report",
 ]

@@ -31,6 +31,7 @@ from reports.render import (
 )
 from reports.robustness import Lines, lines_of
 from reports.settings import BANNER, Setting, by_setting, suffixes
+from reports.spans import spans
 from reports.tables import Table, main_tables
 
 
@@ -143,7 +144,7 @@ def _add_setting(
     drawings = _draw(setting, selections, suffix, written.contents)
     if compared := _compared(setting, findings):
         written.contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
-    details = behind_the_means(setting, selections, lines, suffix)
+    details = [*behind_the_means(setting, selections, lines, suffix), *spans(setting, selections)]
     every = [*sentences, *observations(setting, selections)]
     written.sections.append(_section(setting, selections, every, table_markdown, details, drawings, options))
     written.terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))

@@ -131,7 +131,7 @@ class Selections:
 
     def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
         """Return the whole row that `rule` picks for each held-out environment, seed and fold."""
-        return self.parts[method].iloc[self.picks(method, rule)["position"].tolist()]
+        return self._every[method].iloc[self.picks(method, rule)["position"].tolist()]
 
 
 def hyperparameters(selections: Selections) -> list[list[str]]:

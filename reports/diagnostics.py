@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.spans import Spans
 from reports.build import ReportFiles
 from reports.render import markdown_escape, markdown_grid
 from reports.settings import BANNER
@@ -95,6 +96,21 @@ class Mapped:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """What is removed of the shift of class means, beside what with placebos of C_d would be.
+
+    Attributes:
+        target: environments that are left out, as if held out; their labels enter the shift to them.
+        real: the shares of the projection at its rank.
+        placebos: name of a placebo -> the shares of the same projection with each of its draws.
+    """
+
+    target: list[str]
+    real: Spans
+    placebos: dict[str, list[Spans]]
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """What a projection keeps and how stable it is.
 
@@ -114,6 +130,7 @@ class Diagnosis:
         displacement: what interventions move; None where the projection looks at none, or has no ranks.
         mapped: what is left of images; None where there are ranks.
         nuisance: name of what is weighed against the energy, or shrunk; None where the projection names nothing.
+        shift: what is removed of the shift of class means.
         angles: what is compared -> how far the subspaces lie apart.
         decodability: how well the environment can be read, space by space.
         backbones: how far the same images lie apart under several backbones; None where there is one.
@@ -134,6 +151,7 @@ class Diagnosis:
     displacement: Displacement | None
     mapped: Mapped | None
     nuisance: str | None
+    shift: Shift
     angles: dict[str, Angles]
     decodability: list[Readability]
     backbones: Angles | None
@@ -172,7 +190,7 @@ def markdown(diagnosis: Diagnosis) -> str:
     if diagnosis.displacement and diagnosis.rank:
         parts += _directions(diagnosis, diagnosis.displacement, diagnosis.rank)
     parts += _mapped(diagnosis.mapped, diagnosis.nuisance) if diagnosis.mapped else []
-    parts += _decodability(diagnosis) + _angles(diagnosis)
+    parts += _shift(diagnosis.shift) + _decodability(diagnosis) + _angles(diagnosis)
     return "\n\n".join(parts) + "\n"
 
 
@@ -228,6 +246,48 @@ def _directions(diagnosis: Diagnosis, displacement: Displacement, rank: int) -> 
         markdown_grid(["Direction", "eigenvalue", "displacement / energy"], first),
         "![Displacement relative to energy](diagnostics.png)",
     ]
+
+
+_SHARES = {
+    "energy_removed": "Energy of the embeddings that is removed",
+    "shift_removed_sources": "Shift between sources that is removed",
+    "shift_removed_target": "Shift to what is left out that is removed †",
+    "shift_moved_sources": "C_d along the shift between sources",
+    "shift_moved_target": "C_d along the shift to what is left out †",
+}
+
+
+def _shift(shift: Shift) -> list[str]:
+    """Return what is removed of the shift; nothing where the projection is no linear map or nothing shifts."""
+    body = []
+    for name, words in _SHARES.items():
+        if getattr(shift.real, name) is not None:
+            draws = [[_share(draw, name) for draw in of_one] for of_one in shift.placebos.values()]
+            cells = [_shown(name, [_share(shift.real, name)]), *(_shown(name, values) for values in draws)]
+            body.append([markdown_escape(words), *cells])
+    if len(body) < 2:
+        return []
+    target = f" † uses the labels of {', '.join(shift.target)}." if shift.target else ""
+    n = len(next(iter(shift.placebos.values()), []))
+    placebos = f" Placebos of C_d: mean, lowest and highest of {n} draws." if n else ""
+    return [
+        "## Do the interventions span the shift?",
+        "Shift: of the class means between environments, less what few images make. Removed: what is dropped or "
+        "shrunk. C_d along the shift: how much interventions move it, 1 as the average direction."
+        f"{markdown_escape(placebos + target)}",
+        markdown_grid(["Share", "this", *shift.placebos], body),
+    ]
+
+
+def _share(spans: Spans, name: str) -> float:
+    value = getattr(spans, name)
+    return float(value[0] if isinstance(value, list) else value)
+
+
+def _shown(name: str, values: list[float]) -> str:
+    form = (lambda v: f"{v:.2f}") if name.startswith("shift_moved") else (lambda v: f"{100 * v:.1f} %")
+    mean = form(float(np.mean(values)))
+    return mean if len(values) == 1 else f"{mean} ({form(min(values))} to {form(max(values))})"
 
 
 def _decodability(diagnosis: Diagnosis) -> list[str]:

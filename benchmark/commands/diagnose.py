@@ -12,6 +12,7 @@ from benchmark.commands.choice import Choosing, check_rank, choose, nuisance_of
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.prepare import Run, have_embeddings, report_place
 from benchmark.common.hashing import canonical_hash
+from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
 from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.method.subspace.diagnostics import (
     angle_table,
@@ -23,13 +24,16 @@ from benchmark.method.subspace.diagnostics import (
     terms,
     terms_of_map,
 )
-from benchmark.method.subspace.moments import CROSS
+from benchmark.method.subspace.moments import CROSS, Placebo
 from benchmark.method.subspace.nuisance import nuisance
+from benchmark.method.subspace.placebos import Matched, Rotated
 from benchmark.recipe.sets import InterventionSet
 from benchmark.recipe.specs import SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
-from reports import Angles, Diagnosis, Displacement, Mapped, Readability, ReportFiles, write_diagnostics
+from reports import Angles, Diagnosis, Displacement, Mapped, Readability, ReportFiles, Shift, write_diagnostics
+
+DRAWS = 20  # of each placebo of C_d that the shift is held against
 
 
 def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, ReportFiles]:
@@ -113,6 +117,7 @@ def _diagnosis(
         displacement=None if rank is None else _displacement(choice, basis, moments),
         mapped=_mapped(choice, basis, moments) if rank is None else None,
         nuisance=nuisance_of(choice.projection),
+        shift=_shift(fitting, choice, moments, kept),
         angles={
             name: _angles(fitting, choices, rank)
             for name, choices in _alternatives(choice, moments, sweep.seeds).items()
@@ -163,6 +168,26 @@ def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
         invariance_ratio=ratio,
         reconstruction=objective[0],
         nuisance_left=objective[1],
+    )
+
+
+def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) -> Shift:
+    """Return what the projection removes of the shift of class means, and what with placebos of C_d it would.
+
+    The target is what is left out; without that, there is the shift between sources alone.
+    """
+    shifts = Shifts.of(moments, list(fitting.left_out(choice)))
+    drawn = choice.projection.takes_placebo and choice.intervention_set is not None
+
+    def shares(placebo: Placebo | None) -> Spans:
+        chosen = moments.reweighted(moments.weights, placebo)
+        return spans_of(choice.projection.fit(chosen), chosen, shifts, (rank,))
+
+    kinds: dict[str, type[Rotated | Matched]] = {"rotated": Rotated, "matched": Matched}
+    return Shift(
+        target=list(choice.without),
+        real=shares(None),
+        placebos={name: [shares(kind(0, i)) for i in range(1, DRAWS + 1)] for name, kind in kinds.items() if drawn},
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
 # Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
-VERSION = 4
+VERSION = 5
 _OLDEST = 3
 _VERSION_KEY = b"icm_bench_rows"
 
@@ -77,6 +77,15 @@ _SOURCE_CURVES = (
     *((RULES[rule].score, _ACCURACIES) for rule in SOURCE_RULES),
     ("target_out", _ACCURACIES),  # on the target's out-split, where the in-split is tested; null elsewhere
 )
+# What the fit removes, see `benchmark.method.subspace.shift`; null in rows before version 5, where it is no linear map,
+# where one source is all there is (of sources), and where it is fitted on what is tested (of target).
+_SPANS = (
+    ("energy_removed", _ACCURACIES),  # at every rank, share of C_z
+    ("shift_removed_sources", _ACCURACIES),  # of the shift of class means between sources
+    ("shift_removed_target", _ACCURACIES),  # from the sources to what is tested: by its labels, so no rule looks at it
+    ("shift_moved_sources", pa.float64()),  # how much C_d moves what shifts, 1 as the average direction
+    ("shift_moved_target", pa.float64()),
+)
 _ANSWERS = (
     ("correct", pa.binary()),  # of every tested image at every rank, as bits; each rank begins a new byte
     # Expected calibration error at the rank that a rule picks, before and after scaling by the temperature fitted on
@@ -94,7 +103,7 @@ _WITH_WHAT = (
 def schema() -> pa.Schema:
     """Return the columns of result rows: what was evaluated, how, its rank curves, and with what."""
     curves = [*_SOURCE_CURVES, *((metric.name, _ACCURACIES) for metric in METRICS)]
-    return pa.schema([*_WHAT, *_HOW, *curves, *_ANSWERS, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
+    return pa.schema([*_WHAT, *_HOW, *curves, *_SPANS, *_ANSWERS, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
 
 
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
@@ -110,7 +119,7 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
         "lodo",
     )
     columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, "target_out", "spectrum")}
-    columns |= curve.metrics
+    columns |= curve.metrics | vars(curve.spans)
     columns |= {"correct": packed(curve.correct), "tested": curve.tested.hash, "n_test": len(curve.tested)}
     columns["notes"] = list(curve.notes)
     for rule, calibration in curve.calibrations.items():

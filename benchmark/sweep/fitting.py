@@ -1,5 +1,6 @@
 """One fitted projection outside of a sweep: to be exported, or looked at. Needs Ray and stored embeddings."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
+from benchmark.method.evaluation.cells import HALVES, Cells
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.splits import Split
-from benchmark.method.subspace import Basis, Projection, SourceMoments
+from benchmark.method.evaluation.splits import IN, Split
+from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.recipe.sets import InterventionSet
 from benchmark.sweep.loading import cells_for, load, sum_subject
 from benchmark.sweep.subject import Subject
@@ -90,12 +92,21 @@ class Fitting:
 
     def moments(self, choice: Choice) -> SourceMoments:
         """Return the moments of the in-splits of the environments that are not left out."""
+        names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
+        return self._cells(choice).sources(names, choice.subject.weights_of(choice.intervention_set))
+
+    def left_out(self, choice: Choice) -> Iterator[Moments]:
+        """Yield the moments of the in-split of each environment that is left out."""
+        cells = self._cells(choice)
+        for i, name in enumerate(self.data.environments):
+            if name in choice.without and (moments := cells.sum_of(i, frozenset([IN]), HALVES)):
+                yield moments
+
+    def _cells(self, choice: Choice) -> Cells:
         intervention_set, split, normalize = choice.intervention_set, Split(choice.seed), choice.normalize
         sum_subject(self._storage, choice.subject, self._images, [split], [normalize], [intervention_set])
         setting = intervention_set, split, normalize
-        cells = cells_for(self._storage, choice.subject, self._images, *setting, projection=choice.projection)
-        names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
-        return cells.sources(names, choice.subject.weights_of(intervention_set))
+        return cells_for(self._storage, choice.subject, self._images, *setting, projection=choice.projection)
 
     def basis(self, choice: Choice) -> Basis:
         """Return the fitted basis.

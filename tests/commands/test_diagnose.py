@@ -19,6 +19,7 @@ from benchmark.recipe.loading import load_recipe
 from benchmark.store import embeddings as store
 from benchmark.store.texts import read_texts
 from tests.conftest import make_toy
+from tests.method.subspace.test_shift import reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -250,8 +251,37 @@ def test_diagnose_says_what_a_map_without_ranks_leaves(done, tmp_path: Path, cap
     assert not {"rank", "energy", "backbones"} & set(found)
     assert [(d["space"], d["rank"]) for d in found["decodability"]] == [("plain", 256), ("projected", 256)]
     text = (tmp_path / "out" / "diagnostics.md").read_text()
+    assert "Shift to what is left out" not in text
     assert "all 256 directions are kept in part, so there are no ranks" in text
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"diagnostics.json", "diagnostics.md"}
+
+
+def test_diagnose_says_what_is_removed_of_the_shift(done, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    file, source, _ = done
+    name, place = source.manifest.environments[2], ["--out", str(tmp_path / "out"), "--json"]
+    options = ["--projection", "icm", "--intervention-set", "all", "--rank", str(RANK), "--without", name]
+    assert main(["diagnose", str(file), *options, *place]) == 0
+    shift = json.loads(capsys.readouterr().out)["shift"]
+    storage, train = open_store(load_recipe(file)), in_split(source, 0)
+    z = unit(store.read(storage, source.views[0], source.manifest.table["image_id"].to_pylist()).astype(np.float64))
+    label, environment = source.manifest.table["label"].to_numpy(), source.manifest.environment_index
+    parts = [(z[train & (environment == e)], label[train & (environment == e)]) for e in range(ENVIRONMENTS)]
+    target, among = parts.pop(2), train & (environment != 2)
+    v, c_d = reference_basis(storage, source, "all", among), second_moments(storage, source, among)
+    both = {"sources": reference(parts, parts), "target": reference([target], parts)}
+    dropped, c_z = np.eye(256) - v @ v.T, z[among].T @ z[among] / among.sum()
+    c_d_all = (c_d["grayscale"] + c_d["invert"]) / 2
+    assert shift["target"] == [name]
+    for of, s in both.items():
+        [share] = shift["real"][f"shift_removed_{of}"]
+        assert share == pytest.approx(np.trace(dropped @ s) / np.trace(s), abs=1e-6)
+        along = (np.trace(s @ c_d_all) / np.trace(s @ c_z)) / (np.trace(c_d_all) / np.trace(c_z))
+        assert shift["real"][f"shift_moved_{of}"] == pytest.approx(along, rel=1e-6)
+    assert {kind: len(draws) for kind, draws in shift["placebos"].items()} == {"rotated": 20, "matched": 20}
+    assert len({draw["shift_moved_sources"] for draws in shift["placebos"].values() for draw in draws}) == 40
+    text = (tmp_path / "out" / "diagnostics.md").read_text()
+    assert "Shift to what is left out that is removed †" in text
+    assert f"† uses the labels of {name}." in text
 
 
 def test_diagnose_weighs_the_nuisance_of_truncation(done, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

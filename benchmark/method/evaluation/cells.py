@@ -118,16 +118,21 @@ class Cells:
         prompts = self.prompts.seen(environments, halves) if self.prompts else None
         return SourceMoments(moments, weights, shared, prompts)
 
-    def _sum(self, environment: int, name: str, sides: frozenset[int], halves: tuple[Half, ...]) -> Moments:
-        """Return the moments of some cells of an environment, added once for all the fits that they take part in."""
-        key = (environment, sides, halves)
+    def sum_of(self, environment: int, sides: frozenset[int], halves: Iterable[Half]) -> Moments | None:
+        """Return the moments of some cells of an environment, added once for all that ask; None without an image."""
+        key = (environment, sides, tuple(halves))
         if key not in self._sums:
-            cells: list[Cell] = [(environment, side, half) for side in sorted(sides) for half in halves]
+            cells: list[Cell] = [(environment, side, half) for side in sorted(sides) for half in key[2]]
             parts = [self.moments[cell] for cell in cells if cell in self.moments]
             if not sum(part.n for part in parts):
-                raise ValueError(f"The environment '{name}' has no training image.")
+                return None
             self._sums[key] = sum(parts[1:], parts[0])
         return self._sums[key]
+
+    def _sum(self, environment: int, name: str, sides: frozenset[int], halves: tuple[Half, ...]) -> Moments:
+        if (moments := self.sum_of(environment, sides, halves)) is None:
+            raise ValueError(f"The environment '{name}' has no training image.")
+        return moments
 
 
 def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArray[np.floating]]) -> Cells:

@@ -1,13 +1,14 @@
 """Rank curves: the numbers of one holdout on one set of tested images, against the rank kept."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.metrics import METRICS, harmonic_mean
 from benchmark.method.evaluation.protocols import ClassHalf
+from benchmark.method.evaluation.spans import Spans
 from benchmark.method.evaluation.splits import TestSplit
 from benchmark.method.evaluation.tested import Tested
 
@@ -51,6 +52,7 @@ class RankCurve:
         labels_choice: number of labelled images by which rules may choose.
         notes: what the fit has to say, such as that it did not converge.
         spectrum: eigenvalues of the basis fitted on the sources, or None.
+        spans: what the fit removes of the shifts of class means; by default nothing is known.
     """
 
     setting: int
@@ -69,6 +71,7 @@ class RankCurve:
     labels_choice: int
     notes: tuple[str, ...]
     spectrum: list[float] | None
+    spans: Spans = field(default_factory=Spans)
 
 
 def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCurve]:

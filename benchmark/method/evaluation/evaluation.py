@@ -21,6 +21,7 @@ from benchmark.method.evaluation.metrics import METRICS, Answers, mean_accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_point
+from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import Linear, Predictor
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
@@ -68,11 +69,13 @@ class _Fitted:
         basis: the basis.
         train: the images that it and the predictor are fitted on, shape (n,).
         classified: what the predictor makes of the images that judge and of those that are tested.
+        moments: what the basis is fitted on.
     """
 
     basis: Basis
     train: NDArray[np.bool_]
     classified: Classified
+    moments: SourceMoments
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ class Evaluation:
         self._seed, self._device, self._with_lodo = seed, device, lodo
         self._moments: dict[Sources, SourceMoments] = {}
         self._known: dict[Sources, dict[str, Linear]] = {}
+        self._shifts: dict[tuple[tuple[int, ...], tuple[int, ...], Halves], Shifts] = {}
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
         """Yield the rank curves of every holdout, test by test and setting by setting.
@@ -192,10 +196,11 @@ class Evaluation:
                 outs, tests[len(holdout.tests) :], predicted[len(holdout.tests) :], strict=True
             )
         }
+        spans = self._spans(holdout, method, fitted)
         base: list[RankCurve] = []
         for i, test in enumerate(holdout.tests):
             target_out = accuracies[test.environments, test.half] if test.split == "in_80" else None
-            curves = self._curves_of_test(holdout.name, test, tests[i], method, fitted, i, scores, target_out)
+            curves = self._curves_of_test(holdout.name, test, tests[i], method, fitted, i, scores, target_out, spans)
             yield from curves
             if test.half == "base":
                 base = curves
@@ -229,6 +234,7 @@ class Evaluation:
         number: int,
         scores: _Scores,
         target_out: Array | None,
+        spans: Spans,
     ) -> list[RankCurve]:
         """Return the rank curves of a holdout's test with that number, setting by setting."""
         data, classified, spectrum = self._data, fitted.classified, fitted.basis.spectrum
@@ -256,9 +262,23 @@ class Evaluation:
                     labels_choice=scores.images,
                     notes=(*classified.notes, *scores.notes),
                     spectrum=None if spectrum is None else spectrum.tolist(),
+                    spans=spans,
                 )
             )
         return curves
+
+    def _spans(self, holdout: Holdout, method: Method, fitted: _Fitted) -> Spans:
+        """Return what the tested fit removes of the shifts of class means, by the sums that it is fitted on.
+
+        Those of what is tested are of the same sides of it: its labels enter this number and nothing else.
+        """
+        tested = {e for test in holdout.tests for e in test.environments}
+        targets = tuple(sorted(tested - set(holdout.sources)))
+        key = (holdout.sources, targets, holdout.halves)
+        if key not in self._shifts:
+            sums = [self._cells.sum_of(e, self._turn.fitted, holdout.halves) for e in targets]
+            self._shifts[key] = Shifts.of(fitted.moments, [one for one in sums if one is not None])
+        return spans_of(fitted.basis, fitted.moments, self._shifts[key], method.ranks)
 
     def _left_out_fits(
         self, method: Method, holdouts: Sequence[Holdout]
@@ -310,7 +330,7 @@ class Evaluation:
         known = self._known.setdefault((sources, sides, holdout.halves), {})
         settings = self._normalize, self._seed, self._device, known
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, train, *settings)
-        return _Fitted(basis, train, classifier.classify(judging, tests, lodo, temperatures))
+        return _Fitted(basis, train, classifier.classify(judging, tests, lodo, temperatures), moments)
 
     def _source_moments(self, sources: tuple[int, ...], sides: Sides, halves: Halves) -> SourceMoments:
         key = (sources, sides, halves)

@@ -15,6 +15,7 @@ from benchmark.method.arrays import Array, finite
 from benchmark.method.predictors.logistic import SoftmaxRegression
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments
+from benchmark.method.subspace.shift import lost_by_rank
 
 
 def terms(
@@ -38,14 +39,11 @@ def terms(
     Raises:
         ValueError: lambda_ > 0 and there are no interventional pairs.
     """
-    v, c_z = basis.vectors, moments.c_z()
-    inside = v.T @ c_z @ v
-    # tr(A C A^T A A^T) is the sum over the k x k corner of (V^T C V) * (V^T V): all corners are one running sum.
-    corners = np.cumsum(np.cumsum(inside * (v.T @ v), axis=0), axis=1).diagonal()
-    reconstruction = np.trace(c_z) - 2 * np.cumsum(inside.diagonal()) + corners
+    v = basis.vectors
+    reconstruction = lost_by_rank(v, v, moments.c_z())
     n = moments.c_d() if lambda_ and nuisance is None else nuisance
     consistency = np.zeros(len(v)) if n is None else lambda_ * np.cumsum(basis.energy(n))
-    return np.asarray(reconstruction), np.asarray(consistency)
+    return reconstruction, np.asarray(consistency)
 
 
 def terms_of_map(

@@ -298,6 +298,9 @@ def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: s
     assert compared
     for mine, theirs in compared:
         assert_same_choices(mine, theirs)
+        assert replace(mine.spans, shift_removed_target=None, shift_moved_target=None) == replace(
+            theirs.spans, shift_removed_target=None, shift_moved_target=None
+        )  # what is not marked as of the target
     assert [a.metrics["target"] for a, _ in compared] != [
         b.metrics["target"] for _, b in compared
     ]  # the poison does arrive

@@ -1,0 +1,113 @@
+"""SYNTHETIC rows: what the report says of the shift that methods remove, against NumPy and scipy."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from reports.chosen import Selections
+from reports.methods import Method
+from reports.settings import Setting, by_setting
+from reports.spans import goes_with, picked, spans
+from tests.reports.synthetic import RANKS, TESTED, frame, row
+
+HELD_OUTS = ("art", "sketch")
+ICM = Method("icm", "largest", "zero_shot")
+
+
+def of_icm(held_out: str, seed: int, lambda_: float, rng: np.random.Generator, **more: Any) -> dict[str, Any]:
+    removed = sorted(rng.uniform(0, 0.9, 3).tolist(), reverse=True)
+    return row(
+        projection="icm", order="largest", held_out=held_out, seed=seed, lambda_=lambda_, intervention_set="all",
+        target=rng.uniform(0.3, 0.7, 3).round(2).tolist(), energy_removed=rng.uniform(0.1, 0.5, 3).tolist(),
+        shift_removed_sources=removed, shift_removed_target=rng.uniform(0, 1, 3).tolist(),
+        shift_moved_sources=rng.uniform(0.5, 2), shift_moved_target=rng.uniform(0.5, 2), **more,
+    )  # fmt: skip
+
+
+def made(**more: Any) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(3)
+    keys = [(h, s, x) for h in HELD_OUTS for s in (0, 1) for x in (0.1, 1.0, 10.0)]
+    return [*(row(held_out=h, seed=s) for h in HELD_OUTS for s in (0, 1)), *(of_icm(*key, rng, **more) for key in keys)]
+
+
+def only(rows: list[dict[str, Any]]) -> tuple[Setting, Selections]:
+    [(setting, part)] = by_setting(frame(rows))
+    return setting, Selections(part, TESTED)
+
+
+def test_shares_are_those_of_the_row_and_rank_that_the_rule_picks() -> None:
+    rows = made()
+    _, selections = only(rows)
+    expected: dict[str, list[float]] = {}
+    for h in HELD_OUTS:
+        of_seeds: dict[str, list[float]] = {}
+        for s in (0, 1):
+            candidates = [r for r in rows if (r["projection"], r["held_out"], r["seed"]) == ("icm", h, s)]
+            points = [(r["lodo"][i], RANKS[i], -n, i, r) for n, r in enumerate(candidates) for i in range(3)]
+            _, _, _, i, best = max(points, key=lambda point: point[:3])
+            for name in ("energy_removed", "shift_removed_sources", "shift_removed_target"):
+                of_seeds.setdefault(name, []).append(best[name][i])
+            for name in ("shift_moved_sources", "shift_moved_target"):
+                of_seeds.setdefault(name, []).append(best[name])
+        for name, values in of_seeds.items():
+            expected.setdefault(name, []).append(float(np.mean(values)))
+    assert picked(selections, ICM, "lodo") == pytest.approx({name: np.mean(v) for name, v in expected.items()})
+
+
+def test_a_rank_correlation_is_scipys_within_an_environment_and_over_several_their_mean() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"held_out": np.repeat(HELD_OUTS, 12), "target": rng.uniform(size=24).round(1), "share": rng.uniform(size=24)}
+    )
+    table.loc[12:, "target"] += 0.3  # what environments differ by says nothing
+    table.loc[[3, 15], "share"] = np.nan
+    found = goes_with(table, "share")
+    assert found is not None
+    parts = [part.dropna() for _, part in table.groupby("held_out")]
+    single = [spearmanr(part["share"], part["target"]).statistic for part in parts]
+    np.testing.assert_allclose(found.single, single)
+    assert found.n == 22
+    ranks = [part[["share", "target"]].rank() - part[["share", "target"]].rank().mean() for part in parts]
+    together = pd.concat(ranks)
+    assert found.rho == pytest.approx(np.corrcoef(together["share"], together["target"])[0, 1])
+    assert goes_with(table.iloc[:20], "share") is None  # seven settings in an environment
+
+
+def test_the_section_says_what_is_removed_and_whether_it_goes_with_the_gain() -> None:
+    [text] = spans(*only(made()))
+    assert text.startswith("### Do the interventions span the shift?")
+    head = "| Method | energy removed | shift removed | to target † | C_d along the shift | to target † |"
+    assert head in text.replace("\\_", "_")
+    assert "| CLIP-ICM (largest) + zero-shot | 18 |" in text  # nine settings in each of two environments
+    assert "(n = 18)" in text
+    values = picked(only(made())[1], ICM, "lodo")
+    assert values["shift_removed_sources"] is not None
+    assert f"| {100 * values['shift_removed_sources']:.1f} |" in text
+
+
+def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> None:
+    kinds = {"kinds": [{"name": "invert"}], "seed": 0}
+    rows, shares = made(interventions=json.dumps(kinds)), [0.2, 0.4, 0.9]
+    for number, share in enumerate(shares, 1):
+        content = json.dumps(kinds | {"placebo": {"name": "rotated"}})
+        rows += [
+            row(
+                projection="icm", order="largest", held_out=h, seed=s, lambda_=1.0, intervention_set="rotated",
+                projection_variant=f"rotated {number}", interventions=content, energy_removed=[0.5],
+                shift_removed_sources=[share], shift_moved_sources=1.0,
+            )
+            for h in HELD_OUTS for s in (0, 1)
+        ]  # fmt: skip
+    [text] = spans(*only(rows))
+    line = next(line for line in text.splitlines() if "rotated, mean of 3 draws" in line)
+    assert "| 50.0 [20.0, 90.0] | — | 1.00 [1.00, 1.00] | — |" in line
+
+
+def test_rows_of_earlier_versions_have_nothing_to_say() -> None:
+    empty = dict.fromkeys(("energy_removed", "shift_removed_sources", "shift_removed_target", "shift_moved_sources"))
+    assert spans(*only([{**r, **empty} for r in made()])) == []
+    assert spans(*only([row(held_out=h) for h in HELD_OUTS])) == []
