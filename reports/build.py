@@ -17,6 +17,7 @@ from reports.comparisons import in_columns, overall_in_columns
 from reports.controls import Expected, Verdict, in_a_sentence, verdicts
 from reports.findings import Family, Findings, comparisons, in_words, overall, overall_sentences
 from reports.metrics import metrics_csv, per_class_csv
+from reports.needed import needed
 from reports.observations import notes, observations
 from reports.options import Options
 from reports.render import (
@@ -33,6 +34,7 @@ from reports.robustness import Lines, lines_of
 from reports.settings import BANNER, Setting, by_setting, suffixes
 from reports.spans import spans
 from reports.tables import Table, main_tables
+from reports.trend import trends
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def write_report(
         _add_setting(written, setting, selections, tables, one, sentences, lines, suffix, options)
     _add_families(written, families)
     _add_controls(written, verdicts(zip(settings, findings, strict=True), expected or {}, options.margin))
+    written.sections.extend(trends(described))
     report = "\n\n".join([_head(settings, name, gaps), *written.sections, _provenance(rows)]) + "\n"
     contents = {"report.md": report.encode(), **written.contents}
     prefix = f"{folder}/" if folder else ""
@@ -144,7 +147,8 @@ def _add_setting(
     drawings = _draw(setting, selections, suffix, written.contents)
     if compared := _compared(setting, findings):
         written.contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
-    details = [*behind_the_means(setting, selections, lines, suffix), *spans(setting, selections)]
+    details = behind_the_means(setting, selections, lines, suffix)
+    details += [*spans(setting, selections), *needed(setting, selections)]
     every = [*sentences, *observations(setting, selections)]
     written.sections.append(_section(setting, selections, every, table_markdown, details, drawings, options))
     written.terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))

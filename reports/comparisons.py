@@ -188,6 +188,13 @@ class Overall:
     adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
 
 
+def points_with_ends(one: Comparison) -> str:
+    """Return a difference in points with the ends of its interval, "+1.0 [-0.5, +2.5]"; without, where it has none."""
+    interval = one.interval
+    ends = f" [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]" if interval.standard_error > 0 else ""
+    return f"{100 * interval.estimate:+.1f}{ends}"
+
+
 def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
     """Return what the comparisons of one pair of methods say together, or None with fewer than two data sets.
 

@@ -8,7 +8,7 @@ together (Holm), all methods choose by the same rule.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from reports.comparisons import Comparison
+from reports.comparisons import Comparison, points_with_ends
 from reports.methods import ALONE, EQUAL_N, ICM, PLAIN, SHRINKAGE, Method
 
 INTERVENTIONS, ENVIRONMENTS = ALONE  # parts that may be credited
@@ -17,7 +17,7 @@ BORROWED = "borrowed"
 OURS: Kind = (SHRINKAGE, "")
 _PLAIN: Kind = (PLAIN, "")
 _FIXED: Kind = ("fixed", "")
-_TRUNCATION: Kind = (ICM, EQUAL_N)
+EQUAL_N_TRUNCATION: Kind = (ICM, EQUAL_N)
 _INTERVENTIONS: Kind = (SHRINKAGE, "interventions")
 _BORROWED_NAME = "borrowed interventions"
 # Ahead of all three, or interventions are not credited.
@@ -28,7 +28,7 @@ _WITHOUT_THESE: Mapping[Kind, str] = {
 }
 _PAIRS: tuple[tuple[Kind, Kind], ...] = (
     (OURS, _PLAIN),
-    (OURS, _TRUNCATION),
+    (OURS, EQUAL_N_TRUNCATION),
     (OURS, _INTERVENTIONS),
     *((OURS, kind) for kind in _WITHOUT_THESE),
     (OURS, _FIXED),
@@ -65,7 +65,7 @@ def credit(compared: Sequence[Comparison], predictor: str) -> list[str]:
         f"{_points(gain)} over the plain space",
         _environments(made.get((OURS, _INTERVENTIONS))),
         _interventions({kind: made.get((OURS, kind)) for kind in _WITHOUT_THESE}),
-        _shrinking(made.get((OURS, _TRUNCATION))),
+        _shrinking(made.get((OURS, EQUAL_N_TRUNCATION))),
         _selection(made.get((OURS, _FIXED)), made.get((_FIXED, _PLAIN))),
     ]
     return [f"{head} {'; '.join(parts)}."]
@@ -132,10 +132,8 @@ def _ahead(one: Comparison) -> bool:
 
 
 def _points(one: Comparison) -> str:
-    interval = one.interval
-    if not interval.standard_error > 0:
-        return f"{100 * interval.estimate:+.1f} points"
-    return f"{100 * interval.estimate:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    points, _, ends = points_with_ends(one).partition(" ")
+    return f"{points} points {ends}".rstrip()
 
 
 def _kind(method: Method) -> Kind:

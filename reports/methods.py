@@ -22,6 +22,7 @@ SEES_TARGET = "‡"  # behind the name of a method that looks at the tested imag
 ALONE = ("interventions", "environments")
 ENVIRONMENTS = "environments"  # the nuisance to which C_d is a scale: a placebo's rule chooses among its rows too
 _PLACEBO = re.compile(r"(rotated|matched|shuffled|borrowed)(?: (\d+)|, mean of \d+ draws)?(?:, |$)")
+_PAIRS = re.compile(r"[\d.e-]+ % of the pairs(?:, seed \d+)?(?:, |$)")  # see `InterventionSet.pairs_in_words`
 
 _PROJECTIONS = {
     PLAIN: "Plain",
@@ -91,6 +92,11 @@ class Method:
         return found[1] if found else None
 
     @property
+    def with_all_pairs(self) -> "Method":
+        """The method whose C_d is of all pairs: itself where it is."""
+        return replace(self, variant=_PAIRS.sub("", self.variant, count=1))
+
+    @property
     def is_draw(self) -> bool:
         """Whether it is one of several draws of a placebo."""
         found = _PLACEBO.match(self.variant)
@@ -109,7 +115,7 @@ class Method:
     @property
     def projection_label(self) -> str:
         """The projection alone, for a line under its predictor's heading: "CLIP-ICM (largest)"."""
-        truncates = self.projection == ICM and self.real.variant  # the paper's knows C_d alone
+        truncates = self.projection == ICM and self.real.with_all_pairs.variant  # the paper's knows C_d alone
         name = "Truncation" if truncates else _PROJECTIONS.get(self.projection, self.projection)
         said = "largest" if truncates or self.projection == "pca" else None  # the name says this order already
         order = "" if self.order in (None, said) else _ORDERS.get(str(self.order), str(self.order))

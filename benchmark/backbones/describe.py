@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.loading import BUILT, Backbone, build_if_needed
+from benchmark.backbones.loading import Backbone, build_if_needed
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
@@ -35,7 +35,7 @@ def begun(spec: BackboneSpec) -> Iterator[None]:
     Args:
         spec: the backbone that `describe` will be asked for.
     """
-    if not (spec.name in BUILT and not spec.folder) and not _remembered(spec):
+    if not spec.is_built and not _remembered(spec):
         _under_way[spec] = _start(spec)
     try:
         yield

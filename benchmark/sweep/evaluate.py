@@ -51,7 +51,8 @@ def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu", le
     tested: dict[str, Tested] = {}
     rows: list[Row] = []
     for word, placebo in placebos_of(trial, lent):
-        common["projection_variant"] = ", ".join(filter(None, [word, spec.projection.variant])) or None
+        pairs = chosen.pairs_in_words if chosen else ""
+        common["projection_variant"] = ", ".join(filter(None, [word, pairs, spec.projection.variant])) or None
         every = _rows(trial, evaluation, placebo, common, tested)
         rows += [every[i] for i in picked_by_sources(every)] if chosen and chosen.numbered else every
     return Evaluated(rows, list(tested.values()))

@@ -1,6 +1,6 @@
 """One data set under one backbone: what trials evaluate, without the arrays."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from benchmark.recipe.sets import InterventionSet
 from benchmark.recipe.specs import InterventionsSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
-from benchmark.sweep.summing import Pairing, Shuffle
+from benchmark.sweep.summing import Pairing, Shuffle, Some
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,11 @@ class Subject:
         if intervention_set is None:
             return []
         labels, views = self.labels_of(intervention_set), {view.label: view for view in self.seen}
+        share, name = intervention_set.pairs, _name_of(intervention_set)
+        some = Some(share, intervention_set.seed) if share < 1 else None
         if intervention_set.pairing == "random_one":
-            return [Pairing(_random_one(labels), tuple(views[label] for label in labels))]
-        pairings = [Pairing(label, (views[label],)) for label in labels if label in views]
+            return [Pairing(name(_random_one(labels)), tuple(views[label] for label in labels), some=some)]
+        pairings = [Pairing(name(label), (views[label],), some=some) for label in labels if label in views]
         return [*pairings, *([Pairing(CROSS)] if CROSS in labels else []), *self._shuffled(intervention_set, pairings)]
 
     def _shuffled(self, intervention_set: InterventionSet, pairings: Sequence[Pairing]) -> list[Pairing]:
@@ -136,16 +138,22 @@ class Subject:
         """Return the weight of every kind of an intervention set in C_d; None where there is no set."""
         if intervention_set is None:
             return None
-        labels = self.labels_of(intervention_set)
+        labels, name = self.labels_of(intervention_set), _name_of(intervention_set)
         if intervention_set.pairing == "random_one":
-            return {_random_one(labels): 1.0}
-        return dict(zip(labels, intervention_set.weights or [1.0] * len(labels), strict=True))
+            return {name(_random_one(labels)): 1.0}
+        return dict(zip(map(name, labels), intervention_set.weights or [1.0] * len(labels), strict=True))
 
 
 def sides_of(manifest: Manifest, split: Split) -> NDArray[np.int64]:
     """Return the side of each image of a data set, see `splits.sides`, shape (n,)."""
     new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes), split.rounding)
     return sides(manifest.environment_index, manifest.groups, split, new)
+
+
+def _name_of(intervention_set: InterventionSet) -> Callable[[str], str]:
+    """Return how a set calls its kinds in moments: with a share of the pairs by that too."""
+    words = intervention_set.pairs_in_words
+    return lambda label: f"{label}, {words}" if words else label
 
 
 def _random_one(labels: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ from benchmark.method.evaluation.cells import (
     cells_of,
     class_means,
     cross_cells,
+    drawn_pairs,
     one_of,
     partners,
     shuffled_cells,
@@ -55,6 +56,19 @@ class Shuffle:
 
 
 @dataclass(frozen=True)
+class Some:
+    """Some of the images, whose views alone are summed, see `evaluation.cells.drawn_pairs`.
+
+    Attributes:
+        share: of the images, above 0, below 1.
+        seed: of the draw.
+    """
+
+    share: float
+    seed: int
+
+
+@dataclass(frozen=True)
 class Pairing:
     """What images are paired with: a kind of intervention as moments know it.
 
@@ -63,11 +77,13 @@ class Pairing:
         views: the view that images are paired with, or several of which one is drawn for each image; none for
             `cross_environment`, where images are paired with images.
         shuffle: set where images are paired with views of other images; all of `views` count then, by their weights.
+        some: set where some of the images are paired, and not all.
     """
 
     name: str
     views: tuple[View, ...] = ()
     shuffle: Shuffle | None = None
+    some: Some | None = None
 
     @property
     def one_of(self) -> bool:
@@ -248,6 +264,10 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
         [(p, partners(images.layouts[task.split], p.shuffle.seed, p.shuffle.draw)) for p in task.pairings if p.shuffle]
         for task in tasks
     ]
+    drawn = [
+        {p.name: drawn_pairs(images.layouts[task.split], p.some.share, p.some.seed) for p in task.pairings if p.some}
+        for task in tasks
+    ]
     for start in range(first, last, BLOCK):
         rows = np.arange(start, min(start + BLOCK, last))
         ids = [images.ids[i] for i in rows]
@@ -256,7 +276,7 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
             for view in (images.original, *needed.values())
         }
         for i, task in enumerate(tasks):
-            sums[i] = sums[i] + _cells_of_block(images, task, means[i], rows, ids, arrays)
+            sums[i] = sums[i] + _cells_of_block(images, task, means[i], rows, ids, arrays, drawn[i])
             for pairing, partner in of_partners[i]:
                 sums[i] = sums[i] + _with_partners(storage, images, task, pairing, rows, partner[rows], arrays)
     return sums if len(sums) > 1 else sums[0]
@@ -269,6 +289,7 @@ def _cells_of_block(
     rows: NDArray[np.int64],
     ids: list[str],
     arrays: dict[str, NDArray[Any]],
+    drawn: dict[str, NDArray[np.bool_]],
 ) -> Cells:
     normalize: Normalize = "before" if task.scale == "unit" else "none"
     layout = images.layouts[task.split].take(rows)
@@ -282,7 +303,7 @@ def _cells_of_block(
         of_pairing = {view.directory: scaled(arrays[view.directory], normalize) for view in pairing.views}
         first = next(iter(of_pairing.values()))
         views[pairing.name] = one_of(of_pairing, ids, task.split.seed) if pairing.one_of else first
-    return cells_of(layout, z, views)
+    return cells_of(layout, z, views, {name: some[rows] for name, some in drawn.items()})
 
 
 def _with_partners(

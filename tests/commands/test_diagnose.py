@@ -13,6 +13,7 @@ from benchmark.cli import main
 from benchmark.commands.prepare import open_store, prepare
 from benchmark.commands.report import report_stage
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.cells import Layout, drawn_pairs
 from benchmark.method.interventions import view_rng
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.recipe.loading import load_recipe
@@ -41,6 +42,7 @@ sweep:
     - {name: cross, kinds: [cross_environment]}
     - {name: mixed, kinds: [invert, text, cross_environment], weights: [1, 2, 0.5]}
     - {name: drawn, pairing: random_one}
+    - {name: half, kinds: [invert], pairs: 0.5, seed: 3}
   projections: [icm, pca]
   predictors: [zero_shot]
 """
@@ -85,6 +87,8 @@ def second_moments(storage: Storage, source: Any, train: np.ndarray) -> dict[str
     draws = [int(view_rng(1, i, "random_one").integers(2)) for i in ids]
     one = np.stack([views[draw][i] for i, draw in enumerate(draws)])
     moments["drawn"] = (z - one)[train].T @ (z - one)[train] / train.sum()
+    some = drawn_pairs(Layout(environment, label, 0 * label, 3, 2), 0.5, 3) & train
+    moments["half"] = (z - views[1])[some].T @ (z - views[1])[some] / some.sum()
     total, n = np.zeros_like(moments["text"]), 0
     for i in np.flatnonzero(train):
         for other in set(environment[train]) - {environment[i]}:
@@ -102,6 +106,7 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "cross": {"cross_environment": 1},
     "mixed": {"invert": 1, "text": 2, "cross_environment": 0.5},
     "drawn": {"drawn": 1},
+    "half": {"half": 1},
 }
 
 
@@ -128,6 +133,7 @@ def test_every_intervention_set_gives_the_accuracies_of_a_few_lines_of_numpy(don
     environment, label = source.manifest.environment_index, source.manifest.table["label"].to_numpy()
     found = rows[(rows["intervention_set"] == chosen) & (rows["seed"] == 1)]
     assert len(found) == ENVIRONMENTS
+    assert set(found["projection_variant"]) == {"50 % of the pairs, seed 3" if chosen == "half" else None}
     for row in found.to_dict("records"):
         held_out = environment == source.manifest.environments.index(row["held_out"])
         v = reference_basis(storage, source, chosen, in_split(source, 1) & ~held_out)

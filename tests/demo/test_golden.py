@@ -55,3 +55,18 @@ def test_the_encoder_is_trained_in_the_same_way() -> None:
         [*sums, float(log_scale)], MINILIT_TRAINED[minilit.VERSION], rtol=1e-4, atol=1e-3,
         err_msg=REMEDY.format(minilit.NAME),
     )  # fmt: skip
+
+
+def test_later_settings_make_other_encoders_and_leave_the_demo_s_as_it_is() -> None:
+    others = [Training(width=64), Training(trunk="lite1"), Training(augmented=True), Training(seed=1), Training()]
+    assert len({minilit._content_hash(training) for training in others}) == len(others)
+    rng = torch.Generator().manual_seed(0)
+    views, captions = (torch.randn(shape, generator=rng) for shape in ((3, 96, 10), (2, 96, 6)))
+    maps = {}
+    for name, images in {"plain": views[0], "one view": views[:1], "three views": views}.items():
+        with minilit._reproducible(0):
+            settings = Training(epochs=3, batch_size=32, width=5)
+            maps[name], _, _ = minilit._train(Features(images, captions, torch.arange(96) // 2), settings)
+    assert maps["plain"].weight.shape == (5, 10)
+    assert torch.equal(maps["plain"].weight, maps["one view"].weight)
+    assert not torch.allclose(maps["plain"].weight, maps["three views"].weight)

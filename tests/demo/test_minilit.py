@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.demo import emoji_styles, minilit
-from benchmark.demo.minilit import image_classifier
+from benchmark.demo.trunks import TRUNKS
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -73,12 +73,13 @@ def test_zero_shot_is_far_above_chance(folder: Path, model: Any) -> None:
     assert (logits.argmax(1) == labels).float().mean() > 0.5
 
 
-def test_classifier_names_real_photographs() -> None:
+@pytest.mark.parametrize("trunk", list(TRUNKS))
+def test_classifier_names_real_photographs(trunk: str) -> None:
     shared = Path(os.environ.get("ICM_BENCH_SHARED", REPOSITORY.parent / "shared"))
     photos = shared / "pacs_sample" / "PACS" / "photo"
     if not photos.is_dir():
         pytest.skip("no real photographs on this machine")
-    classifier = image_classifier()
+    classifier = TRUNKS[trunk].classifier()
     for name, labels in IMAGENET.items():
         paths = sorted((photos / name).glob("*.jpg"))
         with torch.inference_mode():

@@ -312,3 +312,56 @@ def test_a_grid_names_the_intervention_sets_of_its_predictor() -> None:
     ):
         with pytest.raises(IcmBenchError, match=said):
             recipe(sweep={**sweep, "grids": {"linear_probe": {"intervention_sets": given}}})
+
+
+def test_strengths_and_shares_of_the_pairs_are_intervention_sets_and_no_set_for_what_has_a_scale_alone() -> None:
+    blurs = [{"name": "gaussian_blur", "sigma": [s, s]} for s in (1, 2, 4)]
+    labels = [kind.label for kind in recipe(interventions={"kinds": blurs}).interventions.kinds]
+    assert len(set(labels)) == 3  # a view of each strength
+    sets = [{"name": "hundredth", "pairs": 0.01}, {"name": "all"}, *({"name": k, "kinds": [k]} for k in labels)]
+    made = recipe(
+        interventions={"kinds": blurs},
+        sweep={
+            "intervention_sets": sets,
+            "projections": ["icm", "isotropic"],
+            "predictors": ["zero_shot"],
+            "seeds": [0],
+        },
+    )
+    specs = trial_specs(made, "PACS", 16)
+    names = {p: [s.intervention_set.name for s in specs if s.projection.name == p and s.intervention_set]
+             for p in ("icm", "isotropic")}  # fmt: skip
+    assert names == {"icm": ["hundredth", "all", *labels], "isotropic": ["all"]}
+    shares = {s.intervention_set.name: s.intervention_set.pairs_in_words for s in specs if s.intervention_set}
+    assert shares == {"hundredth": "1 % of the pairs", **dict.fromkeys(["all", *labels], "")}
+
+
+@pytest.mark.parametrize(
+    ("sets", "projections", "message"),
+    [
+        ([{"name": "x", "pairs": 0}], ["icm"], r"pairs"),
+        ([{"name": "x", "pairs": 0.1, "kinds": ["cross_environment"]}], ["icm"], r"a share of the pairs is for views"),
+        (
+            [{"name": "x", "pairs": 0.1, "placebo": "rotated"}],
+            ["icm"],
+            r"a share of the pairs is for views; leave out",
+        ),
+        ([{"name": "x", "seed": 1}], ["icm"], r"'x' has nothing to draw"),
+        ([{"name": "x", "pairs": 0.1, "draws": 2}], ["icm"], r"'x' has nothing to draw"),
+        ([{"name": "x", "pairs": 0.1}], ["denoiser"], r"'denoiser' needs a view of every image, and 'x' has a share"),
+    ],
+)
+def test_shares_of_pairs_that_cannot_be_are_refused(sets: Any, projections: Any, message: str) -> None:
+    with pytest.raises(IcmBenchError, match=message):
+        recipe(sweep={"intervention_sets": sets, "projections": projections})
+
+
+def test_an_encoder_that_is_built_is_named_by_its_training_and_no_other_has_one() -> None:
+    training = {"image_size": 96, "width": 64, "trunk": "lite1", "augmented": True, "seed": 3}
+    [backbone] = recipe(backbones=[{"name": "MiniLiT", "image_size": 96, "training": training}]).backbones
+    assert backbone.label == "MiniLiT 96px (trained at 96px, lite1, width 64, augmented, seed 3)"
+    [plain] = recipe(backbones=[{"name": "MiniLiT", "training": {}}]).backbones
+    assert plain.label == "MiniLiT"
+    for other in ({"name": "ViT-B-32"}, {"name": "MiniLiT", "folder": "elsewhere"}):
+        with pytest.raises(IcmBenchError, match=r"only MiniLiT is trained here; leave it out"):
+            recipe(backbones=[{**other, "training": {}}])

@@ -11,14 +11,23 @@ import safetensors.numpy
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
-from benchmark.method.evaluation.cells import Cells, Half, Layout, cells_of, class_means, cross_cells, one_of
+from benchmark.method.evaluation.cells import (
+    Cells,
+    Half,
+    Layout,
+    cells_of,
+    class_means,
+    cross_cells,
+    drawn_pairs,
+    one_of,
+)
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS, Differences
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View
 from benchmark.store.texts import TextDifferences
 from benchmark.sweep.loading import text_cells
-from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, file_of, read_cells, sum_moments
+from benchmark.sweep.summing import ImageIndex, Pairing, Some, SumTask, file_of, read_cells, sum_moments
 
 DISTINCT, D, CLASSES, NAMES = 5000, 6, 4, ["amber", "blue", "cyan"]  # more than one block, and more than one range
 
@@ -76,6 +85,7 @@ def assert_equal(found: Cells, expected: Cells) -> None:
 KINDS = [
     Pairing("blur", (view("blur"),)),
     Pairing("one", (view("blur"), view("grey"))),
+    Pairing("tenth", (view("grey"),), some=Some(0.1, 3)),
     Pairing(CROSS),
 ]
 
@@ -87,7 +97,10 @@ def test_every_kind_equals_one_sum_over_all_images(written, normalize: Normalize
     assert sum_moments(storage, images, [Split(0), Split(1)], ["raw", "unit"], KINDS) in (0, 4 * len(KINDS) + 4)
     z, blur, grey = (scaled(arrays[name], normalize) for name in (store.ORIGINAL, "blur", "grey"))
     layout = images.layouts[Split(seed)]
-    whole = cells_of(layout, z, {"blur": blur, "one": one_of({"blur": blur, "grey": grey}, images.ids, seed)})
+    views = {"blur": blur, "one": one_of({"blur": blur, "grey": grey}, images.ids, seed), "tenth": grey}
+    drawn = drawn_pairs(layout, 0.1, 3)
+    whole = cells_of(layout, z, views, {"tenth": drawn})
+    assert sum(m.differences["tenth"].n for m in whole.moments.values()) == drawn.sum() > 490
     expected = whole + cross_cells(layout, z, class_means(whole), NAMES)
     scale: Scale = "unit" if normalize == "before" else "raw"
     assert_equal(read_cells(storage, images, Split(seed), scale, KINDS), expected)

@@ -5,7 +5,7 @@ a left-out source and a tested fold are left out, and `open_class` leaves out th
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -135,23 +135,27 @@ class Cells:
         return moments
 
 
-def cells_of(layout: Layout, z: NDArray[np.floating], views: Mapping[str, NDArray[np.floating]]) -> Cells:
+def cells_of(
+    layout: Layout,
+    z: NDArray[np.floating],
+    views: Mapping[str, NDArray[np.floating]],
+    paired: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Cells:
     """Return the moments of the images of `layout`.
 
     Args:
         layout: which cell each of the n images lies in.
         z: embeddings, shape (n, D), scaled as the projection is to see them.
         views: kind -> embeddings of the same images after the intervention, shape (n, D), scaled likewise.
+        paired: kind -> which of the images are paired with their view, shape (n,). Default: all, for every kind.
     """
-    return Cells(
-        {
-            cell: Moments.of(
-                z[rows], {kind: view[rows] for kind, view in views.items()}, layout.label[rows], layout.classes
-            )
-            for cell in layout.cells()
-            for rows in [layout.members(cell)]
-        }
-    )
+    cells = {}
+    for cell in layout.cells():
+        rows = layout.members(cell)
+        of = {kind: rows[paired[kind][rows]] if paired and kind in paired else rows for kind in views}
+        differences = {kind: Differences.of_pairs(z[of[kind]], view[of[kind]]) for kind, view in views.items()}
+        cells[cell] = replace(Moments.of(z[rows], None, layout.label[rows], layout.classes), differences=differences)
+    return Cells(cells)
 
 
 Place = tuple[int, int]  # environment, side of the split
@@ -204,6 +208,30 @@ def cross_cells(layout: Layout, z: NDArray[np.floating], means: ClassMeans, name
                 kinds = {cross_kind(names[to]): part}
                 cells = cells + Cells({(at, side, half): Moments.nothing(layout.classes, z_.shape[1], kinds)})
     return cells
+
+
+def drawn_pairs(layout: Layout, share: float, seed: int) -> NDArray[np.bool_]:
+    """Return which images keep their views where a share of all pairs is wanted, shape (n,).
+
+    Within each class of an environment images stand in a random order. The i-th of n has the place (i + offset) / n,
+    0 <= offset < 1, and takes part where that is below the share. So a smaller share is a part of a larger one, and
+    each class of an environment has its share up to one pair. The offsets of all of these are multiples of the golden
+    ratio, spread evenly, so that the whole has its share too, however small.
+
+    Args:
+        layout: environment and class of each of the n images; sides of a split do not matter.
+        share: of the images, above 0, up to 1.
+        seed: seed of the draw.
+    """
+    rng, n = np.random.default_rng(seed), len(layout.label)
+    of_class = layout.environment * layout.classes + layout.label
+    order = np.lexsort((rng.random(n), of_class))
+    _, first, counts = np.unique(of_class[order], return_index=True, return_counts=True)
+    number = np.repeat(np.arange(len(first)), counts)
+    offset = (rng.random() + np.arange(len(first)) * (np.sqrt(5) - 1) / 2) % 1
+    place = np.empty(n)
+    place[order] = (np.arange(n) - first[number] + offset[number]) / counts[number]
+    return np.asarray(place < share)
 
 
 def one_of(views: Mapping[str, NDArray[np.floating]], image_ids: Sequence[str], seed: int) -> NDArray[np.floating]:
