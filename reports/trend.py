@@ -101,8 +101,8 @@ def _block(group: Sequence[tuple[Setting, Selections]], projection: str, variant
     found.sort(key=lambda item: item[1].accuracies[1])
     body = []
     for setting, one in found:
-        ours, plain_accuracy = (f"{100 * accuracy:.1f}" for accuracy in one.accuracies)
-        body.append([markdown_escape(setting.backbone), plain_accuracy, ours, points_with_ends(one)])
+        accuracy, of_plain = (f"{100 * share:.1f}" for share in one.accuracies)
+        body.append([markdown_escape(setting.backbone), of_plain, accuracy, points_with_ends(one)])
     label = found[0][1].method.label
     grid = markdown_grid(["Backbone", "plain", markdown_escape(label), "gain"], body)
     return f"{grid}\n\n{markdown_escape(_sentence(label, [one for _, one in found]))}"
