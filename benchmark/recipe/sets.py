@@ -103,4 +103,4 @@ class InterventionSet(Spec):
     def is_real_one_of(self, placebo: "InterventionSet") -> bool:
         """Return whether a placebo stands in the place of this set's C_d."""
         same = (self.kinds, self.weights, self.pairing) == (placebo.kinds, placebo.weights, placebo.pairing)
-        return self.placebo is None and placebo.placebo is not None and same
+        return self.placebo is None and self.pairs == 1 and placebo.placebo is not None and same

@@ -34,6 +34,11 @@ def recipe(sets: list[dict[str, Any]], datasets: tuple[str, ...] = ("PACS",), **
     [
         ([{**ROTATED, "kinds": ["invert"]}], {}, r"'rotated' is a placebo of a set that is not there; add one"),
         (
+            [{**ROTATED, "kinds": ["invert"]}, {"name": "tenth", "kinds": ["invert"], "pairs": 0.1}],
+            {},
+            r"'rotated' is a placebo of a set that is not there; add one",
+        ),
+        (
             [ROTATED],
             {"projections": ["identity", "pca"]},
             r"a placebo for icm and shrinkage, and the sweep has neither",
