@@ -4,6 +4,8 @@ CONSTRAINTS ?= -c constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Two processes divide the tests; tests/conftest.py says which go together. ARGS='-n 0' runs them one after another.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: help setup demo test test-fast lint types bench docs clean
 
@@ -24,10 +26,10 @@ demo: setup      ## the main job on real images: no GPU, no account
 	$(BIN)/icm-bench demo --out icm-bench-report $(ARGS)
 
 test: setup      ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: setup ## the tests that take seconds
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 lint: setup      ## style
 	$(BIN)/ruff check .

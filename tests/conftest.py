@@ -6,10 +6,13 @@ import os
 # set before numpy is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import functools
+import gc
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,83 @@ from PIL import Image
 REPOSITORY = Path(__file__).parent.parent
 
 
+# Modules that use a fixture which costs more than they do. Where processes divide the tests, one takes them all.
+TOGETHER = {
+    "demo_set": (
+        "commands/test_diagnose", "commands/test_fold", "commands/test_run", "demo/test_emoji_styles",
+        "demo/test_minilit", "demo/test_planted", "jobs/test_submit",
+    ),
+    "embedded_toy": (
+        "sweep/test_failures", "sweep/test_kill", "sweep/test_loggers", "sweep/test_search", "sweep/test_text_tower",
+    ),
+    "swept_toy": ("commands/test_imports", "commands/test_splits", "docs/test_examples"),
+}  # fmt: skip
+GROUP = {f"tests/{module}.py": fixture for fixture, modules in TOGETHER.items() for module in modules}
+
+
+def group_of(nodeid: str) -> str:
+    """Return what goes to one process with a test: its module, or the fixture that the module shares with others."""
+    module = nodeid.partition("::")[0]
+    return GROUP.get(module, module)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide the tests by groups. Not by marks, which pytest-xdist 3.8 loses with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes divide the tests, let the groups with most slow tests come first."""
+    if hasattr(config, "workerinput"):
+        slow = Counter(group_of(item.nodeid) for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[group_of(item.nodeid)])
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported until here: statsmodels alone calls it a hundred times."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_ray() -> None:
     """Keep Ray's own reports from leaving the machine."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+class Described:
+    """Stands for the process of `describe`, and answers what it would: this one has made its imports, of six seconds."""
+
+    def __init__(self, spec: Any) -> None:
+        self._spec = spec
+
+    def communicate(self) -> tuple[str, None]:
+        from benchmark.backbones.describe import answer
+
+        return answer(self._spec), None
+
+    def kill(self) -> None:
+        """Do nothing: there is no process."""
+
+    wait = kill
+
+
+@pytest.fixture(scope="session", autouse=True)
+def process_of_describe() -> Iterator[Callable[..., Any]]:
+    """Let facts of backbones come without a process of their own; return what starts one, for those who test that."""
+    from benchmark.backbones import describe
+
+    start = describe._start
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(describe, "_start", Described)
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +131,24 @@ def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 
     return root
 
 
+@pytest.fixture(scope="session")
+def demo_set() -> Path:
+    """The folder of the demo's data set, whose packages are fetched and drawn once. For all that needs the demo."""
+    from benchmark.demo import emoji_styles
+
+    return emoji_styles.build() / emoji_styles.NAME
+
+
+def some_of(images: Path, count: int, to: Path) -> Path:
+    """Copy so many images of each class and environment of a data set, and return the folder of the copies."""
+    for source in sorted(images.glob("*/*")):
+        place = to / source.relative_to(images)
+        place.mkdir(parents=True)
+        for image in sorted(source.iterdir())[:count]:
+            shutil.copy(image, place)
+    return to
+
+
 # A CLIP so small that it loads in a moment; 16 dimensions.
 TINY_CLIP: dict[str, Any] = {
     "embed_dim": 16,
@@ -73,11 +167,15 @@ def tiny_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A local Ray for tests that call stages directly."""
+    """A local Ray for tests that call stages directly, of one core: each core's worker costs seconds of imports."""
+    import ray
+
     from benchmark.common.cluster import connected
 
-    with connected():
-        yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
+        with connected():
+            yield
 
 
 @pytest.fixture(scope="session")

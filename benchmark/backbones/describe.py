@@ -61,9 +61,9 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
     if known := _remembered(spec):
         return known
     process = _under_way.pop(spec, None) or _start(spec)
-    answer, _ = process.communicate()
+    said, _ = process.communicate()
     try:
-        content: dict[str, Any] = json.loads(answer.splitlines()[-1])
+        content: dict[str, Any] = json.loads(said.splitlines()[-1])
     except (ValueError, IndexError) as error:
         raise IcmBenchError(
             f"The backbone '{spec.label}' cannot be loaded: the process ended with code {process.returncode}, "
@@ -92,14 +92,12 @@ def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
     return process
 
 
-def _answer() -> None:
-    """Read a backbone from standard input and print its facts as JSON."""
-    spec = BackboneSpec.model_validate_json(sys.stdin.read())
+def answer(spec: BackboneSpec) -> str:
+    """Return what the process says of a backbone: its facts, or the sentence why it cannot be loaded, as JSON."""
     try:
-        answer = asdict(Backbone(spec, device="cpu").facts)
+        return json.dumps(asdict(Backbone(spec, device="cpu").facts))
     except IcmBenchError as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
+        return json.dumps({"error": str(error)})
 
 
 def _facts(content: dict[str, Any]) -> BackboneFacts:
@@ -137,4 +135,4 @@ def _remember(spec: BackboneSpec, facts: BackboneFacts) -> None:
 
 
 if __name__ == "__main__":
-    _answer()
+    print(answer(BackboneSpec.model_validate_json(sys.stdin.read())))

@@ -1,6 +1,7 @@
 """Facts of a backbone from a process of its own: right, remembered, forgotten when weights may have changed."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,6 +12,11 @@ from benchmark.backbones import describe as facts
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
+
+
+@pytest.fixture(autouse=True)
+def _a_process(process_of_describe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "_start", process_of_describe)
 
 
 @pytest.fixture

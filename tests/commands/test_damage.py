@@ -195,25 +195,41 @@ DAMAGES: dict[str, Callable[[Place], Path]] = {
     "a bit of moments": lambda p: flip(p.moments()[1][0], 0.9),
     "half a file of moments": lambda p: cut(p.moments()[0]),
 }  # fmt: skip
+# Those that touch no file in common are done together: what costs time is to embed again, once for all of them.
+TOGETHER = [
+    ("rows reversed", "ids reversed", "grayscale's part over the original's", "a bit of a part"),
+    ("an image more that cannot be read", "another backbone's part", "the original's part over grayscale's", "another chunk's part"),
+    ("half a part", "another chunk's list"),
+    ("no part, but its name", "texts reversed", "pairs of texts reversed"),
+    ("the list of those that cannot be read gone", "texts of another backbone"),
+    ("half a file of texts",),
+    ("a kind's moments over another's", "moments times two"),
+    ("a bit of moments", "half a file of moments"),
+]  # fmt: skip
+
+
+def test_every_damage_is_done_once() -> None:
+    assert sorted(name for names in TOGETHER for name in names) == sorted(DAMAGES)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("names", TOGETHER, ids=" and ".join)
 def test_what_is_damaged_is_named_and_made_again(
-    clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path, name: str
+    clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     folder, expected = clean
     shutil.copytree(folder / "store", tmp_path / "store")
     lines: list[str] = []
     run = prepared(folder, tiny_random, tmp_path / "store", lines)
     place = Place(run)
-    if "moments" not in name:  # else they are there and nobody looks at the embeddings
+    if "moments" not in names[0]:  # else they are there and nobody looks at the embeddings
         shutil.rmtree(tmp_path / "store" / "moments")
-    file = DAMAGES[name](place)
+    files = [DAMAGES[name](place) for name in names]
     found = on_sound_embeddings(run, lambda: read_all(run))
-    assert any(
-        line.startswith("damaged: ") and str(file) in line and line.endswith("it is made again") for line in lines
-    )
+    for file in files:
+        assert any(
+            line.startswith("damaged: ") and str(file) in line and line.endswith("it is made again") for line in lines
+        ), file
     assert found.keys() == expected.keys()
     for key, numbers in expected.items():
         np.testing.assert_allclose(found[key], numbers, rtol=1e-5, atol=1e-4, err_msg=key)

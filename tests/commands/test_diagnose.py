@@ -22,7 +22,7 @@ from benchmark.store.texts import read_texts
 from tests.conftest import make_toy
 from tests.method.subspace.test_shift import reference
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray", "demo_set")]
 
 KINDS, RANK, ENVIRONMENTS = ("grayscale", "invert"), 24, 4
 RECIPE = """\

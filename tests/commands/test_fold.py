@@ -1,6 +1,5 @@
 """A folded checkpoint of the demo's encoder, by open_clip alone, gives the answers of the row that it was exported for."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from PIL import Image
 import benchmark
 from benchmark.cli import main
 from benchmark.commands.prepare import open_store, prepare
-from benchmark.demo import emoji_styles
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.sweep.trials import trials_of
+from tests.conftest import some_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -40,16 +39,12 @@ EVALUATED = {"sweep.projections": [{"name": "shrinkage", "nuisance": "both", "la
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:  # noqa: ARG001
+def done(tmp_path_factory: pytest.TempPathFactory, demo_set: Path, local_ray: None) -> Path:  # noqa: ARG001
     """The recipe of a finished run on ten images of each class and environment of the demo, in a folder `images`."""
     folder = tmp_path_factory.mktemp("folded")
-    for source in sorted((emoji_styles.build() / emoji_styles.NAME).glob("*/*")):
-        place = folder / "images" / source.parent.name / source.name
-        place.mkdir(parents=True)
-        for image in sorted(source.iterdir())[:10]:
-            shutil.copy(image, place)
+    images = some_of(demo_set, 10, folder / "images")
     file = folder / "recipe.yaml"
-    file.write_text(RECIPE.replace("ROOT", str(folder / "images")) + f"run: {{store: {folder / 'store'}}}\n")
+    file.write_text(RECIPE.replace("ROOT", str(images)) + f"run: {{store: {folder / 'store'}}}\n")
     benchmark.run(load_recipe(file, EVALUATED))
     return file
 

@@ -18,8 +18,9 @@ from benchmark.store import embeddings as store
 from benchmark.store.rows import read_rows
 from benchmark.store.texts import read_texts
 from benchmark.sweep.trials import trials_of
+from tests.conftest import some_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray", "demo_set")]
 
 RECIPE = """\
 name: pacs-sample
@@ -57,11 +58,7 @@ def table(outcome: Outcome) -> list[dict[str, str]]:
 def photos(tmp_path_factory: pytest.TempPathFactory, pacs_sample: Path) -> Path:
     """Twelve images of each class and environment of the sample."""
     root = tmp_path_factory.mktemp("photos")
-    for folder in (pacs_sample / "PACS").glob("*/*"):
-        place = root / folder.relative_to(pacs_sample)
-        place.mkdir(parents=True)
-        for file in sorted(folder.iterdir())[:12]:
-            shutil.copy(file, place)
+    some_of(pacs_sample / "PACS", 12, root / "PACS")
     return root
 
 

@@ -13,14 +13,14 @@ from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.demo.emoji import concepts, draw, openmoji_svgs, pretraining_images, slug
-from benchmark.demo.emoji_styles import CLASS_COUNTS, ENVIRONMENTS, NAME, build
+from benchmark.demo.emoji_styles import CLASS_COUNTS, ENVIRONMENTS, NAME
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    return build() / NAME
+def folder(demo_set: Path) -> Path:
+    return demo_set
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The demo's encoder: loads without network like any open_clip model; its two towers agree."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,8 @@ def test_preprocessing_is_the_towers_own(model: Any) -> None:
     assert tuple(config["size"]) == (160, 160)
 
 
-def test_zero_shot_is_far_above_chance(folder: Path, model: Any) -> None:
-    root = emoji_styles.build() / emoji_styles.NAME / "noto"
+def test_zero_shot_is_far_above_chance(folder: Path, model: Any, demo_set: Path) -> None:
+    root = demo_set / "noto"
     paths, classes = sorted(root.glob("*/*.png")), list(emoji_styles.CLASS_COUNTS)
     tokenizer, preprocess = open_clip.get_tokenizer(f"local-dir:{folder}"), _preprocess(model)
     labels = torch.tensor([classes.index(path.parent.name) for path in paths])
@@ -96,9 +97,10 @@ def _square(path: Path) -> Tensor:
     return pixels
 
 
-def test_a_moved_cache_is_put_right(folder: Path) -> None:
-    config = folder / "open_clip_config.json"
-    right = config.read_text(encoding="utf-8")
-    config.write_text(right.replace(str(folder), "/elsewhere/minilit"), encoding="utf-8")
-    assert minilit.build() == folder
-    assert config.read_text(encoding="utf-8") == right
+def test_a_moved_cache_is_put_right(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = (folder / "open_clip_config.json").read_text(encoding="utf-8")
+    moved = shutil.copytree(folder, tmp_path / "backbones" / folder.name)
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path))
+    assert minilit.build() == moved
+    assert str(folder) in right
+    assert (moved / "open_clip_config.json").read_text(encoding="utf-8") == right.replace(str(folder), str(moved))

@@ -190,7 +190,7 @@ def spec() -> DatasetSpec:
 
 
 @pytest.fixture(scope="module")
-def folder(spec: DatasetSpec) -> Path:
+def folder(spec: DatasetSpec, demo_set: Path) -> Path:  # noqa: ARG001
     pytest.importorskip("resvg_py")
     return planted.build(spec.planted)
 

@@ -18,6 +18,7 @@ from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding import texts
+from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.noise import encode_with_noise
 from benchmark.embedding.pipeline import EmbedJob, embed
@@ -29,6 +30,7 @@ from benchmark.store import embeddings as store
 from benchmark.store.texts import pairs_file, prompts_file, read_texts, text_file
 from benchmark.sweep.subject import Subject
 from tests.conftest import make_toy
+from tests.stand_in import stand_in
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -52,10 +54,15 @@ def _recipe(root: Path, backbone: dict[str, Any], **changes: Any) -> Recipe:
     return parse_recipe({**content, **changes})
 
 
-def embed_all(recipe: Recipe, storage: Storage):  # type: ignore[no-untyped-def]
+def embed_all(recipe: Recipe, storage: Storage, encoder: type = Encoder):  # type: ignore[no-untyped-def]
     (subject,) = prepare(recipe, storage, lambda _: None).subjects
     job = EmbedJob(storage, subject.manifest, subject.backbone, subject.facts, subject.views, subject.decoding)
-    return subject, embed(job, recipe.run)
+    return subject, embed(job, recipe.run, encoder)
+
+
+def count_all(recipe: Recipe, storage: Storage):  # type: ignore[no-untyped-def]
+    """As `embed_all`, for tests of what is embedded, not of the embeddings: an encoder without weights loads at once."""
+    return embed_all(recipe, storage, stand_in(0.001))
 
 
 def test_embeddings_are_those_of_a_plain_loop_and_a_second_run_embeds_nothing(
@@ -109,17 +116,17 @@ def test_batch_size_actors_order_and_resume_do_not_show(tmp_path: Path, recipe_f
 
 def test_only_what_is_missing_is_computed(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage = Storage(str(tmp_path / "store"))
-    subject, first = embed_all(recipe_for(toy_root), storage)
+    subject, first = count_all(recipe_for(toy_root), storage)
     assert first.speed is not None
     assert first.speed.views == 36 * 3
-    _, wider = embed_all(recipe_for(toy_root, interventions={"kinds": ["invert", "color_jitter", "equalize"]}), storage)
+    _, wider = count_all(recipe_for(toy_root, interventions={"kinds": ["invert", "color_jitter", "equalize"]}), storage)
     assert (wider.embedded, wider.reused) == (36, 36 * 3)  # only the new kind
-    _, reseeded = embed_all(
+    _, reseeded = count_all(
         recipe_for(toy_root, interventions={"kinds": ["invert", "color_jitter"], "seed": 1}), storage
     )
     assert (reseeded.embedded, reseeded.reused) == (36, 72)  # only what is drawn depends on the seed
     Path(storage.path(store.part_name(subject.views[1].directory, 0))).unlink()
-    _, repaired = embed_all(recipe_for(toy_root), storage)
+    _, repaired = count_all(recipe_for(toy_root), storage)
     assert (repaired.embedded, repaired.reused) == (36, 72)
 
 
@@ -145,7 +152,7 @@ def test_schema_of_the_parts(toy_root: Path, tmp_path: Path, recipe_for: RecipeF
     storage = Storage(str(tmp_path / "store"))
     (plain,) = recipe_for(toy_root).backbones
     recipe = recipe_for(toy_root, backbones=[{**plain.model_dump(), "precision": "float16"}])
-    subject, _ = embed_all(recipe, storage)
+    subject, _ = count_all(recipe, storage)
     (name,) = store.parts(storage, subject.views[1].directory).values()
     table = storage.read_table(name)
     assert table.column_names == ["image_id", "environment", "class_name", "label", "view", "embedding"]
@@ -167,13 +174,13 @@ def test_one_bad_image_is_named_and_skipped_and_many_are_too_many(
     bad = toy_root / "env1" / "dog" / "2.png"
     bad.write_bytes(bad.read_bytes()[:60])
     lenient = recipe_for(toy_root, run={"max_bad_images": 0.05})
-    subject, report = embed_all(lenient, storage)
+    subject, report = count_all(lenient, storage)
     assert list(report.rejected) == ["env1/dog/2.png"]
     assert report.embedded == 35 * 3
     with pytest.raises(
         IcmBenchError, match=r"1 of 36 images of toy cannot be read, more than 1%; the first is .*dog/2.png"
     ):
-        embed_all(recipe_for(toy_root), storage)
+        count_all(recipe_for(toy_root), storage)
     for view in subject.views:  # the good ones are kept, the bad one is known
         (name,) = store.parts(storage, view.directory).values()
         assert storage.read_table(name).num_rows == 35
@@ -181,7 +188,7 @@ def test_one_bad_image_is_named_and_skipped_and_many_are_too_many(
 
 def test_the_same_bytes_twice_are_embedded_once(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
     shutil.copy(toy_root / "env0" / "cat" / "0.png", toy_root / "env0" / "cat" / "copy.png")
-    _, report = embed_all(recipe_for(toy_root), Storage(str(tmp_path / "store")))
+    _, report = count_all(recipe_for(toy_root), Storage(str(tmp_path / "store")))
     assert report.embedded == 36 * 3
 
 

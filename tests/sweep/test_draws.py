@@ -1,6 +1,7 @@
 """Views drawn several times: which seed sees which draw, what is embedded, and that a draw is that of its seed alone."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -190,6 +191,9 @@ def test_a_sweep_over_two_draws_has_the_rows_of_each(tmp_path: Path, tiny_random
         recipe["datasets"] = [{"name": "toy", "root": str(tmp_path / "toy")}]
         (tmp_path / f"{name}.yaml").write_text(json.dumps(recipe))
         place = tmp_path / name
+        if name != "drawn":  # which has embedded the views of both; rows are of each store's own
+            for part in ("embeddings", "texts"):
+                shutil.copytree(tmp_path / "drawn" / part, place / part)
         assert main(["run", str(tmp_path / f"{name}.yaml"), "--store", str(place)]) == 0
         every = [row for file in sorted((place / "rows").iterdir()) for row in pq.read_table(file).to_pylist()]
         return {(row["intervention_set"], row["seed"], row["held_out"]): row for row in every}

@@ -34,6 +34,12 @@ DISTINCT, D, CLASSES, NAMES = 5000, 6, 4, ["amber", "blue", "cyan"]  # more than
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
+@pytest.fixture(autouse=True)
+def _two_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with two cores: each sums a range, one after the other on the one core of the tests' Ray."""
+    monkeypatch.setattr("benchmark.sweep.summing.cpu_nodes", lambda: (1, 2))
+
+
 def view(label: str) -> View:
     return View(label, None, 0, DISTINCT, {"view": label})
 
