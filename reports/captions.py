@@ -301,8 +301,8 @@ def sees_target_words(selections: Selections) -> str:
     if not any(method.looks_at_target_images for method in selections.parts):
         return ""
     return (
-        f"{SEES_TARGET} fitted at test time, on the tested images without their labels, which the others never see: "
-        "not ranked with them, and never bold."
+        f"{SEES_TARGET} fitted at test time, on tested images or views of them, without labels, which the others never "
+        "see: not ranked with them, and never bold."
     )
 
 

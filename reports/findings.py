@@ -200,7 +200,7 @@ def _with_imported(selections: Selections, rule: str, options: Options) -> list[
     """Compare imported methods with CLIP-ICM, shrinkage and plain prediction, as a family of their own."""
     imported = [m for m in selections.parts if m.imported]
     leaders = [*largest(selections), *(m for m in selections.parts if (m.projection, m.variant) == (SHRINKAGE, ""))]
-    plain = [m for m in selections.parts if m.projection == PLAIN]
+    plain = [m for m in selections.parts if m.is_plain]
     pairs = [(leader, m) for m in imported for leader in leaders] + [(m, p) for m in imported for p in plain]
     made = [_made(selections, method, baseline, rule) for method, baseline in pairs]
     family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
@@ -55,6 +56,8 @@ _PREDICTORS = {
     "zero_shot": "zero-shot", "linear_probe": "linear probe", "ridge": "ridge probe", "class_means": "class means",
     "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",
     "clip_adapter": "CLIP-Adapter", "coop": "CoOp", "group_dro": "group-DRO probe",
+    "probe_with_views": "probe on images and views", "soft_penalty": "soft-penalty probe",
+    "mean_of_views": "zero-shot on the mean of views", "zero_temperature": "zero-temperature vote of views (ZERO)",
 }  # fmt: skip
 _VARIANTS = {"interventions": "interventions alone", "environments": "environments alone", "both": "both alone"}
 _ORDERS = {"largest": "largest", "released": "released order"}
@@ -120,21 +123,23 @@ class Method:
         said = "largest" if truncates or self.projection == "pca" else None  # the name says this order already
         order = "" if self.order in (None, said) else _ORDERS.get(str(self.order), str(self.order))
         brackets = ", ".join(filter(None, [_VARIANTS.get(self.variant, self.variant), order]))
-        mark = f" {SEES_TARGET}" if self.looks_at_target_images else ""
-        return f"{name} ({brackets}){mark}" if brackets else f"{name}{mark}"
+        return (f"{name} ({brackets})" if brackets else name) + _mark(PROJECTIONS, self.projection)
 
     @property
     def looks_at_target_images(self) -> bool:
-        """Whether the projection is fitted on the tested images, without their labels; False for an unknown one."""
-        try:
-            return PROJECTIONS.component_class(self.projection).looks_at_target_images
-        except IcmBenchError:
-            return False
+        """Whether projection or predictor look at tested images or views of them, without labels."""
+        return bool(_mark(PROJECTIONS, self.projection) + _mark(PREDICTORS, self.predictor_name))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it predicts in the plain space, and nothing stands in the place of a predictor's C_d."""
+        return self.projection == PLAIN and not self.variant
 
     @property
     def is_control(self) -> bool:
         """Whether it is a part of shrinkage, shrinks something else, or is a rival of it; none of these has ranks."""
-        return self.projection in (*_CONTROLS, *_RIVALS) or (self.projection == SHRINKAGE and bool(self.variant))
+        of_one = self.projection in (SHRINKAGE, PLAIN) and bool(self.variant)
+        return self.projection in (*_CONTROLS, *_RIVALS) or of_one
 
     @property
     def imported(self) -> bool:
@@ -149,25 +154,26 @@ class Method:
     @property
     def learns_nothing(self) -> bool:
         """Whether the predictor has no training images, as zero-shot; False for an unknown one."""
-        try:
-            return not PREDICTORS.component_class(self.predictor_name).uses_training_images
-        except IcmBenchError:
-            return False
+        known = _class(PREDICTORS, self.predictor_name)
+        return known is not None and not known.uses_training_images
+
+    @property
+    def predictor_uses_c_d(self) -> bool:
+        """Whether a placebo of C_d reaches every row of the predictor, whatever N is; False for an unknown one."""
+        known = _class(PREDICTORS, self.predictor_name)
+        return known is not None and known.uses_c_d
 
     @property
     def learns_classes(self) -> bool:
         """Whether the predictor never predicts a class that it had no training image of; False for an unknown one."""
-        if self.imported:
-            return False
-        try:
-            return PREDICTORS.component_class(self.predictor_name).learns_classes
-        except IcmBenchError:
-            return False
+        known = None if self.imported else _class(PREDICTORS, self.predictor_name)
+        return known is not None and known.learns_classes
 
     @property
     def predictor_label(self) -> str:
         """The predictor alone: "zero-shot", "few-shot probe (4 shots)"."""
-        return self.predictor.replace(self.predictor_name, predictor_name_words(self.predictor_name), 1)
+        words = self.predictor.replace(self.predictor_name, predictor_name_words(self.predictor_name), 1)
+        return words + _mark(PREDICTORS, self.predictor_name)
 
     @property
     def label(self) -> str:
@@ -175,8 +181,9 @@ class Method:
         if self.imported:
             return f"{self.predictor} (imported)"
         if self.projection == PLAIN:
-            known = self.predictor_name in _PREDICTORS
-            return self.predictor_label[:1].upper() + self.predictor_label[1:] if known else self.predictor_label
+            known, words = self.predictor_name in _PREDICTORS, self.predictor_label
+            words = words[:1].upper() + words[1:] if known else words
+            return f"{words} ({self.variant})" if self.variant else words
         return f"{self.projection_label} + {self.predictor_label}"
 
     @property
@@ -191,6 +198,20 @@ class Method:
             _ORDER_PLACES.get(self.order or "", 0),
             self.order or "",
         )
+
+
+def _class(registry: Any, name: str) -> Any:
+    """Return the class of a projection or predictor; None for an unknown one."""
+    try:
+        return registry.component_class(name)
+    except IcmBenchError:
+        return None
+
+
+def _mark(registry: Any, name: str) -> str:
+    """Return what stands behind the name of what looks at the tested images; nothing for any other."""
+    known = _class(registry, name)
+    return f" {SEES_TARGET}" if known is not None and known.looks_at_target_images else ""
 
 
 def predictor_name_words(name: str) -> str:
@@ -214,7 +235,9 @@ def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
         parts[method] = part
     candidates = _Candidates()
     parts |= {
-        m: candidates.beside(m, part, parts[m.real]) for m, part in parts.items() if m.placebo and m.real in parts
+        m: candidates.beside(m, part, parts[m.real])
+        for m, part in parts.items()
+        if m.placebo and m.real in parts and not m.predictor_uses_c_d
     }
     for method in [m for m in parts if m.projection == SHRINKAGE and not m.variant]:
         parts |= _of_one_nuisance(method, parts[method])

@@ -6,7 +6,7 @@ from reports.captions import number, oracle_words, unit_words
 from reports.chosen import Selections, has_choice, held_out_names, rule_for
 from reports.comparisons import compare, in_family
 from reports.findings import difference, interval_words, largest, seeds_in_words, size_words
-from reports.methods import PLAIN, Method
+from reports.methods import Method
 from reports.metrics import MIN_CLASS_IMAGES, by_class
 from reports.options import Options
 from reports.render import error_text
@@ -24,7 +24,7 @@ def observations(setting: Setting, selections: Selections) -> list[str]:
         for icm in icms:
             sentences += _oracle_gap(setting, selections, icm, rule)
     for method in selections.parts:
-        if method in icms or method.projection == PLAIN:
+        if method in icms or method.is_plain:
             sentences += _worst(setting, selections, method, rule)
     return sentences
 

@@ -54,6 +54,7 @@ _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evalu
 _INFERENCE, _OTHERS, _RANKS = (
     f"{T_EVALUATION}/test_{name}.py" for name in ("inference", "other_environments", "multiplicity")
 )
+_VIEWS = f"{T_PREDICTORS}/test_views.py"
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
 _PLACEBOS, _RANKED = "tests/method/subspace/test_placebos.py", "tests/reports/test_placebos.py"
@@ -331,6 +332,22 @@ MUTATIONS = [
         "benchmark/sweep/trials.py",
         ("return Split(self.seed,", "return Split(0,", "tests/recipe/test_recipe.py"),
         ("self.seed if self.fold is None else self.seed * self.folds + self.fold", "self.seed", "tests/recipe/test_recipe.py"),
+    ),
+    *_of(f"{PREDICTORS}/probe_with_views.py", ("views=(), labels=labels, environments=environments), 1 / copies", "views=(), labels=labels, environments=environments), 1.0", _VIEWS)),
+    *_of(
+        f"{PREDICTORS}/soft_penalty.py",
+        ("plain + mu * of_one", "plain + of_one", _VIEWS),
+        ("(len(plain) / t)", "(1 / t)", _VIEWS),
+    ),
+    *_of(
+        f"{PREDICTORS}/mean_of_views.py",
+        ("np.mean([unit(z[:, :rank]) for z in views], axis=0)", "np.mean([z[:, :rank] for z in views], axis=0)", _VIEWS),
+    ),
+    *_of(
+        f"{PREDICTORS}/zero_temperature.py",
+        ("in ballots[:kept]", "in ballots", _VIEWS),
+        ("slice(kept, None) if kept", "slice(0, None) if kept", _VIEWS),
+        ("undecided &= ~decides", "pass", _VIEWS),
     ),
     *_of(
         "benchmark/sweep/loading.py",

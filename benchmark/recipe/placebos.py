@@ -21,8 +21,11 @@ def check_placebos(recipe: "Recipe") -> None:
     if not placebos:
         return
     name = placebos[0].name
-    if not any(projection.takes_placebo for projection in recipe.sweep.all_projections()):
-        raise ValueError(f"{WHERE}: '{name}' is a placebo for icm and shrinkage, and the sweep has neither; add one.")
+    takers = [projection.takes_placebo for projection in recipe.sweep.all_projections()]
+    if not any([*takers, *(predictor.uses_c_d for predictor in recipe.sweep.predictors)]):
+        raise ValueError(
+            f"{WHERE}: '{name}' is a placebo for icm, shrinkage and soft_penalty, and the sweep has none; add one."
+        )
     if recipe.sweep.search:
         raise ValueError(f"{WHERE}: '{name}' is a placebo, which a search has none of; leave out sweep.search.")
     for placebo in placebos:

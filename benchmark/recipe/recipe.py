@@ -86,7 +86,8 @@ class Recipe(Spec):
 
     def _check_sets(self) -> None:
         """Refuse intervention sets with kinds that are not embedded, and projections that need what there is not."""
-        needing = [p.name for p in self.sweep.all_projections() if p.uses_interventions]
+        needing = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_interventions]
+        needing += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_interventions]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
             for label in intervention_set.kinds:
@@ -96,14 +97,13 @@ class Recipe(Spec):
                         f"interventions.kinds; {nearest(label, known)}"
                     )
             if needing and not intervention_set.kinds and not self.interventions.kinds:
+                raise ValueError(f"the {needing[0]} needs interventions, but interventions.kinds is empty.")
+            if intervention_set.pairs < 1 and (whole := self._need_all_pairs()):
                 raise ValueError(
-                    f"the projection '{needing[0]}' needs interventions, but interventions.kinds is empty."
-                )
-            if intervention_set.pairs < 1 and (whole := [p for p in self.sweep.all_projections() if p.uses_products]):
-                raise ValueError(
-                    f"sweep.intervention_sets: the projection '{whole[0].name}' needs a view of every image, and "
+                    f"sweep.intervention_sets: the {whole[0]} needs a view of every image, and "
                     f"'{intervention_set.name}' has a share of them; leave one of the two out."
                 )
+        self._check_views()
         check_placebos(self)
         self._check_grids()
 
@@ -120,6 +120,28 @@ class Recipe(Spec):
                 real = {one for one, chosen in sets.items() if chosen.is_real_one_of(sets[name])}
                 if sets[name].placebo and not real & set(asked):
                     raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; name that too.")
+
+    def _need_all_pairs(self) -> list[str]:
+        """Return, in words, what needs a view of every image."""
+        projections = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_products]
+        return projections + [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_views]
+
+    def _check_views(self) -> None:
+        """Refuse predictors that ask for views of images where a set has none, or where tested images have none."""
+        across = self._across_sets
+        for predictor in self.sweep.predictors:
+            for chosen in self.intervention_sets() if predictor.uses_views else ():
+                used = self.sweep.uses_set(predictor, chosen.name)
+                if used and chosen.kinds and not set(chosen.kinds) & set(self.interventions.by_label()):
+                    raise ValueError(
+                        f"sweep.intervention_sets: the predictor '{predictor.name}' needs views of images, and "
+                        f"'{chosen.name}' has none; add one of interventions.kinds to it."
+                    )
+            if predictor.looks_at_target_images and across:
+                raise ValueError(
+                    f"sweep.predictors: '{predictor.name}' looks at views of the tested images, and of the variants of "
+                    f"{SHIFT_SOURCE} none are embedded; leave it out, or the protocol '{across.name}'."
+                )
 
     def located(self) -> tuple[DatasetSpec, ...]:
         """Return the data sets with their roots; those that are built have none."""
@@ -212,22 +234,22 @@ class Recipe(Spec):
     def sets_for(
         self, dataset: str, predictor: Predictor, projection: Projection
     ) -> tuple[InterventionSet | None, ...]:
-        """Return the intervention sets that a projection is fitted with on a data set, None for no set.
+        """Return the intervention sets that projection and predictor are fitted with on a data set, None for no set.
 
-        Placebos are for projections that take them; a data set without lender borrows nothing. Where a set is the scale
-        of lambda and no more, the first one with most pairs does.
+        Placebos are for those that take them; a data set without lender borrows nothing. Where a set is the scale of
+        lambda and no more, the first one with most pairs does.
         """
-        if not projection.uses_interventions:
+        if not (projection.uses_interventions or predictor.uses_interventions):
             return (None,)
         asked = tuple(chosen for chosen in self.intervention_sets() if self.sweep.uses_set(predictor, chosen.name))
         real = tuple(chosen for chosen in asked if chosen.placebo is None)
-        if projection.uses_scale_only:
+        if projection.uses_scale_only and not predictor.uses_interventions:
             return tuple(sorted(real, key=lambda chosen: -chosen.pairs))[:1]
+        takes_placebo = projection.takes_placebo or predictor.uses_c_d
         return tuple(
             chosen
             for chosen in asked
-            if chosen in real
-            or (projection.takes_placebo and (chosen.placebo != "borrowed" or self.lender_of(dataset, chosen)))
+            if chosen in real or (takes_placebo and (chosen.placebo != "borrowed" or self.lender_of(dataset, chosen)))
         )
 
     def intervention_sets(self) -> tuple[InterventionSet, ...]:

@@ -28,8 +28,8 @@ class InterventionSet(Spec):
             images. Less than 1 is a method of its own: no rule chooses between shares. Default 1.
         placebo: what replaces C_d: `rotated` (the same spectrum in random directions), `matched` (the same generalised
             eigenvalues against C_z), `shuffled` (pairs of different images of an environment and fold) or `borrowed`
-            (C_d of another data set of the recipe). Another set must have the same kinds without it. For truncation
-            and shrinkage alone; no image is embedded. Default: none.
+            (C_d of another data set of the recipe). Another set must have the same kinds without it. For truncation,
+            shrinkage and the soft-penalty probe alone; no image is embedded. Default: none.
         draws: number of draws of `rotated`, `matched` or `shuffled`, each a placebo of its own: 199 give p-values down
             to 0.005, for zero-shot alone. Several are one line of a table, their mean. Default 1.
         first: number of the first of these draws. Default 1.

@@ -1,15 +1,16 @@
 """The arrays and moments of a subject, from the store into workers. Needs Ray, and what `embed` wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Array, Normalize, scale_of
-from benchmark.method.evaluation.cells import Cells, Layout
+from benchmark.method.evaluation.cells import Cells, Layout, one_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
 from benchmark.method.predictors.prompts import TextTower
@@ -17,6 +18,7 @@ from benchmark.method.prompts import PromptEmbeddings
 from benchmark.method.subspace import Differences, Moments, Projection
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store import embeddings as store
+from benchmark.store.embeddings import View
 from benchmark.store.texts import TextDifferences, prompts_file, read_pairs, read_texts
 from benchmark.sweep.images import images_of
 from benchmark.sweep.subject import Subject
@@ -45,6 +47,36 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     )
     layouts = {split: data.layout(split) for split in splits}
     return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, subject.facts.dim)
+
+
+@ray.remote
+def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.float32]:
+    """Return the embeddings of a view from the store, shape (n, D), float32: 4 n D bytes for each kind.
+
+    All trials of a node share them: 1.8 GB for the images of DomainNet at width 768. What does not fit into the object
+    store lies on the node's disk until a trial asks for it.
+
+    Raises:
+        DamagedError: a file of the store is not what was written.
+    """
+    return store.read(storage, view, images.ids, images.chunks)
+
+
+def lent_views(
+    kinds: Sequence[Sequence[View]], arrays: Mapping[str, NDArray[np.float32]], images: ImageIndex, seed: int
+) -> tuple[NDArray[np.float32], ...]:
+    """Return the embeddings that an evaluation lends to a predictor, for each kind of an intervention set, (n, D).
+
+    Args:
+        kinds: for each kind its view, or those of which one is drawn for each image, see `Subject.drawn_from`.
+        arrays: directory of a view -> embeddings, see `load_view`.
+        images: which images, shape (n,).
+        seed: of the split, by which views are drawn as for moments.
+    """
+    of_kinds = [{view.directory: arrays[view.directory] for view in views} for views in kinds]
+    return tuple(
+        next(iter(views.values())) if len(views) == 1 else one_of(views, images.ids, seed) for views in of_kinds
+    )
 
 
 def text_tower(subject: Subject, device: str) -> TextTower:

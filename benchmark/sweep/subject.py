@@ -116,6 +116,13 @@ class Subject:
         pairings = [Pairing(name(label), (views[label],), some=some) for label in labels if label in views]
         return [*pairings, *([Pairing(CROSS)] if CROSS in labels else []), *self._shuffled(intervention_set, pairings)]
 
+    def drawn_from(self, intervention_set: InterventionSet | None) -> list[tuple[View, ...]]:
+        """Return for each kind of a set the views from which images have theirs: one, or several of which one is drawn.
+
+        Pairs of texts and of different images, and what a placebo makes of views, are none.
+        """
+        return [p.views for p in self.pairings_of(intervention_set) if p.views and not p.shuffle]
+
     def _shuffled(self, intervention_set: InterventionSet, pairings: Sequence[Pairing]) -> list[Pairing]:
         """Return a pairing for each draw of a shuffled set: all kinds together, by their weights."""
         if intervention_set.placebo != "shuffled":

@@ -34,7 +34,8 @@ class TrialSpec:
     Attributes:
         protocol: what is fitted on which environments, and tested on which.
         test_splits: of what is held out, as the recipe asks for them; see `Protocol.test_splits`.
-        intervention_set: which views enter the consistency term; None where the projection looks at no intervention.
+        intervention_set: which views enter the consistency term, and which a predictor gets; None where neither looks
+            at an intervention.
         projection: how a basis is estimated.
         normalize: where embeddings are scaled to unit length.
         predictor: how classes are predicted inside the subspace.
@@ -80,9 +81,10 @@ class TrialSpec:
 
     @property
     def settings(self) -> tuple[Projection, ...]:
-        """What the rule chooses among beside lambda: for a placebo those alone to which C_d is more than a scale."""
+        """What the rule chooses among beside lambda: for a placebo only what it reaches, here or in the predictor."""
         of_placebo = self.intervention_set is not None and self.intervention_set.placebo is not None
-        return tuple(s for s in self.projection.settings if s.takes_placebo or not of_placebo)
+        every = not of_placebo or self.predictor.uses_c_d
+        return tuple(s for s in self.projection.settings if every or s.takes_placebo)
 
     def row_count(self, environments: Sequence[str]) -> int:
         """Return how many result rows there are; of numbered placebos at most, since what no rule picks is left out."""
@@ -230,7 +232,7 @@ class Trial:
 def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
     """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
 
-    Projections that look at no intervention are not repeated for each set, and those without a lambda not for each
+    What looks at no intervention is not repeated for each set, and those without a lambda not for each
     lambda. Many draws of a placebo are several trials. What is searched comes with its space and without lambdas.
 
     Args:

@@ -27,11 +27,12 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.loading import cells_for, lent_c_d, load, sum_subject, text_tower
+from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, load, load_view, sum_subject, text_tower
 from benchmark.sweep.loggers import callbacks, log_folder
 from benchmark.sweep.trials import Trial
 
-Shared = Mapping[str, Any]  # key of a subject -> references to its arrays and to its image index
+# Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
+Shared = Mapping[str, Any]
 
 
 def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str) -> None:
@@ -122,7 +123,17 @@ def _share(storage: Storage, trials: list[Trial]) -> Shared:
             normalizes = [trial.spec.normalize for trial in wanted]
             sets = [trial.spec.intervention_set for trial in wanted]
             sum_subject(storage, of_draw[0][0], images, _splits(wanted), normalizes, sets)
-    return shared
+    of_views = {
+        view.directory: (view, trial.subject)
+        for trial in trials
+        if trial.spec.predictor.uses_views
+        for views in trial.subject.drawn_from(trial.spec.intervention_set)
+        for view in views
+    }
+    return shared | {
+        directory: load_view.remote(storage, view, shared[subject.key][1])
+        for directory, (view, subject) in of_views.items()
+    }
 
 
 def _splits(trials: Sequence[Trial]) -> tuple[Split, ...]:
@@ -185,6 +196,10 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     device = _device(options.gpus_per_trial)
     if spec.predictor.uses_text_tower:
         data = replace(data, tower=text_tower(subject, device))
+    if spec.predictor.uses_views:
+        kinds = subject.drawn_from(spec.intervention_set)
+        arrays = {view.directory: ray.get(shared[view.directory]) for views in kinds for view in views}
+        data = replace(data, views=lent_views(kinds, arrays, images, spec.split.seed))
     turn = turn_of(spec.split, spec.fold, data.group is not None)
     setting = spec.intervention_set, spec.split, spec.normalize
     cells = cells_for(storage, subject, images, *setting, turn, spec.projection)

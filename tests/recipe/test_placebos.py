@@ -41,7 +41,7 @@ def recipe(sets: list[dict[str, Any]], datasets: tuple[str, ...] = ("PACS",), **
         (
             [ROTATED],
             {"projections": ["identity", "pca"]},
-            r"a placebo for icm and shrinkage, and the sweep has neither",
+            r"a placebo for icm, shrinkage and soft_penalty, and the sweep has none; add one",
         ),
         ([ROTATED], {"search": {"samples": 2}}, r"a placebo, which a search has none of; leave out sweep.search"),
         ([BORROWED], {}, r"'borrowed' borrows C_d, and there is no other data set; list a second"),

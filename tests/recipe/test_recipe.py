@@ -272,13 +272,55 @@ def test_a_users_component_does_not_take_the_name_of_the_one_it_derives_from() -
     assert INTERVENTIONS.create("grayscale").implementation == "grayscale"
 
 
+def test_predictors_that_look_at_views_or_at_c_d_have_every_set_whatever_the_projection() -> None:
+    sets = [{"name": "one", "kinds": ["grayscale"]}, {"name": "rotated", "kinds": ["grayscale"], "placebo": "rotated"}]
+    predictors = ["zero_shot", "mean_of_views", "zero_temperature", "probe_with_views", "soft_penalty"]
+    asked = recipe(sweep={"intervention_sets": sets, "predictors": predictors})
+    names = {
+        (predictor.name, projection.name): [s and s.name for s in asked.sets_for("PACS", predictor, projection)]
+        for projection in asked.sweep.projections
+        for predictor in asked.sweep.predictors
+    }
+    for projection in ("identity", "pca", "isotropic_environments"):
+        for predictor in predictors[1:]:
+            expected = ["one", "rotated"] if predictor == "soft_penalty" else ["one"]  # a placebo is one of C_d
+            assert names[predictor, projection] == expected
+    assert names["zero_shot", "identity"] == [None]
+    assert {tuple(names[predictor, "shrinkage"]) for predictor in predictors} == {("one", "rotated")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"interventions": {"kinds": []}}, r"the predictor 'mean_of_views' needs interventions, but .*kinds is empty"),
+        (
+            {"sweep": {"intervention_sets": [{"name": "x", "kinds": ["cross_environment"]}]}},
+            r"the predictor 'mean_of_views' needs views of images, and 'x' has none; add one of interventions.kinds",
+        ),
+        (
+            {"datasets": ["ImageNet", "ImageNet-R"], "sweep": {"protocols": ["imagenet_shift"]}},
+            r"'mean_of_views' looks at views of the tested images, and of the variants of ImageNet none are embedded",
+        ),
+    ],
+)
+def test_predictors_without_the_views_that_they_look_at_are_refused(change: dict[str, Any], message: str) -> None:
+    def asked(predictor: str) -> Recipe:
+        sweep = {"predictors": [predictor], "projections": ["identity"], **change.get("sweep", {})}
+        return recipe(**{**change, "sweep": sweep})
+
+    with pytest.raises(IcmBenchError, match=message):
+        asked("mean_of_views")
+    assert asked("zero_shot")
+    if "ImageNet" in message:
+        assert asked("probe_with_views")  # its views are those of ImageNet itself
+
+
 def test_one_intervention_set_is_enough_where_it_is_the_scale_alone() -> None:
     sets = [{"name": "one", "kinds": ["grayscale"]}, {"name": "other", "kinds": ["invert"]}]
     asked = recipe(sweep={"intervention_sets": sets})
+    predictor = asked.sweep.predictors[0]
     names = {
-        projection.name: [
-            chosen and chosen.name for chosen in asked.sets_for("PACS", asked.sweep.predictors[0], projection)
-        ]
+        projection.name: [chosen and chosen.name for chosen in asked.sets_for("PACS", predictor, projection)]
         for projection in asked.sweep.projections
     }
     assert names["shrinkage"] == ["one", "other"]

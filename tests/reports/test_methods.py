@@ -41,6 +41,15 @@ def test_what_looks_at_the_tested_images_is_marked_wherever_it_is_named() -> Non
     for name in PROJECTIONS.names():
         assert Method(name, None, "zero_shot").label.count("‡") == (name in sees)
     assert Method("coral", None, "ridge").label == "CORAL ‡ + ridge probe"
+    sees = [name for name in PREDICTORS.names() if PREDICTORS.component_class(name).looks_at_target_images]
+    assert sees == ["mean_of_views", "zero_temperature"]
+    for name in PREDICTORS.names():
+        plain, projected = Method("identity", None, name), Method("pca", "largest", name)
+        assert plain.looks_at_target_images == projected.looks_at_target_images == (name in sees)
+        assert [m.label.count("‡") for m in (plain, projected)] == [name in sees] * 2
+        assert plain.predictor_label.endswith(" ‡") == (name in sees)
+    assert Method("identity", None, "mean_of_views").label == "Zero-shot on the mean of views ‡"
+    assert Method("coral", None, "mean_of_views").label == "CORAL ‡ + zero-shot on the mean of views ‡"
     assert not Method("mine:Own", None, "ridge").looks_at_target_images
 
 

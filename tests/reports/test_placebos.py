@@ -9,6 +9,7 @@ import pytest
 
 from benchmark.method.evaluation.selection import picked_by_sources, select
 from reports.chosen import Selections
+from reports.curves import rank_curves
 from reports.findings import comparisons, in_words
 from reports.methods import Method, by_method
 from reports.options import Options
@@ -114,6 +115,29 @@ def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> N
     assert picks["rotated 1"] == pytest.approx(0.6)
     assert picks["rotated 2"] == pytest.approx(0.65)
     assert picks[""] == pytest.approx(0.9)
+
+
+def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_and_has_no_p_value() -> None:
+    def soft(placebo: str | None, share: float, **more: Any) -> list[Any]:
+        return of(
+            placebo, share, predictor="soft_penalty", **{"projection": "identity", "projection_params": "{}", **more}
+        )
+
+    rows = [*soft(None, 0.6), *soft("borrowed", 0.7), *(r for i in range(3) for r in soft(f"rotated {i + 1}", 0.4))]
+    [(setting, _)] = by_setting(frame(rows))
+    chosen = selections(rows)
+    labels = ["Soft-penalty probe", "Soft-penalty probe (borrowed)", "Soft-penalty probe (rotated, mean of 3 draws)"]
+    assert [line.method.label for line in main_table(setting, chosen, "lodo").lines] == labels
+    assert [m.is_plain for m in chosen.parts] == [True, False]
+    assert [curve.method.label for curve in rank_curves(chosen, "lodo")] == labels[:1]
+    text = said(rows)
+    assert "Soft-penalty probe with 60.0 % ranks 1 of 4 among itself and 3 draws of rotated" in text
+    assert "no p-value, for the predictor is trained" in text
+    # Of shrinkage by environments a placebo reaches the penalty, so that it has rows of its own and takes none.
+    shrunk = {"projection": "shrinkage", "projection_params": json.dumps({"nuisance": "environments"})}
+    of_real = selections([*soft(None, 0.9, **shrunk), *soft("borrowed", 0.5, **shrunk)])
+    borrowed = Method("shrinkage", None, "soft_penalty", "borrowed")
+    assert of_real.pooled(borrowed, "lodo")["a", 0].measures["target"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("placebo", ["borrowed", "rotated 1"])

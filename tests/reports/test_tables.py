@@ -65,6 +65,23 @@ def test_a_method_that_looks_at_the_tested_images_is_marked_and_takes_no_bold_fr
     assert [line.cells[-1].best for line in table(rows).lines] == [False, True, False]
 
 
+def test_a_predictor_that_looks_at_views_of_the_tested_images_is_marked_and_never_bold() -> None:
+    rows = [
+        row(projection=projection, order=None, predictor=predictor, held_out=h, correct=np.arange(40) < right)
+        for predictor, projection, right in (
+            ("zero_shot", "identity", 20), ("zero_shot", "pca", 30),
+            ("mean_of_views", "identity", 20), ("mean_of_views", "pca", 39),
+        )
+        for h in "ab"
+    ]  # fmt: skip
+    made = table(rows)
+    assert [(line.method.label, line.cells[-1].best) for line in made.lines] == [
+        ("Zero-shot", False), ("PCA + zero-shot", True),
+        ("Zero-shot on the mean of views ‡", False), ("PCA + zero-shot on the mean of views ‡", False),
+    ]  # fmt: skip
+    assert "‡ fitted at test time, on tested images or views of them" in made.caption
+
+
 def test_a_group_with_images_in_two_environments_counts_once() -> None:
     right = answers(60, "x")
     ungrouped, grouped = (

@@ -112,6 +112,7 @@ class Classifier:
         device: torch device on which a predictor may be trained.
         known: classifiers at rank D that predictors found for the same training images, in the embeddings' own
             coordinates; what is found here is added. Empty by default.
+        c_d: C_d of the sources, shape (D, D), for a predictor that asks for it.
     """
 
     predictor: Predictor
@@ -123,6 +124,7 @@ class Classifier:
     seed: int
     device: str
     known: dict[str, Linear] = field(default_factory=dict, repr=False)
+    c_d: Array | None = None
 
     def classify(
         self,
@@ -220,27 +222,34 @@ class Classifier:
     def _problem(self, train: NDArray[np.bool_], sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
         """Return the problem in the coordinates of the basis; `train` may be empty, `classes` some of the classes."""
         data, basis, names = self.data, self.basis, self.data.text.astype(np.float64)
-        text, trained = basis.of_texts(names), len(train) > 0
+        text, rows = basis.of_texts(names), np.flatnonzero(train)
+        views = data.views if self.predictor.uses_views else ()
+        of_tests = [images.rows for images in sets]
         return Problem(
-            train=self._images(train) if trained else np.empty((0, data.z.shape[1])),
-            labels=data.label[train] if trained else data.label[:0],
+            train=self._coordinates(data.z, rows),
+            labels=data.label[rows],
             text=text if classes is None else text[classes],
-            tests=[self._images(images.rows) for images in sets],
+            tests=[self._coordinates(data.z, of_test) for of_test in of_tests],
             renormalize=self.normalize in ("after", "both"),
-            environments=data.environment[train] if trained else data.environment[:0],
+            environments=data.environment[rows],
             logit_scale=data.logit_scale,
             seed=self.seed,
             device=self.device,
             candidates=tuple(images.classes for images in sets),
             tower=data.tower.mapped(basis.texts, basis.text_offset(names)) if data.tower and classes is None else None,
+            views=[self._coordinates(view, rows) for view in views],
+            test_views=[[self._coordinates(view, of_test) for view in views] for of_test in of_tests]
+            if self.predictor.looks_at_target_images
+            else (),
+            c_d=None if self.c_d is None else basis.vectors.T @ self.c_d @ basis.vectors,
         )
 
-    def _images(self, which: NDArray[np.bool_] | Labels) -> Array:
-        """Return the coordinates of some images, given by a mask or by their positions."""
-        z, own = scaled(self.data.z[which], self.normalize), self.basis.by_environment
+    def _coordinates(self, embeddings: NDArray[np.float32], rows: Labels) -> Array:
+        """Return the coordinates of some images, or of a view of them, by their positions."""
+        z, own = scaled(embeddings[rows], self.normalize), self.basis.by_environment
         if not own:
             return self.basis.of_images(z)
-        mapped, environments = np.empty_like(z), self.data.environment[which]
+        mapped, environments = np.empty_like(z), self.data.environment[rows]
         for environment in np.unique(environments):
             there = environments == environment
             mapped[there] = own.get(self.data.environments[environment], self.basis).of_images(z[there])

@@ -29,6 +29,9 @@ class Embedded:
             environments. None where the split is by image.
         position: position of each image in the manifest, which also lists those that cannot be read, shape (n,).
         tower: the backbone's text side, where a predictor learns prompts through it.
+        views: for each kind of the intervention set the embeddings of the same images after it, shape (n, D), where a
+            predictor asks for them (`uses_views`); none (default) elsewhere. Of a shift, those of the images that are
+            fitted on, which come first.
     """
 
     z: NDArray[np.float32]
@@ -43,6 +46,7 @@ class Embedded:
     group: NDArray[np.int64] | None = None
     position: NDArray[np.int64] | None = None
     tower: TextTower | None = None
+    views: tuple[NDArray[np.float32], ...] = ()
 
     def layout(self, split: Split) -> Layout:
         """Return which cell each image lies in."""

@@ -328,7 +328,8 @@ class Evaluation:
             moments = moments.with_targets(self._targets(sources, tests))
         basis = checked_basis(projection.fit(moments), projection.name, dim)
         known = self._known.setdefault((sources, sides, holdout.halves), {})
-        settings = self._normalize, self._seed, self._device, known
+        c_d = moments.c_d() if method.predictor.uses_c_d else None
+        settings = self._normalize, self._seed, self._device, known, c_d
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, train, *settings)
         return _Fitted(basis, train, classifier.classify(judging, tests, lodo, temperatures), moments)
 

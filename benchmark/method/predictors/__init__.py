@@ -17,6 +17,10 @@ PREDICTORS: Registry[Predictor] = Registry(
         "clip_adapter": "benchmark.method.predictors.clip_adapter:ClipAdapter",
         "coop": "benchmark.method.predictors.coop:CoOp",
         "group_dro": "benchmark.method.predictors.group_dro:GroupDROProbe",
+        "probe_with_views": "benchmark.method.predictors.probe_with_views:ProbeWithViews",
+        "soft_penalty": "benchmark.method.predictors.soft_penalty:SoftPenaltyProbe",
+        "mean_of_views": "benchmark.method.predictors.mean_of_views:MeanOfViews",
+        "zero_temperature": "benchmark.method.predictors.zero_temperature:ZeroTemperature",
     },
 )
 

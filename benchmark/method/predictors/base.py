@@ -45,6 +45,12 @@ class Problem:
         rotated: what classifiers at rank D were found for the same images in other orthonormal coordinates, turned into
             these: whatever a predictor keeps there, by the name that it gave it. It may start from them, and leaves its
             own there. Empty by default.
+        views: for each kind of intervention the training images after it, shape (n, D), for predictors that say
+            `uses_views`; none (default) for all others.
+        test_views: for each array of `tests` the same images after each kind, shape (m, D), for predictors that say
+            `looks_at_target_images`; none (default) for all others.
+        c_d: C_d of the training images, what interventions move, shape (D, D), before any scaling to unit length, for
+            predictors that say `uses_c_d`; None (default) for all others.
         notes: what predictors have to say of their fits, such as that one did not converge: a sentence each that
             begins with the predictor's name. Only ever appended to; a problem made by `replace` shares the list.
 
@@ -75,16 +81,21 @@ class Problem:
     candidates: Sequence[Labels | None] = ()
     tower: TextTower | None = field(default=None, compare=False, repr=False)
     rotated: dict[str, Linear] = field(default_factory=dict, compare=False, repr=False)
+    views: Sequence[Array] = ()
+    test_views: Sequence[Sequence[Array]] = ()
+    c_d: Array | None = None
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         width = self.text.shape[-1]
-        arrays = {"train": self.train, "text": self.text, **{f"tests[{i}]": z for i, z in enumerate(self.tests)}}
-        for name, z in arrays.items():
+        for name, z in self._arrays():
             if z.ndim != 2 or z.shape[1] != width:
                 raise ValueError(f"{name} must have shape (n, {width}) like the text embeddings, not {z.shape}.")
             if not np.isfinite(z).all():
                 raise ValueError(f"{name} contains NaN or infinite values.")
+        of_tests = [{len(z), *map(len, views)} for z, views in zip(self.tests, self.test_views, strict=False)]
+        if any(len(view) != len(self.train) for view in self.views) or any(len(counts) > 1 for counts in of_tests):
+            raise ValueError("Views must be of the same images as the array that they stand beside.")
         if len(self.labels) != len(self.train) or len(self.environments) not in (0, len(self.train)):
             raise ValueError(f"{len(self.train)} training images need as many labels and environments.")
         if len(self.labels) and not (np.min(self.labels) >= 0 and np.max(self.labels) < len(self.text)):
@@ -92,10 +103,28 @@ class Problem:
                 f"Labels must lie between 0 and {len(self.text) - 1}, one less than the number of classes."
             )
 
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
+        """Yield what has a row of width D for each of something, by name."""
+        yield from (("train", self.train), ("text", self.text))
+        yield from ((f"tests[{i}]", z) for i, z in enumerate(self.tests))
+        yield from ((f"views[{i}]", z) for i, z in enumerate(self.views))
+        yield from ((f"test_views[{i}]", z) for i, views in enumerate(self.test_views) for z in views)
+        yield from () if self.c_d is None else (("c_d", self.c_d),)
+
     @property
     def n_classes(self) -> int:
         """Number of classes, with or without training images."""
         return len(self.text)
+
+    def with_views(self) -> Iterator[tuple[Array, ...]]:
+        """Yield, for each array of `tests`, the images as they are and after each kind of intervention.
+
+        Raises:
+            ValueError: there are no views of them.
+        """
+        if not all(self.test_views) or len(self.test_views) != len(self.tests):
+            raise ValueError("A predictor that looks at views of the tested images needs some, and there are none.")
+        yield from ((z, *views) for z, views in zip(self.tests, self.test_views, strict=True))
 
     def project(self, z: Array, rank: int) -> Array:
         """Return the first `rank` coordinates of image embeddings, shape (n, rank), at unit length if `renormalize`."""
@@ -129,6 +158,15 @@ class Predictor(Component):
     # class without training images has a score of minus infinity then. Others know classes by their names.
     learns_classes: ClassVar[bool] = False
     uses_text_tower: ClassVar[bool] = False  # whether it learns prompts: `Problem.tower` is given to such alone
+    uses_c_d: ClassVar[bool] = False  # whether it asks for `Problem.c_d`: placebos of C_d are for it too
+    uses_views: ClassVar[bool] = False  # whether it asks for `Problem.views`, and so for an intervention set
+    # Whether it asks for `Problem.test_views` beside these: it is fitted at test time then, and every table marks it.
+    looks_at_target_images: ClassVar[bool] = False
+
+    @property
+    def uses_interventions(self) -> bool:
+        """Whether there is an intervention set by which it is given something."""
+        return self.uses_c_d or self.uses_views
 
     @property
     def settings(self) -> "tuple[Predictor, ...]":

@@ -60,12 +60,12 @@ class GroupDROProbe(LinearProbe):
                 problem, train=problem.project(problem.train, rank), text=problem.text[:, :rank], tests=()
             )
             before, heads = heads, []
-            for i, (c, strength) in enumerate(zip(self.C, strengths, strict=True)):
+            for i, (setting, strength) in enumerate(zip(self.settings, strengths, strict=True)):
                 head, gap = self._worst_group(of_rank, strength, groups, [*before[i : i + 1], *heads[-1:]])
                 if gap > GAP:
                     what = f"after {self.rounds} rounds up to {100 * gap:.1f} % above the smallest objective."
-                    self._note(problem, rank, c, what)
-                heads.append(self._noted(head, problem, rank, c))
+                    setting.note(problem, rank, what)
+                heads.append(setting.noted(head, problem, rank))
             yield heads
 
     def _worst_group(

@@ -13,12 +13,17 @@ from benchmark.method.predictors.base import Linear, Predictor, Problem
 from benchmark.method.predictors.logistic import Head, SoftmaxRegression
 
 
-def _several(value: Any) -> Any:
+def several(value: Any) -> Any:
     """Return one number as a list of one; anything else as it is."""
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+def ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return values in order.
+
+    Raises:
+        ValueError: one comes twice.
+    """
     if len(set(values)) < len(values):
         raise ValueError("each value may stand there once.")
     return tuple(sorted(values))
@@ -27,14 +32,14 @@ def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
 Grid = Annotated[
     tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
     Field(min_length=1),
-    BeforeValidator(_several),
-    AfterValidator(_ascending),
+    BeforeValidator(several),
+    AfterValidator(ascending),
 ]
 GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
 
 class Probe(Predictor):
-    """What predictors share that fit logistic regressions, one for each C of a grid.
+    """What predictors share that fit logistic regressions, one for each C of a grid (and of what else has a grid).
 
     Fields:
         C: inverse weights of the L2 penalty, ascending: a selection rule chooses among them at every rank.
@@ -51,24 +56,31 @@ class Probe(Predictor):
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         """See `Predictor.scores`."""
-        if len(self.C) > 1:
+        if len(self.settings) > 1:
             raise ValueError(
-                f"{self.name} has {len(self.C)} settings (C = {', '.join(map(_number, self.C))}); ask for its "
-                "`scores_of_settings`, or give it one C."
+                f"{self.name} has {len(self.settings)} settings ({self.grid_words}); ask for its `scores_of_settings`, "
+                "or give it one of each."
             )
         return self._scores(problem, ranks)
 
     def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores_of_settings`. The fits of all C share what they can."""
-        return self._scores(problem, ranks) if len(self.C) > 1 else self.scores(problem, ranks)
+        """See `Predictor.scores_of_settings`. The fits of all settings share what they can."""
+        return self._scores(problem, ranks) if len(self.settings) > 1 else self.scores(problem, ranks)
+
+    @property
+    def grid_words(self) -> str:
+        """What there is to choose from, or the only values: "C = 0.316, 3.16"."""
+        return f"C = {in_digits(self.C)}"
 
     @abstractmethod
     def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, rank by rank and at each rank C by C, the class scores of every array of `problem.tests`."""
+        """Yield, rank by rank and at each rank setting by setting, the scores of every array of `problem.tests`."""
 
     def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
-        """Yield the classifiers of every rank, one for each C."""
-        strengths = self.strengths(problem)
+        """Yield the classifiers of every rank, one for each setting."""
+        problem, weight = self.examples(problem)
+        strengths = [weight * strength for strength in self.strengths(problem)]
+        points = [(matrix, strength) for matrix in self.penalties(problem) for strength in strengths]
         solver = partial(SoftmaxRegression, labels=problem.labels, classes=problem.n_classes, device=problem.device)
         shared = None if problem.renormalize else solver(problem.train)
         heads: list[Head] = []
@@ -76,15 +88,25 @@ class Probe(Predictor):
             # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
             regression = shared or solver(problem.project(problem.train, rank))
             before, heads = heads, []
-            for i, strength in enumerate(strengths):
-                # The rank before at this C, this rank at the C before, and all coordinates, of which these are some.
-                name = f"{self.name} {strength:.12g}"
+            for i, (setting, (matrix, strength)) in enumerate(zip(self.settings, points, strict=True)):
+                # The rank before at this setting, and this rank at the C before or with the matrix before.
+                nearest = heads[-1:] if i % len(strengths) else heads[-len(strengths) :][:1]
+                # All coordinates, of which these are some.
+                name = f"{self.name}, {setting.grid_words}, {strength:.12g}"
                 known = [problem.rotated[name]] if name in problem.rotated else []
-                starts: list[Linear | Head] = [*before[i : i + 1], *heads[-1:], *known]
-                heads.append(regression.fit(rank, strength, starts, self.max_iter))
+                starts: list[Linear | Head] = [*before[i : i + 1], *nearest, *known]
+                heads.append(regression.fit(rank, strength, starts, self.max_iter, matrix))
                 if rank == problem.text.shape[1] and not problem.renormalize:
                     problem.rotated[name] = Linear(heads[-1].weights, heads[-1].bias)
-            yield [self._noted(head, problem, rank, c) for c, head in zip(self.C, heads, strict=True)]
+            yield [setting.noted(head, problem, rank) for setting, head in zip(self.settings, heads, strict=True)]
+
+    def examples(self, problem: Problem) -> tuple[Problem, float]:
+        """Return the problem whose training images are fitted on, and what each of them counts: here as given, 1."""
+        return problem, 1.0
+
+    def penalties(self, problem: Problem) -> Sequence[Array | None]:  # noqa: ARG002
+        """Return the matrices P of the penalty, settings' first key, each (D, D): here the identity alone, as None."""
+        return [None]
 
     def strengths(self, problem: Problem) -> list[float]:
         """Return C / q for every C: the inverse weights of ||W||^2 / 2 in the coordinates of a problem."""
@@ -94,16 +116,17 @@ class Probe(Predictor):
         """Return the mean squared length of the training embeddings; 1 for embeddings of zeros, which have no scale."""
         return 1.0 if problem.renormalize else float((problem.train**2).sum()) / max(len(problem.train), 1) or 1.0
 
-    def _noted(self, head: Head, problem: Problem, rank: int, c: float) -> Head:
-        """Return a head, after noting in the problem what is wrong with it."""
+    def noted(self, head: Head, problem: Problem, rank: int) -> Head:
+        """Return the head of this setting, after noting in the problem what is wrong with it."""
         if not head.converged:
-            self._note(problem, rank, c, f"not converged after {self.max_iter} steps.")
+            self.note(problem, rank, f"not converged after {self.max_iter} steps.")
         if head.singular:
-            self._note(problem, rank, c, "singular; the penalty is lost beside the embeddings in double precision.")
+            self.note(problem, rank, "singular; the penalty is lost beside the embeddings in double precision.")
         return head
 
-    def _note(self, problem: Problem, rank: int, c: float, what: str) -> None:
-        problem.notes.append(f"{self.name}, C = {_number(c)}, rank {rank}: {what}")
+    def note(self, problem: Problem, rank: int, what: str) -> None:
+        """Note what there is to say of the fit of this setting at a rank."""
+        problem.notes.append(f"{self.name}, {self.grid_words}, rank {rank}: {what}")
 
 
 class LinearProbe(Probe):
@@ -149,5 +172,6 @@ class LinearProbe(Probe):
             yield from ([head.logits(z) for z in tests] for head in heads)
 
 
-def _number(c: float) -> str:
-    return np.format_float_positional(c, trim="-")
+def in_digits(values: Sequence[float]) -> str:
+    """Return numbers as a list, without exponents: "0.316, 3160"."""
+    return ", ".join(np.format_float_positional(value, trim="-") for value in values)

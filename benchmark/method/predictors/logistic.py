@@ -1,13 +1,13 @@
 """Multinomial logistic regression for many ranks and penalties of one problem, on torch (CPU or GPU).
 
-    minimise over W, b :   sum_i s_i ( logsumexp_c(x_i W + b) - (x_i W + b)_{y_i} )  +  ||W||^2 / (2 C)
+    minimise over W, b :   sum_i s_i ( logsumexp_c(x_i W + b) - (x_i W + b)_{y_i} )  +  tr(W' P W) / (2 C)
 
-which is scikit-learn's objective divided by C, intercept unpenalised. With two classes scikit-learn fits one column w
-in the place of two opposite ones: the penalty is then ||W||^2 / C, which is ||w||^2 / (2 C) for w = the second column
-minus the first. The Hessian is at most 1/2 (I - 11'/K) (x) X'SX + I/C (Boehning, 1992), whatever W: L-BFGS that starts
-from the inverse of that bound no longer feels how unequal the directions of embeddings are, and needs tens of steps
-where the plain method needs hundreds. In a basis, rank k is the first k columns of X, so one Gram matrix serves every
-rank and every C, and a solution is a start for other ranks and other C.
+which for P = I, the default, is scikit-learn's objective divided by C, intercept unpenalised. With two classes
+scikit-learn fits one column w in the place of two opposite ones: the penalty is then ||W||^2 / C, which is
+||w||^2 / (2 C) for w = the second column minus the first. The Hessian is at most 1/2 (I - 11'/K) (x) X'SX + P/C
+(Boehning, 1992), whatever W: L-BFGS that starts from the inverse of that bound no longer feels how unequal the
+directions of embeddings are, and needs tens of steps where the plain method needs hundreds. In a basis, rank k is the
+first k columns of X, so one Gram matrix serves every rank, C and P, and a solution is a start for the others.
 """
 
 from collections.abc import Sequence
@@ -95,7 +95,14 @@ class SoftmaxRegression:
         self._columns = torch.arange(len(labels), device=device)
         self._gram = (x_ * self._s[:, None] if self._weighted else x_).T @ x_
 
-    def fit(self, rank: int, c: float, starts: Sequence[Linear | Head] = (), max_iter: int = 1000) -> Head:
+    def fit(
+        self,
+        rank: int,
+        c: float,
+        starts: Sequence[Linear | Head] = (),
+        max_iter: int = 1000,
+        matrix: Array | None = None,
+    ) -> Head:
         """Return the classifier on the first `rank` coordinates.
 
         Args:
@@ -104,18 +111,25 @@ class SoftmaxRegression:
             starts: solutions for other ranks or penalties; the solver starts from the one with the lowest objective
                 here, from zeros (default) where there is none.
             max_iter: largest number of steps of the solver, default 1000.
+            matrix: P of the penalty, symmetric and positive definite, shape (D, D), of which the first `rank` rows and
+                columns count; by default the identity.
         """
+        import torch
+
         present = self._present
-        c = c / 2 if len(present) == 2 else c
-        w, b = self._start(rank, c, starts)
-        factor, singular = self._factor(rank, c)
-        steps, value, converged = self._minimise(w, b, c, factor, max_iter)
+        p = None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix[:rank, :rank])).to(self._mean)
+        penalty = _Penalty(c / 2 if len(present) == 2 else c, p)
+        w, b = self._start(rank, penalty, starts)
+        factor, singular = self._factor(rank, penalty)
+        steps, value, converged = self._minimise(w, b, penalty, factor, max_iter)
         weights, bias = np.zeros((rank, self._classes)), np.full(self._classes, -np.inf)
         weights[:, present] = w.T.cpu().numpy()
         bias[present] = (b - w @ self._mean[:rank]).cpu().numpy()
         return Head(weights, bias, value, steps, converged, singular)
 
-    def _start(self, rank: int, c: float, starts: Sequence[Linear | Head]) -> tuple["torch.Tensor", "torch.Tensor"]:
+    def _start(
+        self, rank: int, penalty: "_Penalty", starts: Sequence[Linear | Head]
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
         """Return the weights and intercepts, on centred embeddings, of the best start."""
         import torch
 
@@ -128,10 +142,10 @@ class SoftmaxRegression:
         if len(found) < 2:
             return found[0] if found else (zeros, torch.zeros_like(zeros[:, 0]))
         x = self._single[:rank]
-        values = [self._loss(_logits(x, w, b), w, c)[0] for w, b in found]
+        values = [self._loss(_logits(x, w, b), w, penalty)[0] for w, b in found]
         return found[values.index(min(values))]
 
-    def _factor(self, rank: int, c: float) -> tuple["torch.Tensor", bool]:
+    def _factor(self, rank: int, penalty: "_Penalty") -> tuple["torch.Tensor", bool]:
         """Return the Cholesky factor of the bound on the Hessian, and whether that is singular in double precision.
 
         A singular one gets what it takes on its diagonal: that changes how the solver steps and not where it ends.
@@ -139,7 +153,7 @@ class SoftmaxRegression:
         import torch
 
         bound = self._gram[:rank, :rank] / 2
-        bound.diagonal().add_(1 / c)
+        penalty.add_to(bound)
         factor, failed = torch.linalg.cholesky_ex(bound)
         singular, jitter = bool(failed), JITTER * float(bound.diagonal().mean())
         for _ in range(ATTEMPTS):
@@ -151,41 +165,41 @@ class SoftmaxRegression:
         return factor, singular
 
     def _minimise(
-        self, w: "torch.Tensor", b: "torch.Tensor", c: float, factor: "torch.Tensor", max_iter: int
+        self, w: "torch.Tensor", b: "torch.Tensor", penalty: "_Penalty", factor: "torch.Tensor", max_iter: int
     ) -> tuple[int, float, bool]:
         """Minimise in place; return steps, objective, and whether it converged."""
         import torch
 
         # What has a column for each image is in single precision at first, which halves the time; the rest never is.
         x = self._single[: w.shape[1]]
-        point = self._evaluate(x, w, b, c, factor)
+        point = self._evaluate(x, w, b, penalty, factor)
         past = _Past(point.gradient)
         for step in range(max_iter):
             direction = -past.newton(point)
             slope = float((direction * point.gradient).sum())
             if -slope <= 2 * SINGLE * point.value and x.dtype != torch.float64:
                 x = self._x[: w.shape[1]]
-                point = self._evaluate(x, w, b, c, factor)
+                point = self._evaluate(x, w, b, penalty, factor)
                 direction = -past.newton(point)
                 slope = float((direction * point.gradient).sum())
             if -slope <= 2 * TOLERANCE * point.value:
                 return step, point.value, True
             moved = _logits(x, direction[:, :-1], direction[:, -1])
-            size, value, residual = self._search(point, moved, w, direction[:, :-1], c, slope)
+            size, value, residual = self._search(point, moved, w, direction[:, :-1], penalty, slope)
             w += size * direction[:, :-1]
             b += size * direction[:, -1]
-            gradient = self._gradient(x, residual, w, c)
+            gradient = self._gradient(x, residual, w, penalty)
             before, logits = point, point.logits.add_(moved, alpha=size)
             point = _Point(logits, value, gradient, self._precondition(gradient, factor))
             past.add(size * direction, point, before)
         return max_iter, point.value, False
 
     def _evaluate(
-        self, x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor", c: float, factor: "torch.Tensor"
+        self, x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor", penalty: "_Penalty", factor: "torch.Tensor"
     ) -> "_Point":
         logits = _logits(x, w, b)
-        value, residual = self._loss(logits, w, c)
-        gradient = self._gradient(x, residual, w, c)
+        value, residual = self._loss(logits, w, penalty)
+        gradient = self._gradient(x, residual, w, penalty)
         return _Point(logits, value, gradient, self._precondition(gradient, factor))
 
     def _search(
@@ -194,7 +208,7 @@ class SoftmaxRegression:
         moved: "torch.Tensor",
         w: "torch.Tensor",
         direction: "torch.Tensor",
-        c: float,
+        penalty: "_Penalty",
         slope: float,
     ) -> "tuple[float, float, torch.Tensor]":
         """Return step size, objective and residuals there, where the slope is at most half of what it was.
@@ -205,9 +219,10 @@ class SoftmaxRegression:
         import torch
 
         low, low_slope, high, high_slope, size = 0.0, slope, float("inf"), 0.0, 1.0
-        linear, quadratic = float((w * direction).sum()) / c, float((direction * direction).sum()) / c
+        pulled = penalty.gradient(direction)
+        linear, quadratic = float((w * pulled).sum()), float((direction * pulled).sum())
         for _ in range(40):
-            reached, residual = self._loss(torch.add(point.logits, moved, alpha=size), w + size * direction, c)
+            reached, residual = self._loss(torch.add(point.logits, moved, alpha=size), w + size * direction, penalty)
             here = float((residual * moved).sum(dtype=torch.float64)) + linear + size * quadratic
             if abs(here) <= 0.5 * -slope:
                 break
@@ -226,22 +241,24 @@ class SoftmaxRegression:
             size = tried  # what objective and residuals are of
         return size, reached, residual
 
-    def _loss(self, logits: "torch.Tensor", w: "torch.Tensor", c: float) -> "tuple[float, torch.Tensor]":
+    def _loss(self, logits: "torch.Tensor", w: "torch.Tensor", penalty: "_Penalty") -> "tuple[float, torch.Tensor]":
         """Return the objective and the weighted residuals s (p - y), shape (K, n)."""
         import torch
 
         log_p = torch.log_softmax(logits, dim=0)
-        value = -float(self._s @ log_p[self._y, self._columns].double()) + float((w * w).sum()) / (2 * c)
+        value = -float(self._s @ log_p[self._y, self._columns].double()) + float((w * penalty.gradient(w)).sum()) / 2
         residual = log_p.exp_()
         residual[self._y, self._columns] -= 1
         return value, residual.mul_(self._s) if self._weighted else residual
 
     @staticmethod
-    def _gradient(x: "torch.Tensor", residual: "torch.Tensor", w: "torch.Tensor", c: float) -> "torch.Tensor":
+    def _gradient(
+        x: "torch.Tensor", residual: "torch.Tensor", w: "torch.Tensor", penalty: "_Penalty"
+    ) -> "torch.Tensor":
         """Return the gradient with respect to weights and, as the last column, intercepts: shape (K, rank + 1)."""
         import torch
 
-        of_weights = (residual @ x.T).double() + w / c
+        of_weights = (residual @ x.T).double() + penalty.gradient(w)
         return torch.cat([of_weights, residual.sum(dim=1, keepdim=True, dtype=torch.float64)], dim=1)
 
     def _precondition(self, gradient: "torch.Tensor", factor: "torch.Tensor") -> "torch.Tensor":
@@ -257,6 +274,24 @@ def _logits(x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor") -> "torch.T
     import torch
 
     return torch.addmm(b[:, None].to(x.dtype), w.to(x.dtype), x)
+
+
+class _Penalty(NamedTuple):
+    """tr(W' P W) / (2 C): C, and P of one rank, shape (rank, rank); None for the identity."""
+
+    c: float
+    matrix: "torch.Tensor | None"
+
+    def gradient(self, w: "torch.Tensor") -> "torch.Tensor":
+        """Return (P W / C)' for W', both of shape (K, rank)."""
+        return (w if self.matrix is None else w @ self.matrix) / self.c
+
+    def add_to(self, bound: "torch.Tensor") -> None:
+        """Add P / C in place."""
+        if self.matrix is None:
+            bound.diagonal().add_(1 / self.c)
+        else:
+            bound.add_(self.matrix, alpha=1 / self.c)
 
 
 class _Point(NamedTuple):

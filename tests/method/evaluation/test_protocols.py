@@ -57,10 +57,11 @@ def split_of(protocol: str) -> Split:
 
 
 def curves_of(
-    data: Embedded, views: Views, protocol: str, predictor: str, fitted: dict[str, Any] | None = None,
+    data: Embedded, views: Views, protocol: str, predictor: Any, fitted: dict[str, Any] | None = None,
     fold: int | None = None, projection: Projection | None = None, hidden: Callable[[Prompt], bool] = lambda _: False,
 ) -> list[RankCurve]:  # fmt: skip
-    """Rank curves, of CLIP-ICM by default; every basis, and every head of a trained predictor, is noted in `fitted`."""
+    """Rank curves, of CLIP-ICM by default; every basis, and all that a predictor is given, is noted in `fitted`."""
+    data = replace(data, views=tuple(views.values()))
     split = split_of(protocol) if fold is None else replace(split_of(protocol), folds=5)
     asked: list[TestSplit] = ["out_20", "full"] if fold is None else ["out_fold"]
     cells = cells_of(data.layout(split), scaled(data.z, NORMALIZE), {k: scaled(v, NORMALIZE) for k, v in views.items()})
@@ -87,16 +88,22 @@ def curves_of(
 class Noting(Predictor):
     """A predictor that notes the problems it is given to fit."""
 
-    def __init__(self, name: str, fitted: dict[str, Any] | None) -> None:
+    def __init__(self, name: Any, fitted: dict[str, Any] | None) -> None:
         super().__init__()
         object.__setattr__(self, "_inner", PREDICTORS.create(name).settings[0])
         object.__setattr__(self, "_fitted", fitted)
-        object.__setattr__(self, "uses_training_images", PREDICTORS.create(name).uses_training_images)
+        for fact in ("uses_training_images", "uses_views", "looks_at_target_images", "uses_c_d"):
+            object.__setattr__(self, fact, getattr(PREDICTORS.create(name), fact))
 
     def scores(self, problem: Problem, ranks: Any) -> Any:
         """See `Predictor.scores`."""
+        assert len(problem.views) == (1 if self.uses_views else 0)
+        assert len(problem.test_views) == (len(problem.tests) if self.looks_at_target_images else 0)
+        assert (problem.c_d is not None) == self.uses_c_d
         if self._fitted is not None:  # type: ignore[attr-defined]
-            self._fitted.setdefault("problems", []).append((problem.train, problem.labels, problem.text))  # type: ignore[attr-defined]
+            c_d = np.zeros((D, D)) if problem.c_d is None else problem.c_d
+            given = (problem.train, problem.labels, problem.text, c_d, *problem.views)
+            self._fitted.setdefault("problems", []).append(given)  # type: ignore[attr-defined]
         return self._inner.scores(problem, ranks)  # type: ignore[attr-defined]
 
 
@@ -285,9 +292,13 @@ def assert_same_choices(mine: RankCurve, theirs: RankCurve) -> None:
         assert calibration.temperature == theirs.calibrations[rule].temperature
 
 
-@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "interpolation"])
+SOFT = {"name": "soft_penalty", "mu": 3, "C": 0.316}
+VIEWS: list[Any] = ["probe_with_views", SOFT, "mean_of_views", "zero_temperature"]
+
+
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "interpolation", *VIEWS])
 @pytest.mark.parametrize("protocol", ["held_out", "held_out_open_class", "held_out_pairs"])
-def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: str, predictor: str) -> None:
+def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: str, predictor: Any) -> None:
     data, views = synthetic()
     clean_fits: dict[str, Any] = {}
     poisoned_fits: dict[str, Any] = {}
@@ -304,6 +315,53 @@ def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: s
     assert [a.metrics["target"] for a, _ in compared] != [
         b.metrics["target"] for _, b in compared
     ]  # the poison does arrive
+
+
+@pytest.mark.parametrize("predictor", VIEWS)
+@pytest.mark.parametrize("fold", [None, 2])
+def test_noise_in_place_of_the_views_of_what_is_tested_reaches_no_fit_and_only_answers_at_test_time(
+    predictor: Any, fold: int | None
+) -> None:
+    data, views = synthetic()
+    if fold is not None:
+        side = np.random.default_rng(7).integers(5, size=len(data.label))
+        data = replace(data, side={replace(split_of("held_out"), folds=5): side})
+    hidden = (data.environment == 1) if fold is None else side == fold
+    fits: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    clean = curves_of(data, views, "held_out", predictor, fits[0], fold)
+    noise = curves_of(data, poisoned(data, views, hidden)[1], "held_out", predictor, fits[1], fold)
+    assert assert_same_fits(*fits, without="blue" if fold is None else None) > 0
+    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if fold is not None or a.held_out == "blue"]
+    for mine, theirs in compared:
+        assert_same_choices(mine, theirs)
+    changed = any((a.correct != b.correct).any() for a, b in compared)
+    assert changed == PREDICTORS.create(predictor).looks_at_target_images
+
+
+def test_answers_from_views_and_with_a_soft_penalty_are_those_of_numpy_and_scikit_learn() -> None:
+    data, views = synthetic()
+    z, view, out = unit(data.z), unit(views["view"]), data.side[Split(0)] == OUT
+    text = unit(data.text)
+    for predictor in ("mean_of_views", "probe_with_views", SOFT):
+        for curve in curves_of(data, views, "held_out", predictor):
+            here = data.environment == NAMES.index(curve.held_out)
+            train, tested = ~here & ~out, here & out if curve.test_split == "out_20" else here
+            a, d = basis_of(z, view, train), (z - view)[train]
+            x, x_do = z @ a, view @ a
+            if predictor == "mean_of_views":  # at the last rank, D
+                scores = unit(unit(x[tested]) + unit(x_do[tested])) @ unit(text @ a).T
+                np.testing.assert_array_equal(curve.correct[-1], scores.argmax(axis=1) == data.label[tested])
+                continue
+            probe, weights = LogisticRegression(C=0.316, max_iter=5000, tol=1e-8), None
+            rows, labels = x[train], data.label[train]
+            if predictor == "probe_with_views":
+                rows, labels, weights = np.vstack([rows, x_do[train]]), np.tile(labels, 2), np.full(2 * len(d), 0.5)
+            else:  # the plain probe in the coordinates in which the penalty is plain
+                c_d = (d @ a).T @ (d @ a)
+                root = fractional_matrix_power(np.eye(D) + 3 * D / np.trace(c_d) * c_d, -0.5)
+                rows, x = rows @ root, x @ root
+            expected = probe.fit(rows, labels, weights).predict(x[tested]) == data.label[tested]
+            assert (curve.correct[-1] != expected).mean() <= 0.02
 
 
 EVERY = [*PROJECTIONS.names(), {"name": "icm", "nuisance": "both"}]
@@ -359,10 +417,10 @@ def test_prompts_that_name_an_environment_reach_the_fits_that_have_it_as_a_sourc
         assert np.array_equal(mine, theirs) == (not named or "blue" not in environments)
 
 
-@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter"])
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter", *VIEWS])
 @pytest.mark.parametrize("protocol", ["open_class", "held_out_open_class"])
 def test_noise_in_place_of_the_new_classes_changes_nothing_but_their_own_accuracy(
-    protocol: str, predictor: str
+    protocol: str, predictor: Any
 ) -> None:
     data, views = synthetic()
     clean_fits: dict[str, Any] = {}
@@ -371,11 +429,10 @@ def test_noise_in_place_of_the_new_classes_changes_nothing_but_their_own_accurac
     new = data.label >= (2 if protocol == "held_out_open_class" else 3)
     noise = curves_of(*poisoned(data, views, new), protocol, predictor, poisoned_fits)
     assert assert_same_fits(clean_fits, poisoned_fits, without=None) == len(clean_fits["bases"])
-    for (z, labels, text), (z_, labels_, text_) in zip(clean_fits["problems"], poisoned_fits["problems"], strict=True):
-        np.testing.assert_array_equal(z, z_)
-        np.testing.assert_array_equal(labels, labels_)
-        np.testing.assert_array_equal(text, text_)
-        assert not np.isin(labels, data.label[new]).any()
+    for mine, theirs in zip(clean_fits["problems"], poisoned_fits["problems"], strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert not np.isin(mine[1], data.label[new]).any()
     for mine, theirs in zip(clean, noise, strict=True):
         assert_same_choices(mine, theirs)
         if mine.class_half == "base":

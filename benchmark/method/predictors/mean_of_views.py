@@ -1,0 +1,32 @@
+"""Zero-shot prediction of the mean of an image's views: the simplest test-time augmentation."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.method.arrays import Array, unit
+from benchmark.method.predictors.base import Predictor, Problem
+
+
+class MeanOfViews(Predictor):
+    """argmax over classes c of the cosine of t_c and the mean of u_v, the tested image and its views at unit length.
+
+    The mean is over 1 + V embeddings in the subspace, the image itself and its view of each kind of the intervention
+    set. Sees views of the tested image, which no other image's answer depends on.
+
+    Raises:
+        ValueError: there are no views of the tested images.
+    """
+
+    registered_name: ClassVar[str] = "mean_of_views"
+    uses_training_images: ClassVar[bool] = False
+    uses_views: ClassVar[bool] = True
+    looks_at_target_images: ClassVar[bool] = True
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`: cosines times the logit scale."""
+        for rank in ranks:
+            text = problem.logit_scale * unit(problem.text[:, :rank])
+            means = (np.mean([unit(z[:, :rank]) for z in views], axis=0) for views in problem.with_views())
+            yield [unit(mean) @ text.T for mean in means]

@@ -1,0 +1,66 @@
+"""The linear probe with a soft penalty on what interventions move."""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from benchmark.method.arrays import Array
+from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.linear_probe import LinearProbe, ascending, in_digits, several
+
+Strengths = Annotated[
+    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+    Field(min_length=1),
+    BeforeValidator(several),
+    AfterValidator(ascending),
+]
+
+
+class SoftPenaltyProbe(LinearProbe):
+    """The linear probe whose penalty is larger along what interventions move.
+
+        minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) tr(W' (I + mu D C_d / t) W)
+
+    with C_d of the sources and of the intervention set, in the coordinates of the projection, and t = trace(C_d) there,
+    over all D of them whatever the rank. tr(W' C_d W) is the mean squared change of the logits under an intervention.
+    mu has no unit: at 1 interventions penalise as much as ||W||^2 does, on average over directions; 0 is the linear
+    probe. In the coordinates x (I + mu D C_d / t)^(-1/2) it is the linear probe too: mu plays the part of shrinkage's
+    lambda, for the penalty alone. Where interventions move nothing there is nothing to penalise.
+
+    Where the projection maps each environment by a map of its own, C_d is mapped by the one that they share.
+
+    Fields:
+        mu: strengths of the penalty on what interventions move, a number or several: a selection rule chooses among
+            them, and C, at every rank.
+        C: inverse weights of the whole penalty, as for `linear_probe`.
+        penalty: `scaled` or `absolute`, as for `linear_probe`.
+        max_iter: largest number of steps of the solver at each rank, mu and C.
+
+    Raises:
+        ValueError: there are no interventional pairs.
+    """
+
+    registered_name: ClassVar[str] = "soft_penalty"
+    uses_c_d: ClassVar[bool] = True
+    mu: Strengths = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+    @property
+    def settings(self) -> tuple[Self, ...]:
+        """See `Predictor.settings`: one for each mu and C, C by C within mu."""
+        of_c = super().settings
+        return tuple(s.model_copy(update={"mu": (mu,)}) for mu in self.mu for s in of_c)
+
+    @property
+    def grid_words(self) -> str:
+        """What there is to choose from, or the only values."""
+        return f"mu = {in_digits(self.mu)}, {super().grid_words}"
+
+    def penalties(self, problem: Problem) -> Sequence[Array | None]:
+        """Return I + mu D C_d / t for every mu, shape (D, D); None for mu = 0."""
+        if problem.c_d is None:
+            raise ValueError("A probe that penalises what interventions move needs interventional pairs.")
+        t, plain = float(np.trace(problem.c_d)), np.eye(len(problem.c_d))
+        of_one = problem.c_d * (len(plain) / t) if t > 0 else np.zeros_like(plain)
+        return [plain + mu * of_one if mu else None for mu in self.mu]
