@@ -739,9 +739,10 @@ def test_embeddings_without_rank_are_predicted_from_what_there_is(name: str, wha
     }[what]
     labels = np.repeat(np.arange(3), [15, 10, 5])
     predictor, tests = PREDICTORS.create(name), [train[::7]]
-    asked = {"views": [train, train], "test_views": [tests * 2]} if predictor.uses_views else {}
+    asked: dict[str, Any] = {"views": [train, train], "test_views": [tests * 2]} if predictor.uses_views else {}
+    asked |= {"c_d": np.zeros((6, 6))} if predictor.uses_c_d else {}
     text, environments = rng.standard_normal((3, 6)), np.arange(30) % 2
-    problem = Problem(train, labels, text, tests, environments=environments, c_d=np.zeros((6, 6)), **asked)
+    problem = Problem(train, labels, text, tests, environments=environments, **asked)
     (scores,) = next(predictor.scores_of_settings(problem, [4]))
     assert scores.shape == (5, 3)
     assert np.isfinite(scores).all()
