@@ -298,6 +298,10 @@ def test_predictors_that_look_at_views_or_at_c_d_have_every_set_whatever_the_pro
             r"the predictor 'mean_of_views' needs views of images, and 'x' has none; add one of interventions.kinds",
         ),
         (
+            {"sweep": {"intervention_sets": [{"name": "x", "pairs": 0.1}]}},
+            r"the predictor 'mean_of_views' needs a view of every image, and 'x' has a share of them; leave one",
+        ),
+        (
             {"datasets": ["ImageNet", "ImageNet-R"], "sweep": {"protocols": ["imagenet_shift"]}},
             r"'mean_of_views' looks at views of the tested images, and of the variants of ImageNet none are embedded",
         ),
