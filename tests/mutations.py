@@ -276,7 +276,7 @@ MUTATIONS = [
     *_of(
         f"{EVALUATION}/cells.py",
         ("if other == environment or their_side != side:", "if other == environment:", _CELLS),
-        ("for side in sorted(sides) for half in halves", "for side in [0] for half in halves", _CELLS),
+        ("for side in sorted(sides) for half in key[2]", "for side in [0] for half in key[2]", _CELLS),
         ("weight = (their_counts[label] / np.maximum(counts[label], 1))[shared, None]", "weight = np.ones(int(shared.sum()))[:, None]", _CELLS),
     ),
     *_of(
