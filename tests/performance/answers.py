@@ -172,11 +172,17 @@ def _answers(
     for fit, (name, borrows) in enumerate(FITS):
         made = Filter.within(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
         for i, lambda_ in enumerate(design.fitted):
-            f = made.power(lambda_, 0.5) if made else np.eye(len(lent))
-            of_texts = text @ f.T
-            of_texts = of_texts / np.linalg.norm(of_texts, axis=1, keepdims=True)
-            right[fit, i] = (z @ (f.T @ of_texts.T)).argmax(axis=1) == label
+            heads = _heads(made, lambda_, text) if made and lambda_ else text
+            right[fit, i] = (z @ heads.T).argmax(axis=1) == label
     return right
+
+
+def _heads(made: Filter, lambda_: float, text: Array) -> Array:
+    """Return F^(1/2)^T F^(1/2) t / |F^(1/2) t| for each text, shape (classes, D), without a product of D x D matrices."""
+    weights = (1 + lambda_ * made.ratios) ** -0.5  # see `Filter.power`
+    mapped = (text @ made.right.T * weights) @ made.left.T + text @ made.rest.T
+    mapped = mapped / np.linalg.norm(mapped, axis=1, keepdims=True)
+    return np.asarray((mapped @ made.left * weights) @ made.right + mapped @ made.rest)
 
 
 def _compared(scores: Scores, held_out: str) -> Iterator[Comparison]:
