@@ -232,8 +232,9 @@ class Trial:
 def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
     """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
 
-    What looks at no intervention is not repeated for each set, and those without a lambda not for each
-    lambda. Many draws of a placebo are several trials. What is searched comes with its space and without lambdas.
+    What looks at no intervention is not repeated for each set, and what has no lambda not for each lambda.
+    A bound that looks at what is tested has no placebos, and many draws of one are several trials. What is searched
+    comes with its space and without lambdas.
 
     Args:
         recipe: what is asked for.
@@ -261,6 +262,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         for predictor in sweep.predictors
         for projection in sweep.projections_for(predictor)
         for chosen in recipe.sets_for(dataset, predictor, projection)
+        if not (chosen and chosen.placebo and protocol.looks_at_target)
         for intervention_set in ((None,) if chosen is None else chosen.in_trials())
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize

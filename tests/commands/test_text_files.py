@@ -22,7 +22,8 @@ def test_a_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_text_pairs(file) == pairs
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     assert read_text_pairs(str(file)) == pairs
-    file.write_text("\n".join(json.dumps(vars(p)) for p in pairs), encoding="utf-8")  # null is as good as absent
+    with_nulls = [{k: v for k, v in vars(p).items() if k != "noise"} for p in pairs]  # null is as good as absent
+    file.write_text("\n".join(json.dumps(line) for line in with_nulls), encoding="utf-8")
     assert read_text_pairs(file) == pairs
 
 

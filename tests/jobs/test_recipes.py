@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shrunken-store")
 
 
+def first_of_each_name(specs: Iterable[Any]) -> list[Any]:
+    firsts: dict[str, Any] = {}
+    for spec in specs:
+        firsts.setdefault(spec.name, spec)
+    return list(firsts.values())
+
+
 def run_as_planned(
     file: Path, changes: dict[str, Any], store: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> int:
@@ -98,15 +106,16 @@ def test_it_runs_on_shrunken_data(
         "backbones": [tiny_random],
         "sweep.seeds": [0],
         "sweep.ranks": [4, 16],
-        # One strength, one penalty of each probe: what a grid of them costs is no matter here.
+        # One of each projection and predictor, one strength, one penalty of each probe: what a grid of them costs is no
+        # matter here.
         "sweep.lambdas": recipe.sweep.lambdas[:1],
         "sweep.projections": [
             {"name": p.name, **p.params, **({"lambdas": [10]} if p.own_lambdas else {})}
-            for p in recipe.sweep.projections
+            for p in first_of_each_name(recipe.sweep.projections)
         ],
         "sweep.predictors": [
             {"name": p.name, **p.params, **({"C": p.params["C"][:1]} if "C" in p.params else {})}
-            for p in recipe.sweep.predictors
+            for p in first_of_each_name(recipe.sweep.predictors)
         ],
     }
     if not any(s.kinds for s in recipe.intervention_sets()) or recipe.sweep.intervention_sets == "all_subsets":

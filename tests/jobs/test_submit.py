@@ -14,7 +14,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.cache import cache_dir
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, some_of
 
 pytestmark = pytest.mark.slow
 
@@ -108,8 +108,10 @@ def wait_until_up(head: Head) -> None:
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, tmp_path: Path) -> None:
-    assert main(["demo", *SHRUNKEN, "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]) == 0
+def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, demo_set: Path, tmp_path: Path) -> None:
+    images = some_of(demo_set, 5, tmp_path / "images")
+    shrunken = [*SHRUNKEN, "--set", f"datasets=[{{name: emoji, root: '{images}'}}]"]
+    assert main(["demo", *shrunken, "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]) == 0
     wait_until_up(head)
 
     stranger = Head(head.address, {**head.environment, "HOME": str(home(tmp_path, "stranger"))})
@@ -117,7 +119,7 @@ def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, tmp_path: Pa
     assert refused.returncode != 0  # without the token nothing is accepted
 
     places = ("--store", str(tmp_path / "there"), "--out", str(tmp_path / "there-out"))
-    job = submit(head, *SHRUNKEN, *places)
+    job = submit(head, *shrunken, *places)
     assert job.returncode == 0, job.stdout + job.stderr
     assert f"Report: {tmp_path / 'there-out'}" in job.stdout + job.stderr
     table = (tmp_path / "there-out" / "main_table.csv").read_bytes()

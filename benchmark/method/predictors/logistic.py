@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 MEMORY = 20  # number of steps that L-BFGS remembers
-TOLERANCE = 1e-10  # the solver ends where the decrease still to be expected, relative to the objective, is below this
+TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative to the objective, is below this
 JITTER = 1e-12  # first share of its mean diagonal that is added to a bound that is singular in double precision ...
 ATTEMPTS = 12  # ... and how often, ten times as much each time
 SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
