@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from operator import add
+from itertools import groupby
+from operator import add, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,17 +168,24 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
 
     together = RULES[rule].looks_at_target
     lines: list[dict[str, Any]] = []
-    numbered = rows.assign(position=range(len(rows)))
-    for _, candidates in numbered.groupby(list(KEY[:2] if together else KEY), sort=True, dropna=False):
+    test = itemgetter(*(KEY[:2] if together else KEY))
+    for _, candidates in groupby(sorted(_records(rows), key=test), key=test):
         records = [
-            {str(k): v for k, v in row.items()}
-            for row in candidates.to_dict("records")
+            row
+            for row in candidates
             if row["n_test"] and not math.isnan(row[ACCURACY.name][-1]) and (rank is None or rank in row["ranks"])
         ]
         for settings in _choices(records) if together else [[(row,) for row in records]]:
             lines += _lines(settings, RULES[rule], tested, rank)
     names = ["position", "rank", "score", "training_domain", *(m.name for m in METRICS), "correct", *_KEPT, *_COPIED]
     return pd.DataFrame(lines, columns=[*KEY, *names])
+
+
+def _records(rows: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows one by one with their positions: column by column, which is many times as fast as row by row."""
+    names = [str(name) for name in rows.columns]
+    values = zip(*(rows[name].tolist() for name in rows.columns), strict=True)
+    return [{**dict(zip(names, row, strict=True)), "position": i} for i, row in enumerate(values)]
 
 
 def _choices(rows: Sequence[dict[str, Any]]) -> list[list[tuple[dict[str, Any], ...]]]:
