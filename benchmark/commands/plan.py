@@ -136,7 +136,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
 def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, list[str]]:
     """Return what is known of a data set, and the names of its environments."""
     if spec.is_planted:  # its spec says it all, and nothing need be drawn
-        environments = sorted(spec.planted.strength)
+        environments = spec.planted.environments
         check_environments(recipe, spec.name, len(environments))
         images = sum(CATALOG[DEMO_SET].environments[style] for style in spec.planted.styles)
         return PlannedSet(spec.name, len(environments), images, counted=True), environments

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -33,7 +34,9 @@ PLANTED_KEYS = {
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
 MAX_ENVIRONMENTS = 11  # the number of concepts of the smallest class, so that each environment has one
 
+ShiftName = Literal["dusk", "tint", "texture", "none"]
 Share = Annotated[float, Field(ge=0, le=1)]
+_Strength = Mapping[str, Mapping[str, float]] | None
 
 
 class ColumnsSpec(Spec):
@@ -80,10 +83,11 @@ class DatasetSpec(Spec):
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
         from: whose drawings: a style (an environment of `of`), a list of them, or `all`. Of each style there are 284.
-        shift: what changes the drawings: `fade` (less colour) and `tint` (a colour cast), which interventions cover
-            that change colours; `texture` (grey hatching), which these do not; or `none`.
+        shift: what changes the drawings: `dusk` (less colour and light) and `tint` (a colour cast), which interventions
+            cover that change colours; `texture` (hatching), which these do not; `none`; or a list of them.
         strength: environment -> size of the change in it, 0 (none) to 1. Its keys are the environments, to which
-            concepts are dealt evenly. Default: {a: 0, b: 0.3, c: 0.6, d: 1}.
+            drawings are dealt evenly. Of several shifts: shift -> environment -> size. Default, of each:
+            {a: 0, b: 0.3, c: 0.6, d: 1}.
         correlation: environment -> share of the images of a class that carry the change (hue, angle) of their class;
             the others carry that of another class. Default: all images of the set carry the same change.
         seed: of the deal, and of which images carry what. Default 0.
@@ -96,8 +100,8 @@ class DatasetSpec(Spec):
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
-    shift: Literal["fade", "tint", "texture", "none"] | None = None
-    strength: Mapping[str, Share] | None = None
+    shift: Annotated[tuple[ShiftName, ...], Field(min_length=1)] | None = None
+    strength: Mapping[str, Mapping[str, Share]] | None = None
     correlation: Mapping[str, Share] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
 
@@ -118,7 +122,8 @@ class DatasetSpec(Spec):
 
         assert self.styles is not None
         assert self.shift is not None
-        return Planted(self.styles, self.shift, self.strength or STRENGTHS, self.correlation, self.seed or 0)
+        shifts = {shift: (self.strength or {}).get(shift, STRENGTHS) for shift in self.shift}
+        return Planted(self.styles, shifts, self.correlation, self.seed or 0)
 
     @property
     def must_be_found(self) -> ExpectedSpec | None:
@@ -126,6 +131,8 @@ class DatasetSpec(Spec):
         if self.expected is not None or not self.is_planted:
             return self.expected
         planted = self.planted
+        if planted.parts is None:
+            return None
         return ExpectedSpec.model_validate(
             {
                 "parts": planted.parts,
@@ -149,15 +156,39 @@ class DatasetSpec(Spec):
                 raise ValueError(f"unknown style '{style}': {nearest(style, [*STYLES, 'all'])}")
         return styles and tuple(distinct(styles, list(styles), "style"))
 
+    @field_validator("shift", mode="before")
+    @classmethod
+    def _one_or_some(cls, shift: Any) -> Any:
+        return (shift,) if isinstance(shift, str) else shift
+
+    @field_validator("shift")
+    @classmethod
+    def _check_shifts(cls, shift: tuple[ShiftName, ...] | None) -> tuple[ShiftName, ...] | None:
+        return shift and tuple(distinct(shift, list(shift), "shift"))
+
+    @field_validator("strength", mode="before")
+    @classmethod
+    def _by_shift(cls, strength: Any, info: ValidationInfo) -> Any:
+        """Return shift -> environment -> size, where one mapping is given for all shifts."""
+        if not isinstance(strength, Mapping) or any(isinstance(size, Mapping) for size in strength.values()):
+            return strength
+        return dict.fromkeys(info.data.get("shift") or (), strength)
+
     @field_validator("strength")
     @classmethod
-    def _check_environments(cls, strength: Mapping[str, float] | None) -> Mapping[str, float] | None:
-        if strength is None:
-            return None
-        if not 2 <= len(strength) <= MAX_ENVIRONMENTS:
-            raise ValueError(f"{len(strength)} environments; give 2 to {MAX_ENVIRONMENTS} of them a strength.")
-        if bad := next((name for name in strength if not re.fullmatch(r"\w+", name)), None):
+    def _check_environments(cls, strength: _Strength, info: ValidationInfo) -> _Strength:
+        shifts = info.data.get("shift")
+        if strength is None or not shifts:
+            return strength
+        if set(strength) != set(shifts):
+            raise ValueError(f"of {', '.join(strength) or 'nothing'}; give it for {', '.join(shifts)}.")
+        first, *others = strength.values()
+        if not 2 <= len(first) <= MAX_ENVIRONMENTS:
+            raise ValueError(f"{len(first)} environments; give 2 to {MAX_ENVIRONMENTS} of them a strength.")
+        if bad := next((name for name in first if not re.fullmatch(r"\w+", name)), None):
             raise ValueError(f"'{bad}' is no name of an environment: use letters, digits and '_'.")
+        if any(set(other) != set(first) for other in others):
+            raise ValueError("the shifts have different environments; give all of them the same ones.")
         return strength
 
     @model_validator(mode="after")
@@ -174,7 +205,7 @@ class DatasetSpec(Spec):
             raise ValueError(f"the planted set '{self.name}' needs '{missing}'; give of, from and shift.")
         if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec():
             raise ValueError(f"the planted set '{self.name}' is built: leave root, layout and columns out.")
-        environments = self.strength or STRENGTHS
+        environments = self.planted.environments
         if self.correlation is not None and set(self.correlation) != set(environments):
             raise ValueError(
                 f"correlation of '{self.name}' has the environments {', '.join(self.correlation)}, and strength has "

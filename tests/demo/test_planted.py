@@ -28,6 +28,7 @@ from benchmark.recipe.loading import load_recipe, parse_recipe
 from tests.conftest import REPOSITORY
 
 CLASSES = {name: [f"{name}-{i}" for i in range(count)] for name, count in CLASS_COUNTS.items()}
+FOUR = ("noto", "twemoji", "fluent", "openmoji")
 STRENGTH = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
 CORRELATION = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.1}
 SPEC = {"name": "planted", "of": "emoji_styles", "from": "noto", "shift": "tint"}
@@ -51,39 +52,53 @@ def tree(folder: Path) -> dict[str, str]:
 # What a set is made of.
 
 
-@pytest.mark.parametrize("styles", [("noto",), ("noto", "twemoji", "openmoji")])
+@pytest.mark.parametrize("styles", [("noto",), ("noto", "twemoji", "openmoji"), FOUR])
 @pytest.mark.parametrize("seed", range(3))
-def test_each_concept_stands_in_one_environment_and_classes_are_spread_evenly(
+def test_each_drawing_stands_in_one_environment_and_classes_are_spread_evenly(
     styles: tuple[str, ...], seed: int
 ) -> None:
-    images = contents(Planted(styles, "tint", STRENGTH, CORRELATION, seed), CLASSES)
+    images = contents(Planted(styles, {"tint": STRENGTH}, CORRELATION, seed), CLASSES)
     assert len({image.path for image in images}) == len(images) == 284 * len(styles)
-    places = defaultdict(set)
+    places = defaultdict(list)
     for image in images:
-        places[image.concept].add(image.environment)
-    assert {concept: len(found) for concept, found in places.items()} == {c: 1 for cs in CLASSES.values() for c in cs}
+        places[image.concept].append(image.environment)
+    assert sorted(places) == sorted(concept for concepts in CLASSES.values() for concept in concepts)
+    assert {len(set(found)) for found in places.values()} == {len(styles)}  # never two of one in an environment
     assert Counter(i.environment for i in images) == dict.fromkeys("abcd", 71 * len(styles))
     for name, count in CLASS_COUNTS.items():
         of_class = Counter(i.environment for i in images if i.class_name == name)
-        assert {n // len(styles) for n in of_class.values()} <= {count // 4, count // 4 + 1}
+        assert max(of_class.values()) - min(of_class.values()) <= len(styles)
         assert sum(of_class.values()) == count * len(styles)
 
 
-def test_the_deal_depends_on_the_seed_alone() -> None:
-    def places(*args: Any) -> dict[str, str]:
-        return {image.concept: image.environment for image in contents(Planted(*args), CLASSES)}
+@pytest.mark.parametrize("styles", [("noto", "twemoji"), FOUR])
+def test_environments_have_equally_many_of_every_class_in_every_style(styles: tuple[str, ...]) -> None:
+    images = contents(Planted(styles, {"tint": STRENGTH}), CLASSES)
+    assert Counter((i.environment, i.style) for i in images) == {(e, s): 71 for e in "abcd" for s in styles}
+    for name in CLASSES:
+        counts = Counter((i.environment, i.style) for i in images if i.class_name == name)
+        assert max(counts.values()) - min(counts[e, s] for e in "abcd" for s in styles) <= 1
+    there = [{i.concept for i in images if (i.environment, i.style) == ("a", style)} for style in styles]
+    assert not set.intersection(*there)
 
-    first = places(("noto",), "tint", STRENGTH, CORRELATION, 0)
+
+def test_the_deal_depends_on_seed_and_styles_alone() -> None:
+    def places(*args: Any) -> dict[str, str]:
+        return {image.path.split("/", 2)[2]: image.environment for image in contents(Planted(*args), CLASSES)}
+
+    first = places(("noto", "fluent"), {"tint": STRENGTH}, CORRELATION, 0)
     other_order = dict(reversed(STRENGTH.items()))
-    assert places(("fluent", "noto"), "none", other_order, None, 0) == first
-    assert places(("noto",), "tint", STRENGTH, CORRELATION, 1) != first
-    assert deal({k: v[::-1] for k, v in reversed(CLASSES.items())}, "abcd", 0) == first
+    assert places(("fluent", "noto"), {"none": other_order}, None, 0) == first
+    assert places(("noto", "fluent"), {"tint": STRENGTH}, CORRELATION, 1) != first
+    dealt = deal(CLASSES, ("noto", "fluent"), "abcd", 0)
+    assert {f"{concept}-{style}.png": environment for (concept, style), environment in dealt.items()} == first
+    assert deal({k: v[::-1] for k, v in reversed(CLASSES.items())}, ("fluent", "noto"), "abcd", 0) == dealt
 
 
 @pytest.mark.parametrize("styles", [("noto",), ("noto", "twemoji", "openmoji")])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_class_carries_its_own_change_in_the_share_that_is_asked_for(styles: tuple[str, ...], seed: int) -> None:
-    images = contents(Planted(styles, "texture", STRENGTH, CORRELATION, seed), CLASSES)
+    images = contents(Planted(styles, {"texture": STRENGTH}, CORRELATION, seed), CLASSES)
     own = changes_of_classes(CLASSES, seed)
     assert sorted(own.values()) == list(range(10))
     for environment, share in CORRELATION.items():
@@ -99,7 +114,7 @@ def test_a_class_carries_its_own_change_in_the_share_that_is_asked_for(styles: t
 def test_which_images_carry_what_differs_with_the_seed() -> None:
     def carried(seed: int) -> list[bool]:
         own = changes_of_classes(CLASSES, seed)
-        images = contents(Planted(("noto",), "tint", {"a": 1, "b": 1}, {"a": 0.5, "b": 0.5}, seed), CLASSES)
+        images = contents(Planted(("noto",), {"tint": {"a": 1, "b": 1}}, {"a": 0.5, "b": 0.5}, seed), CLASSES)
         return [i.change == own[i.class_name] for i in images]
 
     assert changes_of_classes(CLASSES, 0) != changes_of_classes(CLASSES, 1)
@@ -107,16 +122,17 @@ def test_which_images_carry_what_differs_with_the_seed() -> None:
 
 
 def test_without_a_correlation_all_images_carry_the_same_change() -> None:
-    assert {image.change for image in contents(Planted(("noto",), "tint", STRENGTH), CLASSES)} == {0}
+    assert {image.change for image in contents(Planted(("noto",), {"tint": STRENGTH}), CLASSES)} == {0}
 
 
 # What a change does to a drawing.
 
 
-@pytest.mark.parametrize("shift", ["fade", "tint", "texture", "none"])
+@pytest.mark.parametrize("shift", ["dusk", "tint", "texture", "none"])
 def test_strength_0_leaves_the_drawing(shift: Shift) -> None:
-    assert [changed(DOT, shift, change, 0.0) for change in range(10)] == [DOT] * 10
-    assert changed(DOT, "none", 3, 1.0) == DOT
+    spec = Planted(("noto",), {shift: {"a": 0.0, "b": 1.0}})
+    assert [changed(DOT, spec.sizes("a"), change) for change in range(10)] == [DOT] * 10
+    assert (changed(DOT, spec.sizes("b"), 3) == DOT) == (shift == "none")
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
@@ -125,58 +141,63 @@ def test_a_tint_multiplies_every_pixel_by_one_colour(strength: float) -> None:
     lacks = {4: (0, 1, 1), 5: (0, 0.4, 1), 9: (1, 0, 0)}  # red, orange, cyan: the share of each channel that goes
     for change, share in lacks.items():
         kept = np.rint(255 * (1 - strength * planted.TINT * np.array(share)))
-        tinted = pixels(changed(DOT, "tint", change, strength))
+        tinted = pixels(changed(DOT, {"tint": strength}, change))
         assert np.abs(tinted - plain * kept / 255).max() <= 1
         assert tinted[0, 0].tolist() == kept.tolist()
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
-def test_a_fade_takes_the_share_of_colour_that_is_asked_for(strength: float) -> None:
-    plain, faded = pixels(DOT), pixels(changed(DOT, "fade", 3, strength))
+def test_a_dusk_takes_the_shares_of_colour_and_light_that_are_asked_for(strength: float) -> None:
+    plain, dark = pixels(DOT), pixels(changed(DOT, {"dusk": strength}, 3))
     grey = plain @ np.array([0.2989, 0.587, 0.114])
-    expected = (1 - strength) * plain + strength * grey[..., None]
-    assert np.abs(faded - expected).max() <= 1.5
-    flat = (plain == plain[112, 98]).all(axis=2) | (plain == 255).all(axis=2)
-    view = Grayscale().views(torch.from_numpy(plain.astype(np.uint8)).permute(2, 0, 1)[None], ["x"], 0)
-    if strength == 1:  # what the intervention makes of the drawing
-        assert np.abs(faded - view[0].permute(1, 2, 0).numpy())[flat].max() <= 1
+    expected = ((1 - strength) * plain + strength * grey[..., None]) * (1 - 0.9 * strength)
+    assert np.abs(dark - expected).max() <= 1.5
+    if strength == 1:  # a tenth of the light of what the intervention makes of the drawing
+        view = Grayscale().views(torch.from_numpy(plain.astype(np.uint8)).permute(2, 0, 1)[None], ["x"], 0)
+        assert np.abs(dark - 0.1 * view[0].permute(1, 2, 0).numpy()).max() <= 1.5
+
+
+def test_two_shifts_are_the_one_after_the_other() -> None:
+    hatched = pixels(changed(DOT, {"texture": 0.6}, 0))
+    both = pixels(changed(DOT, {"dusk": 0.7, "texture": 0.6}, 0))
+    grey = hatched @ np.array([0.2989, 0.587, 0.114])
+    assert np.abs(both - (0.3 * hatched + 0.7 * grey[..., None]) * 0.37).max() <= 1.5
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
-def test_hatching_lies_behind_the_drawing_in_lines_that_get_closer(strength: float) -> None:
-    plain, hatched = pixels(DOT), pixels(changed(DOT, "texture", 0, strength))
+def test_hatching_lies_behind_the_drawing_in_lines_that_get_darker(strength: float) -> None:
+    plain, hatched = pixels(DOT), pixels(changed(DOT, {"texture": strength}, 0))
     ground = (plain == 255).all(axis=2)
     dot = (plain == plain[112, 98]).all(axis=2)
     assert ground.any()
     assert dot.any()
     np.testing.assert_array_equal(hatched[dot], plain[dot])
-    spacing = planted.LINE / (planted.COVER * strength)
     from_centre = np.abs(np.arange(224) + 0.5 - 112)
-    off = np.abs(from_centre % spacing - spacing / 2)  # of the nearest line's middle
-    inked, spared = off < planted.LINE / 2 - 0.5, off > planted.LINE / 2 + 0.5
+    off = np.abs(from_centre % 30 - 15)  # of the nearest line's middle
+    inked, spared = off < 6 / 2 - 0.5, off > 6 / 2 + 0.5
     assert inked.any()
-    assert set(hatched[:, inked][ground[:, inked]].ravel()) == {planted.INK}
+    assert np.abs(hatched[:, inked][ground[:, inked]] - (255 - strength * (255 - 60))).max() <= 1
     assert set(hatched[:, spared][ground[:, spared]].ravel()) == {255}
 
 
 def test_hatching_has_a_direction_of_its_own_for_every_change() -> None:
-    upright, level = (pixels(changed(DOT, "texture", change, 1.0))[:, :, 0] for change in (0, 5))
+    upright, level = (pixels(changed(DOT, {"texture": 1.0}, change))[:, :, 0] for change in (0, 5))
     assert np.ptp(upright[:10], axis=0).max() == np.ptp(level[:, :10], axis=1).max() == 0
     assert np.ptp(upright[0]) == np.ptp(level[:, 0]) == 255 - planted.INK
-    hatched = [changed(DOT, "texture", change, 1.0) for change in range(10)]
+    hatched = [changed(DOT, {"texture": 1.0}, change) for change in range(10)]
     assert len(set(hatched)) == 10
 
 
 def test_it_draws_what_its_version_stands_for() -> None:
     """If this fails, raise `planted.VERSION` and write the new values down under it, or undo the change."""
     pytest.importorskip("resvg_py")
-    known = {1: ("cb02d4a8d0eb", "c21e6ca92584", "efaa032b81f0")}
-    dealt = contents(Planted(("noto", "fluent"), "tint", STRENGTH, CORRELATION, 5), CLASSES)
-    drawn = b"".join(draw(changed(DOT, shift, 3, 0.6)) for shift in ("tint", "texture"))
+    known = {2: ("4b652479cd10", "c51771e700fb", "0ab2d256af84")}
+    dealt = contents(Planted(("noto", "fluent"), {"tint": STRENGTH}, CORRELATION, 5), CLASSES)
+    drawn = b"".join(draw(changed(DOT, {shift: 0.6}, 3)) for shift in ("tint", "texture", "dusk"))
     assert known[planted.VERSION] == (
         hashlib.sha256(repr([(i.path, i.change) for i in dealt]).encode()).hexdigest()[:12],
         hashlib.sha256(drawn).hexdigest()[:12],
-        planted.content_hash(Planted(("noto",), "tint", STRENGTH)),
+        planted.content_hash(Planted(("noto",), {"tint": STRENGTH})),
     )
 
 
@@ -255,20 +276,20 @@ def test_the_controls_are_planned_before_anything_is_drawn(
 def test_the_controls_are_two_by_two_and_none_and_a_reversed_correlation() -> None:
     controls = load_recipe(REPOSITORY / "jobs" / "recipes" / "controls.yaml")
     sets = {d.name: d.planted for d in controls.datasets}
-    seen = {name: len({p.strength[e] for e in "abc"}) > 1 for name, p in sets.items()}
-    cells = {(p.shift, seen[name]) for name, p in sets.items() if p.correlation is None and p.shift != "none"}
-    assert cells == {("fade", True), ("fade", False), ("texture", True), ("texture", False)}
+    seen = {n: any(len({s[e] for e in "abc"}) > 1 for s in p.shifts.values()) for n, p in sets.items()}
+    cells = {(*p.shifts, seen[n]) for n, p in sets.items() if p.correlation is None and "none" not in p.shifts}
+    assert cells == {("dusk", "texture", True), ("dusk", False), ("texture", True), ("texture", False)}
     found = {d.name.removeprefix("planted-"): d.must_be_found for d in controls.datasets}
     assert {name: (one.parts, one.predictor, one.held_out) for name, one in found.items() if one} == {
-        "fade-seen": (("interventions", "environments"), "zero_shot", "d"),
-        "fade-unseen": (("interventions",), "zero_shot", "d"),
+        "both": (("interventions", "environments"), "zero_shot", "d"),
+        "dusk-unseen": (("interventions",), "zero_shot", "d"),
         "texture-seen": (("environments",), "zero_shot", "d"),
         "texture-unseen": ((), "zero_shot", "d"),
         "none": ((), "zero_shot", None),
         "spurious": (("interventions",), "linear_probe", "d"),
         "lender": ((), "zero_shot", None),
     }
-    assert sets["planted-none"].shift == "none"
+    assert list(sets["planted-none"].shifts) == ["none"]
     correlation = sets["planted-spurious"].correlation
     assert correlation is not None
     assert min(correlation[e] for e in "abc") > 0.5 > 0.2 > correlation["d"]
@@ -324,12 +345,29 @@ def test_what_is_expected_can_be_said_of_any_set_and_changes_no_hash() -> None:
 @pytest.mark.parametrize(
     ("changes", "target", "parts"),
     [
-        ({}, "d", ("interventions", "environments")),
+        ({}, "d", None),  # both see it
         ({"shift": "texture"}, "d", ("environments",)),
+        ({"shift": ["tint", "texture"]}, "d", None),
+        (
+            {
+                "shift": ["dusk", "texture"],
+                "strength": {"dusk": {"a": 0, "b": 0, "c": 1}, "texture": {"a": 0, "b": 0.1, "c": 1}},
+            },
+            "c",
+            ("interventions", "environments"),
+        ),
+        (
+            {
+                "shift": ["dusk", "texture"],
+                "strength": {"dusk": {"a": 1, "b": 0, "c": 0}, "texture": {"a": 0, "b": 0, "c": 1}},
+            },
+            None,
+            (),
+        ),
         ({"shift": "none"}, None, ()),
         ({"strength": {"a": 0.3, "b": 0.3, "c": 1}}, "c", ("interventions",)),
         ({"strength": {"a": 1, "b": 0.3, "c": 1}}, None, ()),  # no strength beyond all others
-        ({"strength": {"a": 1, "b": 0.2, "c": 0}}, "a", ("interventions", "environments")),
+        ({"strength": {"a": 1, "b": 0.2, "c": 0}}, "a", None),
         (
             {"strength": {"a": 1, "b": 1, "c": 1}, "correlation": {"a": 0.1, "b": 0.9, "c": 0.8}},
             "a",
@@ -338,10 +376,11 @@ def test_what_is_expected_can_be_said_of_any_set_and_changes_no_hash() -> None:
     ],
 )
 def test_what_must_be_found_follows_from_shift_and_strengths(
-    changes: dict[str, Any], target: str | None, parts: tuple[str, ...]
+    changes: dict[str, Any], target: str | None, parts: tuple[str, ...] | None
 ) -> None:
-    spec = DatasetSpec.model_validate(SPEC | changes).planted
-    assert (spec.target, spec.parts) == (target, parts)
+    spec = DatasetSpec.model_validate(SPEC | changes)
+    assert (spec.planted.target, spec.planted.parts) == (target, parts)
+    assert (spec.must_be_found is None) == (parts is None)
 
 
 @pytest.mark.parametrize(
@@ -351,14 +390,24 @@ def test_what_must_be_found_follows_from_shift_and_strengths(
         ({"shift": None}, "the planted set 'planted' needs 'shift'; give of, from and shift."),
         ({"of": None, "name": "planted-x"}, "the planted set 'planted-x' needs 'of'; give of, from and shift."),
         ({"of": "PACS"}, "datasets.0.of: input should be 'emoji_styles', not 'PACS'."),
-        ({"shift": "tnt"}, "datasets.0.shift: input should be 'fade', 'tint', 'texture' or 'none', not 'tnt'."),
+        ({"shift": "tnt"}, "datasets.0.shift.0: input should be 'dusk', 'tint', 'texture' or 'none', not 'tnt'."),
         ({"from": "nota"}, "datasets.0.from: unknown style 'nota': did you mean 'noto'? Valid: all, fluent,"),
         ({"from": ["noto", "noto"]}, "datasets.0.from: the style 'noto' is given twice."),
         ({"root": "/data"}, "the planted set 'planted' is built: leave root, layout and columns out."),
         ({"layout": "folder"}, "the planted set 'planted' is built: leave root, layout and columns out."),
-        ({"strength": {"a": 0, "b": 1.2}}, "datasets.0.strength.b: input should be less than or equal to 1, not 1.2."),
+        (
+            {"strength": {"a": 0, "b": 1.2}},
+            "datasets.0.strength.tint.b: input should be less than or equal to 1, not 1.2.",
+        ),
         ({"strength": {"a": 1}}, "datasets.0.strength: 1 environments; give 2 to 11 of them a strength."),
         ({"strength": {"a": 0, "../b": 1}}, "'../b' is no name of an environment: use letters, digits and '_'."),
+        ({"shift": ["tint", "tint"]}, "datasets.0.shift: the shift 'tint' is given twice."),
+        ({"strength": {"dusk": STRENGTH}}, "datasets.0.strength: of dusk; give it for tint."),
+        (
+            {"shift": ["tint", "dusk"], "strength": {"dusk": STRENGTH, "tint": {"a": 0, "b": 1}}},
+            "datasets.0.strength: the shifts have different environments; give all of them the same ones.",
+        ),
+        ({"strength": {"a": 0, "b": {"c": 1}}}, "datasets.0.strength.a: input should be a valid dictionary"),
         ({"correlation": {"a": 0.9}}, "has the environments a, and strength has a, b, c, d; give both for the same"),
         ({"correlation": CORRELATION | {"d": -1}}, "datasets.0.correlation.d: input should be greater than or equal"),
         ({"seed": -1}, "datasets.0.seed: input should be greater than or equal to 0, not -1."),
@@ -378,4 +427,4 @@ def test_several_planted_sets_need_names_of_their_own() -> None:
     with pytest.raises(IcmBenchError, match="the data set 'planted' is given twice"):
         parse_recipe(recipe() | {"datasets": [SPEC, SPEC | {"shift": "texture"}]})
     both = parse_recipe(recipe() | {"datasets": [SPEC, SPEC | {"name": "planted-texture", "shift": "texture"}]})
-    assert [d.planted.shift for d in both.datasets] == ["tint", "texture"]
+    assert [list(d.planted.shifts) for d in both.datasets] == [["tint"], ["texture"]]

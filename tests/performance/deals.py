@@ -1,11 +1,11 @@
 """Planted sets for which each drawing is embedded once, whatever deals it is in.
 
-Deals of a planted set have the same drawings with the same changes in other environments. A block (style, change,
-strength) is drawn, intervened on and embedded once, by the encoder actor of a run, and kept below the cache folder. A
+Deals of a planted set have the same drawings with the same changes in other environments. A block (style, change, sizes)
+is drawn, intervened on and embedded once, by the encoder actor of a run, and kept below the cache folder. A
 deal is then a choice of rows.
 
-What is drawn for an image's view depends on its environment in a run. Here it is the environment that has its strength
-by default, so in sets with the default strengths the embeddings are those of a run. Views of what is held out enter no
+What is drawn for an image's view depends on its environment in a run. Here it is the first environment that has its
+changes, so in sets whose environments all differ the embeddings are those of a run. Views of what is held out enter no
 fit: they are not made, and ones in their place.
 """
 
@@ -20,7 +20,6 @@ from benchmark.backbones.loading import Backbone
 from benchmark.common.cache import cache_dir
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
-from benchmark.datasets.spec import STRENGTHS
 from benchmark.demo import emoji_styles, planted
 from benchmark.demo.emoji import draw
 from benchmark.demo.planted import Planted, PlantedImage, changed, contents
@@ -33,9 +32,8 @@ from benchmark.store.embeddings import View, view_of
 from tests.performance.in_process import ImageRow, Images, subject_of
 
 ROOT = "controls"
-_PLACES = {strength: environment for environment, strength in STRENGTHS.items()}
-# Style, shift, change, strength, environment in which its views are drawn, whether there are views beside the original.
-Block = tuple[str, planted.Shift, int, float, str, bool]
+# Style, (shift, size) of its changes, which change, environment in which its views are drawn, whether there are views.
+Block = tuple[str, tuple[tuple[planted.Shift, float], ...], int, str, bool]
 
 
 class Drawings:
@@ -87,12 +85,13 @@ class Drawings:
     def _block(self, block: Block) -> NDArray[np.float32]:
         if block not in self._blocks:
             drawn = [
+                planted.DUSK,
                 planted.LUMA,
                 planted.TINT,
                 planted.FIRST_HUE,
                 planted.INK,
                 planted.LINE,
-                planted.COVER,
+                planted.SPACING,
                 planted.CHANGES,
             ]
             kinds = [kind.model_dump(mode="json") for kind in self.interventions.kinds]
@@ -106,12 +105,17 @@ class Drawings:
         return self._blocks[block]
 
     def _embedded(
-        self, style: str, shift: planted.Shift, change: int, strength: float, environment: str, viewed: bool
+        self,
+        style: str,
+        sizes: tuple[tuple[planted.Shift, float], ...],
+        change: int,
+        environment: str,
+        viewed: bool,
     ) -> NDArray[np.float32]:
         svgs, geometry = emoji_styles.drawings()[style], Geometry.of(self.facts.preprocess)
         pixels, ids = [], []
         for name, concept in self.concepts:
-            png = draw(changed(svgs[name][concept], shift, change, strength))
+            png = draw(changed(svgs[name][concept], dict(sizes), change))
             pixels.append(model_input(png, geometry, draft=False))
             ids.append(hashlib.sha256(png + f"\0{environment}\0{name}".encode()).hexdigest())
         images = pa.RecordBatch.from_pydict({"image_id": ids})
@@ -137,7 +141,7 @@ class Drawings:
 
 
 def _block_of(spec: Planted, image: PlantedImage, held_out: str) -> Block:
-    strength = spec.strength[image.environment] if spec.shift != "none" else 0.0
-    change, shift = (image.change, spec.shift) if strength else (0, "none")
-    viewed = any(s == spec.strength[image.environment] for e, s in spec.strength.items() if e != held_out)
-    return (image.style, shift, change, strength, _PLACES.get(strength, "a"), viewed)
+    sizes = spec.sizes(image.environment)
+    alike = [environment for environment in spec.environments if spec.sizes(environment) == sizes]
+    change = image.change if sizes else 0
+    return (image.style, tuple(sorted(sizes.items())), change, alike[0], any(name != held_out for name in alike))
