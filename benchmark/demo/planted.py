@@ -7,7 +7,12 @@ What a method should find in them is known beforehand. Two things are set apart:
   puts on or takes off; `none` changes nothing;
 - whether the means of the source environments see it: they do where their strengths differ.
 
-A set may have two shifts, each with strengths of its own. FIGURES
+A set may have two shifts, each with strengths of its own.
+
+How far kinds cover a shift was measured with MiniLiT at 160 pixels and without any method: v'C_d v / v'C_z v along the
+shift v of the means from sources to target, over trace(C_d) / trace(C_z), so that the average direction has 1. Of
+`color_jitter` and `grayscale` together the dusk has 4.6 and the hatching 0.2 to 0.4. At strength 1 plain zero-shot
+loses 29 of 60 points by the dusk and 30 by the hatching.
 
 Every drawing stands in one environment, and where there are as many styles as environments, every concept in each, in
 another style. All environments have as many drawings of each class and style, so they differ by the shift and by which
