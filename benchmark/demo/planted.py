@@ -100,10 +100,11 @@ class Planted:
 
         Interventions where they cover a shift that the means of the sources do not see, the means where they see one
         that interventions do not cover. None, where both see one and the same: either will do, and neither need add to
-        the other, which is what a credit asks.
+        the other, which is what a credit asks. Neither where there is a correlation: it pays in all sources, so a rule
+        that chooses on these keeps it.
         """
         target = self.target
-        if target is None:
+        if target is None or self.correlation:
             return ()
         found = set()
         for shift, strength in self.shifts.items():

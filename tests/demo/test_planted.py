@@ -286,7 +286,7 @@ def test_the_controls_are_two_by_two_and_none_and_a_reversed_correlation() -> No
         "texture-seen": (("environments",), "zero_shot", "d"),
         "texture-unseen": ((), "zero_shot", "d"),
         "none": ((), "zero_shot", None),
-        "spurious": (("interventions",), "linear_probe", "d"),
+        "spurious": ((), "linear_probe", "d"),
         "lender": ((), "zero_shot", None),
     }
     assert list(sets["planted-none"].shifts) == ["none"]
@@ -371,7 +371,7 @@ def test_what_is_expected_can_be_said_of_any_set_and_changes_no_hash() -> None:
         (
             {"strength": {"a": 1, "b": 1, "c": 1}, "correlation": {"a": 0.1, "b": 0.9, "c": 0.8}},
             "a",
-            ("interventions",),
+            (),
         ),
     ],
 )

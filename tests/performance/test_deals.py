@@ -21,7 +21,7 @@ def test_embeddings_of_deals_are_those_of_a_run(tmp_path: Path) -> None:
     recipe = parse_recipe(
         {
             "name": "deals",
-            "datasets": [{"name": "planted", "of": "emoji_styles", "from": "noto", "shift": "fade", "seed": 3}],
+            "datasets": [{"name": "planted", "of": "emoji_styles", "from": "noto", "shift": "dusk", "seed": 3}],
             "backbones": [{"name": "MiniLiT", "image_size": 160}],
             "interventions": {"kinds": ["color_jitter"]},  # drawn for each image
             "run": {"store": str(tmp_path)},
