@@ -7,9 +7,10 @@ is found with its target held out is held against that. Of a part (interventions
 9 of 10 deals must find it; of one that must not, 1 of 20 may. The verdict is that of the recipe's folds, lambdas and
 projections, by the report's own family of comparisons and credit.
 
-Beside the counts stand what plain zero-shot is right in on the target, how much of the nuisance lies along the shift (C_d and B: v'Nv / v'C_z v over tr N / tr C_z, 1 where a direction is like any other; v is
-the shift of the means from sources to target), and the mean gain of shrinkage. Needs the demo's packages and encoder;
-drawings are embedded once, below the cache folder. Ends with an error where a bound is missed.
+Beside the counts stand what plain zero-shot is right in on the target, how much of the nuisance lies along the shift (C_d
+and B: v'Nv / v'C_z v over tr N / tr C_z, 1 where a direction is like any other; v is the shift of the means from sources
+to target), and the mean gain of shrinkage. Needs the demo's packages and encoder; drawings are embedded once, below the
+cache folder. Ends with an error where a bound is missed.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Planted sets for which each drawing is embedded once, whatever deals it is in.
 
 Deals of a planted set have the same drawings with the same changes in other environments. A block (style, change, sizes)
-is drawn, intervened on and embedded once, by the encoder actor of a run, and kept below the cache folder. A
-deal is then a choice of rows.
+is drawn, intervened on and embedded once, by the encoder actor of a run, and kept below the cache folder. A deal is
+then a choice of rows.
 
 What is drawn for an image's view depends on its environment in a run. Here it is the first environment that has its
 changes, so in sets whose environments all differ the embeddings are those of a run. Views of what is held out enter no
