@@ -1,7 +1,7 @@
 """What a selection rule chose: whole result rows for the figures, hyper-parameters for the report."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
 from statistics import median
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation.selection import KEY, RULES, measured, select
 from benchmark.method.evaluation.tested import Tested
-from reports.methods import Method, by_method
+from reports.methods import ALONE, REPLACED, SHRINKAGE, Method, by_method
 
 HYPERPARAMETER_COLUMNS = (
     "method", "rule", "held-out", "seeds", "median rank", "ranks", "lambda", "intervention set", "normalize",
@@ -71,6 +71,13 @@ class Selections:
         self._pooled: dict[tuple[Method, str, int | None], dict[tuple[str, int], Pooled]] = {}
 
     @cached_property
+    def compared(self) -> tuple[Method, ...]:
+        """The methods that may be compared: those of `parts`, and shrinkage with its chosen N replaced."""
+        shrinkage = [m for m in self.parts if m.projection == SHRINKAGE and not m.variant]
+        alone = [m for m in shrinkage if _of_interventions(m) in self.parts]
+        return (*self.parts, *(replace(m, variant=REPLACED) for m in alone))
+
+    @cached_property
     def draws(self) -> dict[Method, list[Method]]:
         """What stands for several draws of a placebo -> these draws, in the order of tables."""
         together: dict[Method, list[Method]] = {}
@@ -86,10 +93,14 @@ class Selections:
         return int(first["n_base"]) if first["class_half"] == "harmonic" else None
 
     def picks(self, method: Method, rule: str, rank: int | None = None) -> pd.DataFrame:
-        """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold."""
+        """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold.
+
+        Positions are among its own rows; of REPLACED among those that are left of them.
+        """
         key = (method, rule, rank)
         if key not in self._picks:
-            self._picks[key] = select(self._every[method], rule, self.tested, rank)
+            rows = self._replaced(method, rule) if method.variant == REPLACED else self._rows(method)
+            self._picks[key] = select(rows, rule, self.tested, rank)
         return self._picks[key]
 
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> dict[tuple[str, int], Pooled]:
@@ -112,7 +123,7 @@ class Selections:
             method: whose rows.
             held_out: of what is held out; by default anything.
         """
-        rows, folds = self._every[method], int(self.rows["folds"].iloc[0])
+        rows, folds = self._rows(method), int(self.rows["folds"].iloc[0])
         rows = rows if held_out is None else rows[rows["held_out"] == held_out]
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
         return (int(most), folds) if most < folds else None
@@ -123,6 +134,15 @@ class Selections:
         keys = self.pooled(method, rule).keys()
         return any(all((name, seed) in keys for name in held_outs) for seed in {seed for _, seed in keys})
 
+    def _replaced(self, method: Method, rule: str) -> pd.DataFrame:
+        """Return the rows that differ in N alone from those that a rule picks for shrinkage."""
+        chosen, rows = self.picks(replace(method, variant=""), rule), self._rows(method)
+        return rows[_settings(rows).isin(_settings(chosen))]
+
+    def _rows(self, method: Method) -> pd.DataFrame:
+        """Return the rows among which a method's are."""
+        return self._every[_of_interventions(method) if method.variant == REPLACED else method]
+
     def _together(self, picks: pd.DataFrame) -> Pooled:
         correct = np.concatenate(picks["correct"].tolist())
         tested = reduce(add, (self.tested[name] for name in picks["tested"]))
@@ -132,6 +152,15 @@ class Selections:
     def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
         """Return the whole row that `rule` picks for each held-out environment, seed and fold."""
         return self._every[method].iloc[self.picks(method, rule)["position"].tolist()]
+
+
+def _of_interventions(shrinkage: Method) -> Method:
+    return replace(shrinkage, variant=ALONE[0])
+
+
+def _settings(rows: pd.DataFrame) -> pd.MultiIndex:
+    """Return what rows are for, and all that was chosen for shrinkage but N."""
+    return pd.MultiIndex.from_frame(rows[[*KEY, "lambda_", "intervention_set", "normalize", "predictor_params"]])
 
 
 def hyperparameters(selections: Selections) -> list[list[str]]:

@@ -93,7 +93,7 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
 def _of_predictor(selections: Selections, icms: Sequence[Method], predictor: str, rule: str) -> list[Comparison | str]:
     """Return the comparisons that are made for a predictor, or why one is not made; they are adjusted together."""
     made = [_made_with(selections, m, name, rule) for m in icms for name in _BASELINES]
-    return made + [_made(selections, *pair, rule) for pair in credit_pairs(selections.parts, predictor)]
+    return made + [_made(selections, *pair, rule) for pair in credit_pairs(selections.compared, predictor)]
 
 
 def in_words(

@@ -21,6 +21,8 @@ EQUAL_N = "equal N"  # truncation that chooses among the nuisances that shrinkag
 SEES_TARGET = "‡"  # behind the name of a method that looks at the tested images
 # Of rows of shrinkage that choose among nuisances: those of one nuisance are a method of their own beside it.
 ALONE = ("interventions", "environments")
+# What shrinkage chose, with interventions alone in the place of the chosen N: nothing is chosen for it.
+REPLACED = "interventions alone, all else as chosen"
 ENVIRONMENTS = "environments"  # the nuisance to which C_d is a scale: a placebo's rule chooses among its rows too
 _PLACEBO = re.compile(r"(rotated|matched|shuffled|borrowed)(?: (\d+)|, mean of \d+ draws)?(?:, |$)")
 _PAIRS = re.compile(r"[\d.e-]+ % of the pairs(?:, seed \d+)?(?:, |$)")  # see `InterventionSet.pairs_in_words`

@@ -117,6 +117,7 @@ MUTATIONS = [
         ('(SHRINKAGE, "environments"): "environments alone"', '(SHRINKAGE, "interventions"): "environments alone"', _CREDIT),
         ("    if behind:\n", "    if len(behind) > 1:\n", _CREDIT),
         ("    if missing:\n", "    if len(missing) > 1:\n", _CREDIT),
+        ('    (SHRINKAGE, REPLACED): "interventions alone with', '    (SHRINKAGE, ""): "interventions alone with', _CREDIT),
     ),
     *_of(
         "benchmark/method/subspace/shrinkage.py",

@@ -23,7 +23,7 @@ from reports.answers import Size
 from reports.comparisons import Comparison
 from reports.controls import Expected, Verdict, verdict
 from reports.credit import pairs
-from reports.methods import Method
+from reports.methods import REPLACED, Method
 from tests.performance.in_process import Images
 
 PREDICTOR, RULE = "zero_shot", "lodo"
@@ -37,12 +37,14 @@ FITS: tuple[tuple[Nuisance | None, bool], ...] = (
     ("both", True),
     ("isotropic_environments", False),
 )
-# Method -> the fits among which its rule chooses, in the order of rows; `fixed` chooses nothing.
+# Method -> the fits among which its rule chooses, in the order of rows; `fixed` chooses nothing, and what has
+# interventions in the place of the chosen N takes the strength that shrinkage chose.
 CANDIDATES: Mapping[Method, tuple[int, ...]] = {
     Method("identity", None, PREDICTOR): (0,),
-    Method("shrinkage", None, PREDICTOR): (1, 2, 3),
+    (OURS := Method("shrinkage", None, PREDICTOR)): (1, 2, 3),
     Method("shrinkage", None, PREDICTOR, "interventions"): (1,),
     Method("shrinkage", None, PREDICTOR, "environments"): (2,),
+    Method("shrinkage", None, PREDICTOR, REPLACED): (1,),
     Method("shrinkage", None, PREDICTOR, "borrowed"): (4, 2, 5),
     Method("isotropic_environments", None, PREDICTOR): (6,),
     Method("fixed", None, PREDICTOR): (3,),
@@ -145,12 +147,16 @@ def _lodo(images: Images, design: Design, turn: Turn, target: int, weights: Mapp
 def _picks(design: Design, lodo: Array) -> Iterator[tuple[int, int]]:
     """Yield which fit and strength each of CANDIDATES picks."""
     free = [design.fitted.index(lambda_) for lambda_ in design.lambdas]
+    picked: dict[Method, tuple[int, int]] = {}
     for method, fits in CANDIDATES.items():
-        # lambda by lambda, as rows come: of equals a rule takes the first.
-        points = [(fit, i) for i in free for fit in fits]
+        strengths = free
         if method.projection == "fixed":
-            points = [(fits[0], design.fitted.index(FIXED))]
-        yield max(points, key=lambda point: lodo[point])
+            strengths = [design.fitted.index(FIXED)]
+        elif method.variant == REPLACED:
+            strengths = [picked[OURS][1]]
+        # lambda by lambda, as rows come: of equals a rule takes the first.
+        picked[method] = max(((fit, i) for i in strengths for fit in fits), key=lambda point: lodo[point])
+        yield picked[method]
 
 
 def _answers(

@@ -77,6 +77,44 @@ def test_a_tie_with_borrowed_interventions_is_the_encoders_and_without_them_ther
     assert "interventions: not credited, for want of rows of borrowed interventions" in world(borrowed=None)
 
 
+def strengths(**by_lambda: tuple[float, float, float, float]) -> list[dict[str, Any]]:
+    """Return rows of two strengths: of each N the share of right answers, with what sources say of it."""
+    rows = []
+    for name, (small, large, says_small, says_large) in by_lambda.items():
+        for lambda_, share, says in ((1.0, small, says_small), (10.0, large, says_large)):
+            rows += method(share, "shrinkage", nuisance=name, lambda_=lambda_, target=(share,), lodo=(says,))
+    return rows
+
+
+def test_means_are_not_credited_where_the_strength_that_was_chosen_explains_the_gain() -> None:
+    # Interventions alone choose lambda 1 by a hair, where they are 20 points behind what they have at lambda 10.
+    explained = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.7, 0.61, 0.6))
+    words = said([*method(0.5, "identity"), *explained])
+    named = "interventions alone with all else as chosen (+0.0 points)"
+    assert f"environment means: not credited, for it is not shown to be ahead of {named}" in words
+    earned = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
+    words = said([*method(0.5, "identity"), *earned])
+    assert "environment means: credited (+10.0 points [+9.1, +10.9] over interventions alone with all else as" in words
+
+
+def test_all_else_as_chosen_is_the_row_that_differs_in_n_alone_and_no_line_of_tables() -> None:
+    rows = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
+    selections = Selections(frame(rows), TESTED)
+    [replaced] = [m for m in selections.compared if m not in selections.parts]
+    picks = selections.picks(replaced, "lodo")
+    assert picks["lambda_"].tolist() == [10.0, 10.0]
+    assert picks[ACCURACY.name].tolist() == [0.6, 0.6]
+    assert replaced.label == "Shrinkage (interventions alone, all else as chosen) + zero-shot"
+
+
+def test_without_a_row_at_the_chosen_strength_means_are_not_credited() -> None:
+    rows = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
+    found = [one for one in rows if not ("interventions" in one["projection_params"] and one["lambda_"] == 10)]
+    assert "environment means: not credited, for want of rows of interventions alone with all else as" in said(
+        [*method(0.5, "identity"), *found]
+    )
+
+
 def test_without_a_gain_there_is_nothing_to_credit() -> None:
     assert "no gain over the plain space is shown (-10.0 points" in said(
         [*method(0.5, "identity"), *shrinkage(0.4, 0.4, 0.4)]
