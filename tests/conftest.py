@@ -162,7 +162,7 @@ def tiny_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A backbone of a recipe: a tiny CLIP with random weights, for tests in which only arithmetic is compared."""
     folder = tmp_path_factory.mktemp("tiny-random")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {}}))
-    return {"name": "tiny", "folder": str(folder), "pretrained": "random"}
+    return {"name": "tiny", "folder": str(folder), "pretrained": "random", "engine": "torch"}
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.loading import Backbone, build_if_needed
+from benchmark.backbones.loading import build_if_needed
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.machine import machine
 from benchmark.common.storage import Storage
 
 _under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
@@ -93,9 +93,14 @@ def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
 
 
 def answer(spec: BackboneSpec) -> str:
-    """Return what the process says of a backbone: its facts, or the sentence why it cannot be loaded, as JSON."""
+    """Return what the process says of a backbone: its facts, or the sentence why it cannot be loaded, as JSON.
+
+    The engine among them is the one that runs it here: `auto` is decided.
+    """
+    from benchmark.backbones.fastest import with_engine
+
     try:
-        return json.dumps(asdict(Backbone(spec, device="cpu").facts))
+        return json.dumps(asdict(with_engine(spec)))
     except IcmBenchError as error:
         return json.dumps({"error": str(error)})
 
@@ -116,8 +121,7 @@ def _memory(spec: BackboneSpec) -> Path | None:
     else:  # a hub may give other weights under the same name
         return None
     stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    versions = {name: version(name) for name in ("torch", "open_clip_torch", "timm")}
-    key = canonical_hash([spec.model_dump(mode="json"), stamps, versions])
+    key = canonical_hash([spec.model_dump(mode="json"), stamps, machine()])
     return cache_dir() / "backbones" / f"{key[:32]}.json"
 
 

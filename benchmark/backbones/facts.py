@@ -17,6 +17,7 @@ class BackboneFacts:
         logit_scale: factor on cosine similarities.
         random_weights: whether the weights are random.
         precision: type of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
+        engine: what runs the image tower on a CPU: `torch` or `openvino`. Default `torch`.
         notes: what a user should know of the backbone, one sentence each. Default: nothing.
     """
 
@@ -28,10 +29,11 @@ class BackboneFacts:
     logit_scale: float
     random_weights: bool
     precision: str
+    engine: str = "torch"
     notes: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """Return what an embedding depends on: weights, architecture, preprocessing and precision."""
-        return {
-            k: v for k, v in asdict(self).items() if k in ("fingerprint", "architecture", "preprocess", "precision")
-        }
+        """Return what an embedding depends on: weights, architecture, preprocessing, precision, a low one's engine."""
+        names = ["fingerprint", "architecture", "preprocess", "precision"]
+        names += ["engine"] if self.precision != "float32" else []
+        return {name: asdict(self)[name] for name in names}

@@ -10,6 +10,7 @@ import json
 import logging
 import pickle
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from benchmark.common.hashing import canonical_hash
 
 if TYPE_CHECKING:
     import torch
+
+    from benchmark.backbones.engines import Engine
 
 
 _SCHEMAS = ("hf-hub:", "local-dir:")
@@ -45,6 +48,8 @@ class Backbone:
     def __init__(self, spec: BackboneSpec, device: str | None = None, compile_model: bool = False) -> None:
         import torch
 
+        from benchmark.backbones.engines import holds_cast_weights
+
         self.device = torch.device(device or best_device())
         self.spec = spec
         self._open_clip_name = _open_clip_name(spec)
@@ -62,28 +67,56 @@ class Backbone:
             logit_scale=float(model.logit_scale.exp()),
             random_weights=spec.random_weights,
             precision=spec.precision,
+            engine=self.engine,
             notes=tuple(notes),
         )
         # Convolutions run faster with channels last, on CPU and GPU alike; other layers do not care.
         self._model: Any = model.to(self.device, memory_format=torch.channels_last)
-        self._dtype = getattr(torch, spec.precision)
-        encode = self._model.encode_image
-        self._encode_image = torch.compile(encode, dynamic=False) if compile_model else encode
-        mean, std = (torch.tensor(self.preprocess[key], device=self.device).view(1, 3, 1, 1) for key in ("mean", "std"))
-        self._scale, self._shift = 1 / (255 * std), -mean / std
+        self._dtype, self._compile = getattr(torch, spec.precision), compile_model
+        self._cast = self.engine == "torch" and self._dtype != torch.float32 and holds_cast_weights(model)
+        if self._cast:
+            self._model.to(self._dtype)
+
+    @property
+    def engine(self) -> str:
+        """What runs the image tower: `torch` on a GPU, and where `auto` was not decided by `describe`."""
+        return "openvino" if self.spec.engine == "openvino" and self.device.type == "cpu" else "torch"
 
     def embed(self, images: "torch.Tensor") -> "torch.Tensor":
         """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
 
         Args:
             images: RGB images at model-input size, uint8, shape (batch, 3, height, width), on any device.
+
+        Raises:
+            IcmBenchError: at the first batch, `engine: openvino` cannot run the model or is not installed.
         """
         import torch
 
+        tower = self._tower
         with torch.inference_mode(), self._autocast():
-            pixels = images.to(self.device, non_blocking=True).float().mul_(self._scale).add_(self._shift)
-            z: torch.Tensor = self._encode_image(pixels.contiguous(memory_format=torch.channels_last))
-            return z.float()
+            return tower(images.to(self.device, non_blocking=True)).float()
+
+    @cached_property
+    def _tower(self) -> "Engine":
+        """Return what runs the image tower; made at the first batch, since texts do without."""
+        import torch
+
+        from benchmark.backbones.engines import Tower, on_openvino
+
+        mean, std = self.preprocess["mean"], self.preprocess["std"]
+        tower = Tower(self._model, mean, std, self._dtype if self._cast else torch.float32).to(self.device)
+        if self.engine == "openvino":
+            key = canonical_hash([self.facts.fingerprint, self.facts.architecture, self.preprocess])
+            height, width = self.preprocess["size"]
+            return on_openvino(tower, (height, width), self.spec.precision, key)
+        run = torch.compile(tower, dynamic=False) if self._compile else tower
+
+        def embed(images: torch.Tensor) -> torch.Tensor:
+            embedded: torch.Tensor = run(images.contiguous(memory_format=torch.channels_last))
+            return embedded
+
+        return embed
 
     def encode_images(self, images: "torch.Tensor") -> NDArray[np.float32]:
         """Return what `embed` returns as an array, shape (batch, D); `images` are as there."""
@@ -163,7 +196,8 @@ class Backbone:
     def _autocast(self) -> "torch.autocast":
         import torch
 
-        return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
+        enabled = self.engine == "torch" and not self._cast and self._dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled)
 
 
 def build_if_needed(spec: BackboneSpec) -> Path | None:

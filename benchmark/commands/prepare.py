@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.backbones.describe import describe
@@ -99,6 +99,8 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         notify(f"loading {spec.label}")
         facts = describe(spec)
         notes += facts.notes
+        spec = spec.model_copy(update={"engine": "torch" if gpu_count() else facts.engine})
+        facts = replace(facts, engine=spec.engine, label=spec.label)
         subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
     for note in notes:
         notify(f"note: {note}")

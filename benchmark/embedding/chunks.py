@@ -123,7 +123,7 @@ class EncoderFigures:
     Attributes:
         encode_s: seconds that it took to make the views and to encode them.
         views_s: seconds of these that the views took.
-        ceiling: views/s of the fastest full batch through the bare model so far; 0 where none was full yet.
+        ceiling: views/s of full batches through the bare model, their median so far; 0 where none was full yet.
         ready: time of day, in seconds since 1970, at which the encoder was ready to work.
         first: time of day at which its first embeddings were there.
         batch_size: number of views in a forward pass: it is halved when memory runs out.

@@ -1,7 +1,9 @@
 """The encoder actor: makes every view of an image and encodes them together. Pixels end here."""
 
 import platform
+import statistics
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -67,7 +69,8 @@ class Encoder:
         self._views, self._pad = views, compile_model
         self._cuda = self._backbone.device.type == "cuda"
         self.batch_size = batch_size or (self._fitting_batch() if self._cuda else CPU_BATCH)
-        self._ceiling = self._warm_up()
+        self._batch_rates: deque[float] = deque(maxlen=100)  # views/s of the last full batches through the bare model
+        self._warm_up()
         self._ready = time.time()
         self._first = 0.0  # time of day at which the first embeddings were there
 
@@ -89,7 +92,7 @@ class Encoder:
         return embeddings, EncoderFigures(
             encode_s=time.perf_counter() - start,
             views_s=self._views_s,
-            ceiling=self._ceiling,
+            ceiling=statistics.median(self._batch_rates) if self._batch_rates else 0.0,
             ready=self._ready,
             first=self._first or time.time(),
             batch_size=self.batch_size,
@@ -149,7 +152,7 @@ class Encoder:
             if not self._cuda:
                 self._first = self._first or time.time()
             if not self._cuda and n == self.batch_size:  # a GPU has only been told so far
-                self._ceiling = max(self._ceiling, n / (time.perf_counter() - start))
+                self._batch_rates.append(n / (time.perf_counter() - start))
         return torch.cat(done)
 
     def _batches(self, views: "list[torch.Tensor]") -> "Iterator[torch.Tensor]":
@@ -178,7 +181,7 @@ class Encoder:
                 f"use a smaller backbone, a lower precision or a larger device."
             )
         self.batch_size //= 2
-        self._ceiling = 0.0
+        self._batch_rates.clear()
         if self._cuda:
             torch.cuda.empty_cache()
 
@@ -195,26 +198,26 @@ class Encoder:
         torch.cuda.empty_cache()
         return batch_that_fits(torch.cuda.mem_get_info()[0], (peaks[1] - peaks[0]) / 8)
 
-    def _warm_up(self) -> float:
-        """Run on black images, so that no figure includes a first time; on a GPU, return the views/s of a second."""
+    def _warm_up(self) -> None:
+        """Run on black images, so that no figure includes a first time; on a GPU, time a batch that fits."""
         import torch
 
         if not self._cuda:  # one image will do, and a whole batch would put off the first embedding by its seconds
             self._backbone.embed(self._black(1))
-            return 0.0  # the batches to come are timed one by one
-        while True:
+            return  # the batches to come are timed one by one
+        while not self._batch_rates:
             try:
                 self._backbone.embed(self._black(self.batch_size))
                 torch.cuda.synchronize()
                 start = time.perf_counter()
                 self._backbone.embed(self._black(self.batch_size))
                 torch.cuda.synchronize()
-                return self.batch_size / (time.perf_counter() - start)
+                self._batch_rates.append(self.batch_size / (time.perf_counter() - start))
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
-            self._ceiling = 0.0
-            self._halve()
+            if not self._batch_rates:
+                self._halve()
 
     def _black(self, n: int) -> "torch.Tensor":
         import torch

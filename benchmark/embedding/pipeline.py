@@ -1,7 +1,7 @@
 """The embedding stage on Ray Data: decode on CPUs, all views of an image in one visit of an encoder actor, Parquet out.
 
-The parts of a chunk are written as soon as it is encoded: what a killed run leaves behind is kept, and only the chunks
-that were under way are computed again.
+The parts of a chunk are written as soon as it is encoded, while the next one is: what a killed run leaves behind is
+kept, and of each encoder two chunks at most are computed again.
 """
 
 import logging
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ class Work:
     views: tuple[View, ...]
     geometry: Geometry
     precision: str
+    engine: str
     decoding: Decoding
 
 
@@ -138,7 +140,9 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
     """Run the pipeline over `chunks` and measure what comes out; `first_embedding` is a time of day still."""
     began = time.time()
     geometry = Geometry.of(job.facts.preprocess)
-    work = Work(job.storage, job.manifest.reader, job.views, geometry, job.facts.precision, job.decoding)
+    work = Work(
+        job.storage, job.manifest.reader, job.views, geometry, job.facts.precision, job.facts.engine, job.decoding
+    )
     gpus = gpu_count()
     nodes, cores = cpu_nodes()
     actors = min(run.actors or gpus or nodes, len(chunks))
@@ -158,9 +162,9 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
                     encoder,
                     (job.spec, job.facts, job.views, run.batch_size, threads, run.compile),
                 ),
-                # Two calls at a time: while one chunk is encoded and written, the next is fetched.
+                # Three calls at a time: one chunk is written, the next encoded, and the one after it fetched.
                 compute=ray.data.ActorPoolStrategy(
-                    size=actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+                    size=actors, max_concurrent_calls_per_actor=3, enable_true_multi_threading=True
                 ),
                 batch_size=1,
                 batch_format="pyarrow",
@@ -273,9 +277,9 @@ def _views_in(bits: int, work: Work) -> list[View]:
 
 
 class _EncodeAndWrite:
-    """The actor: a chunk is encoded and written before the next is begun, so that a kill costs one chunk at most.
+    """The actor: while a chunk is written the next is encoded, and none after it, so that a kill costs two at most.
 
-    Ray calls from several threads, of which one encodes and writes while another fetches the next chunk. The encoder
+    Ray calls from several threads, of which one writes, another waits for the encoder and a third fetches. The encoder
     lives in a thread of its own: torch keeps a team of cores for each thread that computes, and two teams would be in
     each other's way.
     """
@@ -283,13 +287,15 @@ class _EncodeAndWrite:
     def __init__(self, work: Work, encoder: type, arguments: tuple[Any, ...]) -> None:
         self._work, self._thread = work, ThreadPoolExecutor(max_workers=1)
         self._writers = ThreadPoolExecutor(max_workers=len(work.views))
+        self._writing = Semaphore()  # held from the moment at which a chunk is encoded until it is written
         self._encoder = self._thread.submit(encoder, *arguments).result()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         chunk = DecodedChunk.from_row(table)
         if not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
             chunk = replace(chunk, lacking=0)
-        figures: EncoderFigures = self._thread.submit(self._encode_and_write, chunk).result()
+        embeddings, figures = self._thread.submit(self._encode, chunk).result()
+        self._write(chunk, embeddings)
         images = len(chunk.images)
         return ChunkCounts(
             images=images,
@@ -300,12 +306,19 @@ class _EncodeAndWrite:
             **asdict(figures),
         ).to_row()
 
-    def _encode_and_write(self, chunk: DecodedChunk) -> EncoderFigures:
+    def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
+        """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""
         embeddings, figures = self._encoder(chunk)
-        # All parts at once: on an object store each takes a round trip, and the encoder waits.
-        for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
-            written.result()
-        return figures
+        self._writing.acquire()
+        return embeddings, figures
+
+    def _write(self, chunk: DecodedChunk, embeddings: NDArray[np.float32]) -> None:
+        """Write all parts of a chunk at once: on an object store each takes a round trip."""
+        try:
+            for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
+                written.result()
+        finally:
+            self._writing.release()
 
 
 def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], None]]:
@@ -319,7 +332,10 @@ def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> 
     for position, view in enumerate(_views_in(chunk.lacking, work)):
         values = embeddings[chunk.readable, position].astype(value_type.to_pandas_dtype())
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), value_type), embeddings.shape[-1])
-        table = pa.table({**columns, "view": pa.array([view.label] * len(values), pa.string()), "embedding": embedding})
+        table = pa.table(
+            {**columns, "view": pa.array([view.label] * len(values), pa.string()), "embedding": embedding},
+            metadata={"engine": work.engine},
+        )
         yield partial(store.write_part, work.storage, view, chunk.number, table, rejected)
 
 

@@ -17,7 +17,7 @@ class Speed:
         make_views: (image, view) pairs/s of one encoder's interventions; on a GPU, where they only are
             queued, this says little.
         encode: pairs/s of one encoder actor, interventions included, while it works.
-        ceiling: pairs/s of the fastest full batch through the bare model, on average over actors.
+        ceiling: pairs/s of full batches through the bare model, their median, on average over actors.
         actors: number of encoder actors.
         cores: number of CPU threads of each actor; 0 on a GPU.
         batch_size: number of views in a forward pass at the end of the run: it is halved when memory runs out.

@@ -50,9 +50,11 @@ def write_checked(storage: Storage, name: str, table: pa.Table) -> None:
     Args:
         storage: the store.
         name: of the file.
-        table: with columns of texts, of whole numbers, and of embeddings (fixed-size lists).
+        table: with columns of texts, of whole numbers, and of embeddings (fixed-size lists); its metadata are kept, and
+            are not in the digest.
     """
-    storage.write_table(name, table.replace_schema_metadata({_DIGEST: digest_of(table, name).encode()}))
+    metadata = {**(table.schema.metadata or {}), _DIGEST: digest_of(table, name).encode()}
+    storage.write_table(name, table.replace_schema_metadata(metadata))
 
 
 def read_checked(storage: Storage, name: str) -> pa.Table:

@@ -128,7 +128,7 @@ def test_killed_at_random_moments(root: Path, undisturbed: dict[str, np.ndarray]
         print(
             f"kill {number}: {kind} after {after} chunks, {end}: {len(kept)} parts kept, {again} chunks encoded twice"
         )
-        assert again <= 1  # one actor, one block
+        assert again <= 2  # one actor: a chunk that is written and one that is encoded
 
 
 def test_two_processes_fill_one_store(root: Path, undisturbed: dict[str, np.ndarray], tmp_path: Path) -> None:

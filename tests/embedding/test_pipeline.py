@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from benchmark.commands.prepare import prepare
 from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.embedding import texts
+from benchmark.embedding import pipeline, texts
+from benchmark.embedding.chunks import ChunkCounts, DecodedChunk
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.noise import encode_with_noise
@@ -27,10 +30,11 @@ from benchmark.method.prompts import Prompt
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
+from benchmark.store.embeddings import DEFAULT_DECODING
 from benchmark.store.texts import pairs_file, prompts_file, read_texts, text_file
 from benchmark.sweep.subject import Subject
 from tests.conftest import make_toy
-from tests.stand_in import stand_in
+from tests.stand_in import FACTS, stand_in, views
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -215,3 +219,45 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     other = replace(backbone.facts, fingerprint="0" * 64)
     with connected(), pytest.raises(Exception, match=r"changed during the run; run again"):
         texts.embed_texts(storage, spec, other, [classes], templates)
+
+
+def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
+    toy_root: Path, tmp_path: Path, recipe_for: RecipeFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, recipe = Storage(str(tmp_path / "store")), recipe_for(toy_root)
+    subject = prepare(recipe, storage, lambda _: None).subjects[0]
+    job = EmbedJob(storage, subject.manifest, subject.backbone, FACTS, views(subject.manifest, 1))
+    [chunk] = pipeline._lacking_chunks(job)[0]
+    work = pipeline.Work(
+        storage, subject.manifest.reader, job.views, Geometry.of(FACTS.preprocess), "float32", "torch", DEFAULT_DECODING
+    )
+    decoded = pipeline._decode(chunk.to_row(), work)
+    encoded, writes, may_write = Semaphore(0), Semaphore(0), Event()
+
+    class Counting(stand_in(0.001)):  # type: ignore[misc]
+        def __call__(self, chunk: DecodedChunk) -> Any:
+            encoded.release()
+            return super().__call__(chunk)
+
+    def slow_write(*_: Any) -> None:
+        writes.release()
+        assert may_write.wait(60)
+
+    monkeypatch.setattr(store, "write_part", slow_write)
+    actor = pipeline._EncodeAndWrite(work, Counting, ())
+    with ThreadPoolExecutor(3) as calls:
+        done = [calls.submit(actor, decoded) for _ in range(3)]
+        assert writes.acquire(timeout=60)  # the first one is being written
+        assert encoded.acquire(timeout=60)
+        assert encoded.acquire(timeout=60)  # and the second one encoded
+        assert not encoded.acquire(timeout=0.5), "a third one was begun, which a kill would cost too"
+        may_write.set()
+        assert [next(ChunkCounts.from_rows(one.result())).views for one in done] == [36] * 3
+
+
+def test_each_part_says_which_engine_made_it(toy_root: Path, tmp_path: Path, recipe_for: RecipeFor) -> None:
+    storage = Storage(str(tmp_path / "store"))
+    subject, _ = count_all(recipe_for(toy_root), storage)
+    for view in subject.views:
+        [part] = store.parts(storage, view.directory).values()
+        assert storage.read_table(part).schema.metadata[b"engine"] == b"torch"

@@ -1,0 +1,187 @@
+"""What runs an image tower: PyTorch, or OpenVINO, which is twice as fast on many CPUs. Pixels in, embeddings out.
+
+OpenVINO's numbers in float32 are PyTorch's within 1e-5 of their size; in bfloat16 they are numbers of their own, as
+PyTorch's are.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
+from benchmark.common.machine import encoder_versions
+
+Engine = Callable[[torch.Tensor], torch.Tensor]
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# Batch and rounds by which engines are compared: some two seconds of a small transformer.
+_BATCH, _ROUNDS = 16, 3
+
+
+class Tower(torch.nn.Module):
+    """An image tower with its normalisation: images at model-input size, uint8, shape (batch, 3, height, width), in.
+
+    Args:
+        model: open_clip's model.
+        mean: of each channel, for values on the scale 0 to 1.
+        std: likewise.
+        dtype: type of the pixels that the tower takes.
+    """
+
+    def __init__(self, model: Any, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self._model, self._dtype = model, dtype
+        self._scale: torch.Tensor
+        self._shift: torch.Tensor
+        of_mean, of_std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+        self.register_buffer("_scale", 1 / (255 * of_std))
+        self.register_buffer("_shift", -of_mean / of_std)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return raw (not normalised) embeddings, shape (batch, D), in the type that the tower computes in."""
+        scaled = pixels.float() * self._scale + self._shift
+        embedded: torch.Tensor = self._model.encode_image(scaled.to(self._dtype))
+        return embedded
+
+
+def holds_cast_weights(model: torch.nn.Module) -> bool:
+    """Say whether a lower precision is that of the weights, instead of autocast's choice operation by operation.
+
+    Transformers are up to twice as fast so (no weight is cast again at each pass) at the same distance from float32.
+    Convolutional towers are not, and lose more of their numbers.
+    """
+    visual = getattr(model, "visual", model)
+    return sum(isinstance(part, torch.nn.Conv2d) for part in visual.modules()) <= 1  # that of the patches
+
+
+def openvino_missing() -> bool:
+    """Say whether OpenVINO is not installed here."""
+    return find_spec("openvino") is None
+
+
+def on_openvino(tower: Tower, size: tuple[int, int], precision: str, key: str) -> Engine:
+    """Return an image tower that OpenVINO runs, on as many threads as torch has.
+
+    The converted tower is kept in the cache folder, where other processes find it.
+
+    Args:
+        tower: in float32, on the CPU.
+        size: height and width of its images.
+        precision: of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
+        key: hash of all that the tower depends on.
+
+    Raises:
+        IcmBenchError: OpenVINO is not installed, or cannot run this model.
+    """
+    if openvino_missing():
+        raise IcmBenchError("engine: openvino is not installed here; pip install 'icm-bench[cpu]', or leave it out.")
+    import openvino
+
+    try:
+        core = openvino.Core()
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+        }
+        compiled = core.compile_model(str(_converted(tower, size, key)), "CPU", settings)
+    except Exception as error:  # a model that it does not know can make a converter raise anything
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise IcmBenchError(f"OpenVINO cannot run this model ({first:.200}); engine: torch can.") from error
+    request = compiled.create_infer_request()
+
+    def run(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(request.infer([pixels.contiguous().numpy()], share_inputs=True)[compiled.output(0)])
+
+    return run
+
+
+def _converted(tower: Tower, size: tuple[int, int], key: str) -> Path:
+    """Return the file of a tower in OpenVINO's own format; converts it where the cache has none."""
+    import openvino
+
+    place = cache_dir() / "engines" / canonical_hash([key, encoder_versions()])[:32]
+    if not (place / "tower.xml").is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=place.parent))
+        openvino.save_model(_convert(tower, size), made / "tower.xml", compress_to_fp16=False)
+        try:
+            made.rename(place)
+        except OSError:  # another process was faster
+            shutil.rmtree(made)
+    return place / "tower.xml"
+
+
+def _convert(tower: Tower, size: tuple[int, int]) -> Any:
+    """Return OpenVINO's model of a tower for batches of any size.
+
+    By its frontend: `openvino.convert_model` would report to its maker that it was used.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
+    example = torch.zeros((2, 3, *size), dtype=torch.uint8)
+    with _quiet(), _traceable_attention(), torch.no_grad():
+        program = torch.export.export(tower.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        decoder = TorchFXPythonDecoder.from_exported_program(program)  # the frontend does not keep it alive
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    model.reshape([-1, 3, *size])
+    return model
+
+
+@contextlib.contextmanager
+def _traceable_attention() -> Iterator[None]:
+    """Let attention take the way that can be traced: its fast one is opaque."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what converters log and print, also of what they mend by themselves, from the person who watches."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stderr(nowhere),
+            contextlib.redirect_stdout(nowhere),
+        ):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def rates(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
+    """Return images/s of engines, which take turns: medians of a few batches of random pixels.
+
+    Args:
+        engines: name -> engine.
+        size: height and width of the images.
+    """
+    draws = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (_BATCH, 3, *size), dtype=torch.uint8, generator=draws)
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for engine in engines.values():
+        engine(pixels)  # what is only done the first time
+    for _ in range(_ROUNDS):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine(pixels)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: _BATCH / statistics.median(taken) for name, taken in seconds.items()}

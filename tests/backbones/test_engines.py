@@ -1,0 +1,164 @@
+"""Engines: the same numbers from both, which one runs, and what is said where one cannot."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from benchmark.backbones import engines, fastest
+from benchmark.backbones.engines import holds_cast_weights
+from benchmark.backbones.fastest import with_engine
+from benchmark.backbones.loading import Backbone
+from benchmark.backbones.spec import BackboneSpec
+from tests.conftest import TINY_CLIP
+
+SpecOf = Callable[..., BackboneSpec]
+# Families of image towers, as small as they come: a transformer, CLIP's ResNet with attention pooling, timm's nets.
+VISION = {
+    "transformer": TINY_CLIP["vision_cfg"],
+    "resnet": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64},
+    "timm": {
+        "timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear",
+        "image_size": 64,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def spec_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SpecOf:
+    """Return what makes a backbone of a family with random weights; the cache is empty."""
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+
+    def make(family: str = "transformer", **fields: Any) -> BackboneSpec:
+        folder = tmp_path / family
+        folder.mkdir(exist_ok=True)
+        config = {"model_cfg": {**TINY_CLIP, "vision_cfg": VISION[family]}, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        return BackboneSpec(name=family, folder=str(folder), pretrained="random", **fields)
+
+    return make
+
+
+def images(spec: BackboneSpec, n: int = 5) -> torch.Tensor:
+    size = Backbone(spec.model_copy(update={"engine": "torch"})).preprocess["size"]
+    return torch.randint(0, 256, (n, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray((a * b).sum(axis=1) / norms)
+
+
+@pytest.mark.parametrize("family", VISION)
+def test_engines_give_the_same_numbers_of_single_precision_in_any_batch(family: str, spec_of: SpecOf) -> None:
+    pixels = images(spec_of(family))
+    in_torch, in_openvino = (Backbone(spec_of(family, engine=name)) for name in ("torch", "openvino"))
+    expected = in_torch.encode_images(pixels)
+    found = in_openvino.encode_images(pixels)
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    np.testing.assert_array_equal(in_openvino.encode_images(pixels), found)  # the same again
+    np.testing.assert_allclose(
+        in_openvino.encode_images(pixels[:1]), found[:1], rtol=0, atol=1e-5 * np.abs(found).max()
+    )
+    again = Backbone(spec_of(family, engine="openvino"))  # from the cache
+    np.testing.assert_array_equal(again.encode_images(pixels), found)
+    assert in_torch.facts.identity() == in_openvino.facts.identity()
+    assert in_torch.facts.label == in_openvino.facts.label
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_low_precision_stays_close_and_has_embeddings_of_its_own(engine: str, spec_of: SpecOf) -> None:
+    pixels = images(spec_of())
+    expected = Backbone(spec_of(engine="torch")).encode_images(pixels)
+    low = Backbone(spec_of(engine=engine, precision="bfloat16"))
+    found = low.encode_images(pixels)
+    assert (found != expected).any()
+    assert (cosines(found, expected) > 0.999).all()
+    np.testing.assert_array_equal(low.encode_images(pixels), found)
+    assert low.facts.identity()["engine"] == engine
+    assert ("openvino" in low.facts.label) == (engine == "openvino")
+
+
+def test_weights_of_transformers_are_cast_and_convolutions_are_left_to_autocast(spec_of: SpecOf) -> None:
+    types = {}
+    for family in VISION:
+        backbone = Backbone(spec_of(family, engine="torch", precision="bfloat16"))
+        weight = next(p for p in backbone.model.parameters() if p.ndim > 1)
+        types[family] = weight.dtype
+        assert holds_cast_weights(backbone.model) == (family == "transformer")
+    assert types == {"transformer": torch.bfloat16, "resnet": torch.float32, "timm": torch.float32}
+
+
+def test_cast_weights_are_those_of_open_clip_itself(spec_of: SpecOf) -> None:
+    spec = spec_of(engine="torch", precision="bfloat16")
+    pixels, backbone = images(spec), Backbone(spec)
+    model = open_clip.create_model(f"local-dir:{spec.folder}", load_weights=False).eval()
+    model.load_state_dict(Backbone(spec_of(engine="torch")).model.state_dict())
+    mean, std = (torch.tensor(backbone.preprocess[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = model.bfloat16().encode_image(((pixels / 255 - mean) / std).bfloat16()).float().numpy()
+    assert (cosines(backbone.encode_images(pixels), expected) > 1 - 1e-4).all()
+
+
+def test_nothing_is_sent_to_the_maker_of_openvino(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = pytest.importorskip("openvino_telemetry")
+    monkeypatch.setattr(telemetry.Telemetry, "__init__", Mock(side_effect=AssertionError("telemetry")))
+    Backbone(spec_of(engine="openvino")).encode_images(images(spec_of()))
+
+
+def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = Mock(return_value={"torch": 10.0, "openvino": 21.0})
+    monkeypatch.setattr(fastest, "rates", rates)
+    facts = with_engine(spec_of(precision="bfloat16"))
+    assert facts.engine == "openvino"
+    assert "runs on openvino: measured once on this machine, torch 10.0 and openvino 21.0 images/s." in facts.notes[-1]
+    assert facts == with_engine(spec_of(precision="bfloat16"))
+    assert rates.call_count == 1
+    rates.return_value = {"torch": 21.0, "openvino": 10.0}
+    assert with_engine(spec_of()).engine == "torch"  # of another precision nothing is known yet
+    assert with_engine(spec_of(engine="openvino")).engine == "openvino"  # what is asked for is done
+    assert not any("runs on" in note for note in with_engine(spec_of(engine="torch")).notes)
+
+
+def test_a_damaged_memory_is_measured_anew(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rates = Mock(return_value={"torch": 10.0, "openvino": 21.0})
+    monkeypatch.setattr(fastest, "rates", rates)
+    with_engine(spec_of())
+    [memory] = (tmp_path / "cache" / "engines").glob("fastest-*.json")
+    memory.write_text("[")
+    assert with_engine(spec_of()).engine == "openvino"
+    assert rates.call_count == 2
+
+
+def test_engines_are_timed_in_turn() -> None:
+    calls: list[str] = []
+    found = engines.rates({name: lambda _, name=name: calls.append(name) for name in "ab"}, (8, 8))  # type: ignore[misc]
+    assert set(found) == {"a", "b"}
+    assert all(rate > 0 for rate in found.values())
+    assert calls == ["a", "b"] * 4
+
+
+def test_pytorch_takes_over_where_openvino_cannot(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_convert", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
+    facts = with_engine(spec_of(engine="openvino"))
+    assert facts.engine == "torch"
+    assert facts.notes[-1] == (
+        "transformer RANDOM WEIGHTS (seed 0): OpenVINO cannot run this model (no rule for aten::new); engine: torch can."
+    )
+
+
+def test_without_openvino_auto_is_pytorch_and_the_wish_is_answered(
+    spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (engines, fastest):
+        monkeypatch.setattr(module, "openvino_missing", lambda: True)
+    assert with_engine(spec_of()).engine == "torch"
+    facts = with_engine(spec_of(engine="openvino"))
+    assert facts.engine == "torch"
+    assert "pip install 'icm-bench[cpu]'" in facts.notes[-1]
