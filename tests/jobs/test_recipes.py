@@ -123,6 +123,8 @@ def test_it_runs_on_shrunken_data(
     if any(s.lender for s in recipe.intervention_sets()):  # another data set
         real = [s.model_dump(mode="json") for s in recipe.intervention_sets() if not s.lender]
         changes["sweep.intervention_sets"] = real
+    if recipe.sweep.folds:
+        changes["sweep.folds"] = 3
     if recipe.sweep.search:
         changes["sweep.search.samples"] = 2
     if recipe.sweep.grids:  # ranks and lambdas of the real width

@@ -51,6 +51,13 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "first_embedding_s": "seconds from the start of the stage to the first embedding",
         },
     ),
+    "writing": (
+        "A simulated encoder that takes 150 ms a chunk, and a store that waits before each write.",
+        {
+            "share_at_0_ms": "share of the encoder's rate, no wait",
+            "share_at_100_ms": "share of the encoder's rate, writes of 100 ms",
+        },
+    ),
     "views": (
         "Eight views of an image in one run, against eight runs of one view; start-up included.",
         {"one_run_over_eight": "one run / eight runs", "again_over_first": "the same run again / the first"},
