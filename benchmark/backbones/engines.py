@@ -7,6 +7,7 @@ PyTorch's are.
 import contextlib
 import logging
 import os
+import platform
 import shutil
 import statistics
 import tempfile
@@ -85,7 +86,9 @@ def on_openvino(tower: Tower, size: tuple[int, int], precision: str, key: str) -
         IcmBenchError: OpenVINO is not installed, or cannot run this model.
     """
     if openvino_missing():
-        raise IcmBenchError("engine: openvino is not installed here; pip install 'icm-bench[cpu]', or leave it out.")
+        raise IcmBenchError(
+            f"OpenVINO is not installed on {platform.node()}; pip install 'icm-bench[cpu]' there, or set engine: torch."
+        )
     import openvino
 
     try:
