@@ -58,7 +58,8 @@ def write_folded(
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise IcmBenchError(f"--to: {folder} is there and not empty; name a folder that is to be made.")
-    backbone = Backbone(spec.model_copy(update={"precision": "float32"}), device="cpu")
+    in_torch = {"precision": "float32", "engine": "torch"}  # whose layers a map can be multiplied into
+    backbone = Backbone(spec.model_copy(update=in_torch), device="cpu")
     if backbone.facts.fingerprint != provenance["fingerprint"]:
         raise IcmBenchError(f"The weights of '{spec.label}' have changed since it was embedded; run the recipe again.")
     expected = _fold(backbone, np.asarray(vectors, dtype=np.float64))
