@@ -1,7 +1,7 @@
 """Which engine runs a backbone on this machine: measured once, and remembered in the cache folder."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from benchmark.backbones.engines import openvino_missing, rates
 from benchmark.backbones.facts import BackboneFacts
@@ -32,12 +32,12 @@ def with_engine(spec: BackboneSpec) -> BackboneFacts:
         return facts
     engine, note = _chosen(spec, in_torch)
     label = spec.model_copy(update={"engine": engine}).label
-    return replace(facts, engine=engine, label=label, notes=(*facts.notes, note))
+    return replace(facts, engine=engine, label=label, notes=(*facts.notes, f"{spec.label}: {note}"))
 
 
 def _chosen(spec: BackboneSpec, in_torch: Backbone) -> tuple[str, str]:
-    """Return the engine and a sentence of it, from the cache folder if they stand there."""
-    depends = [spec.engine, in_torch.facts.identity(), asdict(in_torch.facts)["preprocess"], machine()]
+    """Return the engine and a sentence on it, from the cache folder if they stand there."""
+    depends = [spec.engine, in_torch.facts.identity(), machine()]
     memory, name = Storage(str(cache_dir() / "engines")), f"fastest-{canonical_hash(depends)[:32]}.json"
     try:
         engine, note = json.loads(memory.read_bytes(name))
@@ -53,7 +53,7 @@ def _measured(spec: BackboneSpec, in_torch: Backbone) -> tuple[str, str]:
     try:
         found = rates({"torch": in_torch.embed, "openvino": in_openvino.embed}, (height, width))
     except IcmBenchError as error:
-        return "torch", f"{spec.label}: {error}"
+        return "torch", str(error)
     engine = "openvino" if spec.engine == "openvino" else max(found, key=lambda name: found[name])
     speeds = " and ".join(f"{name} {rate:.1f}" for name, rate in found.items())
-    return engine, f"{spec.label} runs on {engine}: measured once on this machine, {speeds} images/s."
+    return engine, f"{engine} runs it; measured once on this machine: {speeds} images/s."

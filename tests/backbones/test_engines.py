@@ -117,13 +117,14 @@ def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, mo
     monkeypatch.setattr(fastest, "rates", rates)
     facts = with_engine(spec_of(precision="bfloat16"))
     assert facts.engine == "openvino"
-    assert "runs on openvino: measured once on this machine, torch 10.0 and openvino 21.0 images/s." in facts.notes[-1]
+    said = "openvino runs it; measured once on this machine: torch 10.0 and openvino 21.0 images/s."
+    assert facts.notes[-1] == f"transformer bfloat16 RANDOM WEIGHTS (seed 0): {said}"
     assert facts == with_engine(spec_of(precision="bfloat16"))
     assert rates.call_count == 1
     rates.return_value = {"torch": 21.0, "openvino": 10.0}
     assert with_engine(spec_of()).engine == "torch"  # of another precision nothing is known yet
     assert with_engine(spec_of(engine="openvino")).engine == "openvino"  # what is asked for is done
-    assert not any("runs on" in note for note in with_engine(spec_of(engine="torch")).notes)
+    assert not any("measured" in note for note in with_engine(spec_of(engine="torch")).notes)
 
 
 def test_a_damaged_memory_is_measured_anew(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

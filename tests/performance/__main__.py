@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from benchmark.common.machine import processor
 from tests.conftest import REPOSITORY
 
 # Benchmark -> arguments of its short form.
@@ -58,13 +59,11 @@ def measured(name: str) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on beside the code: cores, memory and processor, without the machine's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory, 1),
-        "processor": models[0] if models else platform.machine(),
+        "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
