@@ -246,6 +246,10 @@ class SweepSpec(Spec):
             (default).
         predictors: how classes are predicted inside the subspace. Default: `zero_shot` and `linear_probe`.
         grids: name of a predictor -> ranks, lambdas, projections and intervention sets of its own. Default: none.
+        selection_images: most images of each source environment that fits and scores take which only serve a choice,
+            of predictors whose fits take long (probes, `clip_adapter`): drawn by the seed, classes in proportion. What
+            a rule picks is fitted on all images, and so is the last rank; rows say which ranks are. `null` takes all
+            everywhere. Default 5000, which is all of them up to PACS and Office-Home.
         search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
     """
 
@@ -274,6 +278,7 @@ class SweepSpec(Spec):
         min_length=1,
     )
     grids: dict[str, GridSpec] = Field(default_factory=dict)
+    selection_images: int | None = Field(default=5000, ge=1)
     search: SearchSpec | None = None
 
     @model_validator(mode="before")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
 # Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
-VERSION = 5
+VERSION = 6
 _OLDEST = 3
 _VERSION_KEY = b"icm_bench_rows"
 
@@ -65,6 +65,8 @@ _HOW = (
     ("rounding", pa.string()),  # floor or ceil: of half the number of classes; null where all take part alike
     ("n_sources", pa.int64()),  # environments that are fitted on
     ("n_train", pa.int64()),
+    ("n_selection", pa.int64()),  # of these the predictor was fitted on so many, but at full_ranks; null where on all
+    ("full_ranks", pa.list_(pa.int64())),  # ranks that a rule picks; empty where n_selection is null
     ("n_test", pa.int64()),
     ("n_shared", pa.int64()),  # images of the data set that stand byte by byte in two environments
     ("labels_fit", pa.int64()),  # labelled images that projection or predictor learn from
@@ -113,6 +115,7 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
         "test_split",
         "class_half",
         "n_train",
+        "n_selection",
         "labels_fit",
         "labels_choice",
         "training_domain",
@@ -121,7 +124,7 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
     columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, "target_out", "spectrum")}
     columns |= curve.metrics | vars(curve.spans)
     columns |= {"correct": packed(curve.correct), "tested": curve.tested.hash, "n_test": len(curve.tested)}
-    columns["notes"] = list(curve.notes)
+    columns |= {"notes": list(curve.notes), "full_ranks": list(curve.full_ranks)}
     for rule, calibration in curve.calibrations.items():
         columns[f"ece_{rule}"] = calibration.error
         columns[f"ece_scaled_{rule}"] = calibration.scaled_error

@@ -8,7 +8,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, Method, Plain
 from benchmark.method.evaluation.selection import picked_by_sources
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.evaluation.tested import Tested
@@ -35,7 +35,14 @@ class Evaluated:
     tested: list[Tested]
 
 
-def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu", lent: Array | None = None) -> Evaluated:
+def evaluate(
+    trial: Trial,
+    data: Embedded,
+    cells: Cells,
+    device: str = "cpu",
+    lent: Array | None = None,
+    plain: Plain | None = None,
+) -> Evaluated:
     """Return the result rows of a trial.
 
     Args:
@@ -44,9 +51,11 @@ def evaluate(trial: Trial, data: Embedded, cells: Cells, device: str = "cpu", le
         cells: the moments of the same embeddings for the trial's intervention set, split and scale.
         device: torch device for predictors that are trained on torch.
         lent: C_d of the data set from which the trial borrows it, shape (D, D); None where it borrows nothing.
+        plain: what other trials of the same data, split and scale found in the plain space; see `Evaluation`.
     """
     spec, chosen = trial.spec, trial.spec.intervention_set
-    evaluation = Evaluation(data, cells, spec.split, spec.normalize, spec.fold, spec.draw_seed, device)
+    settings = spec.split, spec.normalize, spec.fold, spec.draw_seed, device, True, spec.selection_images, plain
+    evaluation = Evaluation(data, cells, *settings)
     common = {**common_columns(trial), "classes": data.classes}
     tested: dict[str, Tested] = {}
     rows: list[Row] = []
@@ -66,15 +75,18 @@ def _rows(
     weights = trial.subject.weights_of(spec.intervention_set)
     rows: dict[float, list[Row]] = {lambda_: [] for lambda_ in spec.lambdas}
     for setting in spec.settings:
+        projections = [setting.at(lambda_=lambda_, seed=spec.draw_seed) for lambda_ in spec.lambdas]
+        methods = [Method(p, spec.predictor, spec.ranks, weights, placebo) for p in projections]
+        curves = [list(evaluation.curves(method, trial.holdouts)) for method in methods]
+        if evaluation.samples(spec.predictor):
+            curves = evaluation.with_full_fits(methods, curves, trial.holdouts)
         params = json.dumps({k: v for k, v in setting.params.items() if k != "order"})
-        for lambda_, of_lambda in rows.items():
-            projection = setting.at(lambda_=lambda_, seed=spec.draw_seed)
+        for lambda_, projection, of_method in zip(spec.lambdas, projections, curves, strict=True):
             of_projection = {"projection_params": params, "lambda_": lambda_ if projection.uses_lambda else None}
-            method = Method(projection, spec.predictor, spec.ranks, weights, placebo)
-            for curve in evaluation.curves(method, trial.holdouts):
+            for curve in of_method:
                 of_predictor = json.dumps(spec.predictor.settings[curve.setting].params)
                 columns = {"predictor_params": of_predictor, **curve_columns(curve)}
-                of_lambda.append({**common, **of_projection, **columns})
+                rows[lambda_].append({**common, **of_projection, **columns})
                 tested[curve.tested.hash] = curve.tested
     # lambda by lambda, ascending as the recipe gives them: of equals a rule takes the first, which shrinks least.
     return [row for of_lambda in rows.values() for row in of_lambda]

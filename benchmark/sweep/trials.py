@@ -47,6 +47,7 @@ class TrialSpec:
         fold: the tested one, from 0; None for an 80/20 split.
         held_out: the only holdout to be made, or None for all of the protocol: a search looks at one at a time.
         space: what a search looks for, parameter -> (low, high); empty for a trial of the grid.
+        selection_images: most images of a source environment that fits take which only serve a choice; None for all.
     """
 
     protocol: Protocol
@@ -63,6 +64,7 @@ class TrialSpec:
     fold: int | None = None
     held_out: str | None = None
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    selection_images: int | None = None
 
     @property
     def split(self) -> Split:
@@ -120,6 +122,7 @@ class TrialSpec:
             "rounding": self.rounding,
             "folds": [self.folds, self.fold],
             "held_out": self.held_out,
+            "selection_images": self.selection_images if self.predictor.samples else None,
             "code": [evaluation_code(), *map(component_code, (self.protocol, self.projection, self.predictor))],
         }
 
@@ -257,6 +260,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
             folds=sweep.folds or 0,
             fold=fold,
             space=space,
+            selection_images=sweep.selection_images,
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors

@@ -6,7 +6,7 @@ cheap, and there may be many images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from benchmark.method.evaluation.checked import checked_predictions, checked_sco
 from benchmark.method.evaluation.curves import Calibration
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.selection import best_point
-from benchmark.method.predictors import Linear, Predictor, Problem
+from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
 from benchmark.method.subspace import Basis
 
 BLOCK = 16_384  # images that are rotated at once where no predictor is trained
@@ -73,6 +73,56 @@ class ImageSet:
 
 
 Sliceable = TypeVar("Sliceable", ImageSet, Array)
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Sets of images that may share some, such as a split and a part of it: each image is scored once.
+
+    Attributes:
+        unions: sets without common images, one for each choice of classes.
+        places: for each of the given sets, which of `unions` holds it, and where, shape (m,).
+    """
+
+    unions: list[ImageSet]
+    places: list[tuple[int, Labels]]
+
+    @classmethod
+    def of(cls, judging: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "Together":
+        """Return sets together, of which only tested ones may share images; `label`: of all images, shape (n,)."""
+        sets = [*judging, *tests]
+        of_tests = [None if images.classes is None else images.classes.tobytes() for images in tests]
+        keys = [*range(len(judging)), *of_tests]
+        names = list(dict.fromkeys(keys))
+        parts = [[images for images, key in zip(sets, keys, strict=True) if key == name] for name in names]
+        rows = [np.unique(np.concatenate([images.rows for images in part])) for part in parts]
+        unions = [ImageSet(r, label[r], part[0].classes) for r, part in zip(rows, parts, strict=True)]
+        numbers = [names.index(key) for key in keys]
+        return cls(unions, [(u, np.searchsorted(rows[u], i.rows)) for u, i in zip(numbers, sets, strict=True)])
+
+    def of_sets(self, of_unions: Sequence[NDArray[Scalar]], which: slice) -> list[NDArray[Scalar]]:
+        """Return of some sets what is known of the unions, image by image."""
+        return [of_unions[union][rows] for union, rows in self.places[which]]
+
+
+Heads = Mapping[HeadKey, Head]
+
+
+@dataclass
+class Known:
+    """What fits of one predictor to the same images leave for later ones.
+
+    Attributes:
+        plain: classifiers of the plain space by predictor, in the embeddings' own coordinates: what they are does not
+            depend on who asked first, so that evaluations may share them. None by default.
+        basis: the map of the last fit; None (default) before the first.
+        last: classifiers of the last fit, in its coordinates.
+    """
+
+    plain: dict[str, Heads] = field(default_factory=dict)
+    basis: Basis | None = None
+    last: Heads = field(default_factory=dict)
 
 
 Point = tuple[int, int]  # position of a rank, position of a setting of the predictor
@@ -110,9 +160,9 @@ class Classifier:
         normalize: see `Evaluation`.
         seed: seed of everything random in the predictor.
         device: torch device on which a predictor may be trained.
-        known: classifiers at rank D that predictors found for the same training images, in the embeddings' own
-            coordinates; what is found here is added. Empty by default.
+        known: what earlier fits to the same training images left; what is found here is added. Empty by default.
         c_d: C_d of the sources, shape (D, D), for a predictor that asks for it.
+        single: whether a predictor gets embeddings in single precision, as large problems are solved in. Default false.
     """
 
     predictor: Predictor
@@ -123,8 +173,9 @@ class Classifier:
     normalize: Normalize
     seed: int
     device: str
-    known: dict[str, Linear] = field(default_factory=dict, repr=False)
+    known: Known = field(default_factory=Known, repr=False)
     c_d: Array | None = None
+    single: bool = False
 
     def classify(
         self,
@@ -132,6 +183,7 @@ class Classifier:
         tests: Sequence[ImageSet],
         lodo: Array | None = None,
         temperatures: Mapping[Point, float] | None = None,
+        calibrates: bool = True,
     ) -> Classified:
         """Return the predictions for `tests`, with calibrations at the points that rules pick by the sources.
 
@@ -141,9 +193,11 @@ class Classifier:
             lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
             temperatures: those of the fit by which rules choose, where it is another; by default they are fitted here,
                 on the images of `judging`, and without any nothing is calibrated.
+            calibrates: whether calibrations are wanted of a predictor that is trained. Default true.
         """
-        run = self._in_one_fit if self.predictor.uses_training_images else self._block_by_block
-        return run(judging, tests, best_point(lodo), temperatures)
+        if self.predictor.uses_training_images:
+            return self._in_one_fit(judging, tests, best_point(lodo), temperatures, calibrates)
+        return self._block_by_block(judging, tests, best_point(lodo), temperatures)
 
     def _in_one_fit(
         self,
@@ -151,21 +205,39 @@ class Classifier:
         tests: Sequence[ImageSet],
         lodo_pick: Point | None,
         temperatures: Mapping[Point, float] | None,
+        calibrates: bool,
     ) -> Classified:
-        settings = len(self.predictor.settings)
-        passed = _Pass(
-            judging, tests, len(self.ranks), settings, self.predictor.has_likelihood, lodo_pick, temperatures
-        )
-        problem = self._problem(self.train, [*judging, *tests])
-        turns = self.basis.is_rotation
-        if turns:
-            problem.rotated.update({k: Linear(self.basis.vectors.T @ w, b) for k, (w, b) in self.known.items()})
+        settings, likely = len(self.predictor.settings), self.predictor.has_likelihood and calibrates
+        together = Together.of(judging, tests, self.data.label)
+        passed = _Pass(judging, tests, together, len(self.ranks), settings, likely, lodo_pick, temperatures)
+        rotated, starts = self._known_heads()
+        problem = replace(self._problem(self.train, together.unions), rotated=rotated, starts=starts)
         for of_point in checked_scores(self.predictor, problem, self.ranks):
             passed.take(of_point)
             del of_point  # or the scores of two points would be held while the next are made
-        if turns:
-            self.known.update({k: Linear(self.basis.vectors @ w, b) for k, (w, b) in problem.rotated.items()})
+        self.known.basis, self.known.last = self.basis, problem.found
         return passed.result(tuple(problem.notes))
+
+    def _known_heads(self) -> tuple[Heads, Heads]:
+        """Return classifiers of the plain space and of the last fit, turned to here where maps only turn the space."""
+        vectors, known, rotated = self.basis.vectors, self.known, {}
+        turns = self.basis.is_rotation
+        if turns and self.predictor.turns and self.ranks[-1] == len(vectors):
+            rotated = {key: head.turned(vectors.T) for key, head in self._plain().items()}
+        if not (turns and known.basis and known.basis.is_rotation):
+            return rotated, known.last
+        turn = vectors.T @ known.basis.vectors
+        return rotated, {key: head.turned(turn[: key[1], : key[1]]) for key, head in known.last.items()}
+
+    def _plain(self) -> Heads:
+        """Return what the predictor finds in the plain space, from no start."""
+        name, dim = repr(self.predictor), len(self.basis.vectors)
+        if name not in self.known.plain:
+            plain = replace(self, basis=Basis(np.eye(dim)))._problem(self.train, [])
+            for _ in self.predictor.scores_of_settings(plain, [dim]):
+                pass
+            self.known.plain[name] = plain.found
+        return self.known.plain[name]
 
     def _block_by_block(
         self,
@@ -246,7 +318,15 @@ class Classifier:
 
     def _coordinates(self, embeddings: NDArray[np.float32], rows: Labels) -> Array:
         """Return the coordinates of some images, or of a view of them, by their positions."""
-        z, own = scaled(embeddings[rows], self.normalize), self.basis.by_environment
+        mapped = np.empty((len(rows), embeddings.shape[1]), dtype=np.float32 if self.single else np.float64)
+        for first in range(0, len(rows), BLOCK):
+            block = slice(first, first + BLOCK)
+            mapped[block] = self._mapped(scaled(embeddings[rows[block]], self.normalize), rows[block])
+        return mapped
+
+    def _mapped(self, z: Array, rows: Labels) -> Array:
+        """Return the coordinates of scaled embeddings of some images, by their positions."""
+        own = self.basis.by_environment
         if not own:
             return self.basis.of_images(z)
         mapped, environments = np.empty_like(z), self.data.environment[rows]
@@ -266,6 +346,7 @@ class _Pass:
     Attributes:
         judging: images of the sources by which rules select.
         tests: images that are tested.
+        together: both, as they are scored.
         ranks: number of ranks.
         settings: number of settings of the predictor.
         has_likelihood: whether there is anything to calibrate.
@@ -275,6 +356,7 @@ class _Pass:
 
     judging: Sequence[ImageSet]
     tests: Sequence[ImageSet]
+    together: Together
     ranks: int
     settings: int
     has_likelihood: bool
@@ -294,16 +376,18 @@ class _Pass:
         """Note what the next point's scores say of the judging sets and of the test sets."""
         index, setting = point = divmod(self._count, self.settings)
         self._count += 1
-        of_judging, of_tests = scores[: len(self.judging)], scores[len(self.judging) :]
-        for accuracies, images, logits in zip(self._accuracies, self.judging, of_judging, strict=True):
-            accuracies[setting, index] = images.accuracy(_argmax(images, logits))
-        for images, predicted, logits in zip(self.tests, self._predicted, of_tests, strict=True):
-            predicted[setting, index] = _argmax(images, logits)
+        judging, tests = slice(len(self.judging)), slice(len(self.judging), None)
+        answers = [_argmax(images, logits) for images, logits in zip(self.together.unions, scores, strict=True)]
+        of_judging, of_tests = (self.together.of_sets(answers, which) for which in (judging, tests))
+        for accuracies, images, predicted in zip(self._accuracies, self.judging, of_judging, strict=True):
+            accuracies[setting, index] = images.accuracy(predicted)
+        for curve, predicted in zip(self._predicted, of_tests, strict=True):
+            curve[setting, index] = predicted
         if self.given is not None:
             if point in self.given:
-                self._calibrate(point, self.given[point], of_tests)
+                self._calibrate(point, self.given[point], self.together.of_sets(scores, tests))
         elif self.has_likelihood and self.judging:
-            self._choose(point, _spaced(of_judging), of_tests)
+            self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Classified:
         """Return everything, once all points have come by."""
@@ -314,13 +398,17 @@ class _Pass:
             metrics.mean_accuracy(self._accuracies), self._predicted, calibrations, self._temperatures, notes
         )
 
-    def _choose(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
+    def _choose(self, point: Point, scores: Sequence[Array]) -> None:
+        best = point == best_point(metrics.mean_accuracy(self._accuracies))
+        if not best and point != self.lodo_pick:
+            return
+        # Copies: a predictor may use its arrays again at the next point.
+        of_judging = _spaced(self.together.of_sets(scores, slice(len(self.judging))))
+        of_tests = self.together.of_sets(scores, slice(len(self.judging), None))
         if point == self.lodo_pick:
             self._fit(point, of_judging, of_tests)
-        if point == best_point(metrics.mean_accuracy(self._accuracies)):
-            # A predictor may use its arrays again at the next point.
-            copies = [[logits.copy() for logits in of_sets] for of_sets in (of_judging, of_tests)]
-            self._held = None if point in self._temperatures else (point, copies[0], copies[1])
+        if best:
+            self._held = None if point in self._temperatures else (point, of_judging, of_tests)
 
     def _fit(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
         """Calibrate with the temperature that makes the judging images likeliest."""

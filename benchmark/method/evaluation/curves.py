@@ -48,6 +48,9 @@ class RankCurve:
         calibrations: selection rule -> calibration at the rank that it picks; for the setting that it picks alone, and
             where scores are likelihoods.
         n_train: number of training images.
+        n_selection: number of those that the predictor was fitted on, at ranks that are not in `full_ranks`; None
+            (default) where it was all of them everywhere.
+        full_ranks: ranks at which it was fitted on all of them where elsewhere it was not; none by default.
         labels_fit: number of labelled images that projection or predictor learn from.
         labels_choice: number of labelled images by which rules may choose.
         notes: what the fit has to say, such as that it did not converge.
@@ -72,6 +75,36 @@ class RankCurve:
     notes: tuple[str, ...]
     spectrum: list[float] | None
     spans: Spans = field(default_factory=Spans)
+    n_selection: int | None = None
+    full_ranks: tuple[int, ...] = ()
+
+    def with_full_fit(self, full: "RankCurve", rank: int, index: int, rules: Sequence[str]) -> "RankCurve":
+        """Return the curve with what a fit to all training images says at one rank.
+
+        Scores by which rules choose stay what they are: those of fits that can be compared.
+
+        Args:
+            full: the same test at that rank alone.
+            rank: the rank.
+            index: its position.
+            rules: the selection rules that pick the point, and have its calibration.
+        """
+        correct = self.correct.copy()
+        correct[index] = full.correct[0]
+        of_rank = full.calibrations.values()
+        return replace(
+            self,
+            metrics={name: _replaced(values, index, full.metrics[name]) for name, values in self.metrics.items()},
+            target_out=self.target_out and full.target_out and _replaced(self.target_out, index, full.target_out),
+            correct=correct,
+            calibrations={**self.calibrations, **{rule: c for c in of_rank for rule in rules}},
+            notes=tuple(dict.fromkeys([*self.notes, *full.notes])),
+            full_ranks=tuple(sorted({*self.full_ranks, rank})),
+        )
+
+
+def _replaced(values: Sequence[float], index: int, one: Sequence[float]) -> list[float]:
+    return [one[0] if i == index else value for i, value in enumerate(values)]
 
 
 def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCurve]:

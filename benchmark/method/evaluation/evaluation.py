@@ -3,6 +3,9 @@
 Every holdout and every leave-one-domain-out fit is a set of source environments and of sides of the split, and every
 projection is fitted from their moments. A fit that several holdouts ask for is made once: without {h, s} it serves both
 the one that holds out h and leaves out s, and the reverse.
+
+Of predictors whose fits take long, those that only serve a choice are made on some images of each source environment,
+and full-size ones where a rule picks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,22 +17,25 @@ from numpy.typing import NDArray
 from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.evaluation.cells import Cells, Half
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.evaluation.classifier import Classified, Classifier, ImageSet
+from benchmark.method.evaluation.classifier import Classified, Classifier, Heads, ImageSet, Known
 from benchmark.method.evaluation.curves import Calibration, RankCurve, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.metrics import METRICS, Answers, mean_accuracy
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers, mean_accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
-from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_point
+from benchmark.method.evaluation.sampling import sampled
+from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_of, best_point
 from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
 from benchmark.method.evaluation.splits import Split
-from benchmark.method.predictors import Linear, Predictor
+from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.moments import CROSS, Placebo
 
 Sides = frozenset[int]
 Halves = tuple[Half, ...]
 Sources = tuple[tuple[int, ...], Sides, Halves]  # environments, sides and halves of the classes that are fitted on
+# Sources, and whether some of their images were fitted on -> classifiers of the plain space by predictor.
+Plain = dict[tuple[Sources, bool], dict[str, Heads]]
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,15 @@ class _Fitted:
 
     Attributes:
         basis: the basis.
-        train: the images that it and the predictor are fitted on, shape (n,).
+        train: the images that the basis is fitted on, shape (n,).
+        n_fit: number of those that the predictor is fitted on.
         classified: what the predictor makes of the images that judge and of those that are tested.
         moments: what the basis is fitted on.
     """
 
     basis: Basis
     train: NDArray[np.bool_]
+    n_fit: int
     classified: Classified
     moments: SourceMoments
 
@@ -125,6 +133,10 @@ class Evaluation:
         seed: of everything random in a predictor.
         device: torch device for predictors that are trained on torch.
         lodo: whether to make the leave-one-domain-out fits.
+        selection_images: most images of a source environment that fits and scores take which only serve a choice, of
+            predictors that say `samples`; None (default) for all.
+        plain: classifiers of the plain space that evaluations of the same data, split and scale found; what is found
+            here is added.
     """
 
     def __init__(
@@ -137,13 +149,18 @@ class Evaluation:
         seed: int = 0,
         device: str = "cpu",
         lodo: bool = True,
+        selection_images: int | None = None,
+        plain: Plain | None = None,
     ) -> None:
         self._data, self._cells, self._normalize = data, cells, normalize
         self._roles = Roles(data, split, fold)
         self._turn = self._roles.turn
         self._seed, self._device, self._with_lodo = seed, device, lodo
         self._moments: dict[Sources, SourceMoments] = {}
-        self._known: dict[Sources, dict[str, Linear]] = {}
+        self._plain: Plain = {} if plain is None else plain
+        self._known: dict[tuple[Sources, bool], Known] = {}
+        self._most = selection_images
+        self._few: dict[bytes, NDArray[np.bool_]] = {}
         self._shifts: dict[tuple[tuple[int, ...], tuple[int, ...], Halves], Shifts] = {}
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
@@ -174,17 +191,71 @@ class Evaluation:
             left_out = _LeftOut(mean_accuracy(accuracies), tuple(notes)) if of_holdout else _LeftOut()
             yield from self._curves_of(holdout, method, judges, left_out)
 
+    def samples(self, predictor: Predictor) -> bool:
+        """Return whether fits of a predictor that only serve a choice are made on some of the images."""
+        counts = np.bincount(self._data.environment)
+        return predictor.samples and self._most is not None and int(counts.max()) > self._most
+
+    def with_full_fits(
+        self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdouts: Sequence[Holdout]
+    ) -> list[list[RankCurve]]:
+        """Return rank curves with a fit to all images in the place of that to some, where a rule picks.
+
+        Which is for each holdout the point with the highest score among all methods, and among their last ranks. Where
+        no source can score, it is the one with the highest tested accuracy: of a bound there is nothing else.
+
+        Args:
+            methods: those that a rule chooses among, with one predictor; the curves are theirs.
+            curves: for each method its rank curves, as `curves` yields them.
+            holdouts: those of the curves.
+        """
+        refined = [list(of_method) for of_method in curves]
+        for holdout in holdouts:
+            for (number, setting, rank), rules in self._picks(methods, curves, holdout).items():
+                method, judges = methods[number], holdout.judges(self._turn)
+                alone = replace(method, predictor=method.predictor.settings[setting], ranks=(rank,))
+                full = {
+                    (c.test_split, c.class_half): c for c in self._curves_of(holdout, alone, judges, _LeftOut(), True)
+                }
+                for i, curve in enumerate(refined[number]):
+                    if (curve.held_out, curve.setting) == (holdout.name, setting):
+                        of_test = full[curve.test_split, curve.class_half]
+                        refined[number][i] = curve.with_full_fit(of_test, rank, method.ranks.index(rank), rules)
+        return refined
+
+    def _picks(
+        self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdout: Holdout
+    ) -> dict[tuple[int, int, int], tuple[str, ...]]:
+        """Return (number of a method, setting, rank) -> the rules that pick it."""
+        judged, ranks = bool(holdout.judges(self._turn)), methods[0].ranks
+        own = [
+            (i, curve) for i, of_method in enumerate(curves) for curve in of_method if curve.held_out == holdout.name
+        ]
+        picks: dict[tuple[int, int, int], tuple[str, ...]] = {}
+        for test in dict.fromkeys((curve.test_split, curve.class_half) for _, curve in own):
+            there = [(i, curve) for i, curve in own if (curve.test_split, curve.class_half) == test]
+            for rule in SOURCE_RULES:
+                scores = [getattr(c, RULES[rule].score) if judged else c.metrics[ACCURACY.name] for _, c in there]
+                for only in (None, ranks[-1]):
+                    if best := best_of(scores, ranks, only):
+                        (number, curve), index = there[best[0]], best[1]
+                        key, found = (number, curve.setting, ranks[index]), (rule,) if judged and not only else ()
+                        picks[key] = tuple(dict.fromkeys([*picks.get(key, ()), *found]))
+        return picks
+
     def _curves_of(
-        self, holdout: Holdout, method: Method, judges: Sequence[int], without: _LeftOut
+        self, holdout: Holdout, method: Method, judges: Sequence[int], without: _LeftOut, full: bool = False
     ) -> Iterator[RankCurve]:
-        judging = [self._of_source(holdout, source, self._turn.judging) for source in judges]
+        """Yield the rank curves of one holdout; `full`: the tested fits are to all images, whatever the predictor."""
+        few = self.samples(method.predictor)
+        judging = [self._of_source(holdout, source, self._turn.judging, few) for source in judges]
         # DomainBed's oracle chooses by the out-split where the in-split is tested.
         outs = [replace(test, split="out_20") for test in holdout.tests if test.split == "in_80"]
         tests = [self._of_test(test) for test in (*holdout.tests, *outs)]
         lodo = without.accuracy
-        fitted, choosing = self._tested_and_choosing_fit(holdout, method, judging, tests, lodo)
+        fitted, choosing = self._tested_and_choosing_fit(holdout, method, judging, tests, lodo, few, few and not full)
         left_out = [] if lodo is None else judges
-        looked_at = [*judging, *(self._of_source(holdout, s, self._turn.judging_left_out) for s in left_out)]
+        looked_at = [*judging, *(self._of_source(holdout, s, self._turn.judging_left_out, few) for s in left_out)]
         images = len(np.unique(np.concatenate([of_source.rows for of_source in looked_at]))) if looked_at else 0
         own = () if choosing is fitted.classified else choosing.notes
         notes = (*(f"choosing fit: {note}" for note in own), *without.notes)
@@ -214,15 +285,20 @@ class Evaluation:
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
         lodo: Array | None,
+        few: bool,
+        few_tested: bool,
     ) -> tuple[_Fitted, Classified]:
-        """Return the tested fit, and what the fit by which rules choose makes of the judging images: often the same."""
-        turn, sources = self._turn, holdout.sources
+        """Return the tested fit, and what the fit by which rules choose makes of the judging images: often the same.
+
+        `few` and `few_tested`: whether the choosing and the tested fit are to some of the images.
+        """
+        turn, sources, calibrates = self._turn, holdout.sources, not few_tested
         if turn.one_fit:
-            fitted = self._fitted(holdout, sources, turn.fitted, method, judging, tests, lodo)
+            fitted = self._fitted(holdout, sources, turn.fitted, method, judging, tests, few_tested, lodo, calibrates)
             return fitted, fitted.classified
-        choosing = self._fitted(holdout, sources, turn.learned, method, judging, [], lodo).classified
-        temperatures = choosing.temperatures
-        return self._fitted(holdout, sources, turn.fitted, method, [], tests, None, temperatures), choosing
+        choosing = self._fitted(holdout, sources, turn.learned, method, judging, [], few, lodo, calibrates).classified
+        known = choosing.temperatures
+        return self._fitted(holdout, sources, turn.fitted, method, [], tests, few_tested, temperatures=known), choosing
 
     def _curves_of_test(
         self,
@@ -258,6 +334,7 @@ class Evaluation:
                     tested=tested,
                     calibrations=_calibrations(classified.calibrations[number], scores, setting),
                     n_train=int(fitted.train.sum()),
+                    n_selection=fitted.n_fit if fitted.n_fit < fitted.train.sum() else None,
                     labels_fit=labels_fit,
                     labels_choice=scores.images,
                     notes=(*classified.notes, *scores.notes),
@@ -284,15 +361,16 @@ class Evaluation:
         self, method: Method, holdouts: Sequence[Holdout]
     ) -> dict[tuple[tuple[int, ...], Halves, int], tuple[Array, tuple[str, ...]]]:
         """Return (remaining sources, classes, left-out source) -> accuracy there, shape (settings, ranks); notes."""
+        few = self.samples(method.predictor)
         wanted: dict[tuple[tuple[int, ...], Halves], tuple[Holdout, dict[int, ImageSet]]] = {}
         for holdout in holdouts:
             for source in holdout.judges(self._turn):
                 if len(remaining := holdout.without(source)) >= method.fewest_sources:
                     _, tests = wanted.setdefault((remaining, holdout.halves), (holdout, {}))
-                    tests[source] = self._of_source(holdout, source, self._turn.judging_left_out)
+                    tests[source] = self._of_source(holdout, source, self._turn.judging_left_out, few)
         fits = {}
         for (remaining, halves), (holdout, tests) in wanted.items():
-            fitted = self._fitted(holdout, remaining, self._turn.learned, method, [], list(tests.values()), None)
+            fitted = self._fitted(holdout, remaining, self._turn.learned, method, [], list(tests.values()), few)
             for (source, images), predicted in zip(tests.items(), fitted.classified.predicted, strict=True):
                 fits[remaining, halves, source] = images.accuracy(predicted), fitted.classified.notes
         return fits
@@ -305,7 +383,9 @@ class Evaluation:
         method: Method,
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
-        lodo: Array | None,
+        few: bool,
+        lodo: Array | None = None,
+        calibrates: bool = True,
         temperatures: Mapping[tuple[int, int], float] | None = None,
     ) -> _Fitted:
         """Fit projection and predictor on some sides of `sources`, and classify the images of `tests`.
@@ -317,7 +397,9 @@ class Evaluation:
             method: what is fitted.
             judging: images of the sources by which rules select.
             tests: images that are tested.
+            few: whether the predictor is fitted on some of the images alone.
             lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
+            calibrates: whether anything is calibrated; default true.
             temperatures: of the fit by which rules choose, where that is another one.
         """
         train = self._roles.of_sources(holdout, sources, sides)
@@ -327,11 +409,22 @@ class Evaluation:
         if projection.looks_at_target_images:
             moments = moments.with_targets(self._targets(sources, tests))
         basis = checked_basis(projection.fit(moments), projection.name, dim)
-        known = self._known.setdefault((sources, sides, holdout.halves), {})
+        fitted_on = self._sampled(train) if few else train
+        key = (sources, sides, holdout.halves), few
+        known = self._known.setdefault(key, Known(self._plain.setdefault(key, {})))
         c_d = moments.c_d() if method.predictor.uses_c_d else None
-        settings = self._normalize, self._seed, self._device, known, c_d
-        classifier = Classifier(method.predictor, method.ranks, self._data, basis, train, *settings)
-        return _Fitted(basis, train, classifier.classify(judging, tests, lodo, temperatures), moments)
+        settings = self._normalize, self._seed, self._device, known, c_d, self.samples(method.predictor)
+        classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings)
+        classified = classifier.classify(judging, tests, lodo, temperatures, calibrates)
+        return _Fitted(basis, train, int(fitted_on.sum()), classified, moments)
+
+    def _sampled(self, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return some of these images of each environment, the same ones whenever it is asked."""
+        assert self._most is not None
+        key = np.packbits(which).tobytes()
+        if key not in self._few:
+            self._few[key] = sampled(which, self._data.environment, self._data.label, self._most, self._seed)
+        return self._few[key]
 
     def _source_moments(self, sources: tuple[int, ...], sides: Sides, halves: Halves) -> SourceMoments:
         key = (sources, sides, halves)
@@ -350,9 +443,10 @@ class Evaluation:
             if e not in sources
         }
 
-    def _of_source(self, holdout: Holdout, source: int, sides: Sides) -> ImageSet:
-        """Return images of a source environment, of the fitted classes alone."""
-        return self._images(self._roles.of_sources(holdout, (source,), sides), source)
+    def _of_source(self, holdout: Holdout, source: int, sides: Sides, few: bool) -> ImageSet:
+        """Return images of a source environment, of the fitted classes alone; `few`: some of them."""
+        which = self._roles.of_sources(holdout, (source,), sides)
+        return self._images(self._sampled(which) if few else which, source)
 
     def _of_test(self, test: Test) -> ImageSet:
         return self._images(self._roles.of_test(test), test.environments[0])

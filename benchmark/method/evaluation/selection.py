@@ -100,6 +100,21 @@ def best_point(scores: Array | None) -> tuple[int, int] | None:
     return index, setting
 
 
+def best_of(
+    scores: Sequence[Sequence[float] | None], ranks: Sequence[int], rank: int | None = None
+) -> tuple[int, int] | None:
+    """Return which of several rank curves has the highest score, and at which position; ties as everywhere.
+
+    Args:
+        scores: for each curve its scores at the ranks, or None.
+        ranks: these ranks, ascending.
+        rank: the only one that counts; by default all do.
+    """
+    strands = [_Strand(({"ranks": ranks, "at": i},), of_curve) for i, of_curve in enumerate(scores)]
+    pick = _best(strands, rank)
+    return (pick.strand.rows[0]["at"], pick.index) if pick else None
+
+
 @dataclass(frozen=True)
 class _Strand:
     """The rows of one setting that are chosen together: one, or one for each fold; `scores` run over their ranks."""

@@ -1,7 +1,7 @@
 """Predictors on embeddings. No Ray, no files: arrays in, arrays out."""
 
 from benchmark.common.registry import Registry
-from benchmark.method.predictors.base import Linear, Predictor, Problem
+from benchmark.method.predictors.base import Head, HeadKey, Predictor, Problem
 
 PREDICTORS: Registry[Predictor] = Registry(
     "predictor",
@@ -24,4 +24,4 @@ PREDICTORS: Registry[Predictor] = Registry(
     },
 )
 
-__all__ = ["PREDICTORS", "Linear", "Predictor", "Problem"]
+__all__ = ["PREDICTORS", "Head", "HeadKey", "Predictor", "Problem"]

@@ -1,27 +1,52 @@
 """What a predictor is: class scores for every rank of a projection."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.common.registry import Component
 from benchmark.method.arrays import Array, Labels, unit
 from benchmark.method.predictors.prompts import TextTower
 
 
-class Linear(NamedTuple):
+@dataclass(frozen=True)
+class Head:
     """A linear classifier: logits are `x @ weights + bias`.
 
     Attributes:
-        weights: shape (rank, classes).
-        bias: shape (classes,).
+        weights: weights W, shape (rank, classes).
+        bias: intercepts b, shape (classes,); minus infinity for a class without training images.
+        objective: value of the objective at the end; NaN (default) where nobody knows it.
+        steps: number of steps that the solver took, default 0.
+        converged: whether the solver ended by itself, before `max_iter` steps. Default true.
+        singular: whether the penalty is lost beside the embeddings in double precision, so that of all weights that fit
+            equally well the solver may end at any. Default false.
     """
 
     weights: Array
     bias: Array
+    objective: float = math.nan
+    steps: int = 0
+    converged: bool = True
+    singular: bool = False
+
+    def logits(self, x: NDArray[np.floating]) -> Array:
+        """Return the logits of embeddings, shape (n, classes), in their precision."""
+        logits: Array = np.asarray(x @ self.weights.astype(x.dtype))
+        logits += self.bias.astype(x.dtype)
+        return logits
+
+    def turned(self, matrix: Array) -> "Head":
+        """Return the same classifier with weights that are multiplied by a matrix, shape (new rank, rank)."""
+        return replace(self, weights=matrix @ self.weights)
+
+
+HeadKey = tuple[str, int]  # name that a predictor gives a classifier, rank
 
 
 @dataclass(frozen=True)
@@ -42,9 +67,12 @@ class Problem:
         candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty (default) means
             all classes for all arrays.
         tower: the backbone's text side, for predictors that learn prompts through it; None (default) for all others.
-        rotated: what classifiers at rank D were found for the same images in other orthonormal coordinates, turned into
-            these: whatever a predictor keeps there, by the name that it gave it. It may start from them, and leaves its
-            own there. Empty by default.
+        rotated: classifiers at rank D that were found for the same images in other orthonormal coordinates, turned into
+            these: a predictor that says `turns` takes what is there in the place of a fit. Empty by default.
+        starts: classifiers of the same images in like coordinates, at any rank: where a solver may start. Empty by
+            default.
+        found: where a predictor leaves its own for later problems, which get them as `rotated` and `starts`: by a name
+            that it gives them and by their rank.
         views: for each kind of intervention the training images after it, shape (n, D), for predictors that say
             `uses_views`; none (default) for all others.
         test_views: for each array of `tests` the same images after each kind, shape (m, D), for predictors that say
@@ -80,7 +108,9 @@ class Problem:
     device: str = "cpu"
     candidates: Sequence[Labels | None] = ()
     tower: TextTower | None = field(default=None, compare=False, repr=False)
-    rotated: dict[str, Linear] = field(default_factory=dict, compare=False, repr=False)
+    rotated: Mapping[HeadKey, Head] = field(default_factory=dict, compare=False, repr=False)
+    starts: Mapping[HeadKey, Head] = field(default_factory=dict, compare=False, repr=False)
+    found: dict[HeadKey, Head] = field(default_factory=dict, compare=False, repr=False)
     views: Sequence[Array] = ()
     test_views: Sequence[Sequence[Array]] = ()
     c_d: Array | None = None
@@ -157,6 +187,10 @@ class Predictor(Component):
     # Whether it learns classes from images alone, as linear, few-shot, group-DRO and ridge probe and class means do: a
     # class without training images has a score of minus infinity then. Others know classes by their names.
     learns_classes: ClassVar[bool] = False
+    # Whether what it finds at rank D in one orthonormal basis is, turned, what it finds in any: `Problem.rotated`.
+    turns: ClassVar[bool] = False
+    # Whether a fit takes long enough for those that only serve a choice to be made on `sweep.selection_images` alone.
+    samples: ClassVar[bool] = False
     uses_text_tower: ClassVar[bool] = False  # whether it learns prompts: `Problem.tower` is given to such alone
     uses_c_d: ClassVar[bool] = False  # whether it asks for `Problem.c_d`: placebos of C_d are for it too
     uses_views: ClassVar[bool] = False  # whether it asks for `Problem.views`, and so for an intervention set

@@ -41,6 +41,7 @@ class ClipAdapter(Predictor):
     """
 
     registered_name: ClassVar[str] = "clip_adapter"
+    samples: ClassVar[bool] = True
     alpha: float = Field(default=0.2, ge=0, le=1)
     reduction: int = Field(default=4, ge=1)
     epochs: int = Field(default=10, ge=0)

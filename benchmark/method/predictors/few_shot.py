@@ -8,9 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Labels
-from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.base import Head, Problem
 from benchmark.method.predictors.linear_probe import LinearProbe
-from benchmark.method.predictors.logistic import Head
 
 
 class FewShotProbe(LinearProbe):
@@ -27,6 +26,7 @@ class FewShotProbe(LinearProbe):
     """
 
     registered_name: ClassVar[str] = "few_shot"
+    samples: ClassVar[bool] = False
     shots: int = Field(default=16, ge=1)
 
     @property

@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.base import Head, Problem
 from benchmark.method.predictors.linear_probe import Grid, LinearProbe
-from benchmark.method.predictors.logistic import Head, SoftmaxRegression
+from benchmark.method.predictors.logistic import SoftmaxRegression
 
 GAP = 1e-3  # how far above its minimum, relative to it, the objective may be when the rounds end by themselves
 TINY = 1e-12  # what is not above it counts as zero where it would be divided by
@@ -47,6 +47,7 @@ class GroupDROProbe(LinearProbe):
     """
 
     registered_name: ClassVar[str] = "group_dro"
+    turns: ClassVar[bool] = False
     C: Grid = (0.316, 3.16, 31.6)
     rounds: int = Field(default=20, ge=1)
     step: float = Field(default=1.0, gt=0, allow_inf_nan=False)

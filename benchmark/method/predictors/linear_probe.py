@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from benchmark.method.arrays import Array
-from benchmark.method.predictors.base import Linear, Predictor, Problem
-from benchmark.method.predictors.logistic import Head, SoftmaxRegression
+from benchmark.method.predictors.base import Head, Predictor, Problem
+from benchmark.method.predictors.logistic import SoftmaxRegression
 
 
 def several(value: Any) -> Any:
@@ -46,6 +46,8 @@ class Probe(Predictor):
         max_iter: largest number of steps of the solver at each rank.
     """
 
+    turns: ClassVar[bool] = True
+    samples: ClassVar[bool] = True
     C: Grid = GRID
     max_iter: int = Field(default=1000, ge=1)
 
@@ -91,13 +93,15 @@ class Probe(Predictor):
             for i, (setting, (matrix, strength)) in enumerate(zip(self.settings, points, strict=True)):
                 # The rank before at this setting, and this rank at the C before or with the matrix before.
                 nearest = heads[-1:] if i % len(strengths) else heads[-len(strengths) :][:1]
-                # All coordinates, of which these are some.
-                name = f"{self.name}, {setting.grid_words}, {strength:.12g}"
-                known = [problem.rotated[name]] if name in problem.rotated else []
-                starts: list[Linear | Head] = [*before[i : i + 1], *nearest, *known]
-                heads.append(regression.fit(rank, strength, starts, self.max_iter, matrix))
-                if rank == problem.text.shape[1] and not problem.renormalize:
-                    problem.rotated[name] = Linear(heads[-1].weights, heads[-1].bias)
+                key = f"{setting.label}, {setting.grid_words}, {setting.max_iter}", rank
+                if self.turns and key in problem.rotated:
+                    heads.append(problem.rotated[key])
+                else:
+                    # All coordinates, of which these are some; and like ones, such as those of the lambda before.
+                    known = problem.rotated.get((key[0], problem.text.shape[1])), problem.starts.get(key)
+                    starts = [*before[i : i + 1], *nearest, *filter(None, known)]
+                    heads.append(regression.fit(rank, strength, starts, self.max_iter, matrix))
+                problem.found[key] = heads[-1]
             yield [setting.noted(head, problem, rank) for setting, head in zip(self.settings, heads, strict=True)]
 
     def examples(self, problem: Problem) -> tuple[Problem, float]:
@@ -114,7 +118,10 @@ class Probe(Predictor):
 
     def _q(self, problem: Problem) -> float:
         """Return the mean squared length of the training embeddings; 1 for embeddings of zeros, which have no scale."""
-        return 1.0 if problem.renormalize else float((problem.train**2).sum()) / max(len(problem.train), 1) or 1.0
+        if problem.renormalize:
+            return 1.0
+        squares = np.einsum("nd,nd->n", problem.train, problem.train).sum(dtype=np.float64)
+        return float(squares) / max(len(problem.train), 1) or 1.0
 
     def noted(self, head: Head, problem: Problem, rank: int) -> Head:
         """Return the head of this setting, after noting in the problem what is wrong with it."""

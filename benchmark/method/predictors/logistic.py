@@ -4,57 +4,44 @@
 
 which for P = I, the default, is scikit-learn's objective divided by C, intercept unpenalised. With two classes
 scikit-learn fits one column w in the place of two opposite ones: the penalty is then ||W||^2 / C, which is
-||w||^2 / (2 C) for w = the second column minus the first. The Hessian is at most 1/2 (I - 11'/K) (x) X'SX + P/C
-(Boehning, 1992), whatever W: L-BFGS that starts from the inverse of that bound no longer feels how unequal the
-directions of embeddings are, and needs tens of steps where the plain method needs hundreds. In a basis, rank k is the
-first k columns of X, so one Gram matrix serves every rank, C and P, and a solution is a start for the others.
+||w||^2 / (2 C) for w = the second column minus the first.
+
+The solver is L-BFGS that starts from the inverse of a X'SX + P / C, where a is the mean of p (1 - p) over images and
+classes at the start: the diagonal blocks of the Hessian with one number in the place of each class's. So it does not
+feel how unequal the directions of embeddings are, nor whether images or penalty outweigh each other, and needs a few
+steps where the penalty is strong and tens where it is not. Images come by in blocks that stay in the processor's cache,
+so that nothing is held that has a column for each image and class. In a basis, rank k is the first k columns of X, so
+one Gram matrix serves every rank, C and P, and a solution is a start for the others.
+
+Problems of up to `PRECISE` images times classes end in double precision, where the decrease still expected is below
+1e-9 of the objective. Larger ones stay in single precision and end at 1e-4 of it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.predictors.base import Linear
+from benchmark.method.predictors.base import Head
 
 if TYPE_CHECKING:
     import torch
 
 
 MEMORY = 20  # number of steps that L-BFGS remembers
-TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative to the objective, is below this
-JITTER = 1e-12  # first share of its mean diagonal that is added to a bound that is singular in double precision ...
-ATTEMPTS = 12  # ... and how often, ten times as much each time
+PRECISE = 4_000_000  # images x classes up to which a problem is solved in double precision
+TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative to the objective, is below this ...
+COARSE = 1e-4  # ... or, of larger problems, below this: no more than 0.2 % of answers are then right or wrong by it
 SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
-
-
-@dataclass(frozen=True)
-class Head:
-    """A linear classifier: logits are `x @ weights + bias`.
-
-    Attributes:
-        weights: weights W, shape (rank, classes).
-        bias: intercepts b, shape (classes,); minus infinity for a class without training images.
-        objective: value of the objective at the end.
-        steps: number of steps that the solver took.
-        converged: whether the solver ended by itself, before `max_iter` steps.
-        singular: whether the penalty is lost beside the embeddings in double precision, so that of all weights that fit
-            equally well the solver may end at any.
-    """
-
-    weights: Array
-    bias: Array
-    objective: float
-    steps: int
-    converged: bool
-    singular: bool = False
-
-    def logits(self, x: NDArray[np.floating]) -> Array:
-        """Return the logits of embeddings, shape (n, classes)."""
-        return np.asarray(x @ self.weights + self.bias)
+JITTER = 1e-12  # first share of its mean diagonal that is added to a matrix that is singular in double precision ...
+ATTEMPTS = 12  # ... and how often, ten times as much each time
+FLATTEST = 1e-3  # least curvature that is assumed, relative to that of classes that are equally likely
+SAMPLE = 25_000  # images of a part that is solved first, where there are four times as many
+ESTIMATED = 4096  # images by which starts are compared
+CELLS = 2**19  # images x classes of a block: two MB of logits, which stay in a processor's cache
+CELLS_OF_GPU = 2**26
 
 
 class SoftmaxRegression:
@@ -84,22 +71,47 @@ class SoftmaxRegression:
         self._classes, self._present = classes, np.unique(labels)
         if not len(self._present):
             raise ValueError("A probe needs training images, and there are none.")
-        x_ = torch.from_numpy(np.ascontiguousarray(x)).to(device, torch.float64)
         ones = np.ones(len(labels)) if sample_weights is None else np.asarray(sample_weights, dtype=np.float64)
-        self._s, self._weighted = torch.from_numpy(ones).to(x_), sample_weights is not None
-        self._mean = (self._s @ x_) / self._s.sum()
-        x_ = x_ - self._mean  # centred, so that weights and intercepts do not disturb each other
-        self._x = x_.T.contiguous()  # classes and coordinates by images: the order in which products are fastest
-        self._single = self._x.float()
+        self._s = torch.from_numpy(ones).to(device)
         self._y = torch.from_numpy(np.searchsorted(self._present, labels)).to(device)
-        self._columns = torch.arange(len(labels), device=device)
-        self._gram = (x_ * self._s[:, None] if self._weighted else x_).T @ x_
+        self._rows = max(64, (CELLS if self._s.device.type == "cpu" else CELLS_OF_GPU) // len(self._present))
+        precise = len(labels) * len(self._present) <= PRECISE
+        self._mean = torch.from_numpy(ones @ x / ones.sum()).to(device, torch.float64)
+        self._single = torch.empty(x.shape, dtype=torch.float32, device=device)
+        self._double = torch.empty(x.shape, dtype=torch.float64, device=device) if precise else None
+        self._gram = torch.zeros((x.shape[1], x.shape[1]), dtype=torch.float64, device=device)
+        for rows in self._blocks():
+            self._take(x[rows], rows)
+        self._part = self._strided(x, labels, ones)
+
+    def _blocks(self) -> Iterator[slice]:
+        """Yield the images block by block."""
+        for first in range(0, len(self._y), self._rows):
+            yield slice(first, first + self._rows)
+
+    def _take(self, x: NDArray[np.floating], rows: slice) -> None:
+        """Note the centred embeddings of a block: so weights and intercepts do not disturb each other."""
+        import torch
+
+        centred = torch.from_numpy(np.ascontiguousarray(x)).to(self._mean) - self._mean
+        self._single[rows] = centred.float()
+        if self._double is not None:
+            self._double[rows] = centred
+        else:
+            centred = self._single[rows]
+        self._gram += ((centred * self._s[rows, None].to(centred.dtype)).T @ centred).double()
+
+    def _strided(self, x: NDArray[np.floating], labels: Labels, s: Array) -> "SoftmaxRegression | None":
+        """Return the problem of some of the images, evenly spaced, where there are many: its solution is a start."""
+        if (step := len(labels) // SAMPLE) < 4:
+            return None
+        return SoftmaxRegression(x[::step], labels[::step], self._classes, s[::step] * step, str(self._s.device))
 
     def fit(
         self,
         rank: int,
         c: float,
-        starts: Sequence[Linear | Head] = (),
+        starts: Sequence[Head] = (),
         max_iter: int = 1000,
         matrix: Array | None = None,
     ) -> Head:
@@ -109,171 +121,161 @@ class SoftmaxRegression:
             rank: number of coordinates kept, 1 <= rank <= D.
             c: inverse weight C of the L2 penalty, > 0, scikit-learn's for any number of classes.
             starts: solutions for other ranks or penalties; the solver starts from the one with the lowest objective
-                here, from zeros (default) where there is none.
+                here, from the frequencies of the classes (default) where there is none.
             max_iter: largest number of steps of the solver, default 1000.
             matrix: P of the penalty, symmetric and positive definite, shape (D, D), of which the first `rank` rows and
                 columns count; by default the identity.
         """
         import torch
 
+        if self._part is not None:
+            starts = [self._part.fit(rank, c, starts, max_iter, matrix)]
         present = self._present
         p = None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix[:rank, :rank])).to(self._mean)
         penalty = _Penalty(c / 2 if len(present) == 2 else c, p)
-        w, b = self._start(rank, penalty, starts)
-        factor, singular = self._factor(rank, penalty)
-        steps, value, converged = self._minimise(w, b, penalty, factor, max_iter)
+        theta = self._start(rank, penalty, starts)
+        value, steps, converged, singular = self._minimise(theta, penalty, max_iter)
         weights, bias = np.zeros((rank, self._classes)), np.full(self._classes, -np.inf)
-        weights[:, present] = w.T.cpu().numpy()
-        bias[present] = (b - w @ self._mean[:rank]).cpu().numpy()
+        weights[:, present] = theta[:, :-1].T.cpu().numpy()
+        bias[present] = (theta[:, -1] - theta[:, :-1] @ self._mean[:rank]).cpu().numpy()
         return Head(weights, bias, value, steps, converged, singular)
 
-    def _start(
-        self, rank: int, penalty: "_Penalty", starts: Sequence[Linear | Head]
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """Return the weights and intercepts, on centred embeddings, of the best start."""
+    def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> "torch.Tensor":
+        """Return weights and, in the last column, intercepts of the best start for centred images, (K, rank + 1)."""
         import torch
 
-        zeros = torch.zeros((len(self._present), rank), dtype=torch.float64, device=self._mean.device)
+        shares = torch.zeros(len(self._present), dtype=torch.float64, device=self._s.device)
+        shares.index_add_(0, self._y, self._s)
+        theta = torch.zeros((len(shares), rank + 1), dtype=torch.float64, device=self._s.device)
+        theta[:, -1] = torch.log(shares.clamp_min(1e-12) / shares.sum())
         found = []
         for start in starts:
-            w, shared = zeros.clone(), min(rank, len(start.weights))
-            w[:, :shared] = torch.from_numpy(start.weights[:shared][:, self._present].T).to(w)
-            found.append((w, torch.from_numpy(start.bias[self._present]).to(w) + w[:, :shared] @ self._mean[:shared]))
+            given, shared = theta.clone(), min(rank, len(start.weights))
+            given[:, :shared] = torch.from_numpy(start.weights[:shared][:, self._present].T).to(theta)
+            bias = torch.from_numpy(start.bias[self._present]).to(theta) + given[:, :shared] @ self._mean[:shared]
+            given[:, -1] = torch.where(bias.isfinite(), bias, theta[:, -1])
+            found.append(given)
         if len(found) < 2:
-            return found[0] if found else (zeros, torch.zeros_like(zeros[:, 0]))
-        x = self._single[:rank]
-        values = [self._loss(_logits(x, w, b), w, penalty)[0] for w, b in found]
+            return found[0] if found else theta
+        values = [self._estimate(given, penalty) for given in found]
         return found[values.index(min(values))]
 
-    def _factor(self, rank: int, penalty: "_Penalty") -> tuple["torch.Tensor", bool]:
-        """Return the Cholesky factor of the bound on the Hessian, and whether that is singular in double precision.
+    def _estimate(self, theta: "torch.Tensor", penalty: "_Penalty") -> float:
+        """Return the objective by up to `ESTIMATED` or so images, evenly spaced."""
+        import torch
+
+        step = max(1, len(self._y) // ESTIMATED)
+        w, bias, s = theta[:, :-1].float(), theta[:, -1].float(), self._s[::step]
+        logits = torch.addmm(bias, self._single[::step, : w.shape[1]], w.T)
+        loss = s @ torch.nn.functional.cross_entropy(logits, self._y[::step], reduction="none").double()
+        pulled = float((theta[:, :-1] * penalty.gradient(theta[:, :-1])).sum()) / 2
+        return float(loss * self._s.sum() / s.sum()) + pulled
+
+    def _factor(self, rank: int, penalty: "_Penalty", curvature: float) -> tuple["torch.Tensor", bool]:
+        """Return the Cholesky factor of a X'SX + P / C, and whether that is singular in double precision.
 
         A singular one gets what it takes on its diagonal: that changes how the solver steps and not where it ends.
         """
         import torch
 
-        bound = self._gram[:rank, :rank] / 2
-        penalty.add_to(bound)
-        factor, failed = torch.linalg.cholesky_ex(bound)
-        singular, jitter = bool(failed), JITTER * float(bound.diagonal().mean())
+        matrix = self._gram[:rank, :rank] * curvature
+        penalty.add_to(matrix)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        singular, jitter = bool(failed), JITTER * float(matrix.diagonal().mean())
         for _ in range(ATTEMPTS):
             if not failed:
                 break
-            bound.diagonal().add_(jitter)
-            factor, failed = torch.linalg.cholesky_ex(bound)
+            matrix.diagonal().add_(jitter)
+            factor, failed = torch.linalg.cholesky_ex(matrix)
             jitter *= 10
         return factor, singular
 
-    def _minimise(
-        self, w: "torch.Tensor", b: "torch.Tensor", penalty: "_Penalty", factor: "torch.Tensor", max_iter: int
-    ) -> tuple[int, float, bool]:
-        """Minimise in place; return steps, objective, and whether it converged."""
-        import torch
-
-        # What has a column for each image is in single precision at first, which halves the time; the rest never is.
-        x = self._single[: w.shape[1]]
-        point = self._evaluate(x, w, b, penalty, factor)
-        past = _Past(point.gradient)
+    def _minimise(self, theta: "torch.Tensor", penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
+        """Minimise in place; return objective, steps, whether it converged, and whether the start was singular."""
+        x, tolerance = self._single, COARSE if self._double is None else TOLERANCE
+        value, gradient, curvature = self._evaluate(x, theta, penalty)
+        factor, singular = self._factor(theta.shape[1] - 1, penalty, curvature)
+        metric = _Metric(factor, 1 / (curvature * float(self._s.sum())))
+        point = _Point(value, gradient, metric.inverse(gradient))
+        past = _Past(gradient)
         for step in range(max_iter):
             direction = -past.newton(point)
             slope = float((direction * point.gradient).sum())
-            if -slope <= 2 * SINGLE * point.value and x.dtype != torch.float64:
-                x = self._x[: w.shape[1]]
-                point = self._evaluate(x, w, b, penalty, factor)
+            if self._double is not None and x is self._single and -slope <= 2 * SINGLE * point.value:
+                x = self._double
+                value, gradient, _ = self._evaluate(x, theta, penalty)
+                point = _Point(value, gradient, metric.inverse(gradient))
                 direction = -past.newton(point)
-                slope = float((direction * point.gradient).sum())
-            if -slope <= 2 * TOLERANCE * point.value:
-                return step, point.value, True
-            moved = _logits(x, direction[:, :-1], direction[:, -1])
-            size, value, residual = self._search(point, moved, w, direction[:, :-1], penalty, slope)
-            w += size * direction[:, :-1]
-            b += size * direction[:, -1]
-            gradient = self._gradient(x, residual, w, penalty)
-            before, logits = point, point.logits.add_(moved, alpha=size)
-            point = _Point(logits, value, gradient, self._precondition(gradient, factor))
+                slope = float((direction * gradient).sum())
+            if -slope <= 2 * tolerance * point.value:
+                return point.value, step, True, singular
+            size, value, gradient = self._search(x, theta, direction, penalty, point.value, slope)
+            theta += size * direction
+            before, point = point, _Point(value, gradient, metric.inverse(gradient))
             past.add(size * direction, point, before)
-        return max_iter, point.value, False
-
-    def _evaluate(
-        self, x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor", penalty: "_Penalty", factor: "torch.Tensor"
-    ) -> "_Point":
-        logits = _logits(x, w, b)
-        value, residual = self._loss(logits, w, penalty)
-        gradient = self._gradient(x, residual, w, penalty)
-        return _Point(logits, value, gradient, self._precondition(gradient, factor))
+        return point.value, max_iter, False, singular
 
     def _search(
         self,
-        point: "_Point",
-        moved: "torch.Tensor",
-        w: "torch.Tensor",
+        x: "torch.Tensor",
+        theta: "torch.Tensor",
         direction: "torch.Tensor",
         penalty: "_Penalty",
+        value: float,
         slope: float,
     ) -> "tuple[float, float, torch.Tensor]":
-        """Return step size, objective and residuals there, where the slope is at most half of what it was.
+        """Return step size, objective and gradient there, where slope and objective are less than they were.
 
-        Logits move in a line, so no product with X is needed; the slope of a convex function rises along it, so the
-        place where it vanishes is found by false position.
+        The slope of a convex function rises along a line, so the place where it vanishes is found by false position.
         """
-        import torch
-
         low, low_slope, high, high_slope, size = 0.0, slope, float("inf"), 0.0, 1.0
-        pulled = penalty.gradient(direction)
-        linear, quadratic = float((w * pulled).sum()), float((direction * pulled).sum())
+        rounding = (1e-6 if x is self._single else 1e-14) * abs(value)
         for _ in range(40):
-            reached, residual = self._loss(torch.add(point.logits, moved, alpha=size), w + size * direction, penalty)
-            here = float((residual * moved).sum(dtype=torch.float64)) + linear + size * quadratic
-            if abs(here) <= 0.5 * -slope:
+            reached, gradient, _ = self._evaluate(x, theta + size * direction, penalty)
+            here = float((gradient * direction).sum())
+            if abs(here) <= 0.9 * -slope and reached <= value + rounding:
                 break
-            if here < 0:
+            if here < 0 and reached <= value + rounding:
                 low, low_slope = size, here
             else:
                 high, high_slope = size, here
             tried = size
             if high == float("inf"):
-                size *= 2 if here > 0.9 * slope else 1.5
+                size *= 2 if here > 0.95 * slope else 1.5
             else:
                 # False position may crawl where the slope is steep on one side only: stay off the ends.
                 share = -low_slope / (high_slope - low_slope)
                 size = low + (high - low) * min(max(share, 0.1), 0.9)
         else:
-            size = tried  # what objective and residuals are of
-        return size, reached, residual
+            size = tried  # what objective and gradient are of
+        return size, reached, gradient
 
-    def _loss(self, logits: "torch.Tensor", w: "torch.Tensor", penalty: "_Penalty") -> "tuple[float, torch.Tensor]":
-        """Return the objective and the weighted residuals s (p - y), shape (K, n)."""
+    def _evaluate(
+        self, x: "torch.Tensor", theta: "torch.Tensor", penalty: "_Penalty"
+    ) -> "tuple[float, torch.Tensor, float]":
+        """Return the objective, its gradient, shape (K, rank + 1), and the mean of p (1 - p), block by block."""
         import torch
 
-        log_p = torch.log_softmax(logits, dim=0)
-        value = -float(self._s @ log_p[self._y, self._columns].double()) + float((w * penalty.gradient(w)).sum()) / 2
-        residual = log_p.exp_()
-        residual[self._y, self._columns] -= 1
-        return value, residual.mul_(self._s) if self._weighted else residual
-
-    @staticmethod
-    def _gradient(
-        x: "torch.Tensor", residual: "torch.Tensor", w: "torch.Tensor", penalty: "_Penalty"
-    ) -> "torch.Tensor":
-        """Return the gradient with respect to weights and, as the last column, intercepts: shape (K, rank + 1)."""
-        import torch
-
-        of_weights = (residual @ x.T).double() + penalty.gradient(w)
-        return torch.cat([of_weights, residual.sum(dim=1, keepdim=True, dtype=torch.float64)], dim=1)
-
-    def _precondition(self, gradient: "torch.Tensor", factor: "torch.Tensor") -> "torch.Tensor":
-        """Return the inverse of the bound on the Hessian times `gradient`."""
-        import torch
-
-        of_weights = torch.cholesky_solve(gradient[:, :-1].T, factor).T
-        return torch.cat([of_weights, gradient[:, -1:] * (2 / self._s.sum())], dim=1)
-
-
-def _logits(x: "torch.Tensor", w: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
-    """Return W X + b, shape (K, n), for embeddings (rank, n), weights (K, rank) and intercepts (K,)."""
-    import torch
-
-    return torch.addmm(b[:, None].to(x.dtype), w.to(x.dtype), x)
+        w, bias = theta[:, :-1].T.to(x.dtype).contiguous(), theta[:, -1].to(x.dtype)
+        total, loss, unsure = torch.zeros_like(theta), theta.new_zeros(()), theta.new_zeros(())
+        for rows in self._blocks():
+            z, y, s = x[rows, : len(w)], self._y[rows, None], self._s[rows]
+            p = torch.addmm(bias, z, w)
+            p -= p.amax(dim=1, keepdim=True)
+            at_label = p.gather(1, y)[:, 0]
+            sums = p.exp_().sum(dim=1, keepdim=True)
+            loss += s @ (sums[:, 0].log() - at_label).double()
+            p /= sums
+            unsure += s @ (1 - torch.linalg.vector_norm(p, dim=1).square()).double()
+            p.scatter_add_(1, y, -torch.ones_like(y, dtype=p.dtype))
+            p *= s[:, None].to(p.dtype)
+            total[:, :-1] += p.T @ z
+            total[:, -1] += p.sum(dim=0)
+        pulled = penalty.gradient(theta[:, :-1])
+        total[:, :-1] += pulled
+        equal = 1 / len(theta) * (1 - 1 / len(theta))
+        curvature = max(float(unsure / self._s.sum()) / len(theta), FLATTEST * equal)
+        return float(loss) + float((theta[:, :-1] * pulled).sum()) / 2, total, curvature or 1.0
 
 
 class _Penalty(NamedTuple):
@@ -294,13 +296,23 @@ class _Penalty(NamedTuple):
             bound.add_(self.matrix, alpha=1 / self.c)
 
 
+class _Metric(NamedTuple):
+    """Where L-BFGS starts from: the Cholesky factor for weights, and what gradients of intercepts are multiplied by."""
+
+    factor: "torch.Tensor"
+    of_intercepts: float
+
+    def inverse(self, gradient: "torch.Tensor") -> "torch.Tensor":
+        """Return the inverse of the metric times a gradient, shape (K, rank + 1)."""
+        import torch
+
+        of_weights = torch.cholesky_solve(gradient[:, :-1].T, self.factor).T
+        return torch.cat([of_weights, gradient[:, -1:] * self.of_intercepts], dim=1)
+
+
 class _Point(NamedTuple):
-    """Where the solver is: logits of the training images, objective, gradient, P^-1 of the gradient.
+    """Where the solver is: objective, gradient, and the inverse of the metric times the gradient."""
 
-    P is the bound on the Hessian.
-    """
-
-    logits: "torch.Tensor"
     value: float
     gradient: "torch.Tensor"
     preconditioned: "torch.Tensor"

@@ -47,6 +47,7 @@ def test_a_trained_predictor_is_fitted_once_for_each_set_of_sources(name: str) -
     turn = turn_of(Split(0), None, grouped=False)
     left_out = {holdout.without(source) for holdout in holdouts for source in holdout.judges(turn)}
     expected = Counter(holdout.sources for holdout in holdouts) + Counter(left_out)
+    expected += Counter(set(expected))  # and once in the plain space, for all maps that only turn it
     assert expected == Counting.fits
 
 
@@ -76,7 +77,9 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
         tests=[data.z[s.rows].astype(float) for s in sets], environments=data.environment[train],
         logit_scale=LOGIT_SCALE,
     )  # fmt: skip
-    for i, scores in enumerate(predictor.scores(problem, RANKS)):
+    for _ in predictor.scores(whole := replace(problem, found={}), [D]):
+        pass  # the whole space comes first
+    for i, scores in enumerate(predictor.scores(replace(problem, rotated=whole.found), RANKS)):
         *judged, tested = (logits.argmax(axis=1) for logits in scores)
         hits = [np.mean(p == s.labels) for p, s in zip(judged, validation, strict=True)]
         assert classified.training_domain[0, i] == pytest.approx(np.mean(hits))

@@ -37,7 +37,8 @@ def test_one_environment_in_each_data_set_is_statsmodels_paule_and_mandel_with_h
     rng = np.random.default_rng(2)
     variances = np.exp(rng.normal(np.log(1e-4), 0.7, 9))
     effects = 0.02 + scale * np.sqrt(variances) * rng.standard_normal(9)
-    result = combine_effects(effects, variances, method_re="iterated", atol=1e-12, use_t=True)
+    # It takes an estimating equation that rounding makes negative for a variance of 0, so it is to stop before.
+    result = combine_effects(effects, variances, method_re="iterated", atol=1e-5, use_t=True)
     assert (result.tau2 > 1e-5) == (scale > 1)
     got = random_effects_interval(effects, variances, np.arange(9)).interval
     assert got is not None

@@ -11,9 +11,9 @@ from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.predictors import Linear, Problem, logistic
+from benchmark.method.predictors import Head, HeadKey, Problem, logistic
 from benchmark.method.predictors.linear_probe import LinearProbe
-from benchmark.method.predictors.logistic import Head, SoftmaxRegression
+from benchmark.method.predictors.logistic import SoftmaxRegression
 
 PENALTIES = (0.01, 0.316, 10.0)
 SHAPES = [(60, 5, 3), (300, 20, 7), (50, 80, 4), (900, 48, 10), (40, 6, 2)]
@@ -197,6 +197,28 @@ def test_a_bound_on_the_steps_is_kept_and_said() -> None:
     assert objectives == sorted(objectives, reverse=True)
 
 
+@pytest.mark.parametrize("c", [0.05, 0.5, 5.0])
+def test_a_large_problem_ends_close_to_the_solution_in_single_precision(
+    c: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, labels = draw(5000, 30, 12, seed=17)
+    test, of_test = x[3000:], labels[3000:]
+    _, _, smallest = reference(x[:3000], labels[:3000], c)
+    precise = SoftmaxRegression(x[:3000], labels[:3000], 12).fit(30, c)
+    monkeypatch.setattr(logistic, "PRECISE", 0)
+    monkeypatch.setattr(logistic, "CELLS", 12 * 700)  # several blocks
+    for sample in (logistic.SAMPLE, 600):  # without and with a part that is solved first
+        monkeypatch.setattr(logistic, "SAMPLE", sample)
+        head = SoftmaxRegression(x[:3000], labels[:3000], 12).fit(30, c)
+        value = objective(head.weights, head.bias, x[:3000], labels[:3000], c)
+        assert head.converged
+        assert head.steps < precise.steps
+        assert head.objective == pytest.approx(value, rel=1e-5)
+        assert smallest * (1 - 1e-6) <= value <= smallest * (1 + 3e-3)
+        right, rightly = ((h.logits(test).argmax(axis=1) == of_test).mean() for h in (head, precise))
+        assert abs(right - rightly) <= 0.003
+
+
 def test_embeddings_in_single_precision_and_any_memory_order() -> None:
     x, labels = draw(120, 8, 4, seed=10)
     single = x.astype(np.float32)
@@ -234,17 +256,27 @@ def test_the_linear_probe_does_not_look_at_text_or_seed() -> None:
 GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
 
-def test_a_classifier_of_other_orthonormal_coordinates_is_where_the_solver_starts_and_ends_at_rank_d() -> None:
+def first_of(problem: Problem, probe: LinearProbe) -> dict[HeadKey, Head]:
+    """What the probe finds at the ranks 5 and 20, as starts."""
+    found = replace(problem, found={})
+    list(probe.heads(found, (5, 20)))
+    return found.found
+
+
+def test_a_classifier_of_other_orthonormal_coordinates_is_the_answer_at_rank_d_and_a_start_below() -> None:
     x, labels = draw(300, 20, 4, seed=15)
     rotation = np.linalg.qr(np.random.default_rng(15).standard_normal((20, 20)))[0]
     probe, classes = LinearProbe(C=(3.16, 31.6)), np.eye(4, 20)
     first, turned = Problem(x, labels, classes, []), Problem(x @ rotation, labels, classes, [])
     alone = list(probe.heads(turned, (5, 20)))
     found = list(probe.heads(first, (20,)))
-    rotated = {name: Linear(rotation.T @ w, b) for name, (w, b) in first.rotated.items()}
+    rotated = {name: head.turned(rotation.T) for name, head in first.found.items()}
     helped = list(probe.heads(replace(turned, rotated=rotated), (5, 20)))
-    assert [head.steps for head in helped[1]] == [0, 0]
+    for mine, theirs in zip(helped[1], found[0], strict=True):
+        np.testing.assert_array_equal(mine.weights, rotation.T @ theirs.weights)
     assert min(head.steps for head in (*alone[1], *found[0])) > 3
+    liked = list(probe.heads(replace(turned, starts=first_of(turned, probe)), (5, 20)))
+    assert [head.steps for of_rank in liked for head in of_rank] == [0] * 4
     for i, c in enumerate(probe.strengths(turned)):
         assert_optimal(helped[0][i], x @ rotation[:, :5], labels, c)
         assert_optimal(helped[1][i], x @ rotation, labels, c)
