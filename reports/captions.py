@@ -118,6 +118,19 @@ def size_words(setting: Setting, selections: Selections) -> str:
     return f"{tests} Training images: {train}."
 
 
+def sample_words(rows: pd.DataFrame) -> str:
+    """Return which fits of trained predictors were made on some of the images; nothing where none was."""
+    counts = rows["n_selection"].dropna()
+    if counts.empty:
+        return ""
+    low, high = number(int(counts.min())), number(int(counts.max()))
+    return (
+        f"Trained predictors: choices rest on fits to {low if low == high else f'{low} to {high}'} of the training "
+        "images, drawn by the seed with classes in proportion; what a rule picks, and the last rank at its best "
+        "setting, is fitted on all of them."
+    )
+
+
 def grouping_words(setting: Setting) -> str:
     """Return how images were split, with a warning where that lets test groups into the training."""
     if not setting.grouped:
@@ -284,6 +297,7 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
         fold_words(setting),
         seed_words(setting, rows, options),
         size_words(setting, selections),
+        sample_words(rows),
         prompt_words(setting),
         choosing_words(setting, rows),
         grouping_words(setting),

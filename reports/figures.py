@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from reports.captions import environment_words, number, rule_meaning, seeds_of, split_words, unit_words, whole_size
+from reports.captions import (
+    environment_words,
+    number,
+    rule_meaning,
+    sample_words,
+    seeds_of,
+    split_words,
+    unit_words,
+    whole_size,
+)
 from reports.chosen import Selections
 from reports.curves import Curve, Spectra, Spectrum, rank_curves, spectra
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
@@ -235,12 +244,14 @@ def _title(setting: Setting) -> str:
 def _rank_caption(setting: Setting, selections: Selections, rule: str, banded: bool) -> str:
     units = unit_words(setting)
     band = f"Band: ± one standard error over {units}; how far two lines are apart has an interval of its own."
+    few = sample_words(selections.rows)
+    few = f" {few} Other ranks rest on the fits to some, and lie lower for it." if few else ""
     none = f"No band: one takes {MIN_UNITS} {units} in every environment, and answers that vary."
     return (
         f"{setting.banner}{_where(setting, selections)} Mean over held-out environments, then seeds. "
         f"{band if banded else none} Everything but the rank (lambda, intervention set, normalisation, the predictor's "
         f"own parameters) is chosen at each rank by rule {rule} ({rule_meaning(rule, setting)}), for each held-out "
-        "environment, seed and fold. Reading the best rank off this figure would be choosing on the target."
+        f"environment, seed and fold.{few} Reading the best rank off this figure would be choosing on the target."
     )
 
 

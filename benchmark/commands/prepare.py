@@ -133,8 +133,9 @@ def _check_resources(recipe: Recipe) -> None:
         raise IcmBenchError(
             f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
         )
-    if recipe.run.gpus_per_trial > (gpus := gpu_count()):
-        raise IcmBenchError(f"run.gpus_per_trial: {recipe.run.gpus_per_trial:g} for a trial, but Ray sees {gpus} GPUs.")
+    asked = recipe.run.gpus_per_trial
+    if asked != "auto" and asked > (gpus := gpu_count()):
+        raise IcmBenchError(f"run.gpus_per_trial: {asked:g} for a trial, but Ray sees {gpus} GPUs.")
 
 
 def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:

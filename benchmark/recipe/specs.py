@@ -385,7 +385,8 @@ class RunSpec(Spec):
         compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs. Default false.
         cpus_per_trial: number of CPU cores that a trial of the sweep reserves. Default 1.
         gpus_per_trial: number of GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
-            Default 0.
+            `auto` (default) is 1 where the cluster has one and a trained predictor chooses on some of the images, see
+            `sweep.selection_images`, and 0 elsewhere.
         trial_timeout: seconds after which a trial is ended, tried once more, and then shown as a gap. Default: none.
         loggers: who else follows the sweep, through Tune's own callbacks: `tensorboard`, `mlflow`, `wandb`. Default:
             none.
@@ -400,7 +401,7 @@ class RunSpec(Spec):
     batch_size: int | None = Field(default=None, ge=1)
     compile: bool = False
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     logs: str = Field(default="icm-bench-logs", min_length=1)

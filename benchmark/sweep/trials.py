@@ -184,6 +184,23 @@ class Trial:
         return self.spec.holdouts(self.environments)
 
     @property
+    def samples(self) -> bool:
+        """Whether fits that only serve a choice are made on some of the images: these are many, and fits take long."""
+        most = self.spec.selection_images
+        if most is None or not self.spec.predictor.samples:
+            return False
+        counts = self.subject.manifest.table["environment"].value_counts().field("counts")
+        return max(counts.to_pylist(), default=0) > most
+
+    @property
+    def shares(self) -> tuple[object, ...]:
+        """What trials have in common that may share classifiers of the plain space."""
+        spec = self.spec
+        views = spec.intervention_set if spec.predictor.uses_views else None
+        subjects = [(s.key, s.view_draw if views else 0) for s in (self.subject, *self.variants)]
+        return (str(subjects), spec.split, spec.fold or 0, spec.normalize, spec.selection_images or 0, repr(views))
+
+    @property
     def makes_rows(self) -> bool:
         """Whether there is a holdout with sources enough for the projection."""
         return self.spec.rows(self.environments) > 0

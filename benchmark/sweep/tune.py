@@ -17,10 +17,12 @@ from typing import Any
 
 import ray
 
+from benchmark.common.cluster import gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.embedded import shifted
+from benchmark.method.evaluation.evaluation import Plain
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.evaluation.splits import Split, turn_of
 from benchmark.recipe.specs import RunSpec
@@ -30,6 +32,9 @@ from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, load, load_view, sum_subject, text_tower
 from benchmark.sweep.loggers import callbacks, log_folder
 from benchmark.sweep.trials import Trial
+
+# What the trials of a worker found in the plain space, for the next one that may share it, and for no other.
+_PLAIN: dict[tuple[object, ...], Plain] = {}
 
 # Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
 Shared = Mapping[str, Any]
@@ -52,7 +57,7 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
             were tried.
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
-    missing = [trial for trial in trials if trial.id in to_run]
+    missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: trial.shares)
     if not missing:
         return
     for trial, error in _tune(storage, missing, options, name):
@@ -76,7 +81,7 @@ def _tune(storage: Storage, trials: list[Trial], options: RunSpec, name: str) ->
     scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     watch = _watch(trials)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+        tune.with_resources(trainable, lambda config: _resources(trials[config["trial"]["number"]], options)),
         # What tells trials apart in Tune and in loggers.
         param_space={"trial": tune.grid_search([{"number": i, "label": t.label} for i, t in enumerate(trials)])},
         tune_config=tune.TuneConfig(reuse_actors=True),
@@ -193,7 +198,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     if trial.variants:
         parts = ray.get([shared[variant.key][0] for variant in trial.variants])
         data = shifted(data, dict(zip(trial.environments[1:], parts, strict=True)), tuple(trial.environments))
-    device = _device(options.gpus_per_trial)
+    device = _device(_resources(trial, options)["gpu"])
     if spec.predictor.uses_text_tower:
         data = replace(data, tower=text_tower(subject, device))
     if spec.predictor.uses_views:
@@ -211,7 +216,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
         faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
     try:
-        evaluated = evaluate(trial, data, cells, device, lent)
+        evaluated = evaluate(trial, data, cells, device, lent, _shared_plain(trial))
     finally:
         faulthandler.cancel_dump_traceback_later()
     for tested in evaluated.tested:  # first, so that no row names what is not there
@@ -219,6 +224,20 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     write_rows(storage, trial.id, evaluated.rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
     tune.report({"rows": len(evaluated.rows), **source_scores(evaluated.rows)})
+
+
+def _shared_plain(trial: Trial) -> Plain:
+    """Return what trials like this one found in this worker."""
+    if trial.shares not in _PLAIN:
+        _PLAIN.clear()
+    return _PLAIN.setdefault(trial.shares, {})
+
+
+def _resources(trial: Trial, options: RunSpec) -> dict[str, float]:
+    """Return what a trial reserves."""
+    asked = options.gpus_per_trial
+    gpus = float(gpu_count() > 0 and trial.samples) if asked == "auto" else asked
+    return {"cpu": options.cpus_per_trial, "gpu": gpus}
 
 
 def _device(gpus: float) -> str:

@@ -1,9 +1,26 @@
 """Images by which choices are made: how many, of which classes, and always the same ones."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 
+from benchmark.method.arrays import Array
+from benchmark.method.evaluation.cells import cells_of
+from benchmark.method.evaluation.curves import RankCurve
+from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.protocols import PROTOCOLS, Holdout
 from benchmark.method.evaluation.sampling import sampled
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.predictors import PREDICTORS, Predictor, Problem
+from benchmark.method.predictors.class_means import ClassMeans
+from benchmark.method.subspace import PROJECTIONS
+from tests.method.predictors.test_reference import D, synthetic
+
+MOST = 20  # images of an environment, of some 60
+RANKS = (2, 4, D)
 
 
 def drawn(most: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -35,3 +52,108 @@ def test_the_seed_decides_which() -> None:
     rows = np.flatnonzero(which & (environment == 0))
     first, second = np.array_split(counts[rows], 2)
     assert first.mean() == pytest.approx(second.mean(), rel=0.1)
+
+
+class Sampled(ClassMeans):
+    """Class means, as if their fits took long; they say how many images they got."""
+
+    samples: ClassVar[bool] = True
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        problem.notes.append(f"fitted on {len(problem.train)} images")
+        yield from super().scores(problem, ranks)
+
+
+def evaluations(
+    predictor: Predictor, fold: int | None, protocol: str = "held_out"
+) -> tuple[list[list[list[RankCurve]]], list[Holdout]]:
+    """Curves of two maps: with all images everywhere, with some, and with some and full fits at what is picked."""
+    data, _ = synthetic()
+    split = Split(0, folds=0 if fold is None else 5)
+    holdouts = PROTOCOLS.create(protocol).holdouts(data.environments, ["out_20" if fold is None else "out_fold"])
+    methods = [Method(PROJECTIONS.create(name), predictor, RANKS) for name in ("pca", "random")]
+    cells = cells_of(data.layout(split), data.z.astype(np.float64), {})
+    whole, few = (Evaluation(data, cells, split, "none", fold, selection_images=most) for most in (None, MOST))
+    assert (whole.samples(predictor), few.samples(predictor)) == (False, True)
+    every, some = ([list(e.curves(method, holdouts)) for method in methods] for e in (whole, few))
+    return [every, some, few.with_full_fits(methods, some, holdouts)], holdouts
+
+
+def test_with_as_many_images_as_there_are_nothing_is_left_out() -> None:
+    data, _ = synthetic()
+    evaluation = Evaluation(data, cells_of(data.layout(Split(0)), data.z, {}), Split(0), "none", selection_images=60)
+    assert not evaluation.samples(Sampled())
+    assert not evaluation.samples(PREDICTORS.create("ridge"))
+    assert PREDICTORS.create("linear_probe").samples
+
+
+@pytest.mark.parametrize("fold", [None, 1])
+def test_scores_by_which_rules_choose_are_of_some_images_and_accuracies_where_they_pick_of_all(
+    fold: int | None,
+) -> None:
+    (every, some, refined), holdouts = evaluations(Sampled(), fold)
+    for holdout in holdouts:
+        own = [[c for c in of_method if c.held_out == holdout.name] for of_method in (*every, *some, *refined)]
+        whole, few, full = ([c for of_one in own[i : i + 2] for c in of_one] for i in (0, 2, 4))
+        assert len(whole) == len(few) == len(full) == 2
+        picked = {}
+        for rule in ("training_domain", "lodo"):
+            scores = np.array([getattr(curve, rule) for curve in few])
+            number, index = max(np.ndindex(scores.shape), key=lambda at: (scores[at], at[1], -at[0]))
+            picked[rule] = number, index
+            last = max(range(2), key=lambda i: (scores[i, -1], -i))
+            picked[f"{rule} at the last rank"] = last, len(RANKS) - 1
+        for i, (a, b, c) in enumerate(zip(whole, few, full, strict=True)):
+            assert (c.training_domain, c.lodo, c.labels_choice) == (b.training_domain, b.lodo, b.labels_choice)
+            assert a.n_train == c.n_train > c.n_selection == MOST * len(holdout.sources)
+            at = {index for number, index in picked.values() if number == i}
+            assert c.full_ranks == tuple(sorted(RANKS[index] for index in at))
+            for index in range(len(RANKS)):
+                expected = a if index in at else b
+                np.testing.assert_array_equal(c.correct[index], expected.correct[index])
+                assert c.metrics["target"][index] == expected.metrics["target"][index]
+            assert any(f"fitted on {a.n_train} images" in note for note in c.notes) == bool(at)
+    assert any((a.correct != b.correct).any() for a, b in zip(every[0], some[0], strict=True))
+
+
+def test_a_calibration_stands_where_a_rule_picks_and_is_of_the_full_fit() -> None:
+    probe = PREDICTORS.create({"name": "linear_probe", "C": [0.316, 31.6]})
+    (_, some, refined), holdouts = evaluations(probe, None)
+    for holdout in holdouts:
+        for rule in ("training_domain", "lodo"):
+            having = [
+                c for of_method in refined for c in of_method if c.held_out == holdout.name and rule in c.calibrations
+            ]
+            assert len(having) == 1
+            assert having[0].full_ranks
+    assert not any(curve.calibrations for of_method in some for curve in of_method)
+
+
+def test_what_is_hidden_changes_no_pick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels of what is held out are never looked at, but where no source can score."""
+    seen: list[dict[str, object]] = []
+    picks = Evaluation._picks
+
+    def noted(self: Evaluation, *args: Any) -> Any:
+        seen.append({"judges": args[2].judges(self._turn), "picks": picks(self, *args)})
+        return seen[-1]["picks"]
+
+    monkeypatch.setattr(Evaluation, "_picks", noted)
+    evaluations(Sampled(), None)
+    before, data = list(seen), synthetic()[0]
+    seen.clear()
+    wrong = replace(data, label=np.where(data.environment == 0, (data.label + 1) % 3, data.label))
+    monkeypatch.setattr("tests.method.evaluation.test_sampling.synthetic", lambda: (wrong, {}))
+    evaluations(Sampled(), None)
+    assert before[0] == seen[0]  # the first environment is held out
+    assert before != seen
+    (_, some, refined), _ = evaluations(Sampled(), None, "in_domain")
+    assert all(curve.lodo is None for curve in some[0])
+    for i in range(4):
+        pair = [of_method[i] for of_method in some]
+        best = max(max(c.metrics["target"]) for c in pair)
+        assert any(
+            c.full_ranks and max(s.metrics["target"]) == best
+            for c, s in zip([r[i] for r in refined], pair, strict=True)
+        )
