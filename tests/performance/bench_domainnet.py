@@ -1,0 +1,210 @@
+"""Core-hours of the sweep of `domain_shift.yaml` at DomainNet's size, from a slice of it that takes minutes.
+
+    python -m tests.performance.bench_domainnet [--scale 4] [--before DIR] [--repeats 1]
+
+Simulated embeddings (speed only) of width 512 in DomainNet's six environments and 345 classes, with planted classes,
+environments and shifts, rounded to float16 as a store keeps them; true sizes divided by --scale. Measured are, with one
+environment held out and each source left out in turn: the plain space, CLIP-ICM and shrinkage at three lambdas by each
+predictor of the recipe, and the full-size fits where rules pick. From the first lambda and the mean of the others
+follows what each trial of the recipe costs; fits to all images and answers of zero-shot prediction are multiplied by
+--scale, selection fits are of the size that they have.
+
+--before DIR runs a slice of one path of fits by the code in another checkout too, on a 64th of the images it would fit,
+times 64: there every fit is to all of them.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.evaluation.cells import Cells, Layout, cells_of
+from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.protocols import PROTOCOLS
+from benchmark.method.evaluation.splits import Split, sides
+from benchmark.method.predictors import Predictor, Problem
+from benchmark.method.predictors.linear_probe import LinearProbe
+from benchmark.method.subspace import PROJECTIONS
+from benchmark.recipe.loading import load_recipe
+from benchmark.sweep.trials import trial_specs
+from tests.conftest import REPOSITORY
+from tests.performance.bench_rank_curve import SIZES
+from tests.performance.figures import arguments, keep
+
+CLASSES, DIM, BLOCK = 345, 512, 16_384
+LAMBDAS = (1.0, 3.0, 10.0)
+PATH = (16, 128)  # ranks of the slice that is compared with another checkout
+LENGTH = 10.0  # of an embedding, as CLIP's have it
+
+
+def planted(sizes: list[int]) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return embeddings, classes and environments: what is of a class, of it in an environment, and of neither."""
+    rng = np.random.default_rng(0)
+    spectrum, moved = np.geomspace(1, 0.1, DIM), rng.random(DIM) < 1 / 3
+    families = 0.5 * rng.standard_normal((24, DIM))
+    classes = families[rng.integers(24, size=CLASSES)] + 0.35 * rng.standard_normal((CLASSES, DIM))
+    turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
+    mean = 2.5 * rng.standard_normal(DIM)
+    parts, labels = [], []
+    for n, clarity in zip(sizes, (0.9, 0.5, 0.8, 0.35, 1.0, 0.8), strict=True):
+        label = rng.choice(CLASSES, size=n, p=rng.dirichlet(np.full(CLASSES, 5.0)))
+        own = classes + 0.9 * rng.standard_normal((CLASSES, DIM)) * moved
+        noise = rng.standard_normal((n, DIM), dtype=np.float32) * (0.9 * (1 + moved))
+        shift = 0.6 * rng.standard_normal(DIM) * moved
+        parts.append((((clarity * own)[label] + shift + mean + noise) * spectrum @ turn).astype(np.float32))
+        labels.append(label)
+    z = np.concatenate(parts)
+    z *= LENGTH / np.sqrt((z**2).sum(axis=1).mean())
+    environment = np.repeat(np.arange(len(sizes)), sizes)
+    return z.astype(np.float16).astype(np.float32), np.concatenate(labels), environment
+
+
+def embedded(scale: int) -> tuple[Embedded, Cells]:
+    """Return the data set and its moments, with one kind of intervention."""
+    z, label, environment = planted([n // scale for n in SIZES.values()])
+    split = Split(0)
+    side = sides(environment, None, split, np.zeros(len(z), dtype=bool))
+    layout, cells, rng = (
+        Layout(environment, label, side, CLASSES, (CLASSES + 1) // 2),
+        Cells({}),
+        np.random.default_rng(1),
+    )
+    for first in range(0, len(z), BLOCK):
+        rows = np.arange(first, min(first + BLOCK, len(z)))
+        view = z[rows] + 0.3 * rng.standard_normal((len(rows), DIM), dtype=np.float32) * np.linspace(1, 0, DIM)
+        cells = cells + cells_of(layout.take(rows), z[rows], {"kind": view})
+    text = np.stack([z[label == c].mean(axis=0) for c in range(CLASSES)])
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    names = [f"class{c}" for c in range(CLASSES)]
+    return Embedded(z, environment, label, {split: side}, text.astype(np.float32), list(SIZES), names), cells
+
+
+class Costs:
+    """Core-seconds of one predictor on one held-out environment and the five fits without one of its sources.
+
+    Args:
+        data: the embeddings.
+        cells: their moments.
+        predictor: what predicts.
+        scale: by which zero-shot answers and full-size fits are multiplied.
+    """
+
+    def __init__(self, data: Embedded, cells: Cells, predictor: Predictor, scale: int) -> None:
+        self._evaluation = Evaluation(data, cells, Split(0), "none", selection_images=5000)
+        protocol = PROTOCOLS.create("held_out")
+        self._holdouts = protocol.holdouts(data.environments, ["out_20", "in_80", "full"])[:1]
+        self._predictor, self._scale = predictor, scale
+        ranks = (*(2**p for p in range(2, 9)), DIM)
+        self.plain = self._of("identity", (0.0,), (DIM,))
+        self.curve = self._of("icm", LAMBDAS, ranks)
+        self.map = self._of("shrinkage", LAMBDAS, (DIM,))
+
+    def _of(self, name: str, lambdas: tuple[float, ...], ranks: tuple[int, ...]) -> tuple[float, float, float]:
+        """Return core-seconds of the first lambda, of another one, and of the full-size fits."""
+        projection = PROJECTIONS.create({"name": name, **({"nuisance": "both"} if name == "shrinkage" else {})})
+        methods = [Method(projection.at(lambda_=x, seed=0), self._predictor, ranks) for x in lambdas]
+        seconds, curves, of_all = [], [], 0.0
+        for method in methods:
+            start = time.process_time()
+            curves.append(list(self._evaluation.curves(method, self._holdouts)))
+            seconds.append(time.process_time() - start)
+        if self._evaluation.samples(self._predictor):
+            start = time.process_time()
+            self._evaluation.with_full_fits(methods, curves, self._holdouts)
+            of_all = (time.process_time() - start) * self._scale
+        else:
+            seconds = [s * self._scale for s in seconds]
+        print(f"  {self._predictor.label}, {name}: {', '.join(f'{s:.1f}' for s in seconds)} s", end="")
+        print(f"; full-size fits {of_all:.1f} s" if of_all else "", flush=True)
+        return seconds[0], float(np.mean(seconds[1:] or seconds)), of_all
+
+    def of_trial(self, ranks: int, lambdas: int, settings: int, cheaper: float) -> float:
+        """Return core-seconds of a trial: six held-out environments, 15 fits without a pair, 21/36 of six slices.
+
+        Args:
+            ranks: number of ranks.
+            lambdas: number of lambdas.
+            settings: number of nuisances among which a rule chooses.
+            cheaper: share of a slice's selection fits that the protocol has.
+        """
+        if lambdas == 1 and ranks == 1:
+            first, other, of_all = self.plain
+        else:
+            first, other, of_all = self.curve if ranks > 1 else self.map
+        return settings * (6 * cheaper * (first + (lambdas - 1) * other) + 6 * of_all)
+
+
+def recipe_hours(costs: dict[str, Costs]) -> float:
+    """Return core-hours of DomainNet's trials of the recipe."""
+    recipe, seconds = load_recipe(str(REPOSITORY / "jobs/recipes/domain_shift.yaml")), 0.0
+    for spec in trial_specs(recipe, "DomainNet", DIM):
+        # Fits without two environments serve two holdouts; in_domain has one source and leaves none out.
+        share = (6 + 15) / 36 if spec.protocol.name == "held_out" else 1 / 36
+        of_trial = costs[spec.predictor.label].of_trial(len(spec.ranks), len(spec.lambdas), len(spec.settings), share)
+        seconds += of_trial
+    return seconds / 3600
+
+
+def path_problem(images: int) -> Problem:
+    """Return the first images of five sources in the coordinates of their principal directions."""
+    z, label, _ = planted([images // 5] * 6)
+    z, label = z[images // 5 :].astype(np.float64), label[images // 5 :]
+    return Problem(z @ np.linalg.eigh(z.T @ z)[1][:, ::-1], label, np.zeros((CLASSES, DIM)), [])
+
+
+def path_seconds(images: int) -> float:
+    """Return core-seconds of the linear probe along two ranks at the whole grid of C."""
+    given = path_problem(images)
+    start = time.process_time()
+    list(LinearProbe().heads(given, PATH))
+    return time.process_time() - start
+
+
+def before(checkout: Path, images: int) -> float:
+    """Return what `path_seconds` measures with the code of another checkout."""
+    command = f"from tests.performance.bench_domainnet import path_seconds; print(path_seconds({images}))"
+    code = f"import sys; sys.path.insert(0, {str(checkout)!r}); import benchmark, tests; {command}"
+    files = checkout / "tests/performance/bench_domainnet.py"
+    made = not files.exists()
+    if made:
+        files.write_text(Path(__file__).read_text())
+    try:
+        done = subprocess.run([sys.executable, "-c", code], cwd=checkout, check=True, capture_output=True, text=True)
+    finally:
+        if made:
+            files.unlink()
+    return float(done.stdout)
+
+
+def main() -> None:
+    """Print seconds, hours and memory."""
+    parser = arguments(__doc__)
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--before", type=Path, metavar="DIR", help="another checkout, to be compared with")
+    args: argparse.Namespace = parser.parse_args()
+    figures: dict[str, float] = {}
+    if args.before:
+        now = [path_seconds(25_000) for _ in range(3)]
+        full = 0.8 * sum(SIZES.values()) * 5 / 6
+        then = before(args.before.resolve(), int(full / 64)) * 64
+        figures["path_before_over_now"] = then / sorted(now)[1]
+        print(f"one path of 10 fits: {sorted(now)[1]:.1f} core-s, before {then:.0f}: {then / sorted(now)[1]:.0f} times")
+    data, cells = embedded(args.scale)
+    print(f"{len(data.z)} x {DIM}, {CLASSES} classes, {os.cpu_count()} cores; core-seconds by lambda")
+    recipe = load_recipe(str(REPOSITORY / "jobs/recipes/domain_shift.yaml"))
+    costs = {p.label: Costs(data, cells, p, args.scale) for p in recipe.sweep.predictors}
+    hours = recipe_hours(costs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"the recipe's trials on DomainNet: {hours:.1f} core-hours; peak memory of this process {peak:.2f} GiB")
+    keep(args.json, {**figures, "core_hours": hours, "peak_gib": peak})
+
+
+if __name__ == "__main__":
+    main()
