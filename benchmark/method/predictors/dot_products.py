@@ -1,0 +1,172 @@
+"""Which images truncated dot products classify correctly, at many ranks, in float32 where that decides.
+
+    s_kc = f_kc sum_{i <= k} (x v_i) t_ci = x A_kc,   A_kc = f_kc sum_{i <= k} t_ci v_i,   predicted is argmax_c
+
+    x       image embedding, shape (D,);  v_i the directions of a basis, as columns of V
+    t_c     text of class c in the coordinates of the basis;  f_kc > 0, such as one over its length up to k
+
+Images are multiplied by A, and never turned into the coordinates of the basis. Of equally spaced ranks that are many
+the first of each group is made so, and the others of its group by adding (x v_i) t_ci.
+
+No answer changes by it. With u = 2^-24 the margin between the own class and the best other one is off by at most
+
+    2 gamma_n |x| max_c f_kc ( |sum_{i <= a} t_ci v_i| + sum_{a < i <= k} |t_ci| |v_i| ),   gamma_n = n u / (1 - n u)
+
+a the first rank of the group and n = D + 3 times its coordinates + 8 (Higham, Accuracy and Stability of Numerical
+Algorithms, section 3.1; the order of the sums does not matter). Margins within it are made again in float64, and those
+within that one's, which are ties but for rounding, are left to who knows how ties are broken.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.arrays import Array, Labels
+
+GROUP = 16  # coordinates of a group: with more the bound grows, with fewer the number of sums made in full
+MOST = 2  # times D: with more sums for an image than that, turning it in float64 and summing there costs less
+SCORES = 2**16  # scores that are held at a time, in float32: what fits into a core's cache
+UNDERFLOW = 1e-35  # more than D products lose that are below the smallest normal number
+
+Correct = NDArray[np.bool_]
+
+
+class DotProducts:
+    """A of all ranks, and how far each margin may be off; made by `of`.
+
+    Args:
+        vectors: V, shape (D, D).
+        text: t_c, shape (n_classes, D).
+        factors: f_kc, shape (ranks, n_classes).
+        ranks: numbers of coordinates, ascending.
+        span: number of ranks of a group; above 1 they are equally spaced.
+    """
+
+    def __init__(self, vectors: Array, text: Array, factors: Array, ranks: Sequence[int], span: int) -> None:
+        dim, classes = len(vectors), len(text)
+        self._ranks, self._span, self._spacing = len(ranks), span, ranks[1] - ranks[0] if span > 1 else 0
+        firsts = ranks[::span]
+        # What lies between a group's first rank and its last; beyond D there is nothing.
+        inside = np.arange((span - 1) * self._spacing)[:, None] + np.asarray(firsts)
+        there, at = inside < dim, np.minimum(inside, dim - 1)
+        self._sums = _sums(vectors, text, firsts)
+        self._directions = vectors.T[at] * there[:, :, None]
+        self._text = np.moveaxis(text[:, at], 1, 0) * there[:, None]
+        padded = np.concatenate([factors, np.ones((-len(ranks) % span, classes))])
+        self._factors = np.ascontiguousarray(padded.reshape(len(firsts), span, classes).transpose(1, 2, 0))
+        self._bounds, self._bounds_in_double = self._error_bounds(vectors, text, factors, ranks)
+        weights = np.concatenate([self._sums.reshape(-1, dim), self._directions.reshape(-1, dim)])
+        self._single = weights.astype(np.float32)
+        self._text_single, self._factors_single = (a.astype(np.float32)[..., None] for a in (self._text, self._factors))
+
+    @classmethod
+    def of(cls, vectors: Array, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
+        """Return what classifies at these ranks, or None where it would be no cheaper than turning every image.
+
+        Args:
+            vectors: V, shape (D, D).
+            text: t_c, shape (n_classes, D).
+            factors: f_kc, shape (ranks, n_classes).
+            ranks: numbers of coordinates, ascending.
+        """
+        dim, classes, spacings = len(vectors), len(text), set(np.diff(ranks).tolist())
+        spans = {1, max(1, GROUP // spacings.pop())} if len(spacings) == 1 else {1}
+        columns = {s: -(-len(ranks) // s) * classes + (s > 1) * dim for s in spans}
+        span = min(columns, key=lambda s: columns[s])
+        cheaper = columns[span] <= MOST * dim
+        return cls(vectors, text, factors, ranks, span) if cheaper else None
+
+    def correct(self, x: NDArray[np.floating], labels: Labels, ties: Callable[[Labels], Correct]) -> Correct:
+        """Return which images are classified correctly, shape (ranks, n).
+
+        Args:
+            x: embeddings as they are multiplied by V, up to a factor above 0 of each, shape (n, D).
+            labels: their classes, shape (n,).
+            ties: positions of images, ascending, shape (m,) -> which of them are correct, shape (ranks, m), by who
+                knows how ties are broken.
+        """
+        order = np.argsort(labels, kind="stable")
+        x, labels = x[order], labels[order]
+        single = x.astype(np.float32, copy=False)
+        lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
+        correct, doubtful = (np.empty((self._ranks, len(x)), dtype=np.bool_) for _ in range(2))
+        for rows in self._blocks(labels):
+            for j, margins in enumerate(self._margins(single[rows], int(labels[rows.start]))):
+                correct[j :: self._span, rows] = margins > 0
+                # Written so that infinite and undefined margins are in doubt.
+                doubtful[j :: self._span, rows] = ~(
+                    np.abs(margins) > _off(self._bounds[j :: self._span], lengths[rows])
+                )
+        self._settle_in_double(x, labels, lengths, correct, doubtful)
+        if len(tied := np.flatnonzero(doubtful.any(axis=0))):
+            tied = tied[np.argsort(order[tied])]
+            correct[:, tied] = np.where(doubtful[:, tied], ties(order[tied]), correct[:, tied])
+        in_order = np.empty_like(correct)
+        in_order[:, order] = correct
+        return in_order
+
+    def _blocks(self, labels: Labels) -> Iterator[slice]:
+        """Yield consecutive images of one class, as many as fit into the cache with their scores."""
+        size = max(1, SCORES // self._factors[0].size)
+        ends = [*np.flatnonzero(np.diff(labels)) + 1, len(labels)] if len(labels) else []
+        for first, last in zip([0, *ends], ends, strict=False):
+            yield from (slice(start, min(start + size, last)) for start in range(first, last, size))
+
+    def _margins(self, x: NDArray[np.float32], label: int) -> Iterator[NDArray[np.float32]]:
+        """Yield own class less best other one for the first rank of every group, then the second: shape (groups, n)."""
+        _, classes, groups = self._factors.shape
+        products = self._single @ x.T
+        running = products[: classes * groups].reshape(classes, groups, len(x))
+        inside, term = products[classes * groups :].reshape(-1, groups, len(x)), np.empty_like(running)
+        for j, factors in enumerate(self._factors_single):
+            for i in range((j - 1) * self._spacing, j * self._spacing) if j else ():
+                running += np.multiply(inside[i], self._text_single[i], out=term)
+            scores = np.multiply(running, factors, out=term)
+            others = [s.max(axis=0) for s in (scores[:label], scores[label + 1 :]) if len(s)]
+            best = np.maximum(*others) if len(others) > 1 else others[0] if others else -np.inf
+            yield (scores[label] - best)[: len(range(j, self._ranks, self._span))]
+
+    def _settle_in_double(
+        self, x: NDArray[np.floating], labels: Labels, lengths: Array, correct: Correct, doubtful: Correct
+    ) -> None:
+        """Decide in float64 what is doubtful; in doubt stays what is within the bound of that."""
+        for group in range(self._factors.shape[2]):
+            ranks = slice(group * self._span, (group + 1) * self._span)
+            rows = np.flatnonzero(doubtful[ranks].any(axis=0))
+            if len(rows):
+                of_group = x[rows].astype(np.float64)
+                dots = self._sums[:, group] @ of_group.T
+                terms = (self._directions[:, group] @ of_group.T)[:, None] * self._text[:, :, group, None]
+                running = np.cumsum(np.concatenate([dots[None], terms]), axis=0)[:: max(self._spacing, 1)]
+                scores = running * self._factors[:, :, group, None]
+                own = scores[:, labels[rows], np.arange(len(rows))]
+                scores[:, labels[rows], np.arange(len(rows))] = -np.inf
+                margins = (own - scores.max(axis=1))[: len(doubtful[ranks])]
+                correct[ranks, rows] = margins > 0
+                doubtful[ranks, rows] = ~(np.abs(margins) > _off(self._bounds_in_double[ranks], lengths[rows]))
+
+    def _error_bounds(
+        self, vectors: Array, text: Array, factors: Array, ranks: Sequence[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return how far a margin may be off for an image of length 1, in float32 and in float64, shape (ranks,)."""
+        dim, last = len(vectors), np.asarray(ranks) - 1
+        sizes = np.cumsum(np.abs(text) * np.linalg.norm(vectors, axis=0), axis=1)[:, last].T
+        first = np.repeat(np.arange(len(ranks))[:: self._span], self._span)[: len(ranks)]
+        of_first = np.repeat(np.linalg.norm(self._sums, axis=2).T, self._span, axis=0)[: len(ranks)]
+        # In float64 both this and who breaks ties may turn images and add coordinate by coordinate.
+        double = 16 * dim * 2.0**-53 * (factors * sizes).max(axis=1)
+        n = (dim + 3 * len(self._text) + 8) * 2.0**-24
+        single = n / (1 - n) * (factors * (of_first + sizes - sizes[first])).max(axis=1)
+        return 2 * single + double, double
+
+
+def _off(bounds: Array, lengths: Array) -> Array:
+    return np.multiply.outer(bounds, (1 + 1e-6) * lengths) + UNDERFLOW
+
+
+def _sums(vectors: Array, text: Array, ranks: Sequence[int]) -> Array:
+    """Return sum_{i <= k} t_ci v_i of every rank k, shape (n_classes, ranks, D)."""
+    parts = [text[:, a:b] @ vectors[:, a:b].T for a, b in zip([0, *ranks], ranks, strict=False)]
+    return np.ascontiguousarray(np.cumsum(parts, axis=0).transpose(1, 0, 2))
