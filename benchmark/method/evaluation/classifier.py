@@ -25,6 +25,7 @@ from benchmark.method.predictors.dot_products import Correct, DotProducts
 from benchmark.method.subspace import Basis
 
 BLOCK = 16_384  # images that are rotated at once where no predictor is trained
+WIDTH = 16  # coordinates are made in multiples of it: libraries sum a few columns in another order than many
 MAX_CALIBRATED = 5_000  # source images, evenly spaced, from which a temperature is fitted
 
 
@@ -45,7 +46,7 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, which: slice | Labels) -> "ImageSet":
+    def __getitem__(self, which: slice) -> "ImageSet":
         return ImageSet(self.rows[which], self.labels[which], self.classes)
 
     def blocks(self) -> Iterator[tuple[slice, "ImageSet"]]:
@@ -189,7 +190,7 @@ class Classifier:
             return {}
         spaced = _spaced(judging)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in spaced]) for name in ("rows", "labels")))
-        problem = self._up_to(points)._untrained(images)
+        problem = self._up_to(self._last_of(points))._untrained(images)
         return {
             (index, setting): fitted_temperature(logits, images.labels)
             for index, setting in points
@@ -207,25 +208,22 @@ class Classifier:
             problem = self._untrained(block) if None in dots else None
             for setting, of_dots, of_setting in zip(settings, dots, correct, strict=True):
                 if of_dots is None:
-                    of_setting[:, place] = self._by_scores(setting, block, problem)
+                    of_setting[:, place] = _by_scores(setting, block, problem, self.ranks)
                 else:
-                    ties = partial(self._of_some, setting, block)
+                    ties = partial(self._tied, setting, block)
                     of_setting[:, place] = of_dots.correct(self._moved(block), block.positions(), ties)
             if temperatures:
-                problem = problem or self._up_to(temperatures)._untrained(block)
+                problem = problem or self._up_to(self._last_of(temperatures))._untrained(block)
                 for (index, number), temperature in temperatures.items():
                     for (logits,) in settings[number].scores(problem, [self.ranks[index]]):
                         gaps[index, number] += _gaps(logits, block.positions(), temperature)
         n = len(images)
         return correct, {point: _calibration(gaps[point], n, t) for point, t in temperatures.items()}
 
-    def _by_scores(self, setting: Predictor, images: ImageSet, problem: Problem | None) -> Correct:
-        """Return which images are classified correctly by what the predictor says of their problem, shape (ranks, m)."""
-        predicted = checked_predictions(setting, problem or self._untrained(images), self.ranks)
-        return np.asarray(images.named(predicted) == images.labels)
-
-    def _of_some(self, setting: Predictor, images: ImageSet, which: Labels) -> Correct:
-        return self._by_scores(setting, images[which], None)
+    def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
+        """Return which images are classified correctly at the first ranks, in float64, shape (count, m)."""
+        problem = self._up_to(self.ranks[count - 1])._untrained(images)
+        return _by_scores(setting, images, problem, self.ranks[:count])
 
     @cached_property
     def _dots(self) -> list[DotProducts | None]:
@@ -254,11 +252,15 @@ class Classifier:
         z, offset = self.data.z[images.rows], self.basis.offset
         return z if offset is None else scaled(z, self.normalize) - offset
 
-    def _up_to(self, points: Iterable[Point]) -> "Classifier":
-        """Return this with no more coordinates than are asked for at some points, where scores are dot products."""
+    def _last_of(self, points: Iterable[Point]) -> int:
+        """Return the highest rank of some points."""
+        return max(self.ranks[index] for index, _ in points)
+
+    def _up_to(self, rank: int) -> "Classifier":
+        """Return this with no more coordinates than a rank has, up to a few, where scores are dot products."""
         if None in self._dots:
             return self
-        width = max((self.ranks[index] for index, _ in points), default=1)
+        width = -(-rank // WIDTH) * WIDTH
         narrow = replace(
             self.basis, vectors=self.basis.vectors[:, :width], text_vectors=self.basis.texts[:, :width], spectrum=None
         )
@@ -383,6 +385,12 @@ class _Pass:
             _calibration(_gaps(images.possible(logits), images.positions(), temperature), len(images), temperature)
             for images, logits in zip(self.tests, of_tests, strict=True)
         ]
+
+
+def _by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ranks: Sequence[int]) -> Correct:
+    """Return which images are classified correctly by the scores of their problem, shape (ranks, m)."""
+    assert problem is not None
+    return np.asarray(images.named(checked_predictions(setting, problem, ranks)) == images.labels)
 
 
 def _is_correct(images: ImageSet, logits: Array) -> Correct:

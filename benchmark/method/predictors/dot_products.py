@@ -78,13 +78,13 @@ class DotProducts:
         cheaper = columns[span] <= MOST * dim
         return cls(vectors, text, factors, ranks, span) if cheaper else None
 
-    def correct(self, x: NDArray[np.floating], labels: Labels, ties: Callable[[Labels], Correct]) -> Correct:
+    def correct(self, x: NDArray[np.floating], labels: Labels, ties: Callable[[int], Correct]) -> Correct:
         """Return which images are classified correctly, shape (ranks, n).
 
         Args:
             x: embeddings as they are multiplied by V, up to a factor above 0 of each, shape (n, D).
             labels: their classes, shape (n,).
-            ties: positions of images, ascending, shape (m,) -> which of them are correct, shape (ranks, m), by who
+            ties: a number of ranks -> which images are correct at the first of so many ranks, shape (number, n), by who
                 knows how ties are broken.
         """
         order = np.argsort(labels, kind="stable")
@@ -100,11 +100,14 @@ class DotProducts:
                     np.abs(margins) > _off(self._bounds[j :: self._span], lengths[rows])
                 )
         self._settle_in_double(x, labels, lengths, correct, doubtful)
-        if len(tied := np.flatnonzero(doubtful.any(axis=0))):
-            tied = tied[np.argsort(order[tied])]
-            correct[:, tied] = np.where(doubtful[:, tied], ties(order[tied]), correct[:, tied])
         in_order = np.empty_like(correct)
         in_order[:, order] = correct
+        if doubtful.any():
+            # At rank 1 of cosines all classes on the image's side are tied: of many ranks the first ones will do.
+            tied = slice(self._ranks if self._span == 1 else int(np.flatnonzero(doubtful.any(axis=1))[-1]) + 1)
+            of_order = np.empty_like(doubtful[tied])
+            of_order[:, order] = doubtful[tied]
+            np.copyto(in_order[tied], ties(tied.stop), where=of_order)
         return in_order
 
     def _blocks(self, labels: Labels) -> Iterator[slice]:
@@ -132,20 +135,27 @@ class DotProducts:
         self, x: NDArray[np.floating], labels: Labels, lengths: Array, correct: Correct, doubtful: Correct
     ) -> None:
         """Decide in float64 what is doubtful; in doubt stays what is within the bound of that."""
-        for group in range(self._factors.shape[2]):
-            ranks = slice(group * self._span, (group + 1) * self._span)
+        every = self._factors.shape[2]
+        # Groups of one rank each are few: all at once.
+        for groups in [slice(0, every)] if self._span == 1 else [slice(g, g + 1) for g in range(every)]:
+            ranks = slice(groups.start * self._span, groups.stop * self._span)
             rows = np.flatnonzero(doubtful[ranks].any(axis=0))
             if len(rows):
-                of_group = x[rows].astype(np.float64)
-                dots = self._sums[:, group] @ of_group.T
-                terms = (self._directions[:, group] @ of_group.T)[:, None] * self._text[:, :, group, None]
-                running = np.cumsum(np.concatenate([dots[None], terms]), axis=0)[:: max(self._spacing, 1)]
-                scores = running * self._factors[:, :, group, None]
-                own = scores[:, labels[rows], np.arange(len(rows))]
-                scores[:, labels[rows], np.arange(len(rows))] = -np.inf
-                margins = (own - scores.max(axis=1))[: len(doubtful[ranks])]
+                margins = self._margins_in_double(x[rows].astype(np.float64), labels[rows], groups)
+                margins = margins[: len(doubtful[ranks])]
                 correct[ranks, rows] = margins > 0
                 doubtful[ranks, rows] = ~(np.abs(margins) > _off(self._bounds_in_double[ranks], lengths[rows]))
+
+    def _margins_in_double(self, x: Array, labels: Labels, groups: slice) -> Array:
+        """Return own class less best other one at all ranks of one group, or of groups of one rank, (ranks, n)."""
+        dots = self._sums[:, groups] @ x.T
+        terms = (self._directions[:, groups] @ x.T)[:, None] * self._text[:, :, groups, None]
+        running = np.cumsum(np.concatenate([dots[None], terms]), axis=0)[:: max(self._spacing, 1)]
+        scores = (running * self._factors[:, :, groups, None]).transpose(0, 2, 1, 3)
+        each = np.arange(len(x))
+        own = scores[:, :, labels, each]
+        scores[:, :, labels, each] = -np.inf
+        return np.asarray((own - scores.max(axis=2)).reshape(-1, len(x)))
 
     def _error_bounds(
         self, vectors: Array, text: Array, factors: Array, ranks: Sequence[int]
