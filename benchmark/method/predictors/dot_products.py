@@ -90,7 +90,7 @@ class DotProducts:
         order = np.argsort(labels, kind="stable")
         x, labels = x[order], labels[order]
         single = x.astype(np.float32, copy=False)
-        lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
+        lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
         correct, doubtful = (np.empty((self._ranks, len(x)), dtype=np.bool_) for _ in range(2))
         for rows in self._blocks(labels):
             for j, margins in enumerate(self._margins(single[rows], int(labels[rows.start]))):
@@ -99,7 +99,7 @@ class DotProducts:
                 doubtful[j :: self._span, rows] = ~(
                     np.abs(margins) > _off(self._bounds[j :: self._span], lengths[rows])
                 )
-        self._settle_in_double(x, labels, lengths, correct, doubtful)
+        self._settle_in_double(x, labels, correct, doubtful)
         in_order = np.empty_like(correct)
         in_order[:, order] = correct
         if doubtful.any():
@@ -131,9 +131,7 @@ class DotProducts:
             best = np.maximum(*others) if len(others) > 1 else others[0] if others else -np.inf
             yield (scores[label] - best)[: len(range(j, self._ranks, self._span))]
 
-    def _settle_in_double(
-        self, x: NDArray[np.floating], labels: Labels, lengths: Array, correct: Correct, doubtful: Correct
-    ) -> None:
+    def _settle_in_double(self, x: NDArray[np.floating], labels: Labels, correct: Correct, doubtful: Correct) -> None:
         """Decide in float64 what is doubtful; in doubt stays what is within the bound of that."""
         every = self._factors.shape[2]
         # Groups of one rank each are few: all at once.
@@ -141,10 +139,11 @@ class DotProducts:
             ranks = slice(groups.start * self._span, groups.stop * self._span)
             rows = np.flatnonzero(doubtful[ranks].any(axis=0))
             if len(rows):
-                margins = self._margins_in_double(x[rows].astype(np.float64), labels[rows], groups)
-                margins = margins[: len(doubtful[ranks])]
+                in_double = x[rows].astype(np.float64)
+                margins = self._margins_in_double(in_double, labels[rows], groups)[: len(doubtful[ranks])]
+                off = np.multiply.outer(self._bounds_in_double[ranks], np.linalg.norm(in_double, axis=1))
                 correct[ranks, rows] = margins > 0
-                doubtful[ranks, rows] = ~(np.abs(margins) > _off(self._bounds_in_double[ranks], lengths[rows]))
+                doubtful[ranks, rows] = ~(np.abs(margins) > off)
 
     def _margins_in_double(self, x: Array, labels: Labels, groups: slice) -> Array:
         """Return own class less best other one at all ranks of one group, or of groups of one rank, (ranks, n)."""
@@ -172,11 +171,15 @@ class DotProducts:
         return 2 * single + double, double
 
 
-def _off(bounds: Array, lengths: Array) -> Array:
-    return np.multiply.outer(bounds, (1 + 1e-6) * lengths) + UNDERFLOW
+def _off(bounds: Array, lengths: NDArray[np.floating]) -> Array:
+    # A length may be off itself: by 3e-5 of it, and by what squares lose that are below the smallest normal number.
+    return np.multiply.outer(bounds, 1.0001 * lengths.astype(np.float64) + 1e-17) + UNDERFLOW
 
 
 def _sums(vectors: Array, text: Array, ranks: Sequence[int]) -> Array:
     """Return sum_{i <= k} t_ci v_i of every rank k, shape (n_classes, ranks, D)."""
-    parts = [text[:, a:b] @ vectors[:, a:b].T for a, b in zip([0, *ranks], ranks, strict=False)]
-    return np.ascontiguousarray(np.cumsum(parts, axis=0).transpose(1, 0, 2))
+    sums = np.empty((len(text), len(ranks), len(vectors)))
+    for i, (a, b) in enumerate(zip([0, *ranks], ranks, strict=False)):
+        sums[:, i] = text[:, a:b] @ vectors[:, a:b].T
+        sums[:, i] += sums[:, i - 1] if i else 0.0
+    return sums
