@@ -133,10 +133,9 @@ class DotProducts:
 
     def _settle_in_double(self, x: NDArray[np.floating], labels: Labels, correct: Correct, doubtful: Correct) -> None:
         """Decide in float64 what is doubtful; in doubt stays what is within the bound of that."""
-        every = self._factors.shape[2]
-        # Groups of one rank each are few: all at once.
-        for groups in [slice(0, every)] if self._span == 1 else [slice(g, g + 1) for g in range(every)]:
-            ranks = slice(groups.start * self._span, groups.stop * self._span)
+        step = self._span if self._span > 1 else self._ranks  # groups of one rank each are few: all at once
+        for first in range(0, self._ranks, step):
+            ranks, groups = slice(first, first + step), slice(first // self._span, (first + step) // self._span)
             rows = np.flatnonzero(doubtful[ranks].any(axis=0))
             if len(rows):
                 in_double = x[rows].astype(np.float64)
@@ -146,11 +145,11 @@ class DotProducts:
                 doubtful[ranks, rows] = ~(np.abs(margins) > off)
 
     def _margins_in_double(self, x: Array, labels: Labels, groups: slice) -> Array:
-        """Return own class less best other one at all ranks of one group, or of groups of one rank, (ranks, n)."""
+        """Return own class less best other one at all ranks of some groups, shape (ranks, n)."""
         dots = self._sums[:, groups] @ x.T
         terms = (self._directions[:, groups] @ x.T)[:, None] * self._text[:, :, groups, None]
         running = np.cumsum(np.concatenate([dots[None], terms]), axis=0)[:: max(self._spacing, 1)]
-        scores = (running * self._factors[:, :, groups, None]).transpose(0, 2, 1, 3)
+        scores = (running * self._factors[:, :, groups, None]).transpose(2, 0, 1, 3)
         each = np.arange(len(x))
         own = scores[:, :, labels, each]
         scores[:, :, labels, each] = -np.inf
