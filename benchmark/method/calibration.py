@@ -2,7 +2,6 @@
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from benchmark.method.arrays import Array, Labels
 
@@ -23,9 +22,13 @@ def fitted_temperature(logits: Array, labels: Labels) -> float:
     if not len(labels):
         return 1.0
 
+    own = np.arange(len(labels)), labels
+
     def loss(log_temperature: float) -> float:
-        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(scaled[np.arange(len(labels)), labels].mean())
+        scaled = logits / np.exp(log_temperature)
+        scaled -= scaled.max(axis=1, keepdims=True)
+        likelihoods = scaled[own]
+        return -float((likelihoods - np.log(np.exp(scaled, out=scaled).sum(axis=1))).mean())
 
     low, high = np.log(TEMPERATURES)
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))

@@ -1,12 +1,13 @@
-"""One fit, many ranks: the classes that a predictor gives sets of images, and how sure it is where rules pick.
+"""One fit, many ranks: which images a predictor classifies correctly, and how sure it is where rules pick.
 
 A predictor that learns from images is fitted once for all its settings and ranks: as these points come by, what a rule
 may yet pick is held, and calibrated at the end. One that learns from none is asked block by block: its predictions are
-cheap, and there may be many images.
+cheap, and there may be many images. Where dot products with texts rank the classes no image is even turned.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -20,9 +21,11 @@ from benchmark.method.evaluation.curves import Calibration
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.selection import best_point
 from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
+from benchmark.method.predictors.dot_products import Correct, DotProducts
 from benchmark.method.subspace import Basis
 
 BLOCK = 16_384  # images that are rotated at once where no predictor is trained
+WIDTH = 16  # coordinates are made in multiples of it: libraries sum a few columns in another order than many
 MAX_CALIBRATED = 5_000  # source images, evenly spaced, from which a temperature is fitted
 
 
@@ -66,10 +69,6 @@ class ImageSet:
             return self.labels
         order = np.argsort(self.classes)
         return np.asarray(order[np.searchsorted(self.classes, self.labels, sorter=order)])
-
-    def accuracy(self, predicted: Labels) -> Array:
-        """Return the accuracy of predicted classes, shape (..., m), over the last axis; NaN without images."""
-        return metrics.accuracy(predicted == self.labels)
 
 
 Sliceable = TypeVar("Sliceable", ImageSet, Array)
@@ -134,14 +133,14 @@ class Classified:
 
     Attributes:
         training_domain: mean accuracy on the judging sets, shape (settings, ranks); NaN where there is none.
-        predicted: predicted classes of each test set, shape (settings, ranks, m).
+        correct: which images of each test set are classified correctly, shape (settings, ranks, m).
         calibrations: for each test set, point -> calibration there.
         temperatures: point -> temperature fitted on the judging sets.
         notes: what the fit has to say.
     """
 
     training_domain: Array
-    predicted: list[Labels]
+    correct: list[Correct]
     calibrations: list[dict[Point, Calibration]]
     temperatures: dict[Point, float]
     notes: tuple[str, ...] = ()
@@ -246,16 +245,16 @@ class Classifier:
         lodo_pick: Point | None,
         temperatures: Mapping[Point, float] | None,
     ) -> Classified:
-        judged = [images.accuracy(self._predicted_and_calibrated(images, {})[0]) for images in judging]
+        judged = [metrics.accuracy(self._correct_and_calibrated(images, {})[0]) for images in judging]
         training_domain = metrics.mean_accuracy(
             np.reshape(judged, (len(judged), len(self.predictor.settings), len(self.ranks)))
         )
         if temperatures is None:
             picks = {best_point(training_domain), lodo_pick} if self.predictor.has_likelihood and judged else set()
             temperatures = self._temperatures(judging, sorted(point for point in picks if point is not None))
-        classified = [self._predicted_and_calibrated(images, temperatures) for images in tests]
-        predicted, calibrations = [p for p, _ in classified], [c for _, c in classified]
-        return Classified(training_domain, predicted, calibrations, dict(temperatures))
+        classified = [self._correct_and_calibrated(images, temperatures) for images in tests]
+        correct, calibrations = [p for p, _ in classified], [c for _, c in classified]
+        return Classified(training_domain, correct, calibrations, dict(temperatures))
 
     def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float]:
         """Return point -> temperature fitted on the sources."""
@@ -263,29 +262,81 @@ class Classifier:
             return {}
         spaced = _spaced(judging)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in spaced]) for name in ("rows", "labels")))
-        problem = self._untrained(images)
+        problem = self._up_to(self._last_of(points))._untrained(images)
         return {
             (index, setting): fitted_temperature(logits, images.labels)
             for index, setting in points
             for (logits,) in self.predictor.settings[setting].scores(problem, [self.ranks[index]])
         }
 
-    def _predicted_and_calibrated(
+    def _correct_and_calibrated(
         self, images: ImageSet, temperatures: Mapping[Point, float]
-    ) -> tuple[Labels, dict[Point, Calibration]]:
-        """Return the predicted classes, shape (settings, ranks, m), and the calibrations where a temperature is."""
-        settings = self.predictor.settings
-        predicted = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.int64)
+    ) -> tuple[Correct, dict[Point, Calibration]]:
+        """Return which are correct, shape (settings, ranks, m), and the calibrations where a temperature is."""
+        settings, dots = self.predictor.settings, self._dots_among(images.classes)
+        correct = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.bool_)
         gaps = {point: np.zeros((2, metrics.BINS)) for point in temperatures}
         for place, block in images.blocks():
-            problem = self._untrained(block)
-            for setting, of_setting in zip(settings, predicted, strict=True):
-                of_setting[:, place] = block.named(checked_predictions(setting, problem, self.ranks))
-            for (index, number), temperature in temperatures.items():
-                for (logits,) in settings[number].scores(problem, [self.ranks[index]]):
-                    gaps[index, number] += _gaps(logits, block.positions(), temperature)
+            problem = self._untrained(block) if None in dots else None
+            for setting, of_dots, of_setting in zip(settings, dots, correct, strict=True):
+                if of_dots is None:
+                    of_setting[:, place] = _by_scores(setting, block, problem, self.ranks)
+                else:
+                    ties = partial(self._tied, setting, block)
+                    of_setting[:, place] = of_dots.correct(self._moved(block), block.positions(), ties)
+            if temperatures:
+                problem = problem or self._up_to(self._last_of(temperatures))._untrained(block)
+                for (index, number), temperature in temperatures.items():
+                    for (logits,) in settings[number].scores(problem, [self.ranks[index]]):
+                        gaps[index, number] += _gaps(logits, block.positions(), temperature)
         n = len(images)
-        return predicted, {point: _calibration(gaps[point], n, t) for point, t in temperatures.items()}
+        return correct, {point: _calibration(gaps[point], n, t) for point, t in temperatures.items()}
+
+    def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
+        """Return which images are classified correctly at the first ranks, in float64, shape (count, m)."""
+        problem = self._up_to(self.ranks[count - 1])._untrained(images)
+        return _by_scores(setting, images, problem, self.ranks[:count])
+
+    @cached_property
+    def _dots(self) -> list[DotProducts | None]:
+        return self._made_dots(self._text)
+
+    def _dots_among(self, classes: Labels | None) -> list[DotProducts | None]:
+        """Return what classifies by dot products alone, setting by setting: None where it takes an image's scores."""
+        return self._dots if classes is None else self._made_dots(self._text[classes])
+
+    def _made_dots(self, text: Array) -> list[DotProducts | None]:
+        factors = [setting.text_factors(text, self.ranks) for setting in self.predictor.settings]
+        one_map = not self.basis.by_environment
+        return [
+            DotProducts.of(self.basis.vectors, text, of_setting, self.ranks)
+            if one_map and of_setting is not None
+            else None
+            for of_setting in factors
+        ]
+
+    @cached_property
+    def _text(self) -> Array:
+        return self.basis.of_texts(self.data.text.astype(np.float64))
+
+    def _moved(self, images: ImageSet) -> NDArray[np.floating]:
+        """Return what the basis multiplies, up to lengths: as it is stored where nothing is subtracted from it."""
+        z, offset = self.data.z[images.rows], self.basis.offset
+        return z if offset is None else scaled(z, self.normalize) - offset
+
+    def _last_of(self, points: Iterable[Point]) -> int:
+        """Return the highest rank of some points."""
+        return max(self.ranks[index] for index, _ in points)
+
+    def _up_to(self, rank: int) -> "Classifier":
+        """Return this with no more coordinates than a rank has, up to a few, where scores are dot products."""
+        if None in self._dots:
+            return self
+        width = -(-rank // WIDTH) * WIDTH
+        narrow = replace(
+            self.basis, vectors=self.basis.vectors[:, :width], text_vectors=self.basis.texts[:, :width], spectrum=None
+        )
+        return replace(self, basis=narrow)
 
     def _untrained(self, images: ImageSet) -> Problem:
         """Return the problem of images among the classes that they can have, without training images."""
@@ -293,8 +344,7 @@ class Classifier:
 
     def _problem(self, train: NDArray[np.bool_], sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
         """Return the problem in the coordinates of the basis; `train` may be empty, `classes` some of the classes."""
-        data, basis, names = self.data, self.basis, self.data.text.astype(np.float64)
-        text, rows = basis.of_texts(names), np.flatnonzero(train)
+        data, basis, text, rows = self.data, self.basis, self._text, np.flatnonzero(train)
         views = data.views if self.predictor.uses_views else ()
         of_tests = [images.rows for images in sets]
         return Problem(
@@ -308,7 +358,9 @@ class Classifier:
             seed=self.seed,
             device=self.device,
             candidates=tuple(images.classes for images in sets),
-            tower=data.tower.mapped(basis.texts, basis.text_offset(names)) if data.tower and classes is None else None,
+            tower=data.tower.mapped(basis.texts, basis.text_offset(data.text.astype(np.float64)))
+            if data.tower and classes is None
+            else None,
             views=[self._coordinates(view, rows) for view in views],
             test_views=[[self._coordinates(view, of_test) for view in views] for of_test in of_tests]
             if self.predictor.looks_at_target_images
@@ -369,7 +421,7 @@ class _Pass:
         self._calibrations: dict[Point, list[Calibration]] = {}
         self._held: tuple[Point, list[Array], list[Array]] | None = None
         shape = (self.settings, self.ranks)
-        self._predicted = [np.empty((*shape, len(images)), dtype=np.int64) for images in self.tests]
+        self._correct = [np.empty((*shape, len(images)), dtype=np.bool_) for images in self.tests]
         self._accuracies = np.full((len(self.judging), *shape), -1.0)  # below all that are still to come
 
     def take(self, scores: Sequence[Array]) -> None:
@@ -377,12 +429,12 @@ class _Pass:
         index, setting = point = divmod(self._count, self.settings)
         self._count += 1
         judging, tests = slice(len(self.judging)), slice(len(self.judging), None)
-        answers = [_argmax(images, logits) for images, logits in zip(self.together.unions, scores, strict=True)]
+        answers = [_is_correct(images, logits) for images, logits in zip(self.together.unions, scores, strict=True)]
         of_judging, of_tests = (self.together.of_sets(answers, which) for which in (judging, tests))
-        for accuracies, images, predicted in zip(self._accuracies, self.judging, of_judging, strict=True):
-            accuracies[setting, index] = images.accuracy(predicted)
-        for curve, predicted in zip(self._predicted, of_tests, strict=True):
-            curve[setting, index] = predicted
+        for accuracies, correct in zip(self._accuracies, of_judging, strict=True):
+            accuracies[setting, index] = metrics.accuracy(correct)
+        for curve, correct in zip(self._correct, of_tests, strict=True):
+            curve[setting, index] = correct
         if self.given is not None:
             if point in self.given:
                 self._calibrate(point, self.given[point], self.together.of_sets(scores, tests))
@@ -395,7 +447,7 @@ class _Pass:
             self._fit(*self._held)
         calibrations = [{p: c[i] for p, c in self._calibrations.items()} for i in range(len(self.tests))]
         return Classified(
-            metrics.mean_accuracy(self._accuracies), self._predicted, calibrations, self._temperatures, notes
+            metrics.mean_accuracy(self._accuracies), self._correct, calibrations, self._temperatures, notes
         )
 
     def _choose(self, point: Point, scores: Sequence[Array]) -> None:
@@ -423,8 +475,14 @@ class _Pass:
         ]
 
 
-def _argmax(images: ImageSet, logits: Array) -> Labels:
-    return images.named(images.possible(logits).argmax(axis=1))
+def _by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ranks: Sequence[int]) -> Correct:
+    """Return which images are classified correctly by the scores of their problem, shape (ranks, m)."""
+    assert problem is not None
+    return np.asarray(images.named(checked_predictions(setting, problem, ranks)) == images.labels)
+
+
+def _is_correct(images: ImageSet, logits: Array) -> Correct:
+    return np.asarray(images.named(images.possible(logits).argmax(axis=1)) == images.labels)
 
 
 def _spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:

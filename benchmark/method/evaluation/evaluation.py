@@ -20,7 +20,7 @@ from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Classified, Classifier, Heads, ImageSet, Known
 from benchmark.method.evaluation.curves import Calibration, RankCurve, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers, mean_accuracy
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers, accuracy, mean_accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.sampling import sampled
@@ -182,7 +182,7 @@ class Evaluation:
             judges = holdout.judges(self._turn)
             keys = [(holdout.without(s), holdout.halves, s) for s in judges]
             of_holdout = {key[-1]: fits[key] for key in keys if key in fits}
-            accuracies = np.array([accuracy for accuracy, _ in of_holdout.values()])
+            accuracies = np.array([of_fit for of_fit, _ in of_holdout.values()])
             notes = [
                 f"lodo without {self._data.environments[source]}: {note}"
                 for source, (_, of_fit) in of_holdout.items()
@@ -260,12 +260,10 @@ class Evaluation:
         own = () if choosing is fitted.classified else choosing.notes
         notes = (*(f"choosing fit: {note}" for note in own), *without.notes)
         scores = _Scores(choosing.training_domain, lodo, images, notes)
-        predicted = fitted.classified.predicted
+        correct = fitted.classified.correct
         accuracies = {
-            (test.environments, test.half): images.accuracy(of_test)
-            for test, images, of_test in zip(
-                outs, tests[len(holdout.tests) :], predicted[len(holdout.tests) :], strict=True
-            )
+            (test.environments, test.half): accuracy(of_test)
+            for test, of_test in zip(outs, correct[len(holdout.tests) :], strict=True)
         }
         spans = self._spans(holdout, method, fitted)
         base: list[RankCurve] = []
@@ -317,8 +315,8 @@ class Evaluation:
         tested, order = self._roles.named(images.rows)
         labels_fit = method.labels_used(data.label[fitted.train])
         curves = []
-        for setting, predicted in enumerate(classified.predicted[number]):
-            answers = Answers(predicted[:, order] == tested.label, tested.label, len(data.classes))
+        for setting, correct in enumerate(classified.correct[number]):
+            answers = Answers(correct[:, order], tested.label, len(data.classes))
             lodo = None if scores.lodo is None else scores.lodo[setting].tolist()
             curves.append(
                 RankCurve(
@@ -371,8 +369,8 @@ class Evaluation:
         fits = {}
         for (remaining, halves), (holdout, tests) in wanted.items():
             fitted = self._fitted(holdout, remaining, self._turn.learned, method, [], list(tests.values()), few)
-            for (source, images), predicted in zip(tests.items(), fitted.classified.predicted, strict=True):
-                fits[remaining, halves, source] = images.accuracy(predicted), fitted.classified.notes
+            for source, correct in zip(tests, fitted.classified.correct, strict=True):
+                fits[remaining, halves, source] = accuracy(correct), fitted.classified.notes
         return fits
 
     def _fitted(

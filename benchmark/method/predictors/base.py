@@ -233,6 +233,22 @@ class Predictor(Component):
         for of_rank in zip(*(setting.scores(problem, ranks) for setting in self.settings), strict=True):
             yield from of_rank
 
+    def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
+        """Return by what dot products with texts are multiplied to rank the classes, where that is all that ranks them.
+
+        Override it where the class of an image at rank k is that of the highest f_kc sum_{i <= k} z_i t_ci: it is
+        then found without the image's coordinates, see `dot_products`.
+
+        Args:
+            text: text of each class in the coordinates of a basis, shape (n_classes, D).
+            ranks: numbers of coordinates kept, ascending, each from 1 to D.
+
+        Returns:
+            f, shape (len(ranks), n_classes), above 0; None (default) where something else ranks them.
+        """
+        del text, ranks
+        return None
+
     def labels_used(self, labels: Labels) -> int:
         """Return of how many of some training images, given by their classes, the label is used."""
         return len(labels) if self.uses_training_images else 0

@@ -60,6 +60,14 @@ class ZeroShot(Predictor):
                 curve[:, block] = _argmax_at_ranks(z[block, : ranks[-1]], text, columns, 1 / names).T
         return curves
 
+    def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
+        """See `Predictor.text_factors`. The length of an image changes no order of its classes."""
+        if type(self) is not ZeroShot:  # who derives from it may classify otherwise
+            return None
+        if self.scoring == "released":
+            return np.ones((len(ranks), len(text)))
+        return np.asarray(1 / _length(np.cumsum(text**2, axis=1)[:, np.asarray(ranks) - 1]).T)
+
 
 def _argmax_at_ranks(z: Array, text: Array, columns: Labels | slice, factors: Array) -> Labels:
     """Return the class of the highest score at every rank, shape (images, ranks); the first of equals, as argmax.

@@ -83,7 +83,7 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
         *judged, tested = (logits.argmax(axis=1) for logits in scores)
         hits = [np.mean(p == s.labels) for p, s in zip(judged, validation, strict=True)]
         assert classified.training_domain[0, i] == pytest.approx(np.mean(hits))
-        np.testing.assert_array_equal(classified.predicted[0][0, i], tested)
+        np.testing.assert_array_equal(classified.correct[0][0, i], tested == test.labels)
         if (i, 0) in classified.calibrations[0]:
             labels = np.concatenate([s.labels for s in validation])
             t = fitted_temperature(np.concatenate(scores[:3]), labels)
