@@ -86,10 +86,10 @@ class Described:
 
         return answer(self._spec), None
 
-    def kill(self) -> None:
+    def terminate(self) -> None:
         """Do nothing: there is no process."""
 
-    wait = kill
+    wait = terminate
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -170,11 +170,12 @@ def local_ray() -> Iterator[None]:
     """A local Ray for tests that call stages directly, of one core: each core's worker costs seconds of imports."""
     import ray
 
-    from benchmark.common.cluster import connected
+    from benchmark.common.cluster import connect, connected
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
         with connected():
+            connect()
             yield
 
 

@@ -200,12 +200,11 @@ class Backbone:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled)
 
 
-def build_if_needed(spec: BackboneSpec) -> Path | None:
-    """Build a backbone that is built in the cache at first use, and return its folder; None for all others."""
-    if not spec.is_built:
-        return None
+def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
+    """Return the folder in the cache of a backbone that is built there, by `BUILT`; built now, if that is asked for."""
     module = importlib.import_module(BUILT[spec.name])
-    folder: Path = module.build(module.Training(**spec.training.model_dump()) if spec.training else None)
+    training = module.Training(**spec.training.model_dump()) if spec.training else None
+    folder: Path = (module.build if build else module.place)(training)
     return folder
 
 
@@ -287,7 +286,7 @@ def _open_clip_name(spec: BackboneSpec) -> str:
     if spec.name in BUILT:
         if spec.pretrained and not spec.random_weights:
             raise IcmBenchError(f"backbones: '{spec.name}' has its own weights; leave 'pretrained' out.")
-        return f"local-dir:{build_if_needed(spec)}"
+        return f"local-dir:{place_of_built(spec, build=True)}"
     if spec.name.startswith(_SCHEMAS):
         return spec.name
     known = open_clip.list_models()

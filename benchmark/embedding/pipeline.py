@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import best_device
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import cpu_nodes, gpu_count
+from benchmark.common.cluster import connect, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
@@ -88,7 +88,7 @@ class Work:
 
 
 def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | None = None) -> EmbedReport:
-    """Embed what the store lacks of a job's views and return what was done. Needs a connection to Ray.
+    """Embed what the store lacks of a job's views and return what was done. In a block of `connected`.
 
     Args:
         job: what is to be embedded.
@@ -104,6 +104,7 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     report = EmbedReport(images=job.manifest.table.num_rows)
     chunks, report.reused = _lacking_chunks(job)
     if chunks:
+        connect()
         for view in job.views:
             store.write_about(job.storage, view, _about(job.manifest, job.facts))
         report.speed = _stream(chunks, job, run, encoder)
