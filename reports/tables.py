@@ -17,6 +17,7 @@ from reports.placebos import accuracies_of
 from reports.settings import Setting
 
 AVERAGE = "average"
+_LABELS = ("labels_fit", "labels_choice")  # columns of the rows, fields of a cell
 SHIFT = "shift costs"  # column: accuracy in domain minus held out
 
 
@@ -158,7 +159,7 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
         plus_minus: what stands behind ±.
     """
     held_outs, expected = held_out_names(selections.rows), seeds_of(selections.rows)
-    rows, pooled = selections.parts[method], selections.pooled(method, rule)
+    rows, pooled = selections.parts[method][["held_out", *_LABELS]], selections.pooled(method, rule)
     cells = []
     for name in held_outs:
         tested, rows_there = {k: v for k, v in pooled.items() if k[0] == name}, rows[rows["held_out"] == name]
@@ -209,14 +210,12 @@ def _error(answers: MethodAnswers, plus_minus: PlusMinus) -> float | None:
 
 def _source(selections: Selections, method: Method, rule: str, held_out: str) -> float | None:
     picks = selections.picks(method, rule)
-    mean = picks[picks["held_out"] == held_out]["training_domain"].astype(float).mean()
+    mean = picks["training_domain"][picks["held_out"] == held_out].astype(float).mean()
     return None if np.isnan(mean) else 100 * float(mean)
 
 
 def _with_labels(cell: Cell, rows: pd.DataFrame) -> Cell:
-    fit, choice = (
-        None if rows[name].isna().all() else int(rows[name].max()) for name in ("labels_fit", "labels_choice")
-    )
+    fit, choice = (None if rows[name].isna().all() else int(rows[name].max()) for name in _LABELS)
     return replace(cell, labels_fit=fit, labels_choice=choice)
 
 
