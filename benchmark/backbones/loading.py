@@ -4,12 +4,14 @@ Everything goes through `open_clip.create_model`: built-in names with a pretrain
 `hf-hub:` names, and local folders. The demo's MiniLiT is such a folder.
 """
 
+import copy
 import hashlib
 import importlib
 import json
 import logging
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +84,16 @@ class Backbone:
         """What runs the image tower: `torch` on a GPU, and where `auto` was not decided by `describe`."""
         return "openvino" if self.spec.engine == "openvino" and self.device.type == "cpu" else "torch"
 
+    def in_openvino(self) -> "Backbone":
+        """Return the same backbone on the CPU with its image tower run by OpenVINO; single precision shares weights."""
+        spec = self.spec.model_copy(update={"engine": "openvino"})
+        if spec.precision != "float32":  # a label and weights of its own: cast ones cannot be cast back
+            return Backbone(spec, device="cpu")
+        other = copy.copy(self)
+        other.__dict__.pop("_tower", None)
+        other.spec, other.facts = spec, replace(self.facts, engine="openvino")
+        return other
+
     def embed(self, images: "torch.Tensor") -> "torch.Tensor":
         """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
 
@@ -107,9 +119,7 @@ class Backbone:
         mean, std = self.preprocess["mean"], self.preprocess["std"]
         tower = Tower(self._model, mean, std, self._dtype if self._cast else torch.float32).to(self.device)
         if self.engine == "openvino":
-            key = canonical_hash([self.facts.fingerprint, self.facts.architecture, self.preprocess])
-            height, width = self.preprocess["size"]
-            return on_openvino(tower, (height, width), self.spec.precision, key)
+            return on_openvino(self.facts, lambda: tower)
         run = torch.compile(tower, dynamic=False) if self._compile else tower
 
         def embed(images: torch.Tensor) -> torch.Tensor:
