@@ -86,7 +86,7 @@ class Selections:
                 together.setdefault(method.mean_of(0), []).append(method)
         return {draws[0].mean_of(len(draws)): draws for draws in together.values()}
 
-    @property
+    @cached_property
     def n_base(self) -> int | None:
         """Number of base classes where base and new ones are taken together; None elsewhere."""
         first = self.rows.iloc[0]

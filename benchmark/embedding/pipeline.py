@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
@@ -139,6 +138,8 @@ def _lacking_chunks(job: EmbedJob) -> tuple[list[Chunk], int]:
 
 def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> Speed:
     """Run the pipeline over `chunks` and measure what comes out; `first_embedding` is a time of day still."""
+    import ray.data  # takes a second, which a run that embeds nothing need not wait
+
     began = time.time()
     geometry = Geometry.of(job.facts.preprocess)
     work = Work(
@@ -210,6 +211,8 @@ def _rate(count: float, seconds: float) -> float:
 @contextmanager
 def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
     """Let only so many decoded chunks wait that encoders never do: memory must not grow with the data set."""
+    import ray.data
+
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
