@@ -211,7 +211,7 @@ def demo_recipe() -> Path:
 
 @contextmanager
 def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
-    """Give a prepared run, connected to Ray for the time of the block; the first backbone loads meanwhile."""
+    """Give a prepared run, and Ray where the block needs it; the first backbone loads meanwhile."""
     from benchmark.commands.begin import first_backbone_loading
 
     with first_backbone_loading(recipe):

@@ -86,7 +86,7 @@ class Selections:
                 together.setdefault(method.mean_of(0), []).append(method)
         return {draws[0].mean_of(len(draws)): draws for draws in together.values()}
 
-    @property
+    @cached_property
     def n_base(self) -> int | None:
         """Number of base classes where base and new ones are taken together; None elsewhere."""
         first = self.rows.iloc[0]
@@ -108,7 +108,8 @@ class Selections:
         key = (method, rule, rank)
         if key not in self._pooled:
             folds = max(1, int(self.rows["folds"].iloc[0]))
-            by_test: Any = self.picks(method, rule, rank).groupby(["held_out", "seed"], sort=True)
+            picked = self.picks(method, rule, rank)[["held_out", "seed", "correct", "tested"]]
+            by_test: Any = picked.groupby(["held_out", "seed"], sort=True)
             self._pooled[key] = {
                 (str(held_out), int(seed)): self._together(picks)
                 for (held_out, seed), picks in by_test
@@ -146,8 +147,11 @@ class Selections:
     def _together(self, picks: pd.DataFrame) -> Pooled:
         correct = np.concatenate(picks["correct"].tolist())
         tested = reduce(add, (self.tested[name] for name in picks["tested"]))
-        any_row = {str(name): value for name, value in self.rows.iloc[0].items()}
-        return Pooled(correct, tested, measured(correct, tested, any_row))
+        return Pooled(correct, tested, measured(correct, tested, self._any_row))
+
+    @cached_property
+    def _any_row(self) -> dict[str, Any]:
+        return {str(name): value for name, value in self.rows.iloc[0].items()}
 
     def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
         """Return the whole row that `rule` picks for each held-out environment, seed and fold."""

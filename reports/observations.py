@@ -90,7 +90,7 @@ def notes(selections: Selections) -> list[str]:
     lines = []
     for method, rows in selections.parts.items():
         where: dict[str, list[str]] = {}
-        for row in rows.to_dict("records"):
+        for row in rows[["held_out", "seed", "fold", "notes"]].to_dict("records"):
             fold = "" if row["fold"] < 0 else f" fold {row['fold']}"
             for note in row["notes"] if isinstance(row["notes"], list) else ():
                 where.setdefault(note, []).append(f"{row['held_out']} seed {row['seed']}{fold}")

@@ -1,6 +1,8 @@
 """The numbers of the main table: mean and standard error of what each selection rule picks. No formatting."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -159,12 +161,16 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
     """
     held_outs, expected = held_out_names(selections.rows), seeds_of(selections.rows)
     rows, pooled = selections.parts[method], selections.pooled(method, rule)
+    sources = _by_held_out(selections.picks(method, rule), "training_domain")
+    fit, choice = _by_held_out(rows, "labels_fit"), _by_held_out(rows, "labels_choice")
     cells = []
     for name in held_outs:
-        tested, rows_there = {k: v for k, v in pooled.items() if k[0] == name}, rows[rows["held_out"] == name]
+        tested = {k: v for k, v in pooled.items() if k[0] == name}
         cell = _cell(tested, selections.n_base, len(expected), plus_minus)
         if cell.seeds:
-            cells.append(_with_labels(replace(cell, source=_source(selections, method, rule, name)), rows_there))
+            source = 100 * fmean(sources[name]) if name in sources else None
+            labels_fit, labels_choice = _most(fit.get(name)), _most(choice.get(name))
+            cells.append(replace(cell, source=source, labels_fit=labels_fit, labels_choice=labels_choice))
         else:
             cells.append(replace(cell, note=_gap(selections, method, rule, name)))
     missing = ", ".join(n for n, cell in zip(held_outs, cells, strict=True) if not cell.seeds)
@@ -173,9 +179,10 @@ def line_cells(selections: Selections, method: Method, rule: str, plus_minus: Pl
     average = _cell(pooled, selections.n_base, len(expected), plus_minus, held_outs)
     if not average.seeds:
         return (*cells, Cell(note="no average: no seed has every held-out environment"))
-    sources = [cell.source for cell in cells if cell.source is not None]
-    source = float(np.mean(sources)) if len(sources) == len(cells) else None
-    return (*cells, _with_labels(replace(average, source=source), rows))
+    of_cells = [cell.source for cell in cells if cell.source is not None]
+    source = float(np.mean(of_cells)) if len(of_cells) == len(cells) else None
+    labels_fit, labels_choice = (_most([max(labels) for labels in known.values()]) for known in (fit, choice))
+    return (*cells, replace(average, source=source, labels_fit=labels_fit, labels_choice=labels_choice))
 
 
 def _cell(
@@ -207,17 +214,17 @@ def _error(answers: MethodAnswers, plus_minus: PlusMinus) -> float | None:
     return 100 * error if error and error > 0 else None
 
 
-def _source(selections: Selections, method: Method, rule: str, held_out: str) -> float | None:
-    picks = selections.picks(method, rule)
-    mean = picks[picks["held_out"] == held_out]["training_domain"].astype(float).mean()
-    return None if np.isnan(mean) else 100 * float(mean)
+def _by_held_out(rows: pd.DataFrame, column: str) -> dict[str, list[float]]:
+    """Return held-out environment -> the known numbers of a column, in the order of the rows; none where none is."""
+    known: dict[str, list[float]] = {}
+    for name, value in zip(rows["held_out"], rows[column], strict=True):
+        if not pd.isna(value):
+            known.setdefault(str(name), []).append(float(value))
+    return known
 
 
-def _with_labels(cell: Cell, rows: pd.DataFrame) -> Cell:
-    fit, choice = (
-        None if rows[name].isna().all() else int(rows[name].max()) for name in ("labels_fit", "labels_choice")
-    )
-    return replace(cell, labels_fit=fit, labels_choice=choice)
+def _most(labels: Sequence[float] | None) -> int | None:
+    return int(max(labels)) if labels else None
 
 
 def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> str:

@@ -1,8 +1,9 @@
 """What one method answered to everything that is held out, and means of it beside the answers."""
 
+import math
 from collections.abc import Sequence
+from statistics import fmean
 
-import numpy as np
 import pandas as pd
 
 from reports.answers import MethodAnswers, together
@@ -36,8 +37,15 @@ def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> 
         column: its name.
         weight: name of the column by which folds weigh; by default all alike.
     """
-    values = pd.to_numeric(picks[column])
-    weights = picks[weight] if weight else values.notna().astype(float)
-    by_test = [picks["held_out"], picks["seed"]]
-    means = (values * weights).groupby(by_test).sum() / weights.groupby(by_test).sum()
-    return float(means.groupby("held_out").mean().mean()) if values.notna().all() else np.nan
+    values = pd.to_numeric(picks[column]).tolist()
+    if not values or any(map(math.isnan, values)):
+        return math.nan
+    weights = picks[weight].tolist() if weight else [1.0] * len(values)
+    of_test: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for held_out, seed, value, times in zip(picks["held_out"], picks["seed"], values, weights, strict=True):
+        of_test.setdefault((held_out, seed), []).append((value * times, times))
+    of_held_out: dict[str, list[float]] = {}
+    for (held_out, _), folds in of_test.items():
+        weighted, total = map(math.fsum, zip(*folds, strict=True))
+        of_held_out.setdefault(held_out, []).append(weighted / total)
+    return fmean(map(fmean, of_held_out.values()))

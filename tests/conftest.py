@@ -33,7 +33,7 @@ TOGETHER = {
     "embedded_toy": (
         "sweep/test_failures", "sweep/test_kill", "sweep/test_loggers", "sweep/test_search", "sweep/test_text_tower",
     ),
-    "swept_toy": ("commands/test_imports", "commands/test_splits", "docs/test_examples"),
+    "swept_toy": ("commands/test_again", "commands/test_imports", "commands/test_splits", "docs/test_examples"),
 }  # fmt: skip
 GROUP = {f"tests/{module}.py": fixture for fixture, modules in TOGETHER.items() for module in modules}
 
@@ -86,10 +86,10 @@ class Described:
 
         return answer(self._spec), None
 
-    def kill(self) -> None:
+    def terminate(self) -> None:
         """Do nothing: there is no process."""
 
-    wait = kill
+    wait = terminate
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -170,11 +170,12 @@ def local_ray() -> Iterator[None]:
     """A local Ray for tests that call stages directly, of one core: each core's worker costs seconds of imports."""
     import ray
 
-    from benchmark.common.cluster import connected
+    from benchmark.common.cluster import connect, connected
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
         with connected():
+            connect()
             yield
 
 

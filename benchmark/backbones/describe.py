@@ -1,11 +1,13 @@
 """The facts of a backbone, which must be known before images are embedded, from a process that ends when it knows them.
 
-A process of its own, so that it can load while Ray starts, and that no worker keeps the weights in memory afterwards.
+A process of its own, so that it can load (or build, in the cache) while data sets are drawn and Ray starts, and that no
+worker keeps the weights in memory afterwards.
 `python -m benchmark.backbones.describe` is that process: a backbone as JSON comes in, its facts or a sentence go out.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.loading import build_if_needed
+from benchmark.backbones.loading import place_of_built
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.machine import machine
+from benchmark.common.machine import gpus_in_sight, machine
 from benchmark.common.storage import Storage
 
 _under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
@@ -35,13 +37,13 @@ def begun(spec: BackboneSpec) -> Iterator[None]:
     Args:
         spec: the backbone that `describe` will be asked for.
     """
-    if not spec.is_built and not _remembered(spec):
+    if not is_remembered(spec):
         _under_way[spec] = _start(spec)
     try:
         yield
     finally:
         if process := _under_way.pop(spec, None):
-            process.kill()
+            process.terminate()
             process.wait()
 
 
@@ -57,7 +59,6 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
     Raises:
         IcmBenchError: the backbone cannot be loaded, see `Backbone`.
     """
-    build_if_needed(spec)
     if known := _remembered(spec):
         return known
     process = _under_way.pop(spec, None) or _start(spec)
@@ -74,6 +75,11 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
     facts = _facts(content)
     _remember(spec, facts)
     return facts
+
+
+def is_remembered(spec: BackboneSpec) -> bool:
+    """Say whether `describe` would answer at once, and load no backbone."""
+    return _remembered(spec) is not None
 
 
 def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
@@ -111,7 +117,7 @@ def _facts(content: dict[str, Any]) -> BackboneFacts:
 
 def _memory(spec: BackboneSpec) -> Path | None:
     """Return the file that remembers a backbone's facts; None for weights of which no file can be watched."""
-    folder = spec.folder or build_if_needed(spec)
+    folder = place_of_built(spec) if spec.is_built else spec.folder
     if folder:
         files = sorted(path for path in Path(folder).expanduser().rglob("*") if path.is_file())
     elif spec.pretrained and Path(spec.pretrained).is_file():
@@ -121,7 +127,7 @@ def _memory(spec: BackboneSpec) -> Path | None:
     else:  # a hub may give other weights under the same name
         return None
     stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    key = canonical_hash([spec.model_dump(mode="json"), stamps, machine()])
+    key = canonical_hash([spec.model_dump(mode="json"), stamps, machine(), gpus_in_sight()])
     return cache_dir() / "backbones" / f"{key[:32]}.json"
 
 
@@ -139,4 +145,6 @@ def _remember(spec: BackboneSpec, facts: BackboneFacts) -> None:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # a folder that is being built is not left behind
+        signal.signal(number, lambda *_: sys.exit(1))
     print(answer(BackboneSpec.model_validate_json(sys.stdin.read())))

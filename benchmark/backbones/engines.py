@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
@@ -71,16 +72,14 @@ def openvino_missing() -> bool:
     return find_spec("openvino") is None
 
 
-def on_openvino(tower: Tower, size: tuple[int, int], precision: str, key: str) -> Engine:
+def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower]) -> Engine:
     """Return an image tower that OpenVINO runs, on as many threads as torch has.
 
     The converted tower is kept in the cache folder, where other processes find it.
 
     Args:
-        tower: in float32, on the CPU.
-        size: height and width of its images.
-        precision: of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
-        key: hash of all that the tower depends on.
+        facts: what is known of the backbone.
+        tower: gives the tower in float32, on the CPU; called where the cache has no converted one.
 
     Raises:
         IcmBenchError: OpenVINO is not installed, or cannot run this model.
@@ -94,11 +93,13 @@ def on_openvino(tower: Tower, size: tuple[int, int], precision: str, key: str) -
     try:
         core = openvino.Core()
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_PRECISION_HINT": _HINTS[facts.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
-        compiled = core.compile_model(str(_converted(tower, size, key)), "CPU", settings)
+        if not is_converted(facts):
+            _keep_converted(facts, tower())
+        compiled = core.compile_model(str(_file(facts)), "CPU", settings)
     except Exception as error:  # a model that it does not know can make a converter raise anything
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise IcmBenchError(f"OpenVINO cannot run this model ({first:.200}); engine: torch can.") from error
@@ -110,20 +111,56 @@ def on_openvino(tower: Tower, size: tuple[int, int], precision: str, key: str) -
     return run
 
 
-def _converted(tower: Tower, size: tuple[int, int], key: str) -> Path:
-    """Return the file of a tower in OpenVINO's own format; converts it where the cache has none."""
+class ConvertedTower:
+    """The image side of a backbone, from what the cache has of it: no weights are loaded, and PyTorch runs nothing.
+
+    Args:
+        facts: what is known of the backbone; `is_converted` must say so.
+
+    Raises:
+        IcmBenchError: OpenVINO is not installed, or cannot run this model.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, facts: BackboneFacts) -> None:
+        self.facts = facts
+        self._run = on_openvino(facts, tower=_unconverted)
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what `Backbone.embed` does with this engine."""
+        with torch.inference_mode():
+            return self._run(images).float()
+
+
+def is_converted(facts: BackboneFacts) -> bool:
+    """Say whether the cache has a backbone's image tower for OpenVINO."""
+    return _file(facts).is_file()
+
+
+def _file(facts: BackboneFacts) -> Path:
+    """Return the file of a tower in OpenVINO's own format, named by all that it depends on."""
+    key = canonical_hash([facts.fingerprint, facts.architecture, facts.preprocess])
+    return cache_dir() / "engines" / canonical_hash([key, encoder_versions()])[:32] / "tower.xml"
+
+
+def _unconverted() -> Tower:
+    raise FileNotFoundError("its converted tower has left the cache folder")
+
+
+def _keep_converted(facts: BackboneFacts, tower: Tower) -> None:
+    """Convert a tower, and keep it in the cache folder."""
     import openvino
 
-    place = cache_dir() / "engines" / canonical_hash([key, encoder_versions()])[:32]
-    if not (place / "tower.xml").is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=place.parent))
-        openvino.save_model(_convert(tower, size), made / "tower.xml", compress_to_fp16=False)
-        try:
-            made.rename(place)
-        except OSError:  # another process was faster
-            shutil.rmtree(made)
-    return place / "tower.xml"
+    place = _file(facts).parent
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=place.parent))
+    height, width = facts.preprocess["size"]
+    openvino.save_model(_convert(tower, (height, width)), made / "tower.xml", compress_to_fp16=False)
+    try:
+        made.rename(place)
+    except OSError:  # another process was faster
+        shutil.rmtree(made)
 
 
 def _convert(tower: Tower, size: tuple[int, int]) -> Any:

@@ -42,18 +42,17 @@ def _chosen(spec: BackboneSpec, in_torch: Backbone) -> tuple[str, str]:
     try:
         engine, note = json.loads(memory.read_bytes(name))
     except (IcmBenchError, ValueError):  # missing or damaged
-        engine, note = _measured(spec, in_torch)
+        engine, note = _measured(spec.engine, in_torch)
         memory.write_bytes(name, json.dumps([engine, note]).encode())
     return engine, note
 
 
-def _measured(spec: BackboneSpec, in_torch: Backbone) -> tuple[str, str]:
-    in_openvino = Backbone(spec.model_copy(update={"engine": "openvino"}), device="cpu")
+def _measured(asked: str, in_torch: Backbone) -> tuple[str, str]:
     height, width = in_torch.preprocess["size"]
     try:
-        found = rates({"torch": in_torch.embed, "openvino": in_openvino.embed}, (height, width))
+        found = rates({"torch": in_torch.embed, "openvino": in_torch.in_openvino().embed}, (height, width))
     except IcmBenchError as error:
         return "torch", str(error)
-    engine = "openvino" if spec.engine == "openvino" else max(found, key=lambda name: found[name])
+    engine = "openvino" if asked == "openvino" else max(found, key=lambda name: found[name])
     speeds = " and ".join(f"{name} {rate:.1f}" for name, rate in found.items())
     return engine, f"{engine} runs it; measured once on this machine: {speeds} images/s."

@@ -4,12 +4,14 @@ Everything goes through `open_clip.create_model`: built-in names with a pretrain
 `hf-hub:` names, and local folders. The demo's MiniLiT is such a folder.
 """
 
+import copy
 import hashlib
 import importlib
 import json
 import logging
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +84,16 @@ class Backbone:
         """What runs the image tower: `torch` on a GPU, and where `auto` was not decided by `describe`."""
         return "openvino" if self.spec.engine == "openvino" and self.device.type == "cpu" else "torch"
 
+    def in_openvino(self) -> "Backbone":
+        """Return the same backbone on the CPU with its image tower run by OpenVINO; single precision shares weights."""
+        spec = self.spec.model_copy(update={"engine": "openvino"})
+        if spec.precision != "float32":  # a label and weights of its own: cast ones cannot be cast back
+            return Backbone(spec, device="cpu")
+        other = copy.copy(self)
+        other.__dict__.pop("_tower", None)
+        other.spec, other.facts = spec, replace(self.facts, engine="openvino")
+        return other
+
     def embed(self, images: "torch.Tensor") -> "torch.Tensor":
         """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
 
@@ -107,9 +119,7 @@ class Backbone:
         mean, std = self.preprocess["mean"], self.preprocess["std"]
         tower = Tower(self._model, mean, std, self._dtype if self._cast else torch.float32).to(self.device)
         if self.engine == "openvino":
-            key = canonical_hash([self.facts.fingerprint, self.facts.architecture, self.preprocess])
-            height, width = self.preprocess["size"]
-            return on_openvino(tower, (height, width), self.spec.precision, key)
+            return on_openvino(self.facts, lambda: tower)
         run = torch.compile(tower, dynamic=False) if self._compile else tower
 
         def embed(images: torch.Tensor) -> torch.Tensor:
@@ -200,12 +210,11 @@ class Backbone:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled)
 
 
-def build_if_needed(spec: BackboneSpec) -> Path | None:
-    """Build a backbone that is built in the cache at first use, and return its folder; None for all others."""
-    if not spec.is_built:
-        return None
+def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
+    """Return the folder in the cache of a backbone that is built there, by `BUILT`; built now, if that is asked for."""
     module = importlib.import_module(BUILT[spec.name])
-    folder: Path = module.build(module.Training(**spec.training.model_dump()) if spec.training else None)
+    training = module.Training(**spec.training.model_dump()) if spec.training else None
+    folder: Path = (module.build if build else module.place)(training)
     return folder
 
 
@@ -287,7 +296,7 @@ def _open_clip_name(spec: BackboneSpec) -> str:
     if spec.name in BUILT:
         if spec.pretrained and not spec.random_weights:
             raise IcmBenchError(f"backbones: '{spec.name}' has its own weights; leave 'pretrained' out.")
-        return f"local-dir:{build_if_needed(spec)}"
+        return f"local-dir:{place_of_built(spec, build=True)}"
     if spec.name.startswith(_SCHEMAS):
         return spec.name
     known = open_clip.list_models()

@@ -10,7 +10,7 @@ from benchmark.common.spec import Spec
 Precision = Literal["float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino"]
 
-# Backbones that are built in the cache at first use: name -> module with `build`, `Training` and `EMBED_DIM`.
+# Backbones that are built in the cache at first use: name -> module with `build`, `place`, `Training`, `EMBED_DIM`.
 BUILT = {"MiniLiT": "benchmark.demo.minilit"}
 
 

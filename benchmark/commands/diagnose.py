@@ -36,7 +36,7 @@ DRAWS = 20  # of each placebo of C_d that the shift is held against
 
 
 def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, ReportFiles]:
-    """Look at one projection of a recipe; return what was found, and what was written. Needs a connection to Ray.
+    """Look at one projection of a recipe; return what was found, and what was written. In a block of `connected`.
 
     Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
-    """Embed what the store lacks, subject by subject. Needs a connection to Ray.
+    """Embed what the store lacks, subject by subject. In a block of `connected`.
 
     Args:
         run: whose views are embedded.
@@ -50,7 +50,7 @@ def on_sound_embeddings(run: Run, work: Callable[[], T]) -> T:
     """Return what some work on embedded views returns; what it finds damaged is named and made again, see `mended`.
 
     Args:
-        run: whose store it is. Needs a connection to Ray.
+        run: whose store it is; in a block of `connected`.
         work: reads embeddings, texts and moments; what it finds done, it does not do again.
 
     Raises:

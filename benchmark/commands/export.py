@@ -18,7 +18,7 @@ from benchmark.sweep.identity import code_version
 def export_projection(
     run: Run, choosing: Choosing, rank: int | None, folder: Path, fold: bool = False
 ) -> dict[str, Any]:
-    """Fit one projection of a recipe, write it into `folder`, and return its provenance. Needs a connection to Ray.
+    """Fit one projection of a recipe, write it into `folder`, and return its provenance. In a block of `connected`.
 
     Args:
         run: with the embeddings.

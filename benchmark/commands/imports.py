@@ -63,7 +63,7 @@ def import_predictions(run: Run, file: Path) -> Imported:
     All lines of a method in one test are imported together, in place of what was imported of it there before.
 
     Args:
-        run: of the recipe whose splits the file answers. Needs a connection to Ray.
+        run: of the recipe whose splits the file answers.
         file: see `prediction_files.read_predictions`.
 
     Raises:

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.backbones.describe import describe
+from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.cache import cache_dir
-from benchmark.common.cluster import check_shared, connected, cpu_nodes, gpu_count
+from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
@@ -62,7 +62,7 @@ def store_at(uri: str | None) -> Storage:
 
 @contextmanager
 def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool = True) -> Iterator[Run]:
-    """Connect to Ray for the time of the block, and give it what `prepare` returns."""
+    """Let the block have Ray where it needs to, see `connected`, and give it what `prepare` returns."""
     storage = open_store(recipe)
     with connected():
         yield prepare(recipe, storage, notify, held_out)
@@ -71,7 +71,7 @@ def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool =
 def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Run:
     """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
 
-    Needs a connection to Ray.
+    In a block of `connected`.
 
     Args:
         recipe: what is asked for.
@@ -84,13 +84,15 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         IcmBenchError: whatever a user can put right, in one sentence.
     """
     _check_resources(recipe)
+    backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
+    if not all(map(is_remembered, backbones)):
+        connect()  # while the first loads, which takes longer
     manifests = [read_manifest(spec) for spec in recipe.located()]
     if held_out:
         check_packages(recipe)
         for manifest in manifests:
             check_protocols(recipe, manifest)
         check_lenders(recipe, manifests)
-    backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
     check_shared(storage, [*(f for m in manifests if (f := m.reader.local_folder)), *places])
     subjects = []
@@ -99,6 +101,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         notify(f"loading {spec.label}")
         facts = describe(spec)
         notes += facts.notes
+        # Of GPUs of this machine the facts know.
         spec = spec.model_copy(update={"engine": "torch" if gpu_count() else facts.engine})
         facts = replace(facts, engine=spec.engine, label=spec.label)
         subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
@@ -129,6 +132,9 @@ def report_place(run: Run, folder: str) -> tuple[Storage, str]:
 
 
 def _check_resources(recipe: Recipe) -> None:
+    if recipe.run.cpus_per_trial <= 1 and not recipe.run.gpus_per_trial:
+        return  # which any machine has: Ray need not be asked
+    connect()
     if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
         raise IcmBenchError(
             f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."

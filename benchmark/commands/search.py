@@ -19,7 +19,7 @@ def search_stage(run: Run, spec: SearchSpec, studies: Sequence[Study], ids: list
     """Run a recipe's search: all views of a round are embedded, then all its trials run.
 
     Args:
-        run: whose search it is. Needs a connection to Ray and the views of the grid.
+        run: whose search it is. Needs the views of the grid; in a block of `connected`.
         spec: how is searched.
         studies: what is searched.
         ids: of the grid's trials; those of the search join them in the record of the run.

@@ -11,7 +11,9 @@ from benchmark.sweep.tune import sweep
 
 
 def sweep_stage(run: Run) -> None:
-    """Run the trials that have no rows yet, of the grid and then of the search. Needs Ray and embedded views.
+    """Run the trials that have no rows yet, of the grid and then of the search. Needs embedded views.
+
+    In a block of `connected`.
 
     Raises:
         IcmBenchError: embeddings are missing, or the sweep was ended before all trials were tried.

@@ -16,14 +16,15 @@ from benchmark.common.storage import Storage
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names (a job has it set), else start Ray on this machine.
+    """Let the block have Ray: the cluster that RAY_ADDRESS names (a job has it set), else one on this machine.
 
-    A Ray that was running before is used as it is and left running. Errors that workers raise for the user come
-    out as themselves, without the wrapping that Ray adds.
+    A cluster is joined at once. Ray on this machine, which takes seconds to start, waits for the first `connect` of the
+    block: where all is computed, it does not start. A Ray that was running before is used as it is and left running.
+    Errors that workers raise for the user come out as themselves, without the wrapping that Ray adds.
     """
     ours = not ray.is_initialized()
-    if ours:
-        _start()
+    if os.environ.get("RAY_ADDRESS"):
+        connect()
     try:
         yield
     except Exception as error:
@@ -32,16 +33,18 @@ def connected() -> Iterator[None]:
             raise
         raise meant from None
     finally:
-        if ours:
+        if ours and ray.is_initialized():
             ray.shutdown()
 
 
-def _start() -> None:
-    """Connect to the cluster that RAY_ADDRESS names, else start Ray on this machine.
+def connect() -> None:
+    """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`.
 
     Raises:
-        IcmBenchError: no cluster answers there.
+        IcmBenchError: no cluster answers at RAY_ADDRESS.
     """
+    if ray.is_initialized():
+        return
     # Local workers speak to this process alone; Ray's own reports would go out to the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
@@ -86,8 +89,8 @@ def _meant_for_user(error: BaseException | None) -> IcmBenchError | None:
 
 
 def gpu_count() -> int:
-    """Return the number of GPUs that the connected cluster has."""
-    return int(ray.cluster_resources().get("GPU", 0))
+    """Return the number of GPUs that the connected cluster has; 0 as long as there is no connection."""
+    return int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
 
 
 def cpu_nodes() -> tuple[int, int]:
@@ -106,7 +109,7 @@ def check_shared(storage: Storage, folders: list[Path]) -> None:
     Raises:
         IcmBenchError: a node does not see one of them; names node and folder.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"]] if ray.is_initialized() else []
     if len(nodes) < 2:
         return
     marker = f".shared-test-{uuid.uuid4().hex}"

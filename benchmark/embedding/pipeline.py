@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import best_device
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import cpu_nodes, gpu_count
+from benchmark.common.cluster import connect, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
@@ -88,7 +87,7 @@ class Work:
 
 
 def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | None = None) -> EmbedReport:
-    """Embed what the store lacks of a job's views and return what was done. Needs a connection to Ray.
+    """Embed what the store lacks of a job's views and return what was done. In a block of `connected`.
 
     Args:
         job: what is to be embedded.
@@ -104,6 +103,7 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     report = EmbedReport(images=job.manifest.table.num_rows)
     chunks, report.reused = _lacking_chunks(job)
     if chunks:
+        connect()
         for view in job.views:
             store.write_about(job.storage, view, _about(job.manifest, job.facts))
         report.speed = _stream(chunks, job, run, encoder)
@@ -138,6 +138,8 @@ def _lacking_chunks(job: EmbedJob) -> tuple[list[Chunk], int]:
 
 def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> Speed:
     """Run the pipeline over `chunks` and measure what comes out; `first_embedding` is a time of day still."""
+    import ray.data  # takes a second, which a run that embeds nothing need not wait
+
     began = time.time()
     geometry = Geometry.of(job.facts.preprocess)
     work = Work(
@@ -209,6 +211,8 @@ def _rate(count: float, seconds: float) -> float:
 @contextmanager
 def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
     """Let only so many decoded chunks wait that encoders never do: memory must not grow with the data set."""
+    import ray.data
+
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import gpu_count
+from benchmark.common.cluster import connect, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding.noise import encode_with_noise
@@ -43,7 +43,7 @@ def embed_texts(
     pairs: Sequence[TextPair] = (),
     prompt_lists: Sequence[Sequence[Prompt]] = (),
 ) -> None:
-    """Make sure that the store has the text embeddings of each list of classes. Needs a connection to Ray.
+    """Make sure that the store has the text embeddings of each list of classes. In a block of `connected`.
 
     They are the mean over templates of unit-length embeddings, at unit length again, computed once per weights,
     classes and templates. Those of `pairs` are kept as the backbone gives them.
@@ -72,6 +72,7 @@ def embed_texts(
     if have_texts(storage, pairs_file(facts, pairs)):
         pairs = ()
     if missing or pairs:
+        connect()
         resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
         ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, pairs))
 

@@ -206,10 +206,12 @@ def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
 
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
-    fields = [schema().field(column) for column in columns]
+    of_rows = schema()
+    fields = [of_rows.field(column) for column in columns]
     try:
         with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-            version = int((file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"1"))
+            its_schema = file.schema_arrow
+            version = int((its_schema.metadata or {}).get(_VERSION_KEY, b"1"))
             if version > VERSION:
                 raise IcmBenchError(
                     f"{storage.path(name)} holds result rows of version {version}, and this icm-bench reads them up to "
@@ -221,11 +223,9 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
                     f"rank; run the recipe again: embeddings are reused, and rows take minutes."
                 )
             _check_trials(storage, name, set(file.read(["trial_id"])["trial_id"].to_pylist()))
-            table = file.read([c for c in columns if c in file.schema_arrow.names])
-            arrays = [
-                table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
-                for f in fields
-            ]
+            there = set(its_schema.names)
+            table = file.read([c for c in columns if c in there])
+            arrays = [table[f.name].cast(f.type) if f.name in there else pa.nulls(len(table), f.type) for f in fields]
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise IcmBenchError(
             f"{storage.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."

@@ -7,6 +7,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from benchmark.common.cluster import connect
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
@@ -81,6 +82,7 @@ class Fitting:
     """
 
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
+        connect()
         self._storage = storage
         loaded: tuple[Embedded, ImageIndex] = tuple(ray.get(load.remote(storage, subject, tuple(map(Split, seeds)))))
         self.data, self._images = loaded

@@ -146,7 +146,7 @@ def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | N
 def sum_moments(
     storage: Storage, images: ImageIndex, splits: Iterable[Split], scales: Iterable[Scale], pairings: Sequence[Pairing]
 ) -> int:
-    """Make sure that the store has the moments of all pairings for every split and scale. Needs a connection to Ray.
+    """Make sure that the store has the moments of all pairings for every split and scale. Needs `connect`.
 
     Returns:
         How many files were written.

@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from benchmark.common.cluster import gpu_count
+from benchmark.common.cluster import connect, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
@@ -41,9 +41,9 @@ Shared = Mapping[str, Any]
 
 
 def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str) -> None:
-    """Run the trials that are not finished; those that fail twice leave a reason in the store. Needs Ray.
+    """Run the trials that are not finished; those that fail twice leave a reason in the store.
 
-    A trial is finished if its rows are there, and with them the images that they were tested on.
+    In a block of `connected`. A trial is finished if its rows are there, and the images that these were tested on.
 
     Args:
         storage: with embeddings and texts; rows go there.
@@ -60,6 +60,7 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
     missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: trial.shares)
     if not missing:
         return
+    connect()
     for trial, error in _tune(storage, missing, options, name):
         write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
     failed = failures(storage, [trial.id for trial in missing])

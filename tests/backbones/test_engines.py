@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -12,10 +14,12 @@ import pytest
 import torch
 
 from benchmark.backbones import engines, fastest
-from benchmark.backbones.engines import holds_cast_weights
+from benchmark.backbones.engines import holds_cast_weights, is_converted
 from benchmark.backbones.fastest import with_engine
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.embedding.encoder import Encoder
+from benchmark.store.embeddings import view_of
 from tests.conftest import TINY_CLIP
 
 SpecOf = Callable[..., BackboneSpec]
@@ -70,6 +74,38 @@ def test_engines_give_the_same_numbers_of_single_precision_in_any_batch(family: 
     np.testing.assert_array_equal(again.encode_images(pixels), found)
     assert in_torch.facts.identity() == in_openvino.facts.identity()
     assert in_torch.facts.label == in_openvino.facts.label
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_converted_tower_embeds_without_weights(
+    precision: str, spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(engine="openvino", precision=precision)
+    pixels, backbone = images(spec), Backbone(spec)
+    view = view_of("data", len(pixels), {}, None, seed=0)
+    assert not is_converted(backbone.facts)
+    expected = backbone.encode_images(pixels)
+    assert is_converted(backbone.facts)
+    monkeypatch.setattr(Backbone, "__init__", Mock(side_effect=AssertionError("weights are loaded")))
+    encoder = Encoder(spec, backbone.facts, [view], 4, threads=None, compile_model=False)
+    np.testing.assert_array_equal(encoder._forward([pixels]).numpy(), expected)
+    with pytest.raises(AssertionError, match="weights are loaded"):  # of others there is no converted tower
+        Encoder(spec, replace(backbone.facts, fingerprint="0"), [view], 4, threads=None, compile_model=False)
+
+
+def test_both_engines_run_on_the_same_weights_of_single_precision(
+    spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_torch, expected = Backbone(spec_of(engine="torch")), Backbone(spec_of(engine="openvino"))
+    pixels = images(spec_of())
+    found = in_torch.encode_images(pixels)
+    monkeypatch.setattr(Backbone, "__init__", Mock(side_effect=AssertionError("loaded again")))
+    in_openvino = in_torch.in_openvino()
+    np.testing.assert_array_equal(in_openvino.encode_images(pixels), expected.encode_images(pixels))
+    np.testing.assert_array_equal(in_torch.encode_images(pixels), found)
+    assert in_openvino.facts == expected.facts
+    with pytest.raises(AssertionError, match="loaded again"):  # cast weights cannot be cast back
+        Backbone.in_openvino(SimpleNamespace(spec=spec_of(precision="bfloat16")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])

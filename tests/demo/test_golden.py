@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.demo import emoji_styles, minilit
+from benchmark.demo import emoji_styles, minilit, minilit_training
 from benchmark.demo.emoji import draw
-from benchmark.demo.minilit import Features, Training
+from benchmark.demo.minilit import Training
+from benchmark.demo.minilit_training import Features
 
 DRAWING = {1: "626b742d5787fa46c9a87ede97c1ed415da9042c907a2bdab31102605aa9d11a"}
 EMOJI_STYLES = {1: "47d5639f0721"}
@@ -47,8 +48,8 @@ def test_the_encoder_is_trained_in_the_same_way() -> None:
     images = torch.arange(n * 10, dtype=torch.float32).reshape(n, 10).mul(0.7).sin()
     captions = torch.arange(ways * n * 6, dtype=torch.float32).reshape(ways, n, 6).mul(1.3).cos()
     features = Features(images, captions, torch.arange(n) // 2)
-    with minilit._reproducible(0):
-        to_image, to_text, log_scale = minilit._train(features, Training(epochs=3, batch_size=32))
+    with minilit_training._reproducible(0):
+        to_image, to_text, log_scale = minilit_training._train(features, Training(epochs=3, batch_size=32))
     maps = [to_image.weight, to_image.bias, to_text.weight]
     sums = [float(value) for array in maps for value in (array.detach().sum(), array.detach().abs().sum())]
     np.testing.assert_allclose(
@@ -64,9 +65,9 @@ def test_later_settings_make_other_encoders_and_leave_the_demo_s_as_it_is() -> N
     views, captions = (torch.randn(shape, generator=rng) for shape in ((3, 96, 10), (2, 96, 6)))
     maps = {}
     for name, images in {"plain": views[0], "one view": views[:1], "three views": views}.items():
-        with minilit._reproducible(0):
+        with minilit_training._reproducible(0):
             settings = Training(epochs=3, batch_size=32, width=5)
-            maps[name], _, _ = minilit._train(Features(images, captions, torch.arange(96) // 2), settings)
+            maps[name], _, _ = minilit_training._train(Features(images, captions, torch.arange(96) // 2), settings)
     assert maps["plain"].weight.shape == (5, 10)
     assert torch.equal(maps["plain"].weight, maps["one view"].weight)
     assert not torch.allclose(maps["plain"].weight, maps["three views"].weight)

@@ -197,9 +197,12 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
 
 
 def _records(rows: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows one by one with their positions: column by column, which is many times as fast as row by row."""
-    names = [str(name) for name in rows.columns]
-    values = zip(*(rows[name].tolist() for name in rows.columns), strict=True)
+    """Return what is looked at of the rows one by one, with their positions.
+
+    Column by column, which is many times as fast as row by row.
+    """
+    names = [name for name in _looked_at() if name in rows.columns]
+    values = zip(*(rows[name].tolist() for name in names), strict=True)
     return [{**dict(zip(names, row, strict=True)), "position": i} for i, row in enumerate(values)]
 
 
@@ -323,6 +326,13 @@ def measured(correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any])
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
 _SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")
 _COPIED = (*_SETTING, "n_test", "tested")
+
+
+def _looked_at() -> list[str]:
+    """Return the columns of the rows that any rule, or what is made of its pick, looks at."""
+    named = [*KEY, "projection", "class_half", "n_base", "n_classes", "ranks", "target_out", "correct", *_COPIED]
+    named += [metric.name for metric in METRICS] + [rule.score for rule in RULES.values()]
+    return list(dict.fromkeys([*named, *(f"{name}_{rule}" for name in _KEPT for rule in SOURCE_RULES)]))
 
 
 def _line(

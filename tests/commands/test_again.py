@@ -1,0 +1,39 @@
+"""A recipe that was run, run again: where all is computed, neither Ray nor a backbone is started."""
+
+import subprocess
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import ray
+
+from benchmark.backbones.loading import Backbone
+from benchmark.cli import main
+from tests.conftest import Swept
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Ray runs, and neither it, a backbone nor another process can be started."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for place, name in ((ray, "init"), (Backbone, "__init__"), (subprocess, "Popen")):
+        monkeypatch.setattr(place, name, Mock(side_effect=AssertionError(f"{name} of {place} was called")))
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_second_run_starts_nothing_and_writes_the_same_report(swept_toy: Swept, tmp_path: Path) -> None:
+    [report] = (swept_toy.store / "reports").rglob("report.md")
+    assert main(["run", str(swept_toy.file), "--out", str(tmp_path)]) == 0
+    again = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert again == {file.name: file.read_bytes() for file in report.parent.iterdir()}
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize("lost", ["embeddings", "texts", "rows"])
+def test_where_something_is_lost_ray_is_asked_for(swept_toy: Swept, tmp_path: Path, lost: str) -> None:
+    for folder in swept_toy.store.iterdir():
+        if folder.name != lost:
+            (tmp_path / folder.name).symlink_to(folder)
+    with pytest.raises(AssertionError, match="init of"):
+        main(["run", str(swept_toy.file), "--store", str(tmp_path), "--out", str(tmp_path / "report")])

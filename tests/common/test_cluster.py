@@ -1,0 +1,47 @@
+"""Ray starts where it is asked for, and a cluster that is named is joined at once; nothing here starts one."""
+
+from unittest.mock import Mock
+
+import pytest
+import ray
+
+from benchmark.common import cluster
+from benchmark.common.cluster import connect, connected, gpu_count
+from benchmark.common.errors import IcmBenchError
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Stands for `ray.init`; nothing runs before it is called."""
+    init, over = Mock(), Mock()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", over)
+    monkeypatch.setattr(ray, "is_initialized", lambda: init.call_count > over.call_count)
+    return init
+
+
+def test_a_block_without_work_starts_nothing(started: Mock) -> None:
+    with connected():
+        assert gpu_count() == 0
+    assert not started.called
+    assert not cluster.ray.shutdown.called  # type: ignore[attr-defined]
+
+
+def test_what_has_work_starts_it_once_and_the_block_ends_it(started: Mock) -> None:
+    with connected():
+        connect()
+        with connected():
+            connect()
+        assert ray.is_initialized()
+    assert started.call_count == 1
+    assert not ray.is_initialized()
+
+
+def test_a_named_cluster_is_joined_at_once(started: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with connected():
+        assert started.call_args.kwargs["address"] == "10.0.0.1:6379"
+    started.side_effect = ConnectionError("refused")
+    with pytest.raises(IcmBenchError, match=r"No Ray cluster answers at RAY_ADDRESS=10\.0\.0\.1:6379"), connected():
+        pass
