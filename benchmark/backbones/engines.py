@@ -172,7 +172,7 @@ def _convert(tower: Tower, size: tuple[int, int]) -> Any:
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
     example = torch.zeros((2, 3, *size), dtype=torch.uint8)
-    with _quiet(), _traceable_attention(), torch.no_grad():
+    with _quiet(), traceable_attention(), torch.no_grad():
         program = torch.export.export(tower.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         decoder = TorchFXPythonDecoder.from_exported_program(program)  # the frontend does not keep it alive
         frontend = FrontEndManager().load_by_framework("pytorch")
@@ -182,7 +182,7 @@ def _convert(tower: Tower, size: tuple[int, int]) -> Any:
 
 
 @contextlib.contextmanager
-def _traceable_attention() -> Iterator[None]:
+def traceable_attention() -> Iterator[None]:
     """Let attention take the way that can be traced: its fast one is opaque."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

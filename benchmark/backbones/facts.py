@@ -19,6 +19,8 @@ class BackboneFacts:
         precision: type of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
         engine: what runs the image tower on a CPU: `torch` or `openvino`. Default `torch`.
         notes: what a user should know of the backbone, one sentence each. Default: nothing.
+        flops: floating-point operations of the image tower for one image, a product and its sum counted as two. Default
+            0, where they were not counted.
     """
 
     label: str
@@ -31,6 +33,7 @@ class BackboneFacts:
     precision: str
     engine: str = "torch"
     notes: tuple[str, ...] = ()
+    flops: float = 0.0
 
     def identity(self) -> dict[str, Any]:
         """Return what an embedding depends on: weights, architecture, preprocessing, precision, a low one's engine."""

@@ -60,17 +60,19 @@ class Backbone:
 
         self.preprocess: dict[str, Any] = _plain(open_clip.get_model_preprocess_cfg(model))
         model = model.eval().requires_grad_(False)
+        dim, flops = _width_and_flops(model, self.preprocess)
         self.facts = BackboneFacts(
             label=spec.label,
             fingerprint=weights_fingerprint(model),
             architecture=_architecture(spec, self._open_clip_name),
-            dim=_width(model, self.preprocess),
+            dim=dim,
             preprocess=self.preprocess,
             logit_scale=float(model.logit_scale.exp()),
             random_weights=spec.random_weights,
             precision=spec.precision,
             engine=self.engine,
             notes=tuple(notes),
+            flops=flops,
         )
         # Convolutions run faster with channels last, on CPU and GPU alike; other layers do not care.
         self._model: Any = model.to(self.device, memory_format=torch.channels_last)
@@ -414,10 +416,19 @@ def _plain(preprocess: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _width(model: Any, preprocess: dict[str, Any]) -> int:
-    """Return the embedding width D, by encoding one black image: no attribute is common to all models."""
-    import torch
+def _width_and_flops(model: Any, preprocess: dict[str, Any]) -> tuple[int, float]:
+    """Return the embedding width D, and the floating-point operations for one image, by encoding a black one.
 
-    with torch.inference_mode():
+    No attribute is common to all models.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmark.backbones.engines import traceable_attention
+
+    # The counter knows the products of attention only where they are made one by one.
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), traceable_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         z = model.encode_image(torch.zeros(1, 3, *preprocess["size"]))
-    return int(z.shape[-1])
+    return int(z.shape[-1]), float(counter.get_total_flops())

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from benchmark.commands.mending import mended
 from benchmark.commands.prepare import Run
+from benchmark.embedding.feeding import DecodingCost, remember
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import EmbedReport
 from benchmark.store.embeddings import View
@@ -43,6 +44,9 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
     run.notify(f"{name}: {report.embedded} views embedded, {report.reused} reused")
     if report.speed:
         run.notify(f"{name}: {report.speed.text()}")
+        if report.speed.decode:
+            high, wide = subject.facts.preprocess["size"]
+            remember(DecodingCost(1e3 / report.speed.decode, subject.manifest.name, (high, wide)))
     return report
 
 

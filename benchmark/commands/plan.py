@@ -4,15 +4,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmark.backbones.loading import width_of
+from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_environments, check_protocols
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
+from benchmark.embedding.feeding import DecodingCost, remembered
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.sweep.trials import trial_specs
 
+# Of one GPU, where none was measured: what the heads of the recipes assume.
+ASSUMED_VIEWS_PER_S = {"ViT-B-32": 2500.0, "ViT-B-16": 1000.0, "ViT-L-14": 300.0}
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
 
@@ -43,12 +47,14 @@ class PlannedBackbone:
         dim: embedding width D.
         ranks: how many are evaluated.
         views_per_s: what the store's last run with it reached, over all its encoders; None where it never ran.
+        feeding: how many CPU cores feed one GPU, in words; empty for backbones that are built for CPUs.
     """
 
     label: str
     dim: int
     ranks: int
     views_per_s: float | None
+    feeding: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Plan:
             lines.append(f"{planned.name}: {planned.images} images in {planned.environments} environments{counted}")
         for backbone in self.backbones:
             speed = f", {backbone.views_per_s:.1f} views/s in an earlier run" if backbone.views_per_s else ""
-            lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}")
+            lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}{backbone.feeding}")
         searched = f", and up to {self.searched_passes} of a search" if self.searched_passes else ""
         time = f", {self.seconds:.0f} s at that speed" if self.seconds else ""
         lines.append(
@@ -109,8 +115,11 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     widths = [width_of(spec) for spec in recipe.backbones]
     passes = sum(s.images * recipe.view_count(s.name) for s in sets)
     speeds = store.read_speeds(storage)
+    views, cost = max(recipe.view_count(s.name) for s in sets), remembered()
     backbones = [
-        PlannedBackbone(spec.label, dim, recipe.sweep.rank_count(dim), speeds.get(spec.label))
+        PlannedBackbone(
+            spec.label, dim, recipe.sweep.rank_count(dim), speeds.get(spec.label), _feeding(spec, views, cost)
+        )
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
     known = [b.views_per_s for b in backbones if b.views_per_s]
@@ -119,7 +128,7 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     return Plan(
         sets=sets,
         backbones=backbones,
-        views=max(recipe.view_count(s.name) for s in sets),
+        views=views,
         passes=passes * len(backbones),
         searched_passes=sum(count.searched_passes for count in counts) * len(backbones),
         trials=sum(count.trials for count in counts) * len(backbones),
@@ -130,6 +139,23 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
         ),
         seconds=sum(passes / speed for speed in known) if len(known) == len(backbones) else None,
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
+    )
+
+
+def _feeding(spec: BackboneSpec, views: int, cost: DecodingCost | None) -> str:
+    """Return how many CPU cores feed one GPU with images of so many views, in words that follow a semicolon."""
+    if spec.is_built:
+        return ""
+    rate = ASSUMED_VIEWS_PER_S.get(spec.name.removesuffix("-quickgelu"))
+    if rate is None:
+        return "; views/s of a GPU are neither measured nor assumed, so how many cores feed it is not known"
+    assumed = f"; one GPU at an assumed {rate:,.0f} views/s"
+    if cost is None:
+        return f"{assumed}: no images were decoded on this machine so far, so how many cores feed it is not known"
+    high, wide = cost.size
+    return (
+        f"{assumed} is fed by {cost.cores(rate, views):.1f} CPU cores ({cost.core_ms:.2f} core-ms for an image, "
+        f"measured here on {cost.images} at {high} x {wide})"
     )
 
 

@@ -1,10 +1,17 @@
 """What measured speeds depend on beside what is run: processor, cores, versions of packages."""
 
 import contextlib
+import json
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
+from benchmark.common.storage import Storage
 
 
 def processor() -> str:
@@ -35,3 +42,42 @@ def gpus_in_sight() -> list[str]:
     devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
     return [*sorted(map(str, devices)), *visible]
+
+
+_GEMM_SECONDS = 0.5
+
+
+def gemm_peak(device: str, precision: str) -> float:
+    """Return the FLOP/s of a large matrix product on a device: what no encoder exceeds there.
+
+    By PyTorch, on as many threads as it has; measured once in half a second, and remembered in the cache folder.
+
+    Args:
+        device: `cpu`, `mps` or `cuda`.
+        precision: type of the numbers: `float32`, `bfloat16` or `float16`.
+    """
+    import torch
+
+    gpu = torch.cuda.get_device_name() if device == "cuda" else ""
+    depends = [device, gpu, precision, torch.get_num_threads(), machine()]
+    memory, name = Storage(str(cache_dir() / "engines")), f"gemm-{canonical_hash(depends)[:32]}.json"
+    try:
+        return float(json.loads(memory.read_bytes(name)))
+    except (IcmBenchError, ValueError, TypeError):  # missing or damaged
+        peak = _measured_gemm(device, precision)
+        memory.write_bytes(name, json.dumps(peak).encode())
+        return peak
+
+
+def _measured_gemm(device: str, precision: str) -> float:
+    """Return the best of the products of square matrices that fit into the time."""
+    import torch
+
+    n = 8192 if device == "cuda" else 1024
+    a = torch.ones((n, n), dtype=getattr(torch, precision), device=device)
+    best, began = 0.0, time.perf_counter()
+    while not best or time.perf_counter() - began < _GEMM_SECONDS:
+        start = time.perf_counter()
+        float((a @ a)[0, 0])  # a GPU is done when a number of the product is here
+        best = max(best, 2 * n**3 / (time.perf_counter() - start))
+    return best

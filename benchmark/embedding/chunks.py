@@ -4,7 +4,7 @@ A row of Ray's is a whole chunk of the store, so that no batching of Ray's can m
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,7 @@ _IMAGE = pa.struct(
         ("bytes", pa.int64()),
     ]
 )
-IMAGE_COLUMNS = [field.name for field in _IMAGE]  # of the manifest, that travel with a chunk
+IMAGE_COLUMNS = [column.name for column in _IMAGE]  # of the manifest, that travel with a chunk
 _CHUNK = pa.schema([("number", pa.int64()), ("todo", pa.int64()), ("images", pa.list_(_IMAGE))])
 _DECODED = pa.schema(
     [
@@ -127,6 +127,7 @@ class EncoderFigures:
         ready: time of day, in seconds since 1970, at which the encoder was ready to work.
         first: time of day at which its first embeddings were there.
         batch_size: number of views in a forward pass: it is halved when memory runs out.
+        of_gemm: the ceiling's FLOP/s as a share of those of a large matrix product. Default 0: not measured.
     """
 
     encode_s: float
@@ -135,6 +136,7 @@ class EncoderFigures:
     ready: float
     first: float
     batch_size: int
+    of_gemm: float = field(default=0.0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -165,4 +167,4 @@ class ChunkCounts(EncoderFigures):
         return (cls(**row) for row in table.to_pylist())
 
 
-_COUNTS = pa.schema([(field.name, pa.int64() if field.type is int else pa.float64()) for field in fields(ChunkCounts)])
+_COUNTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.float64()) for f in fields(ChunkCounts)])

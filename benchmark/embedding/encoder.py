@@ -14,6 +14,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone, best_device
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.machine import gemm_peak
 from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
 from benchmark.store.embeddings import View
 
@@ -68,6 +69,8 @@ class Encoder:
         self.batch_size = batch_size or (self._fitting_batch() if self._cuda else CPU_BATCH)
         self._batch_rates: deque[float] = deque(maxlen=100)  # views/s of the last full batches through the bare model
         self._warm_up()
+        peak = gemm_peak(self._backbone.device.type, facts.precision)
+        self._gemm_rate = peak / facts.flops if facts.flops else 0.0  # views/s, were a view a matrix product
         self._ready = time.time()
         self._first = 0.0  # time of day at which the first embeddings were there
 
@@ -86,13 +89,15 @@ class Encoder:
             rows = chunk.readable[first : first + group]
             # A chunk's pixels are read-only, and torch must not be given such: the choice of rows is a copy.
             embeddings[rows] = self._embed(chunk.pixels[rows], [image_ids[i] for i in rows], lacking)
+        ceiling = statistics.median(self._batch_rates) if self._batch_rates else 0.0
         return embeddings, EncoderFigures(
             encode_s=time.perf_counter() - start,
             views_s=self._views_s,
-            ceiling=statistics.median(self._batch_rates) if self._batch_rates else 0.0,
+            ceiling=ceiling,
             ready=self._ready,
             first=self._first or time.time(),
             batch_size=self.batch_size,
+            of_gemm=ceiling / self._gemm_rate if self._gemm_rate else 0.0,
         )
 
     def _embed(self, pixels: NDArray[np.uint8], image_ids: list[str], views: list[View]) -> NDArray[np.float32]:

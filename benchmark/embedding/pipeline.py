@@ -50,6 +50,10 @@ KEEP_FREED_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 BUFFERED = 4  # decoded chunks that may wait for each encoder actor
+# Of a core that a decoding task reserves: two tasks for each core, so that one decodes while Ray hands out the next. On
+# a CPU the encoder has the same cores and reserves none of them. How they are shared is found as the run goes: decoding
+# goes on while there is room for what waits (`BUFFERED`), so that a fast encoder, which waits, leaves it all cores.
+DECODER_CORES = 0.5
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,10 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
     # Where another process fills the same store, the two should not do the same chunks at the same time.
     turn = os.getpid() % len(chunks)
     chunks = chunks[turn:] + chunks[:turn]
-    with _bounded_memory(actors, work, len(chunks[0].images)):
+    with _bounded_memory(actors, nodes * cores, work, len(chunks[0].images)):
         done = (
             ray.data.from_arrow([chunk.to_row() for chunk in chunks])
-            .map_batches(_decode, fn_args=(work,), batch_size=1, batch_format="pyarrow", num_cpus=1 if gpus else 0.5)
+            .map_batches(_decode, fn_args=(work,), batch_size=1, batch_format="pyarrow", num_cpus=DECODER_CORES)
             .map_batches(
                 _EncodeAndWrite,
                 fn_constructor_args=(
@@ -170,7 +174,7 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
                 ),
                 batch_size=1,
                 batch_format="pyarrow",
-                **_actor_options(actors, gpus, max(0.4, cores - 1) / per_node),
+                **_actor_options(actors, gpus),
             )
         )
         pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
@@ -202,6 +206,7 @@ def _measure(finished: Iterable[ChunkCounts], speed: Speed, progress: Progress) 
     speed.make_views = _rate(total["views"], total["views_s"])
     speed.encode = _rate(total["views"], total["encode_s"])
     speed.ceiling = total["ceiling"] / max(1, total["chunks"])
+    speed.of_gemm = total["of_gemm"] / max(1, total["chunks"])
 
 
 def _rate(count: float, seconds: float) -> float:
@@ -209,7 +214,7 @@ def _rate(count: float, seconds: float) -> float:
 
 
 @contextmanager
-def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
+def _bounded_memory(actors: int, cores: int, work: Work, rows: int) -> Iterator[None]:
     """Let only so many decoded chunks wait that encoders never do: memory must not grow with the data set."""
     import ray.data
 
@@ -223,7 +228,8 @@ def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
     # Ray reserves room for two blocks of this size for each call under way. It is 128 MiB by default, which would
     # leave a tight limit used up by reservations: nothing would ever start.
     context.target_max_block_size = max(2**20, block)
-    limit = max(2**28, (BUFFERED * actors + 8) * 2 * block)
+    decoders = math.ceil(cores / DECODER_CORES)
+    limit = max(2**28, (BUFFERED * actors + decoders + 8) * 2 * block)
     context.execution_options.resource_limits = before[0].copy(object_store_memory=limit)
     try:
         yield
@@ -231,15 +237,18 @@ def _bounded_memory(actors: int, work: Work, rows: int) -> Iterator[None]:
         context.execution_options.resource_limits, context.target_max_block_size = before
 
 
-def _actor_options(actors: int, gpus: int, share: float) -> dict[str, Any]:
-    """Return what one encoder actor reserves: a GPU, or its share of a node's cores but the one left for decoding.
+def _actor_options(actors: int, gpus: int) -> dict[str, Any]:
+    """Return what one encoder actor reserves: a GPU, or next to nothing of a node that has cores.
 
-    Parts may be fractions, so that more actors than GPUs or cores start all the same; above 1 Ray wants whole numbers.
+    A part of a GPU may be reserved, so that more actors than GPUs start all the same.
     """
     if gpus:
         return {"num_gpus": min(1.0, gpus / actors), "num_cpus": 0}  # Ray Data would take a core for each by itself
-    cpus = math.floor(share) if share >= 1 else math.floor(100 * share) / 100
-    return {"num_cpus": cpus, "runtime_env": {"env_vars": KEEP_FREED_MEMORY}}
+    return {
+        "num_cpus": 0.01,
+        "scheduling_strategy": "SPREAD",  # one to a node, where Ray would fill up the first
+        "runtime_env": {"env_vars": KEEP_FREED_MEMORY},
+    }
 
 
 def _decode(table: pa.Table, work: Work) -> pa.Table:

@@ -18,6 +18,8 @@ class Speed:
             queued, this says little.
         encode: pairs/s of one encoder actor, interventions included, while it works.
         ceiling: pairs/s of full batches through the bare model, their median, on average over actors.
+        of_gemm: the bare model's FLOP/s as a share of those of a large matrix product on the same device, on average
+            over actors; 0 where it is not known.
         actors: number of encoder actors.
         cores: number of CPU threads of each actor; 0 on a GPU.
         batch_size: number of views in a forward pass at the end of the run: it is halved when memory runs out.
@@ -33,6 +35,7 @@ class Speed:
     make_views: float = 0.0
     encode: float = 0.0
     ceiling: float = 0.0
+    of_gemm: float = 0.0
     actors: int = 0
     cores: int = 0
     batch_size: int = 0
@@ -52,12 +55,13 @@ class Speed:
         """Return the figures in a line or two."""
         where = f"{self.cores} cores each" if self.cores else "one GPU each"
         busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
+        gemm = f", {self.of_gemm:.0%} of the matrix product's FLOP/s" if self.of_gemm else ""
         slowest = "reading and decoding" if busy < 0.8 else "the encoder"
         return (
             f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
             f"then {self.end_to_end:.1f} views/s end to end = "
             f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
-            f"{where}, batch {self.batch_size}); decoding {self.decode:.0f} images/s per core, interventions "
+            f"{where}, batch {self.batch_size}{gemm}); decoding {self.decode:.0f} images/s per core, interventions "
             f"{self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; limited by {slowest}"
         )
 

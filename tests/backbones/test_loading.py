@@ -163,3 +163,10 @@ def test_prompts_with_the_placeholders_own_vectors_are_the_texts_themselves(
     made[0, 0].backward()
     assert vectors.grad is not None
     assert (vectors.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_operations_of_a_transformer_are_those_of_its_products(tiny_random: dict[str, Any]) -> None:
+    width, tokens, patches = 64, 5, 4  # and one layer, patches of 16 x 16, embeddings of 16 numbers
+    layer = tokens * width * (3 * width + width + 2 * 4 * width) + 2 * tokens * tokens * width
+    expected = 2 * (patches * 3 * 16 * 16 * width + layer + width * 16)
+    assert Backbone(BackboneSpec(**tiny_random)).facts.flops == expected

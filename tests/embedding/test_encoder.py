@@ -116,3 +116,13 @@ def test_a_compiled_tower_gives_the_same_embeddings(spec: BackboneSpec, views: l
             raise
         pytest.skip("no C++ compiler on this machine")
     np.testing.assert_allclose(compiled(chunk(0b1111))[0], expected, atol=1e-5)
+
+
+def test_the_ceiling_is_told_as_a_share_of_the_matrix_products(
+    spec: BackboneSpec, views: list[View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.embedding.encoder.gemm_peak", lambda *_: 1e12)
+    one = encoder(spec, views, 4)
+    _, figures = one(chunk(0b1111))
+    assert figures.ceiling > 0
+    assert figures.of_gemm == pytest.approx(figures.ceiling * Backbone(spec).facts.flops / 1e12)

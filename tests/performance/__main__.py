@@ -33,6 +33,8 @@ BENCHMARKS = {
     "sweep": ["--seeds", "2", "--repeats", "1"],
     "embedding": ["--images", "512", "--bare-images", "128", "--repeats", "1"],
     "writing": ["--delays", "0", "0.1", "--repeats", "3"],
+    "decoding": ["--images", "4000", "--repeats", "1"],
+    "parts": ["--images", "700", "--repeats", "1"],
     "views": ["--images", "140"],
     "memory": ["--images", "1000", "4000", "--repeats", "1"],
     "scale": ["--actors", "1", "16", "--seconds", "2", "--chunks", "6"],

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ BATCHES = (16, 32, 64)
 PEER_IMAGES = 400
 
 
-def recipe_of(root: Path, backbone: dict[str, str], kinds: list[str] | None) -> Recipe:
+def recipe_of(root: Path, backbone: dict[str, Any], kinds: list[str] | None) -> Recipe:
     """Return a recipe that embeds the originals alone, or with all seven interventions where `kinds` is None."""
     content = {
         "name": "speed",

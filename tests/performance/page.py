@@ -58,6 +58,24 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "share_at_100_ms": "share of the encoder's rate, writes of 100 ms",
         },
     ),
+    "decoding": (
+        "An encoder that returns at once, on real images, against cores that do nothing but read and decode.",
+        {
+            "of_cores_one_view": "share of cores x the bare rate, one view",
+            "of_cores_eight_views": "share of cores x the bare rate, eight views",
+            "bare_per_core": "images/s of one core that reads and decodes and does nothing else",
+        },
+    ),
+    "parts": (
+        "The demo's encoder, eight views at 160 pixels, against its parts measured alone on the same cores.",
+        {
+            "share_of_parts": "share of one over the sum of the three parts",
+            "encoder_ms": "core-ms for a view: encoder, the faster engine",
+            "decoding_ms": "core-ms for a view: decoding",
+            "interventions_ms": "core-ms for a view: interventions",
+            "views_per_s": "views/s, end to end",
+        },
+    ),
     "views": (
         "Eight views of an image in one run, against eight runs of one view; start-up included.",
         {"one_run_over_eight": "one run / eight runs", "again_over_first": "the same run again / the first"},

@@ -66,9 +66,10 @@ def adjust_hue(x: Tensor, turn: Tensor) -> None:
     hue.div_(torch.clamp(chroma, min=1, out=largest)).add_(2)  # grey has no chroma, and any hue will do
     hue.copysign_(torch.sub(green, blue, out=largest)).add_(turn[:, 0].mul(6).float())
     hue.sub_(torch.mul(hue, 1 / 6, out=largest).round_().mul_(6))  # back to [-3, 3]
-    for channel, own_hue in zip((red, green, blue), (0, 2, -2), strict=True):
-        # 2 - d = ||h - p| - 3| - 1 for |h - p| <= 6
-        torch.sub(hue, own_hue, out=channel).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1).mul_(chroma).add_(smallest)
+    own_hues = torch.tensor([0.0, 2.0, -2.0], device=x.device).view(3, 1, 1)
+    # 2 - d = ||h - p| - 3| - 1 for |h - p| <= 6
+    torch.sub(hue[:, None], own_hues, out=x).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+    x.mul_(chroma[:, None]).add_(smallest[:, None])
     x.mul_(_UNIT_TO_BYTE).floor_()
 
 

@@ -1,0 +1,95 @@
+"""An encoder that returns at once: what the pipeline around it delivers, against cores that do nothing but decode.
+
+    python -m tests.performance.bench_decoding [--images 7000] [--repeats 3]
+
+Real images at 224 pixels; the encoder is a stand-in, and no intervention is made. The bare rate is that of a plain
+loop that reads and decodes on one core while nothing else runs, before and after each run of the pipeline. Reading,
+decoding, Ray and writing (one part for each view) are in the pipeline's time. Chunks that were decoded before the
+encoder was ready do not count: the rate is that of the parts behind the first third.
+"""
+
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.cluster import connected
+from benchmark.common.storage import Storage
+from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.embedding.images import Geometry, model_input
+from benchmark.embedding.pipeline import EmbedJob, embed
+from benchmark.recipe.specs import RunSpec
+from benchmark.store import embeddings as store
+from tests.performance.figures import arguments, keep
+from tests.performance.images import distinct_copies, sample_folder
+from tests.stand_in import FACTS, stand_in, views
+
+LARGE = replace(FACTS, preprocess={**FACTS.preprocess, "size": [224, 224], "interpolation": "bicubic"})
+
+
+def bare_rate() -> float:
+    """Return images/s of one core that reads and decodes the sample and does nothing else."""
+    files = sorted(path for path in sample_folder().rglob("*") if path.suffix in (".jpg", ".png"))
+    geometry = Geometry.of(LARGE.preprocess)
+    start = time.perf_counter()
+    for file in files:
+        model_input(file.read_bytes(), geometry, draft=True)
+    return len(files) / (time.perf_counter() - start)
+
+
+def pipeline_rate(manifest: Manifest, count: int) -> float:
+    """Return images/s of the pipeline with so many views of each."""
+    place = tempfile.mkdtemp()
+    try:
+        storage = Storage(place)
+        made = views(manifest, count)
+        job = EmbedJob(storage, manifest, BackboneSpec(name="stand-in", pretrained="random"), LARGE, made)
+        report = embed(job, RunSpec(), stand_in(1e-9))
+        assert report.embedded == count * manifest.table.num_rows
+        written = np.sort([at for name, _, at in storage.details(store.ROOT) if store.part_number(name) is not None])
+    finally:
+        shutil.rmtree(place)
+    first = len(written) // 3
+    per_part = report.embedded / len(written)
+    return float((len(written) - first) * per_part / count / (written[-1] - written[first]))
+
+
+def main() -> None:
+    """Print the shares."""
+    parser = arguments(__doc__)
+    parser.add_argument("--images", type=int, default=7000)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    cores, figures = len(os.sched_getaffinity(0)), {}
+    with tempfile.TemporaryDirectory() as folder, connected():
+        root = distinct_copies(args.images, Path(folder) / "images")
+        manifest = read_manifest(DatasetSpec(name="copies", root=str(root)))
+        shares: dict[int, list[float]] = {1: [], 8: []}
+        bare = [bare_rate()]
+        for _ in range(args.repeats):
+            for count, found in shares.items():
+                rate = pipeline_rate(manifest, count)
+                bare.append(bare_rate())
+                found.append(rate / (cores * statistics.mean(bare[-2:])))
+                print(
+                    f"  {count} views: bare {bare[-1]:.0f} images/s per core, {rate:.0f} through the pipeline",
+                    flush=True,
+                )
+    print(f"an encoder that returns at once, {cores} cores, medians of {args.repeats}")
+    print(f"  reading and decoding alone on one core {statistics.median(bare):8.1f} images/s")
+    for count, found in shares.items():
+        share = statistics.median(found)
+        figures["of_cores_one_view" if count == 1 else "of_cores_eight_views"] = share
+        print(f"  through the pipeline, {count} views: {share:.3f} of {cores} such cores")
+    keep(args.json, figures | {"bare_per_core": statistics.median(bare)})
+
+
+if __name__ == "__main__":
+    main()
