@@ -370,7 +370,7 @@ class Classifier:
 
     def _coordinates(self, embeddings: NDArray[np.float32], rows: Labels) -> Array:
         """Return the coordinates of some images, or of a view of them, by their positions."""
-        mapped = np.empty((len(rows), embeddings.shape[1]), dtype=np.float32 if self.single else np.float64)
+        mapped = np.empty((len(rows), self.basis.vectors.shape[1]), dtype=np.float32 if self.single else np.float64)
         for first in range(0, len(rows), BLOCK):
             block = slice(first, first + BLOCK)
             mapped[block] = self._mapped(scaled(embeddings[rows[block]], self.normalize), rows[block])
