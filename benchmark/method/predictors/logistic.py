@@ -38,7 +38,7 @@ SINGLE = 1e-5  # single precision serves for as long as more than this decrease 
 JITTER = 1e-12  # first share of its mean diagonal that is added to a matrix that is singular in double precision ...
 ATTEMPTS = 12  # ... and how often, ten times as much each time
 FLATTEST = 1e-3  # least curvature that is assumed, relative to that of classes that are equally likely
-SAMPLE = 25_000  # images of a part that is solved first, where there are four times as many
+SAMPLE = 25_000  # images of which there are four times as many, and a quarter is solved first
 ESTIMATED = 4096  # images by which starts are compared
 CELLS = 2**19  # images x classes of a block: two MB of logits, which stay in a processor's cache
 CELLS_OF_GPU = 2**26
@@ -82,7 +82,7 @@ class SoftmaxRegression:
         self._gram = torch.zeros((x.shape[1], x.shape[1]), dtype=torch.float64, device=device)
         for rows in self._blocks():
             self._take(x[rows], rows)
-        self._part = self._strided(x, labels, ones)
+        self._part = self._quarter(x, labels, ones)
 
     def _blocks(self) -> Iterator[slice]:
         """Yield the images block by block."""
@@ -101,11 +101,11 @@ class SoftmaxRegression:
             centred = self._single[rows]
         self._gram += ((centred * self._s[rows, None].to(centred.dtype)).T @ centred).double()
 
-    def _strided(self, x: NDArray[np.floating], labels: Labels, s: Array) -> "SoftmaxRegression | None":
-        """Return the problem of some of the images, evenly spaced, where there are many: its solution is a start."""
-        if (step := len(labels) // SAMPLE) < 4:
+    def _quarter(self, x: NDArray[np.floating], labels: Labels, s: Array) -> "SoftmaxRegression | None":
+        """Return the problem of every fourth image where there are many, and so on: its solution is a start."""
+        if len(labels) < 4 * SAMPLE:
             return None
-        return SoftmaxRegression(x[::step], labels[::step], self._classes, s[::step] * step, str(self._s.device))
+        return SoftmaxRegression(x[::4], labels[::4], self._classes, 4 * s[::4], str(self._s.device))
 
     def fit(
         self,
