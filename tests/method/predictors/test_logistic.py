@@ -214,9 +214,9 @@ def test_a_large_problem_ends_close_to_the_solution_in_single_precision(
         assert head.converged
         assert head.steps < precise.steps
         assert head.objective == pytest.approx(value, rel=1e-5)
-        assert smallest * (1 - 1e-6) <= value <= smallest * (1 + 3e-3)
+        assert smallest * (1 - 1e-6) <= value <= smallest * (1 + 1e-2)
         right, rightly = ((h.logits(test).argmax(axis=1) == of_test).mean() for h in (head, precise))
-        assert abs(right - rightly) <= 0.003
+        assert abs(right - rightly) <= 0.004
 
 
 def test_embeddings_in_single_precision_and_any_memory_order() -> None:

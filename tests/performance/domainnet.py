@@ -1,6 +1,6 @@
 """Core-hours of the sweep of `domain_shift.yaml` at DomainNet's size, from a slice of it that takes minutes.
 
-    python -m tests.performance.bench_domainnet [--scale 4] [--before DIR] [--repeats 1]
+    python -m tests.performance.domainnet [--scale 4] [--before DIR] [--repeats 1]
 
 Simulated embeddings (speed only) of width 512 in DomainNet's six environments and 345 classes, with planted classes,
 environments and shifts, rounded to float16 as a store keeps them; true sizes divided by --scale. Measured are, with one
@@ -169,9 +169,9 @@ def path_seconds(images: int) -> float:
 
 def before(checkout: Path, images: int) -> float:
     """Return what `path_seconds` measures with the code of another checkout."""
-    command = f"from tests.performance.bench_domainnet import path_seconds; print(path_seconds({images}))"
+    command = f"from tests.performance.domainnet import path_seconds; print(path_seconds({images}))"
     code = f"import sys; sys.path.insert(0, {str(checkout)!r}); import benchmark, tests; {command}"
-    files = checkout / "tests/performance/bench_domainnet.py"
+    files = checkout / "tests/performance/domainnet.py"
     made = not files.exists()
     if made:
         files.write_text(Path(__file__).read_text())
