@@ -78,7 +78,10 @@ class SoftmaxRegression:
         self._y = torch.from_numpy(np.searchsorted(self._present, labels)).to(device)
         self._rows = max(64, (CELLS if self._s.device.type == "cpu" else CELLS_OF_GPU) // len(self._present))
         precise = len(labels) * len(self._present) <= PRECISE
-        self._mean = torch.from_numpy(ones @ x / ones.sum()).to(device, torch.float64)
+        total = sum(
+            (ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])
+        )  # no copy of all in float64
+        self._mean = torch.from_numpy(total / ones.sum()).to(device)
         self._single = torch.empty(x.shape, dtype=torch.float32, device=device)
         self._double = torch.empty(x.shape, dtype=torch.float64, device=device) if precise else None
         self._gram = torch.zeros((x.shape[1], x.shape[1]), dtype=torch.float64, device=device)
