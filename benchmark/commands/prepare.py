@@ -132,14 +132,14 @@ def report_place(run: Run, folder: str) -> tuple[Storage, str]:
 
 
 def _check_resources(recipe: Recipe) -> None:
-    if recipe.run.cpus_per_trial <= 1 and not recipe.run.gpus_per_trial:
+    asked = recipe.run.gpus_per_trial
+    if recipe.run.cpus_per_trial <= 1 and asked in (0, "auto"):
         return  # which any machine has: Ray need not be asked
     connect()
     if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
         raise IcmBenchError(
             f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
         )
-    asked = recipe.run.gpus_per_trial
     if asked != "auto" and asked > (gpus := gpu_count()):
         raise IcmBenchError(f"run.gpus_per_trial: {asked:g} for a trial, but Ray sees {gpus} GPUs.")
 
