@@ -45,7 +45,7 @@ def _of(file: str, *mutations: tuple[str, str, str]) -> list[Mutation]:
 
 _REFERENCE, _PROTOCOLS = f"{T_PREDICTORS}/test_reference.py", f"{T_EVALUATION}/test_protocols.py"
 _SELECTION, _CLASSIFIER = f"{T_EVALUATION}/test_selection.py", f"{T_EVALUATION}/test_classifier.py"
-_CHOICE = f"{T_EVALUATION}/test_evaluation.py"
+_CHOICE, _SAMPLING = f"{T_EVALUATION}/test_evaluation.py", f"{T_EVALUATION}/test_sampling.py"
 _ROLES, _IMPORTS, _IMPORTED = (
     f"{T_EVALUATION}/test_roles.py", "tests/commands/test_imports.py", "tests/reports/test_imported.py"
 )  # fmt: skip
@@ -246,13 +246,18 @@ MUTATIONS = [
     ),
     *_of(
         f"{EVALUATION}/evaluation.py",
-        ("self._fitted(holdout, sources, turn.learned, method, judging, [], lodo).classified", "self._fitted(holdout, sources, turn.fitted, method, judging, [], lodo).classified", _REFERENCE),
+        ("self._fitted(holdout, sources, turn.learned, method, judging, [], few, lodo,", "self._fitted(holdout, sources, turn.fitted, method, judging, [], few, lodo,", _REFERENCE),
         ("self._fitted(holdout, remaining, self._turn.learned,", "self._fitted(holdout, remaining, self._turn.fitted,", _REFERENCE),
         ("_LeftOut(mean_accuracy(accuracies),", "_LeftOut(np.nanmax(accuracies, axis=0),", _REFERENCE),
         ("moments.reweighted(method.weights, method.placebo)", "moments", "tests/method/evaluation/test_cells.py tests/commands/test_diagnose.py"),
         ("method.weights, method.placebo)", "method.weights, None)", f"{T_EVALUATION}/test_placebos.py"),
         ("left_out = [] if lodo is None else judges", "left_out = judges", _CHOICE),
-        ("(test.environments, test.half): images.accuracy(of_test)", "(test.environments, 'new'): images.accuracy(of_test)", _CHOICE),
+        ("(test.environments, test.half): accuracy(of_test)", "(test.environments, 'new'): accuracy(of_test)", _CHOICE),
+        ("fitted_on = self._sampled(train) if few else train", "fitted_on = train", _SAMPLING),
+        ("self._images(self._sampled(which) if few else which, source)", "self._images(which, source)", _SAMPLING),
+        ("lodo, few, few and not full)", "lodo, few, few)", _SAMPLING),
+        ("for only in (None, ranks[-1]):", "for only in (None,):", _SAMPLING),
+        ("if judged else c.metrics[ACCURACY.name]", "if judged else c.lodo", _SAMPLING),
         ("if test.split == \"in_80\" else None", "if False else None", _CHOICE),
         ('f"choosing fit: {note}" for note in own', "note for note in ()", _CHOICE),
         ("for note in of_fit", "for note in ()", _CHOICE),
@@ -327,7 +332,7 @@ MUTATIONS = [
     ),
     *_of(
         "benchmark/sweep/evaluate.py",
-        ("projection = setting.at(lambda_=lambda_, seed=spec.draw_seed)", "projection = setting.at(lambda_=lambda_, seed=0)", _EVALUATE),
+        ("setting.at(lambda_=lambda_, seed=spec.draw_seed)", "setting.at(lambda_=lambda_, seed=0)", _EVALUATE),
     ),
     *_of(
         "benchmark/sweep/trials.py",
@@ -451,8 +456,8 @@ MUTATIONS = [
         "reports/whole.py",
         ("return answers if answers is not None and answers.held_outs == names else None", "return answers", f"{_CURVES} {_BEHIND}"),
         ("selections.pooled(method, rule, rank) for method, rule in methods], selections.n_base)", "selections.pooled(method, rule, rank) for method, rule in methods])", _CURVES),
-        ("weights = picks[weight] if weight else values.notna().astype(float)", "weights = values.notna().astype(float)", _BEHIND),
-        ("if values.notna().all() else np.nan", "", _BEHIND),
+        ("weights = picks[weight].tolist() if weight else [1.0] * len(values)", "weights = [1.0] * len(values)", _BEHIND),
+        ("if not values or any(map(math.isnan, values)):", "if not values:", _BEHIND),
     ),
     *_of(
         "reports/metrics.py",
