@@ -13,7 +13,7 @@ from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.evaluation import Evaluation, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS, Holdout
 from benchmark.method.evaluation.sampling import sampled
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.splits import IN, OUT, Split
 from benchmark.method.predictors import PREDICTORS, Predictor, Problem
 from benchmark.method.predictors.class_means import ClassMeans
 from benchmark.method.subspace import PROJECTIONS
@@ -104,6 +104,12 @@ def test_scores_by_which_rules_choose_are_of_some_images_and_accuracies_where_th
             picked[rule] = number, index
             last = max(range(2), key=lambda i: (scores[i, -1], -i))
             picked[f"{rule} at the last rank"] = last, len(RANKS) - 1
+        data, split = synthetic()[0], Split(0, folds=0 if fold is None else 5)
+        judging, learned = (OUT, IN) if fold is None else (fold + 1, fold + 1)
+        sides = [
+            (data.environment == e) & (data.side[split] == side) for side in {judging, learned} for e in holdout.sources
+        ]
+        assert {curve.labels_choice for curve in few} == {sum(min(int(which.sum()), MOST) for which in sides)}
         for i, (a, b, c) in enumerate(zip(whole, few, full, strict=True)):
             assert (c.training_domain, c.lodo, c.labels_choice) == (b.training_domain, b.lodo, b.labels_choice)
             assert c.n_selection == MOST * len(holdout.sources) < c.n_train == a.n_train
