@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     stages = (
         ("run", _run, "embed, sweep and report"),
-        ("plan", _plan, "count images, passes, trials and rows, and embed nothing"),
+        ("plan", _plan, "count images, passes, trials, rows, hours and memory, and embed nothing"),
         ("embed", _embed, "embed every image and its interventions once"),
         ("sweep", _sweep, "fit and evaluate all settings on the stored embeddings"),
         ("report", _report, "write tables and plots from the rows that exist"),
@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         _add_options(sub)
         if name in ("run", "sweep", "report"):
             _add_report_options(sub)
+        if name == "plan":
+            sub.add_argument(
+                "--calibrate", action="store_true",
+                help="first measure in 20 s, beside loading backbones, what was never measured on this machine",
+            )  # fmt: skip
         sub.set_defaults(command=command)
     demo = commands.add_parser(
         "demo", help="the main job on real images that come from packages: no GPU, no account",
@@ -237,7 +242,7 @@ def _plan(args: argparse.Namespace) -> None:
     from benchmark.commands.plan import plan
     from benchmark.commands.prepare import open_store
 
-    planned = plan(recipe, open_store(recipe))
+    planned = plan(recipe, open_store(recipe), args.calibrate)
     print(json.dumps(dataclasses.asdict(planned), indent=2) if args.json else planned.text())
 
 

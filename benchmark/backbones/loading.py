@@ -4,9 +4,11 @@ Everything goes through `open_clip.create_model`: built-in names with a pretrain
 `hf-hub:` names, and local folders. The demo's MiniLiT is such a folder.
 """
 
+import contextlib
 import copy
 import hashlib
 import importlib
+import importlib.util
 import json
 import logging
 import pickle
@@ -231,6 +233,8 @@ def width_of(spec: BackboneSpec) -> int:
     """
     if spec.is_built:
         return spec.training.width if spec.training else int(importlib.import_module(BUILT[spec.name]).EMBED_DIM)
+    if not spec.folder and (width := _listed_width(spec.name)):
+        return width
     import open_clip
 
     open_clip_name = _open_clip_name(spec)
@@ -241,6 +245,16 @@ def width_of(spec: BackboneSpec) -> int:
             f"The configuration of the backbone '{spec.name}' cannot be read ({type(error).__name__}: {error}); "
             f"check the name or the folder, and the network if it lies on a hub."
         ) from error
+
+
+def _listed_width(name: str) -> int | None:
+    """Return the width of a model that open_clip lists, without the seconds that its import takes; None of others."""
+    package = importlib.util.find_spec("open_clip")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        file = Path(folder) / "model_configs" / f"{name.replace('/', '-')}.json"
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return int(json.loads(file.read_text(encoding="utf-8"))["embed_dim"])
+    return None
 
 
 def best_device() -> str:

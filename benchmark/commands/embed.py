@@ -1,13 +1,17 @@
 """`icm-bench embed`: every image and its interventions, once."""
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.commands.estimate import embedding_kind, start_kind
 from benchmark.commands.mending import mended
 from benchmark.commands.prepare import Run
 from benchmark.embedding.feeding import DecodingCost, remember
 from benchmark.embedding.pipeline import EmbedJob, embed
-from benchmark.embedding.speed import EmbedReport
+from benchmark.embedding.speed import EmbedReport, Speed
+from benchmark.store.costs import Cost
 from benchmark.store.embeddings import View
 from benchmark.sweep.subject import Subject
 
@@ -38,16 +42,26 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
 
 def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float | None = None) -> EmbedReport:
     """Embed what the store lacks of some views of a subject, and say what was done."""
+    start = time.time()
     job = EmbedJob(run.storage, subject.manifest, subject.backbone, subject.facts, tuple(views), subject.decoding)
     report = mended(run, lambda: embed(job, run.recipe.run, began=began), lambda _: None)
     name = f"{subject.manifest.name} with {subject.facts.label}"
     run.notify(f"{name}: {report.embedded} views embedded, {report.reused} reused")
     if report.speed:
         run.notify(f"{name}: {report.speed.text()}")
+        run.remember(_costs(subject.backbone, report.speed, time.time() - start))
         if report.speed.decode:
             high, wide = subject.facts.preprocess["size"]
             remember(DecodingCost(1e3 / report.speed.decode, subject.manifest.name, (high, wide)))
     return report
+
+
+def _costs(backbone: BackboneSpec, speed: Speed, seconds: float) -> list[Cost]:
+    """Return what embeddings cost that took so many seconds in all."""
+    return [
+        Cost(embedding_kind(backbone), speed.views, speed.seconds),
+        Cost(start_kind(backbone), 1, seconds - speed.seconds),
+    ]
 
 
 def on_sound_embeddings(run: Run, work: Callable[[], T]) -> T:

@@ -1,22 +1,25 @@
 """What a recipe amounts to, before anything costs time: without weights, without Ray, and even without the images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmark.backbones.loading import width_of
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_environments, check_protocols
+from benchmark.commands.estimate import Estimate, Known, PlannedSweep, embedding_kind, estimated
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.feeding import DecodingCost, remembered
 from benchmark.recipe.recipe import Recipe
-from benchmark.store import embeddings as store
 from benchmark.sweep.trials import trial_specs
 
 # Of one GPU, where none was measured: what the heads of the recipes assume.
 ASSUMED_VIEWS_PER_S = {"ViT-B-32": 2500.0, "ViT-B-16": 1000.0, "ViT-L-14": 300.0}
+# Memory of a trial, measured (docs/limits.md): of a process, and of each number of the embeddings.
+GIB_OF_PROCESS, BYTES_OF_TRIAL = 0.5, 12.0
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
 
@@ -28,6 +31,7 @@ class PlannedSet:
         name: of the data set.
         environments: number of its environments.
         images: number of its images.
+        classes: number of its classes.
         counted: whether they were counted, or are sure as those of a planted set are; otherwise they are the catalog's,
             and the images are not at hand.
     """
@@ -35,6 +39,7 @@ class PlannedSet:
     name: str
     environments: int
     images: int
+    classes: int
     counted: bool
 
 
@@ -46,7 +51,8 @@ class PlannedBackbone:
         label: as tables show it.
         dim: embedding width D.
         ranks: how many are evaluated.
-        views_per_s: what the store's last run with it reached, over all its encoders; None where it never ran.
+        views_per_s: what a run with it reached, in the store or on this machine, over all its encoders; None where
+            none did.
         feeding: how many CPU cores feed one GPU, in words; empty for backbones that are built for CPUs.
     """
 
@@ -70,7 +76,8 @@ class Plan:
         trials: of the sweep, search included.
         rows: that these leave.
         store_bytes: size of the embeddings, without compression.
-        seconds: of embedding, where the store knows the speed of every backbone.
+        estimate: how long it all takes.
+        trial_gib: memory that a trial takes at most, in GiB, as far as it grows with the data.
         at_most: whether there may be fewer rows: of draws of a placebo those alone are kept that a rule picks.
     """
 
@@ -82,7 +89,8 @@ class Plan:
     trials: int
     rows: int
     store_bytes: int
-    seconds: float | None
+    estimate: Estimate
+    trial_gib: float
     at_most: bool = False
 
     def text(self) -> str:
@@ -95,17 +103,22 @@ class Plan:
             speed = f", {backbone.views_per_s:.1f} views/s in an earlier run" if backbone.views_per_s else ""
             lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}{backbone.feeding}")
         searched = f", and up to {self.searched_passes} of a search" if self.searched_passes else ""
-        time = f", {self.seconds:.0f} s at that speed" if self.seconds else ""
         lines.append(
-            f"{self.views} views of each image: {self.passes} forward passes{searched}{time}; "
+            f"{self.views} views of each image: {self.passes} forward passes{searched}; "
             f"{self.store_bytes / 1e6:.1f} MB of embeddings"
         )
         rows = f"{'at most ' if self.at_most else ''}{self.rows} result rows"
-        return "\n".join([*lines, f"{self.trials} trials, {rows}"])
+        memory = f"a trial takes {self.trial_gib:.1f} GiB of memory at most"
+        return "\n".join([*lines, f"{self.trials} trials, {rows}; {memory}", *self.estimate.text()])
 
 
-def plan(recipe: Recipe, storage: Storage) -> Plan:
+def plan(recipe: Recipe, storage: Storage, calibrating: bool = False) -> Plan:
     """Count what a recipe amounts to. Images are counted where they are at hand; else the catalog's numbers stand in.
+
+    Args:
+        recipe: what is asked for.
+        storage: its store.
+        calibrating: whether what nobody measured is measured first, which loads backbones. Default False.
 
     Raises:
         IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
@@ -114,32 +127,45 @@ def plan(recipe: Recipe, storage: Storage) -> Plan:
     sets = [planned for planned, _ in located]
     widths = [width_of(spec) for spec in recipe.backbones]
     passes = sum(s.images * recipe.view_count(s.name) for s in sets)
-    speeds = store.read_speeds(storage)
+    sweeps = [PlannedSweep(planned.name, images, planned.classes) for planned, images in located]
+    if calibrating:
+        from benchmark.commands.calibrate import calibrate
+
+        calibrate(recipe, storage, sweeps, widths)
+    known = Known(storage)
     views, cost = max(recipe.view_count(s.name) for s in sets), remembered()
     backbones = [
         PlannedBackbone(
-            spec.label, dim, recipe.sweep.rank_count(dim), speeds.get(spec.label), _feeding(spec, views, cost)
+            spec.label, dim, recipe.sweep.rank_count(dim), _rate(known, spec, passes), _feeding(spec, views, cost)
         )
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
-    known = [b.views_per_s for b in backbones if b.views_per_s]
     # Where a backbone is wider, its ranks are other ones, but no trial or row is added.
-    counts = [_count(recipe, planned, environments, widths[0]) for planned, environments in located]
+    counts = [_count(recipe, planned, images, widths[0]) for planned, images in located]
+    rows = sum(count.rows for count in counts) * len(backbones)
+    trials = sum(count.trials for count in counts) * len(backbones)
     return Plan(
         sets=sets,
         backbones=backbones,
         views=views,
         passes=passes * len(backbones),
         searched_passes=sum(count.searched_passes for count in counts) * len(backbones),
-        trials=sum(count.trials for count in counts) * len(backbones),
-        rows=sum(count.rows for count in counts) * len(backbones),
+        trials=trials,
+        rows=rows,
         store_bytes=sum(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, dim in zip(recipe.backbones, widths, strict=True)
         ),
-        seconds=sum(passes / speed for speed in known) if len(known) == len(backbones) else None,
+        estimate=estimated(recipe, known, sweeps, widths, trials, rows),
+        trial_gib=max(s.images for s in sets) * max(widths) * BYTES_OF_TRIAL / 2**30 + GIB_OF_PROCESS,
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
     )
+
+
+def _rate(known: Known, spec: BackboneSpec, views: int) -> float | None:
+    """Return the views/s that a run with a backbone reached, of as many views as may be."""
+    found = known.find(embedding_kind(spec), views, least=5)
+    return views / found[0] if found else None
 
 
 def _feeding(spec: BackboneSpec, views: int, cost: DecodingCost | None) -> str:
@@ -159,21 +185,23 @@ def _feeding(spec: BackboneSpec, views: int, cost: DecodingCost | None) -> str:
     )
 
 
-def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, list[str]]:
-    """Return what is known of a data set, and the names of its environments."""
-    if spec.is_planted:  # its spec says it all, and nothing need be drawn
-        environments = spec.planted.environments
-        check_environments(recipe, spec.name, len(environments))
-        images = sum(CATALOG[DEMO_SET].environments[style] for style in spec.planted.styles)
-        return PlannedSet(spec.name, len(environments), images, counted=True), environments
+def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]:
+    """Return what is known of a data set, and the number of images of each of its environments."""
     facts = CATALOG.get(spec.name)
-    if facts and spec.root is None and not spec.is_built:
-        check_environments(recipe, spec.name, len(facts.environments))
-        return PlannedSet(spec.name, len(facts.environments), facts.images, counted=False), list(facts.environments)
-    manifest = read_manifest(spec)
-    check_protocols(recipe, manifest)
-    images = manifest.table.num_rows
-    return PlannedSet(spec.name, len(manifest.environments), images, counted=True), manifest.environments
+    if spec.is_planted:  # its spec says it all, and nothing need be drawn
+        planted, drawings = spec.planted, CATALOG[DEMO_SET]
+        dealt = sum(drawings.environments[style] for style in planted.styles) / len(planted.environments)
+        images, classes = dict.fromkeys(planted.environments, round(dealt)), drawings.classes
+        count, counted = sum(drawings.environments[style] for style in planted.styles), True
+    elif facts and spec.root is None and not spec.is_built:
+        images, classes, count, counted = dict(facts.environments), facts.classes, facts.images, False
+    else:
+        manifest = read_manifest(spec)
+        check_protocols(recipe, manifest)
+        images, classes, count, counted = manifest.counts, len(manifest.classes), manifest.table.num_rows, True
+        return PlannedSet(spec.name, len(images), count, classes, counted), images
+    check_environments(recipe, spec.name, len(images))
+    return PlannedSet(spec.name, len(images), count, classes, counted), images
 
 
 class _Count(NamedTuple):
@@ -184,11 +212,11 @@ class _Count(NamedTuple):
     searched_passes: int
 
 
-def _count(recipe: Recipe, planned: PlannedSet, environments: list[str], dim: int) -> _Count:
+def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], dim: int) -> _Count:
     variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
     trials = rows = searched_views = 0
     for spec in trial_specs(recipe, planned.name, dim):
-        seen = variants if spec.protocol.across_sets else environments
+        seen = variants if spec.protocol.across_sets else list(environments)
         if not spec.rows(seen):
             continue
         if not spec.space:

@@ -19,6 +19,7 @@ from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.embedding.texts import embed_texts
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
+from benchmark.store.costs import Cost, on_this_machine, remember
 from benchmark.store.embeddings import Decoding
 from benchmark.store.texts import pairs_file, text_file
 from benchmark.sweep.subject import Subject
@@ -41,6 +42,10 @@ class Run:
     storage: Storage
     subjects: tuple[Subject, ...]
     notify: Notify
+
+    def remember(self, costs: Sequence[Cost]) -> None:
+        """Keep what work cost, for plans: in the store and on this machine."""
+        remember((self.storage, on_this_machine()), costs)
 
 
 def notify_on_stderr(line: str) -> None:

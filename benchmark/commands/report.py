@@ -1,15 +1,18 @@
 """`icm-bench report`: tables and plots from the rows that exist."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from benchmark.commands.estimate import REPORT
 from benchmark.commands.records import record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding.speed import EmbedReport
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
+from benchmark.store.costs import Cost, on_this_machine, remember
 from benchmark.store.records import read_record, record_files, report_folder
 from benchmark.store.rows import failures, read_rows
 from benchmark.store.tested import read_tested
@@ -70,6 +73,7 @@ def report_stage(
     """
     from reports import Expected, Options, write_report
 
+    began = time.time()
     record_file = _record_file(recipe, storage, subjects)
     record = read_record(storage, record_file)
     trials = record.trials
@@ -85,6 +89,7 @@ def report_stage(
     known = {dataset.name: control for dataset in recipe.datasets if (control := dataset.must_be_found)}
     expected = {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
     report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed, options, expected)
+    remember((storage, on_this_machine()), [Cost(REPORT, len(rows), time.time() - began)])
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),

@@ -3,12 +3,14 @@
 import time
 
 from benchmark.commands.embed import embed_stage
+from benchmark.commands.estimate import START
 from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
 from benchmark.commands.report import Outcome, report_stage
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
+from benchmark.store.costs import Cost
 
 
 def run(
@@ -34,6 +36,7 @@ def run(
     if recipe.run.out:
         Storage(recipe.run.out).check_writable()  # before hours of work, not after them
     with prepared(recipe, notify) as run:
+        run.remember([Cost(START, 1, time.time() - began)])
         embedded = embed_stage(run, began)
         sweep_stage(run)
     return report_stage(run.recipe, run.storage, run.subjects, embedded, plus_minus, margin)

@@ -275,15 +275,3 @@ def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
 def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
     """Write how fast the last run went that embedded something here, and on what."""
     storage.write_bytes(f"{view.directory}/{_SPEED}", json.dumps(speed, indent=2, sort_keys=True).encode())
-
-
-def read_speeds(storage: Storage) -> dict[str, float]:
-    """Return backbone -> (image, view) pairs per second, over all its encoders, of a run that wrote into the store."""
-    speeds = {}
-    for name in storage.files(ROOT, _SPEED):
-        about = about_file(name.rpartition("/")[0])
-        if storage.exists(about):
-            speed, backbone = json.loads(storage.read_bytes(name)), json.loads(storage.read_bytes(about))["backbone"]
-            if speed["seconds"]:
-                speeds[backbone] = speed["views"] / speed["seconds"]
-    return speeds

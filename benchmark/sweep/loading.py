@@ -105,14 +105,14 @@ def sum_subject(
     splits: Sequence[Split],
     normalizes: Sequence[Normalize],
     sets: Sequence[InterventionSet | None],
-) -> None:
-    """Make sure that the store has the moments that some settings of a subject need."""
+) -> int:
+    """Make sure that the store has the moments that some settings of a subject need; return how many files were not."""
     pairings = {
         str([pairing.name, *(v.directory for v in pairing.views)]): pairing
         for intervention_set in sets
         for pairing in subject.pairings_of(intervention_set)
     }
-    sum_moments(storage, images, splits, sorted({scale_of(n) for n in normalizes}), list(pairings.values()))
+    return sum_moments(storage, images, splits, sorted({scale_of(n) for n in normalizes}), list(pairings.values()))
 
 
 def cells_for(

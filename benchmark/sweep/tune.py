@@ -26,12 +26,14 @@ from benchmark.method.evaluation.evaluation import Plain
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.evaluation.splits import Split, turn_of
 from benchmark.recipe.specs import RunSpec
+from benchmark.store.costs import Cost
 from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, load, load_view, sum_subject, text_tower
 from benchmark.sweep.loggers import callbacks, log_folder
 from benchmark.sweep.trials import Trial
+from benchmark.sweep.work import MOMENTS, Ran, costs_of, summing_work
 
 # What the trials of a worker found in the plain space, for the next one that may share it, and for no other.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
@@ -40,7 +42,7 @@ _PLAIN: dict[tuple[object, ...], Plain] = {}
 Shared = Mapping[str, Any]
 
 
-def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str) -> None:
+def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str) -> list[Cost]:
     """Run the trials that are not finished; those that fail twice leave a reason in the store.
 
     In a block of `connected`. A trial is finished if its rows are there, and the images that these were tested on.
@@ -51,6 +53,9 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
         options: what a trial may take, and which loggers follow.
         name: of the recipe, for loggers.
 
+    Returns:
+        What it took; nothing where all was finished.
+
     Raises:
         DamagedError: embeddings, texts or moments are not what was written.
         IcmBenchError: a file of rows is damaged or holds another trial's, or the sweep was ended before all trials
@@ -59,26 +64,29 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
     missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: trial.shares)
     if not missing:
-        return
+        return []
     connect()
-    for trial, error in _tune(storage, missing, options, name):
+    errors, costs = _tune(storage, missing, options, name)
+    for trial, error in errors:
         write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
     failed = failures(storage, [trial.id for trial in missing])
     if not all(trial.id in failed or storage.exists(row_file(trial.id)) for trial in missing):
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
+    return costs
 
 
-def _tune(storage: Storage, trials: list[Trial], options: RunSpec, name: str) -> list[tuple[Trial, Exception]]:
-    """Run trials, and return those that failed with their errors."""
+def _tune(
+    storage: Storage, trials: list[Trial], options: RunSpec, name: str
+) -> tuple[list[tuple[Trial, Exception]], list[Cost]]:
+    """Run trials, and return those that failed with their errors, and what it all took."""
     from ray import tune
 
     # Tune would take an interrupt for the wish to end early and call the sweep finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
-    trainable = tune.with_parameters(
-        _train, storage=storage, trials=trials, shared=_share(storage, trials), options=options
-    )
+    shared, costs = _share(storage, trials)
+    trainable = tune.with_parameters(_train, storage=storage, trials=trials, shared=shared, options=options)
     scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     watch = _watch(trials)
     tuner = tune.Tuner(
@@ -93,7 +101,7 @@ def _tune(storage: Storage, trials: list[Trial], options: RunSpec, name: str) ->
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    began = time.monotonic()
+    began = time.time()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Tune prints a banner whatever its verbosity
             results = tuner.fit()
@@ -101,15 +109,20 @@ def _tune(storage: Storage, trials: list[Trial], options: RunSpec, name: str) ->
         watch.progress.close()
         if not log_folder(options):
             shutil.rmtree(scratch, ignore_errors=True)
-    watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.monotonic() - began):.1f} rows/s")
+    watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.time() - began):.1f} rows/s")
     failed = [result for result in results if result.error is not None and result.config is not None]
-    return [(trials[result.config["trial"]["number"]], result.error) for result in failed]
+    slots = min(len(trials), max(1, int(ray.cluster_resources().get("CPU", 1) / options.cpus_per_trial)))
+    costs += costs_of(watch.ran, began, time.time(), slots)
+    return [(trials[result.config["trial"]["number"]], result.error) for result in failed], costs
 
 
-def _share(storage: Storage, trials: list[Trial]) -> Shared:
+def _share(storage: Storage, trials: list[Trial]) -> tuple[Shared, list[Cost]]:
     """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
 
     The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
+
+    Returns:
+        The references, and what summing the moments took, where they were not there.
 
     Raises:
         DamagedError: a file of the store is not what was written.
@@ -121,6 +134,7 @@ def _share(storage: Storage, trials: list[Trial]) -> Shared:
         key: load.remote(storage, subject, _splits([trial for _, trial in by_key[key]]))
         for key, subject in subjects.items()
     }
+    began, summed = time.time(), 0.0
     for key, of_subject in by_key.items():
         images = ray.get(shared[key][1])  # of variants too: what is damaged is to be known before any trial begins
         for draw in sorted({s.view_draw for s, _ in of_subject}):
@@ -128,7 +142,10 @@ def _share(storage: Storage, trials: list[Trial]) -> Shared:
             wanted = [trial for _, trial in of_draw]
             normalizes = [trial.spec.normalize for trial in wanted]
             sets = [trial.spec.intervention_set for trial in wanted]
-            sum_subject(storage, of_draw[0][0], images, _splits(wanted), normalizes, sets)
+            subject = of_draw[0][0]
+            if sum_subject(storage, subject, images, _splits(wanted), normalizes, sets):
+                summed += summing_work(len(images.ids), len(subject.views), images.dim)
+    costs = [Cost(MOMENTS, summed, time.time() - began)]
     of_views = {
         view.directory: (view, trial.subject)
         for trial in trials
@@ -139,7 +156,7 @@ def _share(storage: Storage, trials: list[Trial]) -> Shared:
     return shared | {
         directory: load_view.remote(storage, view, shared[subject.key][1])
         for directory, (view, subject) in of_views.items()
-    }
+    }, costs
 
 
 def _splits(trials: Sequence[Trial]) -> tuple[Split, ...]:
@@ -154,11 +171,14 @@ def _watch(trials: list[Trial]) -> Any:
         def __init__(self) -> None:
             self.progress = Progress("sweep", len(trials), "trials")
             self.rows = 0
+            self.ran: list[Ran] = []
             self._best: dict[str, tuple[float, str]] = {}
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:  # noqa: ARG002
             ran = _trial_of(trial)
             self.rows += result.get("rows", 0)
+            if "began" in result:
+                self.ran.append(Ran(ran, result["began"], result["seconds"]))
             rule = "lodo" if "lodo" in result else "training_domain"
             if rule in result and result[rule] > self._best.get(ran.subject.key, (0.0, ""))[0]:
                 self._best[ran.subject.key] = (result[rule], f"best by {rule} {100 * result[rule]:.1f} %: {ran.label}")
@@ -193,7 +213,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     """Run one trial in a worker of Tune's."""
     from ray import tune
 
-    trial = trials[config["trial"]["number"]]
+    began, trial = time.time(), trials[config["trial"]["number"]]
     spec, subject = trial.spec, trial.subject
     data, images = ray.get(list(shared[subject.key]))
     if trial.variants:
@@ -224,7 +244,8 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
         write_tested(storage, tested)
     write_rows(storage, trial.id, evaluated.rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
-    tune.report({"rows": len(evaluated.rows), **source_scores(evaluated.rows)})
+    took = {"began": began, "seconds": time.time() - began}
+    tune.report({"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)})
 
 
 def _shared_plain(trial: Trial) -> Plain:

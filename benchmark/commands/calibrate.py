@@ -1,0 +1,82 @@
+"""`icm-bench plan --calibrate`: a short measurement of what nobody measured yet, before the plan."""
+
+import time
+from collections.abc import Iterator
+
+from benchmark.backbones.describe import describe
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.commands.estimate import Known, PlannedSweep, embedding_kind, planned_trials
+from benchmark.commands.prepare import Notify, notify_on_stderr
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.recipe.recipe import Recipe
+from benchmark.store.costs import Cost, on_this_machine, remember
+from benchmark.sweep.calibrating import measured
+from benchmark.sweep.trials import TrialSpec
+from benchmark.sweep.work import Size, kind_of, work_of
+
+SECONDS = 20.0  # of all measurements together, but for the loading of backbones
+_WORDS = 5  # of a kind of trial: its predictor and projection with their parameters
+
+
+def calibrate(
+    recipe: Recipe,
+    storage: Storage,
+    sweeps: list[PlannedSweep],
+    widths: list[int],
+    notify: Notify = notify_on_stderr,
+) -> None:
+    """Measure trials and backbones of a recipe of which neither its store nor this machine knows what they take.
+
+    Backbones run on random pixels, trials on simulated embeddings; what comes of it is kept for this machine.
+
+    Args:
+        recipe: what is asked for.
+        storage: its store.
+        sweeps: its data sets.
+        widths: embedding width of each of its backbones.
+        notify: takes each line for the person who watches.
+    """
+    known, ended = Known(storage, reference=False), time.monotonic() + SECONDS
+    costs = [cost for spec in recipe.backbones for cost in _of_backbone(spec, known, notify)]
+    lacking = list(_lacking(recipe, known, sweeps, widths))
+    if lacking:
+        notify(f"calibrating {len(lacking)} kinds of trials on simulated embeddings")
+    costs += measured(lacking, max(1.0, ended - time.monotonic()))
+    remember([on_this_machine()], costs)
+
+
+def _of_backbone(spec: BackboneSpec, known: Known, notify: Notify) -> Iterator[Cost]:
+    """Yield what a batch takes, unless that is known or the weights cannot be had."""
+    if known.find(embedding_kind(spec), 1, least=4):
+        return
+    from benchmark.backbones.engines import rates
+    from benchmark.backbones.loading import Backbone, best_device
+
+    spec = spec.with_absolute_paths()
+    notify(f"calibrating {spec.label} on random pixels")
+    try:
+        facts = describe(spec)
+        engine = facts.engine if best_device() == "cpu" else "torch"
+        backbone = Backbone(spec.model_copy(update={"engine": engine}))
+        rate = rates({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
+    except IcmBenchError as error:
+        notify(f"note: {error}")
+        return
+    yield Cost(embedding_kind(spec), rate, 1.0)
+
+
+def _lacking(
+    recipe: Recipe, known: Known, sweeps: list[PlannedSweep], widths: list[int]
+) -> Iterator[tuple[TrialSpec, Size]]:
+    """Yield a trial of each kind that nobody measured, those first that are most work."""
+    work: dict[tuple[str, ...], float] = {}
+    example: dict[tuple[str, ...], tuple[TrialSpec, Size]] = {}
+    for _, spec, size, count in planned_trials(recipe, sweeps, widths):
+        kind = kind_of(spec)[:_WORDS]
+        work[kind] = work.get(kind, 0.0) + count * work_of(spec, size)
+        example.setdefault(kind, (spec, size))
+    for kind in sorted(work, key=lambda kind: -work[kind]):
+        found = known.find(kind, work[kind], _WORDS)
+        if found is None:
+            yield example[kind]

@@ -1,0 +1,253 @@
+"""How long a recipe takes, stage by stage: from what its store measured, or this machine, or a reference machine."""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.storage import Storage
+from benchmark.recipe.recipe import Recipe
+from benchmark.store.costs import Cost, from_json, most_alike, on_this_machine, read, shared
+from benchmark.sweep.trials import TrialSpec, trial_specs
+from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, summing_work, work_of
+
+# Kinds of cost: from the start of the command to its first stage (the work is 1), and of a report (rows).
+START, REPORT = ("start",), ("report",)
+_FAR = 16.0  # times as much work, or as little, is no guide where there is a better one
+_DEAREST = 3  # parts of a recipe that are named
+STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
+
+
+def embedding_kind(backbone: BackboneSpec) -> tuple[str, ...]:
+    """Return the kind of cost of a backbone's embeddings, whatever engine makes them; the work is views."""
+    return ("embedding", *_named(backbone))
+
+
+def start_kind(backbone: BackboneSpec) -> tuple[str, ...]:
+    """Return the kind of cost of what is done once for each data set with a backbone: workers, weights, warm-up."""
+    return ("start of embedding", *_named(backbone))
+
+
+def _named(backbone: BackboneSpec) -> tuple[str, ...]:
+    """Return what speed depends on, then the weights, on which it does not."""
+    label = backbone.model_copy(update={"engine": "auto"}).label
+    return (backbone.name, f"{backbone.image_size or 'its own size'}", backbone.precision, label)
+
+
+@dataclass
+class Estimate:
+    """How long a recipe takes, on this machine's cores.
+
+    Attributes:
+        stages: stage -> seconds, as a clock shows them; those that are not known are left out.
+        core_hours: of the trials.
+        cores: that trials have.
+        by: where it was measured -> seconds that rest on it; the processor where it was another machine.
+        unknown: kinds of work that nobody measured, in words.
+        cheaper: what may be left out -> share of the trials' time that this saves.
+    """
+
+    stages: dict[str, float] = field(default_factory=dict)
+    core_hours: float = 0.0
+    cores: int = 1
+    by: dict[str, float] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    cheaper: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages together."""
+        return sum(self.stages.values())
+
+    def text(self) -> list[str]:
+        """Return the estimate in some lines."""
+        lines = []
+        if self.stages:
+            stages = ", ".join(f"{name} {in_words(seconds)}" for name, seconds in self.stages.items())
+            by = ", ".join(f"{seconds / self.seconds:.0%} {where}" for where, seconds in self.by.items())
+            lines.append(f"about {in_words(self.seconds)} on {self.cores} cores: {stages}; measured: {by}")
+        if self.cheaper:
+            less = ", ".join(f"{share:.0%} less without {what}" for what, share in self.cheaper.items())
+            lines.append(f"trials: {self.core_hours:.2g} core-hours; {less}")
+        if self.unknown:
+            lines.append(f"not in it, for nobody measured it: {', '.join(self.unknown)}; `--calibrate` measures it")
+        return lines
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Known:
+    """What was measured: here, elsewhere, and by whom.
+
+    Args:
+        storage: the store of the recipe.
+        reference: whether what a reference machine took stands in for what is not known here. Default True.
+    """
+
+    def __init__(self, storage: Storage, reference: bool = True) -> None:
+        elsewhere = of_reference() if reference else []
+        self._places = {STORE: read(storage), MACHINE: read(on_this_machine()), REFERENCE: elsewhere}
+
+    def find(self, kind: tuple[str, ...], work: float, least: int) -> tuple[float, str] | None:
+        """Return the seconds of some work, and where they were measured; None where nobody did.
+
+        The store comes before this machine, and this before the reference; unless what is known there is less alike, or
+        so much more or less work that the other one's is the better guide.
+        """
+        found = [
+            (where, cost) for where, costs in self._places.items() if (cost := most_alike(costs, kind, work, least))
+        ]
+        if not found:
+            return None
+        most = max(shared(cost.kind, kind) for _, cost in found)
+        alike = [(where, cost) for where, cost in found if shared(cost.kind, kind) == most]
+        near = [(where, cost) for where, cost in alike if max(cost.work / work, work / cost.work) < _FAR]
+        where, cost = near[0] if near else min(alike, key=lambda one: abs(math.log(one[1].work / work)))
+        return cost.seconds * work / cost.work, f"{where} ({cost.machine})" if where == REFERENCE else where
+
+
+def of_reference() -> list[Cost]:
+    """Return what a reference machine took, which comes with the package."""
+    return from_json((files("benchmark.store") / "reference_costs.json").read_bytes())
+
+
+class Estimating:
+    """Adds up what the stages of a recipe take.
+
+    Args:
+        known: what was measured.
+        cores: that trials have, side by side.
+    """
+
+    def __init__(self, known: Known, cores: int) -> None:
+        self.estimate = Estimate(cores=cores)
+        self._known = known
+        self._of_trials: defaultdict[str, float] = defaultdict(float)
+
+    def add(self, stage: str, kind: tuple[str, ...], work: float, least: int = 1, cores: int = 1) -> float:
+        """Add some work to a stage, and return its core-seconds; 0 where nobody knows them.
+
+        Args:
+            stage: as the estimate names it.
+            kind: see `store.costs`.
+            work: how much of it; 0 adds nothing.
+            least: how many words of the kind must be those of what was measured.
+            cores: that share the work.
+        """
+        found = self._known.find(kind, work, least) if work else (0.0, "")
+        estimate = self.estimate
+        if found is None:
+            estimate.unknown = list(dict.fromkeys([*estimate.unknown, " ".join(kind[:3])]))
+            return 0.0
+        seconds, where = found
+        if seconds:
+            estimate.stages[stage] = estimate.stages.get(stage, 0.0) + seconds / cores
+            estimate.by[where] = estimate.by.get(where, 0.0) + seconds / cores
+        return seconds
+
+    def add_trials(self, dataset: str, spec: TrialSpec, size: Size, count: int) -> None:
+        """Add trials that are alike."""
+        seconds = self.add("trials", kind_of(spec), count * work_of(spec, size), 2, self.estimate.cores)
+        self.estimate.core_hours += seconds / 3600
+        for part in (dataset, spec.predictor.label, spec.projection.label, spec.protocol.name):
+            self._of_trials[part] += seconds
+
+    def dearest(self, sorts: Iterable[Collection[str]], seeds: int) -> None:
+        """Say which parts of a recipe cost most of the trials' time, of sorts that have several.
+
+        Args:
+            sorts: for each sort its parts, as `add_trials` names them.
+            seeds: number of seeds.
+        """
+        if whole := 3600 * self.estimate.core_hours:
+            parts = {name for sort in sorts if len(sort) > 1 for name in sort}
+            shares = {name: self._of_trials[name] / whole for name in parts}
+            most = sorted(shares, key=lambda name: (-shares[name], name))[:_DEAREST]
+            self.estimate.cheaper = {name: shares[name] for name in most}
+            if seeds > 1:
+                self.estimate.cheaper["all seeds but one"] = 1 - 1 / seeds
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """A data set, as its trials see it.
+
+    Attributes:
+        name: of the data set.
+        images: environment -> number of images.
+        classes: number of classes.
+    """
+
+    name: str
+    images: Mapping[str, int]
+    classes: int
+
+
+def estimated(
+    recipe: Recipe, known: Known, sweeps: Sequence[PlannedSweep], widths: Sequence[int], trials: int, rows: int
+) -> Estimate:
+    """Return how long a recipe takes on the cores of this machine, embeddings included, where nothing is done yet.
+
+    Args:
+        recipe: what is asked for.
+        known: what was measured.
+        sweeps: its data sets.
+        widths: embedding width of each of its backbones.
+        trials: how many it has.
+        rows: how many it leaves.
+    """
+    cores = max(1, int((os.cpu_count() or 1) / recipe.run.cpus_per_trial))
+    adding = Estimating(known, min(cores, trials))
+    adding.add("start", START, 1)
+    for backbone in recipe.backbones:
+        for one in sweeps:
+            views = sum(one.images.values()) * recipe.view_count(one.name)
+            adding.add("embedding", start_kind(backbone), 1)
+            adding.add("embedding", embedding_kind(backbone), views, least=4)
+    adding.add("moments", MOMENTS, _summing(recipe, sweeps, widths))
+    adding.add("trials", FIRST_TRIAL, 1)
+    adding.add("trials", BETWEEN, trials)
+    for name, spec, size, count in planned_trials(recipe, sweeps, widths):
+        adding.add_trials(name, spec, size, count)
+    adding.add("report", REPORT, rows)
+    sweep = recipe.sweep
+    sorts = [
+        [one.name for one in sweeps],
+        *({c.label for c in sort} for sort in (sweep.predictors, sweep.all_projections(), sweep.protocols)),
+    ]
+    adding.dearest(sorts, len(sweep.seeds))
+    return adding.estimate
+
+
+def _summing(recipe: Recipe, sweeps: Sequence[PlannedSweep], widths: Sequence[int]) -> float:
+    views = [(sum(one.images.values()), recipe.view_count(one.name)) for one in sweeps]
+    return sum(summing_work(images, count, dim) for images, count in views for dim in widths)
+
+
+def planned_trials(
+    recipe: Recipe, sweeps: Sequence[PlannedSweep], widths: Sequence[int]
+) -> Iterator[tuple[str, TrialSpec, Size, int]]:
+    """Yield a recipe's trials: the data set, the trial, what it runs on, and how often, as a search has many points.
+
+    Args:
+        recipe: what is asked for.
+        sweeps: its data sets.
+        widths: embedding width of each of its backbones.
+    """
+    shifts = [sweeps[i] for i in recipe.shifts()]
+    points = recipe.sweep.search.samples if recipe.sweep.search else 1
+    for dim in widths:
+        for one in sweeps:
+            of_sets = {s.name: sum(s.images.values()) for s in (one, *shifts)}
+            for spec in trial_specs(recipe, one.name, dim):
+                images = of_sets if spec.protocol.across_sets else one.images
+                if spec.rows(list(images)):
+                    yield one.name, spec, Size(images, one.classes, dim), points if spec.space else 1

@@ -1,0 +1,116 @@
+"""What work cost: seconds by kind and amount of work, in a store and, for stores to come, in the cache of the machine.
+
+Whoever plans finds the kind that is most alike, of it the amount that is nearest, and takes the rest to be in
+proportion.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
+from benchmark.common.machine import machine, processor
+from benchmark.common.storage import Storage
+
+_FILE = "costs.json"
+_KEPT = 24  # amounts of one kind, the newest
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some work cost.
+
+    Attributes:
+        kind: what was done, from the general to the particular: `("trial", "zero_shot", "icm", ...)`.
+        work: how much of it, above 0, in a unit of the kind's own.
+        seconds: that it took.
+        machine: name of the processor.
+    """
+
+    kind: tuple[str, ...]
+    work: float
+    seconds: float
+    machine: str = ""
+
+
+def on_this_machine() -> Storage:
+    """Return where the costs of this machine lie, in the cache folder; another machine or version has another place."""
+    return Storage(str(cache_dir() / "costs" / canonical_hash(machine())[:32]))
+
+
+def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
+    """Add costs to those of some places. The same work again takes the place of what it cost before.
+
+    Args:
+        places: a store, this machine.
+        costs: what was measured here; those without work or time are left out.
+    """
+    new = [Cost(c.kind, c.work, c.seconds, processor()) for c in costs if c.work > 0 and c.seconds > 0]
+    if not new:
+        return
+    fresh = {(c.kind, round(math.log2(c.work), 1)): c for c in new}
+    for place in places:
+        merged = {(c.kind, round(math.log2(c.work), 1)): c for c in read(place)}
+        merged = {key: cost for key, cost in merged.items() if key not in fresh} | fresh
+        by_kind: dict[tuple[str, ...], list[Cost]] = {}
+        for cost in merged.values():
+            by_kind.setdefault(cost.kind, []).append(cost)
+        kept = [cost for of_kind in by_kind.values() for cost in of_kind[-_KEPT:]]
+        with suppress(IcmBenchError):  # a place that cannot be written to learns nothing, and no work is lost for it
+            place.write_bytes(_FILE, as_json(kept))
+
+
+def as_json(costs: Iterable[Cost]) -> bytes:
+    """Return costs as they stand in a file, a line for each."""
+    lines = (json.dumps([list(c.kind), c.work, c.seconds, c.machine]) for c in costs)
+    return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
+
+
+def read(place: Storage) -> list[Cost]:
+    """Return the costs that a place knows; none where the file is missing or damaged: work is done without them too."""
+    try:
+        return from_json(place.read_bytes(_FILE))
+    except (IcmBenchError, ValueError, TypeError):
+        return []
+
+
+def from_json(content: bytes) -> list[Cost]:
+    """Return the costs of a file.
+
+    Raises:
+        ValueError: it is none.
+        TypeError: it is none.
+    """
+    costs = [
+        Cost(tuple(kind), float(work), float(seconds), str(name)) for kind, work, seconds, name in json.loads(content)
+    ]
+    return [c for c in costs if c.work > 0 and c.seconds > 0 and math.isfinite(c.work * c.seconds)]
+
+
+def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, least: int) -> Cost | None:
+    """Return the cost of the kind that shares most words from the first on, and of it that of the nearest work.
+
+    Args:
+        costs: among which is looked, those that count most first.
+        kind: what is to be done.
+        work: how much of it, above 0.
+        least: number of words that must be shared.
+    """
+    alike = [(words, cost) for cost in costs if (words := shared(cost.kind, kind)) >= least]
+    most = max((words for words, _ in alike), default=0)
+    nearest = [cost for words, cost in alike if words == most]
+    return min(nearest, key=lambda cost: abs(math.log(cost.work / work)), default=None)
+
+
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many words two kinds share, from the first on."""
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,194 @@
+"""How much work a trial is, in floating-point operations, and what trials took: what `plan` scales measured seconds by.
+
+The counts are rough by a factor that is the same for all trials of one predictor, and that a measurement takes out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmark.method.evaluation.cells import HALVES
+from benchmark.method.evaluation.protocols import Holdout
+from benchmark.method.evaluation.splits import IN, OUT, turn_of
+from benchmark.store.costs import Cost
+from benchmark.sweep.trials import Trial, TrialSpec
+
+# Kinds of cost beside those of trials. Moments: see `summing_work`; the first trial of a sweep: 1; what lies between
+# trials: their number.
+MOMENTS, FIRST_TRIAL, BETWEEN = ("moments",), ("first trial",), ("between trials",)
+
+_EIGH = 20.0  # times D^3: one eigendecomposition, as long as so many operations of matrix products
+_EVALUATIONS = 25.0  # of an objective, for each fit
+_BEST = 50.0  # operations that finding the best class of an image at one rank amounts to, for each class
+# Points of a holdout that are fitted to all images where rules choose on some: at full rank, and at the one below it.
+_FULL, _FULL_BELOW = 3.0, 1.5
+Sides = frozenset[int]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the work of a trial depends on beside its spec.
+
+    Attributes:
+        images: environment -> number of images; whole data sets where a protocol is across sets.
+        classes: number of classes.
+        dim: embedding width D.
+    """
+
+    images: Mapping[str, int]
+    classes: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One fit and what it is scored on.
+
+    Attributes:
+        fitted: number of images.
+        scored: number of images.
+    """
+
+    fitted: float
+    scored: float
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A trial that ran.
+
+    Attributes:
+        trial: the trial.
+        began: time of day (seconds since 1970) when its worker began it.
+        seconds: that it took.
+    """
+
+    trial: Trial
+    began: float
+    seconds: float
+
+
+def size_of(trial: Trial) -> Size:
+    """Return what the work of a trial depends on beside its spec."""
+    manifest = trial.subject.manifest
+    if trial.spec.protocol.across_sets:
+        images = {s.manifest.name: s.manifest.table.num_rows for s in (trial.subject, *trial.variants)}
+    else:
+        images = manifest.counts
+    return Size(images, len(manifest.classes), trial.subject.facts.dim)
+
+
+def costs_of(ran: Sequence[Ran], began: float, ended: float, slots: int) -> list[Cost]:
+    """Return what trials took, in the mean of those that are alike, and what lay before and between them.
+
+    Args:
+        ran: trials that ran; none that failed.
+        began: time of day when the first was asked for.
+        ended: when the last was there.
+        slots: number of trials that run side by side.
+    """
+    if not ran:
+        return []
+    sizes: dict[str, Size] = {}
+    alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
+    for one in ran:
+        subject = one.trial.subject.key
+        if one.trial.spec.protocol.across_sets or subject not in sizes:
+            sizes[subject] = size_of(one.trial)
+        alike.setdefault((kind_of(one.trial.spec), work_of(one.trial.spec, sizes[subject])), []).append(one)
+    first = max(0.0, min(one.began for one in ran) - began)
+    between = ended - began - first - sum(one.seconds for one in ran) / slots
+    return [
+        Cost(FIRST_TRIAL, 1.0, first),
+        Cost(BETWEEN, len(ran), between),
+        *(Cost(kind, work, sum(r.seconds for r in of_kind) / len(of_kind)) for (kind, work), of_kind in alike.items()),
+    ]
+
+
+def summing_work(images: int, views: int, dim: int) -> float:
+    """Return the operations of summing the moments of images that have so many views, of width D."""
+    return 2.0 * images * views * dim**2
+
+
+def kind_of(spec: TrialSpec) -> tuple[str, ...]:
+    """Return the kind of a trial's cost, from the general to the particular, see `store.costs`."""
+    predictor, projection = spec.predictor, spec.projection
+    return ("trial", predictor.name, projection.name, predictor.label, projection.label, spec.protocol.name)
+
+
+def work_of(spec: TrialSpec, size: Size) -> float:
+    """Return about how many operations a trial is; 0 where it makes no rows.
+
+    Args:
+        spec: the trial.
+        size: of what it runs on.
+    """
+    lambdas, holdouts = max(1, len(spec.lambdas)), spec.holdouts(list(size.images))
+    draws = spec.intervention_set.draws if spec.intervention_set else 1
+    settings = sum(any(len(h.sources) >= s.fewest_sources for h in holdouts) for s in spec.settings)
+    each = sum(_of_fit(spec, size, fit) for fit in _fits(spec, size, holdouts))
+    return settings * draws * (lambdas * each + _full(spec, size, holdouts))
+
+
+def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[_Fit]:
+    """Return the fits of one lambda and setting; one that serves several holdouts is there once."""
+    turn = turn_of(spec.split, spec.fold, grouped=False)
+    fits: dict[tuple[tuple[int, ...], Sides], dict[tuple[int, Sides], float]] = {}
+    some = _some(spec, size)
+    names = list(size.images)
+
+    def images(environment: int, sides: Sides, most: float | None = None) -> float:
+        return min(_share(spec, sides) * size.images[names[environment]], most or float("inf"))
+
+    for holdout in holdouts:
+        half = 1.0 if holdout.halves == HALVES else 0.5
+        judges = holdout.judges(turn)
+        tested = fits.setdefault((holdout.sources, turn.fitted), {})
+        for test in holdout.tests:
+            for environment in test.environments:
+                sides = turn.tested[test.split]
+                tested[environment, sides] = images(environment, sides)
+        choosing = fits.setdefault((holdout.sources, turn.learned), {})
+        choosing |= {(s, turn.judging): half * images(s, turn.judging, some) for s in judges}
+        for source in judges:
+            if remaining := holdout.without(source):
+                left = fits.setdefault((remaining, turn.learned), {})
+                left[source, turn.judging_left_out] = half * images(source, turn.judging_left_out, some)
+    half = 1.0 if all(h.halves == HALVES for h in holdouts) else 0.5
+    return [
+        _Fit(half * sum(images(s, sides, some) for s in sources), sum(scored.values()))
+        for (sources, sides), scored in fits.items()
+    ]
+
+
+def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
+    """Return the operations of fits to all images, where others are to some of them."""
+    if _some(spec, size) is None:
+        return 0.0
+    names, learned = list(size.images), _share(spec, turn_of(spec.split, spec.fold, grouped=False).fitted)
+    fitted = sum(size.images[names[s]] * learned for holdout in holdouts for s in holdout.sources)
+    alone = len(spec.ranks) == 1 or not spec.predictor.turns  # else full rank is found by trials of the plain space
+    points = _FULL * spec.ranks[-1] if alone else _FULL_BELOW * spec.ranks[-2]
+    return 4 * _EVALUATIONS * points * fitted * size.classes
+
+
+def _of_fit(spec: TrialSpec, size: Size, fit: _Fit) -> float:
+    """Return the operations of one fit and its scores."""
+    predictor, count = spec.predictor, len(spec.predictor.settings)
+    basis = 0.0 if spec.projection.name == "identity" else _EIGH * size.dim**3
+    if not predictor.uses_training_images:
+        return basis + 2 * fit.scored * size.classes * (size.dim + _BEST * len(spec.ranks)) * count
+    ranks = sum(spec.ranks) * count
+    return basis + 2 * size.classes * ranks * (2 * _EVALUATIONS * fit.fitted + fit.scored)
+
+
+def _some(spec: TrialSpec, size: Size) -> float | None:
+    """Return how many images of an environment a choice is made on; None for all."""
+    most = spec.selection_images
+    return most if most and spec.predictor.samples and max(size.images.values()) > most else None
+
+
+def _share(spec: TrialSpec, sides: Sides) -> float:
+    """Return the share of images that lie on some sides; the grouped choice side is part of the out-split."""
+    if spec.folds:
+        return len(sides) / spec.folds
+    return 0.8 * (IN in sides) + 0.2 * (OUT in sides)

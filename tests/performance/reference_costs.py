@@ -1,0 +1,65 @@
+"""What trials take on this machine, as the package carries it for plans on machines that have measured nothing.
+
+    python -m tests.performance.reference_costs [--to FILE]
+
+Run `icm-bench demo` with an empty cache folder before: the stages around the trials are taken from what it remembered.
+Trials of the shipped recipes run on simulated embeddings: of the size of PACS (2,500 images in each of four
+environments, 7 classes), and beyond it (20,000 images each, 345 classes), all at width 512.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.commands.estimate import PlannedSweep, planned_trials
+from benchmark.recipe.loading import load_recipe
+from benchmark.store.costs import Cost, as_json, on_this_machine, read
+from benchmark.sweep.calibrating import measured
+from benchmark.sweep.trials import TrialSpec
+from benchmark.sweep.work import Size, kind_of
+from tests.conftest import REPOSITORY
+from tests.performance.figures import arguments
+
+DIM = 512
+SMALL = {f"environment {i}": 2500 for i in range(4)}, 7
+LARGE = {f"environment {i}": 20_000 for i in range(4)}, 345
+LARGE_RANKS = (32, 128)
+RECIPES = ("domain_shift", "domain_shift_open_class", "lambda_ablation", "rank_ablation", "demo", "image_text_ablation")
+
+
+def kinds(images: dict[str, int], classes: int) -> list[tuple[TrialSpec, Size]]:
+    """Return a trial of each kind of the recipes, on images of these numbers."""
+    found: dict[tuple[str, ...], tuple[TrialSpec, Size]] = {}
+    for name in RECIPES:
+        recipe = load_recipe(str(REPOSITORY / f"jobs/recipes/{name}.yaml"))
+        sweeps = [PlannedSweep(dataset.name, images, classes) for dataset in recipe.datasets]
+        for _, spec, size, _ in planned_trials(recipe, sweeps, [DIM]):
+            found.setdefault(kind_of(spec)[:5], (spec, size))
+    return list(found.values())
+
+
+def large(spec: TrialSpec) -> TrialSpec:
+    """Return a trial that is made once and not for each held-out environment, at two ranks."""
+    ranks = spec.ranks if len(spec.ranks) == 1 else LARGE_RANKS
+    return replace(spec, held_out=next(iter(LARGE[0])), ranks=ranks)
+
+
+def main() -> None:
+    """Measure, and write the file."""
+    parser = arguments(__doc__)
+    parser.add_argument("--to", type=Path, default=REPOSITORY / "benchmark/store/reference_costs.json")
+    args = parser.parse_args()
+    costs: list[Cost] = [
+        cost for cost in read(on_this_machine()) if not cost.kind[0].startswith(("trial", "embedding"))
+    ]
+    for spec, size in kinds(*SMALL):
+        costs += measured([(spec, size)], seconds=1, images=max(size.images.values()))
+        print(f"{' '.join(kind_of(spec))}: {costs[-1].seconds:.2f} s", flush=True)
+    for spec, size in kinds(*LARGE):
+        if spec.protocol.name == "held_out" and spec.predictor.name in ("zero_shot", "linear_probe"):
+            costs += measured([(large(spec), size)], seconds=1, images=max(size.images.values()))
+            print(f"{' '.join(kind_of(spec))}, large: {costs[-1].seconds:.2f} s", flush=True)
+    args.to.write_bytes(as_json(costs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The work of a trial grows as what it does, and short trials on simulated embeddings are of the same kinds."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmark.recipe.loading import load_recipe
+from benchmark.sweep.calibrating import measured
+from benchmark.sweep.trials import TrialSpec, trial_specs
+from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, Ran, Size, costs_of, kind_of, work_of
+
+SIZE = Size({"a": 1000, "b": 2000, "c": 500}, 7, 64)
+RECIPE = """\
+name: work
+datasets: [emoji_styles]
+backbones: [MiniLiT]
+interventions: {kinds: [invert]}
+sweep:
+  lambdas: [1, 10]
+  ranks: [8, 64]
+  projections: [identity, pca, icm, {name: icm, nuisance: [interventions, both]}, shrinkage]
+  predictors: [zero_shot, {name: linear_probe, C: [1, 10]}]
+"""
+
+
+@pytest.fixture
+def specs(tmp_path: Path) -> dict[tuple[str, str], TrialSpec]:
+    """The trials of a recipe, by predictor and projection."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    return {(s.predictor.name, s.projection.label): s for s in trial_specs(recipe, "emoji_styles", 64)}
+
+
+def larger(times: int) -> Size:
+    return Size({name: times * count for name, count in SIZE.images.items()}, SIZE.classes, SIZE.dim)
+
+
+def test_fits_grow_with_images_classes_ranks_lambdas_and_settings(specs: Any) -> None:
+    probe = specs["linear_probe", "icm"]
+    work = work_of(probe, SIZE)
+    basis = work_of(specs["linear_probe", "icm"], Size(dict.fromkeys(SIZE.images, 0), 7, 64))
+    assert work_of(probe, larger(2)) - basis == pytest.approx(2 * (work - basis))
+    assert work_of(probe, replace(SIZE, classes=14)) - basis == pytest.approx(2 * (work - basis))
+    assert work_of(replace(probe, lambdas=(1.0,)), SIZE) == pytest.approx(work / 2)
+    assert work_of(replace(probe, ranks=(8,)), SIZE) - basis == pytest.approx((work - basis) / 9)
+    equal_n = next(s for (p, label), s in specs.items() if p == "linear_probe" and "nuisance" in label)
+    assert work_of(equal_n, SIZE) == pytest.approx(2 * work)
+
+
+def test_a_fit_that_serves_two_holdouts_counts_once(specs: Any) -> None:
+    spec = replace(specs["linear_probe", "identity"], ranks=(64,), seed=0)
+    one = work_of(replace(spec, held_out="a"), SIZE)
+    # Held out a: fitted on b + c, and without each of them. All three have three pairs and three single sources, which
+    # are not six.
+    per_image = 2 * 7 * 64 * 2 * 50 * 0.8
+    alone = per_image * (2500 + 2000 + 500)
+    every = per_image * (2 * 3500 + 3500)
+    assert one == pytest.approx(alone, rel=0.05)
+    assert work_of(spec, SIZE) == pytest.approx(every, rel=0.05)
+
+
+def test_images_for_a_choice_bound_the_work_of_probes_and_not_of_zero_shot(specs: Any) -> None:
+    probe, zero = specs["linear_probe", "shrinkage"], specs["zero_shot", "shrinkage"]
+    huge = larger(1000)
+    some = replace(probe, selection_images=500)
+    assert work_of(some, huge) < 0.2 * work_of(replace(probe, selection_images=None), huge)
+    assert work_of(replace(zero, selection_images=500), huge) == work_of(replace(zero, selection_images=None), huge)
+
+
+def test_without_holdouts_there_is_no_work(specs: Any) -> None:
+    assert work_of(replace(specs["zero_shot", "icm"], held_out="no such one"), SIZE) == 0
+
+
+def test_short_trials_are_of_the_same_kind_and_end_when_the_time_is_up(specs: Any) -> None:
+    wanted = [(spec, SIZE) for spec in specs.values()]
+    costs = measured(wanted, seconds=60, images=60)
+    assert [c.kind for c in costs] == [kind_of(spec) for spec in specs.values()]
+    assert all(c.seconds > 0 and c.work > 0 for c in costs)
+    assert measured(wanted, seconds=-1) == []
+
+
+def test_trials_that_are_alike_cost_their_mean_and_the_rest_lies_between(specs: Any) -> None:
+    manifest = SimpleNamespace(counts=dict(SIZE.images), classes=list("abcdefg"))
+    subject = SimpleNamespace(key="set", manifest=manifest, facts=SimpleNamespace(dim=64))
+    ran = []
+    for number, (spec, seconds) in enumerate(
+        [(specs["zero_shot", "icm"], 2.0), (specs["zero_shot", "icm"], 4.0), (specs["zero_shot", "pca"], 6.0)]
+    ):
+        trial: Any = SimpleNamespace(spec=spec, subject=subject, variants=())
+        ran.append(Ran(trial, 105.0 + number, seconds))
+    costs = {c.kind[:3]: c for c in costs_of(ran, began=100.0, ended=113.0, slots=2)}
+    assert costs["trial", "zero_shot", "icm"].seconds == 3.0
+    assert costs["trial", "zero_shot", "pca"].seconds == 6.0
+    assert costs[FIRST_TRIAL].seconds == 5.0
+    assert costs[BETWEEN].work == 3
+    assert costs[BETWEEN].seconds == pytest.approx(13 - 5 - 12 / 2)
+    assert costs_of([], 0.0, 1.0, 1) == []
