@@ -37,7 +37,7 @@ def calibrate(
         widths: embedding width of each of its backbones.
         notify: takes each line for the person who watches.
     """
-    known, ended = Known(storage, reference=False), time.monotonic() + SECONDS
+    known, ended = Known.here(storage), time.monotonic() + SECONDS
     costs = [cost for spec in recipe.backbones for cost in _of_backbone(spec, known, notify)]
     lacking = list(_lacking(recipe, known, sweeps, widths))
     if lacking:

@@ -84,17 +84,20 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+@dataclass(frozen=True)
 class Known:
-    """What was measured: here, elsewhere, and by whom.
+    """What was measured, by place; that which counts most comes first."""
 
-    Args:
-        storage: the store of the recipe.
-        reference: whether what a reference machine took stands in for what is not known here. Default True.
-    """
+    places: Mapping[str, Sequence[Cost]]
 
-    def __init__(self, storage: Storage, reference: bool = True) -> None:
-        elsewhere = of_reference() if reference else []
-        self._places = {STORE: read(storage), MACHINE: read(on_this_machine()), REFERENCE: elsewhere}
+    @classmethod
+    def here(cls, storage: Storage) -> "Known":
+        """Return what was measured in a store, and on this machine."""
+        return cls({STORE: read(storage), MACHINE: read(on_this_machine())})
+
+    def or_elsewhere(self) -> "Known":
+        """Return it with what a reference machine took, which comes with the package, in the place of what lacks."""
+        return Known({**self.places, REFERENCE: of_reference()})
 
     def find(self, kind: tuple[str, ...], work: float, least: int) -> tuple[float, str] | None:
         """Return the seconds of some work, and where they were measured; None where nobody did.
@@ -103,7 +106,7 @@ class Known:
         so much more or less work that the other one's is the better guide.
         """
         found = [
-            (where, cost) for where, costs in self._places.items() if (cost := most_alike(costs, kind, work, least))
+            (where, cost) for where, costs in self.places.items() if (cost := most_alike(costs, kind, work, least))
         ]
         if not found:
             return None
@@ -115,7 +118,7 @@ class Known:
 
 
 def of_reference() -> list[Cost]:
-    """Return what a reference machine took, which comes with the package."""
+    """Return what a reference machine took."""
     return from_json((files("benchmark.store") / "reference_costs.json").read_bytes())
 
 

@@ -112,13 +112,14 @@ class Plan:
         return "\n".join([*lines, f"{self.trials} trials, {rows}; {memory}", *self.estimate.text()])
 
 
-def plan(recipe: Recipe, storage: Storage, calibrating: bool = False) -> Plan:
+def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Known | None = None) -> Plan:
     """Count what a recipe amounts to. Images are counted where they are at hand; else the catalog's numbers stand in.
 
     Args:
         recipe: what is asked for.
         storage: its store.
         calibrating: whether what nobody measured is measured first, which loads backbones. Default False.
+        known: what was measured; by default in the store, on this machine and on a reference machine.
 
     Raises:
         IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
@@ -132,7 +133,7 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False) -> Plan:
         from benchmark.commands.calibrate import calibrate
 
         calibrate(recipe, storage, sweeps, widths)
-    known = Known(storage)
+    known = known or Known.here(storage).or_elsewhere()
     views, cost = max(recipe.view_count(s.name) for s in sets), remembered()
     backbones = [
         PlannedBackbone(

@@ -37,7 +37,7 @@ def search_stage(run: Run, spec: SearchSpec, studies: Sequence[Study], ids: list
         write_record(recipe, storage, run.subjects, ids, len(ids) if number == len(rounds) else planned)
         there = len(trials) - len(unfinished(storage, [trial.id for trial in trials]))
         run.notify(f"search: round {number} of {len(rounds)}: {len(trials)} trials, {there} of them done before")
-        run.remember(sweep(storage, trials, recipe.run, recipe.name))
+        sweep(storage, trials, recipe.run, recipe.name, run.remember)
         search.tell(storage)
 
 

@@ -33,6 +33,6 @@ def _sweep(run: Run) -> None:
     if trials:
         there = len(ids) - len(unfinished(storage, ids))
         run.notify(f"sweep: {len(trials)} trials, {there} of them done before")
-        run.remember(sweep(storage, trials, recipe.run, recipe.name))
+        sweep(storage, trials, recipe.run, recipe.name, run.remember)
     if recipe.sweep.search and studies:
         search_stage(run, recipe.sweep.search, studies, ids)

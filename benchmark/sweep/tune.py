@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,11 +38,14 @@ from benchmark.sweep.work import MOMENTS, Ran, costs_of, summing_work
 # What the trials of a worker found in the plain space, for the next one that may share it, and for no other.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
 
+Remember = Callable[[Sequence[Cost]], None]
 # Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
 Shared = Mapping[str, Any]
 
 
-def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str) -> list[Cost]:
+def sweep(
+    storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str, remember: Remember = lambda _: None
+) -> None:
     """Run the trials that are not finished; those that fail twice leave a reason in the store.
 
     In a block of `connected`. A trial is finished if its rows are there, and the images that these were tested on.
@@ -52,9 +55,7 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
         trials: all that are wanted.
         options: what a trial may take, and which loggers follow.
         name: of the recipe, for loggers.
-
-    Returns:
-        What it took; nothing where all was finished.
+        remember: is told what the trials that ran took, of a sweep that is ended early too.
 
     Raises:
         DamagedError: embeddings, texts or moments are not what was written.
@@ -64,28 +65,26 @@ def sweep(storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
     missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: trial.shares)
     if not missing:
-        return []
+        return
     connect()
-    errors, costs = _tune(storage, missing, options, name)
-    for trial, error in errors:
+    for trial, error in _tune(storage, missing, options, name, remember):
         write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
     failed = failures(storage, [trial.id for trial in missing])
     if not all(trial.id in failed or storage.exists(row_file(trial.id)) for trial in missing):
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
-    return costs
 
 
 def _tune(
-    storage: Storage, trials: list[Trial], options: RunSpec, name: str
-) -> tuple[list[tuple[Trial, Exception]], list[Cost]]:
-    """Run trials, and return those that failed with their errors, and what it all took."""
+    storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember
+) -> list[tuple[Trial, Exception]]:
+    """Run trials, and return those that failed with their errors."""
     from ray import tune
 
     # Tune would take an interrupt for the wish to end early and call the sweep finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
-    shared, costs = _share(storage, trials)
+    shared = _share(storage, trials, remember)
     trainable = tune.with_parameters(_train, storage=storage, trials=trials, shared=shared, options=options)
     scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     watch = _watch(trials)
@@ -101,28 +100,25 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
+    slots = min(len(trials), max(1, int(ray.cluster_resources().get("CPU", 1) / options.cpus_per_trial)))
     began = time.time()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Tune prints a banner whatever its verbosity
             results = tuner.fit()
     finally:
         watch.progress.close()
+        remember(costs_of(watch.ran, began, time.time(), slots))
         if not log_folder(options):
             shutil.rmtree(scratch, ignore_errors=True)
     watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.time() - began):.1f} rows/s")
     failed = [result for result in results if result.error is not None and result.config is not None]
-    slots = min(len(trials), max(1, int(ray.cluster_resources().get("CPU", 1) / options.cpus_per_trial)))
-    costs += costs_of(watch.ran, began, time.time(), slots)
-    return [(trials[result.config["trial"]["number"]], result.error) for result in failed], costs
+    return [(trials[result.config["trial"]["number"]], result.error) for result in failed]
 
 
-def _share(storage: Storage, trials: list[Trial]) -> tuple[Shared, list[Cost]]:
+def _share(storage: Storage, trials: list[Trial], remember: Remember) -> Shared:
     """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
 
     The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
-
-    Returns:
-        The references, and what summing the moments took, where they were not there.
 
     Raises:
         DamagedError: a file of the store is not what was written.
@@ -145,7 +141,7 @@ def _share(storage: Storage, trials: list[Trial]) -> tuple[Shared, list[Cost]]:
             subject = of_draw[0][0]
             if sum_subject(storage, subject, images, _splits(wanted), normalizes, sets):
                 summed += summing_work(len(images.ids), len(subject.views), images.dim)
-    costs = [Cost(MOMENTS, summed, time.time() - began)]
+    remember([Cost(MOMENTS, summed, time.time() - began)])
     of_views = {
         view.directory: (view, trial.subject)
         for trial in trials
@@ -156,7 +152,7 @@ def _share(storage: Storage, trials: list[Trial]) -> tuple[Shared, list[Cost]]:
     return shared | {
         directory: load_view.remote(storage, view, shared[subject.key][1])
         for directory, (view, subject) in of_views.items()
-    }, costs
+    }
 
 
 def _splits(trials: Sequence[Trial]) -> tuple[Split, ...]:

@@ -30,14 +30,14 @@ def test_the_store_comes_before_the_machine_and_this_before_the_reference(
 ) -> None:
     elsewhere = [Cost(KIND, 1e9, 9.0, "a processor"), Cost((*KIND, "large"), 1e13, 7.0, "a processor")]
     monkeypatch.setattr("benchmark.commands.estimate.of_reference", lambda: elsewhere)
-    assert Known(store).find(KIND, 2e9, 2) == (18.0, f"{REFERENCE} (a processor)")
+    assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (18.0, f"{REFERENCE} (a processor)")
     remember([on_this_machine()], [Cost(KIND, 1e9, 5.0)])
-    assert Known(store).find(KIND, 2e9, 2) == (10.0, MACHINE)
+    assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (10.0, MACHINE)
     remember([store], [Cost(KIND, 1e9, 3.0)])
-    assert Known(store).find(KIND, 2e9, 2) == (6.0, STORE)
+    assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (6.0, STORE)
     # Ten thousand times as much: what was measured there is the better guide.
-    assert Known(store).find(KIND, 1e13, 2) == (7.0, f"{REFERENCE} (a processor)")
-    assert Known(store, reference=False).find(("trial", "linear_probe"), 1.0, 2) is None
+    assert Known.here(store).or_elsewhere().find(KIND, 1e13, 2) == (7.0, f"{REFERENCE} (a processor)")
+    assert Known.here(store).find(("trial", "linear_probe"), 1.0, 2) is None
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,4 +1,4 @@
-"""The pages that are made from code and from figures: docs/recipe.md and docs/speed.md.
+"""What is made from code and from figures: docs/recipe.md, docs/speed.md, and in the heads of recipes what `plan` says.
 
     python -m tests.docs.generate
 
@@ -7,16 +7,22 @@ writes them anew; a test fails where they are stale.
 
 import inspect
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from benchmark.commands.estimate import Known
+from benchmark.commands.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
+from benchmark.common.storage import Storage
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.interventions import INTERVENTIONS, Intervention
 from benchmark.method.predictors import PREDICTORS, Predictor
 from benchmark.method.subspace import PROJECTIONS, Projection
+from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
 from tests.conftest import REPOSITORY
 from tests.performance.page import speed_page
@@ -176,6 +182,38 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+RECIPES = REPOSITORY / "jobs" / "recipes"
+
+
+def head_of(file: Path) -> str:
+    """Return a recipe with a head that says what `plan` does where nothing was measured but by the reference machine."""
+    recipe, text = load_recipe(str(file)), file.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as empty:
+        planned = plan(recipe, Storage(empty), known=Known({}).or_elsewhere())
+    only_tested = sum(s.images for s in planned.sets[1:]) if file.stem == "imagenet_variants" else 0
+    text = re.sub(r"#   images    .*\n", lambda _: _images(planned, only_tested), text)
+    built = all(dataset.is_built for dataset in recipe.datasets)  # embedded in minutes on a CPU
+    return re.sub(
+        r"(#   images    .*\n)(#   hours     .*\n)?", lambda found: found[1] + _hours(planned, found[2], built), text
+    )
+
+
+def _images(planned: Plan, only_tested: int) -> str:
+    backbones = f" x {len(planned.backbones)} backbones" if len(planned.backbones) > 1 else ""
+    views = f"{planned.views} views" + (f", {only_tested:,} of them in 1," if only_tested else "")
+    return (
+        f"#   images    {sum(s.images for s in planned.sets):,} images x {views}{backbones} = {planned.passes:,} forward "
+        f"passes; {planned.trials:,} trials, {planned.rows:,} rows\n"
+    )
+
+
+def _hours(planned: Plan, before: str | None, built: bool) -> str:
+    """Return the line on hours; what views/s a GPU is assumed to make stays as it was."""
+    rate = int(re.findall(r"assumed ([\d,]+) views/s", before or "0 assumed 1,000 views/s")[0].replace(",", ""))
+    gpu = f"{planned.passes / rate / 3600:.2f} GPU hours at an assumed {rate:,} views/s (not measured here); "
+    return f"#   hours     {'' if built else gpu}trials {planned.estimate.core_hours:.2g} core-hours\n"
+
+
 PAGES = {"recipe.md": recipe_page, "speed.md": speed_page}
 
 
@@ -183,6 +221,8 @@ def main() -> None:
     """Write the pages."""
     for name, page in PAGES.items():
         (REPOSITORY / "docs" / name).write_text(page(), encoding="utf-8")
+    for file in sorted(RECIPES.glob("*.yaml")):
+        file.write_text(head_of(file), encoding="utf-8")
 
 
 if __name__ == "__main__":

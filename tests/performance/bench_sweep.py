@@ -96,7 +96,7 @@ def main() -> None:
         embed_stage(run)
         sweep_stage(run)  # sums the moments, warms caches
         trials = trials_of(whole, run.subjects)
-        ways: dict[str, Callable[[Storage], object]] = {
+        ways: dict[str, Callable[[Storage], None]] = {
             "plain loop": lambda place: plain_loop(place, trials),
             "sweep, one trial at a time": lambda place: sweep(place, trials, whole.run, whole.name),
             "sweep, a trial for each core": lambda place: sweep(place, trials, single.run, single.name),
