@@ -16,7 +16,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine, processor
 from benchmark.common.storage import Storage
 
-_FILE = "costs.json"
+_FILE = "costs/measured.json"
 _KEPT = 24  # amounts of one kind, the newest
 
 
@@ -39,7 +39,7 @@ class Cost:
 
 def on_this_machine() -> Storage:
     """Return where the costs of this machine lie, in the cache folder; another machine or version has another place."""
-    return Storage(str(cache_dir() / "costs" / canonical_hash(machine())[:32]))
+    return Storage(str(cache_dir() / "machines" / canonical_hash(machine())[:32]))
 
 
 def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:

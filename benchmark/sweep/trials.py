@@ -200,6 +200,15 @@ class Trial:
         subjects = [(s.key, s.view_draw if views else 0) for s in (self.subject, *self.variants)]
         return (str(subjects), spec.split, spec.fold or 0, spec.normalize, spec.selection_images or 0, repr(views))
 
+    @cached_property
+    def sums(self) -> tuple[object, ...]:
+        """What trials have in common that are fitted from the same moments."""
+        spec, subject = self.spec, self.subject
+        pairs = [pairing.name for pairing in subject.pairings_of(spec.intervention_set)]
+        asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products
+        images = subject.key, subject.view_draw, subject.text_pairs or "", repr(spec.intervention_set)
+        return (str([*images, *pairs]), spec.split, spec.fold or 0, spec.normalize, *asked)
+
     @property
     def makes_rows(self) -> bool:
         """Whether there is a holdout with sources enough for the projection."""

@@ -21,7 +21,8 @@ from benchmark.common.cluster import connect, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
-from benchmark.method.evaluation.embedded import shifted
+from benchmark.method.evaluation.cells import Cells
+from benchmark.method.evaluation.embedded import Embedded, shifted
 from benchmark.method.evaluation.evaluation import Plain
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.evaluation.splits import Split, turn_of
@@ -32,11 +33,14 @@ from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, load, load_view, sum_subject, text_tower
 from benchmark.sweep.loggers import callbacks, log_folder
+from benchmark.sweep.summing import ImageIndex
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import MOMENTS, Ran, costs_of, summing_work
 
 # What the trials of a worker found in the plain space, for the next one that may share it, and for no other.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
+# The moments of the last trial of a worker, likewise: reading them takes as long as small trials do.
+_CELLS: dict[tuple[object, ...], Cells] = {}
 
 Remember = Callable[[Sequence[Cost]], None]
 # Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
@@ -63,7 +67,7 @@ def sweep(
             were tried.
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
-    missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: trial.shares)
+    missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: (trial.shares, trial.sums))
     if not missing:
         return
     connect()
@@ -222,9 +226,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
         kinds = subject.drawn_from(spec.intervention_set)
         arrays = {view.directory: ray.get(shared[view.directory]) for views in kinds for view in views}
         data = replace(data, views=lent_views(kinds, arrays, images, spec.split.seed))
-    turn = turn_of(spec.split, spec.fold, data.group is not None)
-    setting = spec.intervention_set, spec.split, spec.normalize
-    cells = cells_for(storage, subject, images, *setting, turn, spec.projection)
+    cells = _shared_cells(storage, trial, data, images)
     lent, lender = None, trial.lender
     if lender and spec.intervention_set:
         lent = lent_c_d(
@@ -242,6 +244,17 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
     took = {"began": began, "seconds": time.time() - began}
     tune.report({"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)})
+
+
+def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
+    """Return the moments of a trial: those of the last one in this worker, where they are the same."""
+    spec, subject = trial.spec, trial.subject
+    if trial.sums not in _CELLS:
+        _CELLS.clear()
+        turn = turn_of(spec.split, spec.fold, data.group is not None)
+        setting = spec.intervention_set, spec.split, spec.normalize
+        _CELLS[trial.sums] = cells_for(storage, subject, images, *setting, turn, spec.projection)
+    return _CELLS[trial.sums]
 
 
 def _shared_plain(trial: Trial) -> Plain:

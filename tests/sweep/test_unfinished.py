@@ -38,7 +38,9 @@ def test_a_sweep_runs_what_has_no_rows_and_what_has_lost_its_tested_images(
     monkeypatch.setattr(tune, "_tune", noted)
     (tmp_path / tested_file(tests["lost"].hash)).unlink()
     (tmp_path / tested_file(tests["torn"].hash)).write_bytes(b"PAR1 and no more")
-    trials: Any = [SimpleNamespace(id=name, label=name, shares=()) for name in ("whole", "lost", "new", "torn")]
+    trials: Any = [
+        SimpleNamespace(id=name, label=name, shares=(), sums=()) for name in ("whole", "lost", "new", "torn")
+    ]
     options: Any = SimpleNamespace(trial_timeout=None)
     tune.sweep(storage, trials, options, "recipe")
     assert ran == ["lost", "new", "torn"]
