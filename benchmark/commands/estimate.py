@@ -1,6 +1,5 @@
 """How long a recipe takes, stage by stage: from what its store measured, or this machine, or a reference machine."""
 
-import math
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -103,18 +102,16 @@ class Known:
         """Return the seconds of some work, and where they were measured; None where nobody did.
 
         The store comes before this machine, and this before the reference; unless what is known there is less alike, or
-        so much more or less work that the other one's is the better guide.
+        so much more or less work that another one is the better guide.
         """
-        found = [
-            (where, cost) for where, costs in self.places.items() if (cost := most_alike(costs, kind, work, least))
-        ]
-        if not found:
-            return None
-        most = max(shared(cost.kind, kind) for _, cost in found)
-        alike = [(where, cost) for where, cost in found if shared(cost.kind, kind) == most]
-        near = [(where, cost) for where, cost in alike if max(cost.work / work, work / cost.work) < _FAR]
-        where, cost = near[0] if near else min(alike, key=lambda one: abs(math.log(one[1].work / work)))
-        return cost.seconds * work / cost.work, f"{where} ({cost.machine})" if where == REFERENCE else where
+        near = {w: [c for c in costs if 1 / _FAR < c.work / work < _FAR] for w, costs in self.places.items()}
+        for places in (near, self.places):
+            found = {where: most_alike(costs, kind, work, least) for where, costs in places.items()}
+            there = [(where, cost) for where, cost in found.items() if cost]
+            if there:  # the first of those that are most alike
+                where, cost = max(there, key=lambda one: shared(one[1].kind, kind))
+                return cost.seconds * work / cost.work, f"{where} ({cost.machine})" if where == REFERENCE else where
+        return None
 
 
 def of_reference() -> list[Cost]:

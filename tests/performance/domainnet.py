@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,18 +53,30 @@ PATH = (16, 128)  # ranks of the slice that is compared with another checkout
 LENGTH = 10.0  # of an embedding, as CLIP's have it
 
 
-def planted(sizes: list[int]) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return embeddings, classes and environments: what is of a class, of it in an environment, and of neither."""
-    rng = np.random.default_rng(0)
+def planted(
+    sizes: Sequence[int],
+    classes: int = CLASSES,
+    seed: int = 0,
+    clarities: Sequence[float] = (0.9, 0.5, 0.8, 0.35, 1.0, 0.8),
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return embeddings, classes and environments: what is of a class, of it in an environment, and of neither.
+
+    Args:
+        sizes: number of images of each environment.
+        classes: number of classes.
+        seed: of all draws.
+        clarities: for each environment how far apart its classes are.
+    """
+    rng = np.random.default_rng(seed)
     spectrum, moved = np.geomspace(1, 0.1, DIM), rng.random(DIM) < 1 / 3
     families = 0.5 * rng.standard_normal((24, DIM))
-    classes = families[rng.integers(24, size=CLASSES)] + 0.35 * rng.standard_normal((CLASSES, DIM))
+    means = families[rng.integers(24, size=classes)] + 0.35 * rng.standard_normal((classes, DIM))
     turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
     mean = 2.5 * rng.standard_normal(DIM)
     parts, labels = [], []
-    for n, clarity in zip(sizes, (0.9, 0.5, 0.8, 0.35, 1.0, 0.8), strict=True):
-        label = rng.choice(CLASSES, size=n, p=rng.dirichlet(np.full(CLASSES, 5.0)))
-        own = classes + 0.9 * rng.standard_normal((CLASSES, DIM)) * moved
+    for n, clarity in zip(sizes, clarities, strict=True):
+        label = rng.choice(classes, size=n, p=rng.dirichlet(np.full(classes, 5.0)))
+        own = means + 0.9 * rng.standard_normal((classes, DIM)) * moved
         noise = rng.standard_normal((n, DIM), dtype=np.float32) * (0.9 * (1 + moved))
         shift = 0.6 * rng.standard_normal(DIM) * moved
         parts.append((((clarity * own)[label] + shift + mean + noise) * spectrum @ turn).astype(np.float32))
