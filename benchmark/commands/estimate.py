@@ -68,9 +68,9 @@ class Estimate:
             stages = ", ".join(f"{name} {in_words(seconds)}" for name, seconds in self.stages.items())
             by = ", ".join(f"{seconds / self.seconds:.0%} {where}" for where, seconds in self.by.items())
             lines.append(f"about {in_words(self.seconds)} on {self.cores} cores: {stages}; measured: {by}")
-        if self.cheaper:
-            less = ", ".join(f"{share:.0%} less without {what}" for what, share in self.cheaper.items())
-            lines.append(f"trials: {self.core_hours:.2g} core-hours; {less}")
+        if self.core_hours:
+            less = [f"{share:.0%} less without {what}" for what, share in self.cheaper.items()]
+            lines.append("; ".join([f"trials: {self.core_hours:.2g} core-hours", *filter(None, [", ".join(less)])]))
         if self.unknown:
             lines.append(f"not in it, for nobody measured it: {', '.join(self.unknown)}; `--calibrate` measures it")
         return lines
@@ -132,7 +132,9 @@ class Estimating:
         self._known = known
         self._of_trials: defaultdict[str, float] = defaultdict(float)
 
-    def add(self, stage: str, kind: tuple[str, ...], work: float, least: int = 1, cores: int = 1) -> float:
+    def add(
+        self, stage: str, kind: tuple[str, ...], work: float, least: int = 1, times: int = 1, cores: int = 1
+    ) -> float:
         """Add some work to a stage, and return its core-seconds; 0 where nobody knows them.
 
         Args:
@@ -140,14 +142,15 @@ class Estimating:
             kind: see `store.costs`.
             work: how much of it; 0 adds nothing.
             least: how many words of the kind must be those of what was measured.
-            cores: that share the work.
+            times: how often it is done. Default 1.
+            cores: that share the work. Default 1.
         """
         found = self._known.find(kind, work, least) if work else (0.0, "")
         estimate = self.estimate
         if found is None:
             estimate.unknown = list(dict.fromkeys([*estimate.unknown, " ".join(kind[:3])]))
             return 0.0
-        seconds, where = found
+        seconds, where = times * found[0], found[1]
         if seconds:
             estimate.stages[stage] = estimate.stages.get(stage, 0.0) + seconds / cores
             estimate.by[where] = estimate.by.get(where, 0.0) + seconds / cores
@@ -155,7 +158,7 @@ class Estimating:
 
     def add_trials(self, dataset: str, spec: TrialSpec, size: Size, count: int) -> None:
         """Add trials that are alike."""
-        seconds = self.add("trials", kind_of(spec), count * work_of(spec, size), 2, self.estimate.cores)
+        seconds = self.add("trials", kind_of(spec), work_of(spec, size), 2, count, self.estimate.cores)
         self.estimate.core_hours += seconds / 3600
         for part in (dataset, spec.predictor.label, spec.projection.label, spec.protocol.name):
             self._of_trials[part] += seconds

@@ -28,8 +28,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from benchmark.common.machine import gemm_peak
 from benchmark.method.evaluation.cells import Cells, Layout, cells_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method
@@ -256,6 +258,9 @@ def main() -> None:
         costs = {p.label: Costs(data, cells, p, args.scale, full) for p in recipe.sweep.predictors}
     hours = recipe_hours(costs)
     print(f"the recipe's trials on DomainNet: {hours:.1f} core-hours; memory of a trial at true size {peak:.2f} GiB")
+    print(
+        f"a matrix product here: {gemm_peak('cpu', 'float32') / 1e9:.0f} GFLOP/s on {torch.get_num_threads()} threads"
+    )
     keep(args.json, {**figures, "core_hours": hours, "peak_gib": peak})
 
 
