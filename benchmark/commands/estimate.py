@@ -70,7 +70,7 @@ class Estimate:
             lines.append(f"about {in_words(self.seconds)} on {self.cores} cores: {stages}; measured: {by}")
         if self.core_hours:
             less = [f"{share:.0%} less without {what}" for what, share in self.cheaper.items()]
-            lines.append("; ".join([f"trials: {self.core_hours:.2g} core-hours", *filter(None, [", ".join(less)])]))
+            lines.append("; ".join([f"trials: {core_hours(self.core_hours)}", *filter(None, [", ".join(less)])]))
         if self.unknown:
             lines.append(f"not in it, for nobody measured it: {', '.join(self.unknown)}; `--calibrate` measures it")
         return lines
@@ -81,6 +81,11 @@ def in_words(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def core_hours(hours: float) -> str:
+    """Return core-hours in two digits, or to the hour."""
+    return f"{hours:.0f} core-hours" if hours >= 10 else f"{hours:.2g} core-hours"
 
 
 @dataclass(frozen=True)

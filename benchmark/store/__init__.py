@@ -13,7 +13,7 @@
       texts/pairs-PAIRS.parquet           the embeddings of pairs of texts
       rows/TRIAL.parquet                  what a finished trial measured                      rows.py
       failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
-      costs/measured.json                 what work took here, for plans                      costs.py
+      costs/measured-1.json                what work took here, for plans                      costs.py
       runs/RECIPE/INPUTS.json             which trials a run of a recipe has                  records.py
       reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run
 

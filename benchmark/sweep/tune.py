@@ -111,7 +111,7 @@ def _tune(
             results = tuner.fit()
     finally:
         watch.progress.close()
-        remember(costs_of(watch.ran, began, time.time(), slots))
+        remember(costs_of(watch.ran, began, slots))
         if not log_folder(options):
             shutil.rmtree(scratch, ignore_errors=True)
     watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.time() - began):.1f} rows/s")

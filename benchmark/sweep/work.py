@@ -3,12 +3,14 @@
 The counts are rough by a factor that is the same for all trials of one predictor, and that a measurement takes out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.method.evaluation.cells import HALVES
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import IN, OUT, turn_of
+from benchmark.method.predictors import Predictor
 from benchmark.store.costs import Cost
 from benchmark.sweep.trials import Trial, TrialSpec
 
@@ -17,7 +19,10 @@ from benchmark.sweep.trials import Trial, TrialSpec
 MOMENTS, FIRST_TRIAL, BETWEEN = ("moments",), ("first trial",), ("between trials",)
 
 _EIGH = 20.0  # times D^3: one eigendecomposition, as long as so many operations of matrix products
-_EVALUATIONS = 25.0  # of an objective, for each fit
+_EVALUATIONS = 25.0  # of an objective, for each fit: of a logistic regression at C = 31.6 ...
+_CALL = 4e7  # what an evaluation takes however small it is
+_MORE = 1.8  # ... and so many times as many for each ten times C
+_SUM = 1e11  # summing moments, however few the images are
 _BEST = 50.0  # operations that finding the best class of an image at one rank amounts to, for each class
 # Points of a holdout that are fitted to all images where rules choose on some: at full rank, and at the one below it.
 _FULL, _FULL_BELOW = 3.0, 1.5
@@ -77,13 +82,12 @@ def size_of(trial: Trial) -> Size:
     return Size(images, len(manifest.classes), trial.subject.facts.dim)
 
 
-def costs_of(ran: Sequence[Ran], began: float, ended: float, slots: int) -> list[Cost]:
+def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
     """Return what trials took, in the mean of those that are alike, and what lay before and between them.
 
     Args:
         ran: trials that ran; none that failed.
         began: time of day when the first was asked for.
-        ended: when the last was there.
         slots: number of trials that run side by side.
     """
     if not ran:
@@ -96,6 +100,7 @@ def costs_of(ran: Sequence[Ran], began: float, ended: float, slots: int) -> list
             sizes[subject] = size_of(one.trial)
         alike.setdefault((kind_of(one.trial.spec), work_of(one.trial.spec, sizes[subject])), []).append(one)
     first = max(0.0, min(one.began for one in ran) - began)
+    ended = max(one.began + one.seconds for one in ran)  # of a sweep that was ended early, others were under way
     between = ended - began - first - sum(one.seconds for one in ran) / slots
     return [
         Cost(FIRST_TRIAL, 1.0, first),
@@ -106,7 +111,7 @@ def costs_of(ran: Sequence[Ran], began: float, ended: float, slots: int) -> list
 
 def summing_work(images: int, views: int, dim: int) -> float:
     """Return the operations of summing the moments of images that have so many views, of width D."""
-    return 2.0 * images * views * dim**2
+    return _SUM + 2.0 * images * views * dim**2
 
 
 def kind_of(spec: TrialSpec) -> tuple[str, ...]:
@@ -173,12 +178,20 @@ def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
 
 def _of_fit(spec: TrialSpec, size: Size, fit: _Fit) -> float:
     """Return the operations of one fit and its scores."""
-    predictor, count = spec.predictor, len(spec.predictor.settings)
+    predictor = spec.predictor
     basis = 0.0 if spec.projection.name == "identity" else _EIGH * size.dim**3
     if not predictor.uses_training_images:
-        return basis + 2 * fit.scored * size.classes * (size.dim + _BEST * len(spec.ranks)) * count
-    ranks = sum(spec.ranks) * count
-    return basis + 2 * size.classes * ranks * (2 * _EVALUATIONS * fit.fitted + fit.scored)
+        dots = size.dim + _BEST * len(spec.ranks)
+        return basis + 2 * fit.scored * size.classes * dots * len(predictor.settings)
+    evaluations, count, ranks = sum(map(_evaluations, predictor.settings)), len(predictor.settings), sum(spec.ranks)
+    of_fits = evaluations * (4 * fit.fitted * size.classes * ranks + _CALL * len(spec.ranks))
+    return basis + of_fits + 2 * count * fit.scored * size.classes * ranks
+
+
+def _evaluations(setting: Predictor) -> float:
+    """Return about how often a fit looks at all its images: the less it is penalised, the longer it goes on."""
+    strengths = getattr(setting, "C", None)
+    return float(_EVALUATIONS * _MORE ** math.log10(strengths[0] / 31.6)) if strengths else _EVALUATIONS
 
 
 def _some(spec: TrialSpec, size: Size) -> float | None:

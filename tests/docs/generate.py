@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmark.commands.estimate import Known
+from benchmark.commands.estimate import Known, core_hours
 from benchmark.commands.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
 from benchmark.common.storage import Storage
@@ -211,7 +211,7 @@ def _hours(planned: Plan, before: str | None, built: bool) -> str:
     """Return the line on hours; what views/s a GPU is assumed to make stays as it was."""
     rate = int(re.findall(r"assumed ([\d,]+) views/s", before or "0 assumed 1,000 views/s")[0].replace(",", ""))
     gpu = f"{planned.passes / rate / 3600:.2f} GPU hours at an assumed {rate:,} views/s (not measured here); "
-    return f"#   hours     {'' if built else gpu}trials {planned.estimate.core_hours:.2g} core-hours\n"
+    return f"#   hours     {'' if built else gpu}trials {core_hours(planned.estimate.core_hours)}\n"
 
 
 PAGES = {"recipe.md": recipe_page, "speed.md": speed_page}

@@ -25,13 +25,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.common.machine import gemm_peak
+from benchmark.common.machine import gemm_peak, processor
 from benchmark.method.evaluation.cells import Cells, Layout, cells_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method
@@ -41,13 +42,16 @@ from benchmark.method.predictors import Predictor, Problem
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.recipe.loading import load_recipe
+from benchmark.store.costs import Cost, as_json
 from benchmark.sweep.trials import trial_specs
+from benchmark.sweep.work import Size, kind_of, work_of
 from tests.conftest import REPOSITORY
 from tests.performance.bench_rank_curve import SIZES
 from tests.performance.figures import arguments, keep
 
 CLASSES, DIM, BLOCK = 345, 512, 16_384
 LAMBDAS = (1.0, 3.0, 10.0)
+RECIPE = str(REPOSITORY / "jobs/recipes/domain_shift.yaml")
 ARRAYS = ("z", "label", "environment")
 FULL_C = (3.16, 31.6, 316.0)
 SPLITS: list[TestSplit] = ["out_20", "in_80", "full"]
@@ -194,9 +198,30 @@ class Costs:
         return settings * (6 * cheaper * (first + (lambdas - 1) * other) + 6 * of_all)
 
 
+def as_costs(costs: dict[str, Costs]) -> list[Cost]:
+    """Return what was measured as plans look it up: trials that hold out one environment, at three lambdas."""
+    recipe, size, found = load_recipe(RECIPE), Size(SIZES, CLASSES, DIM), []
+    for spec in trial_specs(recipe, "DomainNet", DIM):
+        if (
+            spec.protocol.name != "held_out"
+            or spec.projection.label not in ("identity", "icm", "shrinkage")
+            or spec.seed
+        ):
+            continue
+        of_predictor = costs[spec.predictor.label]
+        first, other, of_all = {
+            "identity": of_predictor.plain, "icm": of_predictor.curve, "shrinkage": of_predictor.map
+        }[spec.projection.name]  # fmt: skip
+        lambdas = LAMBDAS if spec.lambdas != (0.0,) else spec.lambdas
+        one = replace(spec, held_out=next(iter(SIZES)), lambdas=lambdas)
+        of_one = first + (len(lambdas) - 1) * other + of_all
+        found.append(Cost(kind_of(one), work_of(one, size), len(one.settings) * of_one, processor()))
+    return found
+
+
 def recipe_hours(costs: dict[str, Costs]) -> float:
     """Return core-hours of DomainNet's trials of the recipe."""
-    recipe, seconds = load_recipe(str(REPOSITORY / "jobs/recipes/domain_shift.yaml")), 0.0
+    recipe, seconds = load_recipe(RECIPE), 0.0
     for spec in trial_specs(recipe, "DomainNet", DIM):
         # Fits without two environments serve two holdouts; in_domain has one source and leaves none out.
         share = (6 + 15) / 36 if spec.protocol.name == "held_out" else 1 / 36
@@ -240,6 +265,7 @@ def main() -> None:
     """Print seconds, hours and memory."""
     parser = arguments(__doc__)
     parser.add_argument("--scale", type=int, default=8)
+    parser.add_argument("--costs", type=Path, metavar="FILE", help="write what was measured as costs, for plans")
     parser.add_argument("--before", type=Path, metavar="DIR", help="another checkout, to be compared with")
     args: argparse.Namespace = parser.parse_args()
     figures: dict[str, float] = {}
@@ -249,7 +275,7 @@ def main() -> None:
         then = before(args.before.resolve(), int(full / 64)) * 64
         figures["path_before_over_now"] = then / sorted(now)[1]
         print(f"one path of 10 fits: {sorted(now)[1]:.1f} core-s, before {then:.0f}: {then / sorted(now)[1]:.0f} times")
-    recipe = load_recipe(str(REPOSITORY / "jobs/recipes/domain_shift.yaml"))
+    recipe = load_recipe(RECIPE)
     with tempfile.TemporaryDirectory() as folder:
         print(f"{sum(SIZES.values())} x {DIM}, {CLASSES} classes", flush=True)
         full, peak = full_fit(Path(folder))
@@ -261,6 +287,8 @@ def main() -> None:
     print(
         f"a matrix product here: {gemm_peak('cpu', 'float32') / 1e9:.0f} GFLOP/s on {torch.get_num_threads()} threads"
     )
+    if args.costs:
+        args.costs.write_bytes(as_json(as_costs(costs)))
     keep(args.json, {**figures, "core_hours": hours, "peak_gib": peak})
 
 

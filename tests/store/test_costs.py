@@ -37,7 +37,7 @@ def test_a_kind_keeps_the_newest_amounts(place: Storage) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": 1}', b'[[["a"], 0, 1, ""]]', b'[[["a"], "x", 1, ""]]'])
 def test_a_damaged_file_knows_nothing_and_is_written_anew(place: Storage, content: bytes) -> None:
-    place.write_bytes("costs/measured.json", content)
+    place.write_bytes("costs/measured-1.json", content)
     assert read(place) == []
     remember([place], [of_trial("icm", 1.0, 1.0)])
     assert len(read(place)) == 1
@@ -46,7 +46,7 @@ def test_a_damaged_file_knows_nothing_and_is_written_anew(place: Storage, conten
 def test_what_took_no_time_or_no_work_is_left_out(place: Storage) -> None:
     remember([place], [of_trial("icm", 0.0, 1.0), of_trial("icm", 1.0, -0.1)])
     assert read(place) == []
-    assert not place.exists("costs/measured.json")
+    assert not place.exists("costs/measured-1.json")
 
 
 def test_a_place_that_cannot_be_written_to_loses_no_work(tmp_path: Path, place: Storage) -> None:

@@ -55,7 +55,7 @@ def test_a_fit_that_serves_two_holdouts_counts_once(specs: Any) -> None:
     one = work_of(replace(spec, held_out="a"), SIZE)
     # Held out a: fitted on b + c, and without each of them. All three have three pairs and three single sources, which
     # are not six.
-    per_image = 2 * 7 * 64 * 2 * 50 * 0.8
+    per_image = 2 * 7 * 64 * 2 * (25 + 25 * 1.8) / 1.8 ** (1.5) * 0.8  # C of 1 and of 10
     alone = per_image * (2500 + 2000 + 500)
     every = per_image * (2 * 3500 + 3500)
     assert one == pytest.approx(alone, rel=0.05)
@@ -66,7 +66,7 @@ def test_images_for_a_choice_bound_the_work_of_probes_and_not_of_zero_shot(specs
     probe, zero = specs["linear_probe", "shrinkage"], specs["zero_shot", "shrinkage"]
     huge = larger(1000)
     some = replace(probe, selection_images=500)
-    assert work_of(some, huge) < 0.2 * work_of(replace(probe, selection_images=None), huge)
+    assert work_of(some, huge) < 0.25 * work_of(replace(probe, selection_images=None), huge)
     assert work_of(replace(zero, selection_images=500), huge) == work_of(replace(zero, selection_images=None), huge)
 
 
@@ -91,10 +91,10 @@ def test_trials_that_are_alike_cost_their_mean_and_the_rest_lies_between(specs: 
     ):
         trial: Any = SimpleNamespace(spec=spec, subject=subject, variants=())
         ran.append(Ran(trial, 105.0 + number, seconds))
-    costs = {c.kind[:3]: c for c in costs_of(ran, began=100.0, ended=113.0, slots=2)}
+    costs = {c.kind[:3]: c for c in costs_of(ran, began=100.0, slots=2)}
     assert costs["trial", "zero_shot", "icm"].seconds == 3.0
     assert costs["trial", "zero_shot", "pca"].seconds == 6.0
     assert costs[FIRST_TRIAL].seconds == 5.0
     assert costs[BETWEEN].work == 3
     assert costs[BETWEEN].seconds == pytest.approx(13 - 5 - 12 / 2)
-    assert costs_of([], 0.0, 1.0, 1) == []
+    assert costs_of([], 0.0, 1) == []
