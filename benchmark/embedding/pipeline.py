@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -232,7 +233,9 @@ def _bounded_memory(actors: int, cores: int, work: Work, rows: int) -> Iterator[
     limit = max(2**28, (BUFFERED * actors + decoders + 8) * 2 * block)
     context.execution_options.resource_limits = before[0].copy(object_store_memory=limit)
     try:
-        yield
+        with warnings.catch_warnings():  # to spread actors over nodes Ray Data has no other argument yet
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+            yield
     finally:
         context.execution_options.resource_limits, context.target_max_block_size = before
 

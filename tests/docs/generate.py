@@ -209,7 +209,8 @@ def _images(planned: Plan, only_tested: int) -> str:
 
 def _hours(planned: Plan, before: str | None, built: bool) -> str:
     """Return the line on hours; what views/s a GPU is assumed to make stays as it was."""
-    rate = int(re.findall(r"assumed ([\d,]+) views/s", before or "0 assumed 1,000 views/s")[0].replace(",", ""))
+    assumed = re.findall(r"assumed ([\d,]+) views/s", before or "")
+    rate = int(assumed[0].replace(",", "")) if assumed else 1000
     gpu = f"{planned.passes / rate / 3600:.2f} GPU hours at an assumed {rate:,} views/s (not measured here); "
     return f"#   hours     {'' if built else gpu}trials {core_hours(planned.estimate.core_hours)}\n"
 

@@ -38,28 +38,32 @@ def larger(times: int) -> Size:
     return Size({name: times * count for name, count in SIZE.images.items()}, SIZE.classes, SIZE.dim)
 
 
+def of_images(spec: TrialSpec, size: Size = SIZE) -> float:
+    """Return the work that is there because of images: beside it, each fit and evaluation takes what it takes."""
+    return work_of(spec, size) - work_of(spec, replace(size, images=dict.fromkeys(size.images, 0)))
+
+
 def test_fits_grow_with_images_classes_ranks_lambdas_and_settings(specs: Any) -> None:
     probe = specs["linear_probe", "icm"]
-    work = work_of(probe, SIZE)
-    basis = work_of(specs["linear_probe", "icm"], Size(dict.fromkeys(SIZE.images, 0), 7, 64))
-    assert work_of(probe, larger(2)) - basis == pytest.approx(2 * (work - basis))
-    assert work_of(probe, replace(SIZE, classes=14)) - basis == pytest.approx(2 * (work - basis))
-    assert work_of(replace(probe, lambdas=(1.0,)), SIZE) == pytest.approx(work / 2)
-    assert work_of(replace(probe, ranks=(8,)), SIZE) - basis == pytest.approx((work - basis) / 9)
+    work = of_images(probe)
+    assert of_images(probe, larger(2)) == pytest.approx(2 * work)
+    assert of_images(probe, replace(SIZE, classes=14)) == pytest.approx(2 * work)
+    assert of_images(replace(probe, ranks=(8,))) == pytest.approx(work / 9)
+    assert work_of(replace(probe, lambdas=(1.0,)), SIZE) == pytest.approx(work_of(probe, SIZE) / 2)
     equal_n = next(s for (p, label), s in specs.items() if p == "linear_probe" and "nuisance" in label)
-    assert work_of(equal_n, SIZE) == pytest.approx(2 * work)
+    assert work_of(equal_n, SIZE) == pytest.approx(2 * work_of(probe, SIZE))
+    with_more_c = replace(probe, predictor=probe.predictor.model_copy(update={"C": (1.0, 10.0, 100.0)}))
+    assert of_images(with_more_c) == pytest.approx(work * (1 + 1.8 + 1.8**2) / (1 + 1.8), rel=0.02)
 
 
 def test_a_fit_that_serves_two_holdouts_counts_once(specs: Any) -> None:
     spec = replace(specs["linear_probe", "identity"], ranks=(64,), seed=0)
-    one = work_of(replace(spec, held_out="a"), SIZE)
     # Held out a: fitted on b + c, and without each of them. All three have three pairs and three single sources, which
-    # are not six.
-    per_image = 2 * 7 * 64 * 2 * (25 + 25 * 1.8) / 1.8 ** (1.5) * 0.8  # C of 1 and of 10
-    alone = per_image * (2500 + 2000 + 500)
-    every = per_image * (2 * 3500 + 3500)
-    assert one == pytest.approx(alone, rel=0.05)
-    assert work_of(spec, SIZE) == pytest.approx(every, rel=0.05)
+    # are not six. An evaluation has two products of images and classes; there are more at the C of 10 than at that of 1.
+    evaluations = 25 / 1.8**1.5 * (1 + 1.8)
+    per_image = 0.8 * 4 * 7 * 64 * evaluations
+    assert of_images(replace(spec, held_out="a")) == pytest.approx(per_image * (2500 + 2000 + 500), rel=0.05)
+    assert of_images(spec) == pytest.approx(per_image * (2 * 3500 + 3500), rel=0.05)
 
 
 def test_images_for_a_choice_bound_the_work_of_probes_and_not_of_zero_shot(specs: Any) -> None:
