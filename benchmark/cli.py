@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "plan":
             sub.add_argument(
                 "--calibrate", action="store_true",
-                help="first measure in 20 s, beside loading backbones, what was never measured on this machine",
+                help="first measure in about 20 s, beside loading backbones, what was never measured on this machine",
             )  # fmt: skip
         sub.set_defaults(command=command)
     demo = commands.add_parser(

@@ -1,6 +1,5 @@
 """`icm-bench plan --calibrate`: a short measurement of what nobody measured yet, before the plan."""
 
-import time
 from collections.abc import Iterator
 
 from benchmark.backbones.describe import describe
@@ -15,7 +14,7 @@ from benchmark.sweep.calibrating import measured
 from benchmark.sweep.trials import TrialSpec
 from benchmark.sweep.work import Size, kind_of, work_of
 
-SECONDS = 20.0  # of all measurements together, but for the loading of backbones
+SECONDS = 15.0  # after which no trial is begun any more; one takes a few
 _WORDS = 5  # of a kind of trial: its predictor and projection with their parameters
 
 
@@ -37,13 +36,12 @@ def calibrate(
         widths: embedding width of each of its backbones.
         notify: takes each line for the person who watches.
     """
-    known, ended = Known.here(storage), time.monotonic() + SECONDS
+    known = Known.here(storage)
     costs = [cost for spec in recipe.backbones for cost in _of_backbone(spec, known, notify)]
     lacking = list(_lacking(recipe, known, sweeps, widths))
     if lacking:
         notify(f"calibrating {len(lacking)} kinds of trials on simulated embeddings")
-    costs += measured(lacking, max(1.0, ended - time.monotonic()))
-    remember([on_this_machine()], costs)
+    remember([on_this_machine()], [*costs, *measured(lacking, SECONDS)])
 
 
 def _of_backbone(spec: BackboneSpec, known: Known, notify: Notify) -> Iterator[Cost]:

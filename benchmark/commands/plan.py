@@ -100,7 +100,7 @@ class Plan:
             counted = "" if planned.counted else " by the catalog (no images at hand: give --data)"
             lines.append(f"{planned.name}: {planned.images} images in {planned.environments} environments{counted}")
         for backbone in self.backbones:
-            speed = f", {backbone.views_per_s:.1f} views/s in an earlier run" if backbone.views_per_s else ""
+            speed = f", {backbone.views_per_s:.1f} views/s as measured" if backbone.views_per_s else ""
             lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}{backbone.feeding}")
         searched = f", and up to {self.searched_passes} of a search" if self.searched_passes else ""
         lines.append(
