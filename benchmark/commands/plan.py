@@ -18,8 +18,9 @@ from benchmark.sweep.trials import trial_specs
 
 # Of one GPU, where none was measured: what the heads of the recipes assume.
 ASSUMED_VIEWS_PER_S = {"ViT-B-32": 2500.0, "ViT-B-16": 1000.0, "ViT-L-14": 300.0}
-# Memory of a trial, measured (docs/limits.md): of a process, and of each number of the embeddings.
-GIB_OF_PROCESS, BYTES_OF_TRIAL = 0.5, 12.0
+# Memory of a trial, measured (docs/limits.md): of a process, of each number of the embeddings, and of moments, which are
+# four matrices of each view and environment, and sums of these.
+GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS = 0.5, 12.0, 8 * 4 * 1.5
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
 
@@ -77,7 +78,7 @@ class Plan:
         rows: that these leave.
         store_bytes: size of the embeddings, without compression.
         estimate: how long it all takes.
-        trial_gib: memory that a trial takes at most, in GiB, as far as it grows with the data.
+        trial_gib: memory that a trial takes at most, in GiB.
         at_most: whether there may be fewer rows: of draws of a placebo those alone are kept that a rule picks.
     """
 
@@ -158,9 +159,16 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
             for spec, dim in zip(recipe.backbones, widths, strict=True)
         ),
         estimate=estimated(recipe, known, sweeps, widths, trials, rows),
-        trial_gib=max(s.images for s in sets) * max(widths) * BYTES_OF_TRIAL / 2**30 + GIB_OF_PROCESS,
+        trial_gib=max(_trial_gib(planned, recipe.view_count(planned.name), max(widths)) for planned in sets),
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
     )
+
+
+def _trial_gib(planned: PlannedSet, views: int, dim: int) -> float:
+    """Return the memory of a trial in GiB: embeddings as they are shared, fitted and solved, and moments."""
+    embeddings = BYTES_OF_EMBEDDINGS * planned.images * dim
+    moments = BYTES_OF_MOMENTS * planned.environments * views * dim**2
+    return GIB_OF_PROCESS + (embeddings + moments) / 2**30
 
 
 def _rate(known: Known, spec: BackboneSpec, views: int) -> float | None:
