@@ -20,7 +20,7 @@ from benchmark.sweep.trials import trial_specs
 ASSUMED_VIEWS_PER_S = {"ViT-B-32": 2500.0, "ViT-B-16": 1000.0, "ViT-L-14": 300.0}
 # Memory of a trial, measured (docs/limits.md): of a process, of each number of the embeddings, and of moments: four
 # matrices of each view and environment, and sums of these.
-GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS = 0.5, 12.0, 8 * 4 * 1.5
+GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS = 1.0, 12.0, 8 * 4 * 1.5
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
 
