@@ -17,6 +17,7 @@ from benchmark.sweep.trials import TrialSpec
 from benchmark.sweep.work import Size, kind_of, work_of
 
 IMAGES = 400  # of each environment, at most
+_FEWEST = 60  # or more: every side of a split has some, whatever the real set has
 _ENVIRONMENTS = 4  # at most
 _VIEW = "simulated"
 
@@ -50,7 +51,8 @@ def measured(wanted: Iterable[tuple[TrialSpec, Size]], seconds: float, images: i
 
 def _smaller(spec: TrialSpec, size: Size, images: int) -> tuple[TrialSpec, Size]:
     """Return a trial of the same kind that is less work."""
-    fewer = {name: min(count, images) for name, count in list(size.images.items())[:_ENVIRONMENTS]}
+    first = list(size.images.items())[:_ENVIRONMENTS]
+    fewer = {name: max(_FEWEST, min(count, images)) for name, count in first}
     classes = min(size.classes, max(2, min(fewer.values()) // 4))
     lambdas = spec.lambdas[:1] or ((1.0,) if spec.space else ())
     chosen = spec.intervention_set.model_copy(update={"draws": 1}) if spec.intervention_set else None

@@ -20,8 +20,8 @@ MOMENTS, FIRST_TRIAL, BETWEEN = ("moments",), ("first trial",), ("between trials
 
 _EIGH = 20.0  # times D^3: one eigendecomposition, as long as so many operations of matrix products
 _EVALUATIONS = 25.0  # of an objective, for each fit: of a logistic regression at C = 31.6 ...
-_CALL = 4e7  # what an evaluation takes however small it is
 _MORE = 1.8  # ... and so many times as many for each ten times C
+_CALL = 4e7  # what an evaluation takes, however small it is
 _SUM = 1e11  # summing moments, however few the images are
 _BEST = 50.0  # operations that finding the best class of an image at one rank amounts to, for each class
 # Points of a holdout that are fitted to all images where rules choose on some: at full rank, and at the one below it.
@@ -92,13 +92,14 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
     """
     if not ran:
         return []
-    sizes: dict[str, Size] = {}
+    sizes: dict[tuple[str, bool], Size] = {}
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
     for one in ran:
-        subject = one.trial.subject.key
-        if one.trial.spec.protocol.across_sets or subject not in sizes:
-            sizes[subject] = size_of(one.trial)
-        alike.setdefault((kind_of(one.trial.spec), work_of(one.trial.spec, sizes[subject])), []).append(one)
+        trial = one.trial
+        seen = trial.subject.key, trial.spec.protocol.across_sets
+        if seen not in sizes:
+            sizes[seen] = size_of(trial)
+        alike.setdefault((kind_of(trial.spec), work_of(trial.spec, sizes[seen])), []).append(one)
     first = max(0.0, min(one.began for one in ran) - began)
     ended = max(one.began + one.seconds for one in ran)  # of a sweep that was ended early, others were under way
     between = ended - began - first - sum(one.seconds for one in ran) / slots

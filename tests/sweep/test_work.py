@@ -86,6 +86,12 @@ def test_short_trials_are_of_the_same_kind_and_end_when_the_time_is_up(specs: An
     assert measured(wanted, seconds=-1) == []
 
 
+def test_sets_with_hardly_an_image_are_calibrated_too(specs: Any) -> None:
+    tiny = Size({"a": 1, "b": 2, "c": 0}, 7, 64)
+    folds = replace(specs["linear_probe", "icm"], folds=5, fold=0, test_splits=("out_fold",))
+    assert len(measured([(folds, tiny)], seconds=60)) == 1
+
+
 def test_trials_that_are_alike_cost_their_mean_and_the_rest_lies_between(specs: Any) -> None:
     manifest = SimpleNamespace(counts=dict(SIZE.images), classes=list("abcdefg"))
     subject = SimpleNamespace(key="set", manifest=manifest, facts=SimpleNamespace(dim=64))
