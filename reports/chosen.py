@@ -129,6 +129,19 @@ class Selections:
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
         return (int(most), folds) if most < folds else None
 
+    def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
+        """Return (k, n): of the n picks of a rule for a method, k are the full space, so that nothing is projected.
+
+        That is a rank that keeps all directions, and lambda 0 where there are no ranks. Plain prediction itself is
+        plain in all.
+        """
+        picks, rows = self.picks(method, rule), self._rows(method)
+        if method.is_plain:
+            return len(picks), len(picks)
+        if any(len(ranks) > 1 for ranks in rows["ranks"]):
+            return int((picks["rank"] == int(rows["dim"].iloc[0])).sum()), len(picks)
+        return int((picks["lambda_"] == 0).sum()), len(picks)
+
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
         held_outs = held_out_names(self.rows)
