@@ -12,7 +12,7 @@ from reports.answers import Size
 from reports.captions import environment_words, number, unit_words
 from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
-from reports.credit import credit
+from reports.credit import BORROWED, credit
 from reports.credit import pairs as credit_pairs
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.options import Options
@@ -35,6 +35,12 @@ class Findings:
     def compared(self) -> list[Comparison]:
         """The family of comparisons under the rule."""
         return [one for one in self.parts if isinstance(one, Comparison)]
+
+    def why_not(self, method: Method) -> str:
+        """Return why a method was not compared with the plain space; empty where nothing says so."""
+        plain = Method(PLAIN, None, method.predictor).label
+        head = f"{method.label} was not compared with {plain}: "
+        return next((one.removeprefix(head) for one in self.parts if isinstance(one, str) and one.startswith(head)), "")
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,39 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
 def _of_predictor(selections: Selections, icms: Sequence[Method], predictor: str, rule: str) -> list[Comparison | str]:
     """Return the comparisons that are made for a predictor, or why one is not made; they are adjusted together."""
     made = [_made_with(selections, m, name, rule) for m in icms for name in _BASELINES]
-    return made + [_made(selections, *pair, rule) for pair in credit_pairs(selections.compared, predictor)]
+    made += [_made(selections, *pair, rule) for pair in credit_pairs(selections.compared, predictor)]
+    rivals = _explaining_pairs(selections, [*icms, *_shrinkages(selections, predictor)], rule)
+    return made + [_made(selections, *pair, rule) for pair in rivals]
+
+
+def _shrinkages(selections: Selections, predictor: str) -> list[Method]:
+    return [m for m in selections.parts if (m.projection, m.variant, m.predictor) == (SHRINKAGE, "", predictor)]
+
+
+def _explaining_pairs(selections: Selections, judged: Sequence[Method], rule: str) -> list[tuple[Method, Method]]:
+    """Return what else could explain a gain away: of shrinkage PCA, random and the best rival; of all their placebos.
+
+    The rival is the one that looks at no label and whose source score under the rule is highest. Of placebos with
+    several draws the rank decides, see `reports.placebos`; `borrowed` is compared with already.
+    """
+    pairs: list[tuple[Method, Method]] = []
+    for method in judged:
+        same = [m for m in selections.parts if m.predictor == method.predictor]
+        if method.projection == SHRINKAGE:
+            pairs += [(method, m) for name in _CONTROLS for m in same if m.projection == name and not m.variant]
+            rivals = [(score, m) for m in same if m.is_rival and (score := _score(selections, m, rule)) is not None]
+            pairs += [(method, max(rivals, key=lambda rival: rival[0])[1])] if rivals else []
+        placebos = [
+            m for m in same if m.placebo not in (None, BORROWED) and m.real == method and m not in selections.draws
+        ]
+        pairs += [(method, m) for m in placebos]
+    return pairs
+
+
+def _score(selections: Selections, method: Method, rule: str) -> float | None:
+    """Return the mean score on the sources of what a rule picks for a method; None where it picks nothing."""
+    scores = selections.picks(method, rule)["score"]
+    return float(scores.mean()) if len(scores) else None
 
 
 def in_words(

@@ -144,6 +144,15 @@ class Method:
         return self.projection in (*_CONTROLS, *_RIVALS) or of_one
 
     @property
+    def is_rival(self) -> bool:
+        """Whether it is a method of others that looks neither at a label nor at the tested images."""
+        known = _class(PROJECTIONS, self.projection)
+        of_us = self.projection in (PLAIN, "pca", "random", ICM, SHRINKAGE, *_CONTROLS)
+        if known is None or of_us or self.variant or self.looks_at_target_images:
+            return False
+        return not known.uses_labels
+
+    @property
     def imported(self) -> bool:
         """Whether it was trained elsewhere: its name stands in the predictor's place."""
         return self.projection == IMPORTED

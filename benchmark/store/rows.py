@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -73,6 +74,8 @@ _HOW = (
     ("labels_choice", pa.int64()),  # labelled images of the sources by which rules may choose
     ("tested", pa.string()),  # hash of the tested images, see `benchmark.store.tested`
 )
+# Which columns say what a row is of: rows that are equal in these should have equal numbers.
+IDENTIFYING = tuple(name for name, _ in (*_WHAT[1:], *_HOW[: [name for name, _ in _HOW].index("view_draw") + 1]))
 # Lists of equal length, ranks ascending. lodo is null where a single source is all there is.
 _SOURCE_CURVES = (
     ("ranks", pa.list_(pa.int64())),
@@ -174,6 +177,16 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str
             content = json.loads(storage.read_bytes(failure_file(name)))
             reasons[name] = (content["trial"], content["reason"])
     return reasons
+
+
+def all_trials(storage: Storage) -> list[str]:
+    """Return the ids of all trials that have rows in a store, whichever recipe they are of, sorted."""
+    return sorted(PurePosixPath(name).stem for name in storage.files("rows", ".parquet"))
+
+
+def all_failures(storage: Storage) -> dict[str, tuple[str, str]]:
+    """Return `failures` of all trials that ever failed in a store."""
+    return failures(storage, sorted(PurePosixPath(name).stem for name in storage.files("failed", ".json")))
 
 
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
