@@ -46,7 +46,7 @@ class Verdict:
         kind: one of `KINDS`.
         gain: the comparison with the plain space, adjusted over all verdicts of the report; None without one.
         against: the other comparisons, in the order in which they are shown.
-        unbeaten: projection, in words, of the strongest thing that the method is not shown to be ahead of; None where there is none.
+        unbeaten: projection, in words, of the strongest thing that it is not shown to be ahead of, or None.
         plain_picks: (k, n): of n picks k are the full space.
         why: why there is nothing to compare, else empty.
     """

@@ -59,7 +59,8 @@ def gather(
     """
     import pandas as pd
 
-    read, failed = [], {}
+    read = []
+    failed: dict[str, str] = {}
     finished: set[str] = set()
     for storage, record in parts:
         own = all_trials(storage) if record is None else record.trials
@@ -90,10 +91,8 @@ def _narrowed(rows: "pd.DataFrame", where: Mapping[str, Sequence[str]]) -> "pd.D
     for column, values in where.items():
         if column not in IDENTIFYING and column != "trial_id":
             near = difflib.get_close_matches(column, IDENTIFYING, 1)
-            raise IcmBenchError(
-                f"--where {column}={values[0]}: rows have no column '{column}'"
-                f"{f'; did you mean {near[0]}?' if near else f'; they have {", ".join(IDENTIFYING)}.'}"
-            )
+            remedy = f"did you mean {near[0]}?" if near else f"they have {', '.join(IDENTIFYING)}."
+            raise IcmBenchError(f"--where {column}={values[0]}: rows have no column '{column}'; {remedy}")
         known = rows[column].map(_as_text)
         narrowed = rows[known.isin(set(values))]
         if narrowed.empty and len(rows):
