@@ -16,7 +16,7 @@ from benchmark.common.errors import IcmBenchError
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
     from benchmark.commands.prepare import Run
-    from benchmark.commands.report import Outcome
+    from benchmark.commands.report import Asked, Outcome
     from benchmark.recipe.recipe import Recipe
 
 EXIT_USER_ERROR = 2
@@ -58,13 +58,12 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan, "count images, passes, trials, rows, hours and memory, and embed nothing"),
         ("embed", _embed, "embed every image and its interventions once"),
         ("sweep", _sweep, "fit and evaluate all settings on the stored embeddings"),
-        ("report", _report, "write tables and plots from the rows that exist"),
     )
     for name, command, about in stages:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         sub.add_argument("recipe", metavar="RECIPE", help="YAML file; jobs/recipes/ has examples")
         _add_options(sub)
-        if name in ("run", "sweep", "report"):
+        if name in ("run", "sweep"):
             _add_report_options(sub)
         if name == "plan":
             sub.add_argument(
@@ -72,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
                 help="first measure in about 20 s, beside loading backbones, what was never measured on this machine",
             )  # fmt: skip
         sub.set_defaults(command=command)
+    _add_report(commands)
     demo = commands.add_parser(
         "demo", help="the main job on real images that come from packages: no GPU, no account",
         description="Draws the data set emoji_styles, builds the encoder MiniLiT, and runs the demo recipe.",
@@ -136,6 +136,27 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
 
+def _add_report(commands: Any) -> None:
+    sub = commands.add_parser(
+        "report", help="write tables, figures and a page from the rows that exist",
+        description="Writes tables, figures and a page: of one recipe or several, or of all rows that stores hold.",
+    )  # fmt: skip
+    sub.add_argument("recipes", nargs="*", metavar="RECIPE", help="YAML files; without any, all rows of the stores")
+    sub.add_argument(
+        "--store", action="append", default=[], metavar="URI", dest="stores",
+        help="folder, s3:// or gs:// with rows; may be given again: the rows are merged",
+    )  # fmt: skip
+    sub.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE",
+        help="only rows with this value: --where seed=0; given again for a column, any of its values",
+    )  # fmt: skip
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="of the recipes")
+    sub.add_argument("--out", metavar="URI", help="folder or URI of the report")
+    sub.add_argument("--json", action="store_true", help="print verdicts and names of files as JSON")
+    _add_report_options(sub)
+    sub.set_defaults(command=_report)
+
+
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pm", choices=("images", "seeds"), default="images",
@@ -146,6 +167,12 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         "--margin", type=_points, default=1.0, metavar="POINTS",
         help="within which two methods count as level; default: 1",
     )  # fmt: skip
+    parser.add_argument(
+        "--compare", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE"),
+        help="compare two more methods, each by its name in the tables, such as 'Shrinkage + zero-shot'",
+    )  # fmt: skip
+    parser.add_argument("--against", choices=("published",), help="hold the numbers against published ones")
+    parser.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU, for the table of costs")
 
 
 def _points(text: str) -> float:
@@ -155,6 +182,16 @@ def _points(text: str) -> float:
         value = 0.0
     if not 0 < value < 100:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of percentage points above 0 and below 100")
+    return value
+
+
+def _price(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"'{text}' is no price of 0 or more")
     return value
 
 
@@ -188,12 +225,17 @@ def _version() -> str:
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":
+    return _loaded(args.recipe or demo_recipe(), args.overrides, store=args.store, data=args.data, out=args.out)
+
+
+def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
+    """Return the recipe of a file with what the command line says in the place of its own keys."""
     import yaml
 
     from benchmark.recipe.loading import load_recipe
 
     overrides: dict[str, Any] = {}
-    for item in args.overrides:
+    for item in items:
         key, equals, value = item.partition("=")
         if not (key and equals):
             raise IcmBenchError(f"--set {item}: write KEY=VALUE, for example --set sweep.seeds=[0,1].")
@@ -201,10 +243,8 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise IcmBenchError(f"--set {item}: '{value}' is not valid YAML.") from error
-    for key, value in (("run.store", args.store), ("run.data", args.data), ("run.out", args.out)):
-        if value is not None:
-            overrides[key] = value
-    return load_recipe(args.recipe or demo_recipe(), overrides)
+    overrides |= {f"run.{key}": value for key, value in places.items() if value is not None}
+    return load_recipe(file, overrides)
 
 
 def demo_recipe() -> Path:
@@ -233,7 +273,7 @@ def _run(args: argparse.Namespace) -> None:
     with first_backbone_loading(recipe):
         from benchmark.commands.run import run
 
-        outcome = run(recipe, began=STARTED, plus_minus=args.pm, margin=args.margin)
+        outcome = run(recipe, began=STARTED, asked=_asked(args))
     _print_outcome(outcome, args.json)
 
 
@@ -261,24 +301,49 @@ def _sweep(args: argparse.Namespace) -> None:
         from benchmark.commands.sweep import sweep_stage
 
         sweep_stage(run)
-    asked = {"plus_minus": args.pm, "margin": args.margin}
-    _print_outcome(report_stage(run.recipe, run.storage, run.subjects, **asked), args.json)
+    _print_outcome(report_stage(run.recipe, run.storage, run.subjects, asked=_asked(args)), args.json)
 
 
 def _report(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
-    from benchmark.commands.prepare import open_store
-    from benchmark.commands.report import report_stage
+    from benchmark.commands.prepare import open_store, store_at
+    from benchmark.commands.report import report_any, report_stage
 
-    outcome = report_stage(recipe, open_store(recipe), plus_minus=args.pm, margin=args.margin)
+    where = _where(args.where)
+    alone = args.stores[0] if len(args.stores) == 1 else None
+    recipes = [_loaded(file, args.overrides, store=alone, out=args.out) for file in args.recipes]
+    if not recipes and not args.stores:
+        raise IcmBenchError("report needs a RECIPE or a --store URI: whose rows shall it be of?")
+    if len(recipes) == 1 and len(args.stores) < 2 and not where:
+        outcome = report_stage(recipes[0], open_store(recipes[0]), asked=_asked(args))
+    else:
+        stores = args.stores or list(dict.fromkeys(recipe.run.store for recipe in recipes))
+        outcome = report_any(recipes, [store_at(uri) for uri in stores], where, _asked(args), args.out)
     _print_outcome(outcome, args.json)
+
+
+def _where(items: list[str]) -> dict[str, list[str]]:
+    where: dict[str, list[str]] = {}
+    for item in items:
+        column, equals, value = item.partition("=")
+        if not (column and equals):
+            raise IcmBenchError(f"--where {item}: write COLUMN=VALUE, for example --where seed=0.")
+        where.setdefault(column, []).append(value)
+    return where
+
+
+def _asked(args: argparse.Namespace) -> "Asked":
+    from benchmark.commands.report import Asked
+
+    pairs = tuple((method, baseline) for method, baseline in args.compare)
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color)
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     if as_json:
         print(json.dumps({k: v for k, v in dataclasses.asdict(outcome).items() if k != "text"}, indent=2))
     else:
-        print(f"{outcome.text}\nReport: {outcome.report}")
+        print(outcome.text)
     if outcome.failed:
         from benchmark.commands.report import failure_words
 

@@ -31,7 +31,8 @@ TOO_FEW = "too few images"
 NOTHING = "nothing to compare"
 ALL_PLAIN = "is plain"
 GAINS = (HELPS, ONLY_AS_BASELINES, ONLY_AS_PLACEBOS)
-KINDS = (*GAINS, HURTS, NO_DIFFERENCE, ALL_PLAIN, TOO_FEW, NOTHING)
+_UNDECIDED = (ALL_PLAIN, TOO_FEW, NOTHING)
+KINDS = (*GAINS, HURTS, NO_DIFFERENCE, *_UNDECIDED)
 ALPHA = 1 - CONFIDENCE
 
 
@@ -278,12 +279,10 @@ def _of_name(name: str, verdicts: Sequence[Verdict]) -> str:
     counts = {kind: [one for one in verdicts if one.kind == kind] for kind in KINDS}
     helps = [one for kind in GAINS for one in counts[kind]]
     words = [f"helps in {len(helps)}{_but(helps)}"] if helps else []
-    words += [f"hurts in {len(counts[HURTS])}"] if counts[HURTS] else []
-    if counts[NO_DIFFERENCE]:
-        largest = max(one.bound for one in counts[NO_DIFFERENCE])
-        words.append(f"no difference found in {len(counts[NO_DIFFERENCE])} (below {largest:.1f} points at 95 %)")
-    words += [f"{kind} in {len(counts[kind])}" for kind in (ALL_PLAIN, TOO_FEW, NOTHING) if counts[kind]]
-    return f"{name}: {', '.join(words)} of {n} (Holm)"
+    words += [f"{kind} in {len(counts[kind])}" for kind in (HURTS, NO_DIFFERENCE, *_UNDECIDED) if counts[kind]]
+    unseen = [one.bound for one in counts[NO_DIFFERENCE]]
+    below = f"below {max(unseen):.1f} points at 95 %, " if unseen and not helps else ""
+    return f"{name}: {', '.join(words)} of {n} ({below}Holm)"
 
 
 def _alone(one: Verdict) -> str:

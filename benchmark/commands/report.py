@@ -1,22 +1,49 @@
-"""`icm-bench report`: tables and plots from the rows that exist."""
+"""`icm-bench report`: tables, figures and one page from the rows that exist."""
 
+import dataclasses
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.estimate import REPORT
+from benchmark.commands.gather import Gathered, gather
 from benchmark.commands.records import record_of
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.embedding.speed import EmbedReport
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import Cost, on_this_machine, remember
-from benchmark.store.records import read_record, record_files, report_folder
-from benchmark.store.rows import failures, read_rows
-from benchmark.store.tested import read_tested
+from benchmark.store.records import RunRecord, read_record, record_files, report_folder
 from benchmark.sweep.subject import Subject
+
+if TYPE_CHECKING:
+    from reports import Expected
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a reader asks of a report.
+
+    Attributes:
+        plus_minus: what stands behind ± in tables: `images`, the standard error over test images with all their
+            answers, or `seeds`, DomainBed's over seeds.
+        margin: within which two methods count as level, in percentage points.
+        published: whether to hold the numbers against published ones.
+        compare: labels of two methods that are to be compared beside all others, or empty.
+        price: of an hour of a GPU, in any currency; None for no prices.
+        color: whether the terminal's headline may be set in bold.
+    """
+
+    plus_minus: PlusMinus = "images"
+    margin: float = 1.0
+    published: bool = False
+    compare: tuple[tuple[str, str], ...] = ()
+    price: float | None = None
+    color: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,8 +59,10 @@ class Outcome:
         failed: trial in words -> reason, of the trials that failed.
         report: URI of the report's folder.
         files: its files.
-        text: the main tables as plain text.
-        comparisons: the numbers of all comparisons, in percentage points.
+        headline: what all verdicts say together.
+        verdicts: each of them, numbers in percentage points.
+        conflicts: sentences on rows that are the same by name and differ in numbers; both are left out.
+        text: the answer as plain text.
     """
 
     embedded: int
@@ -44,8 +73,10 @@ class Outcome:
     failed: dict[str, str]
     report: str
     files: list[str]
-    text: str
-    comparisons: list[dict[str, object]]
+    headline: str
+    verdicts: list[dict[str, Any]]
+    conflicts: list[str]
+    text: str = field(repr=False)
 
 
 def report_stage(
@@ -53,8 +84,7 @@ def report_stage(
     storage: Storage,
     subjects: Sequence[Subject] = (),
     embedded: Sequence[EmbedReport] = (),
-    plus_minus: PlusMinus = "images",
-    margin: float = 1.0,
+    asked: Asked | None = None,
 ) -> Outcome:
     """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
 
@@ -64,44 +94,114 @@ def report_stage(
         subjects: of the recipe, where they are at hand; without them the store must hold results of the recipe on one
             state of data and weights only.
         embedded: what the embedding stage did just before, for the outcome.
-        plus_minus: what stands behind ± in tables: `images`, the standard error over test images with all their
-            answers, or `seeds`, DomainBed's over seeds.
-        margin: within which two methods count as level, in percentage points.
+        asked: what the reader asks for.
 
     Raises:
         IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
     """
-    from reports import Expected, Options, write_report
-
     began = time.time()
-    record_file = _record_file(recipe, storage, subjects)
-    record = read_record(storage, record_file)
-    trials = record.trials
-    rows = read_rows(storage, [*trials, *record.imported.values()])
-    failed = dict(failures(storage, trials).values())
-    if failed and not len(rows):
-        raise IcmBenchError(failure_words(failed, len(trials)))
-    place = Storage(recipe.run.out) if recipe.run.out else storage
-    folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(record_file).stem)
-    finished = len(set(rows["trial_id"]) & set(trials))
-    tested = read_tested(storage, rows["tested"])
-    options = Options(plus_minus, margin / 100)
-    known = {dataset.name: control for dataset in recipe.datasets if (control := dataset.must_be_found)}
-    expected = {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
-    report = write_report(rows, tested, place, folder, recipe.name, record.planned, finished, failed, options, expected)
-    remember((storage, on_this_machine()), [Cost(REPORT, len(rows), time.time() - began)])
-    return Outcome(
+    file = _record_file(recipe, storage, subjects)
+    record = read_record(storage, file)
+    gathered = gather([(storage, record)])
+    if gathered.failed and not len(gathered.rows):
+        raise IcmBenchError(failure_words(gathered.failed, len(record.trials)))
+    folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
+    outcome = _written([recipe], gathered, (storage, folder), recipe.name, asked or Asked())
+    remember((storage, on_this_machine()), [Cost(REPORT, len(gathered.rows), time.time() - began)])
+    return dataclasses.replace(
+        outcome,
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),
         rejected={path: reason for e in embedded for path, reason in e.rejected.items()},
-        trials=finished,
-        rows=len(rows),
-        failed=failed,
-        report=place.path(folder).rstrip("/"),
-        files=report.files,
-        text=report.text,
-        comparisons=report.comparisons,
     )
+
+
+def report_any(
+    recipes: Sequence[Recipe],
+    stores: Sequence[Storage],
+    where: Mapping[str, Sequence[str]],
+    asked: Asked,
+    out: str | None = None,
+) -> Outcome:
+    """Write the report of several recipes, or of all that stores hold.
+
+    Args:
+        recipes: whose rows count; with none, all that the stores hold.
+        stores: in which is looked, at least one; the first keeps the report where `out` is None.
+        where: column of the rows -> values, one of which a row must have.
+        asked: what the reader asks for.
+        out: folder or URI of the report.
+
+    Raises:
+        IcmBenchError: there are no rows, a column is unknown, or the report cannot be written.
+    """
+    parts = _parts(recipes, stores)
+    gathered = gather(parts, where)
+    if gathered.rows.empty:
+        if gathered.failed:
+            raise IcmBenchError(failure_words(gathered.failed, len(gathered.failed)))
+        places = " and ".join(gathered.stores)
+        raise IcmBenchError(f"{places} holds no result rows; `icm-bench run RECIPE --store URI` writes some.")
+    name = " and ".join(recipe.name for recipe in recipes) or "rows"
+    what = [sorted(set(gathered.rows["trial_id"])), sorted((c, sorted(v)) for c, v in where.items())]
+    place = (Storage(out), "") if out else (stores[0], f"reports/rows-{canonical_hash(what)[:8]}")
+    return _written(recipes, gathered, place, name, asked)
+
+
+def _parts(recipes: Sequence[Recipe], stores: Sequence[Storage]) -> list[tuple[Storage, RunRecord | None]]:
+    """Return which rows count: of each recipe in each store that knows it, or all of all stores."""
+    if not recipes:
+        return [(storage, None) for storage in stores]
+    parts: list[tuple[Storage, RunRecord | None]] = []
+    for recipe in recipes:
+        files = [(s, file) for s in stores for file in record_files(s, recipe.hash())]
+        if not files:
+            raise IcmBenchError(_never_run(recipe, " and ".join(s.path("") for s in stores)))
+        parts += [(storage, read_record(storage, file)) for storage, file in files]
+    return parts
+
+
+def _written(
+    recipes: Sequence[Recipe], gathered: Gathered, place: tuple[Storage, str], name: str, asked: Asked
+) -> Outcome:
+    from reports import Options, Origin, write_report
+
+    out = next((recipe.run.out for recipe in recipes if recipe.run.out), None)
+    storage, folder = (Storage(out), "") if out else place
+    options = Options(asked.plus_minus, asked.margin / 100, asked.compare, asked.published, asked.price, asked.color)
+    origin = Origin(
+        name,
+        gathered.stores,
+        gathered.planned,
+        gathered.finished,
+        gathered.failed,
+        gathered.conflicts,
+        _expected(recipes),
+        {long: short for recipe in recipes for long, short in recipe.names.items()},
+    )
+    report = write_report(gathered.rows, gathered.tested, storage, folder, origin, options)
+    return Outcome(
+        0,
+        0,
+        {},
+        gathered.finished,
+        len(gathered.rows),
+        gathered.failed,
+        storage.path(folder).rstrip("/"),
+        report.files,
+        report.answer.headline,
+        [one.record() for one in report.answer.verdicts],
+        list(gathered.conflicts),
+        report.text,
+    )
+
+
+def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":
+    from reports import Expected
+
+    every = [dataset for recipe in recipes for dataset in recipe.datasets]
+    known = {dataset.name: control for dataset in every if (control := dataset.must_be_found)}
+    return {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
 
 
 def _record_file(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) -> str:
@@ -113,11 +213,12 @@ def _record_file(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) 
             f"weights; `icm-bench run` with the data at hand reports on the right one."
         )
     if not records:
-        raise IcmBenchError(
-            f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands; run it first: "
-            f"icm-bench run RECIPE."
-        )
+        raise IcmBenchError(_never_run(recipe, storage.path("")))
     return records[0]
+
+
+def _never_run(recipe: Recipe, where: str) -> str:
+    return f"{where} holds no results of the recipe '{recipe.name}' as it stands; run it first: icm-bench run RECIPE."
 
 
 def failure_words(failed: dict[str, str], trials: int) -> str:

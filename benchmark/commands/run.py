@@ -5,10 +5,9 @@ import time
 from benchmark.commands.embed import embed_stage
 from benchmark.commands.estimate import START
 from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
-from benchmark.commands.report import Outcome, report_stage
+from benchmark.commands.report import Asked, Outcome, report_stage
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
-from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import Cost
 
@@ -17,8 +16,7 @@ def run(
     recipe: Recipe,
     notify: Notify = notify_on_stderr,
     began: float | None = None,
-    plus_minus: PlusMinus = "images",
-    margin: float = 1.0,
+    asked: Asked | None = None,
 ) -> Outcome:
     """Embed, sweep and report: what `icm-bench run` does. Finished work is found in the store and not done again.
 
@@ -26,8 +24,7 @@ def run(
         recipe: what to do.
         notify: takes each line for the person who watches; by default they go to standard error.
         began: time of day (seconds since 1970) from which the time to the first embedding counts; by default now.
-        plus_minus: what stands behind ± in tables: `images` or `seeds`.
-        margin: within which two methods count as level, in percentage points.
+        asked: what the reader asks of the report.
 
     Raises:
         IcmBenchError: whatever the user can put right, in one sentence; finished work is kept.
@@ -39,4 +36,4 @@ def run(
         run.remember([Cost(START, 1, time.time() - began)])
         embedded = embed_stage(run, began)
         sweep_stage(run)
-    return report_stage(run.recipe, run.storage, run.subjects, embedded, plus_minus, margin)
+    return report_stage(run.recipe, run.storage, run.subjects, embedded, asked)

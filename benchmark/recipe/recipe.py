@@ -36,6 +36,7 @@ class Recipe(Spec):
         interventions: which views of every image are embedded.
         prompts: the texts behind zero-shot prediction.
         sweep: what is fitted and evaluated for every held-out environment.
+        names: name of a method or data set -> a short one for printed tables; changes no number.
         run: where and with what it runs; changes no number but for the last digits.
     """
 
@@ -46,6 +47,7 @@ class Recipe(Spec):
     interventions: InterventionsSpec = InterventionsSpec()
     prompts: PromptsSpec = PromptsSpec()
     sweep: SweepSpec = SweepSpec()
+    names: dict[str, str] = {}
     run: RunSpec = RunSpec()
 
     @field_validator("datasets", "backbones", mode="before")
@@ -268,10 +270,10 @@ class Recipe(Spec):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
 
-        The name, `run`, what is expected of a data set and how its images are found do not take part: what is found
+        The name, `names`, `run`, what is expected of a data set and how its images are found do not take part: what is found
         there is known by the manifest's fingerprint.
         """
-        content = self.model_dump(mode="json", exclude={"name", "run"})
+        content = self.model_dump(mode="json", exclude={"name", "names", "run"})
         for dataset in content["datasets"]:
             for key in ("root", "layout", "columns", "expected"):
                 dataset.pop(key, None)
