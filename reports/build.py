@@ -1,8 +1,8 @@
-"""Write one report: Markdown, tables in four forms, figures in two, all from result rows alone."""
+"""Write one report from result rows alone: the answer, tables in five forms, figures in three, one page."""
 
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -10,31 +10,25 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
-from reports.behind import behind_the_means
 from reports.captions import protocol_words
-from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, held_out_names, hyperparameters, rule_for
+from reports.chosen import Selections, pick_records
 from reports.comparisons import in_columns, overall_in_columns
-from reports.controls import Expected, Verdict, in_a_sentence, verdicts
+from reports.controls import in_a_sentence, verdicts
+from reports.figures import captions, figures_of
 from reports.findings import Family, Findings, comparisons, in_words, overall, overall_sentences
+from reports.forms import FORMS, all_tex, records_csv
 from reports.metrics import metrics_csv, per_class_csv
-from reports.needed import needed
-from reports.observations import notes, observations
 from reports.options import Options
-from reports.render import (
-    TERMINAL_WIDTH,
-    comma_separated,
-    latex,
-    markdown,
-    markdown_escape,
-    markdown_grid,
-    plain_text,
-    records_csv,
-)
-from reports.robustness import Lines, lines_of
-from reports.settings import BANNER, Setting, by_setting, suffixes
-from reports.spans import spans
-from reports.tables import Table, main_tables
-from reports.trend import trends
+from reports.origin import Origin
+from reports.paper import paper_tables
+from reports.robustness import lines_of
+from reports.settings import Setting, by_setting
+from reports.summary import Sections, report_markdown
+from reports.table import Table
+from reports.terminal import text
+from reports.verdicts import Answer, answer
+
+Described = list[tuple[Setting, Selections]]
 
 
 @dataclass(frozen=True)
@@ -44,14 +38,25 @@ class ReportFiles:
     Attributes:
         report: path or URI of report.md.
         files: paths or URIs of all files, report.md first.
-        text: the main tables and what they say as plain text, 120 characters wide with six environments.
-        comparisons: the numbers of all comparisons, as comparisons.csv has them.
+        text: the answer for a terminal, 80 characters wide.
+        answer: the same as data.
     """
 
     report: str
     files: list[str]
     text: str
-    comparisons: list[dict[str, object]] = field(default_factory=list)
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A report without its files: settings, what was found in each, and all that is said of them together."""
+
+    described: Described
+    findings: list[Findings]
+    families: list[Family]
+    answer: Answer
+    tables: list[Table]
 
 
 def write_report(
@@ -59,12 +64,8 @@ def write_report(
     tested: Mapping[str, Tested],
     storage: Storage,
     folder: str,
-    name: str,
-    expected_trials: int | None = None,
-    finished_trials: int | None = None,
-    failed: Mapping[str, str] | None = None,
+    origin: Origin,
     options: Options | None = None,
-    expected: Mapping[str, Expected] | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder. Equal rows give equal bytes.
 
@@ -73,231 +74,68 @@ def write_report(
         tested: hash -> the tested images that rows name by it, see `benchmark.store.tested.read_tested`.
         storage: where to write.
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
-        name: what the report is called in its title.
-        expected_trials: number of trials that the sweep has; None where it is not known.
-        finished_trials: number of those with rows; if it is lower, the report says so first.
-        failed: trial in words -> reason, of the trials that failed: the gaps of the report.
-        options: what stands behind ±, and within which margin methods count as level.
-        expected: data set -> what must be found in it, of those of which that is known.
+        origin: where the rows come from, and what is missing.
+        options: what the reader asks for.
 
     Raises:
-        IcmBenchError: there are no rows, or a file cannot be written.
+        IcmBenchError: there are no rows, a method that is to be compared is unknown, or a file cannot be written.
     """
     if rows.empty:
-        raise IcmBenchError(f"There are no result rows for the report '{name}'; run `icm-bench sweep RECIPE` first.")
+        raise IcmBenchError(
+            f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
+        )
     options = options or Options()
-    described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
-    settings = [setting for setting, _ in described]
-    findings = [comparisons(setting, selections, options) for setting, selections in described]
-    families = overall(list(zip(settings, findings, strict=True)), options)
-    gaps = _gap_words(expected_trials, finished_trials, failed or {})
-    written = _Written()
-    written.on_terminal(line for line in gaps.splitlines() if line)
-    named = zip(described, findings, lines_of(described), suffixes(settings), strict=True)
-    for (setting, selections), one, lines, suffix in named:
-        tables = main_tables(setting, selections, options, _in_domain(setting, selections, described))
-        sentences = in_words(setting, selections, one, families)
-        _add_setting(written, setting, selections, tables, one, sentences, lines, suffix, options)
-    _add_families(written, families)
-    _add_controls(written, verdicts(zip(settings, findings, strict=True), expected or {}, options.margin))
-    written.sections.extend(trends(described))
-    report = "\n\n".join([_head(settings, name, gaps), *written.sections, _provenance(rows)]) + "\n"
-    contents = {"report.md": report.encode(), **written.contents}
+    said = _said(rows, tested, origin, options)
+    contents = {**_tables(said), **_records(said, origin, options)}
+    drawn = figures_of(said.described, said.findings, said.answer, options)
+    contents |= {f"figures/{one.name}.{suffix}": data for one in drawn for suffix, data in one.contents.items()}
+    contents |= _captions(drawn)
+    sections = _sections(said, rows, origin, options)
+    settings = [setting for setting, _ in said.described]
+    figure_names = [one.name for one in drawn]
+    head = report_markdown(origin, settings, said.answer, said.tables, figure_names, sections).encode()
+    contents = {"report.md": head, **contents}
     prefix = f"{folder}/" if folder else ""
     for file, content in contents.items():
         storage.write_bytes(f"{prefix}{file}", content)
     files = [storage.path(f"{prefix}{file}") for file in contents]
-    compared = [line for setting, one in zip(settings, findings, strict=True) for line in _compared(setting, one)]
-    return ReportFiles(files[0], files, "\n\n".join(written.terminal), compared)
+    page = storage.path(f"{prefix}report.md")
+    shown = text(said.described, said.answer, origin.missing, page, options.color)
+    return ReportFiles(files[0], files, shown, said.answer)
 
 
-@dataclass(frozen=True)
-class _Written:
-    """What a report has so far: name -> content of its files, sections of report.md, and text for the terminal."""
-
-    contents: dict[str, bytes] = field(default_factory=dict)
-    sections: list[str] = field(default_factory=list)
-    terminal: list[str] = field(default_factory=list)
-
-    def on_terminal(self, sentences: Iterable[str]) -> None:
-        self.terminal.extend(textwrap.fill(sentence, TERMINAL_WIDTH) for sentence in sentences)
+def _said(rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options) -> _Said:
+    described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
+    findings = [comparisons(setting, selections, options) for setting, selections in described]
+    families = overall([(s, f) for (s, _), f in zip(described, findings, strict=True)], options)
+    tables = paper_tables(described, options, origin.names)
+    return _Said(described, findings, families, answer(described, findings, options), tables)
 
 
-def _add_setting(
-    written: _Written,
-    setting: Setting,
-    selections: Selections,
-    tables: list[Table],
-    findings: Findings,
-    sentences: list[str],
-    lines: Lines,
-    suffix: str,
-    options: Options,
-) -> None:
-    """Add the files, the section and the text of one setting."""
-    table_markdown = "\n".join(map(markdown, tables))
-    texts = {
-        f"main_table{suffix}.md": table_markdown,
-        f"main_table{suffix}.csv": comma_separated(tables, options.plus_minus),
-        f"main_table{suffix}.tex": "\n".join(map(latex, tables)),
-        f"metrics{suffix}.csv": metrics_csv(setting, selections, lines),
-        f"per_class{suffix}.csv": per_class_csv(setting, selections),
+def _tables(said: _Said) -> dict[str, bytes]:
+    """Return the files of all tables, in every form."""
+    contents = {
+        f"tables/{table.name}.{suffix}": form(table).encode() for table in said.tables for suffix, form in FORMS.items()
     }
-    written.contents.update({file: text.encode() for file, text in texts.items()})
-    drawings = _draw(setting, selections, suffix, written.contents)
-    if compared := _compared(setting, findings):
-        written.contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
-    details = behind_the_means(setting, selections, lines, suffix)
-    details += [*spans(setting, selections), *needed(setting, selections)]
-    every = [*sentences, *observations(setting, selections)]
-    written.sections.append(_section(setting, selections, every, table_markdown, details, drawings, options))
-    written.terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))
-    written.on_terminal(sentences)
+    return contents | {"tables/all.tex": all_tex(said.tables).encode()} if said.tables else contents
 
 
-def _add_families(written: _Written, families: Sequence[Family]) -> None:
-    """Add what several data sets say together, if they do."""
-    if not families:
-        return
-    records = [
-        {**_named(family.settings[0]), **overall_in_columns(one)} for family in families for one in family.members
-    ]
-    written.contents["over_data_sets.csv"] = records_csv(records).encode()
-    sentences = [sentence for family in families for sentence in overall_sentences(family)]
-    listed = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
-    written.sections.append(f"## Over all data sets\n\n{listed}")
-    written.on_terminal(sentences)
-
-
-def _add_controls(written: _Written, controls: Sequence[tuple[Setting, Verdict]]) -> None:
-    """Add whether what must be found was found, where that is known."""
-    if not controls:
-        return
-    written.contents["controls.csv"] = records_csv([{**_named(s), **one.in_columns()} for s, one in controls]).encode()
-    sentences = [in_a_sentence(setting, one) for setting, one in controls]
-    listed = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
-    written.sections.append(f"## Controls\n\n{listed}")
-    written.on_terminal(sentences)
-
-
-def _in_domain(
-    setting: Setting, selections: Selections, parts: Sequence[tuple[Setting, Selections]]
-) -> Selections | None:
-    """Return the rows that fit on the tested environments themselves, on the same data and backbone, if there are."""
-    names = held_out_names(selections.rows)
-    for other, candidate in parts:
-        same = other.data_and_backbone == setting.data_and_backbone
-        if same and other.protocol_class.looks_at_target and held_out_names(candidate.rows) == names:
-            return candidate
-    return None
-
-
-def _compared(setting: Setting, findings: Findings) -> list[dict[str, object]]:
-    return [{**_named(setting), **line} for one in findings.compared for line in in_columns(one)]
-
-
-def _named(setting: Setting) -> dict[str, object]:
-    return {
-        "dataset": setting.dataset,
-        "backbone": setting.backbone_label,
-        "random_weights": setting.random_weights,
-        "protocol": setting.protocol,
-        "test_split": setting.test_split,
-        "class_group": setting.class_half,
+def _records(said: _Said, origin: Origin, options: Options) -> dict[str, bytes]:
+    """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
+    described = said.described
+    made = list(zip(described, said.findings, strict=True))
+    families = [(f.settings[0], one) for f in said.families for one in f.members]
+    controls = verdicts([(s, f) for (s, _), f in made], origin.expected, options.margin)
+    records: dict[str, list[dict[str, object]]] = {
+        "verdicts": [one.record() for one in said.answer.verdicts],
+        "comparisons": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one)],
+        "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
+        "controls": [named(s) | one.in_columns() for s, one in controls],
+        "picks": [named(setting) | pick for setting, selections in described for pick in pick_records(selections)],
+        "findings": [named(s) | {"finding": words} for (s, x), f in made for words in in_words(s, x, f, said.families)],
     }
-
-
-def _draw(setting: Setting, selections: Selections, suffix: str, contents: dict[str, bytes]) -> list[str]:
-    """Add the figures' files to `contents` and return the Markdown that shows them."""
-    from reports import figures  # Matplotlib takes a second to import
-
-    rule = rule_for(selections.rows)
-    shown = []
-    for stem, title, draw in (
-        ("rank_curve", "Rank curve", figures.rank_curve),
-        ("spectrum", "Spectrum", figures.spectrum),
-    ):
-        drawing = draw(setting, selections, rule)
-        if drawing is None:
-            continue
-        file = f"{stem}{suffix}"
-        contents[f"{file}.png"], contents[f"{file}.pdf"] = drawing.png, drawing.pdf
-        caption = markdown_escape(drawing.caption)
-        shown.append(f"![{title}]({file}.png)\n\n{caption} [PDF]({file}.pdf)")
-    return shown
-
-
-def _head(settings: list[Setting], name: str, gaps: str) -> str:
-    random = list(dict.fromkeys(s.backbone for s in settings if s.random_weights))
-    title = f"# {BANNER if random else ''}{': ' if random else ''}{markdown_escape(name)}"
-    warning = f"Backbones with random weights: {markdown_escape(', '.join(random))}." if random else ""
-    return "\n\n".join(part for part in (title, warning, markdown_escape(gaps)) if part)
-
-
-def _gap_words(expected: int | None, finished: int | None, failed: Mapping[str, str]) -> str:
-    if expected is None or finished is None or finished >= expected:
-        return ""
-    words = (
-        f"PARTIAL: {finished:,} of {expected:,} trials are finished; every number below may change. "
-        "Run icm-bench sweep RECIPE again: only what is missing is computed."
-    )
-    return "\n\n".join([words, *(f"- Gap: {trial}: {reason}" for trial, reason in failed.items())])
-
-
-def _section(
-    setting: Setting,
-    selections: Selections,
-    sentences: list[str],
-    table_markdown: str,
-    details: list[str],
-    drawings: list[str],
-    options: Options,
-) -> str:
-    findings = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
-    parts = [
-        f"## {markdown_escape(setting.title)}",
-        f"### Findings\n\n{findings}",
-        f"### Accuracy\n\n{table_markdown.rstrip()}",
-        *details,
-    ]
-    if drawings:
-        parts.append("### Figures\n\n" + "\n\n".join(drawings))
-    parts.append(f"### Selected hyper-parameters\n\n{_hyperparameter_table(setting, selections, options)}")
-    if said := notes(selections):
-        parts.append("### What fits had to say\n\n" + "\n".join(f"- {markdown_escape(line)}" for line in said))
-    parts.append(f"### Protocol\n\n{_protocol(setting, selections, options)}")
-    return "\n\n".join(parts)
-
-
-def _hyperparameter_table(setting: Setting, selections: Selections, options: Options) -> str:
-    lines = hyperparameters(selections)
-    if not lines:
-        return "No method in these rows has anything to choose."
-    crossed = "" if setting.test_split == "in_80" else "; of oracle: by the first half of the tested images"
-    caption = (
-        f"{setting.banner}{setting.dataset}, {setting.backbone_label}, test split {setting.test_split}: "
-        "what each selection rule chose. Lists are in the order of seeds and folds. "
-        f"† chosen on the target{crossed}. "
-        f"{protocol_words(setting, selections, options)}"
-    )
-    body = [[markdown_escape(word) for word in line] for line in lines]
-    return markdown_escape(caption) + "\n\n" + markdown_grid(list(HYPERPARAMETER_COLUMNS), body)
-
-
-def _protocol(setting: Setting, selections: Selections, options: Options) -> str:
-    prompts = "\n".join(f"- {markdown_escape(prompt)}" for prompt in setting.prompts)
-    return (
-        f"{markdown_escape(setting.banner + protocol_words(setting, selections, options))}\n\n"
-        f"Data fingerprint {setting.dataset_fingerprint}, "
-        f"weights fingerprint {setting.backbone_fingerprint}.\n\n"
-        f"All prompts ({len(setting.prompts)}):\n\n{prompts}"
-    )
-
-
-def _provenance(rows: pd.DataFrame) -> str:
-    recipes, versions = (", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version"))
-    own = rows[rows["projection"] != IMPORTED]
-    trials, imported = own["trial_id"].nunique(), len(rows) - len(own)
-    more = f" and {imported:,} imported ones" if imported else ""
-    words = f"{len(own):,} result rows of {trials:,} trials{more}; recipe {recipes}; code {versions}."
-    return f"## Provenance\n\n{markdown_escape(words)}"
+    contents = {f"tables/{name}.csv": records_csv(lines).encode() for name, lines in records.items() if lines}
+    lined = [(s, x, lines) for (s, x), lines in zip(described, lines_of(described), strict=True)]
+    contents["tables/metrics.csv"] = metrics_csv(lined).encode()
+    contents["tables/per_class.csv"] = per_class_csv(described).encode()
+    return contents

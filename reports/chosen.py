@@ -1,10 +1,9 @@
 """What a selection rule chose: whole result rows for the figures, hyper-parameters for the report."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ from benchmark.method.evaluation.selection import KEY, RULES, measured, select
 from benchmark.method.evaluation.tested import Tested
 from reports.methods import ALONE, REPLACED, SHRINKAGE, Method, by_method
 
-HYPERPARAMETER_COLUMNS = (
-    "method", "rule", "held-out", "seeds", "median rank", "ranks", "lambda", "intervention set", "normalize",
-    "predictor parameters", "projection parameters",
+_PICKED = (
+    *KEY, "rank", "score", "training_domain", "lambda_", "intervention_set", "normalize", "predictor_params",
+    "projection_params",
 )  # fmt: skip
 
 
@@ -180,42 +179,22 @@ def _settings(rows: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(rows[[*KEY, "lambda_", "intervention_set", "normalize", "predictor_params"]])
 
 
-def hyperparameters(selections: Selections) -> list[list[str]]:
-    """Return, as text, what each rule chose for each method with a choice: lines of `HYPERPARAMETER_COLUMNS`.
-
-    Lists are in the order of seeds and folds; a value that is the same for all is written once.
-    """
-    lines = []
-    for method, part in selections.parts.items():
-        if not has_choice(part):
-            continue
-        for rule in RULES:
-            for held_out, picks in selections.picks(method, rule).groupby("held_out", sort=True):
-                name = f"{rule} †" if RULES[rule].looks_at_target else rule
-                lines.append([method.label, name, str(held_out), *_values(picks)])
-    return lines
-
-
 def has_choice(rows: pd.DataFrame) -> bool:
     """Say whether a rule has anything to choose among the rows of one method."""
     several_rows = rows.groupby(list(KEY)).size().max() > 1
     return bool(several_rows or any(len(ranks) > 1 for ranks in rows["ranks"]))
 
 
-def _values(picks: pd.DataFrame) -> list[str]:
-    lambdas = [None if pd.isna(x) else f"{x:g}" for x in picks["lambda_"]]
-    return [
-        " ".join(str(seed) for seed in sorted(set(picks["seed"]))),
-        f"{median(picks['rank']):g}",
-        _once(picks["rank"]),
-        _once(lambdas),
-        _once(picks["intervention_set"]),
-        _once(picks["normalize"]),
-        _once(picks["predictor_params"]),
-        _once(picks["projection_params"]),
-    ]
+def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
+    """Yield what each rule chose for each method with a choice, for each held-out environment, seed and fold."""
+    for method, part in selections.parts.items():
+        if not has_choice(part):
+            continue
+        for rule in RULES.values():
+            for pick in selections.picks(method, rule.name)[list(_PICKED)].to_dict("records"):
+                named = {"method": method.label, "rule": rule.name, "looks_at_target": rule.looks_at_target}
+                yield named | {str(name): _known(value) for name, value in pick.items()}
 
 
-def _once(values: Iterable[Any]) -> str:
-    words = ["—" if value is None or pd.isna(value) else str(value) for value in values]
-    return words[0] if len(set(words)) == 1 else ", ".join(words)
+def _known(value: Any) -> object:
+    return None if isinstance(value, float) and np.isnan(value) else value

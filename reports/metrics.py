@@ -1,6 +1,6 @@
 """What lies behind a mean accuracy: worst environment and class, calibration, robustness, what selection costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,14 +189,15 @@ def _cost(method: Method, rules: list[str], answers: MethodAnswers) -> Selection
     return SelectionCost(method, accuracies, gaps)
 
 
-def metrics_csv(setting: Setting, selections: Selections, lines: Lines) -> str:
-    """Return the metrics of all methods under all rules, numbers in percent with four decimals."""
-    shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
-    shared += [setting.test_split, setting.class_half]
+def metrics_csv(parts: Iterable[tuple[Setting, Selections, Lines]]) -> str:
+    """Return the metrics of all methods of settings under all rules, numbers in percent with four decimals."""
     body: list[list[object]] = []
-    for rule in RULES.values():
-        for m in metrics_of(selections, rule.name, lines):
-            body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *_cells(m, lines)])
+    for setting, selections, lines in parts:
+        shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
+        shared += [setting.test_split, setting.class_half]
+        for rule in RULES.values():
+            for m in metrics_of(selections, rule.name, lines):
+                body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *_cells(m, lines)])
     headings = [metric.heading for metric in averaged() if metric is not ACCURACY]
     columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "source_accuracy"]
     columns += ["worst_environment", "worst_environment_accuracy"]
@@ -220,13 +221,19 @@ def _cells(m: Metrics, lines: Lines) -> list[object]:
     return list(cells)
 
 
-def per_class_csv(setting: Setting, selections: Selections) -> str:
-    """Return the accuracy of every class: a line for each method, rule, environment, class.
+def per_class_csv(described: Iterable[tuple[Setting, Selections]]) -> str:
+    """Return the accuracy of every class: a line for each setting, method, rule, environment, class.
 
     Folds and seeds together: n is the number of different images.
     """
-    body: list[list[object]] = []
+    columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds")
+    names = ("dataset", "backbone", "protocol", "test_split", "class_group")
+    return csv_text((*names, *columns), (line for part in described for line in _class_lines(*part)))
+
+
+def _class_lines(setting: Setting, selections: Selections) -> Iterator[list[object]]:
     classes = selections.rows["classes"].iloc[0]
+    fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
     for method in selections.parts:
         for rule in RULES.values():
             of_rule = selections.pooled(method, rule.name)
@@ -234,11 +241,7 @@ def per_class_csv(setting: Setting, selections: Selections) -> str:
                 pooled = [one for (name, _), one in of_rule.items() if name == held_out]
                 for name, accuracy, n in zip(classes, *by_class(pooled, len(classes)), strict=True):
                     numbers = ["" if np.isnan(accuracy) else _four(100 * accuracy), int(n), len(pooled)]
-                    body.append([method.label, rule.name, rule.looks_at_target, held_out, name, *numbers])
-    columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds")
-    fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
-    names = ("dataset", "backbone", "protocol", "test_split", "class_group")
-    return csv_text((*names, *columns), [[*fixed, *line] for line in body])
+                    yield [*fixed, method.label, rule.name, rule.looks_at_target, held_out, name, *numbers]
 
 
 def _count(value: float) -> str:

@@ -13,7 +13,15 @@ class Options:
         plus_minus: what stands behind ± in tables: `images`, the cluster-robust standard error, or `seeds`, DomainBed's
             standard error over seeds.
         margin: within which two accuracies count as level, as a fraction; default one point.
+        compare: labels of methods, method and baseline, that are compared beside all others; by default none.
+        published: whether numbers are held against published ones; default False.
+        price: of an hour of a GPU, in any currency; None (default) for no prices.
+        color: whether the terminal's headline may be bold; default False.
     """
 
     plus_minus: PlusMinus = "images"
     margin: float = MARGIN
+    compare: tuple[tuple[str, str], ...] = ()
+    published: bool = False
+    price: float | None = None
+    color: bool = False

@@ -107,7 +107,7 @@ def test_the_worst_class_has_an_n_and_none_is_named_below_ten_images(n: int, nam
     cell = f"{float(named[2]):.1f} ({named[0]}, {named[1]}, n = {named[3]})"
     assert f"| {cell} |" in sections(rows)
     ((setting, part),) = by_setting(frame(rows))
-    (line, *_) = lines_of_csv(metrics_csv(setting, Selections(part, TESTED), Lines()))
+    (line, *_) = lines_of_csv(metrics_csv([(setting, Selections(part, TESTED), Lines())]))
     columns = ("worst_class", "worst_class_environment", "worst_class_accuracy", "worst_class_n")
     assert tuple(line[column] for column in columns) == named
     assert metrics([row(n_test=18)])[0].worst_class is None
@@ -124,13 +124,13 @@ def test_files_hold_every_rule_and_class_with_their_images() -> None:
         for seed in (0, 1)
     ]  # fmt: skip
     ((setting, part),) = by_setting(frame(rows))
-    found = lines_of_csv(metrics_csv(setting, Selections(part, TESTED), Lines()))
+    found = lines_of_csv(metrics_csv([(setting, Selections(part, TESTED), Lines())]))
     assert [line["rule"] for line in found] == ["training_domain", "lodo", "oracle", "ceiling"]
     assert [line["selected_on_target"] for line in found] == ["False", "False", "True", "True"]
     assert {(line["labels_fit"], line["labels_choice"]) for line in found} == {("350", "80")}
     assert found[0]["source_accuracy"] == f"{100 * np.mean([15 / 40, 15 / 30]):.4f}"
     assert found[0]["effective_robustness"] == found[0]["above_zero_shot_line"] == ""
-    classes = lines_of_csv(per_class_csv(setting, Selections(part, TESTED)))
+    classes = lines_of_csv(per_class_csv([(setting, Selections(part, TESTED))]))
     lodo = [line for line in classes if line["rule"] == "lodo"]
     assert [(line["class"], line["accuracy"], line["n"], line["n_seeds"]) for line in lodo] == [
         ("cat", "50.0000", "30", "2"),
@@ -140,7 +140,7 @@ def test_files_hold_every_rule_and_class_with_their_images() -> None:
 
 def test_classes_of_all_folds_are_counted_together() -> None:
     ((setting, part),) = by_setting(frame(in_folds()))
-    lines = lines_of_csv(per_class_csv(setting, Selections(part, TESTED)))
+    lines = lines_of_csv(per_class_csv([(setting, Selections(part, TESTED))]))
     assert [(one["class"], one["accuracy"], one["n"]) for one in lines if one["rule"] == "lodo"] == [
         ("cat", "40.0000", "50"),
         ("dog", "40.0000", "50"),
