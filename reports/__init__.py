@@ -9,16 +9,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reports.build import ReportFiles, write_report
     from reports.controls import Expected
-    from reports.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, Shift, write_diagnostics
+    from reports.diagnostics import (
+        Angles,
+        Diagnosis,
+        DiagnosisFiles,
+        Displacement,
+        Mapped,
+        Readability,
+        Shift,
+        write_diagnostics,
+    )
     from reports.options import Options
+    from reports.origin import Origin
 
 _HOMES = {
     "Angles": "reports.diagnostics",
     "Diagnosis": "reports.diagnostics",
+    "DiagnosisFiles": "reports.diagnostics",
     "Displacement": "reports.diagnostics",
     "Expected": "reports.controls",
     "Mapped": "reports.diagnostics",
     "Options": "reports.options",
+    "Origin": "reports.origin",
     "Readability": "reports.diagnostics",
     "ReportFiles": "reports.build",
     "Shift": "reports.diagnostics",
@@ -28,10 +40,12 @@ _HOMES = {
 __all__ = [
     "Angles",
     "Diagnosis",
+    "DiagnosisFiles",
     "Displacement",
     "Expected",
     "Mapped",
     "Options",
+    "Origin",
     "Readability",
     "ReportFiles",
     "Shift",

@@ -22,7 +22,7 @@ from reports.options import Options
 from reports.origin import Origin
 from reports.paper import paper_tables
 from reports.robustness import lines_of
-from reports.settings import Setting, by_setting
+from reports.settings import Setting, by_setting, named
 from reports.summary import Sections, report_markdown
 from reports.table import Table
 from reports.terminal import text
@@ -139,3 +139,24 @@ def _records(said: _Said, origin: Origin, options: Options) -> dict[str, bytes]:
     contents["tables/metrics.csv"] = metrics_csv(lined).encode()
     contents["tables/per_class.csv"] = per_class_csv(described).encode()
     return contents
+
+
+def _sections(said: _Said, rows: pd.DataFrame, origin: Origin, options: Options) -> Sections:
+    controls = verdicts(
+        ((s, f) for (s, _), f in zip(said.described, said.findings, strict=True)), origin.expected, options.margin
+    )
+    return Sections(
+        over_data_sets=[words for family in said.families for words in overall_sentences(family)],
+        controls=[in_a_sentence(setting, one) for setting, one in controls],
+        protocols=[s.banner + protocol_words(s, selections, options) for s, selections in said.described],
+        provenance=_provenance(rows, origin),
+    )
+
+
+def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
+    recipes, versions = (", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version"))
+    own = rows[rows["projection"] != IMPORTED]
+    trials, imported = own["trial_id"].nunique(), len(rows) - len(own)
+    more = f" and {imported:,} imported ones" if imported else ""
+    stores = f" Stores: {', '.join(origin.stores)}." if len(origin.stores) > 1 else ""
+    return [f"{len(own):,} result rows of {trials:,} trials{more}; recipe {recipes}; code {versions}.{stores}"]

@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.spans import Spans
-from reports.build import ReportFiles
 from reports.render import markdown_escape, markdown_grid
 from reports.settings import BANNER
 
@@ -162,7 +161,22 @@ class Diagnosis:
         return {k: v for k, v in flat.items() if k != "displacement" and (v is not None or k == "spectrum")}
 
 
-def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> ReportFiles:
+@dataclass(frozen=True)
+class DiagnosisFiles:
+    """What `write_diagnostics` wrote.
+
+    Attributes:
+        report: path or URI of diagnostics.md.
+        files: paths or URIs of all files, diagnostics.md first.
+        text: what it says, as plain text.
+    """
+
+    report: str
+    files: list[str]
+    text: str
+
+
+def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> DiagnosisFiles:
     """Write `diagnostics.json`, `.md`, `.png` and `.pdf` and return where they are, with the Markdown as text.
 
     Args:
@@ -181,7 +195,7 @@ def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> Re
     for name, content in contents.items():
         storage.write_bytes(f"{prefix}{name}", content)
     files = [storage.path(f"{prefix}{name}") for name in contents]
-    return ReportFiles(files[0], files, text)
+    return DiagnosisFiles(files[0], files, text)
 
 
 def markdown(diagnosis: Diagnosis) -> str:

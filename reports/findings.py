@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.evaluation.inference import smallest_gain
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
@@ -84,7 +85,9 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
     every: list[Comparison | str] = []
     families = []
     for predictor in dict.fromkeys(method.predictor for method in selections.parts):
-        made = _of_predictor(selections, [m for m in icms if m.predictor == predictor], predictor, rule)
+        made = _of_predictor(
+            selections, [m for m in icms if m.predictor == predictor], predictor, rule, options.compare
+        )
         family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
         adjusted = iter(family)
         every += [one if isinstance(one, str) else next(adjusted) for one in made]
@@ -96,12 +99,35 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
     return Findings((*sentences, *every, *after, *_with_imported(selections, rule, options)))
 
 
-def _of_predictor(selections: Selections, icms: Sequence[Method], predictor: str, rule: str) -> list[Comparison | str]:
+def _of_predictor(
+    selections: Selections, icms: Sequence[Method], predictor: str, rule: str, asked: Sequence[tuple[str, str]]
+) -> list[Comparison | str]:
     """Return the comparisons that are made for a predictor, or why one is not made; they are adjusted together."""
     made = [_made_with(selections, m, name, rule) for m in icms for name in _BASELINES]
-    made += [_made(selections, *pair, rule) for pair in credit_pairs(selections.compared, predictor)]
-    rivals = _explaining_pairs(selections, [*icms, *_shrinkages(selections, predictor)], rule)
-    return made + [_made(selections, *pair, rule) for pair in rivals]
+    pairs = credit_pairs(selections.compared, predictor)
+    pairs += _explaining_pairs(selections, [*icms, *_shrinkages(selections, predictor)], rule)
+    known = {(one.method, one.baseline) for one in made if isinstance(one, Comparison)} | set(pairs)
+    pairs += [pair for pair in _asked_for(selections, predictor, asked) if pair not in known]
+    return made + [_made(selections, *pair, rule) for pair in pairs]
+
+
+def _asked_for(selections: Selections, predictor: str, asked: Sequence[tuple[str, str]]) -> list[tuple[Method, Method]]:
+    """Return the pairs that the reader asks for by their labels, of those whose first method has this predictor."""
+    known = {method.label: method for method in selections.compared}
+    pairs = [(known[ours], known[theirs]) for ours, theirs in asked if ours in known and theirs in known]
+    return [(ours, theirs) for ours, theirs in pairs if ours.predictor == predictor]
+
+
+def check_asked(every: Sequence[Selections], asked: Sequence[tuple[str, str]]) -> None:
+    """Refuse methods that are to be compared and that no setting has.
+
+    Raises:
+        IcmBenchError: a label is unknown; names it and the nearest one.
+    """
+    known = sorted({method.label for selections in every for method in selections.compared})
+    for label in dict.fromkeys(label for pair in asked for label in pair):
+        if label not in known:
+            raise IcmBenchError(f"--compare '{label}': there are no rows of it; {nearest(label, known)}")
 
 
 def _shrinkages(selections: Selections, predictor: str) -> list[Method]:

@@ -91,6 +91,18 @@ class Setting:
         return tuple(getattr(self, key) for key in _KEYS if not key.startswith("backbone"))
 
 
+def named(setting: Setting) -> dict[str, object]:
+    """Return the columns by which tidy files tell settings apart; "class_group" is the half of the classes there."""
+    return {
+        "dataset": setting.dataset,
+        "backbone": setting.backbone_label,
+        "random_weights": setting.random_weights,
+        "protocol": setting.protocol,
+        "test_split": setting.test_split,
+        "class_group": setting.class_half,
+    }
+
+
 def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     """Split rows of `benchmark.store.rows.schema` into those that may stand in one table, in a fixed order."""
     parts = [(_setting(part.iloc[0].to_dict()), part) for _, part in rows.groupby(_KEYS, dropna=False, sort=False)]

@@ -20,7 +20,7 @@ from reports.findings import Findings
 from reports.methods import ICM, PLAIN, REPLACED, SHRINKAGE, Method
 from reports.options import Options
 from reports.placebos import p_of_draws
-from reports.settings import Setting
+from reports.settings import Setting, named
 
 HELPS = "helps"
 ONLY_AS_BASELINES = "helps, but a baseline does too"
@@ -94,12 +94,7 @@ class Verdict:
         low, high = (None, None) if gain is None else (_points(gain.interval.low), _points(gain.interval.high))
         others = gain.others if gain else None
         return {
-            "dataset": self.setting.dataset,
-            "backbone": self.setting.backbone_label,
-            "random_weights": self.setting.random_weights,
-            "protocol": self.setting.protocol,
-            "test_split": self.setting.test_split,
-            "class_group": self.setting.class_half,
+            **named(self.setting),
             "predictor": self.method.predictor,
             "method": self.method.label,
             "rule": self.rule,

@@ -30,12 +30,12 @@ from benchmark.method.subspace.placebos import Matched, Rotated
 from benchmark.recipe.specs import SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
-from reports import Angles, Diagnosis, Displacement, Mapped, Readability, ReportFiles, Shift, write_diagnostics
+from reports import Angles, Diagnosis, DiagnosisFiles, Displacement, Mapped, Readability, Shift, write_diagnostics
 
 DRAWS = 20  # of each placebo of C_d that the shift is held against
 
 
-def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, ReportFiles]:
+def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, DiagnosisFiles]:
     """Look at one projection of a recipe; return what was found, and what was written. In a block of `connected`.
 
     Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.

@@ -68,22 +68,26 @@ def gather(
         reasons = all_failures(storage) if record is None else failures(storage, own)
         failed |= dict(reasons.values())
         finished |= set(rows["trial_id"]) & set(own)
-        read.append(rows.assign(**{_STORE: public(storage.path(""))}))
+        read.append(rows.assign(**{_STORE: _name(storage)}))
     filled = [rows for rows in read if len(rows)] or read[:1]
     rows = filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
     rows, conflicts = _once(_narrowed(rows, where or {}))
     tested = {name: images for s, rows_ in _by_store(parts, rows) for name, images in read_tested(s, rows_).items()}
     records = [record for _, record in parts]
     planned = sum(record.planned for record in records if record) if all(records) and not where else None
-    stores = tuple(dict.fromkeys(public(storage.path("")) for storage, _ in parts))
+    stores = tuple(dict.fromkeys(_name(storage) for storage, _ in parts))
     return Gathered(rows.drop(columns=_STORE), tested, stores, planned, len(finished), failed, conflicts)
+
+
+def _name(storage: Storage) -> str:
+    return public(storage.path("")).rstrip("/")
 
 
 def _by_store(
     parts: Sequence[tuple[Storage, RunRecord | None]], rows: "pd.DataFrame"
 ) -> list[tuple[Storage, "pd.Series[str]"]]:
     """Return each store once, with the names of the tested images of its rows."""
-    storages = {public(storage.path("")): storage for storage, _ in parts}
+    storages = {_name(storage): storage for storage, _ in parts}
     return [(storage, rows.loc[rows[_STORE] == name, "tested"]) for name, storage in storages.items()]
 
 

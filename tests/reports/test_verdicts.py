@@ -1,0 +1,172 @@
+"""What a report says first, for planted cases whose answer is known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.chosen import Selections
+from reports.findings import comparisons
+from reports.options import Options
+from reports.settings import by_setting
+from reports.verdicts import (
+    ALL_PLAIN,
+    HELPS,
+    HURTS,
+    NO_DIFFERENCE,
+    NOTHING,
+    ONLY_AS_BASELINES,
+    ONLY_AS_PLACEBOS,
+    TOO_FEW,
+    Answer,
+    answer,
+)
+from tests.reports.synthetic import TESTED, frame, row
+
+ENVIRONMENTS = ("art", "photo", "sketch")
+
+
+def answered(rows: list[dict[str, Any]]) -> Answer:
+    described = [(setting, Selections(part, TESTED)) for setting, part in by_setting(frame(rows))]
+    options = Options()
+    return answer(described, [comparisons(s, x, options) for s, x in described], options)
+
+
+def method(projection: str, accuracy: float, environments: Sequence[str] = ENVIRONMENTS, **other: Any) -> list[Any]:
+    """Return rows with ranks 2 and 4 of a method that the rule gives rank 2, and that is plain (50 %) at rank 4."""
+    order = {"pca": "largest", "icm": "largest"}.get(projection)
+    scores = {"target": (accuracy, 0.5), "training_domain": (0.9, 0.5), "lodo": (0.9, 0.5)} | other
+    return [row(held_out=name, projection=projection, order=order, **{"n_test": 400} | scores) for name in environments]
+
+
+def plain(environments: Sequence[str] = ENVIRONMENTS, **other: Any) -> list[Any]:
+    return [row(held_out=name, **{"n_test": 400, "target": (0.5,)} | other) for name in environments]
+
+
+def everything(icm: float, pca: float = 0.5, **other: Any) -> list[Any]:
+    return [*plain(**other), *method("pca", pca, **other), *method("random", 0.5, **other), *method("icm", icm, **other)]
+
+
+def only(rows: list[dict[str, Any]]) -> Any:
+    [verdict] = answered(rows).verdicts
+    return verdict
+
+
+def test_a_gain_beyond_pca_and_random_helps_in_these_environments() -> None:
+    verdict = only(everything(0.6))
+    assert verdict.kind == HELPS
+    assert verdict.unbeaten is None
+    assert verdict.sentence == (
+        "synthetic, ViT-B-32, zero-shot: CLIP-ICM helps beyond all that it was compared with (+10.0 points, 95 % "
+        f"{verdict.record()['low']:+.1f} to {verdict.record()['high']:+.1f} against plain, in these environments, "
+        "ahead in 3 of 3)."
+    )
+    assert answered(everything(0.6)).headline == (
+        "CLIP-ICM + zero-shot helps (+10.0 points, in these environments, ahead in 3 of 3) beyond PCA, random and "
+        "placebos."
+    )
+
+
+def test_its_interval_is_that_of_a_few_lines_of_numpy() -> None:
+    verdict = only(everything(0.6))
+    d = np.repeat([0.0, 1.0, 0.0], [200, 40, 160])  # the images that plain has right, CLIP-ICM alone, and none
+    variance = 3 * ((d - d.mean()) ** 2).sum() / (400 * 3) ** 2 * 1200 / 1199
+    half = 1.9619 * np.sqrt(variance)  # Student's t with 1,199 degrees of freedom
+    assert verdict.record()["low"] == pytest.approx(100 * (0.1 - half), abs=1e-2)
+    assert verdict.record()["high"] == pytest.approx(100 * (0.1 + half), abs=1e-2)
+
+
+def test_in_new_environments_is_said_only_where_their_interval_is_above_zero() -> None:
+    names = [f"e{i}" for i in range(6)]
+    every = [r for i, n in enumerate(names) for r in (*plain([n]), *method("icm", 0.58 + 0.01 * i, [n]))]
+    assert "ahead in 6 of 6, and in new environments" in only(every).sentence
+    mixed = [0.9, 0.5, 0.9, 0.5, 0.3, 0.9]
+    every = [r for n, a in zip(names, mixed, strict=True) for r in (*plain([n]), *method("icm", a, [n]))]
+    assert only(every).kind == HELPS
+    assert "new environments" not in only(every).sentence
+
+
+def test_a_loss_hurts() -> None:
+    verdict = only(everything(0.4))
+    assert verdict.kind == HURTS
+    assert "CLIP-ICM hurts (-10.0 points" in verdict.sentence
+
+
+def test_a_gain_that_pca_has_too_names_pca() -> None:
+    verdict = only(everything(0.6, pca=0.6))
+    assert (verdict.kind, verdict.unbeaten) == (ONLY_AS_BASELINES, "PCA")
+    assert answered(everything(0.6, pca=0.6)).headline.endswith(", but is not shown ahead of PCA.")
+
+
+def test_a_gain_that_a_placebo_has_too_names_the_placebo() -> None:
+    placebo = method("icm", 0.6, projection_variant="shuffled", intervention_set="shuffled")
+    verdict = only([*everything(0.6), *placebo])
+    assert (verdict.kind, verdict.unbeaten) == (ONLY_AS_PLACEBOS, "CLIP-ICM (shuffled, largest)")
+
+
+def test_a_method_that_keeps_everything_is_plain() -> None:
+    kept = {"training_domain": (0.5, 0.9), "lodo": (0.5, 0.9)}
+    verdict = only([*plain(), *method("icm", 0.6, **kept)])
+    assert (verdict.kind, verdict.plain_picks) == (ALL_PLAIN, (3, 3))
+    assert "all 3 picks keep the full space" in verdict.sentence
+
+
+def test_no_difference_says_below_how_many_points() -> None:
+    verdict = only(everything(0.5025))
+    assert verdict.kind == NO_DIFFERENCE
+    record = verdict.record()
+    assert f"below {max(abs(record['low']), abs(record['high'])):.1f} points at 95 %" in verdict.sentence
+    assert answered(everything(0.5025)).headline.startswith("CLIP-ICM + zero-shot: no difference found, below ")
+
+
+def test_few_images_decide_nothing() -> None:
+    verdict = only(everything(0.6, n_test=20))
+    assert verdict.kind == TOO_FEW
+    assert "an environment has 20, 30 needed" in verdict.sentence
+
+
+def test_one_environment_counts_one() -> None:
+    rows = [*plain(["art"]), *method("icm", 0.6, ["art"])]
+    assert "ahead in 1 of 1" in only(rows).sentence
+
+
+def test_a_gap_of_the_plain_space_leaves_nothing_to_compare() -> None:
+    verdict = only(method("icm", 0.6))
+    assert verdict.kind == NOTHING
+    assert "nothing to compare CLIP-ICM with: there are no such rows." in verdict.sentence
+
+
+def test_rows_that_only_the_oracle_can_choose_among_leave_nothing_to_compare() -> None:
+    nothing = {"training_domain": (np.nan, np.nan), "lodo": None}
+    rows = [*plain(training_domain=(np.nan,), lodo=None), *method("icm", 0.6, **nothing)]
+    assert only(rows).kind == NOTHING
+    assert "nan" not in only(rows).sentence.lower()
+
+
+def test_bounds_have_no_verdict() -> None:
+    bounds = answered([*plain(protocol="in_domain"), *method("icm", 0.6, protocol="in_domain")])
+    assert bounds.verdicts == ()
+    assert bounds.headline.startswith("Nothing to compare")
+
+
+def test_a_predictor_that_cannot_predict_new_classes_is_left_out() -> None:
+    new = {"class_half": "new", "protocol": "open_class", "predictor": "linear_probe"}
+    said = answered([*plain(**new), *method("icm", 0.6, **new)])
+    assert said.verdicts == ()
+    assert "cannot predict new classes" in said.left_out[0]
+
+
+def test_random_weights_are_named_first() -> None:
+    said = answered(everything(0.6, random_weights=True))
+    assert said.headline.startswith("RANDOM WEIGHTS, NOT A RESULT: ")
+    assert said.verdicts[0].sentence.startswith("RANDOM WEIGHTS, NOT A RESULT: ")
+
+
+def test_gains_are_adjusted_for_all_that_are_judged() -> None:
+    one = only(everything(0.515)).gain
+    several = answered([r for i in range(4) for r in everything(0.515, dataset=f"set{i}", dataset_fingerprint=f"{i}")])
+    raw = one.interval.p
+    assert one.adjusted.p == pytest.approx(raw)
+    assert [v.gain.adjusted.p for v in several.verdicts if v.gain] == pytest.approx([min(1, 4 * raw)] * 4)
+    assert several.headline.count(" of 4 (") == 1
