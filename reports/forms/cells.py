@@ -13,8 +13,8 @@ SAME = "="  # behind what is plain prediction's number
 _UNNAMED_UNITS = ("", "%")  # accuracies are in percent, as the caption says; the others stand in the heading
 _OVERRIDES = range(0x202A, 0x202F), range(0x2066, 0x206A)  # they turn the direction of what follows
 _LEGEND = {
-    BOUND: "† Labels of what is tested enter it: a bound, no result.",
-    SAME: '"=" All that was picked is the full space: the number is plain prediction\'s.',
+    BOUND: "† is a bound, no result: labels of what is tested enter it.",
+    SAME: '"=" stands where all that was picked is the full space: the number is plain prediction\'s.',
 }
 
 
@@ -60,9 +60,12 @@ def is_gap(cell: Cell) -> bool:
 
 
 def error_text(cell: Cell) -> str:
-    """Return one standard error, "0.5" or "<0.1" where it would be printed as zero; nothing where there is none."""
+    """Return one standard error, "0.5", or "<0.1" where it would be printed as zero.
+
+    There is none for a gap, a word, and a difference that has an interval, which stands in its place.
+    """
     error = finite(cell.error)
-    if error is None or cell.text is not None or is_gap(cell):
+    if error is None or cell.text is not None or is_gap(cell) or (cell.signed and interval_text(cell)):
         return ""
     least = 10.0**-cell.decimals
     return f"<{least:.{cell.decimals}f}" if error < least / 2 else f"{error:,.{cell.decimals}f}"

@@ -87,9 +87,8 @@ def latex(table: Table, width: Width = "column") -> str:
             "what is not needed at first sight to its notes."
         )
     pieces = [short for piece in _pieces(table, width) for short in _short_enough(piece)]
-    return (
-        "\n".join([_NEEDS, *(line for i, piece in enumerate(pieces) for line in _float(piece, i, len(pieces)))]) + "\n"
-    )
+    captions = _captions(table, pieces)
+    return "\n".join([_NEEDS, *(line for i, piece in enumerate(pieces) for line in _float(piece, i, captions)), ""])
 
 
 def all_tex(tables: Sequence[Table], width: Width = "column") -> str:
@@ -107,9 +106,8 @@ def all_tex(tables: Sequence[Table], width: Width = "column") -> str:
         lines += [r"\clearpage"] if i and i % _BETWEEN == 0 else []
         lines.append(latex(table, width).removeprefix(f"{_NEEDS}\n").rstrip())
         # Without a line of text LaTeX would hold all tables back until the end.
-        lines.append(
-            rf"\noindent Table~\ref{{{_label(table)}}}: \texttt{{{latex_escape(table.name, breaks=True)}.tex}}.\par"
-        )
+        file = latex_escape(f"{table.name}.tex", breaks=True)
+        lines.append(rf"\noindent Table~\ref{{{_label(table)}}}: \texttt{{{file}}}.\par")
     return "\n".join([*lines, r"\end{document}", ""])
 
 
@@ -197,18 +195,18 @@ def _label(table: Table) -> str:
     return "tab:" + "".join(sign if sign.isascii() and (sign.isalnum() or sign in ".-") else "-" for sign in table.name)
 
 
-def _float(piece: _Piece, place: int, n: int) -> list[str]:
-    """Return the lines of one float."""
+def _float(piece: _Piece, place: int, captions: Sequence[str]) -> list[str]:
+    """Return the lines of one float, one of as many as there are captions."""
     table, label = piece.table, _label(piece.table)
     labels = rf"\label{{{label}}}" if place == 0 else ""
-    labels += rf"\label{{{label}-{letter(place + 1)}}}" if n > 1 else ""
+    labels += rf"\label{{{label}-{letter(place + 1)}}}" if len(captions) > 1 else ""
     environment = "table" if piece.width == "column" else "table*"
     grid = piece.grid
     return [
         rf"\begin{{{environment}}}[tp]",
         r"\centering\emergencystretch=3em",
         r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{5pt}",
-        rf"\caption{{{latex_escape(_caption(table, place, n), breaks=True)}}}",
+        rf"\caption{{{latex_escape(captions[place], breaks=True)}}}",
         labels,
         rf"{piece.fit.command}\setlength{{\tabcolsep}}{{{grid.gap:.3g}pt}}",
         *grid.tabular(),
@@ -217,13 +215,14 @@ def _float(piece: _Piece, place: int, n: int) -> list[str]:
     ]
 
 
-def _caption(table: Table, place: int, n: int) -> str:
-    """Return the caption, with what a piece has where there are several."""
-    if n == 1:
-        return table.caption
-    parts = [part for part, _ in _parts(table.blocks) if part]
-    named = f": {', '.join(parts)}" if 0 < len(parts) <= _NAMED_PARTS else ""
-    return f"{table.caption} Part {letter(place + 1)} of {letter(n)}{named}."
+def _captions(table: Table, pieces: Sequence[_Piece]) -> list[str]:
+    """Return the caption of each piece: where there are several, with its letter, and its parts where they differ."""
+    if len(pieces) == 1:
+        return [table.caption]
+    parts = [[part for part, _ in _parts(piece.table.blocks) if part] for piece in pieces]
+    differ = any(own != parts[0] for own in parts)
+    named = [f": {', '.join(own)}" if differ and 0 < len(own) <= _NAMED_PARTS else "" for own in parts]
+    return [f"{table.caption} Part {letter(i)} of {len(pieces)}{own}." for i, own in enumerate(named, 1)]
 
 
 def _below(table: Table, place: int) -> list[str]:

@@ -260,14 +260,15 @@ class _Column:
         text = rf"\textbf{{{text}}}" if cell.best else rf"\textit{{{text}}}" if cell.equals_plain else text
         blank = "".join(_digits(self._widest)[: self._lacking(i)])
         blank = rf"\phantom{{{'$-$' if self._lacks_sign(i) else ''}{blank}}}" if blank or self._lacks_sign(i) else ""
-        return blank + text + self._spread(self._behind[i]) + self._mark(cell)
+        return blank + text + self._behind_number(i)
 
-    def _spread(self, text: str) -> str:
-        """Return what stands behind a number, with the blank that makes it as wide as the widest of the column."""
+    def _behind_number(self, i: int) -> str:
+        """Return what stands behind a number: ± or interval, marks, and a blank up to the widest of the column."""
+        text, mark = self._behind[i], self._mark(self._cells[i])
         written = (r"\," if text.startswith("[") else "") + latex_escape(text)
         lacking = latex_escape(self._longest[len(text) :])
-        blank = rf"\phantom{{{lacking}}}" if lacking else ""
-        return rf"{{\scriptsize{written}{blank}}}" if written or blank else ""
+        blank = rf"{{\scriptsize\phantom{{{lacking}}}}}" if lacking else ""
+        return (rf"{{\scriptsize{written}}}" if written else "") + mark + blank
 
     def _mark(self, cell: Cell) -> str:
         marks = self._marks(cell)

@@ -4,6 +4,7 @@ Widths are those of Computer Modern, or a little more: what is said to fit fits.
 """
 
 import unicodedata
+from functools import lru_cache
 from itertools import groupby
 
 from reports.forms.cells import one_line
@@ -94,12 +95,13 @@ def latex_width(text: str, points: float, bold: bool = False, italic: bool = Fal
     return thousandths / 1000 * points * _WIDER[int(points)] * (_BOLD if bold else _ITALIC if italic else 1)
 
 
-def _signs(text: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=8192)  # a table is measured at several sizes
+def _signs(text: str) -> tuple[tuple[str, str], ...]:
     """Return the LaTeX of each sign of a text with ASCII letters that are as wide."""
     signs: list[tuple[str, str]] = []
     for sign in unicodedata.normalize("NFC", one_line(text)):
         signs += _sign(sign, after_number=bool(signs) and signs[-1][0].startswith("U+"))
-    return signs
+    return tuple(signs)
 
 
 def _sign(sign: str, after_number: bool) -> list[tuple[str, str]]:

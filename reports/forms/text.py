@@ -13,6 +13,7 @@ from reports.table import Cell, Column, Table
 WIDTH = 80
 _SHORTEST_NAME = 14  # of lines, before columns go below the others
 _SHORTEST_HEADING = 6
+_DIVIDED_NAME, _DIVIDED_HEADING = 24, 12  # where columns go below the others anyhow
 _BEST = "* stands for bold."
 _INDENT = "  "  # of lines below the title of their block
 
@@ -37,48 +38,41 @@ def text(table: Table, width: int = WIDTH) -> list[str]:
 def text_grid(table: Table, width: int = WIDTH) -> list[str]:
     """Return the grid alone, as lines of at most `width` characters.
 
-    What is too wide loses what stands behind ± first, then its names are shortened; columns that still find no place
-    stand below the others, with the names of the lines again.
+    What is too wide loses what stands behind ± first, then its headings are shortened, intervals left out and names
+    shortened; columns that still find no place stand below the others, with the names of the lines again.
 
     Args:
         table: what is printed.
         width: of the terminal, in characters.
     """
     notes = cells.footnotes(table)
-    names = _names(table)
-    longest = max(map(_length, [one_line(table.corner), *names]), default=0)
-    for spreads, name_width, heading_width in (
-        (True, longest, None), (False, longest, None), (False, longest, _SHORTEST_HEADING),
-        (False, min(longest, _SHORTEST_NAME), _SHORTEST_HEADING),
+    longest = max(map(_length, [one_line(table.corner), *_names(table)]))
+    for behind, name_width, heading in (
+        ("±[", longest, None), ("[", longest, None), ("[", longest, _SHORTEST_HEADING), ("", longest, None),
+        ("", longest, _SHORTEST_HEADING), ("", min(longest, _SHORTEST_NAME), _SHORTEST_HEADING),
     ):  # fmt: skip
-        columns = [_Printed(table, i, notes, spreads, heading_width) for i in range(len(table.columns))]
-        taken = [column.width + 2 for column in columns]
-        if name_width + sum(taken) <= width:
-            break
-    if name_width + sum(taken) <= width:
-        # Names and headings get back what is left.
-        spare = width - sum(taken) - name_width
-        name_width += min(spare, longest - name_width)
-        spare = width - sum(taken) - name_width
-        for column in columns:
-            spare -= column.widen(spare)
-        return [_cut(line, width) for line in _printed(table, columns, name_width)]
-    lines: list[str] = []
-    for piece in balanced(taken, max(width - name_width, 1)):
-        lines += _printed(table, [columns[i] for i in piece], name_width, repeated=bool(lines))
-    return [_cut(line, width) for line in lines]
+        columns = [_Printed(table, i, notes, behind, heading) for i in range(len(table.columns))]
+        spare = width - name_width - sum(column.taken for column in columns)
+        if spare >= 0:
+            return [_cut(line, width) for line in _side_by_side(table, columns, name_width, longest, spare)]
+    return [_cut(line, width) for line in _divided(table, notes, min(longest, _DIVIDED_NAME, width // 3), width)]
 
 
 class _Printed:
     """One column as it is printed."""
 
-    def __init__(self, table: Table, place: int, notes: cells.Footnotes, spreads: bool, shortest: int | None) -> None:
+    def __init__(self, table: Table, place: int, notes: cells.Footnotes, behind: str, shortest: int | None) -> None:
         column = table.columns[place]
         self.group, self.heading = one_line(column.group), _heading(column, table)
-        self.texts = [_cell(line.cells[place], notes, spreads) for _, line in table.lines()]
+        self.texts = [_cell(line.cells[place], notes, behind) for _, line in table.lines()]
         widest = max(map(_length, self.texts), default=0)
         whole = max(widest, _length(self.heading))
         self.width = whole if shortest is None else max(widest, min(shortest, whole))
+
+    @property
+    def taken(self) -> int:
+        """Its width with what parts it from the one before it."""
+        return self.width + 2
 
     def widen(self, spare: int) -> int:
         """Take what the heading still needs of the spare characters, and return how many that was."""
@@ -87,14 +81,31 @@ class _Printed:
         return more
 
 
-def _printed(table: Table, columns: Sequence[_Printed], name_width: int, repeated: bool = False) -> list[str]:
+def _side_by_side(table: Table, columns: Sequence[_Printed], name_width: int, longest: int, spare: int) -> list[str]:
+    """Return the grid in one: names and headings get back what is left."""
+    more = min(spare, longest - name_width)
+    spare -= more
+    for column in columns:
+        spare -= column.widen(spare)
+    return _printed(table, columns, name_width + more)
+
+
+def _divided(table: Table, notes: cells.Footnotes, name_width: int, width: int) -> list[str]:
+    """Return the grid in pieces, one below the other."""
+    columns = [_Printed(table, i, notes, "", _DIVIDED_HEADING) for i in range(len(table.columns))]
+    lines: list[str] = []
+    for piece in balanced([column.taken for column in columns], max(width - name_width, 1)):
+        lines += [""] if lines else []
+        lines += _printed(table, [columns[i] for i in piece], name_width)
+    return lines
+
+
+def _printed(table: Table, columns: Sequence[_Printed], name_width: int) -> list[str]:
     widths = [column.width for column in columns]
     corner = one_line(table.corner)
     lines = [_line(corner, [column.heading for column in columns], name_width, widths)]
     if any(column.group for column in columns):
         lines.insert(0, _groups(columns, name_width))
-    if repeated:
-        lines.insert(0, "")
     place = 0
     for block in table.blocks:
         if block.title:
@@ -137,11 +148,12 @@ def _centred(group: str, width: int) -> str:
     return line * left + name + line * (width - left - _length(name))
 
 
-def _cell(cell: Cell, notes: cells.Footnotes, spreads: bool) -> str:
+def _cell(cell: Cell, notes: cells.Footnotes, behind: str) -> str:
+    """Return a cell, with what stands behind ± and intervals as far as `behind` has their signs."""
     text = cells.value_text(cell)
-    if spreads and (error := cells.error_text(cell)):
-        text += f"±{error}"
-    elif spreads and (interval := cells.interval_text(cell)):
+    if error := cells.error_text(cell):
+        text += f"±{error}" if "±" in behind else ""
+    elif (interval := cells.interval_text(cell)) and "[" in behind:
         text += f" {interval}"
     text = f"*{text}" if cell.best and not cells.is_gap(cell) else text
     text += cells.BOUND if cell.bound else ""
