@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from reports.table import GAP, Cell, Column, Table
 
@@ -79,6 +80,7 @@ def interval_text(cell: Cell, minus: str = "-") -> str:
     return f"[{number_text(low, cell, minus)}, {number_text(high, cell, minus)}]"
 
 
+@lru_cache(maxsize=8192)
 def one_line(text: str) -> str:
     """Return a name or a sentence without line breaks; signs that steer a terminal or cannot be written by number."""
     text = re.sub(r"\s+", " ", text).strip()

@@ -60,8 +60,8 @@ class _Piece:
         """Points that are left for the grid below the caption and above the notes."""
         width = WIDTHS[self.width]
         notes = [*cells.notes_of(self.table), " ".join(cells.footnotes(self.table).texts)]
-        lines = sum(1 + 1.1 * latex_width(note, 8) // width for note in notes)
-        caption = 2 + 1.1 * latex_width(self.table.caption, 10) // width  # one more for what a piece adds
+        lines = sum(1 + 1.15 * latex_width(note, 8) // width for note in notes)
+        caption = 2 + 1.15 * latex_width(self.table.caption, 10) // width  # one more for what a piece adds
         return TALLEST - lines * _NOTE_BASELINE - caption * _CAPTION_BASELINE - 20.0
 
 
@@ -115,7 +115,8 @@ def _pieces(table: Table, width: Width) -> list[_Piece]:
     """Return the pieces of a table that fit side by side, whatever their height."""
     widths: list[Width] = ["column", "page"] if width == "column" else ["page"]
     for where in widths:
-        if fit := _fit([table], where):
+        fit = _fit([table], where)
+        if fit and (where == "page" or _Piece(table, fit, where).rest > TALLEST / 2):  # a caption can fill a column
             return [_Piece(table, fit, where)]
     parts = [_with_blocks(table, blocks) for _, blocks in _parts(table.blocks)]
     divided = parts if len(parts) > 1 and _fit(parts, "page") else _by_columns(table)
@@ -125,7 +126,9 @@ def _pieces(table: Table, width: Width) -> list[_Piece]:
 
 def _fit(tables: Sequence[Table], width: Width) -> Fit | None:
     """Return the most readable fit at which all tables fit; None where there is none."""
-    return next((fit for fit in FITS if all(Grid(t, fit, WIDTHS[width]).fits for t in tables)), None)
+    # Where the tightest is too wide, all are.
+    tried = FITS if all(Grid(t, FITS[-1], WIDTHS[width]).fits for t in tables) else ()
+    return next((fit for fit in tried if all(Grid(t, fit, WIDTHS[width]).fits for t in tables)), None)
 
 
 def _parts(blocks: Sequence[Block]) -> list[tuple[str, tuple[Block, ...]]]:

@@ -8,6 +8,7 @@ columns.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 from reports.forms import cells
@@ -210,10 +211,8 @@ class _Column:
 
     def __init__(self, column: Column, of: Sequence[Cell], table: Table, fit: Fit, notes: cells.Footnotes) -> None:
         self._cells, self._fit, self._notes = of, fit, notes
-        self._values = [cells.value_text(cell, _MINUS) for cell in of]
-        self._behind = [
-            f"±{error}" if (error := cells.error_text(cell)) else cells.interval_text(cell, _MINUS) for cell in of
-        ]
+        self._values = [_value(cell) for cell in of]
+        self._behind = [_behind(cell) for cell in of]
         numbers = [i for i, cell in enumerate(of) if cell.text is None and not cells.is_gap(cell)]
         self._widest = max((self._values[i] for i in numbers), key=lambda text: (len(_digits(text)), text), default="")
         self._signed = any(self._values[i][:1] in ("+", _MINUS) for i in numbers)
@@ -282,6 +281,18 @@ class _Column:
     def _mark_width(self, cell: Cell) -> float:
         shown = ",".join("n" if mark == r"\dag" else mark for mark in self._marks(cell))
         return latex_width(shown, MARK_POINTS)
+
+
+@lru_cache(maxsize=32768)  # a table is laid out at several sizes
+def _value(cell: Cell) -> str:
+    return cells.value_text(cell, _MINUS)
+
+
+@lru_cache(maxsize=32768)
+def _behind(cell: Cell) -> str:
+    """Return what stands behind a number: ± and one standard error, or an interval."""
+    error = cells.error_text(cell)
+    return f"±{error}" if error else cells.interval_text(cell, _MINUS)
 
 
 def letter(number: int) -> str:
