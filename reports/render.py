@@ -2,12 +2,13 @@
 
 import csv
 import io
-import re
 import textwrap
 from collections.abc import Iterable
 from itertools import groupby
 
 from reports.captions import rule_words
+from reports.forms.markdown import markdown_escape as markdown_escape
+from reports.forms.markdown import markdown_grid as markdown_grid
 from reports.tables import SHIFT, Cell, Table, TableRow
 
 GAP = "—"
@@ -46,17 +47,6 @@ def markdown(table: Table) -> str:
 def headings(table: Table) -> list[str]:
     """Return what stands above the columns: a column of bounds is marked."""
     return [f"{name} †" if name == SHIFT else name for name in table.columns]
-
-
-def markdown_grid(header: list[str], body: list[list[str]]) -> str:
-    """Return a Markdown table, first column left-aligned, the others right-aligned."""
-    lines = [header, [":--", *["--:"] * (len(header) - 1)], *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def markdown_escape(text: str) -> str:
-    """Escape what Markdown would take for markup in names and prompts."""
-    return re.sub(r"[\\|*<`\[]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)  # an underscore inside a word is none
 
 
 def csv_text(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
