@@ -3,7 +3,7 @@
 Each method stands with what its rule picks. Everything is in fractions, not in points.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -262,7 +262,7 @@ class Ranked:
         return [m for m, tied in zip(self.methods, self.ranking.tied_with_best, strict=True) if tied]
 
 
-def ranked(selections: Selections, rule: str) -> list[Ranked]:
+def ranked(selections: Selections, rule: str, among: Collection[Method] | None = None) -> list[Ranked]:
     """Rank the methods of each predictor that has two or more, in the order of the tables.
 
     Methods take part that were tested on all that is held out, by the seeds under which all of them were; those that
@@ -271,9 +271,10 @@ def ranked(selections: Selections, rule: str) -> list[Ranked]:
     Args:
         selections: the rows of one setting.
         rule: what chooses for every method.
+        among: the methods that are ranked; by default all.
     """
     blocks: dict[str, list[Method]] = {}
-    for method in selections.parts:
+    for method in selections.parts if among is None else [m for m in selections.parts if m in among]:
         if selections.is_whole(method, rule) and not method.looks_at_target_images:
             blocks.setdefault(method.predictor, []).append(method)
     return [_ranked(selections, rule, methods) for methods in blocks.values() if len(methods) > 1]

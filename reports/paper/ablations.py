@@ -1,0 +1,247 @@
+"""One setting of a method fixed, the rest by the rule: lambda, rank, intervention set, order, predictor.
+
+Each table has a line for every value, and one for what the rule picks among all: how well the sources judge it, how
+well it does on what is held out, what it gains over plain prediction, how often the rule picks it by itself.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from reports.answers import ByKey
+from reports.chosen import Selections
+from reports.methods import ICM, SHRINKAGE, Method
+from reports.options import Options
+from reports.paper import cells, words
+from reports.paper.alike import Described, by_backbone, check_alike, common_rule
+from reports.paper.blocks import methods_of, table_of
+from reports.table import Block, Cell, Column, Line, Table
+
+MAX_VALUES = 16  # with a line each; of more, some in even distances, with the ends and what is picked most
+PICKED = "by the rule"
+_COLUMNS = (
+    Column("source score", "Source score"),
+    Column("accuracy on what is held out", "Held out"),
+    Column("minus plain", "− plain", unit="points"),
+    Column("times picked", "Picked", unit=""),
+)
+_WORDS = (
+    "Source score: what the rule looks at, mean over environments, seeds and folds. − plain: mean difference to plain "
+    "prediction with the same predictor and images."
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A fixed value of a setting.
+
+    Attributes:
+        name: as its line is called.
+        picks: what the rule picks where it is fixed, as of `Selections.picks`.
+        pooled: the answers there.
+        trials: that hold them.
+        times: (k, n): of the n picks of the rule among all values, k have it; None where it is not among these.
+        equals_plain: whether all these picks are the full space.
+    """
+
+    name: str
+    picks: pd.DataFrame
+    pooled: ByKey
+    trials: tuple[str, ...]
+    times: tuple[int, int] | None
+    equals_plain: bool = False
+
+
+T = TypeVar("T", int, float)
+Values = Callable[[Selections, Method, str], Sequence[Value]]
+
+
+def build_lambda(
+    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
+) -> Table | None:
+    """Return CLIP-ICM and shrinkage at each lambda; arguments, result and errors as of `build_rank`."""
+    return build_of("ablation_lambda", "lambda", "Lambda", described, options, rule, names or {}, _lambdas, has_lambda)
+
+
+def build_rank(
+    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
+) -> Table | None:
+    """Return PCA, random projection and CLIP-ICM at each rank.
+
+    Args:
+        described: settings of one data set that may share a table.
+        options: what stands behind ±.
+        rule: what chooses the rest; by default what is fair.
+        names: long name -> short name of methods, predictors, backbones and values.
+
+    Returns:
+        The table, a block for each backbone and method; None where no method has two values.
+
+    Raises:
+        IcmBenchError: the settings may not share a table.
+    """
+    return build_of("ablation_rank", "rank", "Rank", described, options, rule, names or {}, _ranks, _has_ranks)
+
+
+def build_of(
+    name: str,
+    what: str,
+    corner: str,
+    described: Described,
+    options: Options,
+    rule: str | None,
+    names: Mapping[str, str],
+    values: Values,
+    takes_part: Callable[[Method], bool],
+    own: Sequence[str] = (),
+) -> Table | None:
+    """Return a table with a block for each backbone and method that takes part, and a line for each of its values.
+
+    Args:
+        name: of the table.
+        what: the setting that is fixed, in words.
+        corner: what stands above the values.
+        described: settings of one data set that may share a table.
+        options: what stands behind ±.
+        rule: what chooses the rest; None for what is fair.
+        names: long name -> short name.
+        values: setting, method and rule -> its values.
+        takes_part: whether a method has a block.
+        own: notes of this table alone.
+    """
+    if not described or described[0][0].protocol_class.looks_at_target:
+        return None
+    check_alike(described, name)
+    rule = common_rule(described, rule)
+    backbones, shown = by_backbone(described), [m for m in methods_of(described) if takes_part(m)]
+    blocks = []
+    for backbone, parts in backbones.items():
+        (_, selections) = parts[0]
+        for method in (m for m in shown if m in selections.parts):
+            found = values(selections, method, rule)
+            if len(found) > 1:
+                picked = _picked(selections, method, rule)
+                lines = [_line(selections, method, one, rule, options, names) for one in [*found, picked]]
+                titles = [words.short(backbone, names)] if len(backbones) > 1 else []
+                titles.append(f"{words.short_name(method, names)}, {words.short(method.predictor_label, names)}")
+                blocks.append(Block(", ".join(titles), tuple(lines), words.short(backbone, names)))
+    caption = f"{words.what(described)}: accuracy (%) by {what}, everything else chosen by the rule."
+    said = [words.INTERVAL, _WORDS, _picked_words(what), *(own if blocks else [])]
+    return table_of(name, caption, _COLUMNS, blocks, described, rule, options, said, corner)
+
+
+def _picked_words(what: str) -> str:
+    return (
+        f"Picked: how often the rule, which chooses for each environment, seed and fold, picks this {what} by itself."
+    )
+
+
+def _line(
+    selections: Selections, method: Method, value: Value, rule: str, options: Options, names: Mapping[str, str]
+) -> Line:
+    bound = cells.bound_by(rule, looks_at_target=False)
+    answers = cells.whole_of(selections, [value.pooled])
+    accuracy = Cell(note="not all that is held out has answers", bound=bound)
+    gain = accuracy
+    plain = cells.plain_of(selections, method)
+    folds = int(selections.rows["folds"].iloc[0])
+    if answers is not None:
+        accuracy = cells.cell_of([answers], options, folds=folds, trials=value.trials, bound=bound)
+        none = Cell(note="no result rows of plain prediction", bound=bound)
+        gain = cells.minus(selections, value.pooled, plain, rule, options).of(bound).cell if plain else none
+    times = cells.count(*value.times) if value.times else Cell(note="a choice of its own")
+    source = cells.source_score(value.picks)
+    numbers = (replace(cell, equals_plain=value.equals_plain) for cell in (accuracy, gain))
+    return Line(value.name, (source, *numbers, times), words.short(value.name, names), value.equals_plain)
+
+
+def _picked(selections: Selections, method: Method, rule: str) -> Value:
+    """Return what the rule picks among all values."""
+    picks, trials = selections.picks(method, rule), cells.trials_of(selections, method, rule)
+    plain = cells.is_plain([selections], method, rule)
+    return Value(PICKED, picks, selections.pooled(method, rule), trials, (len(picks), len(picks)), plain)
+
+
+def has_lambda(method: Method) -> bool:
+    """Say whether a method is CLIP-ICM as the paper has it, or shrinkage with all that it chooses among."""
+    return (method.projection, method.order, method.variant) in ((ICM, "largest", ""), (SHRINKAGE, None, ""))
+
+
+def _has_ranks(method: Method) -> bool:
+    return method.projection in ("pca", "random", ICM) and not method.variant and method.order != "released"
+
+
+def _lambdas(selections: Selections, method: Method, rule: str) -> list[Value]:
+    rows, picks = selections.parts[method], selections.picks(method, rule)
+    found = sorted(float(value) for value in rows["lambda_"].dropna().unique())
+    kept = thinned(found, picks["lambda_"].tolist())
+    return [
+        of_rows(selections, method, rows[rows["lambda_"] == one], rule, f"{one:g}", times_picked(picks, "lambda_", one))
+        for one in kept
+    ]
+
+
+def _ranks(selections: Selections, method: Method, rule: str) -> list[Value]:
+    rows, picks = selections.parts[method], selections.picks(method, rule)
+    kept = thinned(sorted({int(rank) for ranks in rows["ranks"] for rank in ranks}), picks["rank"].tolist())
+    return [
+        Value(
+            str(rank),
+            selections.picks(method, rule, rank),
+            selections.pooled(method, rule, rank),
+            cells.trials_of(selections, method, rule, rank=rank),
+            times_picked(picks, "rank", rank),
+            rank == int(rows["dim"].iloc[0]),
+        )
+        for rank in kept
+    ]
+
+
+def thinned(values: Sequence[T], picked: Iterable[T]) -> list[T]:
+    """Return at most `MAX_VALUES` of some values, ascending: what is picked most, the ends, some in even distances.
+
+    Args:
+        values: ascending.
+        picked: what the rule picked, one for each pick.
+    """
+    if len(values) <= MAX_VALUES:
+        return list(values)
+    counts = Counter(value for value in picked if value in set(values))
+    kept = {values[0], values[-1], *(value for value, _ in counts.most_common(MAX_VALUES // 2))}
+    even = [values[round(i)] for i in np.linspace(0, len(values) - 1, MAX_VALUES).tolist()]
+    for value in even:
+        kept |= {value} if len(kept) < MAX_VALUES else set()
+    return [value for value in values if value in kept]
+
+
+def of_rows(
+    selections: Selections,
+    method: Method,
+    rows: pd.DataFrame,
+    rule: str,
+    name: str,
+    times: tuple[int, int] | None,
+) -> Value:
+    """Return what the rule picks among some rows of a method alone.
+
+    Args:
+        selections: the rows of the setting.
+        method: the method.
+        rows: some of its rows, or of those with a share of its pairs.
+        rule: what chooses among them.
+        name: of the value that they have in common.
+        times: as of `Value`.
+    """
+    alone = Selections(rows.assign(projection_variant=method.variant or None), selections.tested)
+    trials = cells.trials_of(alone, method, rule)
+    plain = cells.is_plain([alone], method, rule)
+    return Value(name, alone.picks(method, rule), alone.pooled(method, rule), trials, times, plain)
+
+
+def times_picked(picks: pd.DataFrame, column: str, value: object) -> tuple[int, int]:
+    """Return (k, n): of n picks, k have a value."""
+    return int((picks[column] == value).sum()), len(picks)

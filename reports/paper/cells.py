@@ -1,0 +1,291 @@
+"""The arithmetic of one cell: an accuracy or a difference, of one data set or over several, with what stands behind it.
+
+Everything in percent and points. A mean over data sets counts each alike: its variance is the sum of theirs / K^2.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from benchmark.method.evaluation.inference import (
+    ImageInterval,
+    Interval,
+    image_interval,
+    pooled_interval,
+    seeds_standard_error,
+)
+from benchmark.method.evaluation.selection import RULES
+from reports.answers import ByKey, MethodAnswers, together
+from reports.captions import has_scores, seeds_of
+from reports.chosen import Selections, held_out_names
+from reports.methods import Method
+from reports.options import Options
+from reports.table import Cell
+from reports.whole import mean_beside
+
+
+def whole_of(selections: Selections, pooled: Sequence[ByKey]) -> MethodAnswers | None:
+    """Return the answers of methods, by the seeds that have all that is held out; None where none has.
+
+    Args:
+        selections: the rows of one setting, which say what is held out.
+        pooled: `Selections.pooled` of each method, of these rows or of some of them.
+    """
+    answers = together(pooled, selections.n_base)
+    names = tuple(held_out_names(selections.rows))
+    return answers if answers is not None and answers.held_outs == names else None
+
+
+def cell_of(parts: Sequence[MethodAnswers], options: Options, **more: object) -> Cell:
+    """Return the accuracy of a method, or of two methods the first minus the second.
+
+    Args:
+        parts: the answers on each data set, one or several; each counts alike.
+        options: what stands behind ±.
+        **more: further fields of the cell.
+    """
+    signed = len(parts[0].means) > 1
+    intervals = [_interval(answers) for answers in parts]
+    whole = pooled_interval(intervals)
+    of_seeds = _of_seeds(parts)
+    error: float | None = whole.plus_minus
+    if options.plus_minus == "seeds":
+        error = seeds_standard_error(of_seeds) if len(of_seeds) > 1 else None
+        error = error if error and error > 0 else None
+    low, high = _ends(whole, 0.0 if not signed else -1.0)
+    cell = Cell(
+        value=100 * whole.estimate,
+        low=low,
+        high=high,
+        error=None if error is None else 100 * error,
+        spread=100 * float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else None,
+        n_images=sum(answers.size.images_per_seed for answers in parts),
+        n_clusters=sum(answers.size.units_per_seed for answers in parts),
+        seeds=tuple(sorted({seed for answers in parts for seed in answers.seeds})),
+        signed=signed,
+    )
+    return replace(cell, **more)  # type: ignore[arg-type]
+
+
+def points(interval: Interval, **more: object) -> Cell:
+    """Return a difference of accuracies with its interval, from fractions.
+
+    Args:
+        interval: as `comparisons.compare` has it.
+        **more: further fields of the cell.
+    """
+    low, high = _ends(interval, -1.0)
+    error = interval.plus_minus
+    cell = Cell(100 * interval.estimate, low, high, None if error is None else 100 * error, signed=True)
+    return replace(cell, **more)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A cell and the answers that it is made from; None for a gap."""
+
+    cell: Cell
+    answers: MethodAnswers | None = None
+
+    def of(self, bound: bool = False, equals_plain: bool = False) -> "Number":
+        """Return the same, with what is said of it."""
+        return replace(self, cell=replace(self.cell, bound=bound, equals_plain=equals_plain))
+
+
+def accuracy(
+    selections: Selections, method: Method, rule: str, options: Options, held_out: str | None = None
+) -> Number:
+    """Return the accuracy of a method on one environment, or averaged over all; a gap says why it is one.
+
+    The average of a seed needs every held-out environment; a seed that lacks one does not count in it.
+
+    Args:
+        selections: the rows of one setting.
+        method: one of its methods.
+        rule: one of `selection.RULES`.
+        options: what stands behind ±.
+        held_out: the environment; by default the average.
+    """
+    if method not in selections.parts:
+        return Number(Cell(note="no result rows of this method"))
+    pooled = selections.pooled(method, rule)
+    of_held_out = {key: one for key, one in pooled.items() if key[0] == held_out}
+    answers = together([of_held_out], selections.n_base) if held_out else whole_of(selections, [pooled])
+    if answers is None:
+        note = _gap(selections, method, rule, held_out) if held_out else _no_average(selections, pooled)
+        return Number(Cell(note=note))
+    return Number(cell_of([answers], options, **behind(selections, method, rule, answers, held_out)), answers)
+
+
+def plain_of(selections: Selections, method: Method) -> Method | None:
+    """Return plain prediction with the same predictor; None where it has no rows."""
+    return next((m for m in selections.parts if m.is_plain and m.predictor == method.predictor), None)
+
+
+def gain(selections: Selections, method: Method, rule: str, options: Options) -> Number:
+    """Return the accuracy of a method minus plain prediction's on the same images, averaged over environments."""
+    plain = plain_of(selections, method)
+    if method == plain:
+        return Number(Cell(note="plain prediction itself"))
+    if plain is None or method not in selections.parts:
+        return Number(
+            Cell(note="no result rows of plain prediction" if plain is None else "no result rows of this method")
+        )
+    return minus(selections, selections.pooled(method, rule), plain, rule, options)
+
+
+def minus(selections: Selections, ours: ByKey, baseline: Method, rule: str, options: Options) -> Number:
+    """Return the accuracy of some answers minus that of a method on the same images.
+
+    Args:
+        selections: the rows of one setting.
+        ours: the answers whose accuracy counts.
+        baseline: the method whose accuracy is subtracted.
+        rule: what chooses for it.
+        options: what stands behind ±.
+    """
+    answers = whole_of(selections, [ours, selections.pooled(baseline, rule)])
+    if answers is None:
+        return Number(Cell(note="no seed has both on the same test images, of all that is held out"))
+    trials = trials_of(selections, baseline, rule)
+    folds = int(selections.rows["folds"].iloc[0])
+    return Number(cell_of([answers], options, folds=folds, trials=trials), answers)
+
+
+def behind(
+    selections: Selections, method: Method, rule: str, answers: MethodAnswers, held_out: str | None = None
+) -> dict[str, object]:
+    """Return what stands behind a number of one setting: folds, trials, and which seeds it lacks, if any."""
+    expected, there = seeds_of(selections.rows), len(answers.seeds)
+    return {
+        "folds": int(selections.rows["folds"].iloc[0]),
+        "trials": trials_of(selections, method, rule, held_out),
+        "note": f"{there} of {len(expected)} seeds" if there < len(expected) else None,
+    }
+
+
+def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
+    """Return the mean over data sets, each counting alike; a gap where one of them is one.
+
+    Args:
+        parts: of each data set its name, and the number of a method, or of two methods' difference.
+        options: what stands behind ±.
+    """
+    if len({number.cell.note for _, number in parts}) == 1 and parts[0][1].answers is None:
+        return parts[0][1].cell
+    missing = [name for name, number in parts if number.answers is None]
+    bound = any(number.cell.bound for _, number in parts)
+    if missing:
+        return Cell(note=f"no average: nothing for {', '.join(missing)}", bound=bound)
+    partial = [f"{name}: {number.cell.note}" for name, number in parts if number.cell.note]
+    return cell_of(
+        [number.answers for _, number in parts if number.answers is not None],
+        options,
+        folds=max(number.cell.folds for _, number in parts),
+        trials=tuple(sorted({trial for _, number in parts for trial in number.cell.trials})),
+        note="; ".join(partial) or None,
+        bound=bound,
+    )
+
+
+def trials_of(
+    selections: Selections, method: Method, rule: str, held_out: str | None = None, rank: int | None = None
+) -> tuple[str, ...]:
+    """Return the trials that hold what a rule picks for a method, sorted.
+
+    Args:
+        selections: the rows of one setting.
+        method: one of `Selections.parts`.
+        rule: one of `selection.RULES`.
+        held_out: of one environment alone; by default of all.
+        rank: the only rank among which is chosen; by default all.
+    """
+    picks = selections.picks(method, rule, rank)
+    picks = picks if held_out is None else picks[picks["held_out"] == held_out]
+    return tuple(sorted(set(map(str, selections.parts[method]["trial_id"].iloc[picks["position"].tolist()]))))
+
+
+def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
+    """Return (k, n): of the n picks of a rule for a method, over all settings that have it, k are the full space."""
+    counts = [one.plain_picks(method, rule) for one in described if method in one.parts]
+    return sum(k for k, _ in counts), sum(n for _, n in counts)
+
+
+def is_plain(described: Iterable[Selections], method: Method, rule: str) -> bool:
+    """Say whether all that was picked for a method is the full space, so that its numbers are plain prediction's."""
+    k, n = plain_picks(described, method, rule)
+    return k == n > 0 and not method.is_plain
+
+
+def count(k: int, n: int) -> Cell:
+    """Return "k of n"."""
+    return Cell(value=float(k), decimals=0, text=f"{k} of {n}") if n else Cell(note="nothing was picked")
+
+
+def source_score(picks: pd.DataFrame) -> Cell:
+    """Return the mean of what a rule looked at for its picks, in percent: over folds, seeds, then environments."""
+    score = mean_beside(picks, "score")
+    return Cell(note="no such score") if math.isnan(score) else Cell(value=100 * score)
+
+
+def known(value: float | None, gap: str, **more: object) -> Cell:
+    """Return a number, or a gap where it is unknown.
+
+    Args:
+        value: the number; None or NaN where it is unknown.
+        gap: why it is.
+        **more: further fields of the cell.
+    """
+    if value is None or math.isnan(value):
+        return Cell(note=gap)
+    return replace(Cell(value=value), **more)  # type: ignore[arg-type]
+
+
+def bound_by(rule: str, looks_at_target: bool) -> bool:
+    """Say whether labels of what is tested enter a number, by its rule or by its protocol: a bound."""
+    return RULES[rule].looks_at_target or looks_at_target
+
+
+def _interval(answers: MethodAnswers) -> ImageInterval:
+    """Return the interval of the first method's mean, of two that of their difference; of harmonic means the exact."""
+    first, *others = answers.scores.values
+    means = answers.means.mean(axis=1)
+    interval = image_interval(replace(answers.scores, values=first - others[0] if others else first))
+    return replace(interval, estimate=float(means[0] - means[1]) if others else float(means[0]))
+
+
+def _of_seeds(parts: Sequence[MethodAnswers]) -> list[float]:
+    """Return the number under each seed, averaged over data sets; none where these have unlike seeds."""
+    if len({answers.seeds for answers in parts}) > 1:
+        return []
+    accuracies = [answers.accuracies.mean(axis=2) for answers in parts]
+    of_sets = [one[0] - one[1] if len(one) > 1 else one[0] for one in accuracies]
+    return [float(value) for value in np.mean(of_sets, axis=0)]
+
+
+def _ends(interval: Interval, lowest: float) -> tuple[float | None, float | None]:
+    """Return the ends of an interval within what is possible, in percent; none where nothing is said."""
+    if not interval.standard_error > 0:
+        return None, None
+    return 100 * max(lowest, interval.low), 100 * min(1.0, interval.high)
+
+
+def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> str:
+    rows = selections.parts[method]
+    rows = rows[rows["held_out"] == held_out]
+    if rows.empty:
+        return "no result row for this method and held-out environment"
+    if there := selections.folds_there(method, held_out):
+        return f"{there[0]} of {there[1]} folds"
+    if rule == "lodo" and not has_scores(rows, rule):
+        return "lodo is undefined: leaving a source out needs two or more"
+    return f"the result rows have no {RULES[rule].score} accuracy"
+
+
+def _no_average(selections: Selections, pooled: ByKey) -> str:
+    missing = [name for name in held_out_names(selections.rows) if name not in {held_out for held_out, _ in pooled}]
+    reason = f"nothing for {', '.join(missing)}" if missing else "no seed has every held-out environment"
+    return f"no average: {reason}"

@@ -1,0 +1,107 @@
+"""The main table: methods by data sets, their average, and what it gains over plain prediction."""
+
+from collections.abc import Mapping, Sequence
+
+from reports.comparisons import Ranked
+from reports.methods import Method
+from reports.options import Options
+from reports.paper import cells, words
+from reports.paper.alike import Described, check_alike, common_rule
+from reports.paper.blocks import (
+    PICKS,
+    Marked,
+    blocks_of,
+    has_plain_picks,
+    line_of,
+    methods_of,
+    over_sets,
+    ranking_of,
+    table_of,
+    with_picks,
+)
+from reports.table import Cell, Column, Line, Table
+
+NAME = "main"
+AVERAGE = Column("average over data sets", "Average")
+GAIN = Column("minus plain", "− plain", unit="points")
+_LEFT_OUT = "Placebos, parts of methods and shares of the pairs stand in the tables of environments."
+
+
+def build(
+    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
+) -> Table | None:
+    """Return methods by data sets, a block for each backbone and predictor; None where there is no such table.
+
+    Args:
+        described: settings that may share a table, see `alike.groups`.
+        options: what stands behind ±.
+        rule: what chooses; by default what is fair.
+        names: long name -> short name of methods, predictors, backbones and data sets.
+
+    Raises:
+        IcmBenchError: the settings may not share a table.
+    """
+    if not described:
+        return None
+    check_alike(described, NAME)
+    names, rule = names or {}, common_rule(described, rule)
+    sets = list(dict.fromkeys(setting.dataset for setting, _ in described))
+    several, marked = len(sets) > 1, Marked()
+    columns = [Column(name, words.short(name, names)) for name in sets] + ([AVERAGE] if several else []) + [GAIN]
+    shown = methods_of(described)
+    counted = has_plain_picks(described, shown, rule)
+
+    def lines(parts: Described, predictor: str, block: str) -> list[Line]:
+        methods = methods_of(parts, predictor)
+        made = [_line(parts, sets, method, rule, options, names) for method in methods]
+        rankings = [_ranking(parts, name, rule, methods) for name in sets]
+        for column, ranking in enumerate(rankings):
+            made = marked.mark(made, methods, column, ranking, f"{sets[column]} ({block})")
+        if several:
+            made = marked.mark(made, methods, len(sets), over_sets(rankings), f"average ({block})")
+        return with_picks(made, methods, parts, rule) if counted else made
+
+    blocks = blocks_of(described, names, lines)
+    own = [*marked.notes, words.INTERVAL, words.PLAIN_PICKS if counted else "", *_own_notes(described, sets)]
+    where = f" on {shared}" if (shared := words.what(described)) else ""
+    caption = f"Accuracy (%) of methods{where}, averaged over held-out environments."
+    every = [*columns, *([PICKS] if counted else [])]
+    return table_of(NAME, caption, every, blocks, described, rule, options, own, whole=True)
+
+
+def _line(
+    parts: Described, sets: Sequence[str], method: Method, rule: str, options: Options, names: Mapping[str, str]
+) -> Line:
+    """Return the cells of a method: each data set, their average if there are several, what it gains over plain."""
+    by_set = {setting.dataset: (setting, selections) for setting, selections in parts}
+    numbers, gains = [], []
+    for name in sets:
+        number = gain = cells.Number(Cell(note="no result rows of this data set under this backbone"))
+        if name in by_set:
+            setting, selections = by_set[name]
+            bound = cells.bound_by(rule, setting.protocol_class.looks_at_target)
+            plain = cells.is_plain([selections], method, rule)
+            number = cells.accuracy(selections, method, rule, options).of(bound, plain)
+            gain = cells.gain(selections, method, rule, options).of(bound, plain)
+        numbers.append((name, number))
+        gains.append((name, gain))
+    average = [cells.over_sets(numbers, options)] if len(sets) > 1 else []
+    own = [*(number.cell for _, number in numbers), *average, cells.over_sets(gains, options)]
+    return line_of(method, own, names, cells.is_plain([selections for _, selections in parts], method, rule))
+
+
+def _ranking(parts: Described, dataset: str, rule: str, methods: Sequence[Method]) -> Ranked | None:
+    found = [ranking_of(selections, rule, methods) for setting, selections in parts if setting.dataset == dataset]
+    return found[0] if found else None
+
+
+def _own_notes(described: Described, sets: Sequence[str]) -> list[str]:
+    """Return what the columns are."""
+    several = len(sets) > 1
+    average = (
+        "Average: mean over data sets, each counting alike, with variances added and divided by their number squared."
+    )
+    over = "over data sets" if several else "over held-out environments"
+    gain = f"− plain: mean difference {over} to plain prediction with the same predictor and images, in points."
+    left_out = len(methods_of(described, every=True)) > len(methods_of(described))
+    return [average if several else "", gain, _LEFT_OUT if left_out else ""]
