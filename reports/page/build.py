@@ -1,0 +1,258 @@
+"""Write the page: everything in one file, at most `MAX_BYTES`, that asks for nothing from anywhere."""
+
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from reports.chosen import Selections
+from reports.options import Options
+from reports.page import data
+from reports.page.forest import forests, signed
+from reports.robustness import lines_of
+from reports.settings import BANNER, Setting
+from reports.table import GAP, Cell, Table
+
+MAX_BYTES = 2_000_000
+MAX_CARDS = 12  # verdicts that stand open; the others are one click away
+# What is dropped first where the page would be too large, and what it is in words.
+_DROPPED = (("details", "predictions of single images"), ("grids", "the explorer"), ("classes", "accuracy of classes"))
+_TONES = {"helps": "good", "hurts": "bad"}
+
+
+def page(
+    name: str,
+    answer: Any,
+    described: Sequence[tuple[Setting, Selections]],
+    tables: Sequence[Table],
+    options: Options,
+    gaps: Sequence[str] = (),
+    forms: Mapping[str, Mapping[str, str]] | None = None,
+    details: Mapping[Setting, Any] | None = None,
+    ledger: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """Return `index.html`. Equal input gives equal bytes.
+
+    Args:
+        name: what the report is called.
+        answer: `reports.verdicts.Answer`: headline, verdicts and sentences on what has none.
+        described: each setting with its rows.
+        tables: what is printed; that named `main`, or the first, stands in the page without JavaScript too.
+        options: what the reader asks for.
+        gaps: sentences on what is missing.
+        forms: name of a table -> `tex`, `csv` and `md` of it, which the page copies as they are.
+        details: setting -> predictions, map and decodability, see `reports.page.data.details_of`; None where there are
+            none.
+        ledger: (what, value) of devices, versions and the like, for the end of the page.
+    """
+    parts = [
+        {
+            "core": data.core(setting, selections, lines, options),
+            "classes": data.classes(selections),
+            "grids": data.grids(selections) or None,
+            "details": data.details_of(selections, (details or {}).get(setting)),
+        }
+        for (setting, selections), lines in zip(described, lines_of(described), strict=True)
+    ]
+    packed = [{key: pack(value) for key, value in part.items() if value is not None} for part in parts]
+    titles = [setting.title for setting, _ in described]
+    shared = {"tables": [as_data(table) for table in tables], "forms": dict(forms or {})}
+    left_out: list[str] = []
+
+    def made() -> bytes:
+        head = {
+            "name": name,
+            "settings": [
+                {**data.described_setting(s), "has": sorted(p)} for (s, _), p in zip(described, packed, strict=True)
+            ],
+            "rule": answer.verdicts[0].rule if answer.verdicts and hasattr(answer.verdicts[0], "rule") else None,
+        }
+        blobs = {"shared": pack(shared)} | {f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()}
+        return _render(name, answer, described, tables, gaps, ledger, head, blobs, left_out)
+
+    return _fitting(made, packed, titles, left_out)
+
+
+def _fitting(
+    made: Callable[[], bytes], packed: list[dict[str, str]], titles: Sequence[str], left_out: list[str]
+) -> bytes:
+    """Return the page, without the biggest of what can be left out until it is small enough."""
+    content = made()
+    for key, words in _DROPPED:
+        for number in sorted((k for k, part in enumerate(packed) if key in part), key=lambda k: -len(packed[k][key])):
+            if len(content) <= MAX_BYTES:
+                return content
+            content = _dropped(made, packed[number], key, left_out, f"{titles[number]}: {words}.")
+    for number in sorted(range(len(packed)), key=lambda k: -len(packed[k].get("core", ""))):
+        if len(content) <= MAX_BYTES:
+            return content
+        content = _dropped(made, packed[number], "core", left_out, f"{titles[number]}: all but its line in the tables.")
+    return content
+
+
+def _dropped(made: Callable[[], bytes], part: dict[str, str], key: str, left_out: list[str], words: str) -> bytes:
+    del part[key]
+    left_out.append(words)
+    return made()
+
+
+def pack(value: object) -> str:
+    """Return plain data as gzip in base64, with equal bytes for equal data."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Cell) if f.default is not MISSING}
+
+
+def as_data(table: Table) -> dict[str, Any]:
+    """Return a table as plain data; of a cell what differs from an empty one, without trial ids."""
+
+    def cell(one: Cell) -> dict[str, Any]:
+        values = {name: getattr(one, name) for name in _DEFAULTS if name != "trials"}
+        kept = {key: value for key, value in values.items() if value != _DEFAULTS[key]}
+        return {
+            k: round(v, 4) if isinstance(v, float) else list(v) if isinstance(v, tuple) else v for k, v in kept.items()
+        }
+
+    return {
+        "name": table.name,
+        "caption": table.caption,
+        "corner": table.corner,
+        "columns": [{"name": c.name, "short": c.heading, "group": c.group, "unit": c.unit} for c in table.columns],
+        "blocks": [
+            {
+                "title": block.title,
+                "part": block.part,
+                "lines": [
+                    {
+                        "name": line.name,
+                        "short": line.heading,
+                        "plain": line.equals_plain,
+                        "cells": [cell(one) for one in line.cells],
+                    }
+                    for line in block.lines
+                ],
+            }
+            for block in table.blocks
+        ],
+        "notes": list(table.notes),
+        "context": dict(sorted(table.context.items())),
+    }
+
+
+def cell_text(cell: Cell) -> str:
+    """Return a cell as the page without JavaScript has it."""
+    if cell.text is not None:
+        return cell.text
+    if cell.value is None:
+        return GAP
+    shown = signed(cell.value, cell.decimals) if cell.signed else f"{cell.value:,.{cell.decimals}f}"
+    return f"{shown}{' †' if cell.bound else ''}"
+
+
+def _render(
+    name: str,
+    answer: Any,
+    described: Sequence[tuple[Setting, Selections]],
+    tables: Sequence[Table],
+    gaps: Sequence[str],
+    ledger: Sequence[tuple[str, str]],
+    head: Mapping[str, Any],
+    blobs: Mapping[str, str],
+    left_out: Sequence[str],
+) -> bytes:
+    css, js = _asset("page.css"), _asset("page.js")
+    first = next((table for table in tables if table.name == "main"), next(iter(tables), None))
+    forest, every = forests(answer.verdicts)
+    random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
+    text = _template().render(
+        name=name,
+        headline=answer.headline,
+        banner=BANNER if random else "",
+        random=random,
+        about=_about(described),
+        cards=[_card(one) for one in answer.verdicts],
+        open_cards=MAX_CARDS,
+        unjudged=list(answer.left_out),
+        forest=forest,
+        every=every,
+        rules=list(dict.fromkeys(r for _, selections in described for r in data.rules_of(selections))),
+        table=first,
+        gaps=list(gaps),
+        left_out=list(left_out),
+        ledger=list(ledger),
+        head=Markup(json.dumps(head, separators=(",", ":"), allow_nan=False, sort_keys=True).replace("<", "\\u003c")),
+        blobs=dict(blobs),
+        css=Markup(css),
+        js=Markup(js),
+        css_hash=_hash(css),
+        js_hash=_hash(js),
+    )
+    return text.encode()
+
+
+def _card(one: Any) -> dict[str, Any]:
+    """Return what the card of a verdict says."""
+    gain = one.gain
+    interval = None if gain is None else gain.interval
+    has_ends = interval is not None and interval.standard_error > 0
+    k, n = one.plain_picks
+    return {
+        "method": one.method.projection_label,
+        "predictor": one.method.predictor_label,
+        "where": f"{one.setting.dataset}, {one.setting.backbone_label}{one.setting.half_words}",
+        "kind": one.kind,
+        "tone": next((tone for word, tone in _TONES.items() if one.kind.startswith(word)), ""),
+        "big": None if interval is None else signed(100 * interval.estimate, 1),
+        "ends": f"{signed(100 * interval.low, 1)} to {signed(100 * interval.high, 1)}"
+        if interval and has_ends
+        else None,
+        "both": None if gain is None else [f"{100 * value:.1f}" for value in gain.accuracies],
+        "ahead": None if gain is None else (gain.others.ahead, len(gain.held_outs)),
+        "plain": f"plain in {k} of {n} picks" if k else "",
+        "sentence": one.sentence,
+        "banner": one.setting.banner,
+    }
+
+
+def _ends(interval: Any) -> str:
+    return f"{signed(100 * interval.low, 1)} to {signed(100 * interval.high, 1)}"
+
+
+def _about(described: Sequence[tuple[Setting, Selections]]) -> str:
+    """Return in a line what was tested."""
+    sets = _listed(setting.dataset for setting, _ in described)
+    backbones = _listed(setting.backbone_label for setting, _ in described)
+    protocols = _listed(setting.protocol for setting, _ in described)
+    seeds = sorted({int(seed) for _, selections in described for seed in selections.rows["seed"].unique()})
+    words = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
+    return " · ".join((sets, backbones, f"protocol {protocols}", words))
+
+
+def _listed(names: Iterable[str]) -> str:
+    known = list(dict.fromkeys(names))
+    return ", ".join(known) if len(known) <= 6 else f"{', '.join(known[:5])} and {len(known) - 5} more"
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals["cell_text"] = cell_text
+    return environment.from_string(_asset("template.html"))
+
+
+def _asset(name: str) -> str:
+    return files("reports.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
