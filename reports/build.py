@@ -101,6 +101,9 @@ def write_report(
     _add_families(written, families)
     _add_controls(written, verdicts(zip(settings, findings, strict=True), expected or {}, options.margin))
     written.sections.extend(trends(described))
+    if drawn := _draw(described, findings, options):
+        written.contents.update(drawn)
+        written.sections.append("## Figures\n\n[Figures with their captions](figures/captions.md)")
     report = "\n\n".join([_head(settings, name, gaps), *written.sections, _provenance(rows)]) + "\n"
     contents = {"report.md": report.encode(), **written.contents}
     prefix = f"{folder}/" if folder else ""
@@ -144,13 +147,12 @@ def _add_setting(
         f"per_class{suffix}.csv": per_class_csv(setting, selections),
     }
     written.contents.update({file: text.encode() for file, text in texts.items()})
-    drawings = _draw(setting, selections, suffix, written.contents)
     if compared := _compared(setting, findings):
         written.contents[f"comparisons{suffix}.csv"] = records_csv(compared).encode()
     details = behind_the_means(setting, selections, lines, suffix)
     details += [*spans(setting, selections), *needed(setting, selections)]
     every = [*sentences, *observations(setting, selections)]
-    written.sections.append(_section(setting, selections, every, table_markdown, details, drawings, options))
+    written.sections.append(_section(setting, selections, every, table_markdown, details, options))
     written.terminal.append(plain_text(tables, setting.banner + protocol_words(setting, selections, options)))
     written.on_terminal(sentences)
 
@@ -207,24 +209,19 @@ def _named(setting: Setting) -> dict[str, object]:
     }
 
 
-def _draw(setting: Setting, selections: Selections, suffix: str, contents: dict[str, bytes]) -> list[str]:
-    """Add the figures' files to `contents` and return the Markdown that shows them."""
+def _draw(
+    described: Sequence[tuple[Setting, Selections]], findings: Sequence[Findings], options: Options
+) -> dict[str, bytes]:
+    """Return the files of all figures."""
     from reports import figures  # Matplotlib takes a second to import
 
-    rule = rule_for(selections.rows)
-    shown = []
-    for stem, title, draw in (
-        ("rank_curve", "Rank curve", figures.rank_curve),
-        ("spectrum", "Spectrum", figures.spectrum),
-    ):
-        drawing = draw(setting, selections, rule)
-        if drawing is None:
-            continue
-        file = f"{stem}{suffix}"
-        contents[f"{file}.png"], contents[f"{file}.pdf"] = drawing.png, drawing.pdf
-        caption = markdown_escape(drawing.caption)
-        shown.append(f"![{title}]({file}.png)\n\n{caption} [PDF]({file}.pdf)")
-    return shown
+    settings = [setting for setting, _ in described]
+    compared = [(s, one) for s, of_setting in zip(settings, findings, strict=True) for one in of_setting.compared]
+    drawn = figures.all_figures(described, compared, options)
+    contents = {f"figures/{one.name}.{form}": data for one in drawn for form, data in one.contents.items()}
+    markdown_text, latex_text = figures.captions(drawn, figures.left_out(described))
+    named = {"figures/captions.md": markdown_text.encode(), "figures/captions.tex": latex_text.encode()}
+    return contents | named if drawn else {}
 
 
 def _head(settings: list[Setting], name: str, gaps: str) -> str:
@@ -250,7 +247,6 @@ def _section(
     sentences: list[str],
     table_markdown: str,
     details: list[str],
-    drawings: list[str],
     options: Options,
 ) -> str:
     findings = "\n".join(f"- {markdown_escape(sentence)}" for sentence in sentences)
@@ -260,8 +256,6 @@ def _section(
         f"### Accuracy\n\n{table_markdown.rstrip()}",
         *details,
     ]
-    if drawings:
-        parts.append("### Figures\n\n" + "\n\n".join(drawings))
     parts.append(f"### Selected hyper-parameters\n\n{_hyperparameter_table(setting, selections, options)}")
     if said := notes(selections):
         parts.append("### What fits had to say\n\n" + "\n".join(f"- {markdown_escape(line)}" for line in said))
