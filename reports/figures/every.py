@@ -1,0 +1,106 @@
+"""All figures of a report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure as Sheet
+
+from reports.chosen import Selections, rule_for
+from reports.comparisons import Comparison
+from reports.figures import (
+    wording,
+    environments,
+    heat_maps,
+    interventions,
+    lambdas,
+    maps,
+    pairs,
+    rank,
+    robustness,
+    selection,
+    spectrum,
+)
+from reports.figures.wording import MAX_SETTINGS, drawable
+from reports.figures.forest import draw_forest, forest_numbers
+from reports.figures.style import in_style
+from reports.figures.writing import Figure, written
+from reports.options import Options
+from reports.settings import Setting, suffixes
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One figure of a setting: its name, what it draws, how, and what its caption says of it."""
+
+    name: str
+    numbers: Callable[[Selections, str], Any]
+    draw: Callable[[Any], Sheet]
+    words: Callable[[Any, Setting], str]
+
+
+_KINDS = (
+    _Kind("environments", environments.numbers, environments.draw, wording.of_environments),
+    _Kind("rank", rank.numbers, rank.draw, wording.of_rank),
+    _Kind("lambda", lambdas.numbers, lambdas.draw, wording.of_lambda),
+    _Kind("lambda_rank", heat_maps.numbers, heat_maps.draw, wording.of_heat_maps),
+    _Kind("selection", selection.numbers, selection.draw, wording.of_selection),
+    _Kind("interventions", interventions.numbers, interventions.draw, wording.of_interventions),
+    _Kind("pairs", pairs.numbers, pairs.draw, wording.of_pairs),
+    _Kind("spectrum", spectrum.numbers, spectrum.draw, wording.of_spectrum),
+)
+
+
+def all_figures(
+    described: Sequence[tuple[Setting, Selections]],
+    compared: Sequence[tuple[Setting, Comparison]],
+    options: Options,
+    images: Mapping[Setting, pd.DataFrame] | None = None,
+) -> list[Figure]:
+    """Return all figures for which there are data: the forest, those of each setting, and those over backbones.
+
+    Of more than `MAX_SETTINGS` settings the first have figures of their own, see `wording.left_out`.
+
+    Args:
+        described: settings and their rows, in the order of the report.
+        compared: settings and comparisons of the forest, from the top down, adjusted as one family.
+        options: what the reader asks for; the margin is drawn.
+        images: setting -> a line for each image of its map, see `maps.COLUMNS`; by default there is no map.
+
+    Raises:
+        IcmBenchError: a map lacks a column.
+    """
+    figures = []
+    with in_style():
+        if forest := forest_numbers(compared, options.margin):
+            random = any(setting.random_weights for setting, _ in compared)
+            figures.append(written(draw_forest(forest), "forest", wording.of_forest(forest, compared), random))
+        drawn = drawable(described)[:MAX_SETTINGS]
+        names = suffixes([setting for setting, _ in drawable(described)])[:MAX_SETTINGS]
+        for (setting, selections), suffix in zip(drawn, names, strict=True):
+            figures += _of_setting(setting, selections, suffix, (images or {}).get(setting))
+        figures += _over_backbones(described)
+    return figures
+
+
+def _of_setting(setting: Setting, selections: Selections, suffix: str, images: pd.DataFrame | None) -> list[Figure]:
+    rule, made = rule_for(selections.rows), []
+    for kind in _KINDS:
+        numbers = kind.numbers(selections, rule)
+        if numbers is not None:
+            caption = wording.caption(setting, selections, rule, kind.words(numbers, setting))
+            made.append(written(kind.draw(numbers), f"{kind.name}{suffix}", caption, setting.random_weights))
+    if of_images := maps.numbers(images):
+        caption = wording.caption(setting, selections, rule, wording.of_map(of_images))
+        made.append(written(maps.draw(of_images), f"map{suffix}", caption, setting.random_weights))
+    return made
+
+
+def _over_backbones(described: Sequence[tuple[Setting, Selections]]) -> list[Figure]:
+    groups = [(group, numbers) for group in robustness.alike(described) if (numbers := robustness.numbers(group))]
+    named = suffixes([replace(group[0][0], backbone=f"{len(group)}-backbones") for group, _ in groups])
+    return [
+        written(robustness.draw(numbers), f"robustness{suffix}", wording.of_robustness(numbers, group), False)
+        for (group, numbers), suffix in zip(groups, named, strict=True)
+    ]

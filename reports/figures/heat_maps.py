@@ -1,0 +1,168 @@
+"""Lambda against rank as twin maps: what the rule saw on the sources, and the accuracy on what is held out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Sheet
+from matplotlib.patches import Rectangle
+
+from benchmark.method.evaluation.metrics import ACCURACY, Array
+from benchmark.method.evaluation.selection import KEY, RULES
+from reports.chosen import Selections, held_out_names
+from reports.figures.gains import predictors_of
+from reports.figures.style import GREY, INK, PAGE, SMALL, arrange, panel_label, sheet_of
+from reports.methods import ICM, Method
+
+MAX_ROWS = 2  # predictors with a pair of maps each
+_COLOURS = "cividis"  # even steps of lightness: it reads in grey, and by the colour-blind
+_MOST = (9, 10)  # lambdas and ranks: of more, numbers do not fit into the cells
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Two maps of one method.
+
+    Attributes:
+        method: CLIP-ICM (largest).
+        lambdas: ascending.
+        ranks: ascending.
+        source: percent, what the rule looks at, shape (lambdas, ranks), NaN where not all that is held out has it.
+        held_out: percent, accuracy on what is held out, same shape.
+        picks: how often the rule picks each, same shape.
+    """
+
+    method: Method
+    lambdas: tuple[float, ...]
+    ranks: tuple[int, ...]
+    source: Array
+    held_out: Array
+    picks: Array
+
+
+@dataclass(frozen=True)
+class HeatMapNumbers:
+    """The maps of one setting, one pair for each predictor."""
+
+    maps: tuple[Maps, ...]
+
+
+def numbers(selections: Selections, rule: str) -> HeatMapNumbers | None:
+    """Return the maps of CLIP-ICM (largest); None where it has not two lambdas and two ranks.
+
+    Everything else is chosen at each lambda and rank by the rule. Means are over folds by their images, then seeds,
+    then held-out environments.
+
+    Args:
+        selections: the rows of one setting.
+        rule: one that looks at sources alone.
+    """
+    found = []
+    for predictor in predictors_of(selections):
+        method = Method(ICM, "largest", predictor)
+        if method in selections.parts and (maps := _maps(selections, method, rule)):
+            found.append(maps)
+    return HeatMapNumbers(tuple(found[:MAX_ROWS])) if found else None
+
+
+def _maps(selections: Selections, method: Method, rule: str) -> Maps | None:
+    rows = selections.parts[method]
+    lambdas = sorted(float(x) for x in rows["lambda_"].dropna().unique())
+    ranks = sorted({int(rank) for ranks in rows["ranks"] for rank in ranks})
+    if len(lambdas) < 2 or len(ranks) < 2:
+        return None
+    tests: dict[tuple[str, int, int], int] = {}
+    for key in zip(*(rows[name] for name in KEY), strict=True):
+        tests.setdefault((str(key[0]), int(key[1]), int(key[2])), len(tests))
+    source, held_out = (np.full((len(tests), len(lambdas), len(ranks)), np.nan) for _ in range(2))
+    images = np.zeros(len(tests))
+    names = [*KEY, "lambda_", "ranks", RULES[rule].score, ACCURACY.name, "n_test"]
+    for held, seed, fold, lambda_, of_row, scores, accuracies, n in zip(*(rows[c] for c in names), strict=True):
+        if not isinstance(scores, list) or not n:
+            continue
+        test, place = tests[str(held), int(seed), int(fold)], lambdas.index(lambda_)
+        images[test] = n
+        for rank, score, accuracy in zip(of_row, scores, accuracies, strict=True):
+            at = (test, place, ranks.index(rank))
+            if not score <= source[at]:  # the first of equals, as everywhere
+                source[at], held_out[at] = score, accuracy
+    of_tests = [_mean(values, list(tests), images) for values in (source, held_out)]
+    picks = np.zeros((len(lambdas), len(ranks)))
+    picked = selections.picks(method, rule)
+    for lambda_, rank in zip(picked["lambda_"], picked["rank"], strict=True):
+        picks[lambdas.index(lambda_), ranks.index(rank)] += 1
+    if np.isnan(of_tests[0]).all() or {test[0] for test in tests} != set(held_out_names(selections.rows)):
+        return None
+    return Maps(method, tuple(lambdas), tuple(ranks), 100 * of_tests[0], 100 * of_tests[1], picks)
+
+
+def _mean(values: Array, tests: Sequence[tuple[str, int, int]], images: Array) -> Array:
+    """Return means over folds by their images, seeds, then held-out environments; `values` run over tests first."""
+    by_held_out = []
+    for name in sorted({held for held, _, _ in tests}):
+        by_seed = []
+        for seed in sorted({s for held, s, _ in tests if held == name}):
+            at = [i for i, test in enumerate(tests) if test[:2] == (name, seed)]
+            weights = images[at] / max(float(images[at].sum()), 1.0)
+            by_seed.append(np.tensordot(weights, values[at], axes=1))
+        by_held_out.append(np.mean(by_seed, axis=0))
+    return np.asarray(np.mean(by_held_out, axis=0))
+
+
+def draw(numbers: HeatMapNumbers) -> Sheet:
+    """Draw the maps side by side, a row for each predictor, as wide as a page."""
+    heights = [_cell(maps) * len(maps.lambdas) for maps in numbers.maps]
+    sheet = sheet_of(PAGE, min(sum(heights) + 0.75 + 0.25 * (len(heights) - 1), 8.5))
+    grid = sheet.subplots(len(heights), 2, squeeze=False)
+    for row, maps in enumerate(numbers.maps):
+        words = f"{maps.method.predictor_label}: " if len(numbers.maps) > 1 else ""
+        for axes, values, of in zip(grid[row], (maps.source, maps.held_out), ("source score", "held out"), strict=True):
+            _draw(axes, maps, values)
+            panel_label(axes, f"{words}{of} (%)")
+        grid[row, 0].set_ylabel("λ", rotation=0, ha="right", va="center")
+        grid[row, 1].tick_params(labelleft=False)
+    for axes in grid[-1]:
+        axes.set_xlabel("Rank kept")
+    arrange(sheet, grid.tolist(), heights=heights, gap=0.1)
+    return sheet
+
+
+def _numbered(maps: Maps) -> bool:
+    return len(maps.lambdas) <= _MOST[0] and len(maps.ranks) <= _MOST[1]
+
+
+def _cell(maps: Maps) -> float:
+    return 0.27 if _numbered(maps) else max(0.1, min(0.2, 2.5 / len(maps.lambdas)))
+
+
+def _draw(axes: Axes, maps: Maps, values: Array) -> None:
+    palette = matplotlib.colormaps[_COLOURS]
+    known = values[~np.isnan(values)]
+    low, span = float(known.min()), max(float(np.ptp(known)), 1e-9)
+    axes.pcolormesh(
+        np.arange(len(maps.ranks) + 1) - 0.5, np.arange(len(maps.lambdas) + 1) - 0.5, values, cmap=palette,
+        vmin=low, vmax=low + span, edgecolors="white", linewidth=0.4,
+    )  # fmt: skip
+    whole = max(1.0, float(maps.picks.max()))
+    for (i, j), value in np.ndenumerate(values):
+        count, shade = int(maps.picks[i, j]), (value - low) / span
+        ink = INK if shade > 0.55 or np.isnan(value) else "white"
+        if count:
+            axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=ink, linewidth=0.7))
+        if _numbered(maps):
+            text = "—" if np.isnan(value) else f"{value:.1f}"
+            axes.text(j, i, f"{text}\n×{count}" if count else text, fontsize=SMALL, color=ink, ha="center",
+                      va="center", linespacing=1.05)  # fmt: skip
+        elif count:
+            axes.plot([j], [i], marker="o", markersize=1.5 + 4 * (count / whole) ** 0.5, markeredgecolor=ink,
+                      markerfacecolor="none", linestyle="none")  # fmt: skip
+    every = max(1, -(-len(maps.ranks) // 10))
+    axes.set_xticks(range(0, len(maps.ranks), every), [str(rank) for rank in maps.ranks[::every]])
+    every = max(1, -(-len(maps.lambdas) // 12))
+    axes.set_yticks(range(0, len(maps.lambdas), every), [f"{x:g}" for x in maps.lambdas[::every]])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.spines["bottom"].set_color(GREY)

@@ -1,0 +1,200 @@
+"""Interventions: how much they move what shifts between environments, what is kept of it, and what each set gains."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Sheet
+from matplotlib.ticker import MaxNLocator
+
+from reports.chosen import Selections
+from reports.comparisons import compare
+from reports.figures.gains import Point, plain_of, predictors_of
+from reports.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PAGE,
+    TALLEST,
+    VERMILLION,
+    Look,
+    arrange,
+    labels_left,
+    legend_above,
+    mark_handle,
+    sheet_of,
+    words,
+)
+from reports.methods import ICM, SHRINKAGE, Method
+from reports.needed import by_set
+from reports.spans import picked
+
+MAX_SETS = 30
+_KEPT: Mapping[str, tuple[str, Look]] = {
+    "energy_removed": ("energy", Look(GREEN, "^", "-")),
+    "shift_removed_sources": ("shift between sources", Look(BLUE, "s", "-")),
+    "shift_removed_target": ("shift to held-out †", Look(VERMILLION, "o", "-", hollow=True)),
+}
+_LINE = 0.16  # inches
+
+
+@dataclass(frozen=True)
+class Line:
+    """One intervention set of a method, or one method where there is a single set.
+
+    Attributes:
+        label: what it is.
+        moved: how much C_d moves what shifts between sources, 1 as the average direction; None where unknown.
+        kept: percent that is kept at what the rule picks, by name of a column of shares; None where unknown.
+        gain: accuracy minus plain prediction's, of each set by itself; None where there is no such comparison.
+    """
+
+    label: str
+    moved: float | None
+    kept: tuple[float | None, ...]
+    gain: Point | None
+
+
+@dataclass(frozen=True)
+class InterventionNumbers:
+    """What interventions move, what is kept, and what is gained.
+
+    Attributes:
+        title: the method whose sets these are; nothing where lines are methods.
+        lines: from the top down.
+        left_out: number of sets that are not drawn, for want of room.
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    left_out: int
+
+    @property
+    def by_set(self) -> bool:
+        """Whether lines are intervention sets, each with its gain."""
+        return bool(self.title)
+
+
+def numbers(selections: Selections, rule: str) -> InterventionNumbers | None:
+    """Return a line for each intervention set of CLIP-ICM (largest), else of shrinkage; with one set, for each method.
+
+    Args:
+        selections: the rows of one setting.
+        rule: what chooses everything else, among the rows of a set alone.
+    """
+    for predictor in predictors_of(selections):
+        of_predictor = [m for m in selections.parts if m.predictor == predictor]
+        ours = [Method(ICM, "largest", predictor), Method(SHRINKAGE, None, predictor)]
+        for method in (m for m in ours if m in of_predictor):
+            rows = by_set(selections, method)
+            if rows["intervention_set"].nunique() > 1:
+                return _by_set(selections, method, rows, rule)
+        kinds = [m for m in of_predictor if m.projection in (ICM, SHRINKAGE) and m.order != "released"]
+        lines = [_line(m.projection_label, selections, m, rule, None) for m in kinds]
+        lines = [line for line in lines if any(share is not None for share in line.kept)]
+        if lines:
+            return InterventionNumbers("", tuple(lines[:MAX_SETS]), max(0, len(lines) - MAX_SETS))
+    return None
+
+
+def _by_set(selections: Selections, method: Method, rows: pd.DataFrame, rule: str) -> InterventionNumbers:
+    sets = {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
+    universe = sorted({kind for part in sets.values() for kind in kinds_of(part)})
+    plain = plain_of(selections, method.predictor)
+    lines = []
+    for name, part in sorted(sets.items(), key=lambda item: _place(kinds_of(item[1]), len(universe))):
+        alone = alone_with(selections, method, part, plain)
+        lines.append(_line(set_label(name, kinds_of(part), universe), alone, method, rule, plain))
+    return InterventionNumbers(method.label, tuple(lines[:MAX_SETS]), max(0, len(lines) - MAX_SETS))
+
+
+def _place(kinds: Sequence[str], most: int) -> tuple[int, Sequence[str]]:
+    """Return a sort key: all kinds, then each left out, then each alone, then the others."""
+    order = {most: 0, most - 1: 1, 1: 2}
+    return order.get(len(kinds), 3 + most - len(kinds)), kinds
+
+
+def set_label(name: str, kinds: Sequence[str], universe: Sequence[str]) -> str:
+    """Return how a set is called: "all", "without blur", "blur alone", else its own name."""
+    if len(universe) < 3:
+        return name
+    if len(kinds) == len(universe) - 1:
+        return f"without {next(kind for kind in universe if kind not in kinds)}"
+    return f"{kinds[0]} alone" if len(kinds) == 1 else name
+
+
+def kinds_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the kinds of intervention of a set from the first of its rows, sorted."""
+    content = rows["interventions"].iloc[0]
+    return tuple(sorted(str(k["name"]) for k in json.loads(content)["kinds"])) if isinstance(content, str) else ()
+
+
+def alone_with(selections: Selections, method: Method, part: pd.DataFrame, plain: Method | None) -> Selections:
+    """Return the rows of one set as all that a method has, beside plain prediction."""
+    rows = part.assign(projection_variant=method.variant or None)
+    beside = [selections.parts[plain]] if plain else []
+    return Selections(pd.concat([rows, *beside]), selections.tested)
+
+
+def _line(label: str, selections: Selections, method: Method, rule: str, plain: Method | None) -> Line:
+    shares = picked(selections, method, rule)
+    kept = [None if shares[name] is None else 100 * (1 - float(shares[name] or 0)) for name in _KEPT]
+    one = compare(selections, method, rule, plain) if plain else None
+    return Line(label, shares["shift_moved_sources"], tuple(kept), Point.of(one.interval) if one else None)
+
+
+def draw(numbers: InterventionNumbers) -> Sheet:
+    """Draw two panels, or three where there are gains of sets, as wide as a page."""
+    shown = [any(line.moved is not None for line in numbers.lines)]
+    shown += [any(share is not None for line in numbers.lines for share in line.kept)]
+    shown += [any(line.gain is not None for line in numbers.lines)]
+    panels = [draw_ for draw_, there in zip((_moved, _kept, _gained), shown, strict=True) if there]
+    sheet = sheet_of(PAGE, min(len(numbers.lines) * _LINE + 0.85, TALLEST))
+    grid = sheet.subplots(1, len(panels), squeeze=False)
+    for axes, draw_panel in zip(grid[0], panels, strict=True):
+        for row in range(len(numbers.lines)):
+            axes.axhline(row, color="#F0F0F0", linewidth=0.5, zorder=0)
+        draw_panel(axes, numbers.lines)
+        axes.set_ylim(len(numbers.lines) - 0.4, -0.6)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.set_yticks([])
+    labels_left(grid[0, 0], [(row, words(line.label), 0.0) for row, line in enumerate(numbers.lines)])
+    named = list(_KEPT.values())
+    legend = legend_above(sheet, [mark_handle(look) for _, look in named], [f"kept: {name}" for name, _ in named])
+    arrange(sheet, grid.tolist(), legend=legend if shown[1] else None, gap=0.16)
+    return sheet
+
+
+def _moved(axes: Axes, lines: Sequence[Line]) -> None:
+    axes.axvline(1, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
+    for row, line in enumerate(lines):
+        if line.moved is not None:
+            axes.plot([0, line.moved], [row, row], color=GREY, linewidth=0.8)
+            axes.plot([line.moved], [row], marker="D", color="#000000", linestyle="none")
+    axes.set_xlim(0, 1.08 * max(1.0, *(line.moved or 0.0 for line in lines)))
+    axes.set_xlabel("C_d along the shift (1: average direction)")
+
+
+def _kept(axes: Axes, lines: Sequence[Line]) -> None:
+    for row, line in enumerate(lines):
+        for (_, look), share in zip(_KEPT.values(), line.kept, strict=True):
+            if share is not None:
+                axes.plot([share], [row], linestyle="none", **look.marks())
+    low = min((share for line in lines for share in line.kept if share is not None), default=0.0)
+    axes.set_xlim(max(0.0, low - 6) if low > 40 else min(0.0, low) - 2, 102)
+    axes.set_xlabel("Share kept (%)")
+
+
+def _gained(axes: Axes, lines: Sequence[Line]) -> None:
+    axes.axvline(0, color=GREY, linewidth=0.6)
+    for row, line in enumerate(lines):
+        if line.gain is not None:
+            if line.gain.known:
+                axes.plot([line.gain.low, line.gain.high], [row, row], color=VERMILLION, linewidth=1.2)
+            axes.plot([line.gain.value], [row], marker="o", color=VERMILLION, linestyle="none")
+    axes.set_xlabel("Accuracy − plain (points)")
+
+

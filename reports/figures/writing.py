@@ -1,0 +1,66 @@
+"""A drawn sheet as PDF, SVG and PNG. Equal sheets give equal bytes: no dates, no random names."""
+
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure as Sheet
+
+from reports.settings import BANNER
+
+DPI = 200
+_METADATA: Mapping[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A finished figure.
+
+    Attributes:
+        name: of its files, without folder and suffix.
+        contents: suffix ("pdf", "svg", "png") -> bytes.
+        caption: what stands below it, in one paragraph; nothing of it is drawn.
+        width: in inches.
+    """
+
+    name: str
+    contents: Mapping[str, bytes]
+    caption: str
+    width: float
+
+
+def written(sheet: Sheet, name: str, caption: str, random_weights: bool) -> Figure:
+    """Return a sheet in all forms; to be called within `style.in_style`.
+
+    Args:
+        sheet: what was drawn; of random weights it gets the banner.
+        name: of the files.
+        caption: what stands below.
+        random_weights: whether what is drawn is of random weights, even in part.
+    """
+    if random_weights:
+        banner(sheet)
+    contents = {}
+    for form, metadata in _METADATA.items():
+        sink = io.BytesIO()
+        with warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            sheet.savefig(sink, format=form, dpi=DPI, metadata=dict(metadata))
+        contents[form] = sink.getvalue()
+    return Figure(name, contents, caption, float(sheet.get_size_inches()[0]))
+
+
+def banner(sheet: Sheet) -> None:
+    """Write across a sheet that its weights are random."""
+    wide, tall = map(float, sheet.get_size_inches())
+    size = min(3.0 * wide, 9.0 * tall)
+    sheet.text(
+        0.5, 0.5, BANNER, fontsize=max(size, 6.5), color="#B00020", alpha=0.35, rotation=12 if tall > 1.5 else 0,
+        ha="center", va="center", zorder=10,
+    )  # fmt: skip
