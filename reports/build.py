@@ -1,7 +1,6 @@
 """Write one report from result rows alone: the answer, tables in five forms, figures in three, one page."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,25 +9,28 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
+from reports.against import Check, against_published, gate
 from reports.captions import protocol_words
 from reports.chosen import Selections, pick_records
-from reports.comparisons import in_columns, overall_in_columns
-from reports.controls import in_a_sentence, verdicts
-from reports.figures import captions, figures_of
-from reports.findings import Family, Findings, comparisons, in_words, overall, overall_sentences
-from reports.forms import FORMS, all_tex, records_csv
+from reports.comparisons import Comparison, in_columns, overall_in_columns
+from reports.controls import Verdict, in_a_sentence, verdicts
+from reports.figures import Figure, all_figures, captions, left_out
+from reports.findings import Family, Findings, check_asked, comparisons, in_words, overall, overall_sentences
+from reports.forms import FORMS, all_tex
+from reports.forms.records import records_csv
 from reports.metrics import metrics_csv, per_class_csv
+from reports.notes import notes
 from reports.options import Options
 from reports.origin import Origin
+from reports.page.build import page
 from reports.paper import paper_tables
+from reports.published_table import records_of, table_of
 from reports.robustness import lines_of
 from reports.settings import Setting, by_setting, named
 from reports.summary import Sections, report_markdown
 from reports.table import Table
 from reports.terminal import text
 from reports.verdicts import Answer, answer
-
-Described = list[tuple[Setting, Selections]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,19 @@ class ReportFiles:
 class _Said:
     """A report without its files: settings, what was found in each, and all that is said of them together."""
 
-    described: Described
+    described: list[tuple[Setting, Selections]]
     findings: list[Findings]
     families: list[Family]
+    controls: list[tuple[Setting, Verdict]]
+    checks: list[Check]
     answer: Answer
     tables: list[Table]
+
+    @property
+    def compared(self) -> list[tuple[Setting, Comparison]]:
+        """What the forest shows: of each verdict the gain, then what could explain it away."""
+        of_verdicts = [(one.setting, [*([one.gain] if one.gain else []), *one.against]) for one in self.answer.verdicts]
+        return [(setting, comparison) for setting, every in of_verdicts for comparison in every]
 
 
 def write_report(
@@ -86,53 +96,75 @@ def write_report(
         )
     options = options or Options()
     said = _said(rows, tested, origin, options)
-    contents = {**_tables(said), **_records(said, origin, options)}
-    drawn = figures_of(said.described, said.findings, said.answer, options)
-    contents |= {f"figures/{one.name}.{suffix}": data for one in drawn for suffix, data in one.contents.items()}
-    contents |= _captions(drawn)
-    sections = _sections(said, rows, origin, options)
-    settings = [setting for setting, _ in said.described]
-    figure_names = [one.name for one in drawn]
-    head = report_markdown(origin, settings, said.answer, said.tables, figure_names, sections).encode()
-    contents = {"report.md": head, **contents}
+    tables, figures = _tables(said), all_figures(said.described, said.compared, options)
+    contents = {
+        "report.md": _markdown(said, figures, rows, origin, options),
+        "index.html": _page(said, tables, rows, origin, options),
+        **tables,
+        **_records(said),
+        **_figures(figures, said),
+    }
     prefix = f"{folder}/" if folder else ""
     for file, content in contents.items():
         storage.write_bytes(f"{prefix}{file}", content)
-    files = [storage.path(f"{prefix}{file}") for file in contents]
-    page = storage.path(f"{prefix}report.md")
-    shown = text(said.described, said.answer, origin.missing, page, options.color)
-    return ReportFiles(files[0], files, shown, said.answer)
+    files = {file: storage.path(f"{prefix}{file}") for file in contents}
+    shown = text(said.described, said.answer, origin.missing, files["index.html"], options.color)
+    return ReportFiles(files["report.md"], list(files.values()), shown, said.answer)
 
 
 def _said(rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options) -> _Said:
     described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
+    check_asked([selections for _, selections in described], options.compare)
     findings = [comparisons(setting, selections, options) for setting, selections in described]
-    families = overall([(s, f) for (s, _), f in zip(described, findings, strict=True)], options)
-    tables = paper_tables(described, options, origin.names)
-    return _Said(described, findings, families, answer(described, findings, options), tables)
+    of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
+    checks = against_published(described, options) if options.published else []
+    published = table_of(checks) if checks else None
+    tables = paper_tables(described, options, names=origin.names, price=options.price)
+    return _Said(
+        described,
+        findings,
+        overall(of_settings, options),
+        verdicts(of_settings, origin.expected, options.margin),
+        checks,
+        answer(described, findings, options),
+        [*tables, *([published] if published else [])],
+    )
 
 
 def _tables(said: _Said) -> dict[str, bytes]:
     """Return the files of all tables, in every form."""
-    contents = {
-        f"tables/{table.name}.{suffix}": form(table).encode() for table in said.tables for suffix, form in FORMS.items()
-    }
-    return contents | {"tables/all.tex": all_tex(said.tables).encode()} if said.tables else contents
+    if not said.tables:
+        return {}
+    made = {f"tables/{t.name}.{suffix}": form(t).encode() for t in said.tables for suffix, form in FORMS.items()}
+    return made | {"tables/all.tex": all_tex(said.tables).encode()}
 
 
-def _records(said: _Said, origin: Origin, options: Options) -> dict[str, bytes]:
+def _figures(figures: Sequence[Figure], said: _Said) -> dict[str, bytes]:
+    """Return the files of all figures, and their captions."""
+    if not figures:
+        return {}
+    contents = {f"figures/{one.name}.{suffix}": data for one in figures for suffix, data in one.contents.items()}
+    in_markdown, in_latex = captions(figures, left_out(said.described))
+    return contents | {"figures/captions.md": in_markdown.encode(), "figures/captions.tex": in_latex.encode()}
+
+
+def _records(said: _Said) -> dict[str, bytes]:
     """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
     described = said.described
     made = list(zip(described, said.findings, strict=True))
     families = [(f.settings[0], one) for f in said.families for one in f.members]
-    controls = verdicts([(s, f) for (s, _), f in made], origin.expected, options.margin)
     records: dict[str, list[dict[str, object]]] = {
         "verdicts": [one.record() for one in said.answer.verdicts],
-        "comparisons": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one)],
+        "differences": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one)],
         "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
-        "controls": [named(s) | one.in_columns() for s, one in controls],
+        "controls": [named(s) | one.in_columns() for s, one in said.controls],
         "picks": [named(setting) | pick for setting, selections in described for pick in pick_records(selections)],
-        "findings": [named(s) | {"finding": words} for (s, x), f in made for words in in_words(s, x, f, said.families)],
+        "findings": [
+            named(s) | {"finding": words}
+            for (s, selections), f in made
+            for words in (*in_words(s, selections, f, said.families), *notes(selections))
+        ],
+        "against_published": records_of(said.checks),
     }
     contents = {f"tables/{name}.csv": records_csv(lines).encode() for name, lines in records.items() if lines}
     lined = [(s, x, lines) for (s, x), lines in zip(described, lines_of(described), strict=True)]
@@ -141,16 +173,25 @@ def _records(said: _Said, origin: Origin, options: Options) -> dict[str, bytes]:
     return contents
 
 
-def _sections(said: _Said, rows: pd.DataFrame, origin: Origin, options: Options) -> Sections:
-    controls = verdicts(
-        ((s, f) for (s, _), f in zip(said.described, said.findings, strict=True)), origin.expected, options.margin
-    )
-    return Sections(
+def _page(said: _Said, files: Mapping[str, bytes], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
+    forms = {
+        table.name: {suffix: files[f"tables/{table.name}.{suffix}"].decode() for suffix in ("tex", "csv", "md")}
+        for table in said.tables
+    }
+    ledger = [("provenance", words) for words in _provenance(rows, origin)]
+    return page(origin.name, said.answer, said.described, said.tables, options, origin.missing, forms, ledger=ledger)
+
+
+def _markdown(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
+    sections = Sections(
         over_data_sets=[words for family in said.families for words in overall_sentences(family)],
-        controls=[in_a_sentence(setting, one) for setting, one in controls],
+        controls=[in_a_sentence(setting, one) for setting, one in said.controls],
+        published=[gate(said.checks).sentence] if said.checks else (),
         protocols=[s.banner + protocol_words(s, selections, options) for s, selections in said.described],
         provenance=_provenance(rows, origin),
     )
+    settings, names = [setting for setting, _ in said.described], [one.name for one in figures]
+    return report_markdown(origin, settings, said.answer, said.tables, names, sections).encode()
 
 
 def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:

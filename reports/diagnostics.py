@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.spans import Spans
-from reports.render import markdown_escape, markdown_grid
+from reports.forms.markdown import markdown_escape, markdown_grid
 from reports.settings import BANNER
 
 _COMPARED = {

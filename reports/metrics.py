@@ -12,8 +12,8 @@ from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, 
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 from reports.answers import ByKey, MethodAnswers
 from reports.chosen import Pooled, Selections, has_choice
+from reports.forms.records import csv_lines
 from reports.methods import Method
-from reports.render import csv_text
 from reports.robustness import ZERO_SHOT, Above, Lines
 from reports.settings import Setting
 from reports.whole import mean_beside, whole
@@ -205,7 +205,7 @@ def metrics_csv(parts: Iterable[tuple[Setting, Selections, Lines]]) -> str:
     columns += [*headings, "ece", "ece_scaled", "temperature", "labels_fit", "labels_choice"]
     for name, count in (("above_zero_shot_line", "n_backbones"), ("effective_robustness", "n_probe_backbones")):
         columns += [name, f"{name}_low", f"{name}_high", count]
-    return csv_text(columns, body)
+    return csv_lines(columns, body)
 
 
 def _cells(m: Metrics, lines: Lines) -> list[object]:
@@ -228,7 +228,7 @@ def per_class_csv(described: Iterable[tuple[Setting, Selections]]) -> str:
     """
     columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds")
     names = ("dataset", "backbone", "protocol", "test_split", "class_group")
-    return csv_text((*names, *columns), (line for part in described for line in _class_lines(*part)))
+    return csv_lines((*names, *columns), (line for part in described for line in _class_lines(*part)))
 
 
 def _class_lines(setting: Setting, selections: Selections) -> Iterator[list[object]]:

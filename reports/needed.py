@@ -12,10 +12,11 @@ import pandas as pd
 
 from reports.chosen import Selections, rule_for
 from reports.comparisons import compare, points_with_ends
+from reports.forms.markdown import markdown_escape, markdown_grid
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.placebos import accuracies_of
-from reports.render import GAP, markdown_escape, markdown_grid
 from reports.settings import Setting
+from reports.table import GAP
 
 MAX_SETS = 16  # with a line each; of more, those with the same number of kinds are one line
 

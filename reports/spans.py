@@ -14,9 +14,10 @@ from scipy.stats import rankdata
 
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from reports.chosen import Selections, rule_for
+from reports.forms.markdown import markdown_escape, markdown_grid
 from reports.methods import ICM, SHRINKAGE, Method
-from reports.render import GAP, markdown_escape, markdown_grid
 from reports.settings import Setting
+from reports.table import GAP
 
 MIN_SETTINGS = 8  # of a method in an environment, for a rank correlation
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")

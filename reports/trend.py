@@ -19,8 +19,8 @@ from reports.captions import unit_words
 from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import Comparison, compare, points_with_ends
 from reports.credit import EQUAL_N_TRUNCATION, OURS
+from reports.forms.markdown import markdown_escape, markdown_grid
 from reports.methods import ICM, PLAIN
-from reports.render import markdown_escape, markdown_grid
 from reports.robustness import MIN_BACKBONES
 from reports.settings import Setting
 

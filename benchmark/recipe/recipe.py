@@ -47,7 +47,7 @@ class Recipe(Spec):
     interventions: InterventionsSpec = InterventionsSpec()
     prompts: PromptsSpec = PromptsSpec()
     sweep: SweepSpec = SweepSpec()
-    names: dict[str, str] = {}
+    names: dict[str, str] = Field(default_factory=dict)
     run: RunSpec = RunSpec()
 
     @field_validator("datasets", "backbones", mode="before")
@@ -270,7 +270,8 @@ class Recipe(Spec):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
 
-        The name, `names`, `run`, what is expected of a data set and how its images are found do not take part: what is found
+        The name, `names`, `run`, what is expected of a data set and how its images are found do not take part: what is
+        found
         there is known by the manifest's fingerprint.
         """
         content = self.model_dump(mode="json", exclude={"name", "names", "run"})

@@ -4,8 +4,8 @@ Each figure is a module with `numbers`, which takes rows and returns what is dra
 exists only where its data do.
 """
 
-from reports.figures.wording import MAX_SETTINGS, captions, left_out
 from reports.figures.every import all_figures
+from reports.figures.wording import MAX_SETTINGS, captions, left_out
 from reports.figures.writing import Figure
 
 __all__ = ["MAX_SETTINGS", "Figure", "all_figures", "captions", "left_out"]

@@ -94,7 +94,12 @@ _LOOKS = {
     (ICM, "truncation"): Look(SKY, "P", _LONG),
     (SHRINKAGE, ""): Look(BLUE, "D", "-"),
 }
-_OTHERS = (Look(SKY, "<", _DASHDOT), Look("#999999", "h", _DASHED), Look(PURPLE, ">", _LONG), Look(GREEN, "p", _DASHDOT))
+_OTHERS = (
+    Look(SKY, "<", _DASHDOT),
+    Look("#999999", "h", _DASHED),
+    Look(PURPLE, ">", _LONG),
+    Look(GREEN, "p", _DASHDOT),
+)
 
 
 def looks_of(methods: Sequence[Method]) -> dict[Method, Look]:

@@ -26,8 +26,8 @@ def csv_text(table: Table) -> str:
     shared = dict(sorted(table.context.items()))
     taken = {"table", *_COLUMNS}
     names = [f"context_{name}" if name in taken else name for name in shared]
-    head = ["table", *map(_text, names), *_COLUMNS]
-    before = [_text(table.name), *map(_text, shared.values())]
+    head = ["table", *map(safe_text, names), *_COLUMNS]
+    before = [safe_text(table.name), *map(safe_text, shared.values())]
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(head)
@@ -52,19 +52,19 @@ def _row(block: Block, line: Line, column: Column, cell: Cell) -> list[str]:
     where = [block.title, block.part, line.name, column.name, column.group, column.unit]
     spans = [cell.low, cell.high, cell.error, cell.spread, cell.n_images, cell.n_clusters]
     return [
-        *map(_text, where),
+        *map(safe_text, where),
         exact_text(cell.value),
-        _text(cell.text or ""),
+        safe_text(cell.text or ""),
         *map(exact_text, spans),
         " ".join(map(str, cell.seeds)),
         str(cell.folds),
-        _text(cell.note or ""),
+        safe_text(cell.note or ""),
         *(str(flag).lower() for flag in (cell.equals_plain, cell.best, cell.bound)),
-        _text(" ".join(cell.trials)),
+        safe_text(" ".join(cell.trials)),
     ]
 
 
-def _text(text: str) -> str:
+def safe_text(text: str) -> str:
     """Return text on one line that no spreadsheet runs."""
     return "'" + one_line(text) if text.lstrip(" \n").startswith(_FORMULA) else one_line(text)
 

@@ -1,0 +1,36 @@
+"""Tidy files: records as CSV, numbers as they are and text that no spreadsheet runs."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from reports.forms.data import safe_text
+
+
+def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
+    """Return lines of cells as CSV with a head; text that a spreadsheet would take for a formula is kept from it."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(list(columns))
+    writer.writerows([_plain(value) for value in line] for line in body)
+    return sink.getvalue()
+
+
+def records_csv(records: Sequence[dict[str, object]]) -> str:
+    """Return records as CSV: a column for each key in order of appearance, empty where a record lacks it."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    return csv_lines(columns, ([record.get(name, "") for name in columns] for record in records))
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, str):
+        return "" if value is None else value
+    return value if _is_number(value) else safe_text(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
