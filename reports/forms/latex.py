@@ -2,6 +2,7 @@ r"""A table in LaTeX, as a paper prints it: no package but booktabs, nothing sca
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Literal
 
@@ -19,6 +20,7 @@ INCH = 72.27  # points
 WIDTHS: dict[Width, float] = {"column": 3.25 * INCH, "page": 6.75 * INCH}
 TALLEST = 510.0  # points of the smallest page that is meant, that of a plain article
 _NOTE_BASELINE, _CAPTION_BASELINE = 9.5, 12.0
+_COLUMN_ROWS = 3  # into which names and words are broken before a table takes the page
 _NAMED_PARTS = 3  # beyond which a caption does not list what stands in its piece
 _NEEDS = r"% needs \usepackage{booktabs}"
 _DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
@@ -51,11 +53,17 @@ class _Piece:
     fit: Fit
     width: Width
 
-    @property
+    @cached_property
     def grid(self) -> Grid:
+        """Its table at its fit."""
         return Grid(self.table, self.fit, WIDTHS[self.width])
 
     @property
+    def is_narrow_enough(self) -> bool:
+        """Whether it fits, in a column without names that are broken all too often."""
+        return self.grid.fits and (self.width == "page" or self.grid.most_rows <= _COLUMN_ROWS)
+
+    @cached_property
     def rest(self) -> float:
         """Points that are left for the grid below the caption and above the notes."""
         width = WIDTHS[self.width]
@@ -125,10 +133,17 @@ def _pieces(table: Table, width: Width) -> list[_Piece]:
 
 
 def _fit(tables: Sequence[Table], width: Width) -> Fit | None:
-    """Return the most readable fit at which all tables fit; None where there is none."""
-    # Where the tightest is too wide, all are.
-    tried = FITS if all(Grid(t, FITS[-1], WIDTHS[width]).fits for t in tables) else ()
-    return next((fit for fit in tried if all(Grid(t, fit, WIDTHS[width]).fits for t in tables)), None)
+    """Return the most readable fit at which all tables fit, those that are not too tall first; None where none does."""
+    if not all(Grid(table, FITS[-1], WIDTHS[width]).fits for table in tables):
+        return None  # where the tightest is too wide, all are
+    too_tall = None
+    for fit in FITS:
+        pieces = [_Piece(table, fit, width) for table in tables]
+        if all(piece.is_narrow_enough for piece in pieces):
+            if all(piece.grid.height <= piece.rest for piece in pieces):
+                return fit
+            too_tall = too_tall or fit
+    return too_tall
 
 
 def _parts(blocks: Sequence[Block]) -> list[tuple[str, tuple[Block, ...]]]:

@@ -66,6 +66,7 @@ class Grid:
         gap: `\tabcolsep` in points: no mark reaches into the next column.
         fits: whether it needs no more than it has.
         column_widths: points of each column, without what stands between columns.
+        most_rows: into how many lines a name or a word is broken at most.
     """
 
     def __init__(self, table: Table, fit: Fit, target: float) -> None:
@@ -78,16 +79,24 @@ class Grid:
         ]
         marks = max((column.marks for column in self._columns), default=0.0)
         self.gap = max(fit.gap, (marks + 1.5) / 2)
+        natural = max(self._name_widths())
+        self._name_width = min(natural, _WRAPPED_NAME) if fit.wrapped else natural
+        beside = 2 * self.gap * len(self._columns) + self._last_marks
+        spare = target - beside - sum(self._widened()) - self._name_width
+        self.fits = spare >= 0
+        self._give([natural - self._name_width, *(column.lacks for column in self._columns)], spare)
+        self._names_wrap = self._name_width < natural
         self.column_widths = self._widened()
-        self._names_natural = max(self._name_widths())
-        room = target - sum(self.column_widths) - 2 * self.gap * len(self._columns) - self._last_marks
-        self._name_width = self._names_natural
-        self._names_wrap = self._names_natural > room and fit.wrapped
-        if self._names_wrap:
-            self._name_width = max(room, _WRAPPED_NAME)
-        self.fits = self._name_width <= room
-        self.width = target - room + self._name_width
+        self.width = beside + sum(self.column_widths) + self._name_width
+        self.most_rows = max(map(self._rows, lines), default=1)
         self.height = self._height()
+
+    def _give(self, lacking: Sequence[float], spare: float) -> None:
+        """Give names and columns of words what is left, by what they lack of a single line."""
+        share = min(1.0, max(0.0, spare) / (sum(lacking) or 1.0))
+        self._name_width += share * lacking[0]
+        for column, more in zip(self._columns, lacking[1:], strict=True):
+            column.width += share * more
 
     @property
     def _last_marks(self) -> float:
@@ -127,14 +136,15 @@ class Grid:
 
     def line_height(self, line: Line) -> float:
         """Return how tall a line is in points, as its names and words are broken."""
-        rows = [1]
-        if self._names_wrap:
-            # Ragged lines are filled to four fifths or so.
-            rows.append(math.ceil(1.25 * latex_width(line.heading, self._fit.points) / self._name_width))
+        return self._rows(line) * self._fit.baseline
+
+    def _rows(self, line: Line) -> int:
+        """Return into how many lines names and words are broken."""
+        broken_into = [(line.heading, self._name_width)] if self._names_wrap else []
         for column, cell in zip(self._columns, line.cells, strict=True):
-            if column.broken and cell.text:
-                rows.append(math.ceil(1.25 * latex_width(cell.text, self._fit.points) / column.width))
-        return max(rows) * self._fit.baseline
+            broken_into += [(cell.text, column.width)] if column.broken and cell.text else []
+        relative = max((latex_width(text, self._fit.points) / width for text, width in broken_into), default=0.0)
+        return 1 if relative <= 1 else math.ceil(1.25 * relative)  # ragged lines are filled to four fifths or so
 
     @property
     def head_height(self) -> float:
@@ -205,7 +215,7 @@ class _Column:
         width: points that it needs.
         marks: points that the widest marks behind its numbers take.
         heading: lines of what stands above it.
-        kind: how LaTeX aligns it.
+        lacks: points that words lack of a single line.
         broken: whether it has words that are broken into lines.
     """
 
@@ -222,12 +232,18 @@ class _Column:
         natural = max(widths, default=0.0)
         self.broken = words and fit.wrapped and natural > _WORDS
         content = max(_WORDS, _longest_word(self._values, fit.points)) if self.broken else natural
-        self.kind = f"p{{{content:.1f}pt}}" if self.broken else "l" if words and natural > _WORDS / 2 else "c"
+        self._align = "l" if words and natural > _WORDS / 2 else "c"
         unit = cells.unit_of(column, table)
         name = f"{one_line(column.heading)} ({unit})" if unit else one_line(column.heading)
         self.heading = broken(name, content, fit.points) if fit.stacked or unit else [name]
         self.marks = max((self._mark_width(cell) for cell in of), default=0.0)
         self.width = max(content, *(latex_width(line, fit.points) for line in self.heading))
+        self.lacks = max(0.0, natural - self.width)
+
+    @property
+    def kind(self) -> str:
+        """How LaTeX aligns it."""
+        return f"p{{{self.width:.1f}pt}}" if self.broken else self._align
 
     def _content_width(self, i: int) -> float:
         cell, points = self._cells[i], self._fit.points

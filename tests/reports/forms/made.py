@@ -87,7 +87,7 @@ def main(
         methods: names of lines.
         backbones: each has two blocks.
         name: of the table.
-        spreads: whether numbers have what stands behind ±.
+        spreads: whether numbers have what stands behind ±, and intervals.
         grouped: how many columns each set has, under its name; 0 for one without a group.
         marks: whether there are gaps, bounds and numbers of plain prediction.
     """
@@ -108,7 +108,8 @@ def main(
         note = "rests on 2 of 3 seeds" if marks and (place, line) == (0, 2) else None
         same = marks and line == 4
         bound = marks and line == 6
-        return Cell(value, value - 1, value + 1, error, best=line in (3, 5), equals_plain=same, bound=bound, note=note)
+        low, high = (value - 1, value + 1) if spreads else (None, None)
+        return Cell(value, low, high, error, best=line in (3, 5), equals_plain=same, bound=bound, note=note)
 
     blocks = tuple(
         Block(

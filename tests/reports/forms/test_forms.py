@@ -62,6 +62,12 @@ def test_what_is_no_number_is_a_gap_in_every_form(form: str) -> None:
         assert written.count("---") == 4
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_without_lines_or_columns_is_written(form: str) -> None:
+    for columns, blocks in (((Column("a"),), ()), ((), (Block("", (Line("x", ()),)),))):
+        assert "a caption" in FORMS[form](Table("t", "a caption", columns, blocks)) or form == "csv"
+
+
 def test_hostile_names_add_no_cell_and_no_line_to_markdown() -> None:
     written = markdown(hostile())
     grid = [line for line in written.splitlines() if line.startswith("|")]

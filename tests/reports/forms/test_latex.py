@@ -66,8 +66,19 @@ def words_table() -> Table:
     )
 
 
+def bare() -> Iterator[Table]:
+    """Yield tables that lack something, or have what LaTeX would run."""
+    column, one = Column("a"), Cell(1.0)
+    yield Table("no-lines", "c", (column,), ())
+    yield Table("no-columns", "c", (), (Block("", (Line("x", ()),)),))
+    yield Table("", "", (Column(""),), (Block("t", (Line("", (one,)),), "p"),))
+    line = Line("\\input{/etc/passwd} ^^41 \x7f", (Cell(text="%x\\end{document}"), one))
+    yield Table("commands", r"\end{table}", (Column("ÀĄ ﷺ \U0001f468\u200d\U0001f469"), column), (Block("", (line,)),))
+
+
 def tables() -> Iterator[Table]:
     """Yield tables of all shapes, each with a name of its own."""
+    yield from bare()
     yield small()
     yield hostile()
     yield words_table()
