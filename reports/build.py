@@ -184,7 +184,7 @@ def _page(said: _Said, files: Mapping[str, bytes], rows: pd.DataFrame, origin: O
 
 def _markdown(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
     sections = Sections(
-        over_data_sets=[words for family in said.families for words in overall_sentences(family)],
+        over_data_sets=[words for family in said.families for words in overall_sentences(family, gains_alone=True)],
         controls=[in_a_sentence(setting, one) for setting, one in said.controls],
         published=[gate(said.checks).sentence] if said.checks else (),
         protocols=[s.banner + protocol_words(s, selections, options) for s, selections in said.described],

@@ -214,10 +214,15 @@ def _each_set_once(parts: list[tuple[Setting, Findings]]) -> list[list[tuple[Set
     return [alike for alike in by_prompts.values() if len({setting.dataset for setting, _ in alike}) == len(alike)]
 
 
-def overall_sentences(family: Family) -> list[str]:
-    """Return what several data sets say together in words."""
+def overall_sentences(family: Family, gains_alone: bool = False) -> list[str]:
+    """Return what several data sets say together in words.
+
+    Args:
+        family: their comparisons.
+        gains_alone: whether to leave out all but what is gained over the plain space.
+    """
     sentences = []
-    for one in family.members:
+    for one in (member for member in family.members if member.baseline.is_plain or not gains_alone):
         left_out = f" Left out, for lack of an interval: {', '.join(one.left_out)}." if one.left_out else ""
         caveat = " Groups of images stand in several of them, which makes it too narrow." if one.grouped else ""
         ours, theirs = one.method.label, one.baseline.label

@@ -295,11 +295,20 @@ def _but(helps: Sequence[Verdict]) -> str:
     """Return the strongest thing that gains do not beat; that nothing is left, where they beat all."""
     not_beaten = [str(one.unbeaten) for one in helps if one.unbeaten]
     if not not_beaten:
-        return " beyond PCA, random and placebos" if all(one.against for one in helps) else ""
+        return f" beyond {beaten}" if (beaten := _beaten_by_all(helps)) else ""
     commonest = max(dict.fromkeys(not_beaten), key=not_beaten.count)
     if len(helps) == 1:
         return f", but is not shown ahead of {commonest}"
     return f" ({len(not_beaten)} of them not shown ahead of {commonest})"
+
+
+def _beaten_by_all(helps: Sequence[Verdict]) -> str:
+    """Return in words what stood against every one of some gains, and was beaten; empty where nothing did."""
+    against = [[c.baseline for c in one.against] for one in helps]
+    words = {"PCA": lambda m: m.projection == "pca", "random": lambda m: m.projection == "random"}
+    words["placebos"] = lambda m: m.placebo is not None
+    there = [name for name, is_it in words.items() if all(any(map(is_it, baselines)) for baselines in against)]
+    return " and ".join(filter(None, [", ".join(there[:-1]), *there[-1:]]))
 
 
 def _said(one: Verdict) -> str:
@@ -315,10 +324,13 @@ def _said(one: Verdict) -> str:
         fewest = gain.interval.fewest
         return f"too few images to say whether {name} helps ({shown}; an environment has {fewest}, {MIN_UNITS} needed)."
     if one.kind == NO_DIFFERENCE:
-        return f"no difference found between {name} and plain ({shown}): below {one.bound:.1f} points at 95 %.{plain}"
+        apart = not gain.interval.low <= 0 <= gain.interval.high
+        why = f"; p = {gain.adjusted.p:.2f} among {gain.adjusted.family} gains, Holm" if apart else ""
+        return f"no difference found between {name} and plain ({shown}{why}): below {one.bound:.1f} points.{plain}"
     if one.kind == HURTS:
         return f"{name} hurts ({shown} against plain, {_environments(gain)}).{plain}"
-    but = f", but is not shown ahead of {one.unbeaten}" if one.unbeaten else " beyond all that it was compared with"
+    beaten = _beaten_by_all([one])
+    but = f", but is not shown ahead of {one.unbeaten}" if one.unbeaten else f" beyond {beaten}" if beaten else ""
     return f"{name} helps{but} ({shown} against plain, {_environments(gain)}).{plain}"
 
 

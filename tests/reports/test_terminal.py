@@ -24,7 +24,7 @@ def test_one_setting_shows_every_method_with_its_difference_to_plain() -> None:
     lines = shown(everything(0.6)).splitlines()
     assert lines[:2] == [
         "CLIP-ICM + zero-shot helps (+10.0 points, in these environments, ahead in 3 of",
-        "3) beyond PCA, random and placebos.",
+        "3) beyond PCA and random.",
     ]
     [icm] = [line for line in lines if line.startswith("  CLIP-ICM (largest)")]
     assert icm.split()[2:4] == ["60.0", "+10.0"]
