@@ -152,7 +152,9 @@ def _line(
     if answers is not None:
         accuracy = cells.cell_of([answers], options, folds=folds, trials=value.trials, bound=bound)
         none = Cell(note="no result rows of plain prediction", bound=bound)
-        gain = cells.minus(selections, value.pooled, plain, rule, options).of(bound).cell if plain else none
+        gain = (
+            cells.minus(selections, value.pooled, plain, rule, options, value.trials).of(bound).cell if plain else none
+        )
     times = cells.count(*value.times) if value.times else Cell(note="a choice of its own")
     source = cells.source_score(value.picks)
     numbers = (replace(cell, equals_plain=value.equals_plain) for cell in (accuracy, gain))
@@ -210,7 +212,7 @@ def thinned(values: Sequence[T], picked: Iterable[T]) -> list[T]:
     """
     if len(values) <= MAX_VALUES:
         return list(values)
-    counts = Counter(value for value in picked if value in set(values))
+    counts: Counter[T] = Counter(value for value in picked if value in set(values))
     kept = {values[0], values[-1], *(value for value, _ in counts.most_common(MAX_VALUES // 2))}
     even = [values[round(i)] for i in np.linspace(0, len(values) - 1, MAX_VALUES).tolist()]
     for value in even:
@@ -236,7 +238,9 @@ def of_rows(
         name: of the value that they have in common.
         times: as of `Value`.
     """
-    alone = Selections(rows.assign(projection_variant=method.variant or None), selections.tested)
+    if (rows["projection_variant"].fillna("") != method.variant).any():
+        rows = rows.assign(projection_variant=method.variant or None)  # whatever its share of the pairs
+    alone = Selections(rows, selections.tested)
     trials = cells.trials_of(alone, method, rule)
     plain = cells.is_plain([alone], method, rule)
     return Value(name, alone.picks(method, rule), alone.pooled(method, rule), trials, times, plain)

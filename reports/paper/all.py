@@ -71,7 +71,8 @@ def paper_tables(
         *([build(part, options, rule, names) for part in [*of_one_set, *shifted]] for build in _OF_ONE_SET),
         [selection.build(part, options, names) for part in [*of_one_set, *shifted]],
         [behind.build(part, options, rule, names) for part in [*of_one_set, *shifted]],
-        [comparisons.build(part, options, rule, names) for part in _compared(results, shifted)],
+        [comparisons.build(group, options, rule, names) for group in results if len(by_data_set(group)) > 1],
+        [comparisons.build(part, options, rule, names) for part in [*of_one_set, *shifted]],
         [cost.build(described, costs, options, names, price) if costs and described else None],
     ]
     return [table for of_kind in made for table in words.named([one for one in of_kind if one is not None])]
@@ -85,15 +86,6 @@ def _across(group: Described) -> bool:
 def _halved(group: Described) -> bool:
     """Say whether rows are of base classes, of new classes, or of both together."""
     return group[0][0].class_half != "all"
-
-
-def _compared(results: Sequence[Described], shifted: Sequence[Described]) -> list[Described]:
-    """Return what has a table of comparisons: several data sets together, then each."""
-    every = []
-    for group in results:
-        sets = list(by_data_set(group).values())
-        every += [group, *sets] if len(sets) > 1 else sets
-    return [*every, *shifted]
 
 
 def _in_domain(one: tuple[Setting, Selections], described: Described) -> Selections | None:

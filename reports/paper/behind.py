@@ -44,10 +44,11 @@ def build(
     check_alike(described, NAME)
     names, rule = names or {}, common_rule(described, rule)
     bound = cells.bound_by(rule, described[0][0].protocol_class.looks_at_target)
+    every = {setting: metrics_of(selections, rule, Lines()) for setting, selections in described}
 
     def lines(parts: Described, predictor: str, _: str) -> list[Line]:
-        selections = parts[0][1]
-        found = [m for m in metrics_of(selections, rule, Lines()) if is_contender(m.method)]
+        setting, selections = parts[0]
+        found = [m for m in every[setting] if is_contender(m.method)]
         return [
             line_of(m.method, _cells(m, bound), names, cells.is_plain([selections], m.method, rule))
             for m in found

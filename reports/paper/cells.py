@@ -134,10 +134,13 @@ def gain(selections: Selections, method: Method, rule: str, options: Options) ->
         return Number(
             Cell(note="no result rows of plain prediction" if plain is None else "no result rows of this method")
         )
-    return minus(selections, selections.pooled(method, rule), plain, rule, options)
+    trials = trials_of(selections, method, rule)
+    return minus(selections, selections.pooled(method, rule), plain, rule, options, trials)
 
 
-def minus(selections: Selections, ours: ByKey, baseline: Method, rule: str, options: Options) -> Number:
+def minus(
+    selections: Selections, ours: ByKey, baseline: Method, rule: str, options: Options, trials: Sequence[str]
+) -> Number:
     """Return the accuracy of some answers minus that of a method on the same images.
 
     Args:
@@ -146,13 +149,14 @@ def minus(selections: Selections, ours: ByKey, baseline: Method, rule: str, opti
         baseline: the method whose accuracy is subtracted.
         rule: what chooses for it.
         options: what stands behind ±.
+        trials: that hold these answers.
     """
     answers = whole_of(selections, [ours, selections.pooled(baseline, rule)])
     if answers is None:
         return Number(Cell(note="no seed has both on the same test images, of all that is held out"))
-    trials = trials_of(selections, baseline, rule)
+    behind_both = tuple(sorted({*trials, *trials_of(selections, baseline, rule)}))
     folds = int(selections.rows["folds"].iloc[0])
-    return Number(cell_of([answers], options, folds=folds, trials=trials), answers)
+    return Number(cell_of([answers], options, folds=folds, trials=behind_both), answers)
 
 
 def behind(
@@ -204,8 +208,10 @@ def trials_of(
         rank: the only rank among which is chosen; by default all.
     """
     picks = selections.picks(method, rule, rank)
-    picks = picks if held_out is None else picks[picks["held_out"] == held_out]
-    return tuple(sorted(set(map(str, selections.parts[method]["trial_id"].iloc[picks["position"].tolist()]))))
+    positions = picks["position"].to_numpy(dtype=np.int64)
+    if held_out is not None:
+        positions = positions[picks["held_out"].to_numpy() == held_out]
+    return tuple(sorted(set(map(str, selections.parts[method]["trial_id"].to_numpy()[positions]))))
 
 
 def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:

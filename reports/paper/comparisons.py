@@ -14,7 +14,7 @@ from reports.paper.alike import Described, by_data_set, check_alike, common_rule
 from reports.paper.blocks import blocks_of, line_of, methods_of, table_of
 from reports.table import Cell, Column, Line, Table
 
-NAME = "comparisons"
+NAME, OVER_SETS = "comparisons", "over_data_sets"
 BASELINES = {PLAIN: "plain", "pca": "PCA", "random": "random"}
 _LEAST = 0.001  # of p-values: smaller ones are said to be below it
 
@@ -23,6 +23,8 @@ def build(
     described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
 ) -> Table | None:
     """Return what methods gain over baselines, on one data set or over several; None where nothing is compared.
+
+    Over several data sets it has a name of its own, `OVER_SETS`.
 
     Args:
         described: settings that may share a table.
@@ -66,7 +68,7 @@ def build(
     ]
     caption = f"Methods minus plain prediction, PCA and random projection, in points: {where}."
     blocks = blocks_of(described, names, lines, every=True)
-    return table_of(NAME, caption, columns, blocks, described, rule, options, own)
+    return table_of(OVER_SETS if several else NAME, caption, columns, blocks, described, rule, options, own)
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,18 @@ def comparisons_of(described: Described, methods: Sequence[Method], rule: str, m
         margin: within which two methods count as level.
     """
     pairs = [(m, baseline) for m in methods for baseline in _baselines(methods) if baseline.place < m.place]
-    made: list[Comparison | Overall] = []
+    single: list[Comparison] = []
+    together: list[Overall] = []
     for method, baseline in pairs:
         there = [one for one in described if method in one[1].parts and baseline in one[1].parts]
         of_sets = [(setting.dataset, compare(selections, method, rule, baseline)) for setting, selections in there]
         known = [(name, one) for name, one in of_sets if one is not None]
-        if len(described) > 1:
-            overall = over_data_sets(known)
-            made += [overall] if overall else []
-        else:
-            made += [one for _, one in known]
-    return [_made(one) for one in in_family(made, margin)]
+        overall = over_data_sets(known) if len(described) > 1 else None
+        together += [overall] if overall else []
+        single += [one for _, one in known]
+    if len(described) > 1:
+        return [_made(one) for one in in_family(together, margin)]
+    return [_made(one) for one in in_family(single, margin)]
 
 
 def _made(one: Comparison | Overall) -> Made:

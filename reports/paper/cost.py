@@ -20,9 +20,9 @@ _COLUMNS = (
     Column("price", unit=""),
 )
 _WORDS = (
-    "Images/s: views through decoding, interventions and encoder, start-up excluded; share of ceiling: of what the bare "
-    "encoder does with full batches. Hours of trials: the mean of what trials of that kind took, times the number of "
-    "trials in these rows; a trial has one core."
+    "Images/s: views through decoding, interventions and encoder, start-up excluded; share of ceiling: of what the "
+    "bare encoder does with full batches. Hours of trials: the mean of what trials of that kind took, times the number "
+    "of trials in these rows; a trial has one core."
 )
 
 

@@ -50,11 +50,13 @@ def build(
     columns = [Column(name, words.short(name, names)) for name in sets] + ([AVERAGE] if several else []) + [GAIN]
     shown = methods_of(described)
     counted = has_plain_picks(described, shown, rule)
+    protocol = described[0][0].protocol_class
+    bound = cells.bound_by(rule, protocol.looks_at_target)
 
     def lines(parts: Described, predictor: str, block: str) -> list[Line]:
         methods = methods_of(parts, predictor)
         made = [_line(parts, sets, method, rule, options, names) for method in methods]
-        rankings = [_ranking(parts, name, rule, methods) for name in sets]
+        rankings = [None if bound else _ranking(parts, name, rule, methods) for name in sets]
         for column, ranking in enumerate(rankings):
             made = marked.mark(made, methods, column, ranking, f"{sets[column]} ({block})")
         if several:
@@ -64,7 +66,7 @@ def build(
     blocks = blocks_of(described, names, lines)
     own = [*marked.notes, words.INTERVAL, words.PLAIN_PICKS if counted else "", *_own_notes(described, sets)]
     where = f" on {shared}" if (shared := words.what(described)) else ""
-    caption = f"Accuracy (%) of methods{where}, averaged over held-out environments."
+    caption = f"Accuracy (%) of methods{where}, averaged over {protocol.holdouts_in_words}."
     every = [*columns, *([PICKS] if counted else [])]
     return table_of(NAME, caption, every, blocks, described, rule, options, own, whole=True)
 

@@ -30,10 +30,11 @@ def build(described: Described, options: Options, names: Mapping[str, str] | Non
         return None
     check_alike(described, NAME)
     names = names or {}
+    costs = {setting: selection_costs(selections) for setting, selections in described}
 
     def lines(parts: Described, predictor: str, _: str) -> list[Line]:
-        costs = [one for one in selection_costs(parts[0][1]) if is_contender(one.method)]
-        return [line_of(one.method, _cells(one), names) for one in costs if block_of(one.method) == predictor]
+        shown = [one for one in costs[parts[0][0]] if is_contender(one.method)]
+        return [line_of(one.method, _cells(one), names) for one in shown if block_of(one.method) == predictor]
 
     columns = [Column(f"{rule}{' †' if RULES[rule].looks_at_target else ''}") for rule in RULES]
     columns += [Column(f"{ORACLE} − {rule} †", unit="points") for rule in SOURCE_RULES]
