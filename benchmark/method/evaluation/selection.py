@@ -9,7 +9,7 @@ Ties go to the larger rank (the lesser intervention), then to the row that comes
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,9 @@ def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     return sorted(picked)
 
 
-def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: int | None = None) -> "pd.DataFrame":
+def select(
+    rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested], rank: int | None = None
+) -> "pd.DataFrame":
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
     A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
@@ -147,7 +149,8 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
     otherwise (a search looks for points of its own in each fold) one for each fold.
 
     Args:
-        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
+        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method; for several
+            rules or ranks, one `Rows` of them is faster.
         rule: name of one of `RULES`.
         tested: hash -> the tested images that rows name by it.
         rank: the only rank among which is chosen; by default all.
@@ -164,33 +167,33 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
     """
     import pandas as pd
 
-    chosen, columns = RULES[rule], _Columns(rows)
-    choices = _choices(columns, _candidates(columns, rank), chosen.looks_at_target)
+    chosen, columns = RULES[rule], rows if isinstance(rows, Rows) else Rows(rows)
+    choices = columns.choices(chosen.looks_at_target, rank)
     known = np.ones(len(choices.row), dtype=bool)
     if chosen.looks_at_target:  # and the rows know no accuracy on the target's out-split
         known = np.array([not _absent(scores) for scores in columns.at("target_out", choices.first_rows)], dtype=bool)
         known = known[choices.choice]
     found = [_by_scores(columns, choices.of(known), chosen, rank)] if known.any() else []
     found += [_on_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
-    lines = {name: [value for lines in found for value in lines[name]] for name in (found[0] if found else ())}
     names = ["position", "rank", "score", "training_domain", *(m.name for m in METRICS), "correct", *_KEPT, *_COPIED]
-    if not lines or not lines["choice"]:
+    frames = [pd.DataFrame(lines) for lines in found if len(lines["choice"])]
+    if not frames:
         return pd.DataFrame([], columns=[*KEY, *names])
-    frame = pd.DataFrame({name: lines[name] for name in [*KEY, *names]})
-    if len(found) == 1:
-        return frame
-    return frame.iloc[np.argsort(lines["choice"], kind="stable")].reset_index(drop=True)
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames).sort_values("choice", kind="stable", ignore_index=True)
+    return frame[[*KEY, *names]]
 
 
-class _Columns:
-    """The columns of rows, of which only what is asked for is looked at.
+class Rows:
+    """The rows of one method as `select` looks at them; kept, they are looked at only once for all its rules and ranks.
 
     Args:
-        rows: as `select` takes them.
+        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
     """
 
     def __init__(self, rows: "pd.DataFrame") -> None:
         self._rows = rows
+        self._values: dict[str, NDArray[Any]] = {}
+        self._choices: dict[tuple[bool, int | None], _Choices] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -198,13 +201,22 @@ class _Columns:
     def __contains__(self, name: str) -> bool:
         return name in self._rows.columns
 
+    def values(self, name: str) -> NDArray[Any]:
+        """Return a column."""
+        if name not in self._values:
+            self._values[name] = self._rows[name].to_numpy()
+        return self._values[name]
+
     def at(self, name: str, positions: Labels) -> list[Any]:
         """Return the values of a column in rows at some positions."""
-        return list(self._rows[name].iloc[positions].tolist())
+        return list(self.values(name)[positions].tolist())
 
-    def all(self, name: str) -> list[Any]:
-        """Return the values of a column."""
-        return list(self._rows[name].tolist())
+    def choices(self, together: bool, rank: int | None) -> "_Choices":
+        """Return what is chosen among, see `_choices_of`."""
+        key = together, rank
+        if key not in self._choices:
+            self._choices[key] = _choices_of(self, _candidates(self, rank), together)
+        return self._choices[key]
 
 
 @dataclass(frozen=True)
@@ -254,14 +266,14 @@ def _absent(value: object) -> bool:
     return value is None or isinstance(value, float)
 
 
-def _candidates(columns: _Columns, rank: int | None) -> Labels:
+def _candidates(columns: Rows, rank: int | None) -> Labels:
     """Return the positions of the rows with an accuracy on tested images, and with the rank where one is asked for."""
-    values = zip(columns.all("n_test"), columns.all(ACCURACY.name), columns.all("ranks"), strict=True)
+    values = zip(columns.values("n_test"), columns.values(ACCURACY.name), columns.values("ranks"), strict=True)
     there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in values)
     return np.flatnonzero(np.fromiter(there, dtype=bool, count=len(columns)))
 
 
-def _choices(columns: _Columns, rows: Labels, together: bool) -> _Choices:
+def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
     """Return the choices among rows: one for each fold, or one for all folds together where all settings have them all.
 
     A search has points of its own in each fold: to choose among those that all folds share would leave some out, or all
@@ -278,33 +290,33 @@ def _choices(columns: _Columns, rows: Labels, together: bool) -> _Choices:
         return _Choices(rows, position, test, np.arange(len(rows)))
     first, whole = _settings(columns, rows, test, fold)
     order = np.lexsort((np.where(whole, fold, position), np.where(whole, first, fold), test))
-    rows, test, fold, first, whole, position = (each[order] for each in (rows, test, fold, first, whole, position))
-    setting = _numbered(test, np.where(whole, first, position))
-    return _Choices(rows, setting, _numbered(test, np.where(whole, -1, fold)), np.arange(len(rows)))
+    test, in_choice, in_setting = test[order], np.where(whole, -1, fold)[order], np.where(whole, first, position)[order]
+    choice = _numbered(test, in_choice)
+    return _Choices(rows[order], _numbered(choice, in_setting), choice, np.arange(len(rows)))
 
 
-def _settings(columns: _Columns, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, NDArray[np.bool_]]:
+def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, NDArray[np.bool_]]:
     """Return where the setting of each row comes first, and whether all settings of its test stand in all folds."""
     values = zip(test.tolist(), *(columns.at(name, rows) for name in (*_SETTING, "ranks")), strict=True)
     first: dict[tuple[object, ...], int] = {}
     # An absent lambda is NaN, which is not equal to itself.
     keys = (tuple(None if v != v else tuple(v) if isinstance(v, list) else v for v in of_row) for of_row in values)
     setting = np.array([first.setdefault(key, place) for place, key in enumerate(keys)], dtype=np.int64)
-    names, number = np.unique(setting, return_inverse=True)
-    in_fold = np.unique(np.stack([setting, fold], axis=1), axis=0)[:, 0]  # once for each fold of a setting
+    number = np.unique(setting, return_inverse=True)[1]
+    in_fold = np.unique(np.stack([number, fold], axis=1), axis=0)[:, 0]  # once for each fold of a setting
     folds = np.bincount(np.unique(np.stack([test, fold], axis=1), axis=0)[:, 0])[test]
-    each = (np.bincount(number)[number] == folds) & (np.bincount(np.searchsorted(names, in_fold))[number] == folds)
+    each = (np.bincount(number)[number] == folds) & (np.bincount(in_fold)[number] == folds)
     return setting, np.logical_and.reduceat(each, _starts(test))[test]
 
 
-def _by_scores(columns: _Columns, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, list[Any]]:
+def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
     """Return the lines of choices by scores that stand in the rows."""
     listed = columns.at("target_out" if rule.crossed else rule.score, choices.row)
     curves = curves_of(columns.at("ranks", choices.row))
     scores = curves.scores(listed)
     place = highest(scores, curves, choices.choice, rank)
-    for choice, only in _settled(columns, choices, listed) if (place < 0).any() else ():
-        place[choice] = curves.starts[only] if place[choice] < 0 else place[choice]
+    for number, only in _settled(columns, choices, listed) if (place < 0).any() else ():
+        place[number] = curves.starts[only] if place[number] < 0 else place[number]
     choice = np.flatnonzero(place >= 0)
     place = place[choice]
     row, index = choices.row[curves.curve[place]], curves.index[place]
@@ -319,7 +331,7 @@ def _by_scores(columns: _Columns, choices: _Choices, rule: Rule, rank: int | Non
     return _lines(columns, numbers, row, index, scores[place].tolist(), correct, measures | kept)
 
 
-def _settled(columns: _Columns, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
+def _settled(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
     """Yield choices that have the only setting of an imported method: its author chose it, whatever the rule.
 
     With the number of its row among those of the choices.
@@ -334,8 +346,8 @@ def _settled(columns: _Columns, choices: _Choices, listed: Sequence[object]) -> 
 
 
 def _on_target(
-    columns: _Columns, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
-) -> dict[str, list[Any]]:
+    columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
+) -> dict[str, Any]:
     """Return the lines of choices by the tested images: by all of them, or crossed, each half as the other chose."""
     settings, firsts = _starts(choices.setting), _starts(choices.choice)
     number = choices.choice[settings]  # the choice of each setting
@@ -382,9 +394,7 @@ def _rows_at(choices: _Choices, settings: Labels, curves: Curves, places: Labels
     return choices.row[_ranges(settings[curves.curve[places]], folds)]
 
 
-def _right(
-    columns: _Columns, choices: _Choices, curves: Curves, masks: Sequence[NDArray[np.uint8]], mask: Labels
-) -> Array:
+def _right(columns: Rows, choices: _Choices, curves: Curves, masks: Sequence[NDArray[np.uint8]], mask: Labels) -> Array:
     """Return the number of right answers of each setting at each rank, in all its folds, shape (parts, n)."""
     of_rows = curves_of(columns.at("ranks", choices.row))
     counts = hits(columns.at("correct", choices.row), of_rows, masks, mask)
@@ -407,9 +417,7 @@ class _Parts:
     totals: tuple[int, ...]
 
 
-def _parts_of(
-    columns: _Columns, rows: Labels, images: Sequence[Tested], folds: Labels, crossed: bool
-) -> Iterator[_Parts]:
+def _parts_of(columns: Rows, rows: Labels, images: Sequence[Tested], folds: Labels, crossed: bool) -> Iterator[_Parts]:
     """Yield the parts of each choice, whose images stand fold by fold."""
     begins = (np.cumsum(folds) - folds).tolist()
     about = zip(begins, folds.tolist(), _records(columns, rows[begins], ("seed", "class_half", "n_base")), strict=True)
@@ -439,14 +447,39 @@ def measured(correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any])
         images: the images.
         row: any row of theirs; class_half, n_base and n_classes are used.
     """
-    if row["class_half"] != "harmonic":
-        answers = Answers(correct, images.label, row["n_classes"])
-        return {m.name: float(m.compute(answers)) for m in METRICS}
-    new = images.label >= row["n_base"]
-    base, others = (Answers(correct[w], images.label[w], row["n_classes"]) for w in (~new, new))
-    return {m.name: float(m.combine(m.compute(base), m.compute(others))) for m in METRICS}
+    return dict(Measures(correct, images, row))
 
 
+class Measures(Mapping[str, float]):
+    """What `measured` returns, each measure computed when it is first asked for."""
+
+    def __init__(self, correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any]) -> None:
+        self._correct, self._images, self._row = correct, images, row
+        self._found: dict[str, float] = {}
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self._found:
+            metric = _METRICS[name]
+            curves = [metric.compute(answers) for answers in self._answers]
+            self._found[name] = float(curves[0] if len(curves) == 1 else metric.combine(*curves))
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_METRICS)
+
+    def __len__(self) -> int:
+        return len(_METRICS)
+
+    @cached_property
+    def _answers(self) -> tuple[Answers, ...]:
+        """The answers; those of base and of new classes where both are taken together."""
+        if self._row["class_half"] != "harmonic":
+            return (Answers(self._correct, self._images.label, self._row["n_classes"]),)
+        new = self._images.label >= self._row["n_base"]
+        return tuple(Answers(self._correct[w], self._images.label[w], self._row["n_classes"]) for w in (~new, new))
+
+
+_METRICS = {metric.name: metric for metric in METRICS}
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
 _SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")
 _COPIED = (*_SETTING, "n_test", "tested")
@@ -457,13 +490,13 @@ def _each(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
     return [curve[i] for curve, i in zip(curves, index.tolist(), strict=True)]
 
 
-def _records(columns: _Columns, rows: Labels, names: Sequence[str]) -> list[dict[str, Any]]:
+def _records(columns: Rows, rows: Labels, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return some columns of rows as one mapping for each."""
     values = zip(*(columns.at(name, rows) for name in names), strict=True)
     return [dict(zip(names, of_row, strict=True)) for of_row in values]
 
 
-def _answers(columns: _Columns, rows: Labels, index: Labels) -> list[NDArray[np.bool_]]:
+def _answers(columns: Rows, rows: Labels, index: Labels) -> list[NDArray[np.bool_]]:
     """Return the answers of rows at positions of their ranks."""
     sizes = map(len, columns.at("ranks", rows))
     return [
@@ -475,25 +508,30 @@ def _answers(columns: _Columns, rows: Labels, index: Labels) -> list[NDArray[np.
 
 
 def _lines(
-    columns: _Columns,
+    columns: Rows,
     choice: Labels,
     rows: Labels,
     index: Labels,
     score: list[float],
     correct: list[NDArray[np.bool_]],
     measures: dict[str, list[float]],
-) -> dict[str, list[Any]]:
+) -> dict[str, Any]:
     """Return the columns of what is picked: a line for each choice, row and position of a rank."""
     return {
-        "choice": choice.tolist(),
-        **{name: columns.at(name, rows) for name in (*KEY, *_COPIED)},
-        "position": rows.tolist(),
+        "choice": choice,
+        **{name: _inferred(columns.values(name)[rows]) for name in (*KEY, *_COPIED)},
+        "position": rows,
         "rank": _each(columns.at("ranks", rows), index),
         "score": score,
         "training_domain": _each(columns.at("training_domain", rows), index),
         "correct": correct,
         **measures,
     }
+
+
+def _inferred(values: NDArray[Any]) -> Any:
+    """Return values so that pandas finds their type: of what is no number, by what is there."""
+    return values.tolist() if values.dtype == object else values
 
 
 def packed(correct: NDArray[np.bool_]) -> bytes:
