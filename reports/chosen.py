@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from operator import add
+from itertools import groupby
+from operator import add, itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.selection import KEY, RULES, measured, select
+from benchmark.method.evaluation.selection import KEY, RULES, Measures, Rows, select
 from benchmark.method.evaluation.tested import Tested
 from reports.methods import ALONE, REPLACED, SHRINKAGE, Method, by_method
 
@@ -66,6 +67,8 @@ class Selections:
         self._every = by_method(rows)
         self.parts = {method: part for method, part in self._every.items() if not method.is_draw}
         self.grouped = bool(rows["grouped"].iloc[0])
+        self._looked_at: dict[Method, Rows] = {}
+        self._unions: dict[tuple[str, ...], Tested] = {}
         self._picks: dict[tuple[Method, str, int | None], pd.DataFrame] = {}
         self._pooled: dict[tuple[Method, str, int | None], dict[tuple[str, int], Pooled]] = {}
 
@@ -98,21 +101,29 @@ class Selections:
         """
         key = (method, rule, rank)
         if key not in self._picks:
-            rows = self._replaced(method, rule) if method.variant == REPLACED else self._rows(method)
-            self._picks[key] = select(rows, rule, self.tested, rank)
+            self._picks[key] = select(self._candidates(method, rule), rule, self.tested, rank)
         return self._picks[key]
+
+    def _candidates(self, method: Method, rule: str) -> Rows:
+        if method.variant == REPLACED:
+            return Rows(self._replaced(method, rule))
+        if method not in self._looked_at:
+            self._looked_at[method] = Rows(self._rows(method))
+        return self._looked_at[method]
 
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> dict[tuple[str, int], Pooled]:
         """Return (held_out, seed) -> the answers there, where every fold has some; arguments as of `picks`."""
         key = (method, rule, rank)
         if key not in self._pooled:
             folds = max(1, int(self.rows["folds"].iloc[0]))
-            picked = self.picks(method, rule, rank)[["held_out", "seed", "correct", "tested"]]
-            by_test: Any = picked.groupby(["held_out", "seed"], sort=True)
+            picked = self.picks(method, rule, rank)
+            keys = zip(*(picked[name].tolist() for name in ("held_out", "seed")), strict=True)
+            answers = list(zip(picked["correct"].tolist(), picked["tested"].tolist(), strict=True))
+            by_test = [(key, [i for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
             self._pooled[key] = {
-                (str(held_out), int(seed)): self._together(picks)
-                for (held_out, seed), picks in by_test
-                if len(picks) == folds
+                (str(held_out), int(seed)): self._together([answers[i] for i in places])
+                for (held_out, seed), places in by_test
+                if len(places) == folds
             }
         return self._pooled[key]
 
@@ -156,10 +167,13 @@ class Selections:
         """Return the rows among which a method's are."""
         return self._every[_of_interventions(method) if method.variant == REPLACED else method]
 
-    def _together(self, picks: pd.DataFrame) -> Pooled:
-        correct = np.concatenate(picks["correct"].tolist())
-        tested = reduce(add, (self.tested[name] for name in picks["tested"]))
-        return Pooled(correct, tested, measured(correct, tested, self._any_row))
+    def _together(self, folds: Sequence[tuple[NDArray[np.bool_], str]]) -> Pooled:
+        """Return the answers of all folds, each with the name of its tested images."""
+        names = tuple(name for _, name in folds)
+        if names not in self._unions:  # kept, since what names them is computed from all of them
+            self._unions[names] = reduce(add, (self.tested[name] for name in names))
+        correct = folds[0][0] if len(folds) == 1 else np.concatenate([of_fold for of_fold, _ in folds])
+        return Pooled(correct, self._unions[names], Measures(correct, self._unions[names], self._any_row))
 
     @cached_property
     def _any_row(self) -> dict[str, Any]:

@@ -15,11 +15,16 @@ pairs of seeds
 The mean of delta^2 / 2 over pairs is a variance with S - 1 degrees of freedom, which are few. As is done where many
 variances are estimated from little each (Smyth, 2004), it is averaged with what is expected where seeds do not differ,
 mean e / 2, that one counting as one more degree: hence the factor (S - 1) / S, and S degrees of freedom.
+
+All pairs are taken at once. With c and d the number of images and the sum of values of each cluster in a cell, whatever
+pairs need are sums over clusters of products of c, d and whether the other seed has the cluster, hence products of
+matrices of seeds and clusters; sums of squares of deviations are these, multiplied out.
 """
 
-from collections.abc import Iterator
-from itertools import combinations
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +32,9 @@ from numpy.typing import NDArray
 from benchmark.method.arrays import Array, Labels
 
 MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval, nor a variance that weighs anything
+_EXACT = 2**24  # up to which float32 has all whole numbers
+
+Matrix = NDArray[np.floating]
 
 
 class Answers(NamedTuple):
@@ -41,61 +49,232 @@ class Answers(NamedTuple):
         return Answers(*(of_all[rows] for of_all in self))
 
 
-def seed_variance(values: Array, where: Answers) -> Array:
+class Products(NamedTuple):
+    """Sums over clusters of products of what they have in one environment and in the same or another.
+
+    Of values with values, counts with values, values with counts, and counts with counts; shape (seeds, seeds), or
+    (seeds, 1) where they depend on no other seed.
+    """
+
+    values: Array
+    counts_values: Array
+    values_counts: Array
+    counts: Array
+
+
+Sums = dict[tuple[int, int], Products]  # (environment, environment) -> sums
+
+
+def seed_variance(values: Array, where: Answers, pairs: "SeedPairs | None" = None) -> Array:
     """Return V_seed, the part of the variance of the mean over seeds that images do not explain, shape (methods,).
 
     Args:
         values: correctness or its difference, shape (methods, n).
         where: what they belong to; every seed has every environment.
+        pairs: of `where`, if they are at hand.
     """
-    seeds = int(where.seed.max()) + 1
+    pairs = pairs or SeedPairs(where)
+    seeds = pairs.seeds
     if seeds == 1:
         return np.zeros(len(values))
-    squares, explained = [], []
-    for s, t in combinations(range(seeds), 2):
-        pair = (where.seed == s) | (where.seed == t)
-        delta, e = _difference(values[:, pair], where.of(pair), s)
-        squares.append(delta**2)
-        explained.append(e)
-    excess = np.mean(squares, axis=0) - np.mean(explained, axis=0)
-    return np.asarray((seeds - 1) / seeds * np.maximum(0, excess) / 2 / seeds)
+    upper = np.triu_indices(seeds, 1)
+    found = []
+    for of_method in values:
+        delta, e = pairs.differences(of_method)
+        found.append(np.mean(np.square(delta[upper])) - np.mean(e[upper]))
+    return np.asarray((seeds - 1) / seeds * np.maximum(0, np.array(found)) / 2 / seeds)
 
 
-def _difference(values: Array, where: Answers, first: int) -> tuple[Array, Array]:
-    """Return delta and e of two seeds, shape (methods,) each."""
-    both = np.intersect1d(where.cluster[where.seed == first], where.cluster[where.seed != first])
-    shared = np.isin(where.cluster, both)
-    parts = [(values[:, rows], where.of(rows)) for rows in (shared, ~shared)]
-    environments = int(where.environment.max()) + 1
-    fewest = [min(_clusters_of_cells(of_part, first, environments)) for _, of_part in parts]
-    if min(fewest) < MIN_UNITS:
-        return _contrast(values, where, first)
-    found = [_contrast(*part, first) for part in parts]
-    # No answer that changed is not none that ever does: one more image that does is what there may be.
-    floors = [1 / (environments * n) ** 2 for n in fewest]
-    weights = np.array([1 / np.maximum(v, floor) for (_, v), floor in zip(found, floors, strict=True)])
-    e = 1 / weights.sum(axis=0)
-    return e * np.sum([w * delta for w, (delta, _) in zip(weights, found, strict=True)], axis=0), e
+@dataclass(frozen=True)
+class SeedPairs:
+    """All pairs of seeds, and what of them depends on no values. Matrices have a row for each seed.
+
+    Attributes:
+        where: what values belong to.
+    """
+
+    where: Answers
+
+    @cached_property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return int(self.where.seed.max()) + 1
+
+    @cached_property
+    def _rows(self) -> list[Labels]:
+        """Positions of the values of each environment."""
+        order = np.argsort(self.where.environment, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.where.environment[order])) + 1)
+
+    @cached_property
+    def _clusters(self) -> list[tuple[Labels, Labels]]:
+        """Of each environment its clusters, ascending, and the place of each value among seeds x these."""
+        found = []
+        for rows in self._rows:
+            names, number = np.unique(self.where.cluster[rows], return_inverse=True)
+            found.append((names, self.where.seed[rows] * len(names) + number))
+        return found
+
+    def _matrix(self, environment: int, values: Array | None) -> Matrix:
+        """Return sums of values (by default their number) over the images of each cluster, shape (seeds, clusters)."""
+        names, place = self._clusters[environment]
+        shape = self.seeds, len(names)
+        if values is None:
+            return np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
+        return np.bincount(place, values[self._rows[environment]], shape[0] * shape[1]).reshape(shape)
+
+    @cached_property
+    def _counts(self) -> list[Matrix]:
+        """Images of each cluster of an environment under each seed."""
+        return [self._matrix(e, None) for e in range(len(self._rows))]
+
+    @cached_property
+    def _there(self) -> Matrix:
+        """Whether each seed has each cluster, in whatever environment, shape (seeds, all clusters)."""
+        there = np.zeros((self.seeds, int(self.where.cluster.max()) + 1), dtype=np.float32)
+        there[self.where.seed, self.where.cluster] = 1
+        return there
+
+    @cached_property
+    def _present(self) -> list[Matrix]:
+        """The same for the clusters of each environment."""
+        return [self._there[:, names] for names, _ in self._clusters]
+
+    @cached_property
+    def _single(self) -> bool:
+        """Whether each cluster is a single image of a single environment."""
+        return all(np.array_equal(c, p) for c, p in zip(self._counts, self._present, strict=True))
+
+    @cached_property
+    def _common(self) -> list[tuple[int, int, Labels, Labels]]:
+        """Pairs of different environments that have clusters in common, with the positions of these in both."""
+        found = []
+        for e, (names, _) in enumerate(self._clusters):
+            for f, (others, _) in enumerate(self._clusters[:e]):
+                _, of_e, of_f = np.intersect1d(names, others, assume_unique=True, return_indices=True)
+                found += [(e, f, of_e, of_f)] if len(of_e) else []
+        return found
+
+    @cached_property
+    def _images(self) -> Array:
+        """Images of each environment under a seed, shape (environments, seeds, 1)."""
+        return _totals(self._counts)
+
+    @cached_property
+    def _shared_images(self) -> Array:
+        """Of these the ones whose clusters another seed has too, shape (environments, seeds, seeds)."""
+        return _with(self._counts, self._present)
+
+    @cached_property
+    def _clusters_of_two(self) -> tuple[Array, Array]:
+        """Number of clusters that two seeds have both, and that one of them has, shape (seeds, seeds) each."""
+        both, own = _times(self._there, self._there), self._there.sum(axis=1, dtype=np.float64)[:, None]
+        return both, own + own.T - 2 * both
+
+    @cached_property
+    def _fewest(self) -> tuple[Array, Array]:
+        """Fewest clusters of an environment, under either of two seeds, that both have, and that one of them has."""
+        some = [(c > 0).astype(np.float32) for c in self._counts]
+        shared = _with(some, self._present)
+        fewest = shared.min(axis=0), (_totals(some) - shared).min(axis=0)
+        return np.minimum(fewest[0], fewest[0].T), np.minimum(fewest[1], fewest[1].T)
+
+    def differences(self, values: Array) -> tuple[Array, Array]:
+        """Return delta and e of each seed and each other, shape (seeds, seeds) each; nothing is said of a seed itself.
+
+        Args:
+            values: of one method, shape (n,).
+        """
+        d = self._sums(values)
+        both, apart = self._clusters_of_two
+        in_parts = np.minimum(*self._fewest) >= MIN_UNITS
+        everything, total, cross = _totals(d), self._own(d, None), self._cross(d)
+        delta, e = _contrast(self._images, everything, total, both + apart, cross)
+        if not in_parts.any():
+            return delta, e
+        sums, own = _with(d, self._present), self._own(d, self._present)
+        rest = {key: Products(*(a - b for a, b in zip(total[key], own[key], strict=True))) for key in own}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            (delta_shared, v_shared), (delta_apart, v_apart) = (
+                _contrast(self._shared_images, sums, own, both, cross),
+                _contrast(self._images - self._shared_images, everything - sums, rest, apart, None),
+            )
+            # No answer that changed is not none that ever does: one more image that does is what there may be.
+            floors = [1 / (len(d) * fewest) ** 2 for fewest in self._fewest]
+            weights = [1 / np.maximum(v, floor) for v, floor in zip((v_shared, v_apart), floors, strict=True)]
+            together = 1 / (weights[0] + weights[1])
+            weighted = together * (weights[0] * delta_shared + weights[1] * delta_apart)
+        return np.where(in_parts, weighted, delta), np.where(in_parts, together, e)
+
+    def _sums(self, values: Array) -> list[Matrix]:
+        """Return the sums of values of each cluster, in float32 where whatever is made of them is exact in it."""
+        sums = [self._matrix(e, values) for e in range(len(self._rows))]
+        whole = all((d == np.rint(d)).all() and np.square(d).sum(axis=1).max() < _EXACT for d in sums)
+        return [d.astype(np.float32) for d in sums] if whole else sums
+
+    def _own(self, d: Sequence[Matrix], present: Sequence[Matrix] | None) -> Sums:
+        """Return sums of products under each seed, over all clusters or those that each other seed has."""
+
+        def over(products: Matrix, environment: int, clusters: Labels | slice = slice(None)) -> Array:
+            if present is None:
+                return products.sum(axis=1, dtype=np.float64)[:, None]
+            return _times(products, present[environment][:, clusters])
+
+        sums: Sums = {}
+        for e, (values, counts) in enumerate(zip(d, self._counts, strict=True)):
+            both = over(counts * values, e)
+            sums[e, e] = Products(over(values * values, e), both, both, over(counts * counts, e))
+        for e, f, of_e, of_f in self._common:
+            (v, c), (w, n) = (d[e][:, of_e], self._counts[e][:, of_e]), (d[f][:, of_f], self._counts[f][:, of_f])
+            sums[e, f] = Products(*(over(products, e, of_e) for products in (v * w, c * w, v * n, c * n)))
+        return sums
+
+    def _cross(self, d: Sequence[Matrix]) -> Sums:
+        """Return sums of products of what clusters have under each seed and under each other."""
+        sums: Sums = {}
+        for e, (v, c) in enumerate(zip(d, self._counts, strict=True)):
+            mixed = _times(v, c)
+            sums[e, e] = Products(_times(v, v), mixed.T, mixed, _times(c, c))
+        for e, f, of_e, of_f in self._common:
+            (v, c), (w, n) = (d[e][:, of_e], self._counts[e][:, of_e]), (d[f][:, of_f], self._counts[f][:, of_f])
+            values, counts_values, values_counts, counts = (_times(*pair) for pair in ((v, w), (c, w), (v, n), (c, n)))
+            sums[e, f] = Products(values, counts_values, values_counts, counts)
+            sums[f, e] = Products(values.T, values_counts.T, counts_values.T, counts.T)
+        return sums
 
 
-def _clusters_of_cells(where: Answers, first: int, environments: int) -> Iterator[int]:
-    """Yield the number of clusters of each environment under each of two seeds."""
-    for of_seed in (where.seed == first, where.seed != first):
-        for environment in range(environments):
-            yield len(np.unique(where.cluster[of_seed & (where.environment == environment)]))
+def _times(a: Matrix, b: Matrix) -> Array:
+    """Return sums over clusters of what is under each seed times what is under each other, shape (seeds, seeds)."""
+    return np.asarray(a @ b.T, dtype=np.float64)
 
 
-def _contrast(values: Array, where: Answers, first: int) -> tuple[Array, Array]:
-    """Return mean under the first of two seeds minus that under the other, and its variance over clusters."""
-    later = (where.seed != first).astype(np.int64)
-    cell = 2 * where.environment + later
-    counts = np.bincount(cell)
-    weights = np.where(later, -1, 1) / counts[cell] / (len(counts) // 2)
-    order, starts = np.argsort(cell, kind="stable"), np.concatenate([[0], np.cumsum(counts)[:-1]])
-    means = np.add.reduceat(values[:, order], starts, axis=1) / counts
-    deviations = (values - means[:, cell]) * weights
-    order = np.argsort(where.cluster, kind="stable")
-    starts = np.flatnonzero(np.diff(where.cluster[order], prepend=-1))
-    u = np.add.reduceat(deviations[:, order], starts, axis=1)
-    variance = len(starts) / (len(starts) - 1) * np.square(u).sum(axis=1)
-    return (means[:, 0::2] - means[:, 1::2]).mean(axis=1), np.asarray(variance)
+def _totals(matrices: Sequence[Matrix]) -> Array:
+    return np.array([of_one.sum(axis=1, dtype=np.float64)[:, None] for of_one in matrices])
+
+
+def _with(matrices: Sequence[Matrix], present: Sequence[Matrix]) -> Array:
+    return np.array([_times(of_one, there) for of_one, there in zip(matrices, present, strict=True)])
+
+
+def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> tuple[Array, Array]:
+    """Return mean under each seed minus that under each other, and its variance over clusters, (seeds, seeds) each.
+
+    Args:
+        images: number of images of each environment, shape (environments, seeds, seeds or 1).
+        sums: of their values, of the same shape.
+        own: products under each seed.
+        clusters: number of clusters that count, shape (seeds, seeds).
+        cross: products of what is under both seeds; None where no cluster is.
+    """
+    means, weights = sums / images, 1 / (images * len(images))
+    squares: Any = 0.0  # sum over clusters of the square of what a seed adds
+    for (e, f), (values, counts_values, values_counts, counts) in own.items():
+        products = values - means[e] * counts_values - means[f] * values_counts + means[e] * means[f] * counts
+        squares = squares + (1 if e == f else 2) * weights[e] * weights[f] * products
+    squares = squares + squares.T
+    for (e, f), (values, counts_values, values_counts, counts) in (cross or {}).items():
+        other = means[f].T
+        products = values - means[e] * counts_values - other * values_counts + means[e] * other * counts
+        squares = squares - 2 * weights[e] * weights[f].T * products
+    difference = (means - means.swapaxes(1, 2)).mean(axis=0)
+    return difference, clusters / (clusters - 1) * np.maximum(0, squares)

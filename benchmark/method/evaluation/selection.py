@@ -7,18 +7,18 @@ Ties go to the larger rank (the lesser intervention), then to the row that comes
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from itertools import groupby
-from operator import add, itemgetter
+from functools import cached_property, lru_cache, reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers, accuracy, harmonic_mean
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.evaluation.highest import Curves, curves_of, highest, hits
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers, harmonic_mean
 from benchmark.method.evaluation.tested import Tested
 
 if TYPE_CHECKING:
@@ -110,29 +110,10 @@ def best_of(
         ranks: these ranks, ascending.
         rank: the only one that counts; by default all do.
     """
-    strands = [_Strand(({"ranks": ranks, "at": i},), of_curve) for i, of_curve in enumerate(scores)]
-    pick = _best(strands, rank)
-    return (pick.strand.rows[0]["at"], pick.index) if pick else None
-
-
-@dataclass(frozen=True)
-class _Strand:
-    """The rows of one setting that are chosen together: one, or one for each fold; `scores` run over their ranks."""
-
-    rows: tuple[dict[str, Any], ...]
-    scores: Sequence[float] | None
-
-
-@dataclass(frozen=True)
-class _Pick:
-    """One strand and one rank of it: the position of the rank is `index`."""
-
-    strand: _Strand
-    index: int
-
-    def correct(self) -> list[NDArray[np.bool_]]:
-        """Return the answers at the rank, row by row."""
-        return [unpacked(row)[self.index] for row in self.strand.rows]
+    curves = curves_of([ranks] * len(scores))
+    for place in highest(curves.scores(scores), curves, np.zeros(len(scores), np.int64), rank).tolist():
+        return (int(curves.curve[place]), int(curves.index[place])) if place >= 0 else None
+    return None
 
 
 def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -142,21 +123,25 @@ def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     looks at the target.
 
     Args:
-        rows: as `select` takes them, also of several tests: each is chosen for by itself.
+        rows: as `select` takes them, also of several tests: each is chosen for by itself. Looked at are ranks,
+            test_split, class_half, `KEY` and the scores of the rules.
     """
     tests: dict[tuple[object, ...], list[int]] = {}
     for position, row in enumerate(rows):
         tests.setdefault(tuple(row[name] for name in (*KEY, "test_split", "class_half")), []).append(position)
+    places = [position for positions in tests.values() for position in positions]
+    choice = np.repeat(np.arange(len(tests)), [len(positions) for positions in tests.values()])
+    curves = curves_of([rows[i]["ranks"] for i in places])
     picked: set[int] = set()
-    for positions in tests.values():
-        for rule in SOURCE_RULES:
-            strands = [_Strand(({**rows[i], "at": i},), rows[i][RULES[rule].score]) for i in positions]
-            pick = _best(strands, None)
-            picked |= {pick.strand.rows[0]["at"]} if pick else set()
+    for rule in SOURCE_RULES:
+        scores = curves.scores(rows[i][RULES[rule].score] for i in places)
+        picked |= {places[curves.curve[place]] for place in highest(scores, curves, choice).tolist() if place >= 0}
     return sorted(picked)
 
 
-def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: int | None = None) -> "pd.DataFrame":
+def select(
+    rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested], rank: int | None = None
+) -> "pd.DataFrame":
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
     A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
@@ -164,7 +149,8 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
     otherwise (a search looks for points of its own in each fold) one for each fold.
 
     Args:
-        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
+        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method; for several
+            rules or ranks, one `Rows` of them is faster.
         rule: name of one of `RULES`.
         tested: hash -> the tested images that rows name by it.
         rank: the only rank among which is chosen; by default all.
@@ -181,130 +167,276 @@ def select(rows: "pd.DataFrame", rule: str, tested: Mapping[str, Tested], rank: 
     """
     import pandas as pd
 
-    together = RULES[rule].looks_at_target
-    lines: list[dict[str, Any]] = []
-    test = itemgetter(*(KEY[:2] if together else KEY))
-    for _, candidates in groupby(sorted(_records(rows), key=test), key=test):
-        records = [
-            row
-            for row in candidates
-            if row["n_test"] and not math.isnan(row[ACCURACY.name][-1]) and (rank is None or rank in row["ranks"])
-        ]
-        for settings in _choices(records) if together else [[(row,) for row in records]]:
-            lines += _lines(settings, RULES[rule], tested, rank)
+    chosen, columns = RULES[rule], rows if isinstance(rows, Rows) else Rows(rows)
+    choices = columns.choices(chosen.looks_at_target, rank)
+    known = np.ones(len(choices.row), dtype=bool)
+    if chosen.looks_at_target:  # and the rows know no accuracy on the target's out-split
+        known = np.array([not _absent(scores) for scores in columns.at("target_out", choices.first_rows)], dtype=bool)
+        known = known[choices.choice]
+    found = [_by_scores(columns, choices.of(known), chosen, rank)] if known.any() else []
+    found += [_on_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
     names = ["position", "rank", "score", "training_domain", *(m.name for m in METRICS), "correct", *_KEPT, *_COPIED]
-    return pd.DataFrame(lines, columns=[*KEY, *names])
+    frames = [pd.DataFrame(lines) for lines in found if len(lines["choice"])]
+    if not frames:
+        return pd.DataFrame([], columns=[*KEY, *names])
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames).sort_values("choice", kind="stable", ignore_index=True)
+    return frame[[*KEY, *names]]
 
 
-def _records(rows: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return what is looked at of the rows one by one, with their positions.
+class Rows:
+    """The rows of one method as `select` looks at them; kept, they are looked at only once for all its rules and ranks.
 
-    Column by column, which is many times as fast as row by row.
+    Args:
+        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
     """
-    names = [name for name in _looked_at() if name in rows.columns]
-    values = zip(*(rows[name].tolist() for name in names), strict=True)
-    return [{**dict(zip(names, row, strict=True)), "position": i} for i, row in enumerate(values)]
+
+    def __init__(self, rows: "pd.DataFrame") -> None:
+        self._rows = rows
+        self._values: dict[str, NDArray[Any]] = {}
+        self._choices: dict[tuple[bool, int | None], _Choices] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows.columns
+
+    def values(self, name: str) -> NDArray[Any]:
+        """Return a column."""
+        if name not in self._values:
+            self._values[name] = self._rows[name].to_numpy()
+        return self._values[name]
+
+    def at(self, name: str, positions: Labels) -> list[Any]:
+        """Return the values of a column in rows at some positions."""
+        return list(self.values(name)[positions].tolist())
+
+    def choices(self, together: bool, rank: int | None) -> "_Choices":
+        """Return what is chosen among, see `_choices_of`."""
+        key = together, rank
+        if key not in self._choices:
+            self._choices[key] = _choices_of(self, _candidates(self, rank), together)
+        return self._choices[key]
 
 
-def _choices(rows: Sequence[dict[str, Any]]) -> list[list[tuple[dict[str, Any], ...]]]:
-    """Return the settings of each choice, each with its rows: one choice for all folds together, or one for each.
+@dataclass(frozen=True)
+class _Choices:
+    """Rows by what is chosen among: choice by choice, of each setting by setting, of each fold by fold.
 
-    One for all where every setting stands in all folds. A search has points of its own in each: to choose among those
-    that all folds share would leave some out, or all of them.
+    Attributes:
+        row: positions of the rows, shape (n,).
+        setting: number of the setting of each: what is chosen together, one row or one for each fold, shape (n,).
+        choice: number of the choice of each, shape (n,).
+        number: what the choices are called in the order of what is reported, by number.
     """
-    folds = sorted({row["fold"] for row in rows})
-    settings: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        # As text, since an absent lambda is NaN, which is not equal to itself.
-        settings.setdefault(str([row[name] for name in (*_SETTING, "ranks")]), []).append(row)
-    whole = [tuple(sorted(of_setting, key=lambda row: row["fold"])) for of_setting in settings.values()]
-    if all([row["fold"] for row in of_setting] == folds for of_setting in whole):
-        return [whole]
-    return [[(row,) for row in rows if row["fold"] == fold] for fold in folds]
+
+    row: Labels
+    setting: Labels
+    choice: Labels
+    number: Labels
+
+    @property
+    def first_rows(self) -> Labels:
+        """Position of the first row of each choice."""
+        return self.row[_starts(self.choice)]
+
+    def of(self, which: NDArray[np.bool_]) -> "_Choices":
+        """Return some of the choices, said for each row, alone."""
+        if which.all():
+            return self
+        numbers = self.number[self.choice[which][_starts(self.choice[which])]]
+        return _Choices(self.row[which], _numbered(self.setting[which]), _numbered(self.choice[which]), numbers)
 
 
-def _lines(
-    settings: Sequence[tuple[dict[str, Any], ...]], rule: Rule, tested: Mapping[str, Tested], rank: int | None
-) -> list[dict[str, Any]]:
-    """Return what a rule picks among settings: a line for each row of the picked one."""
-    if not settings:
-        return []
-    if rule.looks_at_target and settings[0][0]["target_out"] is None:
-        return _on_target(settings, rule, tested, rank)
-    column = "target_out" if rule.crossed else rule.score
-    strands = [_Strand((row,), row[column]) for (row,) in settings]
-    pick = _best(strands, rank) or _settled(strands)
-    if pick is None or pick.strand.scores is None:
-        return []
-    (row,), (correct,) = pick.strand.rows, pick.correct()
-    measures = {m.name: row[m.name][pick.index] for m in METRICS}
-    calibrated = pick.index == best_index(row[rule.score])  # at the row's own pick alone
-    kept = {name: row.get(f"{name}_{rule.name}", math.nan) if calibrated else math.nan for name in _KEPT}
-    return [_line(row, pick.index, pick.strand.scores[pick.index], measures, correct) | kept]
+def _starts(numbers: Labels) -> Labels:
+    """Return where each of some ascending numbers comes first."""
+    return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
-def _best(strands: Sequence[_Strand], rank: int | None) -> _Pick | None:
-    """Return the strand and rank with the highest score; `rank` is the only one that counts, or None."""
-    best: _Pick | None = None
-    highest = (-math.inf, 0)
-    for strand in strands:
-        scores, ranks = strand.scores, strand.rows[0]["ranks"]
-        index = best_index(scores if rank is None or scores is None else _only(scores, ranks.index(rank)))
-        if index is not None and scores is not None and (scores[index], ranks[index]) > highest:
-            best, highest = _Pick(strand, index), (scores[index], ranks[index])
-    return best
+def _numbered(*keys: NDArray[Any]) -> Labels:
+    """Return numbers from 0 that rise where one of the keys changes from one position to the next."""
+    changes = np.zeros(len(keys[0]), dtype=np.int64)
+    for key in keys:
+        changes[1:] |= key[1:] != key[:-1]
+    return np.cumsum(changes)
 
 
-def _settled(strands: Sequence[_Strand]) -> _Pick | None:
-    """Return the only setting of an imported method, if it has only one: its author chose it, whatever the rule."""
-    only, *others = strands
-    settled = not others and only.rows[0].get("projection") == IMPORTED and only.scores is not None
-    return _Pick(only, 0) if settled else None
+def _absent(value: object) -> bool:
+    """Say whether a list column has nothing in a row."""
+    return value is None or isinstance(value, float)
 
 
-def _only(scores: Sequence[float], index: int) -> list[float]:
-    return [score if i == index else math.nan for i, score in enumerate(scores)]
+def _candidates(columns: Rows, rank: int | None) -> Labels:
+    """Return the positions of the rows with an accuracy on tested images, and with the rank where one is asked for."""
+    values = zip(columns.values("n_test"), columns.values(ACCURACY.name), columns.values("ranks"), strict=True)
+    there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in values)
+    return np.flatnonzero(np.fromiter(there, dtype=bool, count=len(columns)))
+
+
+def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
+    """Return the choices among rows: one for each fold, or one for all folds together where all settings have them all.
+
+    A search has points of its own in each fold: to choose among those that all folds share would leave some out, or all
+    of them. There, too, one is chosen for each fold.
+    """
+    names, seeds, folds = (columns.at(name, rows) for name in KEY)
+    places = {name: place for place, name in enumerate(sorted(set(names)))}
+    keys = np.array([[places[name] for name in names], seeds, folds], dtype=np.int64)
+    order = np.lexsort(keys[1::-1] if together else keys[::-1])
+    rows, (held_out, seed, fold) = rows[order], keys[:, order]
+    test = _numbered(held_out, seed) if together else _numbered(held_out, seed, fold)
+    position = np.arange(len(rows))
+    if not together or not (_numbered(test, fold) != test).any():
+        return _Choices(rows, position, test, np.arange(len(rows)))
+    first, whole = _settings(columns, rows, test, fold)
+    order = np.lexsort((np.where(whole, fold, position), np.where(whole, first, fold), test))
+    test, in_choice, in_setting = test[order], np.where(whole, -1, fold)[order], np.where(whole, first, position)[order]
+    choice = _numbered(test, in_choice)
+    return _Choices(rows[order], _numbered(choice, in_setting), choice, np.arange(len(rows)))
+
+
+def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, NDArray[np.bool_]]:
+    """Return where the setting of each row comes first, and whether all settings of its test stand in all folds."""
+    values = zip(test.tolist(), *(columns.at(name, rows) for name in (*_SETTING, "ranks")), strict=True)
+    first: dict[tuple[object, ...], int] = {}
+    # An absent lambda is NaN, which is not equal to itself.
+    keys = (tuple(None if v != v else tuple(v) if isinstance(v, list) else v for v in of_row) for of_row in values)
+    setting = np.array([first.setdefault(key, place) for place, key in enumerate(keys)], dtype=np.int64)
+    number = np.unique(setting, return_inverse=True)[1]
+    in_fold = np.unique(np.stack([number, fold], axis=1), axis=0)[:, 0]  # once for each fold of a setting
+    folds = np.bincount(np.unique(np.stack([test, fold], axis=1), axis=0)[:, 0])[test]
+    each = (np.bincount(number)[number] == folds) & (np.bincount(in_fold)[number] == folds)
+    return setting, np.logical_and.reduceat(each, _starts(test))[test]
+
+
+def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
+    """Return the lines of choices by scores that stand in the rows."""
+    listed = columns.at("target_out" if rule.crossed else rule.score, choices.row)
+    curves = curves_of(columns.at("ranks", choices.row))
+    scores = curves.scores(listed)
+    place = highest(scores, curves, choices.choice, rank)
+    for number, only in _settled(columns, choices, listed) if (place < 0).any() else ():
+        place[number] = curves.starts[only] if place[number] < 0 else place[number]
+    choice = np.flatnonzero(place >= 0)
+    place = place[choice]
+    row, index = choices.row[curves.curve[place]], curves.index[place]
+    own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's own pick alone
+    kept = {name: np.full(len(row), math.nan).tolist() for name in _KEPT}
+    for name in _KEPT:
+        if (column := f"{name}_{rule.name}") in columns:
+            kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
+    numbers = choices.number[choice]
+    measures = {m.name: _each(columns.at(m.name, row), index) for m in METRICS}
+    correct = _answers(columns, row, index)
+    return _lines(columns, numbers, row, index, scores[place].tolist(), correct, measures | kept)
+
+
+def _settled(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
+    """Yield choices that have the only setting of an imported method: its author chose it, whatever the rule.
+
+    With the number of its row among those of the choices.
+    """
+    starts = _starts(choices.choice)
+    alone = np.flatnonzero(np.diff(starts, append=len(choices.row)) == 1)
+    if "projection" not in columns:
+        return
+    for choice, start in zip(alone.tolist(), starts[alone].tolist(), strict=True):
+        if not _absent(listed[start]) and columns.at("projection", choices.row[[start]]) == [IMPORTED]:
+            yield choice, start
 
 
 def _on_target(
-    settings: Sequence[tuple[dict[str, Any], ...]], rule: Rule, tested: Mapping[str, Tested], rank: int | None
-) -> list[dict[str, Any]]:
-    """Return the lines of a choice by the tested images: by all of them, or crossed, each half as the other chose."""
-    rows = settings[0]
-    of_rows = [tested[row["tested"]] for row in rows]
-    images = reduce(add, of_rows)
-    first = images.halves(int(rows[0]["seed"])) if rule.crossed else np.ones(len(images), dtype=bool)
-    parts = [first, ~first] if rule.crossed else [first]
-    scores = [_accuracies(of_setting, images, parts) for of_setting in settings]
-    picks = [
-        _best([_Strand(of_setting, s[i]) for of_setting, s in zip(settings, scores, strict=True)], rank)
-        for i in range(len(parts))
-    ]
-    chosen, other = picks[0], picks[-1]
-    if chosen is None or other is None:
-        return []  # a half has no image of its own
-    lines = []
-    halves = np.split(first, np.cumsum([len(of_row) for of_row in of_rows])[:-1])
-    answers = zip(chosen.strand.rows, of_rows, halves, chosen.correct(), other.correct(), strict=True)
-    for row, of_row, half, by_first, by_second in answers:
-        correct = np.where(half, by_second, by_first) if rule.crossed else by_first
-        score = math.nan if rule.crossed or chosen.strand.scores is None else chosen.strand.scores[chosen.index]
-        line = _line(row, chosen.index, score, measured(correct, of_row, row), correct)
-        lines.append(line | dict.fromkeys(_KEPT, math.nan))
-    return lines
+    columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
+) -> dict[str, Any]:
+    """Return the lines of choices by the tested images: by all of them, or crossed, each half as the other chose."""
+    settings, firsts = _starts(choices.setting), _starts(choices.choice)
+    number = choices.choice[settings]  # the choice of each setting
+    folds = np.diff(settings, append=len(choices.row))[_starts(number)]  # of each choice
+    rows = _ranges(firsts, folds)  # of the first setting of each choice, which name the images
+    images = [tested[name] for name in columns.at("tested", choices.row[rows])]
+    parts = list(_parts_of(columns, choices.row[rows], images, folds, rule.crossed))
+    curves = curves_of(columns.at("ranks", choices.row[settings]))
+    mask = (np.cumsum(folds) - folds)[choices.choice] + np.arange(len(choices.row)) - settings[choices.setting]
+    right = _right(columns, choices, curves, [bits for part in parts for bits in part.masks], mask)
+    totals = np.array([part.totals for part in parts]).T[:, number[curves.curve]]
+    with np.errstate(invalid="ignore"):
+        scores = right / totals
+    if len(scores) > 1 + rule.crossed:  # of base and new classes
+        scores = harmonic_mean(scores[0::2], scores[1::2])
+    places = np.array([highest(of_part, curves, number, rank) for of_part in scores])
+    choice = np.flatnonzero((places >= 0).all(axis=0))  # else a half has no image of its own
+    chosen, other = places[0, choice], places[-1, choice]
+    line = np.repeat(np.arange(len(choice)), folds[choice])
+    row, index = _rows_at(choices, settings, curves, chosen, folds[choice]), curves.index[chosen][line]
+    correct = _answers(columns, row, index)
+    if rule.crossed:
+        others = _rows_at(choices, settings, curves, other, folds[choice])
+        by_other = _answers(columns, others, curves.index[other][line])
+        halves = [half for number_ in choice.tolist() for half in parts[number_].halves]
+        correct = [np.where(half, b, a) for half, a, b in zip(halves, correct, by_other, strict=True)]
+    score = [math.nan] * len(row) if rule.crossed else scores[0][chosen][line].tolist()
+    of_lines = [images[i] for i in _ranges((np.cumsum(folds) - folds)[choice], folds[choice]).tolist()]
+    about = _records(columns, row, ("class_half", "n_base", "n_classes"))
+    measures = [measured(*each) for each in zip(correct, of_lines, about, strict=True)]
+    named = {m.name: [of_line[m.name] for of_line in measures] for m in METRICS}
+    unknown = {name: [math.nan] * len(row) for name in _KEPT}
+    return _lines(columns, choices.number[choice][line], row, index, score, correct, named | unknown)
 
 
-def _accuracies(
-    rows: Sequence[dict[str, Any]], images: Tested, parts: Sequence[NDArray[np.bool_]]
-) -> list[list[float]]:
-    """Return the accuracies of a setting at every rank on each part of the images of its rows, taken together."""
-    correct = np.concatenate([unpacked(row) for row in rows], axis=1)
-    if rows[0]["class_half"] != "harmonic":
-        return [accuracy(correct[:, part]).tolist() for part in parts]
-    new = images.label >= rows[0]["n_base"]
-    return [
-        harmonic_mean(accuracy(correct[:, part & ~new]), accuracy(correct[:, part & new])).tolist() for part in parts
-    ]
+def _ranges(starts: Labels, sizes: Labels) -> Labels:
+    """Return the numbers from each start on, as many as it has, one after the other."""
+    ends = np.cumsum(sizes)
+    return np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
+
+
+def _rows_at(choices: _Choices, settings: Labels, curves: Curves, places: Labels, folds: Labels) -> Labels:
+    """Return the positions of the rows of the settings that places of their curves are of, fold by fold."""
+    return choices.row[_ranges(settings[curves.curve[places]], folds)]
+
+
+def _right(columns: Rows, choices: _Choices, curves: Curves, masks: Sequence[NDArray[np.uint8]], mask: Labels) -> Array:
+    """Return the number of right answers of each setting at each rank, in all its folds, shape (parts, n)."""
+    of_rows = curves_of(columns.at("ranks", choices.row))
+    counts = hits(columns.at("correct", choices.row), of_rows, masks, mask)
+    into = curves.starts[choices.setting[of_rows.curve]] + of_rows.index
+    return np.array([np.bincount(into, weights=of_part, minlength=len(curves.ranks)) for of_part in counts])
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of the images of a choice by which it is made.
+
+    Attributes:
+        halves: of each fold which images fall into the first half; all do where nothing is crossed.
+        masks: of each fold its images of each part, as bits, shape (parts, bytes).
+        totals: number of images of each part.
+    """
+
+    halves: tuple[NDArray[np.bool_], ...]
+    masks: tuple[NDArray[np.uint8], ...]
+    totals: tuple[int, ...]
+
+
+def _parts_of(columns: Rows, rows: Labels, images: Sequence[Tested], folds: Labels, crossed: bool) -> Iterator[_Parts]:
+    """Yield the parts of each choice, whose images stand fold by fold."""
+    begins = (np.cumsum(folds) - folds).tolist()
+    about = zip(begins, folds.tolist(), _records(columns, rows[begins], ("seed", "class_half", "n_base")), strict=True)
+    for begin, n, row in about:
+        new_from = int(row["n_base"]) if row["class_half"] == "harmonic" else None
+        yield _parts(tuple(images[begin : begin + n]), int(row["seed"]), crossed, new_from)
+
+
+@lru_cache(maxsize=8192)  # every method is tested on the same images
+def _parts(folds: tuple[Tested, ...], seed: int, crossed: bool, new_from: int | None) -> _Parts:
+    images = reduce(add, folds)
+    first = images.halves(seed) if crossed else np.ones(len(images), dtype=bool)
+    parts = [first, ~first] if crossed else [first]
+    if new_from is not None:
+        new = images.label >= new_from
+        parts = [part & half for part in parts for half in (~new, new)]
+    cuts = np.cumsum([len(of_fold) for of_fold in folds])[:-1]
+    masks = tuple(np.packbits(of_fold, axis=1) for of_fold in np.split(np.array(parts), cuts, axis=1))
+    return _Parts(tuple(np.split(first, cuts)), masks, tuple(int(part.sum()) for part in parts))
 
 
 def measured(correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any]) -> dict[str, float]:
@@ -315,39 +447,91 @@ def measured(correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any])
         images: the images.
         row: any row of theirs; class_half, n_base and n_classes are used.
     """
-    if row["class_half"] != "harmonic":
-        answers = Answers(correct, images.label, row["n_classes"])
-        return {m.name: float(m.compute(answers)) for m in METRICS}
-    new = images.label >= row["n_base"]
-    base, others = (Answers(correct[w], images.label[w], row["n_classes"]) for w in (~new, new))
-    return {m.name: float(m.combine(m.compute(base), m.compute(others))) for m in METRICS}
+    return dict(Measures(correct, images, row))
 
 
+class Measures(Mapping[str, float]):
+    """What `measured` returns, each measure computed when it is first asked for."""
+
+    def __init__(self, correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any]) -> None:
+        self._correct, self._images, self._row = correct, images, row
+        self._found: dict[str, float] = {}
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self._found:
+            metric = _METRICS[name]
+            curves = [metric.compute(answers) for answers in self._answers]
+            self._found[name] = float(curves[0] if len(curves) == 1 else metric.combine(*curves))
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_METRICS)
+
+    def __len__(self) -> int:
+        return len(_METRICS)
+
+    @cached_property
+    def _answers(self) -> tuple[Answers, ...]:
+        """The answers; those of base and of new classes where both are taken together."""
+        if self._row["class_half"] != "harmonic":
+            return (Answers(self._correct, self._images.label, self._row["n_classes"]),)
+        new = self._images.label >= self._row["n_base"]
+        return tuple(Answers(self._correct[w], self._images.label[w], self._row["n_classes"]) for w in (~new, new))
+
+
+_METRICS = {metric.name: metric for metric in METRICS}
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
 _SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")
 _COPIED = (*_SETTING, "n_test", "tested")
 
 
-def _looked_at() -> list[str]:
-    """Return the columns of the rows that any rule, or what is made of its pick, looks at."""
-    named = [*KEY, "projection", "class_half", "n_base", "n_classes", "ranks", "target_out", "correct", *_COPIED]
-    named += [metric.name for metric in METRICS] + [rule.score for rule in RULES.values()]
-    return list(dict.fromkeys([*named, *(f"{name}_{rule}" for name in _KEPT for rule in SOURCE_RULES)]))
+def _each(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
+    """Return of each curve the value at its position."""
+    return [curve[i] for curve, i in zip(curves, index.tolist(), strict=True)]
 
 
-def _line(
-    row: dict[str, Any], index: int, score: float, measures: dict[str, float], correct: NDArray[np.bool_]
+def _records(columns: Rows, rows: Labels, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return some columns of rows as one mapping for each."""
+    values = zip(*(columns.at(name, rows) for name in names), strict=True)
+    return [dict(zip(names, of_row, strict=True)) for of_row in values]
+
+
+def _answers(columns: Rows, rows: Labels, index: Labels) -> list[NDArray[np.bool_]]:
+    """Return the answers of rows at positions of their ranks."""
+    sizes = map(len, columns.at("ranks", rows))
+    return [
+        np.unpackbits(np.frombuffer(bits, np.uint8).reshape(ranks, -1)[i], count=int(n)).view(np.bool_)
+        for bits, ranks, i, n in zip(
+            columns.at("correct", rows), sizes, index.tolist(), columns.at("n_test", rows), strict=True
+        )
+    ]
+
+
+def _lines(
+    columns: Rows,
+    choice: Labels,
+    rows: Labels,
+    index: Labels,
+    score: list[float],
+    correct: list[NDArray[np.bool_]],
+    measures: dict[str, list[float]],
 ) -> dict[str, Any]:
+    """Return the columns of what is picked: a line for each choice, row and position of a rank."""
     return {
-        **{name: row[name] for name in KEY},
-        "position": row["position"],
-        "rank": row["ranks"][index],
+        "choice": choice,
+        **{name: _inferred(columns.values(name)[rows]) for name in (*KEY, *_COPIED)},
+        "position": rows,
+        "rank": _each(columns.at("ranks", rows), index),
         "score": score,
-        "training_domain": row["training_domain"][index],
-        **measures,
+        "training_domain": _each(columns.at("training_domain", rows), index),
         "correct": correct,
-        **{name: row[name] for name in _COPIED},
+        **measures,
     }
+
+
+def _inferred(values: NDArray[Any]) -> Any:
+    """Return values so that pandas finds their type: of what is no number, by what is there."""
+    return values.tolist() if values.dtype == object else values
 
 
 def packed(correct: NDArray[np.bool_]) -> bytes:

@@ -1,0 +1,213 @@
+"""What a report reads and computes of very many rows: seconds and peak memory, nothing written and nothing drawn.
+
+    python -m tests.performance.bench_report [--sets 127] [--lambdas 25] [--seeds 1000]
+
+INVENTED answers: no model was run. Two stores of four held-out environments with 400 images tested under each seed, at
+eight ranks. `sets`: CLIP-ICM in two orders under four seeds, with every number of lambdas and intervention sets, beside plain
+prediction and PCA: 100,000 rows in 1,000 files by default. `seeds`: ten methods under very many seeds, each with a row
+file of its own: 10,000 files and 40,000 rows by default. Each store is read, selected from by every rule, pooled and
+compared, in a process of its own.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from benchmark.common.storage import Storage
+from benchmark.method.evaluation.metrics import METRICS, Answers
+from benchmark.method.evaluation.selection import RULES, packed
+from benchmark.method.evaluation.tested import Tested
+from benchmark.store.rows import read_rows, row_file, schema
+from benchmark.store.tested import read_tested, write_tested
+from reports.chosen import Selections, rule_for
+from reports.comparisons import compare, in_family, ranked
+from reports.settings import by_setting
+from tests.conftest import REPOSITORY
+from tests.performance.figures import arguments, keep
+
+ENVIRONMENTS = ("art", "cartoon", "photo", "sketch")
+RANKS, CLASSES, POOL, TESTED = (4, 8, 16, 32, 64, 128, 256, 512), 7, 2000, 400
+Row = dict[str, Any]
+
+
+class Unsynced(Storage):
+    """A folder whose files are written without waiting for the disk."""
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write file `name`."""
+        file = Path(self.path(name))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+def common() -> Row:
+    """Return what all rows share."""
+    same = {
+        "dataset": "invented", "dataset_fingerprint": "data", "grouped": False, "backbone": "ViT-B-32",
+        "backbone_fingerprint": "weights", "random_weights": False, "precision": "fp32",
+        "prompts": json.dumps(["a photo of a {}."]), "projection_params": "{}", "normalize": "none",
+        "predictor_params": "{}", "protocol": "held_out", "test_split": "out_20", "class_half": "all", "folds": 0,
+        "fold": -1, "view_draw": 0, "dim": RANKS[-1], "classes": [f"class {i}" for i in range(CLASSES)],
+        "n_classes": CLASSES, "n_base": 4, "n_sources": 3, "n_train": 4800, "n_test": TESTED, "n_shared": 0,
+        "labels_fit": 0, "labels_choice": 1200, "notes": [], "recipe_hash": "recipe", "code_version": "0",
+    }  # fmt: skip
+    return {**dict.fromkeys(schema().names), **same}
+
+
+@dataclass(eq=False)
+class Invented:
+    """A store that is filled with rows of invented answers.
+
+    Attributes:
+        storage: where they lie.
+        names: of the trials, each of which has a file.
+    """
+
+    storage: Storage
+    names: list[str] = field(default_factory=list)
+    _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    @cache  # noqa: B019, one store for each process
+    def images(self, environment: int, seed: int) -> Tested:
+        """Return the images that are tested of an environment under a seed, and write them."""
+        rng = np.random.default_rng([environment, seed])
+        own = np.sort(rng.permutation(POOL)[:TESTED])
+        of_all = np.zeros(TESTED, np.int64)
+        tested = Tested(environment * POOL + own, of_all, own % CLASSES, (ENVIRONMENTS[environment],))
+        write_tested(self.storage, tested)
+        return tested
+
+    def answers(self, tested: Tested) -> NDArray[np.bool_]:
+        """Return answers at every rank: those that the image has under all methods and seeds, but for a tenth of them."""
+        own = (tested.position * 7919 % 1000 < 700)[None, :]
+        return own ^ (self._rng.random((len(RANKS), TESTED)) < 0.1)
+
+    def rows(self, seed: int, **columns: Any) -> list[Row]:
+        """Return a row for each environment."""
+        rows = []
+        for number, environment in enumerate(ENVIRONMENTS):
+            tested = self.images(number, seed)
+            correct = self.answers(tested)
+            answers = Answers(correct, tested.label, CLASSES)
+            values: Row = {metric.name: metric.compute(answers).tolist() for metric in METRICS}
+            ranks = RANKS if columns["projection"] != "identity" else RANKS[-1:]
+            values |= {rule: self._rng.integers(700, size=len(RANKS)) / 700 for rule in ("training_domain", "lodo")}
+            values = {name: list(curve)[-len(ranks) :] for name, curve in values.items()}
+            values |= {"correct": packed(correct[-len(ranks) :]), "ranks": list(ranks), "tested": tested.hash}
+            rows.append({**common(), **values, "held_out": environment, "seed": seed, **columns})
+        return rows
+
+    def write(self, name: str, rows: Sequence[Row]) -> None:
+        """Write the rows of a trial."""
+        table = pa.Table.from_pylist([{**row, "trial_id": name} for row in rows], schema=schema())
+        self.storage.write_table(row_file(name), table)
+        self.names.append(name)
+
+
+def of_sets(store: Invented, sets: int, lambdas: int) -> None:
+    """Write the rows of CLIP-ICM with very many intervention sets and lambdas, of plain prediction and of PCA."""
+    for seed in range(4):
+        for projection in ("identity", "pca"):
+            store.write(f"{projection}-{seed}", store.rows(seed, projection=projection, predictor="zero_shot"))
+        for number, order in product(range(sets), ("largest", "released")):
+            about = {"projection": "icm", "order": order, "predictor": "zero_shot", "intervention_set": f"set {number}"}
+            about["interventions"] = json.dumps({"kinds": [f"kind {i}" for i in range(7) if number + 1 >> i & 1]})
+            grid = np.geomspace(0.01, 100, lambdas).tolist()
+            store.write(
+                f"icm-{number}-{order}-{seed}", [row for x in grid for row in store.rows(seed, lambda_=x, **about)]
+            )
+
+
+def of_seeds(store: Invented, seeds: int) -> None:
+    """Write the rows of ten methods under very many seeds."""
+    projections = (("identity", None), ("pca", "largest"), ("random", None), ("icm", "released"), ("icm", "largest"))
+    for seed, (projection, order), predictor in product(range(seeds), projections, ("zero_shot", "linear_probe")):
+        about = {"projection": projection, "order": order, "predictor": predictor}
+        about |= {"lambda_": 1.0, "intervention_set": "all"} if projection == "icm" else {}
+        store.write(f"{projection}-{order}-{predictor}-{seed}", store.rows(seed, **about))
+
+
+def measured(folder: str, names: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Yield what is done with a store, and its seconds."""
+    storage, began = Storage(folder), time.perf_counter()
+
+    def seconds() -> float:
+        nonlocal began
+        began, before = time.perf_counter(), began
+        return began - before
+
+    rows = read_rows(storage, list(names))
+    yield "reading rows", seconds()
+    tested = read_tested(storage, rows["tested"])
+    yield "reading tested images", seconds()
+    [(_, part)] = by_setting(rows)
+    selections = Selections(part, tested)
+    yield "telling methods apart", seconds()
+    for rule in RULES:
+        for method in selections.parts:
+            selections.picks(method, rule)
+        yield f"selecting by {rule}", seconds()
+    for rule in RULES:
+        for method in selections.parts:
+            selections.pooled(method, rule)
+    yield "pooling", seconds()
+    rule = rule_for(part)
+    plain = [method for method in selections.parts if method.is_plain]
+    pairs = [(m, p) for p in plain for m in selections.parts if m.predictor == p.predictor and not m.is_plain]
+    made = [compare(selections, method, rule, baseline) for method, baseline in pairs]
+    family = in_family([one for one in made if one], 0.01)
+    yield f"comparing {len(family)} pairs", seconds()
+    ranks = ranked(selections, rule)
+    yield f"ranking {sum(len(one.methods) for one in ranks)} methods", seconds()
+
+
+def main() -> None:
+    """Fill both stores, measure each in a process of its own and print the table."""
+    parser = arguments(__doc__)
+    parser.add_argument("--sets", type=int, default=127, help="intervention sets")
+    parser.add_argument("--lambdas", type=int, default=25)
+    parser.add_argument("--seeds", type=int, default=1000, help="of the store of ten methods")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the stores there, and take what is there")
+    parser.add_argument("--measure", metavar="STORE", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        names = json.loads((Path(args.measure) / "names.json").read_text())
+        took = dict(measured(args.measure, names))
+        took["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps(took))
+        return
+    figures: dict[str, float] = {}
+    print("INVENTED ANSWERS: time and memory only")
+    with tempfile.TemporaryDirectory() as place:
+        for name in ("sets", "seeds"):
+            folder = (args.keep or Path(place)) / name
+            if not (folder / "names.json").exists():
+                store = Invented(Unsynced(str(folder)))
+                of_sets(store, args.sets, args.lambdas) if name == "sets" else of_seeds(store, args.seeds)
+                (folder / "names.json").write_text(json.dumps(store.names))
+            command = [sys.executable, "-m", "tests.performance.bench_report", "--measure", str(folder)]
+            said = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout
+            took = json.loads(said)
+            peak = took.pop("peak_gib")
+            print(f"{name}: {sum(took.values()):.1f} s, peak memory {peak:.2f} GiB")
+            print("\n".join(f"  {what}: {seconds:.2f} s" for what, seconds in took.items()))
+            figures |= {f"{name}_s": sum(took.values()), f"{name}_peak_gib": peak}
+    keep(args.json, figures)
+
+
+if __name__ == "__main__":
+    main()
