@@ -12,7 +12,7 @@ from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
 from reports.behind import behind_the_means
 from reports.captions import protocol_words
-from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, held_out_names, hyperparameters, rule_for
+from reports.chosen import HYPERPARAMETER_COLUMNS, Selections, held_out_names, hyperparameters
 from reports.comparisons import in_columns, overall_in_columns
 from reports.controls import Expected, Verdict, in_a_sentence, verdicts
 from reports.findings import Family, Findings, comparisons, in_words, overall, overall_sentences

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure as Sheet
 from reports.chosen import Selections, rule_for
 from reports.comparisons import Comparison
 from reports.figures import (
-    wording,
     environments,
     heat_maps,
     interventions,
@@ -21,10 +20,11 @@ from reports.figures import (
     robustness,
     selection,
     spectrum,
+    wording,
 )
-from reports.figures.wording import MAX_SETTINGS, drawable
 from reports.figures.forest import draw_forest, forest_numbers
 from reports.figures.style import in_style
+from reports.figures.wording import MAX_SETTINGS, drawable
 from reports.figures.writing import Figure, written
 from reports.options import Options
 from reports.settings import Setting, suffixes

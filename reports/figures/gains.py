@@ -111,4 +111,3 @@ def plain_answers(selections: Selections, predictor: str, rule: str) -> ByKey:
     """Return (held_out, seed) -> the answers of plain prediction; nothing where there are none."""
     plain = plain_of(selections, predictor)
     return {} if plain is None else selections.pooled(plain, rule)
-

@@ -196,5 +196,3 @@ def _gained(axes: Axes, lines: Sequence[Line]) -> None:
                 axes.plot([line.gain.low, line.gain.high], [row, row], color=VERMILLION, linewidth=1.2)
             axes.plot([line.gain.value], [row], marker="o", color=VERMILLION, linestyle="none")
     axes.set_xlabel("Accuracy − plain (points)")
-
-

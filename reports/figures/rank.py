@@ -145,5 +145,3 @@ def _log2(axes: Axes, ranks: Sequence[int]) -> None:
     axes.set_xticks(places, [str(place) for place in places])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(min(ranks) * 0.88, max(ranks) * 1.14)
-
-

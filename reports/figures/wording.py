@@ -190,12 +190,12 @@ def of_spectrum(numbers: Spectra, _: Setting) -> str:
     """Return what the figure of spectra shows."""
     which = ""
     if numbers.intervention_set is not None:
-        which = f" Intervention set {numbers.intervention_set}, normalize {numbers.normalize}: what is picked most often."
+        which = f" Intervention set {numbers.intervention_set}, normalize {numbers.normalize}: picked most often."
     fewer = " Not every λ is drawn." if numbers.thinned else ""
     return (
         "Eigenvalues of M = C_z - λ C_d, fitted on the sources, largest first, on a symmetric log scale; mean over "
-        f"held-out environments, seeds and folds.{which}{fewer} PCA: eigenvalues of its own second moment. The released "
-        "order keeps directions from the right-hand end."
+        f"held-out environments, seeds and folds.{which}{fewer} PCA: eigenvalues of its own second moment. The "
+        "released order keeps directions from the right-hand end."
     )
 
 
