@@ -85,9 +85,8 @@ def spectra(selections: Selections, rule: str) -> Spectra:
     known = {method: part[part["spectrum"].map(_is_known)] for method, part in selections.parts.items()}
     parts = {method: part for method, part in known.items() if len(part)}
     icms = [m for m in reversed(parts) if m.projection == ICM and not m.variant]
-    icm = max(
-        icms, key=lambda m: int(parts[m]["lambda_"].nunique()), default=None
-    )  # the grid of a probe may be smaller
+    # The grid of a trained predictor may be smaller.
+    icm = max(icms, key=lambda m: int(parts[m]["lambda_"].nunique()), default=None)
     pca = next((m for m in parts if m.projection == "pca"), None)
     lines: list[Spectrum] = []
     intervention_set = normalize = None

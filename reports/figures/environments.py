@@ -98,11 +98,9 @@ def _panel(selections: Selections, predictor: str, rule: str, names: Sequence[st
     made = [one for one in made if list(one.held_outs) == list(names)]
     if not made or plain is None:
         return None
-    pooled, shown = selections.pooled(plain, rule), names[:MAX_ENVIRONMENTS]
+    pooled, shown, seeds = selections.pooled(plain, rule), names[:MAX_ENVIRONMENTS], made[0].seeds
     accuracies = [100 * made[0].accuracies[1]]
-    accuracies += [
-        100 * sum(pooled[h, s].measures["target"] for s in made[0].seeds) / len(made[0].seeds) for h in shown
-    ]
+    accuracies += [100 * sum(pooled[h, s].measures["target"] for s in seeds) / len(seeds) for h in shown]
     gains = [Gains(one.method, Point.of(one.interval), tuple(map(Point.of, one.single[: len(shown)]))) for one in made]
     left_out = len(names) - len(shown)
     return Panel(gains[0].method.predictor_label, tuple(shown), tuple(accuracies), tuple(gains), left_out)

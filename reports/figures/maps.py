@@ -17,10 +17,10 @@ from reports.figures.style import (
     PAGE,
     Look,
     arrange,
-    legend_above,
     mark_handle,
     panel_label,
     sheet_of,
+    words,
 )
 
 COLUMNS = ("class", "environment", "x", "y", "x_after", "y_after")
@@ -91,28 +91,24 @@ def draw(numbers: MapNumbers) -> Sheet:
     rows = [numbers.environments, *([numbers.classes] if numbers.classes else [])]
     sheet = sheet_of(PAGE, 0.35 + 2.9 * len(rows))
     grid = sheet.subplots(len(rows), 2, squeeze=False)
-    looks: dict[str, Look] = {}
     for row, names in enumerate(rows):
-        own = _looks(names, 3 * row)
-        looks |= own
-        words = ("by environment", "by class")[row]
+        own = _looks(names)
+        by = ("by environment", "by class")[row]
         for axes, points, when in zip(grid[row], (numbers.before, numbers.after), ("before", "after"), strict=True):
             _draw(axes, points, names, own)
-            panel_label(axes, f"{when}, {words}" if len(rows) > 1 else when)
+            panel_label(axes, f"{when}, {by}" if len(rows) > 1 else when)
         grid[row, 0].set_ylabel("Second axis")
+        handles, labels = [mark_handle(look) for look in own.values()], [words(name, 22) for name in own]
+        grid[row, 1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1))
     for axes in grid[-1]:
         axes.set_xlabel("First axis")
-    legend = legend_above(sheet, [mark_handle(look) for look in looks.values()], list(looks))
-    arrange(sheet, grid.tolist(), legend=legend, gap=0.12)
+    arrange(sheet, grid.tolist(), gap=0.12)
     return sheet
 
 
-def _looks(names: Sequence[str], first: int) -> dict[str, Look]:
+def _looks(names: Sequence[str]) -> dict[str, Look]:
     distinct = sorted(set(names) - {OTHERS})
-    looks = {
-        name: Look(CYCLE[(first + i) % len(CYCLE)], MARKERS[(first + i) % len(MARKERS)], "-")
-        for i, name in enumerate(distinct)
-    }
+    looks = {name: Look(colour, mark, "-") for name, colour, mark in zip(distinct, CYCLE, MARKERS, strict=False)}
     return looks | ({OTHERS: Look(GREY, ".", "-")} if OTHERS in names else {})
 
 

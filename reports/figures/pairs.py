@@ -117,7 +117,8 @@ def _shares(selections: Selections, method: Method, rule: str) -> Shares | None:
 
 
 def _share(rows: pd.DataFrame) -> float:
-    said = json.loads(rows["interventions"].iloc[0]).get("pairs")
+    content = rows["interventions"].iloc[0]
+    said = json.loads(content).get("pairs") if isinstance(content, str) else None
     return float(said.partition(" %")[0]) if said else 100.0
 
 

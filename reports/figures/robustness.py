@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -132,7 +133,7 @@ def draw(numbers: RobustnessNumbers) -> Sheet:
     looks = looks_of(methods) | {ZERO_SHOT: Look("#000000", "s", "-", hollow=True)}
     sheet = sheet_of(COLUMN, 3.1)
     axes = sheet.add_subplot()
-    sources, targets = ([getattr(dot, of) for dot in numbers.dots] for of in ("source", "target"))
+    sources = [dot.source for dot in numbers.dots]
     x = np.linspace(_logit(min(sources)) - 0.15, _logit(max(sources)) + 0.15, 60)
     middle, low, high = np.array([numbers.line.expected(float(s)) for s in _share(x)]).T
     axes.fill_between(x, _logit(low), _logit(high), color=GREY, alpha=0.16, linewidth=0)
@@ -140,7 +141,7 @@ def draw(numbers: RobustnessNumbers) -> Sheet:
     axes.plot(x, x, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
     for dot in numbers.dots:
         look, at = looks[dot.method], (float(_logit(dot.source)), float(_logit(dot.target)))
-        bars = {"color": look.colour, "linewidth": 0.6, "alpha": 0.7}
+        bars: dict[str, Any] = {"color": look.colour, "linewidth": 0.6, "alpha": 0.7}
         axes.plot([at[0]] * 2, _logit(np.array(dot.target_bar)), **bars)
         if dot.source_bar:
             axes.plot(_logit(np.array(dot.source_bar)), [at[1]] * 2, **bars)

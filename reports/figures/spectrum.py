@@ -1,6 +1,7 @@
 """Spectrum: eigenvalues of M = C_z - lambda C_d in the order in which directions are kept, and those of PCA."""
 
 import math
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -39,7 +40,11 @@ def draw(numbers: Spectra) -> Sheet:
         index = np.arange(1, len(line.values) + 1)
         if line in icm:
             place = icm.index(line)
-            look = {"color": tuple(shades[place]), "linestyle": _DASHES[place % len(_DASHES)], "linewidth": 1.1}
+            look: dict[str, Any] = {
+                "color": tuple(shades[place]),
+                "linestyle": _DASHES[place % len(_DASHES)],
+                "linewidth": 1.1,
+            }
             labels.append(f"λ = {line.lambda_:g}")
         else:
             look = {"color": INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}

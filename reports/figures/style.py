@@ -1,4 +1,4 @@
-"""How every figure looks: sizes in inches, letters of at least 6.5 pt, colours that differ in grey and for the colour-blind.
+"""How every figure looks: sizes in inches, letters of at least 6.5 pt, methods told apart without colour too.
 
 Nothing here knows rows. Figures are made with Matplotlib's objects, without pyplot, and hold neither title nor caption.
 """
@@ -26,10 +26,10 @@ INK, GREY, LIGHT = "#1A1A1A", "#6B6B6B", "#E3E3E3"
 MAX_LETTERS = 44  # of a name inside a figure
 
 # Okabe and Ito's colours. Marker and line differ too, so that lines are told apart in grey.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
-CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, YELLOW)
+CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _STYLE: dict[str, Any] = {
@@ -54,8 +54,9 @@ _STYLE: dict[str, Any] = {
 def in_style() -> Iterator[None]:
     """Draw and write in the style of all figures, whatever a user's own settings of Matplotlib are."""
     with matplotlib.rc_context():
-        matplotlib.rcParams.update(_DEFAULTS)
-        matplotlib.rcParams.update(_STYLE)
+        parameters: Any = matplotlib.rcParams
+        parameters.update(_DEFAULTS)
+        parameters.update(_STYLE)
         yield
 
 
@@ -103,7 +104,7 @@ _OTHERS = (
 
 
 def looks_of(methods: Sequence[Method]) -> dict[Method, Look]:
-    """Return the look of each method: its own, the same for all predictors and in all figures; a placebo's is hollow."""
+    """Return the look of each method: its own, the same for all predictors and in all figures; placebos are hollow."""
     looks: dict[Method, Look] = {}
     of_others: dict[tuple[str, str], Look] = {}
     for method in methods:
@@ -274,9 +275,3 @@ def picks_below(axes: Axes, strips: Sequence[tuple[Look, Sequence[float], Sequen
     axes.set_ylim(len(strips) - 0.35, -0.65)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-
-
-def signed(value: float, decimals: int = 1) -> str:
-    """Return a number with its sign, "+1.2" or "−0.3"; what rounds to zero has none."""
-    text = f"{value:+.{decimals}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")

@@ -28,8 +28,7 @@ from reports.figures.robustness import RobustnessNumbers
 from reports.figures.selection import SelectionNumbers
 from reports.figures.style import PAGE, signed
 from reports.figures.writing import Figure
-from reports.forms.latex_signs import latex_escape
-from reports.forms.markdown import markdown_escape
+from reports.render import latex_escape, markdown_escape
 from reports.robustness import MIN_BACKBONES
 from reports.settings import BANNER, Setting
 
@@ -191,14 +190,12 @@ def of_spectrum(numbers: Spectra, _: Setting) -> str:
     """Return what the figure of spectra shows."""
     which = ""
     if numbers.intervention_set is not None:
-        which = (
-            f" Intervention set {numbers.intervention_set}, normalize {numbers.normalize}: what is picked most often."
-        )
+        which = f" Intervention set {numbers.intervention_set}, normalize {numbers.normalize}: picked most often."
     fewer = " Not every λ is drawn." if numbers.thinned else ""
     return (
         "Eigenvalues of M = C_z - λ C_d, fitted on the sources, largest first, on a symmetric log scale; mean over "
-        f"held-out environments, seeds and folds.{which}{fewer} PCA: eigenvalues of its own second moment. The released "
-        "order keeps directions from the right-hand end."
+        f"held-out environments, seeds and folds.{which}{fewer} PCA: eigenvalues of its own second moment. The "
+        "released order keeps directions from the right-hand end."
     )
 
 

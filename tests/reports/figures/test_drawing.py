@@ -1,0 +1,249 @@
+"""How figures look and what their files are, whatever is drawn. All rows are synthetic."""
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Sheet
+from matplotlib.text import Text
+from PIL import Image
+
+from reports import figures
+from reports.figures import every, style, wording, writing
+from reports.figures.style import COLUMN, PAGE
+from reports.findings import comparisons
+from reports.options import Options
+from reports.settings import BANNER
+from tests.reports.figures.rows import described, rows_of
+from tests.reports.figures.test_numbers import images
+from tests.reports.synthetic import row
+from tests.reports.test_robustness import BACKBONES, rows_of as rows_of_backbone
+
+HOSTILE = ("$x_{", "<script>alert(1)</script>", "a_b%", "=cmd|' /C'!A0", "line\nbreak\x00", "é & ü", "x" * 200)
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], mapped: bool = True) -> dict[str, Sheet]:
+    """Return name -> sheet of all figures of rows."""
+    sheets: dict[str, Sheet] = {}
+    real = writing.written
+
+    def kept(sheet: Sheet, name: str, caption: str, random_weights: bool) -> writing.Figure:
+        if random_weights:
+            writing.banner(sheet)
+        sheets[name] = sheet
+        return real(style.sheet_of(1, 1), name, caption, random_weights=False)
+
+    monkeypatch.setattr(every, "written", kept)
+    all_of(rows, mapped)
+    return sheets
+
+
+def all_of(rows: list[dict[str, Any]], mapped: bool = True) -> list[figures.Figure]:
+    parts = described(rows)
+    compared = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
+    return figures.all_figures(parts, compared, Options(), {parts[0][0]: images(60, 3)} if mapped else None)
+
+
+def letters(sheet: Sheet) -> Iterator[Text]:
+    """Yield the words that are drawn: none of ticks outside an axis, which Matplotlib keeps and does not draw."""
+    sheet.draw_without_rendering()
+    hidden = set()
+    for axes in sheet.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
+                    hidden |= {tick.label1, tick.label2}
+    for text in sheet.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_visible() and text.get_text().strip() and text not in hidden:
+            yield text
+
+
+def hostile_rows() -> list[dict[str, Any]]:
+    """Return rows whose data set, backbone, environments and sets have names that no form may take for markup."""
+    names = dict(zip(("art", "photo", "sketch"), HOSTILE, strict=False))
+    rows = rows_of(HOSTILE[1], backbone=HOSTILE[2])
+    for one in rows:
+        one["held_out"] = names[one["held_out"]]
+        if one["intervention_set"] == "blur+crop":
+            one["intervention_set"] = HOSTILE[0]
+        if one["intervention_set"] == "crop+grey":
+            one["intervention_set"] = HOSTILE[6]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def sheets() -> dict[str, Sheet]:
+    with pytest.MonkeyPatch.context() as patch:
+        found = drawn(patch, rows_of())
+        of_backbones = drawn(patch, [r for name in BACKBONES for r in rows_of_backbone(name)], mapped=False)
+        return found | {name: sheet for name, sheet in of_backbones.items() if name.startswith("robustness")}
+
+
+@pytest.fixture(scope="module")
+def made() -> list[figures.Figure]:
+    return all_of(rows_of())
+
+
+def test_there_is_every_figure(sheets: dict[str, Sheet]) -> None:
+    assert list(sheets) == [
+        "forest", "environments", "rank", "lambda", "lambda_rank", "selection", "interventions", "pairs", "spectrum",
+        "map", "robustness",
+    ]  # fmt: skip
+
+
+def check(sheet: Sheet, name: str) -> None:
+    wide, tall = sheet.get_size_inches()
+    assert wide in (COLUMN, PAGE), name
+    assert tall <= style.TALLEST, name
+    assert sheet.get_suptitle() == ""
+    assert all(axes.get_title() == "" for axes in sheet.axes), name
+    canvas = sheet.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    with style.in_style():
+        for text in letters(sheet):
+            assert text.get_fontsize() >= 6.5, (name, text)
+            box = text.get_window_extent(canvas.get_renderer())
+            inside = box.x0 >= -0.5 and box.y0 >= -0.5 and box.x1 <= 100 * wide + 0.5 and box.y1 <= 100 * tall + 0.5
+            assert inside or BANNER in text.get_text(), (name, text, box)
+        for axes in sheet.axes:
+            box = axes.get_position()
+            assert 0 <= box.x0 < box.x1 <= 1, name
+            assert 0 <= box.y0 < box.y1 <= 1, name
+            assert box.width * wide > 0.8, name
+
+
+def test_sizes_letters_and_edges(sheets: dict[str, Sheet]) -> None:
+    for name, sheet in sheets.items():
+        check(sheet, name)
+
+
+def test_letters_do_not_lie_on_one_another(sheets: dict[str, Sheet]) -> None:
+    for name, sheet in sheets.items():
+        with style.in_style():
+            canvas = sheet.canvas
+            assert isinstance(canvas, FigureCanvasAgg)
+            boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in letters(sheet) if not t.get_rotation()]
+        for i, (a, first) in enumerate(boxes):
+            for b, second in boxes[i + 1 :]:
+                width = min(first.x1, second.x1) - max(first.x0, second.x0)
+                height = min(first.y1, second.y1) - max(first.y0, second.y0)
+                assert min(width, height) < 1.5, (name, a, b)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> list[figures.Figure]:
+    return all_of(hostile_rows(), mapped=False)
+
+
+def test_hostile_names_are_drawn_as_text(monkeypatch: pytest.MonkeyPatch, hostile: list[figures.Figure]) -> None:
+    for name, sheet in drawn(monkeypatch, hostile_rows(), mapped=False).items():
+        check(sheet, name)
+        assert not any(text.get_parse_math() for text in letters(sheet)), name
+    found = {one.name: one for one in hostile}
+    forest = found["forest"].contents["svg"].decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; · a_b%" in forest
+    assert "<script" not in forest
+    assert "$x_{" in found["environments"].contents["svg"].decode()
+    assert "a_b%" in found["environments"].contents["svg"].decode()
+
+
+def test_names_are_one_line_and_not_too_long() -> None:
+    assert style.words("a\nb\x00c\u2028d") == "a b c d"
+    assert style.words("x" * 200, 10) == "x" * 9 + "…"
+    assert style.words("\ud800") == " "
+
+
+def test_equal_rows_give_equal_bytes_without_a_date(made: list[figures.Figure]) -> None:
+    assert all_of(rows_of()) == made
+    for one in made:
+        assert set(one.contents) == {"pdf", "svg", "png"}
+        assert one.contents["pdf"].startswith(b"%PDF")
+        assert one.contents["svg"].startswith(b"<?xml")
+        for form in ("pdf", "svg"):
+            assert not re.search(rb"CreationDate|dc:date|ModDate", one.contents[form]), one.name
+        assert b"/Type3" not in one.contents["pdf"]
+        with Image.open(io.BytesIO(one.contents["png"])) as image:
+            assert image.width == pytest.approx(200 * one.width, abs=1)
+            assert "Software" not in image.info
+
+
+def test_a_users_own_settings_do_not_change_the_bytes() -> None:
+    import matplotlib
+
+    rows = [row(), row(projection="pca", target=[0.3, 0.4, 0.5])]
+    plain = all_of(rows, mapped=False)
+    assert plain
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "lines.linewidth": 9}):
+        assert all_of(rows, mapped=False) == plain
+
+
+def test_the_banner_is_drawn_across_every_figure_of_random_weights(
+    monkeypatch: pytest.MonkeyPatch, made: list[figures.Figure]
+) -> None:
+    found = drawn(monkeypatch, rows_of(random_weights=True))
+    assert len(found) == 10
+    for name, sheet in found.items():
+        assert sum(text.get_text() == BANNER for text in letters(sheet)) == 1, name
+    monkeypatch.undo()
+    few = [row(random_weights=True), row(projection="pca", target=[0.3, 0.4, 0.5], random_weights=True)]
+    for one in all_of(few):
+        assert one.caption.startswith(f"{BANNER}: "), one.name
+        assert BANNER in one.contents["svg"].decode()
+    assert not any(BANNER in one.contents["svg"].decode() for one in made)
+
+
+def test_methods_differ_without_colour() -> None:
+    looks = [*style._LOOKS.values(), *style._OTHERS]
+    assert len({look.marker for look in looks}) == len(looks)
+    assert len({(look.colour, str(look.line)) for look in looks}) == len(looks)
+
+
+def test_files_have_the_names_of_settings_where_there_are_several() -> None:
+    few = [row(dataset=name, **more) for name in "ab" for more in ({}, {"projection": "pca", "target": [0.3, 0.4, 0.5]})]
+    names = [one.name for one in all_of(few, mapped=False)]
+    assert {n for n in names if n.startswith("rank")} == {"rank-a-ViT-B-32-out_fold", "rank-b-ViT-B-32-out_fold"}
+    assert len(names) == len(set(names))
+
+
+def test_what_is_left_out_is_said() -> None:
+    rows = [row(dataset=f"set{i}", projection=p, target=t) for i in range(wording.MAX_SETTINGS + 1)
+            for p, t in (("identity", [0.5]), ("pca", [0.3, 0.4, 0.5]))]  # fmt: skip
+    parts = described([*rows, row(protocol="in_domain")])
+    made = figures.all_figures(parts, [], Options())
+    assert len([one for one in made if one.name.startswith("rank")]) == wording.MAX_SETTINGS
+    assert not any("in_domain" in one.name for one in made)
+    said = figures.left_out(parts)
+    assert any("The first 4 of 5 settings" in sentence for sentence in said)
+    assert any("in_domain" in sentence for sentence in said)
+    assert figures.left_out(described([row()])) == []
+
+
+def test_captions_are_beside_the_figures_in_both_forms(hostile: list[figures.Figure]) -> None:
+    markdown, latex = figures.captions(hostile, ["Nothing of <b>."])
+    for one in hostile:
+        assert f"]({one.name}.png)" in markdown
+        assert f"({one.name}.pdf)" in markdown
+        assert f"\\includegraphics{{{one.name}.pdf}}" in latex
+        assert f"\\label{{fig:{one.name}}}" in latex
+    assert "<script>" not in markdown.replace("\\<script>", "")
+    assert r"a\_b\%" in latex
+    assert "λ" not in latex
+    assert latex.count("\\begin{figure*}") == sum(one.width == PAGE for one in hostile)
+    assert "Nothing of \\<b>." in markdown
+
+
+def test_captions_say_protocol_split_seed_n_and_rule(made: list[figures.Figure]) -> None:
+    for one in made:
+        for words in ("out_fold", "n = 720", "lodo", "held_out"):
+            assert words in one.caption, (one.name, words)
+
+
+def test_few_images_have_no_band_and_the_caption_says_so() -> None:
+    rows = [row(n_test=20), row(projection="pca", target=[0.3, 0.4, 0.5], n_test=20)]
+    found = {one.name: one for one in all_of(rows, mapped=False)}
+    assert "No band: one takes 30 units" in found["rank"].caption

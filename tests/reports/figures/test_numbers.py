@@ -1,0 +1,303 @@
+"""What figures draw, against NumPy and other references. All rows are synthetic."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.evaluation.selection import unpacked
+from reports.findings import comparisons
+from reports.figures import environments, heat_maps, interventions, lambdas, maps, pairs, rank, robustness, selection
+from reports.figures.forest import MAX_LINES, forest_numbers
+from reports.figures.gains import Point
+from reports.options import Options
+from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, described, one, rows_of
+from tests.reports.synthetic import frame, row
+from tests.reports.test_robustness import BACKBONES, settings
+
+ROWS = rows_of()
+SETTING, SELECTIONS = one(ROWS)
+FRAME = frame(ROWS)
+
+
+def of_icm(**where: Any) -> pd.DataFrame:
+    rows = FRAME[FRAME["projection"] == "icm"]
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
+def best_at(held_out: str, fold: int, rank_: int, **where: Any) -> "pd.Series[Any]":
+    """Return the row with the highest score at a rank, the first of equals."""
+    rows = of_icm(held_out=held_out, fold=fold, **where)
+    return rows.iloc[int(np.argmax([scores[RANKS.index(rank_)] for scores in rows["lodo"]]))]
+
+
+def paired(found: dict[str, np.ndarray[Any, Any]]) -> tuple[float, float]:
+    """Return mean difference over environments in points and its standard error, images apart: by hand."""
+    means = [differences.mean() for differences in found.values()]
+    variance = sum(
+        ((differences - differences.mean()) ** 2).sum() / len(differences) ** 2 for differences in found.values()
+    )
+    n = sum(map(len, found.values()))
+    return 100 * float(np.mean(means)), 100 * float(np.sqrt(n / (n - 1) * variance)) / len(found)
+
+
+def plain(held_out: str) -> np.ndarray[Any, Any]:
+    rows = FRAME[(FRAME["projection"] == "identity") & (FRAME["held_out"] == held_out)].sort_values("fold")
+    return np.concatenate([unpacked(r)[0] for r in rows.to_dict("records")]).astype(float)
+
+
+def check(point: Point, found: dict[str, np.ndarray[Any, Any]]) -> None:
+    value, error = paired(found)
+    n = sum(map(len, found.values()))
+    half = stats.t.ppf(0.975, n - 1) * error
+    assert (point.value, point.low, point.high) == pytest.approx((value, value - half, value + half))
+
+
+def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> None:
+    numbers = rank.numbers(SELECTIONS, "lodo")
+    assert numbers is not None
+    [(predictor, curves)] = numbers.panels
+    assert predictor == "zero-shot"
+    icm = next(curve for curve in curves if curve.method.projection == "icm")
+    assert icm.ranks == RANKS
+    for rank_, point in zip(RANKS, icm.points, strict=True):
+        found = {}
+        for name in HELD_OUTS:
+            chosen = [best_at(name, fold, rank_) for fold in (0, 1)]
+            own = np.concatenate([unpacked(r.to_dict())[RANKS.index(rank_)] for r in chosen]).astype(float)
+            found[name] = own - plain(name)
+        check(point, found)
+    assert icm.picks == (0, 6, 0)  # 0.57 at rank 2 is the highest score everywhere
+    shrinkage = next(curve for curve in curves if curve.method.projection == "shrinkage")
+    assert len(shrinkage.ranks) == 1
+
+
+def test_lambda_varies_alone_from_what_was_picked() -> None:
+    numbers = lambdas.numbers(SELECTIONS, "lodo")
+    assert numbers is not None
+    [(_, curves)] = numbers.panels
+    icm = next(curve for curve in curves if curve.method.projection == "icm")
+    assert icm.lambdas == LAMBDAS
+    assert icm.picks == (0, 6)
+    for lambda_, point in zip(LAMBDAS, icm.points, strict=True):
+        found = {}
+        for name in HELD_OUTS:
+            chosen = []
+            for fold in (0, 1):
+                picked = best_at(name, fold, 2)  # rank 2 is picked
+                of_set = of_icm(held_out=name, fold=fold, intervention_set=picked["intervention_set"])
+                chosen.append(of_set[of_set["lambda_"] == lambda_].iloc[0])
+            own = np.concatenate([unpacked(r.to_dict())[1] for r in chosen]).astype(float)
+            found[name] = own - plain(name)
+        check(point, found)
+
+
+def test_lambdas_stand_at_their_logarithms_and_zero_before_them() -> None:
+    assert lambdas.places([0.0, 0.1, 10.0], [0.0, 0.1, 10.0]) == pytest.approx([-1.5, -1.0, 1.0])
+    assert lambdas.places([0.0], [0.0]) == [0.0]
+
+
+def test_heat_maps_are_means_of_what_is_chosen_at_each_lambda_and_rank() -> None:
+    numbers = heat_maps.numbers(SELECTIONS, "lodo")
+    assert numbers is not None
+    [found] = numbers.maps
+    assert (found.lambdas, found.ranks) == (LAMBDAS, RANKS)
+    for i, lambda_ in enumerate(LAMBDAS):
+        for j, rank_ in enumerate(RANKS):
+            chosen = [best_at(name, fold, rank_, lambda_=lambda_) for name in HELD_OUTS for fold in (0, 1)]
+            assert found.source[i, j] == pytest.approx(100 * np.mean([r["lodo"][j] for r in chosen]))
+            assert found.held_out[i, j] == pytest.approx(100 * np.mean([r["target"][j] for r in chosen]))
+    assert found.picks.tolist() == [[0, 0, 0], [0, 6, 0]]
+
+
+def test_heat_maps_weigh_folds_by_their_images() -> None:
+    rows = [
+        row(projection="icm", order="largest", lambda_=x, target=[accuracy, accuracy], lodo=[0.2, 0.1 * x], n_test=n,
+            folds=2, fold=fold, first=1000 * fold, test_split="out_fold", intervention_set="all")
+        for fold, (n, accuracy) in enumerate(((100, 0.5), (300, 0.9))) for x in (1.0, 2.0)
+    ]  # fmt: skip
+    rows += [row(n_test=n, folds=2, fold=f, first=1000 * f, test_split="out_fold") for f, n in enumerate((100, 300))]
+    numbers = heat_maps.numbers(one(rows)[1], "lodo")
+    assert numbers is not None
+    assert numbers.maps[0].held_out == pytest.approx(np.full((2, 2), 80.0))
+
+
+def test_environments_have_their_own_intervals_and_plain_accuracies() -> None:
+    numbers = environments.numbers(SELECTIONS, "lodo")
+    assert numbers is not None
+    [panel] = numbers.panels
+    assert panel.environments == HELD_OUTS
+    own = [100 * plain(name).mean() for name in HELD_OUTS]
+    assert panel.plain == pytest.approx((np.mean(own), *own))
+    gains = next(g for g in panel.gains if g.method.projection == "shrinkage")
+    rows = FRAME[(FRAME["projection"] == "shrinkage") & (FRAME["lambda_"] == 1.0)]
+    for name, point in zip(HELD_OUTS, gains.points, strict=True):
+        of_held_out = rows[rows["held_out"] == name].sort_values("fold").to_dict("records")
+        answers = np.concatenate([unpacked({str(k): v for k, v in r.items()})[0] for r in of_held_out])
+        assert point is not None
+        check(point, {name: answers - plain(name)})
+    assert environments.numbers(one([r for r in ROWS if r["held_out"] == "art"])[1], "lodo") is None
+
+
+def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_picked() -> None:
+    numbers = selection.numbers(SELECTIONS, "lodo")
+    assert numbers is not None
+    [panel] = numbers.panels
+    cloud = next(c for c in panel.clouds if c.method.projection == "icm")
+    rows = of_icm()
+    expected = [
+        (100 * np.mean([s[j] for s in part["lodo"]]), 100 * np.mean([t[j] for t in part["target"]]))
+        for _, part in rows.groupby(["lambda_", "intervention_set"]) for j in range(3)
+    ]  # fmt: skip
+    assert sorted(zip(cloud.source, cloud.held_out, strict=True)) == pytest.approx(np.array(sorted(expected)))
+    picked = [best_at(name, fold, 2) for name in HELD_OUTS for fold in (0, 1)]
+    assert cloud.picked == pytest.approx((57.0, 100 * np.mean([r["target"][1] for r in picked])))
+    x, y = (np.concatenate([getattr(c, of) for c in panel.clouds]) for of in ("source", "held_out"))
+    assert panel.rho == pytest.approx(stats.spearmanr(np.round(x, 9), np.round(y, 9)).statistic)
+    gone = [r for r in ROWS if not (r["projection"] == "icm" and r["held_out"] == "art" and r["lambda_"] == 0.3)]
+    fewer = selection.numbers(one(gone)[1], "lodo")
+    assert fewer is not None
+    assert len(next(c for c in fewer.panels[0].clouds if c.method.projection == "icm").source) == len(expected) / 2
+
+
+def test_interventions_are_alone_left_out_and_all() -> None:
+    numbers = interventions.numbers(SELECTIONS, "lodo")
+    assert numbers is not None
+    assert numbers.by_set
+    labels = [line.label for line in numbers.lines]
+    assert labels[0] == "+".join(KINDS)
+    assert labels[1:5] == [f"without {kind}" for kind in sorted(KINDS, reverse=True)]
+    assert labels[5:9] == [f"{kind} alone" for kind in KINDS]
+    assert numbers.lines[0].moved == pytest.approx(0.8)
+    assert numbers.lines[0].kept == pytest.approx((70, 60, 70))  # rank 2 is picked
+    for line, kinds in ((numbers.lines[0], KINDS), (numbers.lines[5], ("blur",))):
+        of_set = of_icm(intervention_set="+".join(kinds), lambda_=3.0)
+        found = {}
+        for name in HELD_OUTS:
+            rows = of_set[of_set["held_out"] == name].sort_values("fold").to_dict("records")
+            found[name] = np.concatenate([unpacked({str(k): v for k, v in r.items()})[1] for r in rows]) - plain(name)
+        assert line.gain is not None
+        check(line.gain, found)
+
+
+def test_of_one_set_the_lines_are_methods() -> None:
+    rows = [r for r in ROWS if r["intervention_set"] in (None, "+".join(KINDS), "all")]
+    numbers = interventions.numbers(one(rows)[1], "lodo")
+    assert numbers is not None
+    assert not numbers.by_set
+    assert [line.label for line in numbers.lines] == ["CLIP-ICM (largest)"]  # shrinkage's rows have no shares
+    bare = [{**r, "energy_removed": None, "shift_removed_sources": None, "shift_removed_target": None} for r in rows]
+    assert interventions.numbers(one(bare)[1], "lodo") is None
+
+
+def test_pairs_are_symmetric_with_single_kinds_on_the_diagonal() -> None:
+    numbers = pairs.numbers(SELECTIONS, "lodo")
+    assert numbers is not None
+    assert numbers.kinds == KINDS
+    assert numbers.gains == pytest.approx(numbers.gains.T)
+    sets = {line.label: line.gain for line in interventions.numbers(SELECTIONS, "lodo").lines}  # type: ignore[union-attr]
+    for i, a in enumerate(KINDS):
+        for j, b in enumerate(KINDS):
+            gain = sets[f"{a} alone"] if i == j else sets["+".join((KINDS[min(i, j)], KINDS[max(i, j)]))]
+            assert gain is not None
+            assert numbers.gains[i, j] == pytest.approx(gain.value)
+    assert numbers.shares == ()
+
+
+def test_shares_of_pairs_are_a_curve_and_draws_of_one_share_their_mean() -> None:
+    rows = []
+    for held_out in ("art", "sketch"):
+        rows.append(row(held_out=held_out))
+        for said, share in ((None, 0.6), ("10 % of the pairs, seed 1", 0.54), ("10 % of the pairs, seed 2", 0.58), ("1 % of the pairs", 0.51)):
+            content: dict[str, Any] = {"kinds": [{"name": "blur"}, {"name": "crop"}]} | ({"pairs": said} if said else {})
+            rows.append(row(held_out=held_out, projection="icm", order="largest", lambda_=1.0, intervention_set=said or "all",
+                            interventions=json.dumps(content), projection_variant=said, target=(share,)))  # fmt: skip
+    numbers = pairs.numbers(one(rows)[1], "lodo")
+    assert numbers is not None
+    [curve] = numbers.shares
+    assert curve.shares == (1.0, 10.0, 100.0)
+    assert [point.value for point in curve.points] == pytest.approx([1, 6, 10])
+    assert (curve.points[1].low, curve.points[1].high) == pytest.approx((4, 8))
+    assert numbers.kinds == ()
+
+
+def test_effective_robustness_has_a_line_through_all_plain_backbones() -> None:
+    parts = settings(list(BACKBONES))
+    [group] = robustness.alike(parts)
+    numbers = robustness.numbers(group)
+    assert numbers is not None
+    points = np.array([(x, y - 0.01) for x, y, _, _ in BACKBONES.values()])
+    x, y = np.log(points / (1 - points)).T
+    fit = sm.OLS(y, sm.add_constant(x)).fit()
+    expected = 1 / (1 + np.exp(-fit.predict([[1.0, np.log(0.7 / 0.3)]])[0]))
+    assert numbers.line.expected(0.7)[0] == pytest.approx(expected)
+    shifted = np.log((points[:, 0] - 0.05) / (1.05 - points[:, 0]))
+    over = points[:, 1] + 0.05 - 1 / (1 + np.exp(-fit.predict(sm.add_constant(shifted))))
+    [(method, above)] = numbers.above
+    assert method.projection == "icm"
+    assert above == pytest.approx(100 * over.mean())
+    dot = numbers.dots[0]
+    assert dot.target_bar == pytest.approx(proportion_confint(dot.target * 200, 200, method="beta"))
+    assert robustness.alike(settings(list(BACKBONES)[:7])) == []
+    assert robustness.alike(settings(list(BACKBONES), random_weights=True)) == []
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 40), (7, 40), (40, 40)])
+def test_clopper_and_pearson(successes: int, n: int) -> None:
+    expected = stats.binomtest(successes, n).proportion_ci(0.95, method="exact")
+    assert robustness.clopper_pearson(successes / n, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_forest_has_a_group_for_each_data_set_backbone_and_predictor() -> None:
+    parts = described([*rows_of("a"), *rows_of("b")])
+    compared = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
+    numbers = forest_numbers(compared, 0.01)
+    assert numbers is not None
+    assert [key for key, _ in numbers.groups] == [("a", "ViT-B-32", "zero-shot"), ("b", "ViT-B-32", "zero-shot")]
+    assert len(numbers.lines) == len(compared)
+    for line, (_, made) in zip(numbers.lines, compared, strict=True):
+        assert line.point.value == pytest.approx(100 * made.interval.estimate)
+        assert line.separated == (made.adjusted.p <= 0.05)
+        assert line.new is None  # three environments say nothing of new ones
+    many = compared * (MAX_LINES // len(compared) + 1)
+    cut = forest_numbers(many, 0.01)
+    assert cut is not None
+    assert all(line.baseline.is_plain for line in cut.lines)
+    assert cut.left_out == len(many) - len(cut.lines) > 0
+    assert forest_numbers([], 0.01) is None
+
+
+def images(n: int, classes: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    columns = {name: rng.normal(size=n) for name in ("x", "y", "x_after", "y_after")}
+    names = {"class": [f"class {i % classes}" for i in range(n)], "environment": [f"e{i % 11}" for i in range(n)]}
+    return pd.DataFrame({"id": range(n), "path": "p", **names, **columns})
+
+
+def test_the_map_has_few_names_and_a_bounded_number_of_images() -> None:
+    small = maps.numbers(images(50, 3))
+    assert small is not None
+    assert small.before.tolist() == images(50, 3)[["x", "y"]].to_numpy().tolist()
+    assert set(small.classes) == {"class 0", "class 1", "class 2"}
+    assert len(set(small.environments) - {maps.OTHERS}) == maps.MAX_NAMES
+    large = maps.numbers(images(maps.MAX_IMAGES + 1, 30))
+    assert large is not None
+    assert large.classes == ()
+    assert len(large.before) + large.left_out == maps.MAX_IMAGES + 1
+    assert maps.numbers(None) is None
+    with pytest.raises(IcmBenchError, match="lacks the column 'x_after'"):
+        maps.numbers(images(5, 2).drop(columns="x_after"))
+
+
+def test_without_data_there_are_no_numbers() -> None:
+    _, selections = one([row(), row(held_out="sketch")])
+    for figure in (rank, lambdas, heat_maps, environments, selection, interventions, pairs):
+        assert figure.numbers(selections, "lodo") is None, figure.__name__
