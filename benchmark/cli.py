@@ -280,7 +280,7 @@ def _run(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from benchmark.commands.plan import plan
-    from benchmark.commands.prepare import open_store
+    from benchmark.commands.stores import open_store
 
     planned = plan(recipe, open_store(recipe), args.calibrate)
     print(json.dumps(dataclasses.asdict(planned), indent=2) if args.json else planned.text())
@@ -305,8 +305,8 @@ def _sweep(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from benchmark.commands.prepare import open_store, store_at
     from benchmark.commands.report import report_any, report_stage
+    from benchmark.commands.stores import open_store, store_at
 
     where = _where(args.where)
     alone = args.stores[0] if len(args.stores) == 1 else None

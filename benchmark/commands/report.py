@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.estimate import REPORT
 from benchmark.commands.gather import Gathered, gather
 from benchmark.commands.records import record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
-from benchmark.embedding.speed import EmbedReport
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import Cost, on_this_machine, remember
+from benchmark.store.costs import REPORT, Cost, on_this_machine, remember
 from benchmark.store.records import RunRecord, read_record, record_files, report_folder
-from benchmark.sweep.subject import Subject
 
 if TYPE_CHECKING:
+    from benchmark.embedding.speed import EmbedReport
+    from benchmark.sweep.subject import Subject
     from reports import Expected
 
 
@@ -82,8 +81,8 @@ class Outcome:
 def report_stage(
     recipe: Recipe,
     storage: Storage,
-    subjects: Sequence[Subject] = (),
-    embedded: Sequence[EmbedReport] = (),
+    subjects: "Sequence[Subject]" = (),
+    embedded: "Sequence[EmbedReport]" = (),
     asked: Asked | None = None,
 ) -> Outcome:
     """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
@@ -204,7 +203,7 @@ def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":
     return {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
 
 
-def _record_file(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) -> str:
+def _record_file(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> str:
     """Return the path of the one run record that the report is of."""
     records = [record_of(recipe, subjects)] if subjects else record_files(storage, recipe.hash())
     if len(records) > 1:

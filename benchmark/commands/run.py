@@ -3,13 +3,12 @@
 import time
 
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.estimate import START
 from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
 from benchmark.commands.report import Asked, Outcome, report_stage
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import Cost
+from benchmark.store.costs import START, Cost
 
 
 def run(

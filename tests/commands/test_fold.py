@@ -11,7 +11,8 @@ from PIL import Image
 
 import benchmark
 from benchmark.cli import main
-from benchmark.commands.prepare import open_store, prepare
+from benchmark.commands.prepare import prepare
+from benchmark.commands.stores import open_store
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.rows import read_rows

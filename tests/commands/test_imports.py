@@ -13,7 +13,8 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands.imports import Imported, import_predictions
-from benchmark.commands.prepare import Run, open_store, prepare
+from benchmark.commands.prepare import Run, prepare
+from benchmark.commands.stores import open_store
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import unpacked

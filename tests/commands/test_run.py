@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import benchmark
-from benchmark.commands.prepare import open_store, prepare
+from benchmark.commands.prepare import prepare
+from benchmark.commands.stores import open_store
 from benchmark.commands.report import Outcome
 from benchmark.method.evaluation.selection import RULES
 from benchmark.recipe.loading import load_recipe

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from benchmark.commands.prepare import open_store
+from benchmark.commands.stores import open_store
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.rows import failures
 from tests.conftest import toy_in
