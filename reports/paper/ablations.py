@@ -22,6 +22,7 @@ from reports.paper.blocks import methods_of, table_of
 from reports.table import Block, Cell, Column, Line, Table
 
 MAX_VALUES = 16  # with a line each; of more, some in even distances, with the ends and what is picked most
+MANY_ROWS, FEW_VALUES = 20_000, 6  # of a method with so many rows, each of which is looked at for every value
 PICKED = "by the rule"
 _COLUMNS = (
     Column("source score", "Source score"),
@@ -57,6 +58,10 @@ class Value:
 
 
 T = TypeVar("T", int, float)
+_SHOWN = (
+    f"At most {MAX_VALUES} values are shown, {FEW_VALUES} of a method with more than {MANY_ROWS:,} rows: the ends, "
+    "those that are picked most, and some between.",
+)
 Values = Callable[[Selections, Method, str], Sequence[Value]]
 
 
@@ -64,7 +69,9 @@ def build_lambda(
     described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
 ) -> Table | None:
     """Return CLIP-ICM and shrinkage at each lambda; arguments, result and errors as of `build_rank`."""
-    return build_of("ablation_lambda", "lambda", "Lambda", described, options, rule, names or {}, _lambdas, has_lambda)
+    return build_of(
+        "ablation_lambda", "lambda", "Lambda", described, options, rule, names or {}, _lambdas, has_lambda, _SHOWN
+    )
 
 
 def build_rank(
@@ -84,7 +91,7 @@ def build_rank(
     Raises:
         IcmBenchError: the settings may not share a table.
     """
-    return build_of("ablation_rank", "rank", "Rank", described, options, rule, names or {}, _ranks, _has_ranks)
+    return build_of("ablation_rank", "rank", "Rank", described, options, rule, names or {}, _ranks, _has_ranks, _SHOWN)
 
 
 def build_of(
@@ -180,7 +187,7 @@ def _has_ranks(method: Method) -> bool:
 def _lambdas(selections: Selections, method: Method, rule: str) -> list[Value]:
     rows, picks = selections.parts[method], selections.picks(method, rule)
     found = sorted(float(value) for value in rows["lambda_"].dropna().unique())
-    kept = thinned(found, picks["lambda_"].tolist())
+    kept = thinned(found, picks["lambda_"].tolist(), _most(rows))
     return [
         of_rows(selections, method, rows[rows["lambda_"] == one], rule, f"{one:g}", times_picked(picks, "lambda_", one))
         for one in kept
@@ -189,7 +196,9 @@ def _lambdas(selections: Selections, method: Method, rule: str) -> list[Value]:
 
 def _ranks(selections: Selections, method: Method, rule: str) -> list[Value]:
     rows, picks = selections.parts[method], selections.picks(method, rule)
-    kept = thinned(sorted({int(rank) for ranks in rows["ranks"] for rank in ranks}), picks["rank"].tolist())
+    kept = thinned(
+        sorted({int(rank) for ranks in rows["ranks"] for rank in ranks}), picks["rank"].tolist(), _most(rows)
+    )
     return [
         Value(
             str(rank),
@@ -203,21 +212,26 @@ def _ranks(selections: Selections, method: Method, rule: str) -> list[Value]:
     ]
 
 
-def thinned(values: Sequence[T], picked: Iterable[T]) -> list[T]:
-    """Return at most `MAX_VALUES` of some values, ascending: what is picked most, the ends, some in even distances.
+def thinned(values: Sequence[T], picked: Iterable[T], most: int = MAX_VALUES) -> list[T]:
+    """Return some of many values, ascending: the ends, what is picked most, some in even distances.
 
     Args:
         values: ascending.
         picked: what the rule picked, one for each pick.
+        most: how many are returned at most, three or more.
     """
-    if len(values) <= MAX_VALUES:
+    if len(values) <= most:
         return list(values)
     counts: Counter[T] = Counter(value for value in picked if value in set(values))
-    kept = {values[0], values[-1], *(value for value, _ in counts.most_common(MAX_VALUES // 2))}
-    even = [values[round(i)] for i in np.linspace(0, len(values) - 1, MAX_VALUES).tolist()]
+    kept = {values[0], values[-1], *(value for value, _ in counts.most_common(most // 2))}
+    even = [values[round(i)] for i in np.linspace(0, len(values) - 1, most).tolist()]
     for value in even:
-        kept |= {value} if len(kept) < MAX_VALUES else set()
+        kept |= {value} if len(kept) < most else set()
     return [value for value in values if value in kept]
+
+
+def _most(rows: pd.DataFrame) -> int:
+    return MAX_VALUES if len(rows) <= MANY_ROWS else FEW_VALUES
 
 
 def of_rows(

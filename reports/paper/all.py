@@ -60,7 +60,7 @@ def paper_tables(
     shifted = [part for group in apart if _across(group) for part in by_data_set(group).values()]
     others = [group for group in apart if not _across(group) and not _halved(group)]
     results = [group for group in others if not group[0][0].protocol_class.looks_at_target]
-    of_one_set = [part for group in others for part in by_data_set(group).values()]
+    of_one_set = [part for group in results for part in by_data_set(group).values()]
     single = [one for group in others for one in group]
     made: list[list[Table | None]] = [
         [main.build(group, options, rule, names) for group in results],

@@ -153,7 +153,7 @@ def _once(described: Described, words: Callable[[Setting, Selections], str]) -> 
         return [said[0][1]]
     lines = []
     for dataset in dict.fromkeys(setting.dataset for setting, _ in said):
-        of_set = [(setting.backbone_label, sentence) for setting, sentence in said if setting.dataset == dataset]
+        of_set = [(f"{s.backbone_label}{s.half_words}", sentence) for s, sentence in said if s.dataset == dataset]
         if len({sentence for _, sentence in of_set}) == 1:
             of_set = [("", of_set[0][1])]
         lines += [

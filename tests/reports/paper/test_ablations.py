@@ -53,6 +53,7 @@ def test_of_many_values_the_ends_and_the_most_picked_are_kept() -> None:
     assert kept == sorted(kept)
     assert {0, 99, 41, 7} <= set(kept)
     assert ablations.thinned(values[:16], []) == values[:16]
+    assert ablations.thinned(values, [50], most=4) == [0, 33, 50, 99]
 
 
 def of_set(name: str, kinds: str, x: float, pairs: str | None = None) -> list[dict[str, Any]]:
