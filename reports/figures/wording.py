@@ -28,7 +28,8 @@ from reports.figures.robustness import RobustnessNumbers
 from reports.figures.selection import SelectionNumbers
 from reports.figures.style import PAGE, signed
 from reports.figures.writing import Figure
-from reports.render import latex_escape, markdown_escape
+from reports.forms.latex_signs import latex_escape
+from reports.forms.markdown import markdown_escape
 from reports.robustness import MIN_BACKBONES
 from reports.settings import BANNER, Setting
 
