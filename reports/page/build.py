@@ -22,7 +22,7 @@ from reports.settings import BANNER, Setting
 from reports.table import GAP, Cell, Table
 
 MAX_BYTES = 2_000_000
-MAX_CARDS = 12  # verdicts that stand open; the others are one click away
+MAX_CARDS = 4  # verdicts that stand open, those of a difference first; the others are one click away
 # What is dropped first where the page would be too large, and what it is in words.
 _DROPPED = (("details", "predictions of single images"), ("grids", "the explorer"), ("classes", "accuracy of classes"))
 _TONES = {"helps": "good", "hurts": "bad"}
@@ -36,7 +36,7 @@ def page(
     options: Options,
     gaps: Sequence[str] = (),
     forms: Mapping[str, Mapping[str, str]] | None = None,
-    details: Mapping[Setting, Any] | None = None,
+    details: Mapping[Setting, Sequence[Any]] | None = None,
     ledger: Sequence[tuple[str, str]] = (),
 ) -> bytes:
     """Return `index.html`. Equal input gives equal bytes.
@@ -49,8 +49,7 @@ def page(
         options: what the reader asks for.
         gaps: sentences on what is missing.
         forms: name of a table -> `tex`, `csv` and `md` of it, which the page copies as they are.
-        details: setting -> predictions, map and decodability, see `reports.page.data.details_of`; None where there are
-            none.
+        details: setting -> what is known of single images, see `reports.page.data.details_of`; None where nothing is.
         ledger: (what, value) of devices, versions and the like, for the end of the page.
     """
     parts = [
@@ -58,7 +57,7 @@ def page(
             "core": data.core(setting, selections, lines, options),
             "classes": data.classes(selections),
             "grids": data.grids(selections) or None,
-            "details": data.details_of(selections, (details or {}).get(setting)),
+            "details": data.details_of(selections, (details or {}).get(setting, ())),
         }
         for (setting, selections), lines in zip(described, lines_of(described), strict=True)
     ]
@@ -170,7 +169,7 @@ def _render(
     blobs: Mapping[str, str],
     left_out: Sequence[str],
 ) -> bytes:
-    css, js = _asset("page.css"), _asset("page.js")
+    css, js = _squeezed("page.css"), _squeezed("page.js")
     first = next((table for table in tables if table.name == "main"), next(iter(tables), None))
     forest, every = forests(answer.verdicts)
     random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
@@ -180,9 +179,9 @@ def _render(
         banner=BANNER if random else "",
         random=random,
         about=_about(described),
-        cards=[_card(one) for one in answer.verdicts],
+        cards=sorted((_card(one) for one in answer.verdicts), key=lambda card: not card["tone"]),
         open_cards=MAX_CARDS,
-        unjudged=list(answer.left_out),
+        unjudged=[*answer.left_out, *getattr(answer, "decodability", ())],
         forest=forest,
         every=every,
         rules=list(dict.fromkeys(r for _, selections in described for r in data.rules_of(selections))),
@@ -252,6 +251,12 @@ def _template() -> Any:
 
 def _asset(name: str) -> str:
     return files("reports.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _squeezed(name: str) -> str:
+    """Return CSS or JavaScript without indentation, empty lines and lines of comment."""
+    lines = (line.strip() for line in _asset(name).splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def _hash(text: str) -> str:

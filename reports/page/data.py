@@ -26,6 +26,8 @@ from reports.settings import Setting
 from reports.spans import picked
 
 SHOWN_RULES = ("training_domain", "lodo", "oracle")
+_READ = ("before", "after", "chance")
+MAX_MAPS = 2
 MAX_SETS = 12  # of a method's explorer: those picked most often come first
 Plain = dict[str, Any]
 
@@ -118,11 +120,14 @@ def _result(
     pooled = selections.pooled(method, rule)
     if not pooled:
         return None
-    plain = next((m for m in selections.parts if m.is_plain and m.predictor == method.predictor), None)
-    other = compare(selections, method, rule, plain) if plain not in (None, method) else None
-    cells = _cells(selections, method, rule, environments)
-    for cell, difference in zip(cells, _differences(other, environments), strict=True):
-        cell.update(difference)
+    plain = next((m for m in selections.parts if m.is_plain and m.predictor == method.predictor), method)
+    if _bound(rule):
+        cells = _bounds(selections, method, plain, rule, environments)
+    else:
+        cells = _cells(selections, method, rule, environments)
+        other = compare(selections, method, rule, plain) if plain != method else None
+        for cell, difference in zip(cells, _differences(other, environments), strict=True):
+            cell.update(difference)
     own, total = selections.plain_picks(method, rule)
     picks, rows = selections.picks(method, rule), selections.parts[method]
     chosen = rows["trial_id"].to_numpy()[picks["position"].to_numpy(dtype=np.int64)]
@@ -157,6 +162,17 @@ def _cells(selections: Selections, method: Method, rule: str, environments: list
         else:
             cells.append(_cell(image_interval(_first(alone)), alone, float(alone.means[0].mean()), expected))
     return [*cells, {"why": "no average: no seed has every held-out environment"}]
+
+
+def _bounds(selections: Selections, method: Method, plain: Method, rule: str, environments: list[str]) -> list[Plain]:
+    """Return accuracies and differences to plain where labels of what is tested choose: no result, so no interval."""
+    answers = together([selections.pooled(m, rule) for m in (method, plain)], selections.n_base)
+    if answers is None or list(answers.held_outs) != environments:
+        return _cells(selections, method, rule, environments)
+    cells: list[Plain] = []
+    for own, of_plain in zip(*(np.append(means, means.mean()) for means in answers.means), strict=True):
+        cells.append({"v": points(own)} | ({} if plain == method else {"d": points(own - of_plain)}))
+    return cells
 
 
 def _first(answers: MethodAnswers) -> Any:
@@ -354,67 +370,77 @@ def _numbered(values: Sequence[Any], known: Sequence[float | None]) -> Any:
     return np.array([-1 if pd.isna(v) else place[float(v)] for v in values], dtype=np.int64)
 
 
-def details_of(selections: Selections, details: Any) -> Plain | None:
-    """Return what was predicted for each image, where an image lies on the map, and how well environments are read.
+def details_of(selections: Selections, details: Sequence[Any]) -> Plain | None:
+    """Return what was predicted for each image, a map of images, and how well environments are read.
 
     Args:
         selections: the rows of the setting.
-        details: with `predictions` (image_id, environment, class, seed, method, rule, predicted), and where known
-            `map` (id, class, environment, x, y and x_plain, y_plain) and `decodability`.
+        details: of each method that has some, with `predictions` (columns image_id, held_out, class, seed, method,
+            rule, predicted), `classes`, `map` (id, class, environment, x, y, x_after, y_after) or None, and `decoded`
+            (before, after, chance, rank of each held-out environment), see `benchmark.store.details.Details`.
     """
-    predictions = getattr(details, "predictions", None)
-    found: Plain = {}
-    if predictions is not None and len(predictions):
-        found["predictions"] = _predictions(selections, predictions)
-    if (points_ := getattr(details, "map", None)) is not None and len(points_):
-        found["map"] = _map(points_)
-    if decodability := getattr(details, "decodability", None):
-        found["decodability"] = decodability
-    return found or None
-
-
-def _predictions(selections: Selections, frame: pd.DataFrame) -> Plain:
-    names = [str(name) for name in selections.rows["classes"].iloc[0]]
-    environments = held_out_names(selections.rows)
     labels = [method.label for method in selections.parts]
-    keys = frame[["environment", "image_id", "seed"]].astype({"environment": str, "image_id": str})
-    order = keys.drop_duplicates().sort_values(["environment", "image_id", "seed"], kind="stable")
-    asked = pd.MultiIndex.from_frame(order)
-    images = order.drop_duplicates(["environment", "image_id"])[["environment", "image_id"]]
-    at_image = pd.MultiIndex.from_frame(images)
-    of_class = _class_numbers(frame["class"], names)
-    first = pd.Series(of_class, index=pd.MultiIndex.from_frame(keys[["environment", "image_id"]]))
-    first = first[~first.index.duplicated()]
+    known = [(number, one) for one in details if (number := _number_of(one, labels)) is not None]
+    if not known:
+        return None
+    return {
+        "predictions": _predictions(selections, known),
+        "maps": _maps(known),
+        "decoded": [{"method": number, **found} for number, one in known if (found := _decoded(one.decoded))],
+    }
+
+
+def _number_of(one: Any, labels: Sequence[str]) -> int | None:
+    """Return the number of the method whose details these are; None where the rows have no such method."""
+    named = one.predictions["method"].unique().to_pylist()
+    return labels.index(named[0]) if len(named) == 1 and named[0] in labels else None
+
+
+def _predictions(selections: Selections, known: Sequence[tuple[int, Any]]) -> Plain:
+    """Return images, what was asked of them under which seed, and for each rule and method what was answered."""
+    environments = held_out_names(selections.rows)
+    names = [str(name) for name in selections.rows["classes"].iloc[0]]
+    place = {name: k for k, name in enumerate(environments)}
+    columns = ("held_out", "image_id", "seed", "class", "rule", "predicted")
+    frames = {number: one.predictions.select(list(columns)).to_pandas() for number, one in known}
+    every = pd.concat(frames.values(), keys=frames.keys(), names=["method", None]).reset_index("method")
+    every = every[every["held_out"].isin(environments)].astype({"held_out": str, "image_id": str, "class": str})
+    asked = every[["held_out", "image_id", "seed"]].drop_duplicates().sort_values(["held_out", "image_id", "seed"])
+    images = every[["held_out", "image_id", "class"]].drop_duplicates(["held_out", "image_id"])
+    images = images.sort_values(["held_out", "image_id"])
+    at, at_image = pd.MultiIndex.from_frame(asked), pd.MultiIndex.from_frame(images[["held_out", "image_id"]])
     answers: dict[str, dict[str, list[int]]] = {}
-    for (rule, method), part in frame.groupby(["rule", "method"], sort=True):
-        if method not in labels:
-            continue
-        places = asked.get_indexer(pd.MultiIndex.from_frame(keys.loc[part.index]))
+    for (rule, number), part in every.groupby(["rule", "method"], sort=True, observed=True):
         values = np.full(len(asked), -1, dtype=np.int64)
-        values[places] = _class_numbers(part["predicted"], names)
-        answers.setdefault(str(rule), {})[str(labels.index(method))] = values.tolist()
+        values[at.get_indexer(pd.MultiIndex.from_frame(part[["held_out", "image_id", "seed"]]))] = part["predicted"]
+        answers.setdefault(str(rule), {})[str(number)] = values.tolist()
     return {
         "ids": images["image_id"].tolist(),
-        "environment": [environments.index(e) if e in environments else -1 for e in images["environment"]],
-        "class": first.loc[at_image].astype(int).tolist(),
-        "asked": at_image.get_indexer(pd.MultiIndex.from_frame(order[["environment", "image_id"]])).tolist(),
+        "environment": [place[name] for name in images["held_out"]],
+        "class": [names.index(name) if name in names else -1 for name in images["class"]],
+        "asked": at_image.get_indexer(pd.MultiIndex.from_frame(asked[["held_out", "image_id"]])).tolist(),
         "answers": answers,
     }
 
 
-def _class_numbers(values: "pd.Series[Any]", names: Sequence[str]) -> Any:
-    place = {name: k for k, name in enumerate(names)}
-    return np.array([place.get(v, -1) if isinstance(v, str) else int(v) for v in values], dtype=np.int64)
+def _maps(known: Sequence[tuple[int, Any]]) -> list[Plain]:
+    """Return at most `MAX_MAPS` maps, of different methods."""
+    found: list[Plain] = []
+    for number, one in known:
+        if one.map is None or len(found) == MAX_MAPS:
+            continue
+        columns = one.map.to_pydict()
+        names = sorted({str(name) for name in columns["environment"]})
+        at = {name: k for k, name in enumerate(names)}
+        xy = {name: [rounded(v, 3) for v in columns[name]] for name in ("x", "y", "x_after", "y_after")}
+        environment = [at[str(name)] for name in columns["environment"]]
+        found.append({"method": number, "environments": names, "environment": environment, **xy})
+    return found
 
 
-def _map(frame: pd.DataFrame) -> Plain:
-    environments = sorted({str(e) for e in frame["environment"]})
-    classes_ = sorted({str(c) for c in frame["class"]})
-    columns = [name for name in ("x", "y", "x_plain", "y_plain") if name in frame]
-    return {
-        "environments": environments,
-        "classes": classes_,
-        "environment": [environments.index(str(e)) for e in frame["environment"]],
-        "class": [classes_.index(str(c)) for c in frame["class"]],
-        **{name: [rounded(v, 3) for v in frame[name]] for name in columns},
-    }
+def _decoded(lines: Sequence[Any]) -> Plain:
+    """Return how well environments are read before and after, mean over what is held out, in percent."""
+    if not lines:
+        return {}
+    means = {name: points(float(np.mean([getattr(one, name) for one in lines])), 1) for name in _READ}
+    return {**means, "ranks": sorted({int(one.rank) for one in lines})}

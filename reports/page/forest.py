@@ -86,7 +86,7 @@ def _forest(parts: Sequence[tuple[Any, Sequence[Comparison]]], each: bool) -> Fo
         where = _where(one.setting, settings)
         title = _title(one.method, where) if each else where or f"{one.method.predictor_label}"
         for comparison in compared:
-            label = f"{_MINUS} {_baseline(comparison)}" if each else _title(one.method, "")
+            label = f"{_MINUS}\u00a0{_baseline(comparison)}" if each else _title(one.method, "")
             groups.setdefault(title, []).append(_mark(comparison, label, reach, each))
     ticks = [k * step for k in range(-round(reach / step), round(reach / step) + 1)]
     return Forest(

@@ -5,7 +5,7 @@ const head = JSON.parse($("head").textContent);
 const SVG = "http://www.w3.org/2000/svg", MINUS = "\u2212", GAP = "\u2014";
 const phone = matchMedia("(max-width: 620px)");
 
-// ---- elements, numbers -------------------------------------------------------------------------------------------
+// ---- elements, numbers
 function fill(el, attrs, kids) {
   for (const [k, v] of Object.entries(attrs || {})) {
     if (v === null || v === undefined || v === false) continue;
@@ -17,15 +17,19 @@ function fill(el, attrs, kids) {
 }
 const h = (tag, attrs, ...kids) => fill(document.createElement(tag), attrs, kids);
 const s = (tag, attrs, ...kids) => fill(document.createElementNS(SVG, tag), attrs, kids);
+const note = (...kids) => h("p", {class: "note"}, ...kids), mute = (...kids) => h("p", {class: "mute"}, ...kids), h3 = (...kids) => h("h3", {}, ...kids);
+const MID = {"text-anchor": "middle", class: "m"}, END = {"text-anchor": "end", class: "m"};
+const LEFT = "Left out, so that this page stays below 2 MB.";
 const known = v => v !== null && v !== undefined;
 const fmt = (v, d = 1) => known(v) ? (v < 0 && +v.toFixed(d) ? MINUS : "") + Math.abs(v).toLocaleString("en", {minimumFractionDigits: d, maximumFractionDigits: d}) : GAP;
 const signed = (v, d = 1) => known(v) ? (+v.toFixed(d) > 0 ? "+" : "") + fmt(v, d) : GAP;
 const mean = vs => vs.length && vs.every(known) ? vs.reduce((a, b) => a + b, 0) / vs.length : null;
+const tenth = v => known(v) ? v / 10 : null;
 const lam = v => known(v) ? "\u03bb " + v : "";
 const sum = vs => vs.reduce((a, b) => a + b, 0);
 const plural = (n, word) => n + " " + word + (n === 1 ? "" : "s");
 
-// ---- data: gzip in base64, opened when it is needed ------------------------------------------------------------
+// ---- data: gzip in base64, opened when it is needed
 const opened = new Map();
 function load(key) {
   if (!opened.has(key)) {
@@ -39,7 +43,7 @@ async function unpack(text) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-// ---- state, kept in the address -----------------------------------------------------------------------------------
+// ---- state, kept in the address
 const DEFAULTS = {rule: "", theme: "auto", view: "", set: "0", show: "accuracy", sort: "", cell: "", pred: "", method: "", kinds: "0", env: "", lam: "", rank: ""};
 const state = {...DEFAULTS};
 function read() {
@@ -58,7 +62,7 @@ function keep() {
 }
 function put(changes) { Object.assign(state, changes); keep(); }
 
-// ---- small parts ----------------------------------------------------------------------------------------------------
+// ---- small parts
 function seg(label, options, value, pick) {
   return h("div", {class: "seg", role: "group", "aria-label": label}, options.map(([key, text, extra]) =>
     h("button", {type: "button", "aria-pressed": String(key === value), ...extra, onclick: e => {
@@ -73,9 +77,9 @@ function choice(label, options, value, pick) {
 function say(text) {
   $("status").textContent = text;
   document.querySelector(".saved")?.remove();
-  const note = h("div", {class: "saved", "aria-hidden": "true"}, text);
-  document.body.append(note);
-  setTimeout(() => note.remove(), 1600);
+  const said = h("div", {class: "saved", "aria-hidden": "true"}, text);
+  document.body.append(said);
+  setTimeout(() => said.remove(), 1600);
 }
 async function copy(text, what) {
   try { await navigator.clipboard.writeText(text); }
@@ -175,7 +179,7 @@ function ticks(low, high, most = 5) {
   return out;
 }
 
-// ---- what is shown of a setting --------------------------------------------------------------------------------------
+// ---- what is shown of a setting
 let core = null, shared = null;
 const rule = () => core.rules.find(r => r.name === state.rule) || core.rules.find(r => r.name === core.rule) || core.rules[0];
 const fair = () => rule().bound ? core.rules.find(r => r.name === core.rule && !r.bound) || core.rules.find(r => !r.bound) : rule();
@@ -189,7 +193,7 @@ const settingName = (k = +state.set) => {
 const settingChoice = again => head.settings.length > 1 && choice("setting", head.settings.map((_, k) => [k, settingName(k)]), state.set, v => { put({set: v, cell: "", kinds: "0", env: "", lam: "", rank: "", method: "", pred: "", sort: ""}); again(); });
 const pickWords = p => ["rank " + p[0], lam(p[1]), p[2] ? "set " + p[2] : "", p[3]].filter(Boolean).join(", ") + (p[4] > 1 ? ` (${p[4]}\u00d7)` : "");
 
-// ---- tables ------------------------------------------------------------------------------------------------------------
+// ---- tables
 const SECTION = name => /^behind|^cost/.test(name) ? "behind" : /^published/.test(name) ? "published" : /^(ablat|lambda|rank|intervention|order|predictor|selection)/.test(name) ? "ablations" : "main";
 const order = n => { const all = [...Array(n).keys()]; return phone.matches && n > 2 ? [n - 1, ...all.slice(0, -1)] : all; };
 const tableTitle = t => ({main: "Table 1"}[t.name] || (t.name[0].toUpperCase() + t.name.slice(1)).replace(/[-_]/g, " "));
@@ -212,10 +216,8 @@ async function openFrom(table, block, row, column) {
   $("drill").scrollIntoView({block: "nearest"});
 }
 function printed(table, options = {}) {
-  const average = table.columns.findIndex(c => /^average$/i.test(c.name));
-  const columns = order(table.columns.length).map(k => k);
-  if (phone.matches && average >= 0) { columns.splice(columns.indexOf(average), 1); columns.unshift(average); }
-  else if (phone.matches) columns.sort((a, b) => a - b);
+  const average = table.columns.findIndex(c => /^average/i.test(c.name)), columns = [...table.columns.keys()];
+  if (phone.matches && average > 0) columns.unshift(...columns.splice(average, 1));
   const reference = block => block.lines.find(l => l.plain);
   const blocks = table.blocks.map(block => ({title: block.title, rows: block.lines.map(l => ({
     head: [l.short || l.name, l.plain ? " =" : ""], same: l.plain,
@@ -225,7 +227,7 @@ function printed(table, options = {}) {
       const shown = known(c.text) ? c.text : !known(c.value) ? GAP : known(d) ? signed(d, c.decimals ?? 1) : c.signed ? signed(c.value, c.decimals ?? 1) : fmt(c.value, c.decimals ?? 1);
       const cls = [c.best && !options.difference && "best", c.equals_plain && "same", known(d) && (d > 0.05 ? "up" : d < -0.05 ? "down" : "")].filter(Boolean).join(" ");
       const opens = options.open && known(c.value) && find(table, block, l, table.columns[k]) !== null;
-      return {kids: [shown, c.bound ? " \u2020" : "", known(c.error) && !known(d) ? h("small", {}, " \u00b1" + fmt(c.error)) : ""], value: known(d) ? d : c.value, cls, title: c.note,
+      return {kids: [shown, c.bound ? " \u2020" : "", known(c.error) && !known(d) ? h("small", {}, " \u00b1" + fmt(c.error)) : ""], value: known(d) ? d : c.value, cls, title: c.note || (known(c.low) ? `95 % interval ${(c.signed ? signed : fmt)(c.low)} to ${(c.signed ? signed : fmt)(c.high)}` : null),
         open: opens ? () => openFrom(table, block, l, table.columns[k]) : null};
     })}))}));
   return grid({label: table.caption || table.name, corner: table.corner, blocks, sort: options.sort, onsort: options.onsort,
@@ -233,9 +235,12 @@ function printed(table, options = {}) {
 }
 function reasons(table) {
   const said = new Set(table.blocks.flatMap(b => b.lines.flatMap(l => l.cells.filter(c => !known(c.value) && c.note).map(c => c.note))));
-  return said.size ? h("p", {class: "note"}, GAP + " " + [...said].slice(0, 4).join("; ") + ".") : null;
+  return said.size ? note(GAP + " " + [...said].slice(0, 4).join("; ") + ".") : null;
 }
-const notes = table => [reasons(table), ...table.notes.map(words => h("p", {class: "note"}, words))];
+function notes(table) {
+  const [first, rest] = [table.notes.slice(0, 2), table.notes.slice(2)];
+  return [reasons(table), first.length ? note(first.join(" ")) : null, rest.length ? h("details", {}, h("summary", {}, "How these numbers were made"), note(rest.join(" "))) : null].filter(Boolean);
+}
 
 function environments() {
   const difference = state.show === "difference", r = rule(), n = core.environments.length, columns = order(n + 1), names = places();
@@ -255,13 +260,6 @@ function environments() {
   return grid({label: "Accuracy on each held-out environment", corner: "Method", cls: r.bound ? "bound-rule" : "", columns: columns.map(e => ({text: names[e], cls: e === n ? "avg" : ""})),
     blocks, sort: state.sort, onsort: v => { put({sort: v}); tables(); }});
 }
-function asText(kind) {
-  const names = places(), rows = core.methods.map((m, k) => [m.predictor, m.name, ...names.map((_, e) => { const c = results()[k]?.cells[e]; return known(c?.v) ? c.v.toFixed(1) : ""; })]);
-  const lines = [["predictor", "method", ...names], ...rows];
-  if (kind === "csv") return lines.map(r => r.map(c => { const t = /^[=+\-@]/.test(c) && isNaN(c) ? "'" + c : c; return /[",\n]/.test(t) ? '"' + t.replaceAll('"', '""') + '"' : t; }).join(",")).join("\n") + "\n";
-  const esc = t => t.replace(/[\\|<>*_`\[\]&]/g, "\\$&");
-  return [lines[0], lines[0].map((_, k) => k < 2 ? "---" : "--:"), ...rows].map((r, k) => "| " + r.map(c => k === 1 ? c : esc(c)).join(" | ") + " |").join("\n") + "\n";
-}
 function tables() {
   const focus = document.activeElement?.closest?.("#table-view td, #table-view th");
   const at = focus && [focus.parentNode.rowIndex, focus.cellIndex];
@@ -276,21 +274,19 @@ function tables() {
   if (view === "each") {
     const own = settingChoice(all);
     if (own) bar.append(own);
-    const forms = shared.forms[mine.find(t => /^environments/.test(t.name) && head.settings.length === 1)?.name];
-    bar.append(...(copies(forms) || copies({csv: asText("csv"), md: asText("md")})));
     const r = rule();
-    out.push(bar, h("p", {class: "note"}, "Choose a number for its picks, rank curve and classes; a heading sorts."), scroller("Accuracy on each held-out environment", environments()),
-      h("p", {class: "note"}, `${settingName()}. ${r.words} ${r.bound ? "\u2020 A bound, no result. " : ""}\u00b1 one standard error over test images. Colour: the interval of the difference to plain excludes 0.`));
+    out.push(bar, note("A number opens its picks, rank curve and classes; a heading sorts."), scroller("Accuracy on each held-out environment", environments()),
+      note(`${settingName()}. ${r.words} ${r.bound ? "\u2020 A bound, no result. " : ""}\u00b1 one standard error over test images. Colour: the interval of the difference to plain excludes 0.`));
   } else if (table) {
     bar.append(...(copies(shared.forms[table.name]) || []));
     out.push(bar, h("p", {class: "caption"}, table.caption), scroller("Table: " + tableTitle(table), printed(table, {difference: state.show === "difference", sort: state.sort, onsort: v => { put({sort: v}); tables(); }, open: true})), ...notes(table));
-    if (rule && core && rule().name !== core.rule) out.push(h("p", {class: "note"}, `This table is printed by its own rule; the rule ${rule().name} is shown under \u201cEvery environment\u201d.`));
-  } else out.push(h("p", {class: "mute"}, "There is no table."));
+    if (core && rule().name !== core.rule) out.push(note(`This table is printed by its own rule; the rule ${rule().name} is shown under \u201cEvery environment\u201d.`));
+  } else out.push(mute("There is no table."));
   $("table-view").replaceChildren(...out);
   if (at) { const again = $("table-view").querySelector("table")?.rows[at[0]]?.cells[at[1]]?.querySelector("button"); if (again) { again.focus({preventScroll: true}); } }
 }
 
-// ---- drill ---------------------------------------------------------------------------------------------------------------
+// ---- drill
 const right = {filter: null};
 async function drill(move) {
   const box = $("drill"), [m, e] = state.cell ? state.cell.split(".").map(Number) : [];
@@ -321,9 +317,9 @@ function merged(lists) {
 }
 function rankCurve(m, e, picks) {
   const r = fair(), method = core.methods[m], n = core.environments.length, curves = core.curves[r?.name] || [];
-  const at = c => c.ranks.map((_, k) => { const v = e === n ? mean(c.accuracy.map(a => a[k])) : c.accuracy[e][k]; return known(v) ? v / 10 : null; });
+  const at = c => c.ranks.map((_, k) => tenth(e === n ? mean(c.accuracy.map(a => a[k])) : c.accuracy[e][k]));
   const drawn = curves.map((c, k) => [c, core.methods[k], k]).filter(([c, o, k]) => c && o.predictor === method.predictor && (o.family !== "other" || k === m)).map(([c, o, k]) => ({ranks: c.ranks, values: at(c), ...o, own: k === m}));
-  if (!drawn.length) return [h("h3", {}, "Accuracy by rank"), h("p", {class: "mute"}, "No rank curve: no method of this predictor has ranks to choose from.")];
+  if (!drawn.length) return [h3("Accuracy by rank"), mute("No rank curve: no method of this predictor has ranks to choose from.")];
   const level = method.plain >= 0 ? core.results[r.name][method.plain]?.cells[e]?.v : null;
   const vs = [...drawn.flatMap(d => d.values), level].filter(known), ranks = [...new Set(drawn.flatMap(d => d.ranks))].sort((a, b) => a - b);
   const top = Math.max(...vs), bottom = Math.max(Math.min(...vs), top - 25), t = ticks(bottom, top), lo = Math.min(bottom, t[0]), hi = Math.max(top, t.at(-1));
@@ -331,10 +327,10 @@ function rankCurve(m, e, picks) {
   for (const p of picks) times.set(p[0], (times.get(p[0]) || 0) + p[4]);
   const draw = w => {
     const H = 270, L = 34, B = 46, x = v => L + 6 + (w - L - 22) * (ranks.length < 2 ? .5 : Math.log(v / ranks[0]) / Math.log(ranks.at(-1) / ranks[0])), y = v => 10 + (H - B - 10) * (1 - (v - lo) / (hi - lo || 1));
-    const out = t.map(v => [line(L, y(v), w, y(v), "grid"), text(L - 6, y(v) + 4, String(v), {"text-anchor": "end", class: "m"})]).flat();
+    const out = t.map(v => [line(L, y(v), w, y(v), "grid"), text(L - 6, y(v) + 4, String(v), END)]).flat();
     let last = -99;
-    for (const v of ranks) if (x(v) - last > 26) { out.push(text(x(v), H - B + 30, String(v), {"text-anchor": "middle", class: "m"})); last = x(v); }
-    out.push(text(w, H - 2, "rank kept", {"text-anchor": "end", class: "m"}));
+    for (const v of ranks) if (x(v) - last > 26) { out.push(text(x(v), H - B + 30, String(v), MID)); last = x(v); }
+    out.push(text(w, H - 2, "rank kept", END));
     if (known(level)) out.push(line(L, y(level), w, y(level), "ref"));
     for (const d of [...drawn].sort((a, b) => a.own - b.own)) {
       const pts = d.ranks.map((v, k) => [x(v), d.values[k]]).filter(p => known(p[1])).map(([a, v]) => `${a.toFixed(1)},${y(Math.max(v, lo)).toFixed(1)}`);
@@ -343,20 +339,20 @@ function rankCurve(m, e, picks) {
     for (const [v, k] of times) if (ranks.includes(v)) out.push(s("path", {d: `M${x(v)} ${H - B + 3}l5 9h-10z`, class: "mark f-" + method.family}), k > 1 && w / ranks.length > 34 ? text(x(v) + 8, H - B + 13, k + "\u00d7", {class: "m"}) : "");
     return [H, out.filter(Boolean)];
   };
-  return [h("h3", {}, "Accuracy by rank, everything else chosen"), chart(`Accuracy by rank of ${method.predictor}`, draw, () => ({columns: ["rank", ...drawn.map(d => d.name)], rows: ranks.map(v => [String(v), ...drawn.map(d => fmt(d.values[d.ranks.indexOf(v)]))])})),
+  return [h3("Accuracy by rank, everything else chosen"), chart(`Accuracy by rank of ${method.predictor}`, draw, () => ({columns: ["rank", ...drawn.map(d => d.name)], rows: ranks.map(v => [String(v), ...drawn.map(d => fmt(d.values[d.ranks.indexOf(v)]))])})),
     h("ul", {class: "legend"}, drawn.map(d => h("li", {}, key(d.family), d.name)), h("li", {}, "dashed: plain")),
-    h("p", {class: "note"}, `Triangles: ranks that ${rule().name} picked.${rule().bound ? ` The curves are chosen by ${r.name}.` : ""} The best rank read off this figure would be an oracle\u2019s.`)];
+    note(`Triangles: ranks that ${rule().name} picked.${rule().bound ? ` The curves are chosen by ${r.name}.` : ""} The best rank read off this figure would be an oracle\u2019s.`)];
 }
 function classDots(classes, m, e) {
-  const title = h("h3", {}, "Class by class, against plain"), n = core.environments.length, own = classes?.right[rule().name];
-  if (!own?.[m]) return [title, h("p", {class: "mute"}, classes ? "No answers." : "Left out, so that this page stays below 2 MB.")];
+  const title = h3("Class by class, against plain"), n = core.environments.length, own = classes?.right[rule().name];
+  if (!own?.[m]) return [title, mute(classes ? "No answers." : LEFT)];
   const count = k => {
     const lines = (own[k] || []).filter((o, j) => o && (e === n || j === e));
     if (!lines.length) return null;
     return core.classes.map((_, c) => ({right: sum(lines.map(o => o[1][c])), of: sum(lines.map(o => classes.totals[o[0]][c])), images: sum(lines.map(o => classes.images[o[0]][c]))}));
   };
   const a = count(m), p = core.methods[m].plain;
-  if (!a) return [title, h("p", {class: "mute"}, "No answers here.")];
+  if (!a) return [title, mute("No answers here.")];
   const b = p >= 0 && p !== m ? count(p) : null, share = o => o && o.of ? 100 * o.right / o.of : null;
   let list = core.classes.map((name, k) => ({name, v: share(a[k]), w: b ? share(b[k]) : null, n: a[k].images})).filter(o => known(o.v));
   list.sort((x, y) => x.v - y.v || (x.name < y.name ? -1 : 1));
@@ -365,22 +361,22 @@ function classDots(classes, m, e) {
   const short = t => t.length > 18 ? t.slice(0, 17) + "\u2026" : t;
   const draw = w => {
     const L = Math.min(128, 14 + 7 * Math.max(...list.map(o => short(o.name).length))), R = 44, H = list.length * 22 + 36, x = v => L + (w - L - R) * v / 100, out = [];
-    for (const v of [0, 25, 50, 75, 100]) out.push(line(x(v), 4, x(v), H - 28, "grid"), text(x(v), H - 12, String(v), {"text-anchor": "middle", class: "m"}));
-    out.push(text(w, H - 12, "n", {"text-anchor": "end", class: "m"}));
+    for (const v of [0, 25, 50, 75, 100]) out.push(line(x(v), 4, x(v), H - 28, "grid"), text(x(v), H - 12, String(v), MID));
+    out.push(text(w, H - 12, "n", END));
     list.forEach((o, k) => {
       const y = 16 + 22 * k;
-      out.push(text(L - 10, y + 4, short(o.name), {"text-anchor": "end"}), text(w, y + 4, String(o.n), {"text-anchor": "end", class: "m"}));
+      out.push(text(L - 10, y + 4, short(o.name), {"text-anchor": "end"}), text(w, y + 4, String(o.n), END));
       if (known(o.w)) out.push(line(x(o.w), y, x(o.v), y, "stem"), s("circle", {cx: x(o.w), cy: y, r: 4.5, class: "hollow"}));
       out.push(s("circle", {cx: x(o.v), cy: y, r: 5, class: "mark f-" + core.methods[m].family}));
     });
     return [H, out];
   };
   return [title, chart("Accuracy of each class", draw, () => ({columns: ["class", "accuracy", "plain", "images"], rows: whole.map(o => [o.name, fmt(o.v), fmt(o.w), String(o.n)])})),
-    h("p", {class: "note"}, `Filled: this method; hollow: plain. n: different test images.${whole.length > list.length ? ` The ${list.length} of ${whole.length} classes that differ most.` : ""}`)];
+    note(`Filled: this method; hollow: plain. n: different test images.${whole.length > list.length ? ` The ${list.length} of ${whole.length} classes that differ most.` : ""}`)];
 }
 function confusion(details, m, e) {
   const P = details?.predictions, n = core.environments.length;
-  const none = words => [h("h3", {}, "What is taken for what"), h("p", {class: "mute"}, words, h("code", {}, "icm-bench details RECIPE"), ".")];
+  const none = words => [h3("What is taken for what"), mute(words, h("code", {}, "icm-bench details RECIPE"), ".")];
   if (!P) return none(head.settings[+state.set].has.includes("details") || !details ? "Predictions of single images are not part of this page; they are written by " : "There are none: ");
   const answers = P.answers[rule().name] || P.answers[core.rule], own = answers?.[m], base = answers?.[core.methods[m].plain];
   if (!own) return none("There are no predictions of single images of this method; of plain, PCA, CLIP-ICM and shrinkage they are written by ");
@@ -395,7 +391,7 @@ function confusion(details, m, e) {
     if (chosen && some.every(o => o.said === o.truth)) groups.push(["Right", o => o.said === o.truth && o.plain === o.truth]);
     list.replaceChildren(...groups.map(([words, test]) => {
       const found = some.filter(test);
-      return h("details", {open: found.length > 0 && found.length < 60}, h("summary", {}, `${words} (${found.length})`), h("ul", {class: "images"}, found.slice(0, 120).map(o => h("li", {}, P.ids[o.image], h("span", {class: "mute"}, ` ${core.classes[o.truth]}${o.said !== o.truth ? ", not " + core.classes[o.said] : ""}`)))), found.length > 120 ? h("p", {class: "note"}, `and ${found.length - 120} more`) : null);
+      return h("details", {open: found.length > 0 && found.length < 60}, h("summary", {}, `${words} (${found.length})`), h("ul", {class: "images"}, found.slice(0, 120).map(o => h("li", {}, P.ids[o.image], h("span", {class: "mute"}, ` ${core.classes[o.truth]}${o.said !== o.truth ? ", not " + core.classes[o.said] : ""}`)))), found.length > 120 ? note(`and ${found.length - 120} more`) : null);
     }));
   };
   const buttons = [];
@@ -406,13 +402,13 @@ function confusion(details, m, e) {
       if (!v) return h("td", {});
       const b = h("button", {type: "button", tabindex: "-1", "aria-pressed": String(right.filter === k), "aria-label": `${core.classes[t]} taken for ${core.classes[p]}: ${v}`, onclick: () => { right.filter = right.filter === k ? null : k; for (const o of buttons.flat()) o.setAttribute("aria-pressed", String(o === b && right.filter === k)); show(); }}, fmt(share, 0));
       lineOf.push(b);
-      return h("td", {class: (t === p ? "right" : "wrong") + (share < 34 ? " faint" : "")}, b);
+      return h("td", {class: t === p ? "right" : "wrong"}, b);
     })); if (lineOf.length) buttons.push(lineOf); return tr; })));
   roving(table, buttons);
   right.filter = null;
   show();
-  return [h("div", {class: "grid2"}, h("div", {}, h("h3", {}, "What is taken for what"), scroller("Confusions", table), h("p", {class: "note"}, `Percent of the true class (rows), ${plural(rows.length, "answer")}. A cell filters the images.${C > kept.length ? ` The ${kept.length} classes most often confused of ${C}.` : ""}`)),
-    h("div", {}, h("h3", {}, "Images, beside plain"), list))];
+  return [h("div", {class: "grid2"}, h("div", {}, h3("What is taken for what"), scroller("Confusions", table), note(`Percent of the true class (rows), ${plural(rows.length, "answer")}. A cell filters the images.${C > kept.length ? ` The ${kept.length} classes most often confused of ${C}.` : ""}`)),
+    h("div", {}, h3("Images, beside plain"), list))];
 }
 function worst(rows, C, n) {
   const errors = Array(C).fill(0);
@@ -420,33 +416,33 @@ function worst(rows, C, n) {
   return [...errors.keys()].sort((a, b) => errors[b] - errors[a]).slice(0, n).sort((a, b) => a - b);
 }
 
-// ---- explorer -----------------------------------------------------------------------------------------------------------
+// ---- explorer
 async function explorer() {
-  const all_ = await load("grids-" + state.set), box = $("explorer"), r = fair(), list = (all_ && r && all_[r.name]) || [];
+  const given = await load("grids-" + state.set), box = $("explorer"), r = fair(), list = (given && r && given[r.name]) || [];
   if (!list.length) {
     const left = core && !head.settings[+state.set].has.includes("grids");
-    box.replaceChildren(...[settingChoice(all)].filter(Boolean), h("p", {class: "mute"}, left ? "Nothing to explore: no method has several λ or ranks, or it was left out for the size of the page." : "Nothing to explore."));
+    box.replaceChildren(...[settingChoice(all)].filter(Boolean), mute(left ? "No method has several λ or ranks, or they were left out for the size of the page." : "Nothing to explore."));
     return;
   }
   const predictors = [...new Set(list.map(g => core.methods[g.method].predictor))];
   const pred = predictors.includes(state.pred) ? state.pred : predictors[0];
-  const mine = list.filter(g => core.methods[g.method].predictor === pred && core.methods[g.method].family !== "pca" || (list.every(o => core.methods[o.method].predictor !== pred || core.methods[o.method].family === "pca") && core.methods[g.method].predictor === pred));
+  const of = list.filter(o => core.methods[o.method].predictor === pred), but = of.filter(o => core.methods[o.method].family !== "pca"), mine = but.length ? but : of;
   const g = mine.find(o => String(o.method) === state.method) || mine.find(o => core.methods[o.method].family === "icm") || mine[0];
   const m = core.methods[g.method], n = core.environments.length, lambdas = g.lambdas.length ? g.lambdas : [null];
   const k = Math.min(+state.kinds || 0, g.sets.length), env = state.env === "" || !(+state.env < n) ? n : +state.env;
-  const pca = list.find(o => core.methods[o.method].predictor === pred && core.methods[o.method].family === "pca" && String(o.ranks) === String(g.ranks) && o !== g);
-  const at = (values, l, c) => { const v = env === n ? mean(values.map(a => a[l][c])) : values[env][l][c]; return known(v) ? v / 10 : null; };
+  const pca = of.find(o => core.methods[o.method].family === "pca" && String(o.ranks) === String(g.ranks) && o !== g);
+  const at = (values, l, c, e = env) => tenth(e === n ? mean(values.map(a => a[l][c])) : values[e][l][c]), value = e => at(g.accuracy[k], L, R, e);
   const score = (l, c) => at(g.score[k], l, c), accuracy = (l, c) => at(g.accuracy[k], l, c);
   const times = (l, c) => sum(g.picks.filter(p => (env === n || p[0] === env) && (k === 0 || p[1] === k) && p[2] === l && p[3] === c).map(p => p[4]));
   const best = lambdas.flatMap((_, l) => g.ranks.map((_, c) => [l, c])).reduce((a, b) => (times(...b) > times(...a) ? b : a));
   let L = state.lam === "" || !(+state.lam < lambdas.length) ? best[0] : +state.lam, R = state.rank === "" || !(+state.rank < g.ranks.length) ? best[1] : +state.rank;
-  const again = change => { put(change); explorer(); };
+  const again = change => { put({lam: "", rank: "", ...change}); explorer(); }, toPredictor = v => again({pred: v, method: "", kinds: "0"});
   const lead = h("p", {class: "lead"}), plainOf = m.plain >= 0 ? core.results[r.name][m.plain]?.cells : null;
   const rod = w => {
     const names = places(), H = names.length * 26 + 34, side = Math.min(130, 14 + 7 * Math.max(...names.map(t => Math.min(t.length, 17)))), V = 96;
-    const vs = names.map((_, e) => { const v = e === n ? mean(g.accuracy[k].map(a => a[L][R])) : g.accuracy[k][e][L][R]; return known(v) ? v / 10 : null; });
+    const vs = names.map((_, e) => value(e));
     const top = Math.max(10, Math.ceil(Math.max(...vs.filter(known), ...(plainOf || []).map(c => c.v || 0), 10) / 10) * 10), x = v => side + (w - side - V) * v / top, out = [];
-    for (const v of ticks(0, top, 4)) out.push(line(x(v), 2, x(v), H - 30, "grid"), text(x(v), H - 14, String(v), {"text-anchor": "middle", class: "m"}));
+    for (const v of ticks(0, top, 4)) out.push(line(x(v), 2, x(v), H - 30, "grid"), text(x(v), H - 14, String(v), MID));
     names.forEach((name, e) => {
       const y = 4 + 26 * e, p = plainOf?.[e]?.v, v = vs[e], strong = e === env ? {"font-weight": 600} : {};
       out.push(text(side - 8, y + 14, name.length > 17 ? name.slice(0, 16) + "\u2026" : name, {"text-anchor": "end", ...strong}));
@@ -456,10 +452,10 @@ async function explorer() {
     });
     return [H, out];
   };
-  const bars = chart("Accuracy in each environment at this λ and rank", rod, () => ({columns: ["held out", "accuracy", "plain"], rows: places().map((name, e) => [name, fmt(e === n ? (v => known(v) ? v / 10 : null)(mean(g.accuracy[k].map(a => a[L][R]))) : known(g.accuracy[k][e][L][R]) ? g.accuracy[k][e][L][R] / 10 : null), fmt(plainOf?.[e]?.v)])}));
+  const bars = chart("Accuracy in each environment at this λ and rank", rod, () => ({columns: ["held out", "accuracy", "plain"], rows: places().map((name, e) => [name, fmt(value(e)), fmt(plainOf?.[e]?.v)])}));
   const maps = [heat("What the rule sees: score on the sources", score, true), heat("What then happens: accuracy held out", accuracy, false)];
-  function heat(title, value, source) {
-    const cells = lambdas.map((_, l) => g.ranks.map((_, c) => value(l, c)));
+  function heat(title, of_, source) {
+    const cells = lambdas.map((_, l) => g.ranks.map((_, c) => of_(l, c)));
     const vs = cells.flat().filter(known), hi = Math.max(...vs), lo = Math.max(Math.min(...vs), hi - 8), span = hi - lo || 1, buttons = [];
     const shade = v => !known(v) ? "h0" : v >= hi - 1e-9 ? "h5" : "h" + Math.max(0, Math.min(4, Math.floor(5 * (v - lo) / span)));
     const body = lambdas.map((x, l) => { const row = g.ranks.map((rank, c) => {
@@ -469,7 +465,7 @@ async function explorer() {
     if (pca && g.lambdas.length) body.unshift(h("tr", {}, h("th", {scope: "row"}, "PCA"), pca.ranks.map((_, c) => { const v = at((source ? pca.score : pca.accuracy)[0], 0, c); return h("td", {class: "mute", align: "center"}, fmt(v)); })));
     const table = h("table", {class: "heat"}, h("caption", {class: "vh"}, title), h("thead", {}, h("tr", {}, h("td", {}), g.ranks.map(v => h("th", {scope: "col"}, String(v))))), h("tbody", {}, body));
     roving(table, buttons);
-    return {buttons, node: h("div", {}, h("h3", {}, title), h("div", {class: "heat-box"}, table))};
+    return {buttons, node: h("div", {}, h3(title), h("div", {class: "heat-box"}, table))};
   }
   const outL = h("output", {}), outR = h("output", {});
   const slide = (id, words, list_, value, pick) => h("div", {class: "slider"}, h("label", {for: id}, words), h("input", {id, type: "range", min: 0, max: list_.length - 1, step: 1, value, oninput: e => pick(+e.target.value)}), id === "lam" ? outL : outR);
@@ -477,75 +473,83 @@ async function explorer() {
   function words() {
     outL.textContent = lambdas[L] ?? ""; outR.textContent = g.ranks[R];
     for (const [box_, list_, v] of [[sl, lambdas, L], [sr, g.ranks, R]]) { const i = box_?.querySelector("input"); if (i) { i.value = v; i.setAttribute("aria-valuetext", String(list_[v])); } }
-    const v = accuracy(L, R), p = plainOf?.[env]?.v, t = times(L, R), of = sum(g.picks.filter(q => env === n || q[0] === env).map(q => q[4])), b = score(L, R);
+    const v = accuracy(L, R), p = plainOf?.[env]?.v, t = times(L, R), all_ = sum(g.picks.filter(q => env === n || q[0] === env).map(q => q[4])), b = score(L, R);
     const place = 1 + lambdas.flatMap((_, l) => g.ranks.map((_, c) => score(l, c))).filter(o => known(o) && known(b) && o > b + 1e-9).length;
-    lead.replaceChildren(h("b", {}, [lam(lambdas[L]), g.ranks.length > 1 ? "rank " + g.ranks[R] : ""].filter(Boolean).join(", ")), `: ${fmt(v)} % on ${env === n ? "the average of the held-out environments" : core.environments[env]}`, known(p) && known(v) ? h("span", {}, ", ", h("b", {}, signed(v - p)), ` against plain (${fmt(p)} %)`) : "", known(b) ? `. Among ${lambdas.length * g.ranks.length} points the sources rank it number ${place}; ${r.name} picked it ${t} of ${of} times.` : ".");
+    lead.replaceChildren(h("b", {}, [lam(lambdas[L]), g.ranks.length > 1 ? "rank " + g.ranks[R] : ""].filter(Boolean).join(", ")), `: ${fmt(v)} % on ${env === n ? "the average of the held-out environments" : core.environments[env]}`, known(p) && known(v) ? h("span", {}, ", ", h("b", {}, signed(v - p)), ` against plain (${fmt(p)} %)`) : "", known(b) ? `. Among ${lambdas.length * g.ranks.length} points the sources rank it number ${place}; ${r.name} picked it ${t} of ${all_} times.` : ".");
     for (const map of maps) map.buttons.forEach((row, l) => row.forEach((c, j) => { const on = l === L && j === R; if (c.classList.contains("on") !== on) { c.classList.toggle("on", on); c.setAttribute("aria-pressed", String(on)); } c.tabIndex = on ? 0 : -1; }));
   }
   function move(l, c) { L = l; R = c; put({lam: String(l), rank: String(c)}); words(); bars.redraw(); }
-  const bar = h("div", {class: "bar"}, settingChoice(all), predictors.length > 1 ? (predictors.length < 4 && !phone.matches ? seg("Predictor", predictors.map(p => [p, p]), pred, v => again({pred: v, method: "", lam: "", rank: "", kinds: "0"})) : choice("predictor", predictors.map(p => [p, p]), pred, v => again({pred: v, method: "", lam: "", rank: "", kinds: "0"}))) : null,
-    mine.length > 1 ? choice("method", mine.map(o => [o.method, core.methods[o.method].name]), g.method, v => again({method: v, lam: "", rank: "", kinds: "0"})) : null,
-    g.sets.length ? choice("interventions", [[0, "chosen by the rule"], ...g.sets.map((name, j) => [j + 1, name])], k, v => again({kinds: v, lam: "", rank: ""})) : null,
-    choice("held out", [[n, "average of all"], ...core.environments.map((name, j) => [j, name])], env, v => again({env: v === String(n) ? "" : v})));
+  const bar = h("div", {class: "bar"}, settingChoice(all), predictors.length > 1 ? (predictors.length < 4 && !phone.matches ? seg("Predictor", predictors.map(p => [p, p]), pred, toPredictor) : choice("predictor", predictors.map(p => [p, p]), pred, toPredictor)) : null,
+    mine.length > 1 ? choice("method", mine.map(o => [o.method, core.methods[o.method].name]), g.method, v => again({method: v, kinds: "0"})) : null,
+    g.sets.length ? choice("interventions", [[0, "chosen by the rule"], ...g.sets.map((name, j) => [j + 1, name])], k, v => again({kinds: v})) : null,
+    choice("held out", [[n, "average of all"], ...core.environments.map((name, j) => [j, name])], env, v => again({env: v === String(n) ? "" : v, lam: state.lam, rank: state.rank})));
   box.replaceChildren(bar, h("div", {class: "grid2"}, h("div", {}, lead, sl, sr), bars), h("div", {class: "grid2", id: "maps"}, maps.map(o => o.node)),
-    h("p", {class: "note"}, `Rows: \u03bb; columns: rank. n\u00d7: how often ${r.name} picked the point. Colour: the highest in full, down to 8 points below. What is left open is chosen by the rule. Black line: plain.${rule().bound ? " The oracle has no score on the sources: the maps show " + r.name + "." : ""}${g.more_sets ? ` ${g.more_sets} further intervention sets are not shown.` : ""}`));
+    note(`Rows: \u03bb; columns: rank. n\u00d7: how often ${r.name} picked the point. Colour: the highest in full, down to 8 points below. What is left open is chosen by the rule. Black line: plain.${rule().bound ? " The oracle has no score on the sources: the maps show " + r.name + "." : ""}${g.more_sets ? ` ${g.more_sets} further intervention sets are not shown.` : ""}`));
   words();
 }
 
-// ---- subspace ------------------------------------------------------------------------------------------------------------
+// ---- subspace
 const SPANS = {energy_removed: "energy removed", shift_removed_sources: "shift between sources removed", shift_removed_target: "shift to the held-out removed", shift_moved_sources: "moved by interventions, sources", shift_moved_target: "moved by interventions, held-out", shift_removed_relative: "shift removed for energy removed"};
 async function subspace() {
   const box = $("spans"), r = fair(), spans = (r && core.spans[r.name]) || [], details = await load("details-" + state.set), out = [];
-  const d = details?.decodability;
-  if (d) out.push(h("p", {class: "lead"}, "A linear classifier reads the environment at ", Object.entries(d).map(([space, v], k) => [k ? ", " : "", h("b", {}, typeof v === "number" ? fmt(v <= 1 ? 100 * v : v) + " %" : String(v)), " " + space.replaceAll("_", " ")]).flat(), "."));
+  for (const d of details?.decoded || []) out.push(h("p", {}, "A linear classifier reads the environment from the embeddings at ", h("b", {}, fmt(d.before) + " %"), `, from what ${core.methods[d.method].label} leaves at `, h("b", {}, fmt(d.after) + " %"), ` (chance ${fmt(d.chance)} %).`));
   if (spans.length) {
     const names = Object.keys(spans[0]).filter(k_ => k_ !== "method" && spans.some(o => known(o[k_])));
     out.push(scroller("What is removed", grid({label: "What the picks remove", corner: "Method", columns: names.map(k_ => ({text: SPANS[k_] || k_.replaceAll("_", " ")})), blocks: [{rows: spans.map(o => ({head: o.method, cells: names.map(k_ => ({kids: [/_moved_|relative/.test(k_) && known(o[k_]) ? fmt(o[k_] / 100, 2) : fmt(o[k_])]}))}))}]})),
-      h("p", {class: "note"}, `Shares in percent at what ${r.name} picks, mean over held-out environments. A shift is that of class means between environments; the one to the held-out is known by its labels alone, and no rule looks at it. Moved: 1 as the average direction.`));
+      note(`Percent at what ${r.name} picks, mean over held-out environments. A shift is of class means between environments; that to the held-out is known by its labels, so no rule looks at it. Moved: 1 as the average direction.`));
   }
-  if (details?.map) out.push(map(details.map));
-  if (!d || !details?.map) out.push(h("p", {class: "note"}, !spans.length ? "Rows say nothing of what is removed here. " : "", "How well environments are read, and the map of images, are written by ", h("code", {}, "icm-bench details RECIPE"), "."));
+  for (const M of details?.maps || []) out.push(...maps(M));
+  if (!details) out.push(note(!spans.length ? "Rows say nothing of what is removed here. " : "", "How well environments are read, and the map of images, are written by ", h("code", {}, "icm-bench details RECIPE"), "."));
   box.replaceChildren(...out);
 }
 const HUES = ["icm", "pca", "random", "released", "shrinkage", "plain", "other"];
-function map(M) {
-  const canvas = h("canvas", {role: "img", "aria-label": "Map of images by environment", height: 420});
-  const draw = () => {
-    const w = canvas.clientWidth, H = Math.min(420, w), ratio = devicePixelRatio || 1;
-    if (!w) return;
-    canvas.width = w * ratio; canvas.height = H * ratio;
-    const c = canvas.getContext("2d"), xs = M.x.filter(known), ys = M.y.filter(known), style = getComputedStyle(document.documentElement);
-    const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    const probe = h("span", {}); document.body.append(probe);
-    const hue = HUES.map(f => { probe.style.color = `var(--${f})`; return getComputedStyle(probe).color; }); probe.remove();
-    c.scale(ratio, ratio); c.globalAlpha = .7;
-    M.x.forEach((x, k) => { if (!known(x) || !known(M.y[k])) return; c.fillStyle = hue[M.environment[k] % HUES.length]; c.beginPath(); c.arc(10 + (w - 20) * (x - x0) / (x1 - x0 || 1), 10 + (H - 20) * (1 - (M.y[k] - y0) / (y1 - y0 || 1)), 2.4, 0, 7); c.fill(); });
+function maps(M) {
+  const one = (title, X, Y) => {
+    const canvas = h("canvas", {role: "img", "aria-label": title + ", images coloured by environment"});
+    canvas.redraw = () => {
+      const w = canvas.clientWidth, H = Math.min(400, w), ratio = devicePixelRatio || 1;
+      if (!w) return;
+      canvas.width = w * ratio; canvas.height = H * ratio;
+      const c = canvas.getContext("2d"), at = (v, of, size) => { const lo = Math.min(...of), hi = Math.max(...of); return 10 + (size - 20) * (v - lo) / (hi - lo || 1); };
+      const probe = h("span", {}), xs = X.filter(known), ys = Y.filter(known);
+      document.body.append(probe);
+      const hue = HUES.map(f => { probe.style.color = `var(--${f})`; return getComputedStyle(probe).color; });
+      probe.remove();
+      c.scale(ratio, ratio); c.globalAlpha = .7;
+      const sx = xs.length ? [at(0, xs, w), at(1, xs, w) - at(0, xs, w)] : [0, 0], sy = ys.length ? [at(0, ys, H), at(1, ys, H) - at(0, ys, H)] : [0, 0];
+      X.forEach((x, k) => { if (!known(x) || !known(Y[k])) return; c.fillStyle = hue[M.environment[k] % HUES.length]; c.beginPath(); c.arc(sx[0] + sx[1] * x, H - sy[0] - sy[1] * Y[k], 2.2, 0, 7); c.fill(); });
+    };
+    watcher.observe(canvas);
+    return h("div", {}, h3(title), canvas);
   };
-  canvas.redraw = draw;
-  watcher.observe(canvas);
-  return h("div", {}, h("h3", {}, "Map of images, two principal axes of the subspace"), canvas, h("ul", {class: "legend"}, M.environments.map((name, k) => h("li", {}, key(HUES[k % HUES.length]), name))));
+  const name = core.methods[M.method].label;
+  return [h("div", {class: "grid2"}, one("Before: two principal axes of the embeddings", M.x, M.y), one(`After ${name}`, M.x_after, M.y_after)), h("ul", {class: "legend"}, M.environments.map((e, k) => h("li", {}, key(HUES[k % HUES.length]), e)))];
 }
 
-// ---- the rest --------------------------------------------------------------------------------------------------------------
-function others(section, box, none) {
-  const mine = shared.tables.filter(t => SECTION(t.name) === section);
-  const parts = mine.map(t => h("div", {}, h("h3", {}, tableTitle(t)), h("p", {class: "caption"}, t.caption), shared.forms[t.name] ? h("div", {class: "bar"}, copies(shared.forms[t.name])) : null, scroller("Table: " + tableTitle(t), printed(t)), ...notes(t)));
-  box.replaceChildren(...(parts.length ? parts : none ? [h("p", {class: "mute"}, none)] : []));
-  return parts.length;
+// ---- the rest
+function others(section, box) {
+  const mine = shared.tables.filter(t => SECTION(t.name) === section), place = h("div", {});
+  const show = name => {
+    const t = mine.find(o => o.name === name);
+    place.replaceChildren(h("div", {class: "bar"}, mine.length > 1 ? choice("table", mine.map(o => [o.name, tableTitle(o)]), name, show) : null, copies(shared.forms[name])), h("p", {class: "caption"}, t.caption), scroller("Table: " + tableTitle(t), printed(t)), ...notes(t));
+  };
+  box.replaceChildren(place);
+  if (mine.length) show(mine[0].name);
+  return mine.length;
 }
 function behind() {
   const box = $("behind-table"), list = core.behind[rule().name] || [];
-  others("behind", box, "");
-  if (!list.length) { if (!box.children.length) box.replaceChildren(h("p", {class: "mute"}, "No method has answers on all that is held out.")); return; }
+  const made = others("behind", box);
+  if (!list.length) { if (!made) box.replaceChildren(mute("No method has answers on all that is held out.")); return; }
   const means = Object.keys(list[0].means), mark = rule().bound ? " \u2020" : "";
   const columns = ["accuracy", ...means, "worst environment", "worst class", "ECE", "ECE, temperature fitted"].map(t => ({text: t.replaceAll("_", " ")}));
   const blocks = [{rows: list.map(o => ({head: o.method, cells: [{kids: [fmt(o.accuracy), mark]}, ...means.map(k => ({kids: [fmt(o.means[k])]})), {kids: [fmt(o.environment[1]), h("small", {}, " " + o.environment[0])]},
     {kids: o.class ? [fmt(o.class[2]), h("small", {}, ` ${o.class[0]} in ${o.class[1]}, n ${o.class[3]}`)] : [GAP]}, {kids: [fmt(o.ece)]}, {kids: [fmt(o.ece_scaled)]}]}))}];
-  box.append(h("h3", {}, `Every method of ${settingName()}, rule ${rule().name}${mark}`), scroller("Behind the means", grid({label: "Behind the means", corner: "Method", columns, blocks})), h("p", {class: "note"}, "Worst class: lowest accuracy of classes with 10 test images or more in an environment. ECE: expected calibration error at what the rule picks, in percent."));
+  box.append(h3(`Every method of ${settingName()}, rule ${rule().name}${mark}`), scroller("Every method behind the means", grid({label: "Behind the means", corner: "Method", columns, blocks})), note("Worst class: lowest accuracy of classes with 10 test images or more in an environment. ECE: expected calibration error at what the rule picks, in percent."));
 }
 function protocol() {
   const item = (what, value) => h("div", {}, h("dt", {}, what), h("dd", {}, value));
-  $("protocol-view").replaceChildren(settingChoice(all) || "", h("p", {class: "note"}, core.protocol_words), h("dl", {class: "ledger"},
+  $("protocol-view").replaceChildren(settingChoice(all) || "", note(core.protocol_words), h("dl", {class: "ledger"},
     item("Setting", head.settings[+state.set].title), item("Rules", core.rules.map(r => r.name + (r.bound ? " \u2020 (no result)" : "")).join(", ")), item("Environments", core.environments.join(", ")), item(plural(core.classes.length, "class").replace("classs", "classes"), core.classes.slice(0, 40).join(", ") + (core.classes.length > 40 ? " \u2026" : "")),
     item("Seeds", core.seeds.join(", ")), item("Prompts", core.prompts.slice(0, 8).join(" \u00b7 ") + (core.prompts.length > 8 ? ` and ${core.prompts.length - 8} more` : "")), item("Data", h("span", {class: "hash"}, core.data_hash)), item("Weights", h("span", {class: "hash"}, core.weights_hash)),
     item("Recipe", h("span", {class: "hash"}, core.recipes.join(", "))), item("Code", core.versions.join(", ")), item("Trials", String(core.trials.length))));
@@ -568,12 +572,10 @@ async function all() {
   shared = tables_; core = core_;
   for (const el of document.querySelectorAll(".js")) el.hidden = false;
   tables();
-  const nothing = others("ablations", $("ablation-tables"), "") + 0;
-  $("ablations").hidden = !nothing;
-  for (const a of document.querySelectorAll('a[href="#ablations"]')) a.parentNode.hidden = !nothing;
-  $("published").hidden = !others("published", $("published-tables"), "");
+  if (!others("ablations", $("ablation-tables"))) $("ablation-tables").replaceChildren(mute("No ablation: no method was run with two values of a setting, all else alike."));
+  if (!others("published", $("published-tables"))) $("published-tables").replaceChildren(mute("Not compared with published numbers; ", h("code", {}, "icm-bench report --against published"), " does."));
   if (!core) {
-    for (const id of ["explorer", "spans", "behind-table", "protocol-view"]) $(id).replaceChildren(h("p", {class: "mute"}, "Left out, so that this page stays below 2 MB."));
+    for (const id of ["explorer", "spans", "behind-table", "protocol-view"]) $(id).replaceChildren(mute(LEFT));
     $("rules").hidden = true;
     return;
   }

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import Comparison
 from reports.findings import comparisons
@@ -11,6 +13,22 @@ from reports.options import Options
 from reports.settings import Setting
 from reports.table import Block, Cell, Column, Line, Table
 from reports.tables import line_cells
+
+
+@dataclass(frozen=True)
+class Decoded:
+    rank: int = 2
+    before: float = 0.9
+    after: float = 0.6
+    chance: float = 0.5
+
+
+@dataclass(frozen=True)
+class Details:
+    predictions: pa.Table
+    classes: tuple[str, ...]
+    map: pa.Table | None = None
+    decoded: tuple[Decoded, ...] = (Decoded(),)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""A page of SYNTHETIC rows with hostile names, of two settings, with details of one."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from reports.chosen import Selections
+from reports.options import Options
+from reports.page import page
+from reports.settings import Setting, by_setting
+from tests.reports.page.standin import FORMS, Details, answer, table
+from tests.reports.synthetic import TESTED, frame, row
+
+HOSTILE = "<script>alert(1)</script>"
+CLASSES = ["a_b%", HOSTILE, "=cmd|x"]
+HELD_OUTS = ("art", "a_b%", "clip | art", "x<y")
+
+
+def rows(dataset: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
+    """Two predictors, plain, PCA, random and CLIP-ICM at two lambdas and three ranks, in four environments."""
+    made, random = [], np.random.default_rng(7)
+    shared = {"dataset": dataset, "classes": CLASSES, "n_classes": 3, "labels": np.arange(90) % 3, **other}
+
+    def one(held_out: str, seed: int, projection: str, predictor: str, **more: Any) -> dict[str, Any]:
+        share = random.uniform(0.4, 0.7, (1 if projection == "identity" else 3, 1))
+        answers = random.random((len(share), 90)) < share
+        scores = random.random(len(share)).tolist()
+        return row(
+            held_out=held_out, seed=seed, projection=projection, predictor=predictor, correct=answers,
+            training_domain=scores, lodo=scores[::-1], **{**shared, **more},
+        )  # fmt: skip
+
+    for held_out in HELD_OUTS:
+        for seed in (0, 1):
+            for predictor in ("zero_shot", "linear_probe"):
+                made.append(one(held_out, seed, "identity", predictor))
+                for projection in ("pca", "random"):
+                    order = "largest" if projection == "pca" else None
+                    made.append(one(held_out, seed, projection, predictor, order=order))
+                for lambda_ in (1.0, 10.0):
+                    more = {"order": "largest", "lambda_": lambda_, "intervention_set": "all"}
+                    made.append(one(held_out, seed, "icm", predictor, **more))
+    return made
+
+
+def described(*parts: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
+    made = [line for part in parts or (rows(), rows("other")) for line in part]
+    return [(setting, Selections(part, TESTED)) for setting, part in by_setting(frame(made))]
+
+
+def details(setting: Setting, selections: Selections) -> dict[Setting, list[Details]]:
+    """Predictions of plain and CLIP-ICM with zero-shot: invented, the same three images over and over."""
+    n = len(HELD_OUTS) * 6
+    columns = {
+        "image_id": [f"{HOSTILE}{k % 6}" for k in range(n)],
+        "environment": [name for name in HELD_OUTS for _ in range(6)],
+        "held_out": [name for name in HELD_OUTS for _ in range(6)],
+        "class": [CLASSES[k % 3] for k in range(n)],
+        "seed": [0] * n,
+        "rule": ["lodo"] * n,
+    }
+    shown = [m for m in selections.parts if m.predictor == "zero_shot" and (m.is_plain or m.projection == "icm")]
+    xy = {name: np.linspace(0, 1, n) for name in ("x", "y", "x_after", "y_after")}
+    parts = []
+    for number, method in enumerate(shown):
+        predicted = pa.array([(k + number * (k % 2)) % 3 for k in range(n)], pa.int16())
+        answers = pa.table({**columns, "method": [method.label] * n, "predicted": predicted})
+        map_ = None if method.is_plain else pa.table({"environment": columns["environment"], **xy})
+        parts.append(Details(answers, tuple(CLASSES), map_))
+    return {setting: parts}
+
+
+def made(parts: list[tuple[Setting, Selections]], **other: Any) -> bytes:
+    """Return the page of settings, with a table of the first as Table 1."""
+    tables = [table(*parts[0]), *(table(*one, name=f"environments-{k}") for k, one in enumerate(parts))]
+    given = {"forms": FORMS, "details": details(*parts[0]), "ledger": [("Device", "two cores <b>")]}
+    return page("A <report>", answer(parts), parts, tables, Options(), ["One trial failed & so."], **{**given, **other})

@@ -1,0 +1,141 @@
+"""The file of the page: what stands in it as it is, its size, its bytes. All rows are synthetic."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from reports.options import Options
+from reports.page import build, page
+from tests.reports.page.example import HELD_OUTS, described, made, rows
+from tests.reports.page.standin import Answer
+
+
+class Text(HTMLParser):
+    """The elements of a page, and the text of those that are read."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.of: dict[str, list[str]] = {}
+        self._inside: list[str] = []
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, words: str) -> None:
+        for tag in set(self._inside):
+            self.of.setdefault(tag, []).append(words)
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return made(described())
+
+
+def blobs(content: bytes) -> dict[str, Any]:
+    found = re.findall(r'id="data-([\w-]+)">([^<]*)<', content.decode())
+    return {key: json.loads(gzip.decompress(base64.b64decode(blob))) for key, blob in found}
+
+
+def test_equal_input_gives_equal_bytes(content: bytes) -> None:
+    assert made(described()) == content
+
+
+def test_headline_forest_and_table_stand_in_the_file_itself(content: bytes) -> None:
+    text = Text(content)
+    assert "".join(text.of["h1"]) == "No difference found in 2 of 2"
+    assert sum(tag == "circle" for tag, _ in text.tags) == 2 * 2 * 3  # settings, predictors, baselines
+    cells = "".join(text.of["td"])
+    assert re.search(r"\d\d\.\d", cells)
+    headings = [words.strip() for words in text.of["th"]]
+    assert all(name in headings for name in (*HELD_OUTS, "average"))
+
+
+def test_names_stay_text(content: bytes) -> None:
+    text = Text(content)
+    assert sum(tag == "script" for tag, _ in text.tags) == 2 + len(blobs(content))  # head, code and data
+    assert "A <report>" in "".join(text.of["b"])
+    assert "two cores <b>" in "".join(text.of["dd"])
+    assert b"<script>alert" not in content
+
+
+def test_only_the_page_s_own_code_and_style_may_run(content: bytes) -> None:
+    policy = next(a["content"] for tag, a in Text(content).tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    for tag in ("style", "script"):
+        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", content.decode(), re.S)
+        assert len(inside) == 1
+        digest = base64.b64encode(hashlib.sha256(inside[0].encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert not re.search(r'(src|href)="(?!#|data:)', content.decode())
+    assert " style=" not in content.decode()
+
+
+def test_code_and_style_are_small() -> None:
+    assert sum(len(build._squeezed(name).encode()) for name in ("page.css", "page.js")) <= 60_000
+
+
+def test_data_stand_by_setting(content: bytes) -> None:
+    found = blobs(content)
+    own = [f"{kind}-{k}" for kind in ("classes", "core", "grids") for k in (0, 1)]
+    assert sorted(found) == sorted([*own, "details-0", "shared"])
+    assert found["shared"]["forms"]["main"]["tex"].startswith("\\begin{table}")
+
+
+def test_what_is_too_large_is_left_out_biggest_first_and_named(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "MAX_BYTES", len(content) - 10)
+    smaller = made(described())
+    assert len(smaller) <= len(content) - 10
+    assert "details-0" not in blobs(smaller)
+    assert "Left out, so that this page stays below 2 MB (1)" in smaller.decode()
+    assert "predictions of single images" in smaller.decode()
+    monkeypatch.setattr(build, "MAX_BYTES", 0)
+    assert sorted(blobs(made(described()))) == ["shared"]
+
+
+def test_many_settings_stay_small() -> None:
+    parts = described(*(rows(f"set {k}") for k in range(4)))
+    assert len(made(parts, details=None)) < 4 * 40_000 + 80_000
+
+
+def test_random_weights_are_named_first() -> None:
+    text = Text(made(described(rows(random_weights=True))))
+    assert "".join(text.of["title"]).startswith("RANDOM WEIGHTS, NOT A RESULT: ")
+    assert "RANDOM WEIGHTS, NOT A RESULT." in "".join(text.of["p"])
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda r: r["seed"] == 0,
+        lambda r: r["held_out"] == "art",
+        lambda r: r["projection"] == "identity",
+        lambda r: r["projection"] == "icm",
+        lambda r: r["held_out"] == "art" and r["seed"] == 0 and r["projection"] == "pca",
+    ],
+)
+def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
+    parts = described([r for r in rows() if kept(r)])
+    written = made(parts, details=None)
+    assert not re.search(r"\bnan\b", re.sub(r'">[A-Za-z0-9+/=]+</script>', "", written.decode()))
+    assert "NaN" not in json.dumps(blobs(written))
+
+
+def test_nothing_to_compare_is_a_page_too() -> None:
+    parts = described([r for r in rows() if r["projection"] == "identity"])
+    left = Answer("Nothing to compare: there are no rows of CLIP-ICM.", (), ("synthetic: no rows of CLIP-ICM.",))
+    text = Text(page("x", left, parts, [], Options()))
+    assert "synthetic: no rows of CLIP-ICM." in "".join(text.of["p"])

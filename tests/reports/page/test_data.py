@@ -1,0 +1,135 @@
+"""The page's data, checked by hand. All rows are synthetic."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from reports.chosen import Selections
+from reports.options import Options
+from reports.page import data
+from reports.page.numbers import rounded, tenths
+from reports.robustness import Lines
+from reports.settings import by_setting
+from tests.reports.page.standin import Details
+from tests.reports.synthetic import TESTED, frame, row
+
+
+def rows() -> list[dict[str, Any]]:
+    """Two environments; plain answers half, CLIP-ICM at lambda 1 and rank 2, which its sources pick, 60 of 100."""
+    made = []
+    for held_out in ("art", "b_c"):
+        made.append(row(held_out=held_out, target=[0.5], classes=["cat", "<b>"]))
+        for lambda_, target, lodo in (
+            (1.0, [0.4, 0.6, 0.5], [0.2, 0.9, 0.5]),
+            (10.0, [0.9, 0.3, 0.5], [0.1, 0.2, 0.5]),
+        ):
+            made.append(
+                row(
+                    held_out=held_out,
+                    projection="icm",
+                    order="largest",
+                    target=target,
+                    lodo=lodo,
+                    training_domain=lodo,
+                    lambda_=lambda_,
+                    intervention_set="all",
+                    classes=["cat", "<b>"],
+                )
+            )
+    return made
+
+
+@pytest.fixture
+def described() -> tuple[Any, Selections]:
+    setting, part = by_setting(frame(rows()))[0]
+    return setting, Selections(part, TESTED)
+
+
+def test_results_have_accuracy_difference_picks_and_trials(described: tuple[Any, Selections]) -> None:
+    core = data.core(*described, Lines(), Options())
+    assert core["environments"] == ["art", "b_c"]
+    assert [m["family"] for m in core["methods"]] == ["plain", "icm"]
+    plain, icm = core["results"]["lodo"]
+    assert [cell["v"] for cell in plain["cells"]] == [50, 50, 50]
+    assert [cell["v"] for cell in icm["cells"]] == [60, 60, 60]
+    assert [cell["d"] for cell in icm["cells"]] == [10, 10, 10]
+    assert icm["picks"] == [[[2, 1, "all", "", 1]]] * 2
+    assert icm["plain"] == [0, 2]
+    assert core["trials"][icm["trials"][1][0]] == "icm-largest-zero_shot-b_c-0--1"
+    assert core["curves"]["lodo"] == [None, {"ranks": [1, 2, 4], "accuracy": [[400, 600, 500]] * 2}]
+
+
+def test_a_bound_has_accuracies_and_no_interval(described: tuple[Any, Selections]) -> None:
+    _, icm = data.core(*described, Lines(), Options())["results"]["oracle"]
+    # Either half of the images has its highest accuracy at lambda 10 and rank 1: 90 of 100 over both
+    assert icm["cells"] == [{"v": 90, "d": 40}] * 3
+
+
+def test_the_explorer_has_scores_accuracies_and_counted_picks(described: tuple[Any, Selections]) -> None:
+    (grid,) = data.grids(described[1])["lodo"]
+    assert (grid["lambdas"], grid["ranks"], grid["sets"]) == ([1, 10], [1, 2, 4], [])
+    assert grid["score"][0][1] == [[200, 900, 500], [100, 200, 500]]
+    assert grid["accuracy"][0][0] == [[400, 600, 500], [900, 300, 500]]
+    assert grid["picks"] == [[0, 0, 0, 1, 1], [1, 0, 0, 1, 1]]
+
+
+def test_classes_count_right_answers_of_all(described: tuple[Any, Selections]) -> None:
+    found = data.classes(described[1])
+    number, right = found["right"]["lodo"][1][0]  # 60 of 100 images, the first ones; classes take turns
+    assert right == [30, 30]
+    assert (found["totals"][number], found["images"][number]) == ([50, 50], [50, 50])
+
+
+def test_what_is_missing_is_a_gap_with_a_reason() -> None:
+    part = frame([*rows(), row(held_out="zzz", target=[0.5], classes=["cat", "<b>"])])
+    setting, of_setting = by_setting(part)[0]
+    core = data.core(setting, Selections(of_setting, TESTED), Lines(), Options())
+    cells = core["results"]["lodo"][1]["cells"]
+    assert [cell.get("v") for cell in cells] == [60, 60, None, None]
+    assert cells[2]["why"] == "no answers of all folds for what is held out here"
+    assert cells[3]["why"] == "no average: no seed has every held-out environment"
+    json.dumps(core, allow_nan=False)
+
+
+def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
+    found = data.details_of(
+        described[1], [details("Zero-shot", [0, 1, 1]), details("CLIP-ICM (largest) + zero-shot", [1, 1, 0])]
+    )
+    assert found is not None
+    predictions = found["predictions"]
+    assert predictions["ids"] == ["1", "2", "3"]
+    assert predictions["class"] == [0, 1, 0]
+    assert predictions["environment"] == [0, 0, 1]
+    assert predictions["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
+    assert found["maps"][0]["environments"] == ["art", "b_c"]
+    assert found["maps"][0]["x_after"] == [0.5, None, 1.25]
+    assert found["decoded"][0] == {"method": 0, "before": 90, "after": 60, "chance": 50, "ranks": [2]}
+
+
+def test_details_of_methods_without_rows_are_left_out(described: tuple[Any, Selections]) -> None:
+    assert data.details_of(described[1], [details("Unheard of", [0, 0, 0])]) is None
+
+
+def test_numbers_are_short_and_never_nan() -> None:
+    assert [rounded(v) for v in (1.0, 1.005, 2.345, float("nan"), float("inf"), None)] == [1, 1, 2.35, None, None, None]
+    assert tenths(np.array([[0.1234, np.nan], [1.0, 0.0]])) == [[123, None], [1000, 0]]
+
+
+def details(method: str, predicted: list[int]) -> Details:
+    table = pa.table(
+        {
+            "image_id": ["1", "2", "3"],
+            "environment": ["art", "art", "b_c"],
+            "held_out": ["art", "art", "b_c"],
+            "class": ["cat", "<b>", "cat"],
+            "seed": [0, 0, 0],
+            "method": [method] * 3,
+            "rule": ["lodo"] * 3,
+            "predicted": pa.array(predicted, pa.int16()),
+        }
+    )
+    xy = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "x_after": [0.5, float("nan"), 1.25], "y_after": [0.0, 1.0, 2.0]}
+    return Details(table, ("cat", "<b>"), pa.table({"environment": ["art", "art", "b_c"], **xy}))
