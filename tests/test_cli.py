@@ -208,8 +208,8 @@ def test_stages_one_by_one(
     assert f"Report: {tmp_path / 'out'}" in printed
     for name in ("report.md", "main_table.md", "main_table.csv", "main_table.tex"):
         assert "RANDOM WEIGHTS" in (tmp_path / "out" / name).read_text()
-    assert {p.name for p in (tmp_path / "out").iterdir()} >= {
-        f"{figure}.{suffix}" for figure in ("rank_curve", "spectrum") for suffix in ("png", "pdf")
+    assert {p.name for p in (tmp_path / "out" / "figures").iterdir()} >= {
+        f"{figure}.{suffix}" for figure in ("rank", "spectrum") for suffix in ("png", "pdf", "svg")
     }
 
 

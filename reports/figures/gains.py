@@ -16,6 +16,8 @@ from reports.chosen import Pooled, Selections, held_out_names
 from reports.methods import EQUAL_N, ICM, SHRINKAGE, Method
 
 MAX_PREDICTORS = 4  # with a panel each
+# What `answers_of` looks at, beside the key and the rank.
+ANSWERS = ("ranks", "correct", "n_test", "tested", "class_half", "n_base", "n_classes")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ from matplotlib.ticker import MaxNLocator
 from benchmark.method.evaluation.selection import KEY
 from reports.answers import ByKey
 from reports.chosen import Selections
-from reports.figures.gains import Point, answers_of, gain, picks_by, plain_answers, predictors_of, shown_methods
+from reports.figures.gains import (
+    ANSWERS,
+    Point,
+    answers_of,
+    gain,
+    picks_by,
+    plain_answers,
+    predictors_of,
+    shown_methods,
+)
 from reports.figures.style import (
     COLUMN,
     GREY,
@@ -77,7 +86,8 @@ def _curve(selections: Selections, method: Method, rule: str) -> Curve | None:
     if len(lambdas) < 2:
         return None
     picked = picks[[*KEY, *_FIXED, "rank"]].assign(held_out=picks["held_out"].astype(str))
-    beside = rows.assign(held_out=rows["held_out"].astype(str)).merge(picked, on=[*KEY, *_FIXED])
+    looked_at = rows[[*KEY, *_FIXED, "lambda_", *ANSWERS]]
+    beside = looked_at.assign(held_out=rows["held_out"].astype(str)).merge(picked, on=[*KEY, *_FIXED])
     plain = plain_answers(selections, method.predictor, rule)
     found = [(x, _at(selections, beside[beside["lambda_"] == x], plain)) for x in lambdas]
     known = [(x, point) for x, point in found if point is not None]

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from reports.figures.letters import family
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 
 COLUMN, PAGE = 3.25, 6.75  # widths of a column and of a page of a two-column paper, in inches
@@ -33,7 +34,7 @@ CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans", "font.size": NORMAL, "axes.labelsize": NORMAL, "xtick.labelsize": SMALL,
+    "font.size": NORMAL, "axes.labelsize": NORMAL, "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL, "legend.fontsize": SMALL, "text.color": INK, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.edgecolor": GREY,
     "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False,
@@ -56,7 +57,7 @@ def in_style() -> Iterator[None]:
     with matplotlib.rc_context():
         parameters: Any = matplotlib.rcParams
         parameters.update(_DEFAULTS)
-        parameters.update(_STYLE)
+        parameters.update({**_STYLE, "font.family": family()})
         yield
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure as Sheet
 
+from reports.figures.letters import named
 from reports.settings import BANNER
 
 DPI = 200
@@ -52,7 +53,7 @@ def written(sheet: Sheet, name: str, caption: str, random_weights: bool) -> Figu
         with warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             sheet.savefig(sink, format=form, dpi=DPI, metadata=dict(metadata))
-        contents[form] = sink.getvalue()
+        contents[form] = named(sink.getvalue()) if form == "svg" else sink.getvalue()
     return Figure(name, contents, caption, float(sheet.get_size_inches()[0]))
 
 

@@ -45,7 +45,16 @@ def rows_of(name: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
                         "shift_moved_sources": 0.8 + 0.1 * j, "shift_moved_target": 0.5,
                     }  # fmt: skip
                     scores = [0.4 + 0.01 * j, 0.55 + 0.02 * k, 0.5]
-                    found.append(row(correct=own, target=list(own.mean(axis=1)), lodo=scores, training_domain=scores, **common, **at))
+                    found.append(
+                        row(
+                            correct=own,
+                            target=list(own.mean(axis=1)),
+                            lodo=scores,
+                            training_domain=scores,
+                            **common,
+                            **at,
+                        )
+                    )
             for lambda_ in (0.0, 1.0):
                 found.append(row(projection="shrinkage", lambda_=lambda_, intervention_set="all", projection_params=json.dumps({"nuisance": "both"}),
                                  interventions=json.dumps({"kinds": [{"name": kind} for kind in KINDS]}),

@@ -20,7 +20,8 @@ from reports.settings import BANNER
 from tests.reports.figures.rows import described, rows_of
 from tests.reports.figures.test_numbers import images
 from tests.reports.synthetic import row
-from tests.reports.test_robustness import BACKBONES, rows_of as rows_of_backbone
+from tests.reports.test_robustness import BACKBONES
+from tests.reports.test_robustness import rows_of as rows_of_backbone
 
 HOSTILE = ("$x_{", "<script>alert(1)</script>", "a_b%", "=cmd|' /C'!A0", "line\nbreak\x00", "é & ü", "x" * 200)
 
@@ -127,7 +128,11 @@ def test_letters_do_not_lie_on_one_another(sheets: dict[str, Sheet]) -> None:
         with style.in_style():
             canvas = sheet.canvas
             assert isinstance(canvas, FigureCanvasAgg)
-            boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in letters(sheet) if not t.get_rotation()]
+            boxes = [
+                (t.get_text(), t.get_window_extent(canvas.get_renderer()))
+                for t in letters(sheet)
+                if not t.get_rotation()
+            ]
         for i, (a, first) in enumerate(boxes):
             for b, second in boxes[i + 1 :]:
                 width = min(first.x1, second.x1) - max(first.x0, second.x0)
@@ -204,9 +209,11 @@ def test_methods_differ_without_colour() -> None:
 
 
 def test_files_have_the_names_of_settings_where_there_are_several() -> None:
-    few = [row(dataset=name, **more) for name in "ab" for more in ({}, {"projection": "pca", "target": [0.3, 0.4, 0.5]})]
+    few = [
+        row(dataset=name, **more) for name in "ab" for more in ({}, {"projection": "pca", "target": [0.3, 0.4, 0.5]})
+    ]
     names = [one.name for one in all_of(few, mapped=False)]
-    assert {n for n in names if n.startswith("rank")} == {"rank-a-ViT-B-32-out_fold", "rank-b-ViT-B-32-out_fold"}
+    assert {n for n in names if n.startswith("rank")} == {"rank-a-ViT-B-32-out_20", "rank-b-ViT-B-32-out_20"}
     assert len(names) == len(set(names))
 
 

@@ -12,10 +12,10 @@ from statsmodels.stats.proportion import proportion_confint
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.selection import unpacked
-from reports.findings import comparisons
 from reports.figures import environments, heat_maps, interventions, lambdas, maps, pairs, rank, robustness, selection
 from reports.figures.forest import MAX_LINES, forest_numbers
 from reports.figures.gains import Point
+from reports.findings import comparisons
 from reports.options import Options
 from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, described, one, rows_of
 from tests.reports.synthetic import frame, row
@@ -216,8 +216,15 @@ def test_shares_of_pairs_are_a_curve_and_draws_of_one_share_their_mean() -> None
     rows = []
     for held_out in ("art", "sketch"):
         rows.append(row(held_out=held_out))
-        for said, share in ((None, 0.6), ("10 % of the pairs, seed 1", 0.54), ("10 % of the pairs, seed 2", 0.58), ("1 % of the pairs", 0.51)):
-            content: dict[str, Any] = {"kinds": [{"name": "blur"}, {"name": "crop"}]} | ({"pairs": said} if said else {})
+        for said, share in (
+            (None, 0.6),
+            ("10 % of the pairs, seed 1", 0.54),
+            ("10 % of the pairs, seed 2", 0.58),
+            ("1 % of the pairs", 0.51),
+        ):
+            content: dict[str, Any] = {"kinds": [{"name": "blur"}, {"name": "crop"}]} | (
+                {"pairs": said} if said else {}
+            )
             rows.append(row(held_out=held_out, projection="icm", order="largest", lambda_=1.0, intervention_set=said or "all",
                             interventions=json.dumps(content), projection_variant=said, target=(share,)))  # fmt: skip
     numbers = pairs.numbers(one(rows)[1], "lodo")
