@@ -110,7 +110,8 @@ class Table:
         caption: at most 40 words, random weights named first.
         columns: without the one that names the lines.
         blocks: in order.
-        notes: sentences below it: protocol, what ± and bold are, and whatever a reader must know.
+        notes: short sentences below it: protocol, what ± and bold are, what a reader must know.
+        details: further sentences on how it was tested, which stand beside it but are not printed.
         corner: what stands above the names of the lines.
         context: what all its numbers share (protocol, split, rule, precision, prompts ...), field -> value.
     """
@@ -120,6 +121,7 @@ class Table:
     columns: tuple[Column, ...]
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     corner: str = "Method"
     context: Mapping[str, str] = field(default_factory=dict)
 

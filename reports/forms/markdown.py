@@ -23,7 +23,7 @@ def markdown(table: Table) -> str:
             name = cells.name_heading(markdown_escape(line.heading), line.equals_plain)
             body.append([name, *(_cell(cell, notes) for cell in line.cells)])
     header = [markdown_escape(table.corner), *(_heading(column, table) for column in table.columns)]
-    own = [_paragraph(note) for note in cells.notes_of(table)]
+    own = [_paragraph(" ".join(sentences)) for sentences in (cells.notes_of(table), table.details) if sentences]
     numbered = [f"({i}) {markdown_escape(note)}" for i, note in enumerate(notes.texts, 1)]
     return "\n\n".join([_paragraph(table.caption), markdown_grid(header, body), *own, *numbered]) + "\n"
 

@@ -19,6 +19,8 @@ from reports.table import Block, Cell, Column, Line, Table
 
 PICKS = Column("plain in k of n picks", "Plain picks", unit="")
 
+_NAMED = 3  # columns in which nothing is bold, of which the names are said
+
 
 def is_contender(method: Method) -> bool:
     """Say whether a method stands in tables of a paper: neither a placebo, nor a part of another method, nor a share.
@@ -102,11 +104,8 @@ class Marked:
     @property
     def notes(self) -> list[str]:
         """What bold means, and where nothing is bold since all are level."""
-        level = (
-            f"Nothing is bold where no method of the block is separated from the best: {'; '.join(self.level)}."
-            if self.level
-            else ""
-        )
+        named = "; ".join(self.level) if len(self.level) <= _NAMED else f"{len(self.level)} columns of blocks"
+        level = f"Not bold, for all of the block is level with the best: {named}." if self.level else ""
         return [note for note in (words.BOLD if self.bold else "", level) if note]
 
 
@@ -230,7 +229,7 @@ def table_of(
         options: what the reader asks for.
         own: the table's own notes.
         corner: what stands above the names of the lines.
-        whole: whether the notes say everything of how it was tested.
+        whole: whether details say everything of how it was tested.
     """
     kept = [
         i
@@ -246,7 +245,8 @@ def table_of(
         words.caption(described, caption),
         tuple(columns[i] for i in kept),
         made,
-        tuple(words.notes(described, rule, options, own, whole)),
+        tuple(words.notes(described, rule, options, own)),
+        tuple(words.details(described, options) if whole else ()),
         corner,
         words.context(described, rule, options),
     )

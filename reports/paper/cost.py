@@ -1,6 +1,7 @@
 """What the numbers cost: embeddings and trials, in images/s, hours and money."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
@@ -62,15 +63,8 @@ def build(
     table = table_of(NAME, "What embeddings and trials cost.", _COLUMNS, blocks, described, None, options, own, "Work")
     if table is None:
         return None
-    return Table(
-        table.name,
-        table.caption,
-        table.columns,
-        table.blocks,
-        tuple(note for note in own if note),
-        table.corner,
-        {"random_weights": words.context(described, None, options)["random_weights"]},
-    )
+    context = {"random_weights": words.context(described, None, options)["random_weights"]}
+    return replace(table, notes=tuple(note for note in own if note), context=context)
 
 
 def _embedding(cost: Mapping[str, Any], price: float | None, names: Mapping[str, str]) -> Line:

@@ -15,6 +15,7 @@ from reports.captions import (
     rule_words,
     sample_words,
     seed_words,
+    seeds_of,
     sees_target_words,
     shared_words,
     size_words,
@@ -99,9 +100,7 @@ def context(described: Described, rule: str | None, options: Options) -> dict[st
     return {**shared, "rule": rule or "", "plus_minus": options.plus_minus}
 
 
-def notes(
-    described: Described, rule: str | None, options: Options, own: Iterable[str], whole: bool = False
-) -> list[str]:
+def notes(described: Described, rule: str | None, options: Options, own: Iterable[str]) -> list[str]:
     """Return what a reader must know, each sentence once; what differs is said of each data set or setting.
 
     Args:
@@ -109,14 +108,29 @@ def notes(
         rule: what chose; None where the table has several.
         options: what the reader asks for.
         own: the table's own sentences, which stand first.
-        whole: whether everything is said of how it was tested, or only what the numbers mean.
     """
-    said = _SENTENCES if whole else _SENTENCES[:_FEW]
     about_rule = [lambda setting, _: rule_words(rule, setting)] if rule else []
-    every: list[Callable[[Setting, Selections], str]] = [*said[:4], *about_rule, *said[4:]]
+    every: list[Callable[[Setting, Selections], str]] = [*_SENTENCES[:4], *about_rule, *_SENTENCES[4:_FEW]]
     sentences = [*own, *(line for one in every for line in _once(described, one))]
+    errors = _once(described, lambda setting, selections: _error_words(setting, selections, options))
+    return [sentence for sentence in [*sentences, *errors] if sentence]
+
+
+def details(described: Described, options: Options) -> list[str]:
+    """Return what else there is to know of how it was tested; arguments as of `notes`."""
+    sentences = [line for one in _SENTENCES[_FEW:] for line in _once(described, one)]
     seeds = _once(described, lambda setting, selections: seed_words(setting, selections.rows, options))
     return [sentence for sentence in [*sentences, *seeds] if sentence]
+
+
+def _error_words(setting: Setting, selections: Selections, options: Options) -> str:
+    """Return in a few words what ± is and which seeds there are."""
+    seeds = seeds_of(selections.rows)
+    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    if options.plus_minus == "seeds":
+        return f"±: standard error over seeds (ddof 1), {named}." if len(seeds) > 1 else f"{named.capitalize()} only."
+    units = "groups of images" if setting.grouped else "images"
+    return f"±: standard error over {units} (cluster-robust), {named}."
 
 
 _SENTENCES: tuple[Callable[[Setting, Selections], str], ...] = (
@@ -143,7 +157,7 @@ _SENTENCES: tuple[Callable[[Setting, Selections], str], ...] = (
     lambda _, selections: choice_words(selections.rows),
     lambda _, selections: imported_words(selections),
 )
-_FEW = 5  # of them stand below every table; the others below those that are read alone
+_FEW = 5  # of them are printed below every table; the others are details
 
 
 def _once(described: Described, words: Callable[[Setting, Selections], str]) -> list[str]:
