@@ -1,7 +1,7 @@
 """Answers of several methods to the same images, as what the inference module takes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -71,16 +71,14 @@ def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswe
     first, *others = methods
     common = [k for k, own in first.items() if all(k in o and o[k].tested.hash == own.tested.hash for o in others)]
     held_outs = sorted({held_out for held_out, _ in common})
-    seeds = sorted(s for s in {s for _, s in common} if all((h, s) in common for h in held_outs))
+    there = set(common)
+    seeds = sorted(s for s in {s for _, s in common} if all((h, s) in there for h in held_outs))
     if not seeds:
         return None
     keys = [(h, s) for s in seeds for h in held_outs]
     tested = [first[key].tested for key in keys]
-    sizes = [len(images) for images in tested]
     correct = np.stack([np.concatenate([method[key].correct for key in keys]) for method in methods])
-    cluster = np.concatenate([images.unit for images in tested])
-    environment, seed = (np.repeat(index.ravel(), sizes) for index in np.indices((len(seeds), len(held_outs)))[::-1])
-    scores = Scores(correct.astype(np.float64), environment, seed, cluster)
+    scores = replace(_places(tuple(tested), len(held_outs)), values=correct.astype(np.float64))
     if n_base is not None:
         scores = harmonic_contributions(scores, np.concatenate([images.label for images in tested]) >= n_base)
     size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
@@ -92,8 +90,16 @@ def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswe
         tuple(seeds),
         np.array(accuracies).reshape(len(methods), len(seeds), len(held_outs)),
         size,
-        size.images_per_seed < sum(sizes) / len(seeds),
+        size.images_per_seed < correct.shape[1] / len(seeds),
     )
+
+
+@lru_cache(maxsize=4)  # most methods of a setting were tested on the same images
+def _places(tested: tuple[Tested, ...], held_outs: int) -> Scores:
+    """Return scores of nothing: where the answers to these images belong, seed by seed and held-out by held-out."""
+    sizes = [len(images) for images in tested]
+    seed, environment = (np.repeat(index, sizes) for index in divmod(np.arange(len(tested)), held_outs))
+    return Scores(np.zeros(sum(sizes)), environment, seed, np.concatenate([images.unit for images in tested]))
 
 
 def size_of(by_seed: Iterable[Sequence[Tested]]) -> Size:

@@ -124,7 +124,12 @@ def of_sets(store: Invented, sets: int, lambdas: int) -> None:
         for projection in ("identity", "pca"):
             store.write(f"{projection}-{seed}", store.rows(seed, projection=projection, predictor="zero_shot"))
         for number, order in product(range(sets), ("largest", "released")):
-            about = {"projection": "icm", "order": order, "predictor": "zero_shot", "intervention_set": f"set {number}"}
+            about: Row = {
+                "projection": "icm",
+                "order": order,
+                "predictor": "zero_shot",
+                "intervention_set": f"set {number}",
+            }
             about["interventions"] = json.dumps({"kinds": [f"kind {i}" for i in range(7) if number + 1 >> i & 1]})
             grid = np.geomspace(0.01, 100, lambdas).tolist()
             store.write(
@@ -136,7 +141,7 @@ def of_seeds(store: Invented, seeds: int) -> None:
     """Write the rows of ten methods under very many seeds."""
     projections = (("identity", None), ("pca", "largest"), ("random", None), ("icm", "released"), ("icm", "largest"))
     for seed, (projection, order), predictor in product(range(seeds), projections, ("zero_shot", "linear_probe")):
-        about = {"projection": projection, "order": order, "predictor": predictor}
+        about: Row = {"projection": projection, "order": order, "predictor": predictor}
         about |= {"lambda_": 1.0, "intervention_set": "all"} if projection == "icm" else {}
         store.write(f"{projection}-{order}-{predictor}-{seed}", store.rows(seed, **about))
 

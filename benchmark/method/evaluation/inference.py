@@ -18,7 +18,7 @@ V^2 / (V_image^2 / (G - 1) + V_seed^2 / S).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmark.method.evaluation.metrics import Array, harmonic_mean
-from benchmark.method.evaluation.seed_variance import MIN_UNITS, Answers, seed_variance
+from benchmark.method.evaluation.seed_variance import MIN_UNITS, Answers, SeedPairs, seed_variance
 
 Labels = NDArray[np.int64]
 # What stands behind the +/- of tables: the standard error over images with all their answers, or that over seeds.
@@ -151,6 +151,7 @@ class Scores:
     seed: Labels
     cluster: Labels
     half: Labels | None = None
+    _places: "_Places | None" = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         n = self.values.shape[-1]
@@ -161,59 +162,54 @@ class Scores:
             raise ValueError(f"Scores have {n} values for each method; their field 'half' has shape {self.half.shape}.")
         if not n:
             raise ValueError("Scores have no values: no image was tested.")
+        if self._places is None or not self._places.are(self):  # carried from scores of the same images
+            object.__setattr__(self, "_places", _Places(self.environment, self.seed, self.cluster, self.half))
         if not self._images.all():
             s, e = np.argwhere(self._images == 0)[0]
             raise ValueError(
-                f"Seed {self._seeds[0][s]} has no value in environment {self._environments[0][e]}: take the "
-                "environments that all seeds have, or the seeds that have all environments."
+                f"Seed {self._where.seeds[0][s]} has no value in environment {self._where.environments[0][e]}: take "
+                "the environments that all seeds have, or the seeds that have all environments."
             )
 
-    @cached_property
-    def _environments(self) -> tuple[Labels, Labels]:
-        return np.unique(self.environment, return_inverse=True)
+    @property
+    def _where(self) -> "_Places":
+        assert self._places is not None  # see __post_init__
+        return self._places
 
-    @cached_property
-    def _seeds(self) -> tuple[Labels, Labels]:
-        return np.unique(self.seed, return_inverse=True)
-
-    @cached_property
-    def _clusters(self) -> tuple[Labels, Labels]:
-        return np.unique(self.cluster, return_inverse=True)
-
-    @cached_property
+    @property
     def _cell(self) -> Labels:
         """Number of the pair of seed and environment that each value belongs to, shape (n,)."""
-        return self._seeds[1] * len(self._environments[0]) + self._environments[1]
+        return self._where.cell
 
-    @cached_property
+    @property
     def _images(self) -> Labels:
         """Number of images, shape (seeds, environments)."""
-        shape = len(self._seeds[0]), len(self._environments[0])
-        return np.bincount(self._cell, minlength=shape[0] * shape[1]).reshape(shape)
+        return self._where.images
 
     @property
     def answers(self) -> Answers:
         """Where the values belong, by numbers from 0."""
-        return Answers(self._environments[1], self._seeds[1], self._clusters[1])
+        return self._where.pairs.where
+
+    @property
+    def pairs(self) -> SeedPairs:
+        """All pairs of seeds."""
+        return self._where.pairs
 
     @property
     def seeds(self) -> int:
         """Number of seeds."""
-        return len(self._seeds[0])
+        return len(self._where.seeds[0])
 
     @property
     def clusters(self) -> int:
         """Number of different units over all environments and seeds."""
-        return len(self._clusters[0])
+        return len(self._where.clusters[0])
 
-    @cached_property
+    @property
     def fewest(self) -> int:
         """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
-        halves = 1 if self.half is None else 2
-        part = self._cell if self.half is None else 2 * self._cell + self.half
-        there = np.zeros((halves * self._images.size, self.clusters), dtype=bool)
-        there[part, self._clusters[1]] = True
-        return int(there.sum(axis=1).min())
+        return self._where.fewest
 
     @cached_property
     def means(self) -> Array:
@@ -232,7 +228,7 @@ class Scores:
         """What each cluster adds to the mean under each seed, u of the module's head, shape (..., seeds, clusters)."""
         rows = self.values.reshape(-1, self.values.shape[-1])
         weights = (1 / (self._images.shape[1] * self._images)).reshape(-1)[self._cell]
-        place = self._seeds[1] * self.clusters + self._clusters[1]
+        place = self._where.place
         out = np.empty((len(rows), self.seeds, self.clusters))
         for u, row, means in zip(out, rows, self.means.reshape(len(rows), -1), strict=True):
             added = np.bincount(place, weights=(row - means[self._cell]) * weights, minlength=u.size)
@@ -241,9 +237,80 @@ class Scores:
 
     def of(self, environment: int) -> "Scores":
         """Return the scores of one environment alone."""
-        inside = self.environment == environment
-        half = None if self.half is None else self.half[inside]
-        return Scores(self.values[..., inside], self.environment[inside], self.seed[inside], self.cluster[inside], half)
+        inside, places = self._where.of(environment)
+        return Scores(
+            self.values[..., inside], places.environment, places.seed, places.cluster, places.half, _places=places
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where values belong, whatever they are: the fields of `Scores`, and what is counted from them, only once."""
+
+    environment: Labels
+    seed: Labels
+    cluster: Labels
+    half: Labels | None
+    _alone: "dict[int, tuple[NDArray[np.bool_], _Places]]" = field(default_factory=dict, repr=False)
+
+    def are(self, scores: Scores) -> bool:
+        """Say whether they are those of some scores: the very arrays."""
+        same = (getattr(self, name) is getattr(scores, name) for name in ("environment", "seed", "cluster", "half"))
+        return all(same)
+
+    def of(self, environment: int) -> "tuple[NDArray[np.bool_], _Places]":
+        """Return which values are of one environment, and where these belong."""
+        if environment not in self._alone:
+            inside = self.environment == environment
+            half = None if self.half is None else self.half[inside]
+            own = _Places(self.environment[inside], self.seed[inside], self.cluster[inside], half)
+            self._alone[environment] = inside, own
+        return self._alone[environment]
+
+    @cached_property
+    def environments(self) -> tuple[Labels, Labels]:
+        """Their numbers, ascending, and the place of each value's among these."""
+        return np.unique(self.environment, return_inverse=True)
+
+    @cached_property
+    def seeds(self) -> tuple[Labels, Labels]:
+        """The same of seeds."""
+        return np.unique(self.seed, return_inverse=True)
+
+    @cached_property
+    def clusters(self) -> tuple[Labels, Labels]:
+        """The same of clusters."""
+        return np.unique(self.cluster, return_inverse=True)
+
+    @cached_property
+    def cell(self) -> Labels:
+        """Number of the pair of seed and environment that each value belongs to, shape (n,)."""
+        return self.seeds[1] * len(self.environments[0]) + self.environments[1]
+
+    @cached_property
+    def images(self) -> Labels:
+        """Number of images, shape (seeds, environments)."""
+        shape = len(self.seeds[0]), len(self.environments[0])
+        return np.bincount(self.cell, minlength=shape[0] * shape[1]).reshape(shape)
+
+    @cached_property
+    def place(self) -> Labels:
+        """Number of the pair of seed and cluster that each value belongs to, shape (n,)."""
+        return self.seeds[1] * len(self.clusters[0]) + self.clusters[1]
+
+    @cached_property
+    def fewest(self) -> int:
+        """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
+        halves = 1 if self.half is None else 2
+        part = self.cell if self.half is None else 2 * self.cell + self.half
+        there = np.zeros((halves * self.images.size, len(self.clusters[0])), dtype=bool)
+        there[part, self.clusters[1]] = True
+        return int(there.sum(axis=1).min())
+
+    @cached_property
+    def pairs(self) -> SeedPairs:
+        """All pairs of seeds."""
+        return SeedPairs(Answers(self.environments[1], self.seeds[1], self.clusters[1]))
 
 
 def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInterval:
@@ -263,7 +330,7 @@ def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInter
 def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
     """Return the interval of every method: `scores` with values of shape (methods, n)."""
     enough = scores.fewest >= MIN_UNITS
-    between = seed_variance(scores.values, scores.answers) if enough else np.zeros(len(scores.values))
+    between = seed_variance(scores.values, scores.answers, scores.pairs) if enough else np.zeros(len(scores.values))
     rows = zip(scores.values, scores.means, scores.deviations, between, strict=True)
     return [_interval(scores, *row, confidence) for row in rows]
 

@@ -120,8 +120,9 @@ class SeedPairs:
         names, place = self._clusters[environment]
         shape = self.seeds, len(names)
         if values is None:
-            return np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
-        return np.bincount(place, values[self._rows[environment]], shape[0] * shape[1]).reshape(shape)
+            return np.asarray(np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape), dtype=np.float32)
+        sums = np.bincount(place, values[self._rows[environment]], shape[0] * shape[1])
+        return np.asarray(sums.reshape(shape), dtype=np.float64)
 
     @cached_property
     def _counts(self) -> list[Matrix]:
@@ -188,11 +189,12 @@ class SeedPairs:
         d = self._sums(values)
         both, apart = self._clusters_of_two
         in_parts = np.minimum(*self._fewest) >= MIN_UNITS
-        everything, total, cross = _totals(d), self._own(d, None), self._cross(d)
+        everything, sums = _totals(d), _with(d, self._present)
+        total, cross = self._own(d, everything, None), self._cross(d, sums)
         delta, e = _contrast(self._images, everything, total, both + apart, cross)
         if not in_parts.any():
             return delta, e
-        sums, own = _with(d, self._present), self._own(d, self._present)
+        own = self._own(d, sums, self._present)
         rest = {key: Products(*(a - b for a, b in zip(total[key], own[key], strict=True))) for key in own}
         with np.errstate(divide="ignore", invalid="ignore"):
             (delta_shared, v_shared), (delta_apart, v_apart) = (
@@ -212,35 +214,49 @@ class SeedPairs:
         whole = all((d == np.rint(d)).all() and np.square(d).sum(axis=1).max() < _EXACT for d in sums)
         return [d.astype(np.float32) for d in sums] if whole else sums
 
-    def _own(self, d: Sequence[Matrix], present: Sequence[Matrix] | None) -> Sums:
-        """Return sums of products under each seed, over all clusters or those that each other seed has."""
+    def _own(self, d: Sequence[Matrix], sums: Array, present: Sequence[Matrix] | None) -> Sums:
+        """Return sums of products under each seed, over all clusters or those that each other seed has.
+
+        Args:
+            d: sums of values of each cluster.
+            sums: these over the same clusters.
+            present: which clusters each other seed has; None for all clusters.
+        """
 
         def over(products: Matrix, environment: int, clusters: Labels | slice = slice(None)) -> Array:
             if present is None:
                 return products.sum(axis=1, dtype=np.float64)[:, None]
             return _times(products, present[environment][:, clusters])
 
-        sums: Sums = {}
+        found: Sums = {}
+        images = self._images if present is None else self._shared_images
         for e, (values, counts) in enumerate(zip(d, self._counts, strict=True)):
-            both = over(counts * values, e)
-            sums[e, e] = Products(over(values * values, e), both, both, over(counts * counts, e))
+            squares, own = values * values, sums[e]
+            both, counted = (own, images[e]) if self._single else (over(counts * values, e), over(counts * counts, e))
+            values_squared = own if np.array_equal(squares, values) else over(squares, e)
+            found[e, e] = Products(values_squared, both, both, counted)
         for e, f, of_e, of_f in self._common:
             (v, c), (w, n) = (d[e][:, of_e], self._counts[e][:, of_e]), (d[f][:, of_f], self._counts[f][:, of_f])
-            sums[e, f] = Products(*(over(products, e, of_e) for products in (v * w, c * w, v * n, c * n)))
-        return sums
+            found[e, f] = Products(*(over(products, e, of_e) for products in (v * w, c * w, v * n, c * n)))
+        return found
 
-    def _cross(self, d: Sequence[Matrix]) -> Sums:
-        """Return sums of products of what clusters have under each seed and under each other."""
-        sums: Sums = {}
+    def _cross(self, d: Sequence[Matrix], sums: Array) -> Sums:
+        """Return sums of products of what clusters have under each seed and under each other.
+
+        Args:
+            d: sums of values of each cluster.
+            sums: these over the clusters that each other seed has.
+        """
+        found: Sums = {}
         for e, (v, c) in enumerate(zip(d, self._counts, strict=True)):
-            mixed = _times(v, c)
-            sums[e, e] = Products(_times(v, v), mixed.T, mixed, _times(c, c))
+            mixed, counted = (sums[e], self._shared_images[e]) if self._single else (_times(v, c), _times(c, c))
+            found[e, e] = Products(_times(v, v), mixed.T, mixed, counted)
         for e, f, of_e, of_f in self._common:
             (v, c), (w, n) = (d[e][:, of_e], self._counts[e][:, of_e]), (d[f][:, of_f], self._counts[f][:, of_f])
             values, counts_values, values_counts, counts = (_times(*pair) for pair in ((v, w), (c, w), (v, n), (c, n)))
-            sums[e, f] = Products(values, counts_values, values_counts, counts)
-            sums[f, e] = Products(values.T, values_counts.T, counts_values.T, counts.T)
-        return sums
+            found[e, f] = Products(values, counts_values, values_counts, counts)
+            found[f, e] = Products(values.T, values_counts.T, counts_values.T, counts.T)
+        return found
 
 
 def _times(a: Matrix, b: Matrix) -> Array:
