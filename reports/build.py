@@ -119,7 +119,7 @@ def _said(rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, opti
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published else []
     published = table_of(checks) if checks else None
-    tables = paper_tables(described, options, names=origin.names, price=options.price)
+    tables = paper_tables(described, options, costs=origin.costs, names=origin.names, price=options.price)
     return _Said(
         described,
         findings,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from reports.controls import Expected
 
@@ -21,6 +22,7 @@ class Origin:
         conflicts: sentences on rows that are the same by name and differ in numbers: both are left out.
         expected: data set -> what must be found in it, of those of which that is known.
         names: name of a method or data set -> a short one for printed tables.
+        costs: what work cost in these stores, each with `kind`, `work`, `seconds` and `machine`.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Origin:
     conflicts: tuple[str, ...] = ()
     expected: Mapping[str, Expected] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    costs: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def missing(self) -> list[str]:

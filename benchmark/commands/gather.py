@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, public
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
+from benchmark.store.costs import read
 from benchmark.store.records import RunRecord
 from benchmark.store.rows import IDENTIFYING, all_failures, all_trials, failures, read_rows
 from benchmark.store.tested import read_tested
@@ -34,6 +35,7 @@ class Gathered:
         finished: number of trials with rows.
         failed: trial in words -> reason, of those that failed and have no rows.
         conflicts: sentences on rows that are the same by name and differ in numbers; both are left out.
+        costs: what work cost in these stores.
     """
 
     rows: "pd.DataFrame"
@@ -43,6 +45,7 @@ class Gathered:
     finished: int
     failed: dict[str, str]
     conflicts: tuple[str, ...] = ()
+    costs: tuple[dict[str, Any], ...] = ()
 
 
 def gather(
@@ -59,7 +62,7 @@ def gather(
     """
     import pandas as pd
 
-    read = []
+    found = []
     failed: dict[str, str] = {}
     finished: set[str] = set()
     for storage, record in parts:
@@ -68,15 +71,16 @@ def gather(
         reasons = all_failures(storage) if record is None else failures(storage, own)
         failed |= dict(reasons.values())
         finished |= set(rows["trial_id"]) & set(own)
-        read.append(rows.assign(**{_STORE: _name(storage)}))
-    filled = [rows for rows in read if len(rows)] or read[:1]
+        found.append(rows.assign(**{_STORE: _name(storage)}))
+    filled = [rows for rows in found if len(rows)] or found[:1]
     rows = filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
     rows, conflicts = _once(_narrowed(rows, where or {}))
     tested = {name: images for s, rows_ in _by_store(parts, rows) for name, images in read_tested(s, rows_).items()}
     records = [record for _, record in parts]
     planned = sum(record.planned for record in records if record) if all(records) and not where else None
     stores = tuple(dict.fromkeys(_name(storage) for storage, _ in parts))
-    return Gathered(rows.drop(columns=_STORE), tested, stores, planned, len(finished), failed, conflicts)
+    costs = tuple(vars(cost) for storage, _ in {_name(s): (s, r) for s, r in parts}.values() for cost in read(storage))
+    return Gathered(rows.drop(columns=_STORE), tested, stores, planned, len(finished), failed, conflicts, costs)
 
 
 def _name(storage: Storage) -> str:

@@ -177,6 +177,7 @@ def _written(
         gathered.conflicts,
         _expected(recipes),
         {long: short for recipe in recipes for long, short in recipe.names.items()},
+        gathered.costs,
     )
     report = write_report(gathered.rows, gathered.tested, storage, folder, origin, options)
     return Outcome(
