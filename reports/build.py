@@ -9,6 +9,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
+from reports.accuracies import accuracy_records
 from reports.against import Check, against_published, gate
 from reports.captions import protocol_words
 from reports.chosen import Selections, pick_records
@@ -101,7 +102,7 @@ def write_report(
         "report.md": _markdown(said, figures, rows, origin, options),
         "index.html": _page(said, tables, rows, origin, options),
         **tables,
-        **_records(said),
+        **_records(said, options),
         **_figures(figures, said),
     }
     prefix = f"{folder}/" if folder else ""
@@ -148,13 +149,14 @@ def _figures(figures: Sequence[Figure], said: _Said) -> dict[str, bytes]:
     return contents | {"figures/captions.md": in_markdown.encode(), "figures/captions.tex": in_latex.encode()}
 
 
-def _records(said: _Said) -> dict[str, bytes]:
+def _records(said: _Said, options: Options) -> dict[str, bytes]:
     """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
     described = said.described
     made = list(zip(described, said.findings, strict=True))
     families = [(f.settings[0], one) for f in said.families for one in f.members]
     records: dict[str, list[dict[str, object]]] = {
         "verdicts": [one.record() for one in said.answer.verdicts],
+        "accuracies": list(accuracy_records(described, options)),
         "differences": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one)],
         "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
         "controls": [named(s) | one.in_columns() for s, one in said.controls],
