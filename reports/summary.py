@@ -108,7 +108,7 @@ def _files(tables: Sequence[Table], figures: Sequence[str]) -> list[str]:
         "page": "`index.html`, with every number behind the answers",
         "tables": ", ".join(dict.fromkeys(f"`{t.name}`" for t in tables[:MAX_SENTENCES])) or "none",
         "as": "`tables/NAME.md`, `.tex`, `.csv`, `.json`; `tables/all.tex` compiles alone",
-        "more": "`tables/verdicts.csv`, `accuracies.csv`, `differences.csv`, `picks.csv`, `metrics.csv`, `findings.csv`",
+        "more": "`tables/accuracies.csv`, `verdicts.csv`, `differences.csv`, `picks.csv`, `findings.csv` and others",
         "figures": ", ".join(dict.fromkeys(f"`{name}`" for name in figures[:MAX_SENTENCES])) or "none",
     }
     return ["## Files", markdown_grid(["", "in this folder"], [[key, value] for key, value in names.items()])]

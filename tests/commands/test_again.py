@@ -25,8 +25,11 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_run_starts_nothing_and_writes_the_same_report(swept_toy: Swept, tmp_path: Path) -> None:
     [report] = (swept_toy.store / "reports").rglob("report.md")
     assert main(["run", str(swept_toy.file), "--out", str(tmp_path)]) == 0
-    again = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    assert again == {file.name: file.read_bytes() for file in report.parent.iterdir()}
+    assert contents(tmp_path) == contents(report.parent)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.mark.usefixtures("nothing_starts")

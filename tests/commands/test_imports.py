@@ -99,35 +99,33 @@ def test_equal_answers_are_equal_rows_under_every_protocol(
     assert json.loads(capsys.readouterr().out)["written"] == 0  # the same file again does nothing
 
 
+def read(report: Path, name: str) -> list[dict[str, str]]:
+    with (report / "tables" / f"{name}.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def test_equal_answers_are_equal_cells_and_no_difference(
     swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_predictions(run, written(answers, tmp_path))
     assert main(["sweep", str(swept_toy.file), "--out", str(tmp_path / "report"), "--json"]) == 0  # keeps them
-    outcome = json.loads(capsys.readouterr().out)
-    named = (line for line in outcome["comparisons"] if line["method"] == "Copy (imported)")
+    capsys.readouterr()
+    named = (line for line in read(tmp_path / "report", "differences") if line["method"] == "Copy (imported)")
     pairs = [line for line in named if line["baseline"] == "Zero-shot" and line["protocol"] == "held_out"]
     assert {line["test_split"] for line in pairs} == {"out_20", "in_80", "full"}
-    assert {line["difference"] for line in pairs} == {0.0}
-    assert {(line["low"], line["high"]) for line in pairs if line["test_split"] == "full"} == {(0.0, 0.0)}
-    tables = sorted((tmp_path / "report").glob("main_table*.csv"))
-    assert len(tables) == 3 + 3 + 3 + 3 + 1
-    for table in tables:
-        with table.open(newline="") as stream:
-            lines = list(csv.DictReader(stream))
-        for rule in {line["rule"] for line in lines}:
-            of_rule = [line for line in lines if line["rule"] == rule and line["held_out"] != "shift costs"]
-            cells = {
-                method: [
-                    [line[n] for n in ("mean", "stderr", "seeds", "n_units")]
-                    for line in of_rule
-                    if line["method"] == method
-                ]
-                for method in ("Zero-shot", "Copy (imported)")
-            }
-            assert cells["Copy (imported)"] == cells["Zero-shot"] != [], (table, rule)
-        report = (table.parent / table.name.replace(".csv", ".md")).read_text()
-        assert re.search(r"trained elsewhere: .*Copy, chosen by its author[;.] .*their authors' word\.", report)
+    assert {float(line["difference"]) for line in pairs} == {0.0}
+    full = [line for line in pairs if line["test_split"] == "full"]
+    assert {(float(line["low"]), float(line["high"])) for line in full} == {(0.0, 0.0)}
+    settings: dict[tuple[str, ...], dict[str, list[list[str]]]] = {}
+    for line in read(tmp_path / "report", "accuracies"):
+        setting = tuple(line[n] for n in ("protocol", "test_split", "class_group", "rule"))
+        cells = [line[n] for n in ("held_out", "mean", "stderr", "seeds", "n_units")]
+        settings.setdefault(setting, {}).setdefault(line["method"], []).append(cells)
+    assert len({setting[:-1] for setting in settings}) == 3 + 3 + 3 + 3 + 1
+    for setting, of_methods in settings.items():
+        assert of_methods["Copy (imported)"] == of_methods["Zero-shot"] != [], setting
+    said = (tmp_path / "report" / "report.md").read_text()
+    assert re.search(r"trained elsewhere: .*Copy, chosen by its author[;.] .*their authors' word\.", said)
 
 
 def test_rules_choose_among_settings_by_the_source_score(
@@ -139,9 +137,9 @@ def test_rules_choose_among_settings_by_the_source_score(
     both = pd.concat([frame, wrong])
     import_predictions(run, written(both, tmp_path))
     assert main(["report", str(swept_toy.file), "--out", str(tmp_path / "report")]) == 0
-    table = next((tmp_path / "report").glob("main_table*-held_out-full*.csv"))
-    with table.open(newline="") as stream:
-        lines = [line for line in csv.DictReader(stream) if line["method"] == "Tuned (imported)" and line["mean"]]
+    asked = {"method": "Tuned (imported)", "protocol": "held_out", "test_split": "full", "class_group": "all"}
+    every = read(tmp_path / "report", "accuracies")
+    lines = [line for line in every if line["mean"] and all(line[name] == value for name, value in asked.items())]
     for rule in ("training_domain", "lodo"):
         means = {
             line["held_out"]: (float(line["mean"]), line["source_accuracy"]) for line in lines if line["rule"] == rule
@@ -151,8 +149,8 @@ def test_rules_choose_among_settings_by_the_source_score(
         assert means["env0"][1] == "50.0000"
     ceiling = {line["held_out"]: float(line["mean"]) for line in lines if line["rule"] == "ceiling"}
     assert ceiling["env1"] > 0
-    caption = table.with_suffix(".md").read_text()
-    assert "Tuned, chosen among 2 settings by the source score that came with them" in caption
+    said = (tmp_path / "report" / "report.md").read_text()
+    assert "Tuned, chosen among 2 settings by the source score that came with them" in said
 
 
 def test_a_later_file_takes_the_place_of_an_earlier_one_test_by_test(
