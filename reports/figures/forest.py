@@ -25,6 +25,7 @@ from reports.figures.style import (
     legend_above,
     looks_of,
     mark_handle,
+    points_word,
     sheet_of,
     signed,
     words,
@@ -179,4 +180,4 @@ def _legend(sheet: Sheet, numbers: ForestNumbers) -> Legend | None:
     if any(line.new for line in numbers.lines):
         handles.append(Line2D([], [], color=GREY, linewidth=0.6))
         labels.append("95 %, new environments")
-    return legend_above(sheet, [*handles, Patch(color=LIGHT)], [*labels, f"within {numbers.margin:g} point"])
+    return legend_above(sheet, [*handles, Patch(color=LIGHT)], [*labels, f"within {points_word(numbers.margin)}"])

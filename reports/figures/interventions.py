@@ -175,7 +175,7 @@ def _moved(axes: Axes, lines: Sequence[Line]) -> None:
             axes.plot([0, line.moved], [row, row], color=GREY, linewidth=0.8)
             axes.plot([line.moved], [row], marker="D", color="#000000", linestyle="none")
     axes.set_xlim(0, 1.08 * max(1.0, *(line.moved or 0.0 for line in lines)))
-    axes.set_xlabel("C_d along the shift (1: average direction)")
+    axes.set_xlabel("C_d along the shift")
 
 
 def _kept(axes: Axes, lines: Sequence[Line]) -> None:

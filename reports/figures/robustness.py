@@ -32,7 +32,7 @@ from reports.settings import Setting
 from reports.whole import mean_beside, whole
 
 _NEAREST = 1e-3
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def draw(numbers: RobustnessNumbers) -> Sheet:
     sheet = sheet_of(COLUMN, 3.1)
     axes = sheet.add_subplot()
     sources = [dot.source for dot in numbers.dots]
-    x = np.linspace(_logit(min(sources)) - 0.15, _logit(max(sources)) + 0.15, 60)
+    sources += [end for dot in numbers.dots for end in dot.source_bar or ()]
+    x = np.linspace(_logit(min(sources)) - 0.1, _logit(max(sources)) + 0.1, 60)
     middle, low, high = np.array([numbers.line.expected(float(s)) for s in _share(x)]).T
     axes.fill_between(x, _logit(low), _logit(high), color=GREY, alpha=0.16, linewidth=0)
     axes.plot(x, _logit(middle), color=GREY, linewidth=0.9)

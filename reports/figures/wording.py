@@ -26,7 +26,7 @@ from reports.figures.pairs import PairNumbers
 from reports.figures.rank import RankNumbers
 from reports.figures.robustness import RobustnessNumbers
 from reports.figures.selection import SelectionNumbers
-from reports.figures.style import PAGE, signed
+from reports.figures.style import PAGE, points_word, signed
 from reports.figures.writing import Figure
 from reports.forms.latex_signs import latex_escape
 from reports.forms.markdown import markdown_escape
@@ -95,8 +95,8 @@ def of_forest(numbers: ForestNumbers, compared: Sequence[tuple[Setting, Comparis
     return (
         f"{banner}Accuracy of a method minus that of a baseline on the same images, in points. Thick lines: 95 % "
         f"intervals for these environments, cluster-robust over images. Filled: a difference is shown (Holm, "
-        f"5 %).{new} Grey: within {numbers.margin:g} point.{some} Protocol and split: {'; '.join(protocols)}; rule "
-        f"{', '.join(rules)}; n = {low if low == high else f'{low} to {high}'} test units per seed."
+        f"5 %).{new} Grey: within {points_word(numbers.margin)}.{some} Protocol and split: {'; '.join(protocols)}; "
+        f"rule {', '.join(rules)}; n = {low if low == high else f'{low} to {high}'} test units per seed."
     )
 
 

@@ -60,7 +60,7 @@ def written(sheet: Sheet, name: str, caption: str, random_weights: bool) -> Figu
 def banner(sheet: Sheet) -> None:
     """Write across a sheet that its weights are random."""
     wide, tall = map(float, sheet.get_size_inches())
-    size = min(3.0 * wide, 9.0 * tall)
+    size = min(3.2 * wide, 16.0 * tall)  # nine tenths of the width, where that is not too high
     sheet.text(
         0.5, 0.5, BANNER, fontsize=max(size, 6.5), color="#B00020", alpha=0.35, rotation=12 if tall > 1.5 else 0,
         ha="center", va="center", zorder=10,

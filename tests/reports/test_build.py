@@ -37,15 +37,16 @@ def test_one_setting_gives_plain_names_and_working_links(tmp_path: Path) -> None
     written = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "reports/x", "My report")
     assert written.report == str(tmp_path / "reports/x/report.md")
     assert sorted(written.files) == sorted(str(tmp_path / name) for name in contents(tmp_path))
-    names = {Path(f).name for f in written.files}
-    assert names == {
-        "report.md", "main_table.md", "main_table.csv", "main_table.tex", "rank_curve.png", "rank_curve.pdf",
-        "spectrum.png", "spectrum.pdf", "metrics.csv", "per_class.csv", "comparisons.csv",
+    names = {str(Path(f).relative_to(tmp_path / "reports/x")) for f in written.files}
+    assert {name for name in names if not name.startswith("figures/")} == {
+        "report.md", "main_table.md", "main_table.csv", "main_table.tex", "metrics.csv", "per_class.csv",
+        "comparisons.csv",
     }  # fmt: skip
+    assert {f"figures/{name}" for name in ("rank.pdf", "rank.svg", "rank.png", "captions.md", "captions.tex")} < names
     text = Path(written.report).read_text()
     assert text.startswith("# My report\n")
     assert set(re.findall(r"\]\((\S+)\)", text)) <= names
-    for heading in ("Findings", "Accuracy", "Figures", "Selected hyper-parameters", "Protocol"):
+    for heading in ("Findings", "Accuracy", "Selected hyper-parameters", "Protocol"):
         assert f"### {heading}" in text
     assert r"c\|d" in text
     assert "Plain" in written.text
@@ -62,7 +63,7 @@ def test_several_settings_get_a_suffix_each(tmp_path: Path) -> None:
     written = write_report(frame(mixed), TESTED, Storage(str(tmp_path)), "", "Two")
     names = {str(Path(f).relative_to(tmp_path)) for f in written.files}
     assert "main_table-synthetic-MiniLiT-out_20.csv" in names
-    assert "rank_curve-synthetic-ViT-B-32-out_20.png" in names
+    assert "figures/rank-synthetic-ViT-B-32-out_20.png" in names
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# RANDOM WEIGHTS, NOT A RESULT: Two\n")
     assert "## RANDOM WEIGHTS, NOT A RESULT: synthetic, MiniLiT (random weights)" in text

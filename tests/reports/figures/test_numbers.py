@@ -49,9 +49,15 @@ def paired(found: dict[str, np.ndarray[Any, Any]]) -> tuple[float, float]:
     return 100 * float(np.mean(means)), 100 * float(np.sqrt(n / (n - 1) * variance)) / len(found)
 
 
+def answers_in(rows: pd.DataFrame, at: int) -> np.ndarray[Any, Any]:
+    """Return the answers of rows, one after the other, at a position among their ranks."""
+    named = [{str(name): value for name, value in r.items()} for r in rows.to_dict("records")]
+    return np.concatenate([unpacked(r)[at] for r in named]).astype(float)
+
+
 def plain(held_out: str) -> np.ndarray[Any, Any]:
     rows = FRAME[(FRAME["projection"] == "identity") & (FRAME["held_out"] == held_out)].sort_values("fold")
-    return np.concatenate([unpacked(r)[0] for r in rows.to_dict("records")]).astype(float)
+    return answers_in(rows, 0)
 
 
 def check(point: Point, found: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -72,7 +78,7 @@ def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> 
         found = {}
         for name in HELD_OUTS:
             chosen = [best_at(name, fold, rank_) for fold in (0, 1)]
-            own = np.concatenate([unpacked(r.to_dict())[RANKS.index(rank_)] for r in chosen]).astype(float)
+            own = answers_in(pd.DataFrame(chosen), RANKS.index(rank_))
             found[name] = own - plain(name)
         check(point, found)
     assert icm.picks == (0, 6, 0)  # 0.57 at rank 2 is the highest score everywhere
@@ -95,7 +101,7 @@ def test_lambda_varies_alone_from_what_was_picked() -> None:
                 picked = best_at(name, fold, 2)  # rank 2 is picked
                 of_set = of_icm(held_out=name, fold=fold, intervention_set=picked["intervention_set"])
                 chosen.append(of_set[of_set["lambda_"] == lambda_].iloc[0])
-            own = np.concatenate([unpacked(r.to_dict())[1] for r in chosen]).astype(float)
+            own = answers_in(pd.DataFrame(chosen), 1)
             found[name] = own - plain(name)
         check(point, found)
 
@@ -140,8 +146,7 @@ def test_environments_have_their_own_intervals_and_plain_accuracies() -> None:
     gains = next(g for g in panel.gains if g.method.projection == "shrinkage")
     rows = FRAME[(FRAME["projection"] == "shrinkage") & (FRAME["lambda_"] == 1.0)]
     for name, point in zip(HELD_OUTS, gains.points, strict=True):
-        of_held_out = rows[rows["held_out"] == name].sort_values("fold").to_dict("records")
-        answers = np.concatenate([unpacked({str(k): v for k, v in r.items()})[0] for r in of_held_out])
+        answers = answers_in(rows[rows["held_out"] == name].sort_values("fold"), 0)
         assert point is not None
         check(point, {name: answers - plain(name)})
     assert environments.numbers(one([r for r in ROWS if r["held_out"] == "art"])[1], "lodo") is None
@@ -182,8 +187,7 @@ def test_interventions_are_alone_left_out_and_all() -> None:
         of_set = of_icm(intervention_set="+".join(kinds), lambda_=3.0)
         found = {}
         for name in HELD_OUTS:
-            rows = of_set[of_set["held_out"] == name].sort_values("fold").to_dict("records")
-            found[name] = np.concatenate([unpacked({str(k): v for k, v in r.items()})[1] for r in rows]) - plain(name)
+            found[name] = answers_in(of_set[of_set["held_out"] == name].sort_values("fold"), 1) - plain(name)
         assert line.gain is not None
         check(line.gain, found)
 
@@ -205,7 +209,7 @@ def test_pairs_are_symmetric_with_single_kinds_on_the_diagonal() -> None:
     assert numbers.gains == pytest.approx(numbers.gains.T)
     sets = {line.label: line.gain for line in interventions.numbers(SELECTIONS, "lodo").lines}  # type: ignore[union-attr]
     for i, a in enumerate(KINDS):
-        for j, b in enumerate(KINDS):
+        for j in range(len(KINDS)):
             gain = sets[f"{a} alone"] if i == j else sets["+".join((KINDS[min(i, j)], KINDS[max(i, j)]))]
             assert gain is not None
             assert numbers.gains[i, j] == pytest.approx(gain.value)
