@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
+from benchmark.store.frames import frame
 from benchmark.store.tested import is_sound
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ _OLDEST = 3
 _VERSION_KEY = b"icm_bench_rows"
 
 PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
+_TOGETHER = 64  # row files that are put together when they are read
 _ACCURACIES = pa.list_(pa.float64())
 
 _WHAT = (
@@ -107,7 +112,12 @@ _WITH_WHAT = (
 
 def schema() -> pa.Schema:
     """Return the columns of result rows: what was evaluated, how, its rank curves, and with what."""
-    curves = [*_SOURCE_CURVES, *((metric.name, _ACCURACIES) for metric in METRICS)]
+    return _schema(tuple(metric.name for metric in METRICS))
+
+
+@lru_cache
+def _schema(metrics: tuple[str, ...]) -> pa.Schema:
+    curves = [*_SOURCE_CURVES, *((metric, _ACCURACIES) for metric in metrics)]
     return pa.schema([*_WHAT, *_HOW, *curves, *_SPANS, *_ANSWERS, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
 
 
@@ -199,32 +209,46 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
         IcmBenchError: a file is damaged, of a later version, or holds another trial's rows; names it.
     """
     columns = [*KEY, *(RULES[rule].score for rule in SOURCE_RULES)]
-    there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
-    return [row for file in there for row in _read(storage, file, columns).to_pylist()]
+    rows: list[dict[str, object]] = _read_all(storage, trial_ids, columns).to_pylist()
+    return rows
 
 
-def read_rows(storage: Storage, trial_ids: list[str]) -> "pd.DataFrame":
+def read_rows(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """Return the rows of those trials that are finished, in the order given, one line per row of `schema`.
 
     List columns hold lists or None; absent numbers are NaN and absent words None. Answers are bits, see
-    `selection.unpacked`.
+    `selection.unpacked`. Many files are read at the same time; progress is printed where it takes long.
+
+    Args:
+        storage: the store.
+        trial_ids: of the trials.
+        columns: those of `schema` that are read; by default all.
 
     Raises:
         IcmBenchError: a file is damaged, of another version, or holds another trial's rows; names it.
     """
-    there = [row_file(name) for name in trial_ids if storage.exists(row_file(name))]
-    tables = [_read(storage, file, schema().names) for file in there]
-    return frame_of(pa.concat_tables(tables) if tables else schema().empty_table())
+    return frame_of(_read_all(storage, trial_ids, columns or schema().names))
+
+
+def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Return some columns of the rows of those trials that are finished."""
+    files = [row_file(name) for name in trial_ids]
+    fields = pa.schema([schema().field(column) for column in columns])
+
+    def of_files(some: Sequence[str]) -> pa.Table:
+        tables = [_read(storage, file, columns) for file in some if storage.exists(file)]
+        return pa.concat_tables(tables).combine_chunks() if tables else fields.empty_table()
+
+    parts = [files[begin : begin + _TOGETHER] for begin in range(0, len(files), _TOGETHER)]
+    tables = list(at_once(of_files, parts, Progress("reading", len(files), "row files"), _TOGETHER))
+    return pa.concat_tables(tables) if tables else fields.empty_table()
 
 
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
-    of_rows = schema()
-    fields = [of_rows.field(column) for column in columns]
     try:
         with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-            its_schema = file.schema_arrow
-            version = int((its_schema.metadata or {}).get(_VERSION_KEY, b"1"))
+            version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
             if version > VERSION:
                 raise IcmBenchError(
                     f"{storage.path(name)} holds result rows of version {version}, and this icm-bench reads them up to "
@@ -235,15 +259,25 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
                     f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
                     f"rank; run the recipe again: embeddings are reused, and rows take minutes."
                 )
-            _check_trials(storage, name, set(file.read(["trial_id"])["trial_id"].to_pylist()))
-            there = set(its_schema.names)
-            table = file.read([c for c in columns if c in there])
-            arrays = [table[f.name].cast(f.type) if f.name in there else pa.nulls(len(table), f.type) for f in fields]
+            every = None if len(columns) == len(schema()) else {*columns, "trial_id"}
+            there = [c for c in file.schema_arrow.names if c in every] if every else None
+            table = file.read(there, use_threads=False)  # several files are read at the same time
+        _check_trials(storage, name, set(table["trial_id"].unique().to_pylist()))
+        return _as_in_schema(table, columns)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise IcmBenchError(
             f"{storage.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
         ) from error
-    return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _as_in_schema(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return columns as `schema` has them; null where the table lacks one."""
+    fields = pa.schema([schema().field(column) for column in columns])
+    if table.schema.equals(fields):
+        return table.replace_schema_metadata(None)
+    there = set(table.column_names)
+    arrays = [table[f.name].cast(f.type) if f.name in there else pa.nulls(len(table), f.type) for f in fields]
+    return pa.table(arrays, schema=fields)
 
 
 def _check_trials(storage: Storage, name: str, trial_ids: set[str]) -> None:
@@ -257,10 +291,4 @@ def _check_trials(storage: Storage, name: str, trial_ids: set[str]) -> None:
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":
     """Return rows of `schema` as `read_rows` does."""
-    import pandas as pd
-
-    frame = pd.DataFrame({field.name: table[field.name].to_pylist() for field in schema()})
-    for field in schema():
-        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
-            frame[field.name] = pd.to_numeric(frame[field.name])
-    return frame
+    return frame(table)

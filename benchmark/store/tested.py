@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.tested import Tested
 
@@ -46,7 +48,9 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
     Raises:
         IcmBenchError: a file is absent, damaged or not what its name says; names it.
     """
-    return {hash_: _read(storage, hash_) for hash_ in dict.fromkeys(hashes)}
+    names = list(dict.fromkeys(hashes))
+    progress = Progress("reading", len(names), "files of tested images")
+    return dict(zip(names, at_once(lambda hash_: _read(storage, hash_), names, progress), strict=True))
 
 
 def _read(storage: Storage, hash_: str) -> Tested:
@@ -55,7 +59,8 @@ def _read(storage: Storage, hash_: str) -> Tested:
         raise _lost(storage, name, "is not there")
     content = storage.read_bytes(name)  # apart, so that a network that fails is not taken for a damaged file
     try:
-        tested = _unpacked(pq.read_table(pa.BufferReader(content), page_checksum_verification=True))
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            tested = _unpacked(file.read(use_threads=False))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise _lost(storage, name, f"is damaged ({reason(error)})") from error
     if tested.hash != hash_:

@@ -116,7 +116,7 @@ def test_beyond_placebos_is_said_only_where_there_are_some() -> None:
 
 def test_an_interval_above_zero_that_holm_does_not_let_pass_says_so() -> None:
     rows = [r for i in range(30) for r in everything(0.505, dataset=f"set{i}", dataset_fingerprint=f"{i}")]
-    gain = [v for v in answered(rows).verdicts if v.gain][0]
+    gain = next(v for v in answered(rows).verdicts if v.gain)
     assert (gain.kind, gain.gain is not None and gain.gain.interval.low > 0) == (NO_DIFFERENCE, True)
     assert "among 30 gains, Holm" in gain.sentence
 

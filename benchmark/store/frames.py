@@ -1,0 +1,69 @@
+"""Arrow tables as pandas frames with Python's own values, column by column and not value by value."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def frame(table: pa.Table) -> "pd.DataFrame":
+    """Return a table with lists or None in list columns, NaN for absent numbers and None for absent words.
+
+    Lists of whole numbers or words that are equal are one list, which is not to be changed: rows have ranks and classes
+    in common.
+    """
+    import pandas as pd
+
+    return pd.DataFrame({name: _column(table[name]) for name in table.column_names})
+
+
+def _column(column: pa.ChunkedArray) -> Any:
+    import pandas as pd
+
+    kind = column.type
+    if pa.types.is_list(kind):
+        lists = [values for chunk in column.chunks for values in _lists(chunk)]
+        return pd.Series(_objects(lists), dtype=object)
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        return column.to_numpy()
+    return _repeated(column) if pa.types.is_string(kind) else column.to_pylist()
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _repeated(column: pa.ChunkedArray) -> list[str | None]:
+    """Return words, of which equal ones are one object."""
+    words: list[str | None] = []
+    for chunk in column.chunks:
+        coded = chunk.dictionary_encode()
+        names = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+        words += names[coded.indices.fill_null(len(names) - 1).to_numpy()].tolist()
+    return words
+
+
+def _lists(chunk: pa.ListArray) -> list[list[Any] | None]:
+    """Return lists; None for absent ones."""
+    ends = chunk.offsets.to_numpy()
+    spans = zip(ends[:-1].tolist(), ends[1:].tolist(), chunk.is_valid().to_pylist(), strict=True)
+    if pa.types.is_floating(chunk.type.value_type) and not chunk.values.null_count:
+        numbers = chunk.values.to_numpy().tolist()
+        return [numbers[begin:end] if there else None for begin, end, there in spans]
+    coded = chunk.values.dictionary_encode()
+    values = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    codes = coded.indices.fill_null(len(values) - 1).to_numpy()
+    known: dict[bytes, list[Any]] = {}
+    lists: list[list[Any] | None] = []
+    for begin, end, there in spans:
+        code = codes[begin:end].tobytes()
+        if there and code not in known:
+            known[code] = values[codes[begin:end]].tolist()
+        lists.append(known[code] if there else None)
+    return lists
