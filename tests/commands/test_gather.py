@@ -72,7 +72,7 @@ def test_rows_can_be_narrowed_by_column(tmp_path: Path) -> None:
 )
 def test_what_no_row_has_is_refused_in_a_sentence(tmp_path: Path, where: dict[str, list[str]], said: str) -> None:
     storage = store(tmp_path, one=[row()])
-    with pytest.raises(IcmBenchError, match=".") as refused:
+    with pytest.raises(IcmBenchError) as refused:
         gather([(storage, None)], where)
     assert said in str(refused.value)
 

@@ -10,8 +10,8 @@ import pytest
 
 import benchmark
 from benchmark.commands.prepare import prepare
-from benchmark.commands.stores import open_store
 from benchmark.commands.report import Outcome
+from benchmark.commands.stores import open_store
 from benchmark.method.evaluation.selection import RULES
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
