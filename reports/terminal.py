@@ -8,7 +8,7 @@ import numpy as np
 
 from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import Comparison, compare
-from reports.methods import ICM, PLAIN, SHRINKAGE, Method
+from reports.methods import Method
 from reports.settings import Setting
 from reports.verdicts import GAINS, HURTS, Answer
 
@@ -17,7 +17,6 @@ MAX_LINES_ALONE = 24
 MAX_LINES = 40
 MAX_GAPS = 3
 _NAME, _BAR = 25, 24  # columns
-_SHOWN = ((PLAIN, None), ("pca", None), ("random", None), (ICM, "largest"), (SHRINKAGE, None))
 _BOLD, _PLAIN_TEXT = "\033[1m", "\033[0m"
 
 
@@ -76,8 +75,9 @@ def _of_setting(selections: Selections) -> list[Shown]:
 
 
 def _beside(selections: Selections, plain: Method) -> list[Method]:
-    same = [m for m in selections.parts if m.predictor == plain.predictor and not m.variant]
-    return [m for p, order in _SHOWN for m in same if m.projection == p and (order is None or m.order == order)]
+    """Return the methods of a predictor that stand on the terminal: neither parts, placebos nor rivals of shrinkage."""
+    same = [m for m in selections.parts if m.predictor == plain.predictor and not (m.variant or m.is_control)]
+    return [m for m in same if m.order != "released"]
 
 
 def text(
