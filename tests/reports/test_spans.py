@@ -78,7 +78,13 @@ def test_a_rank_correlation_is_scipys_within_an_environment_and_over_several_the
 
 def test_ranks_of_ties_are_scipys_to_the_bit() -> None:
     rng = np.random.default_rng(1)
-    for values in (rng.integers(0, 5, 40), rng.normal(size=30), np.zeros(7), np.array([2.5]), np.array([])):
+    for values in (
+        rng.integers(0, 5, 40).astype(float),
+        rng.normal(size=30),
+        np.zeros(7),
+        np.array([2.5]),
+        np.array([]),
+    ):
         np.testing.assert_array_equal(average_ranks(values), rankdata(values))
 
 
