@@ -1,27 +1,23 @@
-"""Do the interventions span the shift? What methods remove of it, and whether that goes with their gain; as Markdown.
+"""Do the interventions span the shift? What methods remove of it, and whether that goes with their gain.
 
 The shares are columns of the rows (`benchmark.method.subspace.shift`). Those of the shift between sources look at no
 label of what is held out; those of the shift to it do (†).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from benchmark.method.evaluation.metrics import ACCURACY, Array
-from reports.chosen import Selections, rule_for
-from reports.forms.markdown import markdown_escape, markdown_grid
-from reports.methods import ICM, SHRINKAGE, Method
-from reports.settings import Setting
-from reports.table import GAP
+from reports.chosen import Selections
+from reports.methods import Method
 
 MIN_SETTINGS = 8  # of a method in an environment, for a rank correlation
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")
 MOVED = ("shift_moved_sources", "shift_moved_target")
+CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative: to the energy
 _SETTING = ["lambda_", "intervention_set", "normalize", "predictor_params", "projection_params"]
 
 
@@ -38,59 +34,6 @@ class GoesWith:
     rho: float
     single: tuple[float, ...]
     n: int
-
-
-def spans(setting: Setting, selections: Selections) -> list[str]:
-    """Return the section with its heading; nothing where no row has a share.
-
-    Args:
-        setting: what the rows share.
-        selections: the rows of that setting.
-    """
-    rule = rule_for(selections.rows)
-    body = [line for method in _removing(selections) if (line := _line(selections, method, rule))]
-    if not body:
-        return []
-    header = ["Method", "energy removed", "shift removed", "to target †", "C_d along the shift", "to target †"]
-    words = f"{setting.banner}{setting.title.removeprefix(setting.banner)}. {_words(rule)}"
-    parts = [markdown_escape(words), markdown_grid([markdown_escape(word) for word in header], body)]
-    return [
-        "### Do the interventions span the shift?\n\n" + "\n\n".join([*parts, *_correlations(selections)]),
-    ]
-
-
-def _words(rule: str) -> str:
-    return (
-        "Percent of the second moment of the embeddings, and of the shift of class means between environments (less "
-        "what few images make), that lies in what is dropped or shrunk: z - G'z, G the maps of images and texts "
-        f"together. Means over held-out environments, seeds and folds at what {rule} picks. Shift: between source "
-        "environments; † from them to the held-out one, by its labels, at which no rule looks. C_d along the shift: "
-        "how much interventions, or their placebo, move what shifts, 1 as the average direction. Of several draws of "
-        "a placebo the mean, with the lowest and the highest."
-    )
-
-
-def _removing(selections: Selections) -> list[Method]:
-    """Return the methods, draws of placebos as one, that could remove something of a shift, in the order of tables."""
-    kinds = (ICM, SHRINKAGE)
-    methods = [m for m in selections.parts if m.projection in kinds or m.is_control]
-    return sorted([*methods, *selections.draws], key=lambda method: method.place)
-
-
-def _line(selections: Selections, method: Method, rule: str) -> list[str] | None:
-    found = [picked(selections, draw, rule) for draw in selections.draws.get(method, [method])]
-    if not any(values["energy_removed"] is not None for values in found):
-        return None
-    percent = [_cell([values[name] for values in found], 100, ".1f") for name in SHARES]
-    return [markdown_escape(method.label), *percent, *(_cell([v[name] for v in found], 1, ".2f") for name in MOVED)]
-
-
-def _cell(values: Sequence[float | None], factor: float, form: str) -> str:
-    known = [factor * value for value in values if value is not None]
-    if not known:
-        return GAP
-    mean = f"{np.mean(known):{form}}"
-    return mean if len(values) == 1 else f"{mean} [{min(known):{form}}, {max(known):{form}}]"
 
 
 def picked(selections: Selections, method: Method, rule: str) -> dict[str, float | None]:
@@ -117,30 +60,18 @@ def picked(selections: Selections, method: Method, rule: str) -> dict[str, float
     return means
 
 
-def _correlations(selections: Selections) -> list[str]:
-    """Return a table of rank correlations over settings, and what it says in a sentence for each method."""
-    body, said = [], []
-    for method, rows in selections.parts.items():
-        if method.projection not in (ICM, SHRINKAGE) or method.placebo or method.order == "released":
-            continue
-        by_setting = _by_setting(rows)
-        columns = [goes_with(by_setting, f"shift_removed_{of}") for of in ("sources", "relative", "target")]
-        fair = columns[0]
-        if fair is None:
-            continue
-        body.append([markdown_escape(method.label), str(fair.n), *(_rho(column) for column in columns)])
-        said.append(f"{method.label} {_rho(fair)} (n = {fair.n:,})")
-    if not body:
-        return []
-    header = ["Method", "n", "shift removed", "shift / energy removed", "to target †"]
-    words = (
-        "Whether it predicts the gain: rank correlation (Spearman) over settings (lambda, rank, set, nuisance) of the "
-        "share that is removed with accuracy minus plain, ranks within each held-out environment, all together; in "
-        "brackets the lowest and highest environment. n counts each environment's settings. Settings share images and "
-        "fits, so there is no p-value."
-    )
-    sentence = f"Share of the shift between sources that is removed, with the gain: {'; '.join(said)}."
-    return [words, markdown_grid(header, body), markdown_escape(sentence)]
+def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
+    """Return how what is removed goes with accuracy over settings (lambda, rank, set, nuisance), by name of the share.
+
+    Args:
+        rows: of one method.
+
+    Returns:
+        Of each of `CORRELATED` that has settings enough; nothing where the shift between sources has too few.
+    """
+    settings = _by_setting(rows)
+    found = {name: one for name in CORRELATED if (one := goes_with(settings, name)) is not None}
+    return found if CORRELATED[0] in found else {}
 
 
 def _by_setting(rows: pd.DataFrame) -> pd.DataFrame:
@@ -149,11 +80,11 @@ def _by_setting(rows: pd.DataFrame) -> pd.DataFrame:
     usable = rows[known["shift_removed_sources"]]
     shares = [name for name in SHARES if known[name][usable.index].all()]
     long = usable[["held_out", *_SETTING, "ranks", ACCURACY.name, *shares]].explode(["ranks", ACCURACY.name, *shares])
+    long = long.astype(dict.fromkeys([ACCURACY.name, *shares], float))
     by_setting: Any = long.groupby(["held_out", *_SETTING, "ranks"], dropna=False)[[ACCURACY.name, *shares]]
-    means = by_setting.agg(lambda values: float(np.mean(values.to_numpy(dtype=float)))).reset_index()
-    means = means.reindex(columns=[*means.columns, *(name for name in SHARES if name not in shares)]).astype(
-        dict.fromkeys((ACCURACY.name, *SHARES), float)
-    )
+    means = by_setting.mean().where(by_setting.count().eq(by_setting.size(), axis=0)).reset_index()
+    means = means.reindex(columns=[*means.columns, *(name for name in SHARES if name not in shares)])
+    means = means.astype(dict.fromkeys(SHARES, float))
     energy = means["energy_removed"]
     return means.assign(shift_removed_relative=means["shift_removed_sources"] / energy.where(energy > 0))
 
@@ -178,18 +109,17 @@ def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
     return GoesWith(_cosine(x, y), tuple(_cosine(*pair) for pair in ranks), len(known))
 
 
+def average_ranks(values: Array) -> Array:
+    """Return the rank of each value from 1 on, shape (n,); equal ones share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
+
+
 def _centred(values: Array) -> Array:
-    ranks = rankdata(np.round(values, 12))
+    ranks = average_ranks(np.round(values, 12))
     return np.asarray((ranks - ranks.mean()) / len(ranks))
 
 
 def _cosine(x: Array, y: Array) -> float:
     length = float(np.linalg.norm(x) * np.linalg.norm(y))
     return float(x @ y) / length if length > 0 else np.nan
-
-
-def _rho(one: GoesWith | None) -> str:
-    if one is None or np.isnan(one.rho):
-        return GAP
-    single = [rho for rho in one.single if not np.isnan(rho)]
-    return f"{one.rho:+.2f} [{min(single):+.2f}, {max(single):+.2f}]"

@@ -11,20 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
-from reports.captions import unit_words
-from reports.chosen import Selections, held_out_names, rule_for
-from reports.comparisons import Comparison, compare, points_with_ends
-from reports.credit import EQUAL_N_TRUNCATION, OURS
-from reports.forms.markdown import markdown_escape, markdown_grid
-from reports.methods import ICM, PLAIN
+from reports.chosen import Selections, held_out_names
+from reports.comparisons import Comparison, compare
+from reports.methods import Method
 from reports.robustness import MIN_BACKBONES
 from reports.settings import Setting
-
-_SHOWN = ((ICM, ""), EQUAL_N_TRUNCATION, OURS, ("isotropic_environments", ""))
 
 
 @dataclass(frozen=True)
@@ -52,75 +47,69 @@ def slope_of(x: Array, y: Array) -> Slope | None:
         return None
     value = float(away @ y) / spread
     rest = y - y.mean() - value * away
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 2)) * float(np.sqrt(rest @ rest / (len(x) - 2) / spread))
+    half = float(stdtrit(len(x) - 2, (1 + CONFIDENCE) / 2)) * float(np.sqrt(rest @ rest / (len(x) - 2) / spread))
     return Slope(value, value - half, value + half, len(x))
 
 
-def trends(parts: Sequence[tuple[Setting, Selections]]) -> list[str]:
-    """Return a section for settings that differ in the backbone alone, from `MIN_BACKBONES` on; no random weights.
+def same_but_backbone(parts: Sequence[tuple[Setting, Selections]]) -> list[list[tuple[Setting, Selections]]]:
+    """Return settings that differ in the backbone alone, together; of `MIN_BACKBONES` or more, no random weights.
 
     Args:
-        parts: settings and their rows, in the order of the report.
+        parts: settings and their rows, in the order of the report; of two with the same weights the last counts.
     """
     alike: dict[object, dict[str, tuple[Setting, Selections]]] = {}
     for setting, selections in parts:
         if not (setting.random_weights or setting.protocol_class.looks_at_target):
             key = (setting.without_backbone, tuple(held_out_names(selections.rows)))
-            alike.setdefault(key, {}).setdefault(setting.backbone_fingerprint, (setting, selections))
-    return [_section([*group.values()]) for group in alike.values() if len(group) >= MIN_BACKBONES]
+            alike.setdefault(key, {})[setting.backbone_fingerprint] = (setting, selections)
+    return [[*group.values()] for group in alike.values() if len(group) >= MIN_BACKBONES]
 
 
-def _section(group: Sequence[tuple[Setting, Selections]]) -> str:
-    setting, selections = group[0]
-    named = {m.predictor: None for m in selections.parts}
-    blocks = [_block(group, projection, variant, p) for p in named for projection, variant in _SHOWN]
-    title = setting.title.replace(f", {setting.backbone_label} ({setting.precision})", f", {len(group)} backbones")
-    words = (
-        f"Gain over plain prediction in points, with its 95 % interval for these environments (over "
-        f"{unit_words(setting)}), against the plain accuracy of the same encoder; backbones by plain accuracy. Slope: "
-        "least squares over backbones, each counting alike, 95 % interval by Student's t. A gain has the plain "
-        "accuracy in it, with the opposite sign: noise pulls its slope on plain accuracy down, and not that on the "
-        "mean of both."
-    )
-    head = f"## Does the gain survive a better encoder? {markdown_escape(title)}"
-    return "\n\n".join([head, markdown_escape(words), *filter(None, blocks)])
+@dataclass(frozen=True)
+class Trend:
+    """What the gains of a method over backbones say together.
+
+    Attributes:
+        compared: the method and plain prediction, of each backbone that has both.
+        plain: plain accuracy of each, percent, shape (n,).
+        gain: accuracy less that, points, shape (n,).
+    """
+
+    compared: tuple[Comparison, ...]
+    plain: Array
+    gain: Array
+
+    @property
+    def ahead(self) -> int:
+        """Number of backbones whose gain has an interval above 0."""
+        return sum(one.interval.low > 0 for one in self.compared)
+
+    @property
+    def on_plain(self) -> Slope | None:
+        """The slope of the gain on plain accuracy."""
+        return slope_of(self.plain, self.gain)
+
+    @property
+    def on_mean(self) -> Slope | None:
+        """The slope of the gain on the mean of both accuracies."""
+        return slope_of(self.plain + self.gain / 2, self.gain)
 
 
-def _block(group: Sequence[tuple[Setting, Selections]], projection: str, variant: str, predictor: str) -> str:
-    """Return the table and the sentence of one method; nothing where fewer than `MIN_BACKBONES` have it."""
-    found = []
-    for setting, selections in group:
-        methods = [m for m in selections.parts if m.predictor == predictor and m.order != "released"]
-        ours = [m for m in methods if (m.projection, m.variant) == (projection, variant)]
-        plain = [m for m in methods if m.projection == PLAIN]
-        one = compare(selections, ours[0], rule_for(selections.rows), plain[0]) if ours and plain else None
-        if one:
-            found.append((setting, one))
+def trend_of(parts: Sequence[tuple[Setting, Selections]], method: Method, rule: str) -> Trend | None:
+    """Return the trend of a method's gain; None where fewer than `MIN_BACKBONES` have it and plain prediction.
+
+    Args:
+        parts: settings that differ in the backbone alone, with their rows.
+        method: the method.
+        rule: what chooses for it.
+    """
+    found = [one for _, selections in parts if (one := _compared(selections, method, rule)) is not None]
     if len(found) < MIN_BACKBONES:
-        return ""
-    found.sort(key=lambda item: item[1].accuracies[1])
-    body = []
-    for setting, one in found:
-        accuracy, of_plain = (f"{100 * share:.1f}" for share in one.accuracies)
-        body.append([markdown_escape(setting.backbone), of_plain, accuracy, points_with_ends(one)])
-    label = found[0][1].method.label
-    grid = markdown_grid(["Backbone", "plain", markdown_escape(label), "gain"], body)
-    return f"{grid}\n\n{markdown_escape(_sentence(label, [one for _, one in found]))}"
+        return None
+    ours, plain = 100 * np.array([one.accuracies for one in found]).T
+    return Trend(tuple(found), plain, ours - plain)
 
 
-def _sentence(label: str, compared: Sequence[Comparison]) -> str:
-    ours, plain = 100 * np.array([one.accuracies for one in compared]).T
-    on_plain, on_mean = slope_of(plain, ours - plain), slope_of((ours + plain) / 2, ours - plain)
-    ahead = sum(one.interval.low > 0 for one in compared)
-    if on_plain is None or on_mean is None:
-        return f"{label}: all backbones have the same plain accuracy, so there is no trend."
-    return (
-        f"{label}: mean gain {np.mean(ours - plain):+.1f} points over {on_plain.n} backbones with plain accuracies "
-        f"from {plain.min():.1f} to {plain.max():.1f}, {ahead} of them with an interval above 0. For each point of "
-        f"plain accuracy the gain changes by {_slope(on_plain)} points; on the mean of both accuracies by "
-        f"{_slope(on_mean)}."
-    )
-
-
-def _slope(slope: Slope) -> str:
-    return f"{slope.value:+.2f} [{slope.low:+.2f}, {slope.high:+.2f}]"
+def _compared(selections: Selections, method: Method, rule: str) -> Comparison | None:
+    plain = next((m for m in selections.parts if m.is_plain and m.predictor == method.predictor), None)
+    return compare(selections, method, rule, plain) if plain and method in selections.parts else None

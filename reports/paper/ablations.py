@@ -57,12 +57,25 @@ class Value:
     equals_plain: bool = False
 
 
+@dataclass(frozen=True)
+class Together:
+    """Several values that are one line: the means of their numbers, in words with the lowest and the highest.
+
+    Attributes:
+        name: as the line is called.
+        values: at least one.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+
+
 T = TypeVar("T", int, float)
 _SHOWN = (
     f"At most {MAX_VALUES} values are shown, {FEW_VALUES} of a method with more than {MANY_ROWS:,} rows: the ends, "
     "those that are picked most, and some between.",
 )
-Values = Callable[[Selections, Method, str], Sequence[Value]]
+Values = Callable[[Selections, Method, str], Sequence[Value | Together]]
 
 
 def build_lambda(
@@ -132,7 +145,7 @@ def build_of(
             found = values(selections, method, rule)
             if len(found) > 1:
                 picked = _picked(selections, method, rule)
-                lines = [_line(selections, method, one, rule, options, names) for one in [*found, picked]]
+                lines = [_line(selections, method, one, rule, options, names) for one in (*found, picked)]
                 titles = [words.short(backbone, names)] if len(backbones) > 1 else []
                 titles.append(f"{words.short_name(method, names)}, {words.short(method.predictor_label, names)}")
                 blocks.append(Block(", ".join(titles), tuple(lines), words.short(backbone, names)))
@@ -148,8 +161,15 @@ def _picked_words(what: str) -> str:
 
 
 def _line(
-    selections: Selections, method: Method, value: Value, rule: str, options: Options, names: Mapping[str, str]
+    selections: Selections,
+    method: Method,
+    value: Value | Together,
+    rule: str,
+    options: Options,
+    names: Mapping[str, str],
 ) -> Line:
+    if isinstance(value, Together):
+        return _together(value, [_line(selections, method, one, rule, options, names) for one in value.values])
     bound = cells.bound_by(rule, looks_at_target=False)
     answers = cells.whole_of(selections, [value.pooled])
     accuracy = Cell(note="not all that is held out has answers", bound=bound)
@@ -166,6 +186,31 @@ def _line(
     source = cells.source_score(value.picks)
     numbers = (replace(cell, equals_plain=value.equals_plain) for cell in (accuracy, gain))
     return Line(value.name, (source, *numbers, times), words.short(value.name, names), value.equals_plain)
+
+
+def _together(value: Together, lines: Sequence[Line]) -> Line:
+    """Return one line of several."""
+    *numbers, _ = ([line.cells[i] for line in lines] for i in range(len(_COLUMNS)))
+    times = [one.times for one in value.values if one.times]
+    picked = cells.count(sum(k for k, _ in times), times[0][1]) if times else Cell(note="a choice of its own")
+    plain = all(line.equals_plain for line in lines)
+    return Line(value.name, (*map(_mean, numbers), picked), equals_plain=plain)
+
+
+def _mean(own: Sequence[Cell]) -> Cell:
+    """Return the mean of some cells of a column, without those that are gaps."""
+    known = [cell.value for cell in own if cell.value is not None]
+    if not known:
+        return own[0]
+    missing = len(own) - len(known)
+    return Cell(
+        value=float(np.mean(known)),
+        text=cells.range_text(known, own[0].decimals, any(cell.signed for cell in own)),
+        bound=any(cell.bound for cell in own),
+        signed=any(cell.signed for cell in own),
+        note=f"without {missing} of {len(own)}, which have none" if missing else None,
+        trials=tuple(sorted({trial for cell in own for trial in cell.trials})),
+    )
 
 
 def _picked(selections: Selections, method: Method, rule: str) -> Value:

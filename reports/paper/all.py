@@ -18,6 +18,8 @@ from reports.paper import (
     main,
     open_class,
     selection,
+    shift,
+    trend,
     words,
 )
 from reports.paper.alike import Described, by_data_set, groups
@@ -68,8 +70,10 @@ def paper_tables(
         [open_class.build(group, options, rule, names) for group in halves],
         [imagenet.build(part, options, rule, names) for part in shifted],
         [backbones.build(group, options, rule, names) for group in results],
+        [trend.build(group, options, rule, names) for group in results],
         *([build(part, options, rule, names) for part in [*of_one_set, *shifted]] for build in _OF_ONE_SET),
         [selection.build(part, options, names) for part in [*of_one_set, *shifted]],
+        [shift.build(part, options, rule, names) for part in [*of_one_set, *shifted]],
         [behind.build(part, options, rule, names) for part in [*of_one_set, *shifted]],
         [comparisons.build(group, options, rule, names) for group in results if len(by_data_set(group)) > 1],
         [comparisons.build(part, options, rule, names) for part in [*of_one_set, *shifted]],

@@ -226,6 +226,12 @@ def is_plain(described: Iterable[Selections], method: Method, rule: str) -> bool
     return k == n > 0 and not method.is_plain
 
 
+def range_text(values: Sequence[float], decimals: int = 1, signed: bool = False) -> str:
+    """Return the mean of some numbers with the lowest and the highest: "55.0 [50.0, 60.0]"."""
+    form = f"{'+' if signed else ''}.{decimals}f"
+    return f"{np.mean(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+
+
 def count(k: int, n: int) -> Cell:
     """Return "k of n"."""
     return Cell(value=float(k), decimals=0, text=f"{k} of {n}") if n else Cell(note="nothing was picked")

@@ -1,22 +1,32 @@
-"""Methods by intervention set: all kinds, each alone, each left out, shares of the pairs; the rest by the rule."""
+"""How many pairs, kinds and strengths are needed: methods by intervention set, each chosen for alone.
+
+All kinds, each alone, each left out, shares of the pairs; of many sets those with equally many kinds together.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from reports.chosen import Selections
-from reports.methods import Method
+from reports.methods import ICM, SHRINKAGE, Method
+from reports.needed import by_set
 from reports.options import Options
-from reports.paper.ablations import MAX_VALUES, Value, build_of, has_lambda, of_rows, times_picked
+from reports.paper.ablations import MAX_VALUES, Together, Value, build_of, of_rows, times_picked
 from reports.paper.alike import Described
 from reports.table import Table
 
 NAME = "ablation_interventions"
+_OTHERS = 3  # place of sets that are neither all kinds, nor one, nor all but one
 _OWN = (
     "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
-    f"beside the others. Of more than {MAX_VALUES} sets those of all kinds, of one kind and of all but one are shown, "
-    f"or the first {MAX_VALUES}."
+    "beside the others.",
+    "Strengths are kinds with parameters: a set of each is a line. Intervals are not adjusted for the number of sets.",
+)
+_MANY = (
+    f"Of more than {MAX_VALUES} sets those with equally many kinds are one line: their mean, in brackets the lowest "
+    "and the highest set. Sets of all kinds, one kind and all but one also have a line each, where they are "
+    f"{MAX_VALUES} or fewer."
 )
 
 
@@ -31,24 +41,57 @@ def build(
     Raises:
         IcmBenchError: the settings may not share a table.
     """
-    what = "intervention set"
-    return build_of(NAME, what, "Interventions", described, options, rule, names or {}, _sets, has_lambda, (_OWN,))
+    what, own = "intervention set", [*_OWN]
+    if any(len(_sets_of(x, m)) > MAX_VALUES for _, x in described for m in x.parts if _takes_part(m)):
+        own.append(_MANY)
+    return build_of(NAME, what, "Interventions", described, options, rule, names or {}, _values, _takes_part, own)
 
 
-def _sets(selections: Selections, method: Method, rule: str) -> list[Value]:
-    picks = selections.picks(method, rule)
-    rows = pd.concat([own for m, own in selections.parts.items() if not m.placebo and m.with_all_pairs == method])
-    sets = {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
+def _takes_part(method: Method) -> bool:
+    """Say whether a method has a block: CLIP-ICM, truncation and shrinkage, without placebos and parts of methods."""
+    ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
+    return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
+
+
+def _sets_of(selections: Selections, method: Method) -> dict[str, pd.DataFrame]:
+    """Return name of an intervention set -> the rows of a method with it, whatever their share of the pairs."""
+    rows = by_set(selections, method)
+    return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
+
+
+def _values(selections: Selections, method: Method, rule: str) -> list[Value | Together]:
+    """Return a value for each set; of many for those that say most, then for each number of kinds."""
+    sets = _sets_of(selections, method)
     every = frozenset().union(*map(kinds_of, sets.values()))
     places = {name: _place(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
-    ordered = sorted(sets, key=lambda name: places[name])[:MAX_VALUES]
-    values = []
-    for name in ordered:
+    picks = selections.picks(method, rule)
+
+    def value(name: str) -> Value:
         part, share = sets[name], pairs_of(sets[name])
         times = times_picked(picks, "intervention_set", name) if share == 1 else None
-        words = set_words(name, kinds_of(part), every, share)
-        values.append(of_rows(selections, method, part, rule, words, times))
-    return values
+        return of_rows(selections, method, part, rule, set_words(name, kinds_of(part), every, share), times)
+
+    ordered = sorted(sets, key=lambda name: places[name])
+    values = {name: value(name) for name in ordered}
+    if len(ordered) <= MAX_VALUES:
+        return [*values.values()]
+    telling = [name for name in ordered if places[name][0] < _OTHERS]
+    shown = telling if len(telling) <= MAX_VALUES else []
+    alike: dict[tuple[bool, float, int], list[str]] = {}
+    for name in ordered:
+        share = pairs_of(sets[name])
+        alike.setdefault((share < 1, share, len(kinds_of(sets[name]))), []).append(name)
+    groups = [(alike[key], key) for key in sorted(alike) if len(alike[key]) > 1 or alike[key][0] not in shown]
+    together = [_together([values[name] for name in names], share, kinds) for names, (_, share, kinds) in groups]
+    return [*(values[name] for name in shown), *together]
+
+
+def _together(values: Sequence[Value], share: float, kinds: int) -> Value | Together:
+    """Return what stands for the sets with a share of the pairs and a number of kinds: of one set itself."""
+    if len(values) == 1:
+        return values[0]
+    pairs = f", {100 * share:g} % of the pairs" if share < 1 else ""
+    return Together(f"{len(values)} sets of {kinds} kind{'' if kinds == 1 else 's'}{pairs}", tuple(values))
 
 
 def kinds_of(rows: pd.DataFrame) -> frozenset[str]:
@@ -90,5 +133,5 @@ def _named(kinds: frozenset[str]) -> str:
 
 def _place(kinds: frozenset[str], every: frozenset[str], share: float) -> tuple[int, float, int, list[str]]:
     """Sort key: all, alone, left out, others by number of kinds; shares of the pairs last."""
-    place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else 3
+    place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else _OTHERS
     return place if share == 1 else 4, share, len(kinds), sorted(every - kinds if place == 2 else kinds)

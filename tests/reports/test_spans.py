@@ -1,17 +1,16 @@
 """SYNTHETIC rows: what the report says of the shift that methods remove, against NumPy and scipy."""
 
-import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from reports.chosen import Selections
 from reports.methods import Method
 from reports.settings import Setting, by_setting
-from reports.spans import goes_with, picked, spans
+from reports.spans import average_ranks, correlations, goes_with, picked
 from tests.reports.synthetic import RANKS, TESTED, frame, row
 
 HELD_OUTS = ("art", "sketch")
@@ -77,37 +76,31 @@ def test_a_rank_correlation_is_scipys_within_an_environment_and_over_several_the
     assert goes_with(table.iloc[:20], "share") is None  # seven settings in an environment
 
 
-def test_the_section_says_what_is_removed_and_whether_it_goes_with_the_gain() -> None:
-    [text] = spans(*only(made()))
-    assert text.startswith("### Do the interventions span the shift?")
-    head = "| Method | energy removed | shift removed | to target † | C_d along the shift | to target † |"
-    assert head in text.replace("\\_", "_")
-    assert "| CLIP-ICM (largest) + zero-shot | 18 |" in text  # nine settings in each of two environments
-    assert "(n = 18)" in text
-    values = picked(only(made())[1], ICM, "lodo")
-    assert values["shift_removed_sources"] is not None
-    assert f"| {100 * values['shift_removed_sources']:.1f} |" in text
+def test_ranks_of_ties_are_scipys_to_the_bit() -> None:
+    rng = np.random.default_rng(1)
+    for values in (
+        rng.integers(0, 5, 40).astype(float),
+        rng.normal(size=30),
+        np.zeros(7),
+        np.array([2.5]),
+        np.array([]),
+    ):
+        np.testing.assert_array_equal(average_ranks(values), rankdata(values))
 
 
-def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> None:
-    kinds = {"kinds": [{"name": "invert"}], "seed": 0}
-    rows, shares = made(interventions=json.dumps(kinds)), [0.2, 0.4, 0.9]
-    for number, share in enumerate(shares, 1):
-        content = json.dumps(kinds | {"placebo": {"name": "rotated"}})
-        rows += [
-            row(
-                projection="icm", order="largest", held_out=h, seed=s, lambda_=1.0, intervention_set="rotated",
-                projection_variant=f"rotated {number}", interventions=content, energy_removed=[0.5],
-                shift_removed_sources=[share], shift_moved_sources=1.0,
-            )
-            for h in HELD_OUTS for s in (0, 1)
-        ]  # fmt: skip
-    [text] = spans(*only(rows))
-    line = next(line for line in text.splitlines() if "rotated, mean of 3 draws" in line)
-    assert "| 50.0 [20.0, 90.0] | — | 1.00 [1.00, 1.00] | — |" in line
-
-
-def test_rows_of_earlier_versions_have_nothing_to_say() -> None:
-    empty = dict.fromkeys(("energy_removed", "shift_removed_sources", "shift_removed_target", "shift_moved_sources"))
-    assert spans(*only([{**r, **empty} for r in made()])) == []
-    assert spans(*only([row(held_out=h) for h in HELD_OUTS])) == []
+def test_correlations_are_of_means_over_seeds_by_rank_and_lambda() -> None:
+    rows = made()
+    long = pd.DataFrame([
+        {"held_out": r["held_out"], "lambda": r["lambda_"], "rank": r["ranks"][i], "target": r["target"][i],
+         "energy": r["energy_removed"][i], "sources": r["shift_removed_sources"][i], "to": r["shift_removed_target"][i]}
+        for r in rows if r["projection"] == "icm" for i in range(3)
+    ])  # fmt: skip
+    means = long.groupby(["held_out", "lambda", "rank"]).mean().reset_index()
+    means["relative"] = means["sources"] / means["energy"]
+    found = correlations(only(rows)[1].parts[ICM])
+    assert list(found) == ["shift_removed_sources", "shift_removed_relative", "shift_removed_target"]
+    for one, name in zip(found.values(), ("sources", "relative", "to"), strict=True):
+        of_art, of_sketch = (spearmanr(m[name], m["target"]).statistic for _, m in means.groupby("held_out"))
+        assert one.single == pytest.approx((of_art, of_sketch))
+        assert one.n == 18
+    assert correlations(only([{**r, "shift_removed_sources": None} for r in rows])[1].parts[ICM]) == {}

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from reports.chosen import Selections
-from reports.settings import by_setting
-from reports.trend import slope_of, trends
-from tests.reports.synthetic import TESTED, frame, row
+from reports.methods import Method
+from reports.options import Options
+from reports.paper import paper_tables, trend
+from reports.table import Table
+from reports.trend import slope_of, trend_of
+from tests.reports.paper.rows import cell, described
+from tests.reports.synthetic import row
 
 PLAIN = {"a": 0.40, "b": 0.44, "c": 0.50, "d": 0.47, "e": 0.55, "f": 0.60, "g": 0.58, "h": 0.63, "i": 0.70}
 GAIN = {"a": 0.09, "b": 0.07, "c": 0.06, "d": 0.08, "e": 0.02, "f": 0.03, "g": 0.03, "h": 0.0, "i": 0.01}
+
+SHRINKAGE = Method("shrinkage", None, "zero_shot")
 
 
 def rows_of(backbone: str, **other: Any) -> list[dict[str, Any]]:
@@ -28,37 +33,53 @@ def rows_of(backbone: str, **other: Any) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def text_of(rows: list[dict[str, Any]]) -> str:
-    return "\n".join(trends([(s, Selections(part, TESTED)) for s, part in by_setting(frame(rows))]))
+def table_of(rows: list[dict[str, Any]]) -> Table | None:
+    return trend.build(described(rows), Options())
 
 
-def words(x: list[float], y: list[float]) -> str:
+def fitted(x: list[float], y: list[float]) -> list[float]:
     fit = sm.OLS(y, sm.add_constant(np.array(x))).fit()
-    low, high = fit.conf_int()[1]
-    return f"{fit.params[1]:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return [fit.params[1], *fit.conf_int()[1]]
 
 
 def test_the_trend_is_statsmodels_least_squares_over_backbones() -> None:
-    text = text_of([r for name in PLAIN for r in rows_of(name)]).replace("\\", "")
+    table = table_of([r for name in PLAIN for r in rows_of(name)])
+    assert table is not None
     plain, gain = ([100 * of[name] for name in PLAIN] for of in (PLAIN, GAIN))
     mean = [x + y / 2 for x, y in zip(plain, gain, strict=True)]
-    assert text.startswith("## Does the gain survive a better encoder? synthetic, 9 backbones, protocol held_out")
-    assert f"mean gain {np.mean(gain):+.1f} points over 9 backbones with plain accuracies from 40.0 to 70.0" in text
-    assert f"For each point of plain accuracy the gain changes by {words(plain, gain)} points" in text
-    assert f"on the mean of both accuracies by {words(mean, gain)}." in text
-    order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and len(line) < 60]
-    assert [name for name in order if name in PLAIN] == sorted(PLAIN, key=lambda name: PLAIN[name])
-    assert "| a | 40.0 | 49.0 | +9.0 [" in text
+    assert table.caption.startswith("synthetic: does the gain survive a better encoder?")
+    [block] = table.blocks
+    assert block.title == "Shrinkage, zero-shot: 9 backbones"
+    for name, x in (("plain accuracy", plain), ("mean of both accuracies", mean)):
+        slope = cell(table, name, "slope")
+        assert [slope.value, slope.low, slope.high] == pytest.approx(fitted(x, gain))
+        assert cell(table, name, "mean gain over plain").value == pytest.approx(np.mean(gain))
+        assert cell(table, name, "plain accuracies").text == "40.0 to 70.0"
+    # of 200 images as many more are right: errors of the mean of 0 and 1
+    ahead = sum(x > 1.98 * np.sqrt(x * (1 - x) / 200) for x in GAIN.values())
+    assert cell(table, "plain accuracy", "backbones with a gain whose interval is above 0").text == f"{ahead} of 9"
+    assert "trend" in {one.name for one in paper_tables(described([r for n in PLAIN for r in rows_of(n)]), Options())}
 
 
 def test_eight_encoders_are_needed_and_neither_random_weights_nor_a_second_name_count() -> None:
     names = list(PLAIN)
-    assert text_of([r for name in names[:8] for r in rows_of(name)])
-    assert text_of([r for name in names[:7] for r in rows_of(name)]) == ""
+    assert table_of([r for name in names[:8] for r in rows_of(name)])
+    assert table_of([r for name in names[:7] for r in rows_of(name)]) is None
     second = [r | {"backbone": "another name"} for r in rows_of(names[6])]
-    assert text_of([*(r for name in names[:7] for r in rows_of(name)), *second]) == ""
+    assert table_of([*(r for name in names[:7] for r in rows_of(name)), *second]) is None
     random = [r for name in names[7:8] for r in rows_of(name, random_weights=True)]
-    assert text_of([*(r for name in names[:7] for r in rows_of(name)), *random]) == ""
+    assert table_of([*(r for name in names[:7] for r in rows_of(name)), *random]) is None
+    beside = table_of([*(r for name in names[:8] for r in rows_of(name)), *rows_of("i", random_weights=True)])
+    assert beside is not None
+    assert "RANDOM" not in beside.caption
+
+
+def test_equal_accuracies_have_no_trend_and_no_table() -> None:
+    rows = [r | {"backbone": n, "backbone_fingerprint": n} for n in PLAIN for r in rows_of("a")]
+    made = trend_of(described(rows), SHRINKAGE, "lodo")
+    assert made is not None
+    assert (made.on_plain, made.on_mean) == (None, None)
+    assert table_of(rows) is None
 
 
 def test_noise_pulls_the_slope_on_plain_accuracy_down_and_not_that_on_the_mean() -> None:

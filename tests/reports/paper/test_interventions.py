@@ -1,0 +1,111 @@
+"""SYNTHETIC rows: methods by intervention set, share of pairs and number of kinds."""
+
+import json
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.methods import Method
+from reports.options import Options
+from reports.paper import interventions
+from reports.table import Table
+from tests.reports.paper.rows import described
+from tests.reports.synthetic import row
+
+HELD_OUTS = ("art", "sketch")
+
+
+def of_set(name: str, share: float, kinds: int = 1, pairs: str | None = None, **more: Any) -> list[dict[str, Any]]:
+    content: dict[str, Any] = {"kinds": [{"name": f"k{i}"} for i in range(kinds)]} | ({"pairs": pairs} if pairs else {})
+    made: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": name, "lambda_": 1.0,
+                            "interventions": json.dumps(content), "projection_variant": pairs, **more}  # fmt: skip
+    return [row(held_out=h, target=(share,), **made) for h in HELD_OUTS]
+
+
+def table_of(rows: list[dict[str, Any]]) -> Table | None:
+    return interventions.build(described([*rows, *(row(held_out=h) for h in HELD_OUTS)]), Options())
+
+
+def test_every_set_is_a_line_with_its_own_choice_and_its_gain() -> None:
+    rows = [
+        *of_set("all", 0.6, 7), *of_set("weak", 0.53), *of_set("strong", 0.57), *of_set("weak", 0.4, lambda_=3.0),
+        *of_set("tenth", 0.55, 7, "10 % of the pairs"), *of_set("hundredth", 0.52, 7, "1 % of the pairs"),
+    ]  # fmt: skip
+    table = table_of(rows)
+    assert table is not None
+    assert [block.title for block in table.blocks] == ["CLIP-ICM, zero-shot"]
+    lines = table.blocks[0].lines
+    assert [one.name for one in lines] == [
+        "all", "k0 alone (weak)", "k0 alone (strong)", "all (hundredth), 1 % of the pairs",
+        "all (tenth), 10 % of the pairs", "by the rule",
+    ]  # fmt: skip
+    assert [one.cells[1].value for one in lines] == pytest.approx([60, 53, 57, 52, 55, 60])
+    gains = [one.cells[2] for one in lines]
+    # of 100 images ten more are right: mean difference 0.1, the variance of its mean over 2 environments of 100
+    assert [one.value for one in gains] == pytest.approx([10, 3, 7, 2, 5, 10])
+    low, high = gains[0].low, gains[0].high
+    assert low is not None
+    assert high is not None
+    assert (low + high) / 2 == pytest.approx(10)
+    assert (high - low) / 2 == pytest.approx(100 * 1.97 * np.sqrt(0.1 * 0.9 / 100 / 2), rel=0.03)
+
+
+def test_shares_of_the_pairs_are_methods_of_their_own_that_are_called_as_the_paper_s() -> None:
+    method = Method("icm", "largest", "zero_shot", "10 % of the pairs, seed 3")
+    assert method.projection_label == "CLIP-ICM (10 % of the pairs, seed 3, largest)"
+    assert method.with_all_pairs == Method("icm", "largest", "zero_shot")
+    equal = Method("icm", "largest", "zero_shot", "0.5 % of the pairs, equal N")
+    assert equal.projection_label == "Truncation (0.5 % of the pairs, equal N)"
+    assert equal.with_all_pairs.variant == "equal N"
+
+
+def test_of_many_sets_those_with_as_many_kinds_are_one_line() -> None:
+    rng = np.random.default_rng(0)
+    shares = {name: (kinds, round(rng.uniform(0.4, 0.7), 2)) for kinds in (1, 2) for name in
+              (f"set {kinds} {i}" for i in range(9))}  # fmt: skip
+    table = table_of([r for name, (kinds, share) in shares.items() for r in of_set(name, share, kinds)])
+    assert table is not None
+    assert [one.name for one in table.blocks[0].lines] == ["9 sets of 1 kind", "9 sets of 2 kinds", "by the rule"]
+    times = []
+    for kinds, one in zip((1, 2), table.blocks[0].lines, strict=False):
+        values = [100 * share for number, share in shares.values() if number == kinds]
+        source, accuracy, gain, picked = one.cells
+        for own, expected in ((source, values), (accuracy, values), (gain, [x - 50 for x in values])):
+            assert own.value == pytest.approx(np.mean(expected))
+            sign = "+" if own is gain else ""
+            ends = f"[{min(expected):{sign}.1f}, {max(expected):{sign}.1f}]"
+            assert own.text == f"{np.mean(expected):{sign}.1f} {ends}"
+        times.append(picked.value)
+    best = max(shares.values(), key=lambda of: of[1])[0]
+    assert times == ([2, 0] if best == 1 else [0, 2])  # one pick of each held-out environment
+    assert any("equally many kinds" in note for note in table.notes)
+
+
+def test_of_many_sets_those_that_say_most_stand_before_the_means_and_shares_of_the_pairs_behind() -> None:
+    every, shares = "abcde", iter(np.linspace(0.40, 0.70, 32).round(2).tolist())
+    rows, accuracies = [], {}
+    for n in range(1, 6):
+        for kinds in combinations(every, n):
+            accuracies[kinds] = next(shares)
+            content = json.dumps({"kinds": [{"name": k} for k in kinds]})
+            rows += of_set("".join(kinds), accuracies[kinds], interventions=content)
+    tenth = json.dumps({"kinds": [{"name": k} for k in every], "pairs": "10 % of the pairs"})
+    rows += of_set("tenth", 0.55, pairs="10 % of the pairs", interventions=tenth)
+    table = table_of(rows)
+    assert table is not None
+    lines = table.blocks[0].lines
+    names = [one.name.partition(" (")[0] for one in lines]
+    assert names == [
+        "all", *(f"{k} alone" for k in every), *(f"without {k}" for k in every), "5 sets of 1 kind",
+        "10 sets of 2 kinds", "10 sets of 3 kinds", "5 sets of 4 kinds", "all", "by the rule",
+    ]  # fmt: skip
+    assert lines[-2].name == "all (tenth), 10 % of the pairs"
+    for n, one in zip(range(1, 5), lines[11:15], strict=True):
+        of_number = [100 * x for kinds, x in accuracies.items() if len(kinds) == n]
+        assert one.cells[1].value == pytest.approx(np.mean(of_number))
+
+
+def test_one_set_is_no_comparison() -> None:
+    assert table_of(of_set("all", 0.6)) is None
