@@ -11,7 +11,7 @@ from reports.chosen import Selections
 from reports.forms import markdown
 from reports.metrics import Metrics, metrics_csv, metrics_of, per_class_csv, selection_costs
 from reports.options import Options
-from reports.paper import behind, selection
+from reports.paper import behind, environments, selection
 from reports.robustness import Lines
 from reports.settings import by_setting
 from reports.table import Cell
@@ -199,6 +199,61 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
     assert gap == pytest.approx(100 * np.mean(apart))
     squares = sum(((d - d.mean()) ** 2).sum() for d in apart) / 800**2 * 800 / 799
     assert alone == pytest.approx(100 * np.sqrt(squares))
+
+
+def chosen(target: list[np.ndarray], lodo: list[float], **other: Any) -> tuple[dict[str, Cell], str]:
+    """Return the cells of one of two methods that choose among ranks, by columns of the table of rules; its notes."""
+    made: list[dict[str, Any]] = [
+        row(**{**ICM, "projection": p}, correct=target, target=[0, 0, 0], lodo=lodo, **other) for p in ("icm", "random")
+    ]
+    ((setting, part),) = by_setting(frame(made))
+    found = selection.build([(setting, Selections(part, TESTED))], Options())
+    assert found is not None
+    names = [column.name for column in found.columns]
+    return dict(zip(names, found.blocks[0].lines[0].cells, strict=True)), " ".join(found.notes)
+
+
+def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:
+    rng = np.random.default_rng(0)
+    right = [rng.random(400) < x for x in (0.5, 0.9, 0.6)]
+    cells, notes = chosen(right, [0.1, 0.2, 0.3])
+    assert cells["lodo"].value == pytest.approx(100 * right[2].mean())
+    assert cells["oracle †"].value == cells["ceiling †"].value == pytest.approx(100 * right[1].mean())
+    gained = right[1].astype(float) - right[2]
+    gap = cells["oracle − lodo †"]
+    assert (gap.value, gap.error) == pytest.approx((100 * gained.mean(), 100 * gained.std(ddof=1) / 20))
+    assert "oracle: chosen on one half of the tested images and reported on the other, both ways." in notes
+
+
+def test_where_the_in_split_is_tested_the_out_split_chooses() -> None:
+    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
+    _, notes = chosen(right, [0.1, 0.2, 0.3], test_split="in_80")
+    assert "oracle: chosen on the out-split of the held-out environment, which is not tested." in notes
+    assert "one half" not in notes
+
+
+def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> None:
+    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
+    cells, _ = chosen(right, [0.3, 0.2, 0.1])
+    oracle, ceiling = cells["oracle †"].value, cells["ceiling †"].value
+    assert oracle is not None
+    assert oracle < ceiling == pytest.approx(100 * max(r.mean() for r in right))
+
+
+def test_worst_environment_and_class_have_their_n_and_their_error() -> None:
+    labels = [0] * 60 + [1] * 31 + [2] * 9  # of the last, which is worse, there are too few
+    right = [True] * 60 + [True] * 10 + [False] * 21 + [False] * 9
+    classes: dict[str, Any] = {"classes": ["cat", "dog", "eel"], "n_classes": 3}
+    made = [row(held_out="a", correct=right, labels=labels, **classes), row(held_out="b", target=[0.9], **classes)]
+    shown = behind_means(made)
+    assert shown["worst environment"].text == "70.0 (a)"
+    assert shown["worst class"].text == "32.3 (dog, a, n = 31)"
+    ((setting, part),) = by_setting(frame([*made, *({**one, "projection": "random"} for one in made)]))
+    table = environments.build([(setting, Selections(part, TESTED))], Options())
+    assert table is not None
+    worst = table.blocks[0].lines[0].cells[[column.name for column in table.columns].index("worst environment")]
+    assert (worst.value, worst.error) == pytest.approx((70, 100 * np.sqrt(0.7 * 0.3 / 99)))
+    assert worst.n_images == 100
 
 
 def test_the_report_calls_the_ceiling_a_bound() -> None:
