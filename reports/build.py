@@ -14,7 +14,7 @@ from reports.against import Check, against_published, gate
 from reports.captions import protocol_words
 from reports.chosen import Selections, pick_records
 from reports.comparisons import Comparison, in_columns, overall_in_columns
-from reports.controls import Verdict, in_a_sentence, verdicts
+from reports.controls import Verdict, in_a_sentence, verdicts, wrong_in_words
 from reports.figures import Figure, all_figures, captions, left_out
 from reports.findings import Family, Findings, check_asked, comparisons, in_words, overall, overall_sentences
 from reports.forms import FORMS, all_tex
@@ -109,7 +109,8 @@ def write_report(
     for file, content in contents.items():
         storage.write_bytes(f"{prefix}{file}", content)
     files = {file: storage.path(f"{prefix}{file}") for file in contents}
-    shown = text(said.described, said.answer, origin.missing, files["index.html"], options.color)
+    gaps = [*wrong_in_words(said.controls), *origin.missing]
+    shown = text(said.described, said.answer, gaps, files["index.html"], options.color)
     return ReportFiles(files["report.md"], list(files.values()), shown, said.answer)
 
 

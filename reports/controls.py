@@ -94,14 +94,26 @@ def verdicts(
 
 def in_a_sentence(setting: Setting, one: Verdict) -> str:
     """Return what must be found in a setting, what was, whether that is right, and by which intervals."""
-    expected, label = one.expected, one.compared[0].method.predictor_label
-    where = f"{expected.held_out} held out" if expected.held_out else "average of all that is held out"
-    [intervals] = credit(one.compared, label)
-    return (
-        f"{setting.banner}{setting.dataset}, {setting.backbone_label}, {label}, {where}: to be found is "
-        f"{_words(expected.parts)}, found was {_words(one.found)}, which is {'right' if one.right else 'WRONG'}. "
-        f"{intervals}"
-    )
+    [intervals] = credit(one.compared, one.compared[0].method.predictor_label)
+    expected, found = _words(one.expected.parts), _words(one.found)
+    right = "right" if one.right else "WRONG"
+    what = f"to be found is {expected}, found was {found}, which is {right}"
+    return f"{setting.banner}{_where(setting, one)}: {what}. {intervals}"
+
+
+def wrong_in_words(found: Iterable[tuple[Setting, Verdict]]) -> list[str]:
+    """Return of each control that came out wrong what was found, and what must be: short, for a terminal."""
+    return [
+        f"WRONG: {_words(one.found)} found, not {_words(one.expected.parts)}: {_where(setting, one)}."
+        for setting, one in found
+        if not one.right
+    ]
+
+
+def _where(setting: Setting, one: Verdict) -> str:
+    held_out = one.expected.held_out
+    where = f"{held_out} held out" if held_out else "average of all that is held out"
+    return f"{setting.dataset}, {setting.backbone_label}, {one.compared[0].method.predictor_label}, {where}"
 
 
 def _words(parts: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.captions import tested_sizes
 from reports.chosen import Selections
-from reports.metrics import MIN_CLASS_IMAGES, Metrics, metrics_of
+from reports.metrics import MIN_CLASS_IMAGES, Metrics, averaged, metrics_of
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, check_alike, common_rule
@@ -16,8 +16,6 @@ from reports.table import Cell, Column, Line, Table
 
 NAME = "behind"
 _COLUMNS = (
-    Column("accuracy", "Accuracy"),
-    Column("balanced accuracy", "Balanced"),
     Column("worst environment", "Worst environment"),
     Column("worst class", "Worst class (n)"),
     Column("expected calibration error", "ECE"),
@@ -58,14 +56,25 @@ def build(
     classes, majority = chance_and_majority(described[0][1])
     own = [
         f"Chance is {classes:.1f} %; always the one answer that is right most often (majority) has {majority:.1f} %.",
-        "Means over held-out environments, then seeds, all folds of a seed together. Worst class: the lowest accuracy "
+        "Means over held-out environments, then seeds, all folds of a seed together. Sources: on images of the source "
+        "environments that the fit has not seen. Worst class: the lowest accuracy "
         f"of a class in one environment, over all answers together, among those with {MIN_CLASS_IMAGES} different test "
         "images (n) or more. ECE: expected calibration error in 15 bins, in %; scaled with the temperature fitted on "
         "judging images of the sources.",
     ]
     caption = f"{words.what(described)}: what lies behind the mean accuracies (%). Chance {classes:.1f}, majority "
     caption += f"{majority:.1f}."
-    return table_of(NAME, caption, _COLUMNS, blocks_of(described, names, lines), described, rule, options, own)
+    return table_of(
+        NAME, caption, [*_means(), *_COLUMNS], blocks_of(described, names, lines), described, rule, options, own
+    )
+
+
+def _means() -> list[Column]:
+    """Return a column for each metric that has a mean, the accuracy on the sources behind the first."""
+    first, *others = [
+        Column(metric.heading.replace("_", " "), metric.title[:1].upper() + metric.title[1:]) for metric in averaged()
+    ]
+    return [first, Column("source accuracy", "Sources"), *others]
 
 
 def chance_and_majority(selections: Selections) -> tuple[float, float]:
@@ -92,9 +101,11 @@ def _cells(m: Metrics, bound: bool) -> list[Cell]:
         text = f"{one.accuracy:.1f} ({one.name}, {one.held_out}, n = {one.n:,})"
         worst = Cell(value=one.accuracy, n_images=float(one.n), text=text, bound=bound)
     environment = f"{m.worst_environment_accuracy:.1f} ({m.worst_environment})"
+    first, *others = [cells.known(m.means[metric.name], "unknown", bound=bound) for metric in averaged()]
     return [
-        cells.known(m.means["target"], "unknown", bound=bound),
-        cells.known(m.means["balanced"], "unknown", bound=bound),
+        first,
+        cells.known(m.source_accuracy, "no such score", bound=bound),
+        *others,
         Cell(value=m.worst_environment_accuracy, text=environment, bound=bound),
         worst,
         cells.known(m.ece, "no likelihood, or no calibration at what was picked", bound=bound),

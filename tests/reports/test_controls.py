@@ -13,6 +13,7 @@ from reports.chosen import Selections
 from reports.controls import Expected, Verdict, verdict
 from reports.findings import comparisons
 from reports.options import Options
+from reports.origin import Origin
 from reports.settings import by_setting
 from tests.reports.synthetic import TESTED, frame, row
 
@@ -75,19 +76,23 @@ def test_a_predictor_without_rows_has_no_verdict() -> None:
 
 def report(place: Path, expected: dict[str, Expected] | None) -> ReportFiles:
     made = frame(world(a=ALL, b=ALL))
-    return write_report(made, TESTED, Storage(str(place)), "", "controls", expected=expected)
+    return write_report(made, TESTED, Storage(str(place)), "", Origin("controls", expected=expected or {}))
 
 
 def test_the_report_says_what_was_to_be_found_and_whether_it_was(tmp_path: Path) -> None:
     files = report(tmp_path, {"synthetic": Expected(("environments",)), "another": Expected()})
     text = (tmp_path / "report.md").read_text()
-    [line] = [line for line in text.split("## Controls")[1].splitlines() if line.startswith("- ")]
+    [line] = [line for line in text.split("## Controls")[1].split("\n##")[0].splitlines() if line.startswith("- ")]
     assert (
         "zero-shot, average of all that is held out: to be found is environment means, found was interventions" in line
     )
     assert "and environment means, which is WRONG. What shrinkage gains for zero-shot: +20.0 points" in line
-    assert "which is WRONG" in " ".join(files.text.split())
-    table = pd.read_csv(tmp_path / "controls.csv")
+    said = " ".join(files.text.split())
+    assert "WRONG: interventions and environment means found, not environment means: synthetic, ViT-B-32" in said
+    right = report(tmp_path / "right", {"synthetic": Expected(BOTH)})
+    assert "which is right" in (tmp_path / "right" / "report.md").read_text()
+    assert "WRONG" not in right.text
+    table = pd.read_csv(tmp_path / "tables" / "controls.csv")
     assert table[["dataset", "expected", "found", "right"]].to_dict("records") == [
         {"dataset": "synthetic", "expected": "environments", "found": "interventions environments", "right": False}
     ]

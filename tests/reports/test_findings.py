@@ -9,7 +9,7 @@ from scipy import stats
 
 from reports.chosen import Selections
 from reports.findings import comparisons, in_words, overall, overall_sentences
-from reports.observations import notes, observations
+from reports.notes import notes
 from reports.options import Options
 from reports.settings import by_setting
 from tests.reports.synthetic import TESTED, frame, row
@@ -36,7 +36,7 @@ def said(made: list[Any], options: Options | None = None) -> str:
     [(setting, part)] = by_setting(frame(made))
     selections = Selections(part, TESTED)
     findings = comparisons(setting, selections, options or Options())
-    return "\n".join([*in_words(setting, selections, findings), *observations(setting, selections)])
+    return "\n".join(in_words(setting, selections, findings))
 
 
 def all_said(made: list[Any]) -> tuple[dict[str, str], str]:
@@ -245,56 +245,6 @@ def test_an_environment_without_both_methods_is_named() -> None:
     text = said(made)
     assert "in 2 held-out environments" in text
     assert text.count("Without b: not both were tested.") == 1
-
-
-def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:
-    rng = np.random.default_rng(0)
-    right = [rng.random(400) < x for x in (0.5, 0.9, 0.6)]
-    made = [row(projection="icm", order="largest", correct=right, target=[0, 0, 0], lodo=[0.1, 0.2, 0.3])]
-    text = said(made)
-    gain, fair, best = 100 * (right[1].mean() - right[2].mean()), 100 * right[2].mean(), 100 * right[1].mean()
-    assert (
-        f"in the place of lodo, are worth {gain:+.1f} points to CLIP-ICM (largest) + zero-shot, 95 % interval" in text
-    )
-    assert (
-        f"{fair:.1f} by lodo, {best:.1f}† by the oracle, chosen on one half of the tested images and reported on the other, both ways (n = 400 test images, seed 0"
-        in text
-    )
-    assert f"The ceiling, the highest of the very accuracies that are reported, is {best:.1f}†: biased upwards." in text
-    assert "would add" not in text
-
-
-def test_where_the_in_split_is_tested_the_out_split_chooses() -> None:
-    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
-    text = said([row(projection="icm", order="largest", correct=right, target=[0, 0, 0], test_split="in_80")])
-    assert "by the oracle, chosen on the out-split of the held-out environment, which is not tested (n =" in text
-    assert "one half" not in text
-
-
-def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> None:
-    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
-    made = [
-        row(projection="icm", order="largest", correct=right, target=[0, 0, 0], lodo=[0.3, 0.2, 0.1], lambda_=x)
-        for x in (0.0,)
-    ]
-    [(setting, part)] = by_setting(frame(made))
-    [sentence, _] = observations(setting, Selections(part, TESTED))
-    oracle = float(sentence.split(" by lodo, ")[1].split("†")[0])
-    ceiling = float(sentence.split("are reported, is ")[1].split("†")[0])
-    assert oracle < ceiling == 100 * max(r.mean() for r in right)
-
-
-def test_worst_environment_and_class_have_their_n() -> None:
-    labels = [0] * 60 + [1] * 31 + [2] * 9
-    right = [True] * 60 + [True] * 10 + [False] * 21 + [False] * 9
-    made = [
-        row(held_out="a", correct=right, labels=labels, classes=["cat", "dog", "eel"], n_classes=3),
-        row(held_out="b", target=[0.9], classes=["cat", "dog", "eel"], n_classes=3),
-    ]
-    text = said(made)
-    # eel is worse, with 9 images
-    assert "worst on a: 70.0 ± 4.6 %, its worst class there dog with 32.3 % of 31 images (n = 100 test images" in text
-    assert "no class there has 10 images" in said([row(n_test=18, correct=[True] * 9 + [False] * 9)])
 
 
 def test_bounds_are_not_compared() -> None:

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 
 from benchmark.common.storage import Storage
-from reports import write_report
+from reports import Origin, write_report
 from reports.captions import imported_words
-from reports.chosen import Selections, rule_for
+from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import compare, in_columns
 from reports.curves import rank_curves
 from reports.findings import comparisons, overall
 from reports.methods import Method
+from reports.metrics import metrics_of
 from reports.options import Options
+from reports.paper import cells
+from reports.robustness import Lines
 from reports.settings import Setting, by_setting
-from reports.tables import line_cells
+from reports.table import Cell
 from tests.reports.synthetic import TESTED, frame, row
 
 PLAIN, ERM = Method("identity", None, "zero_shot"), Method("imported", None, "ERM")
@@ -46,14 +49,21 @@ def selected(made: list[dict[str, Any]]) -> tuple[Setting, Selections]:
     return setting, Selections(part, TESTED)
 
 
+def line_cells(selections: Selections, method: Method, rule: str) -> list[Cell]:
+    """Return a method's cells: every held-out environment, then the average."""
+    names = [*held_out_names(selections.rows), None]
+    return [cells.accuracy(selections, method, rule, Options(), name).cell for name in names]
+
+
 @pytest.mark.parametrize("rule", ["training_domain", "lodo", "oracle", "ceiling"])
 def test_equal_answers_are_equal_cells_and_a_difference_of_0_from_0_to_0(rule: str) -> None:
     _, selections = selected(both())
     plain, ours = (line_cells(selections, method, rule) for method in (PLAIN, ERM))
-    for name in ("mean", "stderr", "seeds", "n_units", "n_images", "note"):
+    for name in ("value", "low", "high", "error", "seeds", "n_clusters", "n_images", "note"):
         assert [getattr(cell, name) for cell in plain] == [getattr(cell, name) for cell in ours], name
-    assert [cell.mean is None for cell in ours] == [False] * 5
-    assert {cell.source for cell in ours} == {None}
+    assert [cell.value is None for cell in ours] == [False] * 5
+    [sources] = [m.source_accuracy for m in metrics_of(selections, rule, Lines()) if m.method == ERM]
+    assert sources is None
     one = compare(selections, ERM, rule, PLAIN)
     assert one is not None
     assert {(line["difference"], line["low"], line["high"]) for line in in_columns(one)} == {(0.0, 0.0, 0.0)}
@@ -63,7 +73,7 @@ def test_other_answers_are_another_cell_and_another_difference() -> None:
     made = both()
     made[1] = imported(np.zeros(200, dtype=bool), "a")
     _, selections = selected(made)
-    assert line_cells(selections, ERM, "lodo")[0].mean == 0
+    assert line_cells(selections, ERM, "lodo")[0].value == 0
     one = compare(selections, ERM, "lodo", PLAIN)
     assert one is not None
     assert one.interval.estimate < -0.1
@@ -82,19 +92,20 @@ def test_with_one_source_there_is_no_lodo_cell() -> None:
     made = [{**one, "lodo": None, "n_sources": 1} for one in both()]
     _, selections = selected(made)
     assert line_cells(selections, ERM, "lodo")[0].note == "lodo is undefined: leaving a source out needs two or more"
-    assert line_cells(selections, ERM, "training_domain")[0].mean is not None
+    assert line_cells(selections, ERM, "training_domain")[0].value is not None
 
 
 def test_the_rule_takes_the_setting_with_the_highest_score_and_none_without() -> None:
     wrong, right = np.zeros(200, dtype=bool), np.ones(200, dtype=bool)
     made = [imported(answers, "a", score, name) for name, answers, score in (("x", wrong, 0.7), ("y", right, 0.6))]
     _, selections = selected([*both()[:1], *made])
-    assert line_cells(selections, ERM, "lodo")[0].mean == 0
-    assert line_cells(selections, ERM, "lodo")[0].source == pytest.approx(70)
+    assert line_cells(selections, ERM, "lodo")[0].value == 0
+    [sources] = [m.source_accuracy for m in metrics_of(selections, "lodo", Lines()) if m.method == ERM]
+    assert sources == pytest.approx(70)
     assert "ERM, chosen among 2 settings by the source score that came with them" in imported_words(selections)
     unscored = [imported(answers, "a", setting=name) for name, answers in (("x", wrong), ("y", right))]
     _, selections = selected([*both()[:1], *unscored])
-    assert line_cells(selections, ERM, "lodo")[0].mean is None
+    assert line_cells(selections, ERM, "lodo")[0].value is None
 
 
 def test_comparisons_with_imported_methods_are_a_family_of_their_own() -> None:
@@ -113,8 +124,8 @@ def test_comparisons_with_imported_methods_are_a_family_of_their_own() -> None:
 
 def test_a_report_of_imported_rows_alone_can_be_written(tmp_path: Any) -> None:
     rows = frame([one for one in both() if one["projection"] == "imported"])
-    written = write_report(rows, TESTED, Storage(str(tmp_path)), "", "Imported")
+    written = write_report(rows, TESTED, Storage(str(tmp_path)), "", Origin("Imported"))
     report = (tmp_path / "report.md").read_text()
     assert written.files
     assert "0 result rows of 0 trials and 4 imported ones" in report
-    assert "nan" not in (tmp_path / "metrics.csv").read_text()
+    assert "nan" not in (tmp_path / "tables/metrics.csv").read_text()

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.behind import behind_the_means
 from reports.chosen import Selections
+from reports.forms import markdown
 from reports.metrics import Metrics, metrics_csv, metrics_of, per_class_csv, selection_costs
+from reports.options import Options
+from reports.paper import behind, environments, selection
 from reports.robustness import Lines
 from reports.settings import by_setting
+from reports.table import Cell
 from tests.reports.synthetic import TESTED, frame, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all"}
@@ -29,9 +32,12 @@ def lines_of_csv(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def sections(rows: list[dict[str, Any]]) -> str:
-    ((setting, part),) = by_setting(frame(rows))
-    return "\n".join(behind_the_means(setting, Selections(part, TESTED), Lines(), ""))
+def behind_means(rows: list[dict[str, Any]]) -> dict[str, Cell]:
+    """Return name of a column -> the first method's cell in the table behind the means, which has two lines or more."""
+    ((setting, part),) = by_setting(frame([*rows, *({**one, "projection": "random"} for one in rows)]))
+    made = behind.build([(setting, Selections(part, TESTED))], Options())
+    assert made is not None
+    return dict(zip([column.name for column in made.columns], next(made.lines())[1].cells, strict=True))
 
 
 def in_folds(sizes: tuple[int, ...] = (40, 60), **other: Any) -> list[dict[str, Any]]:
@@ -96,7 +102,9 @@ def test_worst_environment_is_a_mean_over_seeds_and_source_accuracy_stands_besid
     assert one.worst_environment_accuracy == pytest.approx(50)
     assert one.means["target"] == pytest.approx(52.5)
     assert one.source_accuracy == pytest.approx(65)
-    assert "| CLIP-ICM (largest) + zero-shot | 52.5 | 65.0 |" in sections(rows)
+    shown = behind_means([one | {"order": None, "projection": "pca"} for one in rows])
+    assert [shown[name].value for name in ("accuracy", "source accuracy")] == pytest.approx([52.5, 65])
+    assert shown["worst environment"].text == "50.0 (a)"
 
 
 @pytest.mark.parametrize(("n", "named"), [(10, ("dog", "art", "20.0000", "10")), (9, ("cat", "art", "50.0000", "40"))])
@@ -105,13 +113,15 @@ def test_the_worst_class_has_an_n_and_none_is_named_below_ten_images(n: int, nam
     correct = [*[True, False] * 20, True, True, *[False] * (n - 2)]
     rows = [row(correct=correct, labels=label, seed=seed) for seed in (0, 1)]  # of the same images
     cell = f"{float(named[2]):.1f} ({named[0]}, {named[1]}, n = {named[3]})"
-    assert f"| {cell} |" in sections(rows)
+    assert behind_means(rows)["worst class"].text == cell
     ((setting, part),) = by_setting(frame(rows))
     (line, *_) = lines_of_csv(metrics_csv([(setting, Selections(part, TESTED), Lines())]))
     columns = ("worst_class", "worst_class_environment", "worst_class_accuracy", "worst_class_n")
     assert tuple(line[column] for column in columns) == named
     assert metrics([row(n_test=18)])[0].worst_class is None
-    assert "| 50.0 (art) | — |" in sections([row(n_test=18)])
+    few = behind_means([row(n_test=18)])
+    assert few["worst environment"].text == "50.0 (art)"
+    assert "worst class" not in few  # nothing stands in it
 
 
 def test_files_hold_every_rule_and_class_with_their_images() -> None:
@@ -191,14 +201,76 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
     assert alone == pytest.approx(100 * np.sqrt(squares))
 
 
+def chosen(target: list[np.ndarray], lodo: list[float], **other: Any) -> tuple[dict[str, Cell], str]:
+    """Return the cells of one of two methods that choose among ranks, by columns of the table of rules; its notes."""
+    made: list[dict[str, Any]] = [
+        row(**{**ICM, "projection": p}, correct=target, target=[0, 0, 0], lodo=lodo, **other) for p in ("icm", "random")
+    ]
+    ((setting, part),) = by_setting(frame(made))
+    found = selection.build([(setting, Selections(part, TESTED))], Options())
+    assert found is not None
+    names = [column.name for column in found.columns]
+    return dict(zip(names, found.blocks[0].lines[0].cells, strict=True)), " ".join(found.notes)
+
+
+def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:
+    rng = np.random.default_rng(0)
+    right = [rng.random(400) < x for x in (0.5, 0.9, 0.6)]
+    cells, notes = chosen(right, [0.1, 0.2, 0.3])
+    assert cells["lodo"].value == pytest.approx(100 * right[2].mean())
+    assert cells["oracle †"].value == cells["ceiling †"].value == pytest.approx(100 * right[1].mean())
+    gained = right[1].astype(float) - right[2]
+    gap = cells["oracle − lodo †"]
+    assert (gap.value, gap.error) == pytest.approx((100 * gained.mean(), 100 * gained.std(ddof=1) / 20))
+    assert "oracle: chosen on one half of the tested images and reported on the other, both ways." in notes
+
+
+def test_where_the_in_split_is_tested_the_out_split_chooses() -> None:
+    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
+    _, notes = chosen(right, [0.1, 0.2, 0.3], test_split="in_80")
+    assert "oracle: chosen on the out-split of the held-out environment, which is not tested." in notes
+    assert "one half" not in notes
+
+
+def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> None:
+    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
+    cells, _ = chosen(right, [0.3, 0.2, 0.1])
+    oracle, ceiling = cells["oracle †"].value, cells["ceiling †"].value
+    assert oracle is not None
+    assert oracle < ceiling == pytest.approx(100 * max(r.mean() for r in right))
+
+
+def test_worst_environment_and_class_have_their_n_and_their_error() -> None:
+    labels = [0] * 60 + [1] * 31 + [2] * 9  # of the last, which is worse, there are too few
+    right = [True] * 60 + [True] * 10 + [False] * 21 + [False] * 9
+    classes: dict[str, Any] = {"classes": ["cat", "dog", "eel"], "n_classes": 3}
+    made = [row(held_out="a", correct=right, labels=labels, **classes), row(held_out="b", target=[0.9], **classes)]
+    shown = behind_means(made)
+    assert shown["worst environment"].text == "70.0 (a)"
+    assert shown["worst class"].text == "32.3 (dog, a, n = 31)"
+    ((setting, part),) = by_setting(frame([*made, *({**one, "projection": "random"} for one in made)]))
+    table = environments.build([(setting, Selections(part, TESTED))], Options())
+    assert table is not None
+    worst = table.blocks[0].lines[0].cells[[column.name for column in table.columns].index("worst environment")]
+    assert (worst.value, worst.error) == pytest.approx((70, 100 * np.sqrt(0.7 * 0.3 / 99)))
+    assert worst.n_images == 100
+
+
 def test_the_report_calls_the_ceiling_a_bound() -> None:
     rows = noise(40, 3)
-    text = sections(rows)
     (cost,) = selection_costs(selections_of(rows))
-    table = text.split("### What selection costs")[1]
-    assert "ceiling: highest of the accuracies that are reported, a bound, biased upwards" in table
-    assert f"| {cost.accuracies['ceiling']:.1f}† |" in table
-    assert "oracle − lodo" in table
+    ((setting, part),) = by_setting(frame([*rows, *({**one, "order": "released"} for one in rows)]))
+    made = selection.build([(setting, Selections(part, TESTED))], Options())
+    assert made is not None
+    assert "ceiling: highest of the accuracies that are reported, a bound, biased upwards" in " ".join(made.notes)
+    cells = dict(zip([column.name for column in made.columns], made.blocks[0].lines[0].cells, strict=True))
+    assert list(cells) == ["training_domain", "lodo", "oracle †", "ceiling †",
+                           "oracle − training_domain †", "oracle − lodo †"]  # fmt: skip
+    assert cells["ceiling †"].value == pytest.approx(cost.accuracies["ceiling"])
+    gap = cells["oracle − lodo †"]
+    assert (gap.value, gap.error) == (cost.gaps["lodo"][0], cost.gaps["lodo"][1])
+    assert [cell.bound for cell in cells.values()] == [False, False, True, True, True, True]
+    text = markdown(made)
     for words in ("ceiling −", "would add", "upper bound"):
         assert words not in text
     assert selection_costs(selections_of([row()])) == []  # plain zero-shot has nothing to choose

@@ -13,9 +13,10 @@ from reports.curves import rank_curves
 from reports.findings import comparisons, in_words
 from reports.methods import Method, by_method
 from reports.options import Options
+from reports.paper import environments
 from reports.placebos import p_value
 from reports.settings import by_setting
-from reports.tables import main_table, main_tables
+from reports.table import Table
 from tests.reports.synthetic import TESTED, frame, row
 
 REAL = json.dumps({"kinds": [{"name": "invert"}], "seed": 0})
@@ -32,6 +33,13 @@ def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float
 def selections(rows: list[Any]) -> Selections:
     [(_, part)] = by_setting(frame(rows))
     return Selections(part, TESTED)
+
+
+def table(rows: list[Any], rule: str) -> Table:
+    [(setting, part)] = by_setting(frame(rows))
+    made = environments.build([(setting, Selections(part, TESTED))], Options(), rule)
+    assert made is not None
+    return made
 
 
 def said(rows: list[Any]) -> str:
@@ -72,18 +80,27 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
     shares = [0.40, 0.50, 0.66, 0.44]
     draws = [r for i, share in enumerate(shares) for r in of(f"rotated {i + 1}", share)]
     rows = [*of(None, 0.62), *draws, *of("borrowed", 0.55), *(row(held_out=h) for h in "ab")]
-    [(setting, _)] = by_setting(frame(rows))
-    table = main_table(setting, selections(rows), "lodo")
-    lines = {line.method.projection_label: line.cells for line in table.lines}
+    made = table(rows, "lodo")
+    lines = {line.heading: line.cells for _, line in made.lines()}
     assert list(lines) == ["Plain", "Shrinkage", "Shrinkage (borrowed)", "Shrinkage (rotated, mean of 4 draws)"]
     mean = lines["Shrinkage (rotated, mean of 4 draws)"]
-    assert [cell.mean for cell in mean] == pytest.approx([100 * np.mean(shares)] * 3)
-    assert not any(cell.best or cell.stderr for cell in mean)
-    assert "Placebos of these sets, methods of their own: borrowed, rotated" in table.caption
-    assert "intervention sets all;" in table.caption
-    by_target = [t for t in main_tables(setting, selections(rows), Options()) if t.rule in ("oracle", "ceiling")]
-    assert by_target
-    assert not any("draws" in line.method.variant for t in by_target for line in t.lines)
+    assert [column.name for column in made.columns] == ["a", "b", "average", "worst environment"]
+    assert [cell.value for cell in mean] == pytest.approx([100 * np.mean(shares)] * 4)
+    assert not any(cell.best or cell.error or cell.low for cell in mean)
+    notes = " ".join(made.notes)
+    assert "Placebos of several draws: means over draws, without ±" in notes
+    assert "Placebos of these sets, methods of their own: borrowed, rotated" in notes
+    assert "intervention sets all;" in notes
+    for rule in ("oracle", "ceiling"):
+        assert not any("draws" in line.name for _, line in table(rows, rule).lines())
+
+
+def test_a_draw_without_all_that_is_held_out_is_left_out_of_the_mean_and_said() -> None:
+    draws = [*of("rotated 1", 0.40), *of("rotated 2", 0.50), *of("rotated 3", 0.90)[:1]]
+    rows = [*of(None, 0.62), *draws, *(row(held_out=h) for h in "ab")]
+    [mean] = [line.cells for _, line in table(rows, "lodo").lines() if "draws" in line.name]
+    assert [cell.value for cell in mean] == pytest.approx([45.0] * 4)
+    assert {cell.note for cell in mean} == {"2 of 3 draws"}
 
 
 def test_the_real_one_is_ranked_among_draws_with_a_p_value_where_nothing_is_learnt() -> None:
@@ -124,10 +141,9 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
         )
 
     rows = [*soft(None, 0.6), *soft("borrowed", 0.7), *(r for i in range(3) for r in soft(f"rotated {i + 1}", 0.4))]
-    [(setting, _)] = by_setting(frame(rows))
     chosen = selections(rows)
     labels = ["Soft-penalty probe", "Soft-penalty probe (borrowed)", "Soft-penalty probe (rotated, mean of 3 draws)"]
-    assert [line.method.label for line in main_table(setting, chosen, "lodo").lines] == labels
+    assert [line.name for _, line in table(rows, "lodo").lines()] == labels
     assert [m.is_plain for m in chosen.parts] == [True, False]
     assert [curve.method.label for curve in rank_curves(chosen, "lodo")] == labels[:1]
     text = said(rows)

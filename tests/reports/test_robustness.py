@@ -1,14 +1,17 @@
 """SYNTHETIC rows: distances from the lines through other backbones, against statsmodels."""
 
+import csv
+import io
 from typing import Any
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from reports.behind import behind_the_means
 from reports.chosen import Selections
-from reports.metrics import metrics_of
+from reports.metrics import metrics_csv, metrics_of
+from reports.options import Options
+from reports.paper import backbones
 from reports.robustness import AccuracyLine, Lines, lines_of
 from reports.settings import Setting, by_setting
 from tests.reports.synthetic import TESTED, frame, row
@@ -54,6 +57,18 @@ def above(points: list[tuple[float, float]], source: float, target: float) -> li
     return (100 * (target - expected)).tolist()
 
 
+def written_of(setting: Setting, selections: Selections, lines: Lines) -> list[dict[str, str]]:
+    """Return the lines of metrics.csv under the rule of the training domain."""
+    every = csv.DictReader(io.StringIO(metrics_csv([(setting, selections, lines)])))
+    return [one for one in every if one["rule"] == "training_domain"]
+
+
+def notes_of(parts: list[tuple[Setting, Selections]]) -> str:
+    made = backbones.build(parts, Options())
+    assert made is not None
+    return " ".join(made.notes)
+
+
 def test_distances_are_from_the_line_through_the_other_backbones_with_their_prediction_interval() -> None:
     parts = settings(list(BACKBONES))
     for (setting, selections), lines in zip(parts, lines_of(parts), strict=True):
@@ -77,10 +92,14 @@ def test_distances_are_from_the_line_through_the_other_backbones_with_their_pred
         assert probe.effective_robustness is not None
         distance = probe.effective_robustness
         assert [distance.points, distance.low, distance.high] == pytest.approx(expected["effective"])
-    text = "\n".join(behind_the_means(*parts[0], lines_of(parts)[0], ""))
-    assert "through the plain zero-shot of 8 other backbones" in text
-    assert "Effective robustness: the same above the line through the plain linear probe of 8 other backbones" in text
-    assert "| above zero-shot line | eff. robustness |" in text
+        written = written_of(setting, selections, lines)
+        names = ["above_zero_shot_line", "above_zero_shot_line_low", "above_zero_shot_line_high"]
+        for one, name in zip(written, found, strict=True):
+            assert [float(one[key]) for key in names] == pytest.approx(expected[name], abs=1e-4)
+            assert one["n_backbones"] == "8"
+        assert [one["n_probe_backbones"] for one in written] == ["", "", "8"]
+        assert float(written[2]["effective_robustness"]) == pytest.approx(expected["effective"][0], abs=1e-4)
+    assert "through plain prediction of the other backbones" in notes_of(parts)
 
 
 def test_a_prediction_interval_covers_one_more_backbone() -> None:
@@ -109,9 +128,8 @@ def test_eight_backbones_are_needed_and_neither_random_weights_nor_a_second_name
         for (_, selections), own in zip(parts, lines, strict=True):
             for one in metrics_of(selections, "lodo", own):
                 assert one.above_zero_shot_line is one.effective_robustness is None
-        text = "\n".join(behind_the_means(*parts[0], lines[0], ""))
-        assert f"{count} backbones (with weights that are not random) have plain zero-shot rows here, and 8" in text
-        assert "above zero-shot line |" not in text
+        assert {one["above_zero_shot_line"] for one in written_of(*parts[0], lines[0])} == {""}
+        assert "needs 8 backbones with weights that are not random" in notes_of(parts)
 
 
 def test_backbones_with_other_held_out_environments_or_other_images_make_no_line_with_them() -> None:

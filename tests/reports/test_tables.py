@@ -1,4 +1,4 @@
-"""The numbers of the main table, against hand-computed ones. All rows are synthetic."""
+"""The numbers of tables, against hand-computed ones, and the words below them. All rows are synthetic."""
 
 from typing import Any
 
@@ -6,17 +6,55 @@ import numpy as np
 import pytest
 
 from benchmark.method.evaluation.metrics import harmonic_mean
-from reports.chosen import Selections, hyperparameters, rule_for
+from benchmark.method.evaluation.selection import RULES
+from reports.captions import protocol_words, rule_words
+from reports.chosen import Selections, pick_records, rule_for
+from reports.metrics import metrics_of, selection_costs
 from reports.options import Options
-from reports.render import latex
-from reports.settings import by_setting, suffixes
-from reports.tables import Table, main_table, main_tables
+from reports.paper import cells, environments, words
+from reports.paper.alike import groups
+from reports.robustness import Lines
+from reports.settings import Setting, by_setting
+from reports.table import Cell, Line, Table
 from tests.reports.synthetic import TESTED, frame, row
 
 
-def table(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> Table:
+def selected(rows: list[dict[str, Any]]) -> tuple[Setting, Selections]:
     [(setting, part)] = by_setting(frame(rows))
-    return main_table(setting, Selections(part, TESTED), rule, options)
+    return setting, Selections(part, TESTED)
+
+
+def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> list[list[Cell]]:
+    """Return for each method its cells: every held-out environment, then the average."""
+    _, selections = selected(rows)
+    names = [*sorted({str(one["held_out"]) for one in rows}), None]
+    return [
+        [cells.accuracy(selections, method, rule, options or Options(), name).cell for name in names]
+        for method in selections.parts
+    ]
+
+
+def table(rows: list[dict[str, Any]], rule: str = "lodo", in_domain: Selections | None = None) -> Table:
+    made = environments.build([selected(rows)], Options(), rule, in_domain=in_domain)
+    assert made is not None
+    return made
+
+
+def average(found: Table, line: Line) -> Cell:
+    return line.cells[[column.name for column in found.columns].index("average")]
+
+
+def bold(found: Table) -> list[tuple[str, bool]]:
+    """Return the methods, and whether the average is bold; that of environments never is."""
+    assert sum(cell.best for _, line in found.lines() for cell in line.cells) == sum(
+        average(found, line).best for _, line in found.lines()
+    )
+    return [(line.name, average(found, line).best) for _, line in found.lines()]
+
+
+def said(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> str:
+    """Return what stands below a table that is read alone."""
+    return " ".join(words.notes([selected(rows)], rule, options or Options(), (), whole=True))
 
 
 def answers(n: int, *parts: object) -> np.ndarray:
@@ -25,12 +63,10 @@ def answers(n: int, *parts: object) -> np.ndarray:
 
 def test_means_and_standard_errors_over_images_with_all_their_answers() -> None:
     n, right = 40, {(h, s): answers(40, h, s) for h in "ab" for s in (0, 1, 2)}
-    found = table([row(held_out=h, seed=s, correct=x) for (h, s), x in right.items()])
-    a, b, average = found.lines[0].cells
-    assert found.columns == ("a", "b", "average")
+    [[a, b, whole]] = cells_of([row(held_out=h, seed=s, correct=x) for (h, s), x in right.items()])
     of_seeds = {h: [right[h, s].mean() for s in (0, 1, 2)] for h in "ab"}
-    assert (a.mean, b.mean) == pytest.approx([100 * np.mean(of_seeds[h]) for h in "ab"])
-    assert average.mean == pytest.approx(50 * (np.mean(of_seeds["a"]) + np.mean(of_seeds["b"])))
+    assert (a.value, b.value) == pytest.approx([100 * np.mean(of_seeds[h]) for h in "ab"])
+    assert whole.value == pytest.approx(50 * (np.mean(of_seeds["a"]) + np.mean(of_seeds["b"])))
 
     def reference(u: np.ndarray, means: np.ndarray) -> float:
         """METHOD.md, section 9: u of shape (seeds, clusters), mean of each seed."""
@@ -42,10 +78,11 @@ def test_means_and_standard_errors_over_images_with_all_their_answers() -> None:
         return float(np.sqrt(image + max(0.0, means.var(ddof=1) - (np.mean(own) - np.mean(shared))) / seeds))
 
     u = {h: np.array([(right[h, s] - right[h, s].mean()) / n for s in (0, 1, 2)]) for h in "ab"}
-    assert a.stderr == pytest.approx(100 * reference(u["a"], np.array(of_seeds["a"])))
+    assert a.error == pytest.approx(100 * reference(u["a"], np.array(of_seeds["a"])))
     means = np.mean([of_seeds["a"], of_seeds["b"]], axis=0)
-    assert average.stderr == pytest.approx(100 * reference(np.hstack([u["a"], u["b"]]) / 2, means))
-    assert (a.n_units, average.n_units, average.n_images, average.seeds) == (40, 80, 80, (0, 1, 2))
+    assert whole.error == pytest.approx(100 * reference(np.hstack([u["a"], u["b"]]) / 2, means))
+    assert (a.spread, whole.spread) == pytest.approx((100 * np.std(of_seeds["a"], ddof=1), 100 * means.std(ddof=1)))
+    assert (a.n_clusters, whole.n_clusters, whole.n_images, whole.seeds) == (40, 80, 80, (0, 1, 2))
 
 
 def test_a_method_that_looks_at_the_tested_images_is_marked_and_takes_no_bold_from_the_others() -> None:
@@ -56,13 +93,11 @@ def test_a_method_that_looks_at_the_tested_images_is_marked_and_takes_no_bold_fr
         for h in "ab"
     ]
     with_coral = table(rows)
-    assert [(line.method.label, line.cells[-1].best) for line in with_coral.lines] == [
-        ("Zero-shot", False), ("PCA + zero-shot", False), ("CORAL ‡ + zero-shot", False)]  # fmt: skip
-    assert "‡ fitted at test time" in with_coral.caption
-    assert "‡" not in table(rows[:4]).caption
-    assert r"CORAL \ddag{} + zero-shot" in latex(with_coral)
+    assert bold(with_coral) == [("Zero-shot", False), ("PCA + zero-shot", False), ("CORAL ‡ + zero-shot", False)]
+    assert "‡ fitted at test time" in " ".join(with_coral.notes)
+    assert "‡" not in " ".join(table(rows[:4]).notes)
     rows[2:4] = [row(projection="pca", order=None, held_out=h, correct=np.arange(40) < 30) for h in "ab"]
-    assert [line.cells[-1].best for line in table(rows).lines] == [False, True, False]
+    assert [best for _, best in bold(table(rows))] == [False, True, False]
 
 
 def test_a_predictor_that_looks_at_views_of_the_tested_images_is_marked_and_never_bold() -> None:
@@ -75,62 +110,65 @@ def test_a_predictor_that_looks_at_views_of_the_tested_images_is_marked_and_neve
         for h in "ab"
     ]  # fmt: skip
     made = table(rows)
-    assert [(line.method.label, line.cells[-1].best) for line in made.lines] == [
+    assert bold(made) == [
         ("Zero-shot", False), ("PCA + zero-shot", True),
         ("Zero-shot on the mean of views ‡", False), ("PCA + zero-shot on the mean of views ‡", False),
     ]  # fmt: skip
-    assert "‡ fitted at test time, on tested images or views of them" in made.caption
+    assert "‡ fitted at test time, on tested images or views of them" in " ".join(made.notes)
 
 
 def test_a_group_with_images_in_two_environments_counts_once() -> None:
     right = answers(60, "x")
     ungrouped, grouped = (
-        table([row(held_out=h, correct=right, groups=g) for h in "ab"]).lines[0].cells[-1]
-        for g in (None, list(range(60)))
+        cells_of([row(held_out=h, correct=right, groups=g) for h in "ab"])[0][-1] for g in (None, list(range(60)))
     )
-    assert (ungrouped.n_units, ungrouped.n_images) == (120, 120)
-    assert (grouped.n_units, grouped.n_images) == (60, 120)
+    assert (ungrouped.n_clusters, ungrouped.n_images) == (120, 120)
+    assert (grouped.n_clusters, grouped.n_images) == (60, 120)
     p = right.mean()
-    assert grouped.stderr == pytest.approx(100 * np.sqrt(p * (1 - p) / 59))
-    assert ungrouped.stderr == pytest.approx(100 * np.sqrt(p * (1 - p) / 120 * 120 / 119))
+    assert grouped.error == pytest.approx(100 * np.sqrt(p * (1 - p) / 59))
+    assert ungrouped.error == pytest.approx(100 * np.sqrt(p * (1 - p) / 120 * 120 / 119))
 
 
 def test_domainbeds_standard_error_over_seeds_on_request() -> None:
     rows = [row(held_out=h, seed=s, target=[x]) for h, s, x in [("a", 0, 0.5), ("a", 1, 0.7), ("b", 0, 0.6)]]
     rows.append(row(held_out="b", seed=1, target=[0.6]))
-    found = table(rows, options=Options(plus_minus="seeds"))
-    a, b, average = found.lines[0].cells
+    options = Options(plus_minus="seeds")
+    [[a, b, whole]] = cells_of(rows, options=options)
     # a: 50 and 70, deviation sqrt(200); average: 55 and 65, deviation sqrt(50); divided by sqrt(2)
-    assert (a.stderr, average.stderr) == pytest.approx((np.sqrt(100), np.sqrt(25)))
-    assert b.stderr is None  # nothing varies: ± 0.0 would be no uncertainty
-    assert "over seeds (ddof 1; DomainBed itself divides by their number, ddof 0)" in found.caption
+    assert (a.error, whole.error) == pytest.approx((np.sqrt(100), np.sqrt(25)))
+    assert b.error is None  # nothing varies: ± 0.0 would be no uncertainty
+    assert "over seeds (ddof 1; DomainBed itself divides by their number, ddof 0)" in said(rows, options=options)
 
 
-def test_few_images_give_no_standard_error_and_no_bold() -> None:
-    rows = [row(n_test=29, target=[0.5]), row(projection="pca", n_test=29, target=[0.9])]
-    assert [(line.cells[-1].stderr, line.cells[-1].best) for line in table(rows).lines] == [(None, False)] * 2
-    more = [row(n_test=30, target=[0.5]), row(projection="pca", n_test=30, target=[0.9])]
-    assert [line.cells[-1].best for line in table(more).lines] == [False, True]
+def test_few_images_give_neither_a_standard_error_nor_an_interval_nor_bold() -> None:
+    def of(n: int) -> list[dict[str, Any]]:
+        return [row(held_out=h, projection=p, n_test=n, target=[x]) for h in "ab"
+                for p, x in (("identity", 0.5), ("pca", 0.9))]  # fmt: skip
+
+    assert [best for _, best in bold(table(of(29)))] == [False, False]
+    for single in cells_of(of(29)):
+        assert [(cell.error, cell.low, cell.high) for cell in single] == [(None, None, None)] * 3
+    assert [best for _, best in bold(table(of(30)))] == [False, True]
+    assert None not in [cell.error for single in cells_of(of(30)) for cell in single]
 
 
 def test_folds_are_pooled_so_that_each_image_counts_once() -> None:
     folds: dict[str, Any] = {"test_split": "out_fold", "folds": 2}
     rows = [row(n_test=30, target=[0.5], fold=0, **folds), row(n_test=90, target=[0.9], fold=1, first=30, **folds)]
-    [cell, _] = table(rows).lines[0].cells
-    assert cell.mean == pytest.approx(100 * (15 + 81) / 120)
-    assert cell.stderr == pytest.approx(100 * np.sqrt(0.8 * 0.2 / 119))
-    assert cell.n_images == 120
-    caption = table(rows).caption
-    assert "2 folds, cut by the seed: each image is tested once" in caption
-    assert "fits without the tested fold and the next" in caption
-    half = table(rows[:1])
-    assert half.lines[0].cells[0].mean is None  # a fold is missing: no mean over all images
+    [[cell, _]] = cells_of(rows)
+    assert cell.value == pytest.approx(100 * (15 + 81) / 120)
+    assert cell.error == pytest.approx(100 * np.sqrt(0.8 * 0.2 / 119))
+    assert (cell.n_images, cell.folds) == (120, 2)
+    assert "2 folds, cut by the seed: each image is tested once" in said(rows)
+    assert "fits without the tested fold and the next" in said(rows)
+    [[half, _]] = cells_of(rows[:1])
+    assert half.value is None  # a fold is missing: no mean over all images
 
 
 def test_each_rule_picks_by_its_own_score() -> None:
     right = [answers(100, x) for x in "pqr"]
     rows = [row(projection="pca", target=[0, 0, 0], correct=right, training_domain=[0.1, 0.8, 0.2], lodo=[0.1, 0.2, 1])]
-    by_rule = {r: table(rows, r).lines[0].cells[0].mean for r in ("training_domain", "lodo", "ceiling", "oracle")}
+    by_rule = {rule: cells_of(rows, rule)[0][0].value for rule in RULES}
     share = [100 * x.mean() for x in right]
     assert by_rule["training_domain"] == pytest.approx(share[1])
     assert by_rule["lodo"] == pytest.approx(share[2])
@@ -143,26 +181,24 @@ def test_each_rule_picks_by_its_own_score() -> None:
 
 
 def test_rules_agree_where_there_is_nothing_to_choose() -> None:
-    [(setting, part)] = by_setting(frame([row(target=[0.4])]))
-    made = main_tables(setting, Selections(part, TESTED), Options())
-    assert [t.rule for t in made] == ["training_domain", "lodo", "oracle", "ceiling"]
-    assert {t.lines[0].cells[0].mean for t in made} == {40.0}
+    assert {rule: cells_of([row(target=[0.4])], rule)[0][0].value for rule in RULES} == dict.fromkeys(RULES, 40.0)
 
 
 def test_bold_is_whatever_is_not_separated_from_the_best_of_its_predictor() -> None:
     right = answers(200, "x")
     other = right.copy()
     other[:3] = ~other[:3]  # three answers in 200 are nothing
-    made = [
-        row(target=[0.3], n_test=200),
-        row(projection="pca", correct=right),
-        row(projection="icm", order="largest", correct=other),
-        row(predictor="linear_probe", target=[0.3], n_test=200),
-        row(predictor="linear_probe", projection="pca", target=[0.9], n_test=200),
-        row(predictor="ridge", correct=right),
+    methods: list[dict[str, Any]] = [
+        {"target": [0.3], "n_test": 200},
+        {"projection": "pca", "correct": right},
+        {"projection": "icm", "order": "largest", "correct": other},
+        {"predictor": "linear_probe", "target": [0.3], "n_test": 200},
+        {"predictor": "linear_probe", "projection": "pca", "target": [0.9], "n_test": 200},
+        {"predictor": "ridge", "correct": right},
     ]
-    marked = {line.method.label: line.cells[-1].best for line in table(made).lines}
-    assert marked == {
+    made = [row(held_out=h, **method) for method in methods for h in "ab"]
+    found = table(made)
+    assert dict(bold(found)) == {
         "Zero-shot": False,
         "PCA + zero-shot": True,
         "CLIP-ICM (largest) + zero-shot": True,
@@ -170,12 +206,13 @@ def test_bold_is_whatever_is_not_separated_from_the_best_of_its_predictor() -> N
         "PCA + linear probe": True,
         "Ridge probe": False,  # no rival
     }
-    assert "Bold: not separated from the best" in table(made).caption
+    assert [block.title for block in found.blocks] == ["zero-shot", "linear probe", "ridge probe"]
+    assert any(note.startswith("Bold: not separated from the best of its block") for note in found.notes)
     bounds = [table(made, "oracle"), table(made, "ceiling"), table([{**r, "protocol": "in_domain"} for r in made])]
     for bound in bounds:
-        assert not any(cell.best for line in bound.lines for cell in line.cells)
-        assert all(cell.bound for line in bound.lines for cell in line.cells)
-        assert "Bold" not in bound.caption
+        assert not any(cell.best for _, line in bound.lines() for cell in line.cells)
+        assert all(cell.bound for _, line in bound.lines() for cell in line.cells)
+        assert not any("bold" in note.lower() for note in bound.notes)
 
 
 def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() -> None:
@@ -184,30 +221,42 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
         row(protocol=p, held_out=h, target=[x], lodo=None if p == "in_domain" else ()) for (p, h), x in right.items()
     ]
     rows.append(row(projection="pca", held_out="a"))
-    (setting, held_out), (_, in_domain) = ((s, Selections(part, TESTED)) for s, part in by_setting(frame(rows)))
-    found = main_table(setting, held_out, "lodo", in_domain=in_domain)
-    assert found.columns == ("a", "b", "average", "shift costs")
-    plain, pca = (line.cells[-1] for line in found.lines)
-    assert plain.mean == pytest.approx(20)
+    held_out, within = ([r for r in rows if r["protocol"] == name] for name in ("held_out", "in_domain"))
+    found = table(held_out, in_domain=selected(within)[1])
+    assert [column.name for column in found.columns] == ["a", "b", "average", "worst environment", "shift costs"]
+    assert found.columns[-1].heading == "Shift costs †"
+    plain, pca = (line.cells[-1] for _, line in found.lines())
+    assert plain.value == pytest.approx(20)
     gained = np.array([0.3 * 0.7, 0.1 * 0.9]) / 100  # variance of the paired difference in each environment
-    assert plain.stderr == pytest.approx(100 * np.sqrt(gained.sum() / 4 * 200 / 199))
-    assert plain.bound
-    assert not plain.best
-    assert pca.mean is None
-    assert "Shift costs †" in found.caption
-    bound = main_table(setting, held_out, "oracle", in_domain=in_domain)
-    assert bound.columns == ("a", "b", "average")
-    assert "Shift costs" not in bound.caption
+    assert plain.error == pytest.approx(100 * np.sqrt(gained.sum() / 4 * 200 / 199))
+    assert (plain.bound, plain.signed, plain.best) == (True, True, False)
+    assert pca.value is None
+    assert any(note.startswith("Shift costs †") and "rule training_domain" in note for note in found.notes)
+    for bound in (table(held_out, "oracle", selected(within)[1]), table(within + [  # of bounds there is no shift
+        row(protocol="in_domain", projection="pca", held_out=h, lodo=None) for h in "ab"], "training_domain",
+        selected(within)[1])):  # fmt: skip
+        assert "shift costs" not in [column.name for column in bound.columns]
+        assert not any("Shift costs" in note for note in bound.notes)
+
+
+def test_what_the_shift_costs_has_no_error_where_the_seeds_differ() -> None:
+    held_out = [row(held_out=h, seed=s, target=[0.5]) for h in "ab" for s in (0, 1)]
+    held_out += [row(held_out=h, seed=s, projection="pca", target=[0.4]) for h in "ab" for s in (0, 1)]
+    within = [row(protocol="in_domain", held_out=h, target=[0.8], lodo=None) for h in "ab"]
+    (_, plain), _ = table(held_out, in_domain=selected(within)[1]).lines()
+    cell = plain.cells[-1]
+    assert cell.value == pytest.approx(30)
+    assert (cell.error, cell.low, cell.bound, cell.signed) == (None, None, True, True)
 
 
 def test_harmonic_means_have_an_error_over_base_and_new_images_together() -> None:
     right = np.concatenate([answers(300, "b"), answers(300, "n") & answers(300, "m")])
-    [cell, _] = table([row(class_half="harmonic", correct=right, protocol="held_out_open_class")]).lines[0].cells
+    [[cell, _]] = cells_of([row(class_half="harmonic", correct=right, protocol="held_out_open_class")])
     a, b = right[:300].mean(), right[300:].mean()
-    assert cell.mean == pytest.approx(100 * harmonic_mean(a, b))
+    assert cell.value == pytest.approx(100 * harmonic_mean(a, b))
     rng = np.random.default_rng(0)
     draws = rng.binomial(300, [a, b], size=(20_000, 2)) / 300
-    assert cell.stderr == pytest.approx(100 * harmonic_mean(*draws.T).std(), rel=0.03)
+    assert cell.error == pytest.approx(100 * harmonic_mean(*draws.T).std(), rel=0.03)
 
 
 def test_gaps_say_why() -> None:
@@ -217,37 +266,36 @@ def test_gaps_say_why() -> None:
         row(projection="pca", held_out="a", lodo=None),
         row(held_out="a", seed=1),
     ]
-    plain, pca = table(rows).lines
-    assert plain.cells[1].note == "1 of 2 seeds"
-    assert "lodo is undefined" in str(pca.cells[0].note)
-    assert "no result row" in str(pca.cells[1].note)
-    assert pca.cells[2].mean is None
-    assert "a, b" in str(pca.cells[2].note)
+    plain, pca = cells_of(rows)
+    assert plain[1].note == "1 of 2 seeds"
+    assert "lodo is undefined" in str(pca[0].note)
+    assert "no result row" in str(pca[1].note)
+    assert pca[2].value is None
+    assert "a, b" in str(pca[2].note)
 
 
 def test_a_missing_fold_is_said_to_be_missing() -> None:
     folds: dict[str, Any] = {"test_split": "out_fold", "folds": 3}
     rows = [row(held_out=h, fold=f, **folds) for h in "ab" for f in range(3) if (h, f) != ("b", 1)]
-    line = table(rows).lines[0]
-    assert line.cells[0].note is None
-    assert line.cells[1].note == "2 of 3 folds"
+    [[a, b, _]] = cells_of(rows)
+    assert a.note is None
+    assert b.note == "2 of 3 folds"
     rows = [row(held_out="a", fold=f, lodo=None, **folds) for f in range(3)]
-    assert "lodo is undefined" in str(table(rows).lines[0].cells[0].note)
+    assert "lodo is undefined" in str(cells_of(rows)[0][0].note)
 
 
 def test_what_the_oracle_chooses_by_is_that_of_the_split() -> None:
     half, out = "chosen on one half of the tested images", "chosen on the out-split of the held-out environment, which"
     for rows, wanted, other in (([row()], half, out), ([row(test_split="in_80")], out, half)):
-        caption = table(rows, "oracle").caption
-        assert f"Selection rule oracle: † {wanted}" in caption
-        assert other not in caption
-    assert half not in table([row(test_split="in_80")]).caption
+        assert f"Selection rule oracle: † {wanted}" in said(rows, "oracle")
+        assert other not in said(rows, "oracle")
+    assert half not in said([row(test_split="in_80")])
 
 
 def test_groups_that_judged_and_are_tested_are_warned_of() -> None:
     groups = list(range(100))
-    assert "were seen in training and in choosing" in table([row(groups=groups, test_split="full")]).caption
-    assert "were seen in training (in" in table([row(groups=groups, test_split="in_80")]).caption
+    assert "were seen in training and in choosing" in said([row(groups=groups, test_split="full")])
+    assert "were seen in training (in" in said([row(groups=groups, test_split="in_80")])
 
 
 def test_average_uses_only_seeds_with_every_environment() -> None:
@@ -256,22 +304,24 @@ def test_average_uses_only_seeds_with_every_environment() -> None:
         row(held_out="b", seed=0, target=[0.4]),
         row(held_out="a", seed=1, target=[1.0]),
     ]
-    average = table(rows).lines[0].cells[-1]
-    assert average.mean == pytest.approx(30)
-    assert (average.seeds, average.note) == ((0,), "1 of 2 seeds")
+    whole = cells_of(rows)[0][-1]
+    assert whole.value == pytest.approx(30)
+    assert (whole.seeds, whole.note) == ((0,), "1 of 2 seeds")
+    none = cells_of([rows[1], rows[2]])[0][-1]
+    assert (none.value, none.note) == (None, "no average: no seed has every held-out environment")
 
 
-def test_cells_know_the_sources_and_the_labels() -> None:
+def test_metrics_know_the_sources_and_the_labels() -> None:
     rows = [
         row(held_out=h, target=[0.5], training_domain=[x], labels_fit=80, labels_choice=20)
         for h, x in zip("ab", (0.7, 0.9), strict=True)
     ]
-    a, _, average = table(rows).lines[0].cells
-    assert (a.source, average.source) == pytest.approx((70, 80))
-    assert (a.labels_fit, a.labels_choice, average.labels_fit) == (80, 20, 80)
+    [found] = metrics_of(selected(rows)[1], "lodo", Lines())
+    assert found.source_accuracy == pytest.approx(80)
+    assert (found.labels_fit, found.labels_choice) == (80, 20)
 
 
-def test_caption_says_what_the_numbers_are() -> None:
+def test_the_words_say_what_the_numbers_are() -> None:
     rows = [
         row(
             held_out=h, seed=s, n_test=n, groups=[i // 2 for i in range(n)], test_split="full", lambda_=x,
@@ -279,47 +329,61 @@ def test_caption_says_what_the_numbers_are() -> None:
         )
         for h, s, n, x in [("a", 0, 100, 1.0), ("a", 1, 101, 10.0)]
     ]  # fmt: skip
-    caption = table(rows).caption
-    for words in (
-        "Selection rule lodo: ", "synthetic", "ViT-B-32, fp32", "Protocol held_out",
-        "full: all images of the held-out environment", "Seeds: 0, 1", "one standard error over groups of test images",
-        "a 50.5 (100.5). n counts groups", "Training images: 1,000", '"a photo of a {}."',
-        "tested on its half of the out-groups", "Split by group", "WARNING",
-        "lambda 1, 10", "intervention sets all", "normalize none", "drawn once: their variance is not in the ±",
-    ):  # fmt: skip
-        assert words in caption
-    safe = table([row(groups=list(range(100)), test_split="out_20")]).caption
+    setting, selections = selected(rows)
+    of_protocol = f"{rule_words('lodo', setting)} {protocol_words(setting, selections, Options())}"
+    assert "synthetic, ViT-B-32, fp32" in of_protocol
+    assert "fp32" in said(rows)
+    context = words.context([(setting, selections)], "lodo", Options())
+    assert (context["dataset"], context["backbone"], context["rule"]) == ("synthetic", "ViT-B-32", "lodo")
+    for of_rows in (said(rows), of_protocol):
+        for found in (
+            "Selection rule lodo: ", "Protocol held_out",
+            "full: all images of the held-out environment", "Seeds: 0, 1", "one standard error over groups of test images",
+            "a 50.5 (100.5). n counts groups", "Training images: 1,000", '"a photo of a {}."',
+            "tested on its half of the out-groups", "Split by group", "WARNING",
+            "lambda 1, 10", "intervention sets all", "normalize none", "drawn once: their variance is not in the ±",
+        ):  # fmt: skip
+            assert found in of_rows
+    safe = said([row(groups=list(range(100)), test_split="out_20")])
     assert "WARNING" not in safe
     assert "Variation between seeds is not in it" in safe
     assert "drawn once" not in safe  # no interventions, no views
-    assert "in-split (80 %), as in DomainBed" in table([row()]).caption
+    assert "in-split (80 %), as in DomainBed" in said([row()])
 
 
-def test_caption_says_what_stands_in_two_environments_and_whose_captions_fits_see() -> None:
+def test_the_words_say_what_stands_in_two_environments_and_whose_captions_fits_see() -> None:
     text = '{"kinds": [{"name": "text"}], "text": {"pairs": "pairs.jsonl"}}'
-    caption = table([row(n_shared=12, interventions=text)]).caption
-    assert "12 images stand byte by byte in two environments." in caption
-    assert "those without an image_id belong to no image and are seen by every fit" in caption
-    assert "drawn once" not in caption
+    found = said([row(n_shared=12, interventions=text)])
+    assert "12 images stand byte by byte in two environments." in found
+    assert "those without an image_id belong to no image and are seen by every fit" in found
+    assert "drawn once" not in found
     templates = '{"kinds": [{"name": "text"}], "text": {"pairs": null}}'
-    assert "image_id" not in table([row(interventions=templates)]).caption
+    assert "image_id" not in said([row(interventions=templates)])
 
 
 def test_a_single_source_environment_has_one_rule() -> None:
-    [(setting, part)] = by_setting(frame([row(lodo=None, n_sources=1)]))
-    made = main_tables(setting, Selections(part, TESTED), Options())
-    assert [t.rule for t in made] == ["training_domain", "oracle", "ceiling"]
-    assert "leaving it out leaves nothing, so only training_domain chooses" in made[0].caption
+    rows = [row(lodo=None, n_sources=1, projection=p, target=[0.1, 0.3, 0.2], held_out=h)
+            for p in ("pca", "random") for h in "ab"]  # fmt: skip
+    for cost in selection_costs(selected(rows)[1]):
+        assert (list(cost.accuracies), list(cost.gaps)) == (
+            ["training_domain", "oracle", "ceiling"],
+            ["training_domain"],
+        )
+    made = environments.build([selected(rows)], Options())
+    assert made is not None
+    assert made.context["rule"] == "training_domain"
+    assert "leaving it out leaves nothing, so only training_domain chooses" in " ".join(made.notes)
 
 
 def test_only_heads_that_learn_classes_from_images_are_said_to_miss_new_ones() -> None:
     open_class: dict[str, Any] = {"protocol": "open_class", "class_half": "new", "rounding": "ceil", "n_classes": 3}
     open_class |= {"n_base": 2, "classes": ["cat", "dog", "eel"]}
     rows = [row(predictor=p, **open_class) for p in ("zero_shot", "tip_adapter", "ridge", "linear_probe")]
-    caption = table(rows).caption
-    assert "Base classes: the first 2 of 3, half of them rounded up." in caption
-    assert "(linear probe, ridge probe) never predict one they have not seen: 0 %" in caption
-    assert "never predict" not in table(rows[:2]).caption
+    found = protocol_words(*selected(rows), Options())
+    assert "Base classes: the first 2 of 3, half of them rounded up." in found
+    assert "Base classes: the first 2 of 3, half of them rounded up." in said(rows)
+    assert "(linear probe, ridge probe) never predict one they have not seen: 0 %" in found
+    assert "never predict" not in protocol_words(*selected(rows[:2]), Options())
 
 
 def test_rows_that_differ_in_protocol_never_share_a_table() -> None:
@@ -327,13 +391,19 @@ def test_rows_that_differ_in_protocol_never_share_a_table() -> None:
         {"test_split": "full"}, {"precision": "fp16"}, {"prompts": '["{}"]'}, {"folds": 5, "fold": 0},
         {"rounding": "floor"},
     ]  # fmt: skip
-    parts = by_setting(frame([row(), *(row(**other) for other in others)]))
-    assert [len(part) for _, part in parts] == [1] * 6
-    assert suffixes([s for s, _ in parts])[:2] == ["-synthetic-ViT-B-32-full", "-synthetic-ViT-B-32-out_20"]
-    assert len(set(suffixes([s for s, _ in parts]))) == 6
+    every = [{}, *others]
+    parts = by_setting(frame([row(held_out=h, projection=p, **one) for one in every for h in "ab"
+                              for p in ("identity", "pca")]))  # fmt: skip
+    assert [len(part) for _, part in parts] == [4] * 6
+    described = [(setting, Selections(part, TESTED)) for setting, part in parts]
+    tables = [environments.build([one], Options()) for one in described]
+    names = [one.name for one in words.named([one for one in tables if one is not None])]
+    assert len(set(names)) == len(names) == 5  # one of five folds is no table
+    assert {"environments-full-fp32", "environments-out_20-fp32", "environments-out_20-fp16"} <= set(names)
+    assert [len(group) for group in groups(described)] == [1] * 6
 
 
-def test_hyperparameters_list_what_was_chosen_and_skip_methods_without_a_choice() -> None:
+def test_picks_list_what_was_chosen_and_skip_methods_without_a_choice() -> None:
     icm: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": "all"}
     rows = [
         row(),
@@ -350,9 +420,15 @@ def test_hyperparameters_list_what_was_chosen_and_skip_methods_without_a_choice(
             projection_params='{"k": 2}',
         ),
     ]
-    lines = hyperparameters(Selections(frame(rows), TESTED))
-    assert [line[1] for line in lines] == ["training_domain", "lodo", "oracle †", "ceiling †"]
-    assert lines[0][2:] == ["art", "0 1", "3", "2, 4", "1, 10", "all", "none", '{}, {"c": 1}', '{}, {"k": 2}']
+    picks = list(pick_records(selected(rows)[1]))
+    assert {one["method"] for one in picks} == {"CLIP-ICM (largest) + zero-shot"}
+    assert [(one["rule"], one["looks_at_target"], one["seed"]) for one in picks[:4]] == [
+        ("training_domain", False, 0), ("training_domain", False, 1), ("lodo", False, 0), ("lodo", False, 1)]  # fmt: skip
+    assert {one["rule"] for one in picks if one["looks_at_target"]} == {"oracle", "ceiling"}
+    names = ("held_out", "rank", "lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")
+    assert [tuple(one[name] for name in names) for one in picks[:2]] == [
+        ("art", 2, 1.0, "all", "none", "{}", "{}"), ("art", 4, 10.0, "all", "none", '{"c": 1}', '{"k": 2}')]  # fmt: skip
+    assert [one["training_domain"] for one in picks[:2]] == pytest.approx([0.9, 0.9])
 
 
 def test_findings_rule_is_lodo_only_if_there_is_one_wherever_something_was_tested() -> None:
