@@ -576,8 +576,8 @@ async function all() {
   shared = tables_; core = core_;
   for (const el of document.querySelectorAll(".js")) el.hidden = false;
   tables();
-  if (!others("ablations", $("ablation-tables"))) $("ablation-tables").replaceChildren(mute("No ablation: no method was run with two values of a setting, all else alike."));
-  if (!others("published", $("published-tables"))) $("published-tables").replaceChildren(mute("Not compared with published numbers; ", h("code", {}, "icm-bench report --against published"), " does."));
+  if (!others("ablations", $("ablation-tables"))) $("ablation-tables").replaceChildren(mute("No ablation: no method was run with two values of one setting."));
+  if (!others("published", $("published-tables"))) $("published-tables").replaceChildren(mute("Not compared; ", h("code", {}, "icm-bench report --against published"), " does."));
   if (!core) {
     for (const id of ["explorer", "spans", "behind-table", "protocol-view"]) $(id).replaceChildren(mute(LEFT));
     $("rules").hidden = true;
