@@ -25,7 +25,7 @@ MAX_BYTES = 2_000_000
 MAX_CARDS = 4  # verdicts that stand open, those of a difference first; the others are one click away
 # What is dropped first where the page would be too large, and what it is in words.
 _DROPPED = (("details", "predictions of single images"), ("grids", "the explorer"), ("classes", "accuracy of classes"))
-_TONES = {"helps": "good", "hurts": "bad"}
+_TONES = {"helps,": "warn", "helps": "good", "hurts": "bad"}  # how a kind begins -> its colour
 
 
 def page(

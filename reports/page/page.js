@@ -198,11 +198,15 @@ const SECTION = name => /^behind|^cost/.test(name) ? "behind" : /^published/.tes
 const order = n => { const all = [...Array(n).keys()]; return phone.matches && n > 2 ? [n - 1, ...all.slice(0, -1)] : all; };
 const tableTitle = t => ({main: "Table 1"}[t.name] || (t.name[0].toUpperCase() + t.name.slice(1)).replace(/[-_]/g, " "));
 
+// The one setting that a cell is of: what its column says goes before what its block says, and that before the table.
 function find(table, block, row, column) {
-  const said = new Set([column.name, column.group, column.short, ...Object.values(table.context), block.part, ...block.title.split(/, | · /), table.caption]);
-  const near = words => [...said].some(one => one && (one === words || one.includes(words)));
-  const settings = head.settings.map((one, k) => [one, k]).filter(([o]) => near(o.dataset) && near(o.backbone) && (!table.context.protocol || table.context.protocol.startsWith(o.protocol)) && !o.half);
-  return settings.length === 1 ? settings[0][1] : null;
+  const near = [[column.name, column.group], [block.part, ...block.title.split(/, | \u00b7 /), row.name], [...Object.values(table.context), table.name, table.caption]];
+  let left = head.settings.map((_, k) => k).filter(k => !head.settings[k].half && (!table.context.protocol || table.context.protocol.split(/[ :,]/)[0] === head.settings[k].protocol));
+  for (const field of ["dataset", "backbone"]) {
+    const says = (words, k) => words.some(w => w && (w === head.settings[k][field] || (words === near[2] && w.includes(head.settings[k][field]))));
+    for (const words of near) { const found = left.filter(k => says(words, k)); if (found.length) { left = found; break; } }
+  }
+  return left.length === 1 ? left[0] : null;
 }
 async function openFrom(table, block, row, column) {
   const k = find(table, block, row, column), one = await load("core-" + k);
@@ -276,7 +280,7 @@ function tables() {
     if (own) bar.append(own);
     const r = rule();
     out.push(bar, note("A number opens its picks, rank curve and classes; a heading sorts."), scroller("Accuracy on each held-out environment", environments()),
-      note(`${settingName()}. ${r.words} ${r.bound ? "\u2020 A bound, no result. " : ""}\u00b1 one standard error over test images. Colour: the interval of the difference to plain excludes 0.`));
+      note(`${settingName()}. ${r.words}${r.bound ? "" : " \u00b1 one standard error over test images. Colour: the interval of the difference to plain excludes 0."}`));
   } else if (table) {
     bar.append(...(copies(shared.forms[table.name]) || []));
     out.push(bar, h("p", {class: "caption"}, table.caption), scroller("Table: " + tableTitle(table), printed(table, {difference: state.show === "difference", sort: state.sort, onsort: v => { put({sort: v}); tables(); }, open: true})), ...notes(table));
@@ -510,14 +514,14 @@ function maps(M) {
       const w = canvas.clientWidth, H = Math.min(400, w), ratio = devicePixelRatio || 1;
       if (!w) return;
       canvas.width = w * ratio; canvas.height = H * ratio;
-      const c = canvas.getContext("2d"), at = (v, of, size) => { const lo = Math.min(...of), hi = Math.max(...of); return 10 + (size - 20) * (v - lo) / (hi - lo || 1); };
+      const c = canvas.getContext("2d"), scale = (of, size) => { const lo = Math.min(...of), hi = Math.max(...of); return v => 10 + (size - 20) * (v - lo) / (hi - lo || 1); };
       const probe = h("span", {}), xs = X.filter(known), ys = Y.filter(known);
       document.body.append(probe);
       const hue = HUES.map(f => { probe.style.color = `var(--${f})`; return getComputedStyle(probe).color; });
       probe.remove();
       c.scale(ratio, ratio); c.globalAlpha = .7;
-      const sx = xs.length ? [at(0, xs, w), at(1, xs, w) - at(0, xs, w)] : [0, 0], sy = ys.length ? [at(0, ys, H), at(1, ys, H) - at(0, ys, H)] : [0, 0];
-      X.forEach((x, k) => { if (!known(x) || !known(Y[k])) return; c.fillStyle = hue[M.environment[k] % HUES.length]; c.beginPath(); c.arc(sx[0] + sx[1] * x, H - sy[0] - sy[1] * Y[k], 2.2, 0, 7); c.fill(); });
+      const sx = scale(xs, w), sy = scale(ys, H);
+      X.forEach((x, k) => { if (!known(x) || !known(Y[k])) return; c.fillStyle = hue[M.environment[k] % HUES.length]; c.beginPath(); c.arc(sx(x), H - sy(Y[k]), 2.2, 0, 7); c.fill(); });
     };
     watcher.observe(canvas);
     return h("div", {}, h3(title), canvas);
@@ -572,8 +576,8 @@ async function all() {
   shared = tables_; core = core_;
   for (const el of document.querySelectorAll(".js")) el.hidden = false;
   tables();
-  if (!others("ablations", $("ablation-tables"))) $("ablation-tables").replaceChildren(mute("No ablation: no method was run with two values of a setting, all else alike."));
-  if (!others("published", $("published-tables"))) $("published-tables").replaceChildren(mute("Not compared with published numbers; ", h("code", {}, "icm-bench report --against published"), " does."));
+  if (!others("ablations", $("ablation-tables"))) $("ablation-tables").replaceChildren(mute("No ablation: no method was run with two values of one setting."));
+  if (!others("published", $("published-tables"))) $("published-tables").replaceChildren(mute("Not compared; ", h("code", {}, "icm-bench report --against published"), " does."));
   if (!core) {
     for (const id of ["explorer", "spans", "behind-table", "protocol-view"]) $(id).replaceChildren(mute(LEFT));
     $("rules").hidden = true;

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"
 AXE = ("axe-core", "4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
+RULE_VIEWS = ("#rule=training_domain&view=each", "#rule=oracle&show=difference&view=each&cell=3.1")
 DRILL = "#view=each&cell=3.1"  # CLIP-ICM with zero-shot in the second environment
 
 
@@ -89,10 +90,19 @@ def axe() -> str:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_it_is_accessible(browser: Any, file: Path, axe: str, size: str, scheme: str) -> None:
-    for fragment in ("", DRILL, "#rule=training_domain&view=each", "#rule=oracle&view=each&cell=3.1&show=difference"):
-        with Opened(browser, file, fragment, size, color_scheme=scheme) as opened:
-            opened.page.evaluate(axe)
-            opened.page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+    with Opened(browser, file, "", size, color_scheme=scheme) as opened:
+        opened.page.evaluate(axe)
+        for fragment in (
+            "",
+            DRILL,
+            "#rule=training_domain&view=each",
+            "#rule=oracle&show=difference&view=each&cell=3.1",
+        ):
+            turn = opened.page.locator("html").get_attribute("data-ready")
+            if fragment:
+                opened.page.evaluate("to => { location.hash = to; }", fragment)
+                opened.page.wait_for_selector(f"html[data-ready]:not([data-ready='{turn}'])")
+            opened.page.eval_on_selector_all("main details", "all => all.forEach(one => { one.open = true; })")
             found = opened.page.evaluate("tags => axe.run({runOnly: tags})", RULES)
             assert [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in found["violations"]] == []
 
@@ -138,6 +148,14 @@ def test_a_cell_is_reached_and_opened_by_keyboard(browser: Any, file: Path) -> N
         opened.page.wait_for_selector("#drill:not([hidden])")
         assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#drill").inner_text()
         assert "cell=3.1" in _address(opened)
+
+
+def test_a_number_of_a_printed_table_opens_its_setting(browser: Any, file: Path) -> None:
+    with Opened(browser, file, "#view=environments-1") as opened:
+        opened.page.locator("#table-view tbody tr:nth-child(5) td button").nth(1).click()
+        opened.page.wait_for_selector("#drill:not([hidden])")
+        assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#drill").inner_text()
+        assert "set=1" in _address(opened)
 
 
 def test_the_arrow_moves_the_slider_and_all_that_follows_it(browser: Any, file: Path) -> None:
