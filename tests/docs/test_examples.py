@@ -66,7 +66,9 @@ def test_a_model_trained_elsewhere_goes_from_splits_to_a_table(
     lines["right"] = 100.0 * (lines["predicted"] == lines["image"].str.split("/").str[1])
     of_setting = lines.groupby(["held_out", "seed", "setting"])[["source_score", "right"]].mean().reset_index()
     best = of_setting.loc[of_setting.groupby(["held_out", "seed"])["source_score"].idxmax()]
-    asked = "method == 'ERM on pixels (imported)' and rule == 'lodo' and test_split == 'full' and protocol == 'held_out'"
+    asked = (
+        "method == 'ERM on pixels (imported)' and rule == 'lodo' and test_split == 'full' and protocol == 'held_out'"
+    )
     cells = pd.read_csv(tables / "accuracies.csv").query(asked).set_index("held_out")["mean"]
     for name, mean in best.groupby("held_out")["right"].mean().items():
         assert cells[str(name)] == pytest.approx(mean, abs=1e-4)

@@ -36,12 +36,14 @@ def answered(rows: list[dict[str, Any]]) -> Answer:
 def method(projection: str, accuracy: float, environments: Sequence[str] = ENVIRONMENTS, **other: Any) -> list[Any]:
     """Return rows with ranks 2 and 4 of a method that the rule gives rank 2, and that is plain (50 %) at rank 4."""
     order = {"pca": "largest", "icm": "largest"}.get(projection)
-    scores = {"target": (accuracy, 0.5), "training_domain": (0.9, 0.5), "lodo": (0.9, 0.5)} | other
-    return [row(held_out=name, projection=projection, order=order, **{"n_test": 400} | scores) for name in environments]
+    scores: dict[str, Any] = {"target": (accuracy, 0.5), "training_domain": (0.9, 0.5), "lodo": (0.9, 0.5)}
+    asked: dict[str, Any] = {"n_test": 400} | scores | other
+    return [row(held_out=name, projection=projection, order=order, **asked) for name in environments]
 
 
 def plain(environments: Sequence[str] = ENVIRONMENTS, **other: Any) -> list[Any]:
-    return [row(held_out=name, **{"n_test": 400, "target": (0.5,)} | other) for name in environments]
+    asked: dict[str, Any] = {"n_test": 400, "target": (0.5,)} | other
+    return [row(held_out=name, **asked) for name in environments]
 
 
 def everything(icm: float, pca: float = 0.5, **other: Any) -> list[Any]:
@@ -122,7 +124,7 @@ def test_an_interval_above_zero_that_holm_does_not_let_pass_says_so() -> None:
 
 
 def test_a_method_that_keeps_everything_is_plain() -> None:
-    kept = {"training_domain": (0.5, 0.9), "lodo": (0.5, 0.9)}
+    kept: dict[str, Any] = {"training_domain": (0.5, 0.9), "lodo": (0.5, 0.9)}
     verdict = only([*plain(), *method("icm", 0.6, **kept)])
     assert (verdict.kind, verdict.plain_picks) == (ALL_PLAIN, (3, 3))
     assert "all 3 picks keep the full space" in verdict.sentence
@@ -154,7 +156,7 @@ def test_a_gap_of_the_plain_space_leaves_nothing_to_compare() -> None:
 
 
 def test_rows_that_only_the_oracle_can_choose_among_leave_nothing_to_compare() -> None:
-    nothing = {"training_domain": (np.nan, np.nan), "lodo": None}
+    nothing: dict[str, Any] = {"training_domain": (np.nan, np.nan), "lodo": None}
     rows = [*plain(training_domain=(np.nan,), lodo=None), *method("icm", 0.6, **nothing)]
     assert only(rows).kind == NOTHING
     assert "nan" not in only(rows).sentence.lower()
@@ -167,7 +169,7 @@ def test_bounds_have_no_verdict() -> None:
 
 
 def test_a_predictor_that_cannot_predict_new_classes_is_left_out() -> None:
-    new = {"class_half": "new", "protocol": "open_class", "predictor": "linear_probe"}
+    new: dict[str, Any] = {"class_half": "new", "protocol": "open_class", "predictor": "linear_probe"}
     said = answered([*plain(**new), *method("icm", 0.6, **new)])
     assert said.verdicts == ()
     assert "cannot predict new classes" in said.left_out[0]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+from reports.tables import line_cells
 
 from reports.chosen import Selections, held_out_names, rule_for
 from reports.comparisons import Comparison
@@ -12,7 +13,6 @@ from reports.methods import ICM, SHRINKAGE, Method
 from reports.options import Options
 from reports.settings import Setting
 from reports.table import Block, Cell, Column, Line, Table
-from reports.tables import line_cells
 
 
 @dataclass(frozen=True)
