@@ -54,7 +54,8 @@ def bold(found: Table) -> list[tuple[str, bool]]:
 
 def said(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> str:
     """Return what stands below a table that is read alone."""
-    return " ".join(words.notes([selected(rows)], rule, options or Options(), (), whole=True))
+    described, options = [selected(rows)], options or Options()
+    return " ".join([*words.notes(described, rule, options, ()), *words.details(described, options)])
 
 
 def answers(n: int, *parts: object) -> np.ndarray:

@@ -67,7 +67,8 @@ def hostile() -> Table:
     columns = tuple(Column(name, "", name, name) for name in HOSTILE)
     lines = tuple(Line(name, tuple(Cell(text=other, note=other) for other in HOSTILE)) for name in HOSTILE)
     blocks = tuple(Block(name, lines, name) for name in HOSTILE)
-    return Table("hostile", " ".join(HOSTILE), columns, blocks, HOSTILE, HOSTILE[0], {name: name for name in HOSTILE})
+    context = {name: name for name in HOSTILE}
+    return Table("hostile", " ".join(HOSTILE), columns, blocks, HOSTILE, HOSTILE, HOSTILE[0], context)
 
 
 def main(
