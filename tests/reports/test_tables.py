@@ -373,7 +373,7 @@ def test_a_single_source_environment_has_one_rule() -> None:
     made = environments.build([selected(rows)], Options())
     assert made is not None
     assert made.context["rule"] == "training_domain"
-    assert "leaving it out leaves nothing, so only training_domain chooses" in " ".join(made.notes)
+    assert "leaving it out leaves nothing, so only training_domain chooses" in " ".join([*made.notes, *made.details])
 
 
 def test_only_heads_that_learn_classes_from_images_are_said_to_miss_new_ones() -> None:
