@@ -459,16 +459,18 @@ class Measures(Mapping[str, float]):
 
     def __getitem__(self, name: str) -> float:
         if name not in self._found:
-            metric = _METRICS[name]
+            metric = next((metric for metric in METRICS if metric.name == name), None)
+            if metric is None:
+                raise KeyError(name)
             curves = [metric.compute(answers) for answers in self._answers]
             self._found[name] = float(curves[0] if len(curves) == 1 else metric.combine(*curves))
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_METRICS)
+        return (metric.name for metric in METRICS)
 
     def __len__(self) -> int:
-        return len(_METRICS)
+        return len(METRICS)
 
     @cached_property
     def _answers(self) -> tuple[Answers, ...]:
@@ -479,7 +481,6 @@ class Measures(Mapping[str, float]):
         return tuple(Answers(self._correct[w], self._images.label[w], self._row["n_classes"]) for w in (~new, new))
 
 
-_METRICS = {metric.name: metric for metric in METRICS}
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
 _SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")
 _COPIED = (*_SETTING, "n_test", "tested")
