@@ -1,6 +1,6 @@
 """Tables, findings and figures as pure functions of result rows.
 
-The functions are loaded when they are asked for, and Matplotlib when the first figure is drawn.
+The functions are loaded when they are asked for, and Matplotlib with those that draw.
 """
 
 import importlib

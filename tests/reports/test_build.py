@@ -12,8 +12,13 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from reports import Options, write_report
+from reports import Options, Origin, ReportFiles, write_report
+from reports.summary import MAX_LINES
 from tests.reports.synthetic import TESTED, frame, row
+
+TABLES = ("main", "environments", "ablation_rank", "selection", "behind", "comparisons")
+FIGURES = ("forest", "environments", "rank", "selection", "spectrum")
+RECORDS = ("verdicts", "differences", "picks", "findings", "metrics", "per_class")
 
 
 def rows(**other: Any) -> list[dict[str, Any]]:
@@ -29,93 +34,154 @@ def rows(**other: Any) -> list[dict[str, Any]]:
     ]
 
 
+def write(made: list[dict[str, Any]], place: Path, origin: Origin, options: Options | None = None) -> ReportFiles:
+    return write_report(frame(made), TESTED, Storage(str(place)), "reports/x", origin, options)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_one_setting_gives_plain_names_and_working_links(tmp_path: Path) -> None:
-    written = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "reports/x", "My report")
-    assert written.report == str(tmp_path / "reports/x/report.md")
-    assert sorted(written.files) == sorted(str(tmp_path / name) for name in contents(tmp_path))
-    names = {str(Path(f).relative_to(tmp_path / "reports/x")) for f in written.files}
-    assert {name for name in names if not name.startswith("figures/")} == {
-        "report.md", "main_table.md", "main_table.csv", "main_table.tex", "metrics.csv", "per_class.csv",
-        "comparisons.csv",
+def records(place: Path, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((place / f"reports/x/tables/{name}.csv").read_text())))
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn: it takes the longest, and has tests of its own."""
+    monkeypatch.setattr("reports.build.all_figures", lambda *_: [])
+
+
+def test_files_are_written_by_name_and_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
+    one = write(rows(), tmp_path / "one", Origin("My report"))
+    assert one.report == one.files[0] == str(tmp_path / "one/reports/x/report.md")
+    found = contents(tmp_path / "one/reports/x")
+    assert sorted(one.files) == sorted(str(tmp_path / "one/reports/x" / name) for name in found)
+    assert set(found) == {
+        "report.md", "index.html", "tables/all.tex", "figures/captions.md", "figures/captions.tex",
+        *(f"tables/{name}.{suffix}" for name in TABLES for suffix in ("md", "tex", "csv", "json")),
+        *(f"tables/{name}.csv" for name in RECORDS),
+        *(f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "svg", "png")),
     }  # fmt: skip
-    assert {f"figures/{name}" for name in ("rank.pdf", "rank.svg", "rank.png", "captions.md", "captions.tex")} < names
+    assert all(found.values())
+    other = write(rows(), tmp_path / "two", Origin("My report"))
+    assert contents(tmp_path / "two/reports/x") == found
+    assert other.text.replace("two/reports", "one/reports") == one.text
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_report_says_the_answer_first_then_a_table_and_where_the_files_are(tmp_path: Path) -> None:
+    written = write(rows(), tmp_path, Origin("My report"))
     text = Path(written.report).read_text()
-    assert text.startswith("# My report\n")
-    assert set(re.findall(r"\]\((\S+)\)", text)) <= names
-    for heading in ("Findings", "Accuracy", "Selected hyper-parameters", "Protocol"):
-        assert f"### {heading}" in text
+    assert text.startswith(f"# My report\n\n**{written.answer.headline}**\n\n## Answers\n\n- synthetic, ViT-B-32")
+    assert re.findall("^## (.*)", text, re.MULTILINE) == ["Answers", "Table 1", "Protocol", "Files", "Provenance"]
+    assert f"| tables | {', '.join(f'`{name}`' for name in TABLES)} |" in text
     assert r"c\|d" in text
-    assert "Plain" in written.text
+    assert "18 result rows of 18 trials; recipe recipe0; code 0." in text
+    assert text.count(written.answer.verdicts[0].sentence) == 1
+    assert written.text.startswith("CLIP-ICM + zero-shot helps (+10.0 points")
+    assert written.text.endswith("\nPage: " + str(tmp_path / "reports/x/index.html"))
+    texts = {name: data for name, data in contents(tmp_path).items() if name.endswith((".csv", ".md", ".tex", ".json"))}
+    assert not [name for name, data in texts.items() if re.search(rb"\bnan\b", data, re.IGNORECASE)]
 
 
-def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        write_report(frame(rows()), TESTED, Storage(str(tmp_path / name)), "r", "Same")
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-
-
-def test_several_settings_get_a_suffix_each(tmp_path: Path) -> None:
-    mixed = [*rows(), *rows(backbone="MiniLiT", random_weights=True)]
-    written = write_report(frame(mixed), TESTED, Storage(str(tmp_path)), "", "Two")
-    names = {str(Path(f).relative_to(tmp_path)) for f in written.files}
-    assert "main_table-synthetic-MiniLiT-out_20.csv" in names
-    assert "figures/rank-synthetic-ViT-B-32-out_20.png" in names
-    text = (tmp_path / "report.md").read_text()
+@pytest.mark.usefixtures("without_figures")
+def test_several_settings_get_names_of_their_own_and_random_weights_come_first(tmp_path: Path) -> None:
+    mixed = [*rows(), *rows(backbone="MiniLiT", backbone_fingerprint="weights1", random_weights=True)]
+    written = write(mixed, tmp_path, Origin("Two"))
+    names = {str(Path(f).relative_to(tmp_path / "reports/x")) for f in written.files}
+    assert {"tables/main.md", "tables/backbones.md", "tables/environments-MiniLiT-random-weights.csv",
+            "tables/environments-ViT-B-32.csv"} <= names  # fmt: skip
+    text = Path(written.report).read_text()
     assert text.startswith("# RANDOM WEIGHTS, NOT A RESULT: Two\n")
-    assert "## RANDOM WEIGHTS, NOT A RESULT: synthetic, MiniLiT (random weights)" in text
-    assert "## synthetic, ViT-B-32" in text
+    assert "Backbones with random weights: MiniLiT." in text
+    assert "- RANDOM WEIGHTS, NOT A RESULT: synthetic, MiniLiT (random weights), zero-shot: " in text
+    assert "- synthetic, ViT-B-32, zero-shot: " in text
+    assert written.text.startswith("RANDOM WEIGHTS, NOT A RESULT: ")
 
 
-def test_unfinished_trials_are_said_first(tmp_path: Path) -> None:
-    written = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "r", "Part", 40, 37)
-    assert "PARTIAL: 37 of 40 trials" in (tmp_path / "r/report.md").read_text().split("##")[0]
-    assert written.text.startswith("PARTIAL")
-    whole = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "r", "Part", 40, 40)
-    assert "PARTIAL" not in whole.text
+@pytest.mark.usefixtures("without_figures")
+def test_unfinished_and_failed_trials_are_said_first(tmp_path: Path) -> None:
+    partial = Origin("Part", planned=40, finished=37, failed={"toy, pca": "no memory"}, conflicts=("Conflict: x.",))
+    written = write(rows(), tmp_path, partial)
+    before = Path(written.report).read_text().split("\n## ")[0]
+    for words in ("PARTIAL: 37 of 40 trials", "Gap: toy, pca: no memory", "Conflict: x."):
+        assert words in before
+        assert words in written.text
+        assert words in (tmp_path / "reports/x/index.html").read_text()
+    whole = write(rows(), tmp_path, Origin("Part", planned=40, finished=40))
+    for data in (
+        whole.text,
+        *(d.decode() for name, d in contents(tmp_path).items() if name.endswith((".md", ".html"))),
+    ):
+        assert "PARTIAL: " not in data
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_notes_of_fits_are_listed_by_name(tmp_path: Path) -> None:
     note = "the probe did not converge at rank 4"
     made = [*rows(), row(held_out="e", predictor="linear_probe", notes=[note]), row(predictor="linear_probe")]
-    write_report(frame(made), TESTED, Storage(str(tmp_path)), "", "Notes")
-    text = (tmp_path / "report.md").read_text()
-    assert f"### What fits had to say\n\n- Linear probe: {note} (1 of 2 rows: e seed 0)" in text
-    write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "none", "None")
-    assert "What fits had to say" not in (tmp_path / "none/report.md").read_text()
+    write(made, tmp_path, Origin("Notes"))
+    found = [line["finding"] for line in records(tmp_path, "findings")]
+    assert f"Linear probe: {note} (1 of 2 rows: e seed 0)" in found
+    assert "CLIP-ICM (largest) + zero-shot is ahead of Zero-shot." in " ".join(found)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_several_data_sets_have_a_section_of_their_own(tmp_path: Path) -> None:
-    mixed = [*rows(), *rows(dataset="other")]
-    written = write_report(frame(mixed), TESTED, Storage(str(tmp_path)), "", "Two")
-    text = (tmp_path / "report.md").read_text()
-    assert text.index("## synthetic") < text.index("## Over all data sets") < text.index("## Provenance")
+    mixed = [*rows(), *rows(dataset="other", dataset_fingerprint="data1")]
+    text = Path(write(mixed, tmp_path, Origin("Two")).report).read_text()
+    headings = ["Answers", "Table 1", "Over all data sets", "Protocol", "Files", "Provenance"]
+    assert re.findall("^## (.*)", text, re.MULTILINE) == headings
     assert "over 2 data sets (other, synthetic)" in text
-    assert "over 2 data sets" in written.text
-    [line, *_] = csv.DictReader(io.StringIO((tmp_path / "over_data_sets.csv").read_text()))
+    [line, *_] = records(tmp_path, "over_data_sets")
     assert (line["datasets"], line["ahead"], line["difference"]) == ("other synthetic", "6", "10.0")
-    alone = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "alone", "One")
+    alone = write(rows(), tmp_path / "alone", Origin("One"))
     assert "Over all data sets" not in Path(alone.report).read_text()
+    assert not any("over_data_sets" in name for name in alone.files)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_reader_chooses_the_margin_and_what_plus_minus_is(tmp_path: Path) -> None:
-    options = Options(plus_minus="seeds", margin=0.05)
-    written = write_report(frame(rows()), TESTED, Storage(str(tmp_path)), "", "Asked", options=options)
-    text = Path(written.report).read_text()
-    assert "± is DomainBed's" in text
-    assert "being level within 5 points" in text
-    assert {line["margin"] for line in written.comparisons if "margin" in line} == {5.0}
+    written = write(rows(), tmp_path, Origin("Asked"), Options(plus_minus="seeds", margin=0.05))
+    assert "± is DomainBed's" in Path(written.report).read_text()
+    assert "being level within 5 points" in " ".join(line["finding"] for line in records(tmp_path, "findings"))
+    assert {line["margin"] for line in records(tmp_path, "differences") if line["margin"]} == {"5.0"}
+    assert {line["plus_minus"] for line in records(tmp_path, "main")} == {"seeds"}
+    assert {line["error"] for line in records(tmp_path, "main")} == {""}  # both seeds have the same answers
 
 
 def test_no_rows_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(IcmBenchError, match="run `icm-bench sweep RECIPE` first"):
-        write_report(frame([]), TESTED, Storage(str(tmp_path)), "r", "Empty")
+    with pytest.raises(IcmBenchError, match="'Empty'; run `icm-bench sweep RECIPE` first"):
+        write([], tmp_path, Origin("Empty"))
+    assert contents(tmp_path) == {}
 
 
-def test_importing_reports_does_not_import_matplotlib() -> None:
-    code = "import sys, reports; reports.write_report; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize("settings", [1, pytest.param(40, marks=pytest.mark.slow)])
+def test_the_report_has_at_most_150_lines_whatever_there_is(tmp_path: Path, settings: int) -> None:
+    failed = {f"trial {i}": "no memory" for i in range(60)}
+    made = [
+        one
+        for i in range(settings)
+        for one in rows(dataset=f"set{i:02}", dataset_fingerprint=f"data{i}")
+        if one["seed"] == 0 and one["held_out"] != "e"
+    ]
+    written = write(made, tmp_path, Origin("Long", planned=400, finished=340, failed=failed))
+    lines = Path(written.report).read_text().splitlines()
+    assert len(lines) <= MAX_LINES == 150
+    assert len(written.answer.verdicts) == settings
+    assert len(written.text.splitlines()) <= 40
+    assert ("and 16 more in `tables/verdicts.csv`; of all: " in "\n".join(lines)) == (settings == 40)
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [("import reports.build", {"torch", "ray"}), ("import reports; reports.Options", {"torch", "ray", "matplotlib"})],
+)
+def test_importing_reports_imports_no_model_and_nothing_that_draws_before_it_is_needed(
+    code: str, absent: set[str]
+) -> None:
+    command = f"import sys; {code}; print(*sorted({absent!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

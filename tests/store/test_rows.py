@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,7 +29,10 @@ from benchmark.store.rows import (
     write_rows,
 )
 from benchmark.store.tested import read_tested, tested_file, write_tested
-from reports import write_report
+from reports import Options, Origin, write_report
+from reports.chosen import Selections
+from reports.paper import behind
+from reports.settings import by_setting
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import row
@@ -62,14 +66,19 @@ def test_one_entry_of_metrics_arrives_in_rows_selection_and_both_tables(tmp_path
     for rule in ("lodo", "oracle"):
         picks = select(read, rule, tested)
         np.testing.assert_allclose(picks["errors"], 1 - picks["target"].to_numpy())
-    write_report(read, tested, storage, "report", "Errors")
+    write_report(read, tested, storage, "report", Origin("Errors"))
     means = {rule: f"{100 * select(read, rule, tested)['errors'].mean():.4f}" for rule in ("lodo", "oracle")}
-    header, *lines = (tmp_path / "report" / "metrics.csv").read_text().splitlines()
+    header, *lines = (tmp_path / "report" / "tables" / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("error_rate")
     by_rule = {line.split(",")[header.split(",").index("rule")]: line.split(",")[column] for line in lines}
     assert {rule: by_rule[rule] for rule in means} == means
-    report = (tmp_path / "report" / "report.md").read_text()
-    assert "| Method | accuracy | source accuracy | balanced | errors | worst environment | worst class |" in report
+    [setting] = by_setting(read)
+    others = read.assign(projection="random")
+    made = behind.build([(setting[0], Selections(pd.concat([read, others], ignore_index=True), tested))], Options())
+    assert made is not None
+    names = [column.heading for column in made.columns[:5]]
+    assert names == ["Accuracy", "Sources", "Balanced", "Errors", "Worst environment"]
+    assert f"{made.blocks[0].lines[0].cells[3].value:.4f}" == means["lodo"]
 
 
 def test_answers_at_every_rank_and_the_images_that_they_are_of_are_read_back(tmp_path: Path) -> None:

@@ -459,7 +459,9 @@ class Measures(Mapping[str, float]):
 
     def __getitem__(self, name: str) -> float:
         if name not in self._found:
-            metric = next(metric for metric in METRICS if metric.name == name)
+            metric = next((metric for metric in METRICS if metric.name == name), None)
+            if metric is None:
+                raise KeyError(name)
             curves = [metric.compute(answers) for answers in self._answers]
             self._found[name] = float(curves[0] if len(curves) == 1 else metric.combine(*curves))
         return self._found[name]
