@@ -214,10 +214,16 @@ class Storage:
                 f"{self.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
             ) from error
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Write `table` as the Parquet file `name`, atomically."""
+    def write_table(self, name: str, table: pa.Table, compression: str = "zstd") -> None:
+        """Write `table` as the Parquet file `name`, atomically.
+
+        Args:
+            name: relative, `/`-separated.
+            table: its content.
+            compression: one that Parquet knows.
+        """
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, sink, compression=compression, write_page_checksum=True)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def check_writable(self) -> None:
