@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan, "count images, passes, trials, rows, hours and memory, and embed nothing"),
         ("embed", _embed, "embed every image and its interventions once"),
         ("sweep", _sweep, "fit and evaluate all settings on the stored embeddings"),
+        ("details", _details, "write what the picks of the rules predict, image by image, for the report's page"),
         ("report", _report, "write tables and plots from the rows that exist"),
     )
     for name, command, about in stages:
@@ -263,6 +264,17 @@ def _sweep(args: argparse.Namespace) -> None:
         sweep_stage(run)
     asked = {"plus_minus": args.pm, "margin": args.margin}
     _print_outcome(report_stage(run.recipe, run.storage, run.subjects, **asked), args.json)
+
+
+def _details(args: argparse.Namespace) -> None:
+    with _prepared(_recipe(args)) as run:
+        from benchmark.commands.details import details_stage
+
+        written = details_stage(run)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(written), indent=2))
+    else:
+        print(written.text())
 
 
 def _report(args: argparse.Namespace) -> None:
