@@ -21,7 +21,7 @@ from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.sweep.answers import AnswersDifferError
 from benchmark.sweep.images import seen
-from benchmark.sweep.refits import Refitted, refit
+from benchmark.sweep.refits import Refitted, forget, refit
 from benchmark.sweep.search import Search, Study, rounds_of, studies_of
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial, trials_of
@@ -75,13 +75,16 @@ def details_stage(run: Run) -> Written:
 
 
 def _details(run: Run) -> Written:
-    have_embeddings(run, run.subjects)
     parts = _parts(run)
     missing = [part for part in parts if not is_there(run.storage, part)]
     jobs = _jobs(run, missing) if missing else []
     if jobs:
-        run.notify(f"details: {len(parts)} methods, {len(parts) - len(missing)} of them done before")
-    _write(run, missing, jobs)
+        have_embeddings(run, run.subjects)
+        run.notify(f"details: {len(parts)} methods of settings, {len(parts) - len(missing)} of them done before")
+        try:
+            _write(run, missing, jobs)
+        finally:
+            forget()
     files = [part.file for part in parts]
     maps = [part.map_file for part in parts if run.storage.exists(part.map_file)]
     return Written(len(parts), len(missing), len(jobs), files, maps)

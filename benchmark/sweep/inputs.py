@@ -85,6 +85,12 @@ def inputs_of(storage: Storage, trial: Trial, arrays: Arrays, device: str) -> In
     return Inputs(data, cells, lent, _shared_plain(trial))
 
 
+def forget() -> None:
+    """Let go of what this process holds for the next trial."""
+    _CELLS.clear()
+    _PLAIN.clear()
+
+
 def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
     """Return the moments of a trial: those of the last one in this process, where they are the same."""
     spec, subject = trial.spec, trial.subject

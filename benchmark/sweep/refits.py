@@ -16,6 +16,7 @@ from benchmark.method.subspace import Basis
 from benchmark.method.subspace.diagnostics import Decodability, decodability
 from benchmark.store.checked import DamagedError
 from benchmark.store.details import Pick
+from benchmark.sweep import inputs
 from benchmark.sweep.answers import answers_of
 from benchmark.sweep.inputs import Arrays, Inputs, inputs_of
 from benchmark.sweep.loading import load, load_view, sum_subject
@@ -88,8 +89,8 @@ def refit(
         AnswersDifferError: the answers are not those of a row; names the trial.
         DamagedError: a file of the store is not what was written.
     """
-    inputs = _inputs(storage, trial, splits, device)
-    answers = answers_of(trial, inputs, picks, device)
+    given = _inputs(storage, trial, splits, device)
+    answers = answers_of(trial, given, picks, device)
     refitted = []
     for pick, answer, looks in zip(picks, answers, looked_at, strict=True):
         predicted = answer.classes.astype(np.int16)
@@ -97,9 +98,16 @@ def refit(
             raise IcmBenchError(f"{trial.subject.key} has more classes than fit into 16 bits; leave `details` out.")
         found: tuple[Decodability | None, Decodability | None, Axes | None] = (None, None, None)
         if looks:
-            found = _looked_at(trial, inputs.data, answer.basis, pick.rank)
+            found = _looked_at(trial, given.data, answer.basis, pick.rank)
         refitted.append(Refitted(answer.rows, predicted, answer.margins, *found))
     return refitted
+
+
+def forget() -> None:
+    """Let go of what this process holds for the next trial."""
+    _ARRAYS.clear()
+    _READ.clear()
+    inputs.forget()
 
 
 def _inputs(storage: Storage, trial: Trial, splits: Mapping[str, tuple[Split, ...]], device: str) -> Inputs:
