@@ -27,7 +27,7 @@ from benchmark.sweep.trials import Trial
 MAX_IMAGES = 5_000  # of a map, and by which environments are read
 FOLDS = 2  # of the cross-validation by which they are: with five, as `diagnose` has, it takes longer than the refits
 # Arrays of the last subject of this process, and of what is tested with it.
-_ARRAYS: dict[str, tuple[Embedded, ImageIndex]] = {}
+_ARRAYS: dict[tuple[object, ...], tuple[Embedded, ImageIndex]] = {}
 # The same of what is read from the plain space, which does not depend on any fit.
 _READ: dict[tuple[object, ...], Decodability | None] = {}
 
@@ -111,15 +111,17 @@ def forget() -> None:
 
 
 def _inputs(storage: Storage, trial: Trial, splits: Mapping[str, tuple[Split, ...]], device: str) -> Inputs:
-    needed = {s.key: s for s in (trial.subject, *trial.variants, *([trial.lender] if trial.lender else []))}
-    for key in [key for key in _ARRAYS if key not in needed]:
+    needed = (trial.subject, *trial.variants, *([trial.lender] if trial.lender else []))
+    keys = {s.key: (storage.path(""), s.key, splits[s.key]) for s in needed}
+    for key in set(_ARRAYS) - set(keys.values()):
         del _ARRAYS[key]  # the embeddings of one subject are as much as a process may hold
 
     def of_subject(subject: Subject) -> tuple[Embedded, ImageIndex]:
-        if subject.key not in _ARRAYS:
+        key = keys[subject.key]
+        if key not in _ARRAYS:
             _READ.clear()
-            _ARRAYS[subject.key] = load._function(storage, subject, splits[subject.key])
-        return _ARRAYS[subject.key]
+            _ARRAYS[key] = load._function(storage, subject, splits[subject.key])
+        return _ARRAYS[key]
 
     arrays = Arrays(of_subject, lambda view, subject: load_view._function(storage, view, of_subject(subject)[1]))
     try:

@@ -24,12 +24,15 @@ from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.recipe.loading import load_recipe
-from benchmark.store.details import Details, Part, read_details
+from benchmark.store.details import Details, Part, Pick, read_details
 from benchmark.store.embeddings import chunk_size, read
 from benchmark.store.records import read_record, record_files
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.store.texts import read_texts
+from benchmark.sweep import answers
+from benchmark.sweep.answers import AnswersDifferError
+from benchmark.sweep.refits import refit
 from reports.chosen import Selections
 from reports.details import parts_of
 from reports.settings import by_setting
@@ -38,10 +41,10 @@ from tests.conftest import make_toy
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 SWEEPS: dict[str, dict[str, Any]] = {
-    "splits": {"seeds": [0], "protocols": ["held_out", "open_class"], "test_splits": ["in_80"]},
-    "folds": {"seeds": [0], "folds": 3, "protocols": ["held_out"]},
+    "splits": {"protocols": ["held_out", "open_class"], "test_splits": ["in_80"], "projections": ["identity", "icm"]},
+    "folds": {"folds": 3, "projections": ["identity", "icm"]},
     # Of predictors that say so, fits that only serve a choice are to 9 images of an environment, others to all.
-    "some": {"seeds": [0], "protocols": ["in_domain", "held_out"], "test_splits": ["full"], "selection_images": 9},
+    "some": {"test_splits": ["full"], "selection_images": 9},
 }
 
 
@@ -58,8 +61,10 @@ def swept(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, Any],
             "backbones": [tiny_random],
             "interventions": {"kinds": ["grayscale", "posterize"]},
             "sweep": {
-                "projections": ["identity", "pca", "random", "icm", "shrinkage"],
-                "predictors": ["zero_shot", {"name": "linear_probe", "C": [0.316, 31.6]}],
+                "seeds": [0],
+                "projections": ["identity", "pca", "icm", "shrinkage"],
+                # One step from where it starts: its answers tell from where, as those of large problems do a little.
+                "predictors": ["zero_shot", {"name": "linear_probe", "C": [0.316, 31.6], "max_iter": 1}],
                 "lambdas": [0.3, 3],
                 "ranks": [2, 9, 16],
                 "normalize": ["before"],
@@ -151,16 +156,51 @@ def test_predictions_have_every_picked_accuracy_and_the_bits_of_its_row(swept: P
     predictors = {p.predictor for _, parts in selections_of(swept, name, copied) for p in parts}
     assert predictors == {"zero_shot", "linear_probe"}
     assert written["parts"] == written["written"] == parts_seen == len(written["files"])
-    assert lines > len(rows["held_out"].unique()) * 7
+    assert lines > len(rows["held_out"].unique()) * 4
 
 
-def test_probes_are_picked_behind_other_fits(swept: Path) -> None:
-    """Or the tests above would say nothing of warm starts: beyond the first lambda, rank and C."""
-    picks = [p for _, parts in selections_of(swept, "folds", swept / "store") for q in parts for p in q.picks
-             if q.predictor == "linear_probe"]  # fmt: skip
-    assert any((p.lambda_ or 0) > 0.3 and p.rank == 9 for p in picks)
-    assert any("31.6" in p.predictor_params for p in picks)
-    assert len({p.trial for p in picks}) > 3
+def picks_of(rows: pd.DataFrame) -> list[Pick]:
+    """Return all ranks of rows as if each was picked."""
+    return [
+        Pick(
+            rule="lodo", trial=row["trial_id"], **{n: row[n] for n in ("held_out", "seed", "fold", "test_split", "class_half")},
+            rank=rank, lambda_=None if pd.isna(row["lambda_"]) else row["lambda_"],
+            projection_params=row["projection_params"], predictor_params=row["predictor_params"],
+            tested=row["tested"], correct=np.packbits(correct).tobytes(), n=len(correct),
+        )
+        for row in rows.to_dict("records")
+        for rank, correct in zip(row["ranks"], unpacked(row), strict=True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_probe_starts_where_it_started_whatever_is_picked(
+    swept: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lambda, C and rank of each test by itself; from another start most would have other answers."""
+    rows = rows_of(swept, name, swept / "store")
+    rows = rows[(rows["projection"] == "icm") & (rows["predictor"] == "linear_probe")]
+
+    def refitted(run: Run) -> int:
+        trials = {trial.id: trial for trial in details._every_trial(run)}
+        tried, by_trial = 0, rows.groupby("trial_id")
+        for id_, of_trial in [*by_trial][:3]:
+            trial, picks = trials[str(id_)], picks_of(of_trial)
+            splits = {trial.subject.key: (trial.spec.split,)}
+            for pick in picks[:: max(1, len(picks) // 20)]:
+                refit(run.storage, trial, [pick], [False], splits, "cpu")  # raises where answers differ
+                tried += 1
+        return tried
+
+    assert with_run(swept, name, swept / "store", refitted) > 15
+    if name != "some":
+        monkeypatch.setattr(answers._Notes, "ranks", lambda notes, problem, ranks: _wanted(notes, problem, ranks))
+        with pytest.raises(AnswersDifferError, match="answers differ"):
+            with_run(swept, name, swept / "store", refitted)
+
+
+def _wanted(notes: Any, problem: Any, ranks: Any) -> list[int]:  # noqa: ARG001
+    return [rank for rank in ranks if any(spot[3] == rank for spot in notes.wanted)]
 
 
 def test_zero_shot_predictions_and_margins_are_those_of_the_embeddings(swept: Path, whole: Path) -> None:
@@ -177,7 +217,7 @@ def test_zero_shot_predictions_and_margins_are_those_of_the_embeddings(swept: Pa
     z, text, ids = with_run(swept, "folds", whole, work)
     cosine = (z / np.linalg.norm(z, axis=1, keepdims=True)) @ text.T
     ((selections, parts),) = selections_of(swept, "folds", whole)
-    assert len(selections.parts) >= len(parts) == 8
+    assert len(selections.parts) >= len(parts) == 4
     (part,) = [p for p in parts if not p.projects and p.predictor == "zero_shot"]
     frame = found(whole, part).predictions.to_pandas()
     frame = frame[frame["rule"] == "lodo"].set_index("image_id")
@@ -190,7 +230,6 @@ def test_zero_shot_predictions_and_margins_are_those_of_the_embeddings(swept: Pa
     np.testing.assert_allclose(margins, factor * (best - second), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
 def assert_equal(copied: Path, whole: Path) -> None:
     """Assert that a store has the details of the recipe `some` and no others, byte for byte those of the whole one."""
     said = json.loads((whole.parent / "some.out").read_text())
@@ -202,6 +241,7 @@ def assert_equal(copied: Path, whole: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
 def test_answers_that_are_not_those_of_the_rows_are_refused(
     swept: Path, copied: Path, capsys: pytest.CaptureFixture[str], predictor: str
 ) -> None:
@@ -255,7 +295,7 @@ def test_rows_that_change_are_other_files_and_nothing_is_done_twice(
     assert main(["details", str(swept / "some.json"), "--store", str(whole)]) == 0
     head, *files = capsys.readouterr().out.splitlines()
     said = json.loads((whole.parent / "some.out").read_text())
-    assert head == "Predictions of 16 methods of settings, 0 of them written now:"
+    assert head == "Predictions of 8 methods of settings, 0 of them written now:"
     assert files == [*said["files"], "Maps of images:", *said["maps"]]
     assert all((whole / file).exists() for file in said["files"] + said["maps"])
     part = selections_of(swept, "some", whole)[0][1][0]
@@ -293,4 +333,4 @@ def test_the_map_and_how_well_environments_are_read(swept: Path, whole: Path) ->
             }
             assert all(0 <= d.after <= 1 and d.chance == pytest.approx(1 / 3) for d in of_part.decoded)
             assert all(d.after == d.before for d in of_part.decoded if d.rank == 16 and "PCA" in part.method)
-    assert maps > 4
+    assert maps > 8
