@@ -1,7 +1,8 @@
 """`icm-bench details`: what the picks of the fair rules predict, image by image, for the page of the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import swept
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
-from benchmark.common.workers import call_all, cores
+from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.specs import SearchSpec
@@ -21,10 +22,11 @@ from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.sweep.answers import AnswersDifferError
 from benchmark.sweep.images import seen
-from benchmark.sweep.refits import Refitted, forget, refit
+from benchmark.sweep.refits import Refitted, Work, forget, refit_all
 from benchmark.sweep.search import Search, Study, rounds_of, studies_of
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial, trials_of
+from benchmark.sweep.work import size_of, work_of
 
 TRIALS_OF_A_PROCESS = 8  # with fewer, it takes longer to start one than to wait
 
@@ -53,15 +55,6 @@ class Written:
         return "\n".join([head, *self.files, "Maps of images:" if self.maps else "No map.", *self.maps])
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One trial that is fitted again, and the picks of its rows, of whatever parts; none twice."""
-
-    trial: Trial
-    picks: tuple[Pick, ...]
-    looked_at: tuple[bool, ...]
-
-
 def details_stage(run: Run) -> Written:
     """Fit again what the fair rules picked and write its predictions. Needs the rows; in a block of `connected`.
 
@@ -77,17 +70,19 @@ def details_stage(run: Run) -> Written:
 def _details(run: Run) -> Written:
     parts = _parts(run)
     missing = [part for part in parts if not is_there(run.storage, part)]
-    jobs = _jobs(run, missing) if missing else []
-    if jobs:
-        have_embeddings(run, run.subjects)
+    trials = 0
+    if missing:
         run.notify(f"details: {len(parts)} methods of settings, {len(parts) - len(missing)} of them done before")
-        try:
-            _write(run, missing, jobs)
-        finally:
-            forget()
+        trials = len({pick.trial for part in missing for pick in part.picks})
+        have_embeddings(run, run.subjects)
+        with Workers(min(cores(), trials // TRIALS_OF_A_PROCESS), "benchmark.sweep.refits") as workers:
+            try:
+                _write(run, missing, _works(run, missing), workers)
+            finally:
+                forget()
     files = [part.file for part in parts]
     maps = [part.map_file for part in parts if run.storage.exists(part.map_file)]
-    return Written(len(parts), len(missing), len(jobs), files, maps)
+    return Written(len(parts), len(missing), trials, files, maps)
 
 
 def _parts(run: Run) -> list[Part]:
@@ -104,8 +99,8 @@ def _parts(run: Run) -> list[Part]:
     ]
 
 
-def _jobs(run: Run, parts: Sequence[Part]) -> list[_Job]:
-    """Return the trials that parts need, those next to each other that share work, with the picks of each."""
+def _works(run: Run, parts: Sequence[Part]) -> list[Work]:
+    """Return the trials that parts need, those next to each other that share most, with the picks of each."""
     trials = {trial.id: trial for trial in _every_trial(run)}
     picks: dict[str, dict[tuple[object, ...], Pick]] = {}
     looked_at = set()
@@ -118,10 +113,16 @@ def _jobs(run: Run, parts: Sequence[Part]) -> list[_Job]:
                 )
             picks.setdefault(pick.trial, {}).setdefault(pick.point, pick)
         looked_at |= {pick.point for pick in _looked_at(part, trials)}
-    return [
-        _Job(trials[id_], tuple(of_trial.values()), tuple(point in looked_at for point in of_trial))
-        for id_, of_trial in sorted(picks.items(), key=lambda item: (trials[item[0]].shares, trials[item[0]].sums))
+    works = [
+        Work(trials[id_], tuple(of_trial.values()), tuple(p in looked_at for p in of_trial), _device(run, trials[id_]))
+        for id_, of_trial in picks.items()
     ]
+    return sorted(works, key=lambda work: (*_shared(work), work.trial.sums))
+
+
+def _shared(work: Work) -> tuple[object, ...]:
+    """Return what trials have in common that are better fitted again by one process: what is plain is found once."""
+    return work.trial.shares, work.trial.spec.protocol.name
 
 
 def _every_trial(run: Run) -> list[Trial]:
@@ -156,27 +157,23 @@ def _looked_at(part: Part, trials: Mapping[str, Trial]) -> list[Pick]:
     return [pick for pick in of_rule if (pick.seed, pick.fold) == first]
 
 
-def _write(run: Run, parts: Sequence[Part], jobs: Sequence[_Job]) -> None:
+def _write(run: Run, parts: Sequence[Part], works: Sequence[Work], workers: Workers) -> None:
     """Fit again, and write each part as soon as all its picks are there.
 
     Raises:
         AnswersDifferError: of the first trial whose answers differ, once everything else is written.
     """
-    splits = _splits(jobs)
-    calls = [(run.storage, job.trial, job.picks, job.looked_at, splits, _device(run, job.trial)) for job in jobs]
     found: dict[tuple[object, ...], Refitted] = {}
-    waiting, left, trials = list(parts), {job.trial.id for job in jobs}, {job.trial.id: job.trial for job in jobs}
+    trials = {work.trial.id: work.trial for work in works}
+    waiting, left = list(parts), set(trials)
     images: dict[tuple[str, ...], pa.Table] = {}
     differs: list[AnswersDifferError] = []
-    progress = Progress("details", len(jobs), "trials")
-    for number, answer in call_all(_refitted, calls, min(cores(), len(jobs) // TRIALS_OF_A_PROCESS)):
-        job = jobs[number]
-        progress.update(note=job.trial.label)
+    for work, answer in _answers(run, works, workers):
         if isinstance(answer, AnswersDifferError):
             differs.append(answer)
             continue
-        left.remove(job.trial.id)
-        found |= {pick.point: one for pick, one in zip(job.picks, answer, strict=True)}
+        left.remove(work.trial.id)
+        found |= {pick.point: one for pick, one in zip(work.picks, answer, strict=True)}
         for part in [part for part in waiting if left.isdisjoint(pick.trial for pick in part.picks)]:
             waiting.remove(part)
             trial = trials[part.picks[0].trial]
@@ -187,9 +184,25 @@ def _write(run: Run, parts: Sequence[Part], jobs: Sequence[_Job]) -> None:
             write_details(run.storage, part, _of_part(part, trial, images[key], found, looked_at))
             for pick in part.picks:
                 found.pop(pick.point, None)
-    progress.close()
     if differs:
         raise differs[0]
+
+
+def _answers(
+    run: Run, works: Sequence[Work], workers: Workers
+) -> Iterator[tuple[Work, list[Refitted] | AnswersDifferError]]:
+    """Yield what each trial gives as it comes; together go those that share most, and first those that take longest."""
+    batches = [list(batch) for _, batch in groupby(works, key=_shared)]
+    if len(batches) < 2 * cores():
+        batches = [[work] for work in works]
+    batches.sort(key=lambda batch: -sum(work_of(work.trial.spec, size_of(work.trial)) for work in batch))
+    splits = _splits(works)
+    progress = Progress("details", len(works), "trials")
+    for number, answers in workers.call_all(refit_all, [(run.storage, batch, splits) for batch in batches]):
+        for work, answer in zip(batches[number], answers, strict=True):
+            progress.update(note=work.trial.label)
+            yield work, answer
+    progress.close()
 
 
 def _of_part(
@@ -274,13 +287,12 @@ def _tested_subjects(trial: Trial) -> tuple[Subject, ...]:
     return (trial.subject, *trial.variants)
 
 
-def _splits(jobs: Sequence[_Job]) -> dict[str, tuple[Split, ...]]:
+def _splits(works: Sequence[Work]) -> dict[str, tuple[Split, ...]]:
     """Return key of a subject -> the splits that any trial needs of it."""
     splits: dict[str, set[Split]] = {}
-    for job in jobs:
-        lender = [job.trial.lender] if job.trial.lender else []
-        for subject in (*_tested_subjects(job.trial), *lender):
-            splits.setdefault(subject.key, set()).add(job.trial.spec.split)
+    for trial in (work.trial for work in works):
+        for subject in (*_tested_subjects(trial), *([trial.lender] if trial.lender else [])):
+            splits.setdefault(subject.key, set()).add(trial.spec.split)
     return {key: tuple(sorted(of_subject)) for key, of_subject in splits.items()}
 
 
@@ -292,11 +304,3 @@ def _device(run: Run, trial: Trial) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _refitted(*arguments: object) -> list[Refitted] | AnswersDifferError:
-    """Return what `refit` does, or what kept it from it: others go on."""
-    try:
-        return refit(*arguments)  # type: ignore[arg-type]
-    except AnswersDifferError as error:
-        return error

@@ -17,7 +17,7 @@ from benchmark.method.subspace.diagnostics import Decodability, decodability
 from benchmark.store.checked import DamagedError
 from benchmark.store.details import Pick
 from benchmark.sweep import inputs
-from benchmark.sweep.answers import answers_of
+from benchmark.sweep.answers import AnswersDifferError, answers_of
 from benchmark.sweep.inputs import Arrays, Inputs, inputs_of
 from benchmark.sweep.loading import load, load_view, sum_subject
 from benchmark.sweep.subject import Subject
@@ -30,6 +30,23 @@ FOLDS = 2  # of the cross-validation by which they are: with five, as `diagnose`
 _ARRAYS: dict[tuple[object, ...], tuple[Embedded, ImageIndex]] = {}
 # The same of what is read from the plain space, which does not depend on any fit.
 _READ: dict[tuple[object, ...], Decodability | None] = {}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One trial that is fitted again.
+
+    Attributes:
+        trial: the trial.
+        picks: of its rows, whatever part asks for them; none twice, at least one.
+        looked_at: whether the space of each is looked at, beside what it predicts.
+        device: torch device for predictors that are trained on torch.
+    """
+
+    trial: Trial
+    picks: tuple[Pick, ...]
+    looked_at: tuple[bool, ...]
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,25 @@ class Refitted:
     before: Decodability | None = None
     after: Decodability | None = None
     axes: Axes | None = None
+
+
+def refit_all(
+    storage: Storage, works: Sequence[Work], splits: Mapping[str, tuple[Split, ...]]
+) -> list[list[Refitted] | AnswersDifferError]:
+    """Return what `refit` does for each of some trials, or the error that its answers differ: others go on.
+
+    Args:
+        storage: see `refit`.
+        works: next to each other those that share most.
+        splits: see `refit`.
+    """
+    every: list[list[Refitted] | AnswersDifferError] = []
+    for work in works:
+        try:
+            every.append(refit(storage, work.trial, work.picks, work.looked_at, splits, work.device))
+        except AnswersDifferError as error:
+            every.append(error)
+    return every
 
 
 def refit(

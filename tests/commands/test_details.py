@@ -24,7 +24,7 @@ from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.recipe.loading import load_recipe
-from benchmark.store.details import Details, Part, Pick, read_details
+from benchmark.store.details import Details, Part, Pick, read_details, write_details
 from benchmark.store.embeddings import chunk_size, read
 from benchmark.store.records import read_record, record_files
 from benchmark.store.rows import read_rows
@@ -168,7 +168,7 @@ def picks_of(rows: pd.DataFrame) -> list[Pick]:
             projection_params=row["projection_params"], predictor_params=row["predictor_params"],
             tested=row["tested"], correct=np.packbits(correct).tobytes(), n=len(correct),
         )
-        for row in rows.to_dict("records")
+        for row in ({str(k): v for k, v in record.items()} for record in rows.to_dict("records"))
         for rank, correct in zip(row["ranks"], unpacked(row), strict=True)
     ]  # fmt: skip
 
@@ -263,13 +263,13 @@ def test_answers_that_are_not_those_of_the_rows_are_refused(
 def test_what_was_interrupted_goes_on_and_ends_with_equal_bytes(
     swept: Path, copied: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, wrote = details.write_details, []
+    wrote: list[str] = []
 
     def interrupted(storage: Storage, part: Part, of_part: Details) -> None:
         if len(wrote) == 3:
             raise KeyboardInterrupt
         wrote.append(part.file)
-        write(storage, part, of_part)
+        write_details(storage, part, of_part)
 
     with monkeypatch.context() as patched:
         patched.setattr(details, "write_details", interrupted)
