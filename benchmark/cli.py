@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan, "count images, passes, trials, rows, hours and memory, and embed nothing"),
         ("embed", _embed, "embed every image and its interventions once"),
         ("sweep", _sweep, "fit and evaluate all settings on the stored embeddings"),
+        ("details", _details, "write what the picks of the rules predict, image by image, for the report's page"),
     )
     for name, command, about in stages:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
@@ -302,6 +303,17 @@ def _sweep(args: argparse.Namespace) -> None:
 
         sweep_stage(run)
     _print_outcome(report_stage(run.recipe, run.storage, run.subjects, asked=_asked(args)), args.json)
+
+
+def _details(args: argparse.Namespace) -> None:
+    with _prepared(_recipe(args)) as run:
+        from benchmark.commands.details import details_stage
+
+        written = details_stage(run)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(written), indent=2))
+    else:
+        print(written.text())
 
 
 def _report(args: argparse.Namespace) -> None:

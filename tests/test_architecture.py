@@ -23,7 +23,7 @@ LEVELS = {
     "benchmark.store": ["benchmark.common", "benchmark.backbones.facts", "benchmark.method"],
     "reports": ["benchmark.common.errors", "benchmark.common.storage", "benchmark.method.evaluation",
                 "benchmark.method.predictors", "benchmark.method.subspace", "benchmark.store.rows", "benchmark.store.records",
-                "benchmark.datasets.catalog"],
+                "benchmark.datasets.catalog", "benchmark.store.details"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
                          "benchmark.datasets.catalog", "benchmark.backbones.spec"],
     "benchmark.embedding": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
@@ -36,7 +36,7 @@ LEVELS = {
     "benchmark.cli": ["benchmark.commands", "benchmark.common", "benchmark.recipe"],
     "jobs": ["benchmark.cli"],
 }  # fmt: skip
-JOIN_REPORTS = {"benchmark.commands.report", "benchmark.commands.diagnose"}
+JOIN_REPORTS = {"benchmark.commands.report", "benchmark.commands.details", "benchmark.commands.diagnose"}
 
 
 def module_of(file: Path) -> str:

@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -21,26 +20,18 @@ from benchmark.common.cluster import connect, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
-from benchmark.method.evaluation.cells import Cells
-from benchmark.method.evaluation.embedded import Embedded, shifted
-from benchmark.method.evaluation.evaluation import Plain
 from benchmark.method.evaluation.selection import source_scores
-from benchmark.method.evaluation.splits import Split, turn_of
+from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.specs import RunSpec
 from benchmark.store.costs import Cost
 from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, load, load_view, sum_subject, text_tower
+from benchmark.sweep.inputs import Arrays, inputs_of
+from benchmark.sweep.loading import load, load_view, sum_subject
 from benchmark.sweep.loggers import callbacks, log_folder
-from benchmark.sweep.summing import ImageIndex
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import MOMENTS, Ran, costs_of, summing_work
-
-# What the trials of a worker found in the plain space, for the next one that may share it, and for no other.
-_PLAIN: dict[tuple[object, ...], Plain] = {}
-# The moments of the last trial of a worker, likewise: reading them takes as long as small trials do.
-_CELLS: dict[tuple[object, ...], Cells] = {}
 
 Remember = Callable[[Sequence[Cost]], None]
 # Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
@@ -214,28 +205,13 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     from ray import tune
 
     began, trial = time.time(), trials[config["trial"]["number"]]
-    spec, subject = trial.spec, trial.subject
-    data, images = ray.get(list(shared[subject.key]))
-    if trial.variants:
-        parts = ray.get([shared[variant.key][0] for variant in trial.variants])
-        data = shifted(data, dict(zip(trial.environments[1:], parts, strict=True)), tuple(trial.environments))
     device = _device(_resources(trial, options)["gpu"])
-    if spec.predictor.uses_text_tower:
-        data = replace(data, tower=text_tower(subject, device))
-    if spec.predictor.uses_views:
-        kinds = subject.drawn_from(spec.intervention_set)
-        arrays = {view.directory: ray.get(shared[view.directory]) for views in kinds for view in views}
-        data = replace(data, views=lent_views(kinds, arrays, images, spec.split.seed))
-    cells = _shared_cells(storage, trial, data, images)
-    lent, lender = None, trial.lender
-    if lender and spec.intervention_set:
-        lent = lent_c_d(
-            storage, lender, ray.get(shared[lender.key][1]), spec.intervention_set, spec.split, spec.normalize
-        )
+    arrays = Arrays(lambda s: tuple(ray.get(list(shared[s.key]))), lambda view, _: ray.get(shared[view.directory]))
+    inputs = inputs_of(storage, trial, arrays, device)
     if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
         faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
     try:
-        evaluated = evaluate(trial, data, cells, device, lent, _shared_plain(trial))
+        evaluated = evaluate(trial, inputs.data, inputs.cells, device, inputs.lent, inputs.plain)
     finally:
         faulthandler.cancel_dump_traceback_later()
     for tested in evaluated.tested:  # first, so that no row names what is not there
@@ -244,24 +220,6 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
     took = {"began": began, "seconds": time.time() - began}
     tune.report({"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)})
-
-
-def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
-    """Return the moments of a trial: those of the last one in this worker, where they are the same."""
-    spec, subject = trial.spec, trial.subject
-    if trial.sums not in _CELLS:
-        _CELLS.clear()
-        turn = turn_of(spec.split, spec.fold, data.group is not None)
-        setting = spec.intervention_set, spec.split, spec.normalize
-        _CELLS[trial.sums] = cells_for(storage, subject, images, *setting, turn, spec.projection)
-    return _CELLS[trial.sums]
-
-
-def _shared_plain(trial: Trial) -> Plain:
-    """Return what trials like this one found in this worker."""
-    if trial.shares not in _PLAIN:
-        _PLAIN.clear()
-    return _PLAIN.setdefault(trial.shares, {})
 
 
 def _resources(trial: Trial, options: RunSpec) -> dict[str, float]:

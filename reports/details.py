@@ -1,0 +1,66 @@
+"""Which picks have their predictions written image by image, and what these are found by again."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from benchmark.method.evaluation.selection import SOURCE_RULES
+from benchmark.store.details import Part, Pick
+from reports.chosen import Selections
+from reports.methods import ICM, PLAIN, SHRINKAGE, Method
+from reports.settings import Setting
+
+_SHOWN = (PLAIN, "pca", ICM, SHRINKAGE)
+
+
+def is_shown(method: Method) -> bool:
+    """Return whether a method's predictions are written: plain, PCA, CLIP-ICM (largest) and shrinkage, no control."""
+    return (
+        method.projection in _SHOWN and not method.variant and (method.projection != ICM or method.order == "largest")
+    )
+
+
+def parts_of(setting: Setting, selections: Selections) -> list[Part]:
+    """Return what predictions there are to be of a setting: a part for each method that a fair rule picks of.
+
+    `benchmark.store.details.read_details(storage, part)` has what was written for one.
+
+    Args:
+        setting: of the rows.
+        selections: its rows.
+    """
+    words = {field.name: str(getattr(setting, field.name)) for field in dataclasses.fields(setting)}
+    return [
+        Part(words, method.label, method.predictor, not method.is_plain, picks)
+        for method in selections.parts
+        if is_shown(method) and (picks := _picks(selections, method))
+    ]
+
+
+def _picks(selections: Selections, method: Method) -> tuple[Pick, ...]:
+    """Return what the fair rules pick of a method, rule by rule."""
+    return tuple(
+        Pick(
+            rule=rule,
+            trial=str(row["trial_id"]),
+            held_out=str(row["held_out"]),
+            seed=int(row["seed"]),
+            fold=int(row["fold"]),
+            test_split=str(row["test_split"]),
+            class_half=str(row["class_half"]),
+            rank=int(pick["rank"]),
+            lambda_=None if pd.isna(row["lambda_"]) else float(row["lambda_"]),
+            projection_params=str(row["projection_params"]),
+            predictor_params=str(row["predictor_params"]),
+            tested=str(row["tested"]),
+            correct=np.packbits(pick["correct"]).tobytes(),
+            n=len(pick["correct"]),
+        )
+        for rule in SOURCE_RULES
+        for pick, row in zip(
+            selections.picks(method, rule).to_dict("records"),
+            selections.chosen_rows(method, rule).to_dict("records"),
+            strict=True,
+        )
+    )
