@@ -268,7 +268,7 @@ def _spans(selections: Selections, rule: str) -> list[Plain]:
     for method in selections.parts:
         if method.is_plain or method.imported:
             continue
-        shares = {name: points(value, 1) for name, value in picked(selections, method, rule).items()}
+        shares = {name: points(value) for name, value in picked(selections, method, rule).items()}
         if any(value is not None for value in shares.values()):
             found.append({"method": method.label, **shares})
     return found

@@ -1,4 +1,7 @@
-"""Numbers as the page's data has them: few digits, None where there is none. Never NaN."""
+"""Numbers as the page's data has them: None where there is none, never NaN.
+
+More digits than are shown, so that nothing is rounded twice: the page shows what the tables print.
+"""
 
 import math
 
@@ -6,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def rounded(value: float | None, digits: int = 2) -> float | None:
+def rounded(value: float | None, digits: int = 4) -> float | None:
     """Return a number with so many decimals, an integer where it is one; None for what is not finite."""
     if value is None or not math.isfinite(value):
         return None
@@ -14,7 +17,7 @@ def rounded(value: float | None, digits: int = 2) -> float | None:
     return int(short) if short == int(short) else short
 
 
-def points(value: float | None, digits: int = 2) -> float | None:
+def points(value: float | None, digits: int = 4) -> float | None:
     """Return a fraction in percent."""
     return None if value is None else rounded(100 * value, digits)
 

@@ -21,8 +21,10 @@ const note = (...kids) => h("p", {class: "note"}, ...kids), mute = (...kids) => 
 const MID = {"text-anchor": "middle", class: "m"}, END = {"text-anchor": "end", class: "m"};
 const LEFT = "Left out, so that this page stays below 2 MB.";
 const known = v => v !== null && v !== undefined;
-const fmt = (v, d = 1) => known(v) ? (v < 0 && +v.toFixed(d) ? MINUS : "") + Math.abs(v).toLocaleString("en", {minimumFractionDigits: d, maximumFractionDigits: d}) : GAP;
-const signed = (v, d = 1) => known(v) ? (+v.toFixed(d) > 0 ? "+" : "") + fmt(v, d) : GAP;
+// Halves go to the even digit, as in the printed tables.
+const fixed = (v, d) => { const x = Math.abs(v), m = 10 ** d; return x * m % 1 === .5 && Number.isInteger(x * 2 ** (d + 1)) ? 2 * Math.round(x * m / 2) / m : +x.toFixed(d); };
+const fmt = (v, d = 1) => known(v) ? (v < 0 && fixed(v, d) ? MINUS : "") + fixed(v, d).toLocaleString("en", {minimumFractionDigits: d, maximumFractionDigits: d}) : GAP;
+const signed = (v, d = 1) => known(v) ? (v > 0 && fixed(v, d) ? "+" : "") + fmt(v, d) : GAP;
 const mean = vs => vs.length && vs.every(known) ? vs.reduce((a, b) => a + b, 0) / vs.length : null;
 const tenth = v => known(v) ? v / 10 : null;
 const lam = v => known(v) ? "\u03bb " + v : "";
@@ -479,7 +481,7 @@ async function explorer() {
     for (const [box_, list_, v] of [[sl, lambdas, L], [sr, g.ranks, R]]) { const i = box_?.querySelector("input"); if (i) { i.value = v; i.setAttribute("aria-valuetext", String(list_[v])); } }
     const v = accuracy(L, R), p = plainOf?.[env]?.v, t = times(L, R), all_ = sum(g.picks.filter(q => env === n || q[0] === env).map(q => q[4])), b = score(L, R);
     const place = 1 + lambdas.flatMap((_, l) => g.ranks.map((_, c) => score(l, c))).filter(o => known(o) && known(b) && o > b + 1e-9).length;
-    lead.replaceChildren(h("b", {}, [lam(lambdas[L]), g.ranks.length > 1 ? "rank " + g.ranks[R] : ""].filter(Boolean).join(", ")), `: ${fmt(v)} % on ${env === n ? "the average of the held-out environments" : core.environments[env]}`, known(p) && known(v) ? h("span", {}, ", ", h("b", {}, signed(v - p)), ` against plain (${fmt(p)} %)`) : "", known(b) ? `. Among ${lambdas.length * g.ranks.length} points the sources rank it number ${place}; ${r.name} picked it ${t} of ${all_} times.` : ".");
+    lead.replaceChildren(h("b", {}, [lam(lambdas[L]), g.ranks.length > 1 ? "rank " + g.ranks[R] : ""].filter(Boolean).join(", ")), `: ${fmt(v)} % on ${env === n ? "the average of the held-out environments" : core.environments[env]}`, known(p) && known(v) ? h("span", {}, ", ", h("b", {}, signed(v - p)), ` against plain (${fmt(p)} %)`) : "", known(b) ? `. Of ${lambdas.length * g.ranks.length} points the sources rank it number ${place}; ${r.name} picked it ${t} of ${all_} times.` : ".");
     for (const map of maps) map.buttons.forEach((row, l) => row.forEach((c, j) => { const on = l === L && j === R; if (c.classList.contains("on") !== on) { c.classList.toggle("on", on); c.setAttribute("aria-pressed", String(on)); } c.tabIndex = on ? 0 : -1; }));
   }
   function move(l, c) { L = l; R = c; put({lam: String(l), rank: String(c)}); words(); bars.redraw(); }

@@ -11,6 +11,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.demo.packages import npm_package, read_member
 from tests.reports.page.example import CLASSES, HOSTILE, described, made
 from tests.reports.page.standin import FORMS
+from tests.reports.synthetic import row
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -148,6 +149,16 @@ def test_a_cell_is_reached_and_opened_by_keyboard(browser: Any, file: Path) -> N
         opened.page.wait_for_selector("#drill:not([hidden])")
         assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#drill").inner_text()
         assert "cell=3.1" in _address(opened)
+
+
+def test_numbers_are_rounded_as_the_printed_tables_are(browser: Any, tmp_path: Path) -> None:
+    right = (5, 15, 25, 35, 41, 59)  # of 80: four of them end in 25 or 75
+    environments = [f"e{k}" for k in range(len(right))]
+    lines = [row(held_out=e, target=[n / 80], n_test=80) for e, n in zip(environments, right, strict=True)]
+    (tmp_path / "index.html").write_bytes(made(described(lines), details=None))
+    with Opened(browser, tmp_path / "index.html", "#view=each") as opened:
+        shown = [words.split()[0] for words in opened.page.locator("#table-view td").all_inner_texts()]
+    assert shown[:-1] == [f"{100 * n / 80:.1f}" for n in right]
 
 
 def test_a_number_of_a_printed_table_opens_its_setting(browser: Any, file: Path) -> None:

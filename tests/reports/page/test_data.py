@@ -114,7 +114,14 @@ def test_details_of_methods_without_rows_are_left_out(described: tuple[Any, Sele
 
 
 def test_numbers_are_short_and_never_nan() -> None:
-    assert [rounded(v) for v in (1.0, 1.005, 2.345, float("nan"), float("inf"), None)] == [1, 1, 2.35, None, None, None]
+    assert [rounded(v, 2) for v in (1.0, 1.005, 2.345, float("nan"), float("inf"), None)] == [
+        1,
+        1,
+        2.35,
+        None,
+        None,
+        None,
+    ]
     assert tenths(np.array([[0.1234, np.nan], [1.0, 0.0]])) == [[123, None], [1000, 0]]
 
 
