@@ -1,7 +1,7 @@
 """Write one report from result rows alone: the answer, tables in five forms, figures in three, one page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -9,12 +9,14 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
+from benchmark.store.details import Details, Part
 from reports.accuracies import accuracy_records
 from reports.against import Check, against_published, gate
 from reports.captions import protocol_words
 from reports.chosen import Selections, pick_records
 from reports.comparisons import Comparison, in_columns, overall_in_columns
 from reports.controls import Verdict, in_a_sentence, verdicts, wrong_in_words
+from reports.details import DetailsOf, decodability, details_there
 from reports.figures import Figure, all_figures, captions, left_out
 from reports.findings import Family, Findings, check_asked, comparisons, in_words, overall, overall_sentences
 from reports.forms import FORMS, all_tex
@@ -62,6 +64,13 @@ class _Said:
     checks: list[Check]
     answer: Answer
     tables: list[Table]
+    details: dict[Setting, list[tuple[Part, Details]]]
+
+    @property
+    def maps(self) -> dict[Setting, pd.DataFrame]:
+        """The map of the images of each setting that has one: that of its first method that projects."""
+        every = {s: [d.map for _, d in found if d.map is not None] for s, found in self.details.items()}
+        return {setting: tables[0].to_pandas() for setting, tables in every.items() if tables}
 
     @property
     def compared(self) -> list[tuple[Setting, Comparison]]:
@@ -77,6 +86,7 @@ def write_report(
     folder: str,
     origin: Origin,
     options: Options | None = None,
+    details_of: DetailsOf | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder. Equal rows give equal bytes.
 
@@ -87,6 +97,7 @@ def write_report(
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         origin: where the rows come from, and what is missing.
         options: what the reader asks for.
+        details_of: returns what was written of the picks of a method in a setting, or None; by default nothing was.
 
     Raises:
         IcmBenchError: there are no rows, a method that is to be compared is unknown, or a file cannot be written.
@@ -96,8 +107,8 @@ def write_report(
             f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
         )
     options = options or Options()
-    said = _said(rows, tested, origin, options)
-    tables, figures = _tables(said), all_figures(said.described, said.compared, options)
+    said = _said(rows, tested, origin, options, details_of or (lambda _: None))
+    tables, figures = _tables(said), all_figures(said.described, said.compared, options, said.maps)
     contents = {
         "report.md": _markdown(said, figures, rows, origin, options),
         "index.html": _page(said, tables, rows, origin, options),
@@ -114,13 +125,17 @@ def write_report(
     return ReportFiles(files["report.md"], list(files.values()), shown, said.answer)
 
 
-def _said(rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options) -> _Said:
+def _said(
+    rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, details_of: DetailsOf
+) -> _Said:
     described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
     check_asked([selections for _, selections in described], options.compare)
     findings = [comparisons(setting, selections, options) for setting, selections in described]
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published else []
     published = table_of(checks) if checks else None
+    details = {setting: details_there(setting, selections, details_of) for setting, selections in described}
+    said = replace(answer(described, findings, options), decodability=decodability(details))
     tables = paper_tables(described, options, costs=origin.costs, names=origin.names, price=options.price)
     return _Said(
         described,
@@ -128,8 +143,9 @@ def _said(rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, opti
         overall(of_settings, options),
         verdicts(of_settings, origin.expected, options.margin),
         checks,
-        answer(described, findings, options),
+        said,
         [*tables, *([published] if published else [])],
+        details,
     )
 
 
@@ -181,8 +197,9 @@ def _page(said: _Said, files: Mapping[str, bytes], rows: pd.DataFrame, origin: O
         table.name: {suffix: files[f"tables/{table.name}.{suffix}"].decode() for suffix in ("tex", "csv", "md")}
         for table in said.tables
     }
+    details = {setting: [one for _, one in found] for setting, found in said.details.items() if found}
     ledger = [("provenance", words) for words in _provenance(rows, origin)]
-    return page(origin.name, said.answer, said.described, said.tables, options, origin.missing, forms, ledger=ledger)
+    return page(origin.name, said.answer, said.described, said.tables, options, origin.missing, forms, details, ledger)
 
 
 def _markdown(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:

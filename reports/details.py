@@ -1,16 +1,19 @@
 """Which picks have their predictions written image by image, and what these are found by again."""
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
 
 from benchmark.method.evaluation.selection import SOURCE_RULES
-from benchmark.store.details import Part, Pick
+from benchmark.store.details import Details, Part, Pick
 from reports.chosen import Selections
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.settings import Setting
 
+DetailsOf = Callable[[Part], Details | None]
 _SHOWN = (PLAIN, "pca", ICM, SHRINKAGE)
 
 
@@ -64,3 +67,31 @@ def _picks(selections: Selections, method: Method) -> tuple[Pick, ...]:
             strict=True,
         )
     )
+
+
+def details_there(setting: Setting, selections: Selections, details_of: DetailsOf) -> list[tuple[Part, Details]]:
+    """Return what was written of the picks in a setting, part by part; nothing for those without.
+
+    Args:
+        setting: what the rows share.
+        selections: the rows of that setting.
+        details_of: returns what was written for a part, or None.
+    """
+    return [(part, found) for part in parts_of(setting, selections) if (found := details_of(part)) is not None]
+
+
+def decodability(details: Mapping[Setting, Sequence[tuple[Part, Details]]]) -> tuple[str, ...]:
+    """Return sentences on how well the environment is read from embeddings, before and after each projection."""
+    sentences = []
+    for setting, found in details.items():
+        for part, one in found:
+            if not (part.projects and one.decoded):
+                continue
+            before, after, chance = (
+                100 * fmean(getattr(decoded, of) for decoded in one.decoded) for of in ("before", "after", "chance")
+            )
+            sentences.append(
+                f"{setting.banner}{setting.dataset}, {setting.backbone_label}: a linear classifier reads the environment "
+                f"at {before:.1f} % from embeddings and at {after:.1f} % after {part.method} (chance {chance:.1f} %)."
+            )
+    return tuple(sentences)

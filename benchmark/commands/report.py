@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from benchmark.common.storage import Storage
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember
+from benchmark.store.details import Details, Part, read_details
 from benchmark.store.records import RunRecord, read_record, record_files, report_folder
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def report_stage(
     if gathered.failed and not len(gathered.rows):
         raise IcmBenchError(failure_words(gathered.failed, len(record.trials)))
     folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
-    outcome = _written([recipe], gathered, (storage, folder), recipe.name, asked or Asked())
+    outcome = _written([recipe], gathered, [storage], (storage, folder), recipe.name, asked or Asked())
     remember((storage, on_this_machine()), [Cost(REPORT, len(gathered.rows), time.time() - began)])
     return dataclasses.replace(
         outcome,
@@ -144,7 +146,7 @@ def report_any(
     name = " and ".join(recipe.name for recipe in recipes) or "rows"
     what = [sorted(set(gathered.rows["trial_id"])), sorted((c, sorted(v)) for c, v in where.items())]
     place = (Storage(out), "") if out else (stores[0], f"reports/rows-{canonical_hash(what)[:8]}")
-    return _written(recipes, gathered, place, name, asked)
+    return _written(recipes, gathered, stores, place, name, asked)
 
 
 def _parts(recipes: Sequence[Recipe], stores: Sequence[Storage]) -> list[tuple[Storage, RunRecord | None]]:
@@ -161,7 +163,12 @@ def _parts(recipes: Sequence[Recipe], stores: Sequence[Storage]) -> list[tuple[S
 
 
 def _written(
-    recipes: Sequence[Recipe], gathered: Gathered, place: tuple[Storage, str], name: str, asked: Asked
+    recipes: Sequence[Recipe],
+    gathered: Gathered,
+    places: Sequence[Storage],
+    place: tuple[Storage, str],
+    name: str,
+    asked: Asked,
 ) -> Outcome:
     from reports import Options, Origin, write_report
 
@@ -179,7 +186,9 @@ def _written(
         {long: short for recipe in recipes for long, short in recipe.names.items()},
         gathered.costs,
     )
-    report = write_report(gathered.rows, gathered.tested, storage, folder, origin, options)
+    report = write_report(
+        gathered.rows, gathered.tested, storage, folder, origin, options, partial(_details_of, places)
+    )
     return Outcome(
         0,
         0,
@@ -194,6 +203,11 @@ def _written(
         list(gathered.conflicts),
         report.text,
     )
+
+
+def _details_of(places: Sequence[Storage], part: Part) -> Details | None:
+    """Return what the first store that has it knows of the picks of a method in a setting."""
+    return next((found for place in places if (found := read_details(place, part)) is not None), None)
 
 
 def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":
