@@ -91,7 +91,8 @@ def decodability(details: Mapping[Setting, Sequence[tuple[Part, Details]]]) -> t
                 100 * fmean(getattr(decoded, of) for decoded in one.decoded) for of in ("before", "after", "chance")
             )
             sentences.append(
-                f"{setting.banner}{setting.dataset}, {setting.backbone_label}: a linear classifier reads the environment "
-                f"at {before:.1f} % from embeddings and at {after:.1f} % after {part.method} (chance {chance:.1f} %)."
+                f"{setting.banner}{setting.dataset}, {setting.backbone_label}: a linear classifier reads the "
+                f"environment at {before:.1f} % from embeddings and at {after:.1f} % after "
+                f"{part.method} (chance {chance:.1f} %)."
             )
     return tuple(sentences)
