@@ -1,17 +1,17 @@
 """Every accuracy as a record: each setting, rule, method and held-out environment, and the average."""
 
+import math
 from collections.abc import Iterable, Iterator
-from statistics import fmean
 
 import pandas as pd
 
 from benchmark.method.evaluation.selection import RULES
 from reports.captions import has_scores
 from reports.chosen import Selections, held_out_names
-from reports.methods import Method
 from reports.options import Options
 from reports.paper import cells
 from reports.settings import Setting, named
+from reports.table import Cell
 
 AVERAGE = "average"
 _LABELS = ("labels_fit", "labels_choice")
@@ -33,8 +33,12 @@ def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: O
             if not has_scores(selections.rows, rule.name):
                 continue
             bound = cells.bound_by(rule.name, setting.protocol_class.looks_at_target)
-            for method in selections.parts:
+            for method, rows in selections.parts.items():
+                known = _known(rows, selections.picks(method, rule.name))
                 for held_out in (*held_out_names(selections.rows), AVERAGE):
+                    cell = cells.accuracy(
+                        selections, method, rule.name, options, None if held_out == AVERAGE else held_out
+                    ).cell
                     yield {
                         **shared,
                         "rule": rule.name,
@@ -44,16 +48,13 @@ def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: O
                         "order": method.order or "",
                         "predictor": method.predictor,
                         "held_out": held_out,
-                        **_numbers(selections, method, rule.name, None if held_out == AVERAGE else held_out, options),
+                        **_numbers(cell, options),
+                        **(known.get(held_out, {}) if cell.seeds else {}),
+                        "note": cell.note,
                     }
 
 
-def _numbers(
-    selections: Selections, method: Method, rule: str, held_out: str | None, options: Options
-) -> dict[str, object]:
-    cell = cells.accuracy(selections, method, rule, options, held_out).cell
-    rows = selections.parts[method]
-    known = {name: _most(rows, name, held_out) if cell.seeds else None for name in _LABELS}
+def _numbers(cell: Cell, options: Options) -> dict[str, object]:
     return {
         "mean": _four(cell.value),
         "stderr": _four(cell.error),
@@ -64,24 +65,27 @@ def _numbers(
         "seeds": " ".join(map(str, cell.seeds)),
         "n_units": cell.n_clusters,
         "n_images": cell.n_images,
-        "source_accuracy": _four(_source(selections, method, rule, held_out)) if cell.seeds else None,
-        **known,
-        "note": cell.note,
+        "source_accuracy": None,
+        **dict.fromkeys(_LABELS),
     }
 
 
-def _source(selections: Selections, method: Method, rule: str, held_out: str | None) -> float | None:
-    """Return the accuracy on the judging images of the sources of what is picked, in percent; None where unknown."""
-    picks = selections.picks(method, rule)
-    picks = picks if held_out is None else picks[picks["held_out"] == held_out]
-    means = [part["training_domain"].dropna() for _, part in picks.groupby("held_out")]
-    return 100 * fmean(fmean(part) for part in means) if means and all(len(part) for part in means) else None
+def _known(rows: pd.DataFrame, picks: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Return held-out environment, or the average -> accuracy on its sources in percent, and labels that are used."""
+    sources = picks.groupby("held_out")["training_domain"].mean()
+    labels = rows.groupby("held_out")[list(_LABELS)].max()
+    known: dict[str, dict[str, object]] = {}
+    for held_out in labels.index:
+        source = sources.get(held_out, math.nan)
+        known[str(held_out)] = {"source_accuracy": _four(100 * float(source))} | _whole(labels.loc[held_out])
+    source = float(sources.mean()) if len(sources) == len(labels) else math.nan
+    known[AVERAGE] = {"source_accuracy": _four(100 * source)} | _whole(labels.max())
+    return known
 
 
-def _most(rows: pd.DataFrame, column: str, held_out: str | None) -> int | None:
-    values = (rows if held_out is None else rows[rows["held_out"] == held_out])[column].dropna()
-    return int(values.max()) if len(values) else None
+def _whole(labels: "pd.Series[float]") -> dict[str, object]:
+    return {name: None if pd.isna(labels[name]) else int(labels[name]) for name in _LABELS}
 
 
 def _four(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4f}"
+    return None if value is None or math.isnan(value) else f"{value:.4f}"
