@@ -310,7 +310,9 @@ class _Places:
     @cached_property
     def pairs(self) -> SeedPairs:
         """All pairs of seeds."""
-        return SeedPairs(Answers(self.environments[1], self.seeds[1], self.clusters[1]))
+        where = Answers(self.environments[1], self.seeds[1], self.clusters[1])
+        names = self.environments[0].tolist()
+        return SeedPairs(where, (lambda e: self.of(names[e])[1].pairs) if len(names) > 1 else None)
 
 
 def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInterval:
