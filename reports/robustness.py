@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from benchmark.method.evaluation.distributions import t_quantile
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
 from reports.chosen import Selections, held_out_names
@@ -75,7 +75,7 @@ class AccuracyLine:
         residual = y - y.mean() - slope * (x - x.mean())
         away = float(_logit(np.array(source))) - float(x.mean())
         middle = float(y.mean()) + slope * away
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 2))
+        half = t_quantile((1 + CONFIDENCE) / 2, n - 2)
         half *= float(np.sqrt((residual**2).sum() / (n - 2) * (1 + 1 / n + away**2 / spread)))
         low, high = _share(middle - half), _share(middle + half)
         return _share(middle), low, high

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
+from benchmark.method.evaluation.distributions import ranks as ranks_of
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from reports.chosen import Selections, rule_for
 from reports.methods import ICM, SHRINKAGE, Method
@@ -178,7 +178,7 @@ def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
 
 
 def _centred(values: Array) -> Array:
-    ranks = rankdata(np.round(values, 12))
+    ranks = ranks_of(np.round(values, 12))
     return np.asarray((ranks - ranks.mean()) / len(ranks))
 
 

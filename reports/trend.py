@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from benchmark.method.evaluation.distributions import t_quantile
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
 from reports.captions import unit_words
@@ -52,7 +52,7 @@ def slope_of(x: Array, y: Array) -> Slope | None:
         return None
     value = float(away @ y) / spread
     rest = y - y.mean() - value * away
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 2)) * float(np.sqrt(rest @ rest / (len(x) - 2) / spread))
+    half = t_quantile((1 + CONFIDENCE) / 2, len(x) - 2) * float(np.sqrt(rest @ rest / (len(x) - 2) / spread))
     return Slope(value, value - half, value + half, len(x))
 
 

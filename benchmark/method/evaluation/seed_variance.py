@@ -148,7 +148,8 @@ class SeedPairs:
     @cached_property
     def _single(self) -> bool:
         """Whether each cluster is a single image of a single environment."""
-        return all(np.array_equal(c, p) for c, p in zip(self._counts, self._present, strict=True))
+        once = all(np.array_equal(c, there) for c, there in zip(self._counts, self._present, strict=True))
+        return once and not self._common
 
     @cached_property
     def _common(self) -> list[tuple[int, int, Labels, Labels]]:
