@@ -24,8 +24,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from benchmark.method.evaluation import distributions
+from benchmark.method.evaluation.distributions import normal_quantile, sign_test, t_above, t_quantile
 from benchmark.method.evaluation.metrics import Array, harmonic_mean
 from benchmark.method.evaluation.seed_variance import MIN_UNITS, Answers, SeedPairs, seed_variance
 
@@ -35,7 +36,7 @@ PlusMinus = Literal["images", "seeds"]
 CONFIDENCE = 0.95
 MARGIN = 0.01  # within which two accuracies count as equivalent: one point
 # What a design shows with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
-DETECTABLE = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+DETECTABLE = normal_quantile(0.975) + normal_quantile(0.8)
 # Of H = 2 a b / (a + b): its slopes 2 b^2 / (a + b)^2 and 2 a^2 / (a + b)^2 are at most 2 together.
 HARMONIC_SLOPE = 2.0
 _DUST = 1e-12  # of floating point, where values are shares
@@ -71,7 +72,7 @@ class Interval:
     def p(self) -> float:
         """Two-sided p-value of the hypothesis that the truth is 0; NaN where it cannot be said."""
         if self.standard_error:
-            return float(2 * stats.t.sf(abs(self.estimate / self.standard_error), self.degrees_of_freedom))
+            return 2 * t_above(abs(self.estimate / self.standard_error), self.degrees_of_freedom)
         return np.nan if self.estimate else 1.0
 
     @property
@@ -85,7 +86,7 @@ class Interval:
         # `ImageInterval.may_differ`). Other values without variation say nothing about how much there is.
         if self.standard_error == 0:
             return np.nan if self.estimate else 0.0
-        return float(stats.t.ppf((1 + self.confidence) / 2, self.degrees_of_freedom)) * self.standard_error
+        return t_quantile((1 + self.confidence) / 2, self.degrees_of_freedom) * self.standard_error
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,9 @@ class _Places:
     @cached_property
     def pairs(self) -> SeedPairs:
         """All pairs of seeds."""
-        return SeedPairs(Answers(self.environments[1], self.seeds[1], self.clusters[1]))
+        where = Answers(self.environments[1], self.seeds[1], self.clusters[1])
+        names = self.environments[0].tolist()
+        return SeedPairs(where, (lambda e: self.of(names[e])[1].pairs) if len(names) > 1 else None)
 
 
 def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInterval:
@@ -442,7 +445,7 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
     if interval.standard_error == 0:
         return max(0.0, 1 - margin / interval.slope) ** interval.fewest if interval.same else 1.0
     t = (margin - abs(interval.estimate)) / interval.standard_error
-    return float(stats.t.sf(t, interval.degrees_of_freedom))
+    return t_above(t, interval.degrees_of_freedom)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -454,13 +457,12 @@ def mcnemar(gained: int, lost: int) -> float:
         gained: number of images that the method alone answered correctly.
         lost: number of images that the baseline alone answered correctly.
     """
-    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return sign_test(gained, gained + lost) if gained + lost else 1.0
 
 
 def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return Clopper and Pearson's (1934) exact interval of a share."""
-    ends = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
-    return float(ends.low), float(ends.high)
+    return distributions.clopper_pearson(successes, n, confidence)
 
 
 def seeds_standard_error(values: Sequence[float]) -> float:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from benchmark.method.evaluation.inference import CONFIDENCE, Interval
 from benchmark.method.evaluation.metrics import Array
@@ -98,6 +97,8 @@ def random_effects_interval(
 
 def _between(effects: Array, variances: Array, sets: NDArray[np.int64]) -> float:
     """Return Paule and Mandel's variance of effects within sets; 0 where their variances explain how they differ."""
+    from scipy.optimize import brentq  # a third of a second to import, and most reports are of one data set
+
     freedom = len(effects) - sets.max() - 1
 
     def excess(between: float) -> float:

@@ -21,8 +21,8 @@ pairs need are sums over clusters of products of c, d and whether the other seed
 matrices of seeds and clusters; sums of squares of deviations are these, multiplied out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from benchmark.method.arrays import Array, Labels
 
 MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval, nor a variance that weighs anything
+_ROWS = 32  # of matrices of seeds, that stay in the processor's cache together
 _EXACT = 2**24  # up to which float32 has all whole numbers
 
 Matrix = NDArray[np.floating]
@@ -85,15 +86,18 @@ def seed_variance(values: Array, where: Answers, pairs: "SeedPairs | None" = Non
     return np.asarray((seeds - 1) / seeds * np.maximum(0, np.array(found)) / 2 / seeds)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeedPairs:
     """All pairs of seeds, and what of them depends on no values. Matrices have a row for each seed.
 
     Attributes:
         where: what values belong to.
+        alone: gives the pairs of the answers of one environment alone, where these are at hand.
     """
 
     where: Answers
+    alone: "Callable[[int], SeedPairs] | None" = None
+    _last: "dict[int, tuple[Matrix, tuple[Array, Array, Array]]]" = field(default_factory=dict, repr=False)
 
     @cached_property
     def seeds(self) -> int:
@@ -144,7 +148,8 @@ class SeedPairs:
     @cached_property
     def _single(self) -> bool:
         """Whether each cluster is a single image of a single environment."""
-        return all(np.array_equal(c, p) for c, p in zip(self._counts, self._present, strict=True))
+        once = all(np.array_equal(c, there) for c, there in zip(self._counts, self._present, strict=True))
+        return once and not self._common
 
     @cached_property
     def _common(self) -> list[tuple[int, int, Labels, Labels]]:
@@ -164,19 +169,24 @@ class SeedPairs:
     @cached_property
     def _shared_images(self) -> Array:
         """Of these the ones whose clusters another seed has too, shape (environments, seeds, seeds)."""
-        return _with(self._counts, self._present)
+        if self._single and self.alone:
+            return np.concatenate([self.alone(e)._shared_images for e in range(len(self._rows))])
+        return np.array([_times(c, there) for c, there in zip(self._counts, self._present, strict=True)])
 
     @cached_property
     def _clusters_of_two(self) -> tuple[Array, Array]:
         """Number of clusters that two seeds have both, and that one of them has, shape (seeds, seeds) each."""
-        both, own = _times(self._there, self._there), self._there.sum(axis=1, dtype=np.float64)[:, None]
+        both = self._shared_images.sum(axis=0) if self._single else _times(self._there, self._there)
+        own = self._there.sum(axis=1, dtype=np.float64)[:, None]
         return both, own + own.T - 2 * both
 
     @cached_property
     def _fewest(self) -> tuple[Array, Array]:
         """Fewest clusters of an environment, under either of two seeds, that both have, and that one of them has."""
         some = [(c > 0).astype(np.float32) for c in self._counts]
-        shared = _with(some, self._present)
+        shared = self._shared_images
+        if not self._single:
+            shared = np.array([_times(c, there) for c, there in zip(some, self._present, strict=True)])
         fewest = shared.min(axis=0), (_totals(some) - shared).min(axis=0)
         return np.minimum(fewest[0], fewest[0].T), np.minimum(fewest[1], fewest[1].T)
 
@@ -189,12 +199,12 @@ class SeedPairs:
         d = self._sums(values)
         both, apart = self._clusters_of_two
         in_parts = np.minimum(*self._fewest) >= MIN_UNITS
-        everything, sums = _totals(d), _with(d, self._present)
-        total, cross = self._own(d, everything, None), self._cross(d, sums)
-        delta, e = _contrast(self._images, everything, total, both + apart, cross)
+        everything, total = _totals(d), self._own(d, None)
+        sums, own, cross = self._with_others(d)
+        if not (in_parts | np.eye(self.seeds, dtype=bool)).all():
+            delta, e = _contrast(self._images, everything, total, both + apart, cross)
         if not in_parts.any():
             return delta, e
-        own = self._own(d, sums, self._present)
         rest = {key: Products(*(a - b for a, b in zip(total[key], own[key], strict=True))) for key in own}
         with np.errstate(divide="ignore", invalid="ignore"):
             (delta_shared, v_shared), (delta_apart, v_apart) = (
@@ -206,6 +216,8 @@ class SeedPairs:
             weights = [1 / np.maximum(v, floor) for v, floor in zip((v_shared, v_apart), floors, strict=True)]
             together = 1 / (weights[0] + weights[1])
             weighted = together * (weights[0] * delta_shared + weights[1] * delta_apart)
+        if (in_parts | np.eye(self.seeds, dtype=bool)).all():
+            return weighted, together
         return np.where(in_parts, weighted, delta), np.where(in_parts, together, e)
 
     def _sums(self, values: Array) -> list[Matrix]:
@@ -214,14 +226,38 @@ class SeedPairs:
         whole = all((d == np.rint(d)).all() and np.square(d).sum(axis=1).max() < _EXACT for d in sums)
         return [d.astype(np.float32) for d in sums] if whole else sums
 
-    def _own(self, d: Sequence[Matrix], sums: Array, present: Sequence[Matrix] | None) -> Sums:
-        """Return sums of products under each seed, over all clusters or those that each other seed has.
+    def _with_others(self, d: Sequence[Matrix]) -> tuple[Array, Sums, Sums]:
+        """Return sums of values over what each other seed has too, of products there, and of products with the other's.
 
         Args:
-            d: sums of values of each cluster.
-            sums: these over the same clusters.
-            present: which clusters each other seed has; None for all clusters.
+            d: sums of values of each cluster, of each environment.
         """
+        if not self._single:
+            sums = np.array([_times(v, there) for v, there in zip(d, self._present, strict=True)])
+            return sums, self._own(d, self._present), self._cross(d)
+        of_each = [self._of_single(e, v) for e, v in enumerate(d)]  # an image of one environment counts once
+        own, cross = {}, {}
+        for e, ((of_values, squares, products), images) in enumerate(zip(of_each, self._shared_images, strict=True)):
+            own[e, e] = Products(squares, of_values, of_values, images)
+            cross[e, e] = Products(products, of_values.T, of_values, images)
+        return np.array([of_values for of_values, _, _ in of_each]), own, cross
+
+    def _of_single(self, environment: int, values: Matrix) -> tuple[Array, Array, Array]:
+        """Return sums of values, of their squares and of products with another seed's over images that both have.
+
+        What was last asked for is kept: environments are looked at together, and each alone.
+        """
+        if self.alone:
+            return self.alone(environment)._of_single(0, values)
+        if environment not in self._last or not np.array_equal(self._last[environment][0], values):
+            there, squares = self._present[environment], values * values
+            sums = _times(values, there)
+            of_squares = sums if np.array_equal(squares, values) else _times(squares, there)
+            self._last[environment] = values, (sums, of_squares, _times(values, values))
+        return self._last[environment][1]
+
+    def _own(self, d: Sequence[Matrix], present: Sequence[Matrix] | None) -> Sums:
+        """Return sums of products under each seed, over all clusters or those that each other seed has."""
 
         def over(products: Matrix, environment: int, clusters: Labels | slice = slice(None)) -> Array:
             if present is None:
@@ -229,28 +265,20 @@ class SeedPairs:
             return _times(products, present[environment][:, clusters])
 
         found: Sums = {}
-        images = self._images if present is None else self._shared_images
         for e, (values, counts) in enumerate(zip(d, self._counts, strict=True)):
-            squares, own = values * values, sums[e]
-            both, counted = (own, images[e]) if self._single else (over(counts * values, e), over(counts * counts, e))
-            values_squared = own if np.array_equal(squares, values) else over(squares, e)
-            found[e, e] = Products(values_squared, both, both, counted)
+            both = over(counts * values, e)
+            found[e, e] = Products(over(values * values, e), both, both, over(counts * counts, e))
         for e, f, of_e, of_f in self._common:
             (v, c), (w, n) = (d[e][:, of_e], self._counts[e][:, of_e]), (d[f][:, of_f], self._counts[f][:, of_f])
             found[e, f] = Products(*(over(products, e, of_e) for products in (v * w, c * w, v * n, c * n)))
         return found
 
-    def _cross(self, d: Sequence[Matrix], sums: Array) -> Sums:
-        """Return sums of products of what clusters have under each seed and under each other.
-
-        Args:
-            d: sums of values of each cluster.
-            sums: these over the clusters that each other seed has.
-        """
+    def _cross(self, d: Sequence[Matrix]) -> Sums:
+        """Return sums of products of what clusters have under each seed and under each other."""
         found: Sums = {}
         for e, (v, c) in enumerate(zip(d, self._counts, strict=True)):
-            mixed, counted = (sums[e], self._shared_images[e]) if self._single else (_times(v, c), _times(c, c))
-            found[e, e] = Products(_times(v, v), mixed.T, mixed, counted)
+            mixed = _times(v, c)
+            found[e, e] = Products(_times(v, v), mixed.T, mixed, _times(c, c))
         for e, f, of_e, of_f in self._common:
             (v, c), (w, n) = (d[e][:, of_e], self._counts[e][:, of_e]), (d[f][:, of_f], self._counts[f][:, of_f])
             values, counts_values, values_counts, counts = (_times(*pair) for pair in ((v, w), (c, w), (v, n), (c, n)))
@@ -268,10 +296,6 @@ def _totals(matrices: Sequence[Matrix]) -> Array:
     return np.array([of_one.sum(axis=1, dtype=np.float64)[:, None] for of_one in matrices])
 
 
-def _with(matrices: Sequence[Matrix], present: Sequence[Matrix]) -> Array:
-    return np.array([_times(of_one, there) for of_one, there in zip(matrices, present, strict=True)])
-
-
 def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> tuple[Array, Array]:
     """Return mean under each seed minus that under each other, and its variance over clusters, (seeds, seeds) each.
 
@@ -282,15 +306,39 @@ def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sum
         clusters: number of clusters that count, shape (seeds, seeds).
         cross: products of what is under both seeds; None where no cluster is.
     """
+    seeds = len(clusters)
     means, weights = sums / images, 1 / (images * len(images))
-    squares: Any = 0.0  # sum over clusters of the square of what a seed adds
-    for (e, f), (values, counts_values, values_counts, counts) in own.items():
-        products = values - means[e] * counts_values - means[f] * values_counts + means[e] * means[f] * counts
-        squares = squares + (1 if e == f else 2) * weights[e] * weights[f] * products
-    squares = squares + squares.T
-    for (e, f), (values, counts_values, values_counts, counts) in (cross or {}).items():
-        other = means[f].T
-        products = values - means[e] * counts_values - other * values_counts + means[e] * other * counts
-        squares = squares - 2 * weights[e] * weights[f].T * products
-    difference = (means - means.swapaxes(1, 2)).mean(axis=0)
-    return difference, clusters / (clusters - 1) * np.maximum(0, squares)
+
+    def of_each(rows: slice) -> Array:
+        """Return sums over clusters of the square of what a seed adds."""
+        m, w = means[:, rows], weights[:, rows]
+        squares: Any = 0.0
+        for (e, f), sums_ in own.items():
+            values, counts_values, values_counts, counts = (of_all[rows] for of_all in sums_)
+            products = values - m[e] * counts_values - m[f] * values_counts + m[e] * m[f] * counts
+            squares = squares + (1 if e == f else 2) * w[e] * w[f] * products
+        return np.broadcast_to(squares, (len(squares), seeds))
+
+    squares = _by_rows(of_each, seeds)
+    others, of_others = (
+        np.broadcast_to(of_all.swapaxes(1, 2), (len(of_all), seeds, seeds)) for of_all in (means, weights)
+    )
+
+    def of_both(rows: slice) -> Array:
+        m, w, other, of_other = means[:, rows], weights[:, rows], others[:, rows], of_others[:, rows]
+        sums_of_both = squares[rows] + squares.T[rows]
+        for (e, f), sums_ in (cross or {}).items():
+            values, counts_values, values_counts, counts = (of_all[rows] for of_all in sums_)
+            products = values - m[e] * counts_values - other[f] * values_counts + m[e] * other[f] * counts
+            sums_of_both = sums_of_both - 2 * w[e] * of_other[f] * products
+        variance = clusters[rows] / (clusters[rows] - 1) * np.maximum(0, sums_of_both)
+        return np.stack([(m - other).mean(axis=0), variance])
+
+    difference, variance = _by_rows(of_both, seeds)
+    return difference, variance
+
+
+def _by_rows(function: Callable[[slice], Array], rows: int) -> Array:
+    """Return what a function makes of so many rows, made of a few at a time, which stay in the processor's cache."""
+    parts = [function(slice(begin, begin + _ROWS)) for begin in range(0, rows, _ROWS)]
+    return np.concatenate(parts, axis=-2)
