@@ -60,6 +60,11 @@ def answers(swept_toy: Swept, rows: Frame) -> Frame:
     return pd.DataFrame(lines).drop(columns="class_half").sample(frac=1, random_state=0)  # in any order
 
 
+def lines_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def written(frame: Frame, folder: Path, name: str = "answers.csv") -> Path:
     folder.mkdir(exist_ok=True)
     file = folder / name
@@ -104,29 +109,32 @@ def test_equal_answers_are_equal_cells_and_no_difference(
 ) -> None:
     import_predictions(run, written(answers, tmp_path))
     assert main(["sweep", str(swept_toy.file), "--out", str(tmp_path / "report"), "--json"]) == 0  # keeps them
-    outcome = json.loads(capsys.readouterr().out)
-    named = (line for line in outcome["comparisons"] if line["method"] == "Copy (imported)")
+    capsys.readouterr()
+    place = tmp_path / "report" / "tables"
+    named = (line for line in lines_of(place / "differences.csv") if line["method"] == "Copy (imported)")
     pairs = [line for line in named if line["baseline"] == "Zero-shot" and line["protocol"] == "held_out"]
     assert {line["test_split"] for line in pairs} == {"out_20", "in_80", "full"}
-    assert {line["difference"] for line in pairs} == {0.0}
-    assert {(line["low"], line["high"]) for line in pairs if line["test_split"] == "full"} == {(0.0, 0.0)}
-    tables = sorted((tmp_path / "report").glob("main_table*.csv"))
-    assert len(tables) == 3 + 3 + 3 + 3 + 1
-    for table in tables:
-        with table.open(newline="") as stream:
-            lines = list(csv.DictReader(stream))
-        for rule in {line["rule"] for line in lines}:
-            of_rule = [line for line in lines if line["rule"] == rule and line["held_out"] != "shift costs"]
-            cells = {
-                method: [
-                    [line[n] for n in ("mean", "stderr", "seeds", "n_units")]
-                    for line in of_rule
-                    if line["method"] == method
-                ]
-                for method in ("Zero-shot", "Copy (imported)")
-            }
-            assert cells["Copy (imported)"] == cells["Zero-shot"] != [], (table, rule)
-        report = (table.parent / table.name.replace(".csv", ".md")).read_text()
+    assert {line["difference"] for line in pairs} == {"0.0"}
+    assert {(line["low"], line["high"]) for line in pairs if line["test_split"] == "full"} == {("0.0", "0.0")}
+    metrics = pd.read_csv(place / "metrics.csv")
+    same = ["accuracy", "worst_environment", "worst_environment_accuracy", "balanced_accuracy"]
+    setting = ["protocol", "test_split", "class_group", "rule"]
+    plain, copy = (
+        metrics[metrics["method"] == name].set_index(setting)[same] for name in ("Zero-shot", "Copy (imported)")
+    )
+    assert len({key[:3] for key in copy.index}) == 3 + 3 + 3 + 3 + 1
+    pd.testing.assert_frame_equal(plain.loc[copy.index], copy)
+    for table in sorted(place.glob("environments*.csv")):
+        cells = {
+            method: [
+                [line[n] for n in ("value", "low", "error", "seeds", "n_clusters")]
+                for line in lines_of(table)
+                if line["line"] == method and line["unit"] == "%"
+            ]
+            for method in ("Zero-shot", "Copy (imported)")
+        }
+        assert cells["Copy (imported)"] == cells["Zero-shot"] != [], table
+        report = table.with_suffix(".md").read_text()
         assert re.search(r"trained elsewhere: .*Copy, chosen by its author[;.] .*their authors' word\.", report)
 
 
@@ -139,18 +147,27 @@ def test_rules_choose_among_settings_by_the_source_score(
     both = pd.concat([frame, wrong])
     import_predictions(run, written(both, tmp_path))
     assert main(["report", str(swept_toy.file), "--out", str(tmp_path / "report")]) == 0
-    table = next((tmp_path / "report").glob("main_table*-held_out-full*.csv"))
-    with table.open(newline="") as stream:
-        lines = [line for line in csv.DictReader(stream) if line["method"] == "Tuned (imported)" and line["mean"]]
+    place = tmp_path / "report" / "tables"
+    tables = {
+        (line["protocol"], line["test_split"]): file
+        for file in sorted(place.glob("environments*.csv"))
+        for line in lines_of(file)
+    }
+    table = tables["held_out", "full"]
+    cells = {line["column"]: line for line in lines_of(table) if line["line"] == "Tuned (imported)" and line["value"]}
+    assert {line["rule"] for line in cells.values()} == {"lodo"}
+    assert float(cells["env1"]["value"]) == 0
+    assert min(float(cells[name]["value"]) for name in ("env0", "env2")) > 0
+    picks = [
+        line
+        for line in lines_of(place / "picks.csv")
+        if line["method"] == "Tuned (imported)" and (line["protocol"], line["test_split"]) == ("held_out", "full")
+    ]
     for rule in ("training_domain", "lodo"):
-        means = {
-            line["held_out"]: (float(line["mean"]), line["source_accuracy"]) for line in lines if line["rule"] == rule
-        }
-        assert means["env1"] == (0.0, "90.0000")
-        assert min(means[name][0] for name in ("env0", "env2")) > 0
-        assert means["env0"][1] == "50.0000"
-    ceiling = {line["held_out"]: float(line["mean"]) for line in lines if line["rule"] == "ceiling"}
-    assert ceiling["env1"] > 0
+        scores = {(line["held_out"], line["score"]) for line in picks if line["rule"] == rule}
+        assert scores == {("env0", "0.5"), ("env1", "0.9"), ("env2", "0.5")}
+    ceiling = {(line["held_out"], line["rule"]): line["predictor_params"] for line in picks}
+    assert ceiling["env1", "ceiling"] != ceiling["env1", "lodo"]
     caption = table.with_suffix(".md").read_text()
     assert "Tuned, chosen among 2 settings by the source score that came with them" in caption
 

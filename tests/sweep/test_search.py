@@ -141,8 +141,7 @@ def test_a_search_is_reported_and_found_again(searched: Path, capsys: pytest.Cap
     assert len(rows) == planned["trials"] == len(record(searched / "store")) == 2 + 9 * 3
     assert sum(pq.read_metadata(p).num_rows for p in rows) == planned["rows"] == 2 * 3 + 9 * 3
     assert planned["searched_passes"] == 9 * 2 * 60  # a view of every image, for each point of the methods with blur
-    report = (searched / "out" / "report.md").read_text()
-    assert "gaussian_blur(sigma=(" in report
+    assert "gaussian_blur(sigma=(" in (searched / "out" / "tables" / "picks.csv").read_text()
     assert main(["run", str(searched / "recipe.yaml"), "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["embedded"] == 0
