@@ -205,11 +205,12 @@ def test_stages_one_by_one(
     assert main(["report", recipe, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "RANDOM WEIGHTS, NOT A RESULT" in printed
-    assert f"Report: {tmp_path / 'out'}" in printed
-    for name in ("report.md", "main_table.md", "main_table.csv", "main_table.tex"):
+    assert f"Page: {tmp_path / 'out'}" in printed
+    for name in ("report.md", "index.html", "tables/main.md", "tables/main.json", "tables/main.tex"):
         assert "RANDOM WEIGHTS" in (tmp_path / "out" / name).read_text()
-    assert {p.name for p in (tmp_path / "out" / "figures").iterdir()} >= {
-        f"{figure}.{suffix}" for figure in ("rank", "spectrum") for suffix in ("png", "pdf", "svg")
+    assert "random weights" in (tmp_path / "out/tables/main.csv").read_text()
+    assert {p.name for p in (tmp_path / "out/figures").iterdir()} >= {
+        f"{figure}.{suffix}" for figure in ("forest", "rank", "spectrum") for suffix in ("png", "pdf", "svg")
     }
 
 
@@ -247,7 +248,7 @@ def test_images_and_store_may_both_lie_on_s3(
     outcome = json.loads(said.out)
     assert (outcome["embedded"], outcome["rejected"], outcome["trials"]) == (72, {}, 2)
     objects = s3_server.client.list_objects_v2(Bucket="bucket", Prefix=f"{tmp_path.name}/store")["Contents"]
-    assert any(item["Key"].endswith("main_table.md") for item in objects)
+    assert any(item["Key"].endswith("tables/main.md") for item in objects)
     texts = [s3_server.client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read() for item in objects]
     assert not any(b"hush" in text for text in [said.out.encode(), said.err.encode(), *texts])
 

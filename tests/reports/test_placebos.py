@@ -96,10 +96,10 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
 
 
 def test_a_draw_without_all_that_is_held_out_is_left_out_of_the_mean_and_said() -> None:
-    draws = [*of("rotated 1", 0.40), *of("rotated 2", 0.50), *of("rotated 3", 0.90)[:1]]
+    draws = [*of("rotated 1", 0.40), of("rotated 2", 0.50)[0], of("rotated 2", 0.30)[1], of("rotated 3", 0.90)[0]]
     rows = [*of(None, 0.62), *draws, *(row(held_out=h) for h in "ab")]
     [mean] = [line.cells for _, line in table(rows, "lodo").lines() if "draws" in line.name]
-    assert [cell.value for cell in mean] == pytest.approx([45.0] * 4)
+    assert [cell.value for cell in mean] == pytest.approx([45.0, 35.0, 40.0, 35.0])
     assert {cell.note for cell in mean} == {"2 of 3 draws"}
 
 

@@ -214,6 +214,9 @@ def test_bold_is_whatever_is_not_separated_from_the_best_of_its_predictor() -> N
         assert not any(cell.best for _, line in bound.lines() for cell in line.cells)
         assert all(cell.bound for _, line in bound.lines() for cell in line.cells)
         assert not any("bold" in note.lower() for note in bound.notes)
+    level = [row(held_out=h, projection=p, target=[x]) for h in "ab" for p, x in (("identity", 0.5), ("pca", 0.51))]
+    assert any(note.startswith("Nothing is bold where no method of the block") for note in table(level).notes)
+    assert not any("bold" in note.lower() for note in table(level, "oracle").notes)
 
 
 def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() -> None:
@@ -266,8 +269,11 @@ def test_gaps_say_why() -> None:
         row(held_out="b"),
         row(projection="pca", held_out="a", lodo=None),
         row(held_out="a", seed=1),
+        row(projection="random", held_out="a"),
     ]
-    plain, pca = cells_of(rows)
+    plain, pca, random = cells_of(rows)
+    assert random[0].value == 50
+    assert (random[2].value, random[2].note) == (None, "no average: nothing for b")
     assert plain[1].note == "1 of 2 seeds"
     assert "lodo is undefined" in str(pca[0].note)
     assert "no result row" in str(pca[1].note)

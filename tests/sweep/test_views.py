@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import ray
 
@@ -151,9 +152,13 @@ def test_a_sweep_reads_views_from_the_store_and_ranks_trained_predictors_among_p
     assert real.to_dict() == probe.to_dict()  # mu = 0
     outcome = report_stage(run.recipe, run.storage, run.subjects)
     assert not outcome.failed
-    page = "\n".join(Path(outcome.report, name).read_text() for name in outcome.files if name.endswith(".md"))
-    assert "Soft-penalty probe (rotated, mean of 20 draws)" in page
-    ranked = [line for line in page.splitlines() if "among itself and 20 draws of rotated" in line]
+    tables = [
+        Path(name).read_text() for name in outcome.files if "tables/environments" in name and name.endswith(".csv")
+    ]
+    assert any("Soft-penalty probe (rotated, mean of 20 draws)" in table for table in tables)
+    (file,) = (name for name in outcome.files if name.endswith("tables/findings.csv"))
+    sentences = pd.read_csv(file)["finding"]
+    ranked = [line for line in sentences if "among itself and 20 draws of rotated" in line]
     for name in ("Soft-penalty probe", "Shrinkage (interventions or environments) + linear probe"):
-        (line,) = (line for line in ranked if line.startswith(f"- {name} with"))
+        (line,) = (line for line in ranked if line.startswith(f"{name} with"))
         assert "no p-value, for the predictor is trained" in line
