@@ -273,11 +273,12 @@ def _of_name(name: str, verdicts: Sequence[Verdict]) -> str:
         return _alone(verdicts[0])
     counts = {kind: [one for one in verdicts if one.kind == kind] for kind in KINDS}
     helps = [one for kind in GAINS for one in counts[kind]]
-    words = [f"helps in {len(helps)}{_but(helps)}"] if helps else []
-    words += [f"{kind} in {len(counts[kind])}" for kind in (HURTS, NO_DIFFERENCE, *_UNDECIDED) if counts[kind]]
+    shown = {"helps": helps} | {kind: counts[kind] for kind in (HURTS, NO_DIFFERENCE, *_UNDECIDED)}
+    words = [f"{kind} in {len(of_kind)}" for kind, of_kind in shown.items() if of_kind]
+    words[0] += f" of {n}{_but(helps) if helps else ''}"
     unseen = [one.bound for one in counts[NO_DIFFERENCE]]
     below = f"below {max(unseen):.1f} points at 95 %, " if unseen and not helps else ""
-    return f"{name}: {', '.join(words)} of {n} ({below}Holm)"
+    return f"{name}: {', '.join(words)} ({below}Holm)"
 
 
 def _alone(one: Verdict) -> str:
