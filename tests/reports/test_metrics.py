@@ -237,6 +237,7 @@ def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> 
     cells, _ = chosen(right, [0.3, 0.2, 0.1])
     oracle, ceiling = cells["oracle †"].value, cells["ceiling †"].value
     assert oracle is not None
+    assert ceiling is not None
     assert oracle < ceiling == pytest.approx(100 * max(r.mean() for r in right))
 
 

@@ -94,9 +94,9 @@ def test_distances_are_from_the_line_through_the_other_backbones_with_their_pred
         assert [distance.points, distance.low, distance.high] == pytest.approx(expected["effective"])
         written = written_of(setting, selections, lines)
         names = ["above_zero_shot_line", "above_zero_shot_line_low", "above_zero_shot_line_high"]
-        for one, name in zip(written, found, strict=True):
-            assert [float(one[key]) for key in names] == pytest.approx(expected[name], abs=1e-4)
-            assert one["n_backbones"] == "8"
+        for line, name in zip(written, found, strict=True):
+            assert [float(line[key]) for key in names] == pytest.approx(expected[name], abs=1e-4)
+            assert line["n_backbones"] == "8"
         assert [one["n_probe_backbones"] for one in written] == ["", "", "8"]
         assert float(written[2]["effective_robustness"]) == pytest.approx(expected["effective"][0], abs=1e-4)
     assert "through plain prediction of the other backbones" in notes_of(parts)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from reports.forms import FORMS, csv_text, latex, markdown
+from reports.forms import FORMS, latex, markdown
 from reports.forms.cells import error_text
+from reports.forms.data import csv_text
 from reports.forms.text import text
 from reports.options import Options
 from reports.paper import cells, environments, main
