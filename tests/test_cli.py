@@ -205,7 +205,7 @@ def test_stages_one_by_one(
     assert main(["report", recipe, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "RANDOM WEIGHTS, NOT A RESULT" in printed
-    assert f"Page: {tmp_path / 'out'}" in printed
+    assert f"Page: {tmp_path / 'out' / 'index.html'}" in printed
     for name in ("report.md", "index.html", "tables/main.md", "tables/main.json", "tables/main.tex"):
         assert "RANDOM WEIGHTS" in (tmp_path / "out" / name).read_text()
     assert "random weights" in (tmp_path / "out/tables/main.csv").read_text()

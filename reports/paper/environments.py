@@ -56,8 +56,10 @@ def build(
     if not described:
         return None
     check_alike(described, NAME)
-    names, rule, marked = names or {}, common_rule(described, rule), Marked()
     setting, selections = described[0]
+    if rule is None and setting.protocol_class.looks_at_target:  # sources may leave nothing to choose by
+        rule = rule_in_domain(selections)
+    names, rule, marked = names or {}, common_rule(described, rule), Marked()
     held_outs = held_out_names(selections.rows)
     if len(held_outs) < 2:
         return None

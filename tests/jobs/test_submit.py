@@ -121,7 +121,7 @@ def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, demo_set: Pa
     places = ("--store", str(tmp_path / "there"), "--out", str(tmp_path / "there-out"))
     job = submit(head, *shrunken, *places)
     assert job.returncode == 0, job.stdout + job.stderr
-    assert f"Report: {tmp_path / 'there-out'}" in job.stdout + job.stderr
+    assert f"Page: {tmp_path / 'there-out' / 'index.html'}" in job.stdout + job.stderr
     table = (tmp_path / "there-out" / "tables" / "metrics.csv").read_bytes()
     for name in ("tables/metrics.csv", "tables/picks.csv", "index.html"):
         assert (tmp_path / "there-out" / name).read_bytes() == (tmp_path / "here-out" / name).read_bytes(), name

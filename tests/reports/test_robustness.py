@@ -97,7 +97,7 @@ def test_distances_are_from_the_line_through_the_other_backbones_with_their_pred
         for line, name in zip(written, found, strict=True):
             assert [float(line[key]) for key in names] == pytest.approx(expected[name], abs=1e-4)
             assert line["n_backbones"] == "8"
-        assert [line["n_probe_backbones"] for line in written] == ["", "", "8"]
+        assert [one["n_probe_backbones"] for one in written] == ["", "", "8"]
         assert float(written[2]["effective_robustness"]) == pytest.approx(expected["effective"][0], abs=1e-4)
     assert "through plain prediction of the other backbones" in notes_of(parts)
 

@@ -253,6 +253,22 @@ def test_what_the_shift_costs_has_no_error_where_the_seeds_differ() -> None:
     assert (cell.error, cell.low, cell.bound, cell.signed) == (None, None, True, True)
 
 
+def test_where_the_sources_leave_nothing_to_choose_by_bounds_are_chosen_by_the_oracle() -> None:
+    more: dict[str, Any] = {"protocol": "in_domain", "training_domain": [np.nan], "lodo": None}
+    rows = [
+        row(held_out=h, projection=p, target=[x], **more) for h in "ab" for p, x in (("identity", 0.5), ("pca", 0.6))
+    ]
+    made = environments.build([selected(rows)], Options())
+    assert made is not None
+    assert made.context["rule"] == "oracle"
+    assert [average(made, line).value for _, line in made.lines()] == pytest.approx([50, 60])
+    assert all(cell.bound for _, line in made.lines() for cell in line.cells)
+    assert "The sources leave nothing to choose by: only rules that look at the target (†) choose." in made.notes
+    scored = environments.build([selected([{**one, "training_domain": [0.5]} for one in rows])], Options())
+    assert scored is not None
+    assert scored.context["rule"] == "training_domain"
+
+
 def test_harmonic_means_have_an_error_over_base_and_new_images_together() -> None:
     right = np.concatenate([answers(300, "b"), answers(300, "n") & answers(300, "m")])
     [[cell, _]] = cells_of([row(class_half="harmonic", correct=right, protocol="held_out_open_class")])
