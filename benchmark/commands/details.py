@@ -103,7 +103,7 @@ def _works(run: Run, parts: Sequence[Part]) -> list[Work]:
     """Return the trials that parts need, those next to each other that share most, with the picks of each."""
     trials = {trial.id: trial for trial in _every_trial(run)}
     picks: dict[str, dict[tuple[object, ...], Pick]] = {}
-    looked_at = set()
+    read, drawn = set(), set()
     for part in parts:
         for pick in part.picks:
             if pick.trial not in trials:
@@ -112,17 +112,20 @@ def _works(run: Run, parts: Sequence[Part]) -> list[Work]:
                     f"those at hand; run the recipe again: icm-bench run RECIPE."
                 )
             picks.setdefault(pick.trial, {}).setdefault(pick.point, pick)
-        looked_at |= {pick.point for pick in _looked_at(part, trials)}
+        looked_at = [pick.point for pick in _looked_at(part, trials)]
+        read |= set(looked_at)
+        drawn |= set(looked_at[:1])
     works = [
-        Work(trials[id_], tuple(of_trial.values()), tuple(p in looked_at for p in of_trial), _device(run, trials[id_]))
+        Work(
+            trial=trials[id_],
+            picks=tuple(of_trial.values()),
+            looked_at=tuple(point in read for point in of_trial),
+            mapped=tuple(point in drawn for point in of_trial),
+            device=_device(run, trials[id_]),
+        )
         for id_, of_trial in picks.items()
     ]
-    return sorted(works, key=lambda work: (*_shared(work), work.trial.sums))
-
-
-def _shared(work: Work) -> tuple[object, ...]:
-    """Return what trials have in common that are better fitted again by one process: what is plain is found once."""
-    return work.trial.shares, work.trial.spec.protocol.name
+    return sorted(works, key=lambda work: (work.trial.shares, work.trial.sums))
 
 
 def _every_trial(run: Run) -> list[Trial]:
@@ -147,6 +150,8 @@ def _searched(run: Run, spec: SearchSpec, studies: Sequence[Study]) -> list[Tria
 def _looked_at(part: Part, trials: Mapping[str, Trial]) -> list[Pick]:
     """Return the picks whose space is looked at: of one rule, the first seed and fold, where that is a result at all.
 
+    They are sorted by what is held out, and the first of them is drawn.
+
     The rule is the one by which reports compare: the last of the fair ones that picks anything.
     """
     if not part.projects or trials[part.picks[0].trial].spec.protocol.looks_at_target:
@@ -154,7 +159,8 @@ def _looked_at(part: Part, trials: Mapping[str, Trial]) -> list[Pick]:
     rule = max((pick.rule for pick in part.picks), key=SOURCE_RULES.index)
     of_rule = [pick for pick in part.picks if pick.rule == rule]
     first = min((pick.seed, pick.fold) for pick in of_rule)
-    return [pick for pick in of_rule if (pick.seed, pick.fold) == first]
+    of_first = [pick for pick in of_rule if (pick.seed, pick.fold) == first]
+    return sorted(of_first, key=lambda pick: pick.held_out)
 
 
 def _write(run: Run, parts: Sequence[Part], works: Sequence[Work], workers: Workers) -> None:
@@ -192,16 +198,15 @@ def _answers(
     run: Run, works: Sequence[Work], workers: Workers
 ) -> Iterator[tuple[Work, list[Refitted] | AnswersDifferError]]:
     """Yield what each trial gives as it comes; together go those that share most, and first those that take longest."""
-    batches = [list(batch) for _, batch in groupby(works, key=_shared)]
+    batches = [list(batch) for _, batch in groupby(works, key=lambda work: work.trial.shares)]
     if len(batches) < 2 * cores():
         batches = [[work] for work in works]
     batches.sort(key=lambda batch: -sum(work_of(work.trial.spec, size_of(work.trial)) for work in batch))
-    splits = _splits(works)
+    splits, by_id = _splits(works), {work.trial.id: work for work in works}
     progress = Progress("details", len(works), "trials")
-    for number, answers in workers.call_all(refit_all, [(run.storage, batch, splits) for batch in batches]):
-        for work, answer in zip(batches[number], answers, strict=True):
-            progress.update(note=work.trial.label)
-            yield work, answer
+    for _, (id_, answer) in workers.call_all(refit_all, [(run.storage, batch, splits) for batch in batches]):
+        progress.update(note=by_id[id_].trial.label)
+        yield by_id[id_], answer
     progress.close()
 
 
@@ -259,9 +264,8 @@ def _words(words: Sequence[str], sizes: Sequence[int]) -> pa.DictionaryArray:
 
 
 def _map(images: pa.Table, found: Mapping[tuple[object, ...], Refitted], looked_at: Sequence[Pick]) -> pa.Table | None:
-    """Return the map of the pick whose held-out environment stands first; None where no space is looked at."""
-    picks = sorted(looked_at, key=lambda pick: pick.held_out)
-    axes = found[picks[0].point].axes if picks else None
+    """Return the map of the pick that is drawn; None where there is none."""
+    axes = found[looked_at[0].point].axes if looked_at else None
     if axes is None:
         return None
     there = images.take(axes.rows)

@@ -9,12 +9,13 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from queue import SimpleQueue
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
+_Reply = tuple[Any, Exception | None, bool]  # an answer or an error, and whether it is the last reply to a call
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one each, as trials of one core have
 
 
@@ -34,6 +35,7 @@ class Workers:
     def __init__(self, count: int, module: str = "benchmark.common.workers") -> None:
         self._count, self._module = count, module
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._threads: list[Thread] = []
 
     def __enter__(self) -> Self:
         if self._count > 1:
@@ -42,46 +44,59 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.kill()
+            process.kill()  # what is under way ends with an error that nobody reads
+        for thread in self._threads:
+            thread.join()
+        for process in self._processes:
             process.communicate()
 
-    def call_all(self, function: Callable[..., T], calls: Sequence[Sequence[Any]]) -> Iterator[tuple[int, T]]:
-        """Yield (number of a call, answer) as answers come.
+    def call_all(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Iterator[tuple[int, T]]:
+        """Yield (number of a call, one of its answers) as answers come; those of one call come in order.
 
         Args:
-            function: at the top of a module, so that the processes find it.
+            function: at the top of a module, so that the processes find it; returns or yields any number of answers.
             calls: the arguments of each call; begun in this order.
 
         Raises:
-            Exception: the first that a call raised; what has not begun by then is left.
+            Exception: the first that a call raised; what is not done by then is left, and the processes end.
         """
         if not self._processes:
             for number, arguments in enumerate(calls):
-                yield number, function(*arguments)
+                yield from ((number, answer) for answer in function(*arguments))
             return
-        idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        waiting: SimpleQueue[tuple[int, Sequence[Any]]] = SimpleQueue()
+        for call in enumerate(calls):
+            waiting.put(call)
+        answers: SimpleQueue[tuple[int, _Reply]] = SimpleQueue()
         for process in self._processes:
-            idle.put(process)
-
-        def called(arguments: Sequence[Any]) -> T:
-            process = idle.get()
-            answer: T
-            answer, error = _ask(process, (function, tuple(arguments)))
-            idle.put(process)
+            self._threads.append(Thread(target=_drive, args=(process, function, waiting, answers)))
+            self._threads[-1].start()
+        left = len(calls)
+        while left:
+            number, (answer, error, is_last) = answers.get()
             if error is not None:
                 raise error
-            return answer
+            left -= is_last
+            if not is_last:
+                yield number, answer
 
-        threads = ThreadPoolExecutor(len(self._processes))
-        numbers = {threads.submit(called, arguments): number for number, arguments in enumerate(calls)}
+
+def _drive(
+    process: "subprocess.Popen[bytes]",
+    function: Callable[..., Any],
+    waiting: "SimpleQueue[tuple[int, Sequence[Any]]]",
+    answers: "SimpleQueue[tuple[int, _Reply]]",
+) -> None:
+    """Let a process make calls that wait, one after the other, until none is left or one ends with an error."""
+    error = None
+    while error is None:
         try:
-            for done in as_completed(numbers):
-                yield numbers[done], done.result()
-        finally:
-            if not all(future.done() for future in numbers):
-                for process in self._processes:
-                    process.kill()  # what is under way ends with an error that nobody reads
-            threads.shutdown(cancel_futures=True)
+            number, arguments = waiting.get_nowait()
+        except Empty:
+            return
+        for reply in _replies(process, (function, tuple(arguments))):
+            error = reply[1]
+            answers.put((number, reply))
 
 
 def _start(module: str) -> "subprocess.Popen[bytes]":
@@ -95,15 +110,20 @@ def _start(module: str) -> "subprocess.Popen[bytes]":
     )
 
 
-def _ask(process: "subprocess.Popen[bytes]", call: Any) -> Any:
+def _replies(process: "subprocess.Popen[bytes]", call: Any) -> "Iterator[_Reply]":
+    """Yield what a process replies to a call, up to the last reply."""
     assert process.stdin
     assert process.stdout
+    is_last = False
     try:
         pickle.dump(call, process.stdin)
         process.stdin.flush()
-        return pickle.load(process.stdout)  # noqa: S301  it comes from a process of this very code
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise RuntimeError("A process ended without a word: it was killed, or ran out of memory.") from error
+        while not is_last:
+            reply: _Reply = pickle.load(process.stdout)  # noqa: S301  it comes from a process of this very code
+            is_last = reply[2]
+            yield reply
+    except (OSError, EOFError, pickle.UnpicklingError):
+        yield None, RuntimeError("A process ended without a word: it was killed, or ran out of memory."), True
 
 
 def main() -> None:
@@ -116,12 +136,20 @@ def main() -> None:
             function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301
         except EOFError:
             return
-        try:
-            answer = pickle.dumps((function(*arguments), None))
-        except Exception as error:
-            answer = pickle.dumps((None, error))
-        out.write(answer)
-        out.flush()
+        for reply in _made(function, arguments):
+            out.write(reply)
+            out.flush()
+
+
+def _made(function: Callable[..., Iterable[Any]], arguments: Sequence[Any]) -> Iterator[bytes]:
+    """Yield the replies to a call, as pickles."""
+    try:
+        for answer in function(*arguments):
+            yield pickle.dumps((answer, None, False))
+    except Exception as error:
+        yield pickle.dumps((None, error, True))
+    else:
+        yield pickle.dumps((None, None, True))
 
 
 if __name__ == "__main__":

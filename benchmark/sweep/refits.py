@@ -1,6 +1,6 @@
 """Picked trials fitted again: what they predicted, and how well environments can be read before and after."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ FOLDS = 2  # of the cross-validation by which they are: with five, as `diagnose`
 # Arrays of the last subject of this process, and of what is tested with it.
 _ARRAYS: dict[tuple[object, ...], tuple[Embedded, ImageIndex]] = {}
 # The same of what is read from the plain space, which does not depend on any fit.
-_READ: dict[tuple[object, ...], Decodability | None] = {}
+_READ: dict[tuple[object, ...], Decodability] = {}
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,15 @@ class Work:
     Attributes:
         trial: the trial.
         picks: of its rows, whatever part asks for them; none twice, at least one.
-        looked_at: whether the space of each is looked at, beside what it predicts.
+        looked_at: whether environments are read from the space of each.
+        mapped: whether its space is drawn.
         device: torch device for predictors that are trained on torch.
     """
 
     trial: Trial
     picks: tuple[Pick, ...]
     looked_at: tuple[bool, ...]
+    mapped: tuple[bool, ...]
     device: str = "cpu"
 
 
@@ -86,56 +88,47 @@ class Refitted:
 
 def refit_all(
     storage: Storage, works: Sequence[Work], splits: Mapping[str, tuple[Split, ...]]
-) -> list[list[Refitted] | AnswersDifferError]:
-    """Return what `refit` does for each of some trials, or the error that its answers differ: others go on.
+) -> Iterator[tuple[str, list[Refitted] | AnswersDifferError]]:
+    """Yield (id of a trial, what `refit` does for it, or the error that its answers differ): others go on.
 
     Args:
         storage: see `refit`.
         works: next to each other those that share most.
         splits: see `refit`.
     """
-    every: list[list[Refitted] | AnswersDifferError] = []
     for work in works:
         try:
-            every.append(refit(storage, work.trial, work.picks, work.looked_at, splits, work.device))
+            yield work.trial.id, refit(storage, work, splits)
         except AnswersDifferError as error:
-            every.append(error)
-    return every
+            yield work.trial.id, error
 
 
-def refit(
-    storage: Storage,
-    trial: Trial,
-    picks: Sequence[Pick],
-    looked_at: Sequence[bool],
-    splits: Mapping[str, tuple[Split, ...]],
-    device: str,
-) -> list[Refitted]:
+def refit(storage: Storage, work: Work, splits: Mapping[str, tuple[Split, ...]]) -> list[Refitted]:
     """Return what each pick of a trial gives.
 
     Args:
         storage: with embeddings, texts and moments; Ray sums moments that are not there.
-        trial: whose rows were picked.
-        picks: at least one.
-        looked_at: whether the space of each is looked at, beside what it predicts.
+        work: what is fitted again.
         splits: key of a subject -> splits that any trial needs of it, so that it is read once.
-        device: torch device for predictors that are trained on torch.
 
     Raises:
         AnswersDifferError: the answers are not those of a row; names the trial.
         DamagedError: a file of the store is not what was written.
     """
-    given = _inputs(storage, trial, splits, device)
-    answers = answers_of(trial, given, picks, device)
+    trial = work.trial
+    given = _inputs(storage, trial, splits, work.device)
+    answers = answers_of(trial, given, work.picks, work.device)
     refitted = []
-    for pick, answer, looks in zip(picks, answers, looked_at, strict=True):
+    for pick, answer, looks, draws in zip(work.picks, answers, work.looked_at, work.mapped, strict=True):
         predicted = answer.classes.astype(np.int16)
         if (predicted != answer.classes).any():
             raise IcmBenchError(f"{trial.subject.key} has more classes than fit into 16 bits; leave `details` out.")
-        found: tuple[Decodability | None, Decodability | None, Axes | None] = (None, None, None)
-        if looks:
-            found = _looked_at(trial, given.data, answer.basis, pick.rank)
-        refitted.append(Refitted(answer.rows, predicted, answer.margins, *found))
+        before = after = axes = None
+        if looks or draws:
+            space = _Space.of(trial, given.data, answer.basis, pick.rank)
+            before, after = space.read() if looks else (None, None)
+            axes = Axes(space.rows, principal_axes(space.z), principal_axes(space.mapped)) if draws else None
+        refitted.append(Refitted(answer.rows, predicted, answer.margins, before, after, axes))
     return refitted
 
 
@@ -174,24 +167,44 @@ def _inputs(storage: Storage, trial: Trial, splits: Mapping[str, tuple[Split, ..
         return inputs_of(storage, trial, arrays, device)
 
 
-def _looked_at(
-    trial: Trial, data: Embedded, basis: Basis, rank: int
-) -> tuple[Decodability | None, Decodability | None, Axes]:
-    """Return how well environments are read before and after a projection, and both spaces on two axes."""
-    rows = sample(data.environment)
-    z = scaled(data.z[rows], trial.spec.normalize)
-    mapped = basis.of_images(z)[:, :rank]
-    enough = np.bincount(data.environment[rows])[data.environment[rows]] >= FOLDS
-    environment = data.environment[rows][enough]
-    before = after = None
-    if len(np.unique(environment)) > 1:
-        key = trial.subject.key, trial.environments[0], len(trial.environments), trial.spec.normalize
-        if key not in _READ:
-            _READ[key] = decodability(z[enough], environment, folds=FOLDS)
-        before = _READ[key]
+@dataclass(frozen=True)
+class _Space:
+    """Some images before and after a projection.
+
+    Attributes:
+        rows: positions of the images, shape (m,).
+        environment: index of the environment of each, shape (m,).
+        z: embeddings as the projection sees them, shape (m, D).
+        mapped: what it leaves of them, shape (m, rank).
+        turned: whether it only turns them.
+        key: what `z` depends on.
+    """
+
+    rows: Labels
+    environment: Labels
+    z: Array
+    mapped: Array
+    turned: bool
+    key: tuple[object, ...]
+
+    @classmethod
+    def of(cls, trial: Trial, data: Embedded, basis: Basis, rank: int) -> "_Space":
+        rows = sample(data.environment)
+        z = scaled(data.z[rows], trial.spec.normalize)
+        key = trial.subject.key, tuple(trial.environments), trial.spec.normalize
         turned = rank == z.shape[1] and basis.is_rotation
-        after = before if turned else decodability(mapped[enough], environment, folds=FOLDS)
-    return before, after, Axes(rows, principal_axes(z), principal_axes(mapped))
+        return cls(rows, data.environment[rows], z, basis.of_images(z)[:, :rank], turned, key)
+
+    def read(self) -> tuple[Decodability | None, Decodability | None]:
+        """Return how well environments are read before and after; None where there are not two with images enough."""
+        enough = np.bincount(self.environment)[self.environment] >= FOLDS
+        environment = self.environment[enough]
+        if len(np.unique(environment)) < 2:
+            return None, None
+        if self.key not in _READ:
+            _READ[self.key] = decodability(self.z[enough], environment, folds=FOLDS)
+        before = _READ[self.key]
+        return before, before if self.turned else decodability(self.mapped[enough], environment, folds=FOLDS)
 
 
 def sample(environment: Labels) -> Labels:

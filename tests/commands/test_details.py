@@ -32,7 +32,7 @@ from benchmark.store.tested import read_tested
 from benchmark.store.texts import read_texts
 from benchmark.sweep import answers
 from benchmark.sweep.answers import AnswersDifferError
-from benchmark.sweep.refits import refit
+from benchmark.sweep.refits import Work, refit
 from reports.chosen import Selections
 from reports.details import parts_of
 from reports.settings import by_setting
@@ -188,7 +188,7 @@ def test_a_probe_starts_where_it_started_whatever_is_picked(
             trial, picks = trials[str(id_)], picks_of(of_trial)
             splits = {trial.subject.key: (trial.spec.split,)}
             for pick in picks[:: max(1, len(picks) // 20)]:
-                refit(run.storage, trial, [pick], [False], splits, "cpu")  # raises where answers differ
+                refit(run.storage, Work(trial, (pick,), (False,), (False,)), splits)  # raises where answers differ
                 tried += 1
         return tried
 

@@ -1,8 +1,8 @@
 """Processes that call functions: answers and errors come back, and one that dies is said."""
 
 import math
-import operator
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,18 +17,32 @@ def call_all(function: Callable[..., Any], calls: list[tuple[Any, ...]], count: 
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_every_answer_comes_with_the_number_of_its_call(count: int) -> None:
-    answers = dict(call_all(operator.mul, [(i, i) for i in range(7)], count))
-    assert answers == {i: i * i for i in range(7)}
+def test_every_answer_comes_with_the_number_of_its_call_and_in_order(count: int) -> None:
+    answers = call_all(range, [(i, 2 * i) for i in range(7)], count)
+    for i in range(7):
+        assert [answer for number, answer in answers if number == i] == list(range(i, 2 * i))
+    assert len(answers) == sum(range(7))
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_an_error_is_raised_here(count: int) -> None:
-    with pytest.raises(ValueError, match=r"domain|positive"):
-        call_all(math.log, [(-1.0,)], count)
+def test_an_error_is_raised_here_and_answers_before_it_have_come(count: int) -> None:
+    with Workers(count) as workers:
+        came = workers.call_all(map, [(math.sqrt, (4.0, -1.0))])
+        assert next(came) == (0, 2.0)
+        with pytest.raises(ValueError, match=r"domain|nonnegative|positive"):
+            next(came)
 
 
 def test_a_process_has_one_thread_and_one_that_dies_is_said() -> None:
-    assert dict(call_all(os.getenv, [("OMP_NUM_THREADS",)], 2)) == {0: "1"}
+    assert call_all(map, [(os.getenv, ("OMP_NUM_THREADS",))], 2) == [(0, "1")]
     with pytest.raises(RuntimeError, match="ended without a word"):
-        call_all(os._exit, [(3,)], 2)
+        call_all(map, [(os._exit, (3,))], 2)
+
+
+def test_who_leaves_early_leaves_no_process(capfd: pytest.CaptureFixture[str]) -> None:
+    with Workers(2) as workers:
+        for _ in workers.call_all(map, [(time.sleep, (0.0, 60.0))] * 4):
+            break
+        processes = list(workers._processes)
+    assert all(process.returncode for process in processes)
+    assert capfd.readouterr().err == ""
