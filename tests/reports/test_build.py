@@ -18,7 +18,7 @@ from tests.reports.synthetic import TESTED, frame, row
 
 TABLES = ("main", "environments", "ablation_rank", "selection", "behind", "comparisons")
 FIGURES = ("forest", "environments", "rank", "selection", "spectrum")
-RECORDS = ("verdicts", "differences", "picks", "findings", "metrics", "per_class")
+RECORDS = ("verdicts", "accuracies", "differences", "picks", "findings", "metrics", "per_class")
 
 
 def rows(**other: Any) -> list[dict[str, Any]]:
