@@ -62,21 +62,22 @@ def shown(described: Sequence[tuple[Setting, Selections]], answer: Answer) -> li
 
 
 def _of_setting(selections: Selections) -> list[Shown]:
-    rule = rule_for(selections.rows)
-    lines = []
-    for plain in [m for m in selections.parts if m.is_plain]:
-        for method in _beside(selections, plain):
-            made = compare(selections, method, rule, plain)
+    rule, lines = rule_for(selections.rows), []
+    for predictor in dict.fromkeys(method.predictor for method in selections.parts):
+        methods = _of_predictor(selections, predictor)
+        plain = next((method for method in methods if method.is_plain), None)
+        for method in methods:
+            made = compare(selections, method, rule, plain or method)
             if made is not None:
-                name = method.projection_label.replace("Random projection", "Random")
-                gain = None if method == plain else made
-                lines.append(Shown(plain.predictor_label, name, 100 * made.accuracies[0], gain))
+                name = method.projection_label.replace("Random projection", "Random").rpartition(":")[2]
+                gain = None if plain in (None, method) else made
+                lines.append(Shown(method.predictor_label, name, 100 * made.accuracies[0], gain))
     return lines
 
 
-def _beside(selections: Selections, plain: Method) -> list[Method]:
+def _of_predictor(selections: Selections, predictor: str) -> list[Method]:
     """Return the methods of a predictor that stand on the terminal: neither parts, placebos nor rivals of shrinkage."""
-    same = [m for m in selections.parts if m.predictor == plain.predictor and not (m.variant or m.is_control)]
+    same = [m for m in selections.parts if m.predictor == predictor and not (m.variant or m.is_control)]
     return [m for m in same if m.order != "released"]
 
 

@@ -11,7 +11,7 @@ from reports.settings import by_setting
 from reports.terminal import text
 from reports.verdicts import answer
 from tests.reports.synthetic import TESTED, frame
-from tests.reports.test_verdicts import everything
+from tests.reports.test_verdicts import everything, method
 
 
 def shown(rows: list[dict[str, Any]], missing: list[str] | None = None, color: bool = False) -> str:
@@ -67,3 +67,9 @@ def test_only_the_headline_is_bold_and_only_where_color_is_asked_for() -> None:
     assert "\033" not in shown(everything(0.6))
     assert shown(everything(0.6), color=True).splitlines()[0].startswith("\033[1m")
     assert shown(everything(0.6), color=True).replace("\033[1m", "").replace("\033[0m", "") == shown(everything(0.6))
+
+
+def test_without_plain_prediction_methods_stand_with_their_averages_and_no_difference() -> None:
+    lines = shown(method("own:Projection", 0.6)).splitlines()
+    [line] = [line for line in lines if line.startswith("  Projection")]
+    assert line.split() == ["Projection", "60.0"]
