@@ -173,7 +173,9 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         help="compare two more methods, each by its name in the tables, such as 'Shrinkage + zero-shot'",
     )  # fmt: skip
     parser.add_argument("--against", choices=("published",), help="hold the numbers against published ones")
-    parser.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU, for the table of costs")
+    parser.add_argument(
+        "--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: adds the table of costs; 0 for hours alone"
+    )
 
 
 def _points(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -136,7 +137,7 @@ def _said(
     published = table_of(checks) if checks else None
     details = {setting: details_there(setting, selections, details_of) for setting, selections in described}
     said = replace(answer(described, findings, options), decodability=decodability(details))
-    tables = paper_tables(described, options, costs=origin.costs, names=origin.names, price=options.price)
+    tables = paper_tables(described, options, costs=_costs(origin, options), names=origin.names, price=options.price)
     return _Said(
         described,
         findings,
@@ -147,6 +148,11 @@ def _said(
         [*tables, *([published] if published else [])],
         details,
     )
+
+
+def _costs(origin: Origin, options: Options) -> tuple[Mapping[str, Any], ...] | None:
+    """Return what work cost, where a price is asked for: seconds that were measured differ for equal rows."""
+    return origin.costs if options.price is not None else None
 
 
 def _tables(said: _Said) -> dict[str, bytes]:
@@ -207,11 +213,18 @@ def _markdown(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin
         over_data_sets=[words for family in said.families for words in overall_sentences(family, gains_alone=True)],
         controls=[in_a_sentence(setting, one) for setting, one in said.controls],
         published=[gate(said.checks).sentence] if said.checks else (),
-        protocols=[s.banner + protocol_words(s, selections, options) for s, selections in said.described],
+        protocols=_protocols(said.described, options),
         provenance=_provenance(rows, origin),
     )
     settings, names = [setting for setting, _ in said.described], [one.name for one in figures]
     return report_markdown(origin, settings, said.answer, said.tables, names, sections).encode()
+
+
+def _protocols(described: Sequence[tuple[Setting, Selections]], options: Options) -> list[str]:
+    """Return what every setting's numbers are, one of each protocol first."""
+    first = {setting.protocol: i for i, (setting, _) in reversed(list(enumerate(described)))}
+    order = sorted(range(len(described)), key=lambda i: (first[described[i][0].protocol] != i, i))
+    return [described[i][0].banner + protocol_words(*described[i], options) for i in order]
 
 
 def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:

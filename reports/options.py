@@ -15,7 +15,7 @@ class Options:
         margin: within which two accuracies count as level, as a fraction; default one point.
         compare: labels of methods, method and baseline, that are compared beside all others; by default none.
         published: whether numbers are held against published ones; default False.
-        price: of an hour of a GPU, in any currency; None (default) for no prices.
+        price: of an hour of a GPU, in any currency, which adds the table of costs; None (default) for no such table.
         color: whether the terminal's headline may be bold; default False.
     """
 

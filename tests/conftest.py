@@ -131,6 +131,31 @@ def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 
     return root
 
 
+DRAWN = {"reports", "test_cli"}  # whose tests look at figures: drawing them takes the longest of a report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def draws_where_it_is_looked_at() -> Iterator[list[bool]]:
+    """Reports draw no figures unless the list that this gives holds True: `figures_of_a_report` sets it."""
+    import reports.build
+    import reports.figures
+
+    drawing = [False]
+    patch = pytest.MonkeyPatch()
+    patch.setattr(reports.build, "all_figures", lambda *args: reports.figures.all_figures(*args) if drawing[0] else [])
+    yield drawing
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def figures_of_a_report(request: pytest.FixtureRequest, draws_where_it_is_looked_at: list[bool]) -> Iterator[None]:
+    """Tests of reports and of the command line have figures; the others do without."""
+    parts = Path(str(request.node.path)).relative_to(REPOSITORY).parts
+    draws_where_it_is_looked_at[0] = bool(DRAWN & {Path(part).stem for part in parts[1:2]})
+    yield
+    draws_where_it_is_looked_at[0] = False
+
+
 @pytest.fixture(scope="session", autouse=True)
 def measured_apart() -> Iterator[None]:
     """What toys take is no guide for whoever plans real work on this machine: it is remembered elsewhere."""

@@ -138,7 +138,7 @@ def test_it_runs_on_shrunken_data(
     run_as_planned(file, changes, store, tmp_path / "out", capsys)
     report = (tmp_path / "out" / "report.md").read_text()
     for protocol in recipe.sweep.protocols:
-        assert f"protocol {protocol.name}" in report
+        assert f"Protocol {protocol.name}" in report
     # Whatever is chosen or fitted on the target is marked wherever it stands.
     marked = 0
     for file in (tmp_path / "out" / "tables").glob("*.json"):
