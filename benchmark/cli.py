@@ -267,7 +267,7 @@ def _sweep(args: argparse.Namespace) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark.commands.prepare import open_store
+    from benchmark.commands.opening import open_store
     from benchmark.commands.report import report_stage
 
     outcome = report_stage(recipe, open_store(recipe), plus_minus=args.pm, margin=args.margin)

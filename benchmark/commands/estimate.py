@@ -9,12 +9,12 @@ from importlib.resources import files
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import Cost, from_json, most_alike, on_this_machine, read, shared
+from benchmark.store.costs import REPORT, Cost, from_json, most_alike, on_this_machine, read, shared
 from benchmark.sweep.trials import TrialSpec, trial_specs
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, summing_work, work_of
 
 # Kinds of cost: from the start of the command to its first stage (the work is 1), and of a report (rows).
-START, REPORT = ("start",), ("report",)
+START = ("start",)
 _FAR = 16.0  # times as much work, or as little, is no guide where there is a better one
 _DEAREST = 3  # parts of a recipe that are named
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"

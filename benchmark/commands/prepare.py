@@ -10,8 +10,8 @@ from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
+from benchmark.commands.opening import open_store as open_store
 from benchmark.commands.text_pairs import text_pairs_of
-from benchmark.common.cache import cache_dir
 from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
@@ -51,18 +51,6 @@ class Run:
 def notify_on_stderr(line: str) -> None:
     """Print a line for the person who watches, apart from the output that a script reads."""
     print(line, file=sys.stderr, flush=True)
-
-
-def open_store(recipe: Recipe) -> Storage:
-    """Return the recipe's store, after making sure that it can be written to."""
-    storage = store_at(recipe.run.store)
-    storage.check_writable()
-    return storage
-
-
-def store_at(uri: str | None) -> Storage:
-    """Return the store at a URI; by default the one in the cache folder."""
-    return Storage(uri or str(cache_dir() / "store"))
 
 
 @contextmanager

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, public
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import records
 from benchmark.store.records import RunRecord
-from benchmark.sweep.subject import Subject
+
+if TYPE_CHECKING:  # a report needs no Ray, which this imports
+    from benchmark.sweep.subject import Subject
 
 
-def write_record(recipe: Recipe, storage: Storage, subjects: Sequence[Subject], ids: list[str], planned: int) -> None:
+def write_record(recipe: Recipe, storage: Storage, subjects: Sequence["Subject"], ids: list[str], planned: int) -> None:
     """Write down which trials a run has, and how many it will have; what was imported stays."""
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
@@ -21,7 +24,7 @@ def write_record(recipe: Recipe, storage: Storage, subjects: Sequence[Subject], 
     records.write_record(storage, file, RunRecord(recipe.name, content, recipe.hash(), ids, planned, imported))
 
 
-def swept(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) -> RunRecord:
+def swept(recipe: Recipe, storage: Storage, subjects: Sequence["Subject"]) -> RunRecord:
     """Return the record of a run.
 
     Raises:
@@ -36,7 +39,7 @@ def swept(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) -> RunR
     return records.read_record(storage, file)
 
 
-def add_imported(recipe: Recipe, storage: Storage, subjects: Sequence[Subject], ids: Mapping[str, str]) -> list[str]:
+def add_imported(recipe: Recipe, storage: Storage, subjects: Sequence["Subject"], ids: Mapping[str, str]) -> list[str]:
     """Write down which rows were imported, in place of those of the same tests, and return the ids of the latter.
 
     Args:
@@ -55,7 +58,7 @@ def add_imported(recipe: Recipe, storage: Storage, subjects: Sequence[Subject], 
     return gone
 
 
-def record_of(recipe: Recipe, subjects: Sequence[Subject]) -> str:
+def record_of(recipe: Recipe, subjects: Sequence["Subject"]) -> str:
     """Return the file of a run's record: one for each state of the data and weights that a recipe names."""
     inputs = [[s.manifest.fingerprint, s.facts.fingerprint, s.facts.architecture, s.text_pairs] for s in subjects]
     return records.record_file(recipe.hash(), inputs)

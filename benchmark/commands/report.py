@@ -4,19 +4,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-from benchmark.commands.estimate import REPORT
 from benchmark.commands.records import record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.embedding.speed import EmbedReport
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import Cost, on_this_machine, remember
+from benchmark.store.costs import REPORT, Cost, on_this_machine, remember
 from benchmark.store.records import read_record, record_files, report_folder
 from benchmark.store.rows import failures, read_rows
 from benchmark.store.tested import read_tested
-from benchmark.sweep.subject import Subject
+
+if TYPE_CHECKING:  # a report needs no Ray, which these import
+    from benchmark.embedding.speed import EmbedReport
+    from benchmark.sweep.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Outcome:
 def report_stage(
     recipe: Recipe,
     storage: Storage,
-    subjects: Sequence[Subject] = (),
-    embedded: Sequence[EmbedReport] = (),
+    subjects: Sequence["Subject"] = (),
+    embedded: Sequence["EmbedReport"] = (),
     plus_minus: PlusMinus = "images",
     margin: float = 1.0,
 ) -> Outcome:
@@ -104,7 +106,7 @@ def report_stage(
     )
 
 
-def _record_file(recipe: Recipe, storage: Storage, subjects: Sequence[Subject]) -> str:
+def _record_file(recipe: Recipe, storage: Storage, subjects: Sequence["Subject"]) -> str:
     """Return the path of the one run record that the report is of."""
     records = [record_of(recipe, subjects)] if subjects else record_files(storage, recipe.hash())
     if len(records) > 1:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from benchmark.commands.prepare import store_at
+from benchmark.commands.opening import store_at
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.store import upkeep
