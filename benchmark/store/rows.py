@@ -124,6 +124,11 @@ def _fields(columns: tuple[str, ...]) -> pa.Schema:
     return pa.schema([every.field(column) for column in columns])
 
 
+@lru_cache
+def _types(columns: tuple[str, ...]) -> dict[str, pa.DataType]:
+    return {field.name: field.type for field in _fields(columns)}
+
+
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
     """Return the columns of a row that a rank curve fills."""
     names = (
@@ -299,19 +304,19 @@ def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, column
         columns: names.
     """
     there = dict(zip(table.column_names, table.columns, strict=True))
-    fields = _fields(tuple(columns))
+    fields, types = _fields(tuple(columns)), _types(tuple(columns))
     arrays = []
-    for field in fields:
-        if field.name not in there:
-            arrays.append(_repeated(same.get(field.name), field.type, rows))
+    for name, kind in types.items():
+        if name not in there:
+            arrays.append(_repeated(name, same.get(name), rows))
         else:
-            column = there[field.name]
-            arrays.append(column if column.type == field.type else column.cast(field.type))
+            arrays.append(there[name] if there[name].type == kind else there[name].cast(kind))
     return pa.Table.from_arrays(arrays, schema=fields)
 
 
 @lru_cache(maxsize=4096)  # most are the same in very many files
-def _repeated(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+def _repeated(column: str, value: object, rows: int) -> pa.Array:
+    kind = schema().field(column).type
     return pa.nulls(rows, kind) if value is None else pa.array([value] * rows, kind)
 
 
