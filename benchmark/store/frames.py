@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def frame(table: pa.Table) -> "pd.DataFrame":
     """Return a table with lists or None in list columns, NaN for absent numbers and None for absent words.
 
-    Lists of whole numbers or words that are equal are one list, which is not to be changed: rows have ranks and classes
-    in common.
+    In each chunk equal lists of whole numbers or words are one list, which is not to be changed: rows have ranks and
+    classes in common.
     """
     import pandas as pd
 

@@ -1,7 +1,7 @@
 """Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -121,6 +121,17 @@ def _schema(metrics: tuple[str, ...]) -> pa.Schema:
     return pa.schema([*_WHAT, *_HOW, *curves, *_SPANS, *_ANSWERS, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
 
 
+@lru_cache
+def _fields(columns: tuple[str, ...]) -> pa.Schema:
+    every = schema()
+    return pa.schema([every.field(column) for column in columns])
+
+
+@lru_cache
+def _types(columns: tuple[str, ...]) -> dict[str, pa.DataType]:
+    return {field.name: field.type for field in _fields(columns)}
+
+
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
     """Return the columns of a row that a rank curve fills."""
     names = (
@@ -233,8 +244,7 @@ def read_rows(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
 
 def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Return some columns of the rows of those trials that are finished."""
-    files = [row_file(name) for name in trial_ids]
-    fields = pa.schema([schema().field(column) for column in columns])
+    files, fields = [row_file(name) for name in trial_ids], _fields(tuple(columns))
 
     def of_files(some: Sequence[str]) -> pa.Table:
         tables = [_read(storage, file, columns) for file in some if storage.exists(file)]
@@ -263,27 +273,67 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
                     f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
                     f"rank; run the recipe again: embeddings are reused, and rows take minutes."
                 )
-            there = None if every else [c for c in file.schema_arrow.names if c in {*columns, "trial_id"}]
-            table = file.read(there, use_threads=False)  # several files are read at the same time
-        _check_trials(storage, name, set(table["trial_id"].unique().to_pylist()))
-        return _as_in_schema(table, columns)
+            same = _same_in_all_rows(file.metadata, columns) if every else {}
+            needed = {*columns, "trial_id"} - {*same}
+            # Several files are read at the same time.
+            table = file.read([c for c in file.schema_arrow.names if c in needed], use_threads=False)
+            trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
+            _check_trials(storage, name, trials)
+            return _as_in_schema(table, same, file.metadata.num_rows, columns)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise IcmBenchError(
             f"{storage.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
         ) from error
 
 
-def _as_in_schema(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Return columns as `schema` has them; null where the table lacks one."""
-    fields = pa.schema([schema().field(column) for column in columns])
-    if table.schema.equals(fields):
-        return table.replace_schema_metadata(None)
-    there = set(table.column_names)
-    arrays = [table[f.name].cast(f.type) if f.name in there else pa.nulls(len(table), f.type) for f in fields]
-    return pa.table(arrays, schema=fields)
+def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:
+    """Return the columns with one value in all rows, as the end of a file says: two of three, which need no reading.
+
+    Floating point numbers are left out, since NaN is not said there, but for columns that have none.
+    """
+    same: dict[str, object] = {}
+    if metadata.num_row_groups != 1:
+        return same
+    group, asked = metadata.row_group(0), set(columns)
+    for column in map(group.column, range(group.num_columns)):
+        if (name := column.path_in_schema) not in asked:  # nor are the values of lists
+            continue
+        said = column.statistics
+        if said is not None and said.has_null_count and said.null_count == metadata.num_rows:
+            same[name] = None
+        elif said is not None and said.has_min_max and said.has_null_count and not said.null_count:
+            lowest = said.min
+            same |= {name: lowest} if lowest == said.max and not isinstance(lowest, float) else {}
+    return same
 
 
-def _check_trials(storage: Storage, name: str, trial_ids: set[str]) -> None:
+def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, columns: Sequence[str]) -> pa.Table:
+    """Return columns as `schema` has them; null where the file lacks one.
+
+    Args:
+        table: columns that were read.
+        same: of others the value that is the same in all rows.
+        rows: number of rows.
+        columns: names.
+    """
+    there = dict(zip(table.column_names, table.columns, strict=True))
+    fields, types = _fields(tuple(columns)), _types(tuple(columns))
+    arrays = []
+    for name, kind in types.items():
+        if name not in there:
+            arrays.append(_repeated(name, same.get(name), rows))
+        else:
+            arrays.append(there[name] if there[name].type == kind else there[name].cast(kind))
+    return pa.Table.from_arrays(arrays, schema=fields)
+
+
+@lru_cache(maxsize=4096)  # most are the same in very many files
+def _repeated(column: str, value: object, rows: int) -> pa.Array:
+    kind = schema().field(column).type
+    return pa.nulls(rows, kind) if value is None else pa.array([value] * rows, kind)
+
+
+def _check_trials(storage: Storage, name: str, trial_ids: set[object]) -> None:
     """Refuse a file with rows of another trial than that which it is named after."""
     if others := sorted(trial_ids - {name.removeprefix("rows/").removesuffix(".parquet")}, key=str):
         raise IcmBenchError(

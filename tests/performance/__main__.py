@@ -40,6 +40,7 @@ BENCHMARKS = {
     "scale": ["--actors", "1", "16", "--seconds", "2", "--chunks", "6"],
     "inference": ["--environments", "4", "--seeds", "1", "3"],
     "credit": ["--worlds", "500"],
+    "report": ["--sets", "16", "--seeds", "100"],
 }
 FLOORS = Path(__file__).with_name("floors.yaml")
 PACKAGES = ("torch", "ray", "numpy", "scikit-learn", "open_clip_torch", "pyarrow")

@@ -107,6 +107,8 @@ class Invented:
             ranks = RANKS if columns["projection"] != "identity" else RANKS[-1:]
             values |= {rule: self._rng.integers(700, size=len(RANKS)) / 700 for rule in ("training_domain", "lodo")}
             values = {name: list(curve)[-len(ranks) :] for name, curve in values.items()}
+            if len(ranks) > 1:
+                values["spectrum"] = np.sort(self._rng.random(RANKS[-1]))[::-1].tolist()
             values |= {"correct": packed(correct[-len(ranks) :]), "ranks": list(ranks), "tested": tested.hash}
             rows.append({**common(), **values, "held_out": environment, "seed": seed, **columns})
         return rows

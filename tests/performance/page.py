@@ -109,6 +109,15 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "credited_encoders": "share of worlds, interventions that also move what differs within classes everywhere",
         },
     ),
+    "report": (
+        "What a report reads and computes of rows with invented answers: nothing written, nothing drawn.",
+        {
+            "sets_s": "seconds, 13,000 rows of 16 intervention sets x 25 lambdas",
+            "sets_peak_gib": "peak memory of the process, GiB",
+            "seeds_s": "seconds, 1,000 row files of ten methods x 100 seeds",
+            "seeds_peak_gib": "peak memory of the process, GiB",
+        },
+    ),
 }
 AT_LENGTH = """## Measured at length
 

@@ -24,7 +24,7 @@ matrices of seeds and clusters; sums of squares of deviations are these, multipl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,11 +78,10 @@ def seed_variance(values: Array, where: Answers, pairs: "SeedPairs | None" = Non
     seeds = pairs.seeds
     if seeds == 1:
         return np.zeros(len(values))
-    upper = np.triu_indices(seeds, 1)
     found = []
     for of_method in values:
         delta, e = pairs.differences(of_method)
-        found.append(np.mean(np.square(delta[upper])) - np.mean(e[upper]))
+        found.append(np.mean(np.square(delta)) - np.mean(e))
     return np.asarray((seeds - 1) / seeds * np.maximum(0, np.array(found)) / 2 / seeds)
 
 
@@ -190,34 +189,41 @@ class SeedPairs:
         fewest = shared.min(axis=0), (_totals(some) - shared).min(axis=0)
         return np.minimum(fewest[0], fewest[0].T), np.minimum(fewest[1], fewest[1].T)
 
+    @cached_property
+    def _of_pairs(self) -> "tuple[tuple[NDArray[np.int64], ...], NDArray[np.bool_], list[Array]]":
+        """Where the pairs s < t stand in matrices; whether each is looked at in two parts; the least variances then."""
+        upper = np.triu_indices(self.seeds, 1)
+        fewest = [of_part[upper] for of_part in self._fewest]
+        in_parts = np.minimum(*fewest) >= MIN_UNITS
+        # No answer that changed is not none that ever does: one more image that does is what there may be.
+        with np.errstate(divide="ignore"):
+            return upper, in_parts, [1 / (len(self._rows) * of_part) ** 2 for of_part in fewest]
+
     def differences(self, values: Array) -> tuple[Array, Array]:
-        """Return delta and e of each seed and each other, shape (seeds, seeds) each; nothing is said of a seed itself.
+        """Return delta and e of all pairs of seeds, shape (pairs,) each.
 
         Args:
             values: of one method, shape (n,).
         """
         d = self._sums(values)
         both, apart = self._clusters_of_two
-        in_parts = np.minimum(*self._fewest) >= MIN_UNITS
+        upper, in_parts, floors = self._of_pairs
         everything, total = _totals(d), self._own(d, None)
         sums, own, cross = self._with_others(d)
-        if not (in_parts | np.eye(self.seeds, dtype=bool)).all():
-            delta, e = _contrast(self._images, everything, total, both + apart, cross)
+        delta, e = np.zeros(len(in_parts)), np.zeros(len(in_parts))
+        if not in_parts.all():
+            found = _contrast(self._images, everything, total, both + apart, cross)
+            delta, e = (of_all[upper] for of_all in found)
         if not in_parts.any():
             return delta, e
         rest = {key: Products(*(a - b for a, b in zip(total[key], own[key], strict=True))) for key in own}
         with np.errstate(divide="ignore", invalid="ignore"):
-            (delta_shared, v_shared), (delta_apart, v_apart) = (
-                _contrast(self._shared_images, sums, own, both, cross),
-                _contrast(self._images - self._shared_images, everything - sums, rest, apart, None),
-            )
-            # No answer that changed is not none that ever does: one more image that does is what there may be.
-            floors = [1 / (len(d) * fewest) ** 2 for fewest in self._fewest]
-            weights = [1 / np.maximum(v, floor) for v, floor in zip((v_shared, v_apart), floors, strict=True)]
+            shared = _contrast(self._shared_images, sums, own, both, cross)
+            others = _contrast(self._images - self._shared_images, everything - sums, rest, apart, None)
+            parts = [[of_all[upper] for of_all in part] for part in (shared, others)]
+            weights = [1 / np.maximum(v, floor) for (_, v), floor in zip(parts, floors, strict=True)]
             together = 1 / (weights[0] + weights[1])
-            weighted = together * (weights[0] * delta_shared + weights[1] * delta_apart)
-        if (in_parts | np.eye(self.seeds, dtype=bool)).all():
-            return weighted, together
+            weighted = together * (weights[0] * parts[0][0] + weights[1] * parts[1][0])
         return np.where(in_parts, weighted, delta), np.where(in_parts, together, e)
 
     def _sums(self, values: Array) -> list[Matrix]:
@@ -296,8 +302,10 @@ def _totals(matrices: Sequence[Matrix]) -> Array:
     return np.array([of_one.sum(axis=1, dtype=np.float64)[:, None] for of_one in matrices])
 
 
-def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> tuple[Array, Array]:
-    """Return mean under each seed minus that under each other, and its variance over clusters, (seeds, seeds) each.
+def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> Array:
+    """Return mean under each seed minus that under each later one, and its variance over clusters.
+
+    Made of a few rows of the matrices at a time, which stay in the processor's cache.
 
     Args:
         images: number of images of each environment, shape (environments, seeds, seeds or 1).
@@ -305,40 +313,30 @@ def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sum
         own: products under each seed.
         clusters: number of clusters that count, shape (seeds, seeds).
         cross: products of what is under both seeds; None where no cluster is.
+
+    Returns:
+        Shape (2, seeds, seeds), of which the upper triangle is meant.
     """
-    seeds = len(clusters)
-    means, weights = sums / images, 1 / (images * len(images))
-
-    def of_each(rows: slice) -> Array:
-        """Return sums over clusters of the square of what a seed adds."""
+    seeds, shape = len(clusters), (len(images), len(clusters), len(clusters))
+    means, weights = np.broadcast_to(sums / images, shape), np.broadcast_to(1 / (images * len(images)), shape)
+    blocks = [slice(begin, begin + _ROWS) for begin in range(0, seeds, _ROWS)]
+    squares = np.zeros((seeds, seeds))  # sums over clusters of the square of what a seed adds
+    for rows in blocks:
         m, w = means[:, rows], weights[:, rows]
-        squares: Any = 0.0
-        for (e, f), sums_ in own.items():
-            values, counts_values, values_counts, counts = (of_all[rows] for of_all in sums_)
-            products = values - m[e] * counts_values - m[f] * values_counts + m[e] * m[f] * counts
-            squares = squares + (1 if e == f else 2) * w[e] * w[f] * products
-        return np.broadcast_to(squares, (len(squares), seeds))
-
-    squares = _by_rows(of_each, seeds)
-    others, of_others = (
-        np.broadcast_to(of_all.swapaxes(1, 2), (len(of_all), seeds, seeds)) for of_all in (means, weights)
-    )
-
-    def of_both(rows: slice) -> Array:
-        m, w, other, of_other = means[:, rows], weights[:, rows], others[:, rows], of_others[:, rows]
-        sums_of_both = squares[rows] + squares.T[rows]
-        for (e, f), sums_ in (cross or {}).items():
-            values, counts_values, values_counts, counts = (of_all[rows] for of_all in sums_)
-            products = values - m[e] * counts_values - other[f] * values_counts + m[e] * other[f] * counts
-            sums_of_both = sums_of_both - 2 * w[e] * of_other[f] * products
-        variance = clusters[rows] / (clusters[rows] - 1) * np.maximum(0, sums_of_both)
-        return np.stack([(m - other).mean(axis=0), variance])
-
-    difference, variance = _by_rows(of_both, seeds)
-    return difference, variance
-
-
-def _by_rows(function: Callable[[slice], Array], rows: int) -> Array:
-    """Return what a function makes of so many rows, made of a few at a time, which stay in the processor's cache."""
-    parts = [function(slice(begin, begin + _ROWS)) for begin in range(0, rows, _ROWS)]
-    return np.concatenate(parts, axis=-2)
+        for (e, f), products in own.items():
+            values, counts_values, values_counts, counts = (of_all[rows] for of_all in products)
+            added = values - m[e] * counts_values - m[f] * values_counts + m[e] * m[f] * counts
+            squares[rows] += (1 if e == f else 2) * w[e] * w[f] * added
+    found = np.zeros((2, seeds, seeds))
+    for rows in blocks:
+        later = slice(rows.start, None)
+        m, w = means[:, rows, later], weights[:, rows, later]
+        n, v = (of_all[:, later, rows].swapaxes(1, 2) for of_all in (means, weights))  # under the other seed
+        of_both = squares[rows, later] + squares[later, rows].T
+        for (e, f), products in (cross or {}).items():
+            values, counts_values, values_counts, counts = (of_all[rows, later] for of_all in products)
+            added = values - m[e] * counts_values - n[f] * values_counts + m[e] * n[f] * counts
+            of_both = of_both - 2 * w[e] * v[f] * added
+        size = clusters[rows, later]
+        found[0, rows, later], found[1, rows, later] = (m - n).mean(axis=0), size / (size - 1) * np.maximum(0, of_both)
+    return found

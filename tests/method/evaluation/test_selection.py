@@ -1,18 +1,23 @@
 """Selection within a rank curve: ties, gaps, and rows against a reading of the rules by hand."""
 
+import functools
+import itertools
 import math
+from operator import add
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.method.evaluation.metrics import METRICS, Answers
+from benchmark.method.evaluation.metrics import METRICS, Answers, harmonic_mean
 from benchmark.method.evaluation.selection import (
     RULES,
     SOURCE_RULES,
+    Rows,
     best_index,
     best_point,
+    measured,
     packed,
     select,
     source_scores,
@@ -299,3 +304,113 @@ def test_the_rules_that_search_may_use_look_at_no_target() -> None:
     assert [name for name, rule in RULES.items() if rule.looks_at_target] == ["oracle", "ceiling"]
     assert {RULES[name].score for name in SOURCE_RULES}.isdisjoint(metric.name for metric in METRICS)
     assert all(rule.name == name and rule.meaning for name, rule in RULES.items())
+
+
+def at_random(rng: np.random.Generator, kind: str) -> tuple[pd.DataFrame, dict[str, Tested]]:
+    """Rows of a method whose scores tie often: absent ones, rows without images, settings that some folds lack."""
+    folds = [0, 1, 2] if kind in ("folds", "search") else [-1]
+    rows, tested = [], {}
+    for held_out, seed, fold in itertools.product(("sketch", "art"), (1, 0), folds):
+        n = int(rng.integers(9, 30))
+        label = np.arange(n) % 4 if kind != "harmonic" else np.sort(np.arange(n) % 4)
+        images = Tested(rng.permutation(50)[:n], np.zeros(n, np.int64), label, (held_out,))
+        tested[images.hash] = images
+        for setting in range(1 if kind == "imported" else 4):
+            ranks = [2, 4, 8] if setting < 3 else [8]
+            if kind == "search" and rng.random() < 0.3:
+                continue
+            correct, at = rng.random((len(ranks), n)) < 0.6, rng.integers(0, 3, (4, len(ranks))) / 2
+            at[:, rng.random(len(ranks)) < 0.2] = np.nan
+            row_ = {
+                "held_out": held_out, "seed": seed, "fold": fold, "ranks": ranks, "n_classes": 4, "n_base": 2,
+                "lambda_": np.nan if setting == 2 else float(setting), "intervention_set": None if setting else "all",
+                "normalize": "none", "predictor_params": "{}", "projection_params": "{}", "n_test": n, "tested": images.hash,
+                "class_half": "harmonic" if kind == "harmonic" else "all", "correct": packed(correct),
+                "projection": "imported" if kind == "imported" else "icm", "training_domain": at[0].tolist(),
+                "lodo": None if rng.random() < 0.2 else at[1].tolist(), "ece_lodo": rng.random(),
+                "target_out": at[2].tolist() if kind == "out" else None,
+            }  # fmt: skip
+            of_ranks = [measured(of_rank, images, row_) for of_rank in correct]
+            rows.append(row_ | {m.name: [of_rank[m.name] for of_rank in of_ranks] for m in METRICS})
+            if rng.random() < 0.1:
+                rows[-1]["n_test"] = 0
+    return pd.DataFrame([rows[i] for i in rng.permutation(len(rows))]), tested
+
+
+def by_hand(rows: pd.DataFrame, rule: str, tested: dict[str, Tested], rank: int | None) -> list[tuple[Any, ...]]:
+    """(held_out, seed, fold, position, rank, score, answers) of each pick, one choice after the other."""
+    records = [{**row, "position": i} for i, row in enumerate(rows.to_dict("records"))]
+    records = [row for row in records if row["n_test"] and (rank is None or rank in row["ranks"])]
+    crossed, looks = rule == "oracle", RULES[rule].looks_at_target
+    lines = []
+    for held_out, seed in sorted({(row["held_out"], row["seed"]) for row in records}):
+        test = [row for row in records if (row["held_out"], row["seed"]) == (held_out, seed)]
+        folds = sorted({row["fold"] for row in test})
+        by_setting: dict[str, dict[int, Any]] = {}
+        for row in test:
+            by_setting.setdefault(f"{row['lambda_']} {row['ranks']}", {})[row["fold"]] = row
+        together = looks and all(sorted(setting) == folds for setting in by_setting.values())
+        alone = [[{fold: row} for row in test if row["fold"] == fold] for fold in folds]
+        for settings in [list(by_setting.values())] if together else alone:
+            first = next(iter(settings[0].values()))
+            known = not looks or first["target_out"] is not None
+            images = functools.reduce(add, (tested[row["tested"]] for _, row in sorted(settings[0].items())))
+            half = images.halves(seed) if crossed and not known else np.ones(len(images), dtype=bool)
+
+            def answers(setting: dict[int, Any], index: int) -> Any:
+                return np.concatenate([unpacked(row)[index] for _, row in sorted(setting.items())])
+
+            def score(setting: dict[int, Any], index: int, part: Any) -> float:
+                if known:  # noqa: B023
+                    curve = setting[min(setting)]["target_out" if crossed else RULES[rule].score]
+                    return math.nan if curve is None else curve[index]
+                correct, new = answers(setting, index), images.label >= 2  # noqa: B023
+                if first["class_half"] != "harmonic":  # noqa: B023
+                    return float(correct[part].mean())
+                return float(harmonic_mean(correct[part & ~new].mean(), correct[part & new].mean()))
+
+            picks = []
+            for part in (half, ~half) if crossed and not known else (half,):
+                points = [
+                    (score(setting, index, part), row_rank, -place, index)
+                    for place, setting in enumerate(settings)
+                    for index, row_rank in enumerate(setting[min(setting)]["ranks"])
+                    if rank in (None, row_rank)
+                ]
+                picks.append(max((point for point in points if not math.isnan(point[0])), default=None))
+            if picks[0] is None and known and len(settings) == 1 and first["projection"] == "imported":
+                curve = first["target_out" if crossed else RULES[rule].score]
+                picks = [(curve[0], first["ranks"][0], 0, 0)] if curve is not None else picks
+            if None in picks:
+                continue
+            (value, of_rank, place, index), (*_, other, other_index) = picks[0], picks[-1]  # type: ignore[misc]
+            correct = np.where(half, answers(settings[-other], other_index), answers(settings[-place], index))
+            if known or not crossed:
+                correct = answers(settings[-place], index)
+            for fold, row in sorted(settings[-place].items()):
+                own, correct = np.split(correct, [row["n_test"]])
+                value_ = value if known or not crossed else math.nan
+                lines.append((held_out, seed, fold, row["position"], of_rank, value_, own.tolist()))
+    return lines
+
+
+@pytest.mark.parametrize("kind", ["one split", "folds", "search", "harmonic", "out", "imported"])
+@pytest.mark.parametrize("rule", RULES)
+def test_picks_are_those_of_choosing_one_by_one(kind: str, rule: str) -> None:
+    for draw in range(5):
+        rows, tested = at_random(np.random.default_rng([draw, len(kind)]), kind)
+        looked_at = Rows(rows)
+        for rank in (None, 4):
+            picks = select(looked_at, rule, tested, rank)
+            columns = ["held_out", "seed", "fold", "position", "rank", "score"]
+            found = [
+                [*line, own.tolist()]
+                for line, own in zip(picks[columns].to_numpy().tolist(), picks["correct"], strict=True)
+            ]
+            assert repr(found) == repr([list(line) for line in by_hand(rows, rule, tested, rank)])
+            for pick in picks.to_dict("records"):
+                row_ = rows.iloc[pick["position"]]
+                expected = measured(pick["correct"], tested[row_["tested"]], row_.to_dict())
+                assert {name: pick[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+                own = row_["ranks"].index(pick["rank"]) == best_index(row_["lodo"])
+                assert pick["ece"] == row_["ece_lodo"] if rule == "lodo" and own else np.isnan(pick["ece"])

@@ -1,0 +1,94 @@
+"""What pairs of seeds differ by beyond what their images explain, pair by pair and cluster by cluster."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.evaluation.inference import Scores, by_environment, image_interval, image_intervals
+from benchmark.method.evaluation.seed_variance import MIN_UNITS, Answers, seed_variance
+
+
+def world(rng: np.random.Generator, seeds: int, environments: int, pool: int, share: float, kind: str) -> Answers:
+    """Images of which each seed tests a share: of one environment each, in groups, or in every environment."""
+    cells = [(e, s, rng.permutation(pool)[: round(share * pool)]) for s in range(seeds) for e in range(environments)]
+    environment, seed = (np.repeat([cell[i] for cell in cells], [len(cell[2]) for cell in cells]) for i in (0, 1))
+    cluster = np.concatenate([{"own": e * pool + i, "groups": i // 2, "all": i}[kind] for e, _, i in cells])
+    return Answers(environment, seed, np.unique(cluster, return_inverse=True)[1])
+
+
+def contrast(d: Array, where: Answers, first: int) -> tuple[float, float]:
+    """Mean under one of two seeds minus that under the other, and its variance over clusters, from the formula."""
+    cells = {
+        (e, s): (where.environment == e) & (where.seed == s) for e in set(where.environment) for s in set(where.seed)
+    }
+    means, environments = {cell: d[inside].mean() for cell, inside in cells.items()}, len(set(where.environment))
+    u = dict.fromkeys(where.cluster.tolist(), 0.0)
+    for (e, s), inside in cells.items():
+        for value, cluster in zip(d[inside], where.cluster[inside].tolist(), strict=True):
+            u[cluster] += (1 if s == first else -1) * (value - means[e, s]) / inside.sum() / environments
+    delta = sum((1 if s == first else -1) * mean for (_, s), mean in means.items()) / environments
+    return float(delta), len(u) / (len(u) - 1) * sum(one**2 for one in u.values())
+
+
+def by_pairs(d: Array, where: Answers) -> float:
+    """V_seed as the head of the module has it."""
+    seeds, environments, squares, explained = int(where.seed.max()) + 1, int(where.environment.max()) + 1, [], []
+    for s, t in combinations(range(seeds), 2):
+        pair = where.of((where.seed == s) | (where.seed == t))
+        values = d[(where.seed == s) | (where.seed == t)]
+        both = np.isin(pair.cluster, np.intersect1d(pair.cluster[pair.seed == s], pair.cluster[pair.seed == t]))
+        parts = [(values[rows], pair.of(rows)) for rows in (both, ~both)]
+        fewest = [
+            min(len(set(p.cluster[(p.environment == e) & (p.seed == i)])) for e in range(environments) for i in (s, t))
+            for _, p in parts
+        ]
+        if min(fewest) < MIN_UNITS:
+            delta, e = contrast(values, pair, s)
+        else:
+            found = [contrast(v, p, s) for v, p in parts]
+            weights = [1 / max(v, 1 / (environments * n) ** 2) for (_, v), n in zip(found, fewest, strict=True)]
+            e = 1 / sum(weights)
+            delta = e * sum(w * one for w, (one, _) in zip(weights, found, strict=True))
+        squares.append(delta**2)
+        explained.append(e)
+    return (seeds - 1) / seeds * max(0.0, float(np.mean(squares) - np.mean(explained))) / 2 / seeds
+
+
+@pytest.mark.parametrize("kind", ["own", "groups", "all"])
+@pytest.mark.parametrize(("seeds", "environments", "share"), [(2, 3, 1.0), (4, 2, 0.5), (3, 1, 0.2), (5, 2, 0.35)])
+def test_all_pairs_at_once_are_pair_by_pair(kind: str, seeds: int, environments: int, share: float) -> None:
+    rng = np.random.default_rng([seeds, environments, len(kind)])
+    where = world(rng, seeds, environments, 140, share, kind)
+    of_image = rng.random(where.cluster.max() + 1) < 0.6
+    far = rng.random((2, len(where.seed))) < np.array([0.3, 0.8])[where.seed % 2]  # seeds that differ
+    values = np.stack(
+        [of_image[where.cluster] ^ (rng.random(len(where.seed)) < 0.1), *far, far[0] - 1.0 * far[1],
+         of_image[where.cluster], np.ones(len(where.seed)), rng.normal(size=len(where.seed))]
+    ).astype(float)  # fmt: skip
+    expected = [by_pairs(d, where) for d in values]
+    np.testing.assert_allclose(seed_variance(values, where), expected, rtol=1e-10, atol=1e-18)
+    assert max(expected) > 0
+
+
+@pytest.mark.parametrize("kind", ["own", "all"])
+def test_what_environments_have_in_common_with_the_whole_is_no_ones_but_theirs(kind: str) -> None:
+    """Intervals of the whole and of each environment, in turn and for several methods, as if each were made alone."""
+    rng = np.random.default_rng(5)
+    where = world(rng, 3, 3, 200, 0.5, kind)
+    values = (rng.random((3, len(where.seed))) < np.array([0.3, 0.7, 0.5])[where.seed]).astype(float)
+
+    def fresh(d: Array, rows: Labels) -> Scores:
+        return Scores(d[rows], *(of_all[rows] for of_all in (where.environment, where.seed, where.cluster)))
+
+    shared = Scores(values, where.environment, where.seed, where.cluster)
+    every = np.arange(len(where.seed))
+    together = image_intervals(shared)
+    for number, d in enumerate(values):
+        alone = fresh(d, every)
+        assert image_interval(alone).standard_error == pytest.approx(together[number].standard_error, rel=1e-12)
+        for e, one in enumerate(by_environment(alone)):
+            expected = image_interval(fresh(d, np.flatnonzero(where.environment == e)))
+            assert (one.estimate, one.standard_error) == pytest.approx((expected.estimate, expected.standard_error))
+            assert (one.clusters, one.fewest, one.seeds) == (expected.clusters, expected.fewest, expected.seeds)
