@@ -10,7 +10,7 @@ HEAVY = ("ray", "torch", "torchvision", "sklearn", "open_clip", "requests", "url
 
 def test_a_report_imports_neither_ray_nor_torch_nor_the_network() -> None:
     code = (
-        "import sys, benchmark.commands.report, benchmark.commands.opening, benchmark.recipe.loading, reports.build\n"
+        "import sys, benchmark.commands.report, benchmark.commands.stores, benchmark.recipe.loading, reports.build\n"
         f"print(*({{*{HEAVY}}} & {{*sys.modules}}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -68,7 +68,8 @@ def written(place: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def report(tmp_path_factory: pytest.TempPathFactory, draws_where_it_is_looked_at: list[bool]) -> dict[str, str]:
+    draws_where_it_is_looked_at[0] = True
     return written(tmp_path_factory.mktemp("golden"))
 
 
