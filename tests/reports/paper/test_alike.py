@@ -41,7 +41,7 @@ def test_data_sets_may_differ_in_prompts_and_groups() -> None:
     table = main.build(both, Options())
     assert table is not None
     assert [c.name for c in table.columns[:2]] == ["one", "two"]
-    assert any(note.startswith("two: Prompts: ") for note in table.notes)
+    assert any(note.startswith("two: Prompts: ") for note in table.details)
 
 
 def test_two_prompts_of_one_data_set_are_two_groups_with_the_sets_of_the_same_prompts() -> None:
