@@ -19,7 +19,7 @@ from reports.table import Block, Cell, Column, Line, Table
 
 PICKS = Column("plain in k of n picks", "Plain picks", unit="")
 
-_NAMED = 3  # columns in which nothing is bold, of which the names are said
+_NAMED = 6  # columns in which nothing is bold, of which the names are said
 
 
 def is_contender(method: Method) -> bool:
@@ -105,7 +105,7 @@ class Marked:
     def notes(self) -> list[str]:
         """What bold means, and where nothing is bold since all are level."""
         named = "; ".join(self.level) if len(self.level) <= _NAMED else f"{len(self.level)} columns of blocks"
-        level = f"Not bold, for all of the block is level with the best: {named}." if self.level else ""
+        level = f"Nothing is bold where all of the block is level with the best: {named}." if self.level else ""
         return [note for note in (words.BOLD if self.bold else "", level) if note]
 
 

@@ -87,7 +87,7 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
     assert [column.name for column in made.columns] == ["a", "b", "average", "worst environment"]
     assert [cell.value for cell in mean] == pytest.approx([100 * np.mean(shares)] * 4)
     assert not any(cell.best or cell.error or cell.low for cell in mean)
-    notes = " ".join(made.notes)
+    notes = " ".join([*made.notes, *made.details])
     assert "Placebos of several draws: means over draws, without ±" in notes
     assert "Placebos of these sets, methods of their own: borrowed, rotated" in notes
     assert "intervention sets all;" in notes
