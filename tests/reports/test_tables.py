@@ -215,7 +215,7 @@ def test_bold_is_whatever_is_not_separated_from_the_best_of_its_predictor() -> N
         assert all(cell.bound for _, line in bound.lines() for cell in line.cells)
         assert not any("bold" in note.lower() for note in bound.notes)
     level = [row(held_out=h, projection=p, target=[x]) for h in "ab" for p, x in (("identity", 0.5), ("pca", 0.51))]
-    assert any(note.startswith("Nothing is bold where no method of the block") for note in table(level).notes)
+    assert any(note.startswith("Nothing is bold where all of the block") for note in table(level).notes)
     assert not any("bold" in note.lower() for note in table(level, "oracle").notes)
 
 
@@ -263,7 +263,7 @@ def test_where_the_sources_leave_nothing_to_choose_by_bounds_are_chosen_by_the_o
     assert made.context["rule"] == "oracle"
     assert [average(made, line).value for _, line in made.lines()] == pytest.approx([50, 60])
     assert all(cell.bound for _, line in made.lines() for cell in line.cells)
-    assert "The sources leave nothing to choose by: only rules that look at the target (†) choose." in made.notes
+    assert "The sources leave nothing to choose by: only rules that look at the target (†) choose." in made.details
     scored = environments.build([selected([{**one, "training_domain": [0.5]} for one in rows])], Options())
     assert scored is not None
     assert scored.context["rule"] == "training_domain"
