@@ -15,7 +15,7 @@ from reports.verdicts import GAINS, HURTS, Answer
 WIDTH = 80
 MAX_LINES_ALONE = 24
 MAX_LINES = 40
-MAX_GAPS = 3
+MAX_GAPS = 4
 _NAME, _BAR = 25, 24  # columns
 _BOLD, _PLAIN_TEXT = "\033[1m", "\033[0m"
 

@@ -151,7 +151,7 @@ def test_it_runs_on_shrunken_data(
                     assert cell["bound"], (file.name, line["name"], column["name"])
                     assert not cell["best"], (file.name, line["name"], column["name"])
                     marked += 1
-    assert marked
+    assert marked or ",True," in (tmp_path / "out" / "tables" / "accuracies.csv").read_text()  # no table of bounds
 
 
 @pytest.mark.slow

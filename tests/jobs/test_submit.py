@@ -125,5 +125,5 @@ def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, demo_set: Pa
     table = (tmp_path / "there-out" / "tables" / "metrics.csv").read_bytes()
     for name in ("tables/metrics.csv", "tables/picks.csv", "index.html"):
         assert (tmp_path / "there-out" / name).read_bytes() == (tmp_path / "here-out" / name).read_bytes(), name
-    assert table.count(b"\n") > 50
+    assert table.count(b"\n") > 20
     assert list((tmp_path / "there" / "embeddings").iterdir())  # computed there, not found
