@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.method.evaluation.selection import RULES
 from reports.captions import has_scores
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.options import Options
 from reports.paper import cells
 from reports.settings import Setting, named
@@ -35,7 +35,7 @@ def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: O
             bound = cells.bound_by(rule.name, setting.protocol_class.looks_at_target)
             for method, rows in selections.parts.items():
                 known = _known(rows, selections.picks(method, rule.name))
-                for held_out in (*held_out_names(selections.rows), AVERAGE):
+                for held_out in (*selections.held_outs, AVERAGE):
                     cell = cells.accuracy(
                         selections, method, rule.name, options, None if held_out == AVERAGE else held_out
                     ).cell

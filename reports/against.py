@@ -5,14 +5,14 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
 from benchmark.datasets.catalog import CATALOG
-from benchmark.method.evaluation.inference import PlusMinus, image_interval, seeds_standard_error
+from benchmark.method.evaluation.inference import PlusMinus, seeds_standard_error
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION
-from reports.answers import MethodAnswers, together
-from reports.chosen import Selections, held_out_names, rule_for
+from reports.answers import Answered, Estimate
+from reports.chosen import Selections
 from reports.methods import ICM, Method
 from reports.options import Options
 from reports.published import (
@@ -261,7 +261,7 @@ def measured(setting: Setting, selections: Selections, known: _Known, plus_minus
     variants = setting.protocol == "imagenet_shift"
     found = []
     for method in selections.parts:
-        names = held_out_names(selections.rows)
+        names = selections.held_outs
         tested = [(*_named(name), "test", [name]) for name in names] if variants else []
         if not variants:
             (dataset,) = _named(setting.dataset)
@@ -294,34 +294,35 @@ def _ours(
     plus_minus: PlusMinus,
 ) -> Ours | None:
     """Return the accuracy on what is held out, all of it together; None where no seed has it all."""
-    rule = rule_for(selections.rows)
+    rule = selections.rule
     pooled = selections.pooled(method, rule)
-    answers = together([{key: value for key, value in pooled.items() if key[0] in held_outs}])
-    if answers is None or list(answers.held_outs) != held_outs:
+    there = {key: value for key, value in pooled.items() if key[0] in held_outs}
+    estimate = Answered(there, pooled.n_base).estimate()
+    if estimate is None or list(estimate.held_outs) != held_outs:
         return None
     chosen = selections.chosen_rows(method, rule)
-    there = chosen[chosen["held_out"].isin(held_outs) & chosen["seed"].isin(answers.seeds)]
+    rows = chosen[chosen["held_out"].isin(held_outs) & chosen["seed"].isin(estimate.seeds)]
     return Ours(
         setting=setting,
         dataset=dataset,
         environment=environment,
         method=method,
         rule=rule,
-        accuracy=100 * float(answers.means.mean()),
-        error=_error(answers, plus_minus),
-        n_images=answers.size.images_per_seed,
-        n_clusters=answers.size.units_per_seed,
-        seeds=answers.seeds,
-        trials=tuple(sorted(set(map(str, there["trial_id"])))),
+        accuracy=100 * float(estimate.means.mean()),
+        error=_error(estimate, plus_minus),
+        n_images=estimate.size.images_per_seed,
+        n_clusters=estimate.size.units_per_seed,
+        seeds=estimate.seeds,
+        trials=tuple(sorted(set(map(str, rows["trial_id"])))),
         classes=tuple(selections.rows["classes"].iloc[0]),
     )
 
 
-def _error(answers: MethodAnswers, plus_minus: PlusMinus) -> float | None:
+def _error(estimate: Estimate, plus_minus: PlusMinus) -> float | None:
     if plus_minus == "images":
-        value = image_interval(replace(answers.scores, values=answers.scores.values[0])).standard_error
+        value = estimate.interval.standard_error
     else:
-        value = seeds_standard_error(answers.accuracies[0].mean(axis=1).tolist())
+        value = seeds_standard_error(estimate.accuracies[0].mean(axis=1).tolist())
     return None if math.isnan(value) else 100 * value
 
 

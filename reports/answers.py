@@ -1,17 +1,31 @@
 """Answers of several methods to the same images, as what the inference module takes."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.inference import Scores, harmonic_contributions
+from benchmark.method.evaluation.inference import ImageInterval, Scores, harmonic_contributions, image_interval
 from benchmark.method.evaluation.tested import Tested
-from reports.chosen import Pooled
 
-ByKey = Mapping[tuple[str, int], Pooled]  # (held_out, seed) -> answers
+Key = tuple[str, int]  # held_out, seed
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The answers of a method on what is held out with one seed, under one rule: all folds together.
+
+    Attributes:
+        correct: whether each tested image is classified correctly, shape (m,).
+        tested: these images.
+        measures: name of each of `METRICS` -> its value on them.
+    """
+
+    correct: NDArray[np.bool_]
+    tested: Tested
+    measures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -57,8 +71,91 @@ class MethodAnswers:
         """Accuracy of every method on what is held out, averaged over seeds, shape (methods, held_outs)."""
         return np.asarray(self.accuracies.mean(axis=1))
 
+    @property
+    def estimate(self) -> "Estimate":
+        """The accuracy of the first method, or that minus the second's."""
+        first, *others = self.scores.values
+        means = self.means.mean(axis=1)
+        interval = image_interval(replace(self.scores, values=first - others[0] if others else first))
+        exact = float(means[0] - means[1]) if others else float(means[0])
+        interval = replace(interval, estimate=exact)  # of harmonic means the interval's own is a first-order one
+        return Estimate(interval, self.held_outs, self.seeds, self.accuracies, self.size, self.shared)
 
-def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswers | None:
+
+@dataclass(frozen=True)
+class Estimate:
+    """An accuracy, or a difference of two on the same images, averaged over what is held out, with its interval.
+
+    Attributes:
+        interval: of the accuracy, or of the first minus the second.
+        held_outs, seeds, accuracies, size, shared: as of `MethodAnswers`, of one method or of both.
+    """
+
+    interval: ImageInterval
+    held_outs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    accuracies: NDArray[np.float64]
+    size: Size
+    shared: bool
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether it is of two methods."""
+        return len(self.accuracies) > 1
+
+    @cached_property
+    def means(self) -> NDArray[np.float64]:
+        """Accuracy of every method on what is held out, averaged over seeds, shape (methods, held_outs)."""
+        return np.asarray(self.accuracies.mean(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Answered(Mapping[Key, Pooled]):
+    """(held_out, seed) -> the answers of a method there; and what they come to, computed only once.
+
+    Attributes:
+        pooled: the answers.
+        n_base: number of base classes where base and new classes are taken together; None elsewhere.
+    """
+
+    pooled: Mapping[Key, Pooled]
+    n_base: int | None = None
+    _estimates: "dict[tuple[Answered | None, str | None], Estimate | None]" = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, key: Key) -> Pooled:
+        return self.pooled[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.pooled)
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other  # arrays are not compared
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def estimate(self, minus: "Answered | None" = None, held_out: str | None = None) -> Estimate | None:
+        """Return the accuracy with its interval, or None without answers.
+
+        Args:
+            minus: answers whose accuracy on the same images is subtracted.
+            held_out: of which alone; by default the average over all that all were tested on, by the seeds that have
+                it all.
+        """
+        asked = minus, held_out
+        if asked not in self._estimates:
+            of_all = [self] if minus is None else [self, minus]
+            if held_out is not None:
+                of_all = [Answered({k: v for k, v in one.items() if k[0] == held_out}, self.n_base) for one in of_all]
+            answers = together(of_all)
+            self._estimates[asked] = None if answers is None else answers.estimate
+        return self._estimates[asked]
+
+
+def together(methods: Sequence[Answered]) -> MethodAnswers | None:
     """Return the answers that methods gave to the same images, or None where there are none.
 
     What is held out counts if all methods were tested on the same images of it under some seed, and a seed counts if it
@@ -66,7 +163,6 @@ def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswe
 
     Args:
         methods: `Selections.pooled` of each method.
-        n_base: number of base classes where base and new classes are taken together; None elsewhere.
     """
     first, *others = methods
     common = [k for k, own in first.items() if all(k in o and o[k].tested.hash == own.tested.hash for o in others)]
@@ -79,8 +175,9 @@ def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswe
     tested = [first[key].tested for key in keys]
     correct = np.stack([np.concatenate([method[key].correct for key in keys]) for method in methods])
     scores = replace(_places(tuple(tested), len(held_outs)), values=correct.astype(np.float64))
-    if n_base is not None:
-        scores = harmonic_contributions(scores, np.concatenate([images.label for images in tested]) >= n_base)
+    if first.n_base is not None:
+        new = np.concatenate([images.label for images in tested]) >= first.n_base
+        scores = harmonic_contributions(scores, new)
     size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
     accuracies = [[method[key].measures["target"] for key in keys] for method in methods]
     return MethodAnswers(
@@ -94,7 +191,7 @@ def together(methods: Sequence[ByKey], n_base: int | None = None) -> MethodAnswe
     )
 
 
-@lru_cache(maxsize=4)  # most methods of a setting were tested on the same images
+@lru_cache(maxsize=16)  # most methods of a setting were tested on the same images, of all and of each held-out
 def _places(tested: tuple[Tested, ...], held_outs: int) -> Scores:
     """Return scores of nothing: where the answers to these images belong, seed by seed and held-out by held-out."""
     sizes = [len(images) for images in tested]

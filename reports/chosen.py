@@ -1,11 +1,11 @@
 """What a selection rule chose: whole result rows for the figures, hyper-parameters for the report."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
 from itertools import groupby
 from operator import add, itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,17 +13,14 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation.selection import KEY, RULES, Measures, Rows, select
 from benchmark.method.evaluation.tested import Tested
+from reports.answers import Answered, Pooled
 from reports.methods import ALONE, REPLACED, SHRINKAGE, Method, by_method
 
+T = TypeVar("T")
 _PICKED = (
     *KEY, "rank", "score", "training_domain", "lambda_", "intervention_set", "normalize", "predictor_params",
     "projection_params",
 )  # fmt: skip
-
-
-def held_out_names(rows: pd.DataFrame) -> list[str]:
-    """Return the held-out environments sorted as strings (as DomainBed sorts folders)."""
-    return sorted(str(name) for name in rows["held_out"].unique())
 
 
 def rule_for(rows: pd.DataFrame) -> str:
@@ -35,21 +32,6 @@ def rule_for(rows: pd.DataFrame) -> str:
     known = rows["lodo"].map(lambda curve: isinstance(curve, Sequence))
     everywhere = known.all() or known.groupby([rows[name] for name in KEY], dropna=False).any().all()
     return "lodo" if everywhere else "training_domain"
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """The answers of a method on what is held out with one seed, under one rule: all folds together.
-
-    Attributes:
-        correct: whether each tested image is classified correctly, shape (m,).
-        tested: these images.
-        measures: name of each of `METRICS` -> its value on them.
-    """
-
-    correct: NDArray[np.bool_]
-    tested: Tested
-    measures: Mapping[str, float]
 
 
 class Selections:
@@ -70,7 +52,35 @@ class Selections:
         self._looked_at: dict[Method, Rows] = {}
         self._unions: dict[tuple[str, ...], Tested] = {}
         self._picks: dict[tuple[Method, str, int | None], pd.DataFrame] = {}
-        self._pooled: dict[tuple[Method, str, int | None], dict[tuple[str, int], Pooled]] = {}
+        self._pooled: dict[tuple[Method, str, int | None], Answered] = {}
+        self._once: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, made: Callable[[], T]) -> T:
+        """Return what is made of these rows, which is made when it is first asked for.
+
+        Args:
+            key: what tells it from all else that is made of them.
+            made: returns it.
+        """
+        if key not in self._once:
+            self._once[key] = made()
+        found: T = self._once[key]
+        return found
+
+    @cached_property
+    def held_outs(self) -> list[str]:
+        """The held-out environments sorted as strings (as DomainBed sorts folders)."""
+        return sorted(str(name) for name in self.rows["held_out"].unique())
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds, ascending."""
+        return sorted(int(seed) for seed in self.rows["seed"].unique())
+
+    @cached_property
+    def rule(self) -> str:
+        """By which methods are compared: see `rule_for`."""
+        return rule_for(self.rows)
 
     @cached_property
     def compared(self) -> tuple[Method, ...]:
@@ -111,8 +121,8 @@ class Selections:
             self._looked_at[method] = Rows(self._rows(method))
         return self._looked_at[method]
 
-    def pooled(self, method: Method, rule: str, rank: int | None = None) -> dict[tuple[str, int], Pooled]:
-        """Return (held_out, seed) -> the answers there, where every fold has some; arguments as of `picks`."""
+    def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
+        """Return the answers to what is held out under a seed, where every fold has some; arguments as of `picks`."""
         key = (method, rule, rank)
         if key not in self._pooled:
             folds = max(1, int(self.rows["folds"].iloc[0]))
@@ -120,11 +130,12 @@ class Selections:
             keys = zip(*(picked[name].tolist() for name in ("held_out", "seed")), strict=True)
             answers = list(zip(picked["correct"].tolist(), picked["tested"].tolist(), strict=True))
             by_test = [(key, [i for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
-            self._pooled[key] = {
+            found = {
                 (str(held_out), int(seed)): self._together([answers[i] for i in places])
                 for (held_out, seed), places in by_test
                 if len(places) == folds
             }
+            self._pooled[key] = Answered(found, self.n_base)
         return self._pooled[key]
 
     def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
@@ -154,7 +165,7 @@ class Selections:
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
-        held_outs = held_out_names(self.rows)
+        held_outs = self.held_outs
         keys = self.pooled(method, rule).keys()
         return any(all((name, seed) in keys for name in held_outs) for seed in {seed for _, seed in keys})
 

@@ -13,7 +13,6 @@ from benchmark.method.evaluation.inference import (
     CONFIDENCE,
     ImageInterval,
     by_environment,
-    difference_interval,
     equivalence,
     mcnemar,
     pooled_interval,
@@ -129,10 +128,16 @@ def compare(
     Returns:
         The comparison over the seeds with answers of both on all that both were tested on, or None without such a seed.
     """
-    baseline_rule = baseline_rule or rule
-    pair = [selections.pooled(method, rule), selections.pooled(baseline, baseline_rule)]
-    answers = together(pair, selections.n_base)
-    if answers is None:
+    asked = method, rule, baseline, baseline_rule or rule
+    return selections.once(("compared", *asked), lambda: _compared(selections, *asked))
+
+
+def _compared(
+    selections: Selections, method: Method, rule: str, baseline: Method, baseline_rule: str
+) -> Comparison | None:
+    ours, theirs = selections.pooled(method, rule), selections.pooled(baseline, baseline_rule)
+    answers, estimate = together([ours, theirs]), ours.estimate(theirs)
+    if answers is None or estimate is None:
         return None
     estimates = (answers.means[0] - answers.means[1]).tolist()  # of harmonic means the exact ones
     difference = replace(answers.scores, values=answers.scores.values[0] - answers.scores.values[1])
@@ -141,8 +146,8 @@ def compare(
     countable = len(answers.seeds) == 1 and not selections.grouped and selections.n_base is None
     changed = []
     for environment in range(len(answers.held_outs) if countable else 0):
-        ours, theirs = answers.correct[:, answers.scores.environment == environment]
-        changed.append(Changed(int((ours & ~theirs).sum()), int((theirs & ~ours).sum())))
+        a, b = answers.correct[:, answers.scores.environment == environment]
+        changed.append(Changed(int((a & ~b).sum()), int((b & ~a).sum())))
     return Comparison(
         method,
         baseline,
@@ -152,7 +157,7 @@ def compare(
         answers.seeds,
         answers.size,
         (float(answers.means[0].mean()), float(answers.means[1].mean())),
-        replace(difference_interval(answers.scores, 0, 1), estimate=float(np.mean(estimates))),
+        estimate.interval,
         tuple(single),
         replace(others, interval=None) if answers.shared else others,
         answers.shared,
@@ -273,6 +278,11 @@ def ranked(selections: Selections, rule: str, among: Collection[Method] | None =
         rule: what chooses for every method.
         among: the methods that are ranked; by default all.
     """
+    taken = None if among is None else frozenset(among)
+    return selections.once(("ranked", rule, taken), lambda: _ranked_by_predictor(selections, rule, taken))
+
+
+def _ranked_by_predictor(selections: Selections, rule: str, among: Collection[Method] | None) -> list[Ranked]:
     blocks: dict[str, list[Method]] = {}
     for method in selections.parts if among is None else [m for m in selections.parts if m in among]:
         if selections.is_whole(method, rule) and not method.looks_at_target_images:

@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmark.method.evaluation.inference import image_intervals
 from reports.chosen import Selections
 from reports.methods import ICM, PLAIN, Method
-from reports.whole import whole
+from reports.whole import whole_estimate
 
 Array = npt.NDArray[np.float64]
 MAX_LAMBDAS = 6
@@ -66,13 +65,13 @@ def rank_curves(selections: Selections, rule: str) -> list[Curve]:
 def _rank_curve(selections: Selections, method: Method, rule: str) -> Curve | None:
     ranks = sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks})
     among = ranks[-1:] if method.projection == PLAIN else ranks
-    answers = {rank: whole(selections, [(method, rule)], rank) for rank in among}
-    most = max((of_rank.seeds for of_rank in answers.values() if of_rank), key=len, default=())
-    drawn = {rank: of_rank for rank, of_rank in answers.items() if of_rank and of_rank.seeds == most}
+    estimates = {rank: whole_estimate(selections, selections.pooled(method, rule, rank)) for rank in among}
+    most = max((of_rank.seeds for of_rank in estimates.values() if of_rank), key=len, default=())
+    drawn = {rank: of_rank for rank, of_rank in estimates.items() if of_rank and of_rank.seeds == most}
     if not drawn:
         return None
     mean = [100 * float(of_rank.means.mean()) for of_rank in drawn.values()]
-    errors = [image_intervals(of_rank.scores)[0].plus_minus for of_rank in drawn.values()]
+    errors = [of_rank.interval.plus_minus for of_rank in drawn.values()]
     return Curve(method, np.array(list(drawn)), np.array(mean), 100 * np.array(errors, dtype=np.float64))
 
 
@@ -109,7 +108,7 @@ def spectra(selections: Selections, rule: str) -> Spectra:
 
 
 def _is_known(values: object) -> bool:
-    return isinstance(values, list) and len(values) > 0
+    return isinstance(values, list | np.ndarray) and len(values) > 0
 
 
 def _commonest(rows: pd.DataFrame) -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, Oth
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.answers import Size
 from reports.captions import environment_words, number, unit_words
-from reports.chosen import Selections, held_out_names, rule_for
+from reports.chosen import Selections
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.credit import BORROWED, credit
 from reports.credit import pairs as credit_pairs
@@ -73,7 +73,7 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
         selections: the rows of that setting.
         options: what the reader asks for.
     """
-    rule = rule_for(selections.rows)
+    rule = selections.rule
     icms = largest(selections)
     sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
     if setting.protocol_class.looks_at_target:
@@ -279,7 +279,7 @@ def _with_imported(selections: Selections, rule: str, options: Options) -> list[
 
 
 def _comparison(setting: Setting, selections: Selections, one: Comparison, alone: bool) -> str:
-    untested = sorted(set(held_out_names(selections.rows)) - set(one.held_outs))
+    untested = sorted(set(selections.held_outs) - set(one.held_outs))
     partial = f" Without {', '.join(untested)}: not both were tested." if untested else ""
     context = size_words(setting, one.rule, one.size, len(one.held_outs), one.seeds)
     fewest, units = one.interval.fewest, unit_words(setting)

@@ -1,7 +1,8 @@
 """What lies behind a mean accuracy: worst environment and class, calibration, robustness, what selection costs."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,13 @@ from numpy.typing import NDArray
 from benchmark.method.evaluation.inference import difference_interval
 from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, Array, Metric, per_class
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
-from reports.answers import ByKey, MethodAnswers
-from reports.chosen import Pooled, Selections, has_choice
+from reports.answers import Answered, Estimate, MethodAnswers, Pooled
+from reports.chosen import Selections, has_choice
 from reports.forms.records import csv_lines
 from reports.methods import Method
 from reports.robustness import ZERO_SHOT, Above, Lines
 from reports.settings import Setting
-from reports.whole import mean_beside, whole
+from reports.whole import mean_beside, whole, whole_estimate
 
 # "class_group" is what published files call the half of the classes.
 _SETTING_COLUMNS = ("dataset", "backbone", "random_weights", "protocol", "test_split", "class_group")
@@ -86,24 +87,39 @@ def averaged() -> list[Metric]:
 
 def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
     """Return one line for each method that has answers for every held-out environment under a rule."""
-    answered = ((method, whole(selections, [(method, rule)])) for method in selections.parts)
-    return [_metrics(selections, method, rule, answers, lines) for method, answers in answered if answers is not None]
+    without_lines = selections.once(("metrics", rule), lambda: _without_lines(selections, rule))
+    return [_on_lines(one, lines) for one in without_lines]
 
 
-def _metrics(selections: Selections, method: Method, rule: str, answers: MethodAnswers, lines: Lines) -> Metrics:
-    pooled, names, seeds = selections.pooled(method, rule), answers.held_outs, answers.seeds
+def _on_lines(one: Metrics, lines: Lines) -> Metrics:
+    source, target = one.source_accuracy, one.means[ACCURACY.name]
+    fractions = math.nan if source is None else source / 100, math.nan if target is None else target / 100
+    trained = one.method.predictor != ZERO_SHOT.predictor
+    return replace(
+        one,
+        above_zero_shot_line=lines.zero_shot.above(*fractions),
+        effective_robustness=lines.linear_probe.above(*fractions) if trained else None,
+    )
+
+
+def _without_lines(selections: Selections, rule: str) -> list[Metrics]:
+    """Return the metrics of each method that has answers for every held-out environment, without robustness."""
+    found = ((method, whole_estimate(selections, selections.pooled(method, rule))) for method in selections.parts)
+    return [_metrics(selections, method, rule, estimate) for method, estimate in found if estimate is not None]
+
+
+def _metrics(selections: Selections, method: Method, rule: str, estimate: Estimate) -> Metrics:
+    pooled, names, seeds = selections.pooled(method, rule), estimate.held_outs, estimate.seeds
     picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule)
     picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
     means = {m.name: np.mean([pooled[name, s].measures[m.name] for name in names for s in seeds]) for m in averaged()}
-    by_environment = answers.means[0]
-    source, target = mean_beside(picks, "training_domain"), float(by_environment.mean())
+    by_environment = estimate.means[0]
     temperatures = pd.to_numeric(picks["temperature"]).dropna()
-    trained = method.predictor != ZERO_SHOT.predictor
     return Metrics(
         method=method,
         rule=rule,
         means={m.name: _known(m.shown(float(means[m.name]))) for m in averaged()},
-        source_accuracy=_known(100 * source),
+        source_accuracy=_known(100 * mean_beside(picks, "training_domain")),
         worst_environment=names[int(by_environment.argmin())],
         worst_environment_accuracy=100 * float(by_environment.min()),
         worst_class=_worst_class(pooled, names, seeds, selections.rows["classes"].iloc[0]),
@@ -112,13 +128,13 @@ def _metrics(selections: Selections, method: Method, rule: str, answers: MethodA
         temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
         labels_fit=float(fits["labels_fit"].mean()),
         labels_choice=float(fits["labels_choice"].mean()),
-        above_zero_shot_line=lines.zero_shot.above(source, target),
-        effective_robustness=lines.linear_probe.above(source, target) if trained else None,
+        above_zero_shot_line=None,
+        effective_robustness=None,
     )
 
 
 def _worst_class(
-    pooled: ByKey, names: Sequence[str], seeds: Sequence[int], classes: Sequence[str]
+    pooled: Answered, names: Sequence[str], seeds: Sequence[int], classes: Sequence[str]
 ) -> WorstClass | None:
     worst = []
     for name in names:
@@ -171,7 +187,7 @@ def selection_costs(selections: Selections) -> list[SelectionCost]:
     """Return what each method with something to choose gets under each rule."""
     costs = []
     for method, part in selections.parts.items():
-        rules = [rule for rule in RULES if has_choice(part) and whole(selections, [(method, rule)]) is not None]
+        rules = [rule for rule in RULES if has_choice(part) and selections.is_whole(method, rule)]
         answers = whole(selections, [(method, rule) for rule in rules]) if rules else None
         if answers is not None:
             costs.append(_cost(method, rules, answers))

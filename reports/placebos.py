@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmark.method.evaluation.metrics import Array
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.methods import Method
 
 SAME = 1e-9  # accuracies that differ by less are equal
@@ -22,7 +22,7 @@ def accuracies_of(selections: Selections, method: Method, rule: str) -> Array | 
     Returns:
         Fractions, or None where no seed has everything that is held out.
     """
-    pooled, names = selections.pooled(method, rule), held_out_names(selections.rows)
+    pooled, names = selections.pooled(method, rule), selections.held_outs
     seeds = sorted({seed for _, seed in pooled})
     whole = [seed for seed in seeds if all((name, seed) in pooled for name in names)]
     if not whole:

@@ -14,10 +14,10 @@ from scipy.special import stdtrit
 
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.methods import PLAIN, Method
 from reports.settings import Setting
-from reports.whole import mean_beside, whole
+from reports.whole import mean_beside, whole_estimate
 
 MIN_BACKBONES = 8  # the evaluated one included
 ZERO_SHOT, LINEAR_PROBE = (Method(PLAIN, None, predictor) for predictor in ("zero_shot", "linear_probe"))
@@ -118,17 +118,17 @@ def lines_of(parts: Iterable[tuple[Setting, Selections]]) -> list[Lines]:
 
 
 def _alike(setting: Setting, selections: Selections) -> tuple[object, ...]:
-    return (setting.without_backbone, tuple(held_out_names(selections.rows)))
+    return (setting.without_backbone, tuple(selections.held_outs))
 
 
 def _point(selections: Selections, method: Method) -> tuple[float, float] | None:
     """Return a method's accuracy on sources and on what is held out, fractions; None where one is unknown."""
-    answers = whole(selections, [(method, _RULE)]) if method in selections.parts else None
-    if answers is None:
+    estimate = whole_estimate(selections, selections.pooled(method, _RULE)) if method in selections.parts else None
+    if estimate is None:
         return None
     picks = selections.picks(method, _RULE)
-    source = mean_beside(picks[picks["seed"].isin(answers.seeds)], "training_domain")
-    target = float(answers.means.mean())
+    source = mean_beside(picks[picks["seed"].isin(estimate.seeds)], "training_domain")
+    target = float(estimate.means.mean())
     return None if np.isnan(source + target) else (source, target)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.chosen import Selections, held_out_names, rule_for
+from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
 from reports.methods import Method
 from reports.settings import Setting
@@ -62,7 +62,7 @@ def shown(described: Sequence[tuple[Setting, Selections]], answer: Answer) -> li
 
 
 def _of_setting(selections: Selections) -> list[Shown]:
-    rule, lines = rule_for(selections.rows), []
+    rule, lines = selections.rule, []
     for predictor in dict.fromkeys(method.predictor for method in selections.parts):
         methods = _of_predictor(selections, predictor)
         plain = next((method for method in methods if method.is_plain), None)
@@ -113,11 +113,11 @@ def _title(described: Sequence[tuple[Setting, Selections]], alone: bool) -> str:
     fair = [(s, selections) for s, selections in described if not s.protocol_class.looks_at_target]
     if not fair:
         return ""
-    rules = sorted({rule_for(selections.rows) for _, selections in fair})
+    rules = sorted({selections.rule for _, selections in fair})
     if not alone:
         return f"{', '.join(rules)}, {len(fair)} settings"
     selections = fair[0][1]
-    return f"{', '.join(rules)}, {len(held_out_names(selections.rows))} held out"
+    return f"{', '.join(rules)}, {len(selections.held_outs)} held out"
 
 
 def _forest(title: str, every: Sequence[Shown], room: int) -> list[str]:

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
 from reports.methods import Method
 from reports.robustness import MIN_BACKBONES
@@ -60,7 +60,7 @@ def same_but_backbone(parts: Sequence[tuple[Setting, Selections]]) -> list[list[
     alike: dict[object, dict[str, tuple[Setting, Selections]]] = {}
     for setting, selections in parts:
         if not (setting.random_weights or setting.protocol_class.looks_at_target):
-            key = (setting.without_backbone, tuple(held_out_names(selections.rows)))
+            key = (setting.without_backbone, tuple(selections.held_outs))
             alike.setdefault(key, {})[setting.backbone_fingerprint] = (setting, selections)
     return [[*group.values()] for group in alike.values() if len(group) >= MIN_BACKBONES]
 

@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.multiplicity import holm
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from reports.chosen import Selections, rule_for
+from reports.chosen import Selections
 from reports.comparisons import Comparison
 from reports.credit import INTERVENTIONS
 from reports.findings import Findings
@@ -176,7 +176,7 @@ def _cannot_predict(one: Verdict) -> bool:
 
 def _verdict(setting: Setting, selections: Selections, method: Method, made: Findings) -> Verdict:
     """Return the verdict on a method with p-values that are not yet adjusted over verdicts."""
-    rule = rule_for(selections.rows)
+    rule = selections.rule
     mine = [one for one in made.compared if one.method == method]
     gain = next((one for one in mine if one.baseline.projection == PLAIN and one.baseline.is_plain), None)
     against = tuple(one for one in mine if one is not gain and not one.baseline.imported)

@@ -6,26 +6,36 @@ from statistics import fmean
 
 import pandas as pd
 
-from reports.answers import MethodAnswers, together
-from reports.chosen import Selections, held_out_names
+from reports.answers import Answered, Estimate, MethodAnswers, together
+from reports.chosen import Selections
 from reports.methods import Method
 
 
-def whole(
-    selections: Selections, methods: Sequence[tuple[Method, str]], rank: int | None = None
-) -> MethodAnswers | None:
+def whole_estimate(selections: Selections, answers: Answered, minus: Answered | None = None) -> Estimate | None:
+    """Return the accuracy of some answers by the seeds that have all that is held out; None where none has.
+
+    Args:
+        selections: the rows of one setting, which say what is held out.
+        answers: `Selections.pooled` of a method, of these rows or of some of them.
+        minus: answers whose accuracy on the same images is subtracted.
+    """
+    estimate = answers.estimate(minus)
+    names = tuple(selections.held_outs)
+    return estimate if estimate is not None and estimate.held_outs == names else None
+
+
+def whole(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
     """Return the answers of methods, each under its rule, of the seeds that have all held-out environments.
 
     Args:
         selections: the rows of one setting.
         methods: methods and the rule for each.
-        rank: the only rank among which is chosen; by default all.
 
     Returns:
         The answers, or None where no seed has all that is held out.
     """
-    answers = together([selections.pooled(method, rule, rank) for method, rule in methods], selections.n_base)
-    names = tuple(held_out_names(selections.rows))
+    answers = together([selections.pooled(method, rule) for method, rule in methods])
+    names = tuple(selections.held_outs)
     return answers if answers is not None and answers.held_outs == names else None
 
 

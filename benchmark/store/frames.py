@@ -1,5 +1,6 @@
 """Arrow tables as pandas frames with Python's own values, column by column and not value by value."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +11,32 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def frame(table: pa.Table) -> "pd.DataFrame":
+def frame(table: pa.Table, arrays: Collection[str] = ()) -> "pd.DataFrame":
     """Return a table with lists or None in list columns, NaN for absent numbers and None for absent words.
 
     In each chunk equal lists of whole numbers or words are one list, which is not to be changed: rows have ranks and
     classes in common.
+
+    Args:
+        table: any.
+        arrays: names of columns of lists of numbers that are to be arrays instead: long lists take long to make.
     """
     import pandas as pd
 
-    return pd.DataFrame({name: _column(table[name]) for name in table.column_names})
+    made = {name: _arrays(table[name]) if name in arrays else _column(table[name]) for name in table.column_names}
+    return pd.DataFrame(made)
+
+
+def _arrays(column: pa.ChunkedArray) -> Any:
+    """Return lists of numbers as arrays; None for absent ones."""
+    import pandas as pd
+
+    found: list[Any] = []
+    for chunk in column.chunks:
+        ends, values = chunk.offsets.to_numpy().tolist(), chunk.values.to_numpy(zero_copy_only=False)
+        spans = zip(ends[:-1], ends[1:], chunk.is_valid().to_pylist(), strict=True)
+        found += [values[begin:end] if there else None for begin, end, there in spans]
+    return pd.Series(_objects(found), dtype=object)
 
 
 def _column(column: pa.ChunkedArray) -> Any:

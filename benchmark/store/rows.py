@@ -228,8 +228,8 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 def read_rows(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """Return the rows of those trials that are finished, in the order given, one line per row of `schema`.
 
-    List columns hold lists or None; absent numbers are NaN and absent words None. Answers are bits, see
-    `selection.unpacked`. Many files are read at the same time; progress is printed where it takes long.
+    List columns hold lists or None (spectra are arrays); absent numbers are NaN and absent words None. Answers are
+    bits, see `selection.unpacked`. Many files are read at the same time; progress is printed where it takes long.
 
     Args:
         storage: the store.
@@ -344,4 +344,4 @@ def _check_trials(storage: Storage, name: str, trial_ids: set[object]) -> None:
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":
     """Return rows of `schema` as `read_rows` does."""
-    return frame(table)
+    return frame(table, ("spectrum",))

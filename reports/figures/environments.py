@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.comparisons import compare
 from reports.figures.gains import Point, plain_of, predictors_of, shown_methods
 from reports.figures.style import (
@@ -83,7 +83,7 @@ def numbers(selections: Selections, rule: str) -> EnvironmentNumbers | None:
         selections: the rows of one setting.
         rule: what chooses for every method.
     """
-    names = held_out_names(selections.rows)
+    names = selections.held_outs
     panels = []
     for predictor in predictors_of(selections)[:_MAX_PANELS] if len(names) > 1 else []:
         if panel := _panel(selections, predictor, rule, names):

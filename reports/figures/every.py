@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Sheet
 
-from reports.chosen import Selections, rule_for
+from reports.chosen import Selections
 from reports.comparisons import Comparison
 from reports.figures import (
     environments,
@@ -85,7 +85,7 @@ def all_figures(
 
 
 def _of_setting(setting: Setting, selections: Selections, suffix: str, images: pd.DataFrame | None) -> list[Figure]:
-    rule, made = rule_for(selections.rows), []
+    rule, made = selections.rule, []
     for kind in _KINDS:
         numbers = kind.numbers(selections, rule)
         if numbers is not None:

@@ -1,7 +1,7 @@
 """What several figures share: which methods are shown, and paired differences from plain prediction, in points."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.inference import Interval, difference_interval
+from benchmark.method.evaluation.inference import Interval
 from benchmark.method.evaluation.selection import KEY, measured, unpacked
-from reports.answers import ByKey, together
-from reports.chosen import Pooled, Selections, held_out_names
+from reports.answers import Answered, Pooled
+from reports.chosen import Selections
 from reports.methods import EQUAL_N, ICM, SHRINKAGE, Method
+from reports.whole import whole_estimate
 
 MAX_PREDICTORS = 4  # with a panel each
 # What `answers_of` looks at, beside the key and the rank.
@@ -68,23 +69,20 @@ def shown_methods(selections: Selections, predictor: str, released: bool = False
     return [m for m in of_predictor if (m.projection, m.variant) in shown and (released or m.order != "released")]
 
 
-def gain(selections: Selections, answers: ByKey, plain: ByKey) -> Point | None:
+def gain(selections: Selections, answers: Answered, plain: Answered) -> Point | None:
     """Return answers minus plain prediction's on the same images; None without all that is held out under some seed.
 
     Args:
         selections: the rows of one setting.
-        answers: (held_out, seed) -> answers.
-        plain: the same of plain prediction.
+        answers: of some method.
+        plain: those of plain prediction.
     """
-    both = together([answers, plain], selections.n_base)
-    if both is None or list(both.held_outs) != held_out_names(selections.rows):
-        return None
-    exact = float((both.means[0] - both.means[1]).mean())
-    return Point.of(replace(difference_interval(both.scores, 0, 1), estimate=exact))
+    estimate = whole_estimate(selections, answers, plain)
+    return None if estimate is None else Point.of(estimate.interval)
 
 
-def answers_of(selections: Selections, rows: pd.DataFrame) -> dict[tuple[str, int], Pooled]:
-    """Return (held_out, seed) -> the answers of given rows, each at a rank of its own, where every fold has some.
+def answers_of(selections: Selections, rows: pd.DataFrame) -> Answered:
+    """Return the answers of given rows, each at a rank of its own, where every fold has some.
 
     Args:
         selections: of which they are.
@@ -101,7 +99,7 @@ def answers_of(selections: Selections, rows: pd.DataFrame) -> dict[tuple[str, in
             correct = np.concatenate([unpacked(row)[row["ranks"].index(row["rank"])] for row in of_test])
             tested = reduce(add, (selections.tested[row["tested"]] for row in of_test))
             pooled[key] = Pooled(correct, tested, measured(correct, tested, of_test[0]))
-    return pooled
+    return Answered(pooled, selections.n_base)
 
 
 def picks_by(values: Sequence[float], among: Sequence[float]) -> tuple[int, ...]:
@@ -109,7 +107,7 @@ def picks_by(values: Sequence[float], among: Sequence[float]) -> tuple[int, ...]
     return tuple(sum(bool(np.isclose(value, one)) for value in values) for one in among)
 
 
-def plain_answers(selections: Selections, predictor: str, rule: str) -> ByKey:
-    """Return (held_out, seed) -> the answers of plain prediction; nothing where there are none."""
+def plain_answers(selections: Selections, predictor: str, rule: str) -> Answered:
+    """Return the answers of plain prediction; none where there are none."""
     plain = plain_of(selections, predictor)
-    return {} if plain is None else selections.pooled(plain, rule)
+    return Answered({}) if plain is None else selections.pooled(plain, rule)

@@ -1,6 +1,5 @@
 """Lambda against rank as twin maps: what the rule saw on the sources, and the accuracy on what is held out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -9,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.patches import Rectangle
 
-from benchmark.method.evaluation.metrics import ACCURACY, Array
-from benchmark.method.evaluation.selection import KEY, RULES
-from reports.chosen import Selections, held_out_names
+from benchmark.method.evaluation.metrics import Array
+from reports.chosen import Selections
 from reports.figures.gains import predictors_of
 from reports.figures.style import GREY, INK, PAGE, SMALL, arrange, panel_label, sheet_of
 from reports.methods import ICM, Method
+from reports.spread import spread_of
 
 MAX_ROWS = 2  # predictors with a pair of maps each
 _COLOURS = "cividis"  # even steps of lightness: it reads in grey, and by the colour-blind
@@ -68,47 +67,18 @@ def numbers(selections: Selections, rule: str) -> HeatMapNumbers | None:
 
 
 def _maps(selections: Selections, method: Method, rule: str) -> Maps | None:
-    rows = selections.parts[method]
+    rows, spread = selections.parts[method], spread_of(selections, method)
     lambdas = sorted(float(x) for x in rows["lambda_"].dropna().unique())
-    ranks = sorted({int(rank) for ranks in rows["ranks"] for rank in ranks})
-    if len(lambdas) < 2 or len(ranks) < 2:
+    if len(lambdas) < 2 or len(spread.ranks) < 2:
         return None
-    tests: dict[tuple[str, int, int], int] = {}
-    for key in zip(*(rows[name] for name in KEY), strict=True):
-        tests.setdefault((str(key[0]), int(key[1]), int(key[2])), len(tests))
-    source, held_out = (np.full((len(tests), len(lambdas), len(ranks)), np.nan) for _ in range(2))
-    images = np.zeros(len(tests))
-    names = [*KEY, "lambda_", "ranks", RULES[rule].score, ACCURACY.name, "n_test"]
-    for held, seed, fold, lambda_, of_row, scores, accuracies, n in zip(*(rows[c] for c in names), strict=True):
-        if not isinstance(scores, list) or not n:
-            continue
-        test, place = tests[str(held), int(seed), int(fold)], lambdas.index(lambda_)
-        images[test] = n
-        for rank, score, accuracy in zip(of_row, scores, accuracies, strict=True):
-            at = (test, place, ranks.index(rank))
-            if not score <= source[at]:  # the first of equals, as everywhere
-                source[at], held_out[at] = score, accuracy
-    of_tests = [_mean(values, list(tests), images) for values in (source, held_out)]
-    picks = np.zeros((len(lambdas), len(ranks)))
-    picked = selections.picks(method, rule)
+    of_lambda = np.searchsorted(lambdas, rows["lambda_"].to_numpy(dtype=float))
+    source, held_out = (means.mean(axis=0) for means in spread.chosen(rule, of_lambda, len(lambdas)))
+    if np.isnan(source).all():
+        return None
+    picks, picked = np.zeros((len(lambdas), len(spread.ranks))), selections.picks(method, rule)
     for lambda_, rank in zip(picked["lambda_"], picked["rank"], strict=True):
-        picks[lambdas.index(lambda_), ranks.index(rank)] += 1
-    if np.isnan(of_tests[0]).all() or {test[0] for test in tests} != set(held_out_names(selections.rows)):
-        return None
-    return Maps(method, tuple(lambdas), tuple(ranks), 100 * of_tests[0], 100 * of_tests[1], picks)
-
-
-def _mean(values: Array, tests: Sequence[tuple[str, int, int]], images: Array) -> Array:
-    """Return means over folds by their images, seeds, then held-out environments; `values` run over tests first."""
-    by_held_out = []
-    for name in sorted({held for held, _, _ in tests}):
-        by_seed = []
-        for seed in sorted({s for held, s, _ in tests if held == name}):
-            at = [i for i, test in enumerate(tests) if test[:2] == (name, seed)]
-            weights = images[at] / max(float(images[at].sum()), 1.0)
-            by_seed.append(np.tensordot(weights, values[at], axes=1))
-        by_held_out.append(np.mean(by_seed, axis=0))
-    return np.asarray(np.mean(by_held_out, axis=0))
+        picks[lambdas.index(lambda_), spread.ranks.index(rank)] += 1
+    return Maps(method, tuple(lambdas), tuple(spread.ranks), 100 * source, 100 * held_out, picks)
 
 
 def draw(numbers: HeatMapNumbers) -> Sheet:

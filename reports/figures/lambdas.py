@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.method.evaluation.selection import KEY
-from reports.answers import ByKey
+from reports.answers import Answered
 from reports.chosen import Selections
 from reports.figures.gains import (
     ANSWERS,
@@ -97,7 +97,7 @@ def _curve(selections: Selections, method: Method, rule: str) -> Curve | None:
     return Curve(method, values, tuple(point for _, point in known), picks_by(picks["lambda_"].tolist(), values))
 
 
-def _at(selections: Selections, rows: pd.DataFrame, plain: ByKey) -> Point | None:
+def _at(selections: Selections, rows: pd.DataFrame, plain: Answered) -> Point | None:
     there = [rank in ranks for rank, ranks in zip(rows["rank"], rows["ranks"], strict=True)]
     rows = rows[there].drop_duplicates(list(KEY))
     return gain(selections, answers_of(selections, rows), plain) if len(rows) else None

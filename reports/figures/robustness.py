@@ -14,7 +14,7 @@ from scipy.special import betaincinv
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
 from reports.captions import whole_size
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.figures.gains import shown_methods
 from reports.figures.style import (
     COLUMN,
@@ -29,7 +29,7 @@ from reports.figures.style import (
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.robustness import MIN_BACKBONES, ZERO_SHOT, AccuracyLine
 from reports.settings import Setting
-from reports.whole import mean_beside, whole
+from reports.whole import mean_beside, whole_estimate
 
 _NEAREST = 1e-3
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -76,7 +76,7 @@ def alike(parts: Sequence[tuple[Setting, Selections]]) -> list[list[tuple[Settin
     groups: dict[object, dict[str, tuple[Setting, Selections]]] = {}
     for setting, selections in parts:
         if not (setting.random_weights or setting.protocol_class.looks_at_target):
-            key = (setting.without_backbone, tuple(held_out_names(selections.rows)))
+            key = (setting.without_backbone, tuple(selections.held_outs))
             groups.setdefault(key, {}).setdefault(setting.backbone_fingerprint, (setting, selections))
     return [[*group.values()] for group in groups.values() if len(group) >= MIN_BACKBONES]
 
@@ -105,12 +105,12 @@ def numbers(group: Sequence[tuple[Setting, Selections]]) -> RobustnessNumbers | 
 
 
 def _dot(setting: Setting, selections: Selections, method: Method) -> Dot | None:
-    answers = whole(selections, [(method, "training_domain")])
-    if answers is None:
+    estimate = whole_estimate(selections, selections.pooled(method, "training_domain"))
+    if estimate is None:
         return None
     picks = selections.picks(method, "training_domain")
-    source = mean_beside(picks[picks["seed"].isin(answers.seeds)], "training_domain")
-    target = float(answers.means.mean())
+    source = mean_beside(picks[picks["seed"].isin(estimate.seeds)], "training_domain")
+    target = float(estimate.means.mean())
     if np.isnan(source + target):
         return None
     judged = selections.rows["labels_choice"].dropna()

@@ -1,19 +1,18 @@
 """Selection: what the rule saw on the sources against accuracy on what is held out, of every setting of a method."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from benchmark.method.evaluation.metrics import ACCURACY, Array
-from benchmark.method.evaluation.selection import KEY, RULES
-from reports.chosen import Selections, held_out_names
+from benchmark.method.evaluation.selection import KEY
+from reports.chosen import Selections
 from reports.figures.gains import predictors_of, shown_methods
 from reports.figures.style import (
     COLUMN,
@@ -30,6 +29,8 @@ from reports.figures.style import (
     sheet_of,
 )
 from reports.methods import Method
+from reports.spread import spread_of
+from reports.whole import mean_beside
 
 MAX_POINTS = 400  # of a method; of more, every so many
 _SETTING = ["lambda_", "intervention_set", "normalize", "predictor_params", "projection_params"]
@@ -108,51 +109,22 @@ def _thinned(cloud: Cloud) -> Cloud:
 
 
 def _cloud(selections: Selections, method: Method, rule: str) -> Cloud | None:
-    rows = selections.parts[method]
-    tests = len(rows[list(KEY)].drop_duplicates())
-    means, picks = setting_means(rows, RULES[rule].score, tests), selections.picks(method, rule)
-    if not means or len(picks) < tests or set(map(str, rows["held_out"])) != set(held_out_names(selections.rows)):
+    rows, spread, picks = selections.parts[method], spread_of(selections, method), selections.picks(method, rule)
+    setting, settings = _numbered(rows)
+    source, held_out = (100 * means.mean(axis=0).ravel() for means in spread.chosen(rule, setting, settings))
+    known = ~np.isnan(source + held_out)
+    if not known.any() or len(picks) < len(rows[list(KEY)].drop_duplicates()):
         return None
-    keys = list(zip(picks["held_out"], picks["seed"], strict=True))
-    picked = [
-        100 * _mean(zip(keys, picks[name].tolist(), picks["n_test"].tolist(), strict=True))
-        for name in ("score", ACCURACY.name)
-    ]
-    source, held_out = 100 * np.array(means).T
-    return Cloud(method, source, held_out, (picked[0], picked[1]))
+    picked = [100 * mean_beside(picks, name, "n_test") for name in ("score", ACCURACY.name)]
+    return Cloud(method, source[known], held_out[known], (picked[0], picked[1]))
 
 
-def setting_means(rows: pd.DataFrame, score: str, tests: int) -> list[tuple[float, float]]:
-    """Return (source score, held-out accuracy), fractions, of each setting and rank that was tested everywhere.
-
-    Args:
-        rows: of one method.
-        score: column of the rule's scores.
-        tests: number of held-out environments, seeds and folds together.
-    """
-    found: dict[tuple[str, int], list[tuple[tuple[str, int], float, float, float]]] = {}
-    names = ["held_out", "seed", "n_test", "ranks", score, ACCURACY.name]
-    columns = (rows[name].tolist() for name in [*names, *_SETTING])
-    for held_out, seed, n, ranks, scores, accuracies, *setting in zip(*columns, strict=True):
-        for rank, of_rule, accuracy in zip(ranks, scores or [], accuracies, strict=False):
-            if not math.isnan(of_rule + accuracy):
-                found.setdefault((str(setting), rank), []).append(((held_out, seed), of_rule, accuracy, n))
-    return [
-        (_mean((key, x, n) for key, x, _, n in part), _mean((key, y, n) for key, _, y, n in part))
-        for part in found.values()
-        if len(part) == tests
-    ]
-
-
-def _mean(tests: Iterable[tuple[tuple[str, int], float, float]]) -> float:
-    """Return the mean of (held_out and seed, value, images) over folds by their images, seeds, then held-outs."""
-    of_test: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for key, value, n in tests:
-        of_test.setdefault(key, []).append((value * n, n))
-    of_held_out: dict[str, list[float]] = {}
-    for (held_out, _), folds in of_test.items():
-        of_held_out.setdefault(held_out, []).append(sum(v for v, _ in folds) / sum(n for _, n in folds))
-    return fmean(map(fmean, of_held_out.values()))
+def _numbered(rows: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
+    """Return the number of each row's setting, in the order in which they come, and how many there are."""
+    numbers: dict[tuple[object, ...], int] = {}
+    columns = [rows[name].where(rows[name].notna(), None).tolist() for name in _SETTING]
+    found = [numbers.setdefault(setting, len(numbers)) for setting in zip(*columns, strict=True)]
+    return np.array(found, dtype=np.int64), len(numbers)
 
 
 def spearman(x: Array, y: Array) -> float | None:

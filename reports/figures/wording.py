@@ -8,7 +8,6 @@ from reports.captions import (
     number,
     rule_meaning,
     sample_words,
-    seeds_of,
     split_words,
     unit_words,
     whole_size,
@@ -67,7 +66,7 @@ def caption(setting: Setting, selections: Selections, rule: str, words: str) -> 
         rule: what chooses.
         words: what the figure shows.
     """
-    seeds, size = seeds_of(selections.rows), whole_size(selections)
+    seeds, size = selections.seeds, whole_size(selections)
     folds = f", {setting.folds} folds" if setting.folds else ""
     return (
         f"{setting.banner}{words} {setting.dataset}, {setting.backbone_label}, {setting.precision}; protocol "

@@ -3,27 +3,26 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.inference import ImageInterval, by_environment, image_interval
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import RULES
-from reports.answers import MethodAnswers, together
-from reports.captions import has_scores, protocol_words, rule_words, seeds_of
-from reports.chosen import Selections, held_out_names, rule_for
+from reports.answers import Estimate
+from reports.captions import has_scores, protocol_words, rule_words
+from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.metrics import Metrics, averaged, metrics_of
 from reports.options import Options
-from reports.page.grids import Spread
 from reports.page.numbers import points, rounded, tenths
 from reports.robustness import Lines
 from reports.settings import Setting
 from reports.spans import picked
+from reports.spread import spread_of
+from reports.whole import whole_estimate
 
 SHOWN_RULES = ("training_domain", "lodo", "oracle")
 _READ = ("before", "after", "chance")
@@ -62,20 +61,20 @@ def core(setting: Setting, selections: Selections, lines: Lines, options: Option
         options: what the reader asks for.
     """
     methods, rules = list(selections.parts), rules_of(selections)
-    environments = held_out_names(selections.rows)
+    environments = selections.held_outs
     trials = sorted({str(t) for t in selections.rows["trial_id"]})
     place = {trial: k for k, trial in enumerate(trials)}
     return {
         **described_setting(setting),
-        "rule": rule_for(selections.rows),
+        "rule": selections.rule,
         "rules": [{"name": r, "bound": RULES[r].looks_at_target, "words": rule_words(r, setting)} for r in rules],
         "environments": environments,
         "classes": [str(name) for name in selections.rows["classes"].iloc[0]],
-        "seeds": seeds_of(selections.rows),
+        "seeds": selections.seeds,
         "dim": int(selections.rows["dim"].iloc[0]),
         "methods": [_method(m, methods) for m in methods],
         "results": {r: [_result(selections, m, r, environments, place) for m in methods] for r in rules},
-        "curves": {r: [_curve(selections, m, r, environments) for m in methods] for r in rules if not _bound(r)},
+        "curves": {r: [_curve(selections, m, r) for m in methods] for r in rules if not _bound(r)},
         "behind": {r: [_behind(one) for one in metrics_of(selections, r, lines)] for r in rules},
         "spans": {r: spans for r in rules if not _bound(r) and (spans := _spans(selections, r))},
         "protocol_words": protocol_words(setting, selections, options),
@@ -145,52 +144,40 @@ def _result(
 
 def _cells(selections: Selections, method: Method, rule: str, environments: list[str]) -> list[Plain]:
     """Return the accuracy in each environment, then their average; a gap says why it is one."""
-    pooled, n_base, expected = selections.pooled(method, rule), selections.n_base, len(seeds_of(selections.rows))
-    whole = together([pooled], n_base)
-    if whole is not None and list(whole.held_outs) == environments:
-        single = by_environment(_first(whole))
-        cells = [_cell(one, whole, whole.means[0][k], expected) for k, one in enumerate(single)]
-        for name, cell in zip(environments, cells, strict=True):
-            cell["n"] = _images(selections, method, rule, name)
-        average = _cell(image_interval(_first(whole)), whole, float(whole.means[0].mean()), expected)
-        return [*cells, {**average, "n": rounded(whole.size.images_per_seed, 0)}]
-    cells = []
+    pooled, expected = selections.pooled(method, rule), len(selections.seeds)
+    cells: list[Plain] = []
     for name in environments:
-        alone = together([{k: v for k, v in pooled.items() if k[0] == name}], n_base)
+        alone = pooled.estimate(held_out=name)
         if alone is None:
             cells.append({"why": "no answers of all folds for what is held out here"})
         else:
-            cells.append(_cell(image_interval(_first(alone)), alone, float(alone.means[0].mean()), expected))
-    return [*cells, {"why": "no average: no seed has every held-out environment"}]
+            cells.append(_cell(alone, expected))
+    average = whole_estimate(selections, pooled)
+    if average is None:
+        return [*cells, {"why": "no average: no seed has every held-out environment"}]
+    return [*cells, _cell(average, expected)]
 
 
 def _bounds(selections: Selections, method: Method, plain: Method, rule: str, environments: list[str]) -> list[Plain]:
     """Return accuracies and differences to plain where labels of what is tested choose: no result, so no interval."""
-    answers = together([selections.pooled(m, rule) for m in (method, plain)], selections.n_base)
-    if answers is None or list(answers.held_outs) != environments:
+    pooled, of_plain = selections.pooled(method, rule), selections.pooled(plain, rule)
+    estimate = whole_estimate(selections, pooled, None if method == plain else of_plain)
+    if estimate is None:
         return _cells(selections, method, rule, environments)
-    cells: list[Plain] = []
-    for own, of_plain in zip(*(np.append(means, means.mean()) for means in answers.means), strict=True):
-        cells.append({"v": points(own)} | ({} if plain == method else {"d": points(own - of_plain)}))
-    return cells
+    means = [np.append(of_method, of_method.mean()) for of_method in estimate.means]
+    if method == plain:
+        return [{"v": points(own)} for own in means[0]]
+    return [{"v": points(own), "d": points(own - other)} for own, other in zip(*means, strict=True)]
 
 
-def _first(answers: MethodAnswers) -> Any:
-    return replace(answers.scores, values=answers.scores.values[0])
-
-
-def _images(selections: Selections, method: Method, rule: str, name: str) -> float | None:
-    sizes = [len(one.tested) for (held_out, _), one in selections.pooled(method, rule).items() if held_out == name]
-    return rounded(float(np.mean(sizes)), 0) if sizes else None
-
-
-def _cell(interval: ImageInterval, answers: MethodAnswers, mean: float, expected: int) -> Plain:
-    cell: Plain = {"v": points(mean), "n": rounded(answers.size.images_per_seed, 0)}
+def _cell(estimate: Estimate, expected: int) -> Plain:
+    interval = estimate.interval
+    cell: Plain = {"v": points(interval.estimate), "n": rounded(estimate.size.images_per_seed, 0)}
     error = interval.plus_minus
     if error:
         cell |= {"e": points(error), "l": points(interval.low), "h": points(interval.high)}
-    if len(answers.seeds) < expected:
-        cell["why"] = f"{len(answers.seeds)} of {expected} seeds"
+    if len(estimate.seeds) < expected:
+        cell["why"] = f"{len(estimate.seeds)} of {expected} seeds"
     return {key: value for key, value in cell.items() if value is not None}
 
 
@@ -236,9 +223,9 @@ def _picks(
     return [[[*key, n] for key, n in one] for one in in_order]
 
 
-def _curve(selections: Selections, method: Method, rule: str, environments: list[str]) -> Plain | None:
+def _curve(selections: Selections, method: Method, rule: str) -> Plain | None:
     """Return accuracy at each rank in each environment, all but the rank chosen; None without a choice of ranks."""
-    spread = Spread(selections.parts[method], environments)
+    spread = spread_of(selections, method)
     if len(spread.ranks) < 2 or method.projection == PLAIN:
         return None
     _, accuracy = spread.chosen(rule, np.zeros(len(spread.rows), dtype=np.int64), 1)
@@ -279,7 +266,7 @@ def classes(selections: Selections) -> Plain:
 
     Answers of all folds and seeds count; `images` has the different images among them.
     """
-    environments, n = held_out_names(selections.rows), len(selections.rows["classes"].iloc[0])
+    environments, n = selections.held_outs, len(selections.rows["classes"].iloc[0])
     totals: list[list[int]] = []
     images: list[list[int]] = []
     numbers: dict[tuple[int, ...], int] = {}
@@ -313,7 +300,7 @@ def grids(selections: Selections) -> Plain:
 
     One setting is fixed (set, lambda and rank); what else is left open the rule chooses.
     """
-    environments = held_out_names(selections.rows)
+    environments = selections.held_outs
     found: dict[str, list[Plain]] = {}
     for rule in (r for r in rules_of(selections) if not _bound(r)):
         found[rule] = []
@@ -329,7 +316,7 @@ def grids(selections: Selections) -> Plain:
 def _grid(
     selections: Selections, method: Method, rows: pd.DataFrame, rule: str, environments: list[str]
 ) -> Plain | None:
-    spread, picks = Spread(rows, environments), selections.picks(method, rule)
+    spread, picks = spread_of(selections, method), selections.picks(method, rule)
     lambdas = sorted({float(v) for v in rows["lambda_"] if not pd.isna(v)})
     if len(lambdas) < 2 and len(spread.ranks) < 2:
         return None
@@ -398,7 +385,7 @@ def _number_of(one: Any, labels: Sequence[str]) -> int | None:
 
 def _predictions(selections: Selections, known: Sequence[tuple[int, Any]]) -> Plain:
     """Return images, what was asked of them under which seed, and for each rule and method what was answered."""
-    environments = held_out_names(selections.rows)
+    environments = selections.held_outs
     names = [str(name) for name in selections.rows["classes"].iloc[0]]
     place = {name: k for k, name in enumerate(environments)}
     columns = ("held_out", "image_id", "seed", "class", "rule", "predicted")

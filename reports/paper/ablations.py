@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from reports.answers import ByKey
+from reports.answers import Answered
 from reports.chosen import Selections
 from reports.methods import ICM, SHRINKAGE, Method
 from reports.options import Options
@@ -20,6 +20,7 @@ from reports.paper import cells, words
 from reports.paper.alike import Described, by_backbone, check_alike, common_rule
 from reports.paper.blocks import methods_of, table_of
 from reports.table import Block, Cell, Column, Line, Table
+from reports.whole import whole_estimate
 
 MAX_VALUES = 16  # with a line each; of more, some in even distances, with the ends and what is picked most
 MANY_ROWS, FEW_VALUES = 20_000, 6  # of a method with so many rows, each of which is looked at for every value
@@ -51,7 +52,7 @@ class Value:
 
     name: str
     picks: pd.DataFrame
-    pooled: ByKey
+    pooled: Answered
     trials: tuple[str, ...]
     times: tuple[int, int] | None
     equals_plain: bool = False
@@ -171,13 +172,13 @@ def _line(
     if isinstance(value, Together):
         return _together(value, [_line(selections, method, one, rule, options, names) for one in value.values])
     bound = cells.bound_by(rule, looks_at_target=False)
-    answers = cells.whole_of(selections, [value.pooled])
+    estimate = whole_estimate(selections, value.pooled)
     accuracy = Cell(note="not all that is held out has answers", bound=bound)
     gain = accuracy
     plain = cells.plain_of(selections, method)
     folds = int(selections.rows["folds"].iloc[0])
-    if answers is not None:
-        accuracy = cells.cell_of([answers], options, folds=folds, trials=value.trials, bound=bound)
+    if estimate is not None:
+        accuracy = cells.cell_of([estimate], options, folds=folds, trials=value.trials, bound=bound)
         none = Cell(note="no result rows of plain prediction", bound=bound)
         gain = (
             cells.minus(selections, value.pooled, plain, rule, options, value.trials).of(bound).cell if plain else none

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.selection import RULES
-from reports.chosen import Selections, rule_for
+from reports.chosen import Selections
 from reports.settings import Setting
 
 Described: TypeAlias = Sequence[tuple[Setting, Selections]]  # settings, each with its rows
@@ -65,7 +65,7 @@ def common_rule(described: Described, rule: str | None = None) -> str:
     """
     if rule is not None and rule not in RULES:
         raise IcmBenchError(f"There is no selection rule '{rule}'; choose one of {', '.join(RULES)}.")
-    fair = {rule_for(selections.rows) for _, selections in described}
+    fair = {selections.rule for _, selections in described}
     return rule or ("lodo" if fair == {"lodo"} else "training_domain")
 
 

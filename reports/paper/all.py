@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.options import Options
 from reports.paper import (
     ablations,
@@ -95,9 +95,9 @@ def _halved(group: Described) -> bool:
 def _in_domain(one: tuple[Setting, Selections], described: Described) -> Selections | None:
     """Return the rows that fit on the tested environments themselves, on the same data and backbone, if there are."""
     setting, selections = one
-    names = held_out_names(selections.rows)
+    names = selections.held_outs
     for other, candidate in described:
         same = other.data_and_backbone == setting.data_and_backbone and other.protocol_class.looks_at_target
-        if same and held_out_names(candidate.rows) == names:
+        if same and candidate.held_outs == names:
             return candidate
     return None

@@ -10,7 +10,7 @@ from reports.paper.alike import Described, by_backbone, by_data_set, check_alike
 from reports.paper.blocks import methods_of, predictor_words, predictors_of, table_of
 from reports.robustness import MIN_BACKBONES, ZERO_SHOT, Lines, lines_of
 from reports.table import Block, Cell, Column, Line, Table
-from reports.whole import mean_beside
+from reports.whole import mean_beside, whole_estimate
 
 NAME = "backbones"
 SHOWN = {PLAIN: "Plain", "pca": "PCA", ICM: "CLIP-ICM", SHRINKAGE: "Shrinkage"}
@@ -114,11 +114,11 @@ def _robust(parts: Described, method: Method | None, rule: str, robust: Mapping[
     selections: Selections = parts[0][1]
     of_predictor = robust[id(selections)]
     line = of_predictor.zero_shot if method.predictor == ZERO_SHOT.predictor else of_predictor.linear_probe
-    answers = cells.whole_of(selections, [selections.pooled(method, rule)]) if method in selections.parts else None
-    if answers is None:
+    estimate = whole_estimate(selections, selections.pooled(method, rule)) if method in selections.parts else None
+    if estimate is None:
         return Cell(note="not all that is held out was tested")
     source = mean_beside(selections.picks(method, rule), "training_domain")
-    above = line.above(source, float(answers.means.mean()))
+    above = line.above(source, float(estimate.means.mean()))
     if above is None:
         return Cell(note=f"fewer than {MIN_BACKBONES} backbones, or none with an accuracy on the sources")
     return Cell(value=above.points, low=above.low, high=above.high, signed=True)

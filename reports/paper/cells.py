@@ -11,45 +11,30 @@ import numpy as np
 import pandas as pd
 
 from benchmark.method.evaluation.inference import (
-    ImageInterval,
     Interval,
-    image_interval,
     pooled_interval,
     seeds_standard_error,
 )
 from benchmark.method.evaluation.selection import RULES
-from reports.answers import ByKey, MethodAnswers, together
-from reports.captions import has_scores, seeds_of
-from reports.chosen import Selections, held_out_names
+from reports.answers import Answered, Estimate
+from reports.captions import has_scores
+from reports.chosen import Selections
 from reports.methods import Method
 from reports.options import Options
 from reports.table import Cell
-from reports.whole import mean_beside
+from reports.whole import mean_beside, whole_estimate
 
 
-def whole_of(selections: Selections, pooled: Sequence[ByKey]) -> MethodAnswers | None:
-    """Return the answers of methods, by the seeds that have all that is held out; None where none has.
-
-    Args:
-        selections: the rows of one setting, which say what is held out.
-        pooled: `Selections.pooled` of each method, of these rows or of some of them.
-    """
-    answers = together(pooled, selections.n_base)
-    names = tuple(held_out_names(selections.rows))
-    return answers if answers is not None and answers.held_outs == names else None
-
-
-def cell_of(parts: Sequence[MethodAnswers], options: Options, **more: object) -> Cell:
+def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell:
     """Return the accuracy of a method, or of two methods the first minus the second.
 
     Args:
-        parts: the answers on each data set, one or several; each counts alike.
+        parts: the estimate on each data set, one or several; each counts alike.
         options: what stands behind ±.
         **more: further fields of the cell.
     """
-    signed = len(parts[0].means) > 1
-    intervals = [_interval(answers) for answers in parts]
-    whole = pooled_interval(intervals)
+    signed = parts[0].is_difference
+    whole = pooled_interval([estimate.interval for estimate in parts])
     of_seeds = _of_seeds(parts)
     error: float | None = whole.plus_minus
     if options.plus_minus == "seeds":
@@ -62,9 +47,9 @@ def cell_of(parts: Sequence[MethodAnswers], options: Options, **more: object) ->
         high=high,
         error=None if error is None else 100 * error,
         spread=100 * float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else None,
-        n_images=sum(answers.size.images_per_seed for answers in parts),
-        n_clusters=sum(answers.size.units_per_seed for answers in parts),
-        seeds=tuple(sorted({seed for answers in parts for seed in answers.seeds})),
+        n_images=sum(estimate.size.images_per_seed for estimate in parts),
+        n_clusters=sum(estimate.size.units_per_seed for estimate in parts),
+        seeds=tuple(sorted({seed for estimate in parts for seed in estimate.seeds})),
         signed=signed,
     )
     return replace(cell, **more)  # type: ignore[arg-type]
@@ -85,10 +70,10 @@ def points(interval: Interval, **more: object) -> Cell:
 
 @dataclass(frozen=True)
 class Number:
-    """A cell and the answers that it is made from; None for a gap."""
+    """A cell and the estimate that it is made from; None for a gap."""
 
     cell: Cell
-    answers: MethodAnswers | None = None
+    estimate: Estimate | None = None
 
     def of(self, bound: bool = False, equals_plain: bool = False) -> "Number":
         """Return the same, with what is said of it."""
@@ -112,12 +97,11 @@ def accuracy(
     if method not in selections.parts:
         return Number(Cell(note="no result rows of this method"))
     pooled = selections.pooled(method, rule)
-    of_held_out = {key: one for key, one in pooled.items() if key[0] == held_out}
-    answers = together([of_held_out], selections.n_base) if held_out else whole_of(selections, [pooled])
-    if answers is None:
+    estimate = pooled.estimate(held_out=held_out) if held_out else whole_estimate(selections, pooled)
+    if estimate is None:
         note = _gap(selections, method, rule, held_out) if held_out else _no_average(selections, pooled)
         return Number(Cell(note=note))
-    return Number(cell_of([answers], options, **behind(selections, method, rule, answers, held_out)), answers)
+    return Number(cell_of([estimate], options, **behind(selections, method, rule, estimate, held_out)), estimate)
 
 
 def plain_of(selections: Selections, method: Method) -> Method | None:
@@ -139,7 +123,7 @@ def gain(selections: Selections, method: Method, rule: str, options: Options) ->
 
 
 def minus(
-    selections: Selections, ours: ByKey, baseline: Method, rule: str, options: Options, trials: Sequence[str]
+    selections: Selections, ours: Answered, baseline: Method, rule: str, options: Options, trials: Sequence[str]
 ) -> Number:
     """Return the accuracy of some answers minus that of a method on the same images.
 
@@ -151,19 +135,19 @@ def minus(
         options: what stands behind ±.
         trials: that hold these answers.
     """
-    answers = whole_of(selections, [ours, selections.pooled(baseline, rule)])
-    if answers is None:
+    estimate = whole_estimate(selections, ours, selections.pooled(baseline, rule))
+    if estimate is None:
         return Number(Cell(note="no seed has both on the same test images, of all that is held out"))
     behind_both = tuple(sorted({*trials, *trials_of(selections, baseline, rule)}))
     folds = int(selections.rows["folds"].iloc[0])
-    return Number(cell_of([answers], options, folds=folds, trials=behind_both), answers)
+    return Number(cell_of([estimate], options, folds=folds, trials=behind_both), estimate)
 
 
 def behind(
-    selections: Selections, method: Method, rule: str, answers: MethodAnswers, held_out: str | None = None
+    selections: Selections, method: Method, rule: str, estimate: Estimate, held_out: str | None = None
 ) -> dict[str, object]:
     """Return what stands behind a number of one setting: folds, trials, and which seeds it lacks, if any."""
-    expected, there = seeds_of(selections.rows), len(answers.seeds)
+    expected, there = selections.seeds, len(estimate.seeds)
     return {
         "folds": int(selections.rows["folds"].iloc[0]),
         "trials": trials_of(selections, method, rule, held_out),
@@ -178,15 +162,15 @@ def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
         parts: of each data set its name, and the number of a method, or of two methods' difference.
         options: what stands behind ±.
     """
-    if len({number.cell.note for _, number in parts}) == 1 and parts[0][1].answers is None:
+    if len({number.cell.note for _, number in parts}) == 1 and parts[0][1].estimate is None:
         return parts[0][1].cell
-    missing = [name for name, number in parts if number.answers is None]
+    missing = [name for name, number in parts if number.estimate is None]
     bound = any(number.cell.bound for _, number in parts)
     if missing:
         return Cell(note=f"no average: nothing for {', '.join(missing)}", bound=bound)
     partial = [f"{name}: {number.cell.note}" for name, number in parts if number.cell.note]
     return cell_of(
-        [number.answers for _, number in parts if number.answers is not None],
+        [number.estimate for _, number in parts if number.estimate is not None],
         options,
         folds=max(number.cell.folds for _, number in parts),
         trials=tuple(sorted({trial for _, number in parts for trial in number.cell.trials})),
@@ -261,19 +245,11 @@ def bound_by(rule: str, looks_at_target: bool) -> bool:
     return RULES[rule].looks_at_target or looks_at_target
 
 
-def _interval(answers: MethodAnswers) -> ImageInterval:
-    """Return the interval of the first method's mean, of two that of their difference; of harmonic means the exact."""
-    first, *others = answers.scores.values
-    means = answers.means.mean(axis=1)
-    interval = image_interval(replace(answers.scores, values=first - others[0] if others else first))
-    return replace(interval, estimate=float(means[0] - means[1]) if others else float(means[0]))
-
-
-def _of_seeds(parts: Sequence[MethodAnswers]) -> list[float]:
+def _of_seeds(parts: Sequence[Estimate]) -> list[float]:
     """Return the number under each seed, averaged over data sets; none where these have unlike seeds."""
-    if len({answers.seeds for answers in parts}) > 1:
+    if len({estimate.seeds for estimate in parts}) > 1:
         return []
-    accuracies = [answers.accuracies.mean(axis=2) for answers in parts]
+    accuracies = [estimate.accuracies.mean(axis=2) for estimate in parts]
     of_sets = [one[0] - one[1] if len(one) > 1 else one[0] for one in accuracies]
     return [float(value) for value in np.mean(of_sets, axis=0)]
 
@@ -297,7 +273,7 @@ def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> st
     return f"the result rows have no {RULES[rule].score} accuracy"
 
 
-def _no_average(selections: Selections, pooled: ByKey) -> str:
-    missing = [name for name in held_out_names(selections.rows) if name not in {held_out for held_out, _ in pooled}]
+def _no_average(selections: Selections, pooled: Answered) -> str:
+    missing = [name for name in selections.held_outs if name not in {held_out for held_out, _ in pooled}]
     reason = f"nothing for {', '.join(missing)}" if missing else "no seed has every held-out environment"
     return f"no average: {reason}"

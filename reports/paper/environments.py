@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from benchmark.method.evaluation.selection import RULES
-from reports.captions import has_scores, seeds_of
-from reports.chosen import Selections, held_out_names
+from reports.captions import has_scores
+from reports.chosen import Selections
 from reports.methods import Method
 from reports.options import Options
 from reports.paper import cells, words
@@ -27,6 +27,7 @@ from reports.paper.blocks import (
 from reports.placebos import accuracies_of
 from reports.settings import Setting
 from reports.table import Cell, Column, Line, Table
+from reports.whole import whole_estimate
 
 NAME = "environments"
 AVERAGE, WORST = Column("average", "Average"), Column("worst environment", "Worst")
@@ -60,7 +61,7 @@ def build(
     if rule is None and setting.protocol_class.looks_at_target:  # sources may leave nothing to choose by
         rule = rule_in_domain(selections)
     names, rule, marked = names or {}, common_rule(described, rule), Marked()
-    held_outs = held_out_names(selections.rows)
+    held_outs = selections.held_outs
     if len(held_outs) < 2:
         return None
     bound = cells.bound_by(rule, setting.protocol_class.looks_at_target)
@@ -102,7 +103,7 @@ def _line(
 ) -> Line:
     bound = cells.bound_by(rule, setting.protocol_class.looks_at_target)
     plain = cells.is_plain([selections], method, rule)
-    held_outs = held_out_names(selections.rows)
+    held_outs = selections.held_outs
     single = [cells.accuracy(selections, method, rule, options, name).of(bound).cell for name in held_outs]
     average = cells.accuracy(selections, method, rule, options).of(bound)
     more = [_shift(selections, shift, method, rule, options, average)] if shift else []
@@ -128,12 +129,11 @@ def _shift(
     """Return what the shift costs a method, in points; with ± where both are tested on the same images."""
     own_rule = rule_in_domain(in_domain)
     within = cells.accuracy(in_domain, method, own_rule, options)
-    if within.cell.value is None or average.cell.value is None or within.answers is None or average.answers is None:
+    if within.cell.value is None or average.cell.value is None or within.estimate is None or average.estimate is None:
         return Cell(note="no rows of protocol in_domain for all that is held out", bound=True)
-    pair = [in_domain.pooled(method, own_rule), selections.pooled(method, rule)]
-    answers = cells.whole_of(selections, pair)
-    if answers is not None and answers.seeds == within.answers.seeds == average.answers.seeds:
-        return replace(cells.cell_of([answers], options), bound=True)
+    estimate = whole_estimate(selections, in_domain.pooled(method, own_rule), selections.pooled(method, rule))
+    if estimate is not None and estimate.seeds == within.estimate.seeds == average.estimate.seeds:
+        return replace(cells.cell_of([estimate], options), bound=True)
     difference = within.cell.value - average.cell.value
     return Cell(value=difference, seeds=average.cell.seeds, bound=True, signed=True)
 
@@ -159,7 +159,7 @@ def _draws(
         note = f"{len(found)} of {len(draws)} draws" if len(found) < len(draws) else None
         means = 100 * np.mean(found, axis=0) if found else np.array([])
         values = [*means.tolist(), float(means.mean()), float(means.min())] if found else []
-        seeds = tuple(seeds_of(selections.rows))
+        seeds = tuple(selections.seeds)
         own = [Cell(value=value, seeds=seeds, note=note) for value in values]
         own += [Cell(note=note or "of single draws alone")] * (width - len(own))
         lines.append((method, line_of(method, own, names)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from reports.chosen import Selections, held_out_names
+from reports.chosen import Selections
 from reports.methods import Method
 from reports.options import Options
 from reports.paper import cells, words
@@ -39,7 +39,7 @@ def build(
         return None
     check_alike(described, NAME)
     names, rule, marked = SHORT | dict(names or {}), common_rule(described, rule), Marked()
-    there = {name for _, selections in described for name in held_out_names(selections.rows)}
+    there = {name for _, selections in described for name in selections.held_outs}
     variants = [*(name for name in SHORT if name in there), *sorted(there - SHORT.keys())]
     source = Column(described[0][0].dataset, "IN")
     columns = [source, *(Column(name, words.short(name, names)) for name in variants), AVERAGE]

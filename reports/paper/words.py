@@ -15,7 +15,6 @@ from reports.captions import (
     rule_words,
     sample_words,
     seed_words,
-    seeds_of,
     sees_target_words,
     shared_words,
     size_words,
@@ -125,7 +124,7 @@ def details(described: Described, options: Options) -> list[str]:
 
 def _error_words(setting: Setting, selections: Selections, options: Options) -> str:
     """Return in a few words what ± is and which seeds there are."""
-    seeds = seeds_of(selections.rows)
+    seeds = selections.seeds
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     if options.plus_minus == "seeds":
         return f"±: standard error over seeds (ddof 1), {named}." if len(seeds) > 1 else f"{named.capitalize()} only."

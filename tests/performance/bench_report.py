@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
@@ -120,6 +120,11 @@ class Invented:
         self.names.append(name)
 
 
+def interventions(kinds: Iterable[int]) -> str:
+    """Return what rows say of interventions: kinds by their numbers."""
+    return json.dumps({"kinds": [{"name": f"kind {i}"} for i in kinds], "seed": 0, "pairing": "same"})
+
+
 def of_sets(store: Invented, sets: int, lambdas: int) -> None:
     """Write the rows of CLIP-ICM with very many intervention sets and lambdas, of plain prediction and of PCA."""
     for seed in range(4):
@@ -132,7 +137,7 @@ def of_sets(store: Invented, sets: int, lambdas: int) -> None:
                 "predictor": "zero_shot",
                 "intervention_set": f"set {number}",
             }
-            about["interventions"] = json.dumps({"kinds": [f"kind {i}" for i in range(7) if number + 1 >> i & 1]})
+            about["interventions"] = interventions([i for i in range(7) if number + 1 >> i & 1])
             grid = np.geomspace(0.01, 100, lambdas).tolist()
             store.write(
                 f"icm-{number}-{order}-{seed}", [row for x in grid for row in store.rows(seed, lambda_=x, **about)]
@@ -144,7 +149,8 @@ def of_seeds(store: Invented, seeds: int) -> None:
     projections = (("identity", None), ("pca", "largest"), ("random", None), ("icm", "released"), ("icm", "largest"))
     for seed, (projection, order), predictor in product(range(seeds), projections, ("zero_shot", "linear_probe")):
         about: Row = {"projection": projection, "order": order, "predictor": predictor}
-        about |= {"lambda_": 1.0, "intervention_set": "all"} if projection == "icm" else {}
+        if projection == "icm":
+            about |= {"lambda_": 1.0, "intervention_set": "all", "interventions": interventions(range(7))}
         store.write(f"{projection}-{order}-{predictor}-{seed}", store.rows(seed, **about))
 
 

@@ -9,7 +9,7 @@ import pytest
 from benchmark.common.storage import Storage
 from reports import Origin, write_report
 from reports.captions import imported_words
-from reports.chosen import Selections, held_out_names, rule_for
+from reports.chosen import Selections, rule_for
 from reports.comparisons import compare, in_columns
 from reports.curves import rank_curves
 from reports.findings import comparisons, overall
@@ -51,7 +51,7 @@ def selected(made: list[dict[str, Any]]) -> tuple[Setting, Selections]:
 
 def line_cells(selections: Selections, method: Method, rule: str) -> list[Cell]:
     """Return a method's cells: every held-out environment, then the average."""
-    names = [*held_out_names(selections.rows), None]
+    names = [*selections.held_outs, None]
     return [cells.accuracy(selections, method, rule, Options(), name).cell for name in names]
 
 

@@ -225,16 +225,16 @@ class Scores:
         return np.asarray(self.means.mean(axis=-2))
 
     @cached_property
-    def deviations(self) -> Array:
-        """What each cluster adds to the mean under each seed, u of the module's head, shape (..., seeds, clusters)."""
+    def added(self) -> Array:
+        """What each cluster adds to the mean, mean_s u(s, g) of the module's head, shape (..., clusters)."""
         rows = self.values.reshape(-1, self.values.shape[-1])
-        weights = (1 / (self._images.shape[1] * self._images)).reshape(-1)[self._cell]
-        place = self._where.place
-        out = np.empty((len(rows), self.seeds, self.clusters))
-        for u, row, means in zip(out, rows, self.means.reshape(len(rows), -1), strict=True):
-            added = np.bincount(place, weights=(row - means[self._cell]) * weights, minlength=u.size)
-            u[:] = added.reshape(u.shape)
-        return out.reshape(*self.values.shape[:-1], *out.shape[1:])
+        weights = (1 / (self.seeds * self._images.shape[1] * self._images)).reshape(-1)[self._cell]
+        cluster, of_methods = self._where.clusters[1], self.means.reshape(len(rows), -1)
+        sums = [
+            np.bincount(cluster, weights=(row - means[self._cell]) * weights, minlength=self.clusters)
+            for row, means in zip(rows, of_methods, strict=True)
+        ]
+        return np.asarray(sums, dtype=np.float64).reshape(*self.values.shape[:-1], self.clusters)
 
     def of(self, environment: int) -> "Scores":
         """Return the scores of one environment alone."""
@@ -295,11 +295,6 @@ class _Places:
         return np.bincount(self.cell, minlength=shape[0] * shape[1]).reshape(shape)
 
     @cached_property
-    def place(self) -> Labels:
-        """Number of the pair of seed and cluster that each value belongs to, shape (n,)."""
-        return self.seeds[1] * len(self.clusters[0]) + self.clusters[1]
-
-    @cached_property
     def fewest(self) -> int:
         """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
         halves = 1 if self.half is None else 2
@@ -334,7 +329,7 @@ def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[Imag
     """Return the interval of every method: `scores` with values of shape (methods, n)."""
     enough = scores.fewest >= MIN_UNITS
     between = seed_variance(scores.values, scores.answers, scores.pairs) if enough else np.zeros(len(scores.values))
-    rows = zip(scores.values, scores.means, scores.deviations, between, strict=True)
+    rows = zip(scores.values, scores.means, scores.added, between, strict=True)
     return [_interval(scores, *row, confidence) for row in rows]
 
 
@@ -355,7 +350,7 @@ def _interval(scores: Scores, values: Array, means: Array, u: Array, v_seed: flo
     design = scores.clusters, scores.fewest, scores.seeds, slope
     if scores.fewest < MIN_UNITS:
         return ImageInterval(estimate, np.nan, np.nan, confidence, *design)
-    v_image = scores.clusters / (scores.clusters - 1) * float(np.square(u.mean(axis=0)).sum())
+    v_image = scores.clusters / (scores.clusters - 1) * float(np.square(u).sum())
     v = v_image + float(v_seed)
     estimate = 0.0 if abs(estimate) < _DUST else estimate
     if v < _DUST**2:

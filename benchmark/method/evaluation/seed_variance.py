@@ -16,6 +16,9 @@ The mean of delta^2 / 2 over pairs is a variance with S - 1 degrees of freedom, 
 variances are estimated from little each (Smyth, 2004), it is averaged with what is expected where seeds do not differ,
 mean e / 2, that one counting as one more degree: hence the factor (S - 1) / S, and S degrees of freedom.
 
+Of more than `GROUP` seeds not all pairs are looked at but those within groups of at most so many, as they follow each
+other. That costs one degree of freedom for each group, and the work grows with S instead of its square.
+
 All pairs are taken at once. With c and d the number of images and the sum of values of each cluster in a cell, whatever
 pairs need are sums over clusters of products of c, d and whether the other seed has the cluster, hence products of
 matrices of seeds and clusters; sums of squares of deviations are these, multiplied out.
@@ -23,7 +26,7 @@ matrices of seeds and clusters; sums of squares of deviations are these, multipl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +35,7 @@ from numpy.typing import NDArray
 from benchmark.method.arrays import Array, Labels
 
 MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval, nor a variance that weighs anything
+GROUP = 64  # seeds; of more than so many the pairs are those within groups
 _ROWS = 32  # of matrices of seeds, that stay in the processor's cache together
 _EXACT = 2**24  # up to which float32 has all whole numbers
 
@@ -80,7 +84,7 @@ def seed_variance(values: Array, where: Answers, pairs: "SeedPairs | None" = Non
         return np.zeros(len(values))
     found = []
     for of_method in values:
-        delta, e = pairs.differences(of_method)
+        delta, e = (np.concatenate(of_all) for of_all in zip(*pairs.in_groups(of_method), strict=True))
         found.append(np.mean(np.square(delta)) - np.mean(e))
     return np.asarray((seeds - 1) / seeds * np.maximum(0, np.array(found)) / 2 / seeds)
 
@@ -102,6 +106,28 @@ class SeedPairs:
     def seeds(self) -> int:
         """Number of seeds."""
         return int(self.where.seed.max()) + 1
+
+    @cached_property
+    def _groups(self) -> "list[tuple[NDArray[np.bool_], SeedPairs]]":
+        """Groups of at most `GROUP` seeds: which values are of theirs, and their pairs."""
+        found: list[tuple[NDArray[np.bool_], SeedPairs]] = []
+        for of_group in np.array_split(np.arange(self.seeds), -(-self.seeds // GROUP)):
+            first, last = of_group[0], of_group[-1]
+            inside = (first <= self.where.seed) & (self.where.seed <= last)
+            where = self.where.of(inside)
+            alone = partial(self._alone_in, len(found)) if self.alone else None
+            found.append((inside, SeedPairs(where._replace(seed=where.seed - first), alone)))
+        return found
+
+    def _alone_in(self, group: int, environment: int) -> "SeedPairs":
+        assert self.alone
+        return self.alone(environment)._groups[group][1]
+
+    def in_groups(self, values: Array) -> list[tuple[Array, Array]]:
+        """Return delta and e of the pairs of seeds that are looked at, group by group; values as of `differences`."""
+        if self.seeds <= GROUP:
+            return [self.differences(values)]
+        return [pairs.differences(values[inside]) for inside, pairs in self._groups]
 
     @cached_property
     def _rows(self) -> list[Labels]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.page.grids import Spread
+from reports.spread import Spread
 from tests.reports.synthetic import frame, row
 
 
