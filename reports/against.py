@@ -11,7 +11,7 @@ from statistics import fmean
 from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.inference import PlusMinus, seeds_standard_error
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION
-from reports.answers import Answered, Estimate
+from reports.answers import Estimate
 from reports.chosen import Selections
 from reports.methods import ICM, Method
 from reports.options import Options
@@ -296,8 +296,7 @@ def _ours(
     """Return the accuracy on what is held out, all of it together; None where no seed has it all."""
     rule = selections.rule
     pooled = selections.pooled(method, rule)
-    there = {key: value for key, value in pooled.items() if key[0] in held_outs}
-    estimate = Answered(there, pooled.n_base).estimate()
+    estimate = pooled.of(held_outs).estimate()
     if estimate is None or list(estimate.held_outs) != held_outs:
         return None
     chosen = selections.chosen_rows(method, rule)

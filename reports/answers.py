@@ -1,6 +1,6 @@
 """Answers of several methods to the same images, as what the inference module takes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.inference import ImageInterval, Scores, harmonic_contributions, image_interval
+from benchmark.method.evaluation.metrics import ACCURACY, Metric
+from benchmark.method.evaluation.selection import measured
 from benchmark.method.evaluation.tested import Tested
 
 Key = tuple[str, int]  # held_out, seed
@@ -20,12 +22,10 @@ class Pooled:
     Attributes:
         correct: whether each tested image is classified correctly, shape (m,).
         tested: these images.
-        measures: name of each of `METRICS` -> its value on them.
     """
 
     correct: NDArray[np.bool_]
     tested: Tested
-    measures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,14 @@ class Answered(Mapping[Key, Pooled]):
 
     Attributes:
         pooled: the answers.
+        n_classes: number of classes.
         n_base: number of base classes where base and new classes are taken together; None elsewhere.
     """
 
     pooled: Mapping[Key, Pooled]
+    n_classes: int
     n_base: int | None = None
+    _measures: dict[Metric, dict[Key, float]] = field(default_factory=dict, repr=False)
     _estimates: "dict[tuple[Answered | None, str | None], Estimate | None]" = field(default_factory=dict, repr=False)
 
     def __getitem__(self, key: Key) -> Pooled:
@@ -137,6 +140,25 @@ class Answered(Mapping[Key, Pooled]):
     def __hash__(self) -> int:
         return id(self)
 
+    def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
+        """Return a metric on what is held out under a seed; of base and new classes what stands for both."""
+        if metric not in self._measures:
+            about = {"class_half": "all" if self.n_base is None else "harmonic", "n_base": self.n_base}
+            every = [*self.pooled.values()]
+            of_sets = measured(
+                [one.correct for one in every],
+                [one.tested for one in every],
+                {**about, "n_classes": self.n_classes},
+                [metric],
+            )
+            self._measures[metric] = dict(zip(self.pooled, of_sets[metric.name].tolist(), strict=True))
+        return self._measures[metric]
+
+    def of(self, held_outs: Collection[str]) -> "Answered":
+        """Return the answers to some of what is held out alone."""
+        there = {key: one for key, one in self.pooled.items() if key[0] in held_outs}
+        return Answered(there, self.n_classes, self.n_base)
+
     def estimate(self, minus: "Answered | None" = None, held_out: str | None = None) -> Estimate | None:
         """Return the accuracy with its interval, or None without answers.
 
@@ -149,7 +171,7 @@ class Answered(Mapping[Key, Pooled]):
         if asked not in self._estimates:
             of_all = [self] if minus is None else [self, minus]
             if held_out is not None:
-                of_all = [Answered({k: v for k, v in one.items() if k[0] == held_out}, self.n_base) for one in of_all]
+                of_all = [one.of([held_out]) for one in of_all]
             answers = together(of_all)
             self._estimates[asked] = None if answers is None else answers.estimate
         return self._estimates[asked]
@@ -179,7 +201,7 @@ def together(methods: Sequence[Answered]) -> MethodAnswers | None:
         new = np.concatenate([images.label for images in tested]) >= first.n_base
         scores = harmonic_contributions(scores, new)
     size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
-    accuracies = [[method[key].measures["target"] for key in keys] for method in methods]
+    accuracies = [[of_method[key] for key in keys] for of_method in (method.measure() for method in methods)]
     return MethodAnswers(
         correct,
         scores,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.selection import KEY, RULES, Measures, Rows, select
+from benchmark.method.evaluation.selection import KEY, RULES, Rows, select
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Answered, Pooled
 from reports.methods import ALONE, REPLACED, SHRINKAGE, Method, by_method
@@ -135,7 +135,7 @@ class Selections:
                 for (held_out, seed), places in by_test
                 if len(places) == folds
             }
-            self._pooled[key] = Answered(found, self.n_base)
+            self._pooled[key] = self.answered(found)
         return self._pooled[key]
 
     def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
@@ -184,11 +184,11 @@ class Selections:
         if names not in self._unions:  # kept, since what names them is computed from all of them
             self._unions[names] = reduce(add, (self.tested[name] for name in names))
         correct = folds[0][0] if len(folds) == 1 else np.concatenate([of_fold for of_fold, _ in folds])
-        return Pooled(correct, self._unions[names], Measures(correct, self._unions[names], self._any_row))
+        return Pooled(correct, self._unions[names])
 
-    @cached_property
-    def _any_row(self) -> dict[str, Any]:
-        return {str(name): value for name, value in self.rows.iloc[0].items()}
+    def answered(self, pooled: Mapping[tuple[str, int], Pooled]) -> Answered:
+        """Return answers of a method to images of these rows; keys are what is held out and the seed."""
+        return Answered(pooled, int(self.rows["n_classes"].iloc[0]), self.n_base)
 
     def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
         """Return the whole row that `rule` picks for each held-out environment, seed and fold."""
@@ -216,10 +216,13 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
         if not has_choice(part):
             continue
         for rule in RULES.values():
-            for pick in selections.picks(method, rule.name)[list(_PICKED)].to_dict("records"):
-                named = {"method": method.label, "rule": rule.name, "looks_at_target": rule.looks_at_target}
-                yield named | {str(name): _known(value) for name, value in pick.items()}
+            picks = selections.picks(method, rule.name)
+            named = {"method": method.label, "rule": rule.name, "looks_at_target": rule.looks_at_target}
+            for pick in zip(*(_known(picks[name]) for name in _PICKED), strict=True):
+                yield {**named, **dict(zip(_PICKED, pick, strict=True))}
 
 
-def _known(value: Any) -> object:
-    return None if isinstance(value, float) and np.isnan(value) else value
+def _known(column: "pd.Series[Any]") -> list[object]:
+    """Return the values of a column, None for NaN."""
+    values: list[object] = column.tolist()
+    return [None if value != value else value for value in values]

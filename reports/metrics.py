@@ -112,7 +112,8 @@ def _metrics(selections: Selections, method: Method, rule: str, estimate: Estima
     pooled, names, seeds = selections.pooled(method, rule), estimate.held_outs, estimate.seeds
     picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule)
     picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
-    means = {m.name: np.mean([pooled[name, s].measures[m.name] for name in names for s in seeds]) for m in averaged()}
+    of_tests = {m.name: pooled.measure(m) for m in averaged()}
+    means = {m: np.mean([of_test[name, s] for name in names for s in seeds]) for m, of_test in of_tests.items()}
     by_environment = estimate.means[0]
     temperatures = pd.to_numeric(picks["temperature"]).dropna()
     return Metrics(

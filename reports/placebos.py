@@ -22,12 +22,12 @@ def accuracies_of(selections: Selections, method: Method, rule: str) -> Array | 
     Returns:
         Fractions, or None where no seed has everything that is held out.
     """
-    pooled, names = selections.pooled(method, rule), selections.held_outs
-    seeds = sorted({seed for _, seed in pooled})
-    whole = [seed for seed in seeds if all((name, seed) in pooled for name in names)]
+    accuracy, names = selections.pooled(method, rule).measure(), selections.held_outs
+    seeds = sorted({seed for _, seed in accuracy})
+    whole = [seed for seed in seeds if all((name, seed) in accuracy for name in names)]
     if not whole:
         return None
-    return np.array([np.mean([pooled[name, seed].measures["target"] for seed in whole]) for name in names])
+    return np.array([np.mean([accuracy[name, seed] for seed in whole]) for name in names])
 
 
 def p_value(real: float, draws: Sequence[float]) -> float:

@@ -54,6 +54,7 @@ _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evalu
 _INFERENCE, _OTHERS, _RANKS = (
     f"{T_EVALUATION}/test_{name}.py" for name in ("inference", "other_environments", "multiplicity")
 )
+_SEED_VARIANCE = f"{T_EVALUATION}/test_seed_variance.py"
 _VIEWS = f"{T_PREDICTORS}/test_views.py"
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
@@ -68,7 +69,9 @@ MUTATIONS = [
     *_of(
         "reports/answers.py",
         ("[images.unit for images in tested]", "[images.position for images in tested]", _COMPARISONS),
-        ("for images in tested]) >= n_base)", "for images in tested]) > n_base)", _COMPARISONS),
+        ("for images in tested]) >= first.n_base", "for images in tested]) > first.n_base", _COMPARISONS),
+        ("values=first - others[0] if others else first", "values=first", _TABLES),
+        ("of_all = [one.of([held_out]) for one in of_all]", "pass", _TABLES),
         ("if all((h, s) in there for h in held_outs))", "if any((h, s) in there for h in held_outs))", _TABLES),
         ("own.tested.hash for o in others)]", "o[k].tested.hash for o in others)]", _COMPARISONS),
     ),
@@ -78,10 +81,10 @@ MUTATIONS = [
         ("and not selections.grouped and", "and", _COMPARISONS),
         ("p = holm([one.interval.p for one in members])", "p = np.array([one.interval.p for one in members])", _COMPARISONS),
         ("equivalence(one.interval, margin)", "equivalence(one.interval)", _COMPARISONS),
-        ("int((ours & ~theirs).sum())", "int((ours & theirs).sum())", _COMPARISONS),
+        ("int((a & ~b).sum())", "int((a & b).sum())", _COMPARISONS),
         ("interval=None) if answers.shared else others", "interval=None) if False else others", _COMPARISONS),
         ("[i.standard_error**2 for i in effects]", "[1.0 for i in effects]", _COMPARISONS),
-        ("answers = whole(selections, [(method, rule) for method in methods])", "answers = together([selections.pooled(m, rule) for m in methods], selections.n_base)", _COMPARISONS),
+        ("answers = whole(selections, [(method, rule) for method in methods])", "answers = together([selections.pooled(m, rule) for m in methods])", _COMPARISONS),
         ("if (name, one) not in usable)", "if False)", _FINDINGS),
         ("any(one.grouped for _, one in usable)", "all(one.grouped for _, one in usable)", _FINDINGS),
         ("return self.p <= ALPHA", "return self.p < 0.9", _FINDINGS),
@@ -92,10 +95,8 @@ MUTATIONS = [
         ("return RULES[rule].looks_at_target or looks_at_target", "return looks_at_target", _TABLES),
         ("if there := selections.folds_there(method, held_out):", "if there := None:", _TABLES),
         ('if options.plus_minus == "seeds":', 'if options.plus_minus != "seeds":', _TABLES),
-        ("values=first - others[0] if others else first", "values=first", _TABLES),
-        ("answers.held_outs == names else None", "answers.held_outs else None", _TABLES),
         ("100 * float(np.std(of_seeds, ddof=1))", "100 * float(np.std(of_seeds))", _TABLES),
-        ("answers.size.units_per_seed for", "answers.size.images_per_seed for", _TABLES),
+        ("estimate.size.units_per_seed for", "estimate.size.images_per_seed for", _TABLES),
         ("if not interval.standard_error > 0:", "if False:", _TABLES),
         ("error = error if error and error > 0 else None", "pass", _TABLES),
     ),
@@ -110,7 +111,7 @@ MUTATIONS = [
         ("        if not bound:", "        if True:", f"{_TABLES} {_T_PAPER}/test_main.py"),
         ("in_domain if not bound else None", "in_domain", _TABLES),
         ("difference = within.cell.value - average.cell.value", "difference = average.cell.value - within.cell.value", _TABLES),
-        ("pair = [in_domain.pooled(method, own_rule), selections.pooled(method, rule)]", "pair = [selections.pooled(method, rule), in_domain.pooled(method, own_rule)]", _TABLES),
+        ("whole_estimate(selections, in_domain.pooled(method, own_rule), selections.pooled(method, rule))", "whole_estimate(selections, selections.pooled(method, rule), in_domain.pooled(method, own_rule))", _TABLES),
         ("return min(single", "return max(single", _BEHIND),
         ("float(means.min())", "float(means.max())", _RANKED),
         ("[] if RULES[rule].looks_at_target else _draws", "_draws", _RANKED),
@@ -380,6 +381,8 @@ MUTATIONS = [
     ),
     *_of(
         f"{EVALUATION}/seed_variance.py",
+        ("values[inside]) for inside, pairs in self._groups]", "values[inside]) for inside, pairs in self._groups[:1]]", _SEED_VARIANCE),
+        ("seed=where.seed - first)", "seed=where.seed % 2)", _SEED_VARIANCE),
         ("MIN_UNITS = 30", "MIN_UNITS = 29", _INFERENCE),
         ("(seeds - 1) / seeds * np.maximum(0, np.array(found))", "np.maximum(0, np.array(found))", _INFERENCE),
         ("np.maximum(0, np.array(found)) / 2 / seeds", "np.maximum(0, np.array(found)) / seeds", _INFERENCE),
@@ -399,17 +402,16 @@ MUTATIONS = [
         ("(row - means[self._cell]) * weights", "row * weights", _INFERENCE),
         ("(row - means[self._cell]) * weights", "(row - row.mean()) * weights", _INFERENCE),
         ("scores.clusters / (scores.clusters - 1) * float", "float", _INFERENCE),
-        ("np.square(u.mean(axis=0)).sum()", "np.square(u[0]).sum()", _INFERENCE),
-        ("np.square(u.mean(axis=0)).sum()", "np.square(u).mean(axis=0).sum()", _INFERENCE),
+        ("np.square(u).sum()", "np.square(u).mean()", _INFERENCE),
         ("estimate = float(means.mean())", "estimate = float(means[0].mean())", _INFERENCE),
-        ("weights = (1 / (self._images.shape[1] * self._images)).reshape(-1)[self._cell]", "weights = np.full(len(self._cell), self.seeds / len(self._cell))", _INFERENCE),
+        ("weights = (1 / (self.seeds * self._images.shape[1] * self._images)).reshape(-1)[self._cell]", "weights = np.full(len(self._cell), 1 / len(self._cell))", _INFERENCE),
         ("estimate = float(means.mean())", "estimate = float(np.average(means, axis=1, weights=scores._images[0]).mean())", _INFERENCE),
         ("t_quantile((1 + self.confidence) / 2,", "t_quantile(self.confidence,", _INFERENCE),
         ("t_quantile((1 + self.confidence) / 2, self.degrees_of_freedom)", "normal_quantile((1 + self.confidence) / 2)", _INFERENCE),
         ("2 * t_above(abs", "1 * t_above(abs", _INFERENCE),
         ("2 * t_above(abs(self.estimate / self.standard_error), self.degrees_of_freedom)", "2 * t_above(abs(self.estimate / self.standard_error), 1e9)", _INFERENCE),
         ("v = v_image + float(v_seed)", "v = v_image", _INFERENCE),
-        ("float(v_seed) ** 2 / scores.seeds", "float(v_seed) ** 2 / max(1, scores.seeds - 1)", _INFERENCE),
+        ("float(v_seed) ** 2 / scores.pairs.freedom", "float(v_seed) ** 2 / max(1, scores.seeds - 1)", _INFERENCE),
         ("(one.standard_error / k) ** 2", "one.standard_error ** 2 / k", _INFERENCE),
         ("(parts**2 / freedoms)", "(parts / freedoms)", _INFERENCE),
         ("slopes = 2 * np.array([b, a]) ** 2", "slopes = 2 * np.array([a, b]) ** 2", _INFERENCE),
@@ -432,7 +434,6 @@ MUTATIONS = [
         ("scores.values[method] - scores.values[baseline]", "scores.values[baseline] - scores.values[method]", _INFERENCE),
         ("self.means.mean(axis=-2)", "self.means[..., 0, :]", _INFERENCE),
         ("self.seed[inside], self.cluster[inside]", "self.seed[inside], np.arange(inside.sum())", _INFERENCE),
-        ("return self.seeds[1] * len(self.clusters[0]) + self.clusters[1]", "return self.seeds[1] * len(self.clusters[0]) + np.arange(len(self.seed)) % len(self.clusters[0])", _INFERENCE),
     ),
     *_of(
         f"{EVALUATION}/distributions.py",
@@ -471,14 +472,14 @@ MUTATIONS = [
     ),
     *_of(
         "reports/curves.py",
-        ("whole(selections, [(method, rule)], rank) for rank in among", "whole(selections, [(method, rule)]) for rank in among", _CURVES),
+        ("selections.pooled(method, rule, rank)) for rank in among", "selections.pooled(method, rule)) for rank in among", _CURVES),
         ("ranks[-1:] if method.projection == PLAIN else ranks", "ranks[:1] if method.projection == PLAIN else ranks", _CURVES),
         ("of_rank.seeds == most", "True", _CURVES),
     ),
     *_of(
         "reports/whole.py",
         ("return answers if answers is not None and answers.held_outs == names else None", "return answers", f"{_CURVES} {_BEHIND}"),
-        ("selections.pooled(method, rule, rank) for method, rule in methods], selections.n_base)", "selections.pooled(method, rule, rank) for method, rule in methods])", _CURVES),
+        ("return estimate if estimate is not None and estimate.held_outs == names else None", "return estimate", f"{_CURVES} {_TABLES}"),
         ("weights = picks[weight].tolist() if weight else [1.0] * len(values)", "weights = [1.0] * len(values)", _BEHIND),
         ("if not values or any(map(math.isnan, values)):", "if not values:", _BEHIND),
     ),
@@ -500,7 +501,7 @@ MUTATIONS = [
         ("self.backbones >= MIN_BACKBONES", "self.backbones > MIN_BACKBONES", _ROBUSTNESS),
         ("None if setting.random_weights else _point(selections, method)", "_point(selections, method)", _ROBUSTNESS),
         ("points.setdefault(key, {})[setting.backbone_fingerprint] = point", "points.setdefault(key, {})[setting.backbone] = point", _ROBUSTNESS),
-        ("return (setting.without_backbone, tuple(held_out_names(selections.rows)))", "return (setting.without_backbone,)", _ROBUSTNESS),
+        ("return (setting.without_backbone, tuple(selections.held_outs))", "return (setting.without_backbone,)", _ROBUSTNESS),
     ),
 ]  # fmt: skip
 

@@ -98,9 +98,9 @@ def _panel(selections: Selections, predictor: str, rule: str, names: Sequence[st
     made = [one for one in made if list(one.held_outs) == list(names)]
     if not made or plain is None:
         return None
-    pooled, shown, seeds = selections.pooled(plain, rule), names[:MAX_ENVIRONMENTS], made[0].seeds
+    accuracy, shown, seeds = selections.pooled(plain, rule).measure(), names[:MAX_ENVIRONMENTS], made[0].seeds
     accuracies = [100 * made[0].accuracies[1]]
-    accuracies += [100 * sum(pooled[h, s].measures["target"] for s in seeds) / len(seeds) for h in shown]
+    accuracies += [100 * sum(accuracy[h, s] for s in seeds) / len(seeds) for h in shown]
     gains = [Gains(one.method, Point.of(one.interval), tuple(map(Point.of, one.single[: len(shown)]))) for one in made]
     left_out = len(names) - len(shown)
     return Panel(gains[0].method.predictor_label, tuple(shown), tuple(accuracies), tuple(gains), left_out)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.method.evaluation.inference import Interval
-from benchmark.method.evaluation.selection import KEY, measured, unpacked
+from benchmark.method.evaluation.selection import KEY, unpacked
 from reports.answers import Answered, Pooled
 from reports.chosen import Selections
 from reports.methods import EQUAL_N, ICM, SHRINKAGE, Method
@@ -18,7 +18,7 @@ from reports.whole import whole_estimate
 
 MAX_PREDICTORS = 4  # with a panel each
 # What `answers_of` looks at, beside the key and the rank.
-ANSWERS = ("ranks", "correct", "n_test", "tested", "class_half", "n_base", "n_classes")
+ANSWERS = ("ranks", "correct", "n_test", "tested")
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def answers_of(selections: Selections, rows: pd.DataFrame) -> Answered:
         if len(of_test) == folds:
             correct = np.concatenate([unpacked(row)[row["ranks"].index(row["rank"])] for row in of_test])
             tested = reduce(add, (selections.tested[row["tested"]] for row in of_test))
-            pooled[key] = Pooled(correct, tested, measured(correct, tested, of_test[0]))
-    return Answered(pooled, selections.n_base)
+            pooled[key] = Pooled(correct, tested)
+    return selections.answered(pooled)
 
 
 def picks_by(values: Sequence[float], among: Sequence[float]) -> tuple[int, ...]:
@@ -110,4 +110,4 @@ def picks_by(values: Sequence[float], among: Sequence[float]) -> tuple[int, ...]
 def plain_answers(selections: Selections, predictor: str, rule: str) -> Answered:
     """Return the answers of plain prediction; none where there are none."""
     plain = plain_of(selections, predictor)
-    return Answered({}) if plain is None else selections.pooled(plain, rule)
+    return selections.answered({}) if plain is None else selections.pooled(plain, rule)

@@ -122,7 +122,7 @@ def _cloud(selections: Selections, method: Method, rule: str) -> Cloud | None:
 def _numbered(rows: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
     """Return the number of each row's setting, in the order in which they come, and how many there are."""
     numbers: dict[tuple[object, ...], int] = {}
-    columns = [rows[name].where(rows[name].notna(), None).tolist() for name in _SETTING]
+    columns = [[None if value != value else value for value in rows[name].tolist()] for name in _SETTING]
     found = [numbers.setdefault(setting, len(numbers)) for setting in zip(*columns, strict=True)]
     return np.array(found, dtype=np.int64), len(numbers)
 

@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from reports.forms.cells import DECIMALS, exact_text, finite, one_line
@@ -37,8 +37,7 @@ def csv_text(table: Table) -> str:
 
 def json_text(table: Table) -> str:
     """Return the whole table as JSON with sorted keys; what is no number is null, and `<` cannot end a script."""
-    fields = {**asdict(replace(table, context={})), "context": dict(table.context)}
-    text = json.dumps(_plain(fields), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
+    text = json.dumps(_plain(table), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
     return text.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode() + "\n"
 
 
@@ -71,7 +70,11 @@ def safe_text(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     """Return what JSON has: rounded numbers, null for what is none."""
-    if isinstance(value, dict):
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

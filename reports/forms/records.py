@@ -12,7 +12,8 @@ def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(list(columns))
-    writer.writerows([_plain(value) for value in line] for line in body)
+    known: dict[str, str] = {}  # most text stands in very many lines
+    writer.writerows([_plain(value, known) for value in line] for line in body)
     return sink.getvalue()
 
 
@@ -22,10 +23,12 @@ def records_csv(records: Sequence[dict[str, object]]) -> str:
     return csv_lines(columns, ([record.get(name, "") for name in columns] for record in records))
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, known: dict[str, str]) -> object:
     if not isinstance(value, str):
         return "" if value is None else value
-    return value if _is_number(value) else safe_text(value)
+    if value not in known:
+        known[value] = value if _is_number(value) else safe_text(value)
+    return known[value]
 
 
 def _is_number(text: str) -> bool:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import measured, packed
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.rows import frame_of, schema
@@ -87,8 +86,9 @@ def row(
         "lodo": None if lodo is None else list(lodo or target),
         "correct": packed(answers),
     }
-    measures = [measured(of_rank, images, columns) for of_rank in answers]
-    values |= {m.name: [of_rank[m.name] for of_rank in measures] for m in METRICS}
+    values |= {
+        name: of_ranks.tolist() for name, of_ranks in measured([*answers], [images] * len(answers), columns).items()
+    }
     return {**dict.fromkeys(schema().names), **columns, **values, **other}
 
 

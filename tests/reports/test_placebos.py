@@ -127,7 +127,7 @@ def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> N
         *of("borrowed", 0.5), *of("rotated 1", 0.5), *of("rotated 2", 0.65),
     ]  # fmt: skip
     chosen = selections(rows)
-    picks = {m.variant: chosen.pooled(m, "lodo")["a", 0].measures["target"] for m in chosen._every}
+    picks = {m.variant: chosen.pooled(m, "lodo").measure()["a", 0] for m in chosen._every}
     assert picks["borrowed"] == pytest.approx(0.6)  # and not 0.9, which is of another set
     assert picks["rotated 1"] == pytest.approx(0.6)
     assert picks["rotated 2"] == pytest.approx(0.65)
@@ -153,7 +153,7 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
     shrunk = {"projection": "shrinkage", "projection_params": json.dumps({"nuisance": "environments"})}
     of_real = selections([*soft(None, 0.9, **shrunk), *soft("borrowed", 0.5, **shrunk)])
     borrowed = Method("shrinkage", None, "soft_penalty", "borrowed")
-    assert of_real.pooled(borrowed, "lodo")["a", 0].measures["target"] == pytest.approx(0.5)
+    assert of_real.pooled(borrowed, "lodo").measure()["a", 0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("placebo", ["borrowed", "rotated 1"])

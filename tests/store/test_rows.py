@@ -43,7 +43,7 @@ RANKS = (2, 4)
 @pytest.fixture
 def share_of_errors() -> Iterator[None]:
     """A metric that the package has never heard of."""
-    metric = Metric("errors", lambda a: 1 - a.correct.mean(axis=-1), harmonic_mean, "errors", "error_rate")
+    metric = Metric("errors", lambda a: 1 - a.accuracy, harmonic_mean, "errors", "error_rate")
     METRICS.append(metric)
     yield
     METRICS.remove(metric)

@@ -356,7 +356,7 @@ def _interval(scores: Scores, values: Array, means: Array, u: Array, v_seed: flo
     if v < _DUST**2:
         error = 0.0 if np.ptp(values) < _DUST else np.nan
         return ImageInterval(estimate, error, scores.clusters - 1, confidence, *design)
-    freedom = v**2 / (v_image**2 / (scores.clusters - 1) + float(v_seed) ** 2 / scores.seeds)
+    freedom = v**2 / (v_image**2 / (scores.clusters - 1) + float(v_seed) ** 2 / scores.pairs.freedom)
     return ImageInterval(estimate, float(np.sqrt(v)), float(freedom), confidence, *design)
 
 

@@ -33,9 +33,43 @@ class Answers:
     classes: int
 
     @cached_property
+    def accuracy(self) -> Array:
+        """The share of correct images, shape (...,); NaN where there is none."""
+        return accuracy(self.correct)
+
+    @cached_property
     def by_class(self) -> Array:
         """Accuracy of every class, shape (..., classes); NaN for a class without images."""
         return per_class(self.correct, self.labels, self.classes)
+
+
+@dataclass(frozen=True)
+class AnswersOfSets(Answers):
+    """Answers to several sets of images, which stand one after the other: in place of ranks there are sets.
+
+    Attributes:
+        of: number of each image's set, shape (m,); `correct` is of that shape too.
+        sets: number of sets.
+    """
+
+    of: NDArray[np.int64]
+    sets: int
+
+    @cached_property
+    def accuracy(self) -> Array:
+        """The share of correct images of each set, shape (sets,); NaN where there is none."""
+        return _shares(self.of, self.correct, self.sets)
+
+    @cached_property
+    def by_class(self) -> Array:
+        """Accuracy of every class in each set, shape (sets, classes); NaN for a class without images."""
+        place = self.of * self.classes + self.labels
+        return _shares(place, self.correct, self.sets * self.classes).reshape(self.sets, self.classes)
+
+
+def _shares(place: NDArray[np.int64], correct: NDArray[np.bool_], places: int) -> Array:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.bincount(place, correct, places) / np.bincount(place, minlength=places))
 
 
 @dataclass(frozen=True)
@@ -44,7 +78,7 @@ class Metric:
 
     Attributes:
         name: column of the result rows, which holds its rank curve.
-        compute: answers -> curve, shape (...,).
+        compute: answers -> curve, shape (...,), from their `accuracy` and `by_class`: several sets have these at once.
         combine: curves on base and on new classes -> the curve that stands for both.
         title: heading in the report's table.
         heading: column of `metrics.csv`.
@@ -109,7 +143,7 @@ def harmonic_mean(a: Any, b: Any) -> Array:
     return np.asarray(2 * a * b / np.where(a + b > 0, a + b, 1.0))
 
 
-ACCURACY = Metric("target", lambda answers: accuracy(answers.correct), harmonic_mean, "accuracy", "accuracy")
+ACCURACY = Metric("target", lambda answers: answers.accuracy, harmonic_mean, "accuracy", "accuracy")
 # Reports name the class and its number of images beside it.
 WORST_CLASS = Metric(
     "worst_class", lambda answers: worst_class(answers.by_class), np.minimum, "worst class", "worst_class_accuracy"

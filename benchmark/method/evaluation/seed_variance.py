@@ -16,8 +16,9 @@ The mean of delta^2 / 2 over pairs is a variance with S - 1 degrees of freedom, 
 variances are estimated from little each (Smyth, 2004), it is averaged with what is expected where seeds do not differ,
 mean e / 2, that one counting as one more degree: hence the factor (S - 1) / S, and S degrees of freedom.
 
-Of more than `GROUP` seeds not all pairs are looked at but those within groups of at most so many, as they follow each
-other. That costs one degree of freedom for each group, and the work grows with S instead of its square.
+Of more than `GROUP` seeds not all pairs are looked at but those within at most `MAX_GROUPS` groups of so many, which
+follow each other: with 256 seeds a variance is known to a tenth, and V_seed is its S-th part. The degrees of freedom
+are then those seeds less one for each further group.
 
 All pairs are taken at once. With c and d the number of images and the sum of values of each cluster in a cell, whatever
 pairs need are sums over clusters of products of c, d and whether the other seed has the cluster, hence products of
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 from benchmark.method.arrays import Array, Labels
 
 MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval, nor a variance that weighs anything
-GROUP = 64  # seeds; of more than so many the pairs are those within groups
+GROUP, MAX_GROUPS = 64, 4  # seeds; of more than `GROUP` the pairs are those within groups
 _ROWS = 32  # of matrices of seeds, that stay in the processor's cache together
 _EXACT = 2**24  # up to which float32 has all whole numbers
 
@@ -109,9 +110,11 @@ class SeedPairs:
 
     @cached_property
     def _groups(self) -> "list[tuple[NDArray[np.bool_], SeedPairs]]":
-        """Groups of at most `GROUP` seeds: which values are of theirs, and their pairs."""
+        """Groups of at most `GROUP` seeds, in even distances: which values are of theirs, and their pairs."""
         found: list[tuple[NDArray[np.bool_], SeedPairs]] = []
-        for of_group in np.array_split(np.arange(self.seeds), -(-self.seeds // GROUP)):
+        groups = np.array_split(np.arange(self.seeds), -(-self.seeds // GROUP))
+        taken = np.unique(np.linspace(0, len(groups) - 1, min(len(groups), MAX_GROUPS)).astype(int))
+        for of_group in [groups[i] for i in taken]:
             first, last = of_group[0], of_group[-1]
             inside = (first <= self.where.seed) & (self.where.seed <= last)
             where = self.where.of(inside)
@@ -122,6 +125,11 @@ class SeedPairs:
     def _alone_in(self, group: int, environment: int) -> "SeedPairs":
         assert self.alone
         return self.alone(environment)._groups[group][1]
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of V_seed: the number of seeds that are looked at, less one for each further group."""
+        return self.seeds if self.seeds <= GROUP else sum(p.seeds - 1 for _, p in self._groups) + 1
 
     def in_groups(self, values: Array) -> list[tuple[Array, Array]]:
         """Return delta and e of the pairs of seeds that are looked at, group by group; values as of `differences`."""

@@ -9,7 +9,7 @@ Ties go to the larger rank (the lesser intervention), then to the row that comes
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, reduce
+from functools import lru_cache, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.evaluation.highest import Curves, curves_of, highest, hits
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers, harmonic_mean
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS, AnswersOfSets, Metric, harmonic_mean
 from benchmark.method.evaluation.tested import Tested
 
 if TYPE_CHECKING:
@@ -377,10 +377,13 @@ def _on_target(
     score = [math.nan] * len(row) if rule.crossed else scores[0][chosen][line].tolist()
     of_lines = [images[i] for i in _ranges((np.cumsum(folds) - folds)[choice], folds[choice]).tolist()]
     about = _records(columns, row, ("class_half", "n_base", "n_classes"))
-    measures = [measured(*each) for each in zip(correct, of_lines, about, strict=True)]
-    named = {m.name: [of_line[m.name] for of_line in measures] for m in METRICS}
+    named = {m.name: np.full(len(row), math.nan) for m in METRICS}
+    for kind in {tuple(one.values()): one for one in about}.values():
+        at = [i for i, one in enumerate(about) if one == kind]
+        for name, values in measured([correct[i] for i in at], [of_lines[i] for i in at], kind).items():
+            named[name][at] = values
     unknown = {name: [math.nan] * len(row) for name in _KEPT}
-    return _lines(columns, choices.number[choice][line], row, index, score, correct, named | unknown)
+    return _lines(columns, choices.number[choice][line], row, index, score, correct, {**named, **unknown})
 
 
 def _ranges(starts: Labels, sizes: Labels) -> Labels:
@@ -439,46 +442,31 @@ def _parts(folds: tuple[Tested, ...], seed: int, crossed: bool, new_from: int | 
     return _Parts(tuple(np.split(first, cuts)), masks, tuple(int(part.sum()) for part in parts))
 
 
-def measured(correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any]) -> dict[str, float]:
-    """Return each of `METRICS` for answers on tested images; of base and new classes, what stands for both.
+def measured(
+    correct: Sequence[NDArray[np.bool_]], images: Sequence[Tested], row: Mapping[str, Any], among: Sequence[Metric] = ()
+) -> dict[str, Array]:
+    """Return metrics of answers to sets of tested images; of base and new classes, what stands for both.
 
     Args:
-        correct: whether each image is classified correctly, shape (m,).
-        images: the images.
+        correct: of each set, whether each of its images is classified correctly.
+        images: the images of each.
         row: any row of theirs; class_half, n_base and n_classes are used.
+        among: the metrics; by default `METRICS`.
+
+    Returns:
+        Name of a metric -> its value on each set, shape (sets,).
     """
-    return dict(Measures(correct, images, row))
-
-
-class Measures(Mapping[str, float]):
-    """What `measured` returns, each measure computed when it is first asked for."""
-
-    def __init__(self, correct: NDArray[np.bool_], images: Tested, row: Mapping[str, Any]) -> None:
-        self._correct, self._images, self._row = correct, images, row
-        self._found: dict[str, float] = {}
-
-    def __getitem__(self, name: str) -> float:
-        if name not in self._found:
-            metric = next((metric for metric in METRICS if metric.name == name), None)
-            if metric is None:
-                raise KeyError(name)
-            curves = [metric.compute(answers) for answers in self._answers]
-            self._found[name] = float(curves[0] if len(curves) == 1 else metric.combine(*curves))
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return (metric.name for metric in METRICS)
-
-    def __len__(self) -> int:
-        return len(METRICS)
-
-    @cached_property
-    def _answers(self) -> tuple[Answers, ...]:
-        """The answers; those of base and of new classes where both are taken together."""
-        if self._row["class_half"] != "harmonic":
-            return (Answers(self._correct, self._images.label, self._row["n_classes"]),)
-        new = self._images.label >= self._row["n_base"]
-        return tuple(Answers(self._correct[w], self._images.label[w], self._row["n_classes"]) for w in (~new, new))
+    among = among or METRICS
+    if not images:
+        return {metric.name: np.zeros(0) for metric in among}
+    of = np.repeat(np.arange(len(images)), [len(one) for one in images])
+    every, label = np.concatenate(correct), np.concatenate([one.label for one in images])
+    halves = [np.ones(len(label), dtype=bool)]
+    if row["class_half"] == "harmonic":
+        halves = [label < row["n_base"], label >= row["n_base"]]
+    answers = [AnswersOfSets(every[w], label[w], int(row["n_classes"]), of[w], len(images)) for w in halves]
+    curves = {metric: [metric.compute(of_half) for of_half in answers] for metric in among}
+    return {m.name: of_metric[0] if len(of_metric) == 1 else m.combine(*of_metric) for m, of_metric in curves.items()}
 
 
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
@@ -515,7 +503,7 @@ def _lines(
     index: Labels,
     score: list[float],
     correct: list[NDArray[np.bool_]],
-    measures: dict[str, list[float]],
+    measures: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the columns of what is picked: a line for each choice, row and position of a rank."""
     return {

@@ -330,11 +330,26 @@ def at_random(rng: np.random.Generator, kind: str) -> tuple[pd.DataFrame, dict[s
                 "lodo": None if rng.random() < 0.2 else at[1].tolist(), "ece_lodo": rng.random(),
                 "target_out": at[2].tolist() if kind == "out" else None,
             }  # fmt: skip
-            of_ranks = [measured(of_rank, images, row_) for of_rank in correct]
-            rows.append(row_ | {m.name: [of_rank[m.name] for of_rank in of_ranks] for m in METRICS})
+            of_ranks = measured([*correct], [images] * len(correct), row_)
+            rows.append(row_ | {name: values.tolist() for name, values in of_ranks.items()})
             if rng.random() < 0.1:
                 rows[-1]["n_test"] = 0
     return pd.DataFrame([rows[i] for i in rng.permutation(len(rows))]), tested
+
+
+def by_hand_of(correct: np.ndarray, images: Tested, row_: pd.Series) -> dict[str, float]:
+    """The metrics of answers, class by class."""
+    new, found = images.label >= row_["n_base"], []
+    for half in (~new, new) if row_["class_half"] == "harmonic" else (np.ones(len(new), dtype=bool),):
+        of_classes = [correct[half & (images.label == label)].mean() for label in np.unique(images.label[half])]
+        accuracy = correct[half].mean() if half.any() else np.nan
+        worst, mean = (np.min(of_classes), np.mean(of_classes)) if of_classes else (np.nan, np.nan)
+        found.append({"target": accuracy, "balanced": mean, "worst_class": worst})
+    if len(found) == 1:
+        return found[0]
+    (a, b), worst = found, min(of_half["worst_class"] for of_half in found)
+    both = {n: 2 * a[n] * b[n] / (a[n] + b[n]) if a[n] + b[n] else 0.0 for n in ("target", "balanced")}
+    return {**both, "worst_class": worst}
 
 
 def by_hand(rows: pd.DataFrame, rule: str, tested: dict[str, Tested], rank: int | None) -> list[tuple[Any, ...]]:
@@ -410,7 +425,7 @@ def test_picks_are_those_of_choosing_one_by_one(kind: str, rule: str) -> None:
             assert repr(found) == repr([list(line) for line in by_hand(rows, rule, tested, rank)])
             for pick in picks.to_dict("records"):
                 row_ = rows.iloc[pick["position"]]
-                expected = measured(pick["correct"], tested[row_["tested"]], row_.to_dict())
+                expected = by_hand_of(pick["correct"], tested[row_["tested"]], row_)
                 assert {name: pick[name] for name in expected} == pytest.approx(expected, abs=1e-12)
                 own = row_["ranks"].index(pick["rank"]) == best_index(row_["lodo"])
                 assert pick["ece"] == row_["ece_lodo"] if rule == "lodo" and own else np.isnan(pick["ece"])
