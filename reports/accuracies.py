@@ -1,13 +1,14 @@
 """Every accuracy as a record: each setting, rule, method and held-out environment, and the average."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
 from benchmark.method.evaluation.selection import RULES
 from reports.captions import has_scores
 from reports.chosen import Selections
+from reports.methods import Method
 from reports.options import Options
 from reports.paper import cells
 from reports.settings import Setting, named
@@ -33,8 +34,8 @@ def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: O
             if not has_scores(selections.rows, rule.name):
                 continue
             bound = cells.bound_by(rule.name, setting.protocol_class.looks_at_target)
-            for method, rows in selections.parts.items():
-                known = _known(rows, selections.picks(method, rule.name))
+            for method in selections.parts:
+                known = _known(selections, method, rule.name)
                 for held_out in (*selections.held_outs, AVERAGE):
                     cell = cells.accuracy(
                         selections, method, rule.name, options, None if held_out == AVERAGE else held_out
@@ -70,17 +71,32 @@ def _numbers(cell: Cell, options: Options) -> dict[str, object]:
     }
 
 
-def _known(rows: pd.DataFrame, picks: pd.DataFrame) -> dict[str, dict[str, object]]:
+def _known(selections: Selections, method: Method, rule: str) -> dict[str, dict[str, object]]:
     """Return held-out environment, or the average -> accuracy on its sources in percent, and labels that are used."""
-    sources = picks.groupby("held_out")["training_domain"].mean()
-    labels = rows.groupby("held_out")[list(_LABELS)].max()
-    known: dict[str, dict[str, object]] = {}
-    for held_out in labels.index:
-        source = sources.get(held_out, math.nan)
-        known[str(held_out)] = {"source_accuracy": _four(100 * float(source))} | _whole(labels.loc[held_out])
-    source = float(sources.mean()) if len(sources) == len(labels) else math.nan
-    known[AVERAGE] = {"source_accuracy": _four(100 * source)} | _whole(labels.max())
-    return known
+    picks = selections.picks(method, rule)
+    labels = selections.once(("labels", method), lambda: _labels(selections, method))
+    scores: dict[str, list[float]] = {}
+    for held_out, score in zip(picks["held_out"].tolist(), picks["training_domain"].tolist(), strict=True):
+        scores.setdefault(str(held_out), []).append(math.nan if score is None else score)
+    sources = {name: mean_of_known(values) for name, values in scores.items()}
+    sources[AVERAGE] = mean_of_known([*sources.values()]) if len(sources) == len(labels) - 1 else math.nan
+    return {
+        name: {"source_accuracy": _four(100 * sources.get(name, math.nan)), **of_name}
+        for name, of_name in labels.items()
+    }
+
+
+def mean_of_known(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN without any."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _labels(selections: Selections, method: Method) -> dict[str, dict[str, object]]:
+    """Return held-out environment, and last the average -> labels that are used."""
+    labels = selections.parts[method].groupby("held_out")[list(_LABELS)].max()
+    found = {str(held_out): _whole(labels.loc[held_out]) for held_out in labels.index}
+    return {**found, AVERAGE: _whole(labels.max())}
 
 
 def _whole(labels: "pd.Series[float]") -> dict[str, object]:

@@ -299,7 +299,7 @@ def _ours(
     estimate = pooled.of(held_outs).estimate()
     if estimate is None or list(estimate.held_outs) != held_outs:
         return None
-    chosen = selections.chosen_rows(method, rule)
+    chosen = selections.chosen_rows(method, rule, ("held_out", "seed", "trial_id"))
     rows = chosen[chosen["held_out"].isin(held_outs) & chosen["seed"].isin(estimate.seeds)]
     return Ours(
         setting=setting,

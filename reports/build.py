@@ -8,6 +8,7 @@ import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.details import Details, Part
@@ -18,7 +19,7 @@ from reports.chosen import Selections, pick_records
 from reports.comparisons import Comparison, in_columns, overall_in_columns
 from reports.controls import Verdict, in_a_sentence, verdicts, wrong_in_words
 from reports.details import DetailsOf, decodability, details_there
-from reports.figures import Figure, all_figures, captions, left_out
+from reports.figures import Drawing, Figure, all_drawings, captions, drawn, left_out
 from reports.findings import Family, Findings, check_asked, comparisons, in_words, overall, overall_sentences
 from reports.forms import FORMS, all_tex
 from reports.forms.records import records_csv
@@ -35,6 +36,8 @@ from reports.summary import Sections, report_markdown
 from reports.table import Table
 from reports.terminal import text
 from reports.verdicts import Answer, answer
+
+FEW = 500  # rows: of more, it pays to start a process that draws the figures
 
 
 @dataclass(frozen=True)
@@ -108,15 +111,18 @@ def write_report(
             f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
         )
     options = options or Options()
-    said = _said(rows, tested, origin, options, details_of or (lambda _: None))
-    tables, figures = _tables(said), all_figures(said.described, said.compared, options, said.maps)
-    contents = {
-        "report.md": _markdown(said, figures, rows, origin, options),
-        "index.html": _page(said, tables, rows, origin, options),
-        **tables,
-        **_records(said, options),
-        **_figures(figures, said),
-    }
+    with Workers(int(len(rows) > FEW and cores() > 1), "reports.figures") as workers:
+        said = _said(rows, tested, origin, options, details_of or (lambda _: None))
+        drawings = all_drawings(said.described, said.compared, options, said.maps)
+        figures = workers.begin(drawn, [([drawing],) for drawing in drawings])
+        tables = _tables(said)
+        contents = {
+            "report.md": _markdown(said, drawings, rows, origin, options),
+            "index.html": _page(said, tables, rows, origin, options),
+            **tables,
+            **_records(said, options),
+            **_figures(figures(), said),
+        }
     prefix = f"{folder}/" if folder else ""
     for file, content in contents.items():
         storage.write_bytes(f"{prefix}{file}", content)
@@ -208,7 +214,7 @@ def _page(said: _Said, files: Mapping[str, bytes], rows: pd.DataFrame, origin: O
     return page(origin.name, said.answer, said.described, said.tables, options, origin.missing, forms, details, ledger)
 
 
-def _markdown(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
+def _markdown(said: _Said, drawings: Sequence[Drawing], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
     sections = Sections(
         over_data_sets=[words for family in said.families for words in overall_sentences(family, gains_alone=True)],
         controls=[in_a_sentence(setting, one) for setting, one in said.controls],
@@ -216,7 +222,7 @@ def _markdown(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin
         protocols=_protocols(said.described, options),
         provenance=_provenance(rows, origin),
     )
-    settings, names = [setting for setting, _ in said.described], [one.name for one in figures]
+    settings, names = [setting for setting, _ in said.described], [one.name for one in drawings]
     return report_markdown(origin, settings, said.answer, said.tables, names, sections).encode()
 
 

@@ -190,9 +190,13 @@ class Selections:
         """Return answers of a method to images of these rows; keys are what is held out and the seed."""
         return Answered(pooled, int(self.rows["n_classes"].iloc[0]), self.n_base)
 
-    def chosen_rows(self, method: Method, rule: str) -> pd.DataFrame:
-        """Return the whole row that `rule` picks for each held-out environment, seed and fold."""
-        return self._every[method].iloc[self.picks(method, rule)["position"].tolist()]
+    def chosen_rows(self, method: Method, rule: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Return columns of the rows that `rule` picks, one for each held-out environment, seed and fold."""
+        positions = self.picks(method, rule)["position"].to_numpy(dtype=np.int64)
+        return pd.DataFrame({name: self._column(method, name)[positions] for name in columns})
+
+    def _column(self, method: Method, name: str) -> NDArray[Any]:
+        return self.once(("column", method, name), lambda: self._every[method][name].to_numpy())
 
 
 def _of_interventions(shrinkage: Method) -> Method:

@@ -91,7 +91,7 @@ def spectra(selections: Selections, rule: str) -> Spectra:
     intervention_set = normalize = None
     thinned = False
     if icm is not None:
-        picks = selections.chosen_rows(icm, rule)
+        picks = selections.chosen_rows(icm, rule, ("intervention_set", "normalize"))
         picks = picks if len(picks) else parts[icm]
         intervention_set, normalize = _commonest(picks)
         shown = parts[icm][_same(parts[icm]["intervention_set"], intervention_set)]

@@ -14,6 +14,10 @@ from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.settings import Setting
 
 DetailsOf = Callable[[Part], Details | None]
+_OF_ROW = (
+    "trial_id", "held_out", "seed", "fold", "test_split", "class_half", "lambda_", "projection_params",
+    "predictor_params", "tested",
+)  # fmt: skip
 _SHOWN = (PLAIN, "pca", ICM, SHRINKAGE)
 
 
@@ -62,8 +66,8 @@ def _picks(selections: Selections, method: Method) -> tuple[Pick, ...]:
         )
         for rule in SOURCE_RULES
         for pick, row in zip(
-            selections.picks(method, rule).to_dict("records"),
-            selections.chosen_rows(method, rule).to_dict("records"),
+            selections.picks(method, rule)[["rank", "correct"]].to_dict("records"),
+            selections.chosen_rows(method, rule, _OF_ROW).to_dict("records"),
             strict=True,
         )
     )

@@ -21,6 +21,7 @@ from reports.whole import mean_beside, whole, whole_estimate
 
 # "class_group" is what published files call the half of the classes.
 _SETTING_COLUMNS = ("dataset", "backbone", "random_weights", "protocol", "test_split", "class_group")
+_LABELS = ("labels_fit", "labels_choice")
 MIN_CLASS_IMAGES = 10  # with fewer, which class is worst says little
 ORACLE = "oracle"  # the cross-fitted one
 
@@ -110,7 +111,7 @@ def _without_lines(selections: Selections, rule: str) -> list[Metrics]:
 
 def _metrics(selections: Selections, method: Method, rule: str, estimate: Estimate) -> Metrics:
     pooled, names, seeds = selections.pooled(method, rule), estimate.held_outs, estimate.seeds
-    picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule)
+    picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule, ("seed", *_LABELS))
     picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
     of_tests = {m.name: pooled.measure(m) for m in averaged()}
     means = {m: np.mean([of_test[name, s] for name in names for s in seeds]) for m, of_test in of_tests.items()}

@@ -4,6 +4,7 @@ The shares are columns of the rows (`benchmark.method.subspace.shift`). Those of
 label of what is held out; those of the shift to it do (†).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from reports.chosen import Selections
 from reports.methods import Method
+from reports.whole import mean_beside
 
 MIN_SETTINGS = 8  # of a method in an environment, for a rank correlation
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")
@@ -44,20 +46,18 @@ def picked(selections: Selections, method: Method, rule: str) -> dict[str, float
         method: one of its methods, a draw of a placebo included.
         rule: one of `selection.RULES`.
     """
-    rows, ranks = selections.chosen_rows(method, rule), selections.picks(method, rule)["rank"]
-    at = [known.index(rank) for known, rank in zip(rows["ranks"], ranks, strict=True)]
-    values: dict[str, list[float | None]] = {
-        name: [share[i] if isinstance(share, list) else None for share, i in zip(rows[name], at, strict=True)]
-        for name in SHARES
-    }
-    values |= {name: [None if pd.isna(value) else value for value in rows[name]] for name in MOVED}
-    every = [rows["held_out"].to_numpy(), rows["seed"].to_numpy()]
-    means: dict[str, float | None] = {}
-    for name, numbers in values.items():
-        series = pd.Series(numbers, dtype=float)
-        whole = len(series) and series.notna().all()
-        means[name] = float(series.groupby(every).mean().groupby(level=0).mean().mean()) if whole else None
-    return means
+    return selections.once(("removed", method, rule), lambda: _picked(selections, method, rule))
+
+
+def _picked(selections: Selections, method: Method, rule: str) -> dict[str, float | None]:
+    rows = selections.chosen_rows(method, rule, ("held_out", "seed", "ranks", *SHARES, *MOVED))
+    ranks = selections.picks(method, rule)["rank"].tolist()
+    at = [known.index(rank) for known, rank in zip(rows["ranks"].tolist(), ranks, strict=True)]
+    for name in SHARES:
+        curves = zip(rows[name].tolist(), at, strict=True)
+        rows[name] = [share[i] if isinstance(share, list) else math.nan for share, i in curves]
+    means = {name: mean_beside(rows, name) for name in (*SHARES, *MOVED)}
+    return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 
 
 def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:

@@ -142,7 +142,8 @@ def draws_where_it_is_looked_at() -> Iterator[list[bool]]:
 
     drawing = [False]
     patch = pytest.MonkeyPatch()
-    patch.setattr(reports.build, "all_figures", lambda *args: reports.figures.all_figures(*args) if drawing[0] else [])
+    every = reports.figures.all_drawings
+    patch.setattr(reports.build, "all_drawings", lambda *args: every(*args) if drawing[0] else [])
     yield drawing
     patch.undo()
 

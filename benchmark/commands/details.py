@@ -75,7 +75,8 @@ def _details(run: Run) -> Written:
         run.notify(f"details: {len(parts)} methods of settings, {len(parts) - len(missing)} of them done before")
         trials = len({pick.trial for part in missing for pick in part.picks})
         have_embeddings(run, run.subjects)
-        with Workers(min(cores(), trials // TRIALS_OF_A_PROCESS), "benchmark.sweep.refits") as workers:
+        processes = min(cores(), trials // TRIALS_OF_A_PROCESS)
+        with Workers(processes if processes > 1 else 0, "benchmark.sweep.refits") as workers:
             try:
                 _write(run, missing, _works(run, missing), workers)
             finally:

@@ -25,10 +25,10 @@ def cores() -> int:
 
 
 class Workers:
-    """Some processes, started when the block begins and ended with it. With one or none it is this one that calls.
+    """Some processes, started when the block begins and ended with it. With none it is this one that calls.
 
     Args:
-        count: number of processes.
+        count: number of processes beside this one.
         module: name of a module that they import at once, while this one goes on. Default: none.
     """
 
@@ -38,7 +38,7 @@ class Workers:
         self._threads: list[Thread] = []
 
     def __enter__(self) -> Self:
-        if self._count > 1:
+        if self._count > 0:
             self._processes = [_start(self._module) for _ in range(self._count)]
         return self
 
@@ -49,6 +49,46 @@ class Workers:
             thread.join()
         for process in self._processes:
             process.communicate()
+
+    def begin(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Callable[[], list[T]]:
+        """Begin calls, and return what waits for their answers: it makes here what no process has begun by then.
+
+        Args:
+            function: as of `call_all`.
+            calls: the arguments of each call; their answers come in this order.
+        """
+        waiting, answers = self._driven(function, calls)
+
+        def answers_of_all() -> list[T]:
+            found: list[list[T]] = [[] for _ in calls]
+            left = len(calls)
+            while left:
+                try:
+                    number, arguments = waiting.get_nowait()
+                    found[number] = list(function(*arguments))
+                    left -= 1
+                except Empty:
+                    number, (answer, error, is_last) = answers.get()
+                    if error is not None:
+                        raise error from None
+                    left -= is_last
+                    found[number] += [] if is_last else [answer]
+            return [answer for of_call in found for answer in of_call]
+
+        return answers_of_all
+
+    def _driven(
+        self, function: Callable[..., Any], calls: Sequence[Sequence[Any]]
+    ) -> "tuple[SimpleQueue[tuple[int, Sequence[Any]]], SimpleQueue[tuple[int, _Reply]]]":
+        """Let all processes make calls; return those that wait, and the replies."""
+        waiting: SimpleQueue[tuple[int, Sequence[Any]]] = SimpleQueue()
+        for call in enumerate(calls):
+            waiting.put(call)
+        answers: SimpleQueue[tuple[int, _Reply]] = SimpleQueue()
+        for process in self._processes:
+            self._threads.append(Thread(target=_drive, args=(process, function, waiting, answers)))
+            self._threads[-1].start()
+        return waiting, answers
 
     def call_all(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Iterator[tuple[int, T]]:
         """Yield (number of a call, one of its answers) as answers come; those of one call come in order.
@@ -64,13 +104,7 @@ class Workers:
             for number, arguments in enumerate(calls):
                 yield from ((number, answer) for answer in function(*arguments))
             return
-        waiting: SimpleQueue[tuple[int, Sequence[Any]]] = SimpleQueue()
-        for call in enumerate(calls):
-            waiting.put(call)
-        answers: SimpleQueue[tuple[int, _Reply]] = SimpleQueue()
-        for process in self._processes:
-            self._threads.append(Thread(target=_drive, args=(process, function, waiting, answers)))
-            self._threads[-1].start()
+        _, answers = self._driven(function, calls)
         left = len(calls)
         while left:
             number, (answer, error, is_last) = answers.get()

@@ -4,8 +4,8 @@ Each figure is a module with `numbers`, which takes rows and returns what is dra
 figure exists only where its data do.
 """
 
-from reports.figures.every import all_figures
+from reports.figures.every import all_drawings
 from reports.figures.wording import MAX_SETTINGS, captions, left_out
-from reports.figures.writing import Figure
+from reports.figures.writing import Drawing, Figure, drawn
 
-__all__ = ["MAX_SETTINGS", "Figure", "all_figures", "captions", "left_out"]
+__all__ = ["MAX_SETTINGS", "Drawing", "Figure", "all_drawings", "captions", "drawn", "left_out"]

@@ -23,9 +23,8 @@ from reports.figures import (
     wording,
 )
 from reports.figures.forest import draw_forest, forest_numbers
-from reports.figures.style import in_style
 from reports.figures.wording import MAX_SETTINGS, drawable
-from reports.figures.writing import Figure, written
+from reports.figures.writing import Drawing
 from reports.options import Options
 from reports.settings import Setting, suffixes
 
@@ -52,12 +51,12 @@ _KINDS = (
 )
 
 
-def all_figures(
+def all_drawings(
     described: Sequence[tuple[Setting, Selections]],
     compared: Sequence[tuple[Setting, Comparison]],
     options: Options,
     images: Mapping[Setting, pd.DataFrame] | None = None,
-) -> list[Figure]:
+) -> list[Drawing]:
     """Return all figures for which there are data: the forest, those of each setting, and those over backbones.
 
     Of more than `MAX_SETTINGS` settings the first have figures of their own, see `wording.left_out`.
@@ -71,36 +70,34 @@ def all_figures(
     Raises:
         IcmBenchError: a map lacks a column.
     """
-    figures = []
-    with in_style():
-        if forest := forest_numbers(compared, options.margin):
-            random = any(setting.random_weights for setting, _ in compared)
-            figures.append(written(draw_forest(forest), "forest", wording.of_forest(forest, compared), random))
-        drawn = drawable(described)[:MAX_SETTINGS]
-        names = suffixes([setting for setting, _ in drawable(described)])[:MAX_SETTINGS]
-        for (setting, selections), suffix in zip(drawn, names, strict=True):
-            figures += _of_setting(setting, selections, suffix, (images or {}).get(setting))
-        figures += _over_backbones(described)
-    return figures
+    drawings = []
+    if forest := forest_numbers(compared, options.margin):
+        random = any(setting.random_weights for setting, _ in compared)
+        drawings.append(Drawing("forest", wording.of_forest(forest, compared), draw_forest, forest, random))
+    shown = drawable(described)[:MAX_SETTINGS]
+    names = suffixes([setting for setting, _ in drawable(described)])[:MAX_SETTINGS]
+    for (setting, selections), suffix in zip(shown, names, strict=True):
+        drawings += _of_setting(setting, selections, suffix, (images or {}).get(setting))
+    return [*drawings, *_over_backbones(described)]
 
 
-def _of_setting(setting: Setting, selections: Selections, suffix: str, images: pd.DataFrame | None) -> list[Figure]:
+def _of_setting(setting: Setting, selections: Selections, suffix: str, images: pd.DataFrame | None) -> list[Drawing]:
     rule, made = selections.rule, []
     for kind in _KINDS:
         numbers = kind.numbers(selections, rule)
         if numbers is not None:
             caption = wording.caption(setting, selections, rule, kind.words(numbers, setting))
-            made.append(written(kind.draw(numbers), f"{kind.name}{suffix}", caption, setting.random_weights))
+            made.append(Drawing(f"{kind.name}{suffix}", caption, kind.draw, numbers, setting.random_weights))
     if of_images := maps.numbers(images):
         caption = wording.caption(setting, selections, rule, wording.of_map(of_images))
-        made.append(written(maps.draw(of_images), f"map{suffix}", caption, setting.random_weights))
+        made.append(Drawing(f"map{suffix}", caption, maps.draw, of_images, setting.random_weights))
     return made
 
 
-def _over_backbones(described: Sequence[tuple[Setting, Selections]]) -> list[Figure]:
+def _over_backbones(described: Sequence[tuple[Setting, Selections]]) -> list[Drawing]:
     groups = [(group, numbers) for group in robustness.alike(described) if (numbers := robustness.numbers(group))]
     named = suffixes([replace(group[0][0], backbone=f"{len(group)}-backbones") for group, _ in groups])
     return [
-        written(robustness.draw(numbers), f"robustness{suffix}", wording.of_robustness(numbers, group), False)
+        Drawing(f"robustness{suffix}", wording.of_robustness(numbers, group), robustness.draw, numbers)
         for (group, numbers), suffix in zip(groups, named, strict=True)
     ]

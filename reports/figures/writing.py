@@ -2,13 +2,14 @@
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure as Sheet
 
 from reports.figures.letters import named
+from reports.figures.style import in_style
 from reports.settings import BANNER
 
 DPI = 200
@@ -36,16 +37,35 @@ class Figure:
     width: float
 
 
-def written(sheet: Sheet, name: str, caption: str, random_weights: bool) -> Figure:
-    """Return a sheet in all forms; to be called within `style.in_style`.
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is still to be drawn, here or by another process.
 
-    Args:
-        sheet: what was drawn; of random weights it gets the banner.
-        name: of the files.
+    Attributes:
+        name: of its files, without folder and suffix.
         caption: what stands below.
-        random_weights: whether what is drawn is of random weights, even in part.
+        draw: at the top of a module: numbers -> sheet.
+        numbers: what is drawn.
+        random_weights: whether it is of random weights, even in part: then it gets the banner.
     """
-    if random_weights:
+
+    name: str
+    caption: str
+    draw: Callable[[Any], Sheet]
+    numbers: Any
+    random_weights: bool = False
+
+
+def drawn(drawings: Iterable[Drawing]) -> Iterator[Figure]:
+    """Draw figures in the style of all, one after the other."""
+    with in_style():
+        for drawing in drawings:
+            yield _drawn(drawing)
+
+
+def _drawn(drawing: Drawing) -> Figure:
+    sheet = drawing.draw(drawing.numbers)
+    if drawing.random_weights:
         banner(sheet)
     contents = {}
     for form, metadata in _METADATA.items():
@@ -54,7 +74,7 @@ def written(sheet: Sheet, name: str, caption: str, random_weights: bool) -> Figu
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             sheet.savefig(sink, format=form, dpi=DPI, metadata=dict(metadata))
         contents[form] = named(sink.getvalue()) if form == "svg" else sink.getvalue()
-    return Figure(name, contents, caption, float(sheet.get_size_inches()[0]))
+    return Figure(drawing.name, contents, drawing.caption, float(sheet.get_size_inches()[0]))
 
 
 def banner(sheet: Sheet) -> None:

@@ -52,12 +52,13 @@ def page(
         details: setting -> what is known of single images, see `reports.page.data.details_of`; None where nothing is.
         ledger: (what, value) of devices, versions and the like, for the end of the page.
     """
+    paths = data.paths_of(one for every in (details or {}).values() for one in every)
     parts = [
         {
             "core": data.core(setting, selections, lines, options),
             "classes": data.classes(selections),
             "grids": data.grids(selections) or None,
-            "details": data.details_of(selections, (details or {}).get(setting, ())),
+            "details": data.details_of(selections, (details or {}).get(setting, ()), paths),
         }
         for (setting, selections), lines in zip(described, lines_of(described), strict=True)
     ]

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from reports.whole import whole_estimate
 SHOWN_RULES = ("training_domain", "lodo", "oracle")
 _READ = ("before", "after", "chance")
 MAX_MAPS = 2
+SHORTEST = 8  # letters of an image's id
 MAX_SETS = 12  # of a method's explorer: those picked most often come first
 Plain = dict[str, Any]
 
@@ -357,7 +358,13 @@ def _numbered(values: Sequence[Any], known: Sequence[float | None]) -> Any:
     return np.array([-1 if pd.isna(v) else place[float(v)] for v in values], dtype=np.int64)
 
 
-def details_of(selections: Selections, details: Sequence[Any]) -> Plain | None:
+def paths_of(details: Iterable[Any]) -> dict[str, str]:
+    """Return id -> path of the images that stand in any map; details as of `details_of`."""
+    maps = [one.map for one in details if one.map is not None]
+    return {str(i): str(path) for m in maps for i, path in zip(m["id"].to_pylist(), m["path"].to_pylist(), strict=True)}
+
+
+def details_of(selections: Selections, details: Sequence[Any], paths: Mapping[str, str]) -> Plain | None:
     """Return what was predicted for each image, a map of images, and how well environments are read.
 
     Args:
@@ -365,13 +372,14 @@ def details_of(selections: Selections, details: Sequence[Any]) -> Plain | None:
         details: of each method that has some, with `predictions` (columns image_id, held_out, class, seed, method,
             rule, predicted), `classes`, `map` (id, class, environment, x, y, x_after, y_after) or None, and `decoded`
             (before, after, chance, rank of each held-out environment), see `benchmark.store.details.Details`.
+        paths: id -> path of images, which are named by it; others by as much of their id as tells them apart.
     """
     labels = [method.label for method in selections.parts]
     known = [(number, one) for one in details if (number := _number_of(one, labels)) is not None]
     if not known:
         return None
     return {
-        "predictions": _predictions(selections, known),
+        "predictions": _predictions(selections, known, paths),
         "maps": _maps(known),
         "decoded": [{"method": number, **found} for number, one in known if (found := _decoded(one.decoded))],
     }
@@ -383,7 +391,7 @@ def _number_of(one: Any, labels: Sequence[str]) -> int | None:
     return labels.index(named[0]) if len(named) == 1 and named[0] in labels else None
 
 
-def _predictions(selections: Selections, known: Sequence[tuple[int, Any]]) -> Plain:
+def _predictions(selections: Selections, known: Sequence[tuple[int, Any]], paths: Mapping[str, str]) -> Plain:
     """Return images, what was asked of them under which seed, and for each rule and method what was answered."""
     environments = selections.held_outs
     names = [str(name) for name in selections.rows["classes"].iloc[0]]
@@ -402,12 +410,20 @@ def _predictions(selections: Selections, known: Sequence[tuple[int, Any]]) -> Pl
         values[at.get_indexer(pd.MultiIndex.from_frame(part[["held_out", "image_id", "seed"]]))] = part["predicted"]
         answers.setdefault(str(rule), {})[str(number)] = values.tolist()
     return {
-        "ids": images["image_id"].tolist(),
+        "names": _names(images["image_id"].tolist(), paths),
         "environment": [place[name] for name in images["held_out"]],
         "class": [names.index(name) if name in names else -1 for name in images["class"]],
         "asked": at_image.get_indexer(pd.MultiIndex.from_frame(asked[["held_out", "image_id"]])).tolist(),
         "answers": answers,
     }
+
+
+def _names(ids: Sequence[str], paths: Mapping[str, str]) -> list[str]:
+    """Return what images are called: their paths, where these are known, else the first letters of their ids."""
+    letters = SHORTEST
+    while len({name[:letters] for name in ids}) < len(set(ids)):
+        letters += 1
+    return [paths.get(name, name[:letters]) for name in ids]
 
 
 def _maps(known: Sequence[tuple[int, Any]]) -> list[Plain]:

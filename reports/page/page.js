@@ -397,7 +397,7 @@ function confusion(details, m, e) {
     if (chosen && some.every(o => o.said === o.truth)) groups.push(["Right", o => o.said === o.truth && o.plain === o.truth]);
     list.replaceChildren(...groups.map(([words, test]) => {
       const found = some.filter(test);
-      return h("details", {open: found.length > 0 && found.length < 60}, h("summary", {}, `${words} (${found.length})`), h("ul", {class: "images"}, found.slice(0, 120).map(o => h("li", {}, P.ids[o.image], h("span", {class: "mute"}, ` ${core.classes[o.truth]}${o.said !== o.truth ? ", not " + core.classes[o.said] : ""}`)))), found.length > 120 ? note(`and ${found.length - 120} more`) : null);
+      return h("details", {open: found.length > 0 && found.length < 60}, h("summary", {}, `${words} (${found.length})`), h("ul", {class: "images"}, found.slice(0, 120).map(o => h("li", {}, P.names[o.image], h("span", {class: "mute"}, ` ${core.classes[o.truth]}${o.said !== o.truth ? ", not " + core.classes[o.said] : ""}`)))), found.length > 120 ? note(`and ${found.length - 120} more`) : null);
     }));
   };
   const buttons = [];

@@ -96,7 +96,9 @@ def _line(selections: Selections, method: Method, rule: str, names: Mapping[str,
     found = [picked(selections, draw, rule) for draw in draws]
     if not any(values["energy_removed"] is not None for values in found):
         return None
-    trials = tuple(sorted({str(t) for draw in draws for t in selections.chosen_rows(draw, rule)["trial_id"]}))
+    trials = tuple(
+        sorted({str(t) for draw in draws for t in selections.chosen_rows(draw, rule, ("trial_id",))["trial_id"]})
+    )
     bound = cells.bound_by(rule, looks_at_target=False)
     own = [
         _share([values[name] for values in found], name, bound or name.endswith("target"), trials)

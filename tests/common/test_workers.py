@@ -16,7 +16,7 @@ def call_all(function: Callable[..., Any], calls: list[tuple[Any, ...]], count: 
         return list(workers.call_all(function, calls))
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2])
 def test_every_answer_comes_with_the_number_of_its_call_and_in_order(count: int) -> None:
     answers = call_all(range, [(i, 2 * i) for i in range(7)], count)
     for i in range(7):
@@ -24,13 +24,32 @@ def test_every_answer_comes_with_the_number_of_its_call_and_in_order(count: int)
     assert len(answers) == sum(range(7))
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2])
 def test_an_error_is_raised_here_and_answers_before_it_have_come(count: int) -> None:
     with Workers(count) as workers:
         came = workers.call_all(map, [(math.sqrt, (4.0, -1.0))])
         assert next(came) == (0, 2.0)
         with pytest.raises(ValueError, match=r"domain|nonnegative|positive"):
             next(came)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_call_that_is_begun_is_waited_for_later(count: int) -> None:
+    with Workers(count) as workers:
+        assert workers.begin(map, [(math.sqrt, (4.0, 9.0)), (math.sqrt, (16.0,))])() == [2.0, 3.0, 4.0]
+        of_none = workers.begin(map, [(math.sqrt, (-1.0,))])
+        time.sleep(0.5 * count)  # a process has begun it
+        with pytest.raises(ValueError, match=r"domain|nonnegative|positive"):
+            of_none()
+
+
+def test_what_no_process_has_begun_is_called_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Workers(1) as workers:
+        assert workers.begin(map, [(os.getenv, ("OMP_NUM_THREADS",))])() in (["1"], [os.environ.get("OMP_NUM_THREADS")])
+        monkeypatch.setenv("OMP_NUM_THREADS", "7")
+        begun = workers.begin(map, [(time.sleep, (1.0,)), *[(os.getenv, ("OMP_NUM_THREADS",))] * 2])
+        time.sleep(0.3)
+        assert begun() == [None, "7", "7"]
 
 
 def test_a_process_has_one_thread_and_one_that_dies_is_said() -> None:

@@ -49,7 +49,7 @@ def records(place: Path, name: str) -> list[dict[str, str]]:
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is drawn: it takes the longest, and has tests of its own."""
-    monkeypatch.setattr("reports.build.all_figures", lambda *_: [])
+    monkeypatch.setattr("reports.build.all_drawings", lambda *_: [])
 
 
 def test_files_are_written_by_name_and_equal_rows_give_equal_bytes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from reports import figures
-from reports.figures import every, style, wording, writing
+from reports.figures import style, wording, writing
 from reports.figures.style import COLUMN, PAGE
 from reports.findings import comparisons
 from reports.options import Options
@@ -26,26 +26,26 @@ from tests.reports.test_robustness import rows_of as rows_of_backbone
 HOSTILE = ("$x_{", "<script>alert(1)</script>", "a_b%", "=cmd|' /C'!A0", "line\nbreak\x00", "é & ü", "x" * 200)
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], mapped: bool = True) -> dict[str, Sheet]:
+def drawn(rows: list[dict[str, Any]], mapped: bool = True) -> dict[str, Sheet]:
     """Return name -> sheet of all figures of rows."""
-    sheets: dict[str, Sheet] = {}
-    real = writing.written
-
-    def kept(sheet: Sheet, name: str, caption: str, random_weights: bool) -> writing.Figure:
-        if random_weights:
-            writing.banner(sheet)
-        sheets[name] = sheet
-        return real(style.sheet_of(1, 1), name, caption, random_weights=False)
-
-    monkeypatch.setattr(every, "written", kept)
-    all_of(rows, mapped)
+    sheets = {}
+    with style.in_style():
+        for drawing in drawings_of(rows, mapped):
+            sheets[drawing.name] = drawing.draw(drawing.numbers)
+            if drawing.random_weights:
+                writing.banner(sheets[drawing.name])
     return sheets
 
 
-def all_of(rows: list[dict[str, Any]], mapped: bool = True) -> list[figures.Figure]:
+def drawings_of(rows: list[dict[str, Any]], mapped: bool = True) -> list[figures.Drawing]:
     parts = described(rows)
     compared = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
-    return figures.all_figures(parts, compared, Options(), {parts[0][0]: images(60, 3)} if mapped else None)
+    mapped_images = {parts[0][0]: images(60, 3)} if mapped else None
+    return figures.all_drawings(parts, compared, Options(), mapped_images)
+
+
+def all_of(rows: list[dict[str, Any]], mapped: bool = True) -> list[figures.Figure]:
+    return list(figures.drawn(drawings_of(rows, mapped)))
 
 
 def letters(sheet: Sheet) -> Iterator[Text]:
@@ -79,10 +79,9 @@ def hostile_rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def sheets() -> dict[str, Sheet]:
-    with pytest.MonkeyPatch.context() as patch:
-        found = drawn(patch, rows_of())
-        of_backbones = drawn(patch, [r for name in BACKBONES for r in rows_of_backbone(name)], mapped=False)
-        return found | {name: sheet for name, sheet in of_backbones.items() if name.startswith("robustness")}
+    found = drawn(rows_of())
+    of_backbones = drawn([r for name in BACKBONES for r in rows_of_backbone(name)], mapped=False)
+    return found | {name: sheet for name, sheet in of_backbones.items() if name.startswith("robustness")}
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +148,8 @@ def hostile() -> list[figures.Figure]:
     return all_of(hostile_rows(), mapped=False)
 
 
-def test_hostile_names_are_drawn_as_text(monkeypatch: pytest.MonkeyPatch, hostile: list[figures.Figure]) -> None:
-    for name, sheet in drawn(monkeypatch, hostile_rows(), mapped=False).items():
+def test_hostile_names_are_drawn_as_text(hostile: list[figures.Figure]) -> None:
+    for name, sheet in drawn(hostile_rows(), mapped=False).items():
         check(sheet, name)
         assert not any(text.get_parse_math() for text in letters(sheet)), name
     found = {one.name: one for one in hostile}
@@ -203,14 +202,11 @@ def test_a_users_own_settings_do_not_change_the_bytes() -> None:
         assert all_of(rows, mapped=False) == plain
 
 
-def test_the_banner_is_drawn_across_every_figure_of_random_weights(
-    monkeypatch: pytest.MonkeyPatch, made: list[figures.Figure]
-) -> None:
-    found = drawn(monkeypatch, rows_of(random_weights=True))
+def test_the_banner_is_drawn_across_every_figure_of_random_weights(made: list[figures.Figure]) -> None:
+    found = drawn(rows_of(random_weights=True))
     assert len(found) == 10
     for name, sheet in found.items():
         assert sum(text.get_text() == BANNER for text in letters(sheet)) == 1, name
-    monkeypatch.undo()
     few = [row(random_weights=True), row(projection="pca", target=[0.3, 0.4, 0.5], random_weights=True)]
     for one in all_of(few):
         assert one.caption.startswith(f"{BANNER}: "), one.name
@@ -237,7 +233,7 @@ def test_what_is_left_out_is_said() -> None:
     rows = [row(dataset=name) for name in names]
     rows += [row(dataset=name, projection="pca", target=[0.3, 0.4, 0.5]) for name in names]
     parts = described([*rows, row(protocol="in_domain")])
-    made = figures.all_figures(parts, [], Options())
+    made = list(figures.drawn(figures.all_drawings(parts, [], Options())))
     assert len([one for one in made if one.name.startswith("rank")]) == wording.MAX_SETTINGS
     assert not any("in_domain" in one.name for one in made)
     said = figures.left_out(parts)

@@ -96,11 +96,13 @@ def test_what_is_missing_is_a_gap_with_a_reason() -> None:
 
 def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
     found = data.details_of(
-        described[1], [details("Zero-shot", [0, 1, 1]), details("CLIP-ICM (largest) + zero-shot", [1, 1, 0])]
+        described[1],
+        [details("Zero-shot", [0, 1, 1]), details("CLIP-ICM (largest) + zero-shot", [1, 1, 0])],
+        {"1": "photo/one.jpg"},
     )
     assert found is not None
     predictions = found["predictions"]
-    assert predictions["ids"] == ["1", "2", "3"]
+    assert predictions["names"] == ["photo/one.jpg", "2", "3"]
     assert predictions["class"] == [0, 1, 0]
     assert predictions["environment"] == [0, 0, 1]
     assert predictions["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
@@ -110,7 +112,7 @@ def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Select
 
 
 def test_details_of_methods_without_rows_are_left_out(described: tuple[Any, Selections]) -> None:
-    assert data.details_of(described[1], [details("Unheard of", [0, 0, 0])]) is None
+    assert data.details_of(described[1], [details("Unheard of", [0, 0, 0])], {}) is None
 
 
 def test_numbers_are_short_and_never_nan() -> None:
