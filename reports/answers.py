@@ -157,7 +157,8 @@ class Answered(Mapping[Key, Pooled]):
     def of(self, held_outs: Collection[str]) -> "Answered":
         """Return the answers to some of what is held out alone."""
         there = {key: one for key, one in self.pooled.items() if key[0] in held_outs}
-        return Answered(there, self.n_classes, self.n_base)
+        measures = {metric: {key: of_all[key] for key in there} for metric, of_all in self._measures.items()}
+        return Answered(there, self.n_classes, self.n_base, measures)
 
     def estimate(self, minus: "Answered | None" = None, held_out: str | None = None) -> Estimate | None:
         """Return the accuracy with its interval, or None without answers.
@@ -169,6 +170,7 @@ class Answered(Mapping[Key, Pooled]):
         """
         asked = minus, held_out
         if asked not in self._estimates:
+            self.measure()  # of all at once
             of_all = [self] if minus is None else [self, minus]
             if held_out is not None:
                 of_all = [one.of([held_out]) for one in of_all]
@@ -186,7 +188,7 @@ def together(methods: Sequence[Answered]) -> MethodAnswers | None:
     Args:
         methods: `Selections.pooled` of each method.
     """
-    first, *others = methods
+    first, *others = (method.pooled for method in methods)
     common = [k for k, own in first.items() if all(k in o and o[k].tested.hash == own.tested.hash for o in others)]
     held_outs = sorted({held_out for held_out, _ in common})
     there = set(common)
@@ -195,10 +197,10 @@ def together(methods: Sequence[Answered]) -> MethodAnswers | None:
         return None
     keys = [(h, s) for s in seeds for h in held_outs]
     tested = [first[key].tested for key in keys]
-    correct = np.stack([np.concatenate([method[key].correct for key in keys]) for method in methods])
+    correct = np.stack([np.concatenate([method.pooled[key].correct for key in keys]) for method in methods])
     scores = replace(_places(tuple(tested), len(held_outs)), values=correct.astype(np.float64))
-    if first.n_base is not None:
-        new = np.concatenate([images.label for images in tested]) >= first.n_base
+    if (n_base := methods[0].n_base) is not None:
+        new = np.concatenate([images.label for images in tested]) >= n_base
         scores = harmonic_contributions(scores, new)
     size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
     accuracies = [[of_method[key] for key in keys] for of_method in (method.measure() for method in methods)]

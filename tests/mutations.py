@@ -69,7 +69,7 @@ MUTATIONS = [
     *_of(
         "reports/answers.py",
         ("[images.unit for images in tested]", "[images.position for images in tested]", _COMPARISONS),
-        ("for images in tested]) >= first.n_base", "for images in tested]) > first.n_base", _COMPARISONS),
+        ("for images in tested]) >= n_base", "for images in tested]) > n_base", _COMPARISONS),
         ("values=first - others[0] if others else first", "values=first", _TABLES),
         ("of_all = [one.of([held_out]) for one in of_all]", "pass", _TABLES),
         ("if all((h, s) in there for h in held_outs))", "if any((h, s) in there for h in held_outs))", _TABLES),

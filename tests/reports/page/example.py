@@ -62,11 +62,12 @@ def details(setting: Setting, selections: Selections) -> dict[Setting, list[Deta
     }
     shown = [m for m in selections.parts if m.predictor == "zero_shot" and (m.is_plain or m.projection == "icm")]
     xy = {name: np.linspace(0, 1, n) for name in ("x", "y", "x_after", "y_after")}
+    of_images = {"id": columns["image_id"], "path": [f"{HOSTILE}/{k % 6}.jpg" for k in range(n)]}
     parts = []
     for number, method in enumerate(shown):
         predicted = pa.array([(k + number * (k % 2)) % 3 for k in range(n)], pa.int16())
         answers = pa.table({**columns, "method": [method.label] * n, "predicted": predicted})
-        map_ = None if method.is_plain else pa.table({"environment": columns["environment"], **xy})
+        map_ = None if method.is_plain else pa.table({**of_images, "environment": columns["environment"], **xy})
         parts.append(Details(answers, tuple(CLASSES), map_))
     return {setting: parts}
 

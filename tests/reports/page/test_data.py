@@ -95,14 +95,11 @@ def test_what_is_missing_is_a_gap_with_a_reason() -> None:
 
 
 def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
-    found = data.details_of(
-        described[1],
-        [details("Zero-shot", [0, 1, 1]), details("CLIP-ICM (largest) + zero-shot", [1, 1, 0])],
-        {"1": "photo/one.jpg"},
-    )
+    known = [details("Zero-shot", [0, 1, 1]), details("CLIP-ICM (largest) + zero-shot", [1, 1, 0])]
+    found = data.details_of(described[1], known, data.paths_of(known))
     assert found is not None
     predictions = found["predictions"]
-    assert predictions["names"] == ["photo/one.jpg", "2", "3"]
+    assert predictions["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
     assert predictions["class"] == [0, 1, 0]
     assert predictions["environment"] == [0, 0, 1]
     assert predictions["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
@@ -140,5 +137,6 @@ def details(method: str, predicted: list[int]) -> Details:
             "predicted": pa.array(predicted, pa.int16()),
         }
     )
+    of_images = {"id": ["1", "3", "4"], "path": ["photo/one.jpg", "photo/three.jpg", "photo/four.jpg"]}
     xy = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "x_after": [0.5, float("nan"), 1.25], "y_after": [0.0, 1.0, 2.0]}
-    return Details(table, ("cat", "<b>"), pa.table({"environment": ["art", "art", "b_c"], **xy}))
+    return Details(table, ("cat", "<b>"), pa.table({**of_images, "environment": ["art", "art", "b_c"], **xy}))
