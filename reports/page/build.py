@@ -65,7 +65,7 @@ def page(
     packed = [{key: pack(value) for key, value in part.items() if value is not None} for part in parts]
     titles = [setting.title for setting, _ in described]
     shared = {"tables": [as_data(table) for table in tables], "forms": dict(forms or {})}
-    left_out: list[str] = []
+    packed_shared, left_out = pack(shared), list[str]()
 
     def made() -> bytes:
         head = {
@@ -75,7 +75,9 @@ def page(
             ],
             "rule": answer.verdicts[0].rule if answer.verdicts and hasattr(answer.verdicts[0], "rule") else None,
         }
-        blobs = {"shared": pack(shared)} | {f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()}
+        blobs = {"shared": packed_shared} | {
+            f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()
+        }
         return _render(name, answer, described, tables, gaps, ledger, head, blobs, left_out)
 
     return _fitting(made, packed, titles, left_out)
@@ -85,23 +87,25 @@ def _fitting(
     made: Callable[[], bytes], packed: list[dict[str, str]], titles: Sequence[str], left_out: list[str]
 ) -> bytes:
     """Return the page, without the biggest of what can be left out until it is small enough."""
-    content = made()
-    for key, words in _DROPPED:
-        for number in sorted((k for k, part in enumerate(packed) if key in part), key=lambda k: -len(packed[k][key])):
-            if len(content) <= MAX_BYTES:
-                return content
-            content = _dropped(made, packed[number], key, left_out, f"{titles[number]}: {words}.")
-    for number in sorted(range(len(packed)), key=lambda k: -len(packed[k].get("core", ""))):
-        if len(content) <= MAX_BYTES:
-            return content
-        content = _dropped(made, packed[number], "core", left_out, f"{titles[number]}: all but its line in the tables.")
+    content, waiting = made(), _droppable(packed, titles)
+    while len(content) > MAX_BYTES and waiting:
+        excess = len(content) - MAX_BYTES
+        while excess > 0 and waiting:  # a page of very many settings is not made anew for each part
+            part, key, words = waiting.pop(0)
+            excess -= len(part.pop(key))
+            left_out.append(words)
+        content = made()
     return content
 
 
-def _dropped(made: Callable[[], bytes], part: dict[str, str], key: str, left_out: list[str], words: str) -> bytes:
-    del part[key]
-    left_out.append(words)
-    return made()
+def _droppable(packed: list[dict[str, str]], titles: Sequence[str]) -> list[tuple[dict[str, str], str, str]]:
+    """Return what can be left out in the order in which it is: the parts of a setting, its key, and it in words."""
+    found = []
+    for key, words in (*_DROPPED, ("core", "all but its line in the tables")):
+        numbers = [k for k, part in enumerate(packed) if key in part]
+        for number in sorted(numbers, key=lambda k: -len(packed[k][key])):
+            found.append((packed[number], key, f"{titles[number]}: {words}."))
+    return found
 
 
 def pack(value: object) -> str:
