@@ -154,6 +154,11 @@ def _add_report(commands: Any) -> None:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="of the recipes")
     sub.add_argument("--out", metavar="URI", help="folder or URI of the report")
     sub.add_argument("--json", action="store_true", help="print verdicts and names of files as JSON")
+    sub.add_argument(
+        "--images", action="store_true",
+        help="show thumbnails of the RECIPE's images on the page; off by default: many licences of data sets do not "
+        "let their images be passed on",
+    )  # fmt: skip
     _add_report_options(sub)
     sub.set_defaults(command=_report)
 
@@ -350,7 +355,7 @@ def _asked(args: argparse.Namespace) -> "Asked":
 
     pairs = tuple((method, baseline) for method, baseline in args.compare)
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color)
+    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, getattr(args, "images", False))
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:

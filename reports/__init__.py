@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from reports.options import Options
     from reports.origin import Origin
+    from reports.page.thumbnails import Thumbnails
 
 _HOMES = {
     "Angles": "reports.diagnostics",
@@ -34,6 +35,7 @@ _HOMES = {
     "Readability": "reports.diagnostics",
     "ReportFiles": "reports.build",
     "Shift": "reports.diagnostics",
+    "Thumbnails": "reports.page.thumbnails",
     "write_diagnostics": "reports.diagnostics",
     "write_report": "reports.build",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "Readability",
     "ReportFiles",
     "Shift",
+    "Thumbnails",
     "write_diagnostics",
     "write_report",
 ]

@@ -28,6 +28,7 @@ from reports.notes import notes
 from reports.options import Options
 from reports.origin import Origin
 from reports.page.build import page
+from reports.page.thumbnails import Thumbnails, ThumbnailsOf, wanted
 from reports.paper import paper_tables
 from reports.published_table import records_of, table_of
 from reports.robustness import lines_of
@@ -91,6 +92,7 @@ def write_report(
     origin: Origin,
     options: Options | None = None,
     details_of: DetailsOf | None = None,
+    thumbnails_of: ThumbnailsOf | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder. Equal rows give equal bytes.
 
@@ -102,6 +104,8 @@ def write_report(
         origin: where the rows come from, and what is missing.
         options: what the reader asks for.
         details_of: returns what was written of the picks of a method in a setting, or None; by default nothing was.
+        thumbnails_of: returns thumbnails of images, given by their ids, those first that matter most; by default the
+            page has none.
 
     Raises:
         IcmBenchError: there are no rows, a method that is to be compared is unknown, or a file cannot be written.
@@ -118,7 +122,7 @@ def write_report(
         tables = _tables(said)
         contents = {
             "report.md": _markdown(said, drawings, rows, origin, options),
-            "index.html": _page(said, tables, rows, origin, options),
+            "index.html": _page(said, tables, rows, origin, options, thumbnails_of),
             **tables,
             **_records(said, options),
             **_figures(figures(), said),
@@ -204,14 +208,37 @@ def _records(said: _Said, options: Options) -> dict[str, bytes]:
     return contents
 
 
-def _page(said: _Said, files: Mapping[str, bytes], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
+def _page(
+    said: _Said,
+    files: Mapping[str, bytes],
+    rows: pd.DataFrame,
+    origin: Origin,
+    options: Options,
+    thumbnails_of: ThumbnailsOf | None,
+) -> bytes:
     forms = {
         table.name: {suffix: files[f"tables/{table.name}.{suffix}"].decode() for suffix in ("tex", "csv", "md")}
         for table in said.tables
     }
     details = {setting: [one for _, one in found] for setting, found in said.details.items() if found}
     ledger = [("provenance", words) for words in _provenance(rows, origin)]
-    return page(origin.name, said.answer, said.described, said.tables, options, origin.missing, forms, details, ledger)
+    thumbnails: Thumbnails | None = None
+    if thumbnails_of is not None:
+        ids = wanted(said.details.values())
+        thumbnails = thumbnails_of(ids)
+        ledger.append(("thumbnails", f"{len(thumbnails.places):,} of {len(ids):,} images that a list names"))
+    return page(
+        origin.name,
+        said.answer,
+        said.described,
+        said.tables,
+        options,
+        origin.missing,
+        forms,
+        details,
+        ledger,
+        thumbnails,
+    )
 
 
 def _markdown(said: _Said, drawings: Sequence[Drawing], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:

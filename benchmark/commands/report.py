@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
@@ -22,7 +22,7 @@ from benchmark.store.records import RunRecord, read_record, record_files, report
 if TYPE_CHECKING:
     from benchmark.embedding.speed import EmbedReport
     from benchmark.sweep.subject import Subject
-    from reports import Expected
+    from reports import Expected, Thumbnails
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Asked:
         compare: labels of two methods that are to be compared beside all others, or empty.
         price: of an hour of a GPU, in any currency; None for no prices.
         color: whether the terminal's headline may be set in bold.
+        images: whether the page gets thumbnails of images, which are read from the recipes' data sets.
     """
 
     plus_minus: PlusMinus = "images"
@@ -45,6 +46,7 @@ class Asked:
     compare: tuple[tuple[str, str], ...] = ()
     price: float | None = None
     color: bool = False
+    images: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def report_stage(
     embedded: "Sequence[EmbedReport]" = (),
     asked: Asked | None = None,
 ) -> Outcome:
-    """Write the report from whatever rows of the recipe exist. Needs no Ray, no images and no backbone.
+    """Write the report from whatever rows of the recipe exist. Needs no Ray and no backbone; images for thumbnails.
 
     Args:
         recipe: whose rows they are.
@@ -98,7 +100,8 @@ def report_stage(
         asked: what the reader asks for.
 
     Raises:
-        IcmBenchError: the recipe was never swept with this store, or the report cannot be written.
+        IcmBenchError: the recipe was never swept with this store, images that are asked for cannot be read, or the
+            report cannot be written.
     """
     began = time.time()
     file = _record_file(recipe, storage, subjects)
@@ -134,8 +137,11 @@ def report_any(
         out: folder or URI of the report.
 
     Raises:
-        IcmBenchError: there are no rows, a column is unknown, or the report cannot be written.
+        IcmBenchError: there are no rows, a column is unknown, images are asked for without a recipe or cannot be read,
+            or the report cannot be written.
     """
+    if asked.images and not recipes:
+        raise IcmBenchError("--images needs a RECIPE: it says where the images lie.")
     parts = _parts(recipes, stores)
     gathered = gather(parts, where)
     if gathered.rows.empty:
@@ -186,8 +192,9 @@ def _written(
         {long: short for recipe in recipes for long, short in recipe.names.items()},
         gathered.costs,
     )
+    thumbnails_of = partial(_thumbnails_of, recipes, set(gathered.rows["dataset"])) if asked.images else None
     report = write_report(
-        gathered.rows, gathered.tested, storage, folder, origin, options, partial(_details_of, places)
+        gathered.rows, gathered.tested, storage, folder, origin, options, partial(_details_of, places), thumbnails_of
     )
     return Outcome(
         0,
@@ -208,6 +215,21 @@ def _written(
 def _details_of(places: Sequence[Storage], part: Part) -> Details | None:
     """Return what the first store that has it knows of the picks of a method in a setting."""
     return next((found for place in places if (found := read_details(place, part)) is not None), None)
+
+
+def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Sequence[str]) -> "Thumbnails":
+    """Return thumbnails of images of the data sets that rows name; none is opened where no image is asked for.
+
+    Raises:
+        IcmBenchError: a data set cannot be read.
+    """
+    from benchmark.datasets.manifest import read_manifest
+    from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
+    from reports import Thumbnails
+
+    specs = [spec for recipe in recipes for spec in recipe.located() if spec.name in names] if ids else []
+    found, sprites = thumbnails(map(read_manifest, specs), ids)
+    return Thumbnails(SIZE, ROWS, {name: place for place, name in enumerate(found)}, sprites)
 
 
 def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":

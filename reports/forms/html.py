@@ -92,7 +92,7 @@ def _content(cell: Cell, notes: cells.Footnotes) -> str:
     elif interval := cells.interval_text(cell, minus="−"):
         text += f' <span class="interval">{_escape(interval)}</span>'
     text += _mark(cells.BOUND) if cell.bound else ""
-    text += _mark(cells.SAME) if cell.equals_plain else ""
+    text += _mark(cells.SAME) if cell.equals_plain and not cells.is_gap(cell) else ""
     return text + (f"<sup>{notes.number(cell)}</sup>" if cell.note else "")
 
 

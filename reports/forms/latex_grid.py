@@ -291,7 +291,7 @@ class _Column:
 
     def _marks(self, cell: Cell) -> list[str]:
         marks = [r"\dag"] if cell.bound else []
-        marks += [cells.SAME] if cell.equals_plain else []
+        marks += [cells.SAME] if cell.equals_plain and not cells.is_gap(cell) else []
         return marks + ([letter(self._notes.number(cell))] if cell.note else [])
 
     def _mark_width(self, cell: Cell) -> float:

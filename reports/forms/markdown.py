@@ -67,6 +67,6 @@ def _cell(cell: Cell, notes: cells.Footnotes) -> str:
         text = f"**{text}**"
     if cell.bound:
         text += cells.BOUND
-    if cell.equals_plain:
+    if cell.equals_plain and not cells.is_gap(cell):
         text += f" {cells.SAME}"
     return f"{text} ({notes.number(cell)})" if cell.note else text

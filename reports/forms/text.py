@@ -157,7 +157,7 @@ def _cell(cell: Cell, notes: cells.Footnotes, behind: str) -> str:
         text += f" {interval}"
     text = f"*{text}" if cell.best and not cells.is_gap(cell) else text
     text += cells.BOUND if cell.bound else ""
-    text += cells.SAME if cell.equals_plain else ""
+    text += cells.SAME if cell.equals_plain and not cells.is_gap(cell) else ""
     return f"{text}({notes.number(cell)})" if cell.note else text
 
 

@@ -17,6 +17,7 @@ from reports.chosen import Selections
 from reports.options import Options
 from reports.page import data
 from reports.page.forest import forests, signed
+from reports.page.thumbnails import Thumbnails
 from reports.robustness import lines_of
 from reports.settings import BANNER, Setting
 from reports.table import GAP, Cell, Table
@@ -38,6 +39,7 @@ def page(
     forms: Mapping[str, Mapping[str, str]] | None = None,
     details: Mapping[Setting, Sequence[Any]] | None = None,
     ledger: Sequence[tuple[str, str]] = (),
+    thumbnails: Thumbnails | None = None,
 ) -> bytes:
     """Return `index.html`. Equal input gives equal bytes.
 
@@ -51,19 +53,22 @@ def page(
         forms: name of a table -> `tex`, `csv` and `md` of it, which the page copies as they are.
         details: setting -> what is known of single images, see `reports.page.data.details_of`; None where nothing is.
         ledger: (what, value) of devices, versions and the like, for the end of the page.
+        thumbnails: small images, which stand beside the names of images; None for none.
     """
+    places = None if thumbnails is None else thumbnails.places
     paths = data.paths_of(one for every in (details or {}).values() for one in every)
     parts = [
         {
             "core": data.core(setting, selections, lines, options),
             "classes": data.classes(selections),
             "grids": data.grids(selections) or None,
-            "details": data.details_of(selections, (details or {}).get(setting, ()), paths),
+            "details": data.details_of(selections, (details or {}).get(setting, ()), paths, places),
         }
         for (setting, selections), lines in zip(described, lines_of(described), strict=True)
     ]
     packed = [{key: pack(value) for key, value in part.items() if value is not None} for part in parts]
     titles = [setting.title for setting, _ in described]
+    images = {} if thumbnails is None else {"thumbs": pack(_sprites(thumbnails))}
     shared = {"tables": [as_data(table) for table in tables], "forms": dict(forms or {})}
     packed_shared, left_out = pack(shared), list[str]()
 
@@ -75,19 +80,23 @@ def page(
             ],
             "rule": answer.verdicts[0].rule if answer.verdicts and hasattr(answer.verdicts[0], "rule") else None,
         }
-        blobs = {"shared": packed_shared} | {
-            f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()
-        }
+        parts = {f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()}
+        blobs = {"shared": packed_shared, **images, **parts}
         return _render(name, answer, described, tables, gaps, ledger, head, blobs, left_out)
 
-    return _fitting(made, packed, titles, left_out)
+    return _fitting(made, images, packed, titles, left_out)
 
 
 def _fitting(
-    made: Callable[[], bytes], packed: list[dict[str, str]], titles: Sequence[str], left_out: list[str]
+    made: Callable[[], bytes],
+    images: dict[str, str],
+    packed: list[dict[str, str]],
+    titles: Sequence[str],
+    left_out: list[str],
 ) -> bytes:
-    """Return the page, without the biggest of what can be left out until it is small enough."""
-    content, waiting = made(), _droppable(packed, titles)
+    """Return the page, without thumbnails and the biggest of what can be left out until it is small enough."""
+    thumbnails = [(images, key, "thumbnails of images.") for key in images]
+    content, waiting = made(), [*thumbnails, *_droppable(packed, titles)]
     while len(content) > MAX_BYTES and waiting:
         excess = len(content) - MAX_BYTES
         while excess > 0 and waiting:  # a page of very many settings is not made anew for each part
@@ -106,6 +115,11 @@ def _droppable(packed: list[dict[str, str]], titles: Sequence[str]) -> list[tupl
         for number in sorted(numbers, key=lambda k: -len(packed[k][key])):
             found.append((packed[number], key, f"{titles[number]}: {words}."))
     return found
+
+
+def _sprites(thumbnails: Thumbnails) -> dict[str, Any]:
+    webp = [base64.b64encode(sprite).decode() for sprite in thumbnails.sprites]
+    return {"size": thumbnails.size, "rows": thumbnails.rows, "webp": webp}
 
 
 def pack(value: object) -> str:

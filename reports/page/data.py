@@ -364,7 +364,9 @@ def paths_of(details: Iterable[Any]) -> dict[str, str]:
     return {str(i): str(path) for m in maps for i, path in zip(m["id"].to_pylist(), m["path"].to_pylist(), strict=True)}
 
 
-def details_of(selections: Selections, details: Sequence[Any], paths: Mapping[str, str]) -> Plain | None:
+def details_of(
+    selections: Selections, details: Sequence[Any], paths: Mapping[str, str], places: Mapping[str, int] | None = None
+) -> Plain | None:
     """Return what was predicted for each image, a map of images, and how well environments are read.
 
     Args:
@@ -373,13 +375,14 @@ def details_of(selections: Selections, details: Sequence[Any], paths: Mapping[st
             rule, predicted), `classes`, `map` (id, class, environment, x, y, x_after, y_after) or None, and `decoded`
             (before, after, chance, rank of each held-out environment), see `benchmark.store.details.Details`.
         paths: id -> path of images, which are named by it; others by as much of their id as tells them apart.
+        places: id -> number of the thumbnail of an image; None where the page has no thumbnails.
     """
     labels = [method.label for method in selections.parts]
     known = [(number, one) for one in details if (number := _number_of(one, labels)) is not None]
     if not known:
         return None
     return {
-        "predictions": _predictions(selections, known, paths),
+        "predictions": _predictions(selections, known, paths, places),
         "maps": _maps(known),
         "decoded": [{"method": number, **found} for number, one in known if (found := _decoded(one.decoded))],
     }
@@ -391,7 +394,12 @@ def _number_of(one: Any, labels: Sequence[str]) -> int | None:
     return labels.index(named[0]) if len(named) == 1 and named[0] in labels else None
 
 
-def _predictions(selections: Selections, known: Sequence[tuple[int, Any]], paths: Mapping[str, str]) -> Plain:
+def _predictions(
+    selections: Selections,
+    known: Sequence[tuple[int, Any]],
+    paths: Mapping[str, str],
+    places: Mapping[str, int] | None,
+) -> Plain:
     """Return images, what was asked of them under which seed, and for each rule and method what was answered."""
     environments = selections.held_outs
     names = [str(name) for name in selections.rows["classes"].iloc[0]]
@@ -409,8 +417,10 @@ def _predictions(selections: Selections, known: Sequence[tuple[int, Any]], paths
         values = np.full(len(asked), -1, dtype=np.int64)
         values[at.get_indexer(pd.MultiIndex.from_frame(part[["held_out", "image_id", "seed"]]))] = part["predicted"]
         answers.setdefault(str(rule), {})[str(number)] = values.tolist()
+    thumbs = {} if places is None else {"thumbs": [places.get(name, -1) for name in images["image_id"]]}
     return {
         "names": _names(images["image_id"].tolist(), paths),
+        **thumbs,
         "environment": [place[name] for name in images["held_out"]],
         "class": [names.index(name) if name in names else -1 for name in images["class"]],
         "asked": at_image.get_indexer(pd.MultiIndex.from_frame(asked[["held_out", "image_id"]])).tolist(),

@@ -2,7 +2,7 @@
 (() => {
 const $ = id => document.getElementById(id);
 const head = JSON.parse($("head").textContent);
-const SVG = "http://www.w3.org/2000/svg", MINUS = "\u2212", GAP = "\u2014";
+const SVG = "http://www.w3.org/2000/svg", MINUS = "\u2212", GAP = "—";
 const phone = matchMedia("(max-width: 620px)");
 
 // ---- elements, numbers
@@ -17,9 +17,11 @@ function fill(el, attrs, kids) {
 }
 const h = (tag, attrs, ...kids) => fill(document.createElement(tag), attrs, kids);
 const s = (tag, attrs, ...kids) => fill(document.createElementNS(SVG, tag), attrs, kids);
+const div = (...kids) => h("div", {}, ...kids);
 const note = (...kids) => h("p", {class: "note"}, ...kids), mute = (...kids) => h("p", {class: "mute"}, ...kids), h3 = (...kids) => h("h3", {}, ...kids);
 const MID = {"text-anchor": "middle", class: "m"}, END = {"text-anchor": "end", class: "m"};
 const LEFT = "Left out, so that this page stays below 2 MB.";
+const WRITE = () => h("code", {}, "icm-bench details RECIPE");
 const known = v => v !== null && v !== undefined;
 // Halves go to the even digit, as in the printed tables.
 const fixed = (v, d) => { const x = Math.abs(v), m = 10 ** d; return x * m % 1 === .5 && Number.isInteger(x * 2 ** (d + 1)) ? 2 * Math.round(x * m / 2) / m : +x.toFixed(d); };
@@ -27,8 +29,11 @@ const fmt = (v, d = 1) => known(v) ? (v < 0 && fixed(v, d) ? MINUS : "") + fixed
 const signed = (v, d = 1) => known(v) ? (v > 0 && fixed(v, d) ? "+" : "") + fmt(v, d) : GAP;
 const mean = vs => vs.length && vs.every(known) ? vs.reduce((a, b) => a + b, 0) / vs.length : null;
 const tenth = v => known(v) ? v / 10 : null;
-const lam = v => known(v) ? "\u03bb " + v : "";
+const lam = v => known(v) ? "λ " + v : "";
 const sum = vs => vs.reduce((a, b) => a + b, 0);
+const ends = (f, low, high) => `95 % interval ${f(low)} to ${f(high)}`;
+const spaced = name => name.replaceAll("_", " ");
+const short = t => t.length > 18 ? t.slice(0, 17) + "…" : t;
 const plural = (n, word) => n + " " + word + (n === 1 ? "" : "s");
 
 // ---- data: gzip in base64, opened when it is needed
@@ -96,6 +101,8 @@ function copies(forms) {
   return [["tex", "Copy LaTeX"], ["csv", "CSV"], ["md", "Markdown"]].filter(([k]) => known(forms[k])).map(([k, words]) =>
     h("button", {class: "btn", type: "button", "data-copy": k, onclick: () => copy(forms[k], words.replace("Copy ", ""))}, words));
 }
+const fold = (attrs, title, ...kids) => h("details", attrs, h("summary", {}, title), ...kids);
+const rowHead = (...kids) => h("th", {scope: "row"}, ...kids);
 const scroller = (label, ...kids) => h("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": label}, ...kids);
 const key = family => h("span", {class: "key f-" + family, "aria-hidden": "true"});
 
@@ -106,7 +113,7 @@ function grid({label, corner, columns, blocks, sort, onsort, cls}) {
   const table = h("table", {class: "numbers " + (cls || "")}, h("caption", {class: "vh"}, label));
   table.append(h("thead", {}, h("tr", {}, h("th", {scope: "col"}, corner), columns.map((c, k) =>
     h("th", {scope: "col", class: c.cls, "aria-sort": onsort ? by === k ? (down ? "descending" : "ascending") : "none" : null},
-      onsort ? h("button", {type: "button", onclick: () => onsort(by === k ? (down ? k + ".0" : "") : k + ".1")}, c.text, by === k ? (down ? " \u2193" : " \u2191") : "") : c.text)))));
+      onsort ? h("button", {type: "button", onclick: () => onsort(by === k ? (down ? k + ".0" : "") : k + ".1")}, c.text, by === k ? (down ? " ↓" : " ↑") : "") : c.text)))));
   const buttons = [];
   for (const block of blocks) {
     const body = h("tbody", {});
@@ -118,7 +125,7 @@ function grid({label, corner, columns, blocks, sort, onsort, cls}) {
     }
     for (const row of rows) {
       const line = [];
-      body.append(h("tr", {class: row.same ? "same" : null}, h("th", {scope: "row"}, row.head), row.cells.map((c, k) => {
+      body.append(h("tr", {class: row.same ? "same" : null}, rowHead(row.head), row.cells.map((c, k) => {
         const where = [columns[k]?.cls, c.cls, c.open && "has", c.on && "on"].filter(Boolean).join(" ");
         if (!c.open) return h("td", {class: where, title: c.title}, c.kids);
         const b = h("button", {type: "button", tabindex: "-1", title: c.title, "aria-pressed": String(!!c.on), onclick: () => c.open(b)}, c.kids);
@@ -162,13 +169,13 @@ function chart(label, draw, numbers) {
     place.replaceChildren(s("svg", {width: w, height, viewBox: `0 0 ${w} ${height}`, role: "img", "aria-label": label}, nodes));
   };
   watcher.observe(place);
-  const behind = h("details", {class: "js-only"}, h("summary", {}, "The numbers"));
+  const behind = fold({class: "js-only"}, "The numbers");
   behind.addEventListener("toggle", () => {
     if (!behind.open || behind.children.length > 1) return;
     const {columns, rows} = numbers();
     behind.append(scroller("Numbers: " + label, grid({label, corner: columns[0], columns: columns.slice(1).map(text => ({text})), blocks: [{rows: rows.map(r => ({head: r[0], cells: r.slice(1).map(t => ({kids: [t]}))}))}]})));
   });
-  const whole = h("div", {}, place, behind);
+  const whole = div(place, behind);
   whole.redraw = () => { place.redraw(true); if (behind.children.length > 1 && !behind.open) behind.lastChild.remove(); };
   return whole;
 }
@@ -187,13 +194,14 @@ const rule = () => core.rules.find(r => r.name === state.rule) || core.rules.fin
 const fair = () => rule().bound ? core.rules.find(r => r.name === core.rule && !r.bound) || core.rules.find(r => !r.bound) : rule();
 const results = () => core.results[rule().name];
 const places = () => [...core.environments, "average"];
+const setting = () => head.settings[+state.set], count = () => core.environments.length;
 const settingName = (k = +state.set) => {
   const all = head.settings, one = all[k];
   const told = ["dataset", "backbone", "precision", "protocol", "split", "half"].filter(n => n === "dataset" || new Set(all.map(o => o[n])).size > 1);
-  return one.banner + told.map(n => one[n] || (n === "half" ? "all classes" : "")).join(" \u00b7 ");
+  return one.banner + told.map(n => one[n] || (n === "half" ? "all classes" : "")).join(" · ");
 };
 const settingChoice = again => head.settings.length > 1 && choice("setting", head.settings.map((_, k) => [k, settingName(k)]), state.set, v => { put({set: v, cell: "", kinds: "0", env: "", lam: "", rank: "", method: "", pred: "", sort: ""}); again(); });
-const pickWords = p => ["rank " + p[0], lam(p[1]), p[2] ? "set " + p[2] : "", p[3]].filter(Boolean).join(", ") + (p[4] > 1 ? ` (${p[4]}\u00d7)` : "");
+const pickWords = p => ["rank " + p[0], lam(p[1]), p[2] ? "set " + p[2] : "", p[3]].filter(Boolean).join(", ") + (p[4] > 1 ? ` (${p[4]}×)` : "");
 
 // ---- tables
 const SECTION = name => /^behind|^cost/.test(name) ? "behind" : /^published/.test(name) ? "published" : /^(ablat|lambda|rank|intervention|order|predictor|selection)/.test(name) ? "ablations" : "main";
@@ -202,7 +210,7 @@ const tableTitle = t => ({main: "Table 1"}[t.name] || (t.name[0].toUpperCase() +
 
 // The one setting that a cell is of: what its column says goes before what its block says, and that before the table.
 function find(table, block, row, column) {
-  const near = [[column.name, column.group], [block.part, ...block.title.split(/, | \u00b7 /), row.name], [...Object.values(table.context), table.name, table.caption]];
+  const near = [[column.name, column.group], [block.part, ...block.title.split(/, | · /), row.name], [...Object.values(table.context), table.name, table.caption]];
   let left = head.settings.map((_, k) => k).filter(k => !head.settings[k].half && (!table.context.protocol || table.context.protocol.split(/[ :,]/)[0] === head.settings[k].protocol));
   for (const field of ["dataset", "backbone"]) {
     const says = (words, k) => words.some(w => w && (w === head.settings[k][field] || (words === near[2] && w.includes(head.settings[k][field]))));
@@ -233,7 +241,7 @@ function printed(table, options = {}) {
       const shown = known(c.text) ? c.text : !known(c.value) ? GAP : known(d) ? signed(d, c.decimals ?? 1) : c.signed ? signed(c.value, c.decimals ?? 1) : fmt(c.value, c.decimals ?? 1);
       const cls = [c.best && !options.difference && "best", c.equals_plain && "same", known(d) && (d > 0.05 ? "up" : d < -0.05 ? "down" : "")].filter(Boolean).join(" ");
       const opens = options.open && known(c.value) && find(table, block, l, table.columns[k]) !== null;
-      return {kids: [shown, c.bound ? " \u2020" : "", known(c.error) && !known(d) ? h("small", {}, " \u00b1" + fmt(c.error)) : ""], value: known(d) ? d : c.value, cls, title: c.note || (known(c.low) ? `95 % interval ${(c.signed ? signed : fmt)(c.low)} to ${(c.signed ? signed : fmt)(c.high)}` : null),
+      return {kids: [shown, c.bound ? " †" : "", known(c.error) && !known(d) ? h("small", {}, " ±" + fmt(c.error)) : ""], value: known(d) ? d : c.value, cls, title: c.note || (known(c.low) ? ends(c.signed ? signed : fmt, c.low, c.high) : null),
         open: opens ? () => openFrom(table, block, l, table.columns[k]) : null};
     })}))}));
   return grid({label: table.caption || table.name, corner: table.corner, blocks, sort: options.sort, onsort: options.onsort,
@@ -245,11 +253,11 @@ function reasons(table) {
 }
 function notes(table) {
   const [first, rest] = [table.notes.slice(0, 2), table.notes.slice(2)];
-  return [reasons(table), first.length ? note(first.join(" ")) : null, rest.length ? h("details", {}, h("summary", {}, "How these numbers were made"), note(rest.join(" "))) : null].filter(Boolean);
+  return [reasons(table), first.length ? note(first.join(" ")) : null, rest.length ? fold({}, "How these numbers were made", note(rest.join(" "))) : null].filter(Boolean);
 }
 
 function environments() {
-  const difference = state.show === "difference", r = rule(), n = core.environments.length, columns = order(n + 1), names = places();
+  const difference = state.show === "difference", r = rule(), n = count(), columns = order(n + 1), names = places();
   const blocks = [];
   core.methods.forEach((m, k) => {
     if (!blocks.length || blocks.at(-1).title !== m.predictor) blocks.push({title: m.predictor, rows: []});
@@ -257,9 +265,9 @@ function environments() {
     const same = one && m.family !== "plain" && one.plain[1] && one.plain[0] === one.plain[1];
     blocks.at(-1).rows.push({same, head: [key(m.family), m.name, one && m.family !== "plain" && one.plain[0] ? h("small", {class: "mute"}, same ? "= plain in all picks" : `plain in ${one.plain[0]} of ${one.plain[1]} picks`) : ""], cells: columns.map(e => {
       const c = one?.cells[e] || {}, diff = difference && m.family !== "plain", v = diff ? c.d : c.v;
-      return {value: v, title: c.why || (diff && known(c.dl) ? `95 % interval ${signed(c.dl)} to ${signed(c.dh)}` : known(c.l) ? `95 % interval ${fmt(c.l)} to ${fmt(c.h)}; ${c.n} images` : null),
+      return {value: v, title: c.why || (diff && known(c.dl) ? ends(signed, c.dl, c.dh) : known(c.l) ? ends(fmt, c.l, c.h) + `; ${c.n} images` : null),
         cls: diff && known(c.dl) ? (c.dl > 0 ? "up" : c.dh < 0 ? "down" : "") : "",
-        kids: [diff ? signed(v) : fmt(v), r.bound && known(v) ? "\u2020" : "", !diff && known(c.e) ? h("small", {}, " \u00b1" + fmt(c.e)) : ""],
+        kids: [diff ? signed(v) : fmt(v), r.bound && known(v) ? "†" : "", !diff && known(c.e) ? h("small", {}, " ±" + fmt(c.e)) : ""],
         on: state.cell === k + "." + e, open: known(c.v) ? () => { put({cell: state.cell === k + "." + e ? "" : k + "." + e}); tables(); drill(true); } : null};
     })});
   });
@@ -282,14 +290,14 @@ function tables() {
     if (own) bar.append(own);
     const r = rule();
     out.push(bar, note("A number opens its picks, rank curve and classes; a heading sorts."), scroller("Accuracy on each held-out environment", environments()),
-      note(`${settingName()}. ${r.words}${r.bound ? "" : " \u00b1 one standard error over test images. Colour: the interval of the difference to plain excludes 0."}`));
+      note(`${settingName()}. ${r.words}${r.bound ? "" : " ± one standard error over test images. Colour: the interval of the difference to plain excludes 0."}`));
   } else if (table) {
     bar.append(...(copies(shared.forms[table.name]) || []));
     out.push(bar, h("p", {class: "caption"}, table.caption), scroller("Table: " + tableTitle(table), printed(table, {difference: state.show === "difference", sort: state.sort, onsort: v => { put({sort: v}); tables(); }, open: true})), ...notes(table));
-    if (core && rule().name !== core.rule) out.push(note(`This table is printed by its own rule; the rule ${rule().name} is shown under \u201cEvery environment\u201d.`));
+    if (core && rule().name !== core.rule) out.push(note(`This table is printed by its own rule; the rule ${rule().name} is shown under “Every environment”.`));
   } else out.push(mute("There is no table."));
   $("table-view").replaceChildren(...out);
-  if (at) { const again = $("table-view").querySelector("table")?.rows[at[0]]?.cells[at[1]]?.querySelector("button"); if (again) { again.focus({preventScroll: true}); } }
+  if (at) $("table-view").querySelector("table")?.rows[at[0]]?.cells[at[1]]?.querySelector("button")?.focus({preventScroll: true});
 }
 
 // ---- drill
@@ -299,8 +307,9 @@ async function drill(move) {
   const one = state.cell && core ? results()[m] : null;
   box.hidden = !one;
   if (!one) { box.replaceChildren(); return; }
-  const [classes, details] = await Promise.all([load("classes-" + state.set), load("details-" + state.set)]);
-  const method = core.methods[m], n = core.environments.length, where = e === n ? "the average" : core.environments[e], cell = one.cells[e] || {};
+  const [classes, details, sprites] = await Promise.all([load("classes-" + state.set), load("details-" + state.set), load("thumbs")]);
+  if (sprites && !document.adoptedStyleSheets.length) dress(sprites);
+  const method = core.methods[m], n = count(), where = e === n ? "the average" : core.environments[e], cell = one.cells[e] || {};
   const plain = method.plain >= 0 && method.plain !== m ? results()[method.plain]?.cells[e] : null;
   const picks = e === n ? merged(one.picks) : one.picks[e];
   const trials = [...new Set(e === n ? one.trials.flat() : one.trials[e])].map(k => core.trials[k]);
@@ -309,11 +318,11 @@ async function drill(move) {
   box.setAttribute("role", "region");
   box.replaceChildren(
     h("div", {class: "drill-head"}, title, h("button", {class: "btn", type: "button", onclick: () => { put({cell: ""}); tables(); drill(); }}, "Close")),
-    h("p", {}, h("b", {}, fmt(cell.v) + " %" + (rule().bound ? " \u2020" : "")), known(cell.e) ? ` \u00b1 ${fmt(cell.e)}` : "", plain ? `, plain ${fmt(plain.v)} %` : "", known(cell.d) ? `: ${signed(cell.d)} points` : "", known(cell.dl) ? ` [${signed(cell.dl)}, ${signed(cell.dh)}]` : "", known(cell.n) ? `, ${cell.n} test images` : "", ". ",
-      one.plain[0] && method.family !== "plain" ? `Of ${one.plain[1]} picks ${one.plain[0]} are the full space. ` : "", h("span", {class: "mute"}, `${rule().name} picked: ${picks.slice(0, 6).map(pickWords).join(" \u00b7 ")}${picks.length > 6 ? ` and ${picks.length - 6} others` : ""}.`)),
-    h("div", {class: "grid2"}, h("div", {}, ...rankCurve(m, e, picks)), h("div", {}, ...classDots(classes, m, e))),
-    ...confusion(details, m, e),
-    h("details", {}, h("summary", {}, `${plural(trials.length, "trial")} behind this number`), h("p", {class: "hash"}, trials.join(" "))));
+    h("p", {}, h("b", {}, fmt(cell.v) + " %" + (rule().bound ? " †" : "")), known(cell.e) ? ` ± ${fmt(cell.e)}` : "", plain ? `, plain ${fmt(plain.v)} %` : "", known(cell.d) ? `: ${signed(cell.d)} points` : "", known(cell.dl) ? ` [${signed(cell.dl)}, ${signed(cell.dh)}]` : "", known(cell.n) ? `, ${cell.n} test images` : "", ". ",
+      one.plain[0] && method.family !== "plain" ? `Of ${one.plain[1]} picks ${one.plain[0]} are the full space. ` : "", h("span", {class: "mute"}, `${rule().name} picked: ${picks.slice(0, 6).map(pickWords).join(" · ")}${picks.length > 6 ? ` and ${picks.length - 6} others` : ""}.`)),
+    h("div", {class: "grid2"}, div(...rankCurve(m, e, picks)), div(...classDots(classes, m, e))),
+    ...confusion(details, sprites, m, e),
+    fold({}, `${plural(trials.length, "trial")} behind this number`, h("p", {class: "hash"}, trials.join(" "))));
   if (move) title.focus({preventScroll: true});
 }
 function merged(lists) {
@@ -322,7 +331,7 @@ function merged(lists) {
   return [...all].map(([k, n]) => [...JSON.parse(k), n]).sort((a, b) => b[4] - a[4]);
 }
 function rankCurve(m, e, picks) {
-  const r = fair(), method = core.methods[m], n = core.environments.length, curves = core.curves[r?.name] || [];
+  const r = fair(), method = core.methods[m], n = count(), curves = core.curves[r?.name] || [];
   const at = c => c.ranks.map((_, k) => tenth(e === n ? mean(c.accuracy.map(a => a[k])) : c.accuracy[e][k]));
   const drawn = curves.map((c, k) => [c, core.methods[k], k]).filter(([c, o, k]) => c && o.predictor === method.predictor && (o.family !== "other" || k === m)).map(([c, o, k]) => ({ranks: c.ranks, values: at(c), ...o, own: k === m}));
   if (!drawn.length) return [h3("Accuracy by rank"), mute("No rank curve: no method of this predictor has ranks to choose from.")];
@@ -342,29 +351,28 @@ function rankCurve(m, e, picks) {
       const pts = d.ranks.map((v, k) => [x(v), d.values[k]]).filter(p => known(p[1])).map(([a, v]) => `${a.toFixed(1)},${y(Math.max(v, lo)).toFixed(1)}`);
       out.push(s("polyline", {points: pts.join(" "), class: `line f-${d.family}${d.own ? " main" : ""}`}));
     }
-    for (const [v, k] of times) if (ranks.includes(v)) out.push(s("path", {d: `M${x(v)} ${H - B + 3}l5 9h-10z`, class: "mark f-" + method.family}), k > 1 && w / ranks.length > 34 ? text(x(v) + 8, H - B + 13, k + "\u00d7", {class: "m"}) : "");
+    for (const [v, k] of times) if (ranks.includes(v)) out.push(s("path", {d: `M${x(v)} ${H - B + 3}l5 9h-10z`, class: "mark f-" + method.family}), k > 1 && w / ranks.length > 34 ? text(x(v) + 8, H - B + 13, k + "×", {class: "m"}) : "");
     return [H, out.filter(Boolean)];
   };
   return [h3("Accuracy by rank, everything else chosen"), chart(`Accuracy by rank of ${method.predictor}`, draw, () => ({columns: ["rank", ...drawn.map(d => d.name)], rows: ranks.map(v => [String(v), ...drawn.map(d => fmt(d.values[d.ranks.indexOf(v)]))])})),
     h("ul", {class: "legend"}, drawn.map(d => h("li", {}, key(d.family), d.name)), h("li", {}, "dashed: plain")),
-    note(`Triangles: ranks that ${rule().name} picked.${rule().bound ? ` The curves are chosen by ${r.name}.` : ""} The best rank read off this figure would be an oracle\u2019s.`)];
+    note(`Triangles: ranks that ${rule().name} picked.${rule().bound ? ` The curves are chosen by ${r.name}.` : ""} The best rank read off this figure would be an oracle’s.`)];
 }
 function classDots(classes, m, e) {
-  const title = h3("Class by class, against plain"), n = core.environments.length, own = classes?.right[rule().name];
+  const title = h3("Class by class, against plain"), n = count(), own = classes?.right[rule().name];
   if (!own?.[m]) return [title, mute(classes ? "No answers." : LEFT)];
-  const count = k => {
+  const totals = k => {
     const lines = (own[k] || []).filter((o, j) => o && (e === n || j === e));
     if (!lines.length) return null;
     return core.classes.map((_, c) => ({right: sum(lines.map(o => o[1][c])), of: sum(lines.map(o => classes.totals[o[0]][c])), images: sum(lines.map(o => classes.images[o[0]][c]))}));
   };
-  const a = count(m), p = core.methods[m].plain;
+  const a = totals(m), p = core.methods[m].plain;
   if (!a) return [title, mute("No answers here.")];
-  const b = p >= 0 && p !== m ? count(p) : null, share = o => o && o.of ? 100 * o.right / o.of : null;
+  const b = p >= 0 && p !== m ? totals(p) : null, share = o => o && o.of ? 100 * o.right / o.of : null;
   let list = core.classes.map((name, k) => ({name, v: share(a[k]), w: b ? share(b[k]) : null, n: a[k].images})).filter(o => known(o.v));
   list.sort((x, y) => x.v - y.v || (x.name < y.name ? -1 : 1));
   const whole = list;
   if (list.length > 24) { const by = o => Math.abs((o.v ?? 0) - (o.w ?? o.v)); const top = new Set([...list].sort((x, y) => by(y) - by(x)).slice(0, 24)); list = list.filter(o => top.has(o)); }
-  const short = t => t.length > 18 ? t.slice(0, 17) + "\u2026" : t;
   const draw = w => {
     const L = Math.min(128, 14 + 7 * Math.max(...list.map(o => short(o.name).length))), R = 44, H = list.length * 22 + 36, x = v => L + (w - L - R) * v / 100, out = [];
     for (const v of [0, 25, 50, 75, 100]) out.push(line(x(v), 4, x(v), H - 28, "grid"), text(x(v), H - 12, String(v), MID));
@@ -380,30 +388,41 @@ function classDots(classes, m, e) {
   return [title, chart("Accuracy of each class", draw, () => ({columns: ["class", "accuracy", "plain", "images"], rows: whole.map(o => [o.name, fmt(o.v), fmt(o.w), String(o.n)])})),
     note(`Filled: this method; hollow: plain. n: different test images.${whole.length > list.length ? ` The ${list.length} of ${whole.length} classes that differ most.` : ""}`)];
 }
-function confusion(details, m, e) {
-  const P = details?.predictions, n = core.environments.length;
-  const none = words => [h3("What is taken for what"), mute(words, h("code", {}, "icm-bench details RECIPE"), ".")];
-  if (!P) return none(head.settings[+state.set].has.includes("details") || !details ? "Predictions of single images are not part of this page; they are written by " : "There are none: ");
+// A rule for each sprite, so that one is decoded once, and only when it is seen.
+function dress(sprites) {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(sprites.webp.map((data, k) => `.sprite-${k} { background-image: url(data:image/webp;base64,${data}) }`).join(""));
+  document.adoptedStyleSheets = [sheet];
+}
+function thumb({size, rows}, place) {
+  const box = h("span", {class: "thumb sprite-" + Math.floor(place / rows), "aria-hidden": "true"});
+  box.style.backgroundPositionY = -size * (place % rows) + "px";
+  return box;
+}
+function confusion(details, sprites, m, e) {
+  const P = details?.predictions, n = count();
+  const none = words => [h3("What is taken for what"), mute(words, WRITE(), ".")];
+  if (!P) return none(setting().has.includes("details") || !details ? "Predictions of single images are not part of this page; they are written by " : "There are none: ");
   const answers = P.answers[rule().name] || P.answers[core.rule], own = answers?.[m], base = answers?.[core.methods[m].plain];
   if (!own) return none("There are no predictions of single images of this method; of plain, PCA, CLIP-ICM and shrinkage they are written by ");
   const rows = P.asked.map((image, k) => ({image, truth: P.class[image], said: own[k], plain: base ? base[k] : null})).filter(o => o.said >= 0 && (e === n || P.environment[o.image] === e));
   const C = core.classes.length, kept = C <= 30 ? [...Array(C).keys()] : worst(rows, C, 20);
   const cell = new Map(), total = new Map();
   for (const o of rows) { const k = o.truth + "." + o.said; cell.set(k, (cell.get(k) || 0) + 1); total.set(o.truth, (total.get(o.truth) || 0) + 1); }
-  const list = h("div", {});
+  const list = div();
   const show = () => {
     const chosen = right.filter, some = chosen ? rows.filter(o => o.truth + "." + o.said === chosen) : rows;
     const groups = [["Right only with it", o => o.said === o.truth && o.plain !== null && o.plain !== o.truth], ["Wrong only with it", o => o.said !== o.truth && o.plain === o.truth], ["Wrong either way", o => o.said !== o.truth && o.plain !== null && o.plain !== o.truth]];
     if (chosen && some.every(o => o.said === o.truth)) groups.push(["Right", o => o.said === o.truth && o.plain === o.truth]);
     list.replaceChildren(...groups.map(([words, test]) => {
       const found = some.filter(test);
-      return h("details", {open: found.length > 0 && found.length < 60}, h("summary", {}, `${words} (${found.length})`), h("ul", {class: "images"}, found.slice(0, 120).map(o => h("li", {}, P.names[o.image], h("span", {class: "mute"}, ` ${core.classes[o.truth]}${o.said !== o.truth ? ", not " + core.classes[o.said] : ""}`)))), found.length > 120 ? note(`and ${found.length - 120} more`) : null);
+      return fold({open: found.length > 0 && found.length < 60}, `${words} (${found.length})`, h("ul", {class: "images"}, found.slice(0, 120).map(o => h("li", {}, sprites && P.thumbs[o.image] >= 0 && thumb(sprites, P.thumbs[o.image]), P.names[o.image], h("span", {class: "mute"}, ` ${core.classes[o.truth]}${o.said !== o.truth ? ", not " + core.classes[o.said] : ""}`)))), found.length > 120 ? note(`and ${found.length - 120} more`) : null);
     }));
   };
   const buttons = [];
   const table = h("table", {class: "cm"}, h("caption", {class: "vh"}, "Rows: the true class; columns: what was predicted; percent of the row"),
     h("thead", {}, h("tr", {}, h("td", {}), kept.map(c => h("th", {scope: "col"}, h("span", {}, core.classes[c]))))),
-    h("tbody", {}, kept.map(t => { const lineOf = []; const tr = h("tr", {}, h("th", {scope: "row"}, core.classes[t]), kept.map(p => {
+    h("tbody", {}, kept.map(t => { const lineOf = []; const tr = h("tr", {}, rowHead(core.classes[t]), kept.map(p => {
       const k = t + "." + p, v = cell.get(k), share = v ? 100 * v / total.get(t) : 0;
       if (!v) return h("td", {});
       const b = h("button", {type: "button", tabindex: "-1", "aria-pressed": String(right.filter === k), "aria-label": `${core.classes[t]} taken for ${core.classes[p]}: ${v}`, onclick: () => { right.filter = right.filter === k ? null : k; for (const o of buttons.flat()) o.setAttribute("aria-pressed", String(o === b && right.filter === k)); show(); }}, fmt(share, 0));
@@ -413,8 +432,8 @@ function confusion(details, m, e) {
   roving(table, buttons);
   right.filter = null;
   show();
-  return [h("div", {class: "grid2"}, h("div", {}, h3("What is taken for what"), scroller("Confusions", table), note(`Percent of the true class (rows), ${plural(rows.length, "answer")}. A cell filters the images.${C > kept.length ? ` The ${kept.length} classes most often confused of ${C}.` : ""}`)),
-    h("div", {}, h3("Images, beside plain"), list))];
+  return [h("div", {class: "grid2"}, div(h3("What is taken for what"), scroller("Confusions", table), note(`Percent of the true class (rows), ${plural(rows.length, "answer")}. A cell filters the images.${C > kept.length ? ` The ${kept.length} classes most often confused of ${C}.` : ""}`)),
+    div(h3("Images, beside plain"), list))];
 }
 function worst(rows, C, n) {
   const errors = Array(C).fill(0);
@@ -426,7 +445,7 @@ function worst(rows, C, n) {
 async function explorer() {
   const given = await load("grids-" + state.set), box = $("explorer"), r = fair(), list = (given && r && given[r.name]) || [];
   if (!list.length) {
-    const left = core && !head.settings[+state.set].has.includes("grids");
+    const left = core && !setting().has.includes("grids");
     box.replaceChildren(...[settingChoice(all)].filter(Boolean), mute(left ? "No method has several λ or ranks, or they were left out for the size of the page." : "Nothing to explore."));
     return;
   }
@@ -434,7 +453,7 @@ async function explorer() {
   const pred = predictors.includes(state.pred) ? state.pred : predictors[0];
   const of = list.filter(o => core.methods[o.method].predictor === pred), but = of.filter(o => core.methods[o.method].family !== "pca"), mine = but.length ? but : of;
   const g = mine.find(o => String(o.method) === state.method) || mine.find(o => core.methods[o.method].family === "icm") || mine[0];
-  const m = core.methods[g.method], n = core.environments.length, lambdas = g.lambdas.length ? g.lambdas : [null];
+  const m = core.methods[g.method], n = count(), lambdas = g.lambdas.length ? g.lambdas : [null];
   const k = Math.min(+state.kinds || 0, g.sets.length), env = state.env === "" || !(+state.env < n) ? n : +state.env;
   const pca = of.find(o => core.methods[o.method].family === "pca" && String(o.ranks) === String(g.ranks) && o !== g);
   const at = (values, l, c, e = env) => tenth(e === n ? mean(values.map(a => a[l][c])) : values[e][l][c]), value = e => at(g.accuracy[k], L, R, e);
@@ -445,13 +464,13 @@ async function explorer() {
   const again = change => { put({lam: "", rank: "", ...change}); explorer(); }, toPredictor = v => again({pred: v, method: "", kinds: "0"});
   const lead = h("p", {class: "lead"}), plainOf = m.plain >= 0 ? core.results[r.name][m.plain]?.cells : null;
   const rod = w => {
-    const names = places(), H = names.length * 26 + 34, side = Math.min(130, 14 + 7 * Math.max(...names.map(t => Math.min(t.length, 17)))), V = 96;
+    const names = places(), H = names.length * 26 + 34, side = Math.min(130, 14 + 7 * Math.max(...names.map(t => short(t).length))), V = 96;
     const vs = names.map((_, e) => value(e));
     const top = Math.max(10, Math.ceil(Math.max(...vs.filter(known), ...(plainOf || []).map(c => c.v || 0), 10) / 10) * 10), x = v => side + (w - side - V) * v / top, out = [];
     for (const v of ticks(0, top, 4)) out.push(line(x(v), 2, x(v), H - 30, "grid"), text(x(v), H - 14, String(v), MID));
     names.forEach((name, e) => {
       const y = 4 + 26 * e, p = plainOf?.[e]?.v, v = vs[e], strong = e === env ? {"font-weight": 600} : {};
-      out.push(text(side - 8, y + 14, name.length > 17 ? name.slice(0, 16) + "\u2026" : name, {"text-anchor": "end", ...strong}));
+      out.push(text(side - 8, y + 14, short(name), {"text-anchor": "end", ...strong}));
       if (known(v)) out.push(s("rect", {x: side, y: y + 2, width: Math.max(1, x(v) - side), height: 15, rx: 2, class: "rod f-" + m.family, opacity: e === n ? 1 : .72}));
       if (known(p)) out.push(s("line", {x1: x(p), x2: x(p), y1: y - 1, y2: y + 20, stroke: "currentColor", "stroke-width": 2}));
       out.push(text(w, y + 14, fmt(v) + (known(p) && known(v) ? ` (${signed(v - p)})` : ""), {"text-anchor": "end", ...strong}));
@@ -466,16 +485,16 @@ async function explorer() {
     const shade = v => !known(v) ? "h0" : v >= hi - 1e-9 ? "h5" : "h" + Math.max(0, Math.min(4, Math.floor(5 * (v - lo) / span)));
     const body = lambdas.map((x, l) => { const row = g.ranks.map((rank, c) => {
       const v = cells[l][c], t = times(l, c);
-      return h("button", {type: "button", tabindex: "-1", "aria-pressed": "false", class: shade(v), "aria-label": `${lam(x)} rank ${rank}: ${fmt(v)}${t ? `, picked ${t} times` : ""}`, onclick: () => move(l, c)}, fmt(v), t ? h("span", {class: "pk"}, t + "\u00d7") : "");
-    }); buttons.push(row); return h("tr", {}, h("th", {scope: "row"}, known(x) ? lam(x) : "\u2014"), row.map(b => h("td", {}, b))); });
-    if (pca && g.lambdas.length) body.unshift(h("tr", {}, h("th", {scope: "row"}, "PCA"), pca.ranks.map((_, c) => { const v = at((source ? pca.score : pca.accuracy)[0], 0, c); return h("td", {class: "mute", align: "center"}, fmt(v)); })));
+      return h("button", {type: "button", tabindex: "-1", "aria-pressed": "false", class: shade(v), "aria-label": `${lam(x)} rank ${rank}: ${fmt(v)}${t ? `, picked ${t} times` : ""}`, onclick: () => move(l, c)}, fmt(v), t ? h("span", {class: "pk"}, t + "×") : "");
+    }); buttons.push(row); return h("tr", {}, rowHead(known(x) ? lam(x) : "—"), row.map(b => h("td", {}, b))); });
+    if (pca && g.lambdas.length) body.unshift(h("tr", {}, rowHead("PCA"), pca.ranks.map((_, c) => { const v = at((source ? pca.score : pca.accuracy)[0], 0, c); return h("td", {class: "mute", align: "center"}, fmt(v)); })));
     const table = h("table", {class: "heat"}, h("caption", {class: "vh"}, title), h("thead", {}, h("tr", {}, h("td", {}), g.ranks.map(v => h("th", {scope: "col"}, String(v))))), h("tbody", {}, body));
     roving(table, buttons);
-    return {buttons, node: h("div", {}, h3(title), h("div", {class: "heat-box"}, table))};
+    return {buttons, node: div(h3(title), h("div", {class: "heat-box"}, table))};
   }
   const outL = h("output", {}), outR = h("output", {});
   const slide = (id, words, list_, value, pick) => h("div", {class: "slider"}, h("label", {for: id}, words), h("input", {id, type: "range", min: 0, max: list_.length - 1, step: 1, value, oninput: e => pick(+e.target.value)}), id === "lam" ? outL : outR);
-  const sl = lambdas.length > 1 ? slide("lam", "\u03bb", lambdas, L, v => move(v, R)) : null, sr = g.ranks.length > 1 ? slide("rank", "rank", g.ranks, R, v => move(L, v)) : null;
+  const sl = lambdas.length > 1 ? slide("lam", "λ", lambdas, L, v => move(v, R)) : null, sr = g.ranks.length > 1 ? slide("rank", "rank", g.ranks, R, v => move(L, v)) : null;
   function words() {
     outL.textContent = lambdas[L] ?? ""; outR.textContent = g.ranks[R];
     for (const [box_, list_, v] of [[sl, lambdas, L], [sr, g.ranks, R]]) { const i = box_?.querySelector("input"); if (i) { i.value = v; i.setAttribute("aria-valuetext", String(list_[v])); } }
@@ -489,8 +508,8 @@ async function explorer() {
     mine.length > 1 ? choice("method", mine.map(o => [o.method, core.methods[o.method].name]), g.method, v => again({method: v, kinds: "0"})) : null,
     g.sets.length ? choice("interventions", [[0, "chosen by the rule"], ...g.sets.map((name, j) => [j + 1, name])], k, v => again({kinds: v})) : null,
     choice("held out", [[n, "average of all"], ...core.environments.map((name, j) => [j, name])], env, v => again({env: v === String(n) ? "" : v, lam: state.lam, rank: state.rank})));
-  box.replaceChildren(bar, h("div", {class: "grid2"}, h("div", {}, lead, sl, sr), bars), h("div", {class: "grid2", id: "maps"}, maps.map(o => o.node)),
-    note(`Rows: \u03bb; columns: rank. n\u00d7: how often ${r.name} picked the point. Colour: the highest in full, down to 8 points below. What is left open is chosen by the rule. Black line: plain.${rule().bound ? " The oracle has no score on the sources: the maps show " + r.name + "." : ""}${g.more_sets ? ` ${g.more_sets} further intervention sets are not shown.` : ""}`));
+  box.replaceChildren(bar, h("div", {class: "grid2"}, div(lead, sl, sr), bars), h("div", {class: "grid2", id: "maps"}, maps.map(o => o.node)),
+    note(`Rows: λ; columns: rank. n×: how often ${r.name} picked the point. Colour: the highest in full, down to 8 points below. What is left open is chosen by the rule. Black line: plain.${rule().bound ? " The oracle has no score on the sources: the maps show " + r.name + "." : ""}${g.more_sets ? ` ${g.more_sets} further intervention sets are not shown.` : ""}`));
   words();
 }
 
@@ -501,11 +520,11 @@ async function subspace() {
   for (const d of details?.decoded || []) out.push(h("p", {}, "A linear classifier reads the environment from the embeddings at ", h("b", {}, fmt(d.before) + " %"), `, from what ${core.methods[d.method].label} leaves at `, h("b", {}, fmt(d.after) + " %"), ` (chance ${fmt(d.chance)} %).`));
   if (spans.length) {
     const names = Object.keys(spans[0]).filter(k_ => k_ !== "method" && spans.some(o => known(o[k_])));
-    out.push(scroller("What is removed", grid({label: "What the picks remove", corner: "Method", columns: names.map(k_ => ({text: SPANS[k_] || k_.replaceAll("_", " ")})), blocks: [{rows: spans.map(o => ({head: o.method, cells: names.map(k_ => ({kids: [/_moved_|relative/.test(k_) && known(o[k_]) ? fmt(o[k_] / 100, 2) : fmt(o[k_])]}))}))}]})),
+    out.push(scroller("What is removed", grid({label: "What the picks remove", corner: "Method", columns: names.map(k_ => ({text: SPANS[k_] || spaced(k_)})), blocks: [{rows: spans.map(o => ({head: o.method, cells: names.map(k_ => ({kids: [/_moved_|relative/.test(k_) && known(o[k_]) ? fmt(o[k_] / 100, 2) : fmt(o[k_])]}))}))}]})),
       note(`Percent at what ${r.name} picks, mean over held-out environments. A shift is of class means between environments; that to the held-out is known by its labels, so no rule looks at it. Moved: 1 as the average direction.`));
   }
   for (const M of details?.maps || []) out.push(...maps(M));
-  if (!details) out.push(note(!spans.length ? "Rows say nothing of what is removed here. " : "", "How well environments are read, and the map of images, are written by ", h("code", {}, "icm-bench details RECIPE"), "."));
+  if (!details) out.push(note(!spans.length ? "Rows say nothing of what is removed here. " : "", "How well environments are read, and the map of images, are written by ", WRITE(), "."));
   box.replaceChildren(...out);
 }
 const HUES = ["icm", "pca", "random", "released", "shrinkage", "plain", "other"];
@@ -526,47 +545,46 @@ function maps(M) {
       X.forEach((x, k) => { if (!known(x) || !known(Y[k])) return; c.fillStyle = hue[M.environment[k] % HUES.length]; c.beginPath(); c.arc(sx(x), H - sy(Y[k]), 2.2, 0, 7); c.fill(); });
     };
     watcher.observe(canvas);
-    return h("div", {}, h3(title), canvas);
+    return div(h3(title), canvas);
   };
   const name = core.methods[M.method].label;
   return [h("div", {class: "grid2"}, one("Before: two principal axes of the embeddings", M.x, M.y), one(`After ${name}`, M.x_after, M.y_after)), h("ul", {class: "legend"}, M.environments.map((e, k) => h("li", {}, key(HUES[k % HUES.length]), e)))];
 }
 
 // ---- the rest
-function others(section, box) {
-  const mine = shared.tables.filter(t => SECTION(t.name) === section), place = h("div", {});
+function others(section, box, ...nothing) {
+  const mine = shared.tables.filter(t => SECTION(t.name) === section), place = div();
   const show = name => {
     const t = mine.find(o => o.name === name);
     place.replaceChildren(h("div", {class: "bar"}, mine.length > 1 ? choice("table", mine.map(o => [o.name, tableTitle(o)]), name, show) : null, copies(shared.forms[name])), h("p", {class: "caption"}, t.caption), scroller("Table: " + tableTitle(t), printed(t)), ...notes(t));
   };
   box.replaceChildren(place);
   if (mine.length) show(mine[0].name);
-  return mine.length;
+  else if (nothing.length) box.replaceChildren(mute(...nothing));
 }
 function behind() {
   const box = $("behind-table"), list = core.behind[rule().name] || [];
-  const made = others("behind", box);
-  if (!list.length) { if (!made) box.replaceChildren(mute("No method has answers on all that is held out.")); return; }
-  const means = Object.keys(list[0].means), mark = rule().bound ? " \u2020" : "";
-  const columns = ["accuracy", ...means, "worst environment", "worst class", "ECE", "ECE, temperature fitted"].map(t => ({text: t.replaceAll("_", " ")}));
+  others("behind", box, ...(list.length ? [] : ["No method has answers on all that is held out."]));
+  if (!list.length) return;
+  const means = Object.keys(list[0].means), mark = rule().bound ? " †" : "";
+  const columns = ["accuracy", ...means, "worst environment", "worst class", "ECE", "ECE, temperature fitted"].map(t => ({text: spaced(t)}));
   const blocks = [{rows: list.map(o => ({head: o.method, cells: [{kids: [fmt(o.accuracy), mark]}, ...means.map(k => ({kids: [fmt(o.means[k])]})), {kids: [fmt(o.environment[1]), h("small", {}, " " + o.environment[0])]},
     {kids: o.class ? [fmt(o.class[2]), h("small", {}, ` ${o.class[0]} in ${o.class[1]}, n ${o.class[3]}`)] : [GAP]}, {kids: [fmt(o.ece)]}, {kids: [fmt(o.ece_scaled)]}]}))}];
   box.append(h3(`Every method of ${settingName()}, rule ${rule().name}${mark}`), scroller("Every method behind the means", grid({label: "Behind the means", corner: "Method", columns, blocks})), note("Worst class: lowest accuracy of classes with 10 test images or more in an environment. ECE: expected calibration error at what the rule picks, in percent."));
 }
 function protocol() {
-  const item = (what, value) => h("div", {}, h("dt", {}, what), h("dd", {}, value));
+  const hash = value => h("span", {class: "hash"}, value), item = (what, value) => div(h("dt", {}, what), h("dd", {}, value));
   $("protocol-view").replaceChildren(settingChoice(all) || "", note(core.protocol_words), h("dl", {class: "ledger"},
-    item("Setting", head.settings[+state.set].title), item("Rules", core.rules.map(r => r.name + (r.bound ? " \u2020 (no result)" : "")).join(", ")), item("Environments", core.environments.join(", ")), item(plural(core.classes.length, "class").replace("classs", "classes"), core.classes.slice(0, 40).join(", ") + (core.classes.length > 40 ? " \u2026" : "")),
-    item("Seeds", core.seeds.join(", ")), item("Prompts", core.prompts.slice(0, 8).join(" \u00b7 ") + (core.prompts.length > 8 ? ` and ${core.prompts.length - 8} more` : "")), item("Data", h("span", {class: "hash"}, core.data_hash)), item("Weights", h("span", {class: "hash"}, core.weights_hash)),
-    item("Recipe", h("span", {class: "hash"}, core.recipes.join(", "))), item("Code", core.versions.join(", ")), item("Trials", String(core.trials.length))));
+    item("Setting", setting().title), item("Rules", core.rules.map(r => r.name + (r.bound ? " † (no result)" : "")).join(", ")), item("Environments", core.environments.join(", ")), item(plural(core.classes.length, "class").replace("classs", "classes"), core.classes.slice(0, 40).join(", ") + (core.classes.length > 40 ? " …" : "")),
+    item("Seeds", core.seeds.join(", ")), item("Prompts", core.prompts.slice(0, 8).join(" · ") + (core.prompts.length > 8 ? ` and ${core.prompts.length - 8} more` : "")), item("Data", hash(core.data_hash)), item("Weights", hash(core.weights_hash)),
+    item("Recipe", hash(core.recipes.join(", "))), item("Code", core.versions.join(", ")), item("Trials", String(core.trials.length))));
 }
 function rules() {
-  const box = $("rules"), now = rule().name, one = seg("Chosen by the rule", core.rules.map(r => [r.name, h("span", {class: r.bound ? "bound" : null}, r.name.replaceAll("_", " ") + (r.bound ? " \u2020" : "")), r.bound ? {title: "No result: labels of the held-out environment choose"} : {}]), now, v => { put({rule: v}); all(); });
+  const box = $("rules"), now = rule().name, one = seg("Chosen by the rule", core.rules.map(r => [r.name, h("span", {class: r.bound ? "bound" : null}, spaced(r.name) + (r.bound ? " †" : "")), r.bound ? {title: "No result: labels of the held-out environment choose"} : {}]), now, v => { put({rule: v}); all(); });
   box.replaceChildren(...one.children);
 }
 function theme() {
-  if (state.theme === "auto") document.documentElement.removeAttribute("data-theme");
-  else document.documentElement.setAttribute("data-theme", state.theme);
+  document.documentElement.dataset.theme = state.theme;
   $("theme").textContent = "Theme: " + state.theme;
   for (const c of document.querySelectorAll("canvas")) c.redraw?.();
 }
@@ -578,8 +596,8 @@ async function all() {
   shared = tables_; core = core_;
   for (const el of document.querySelectorAll(".js")) el.hidden = false;
   tables();
-  if (!others("ablations", $("ablation-tables"))) $("ablation-tables").replaceChildren(mute("No ablation: no method was run with two values of one setting."));
-  if (!others("published", $("published-tables"))) $("published-tables").replaceChildren(mute("Not compared; ", h("code", {}, "icm-bench report --against published"), " does."));
+  others("ablations", $("ablation-tables"), "No ablation: no method was run with two values of one setting.");
+  others("published", $("published-tables"), "Not compared; ", h("code", {}, "icm-bench report --against published"), " does.");
   if (!core) {
     for (const id of ["explorer", "spans", "behind-table", "protocol-view"]) $(id).replaceChildren(mute(LEFT));
     $("rules").hidden = true;

@@ -1,9 +1,12 @@
 """Predictions of the picks: they are the rows' answers, for trained predictors too, or they are refused by a sentence."""
 
+import base64
 import contextlib
 import dataclasses
+import gzip
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from benchmark.cli import main
 from benchmark.commands import details
@@ -334,3 +338,31 @@ def test_the_map_and_how_well_environments_are_read(swept: Path, whole: Path) ->
             assert all(0 <= d.after <= 1 and d.chance == pytest.approx(1 / 3) for d in of_part.decoded)
             assert all(d.after == d.before for d in of_part.decoded if d.rank == 16 and "PCA" in part.method)
     assert maps > 8
+
+
+def test_a_report_shows_thumbnails_where_they_are_asked_for(
+    swept: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, store = str(swept / "some.json"), str(whole)
+
+    def page(*words: str) -> str:
+        assert main(["report", *words, "--out", str(tmp_path)]) == 0
+        return (tmp_path / "index.html").read_text()
+
+    shown = page(recipe, "--store", store, "--images")
+    blob = re.search(r'id="data-thumbs">([^<]*)<', shown)
+    assert blob is not None
+    sprites = json.loads(gzip.decompress(base64.b64decode(blob[1])))
+    heights = [Image.open(io.BytesIO(base64.b64decode(one))).height for one in sprites["webp"]]
+    said = re.search(r"(\d+) of (\d+) images that a list names", shown)
+    assert said is not None
+    assert int(said[1]) == int(said[2]) == sum(heights) // sprites["size"] > 0
+    assert shown == page(recipe, "--store", store, "--images")
+    assert 'id="data-thumbs"' not in page(recipe, "--store", store)
+    assert "that a list names" not in page(recipe, "--store", store)
+    capsys.readouterr()
+    assert main(["report", "--store", store, "--images", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "icm-bench: --images needs a RECIPE: it says where the images lie.\n"
+    gone = ["--set", f"datasets=[{{name: toy, root: {tmp_path / 'gone'}}}]"]
+    assert main(["report", recipe, "--store", store, "--images", "--out", str(tmp_path), *gone]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,14 +1,17 @@
 """The page in a browser. All rows are synthetic. Skipped where there is no Chromium."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageColor
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.demo.packages import npm_package, read_member
+from reports.page import Thumbnails
 from tests.reports.page.example import CLASSES, HOSTILE, described, made
 from tests.reports.page.standin import FORMS
 from tests.reports.synthetic import row
@@ -23,6 +26,7 @@ AXE = ("axe-core", "4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 RULE_VIEWS = ("#rule=training_domain&view=each", "#rule=oracle&show=difference&view=each&cell=3.1")
+COLORS = ("red", "lime", "blue", "white", "black")
 DRILL = "#view=each&cell=3.1"  # CLIP-ICM with zero-shot in the second environment
 
 
@@ -207,6 +211,35 @@ def test_a_cell_of_the_confusions_filters_the_images(browser: Any, file: Path) -
         before = opened.page.locator("#drill .images li").count()
         opened.page.locator("#drill .cm td.wrong button").first.click()
         assert 0 < opened.page.locator("#drill .images li").count() < before
+
+
+def test_thumbnails_stand_beside_the_names_of_images(browser: Any, tmp_path: Path) -> None:
+    places = {f"{HOSTILE}{k}": k for k in range(5)}  # the sixth has none
+    thumbnails = Thumbnails(40, 3, places, (sprite("red", "lime", "blue"), sprite("white", "black")))
+    (tmp_path / "index.html").write_bytes(made(described(), thumbnails=thumbnails))
+    with Opened(browser, tmp_path / "index.html", DRILL) as opened:
+        opened.page.eval_on_selector_all("#drill details", "all => all.forEach(one => { one.open = true; })")
+        lines, colors = opened.page.locator("#drill .images li"), set()
+        for k in range(lines.count()):
+            thumb, words = lines.nth(k).locator(".thumb"), lines.nth(k).inner_text()
+            number = int(words.removeprefix(f"{HOSTILE}/").partition(".jpg")[0])
+            assert thumb.count() == (number < 5)
+            if number < 5:
+                assert thumb.get_attribute("aria-hidden") == "true"
+                shown = Image.open(io.BytesIO(thumb.screenshot())).convert("RGB").getpixel((20, 20))
+                assert shown == pytest.approx(ImageColor.getrgb(COLORS[number]), abs=8)
+                colors.add(number)
+        assert len(colors) > 1
+        assert opened.messages == []
+        assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def sprite(*colors: str) -> bytes:
+    strip, file = Image.new("RGB", (40, 40 * len(colors))), io.BytesIO()
+    for k, color in enumerate(colors):
+        strip.paste(color, (0, 40 * k, 40, 40 * k + 40))
+    strip.save(file, "WEBP", lossless=True)
+    return file.getvalue()
 
 
 def test_without_javascript_it_can_be_read(browser: Any, file: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from reports.options import Options
-from reports.page import build, page
-from tests.reports.page.example import HELD_OUTS, described, made, rows
+from reports.page import Thumbnails, build, page
+from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
 from tests.reports.page.standin import Answer
+
+THUMBNAILS = Thumbnails(40, 2, {f"{HOSTILE}0": 2, f"{HOSTILE}3": 0}, (b"one", b"two"))
 
 
 class Text(HTMLParser):
@@ -104,6 +106,22 @@ def test_what_is_too_large_is_left_out_biggest_first_and_named(content: bytes, m
     assert "predictions of single images" in smaller.decode()
     monkeypatch.setattr(build, "MAX_BYTES", 0)
     assert sorted(blobs(made(described()))) == ["shared"]
+
+
+def test_thumbnails_stand_in_it_only_where_they_are_given(content: bytes) -> None:
+    found = blobs(made(described(), thumbnails=THUMBNAILS))
+    assert found["thumbs"] == {"size": 40, "rows": 2, "webp": [base64.b64encode(b"one").decode(), "dHdv"]}
+    assert found["details-0"]["predictions"]["thumbs"] == [2, -1, -1, 0, -1, -1] * len(HELD_OUTS)
+    assert "thumbs" not in blobs(content)
+    assert "thumbs" not in blobs(content)["details-0"]["predictions"]
+
+
+def test_thumbnails_are_left_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made(described(), thumbnails=THUMBNAILS)
+    monkeypatch.setattr(build, "MAX_BYTES", len(whole) - 1)
+    smaller = made(described(), thumbnails=THUMBNAILS)
+    assert set(blobs(whole)) - set(blobs(smaller)) == {"thumbs"}
+    assert "thumbnails of images." in smaller.decode()
 
 
 def test_many_settings_stay_small() -> None:

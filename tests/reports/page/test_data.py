@@ -96,10 +96,11 @@ def test_what_is_missing_is_a_gap_with_a_reason() -> None:
 
 def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
     known = [details("Zero-shot", [0, 1, 1]), details("CLIP-ICM (largest) + zero-shot", [1, 1, 0])]
-    found = data.details_of(described[1], known, data.paths_of(known))
+    found = data.details_of(described[1], known, data.paths_of(known), {"3": 0, "1": 7})
     assert found is not None
     predictions = found["predictions"]
     assert predictions["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
+    assert predictions["thumbs"] == [7, -1, 0]
     assert predictions["class"] == [0, 1, 0]
     assert predictions["environment"] == [0, 0, 1]
     assert predictions["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
