@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
+from benchmark.common.progress import Progress
 from benchmark.method.evaluation.selection import RULES
 from reports.captions import has_scores
 from reports.chosen import Selections
@@ -19,7 +20,7 @@ _LABELS = ("labels_fit", "labels_choice")
 
 
 def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: Options) -> Iterator[dict[str, object]]:
-    """Yield a record for each accuracy, in percent; a gap has a note that says why.
+    """Yield a record for each accuracy, in percent; a gap has a note that says why. Progress is printed of many.
 
     `source_accuracy` is that on the judging images of the sources at what the rule picks; `labels_fit` and
     `labels_choice` are the most labelled images that a fit learns from, or by which a rule may choose.
@@ -28,10 +29,13 @@ def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: O
         described: settings with their rows.
         options: what stands behind ±.
     """
-    for setting, selections in described:
+    every = [*described]
+    progress = Progress("selecting", sum(len(selections.parts) for _, selections in every) * len(RULES), "methods")
+    for setting, selections in every:
         shared = {**named(setting), "precision": setting.precision, "grouped": setting.grouped, "folds": setting.folds}
         for rule in RULES.values():
             if not has_scores(selections.rows, rule.name):
+                progress.update(len(selections.parts))
                 continue
             bound = cells.bound_by(rule.name, setting.protocol_class.looks_at_target)
             for method in selections.parts:
@@ -53,6 +57,8 @@ def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: O
                         **(known.get(held_out, {}) if cell.seeds else {}),
                         "note": cell.note,
                     }
+                progress.update(note=f"{setting.dataset}, {setting.backbone_label}")
+    progress.close()
 
 
 def _numbers(cell: Cell, options: Options) -> dict[str, object]:

@@ -63,6 +63,7 @@ class _Said:
     """A report without its files: settings, what was found in each, and all that is said of them together."""
 
     described: list[tuple[Setting, Selections]]
+    accuracies: list[dict[str, object]]
     findings: list[Findings]
     families: list[Family]
     controls: list[tuple[Setting, Verdict]]
@@ -124,7 +125,7 @@ def write_report(
             "report.md": _markdown(said, drawings, rows, origin, options),
             "index.html": _page(said, tables, rows, origin, options, thumbnails_of),
             **tables,
-            **_records(said, options),
+            **_records(said),
             **_figures(figures(), said),
         }
     prefix = f"{folder}/" if folder else ""
@@ -141,6 +142,7 @@ def _said(
 ) -> _Said:
     described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
     check_asked([selections for _, selections in described], options.compare)
+    accuracies = list(accuracy_records(described, options))  # most of the work, of which progress is printed
     findings = [comparisons(setting, selections, options) for setting, selections in described]
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published else []
@@ -150,6 +152,7 @@ def _said(
     tables = paper_tables(described, options, costs=_costs(origin, options), names=origin.names, price=options.price)
     return _Said(
         described,
+        accuracies,
         findings,
         overall(of_settings, options),
         verdicts(of_settings, origin.expected, options.margin),
@@ -182,14 +185,14 @@ def _figures(figures: Sequence[Figure], said: _Said) -> dict[str, bytes]:
     return contents | {"figures/captions.md": in_markdown.encode(), "figures/captions.tex": in_latex.encode()}
 
 
-def _records(said: _Said, options: Options) -> dict[str, bytes]:
+def _records(said: _Said) -> dict[str, bytes]:
     """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
     described = said.described
     made = list(zip(described, said.findings, strict=True))
     families = [(f.settings[0], one) for f in said.families for one in f.members]
     records: dict[str, list[dict[str, object]]] = {
         "verdicts": [one.record() for one in said.answer.verdicts],
-        "accuracies": list(accuracy_records(described, options)),
+        "accuracies": said.accuracies,
         "differences": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one)],
         "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
         "controls": [named(s) | one.in_columns() for s, one in said.controls],

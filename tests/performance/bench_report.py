@@ -1,12 +1,11 @@
-"""What a report reads and computes of very many rows: seconds and peak memory, nothing written and nothing drawn.
+"""What a report of very many rows takes: seconds and peak memory, tables, figures and page included.
 
     python -m tests.performance.bench_report [--sets 127] [--lambdas 25] [--seeds 1000]
 
 INVENTED answers: no model was run. Two stores of four held-out environments with 400 images tested under each seed, at
 eight ranks. `sets`: CLIP-ICM in two orders under four seeds, with every number of lambdas and intervention sets, beside plain
 prediction and PCA: 100,000 rows in 1,000 files by default. `seeds`: ten methods under very many seeds, each with a row
-file of its own: 10,000 files and 40,000 rows by default. Each store is read, selected from by every rule, pooled and
-compared, in a process of its own.
+file of its own: 10,000 files and 40,000 rows by default. Each report is written in a process of its own.
 """
 
 import argparse
@@ -29,13 +28,11 @@ from numpy.typing import NDArray
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS, Answers
-from benchmark.method.evaluation.selection import RULES, packed
+from benchmark.method.evaluation.selection import packed
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.rows import read_rows, row_file, schema
 from benchmark.store.tested import read_tested, write_tested
-from reports.chosen import Selections, rule_for
-from reports.comparisons import compare, in_family, ranked
-from reports.settings import by_setting
+from reports import Origin, write_report
 from tests.conftest import REPOSITORY
 from tests.performance.figures import arguments, keep
 
@@ -167,25 +164,10 @@ def measured(folder: str, names: Sequence[str]) -> Iterator[tuple[str, float]]:
     yield "reading rows", seconds()
     tested = read_tested(storage, rows["tested"])
     yield "reading tested images", seconds()
-    [(_, part)] = by_setting(rows)
-    selections = Selections(part, tested)
-    yield "telling methods apart", seconds()
-    for rule in RULES:
-        for method in selections.parts:
-            selections.picks(method, rule)
-        yield f"selecting by {rule}", seconds()
-    for rule in RULES:
-        for method in selections.parts:
-            selections.pooled(method, rule)
-    yield "pooling", seconds()
-    rule = rule_for(part)
-    plain = [method for method in selections.parts if method.is_plain]
-    pairs = [(m, p) for p in plain for m in selections.parts if m.predictor == p.predictor and not m.is_plain]
-    made = [compare(selections, method, rule, baseline) for method, baseline in pairs]
-    family = in_family([one for one in made if one], 0.01)
-    yield f"comparing {len(family)} pairs", seconds()
-    ranks = ranked(selections, rule)
-    yield f"ranking {sum(len(one.methods) for one in ranks)} methods", seconds()
+    with tempfile.TemporaryDirectory() as out:
+        write_report(rows, tested, Storage(out), "", Origin("INVENTED ANSWERS"))
+        page = (Path(out) / "index.html").stat().st_size
+    yield f"writing the report, its page of {page / 1e6:.2f} MB", seconds()
 
 
 def main() -> None:

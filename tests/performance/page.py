@@ -110,7 +110,7 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "report": (
-        "What a report reads and computes of rows with invented answers: nothing written, nothing drawn.",
+        "What a report of rows with invented answers takes, tables, figures and page included.",
         {
             "sets_s": "seconds, 13,000 rows of 16 intervention sets x 25 lambdas",
             "sets_peak_gib": "peak memory of the process, GiB",
