@@ -210,9 +210,9 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
     facts = CATALOG.get(spec.name)
     uri = _below(root, facts.folder if facts else spec.name) or root
     if facts is None or not facts.single:
-        return open_reader(uri, spec.layout, spec.columns)
+        return open_reader(uri, spec.layout, spec.columns, table=spec.table)
     uri = next((inner for part in ("val", "train") if (inner := _below(uri, part))), uri)
-    return open_reader(uri, spec.layout, spec.columns, environment=facts.folder)
+    return open_reader(uri, spec.layout, spec.columns, environment=facts.folder, table=spec.table)
 
 
 def _below(uri: str, name: str) -> str | None:

@@ -20,7 +20,7 @@ from benchmark.datasets.catalog import CATALOG, DEMO_SET
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
-AUTO = "auto"
+AUTO, TABLE = "auto", "table"  # layouts
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
 PLANTED_KEYS = {
@@ -40,19 +40,30 @@ _Strength = Mapping[str, Mapping[str, float]] | None
 
 
 class ColumnsSpec(Spec):
-    """Which columns of Parquet files, or fields of a WebDataset's .json members, say what of an image.
+    """Which columns of Parquet files or of a table, or fields of a WebDataset's .json members, say what of an image.
 
     Fields:
         image: the encoded image, by itself or as a struct of `bytes` and `path`; default: the column of that kind.
         environment: default: `environment`, `domain` or `env`, else the folder in which the file lies.
         class_name: default: `class_name`, `label`, `class` or `category`; a WebDataset's .cls member comes first.
         group: which images belong together, hence on one side of a split; default: `group`, if there is one.
+        path: of a table: where an image lies, from the root on; default: `path`, `file`, `file_name`, `filename` or
+            `image_path`.
     """
 
     image: str | None = None
     environment: str | None = None
     class_name: str | None = None
     group: str | None = None
+    path: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields, `path` only where it is given: recipes without it stay what they were."""
+        content: dict[str, Any] = dump(self)
+        if self.path is None:
+            content.pop("path", None)
+        return content
 
 
 class ExpectedSpec(Spec):
@@ -76,9 +87,12 @@ class DatasetSpec(Spec):
         name: a set of the catalog (`icm-bench datasets`), or a name of your own.
         root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
             The demo set and planted ones are built, and need none.
-        layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout) or `webdataset` (tar
-            shards); `auto` goes by what lies there; `my_package.my_module:MyReader` is a reader of your own.
-        columns: which columns or fields say what of an image, in the layouts `parquet` and `webdataset`.
+        layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout), `webdataset` (tar
+            shards) or `table` (files that a CSV or Parquet file lists); `auto` goes by what lies there;
+            `my_package.my_module:MyReader` is a reader of your own.
+        columns: which columns or fields say what of an image, in the layouts `parquet`, `webdataset` and `table`.
+        table: the CSV or Parquet file that lists the images, a line for each: below the root, from which its paths go,
+            or a path or URI of its own. Default: with the layout `table`, the one that lies in the root itself.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -97,6 +111,7 @@ class DatasetSpec(Spec):
     root: str | None = None
     layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
+    table: str | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -192,6 +207,14 @@ class DatasetSpec(Spec):
         return strength
 
     @model_validator(mode="after")
+    def _a_table_or_not(self) -> "DatasetSpec":
+        if self.table is not None and self.layout not in (AUTO, TABLE):
+            raise ValueError(
+                f"'table' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _planted_or_not(self) -> "DatasetSpec":
         given = [key for field, key in PLANTED_KEYS.items() if getattr(self, field) is not None]
         if not self.is_planted:
@@ -203,8 +226,8 @@ class DatasetSpec(Spec):
             return self
         if missing := next((key for key in ("of", "from", "shift") if key not in given), None):
             raise ValueError(f"the planted set '{self.name}' needs '{missing}'; give of, from and shift.")
-        if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec():
-            raise ValueError(f"the planted set '{self.name}' is built: leave root, layout and columns out.")
+        if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec() or self.table is not None:
+            raise ValueError(f"the planted set '{self.name}' is built: leave root, layout, columns and table out.")
         environments = self.planted.environments
         if self.correlation is not None and set(self.correlation) != set(environments):
             raise ValueError(
@@ -215,10 +238,11 @@ class DatasetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields by the keys of a recipe; `expected` and those of planted sets only where they are given."""
+        """Return the fields by the keys of a recipe; `expected`, `table`, and those of planted sets only if given."""
         content: dict[str, Any] = dump(self)
-        if self.expected is None:
-            del content["expected"]
+        for name in ("expected", "table"):
+            if getattr(self, name) is None:
+                del content[name]
         for field, key in PLANTED_KEYS.items():
             if (value := content.pop(field, content.pop(key, None))) is not None:
                 content[key] = value

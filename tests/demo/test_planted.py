@@ -393,8 +393,8 @@ def test_what_must_be_found_follows_from_shift_and_strengths(
         ({"shift": "tnt"}, "datasets.0.shift.0: input should be 'dusk', 'tint', 'texture' or 'none', not 'tnt'."),
         ({"from": "nota"}, "datasets.0.from: unknown style 'nota': did you mean 'noto'? Valid: all, fluent,"),
         ({"from": ["noto", "noto"]}, "datasets.0.from: the style 'noto' is given twice."),
-        ({"root": "/data"}, "the planted set 'planted' is built: leave root, layout and columns out."),
-        ({"layout": "folder"}, "the planted set 'planted' is built: leave root, layout and columns out."),
+        ({"root": "/data"}, "the planted set 'planted' is built: leave root, layout, columns and table out."),
+        ({"layout": "folder"}, "the planted set 'planted' is built: leave root, layout, columns and table out."),
         (
             {"strength": {"a": 0, "b": 1.2}},
             "datasets.0.strength.tint.b: input should be less than or equal to 1, not 1.2.",

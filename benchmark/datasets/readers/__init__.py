@@ -1,4 +1,4 @@
-"""Readers of images, one for each layout: folders, Parquet files, tar shards; on a file system or in an object store.
+"""Readers of images, one for each layout: folders, Parquet files, tar shards, tables; on disk or in an object store.
 
 A layout of its own is a class that derives from `ImageReader`: a recipe names it as `module:Class`, and a line in
 `READERS` gives it a name and lets `auto` ask it.
@@ -8,7 +8,7 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.registry import ClassRegistry
 from benchmark.common.storage import Storage
 from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader
-from benchmark.datasets.spec import AUTO, ColumnsSpec
+from benchmark.datasets.spec import AUTO, TABLE, ColumnsSpec
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "check_layout", "open_reader"]
 
@@ -19,6 +19,7 @@ READERS: ClassRegistry[ImageReader] = ClassRegistry(
         "parquet": "benchmark.datasets.readers.parquet:ParquetReader",
         "webdataset": "benchmark.datasets.readers.webdataset:WebDatasetReader",
         "folder": "benchmark.datasets.readers.folder:FolderReader",
+        "table": "benchmark.datasets.readers.table:TableReader",
     },
 )
 DEFAULT = "folder"  # where no file tells
@@ -37,7 +38,11 @@ def check_layout(layout: str) -> None:
 
 
 def open_reader(
-    uri: str, layout: str = AUTO, columns: ColumnsSpec | None = None, environment: str | None = None
+    uri: str,
+    layout: str = AUTO,
+    columns: ColumnsSpec | None = None,
+    environment: str | None = None,
+    table: str | None = None,
 ) -> ImageReader:
     """Return the reader of the images below `uri`.
 
@@ -47,10 +52,15 @@ def open_reader(
             claims.
         columns: which columns or fields say what of an image, for layouts that have such; by default the usual names.
         environment: the name of the one environment of a set that has only one; None where there are several.
+        table: the file that lists the images, for the layout `table`, which `auto` then is.
 
     Raises:
         IcmBenchError: the URI cannot be opened or listed, or there is no such layout.
     """
+    if table is not None or layout == TABLE:
+        from benchmark.datasets.readers.table import TableReader
+
+        return TableReader(uri, environment, columns or ColumnsSpec(), table)
     name = (_claimed(Storage(uri), "") or DEFAULT) if layout == AUTO else layout
     return READERS.component_class(name)(uri, environment, columns or ColumnsSpec())
 

@@ -1,0 +1,179 @@
+"""Images that a table lists are the data set that their folders are, and a table that lies is named."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.recipe.loading import parse_recipe
+from tests.conftest import S3
+
+Columns = dict[str, list[Any]]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def columns_of(root: Path, suffix: str = "png") -> Columns:
+    """Path, class and environment of the images below a folder, in random order."""
+    paths = np.random.default_rng(1).permutation(
+        sorted(p.relative_to(root).as_posix() for p in root.rglob(f"*.{suffix}"))
+    )
+    parts = [path.split("/") for path in paths]
+    return {"species": [p[1] for p in parts], "path": [str(p) for p in paths], "where": [p[0] for p in parts]}
+
+
+def write(columns: Columns, file: Path) -> Path:
+    table = pa.table(columns)
+    pq.write_table(table, file) if file.suffix == ".parquet" else pyarrow.csv.write_csv(table, file)
+    return file
+
+
+def read(root: Path | str, **keys: Any) -> Manifest:
+    spec = {"columns": {"class_name": "species", "environment": "where"}, **keys}
+    return read_manifest(DatasetSpec.model_validate({"name": "toy", "root": str(root), **spec}))
+
+
+def refusal(root: Path | str, **keys: Any) -> str:
+    with pytest.raises(IcmBenchError) as caught:
+        read(root, **keys)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_pacs_sample_as_a_table_is_the_pacs_sample(pacs_sample: Path, tmp_path: Path, suffix: str) -> None:
+    folders = read_manifest(DatasetSpec(name="PACS", root=str(pacs_sample)))
+    table = write(columns_of(pacs_sample / "PACS", "[jp][pn]g"), tmp_path / f"images.{suffix}")
+    found = read(pacs_sample / "PACS", name="PACS", table=str(table))
+    assert len(found.table) == 700
+    assert found.fingerprint == folders.fingerprint
+    assert found.table.equals(folders.table)
+    batch = found.table.slice(0, 5).to_pydict()
+    assert list(found.reader.read(batch)) == [(pacs_sample / "PACS" / path).read_bytes() for path in batch["path"]]
+
+
+def test_what_is_in_no_line_is_not_there_and_columns_may_say_more(toy_root: Path) -> None:
+    columns = columns_of(toy_root)
+    columns |= {"group": [f"burst {i // 2}" for i in range(36)], "weather, or so": ["a, b"] * 36}
+    write({name: values[:30] for name, values in columns.items()}, toy_root / "metadata.csv")
+    found = read(toy_root, layout="table")
+    assert sorted(found.table["path"].to_pylist()) == sorted(columns["path"][:30])
+    groups = dict(zip(columns["path"], columns["group"], strict=True))
+    assert found.groups == [groups[path] for path in found.table["path"].to_pylist()]
+    assert read(toy_root).table.num_rows == 36  # `auto` goes by the folders, whatever lies beside them
+
+
+def test_numbers_are_names_and_usual_columns_need_no_word(toy_root: Path) -> None:
+    paths = columns_of(toy_root)["path"]
+    columns: Columns = {"filename": [f"./{path}" for path in paths], "label": [0, 1] * 18, "domain": [0, 1, 2] * 12}
+    write(columns, toy_root / "images.parquet")
+    found = read(toy_root, layout="table", columns={})
+    assert found.environments == ["0", "1", "2"]
+    assert found.classes == ["0", "1"]
+    assert set(found.table["path"].to_pylist()) == set(paths)
+
+
+def test_a_line_that_lies_is_named(toy_root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+
+    def said(change: Any, suffix: str = "csv") -> str:
+        columns = columns_of(toy_root)
+        change(columns)
+        return refusal(toy_root, table=str(write(columns, file.with_suffix(f".{suffix}"))))
+
+    def change(name: str, value: Any, row: int = 4) -> Any:
+        return lambda columns: columns[name].__setitem__(row, value)
+
+    gone = said(change("path", "env0/cat/99.png"))
+    assert gone == (
+        f"{file} names env0/cat/99.png, which does not lie below {toy_root} (1 of 36 lines); give as root the folder "
+        f"from which its paths go."
+    )
+    for path in ("../secret.png", "/etc/passwd", "env0/../../x.png", "s3://bucket/x.png"):
+        assert said(change("path", path)) == (
+            f"The path in line 6 of {file} is {path!r}, which leads out of the root; give it from there on."
+        )
+    assert (
+        said(change("where", ""))
+        == f"The environment in line 6 of {file} is '', where a name or a whole number is needed."
+    )
+    assert "The class in row 4 of" in said(change("species", None), "parquet")
+    assert "has no column 'species', which columns.class_name names; it has path, where" in said(
+        lambda c: c.pop("species")
+    )
+    assert "has none of the columns path, file, file_name" in said(lambda c: c.update(p=c.pop("path")))
+    assert "say in columns.path which it is: species, where, p." in said(lambda c: c.update(p=c.pop("path")))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"path,species,where\na.png,cat\n", "Line 2 of {} has 2 cells and the head 3; quote what holds a comma."),
+        (b"path,species,where\n\xff,cat,x\n", "{} is not CSV in UTF-8 ("),
+        (b'path,species,where\n"a.png,cat,x\n', "{} is not CSV in UTF-8 (unexpected end of data); save it as that."),
+        (b"", "{} has no column 'species', which columns.class_name names; it has none."),
+        (b"path,species,where\n", "holds no images"),
+    ],
+)
+def test_what_is_no_table_is_refused(toy_root: Path, tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "table.csv"
+    file.write_bytes(content)
+    assert words.format(file) in refusal(toy_root, table=str(file))
+
+
+def test_a_damaged_parquet_file_and_none_and_several(toy_root: Path, tmp_path: Path) -> None:
+    assert "holds 0 tables (.csv or .parquet); name one in table." in refusal(toy_root, layout="table")
+    (toy_root / "a.parquet").write_bytes(b"PAR1 no more")
+    assert f"{toy_root / 'a.parquet'} cannot be read (" in refusal(toy_root, layout="table")
+    (toy_root / "b.csv").write_text("path\n")
+    assert "holds 2 tables (.csv or .parquet): a.parquet, b.csv; name one" in refusal(toy_root, layout="table")
+    assert f"{tmp_path / 'none.csv'} cannot be read (" in refusal(toy_root, table=str(tmp_path / "none.csv"))
+
+
+def test_a_recipe_without_a_table_is_what_it_was_and_one_with_it_says_so() -> None:
+    def recipe(**keys: Any) -> Any:
+        return parse_recipe({"name": "x", "datasets": [{"name": "a", "root": "/r", **keys}], "backbones": ["ViT-B-32"]})
+
+    plain = recipe().datasets[0].model_dump(mode="json", by_alias=True)
+    assert "table" not in plain
+    assert "path" not in plain["columns"]
+    with_table = recipe(table="t.csv", columns={"path": "file"})
+    assert with_table.datasets[0].model_dump(mode="json")["table"] == "t.csv"
+    assert with_table.hash() != recipe().hash()
+    with pytest.raises(IcmBenchError, match="'table' is for the layout 'table', and 'a' has 'folder'"):
+        recipe(table="t.csv", layout="folder")
+
+
+def test_a_quoted_line_break_does_not_shift_the_lines(toy_root: Path, tmp_path: Path) -> None:
+    columns, file = columns_of(toy_root), tmp_path / "table.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["note", *columns])
+        for i, cells in enumerate(zip(*columns.values(), strict=True)):
+            writer.writerow(["two\nlines" if i == 0 else "", *cells])
+    assert len(read(toy_root, table=str(file)).table) == 36
+
+
+def test_images_and_table_may_lie_in_a_bucket_together_or_apart(toy_root: Path, tmp_path: Path, s3: S3) -> None:
+    expected = read_manifest(DatasetSpec(name="toy", root=str(toy_root))).fingerprint
+    (toy_root / "lists").mkdir()
+    write(columns_of(toy_root), toy_root / "lists" / "all.csv")
+    uri = s3.upload(toy_root, f"{tmp_path.name}/listed")
+    secret = uri.replace("s3://", "s3://testing:hush@") + "?region=us-east-1"
+    together = read(secret, table="lists/all.csv")
+    apart = read(str(toy_root), table=secret.replace("listed?", "listed/lists/all.csv?"))
+    assert together.fingerprint == apart.fingerprint == expected
+    s3.client.put_object(Bucket=s3.bucket, Key=f"{tmp_path.name}/listed/lists/all.csv", Body=b"path,species,where\nx\n")
+    said = refusal(secret, table="lists/all.csv")
+    assert said.startswith(f"Line 2 of {uri}/lists/all.csv has 1 cells")
+    assert "hush" not in said
