@@ -84,15 +84,15 @@ def _known(selections: Selections, method: Method, rule: str) -> dict[str, dict[
     scores: dict[str, list[float]] = {}
     for held_out, score in zip(picks["held_out"].tolist(), picks["training_domain"].tolist(), strict=True):
         scores.setdefault(str(held_out), []).append(math.nan if score is None else score)
-    sources = {name: mean_of_known(values) for name, values in scores.items()}
-    sources[AVERAGE] = mean_of_known([*sources.values()]) if len(sources) == len(labels) - 1 else math.nan
+    sources = {name: _mean_of_known(values) for name, values in scores.items()}
+    sources[AVERAGE] = _mean_of_known([*sources.values()]) if len(sources) == len(labels) - 1 else math.nan
     return {
         name: {"source_accuracy": _four(100 * sources.get(name, math.nan)), **of_name}
         for name, of_name in labels.items()
     }
 
 
-def mean_of_known(values: Sequence[float]) -> float:
+def _mean_of_known(values: Sequence[float]) -> float:
     """Return the mean of the values that are not NaN; NaN without any."""
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan

@@ -43,14 +43,11 @@ class Size:
     images_per_seed: float
 
 
-@dataclass(frozen=True)
-class MethodAnswers:
-    """Answers of methods to the same images.
+@dataclass(frozen=True, kw_only=True)
+class Accuracies:
+    """Accuracies of methods on the same images.
 
     Attributes:
-        correct: whether each image is answered correctly, shape (methods, n).
-        scores: what counts, with values of shape (methods, n): correctness, or of base and new classes together what
-            adds up to their harmonic mean; environments are numbered in the order of `held_outs`.
         held_outs: what is held out, sorted.
         seeds: seeds, ascending; each has answers on all that is held out.
         accuracies: of every method on what is held out under a seed, shape (methods, seeds, held_outs).
@@ -58,8 +55,6 @@ class MethodAnswers:
         shared: whether an image is tested with several held-outs, as in pairs of environments.
     """
 
-    correct: NDArray[np.bool_]
-    scores: Scores
     held_outs: tuple[str, ...]
     seeds: tuple[int, ...]
     accuracies: NDArray[np.float64]
@@ -71,42 +66,51 @@ class MethodAnswers:
         """Accuracy of every method on what is held out, averaged over seeds, shape (methods, held_outs)."""
         return np.asarray(self.accuracies.mean(axis=1))
 
-    @property
-    def estimate(self) -> "Estimate":
-        """The accuracy of the first method, or that minus the second's."""
-        first, *others = self.scores.values
-        means = self.means.mean(axis=1)
-        interval = image_interval(replace(self.scores, values=first - others[0] if others else first))
-        exact = float(means[0] - means[1]) if others else float(means[0])
-        interval = replace(interval, estimate=exact)  # of harmonic means the interval's own is a first-order one
-        return Estimate(interval, self.held_outs, self.seeds, self.accuracies, self.size, self.shared)
 
-
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Accuracies):
     """An accuracy, or a difference of two on the same images, averaged over what is held out, with its interval.
 
     Attributes:
         interval: of the accuracy, or of the first minus the second.
-        held_outs, seeds, accuracies, size, shared: as of `MethodAnswers`, of one method or of both.
     """
 
     interval: ImageInterval
-    held_outs: tuple[str, ...]
-    seeds: tuple[int, ...]
-    accuracies: NDArray[np.float64]
-    size: Size
-    shared: bool
 
     @property
     def is_difference(self) -> bool:
         """Whether it is of two methods."""
         return len(self.accuracies) > 1
 
-    @cached_property
-    def means(self) -> NDArray[np.float64]:
-        """Accuracy of every method on what is held out, averaged over seeds, shape (methods, held_outs)."""
-        return np.asarray(self.accuracies.mean(axis=1))
+
+@dataclass(frozen=True, kw_only=True)
+class MethodAnswers(Accuracies):
+    """Answers of methods to the same images.
+
+    Attributes:
+        correct: whether each image is answered correctly, shape (methods, n).
+        scores: what counts, with values of shape (methods, n): correctness, or of base and new classes together what
+            adds up to their harmonic mean; environments are numbered in the order of `held_outs`.
+    """
+
+    correct: NDArray[np.bool_]
+    scores: Scores
+
+    @property
+    def estimate(self) -> Estimate:
+        """The accuracy of the first method, or that minus the second's."""
+        first, *others = self.scores.values
+        means = self.means.mean(axis=1)
+        interval = image_interval(replace(self.scores, values=first - others[0] if others else first))
+        exact = float(means[0] - means[1]) if others else float(means[0])
+        return Estimate(
+            interval=replace(interval, estimate=exact),  # of harmonic means the interval's own is a first-order one
+            held_outs=self.held_outs,
+            seeds=self.seeds,
+            accuracies=self.accuracies,
+            size=self.size,
+            shared=self.shared,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,13 +209,13 @@ def together(methods: Sequence[Answered]) -> MethodAnswers | None:
     size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
     accuracies = [[of_method[key] for key in keys] for of_method in (method.measure() for method in methods)]
     return MethodAnswers(
-        correct,
-        scores,
-        tuple(held_outs),
-        tuple(seeds),
-        np.array(accuracies).reshape(len(methods), len(seeds), len(held_outs)),
-        size,
-        size.images_per_seed < correct.shape[1] / len(seeds),
+        correct=correct,
+        scores=scores,
+        held_outs=tuple(held_outs),
+        seeds=tuple(seeds),
+        accuracies=np.array(accuracies).reshape(len(methods), len(seeds), len(held_outs)),
+        size=size,
+        shared=size.images_per_seed < correct.shape[1] / len(seeds),
     )
 
 

@@ -49,10 +49,6 @@ class Selections:
         self._every = by_method(rows)
         self.parts = {method: part for method, part in self._every.items() if not method.is_draw}
         self.grouped = bool(rows["grouped"].iloc[0])
-        self._looked_at: dict[Method, Rows] = {}
-        self._unions: dict[tuple[str, ...], Tested] = {}
-        self._picks: dict[tuple[Method, str, int | None], pd.DataFrame] = {}
-        self._pooled: dict[tuple[Method, str, int | None], Answered] = {}
         self._once: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, made: Callable[[], T]) -> T:
@@ -109,34 +105,30 @@ class Selections:
 
         Positions are among its own rows; of REPLACED among those that are left of them.
         """
-        key = (method, rule, rank)
-        if key not in self._picks:
-            self._picks[key] = select(self._candidates(method, rule), rule, self.tested, rank)
-        return self._picks[key]
+        return self.once(
+            ("picks", method, rule, rank), lambda: select(self._candidates(method, rule), rule, self.tested, rank)
+        )
 
     def _candidates(self, method: Method, rule: str) -> Rows:
         if method.variant == REPLACED:
             return Rows(self._replaced(method, rule))
-        if method not in self._looked_at:
-            self._looked_at[method] = Rows(self._rows(method))
-        return self._looked_at[method]
+        return self.once(("candidates", method), lambda: Rows(self._rows(method)))
 
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
         """Return the answers to what is held out under a seed, where every fold has some; arguments as of `picks`."""
-        key = (method, rule, rank)
-        if key not in self._pooled:
-            folds = max(1, int(self.rows["folds"].iloc[0]))
-            picked = self.picks(method, rule, rank)
-            keys = zip(*(picked[name].tolist() for name in ("held_out", "seed")), strict=True)
-            answers = list(zip(picked["correct"].tolist(), picked["tested"].tolist(), strict=True))
-            by_test = [(key, [i for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
-            found = {
-                (str(held_out), int(seed)): self._together([answers[i] for i in places])
-                for (held_out, seed), places in by_test
-                if len(places) == folds
-            }
-            self._pooled[key] = self.answered(found)
-        return self._pooled[key]
+        return self.once(("pooled", method, rule, rank), lambda: self._folds_together(self.picks(method, rule, rank)))
+
+    def _folds_together(self, picked: pd.DataFrame) -> Answered:
+        folds = max(1, int(self.rows["folds"].iloc[0]))
+        keys = zip(*(picked[name].tolist() for name in ("held_out", "seed")), strict=True)
+        answers = list(zip(picked["correct"].tolist(), picked["tested"].tolist(), strict=True))
+        by_test = [(key, [i for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
+        found = {
+            (str(held_out), int(seed)): self._together([answers[i] for i in places])
+            for (held_out, seed), places in by_test
+            if len(places) == folds
+        }
+        return self.answered(found)
 
     def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
         """Return (folds with rows, all folds) of the seed with most of them; None where some seed has them all.
@@ -165,9 +157,8 @@ class Selections:
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
-        held_outs = self.held_outs
-        keys = self.pooled(method, rule).keys()
-        return any(all((name, seed) in keys for name in held_outs) for seed in {seed for _, seed in keys})
+        keys = self.pooled(method, rule).pooled.keys()
+        return any(all((name, seed) in keys for name in self.held_outs) for seed in {seed for _, seed in keys})
 
     def _replaced(self, method: Method, rule: str) -> pd.DataFrame:
         """Return the rows that differ in N alone from those that a rule picks for shrinkage."""
@@ -181,10 +172,10 @@ class Selections:
     def _together(self, folds: Sequence[tuple[NDArray[np.bool_], str]]) -> Pooled:
         """Return the answers of all folds, each with the name of its tested images."""
         names = tuple(name for _, name in folds)
-        if names not in self._unions:  # kept, since what names them is computed from all of them
-            self._unions[names] = reduce(add, (self.tested[name] for name in names))
+        # Kept, since what names the images of all folds is computed from all of them.
+        tested = self.once(("tested", names), lambda: reduce(add, (self.tested[name] for name in names)))
         correct = folds[0][0] if len(folds) == 1 else np.concatenate([of_fold for of_fold, _ in folds])
-        return Pooled(correct, self._unions[names])
+        return Pooled(correct, tested)
 
     def answered(self, pooled: Mapping[tuple[str, int], Pooled]) -> Answered:
         """Return answers of a method to images of these rows; keys are what is held out and the seed."""
