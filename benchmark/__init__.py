@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "EncoderModel": "benchmark.backbones.models",
     "Intervention": "benchmark.method.interventions",
     "InvariantProjection": "benchmark.method.subspace",
     "Predictor": "benchmark.method.predictors",
@@ -34,6 +35,7 @@ _HOMES = {
     "run": "benchmark.commands.run",
 }
 __all__ = [
+    "EncoderModel",
     "Intervention",
     "InvariantProjection",
     "Predictor",

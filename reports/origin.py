@@ -21,6 +21,7 @@ class Origin:
         failed: trial in words -> reason, of the trials that failed.
         conflicts: sentences on rows that are the same by name and differ in numbers: both are left out.
         expected: data set -> what must be found in it, of those of which that is known.
+        left_out: sentences on backbones that take no part in some of the recipe.
         names: name of a method or data set -> a short one for printed tables.
         costs: what work cost in these stores, each with `kind`, `work`, `seconds` and `machine`.
     """
@@ -32,12 +33,13 @@ class Origin:
     failed: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     expected: Mapping[str, Expected] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     costs: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def missing(self) -> list[str]:
-        """Sentences on all that is missing: unfinished trials, failed ones, conflicts."""
+        """Sentences on all that is missing: unfinished trials, failed ones, conflicts, what is left out."""
         partial = []
         if self.planned is not None and self.finished is not None and self.finished < self.planned:
             partial = [
@@ -47,4 +49,4 @@ class Origin:
         failed = [f"Gap: {trial}: {reason}" for trial, reason in self.failed.items()]
         if len(failed) > MAX_FAILED:
             failed = [*failed[:MAX_FAILED], f"{len(failed) - MAX_FAILED:,} more trials failed."]
-        return [*partial, *failed, *self.conflicts]
+        return [*partial, *failed, *self.conflicts, *self.left_out]

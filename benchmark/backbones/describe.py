@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.loading import place_of_built
+from benchmark.backbones.models.open_clip_model import place_of_built
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
@@ -117,12 +117,12 @@ def _facts(content: dict[str, Any]) -> BackboneFacts:
 
 def _memory(spec: BackboneSpec) -> Path | None:
     """Return the file that remembers a backbone's facts; None for weights of which no file can be watched."""
-    folder = place_of_built(spec) if spec.is_built else spec.folder
+    folder = place_of_built(spec) if spec.is_built else spec.local_folder
     if folder:
         files = sorted(path for path in Path(folder).expanduser().rglob("*") if path.is_file())
-    elif spec.pretrained and Path(spec.pretrained).is_file():
+    elif spec.family and spec.pretrained and Path(spec.pretrained).is_file():
         files = [Path(spec.pretrained)]
-    elif spec.random_weights:
+    elif spec.random_weights and spec.family:  # the code of a class of the user's own may change
         files = []
     else:  # a hub may give other weights under the same name
         return None

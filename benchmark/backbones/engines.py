@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.models import EncoderModel
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
@@ -35,15 +36,17 @@ class Tower(torch.nn.Module):
     """An image tower with its normalisation: images at model-input size, uint8, shape (batch, 3, height, width), in.
 
     Args:
-        model: open_clip's model.
+        model: the model; its image side is used.
         mean: of each channel, for values on the scale 0 to 1.
         std: likewise.
         dtype: type of the pixels that the tower takes.
     """
 
-    def __init__(self, model: Any, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, model: EncoderModel, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        self._model, self._dtype = model, dtype
+        self._weights, self._encode, self._dtype = model.module, model.encode_images, dtype
         self._scale: torch.Tensor
         self._shift: torch.Tensor
         of_mean, of_std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
@@ -53,8 +56,7 @@ class Tower(torch.nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return raw (not normalised) embeddings, shape (batch, D), in the type that the tower computes in."""
         scaled = pixels.float() * self._scale + self._shift
-        embedded: torch.Tensor = self._model.encode_image(scaled.to(self._dtype))
-        return embedded
+        return self._encode(scaled.to(self._dtype))
 
 
 def holds_cast_weights(model: torch.nn.Module) -> bool:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.backbones.loading import Backbone
+from benchmark.backbones.models.open_clip_model import OpenClipModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 
@@ -62,6 +63,11 @@ def write_folded(
     backbone = Backbone(spec.model_copy(update=in_torch), device="cpu")
     if backbone.facts.fingerprint != provenance["fingerprint"]:
         raise IcmBenchError(f"The weights of '{spec.label}' have changed since it was embedded; run the recipe again.")
+    if not isinstance(backbone.encoder, OpenClipModel):
+        raise IcmBenchError(
+            f"--fold: '{spec.label}' is no model of open_clip, in whose checkpoints a map is folded; export without "
+            f"--fold, and use ProjectedEncoder."
+        )
     expected = _fold(backbone, np.asarray(vectors, dtype=np.float64))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +75,7 @@ def write_folded(
             built = Path(scratch) / "built"
             built.mkdir()
             (built / PROVENANCE_FILE).write_text(json.dumps(dict(provenance), indent=2, sort_keys=True) + "\n")
-            _write(backbone, built, folder, expected)
+            _write(backbone, backbone.encoder, built, folder, expected)
             built.replace(folder)
     except OSError as error:
         raise IcmBenchError(f"--to: {folder} cannot be written ({error.strerror or error}); name another.") from error
@@ -141,7 +147,7 @@ def _no_layer(tower: str) -> str:
 def _fold(backbone: Backbone, vectors: NDArray[np.float64]) -> Embedded:
     """Fold the map into a loaded backbone, see that its embeddings are mapped, and return some of them."""
     plain = _some_embeddings(backbone)
-    fold(backbone.model, vectors)
+    fold(backbone.encoder.module, vectors)
     folded = _some_embeddings(backbone)
     for tower, before, after in zip(("image", "text"), plain, folded, strict=True):
         if not _same(before.astype(np.float64) @ vectors, after):
@@ -160,13 +166,13 @@ def _same(expected: NDArray[np.floating], found: NDArray[np.floating]) -> bool:
     return bool(np.linalg.norm(found - expected) <= _TOLERANCE * np.linalg.norm(expected))
 
 
-def _write(backbone: Backbone, built: Path, folder: Path, expected: Embedded) -> None:
+def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, expected: Embedded) -> None:
     """Write the checkpoint into `built`, load it from there, and let its configuration name `folder`."""
     from safetensors.torch import save_file
 
-    _write_tokenizer(backbone, built)
-    _write_config(backbone, built, built)
-    weights = backbone.model.state_dict()
+    _write_tokenizer(model, built)
+    _write_config(model, built, built)
+    weights = model.module.state_dict()
     whole = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     save_file(whole, built / WEIGHTS_FILE)
     (built / WEIGHTS_FILE).chmod((built / CONFIG_FILE).stat().st_mode)  # safetensors lets nobody else read it
@@ -178,26 +184,26 @@ def _write(backbone: Backbone, built: Path, folder: Path, expected: Embedded) ->
         raise IcmBenchError(f"--fold: open_clip does not load '{label}' from a folder of its own ({reason})") from error
     if not all(map(_same, expected, again)):
         raise IcmBenchError(f"--fold: '{label}' is another model when open_clip loads it from a folder of its own.")
-    _write_config(backbone, built, folder)
+    _write_config(model, built, folder)
 
 
-def _write_config(backbone: Backbone, built: Path, folder: Path) -> None:
+def _write_config(model: OpenClipModel, built: Path, folder: Path) -> None:
     """Write open_clip's configuration; a tower of transformers is named by a full path, for open_clip wants one."""
-    config = backbone.config()
+    config = model.config()
     text = config["model_cfg"]["text_cfg"]
     for key in ("hf_model_name", "hf_tokenizer_name"):
-        if backbone.folder and text.get(key) and Path(text[key]).absolute() == backbone.folder.absolute():
+        if model.folder and text.get(key) and Path(text[key]).absolute() == model.folder.absolute():
             text[key] = str(folder)
     (built / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_tokenizer(backbone: Backbone, built: Path) -> None:
+def _write_tokenizer(model: OpenClipModel, built: Path) -> None:
     """Write what a tokenizer of transformers, and its tower, need: open_clip looks for it beside the weights."""
-    if not backbone.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
+    if not model.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
         return
-    if backbone.folder is None:
-        backbone.tokenizer.tokenizer.save_pretrained(built)
+    if model.folder is None:
+        model.tokenizer.tokenizer.save_pretrained(built)
         return
-    for file in sorted(backbone.folder.iterdir()):
+    for file in sorted(model.folder.iterdir()):
         if file.is_file() and file.suffix not in _WEIGHTS and file.name not in (CONFIG_FILE, PROVENANCE_FILE):
             shutil.copyfile(file, built / file.name)

@@ -12,6 +12,7 @@ Engine = Literal["auto", "torch", "openvino"]
 
 # Backbones that are built in the cache at first use: name -> module with `build`, `place`, `Training`, `EMBED_DIM`.
 BUILT = {"MiniLiT": "benchmark.demo.minilit"}
+OPEN_CLIP_SCHEMAS = ("hf-hub:", "local-dir:")
 
 
 class TrainingSpec(Spec):
@@ -48,7 +49,9 @@ class BackboneSpec(Spec):
     """Which dual encoder, with which weights, and how it is run.
 
     Fields:
-        name: model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label.
+        name: model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label;
+            `hf:NAME_OR_FOLDER` for a dual encoder of transformers, `timm:NAME` for a vision tower of timm, which has
+            no texts, or `module:Class` for an `EncoderModel` of your own.
         pretrained: open_clip's pretrained tag, a checkpoint file, or `random` (random weights: for tests of speed).
             Default: none, for backbones that bring their own weights.
         folder: folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout). Default: none.
@@ -80,9 +83,32 @@ class BackboneSpec(Spec):
     def _one_source_of_weights(self) -> "BackboneSpec":
         if self.training and not self.is_built:
             raise ValueError(f"training: only {', '.join(BUILT)} is trained here; leave it out for '{self.name}'.")
-        if self.pretrained and self.pretrained != "random" and (self.folder or ":" in self.name):
+        own = self.folder or self.family == "hf" or self.name.startswith(OPEN_CLIP_SCHEMAS)
+        if self.pretrained and not self.random_weights and own:
             raise ValueError("give 'folder' or 'pretrained', not both: the folder holds its own checkpoint.")
+        if self.quick_gelu is not None and self.family != "open_clip":
+            raise ValueError(f"quick_gelu: only models of open_clip are asked for it; leave it out for '{self.name}'.")
         return self
+
+    @property
+    def family(self) -> str:
+        """What its model is of: `open_clip`, `hf` (transformers), `timm`, or nothing for a class of the user's own."""
+        prefix, colon, _ = self.name.partition(":")
+        if not colon or self.folder or self.name.startswith(OPEN_CLIP_SCHEMAS):
+            return "open_clip"
+        return prefix if prefix in ("hf", "timm") else ""
+
+    @property
+    def place(self) -> str:
+        """The name without its family: a name on a hub, or a folder."""
+        return self.name.partition(":")[2] if self.family in ("hf", "timm") else self.name
+
+    @property
+    def local_folder(self) -> str | None:
+        """The folder that it is loaded from; None where it comes from elsewhere."""
+        if self.family == "hf" and Path(self.place).expanduser().is_dir():
+            return self.place
+        return self.folder
 
     @property
     def is_built(self) -> bool:
@@ -97,7 +123,7 @@ class BackboneSpec(Spec):
     @property
     def label(self) -> str:
         """How outputs name the backbone; random weights cannot be overlooked."""
-        parts = [self.name]
+        parts = [f"hf:{Path(self.local_folder).name}" if self.family == "hf" and self.local_folder else self.name]
         if self.pretrained and not self.random_weights:
             parts.append(self.pretrained if "/" not in self.pretrained else Path(self.pretrained).name)
         if self.image_size:
@@ -122,4 +148,6 @@ class BackboneSpec(Spec):
             for key in ("folder", "pretrained")
             if (place := getattr(self, key)) and Path(place).expanduser().exists()
         }
+        if self.family == "hf" and self.local_folder:
+            changes["name"] = f"hf:{Path(self.place).expanduser().absolute()}"
         return self.model_copy(update=changes)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from benchmark.backbones.loading import texts_of
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
@@ -251,10 +252,11 @@ def planned_trials(
     """
     shifts = [sweeps[i] for i in recipe.shifts()]
     points = recipe.sweep.search.samples if recipe.sweep.search else 1
-    for dim in widths:
+    for backbone, dim in zip(recipe.backbones, widths, strict=True):
+        texts = texts_of(backbone)
         for one in sweeps:
             of_sets = {s.name: sum(s.images.values()) for s in (one, *shifts)}
-            for spec in trial_specs(recipe, one.name, dim):
+            for spec in trial_specs(recipe, one.name, dim, texts):
                 images = of_sets if spec.protocol.across_sets else one.images
                 if spec.rows(list(images)):
                     yield one.name, spec, Size(images, one.classes, dim), points if spec.space else 1

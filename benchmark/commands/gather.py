@@ -36,6 +36,7 @@ class Gathered:
         failed: trial in words -> reason, of those that failed and have no rows.
         conflicts: sentences on rows that are the same by name and differ in numbers; both are left out.
         costs: what work cost in these stores.
+        left_out: sentences on backbones that take no part in some of a recipe.
     """
 
     rows: "pd.DataFrame"
@@ -46,6 +47,7 @@ class Gathered:
     failed: dict[str, str]
     conflicts: tuple[str, ...] = ()
     costs: tuple[dict[str, Any], ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def gather(
@@ -80,7 +82,9 @@ def gather(
     planned = sum(record.planned for record in records if record) if all(records) and not where else None
     stores = tuple(dict.fromkeys(_name(storage) for storage, _ in parts))
     costs = tuple(vars(cost) for storage, _ in {_name(s): (s, r) for s, r in parts}.values() for cost in read(storage))
-    return Gathered(rows.drop(columns=_STORE), tested, stores, planned, len(finished), failed, conflicts, costs)
+    left_out = tuple(dict.fromkeys(sentence for record in records if record for sentence in record.left_out))
+    alone = rows.drop(columns=_STORE)
+    return Gathered(alone, tested, stores, planned, len(finished), failed, conflicts, costs, left_out)
 
 
 def _name(storage: Storage) -> str:

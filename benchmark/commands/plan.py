@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmark.backbones.loading import width_of
+from benchmark.backbones.facts import Texts
+from benchmark.backbones.loading import texts_of, width_of
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_environments, check_protocols
 from benchmark.commands.estimate import Estimate, Known, PlannedSweep, embedding_kind, estimated
@@ -143,15 +144,15 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
     # Where a backbone is wider, its ranks are other ones, but no trial or row is added.
-    counts = [_count(recipe, planned, images, widths[0]) for planned, images in located]
-    rows = sum(count.rows for count in counts) * len(backbones)
-    trials = sum(count.trials for count in counts) * len(backbones)
+    texts = [texts_of(spec) for spec in recipe.backbones]
+    counts = [_count(recipe, planned, images, widths[0], t) for t in texts for planned, images in located]
+    rows, trials = sum(count.rows for count in counts), sum(count.trials for count in counts)
     return Plan(
         sets=sets,
         backbones=backbones,
         views=views,
         passes=passes * len(backbones),
-        searched_passes=sum(count.searched_passes for count in counts) * len(backbones),
+        searched_passes=sum(count.searched_passes for count in counts),
         trials=trials,
         rows=rows,
         store_bytes=sum(
@@ -221,10 +222,10 @@ class _Count(NamedTuple):
     searched_passes: int
 
 
-def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], dim: int) -> _Count:
+def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], dim: int, texts: Texts) -> _Count:
     variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
     trials = rows = searched_views = 0
-    for spec in trial_specs(recipe, planned.name, dim):
+    for spec in trial_specs(recipe, planned.name, dim, texts):
         seen = variants if spec.protocol.across_sets else list(environments)
         if not spec.rows(seen):
             continue

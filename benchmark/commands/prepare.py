@@ -10,6 +10,7 @@ from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
+from benchmark.commands.left_out import left_out
 from benchmark.commands.stores import open_store
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
@@ -93,7 +94,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     for spec in backbones:
         notify(f"loading {spec.label}")
         facts = describe(spec)
-        notes += facts.notes
+        notes += [*facts.notes, *filter(None, [left_out(recipe, facts) if held_out else ""])]
         # Of GPUs of this machine the facts know.
         spec = spec.model_copy(update={"engine": "torch" if gpu_count() else facts.engine})
         facts = replace(facts, engine=spec.engine, label=spec.label)
@@ -112,6 +113,8 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
     for subject in subjects:
         check_embedded(run.storage, subject)
     for subject in subjects:
+        if subject.facts.texts != "any":
+            continue
         pairs = text_pairs_of(run.recipe, subject.manifest)
         names = subject.manifest.prompt_names
         asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
@@ -139,7 +142,7 @@ def _check_resources(recipe: Recipe) -> None:
 
 def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:
     prompts = recipe.prompts.templates_for(manifest.name)
-    pairs = text_pairs_of(recipe, manifest)
+    pairs = text_pairs_of(recipe, manifest) if facts.texts == "any" else []
     recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
     subject = Subject(
         manifest=manifest,
@@ -149,7 +152,7 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
         decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
         views=(),
         prompts=prompts,
-        texts=text_file(facts, manifest.prompt_names, prompts),
+        texts="" if facts.texts == "none" else text_file(facts, manifest.prompt_names, prompts),
         text_pairs=pairs_file(facts, pairs) if pairs else None,
     )
     return subject.with_kinds([None, *recipe.kinds_for(manifest.name)])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from benchmark.commands.left_out import left_out
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, public
 from benchmark.recipe.recipe import Recipe
@@ -21,7 +22,9 @@ def write_record(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]"
         dataset["root"] = dataset["root"] and public(dataset["root"])
     file = record_of(recipe, subjects)
     imported = records.read_record(storage, file).imported if storage.exists(file) else {}
-    records.write_record(storage, file, RunRecord(recipe.name, content, recipe.hash(), ids, planned, imported))
+    out = dict.fromkeys(filter(None, (left_out(recipe, subject.facts) for subject in subjects)))
+    record = RunRecord(recipe.name, content, recipe.hash(), ids, planned, imported, list(out))
+    records.write_record(storage, file, record)
 
 
 def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> RunRecord:

@@ -189,6 +189,7 @@ def _written(
         gathered.failed,
         gathered.conflicts,
         _expected(recipes),
+        gathered.left_out,
         {long: short for recipe in recipes for long, short in recipe.names.items()},
         gathered.costs,
     )

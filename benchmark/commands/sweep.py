@@ -1,9 +1,11 @@
 """`icm-bench sweep`: all settings on the stored embeddings."""
 
 from benchmark.commands.embed import on_sound_embeddings
+from benchmark.commands.left_out import left_out
 from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import write_record
 from benchmark.commands.search import search_stage
+from benchmark.common.errors import IcmBenchError
 from benchmark.store.rows import unfinished
 from benchmark.sweep.search import studies_of, trial_count
 from benchmark.sweep.trials import trials_of
@@ -21,11 +23,18 @@ def sweep_stage(run: Run) -> None:
     on_sound_embeddings(run, lambda: _sweep(run))
 
 
+def _nothing_possible(run: Run) -> str:
+    reasons = dict.fromkeys(filter(None, (left_out(run.recipe, subject.facts) for subject in run.subjects)))
+    return f"The sweep has no trial. {' '.join(reasons)} Add a predictor that learns from images, such as linear_probe."
+
+
 def _sweep(run: Run) -> None:
     have_embeddings(run, run.subjects)
     recipe, storage = run.recipe, run.storage
     subjects = [subject.with_unreadable(storage) for subject in run.subjects]
     every = trials_of(recipe, subjects)
+    if not every:
+        raise IcmBenchError(_nothing_possible(run))
     trials = [trial for trial in every if not trial.spec.space]
     studies = studies_of([trial for trial in every if trial.spec.space])
     ids = [trial.id for trial in trials]

@@ -33,12 +33,14 @@ class Geometry:
         resize_mode: `shortest` (cover the input, crop the rest), `longest` (fit in, pad) or `squash`.
         bilinear: interpolate so, and not bicubically.
         fill: grey level of the padding.
+        resize_size: (height, width) that the resize aims at before the crop; None (default) for `size`.
     """
 
     size: tuple[int, int]
     resize_mode: str
     bilinear: bool
     fill: int
+    resize_size: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, preprocess: Mapping[str, Any]) -> "Geometry":
@@ -48,11 +50,12 @@ class Geometry:
             resize_mode=preprocess["resize_mode"],
             bilinear=preprocess["interpolation"] == "bilinear",
             fill=preprocess["fill_color"],
+            resize_size=tuple(preprocess["resize_size"]) if "resize_size" in preprocess else None,
         )
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return the (width, height) to which an image of that size is resized before the crop."""
-        high, wide = self.size
+        high, wide = self.resize_size or self.size
         if self.resize_mode == "squash":
             return wide, high
         if self.resize_mode == "shortest" and high == wide:  # torchvision cuts here where timm rounds below

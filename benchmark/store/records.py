@@ -23,6 +23,7 @@ class RunRecord:
         trials: ids of the trials that it has, finished or not.
         planned: number of trials that it will have, those of a search included.
         imported: test of an imported method, as text -> id of its rows.
+        left_out: a sentence for each backbone that takes no part in some of the recipe, on what and why.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RunRecord:
     trials: list[str]
     planned: int
     imported: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
 
 def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
@@ -63,9 +65,8 @@ def read_record(storage: Storage, file: str) -> RunRecord:
         content = json.loads(storage.read_bytes(file))
         planned = content.get("planned", len(content["trials"]))
         imported = dict(content.get("imported", {}))
-        return RunRecord(
-            content["name"], content["recipe"], content["recipe_hash"], content["trials"], planned, imported
-        )
+        name, recipe, recipe_hash, trials = (content[n] for n in ("name", "recipe", "recipe_hash", "trials"))
+        return RunRecord(name, recipe, recipe_hash, trials, planned, imported, list(content.get("left_out", ())))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IcmBenchError(
             f"{storage.path(file)} is damaged ({error!r}); delete it and run again: only it is written anew, without "

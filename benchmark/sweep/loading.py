@@ -42,11 +42,18 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     data = replace(
         images_of(manifest, splits, unreadable),
         z=store.read(storage, original, readable_ids, chunks),
-        text=read_texts(storage, subject.texts),
+        text=_texts(storage, subject),
         logit_scale=subject.facts.logit_scale,
     )
     layouts = {split: data.layout(split) for split in splits}
     return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, subject.facts.dim)
+
+
+def _texts(storage: Storage, subject: Subject) -> NDArray[np.float32]:
+    """Return the text embeddings of the classes; zeros without texts: no predictor is asked that looks at them."""
+    if subject.texts:
+        return read_texts(storage, subject.texts)
+    return np.zeros((len(subject.manifest.classes), subject.facts.dim), dtype=np.float32)
 
 
 @ray.remote

@@ -35,7 +35,8 @@ class Subject:
         decoding: how image files become pixels.
         views: all views to be embedded, the original first.
         prompts: templates of the texts behind zero-shot prediction.
-        texts: the file of the store with the text embeddings of the classes; there from the sweep on.
+        texts: the file of the store with the text embeddings of the classes, there from the sweep on; empty where the
+            backbone has no texts.
         text_pairs: the file of the store with the embeddings of pairs of texts; None where the recipe has no pairs.
         unreadable: hash of the images that cannot be read, known once all are embedded; empty where all can be.
         view_draw: which draw of the views that are drawn fits see, from 0.

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from benchmark.backbones.facts import Texts
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.protocols import Holdout, Protocol
@@ -24,6 +25,7 @@ from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.rows import PLACEBO
 from benchmark.store.texts import prompts_file
 from benchmark.sweep.identity import component_code, evaluation_code
+from benchmark.sweep.possible import predictor_possible, projection_possible, set_possible
 from benchmark.sweep.subject import Subject
 
 
@@ -258,7 +260,7 @@ class Trial:
         return self.subject.view_draw if any(kind.is_random for kind in kinds) else 0
 
 
-def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
+def trial_specs(recipe: Recipe, dataset: str, dim: int, texts: Texts = "any") -> list[TrialSpec]:
     """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
 
     What looks at no intervention is not repeated for each set, and what has no lambda not for each lambda.
@@ -269,6 +271,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         recipe: what is asked for.
         dataset: name of the data set.
         dim: embedding width D of the backbone.
+        texts: which texts it embeds; what asks for others is left out. Default: any.
     """
     sweep = recipe.sweep
     return [
@@ -290,9 +293,11 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
+        if predictor_possible(predictor, texts)
         for projection in sweep.projections_for(predictor)
+        if projection_possible(projection, texts)
         for chosen in recipe.sets_for(dataset, predictor, projection)
-        if not (chosen and chosen.placebo and protocol.looks_at_target)
+        if set_possible(chosen, texts) and not (chosen and chosen.placebo and protocol.looks_at_target)
         for intervention_set in ((None,) if chosen is None else chosen.in_trials())
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
@@ -324,6 +329,6 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
     trials = [
         trial(i, spec)
         for i, subject in enumerate(subjects)
-        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim)
+        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim, subject.facts.texts)
     ]
     return [trial for trial in trials if trial.makes_rows]

@@ -125,9 +125,9 @@ def test_weights_of_transformers_are_cast_and_convolutions_are_left_to_autocast(
     types = {}
     for family in VISION:
         backbone = Backbone(spec_of(family, engine="torch", precision="bfloat16"))
-        weight = next(p for p in backbone.model.parameters() if p.ndim > 1)
+        weight = next(p for p in backbone.encoder.module.parameters() if p.ndim > 1)
         types[family] = weight.dtype
-        assert holds_cast_weights(backbone.model) == (family == "transformer")
+        assert holds_cast_weights(backbone.encoder.module) == (family == "transformer")
     assert types == {"transformer": torch.bfloat16, "resnet": torch.float32, "timm": torch.float32}
 
 
@@ -135,7 +135,7 @@ def test_cast_weights_are_those_of_open_clip_itself(spec_of: SpecOf) -> None:
     spec = spec_of(engine="torch", precision="bfloat16")
     pixels, backbone = images(spec), Backbone(spec)
     model = open_clip.create_model(f"local-dir:{spec.folder}", load_weights=False).eval()
-    model.load_state_dict(Backbone(spec_of(engine="torch")).model.state_dict())
+    model.load_state_dict(Backbone(spec_of(engine="torch")).encoder.module.state_dict())
     mean, std = (torch.tensor(backbone.preprocess[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
         expected = model.bfloat16().encode_image(((pixels / 255 - mean) / std).bfloat16()).float().numpy()

@@ -109,7 +109,7 @@ def test_quick_gelu_of_model_and_tag_are_compared() -> None:
 
 
 def test_quick_gelu_follows_the_pretrained_tag() -> None:
-    from benchmark.backbones.loading import _quick_gelu
+    from benchmark.backbones.models.open_clip_model import _quick_gelu
 
     notes: list[str] = []
     assert _quick_gelu(BackboneSpec(name="ViT-B-32", pretrained="openai"), "ViT-B-32", notes)

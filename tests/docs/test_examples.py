@@ -45,6 +45,15 @@ def test_a_projection_of_ones_own_is_swept_and_its_rows_read(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_an_encoder_of_ones_own_is_embedded_and_swept(tmp_path: Path) -> None:
+    text = (EXAMPLES / "own_encoder.py").read_text(encoding="utf-8")
+    encoder = text[text.index("class Blocks") : text.index("if __name__")]
+    assert len([line for line in encoder.splitlines() if line]) <= 15
+    printed = run("own_encoder.py", make_toy(tmp_path / "images", images=10), tmp_path / "store")
+    assert "own_encoder:Blocks RANDOM WEIGHTS" in printed
+
+
+@pytest.mark.slow
 def test_a_model_trained_elsewhere_goes_from_splits_to_a_table(
     swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

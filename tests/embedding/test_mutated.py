@@ -133,6 +133,6 @@ def test_every_file_is_rejected_with_a_reason_or_embedded_like_pillow_reads_it(
     transform = image_transform_v2(PreprocessCfg(**backbone.preprocess), is_train=False)
     for (path, _), ours in zip(accepted, stored, strict=True):
         with torch.inference_mode():
-            theirs = backbone._model.encode_image(transform(read[path])[None])[0]
+            theirs = backbone.encoder.encode_images(transform(read[path])[None])[0]
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5, err_msg=path)
     print(f"{len(made)} files: {len(accepted)} embedded like Pillow reads them, {len(report.rejected)} rejected")

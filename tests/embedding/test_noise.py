@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
@@ -25,10 +26,11 @@ def tiny(folder: Path) -> Backbone:
 
 def reference(backbone: Backbone, text: str, seed: int) -> np.ndarray:
     """CLIP's text tower written out, with noise put in between the embeddings of the text's own tokens."""
-    model, rng = backbone.model, np.random.default_rng(seed)
+    model: Any = backbone.encoder.module
+    rng = np.random.default_rng(seed)
     before, after = PLACES[rng.integers(3)]
     noise = torch.from_numpy(0.02 * rng.standard_normal((4, model.token_embedding.embedding_dim))).float()
-    tokens = backbone.tokenizer([text])[0]
+    tokens = open_clip.tokenize([text])[0]
     end = int(tokens.argmax())  # CLIP's end of text is its largest token
     own = model.token_embedding(tokens)
     x = torch.cat([own[:1], noise[:before], own[1:end], noise[before:], own[end:]])[: len(tokens)]

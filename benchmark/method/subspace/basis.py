@@ -158,6 +158,11 @@ class Projection(Component):
         values = {name: value for name, value in given.items() if value is not None and name in type(self).model_fields}
         return type(self)(**{**dict(self), **values})
 
+    @property
+    def uses_prompts(self) -> bool:
+        """Whether it asks for prompts."""
+        return type(self).prompts is not Projection.prompts
+
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
         """Return the prompts that `fit` asks `sources.prompts` for, the same for all settings; by default none.
 

@@ -728,6 +728,21 @@ def test_a_problem_whose_arrays_do_not_belong_together_is_refused(change: dict[s
 
 
 @pytest.mark.parametrize("name", sorted({*PREDICTORS.names()} - {"coop"}))
+def test_what_learns_classes_from_images_looks_at_no_text_and_all_else_does(name: str) -> None:
+    """So a backbone without texts, for which zeros stand there, can be asked for these and for no others."""
+    predictor, problem = PREDICTORS.create(name), synthetic(7)
+    rng, views = np.random.default_rng(1), {}
+    if predictor.uses_views:
+        views = {"views": [problem.train], "test_views": [[z] for z in problem.tests]}
+    asked: dict[str, Any] = {**views, **({"c_d": np.eye(D)} if predictor.uses_c_d else {})}
+    without, other = (
+        next(predictor.scores_of_settings(replace(problem, text=text, found={}, **asked), [D]))[0]
+        for text in (np.zeros_like(problem.text), rng.normal(size=problem.text.shape))
+    )
+    assert np.array_equal(without, other) == predictor.learns_classes
+
+
+@pytest.mark.parametrize("name", sorted({*PREDICTORS.names()} - {"coop"}))
 @pytest.mark.parametrize("what", ["constant", "rank one", "zeros"])
 def test_embeddings_without_rank_are_predicted_from_what_there_is(name: str, what: str) -> None:
     """No crash and no NaN: equal scores for constant embeddings, where only class frequencies can tell."""

@@ -1,0 +1,274 @@
+"""Models of open_clip: built-in names with a pretrained tag or a checkpoint file, hub names, and local folders.
+
+The demo's MiniLiT is such a folder.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import logging
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.backbones.models.base import EncoderModel
+from benchmark.backbones.spec import BUILT, OPEN_CLIP_SCHEMAS, BackboneSpec
+from benchmark.common.errors import IcmBenchError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmark.backbones.models.base import TextSide
+
+
+class OpenClipModel(EncoderModel):
+    """A model of `open_clip.create_model`, which everything of open_clip goes through.
+
+    Args:
+        spec: which model, with which weights.
+
+    Raises:
+        IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or would have
+            to be unpickled, or no network when weights must be downloaded.
+    """
+
+    module: Any  # of no common type
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        self._spec, self._name = spec, _open_clip_name(spec)
+        self.module, notes = _load(spec, self._name)
+        self.notes = tuple(notes)
+        self.logit_scale = float(self.module.logit_scale.detach().exp())
+
+    def encode_images(self, images: "torch.Tensor") -> Any:
+        """Return raw embeddings, shape (batch, D)."""
+        return self.module.encode_image(images)
+
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        """Return raw embeddings of texts, shape (len(texts), D)."""
+        return self.module.encode_text(self._tokens(self.tokenizer, texts))
+
+    def text_side(self) -> "TextSide | None":
+        """Return how texts become tokens, the table these are looked up in, and how tokens become embeddings."""
+        tokenizer, model = self.tokenizer, self.module
+        text = getattr(model, "text", model)
+        table = getattr(text, "token_embedding", None)
+        if table is None and hasattr(text, "transformer") and hasattr(text.transformer, "get_input_embeddings"):
+            table = text.transformer.get_input_embeddings()
+        return None if table is None else (lambda texts: self._tokens(tokenizer, texts), table, model.encode_text)
+
+    def _tokens(self, tokenizer: Callable[[list[str]], "torch.Tensor"], texts: Sequence[str]) -> "torch.Tensor":
+        return tokenizer(list(texts)).to(next(self.module.parameters()).device)
+
+    def architecture(self) -> object:
+        """Return the resolved model configuration, without the folders in which parts of it lie."""
+        config = _model_cfg(self._spec, self._name)
+        text = config.get("text_cfg", {})
+        for key in ("hf_model_name", "hf_tokenizer_name"):
+            if Path(text.get(key, "")).is_absolute():
+                text[key] = "in the model's folder"
+        return config
+
+    def preprocess(self) -> dict[str, Any]:
+        """Return open_clip's preprocessing, as JSON would, so that it compares equal after a round trip."""
+        import open_clip
+
+        plain: dict[str, Any] = json.loads(json.dumps(open_clip.get_model_preprocess_cfg(self.module)))
+        size = plain["size"]
+        plain["size"] = [size, size] if isinstance(size, int) else list(size)
+        return plain
+
+    @property
+    def tokenizer(self) -> Any:
+        """Open_clip's tokenizer of the model."""
+        import open_clip
+
+        return open_clip.get_tokenizer(self._name)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in open_clip's local-dir layout that the model comes from; None for all others."""
+        return Path(self._name.removeprefix("local-dir:")) if self._name.startswith("local-dir:") else None
+
+    def config(self) -> dict[str, Any]:
+        """Return what `open_clip_config.json` would have to say for open_clip to build this model, as it was loaded."""
+        model_cfg = _model_cfg(self._spec, self._name)
+        if self._spec.image_size:
+            model_cfg["vision_cfg"]["image_size"] = self._spec.image_size
+        return {"model_cfg": model_cfg, "preprocess_cfg": self.preprocess()}
+
+    @classmethod
+    def width(cls, spec: BackboneSpec) -> int:
+        """Return the embedding width D by the model's configuration alone; no weights are loaded.
+
+        Raises:
+            IcmBenchError: no such model, or a folder without configuration.
+        """
+        if spec.is_built:
+            return spec.training.width if spec.training else int(importlib.import_module(BUILT[spec.name]).EMBED_DIM)
+        if not spec.folder and (width := _listed_width(spec.name)):
+            return width
+        import open_clip
+
+        open_clip_name = _open_clip_name(spec)
+        try:
+            return int(open_clip.get_model_config(open_clip_name)["embed_dim"])
+        except Exception as error:  # a hub that does not answer, or a damaged configuration, can raise anything
+            raise IcmBenchError(
+                f"The configuration of the backbone '{spec.name}' cannot be read ({type(error).__name__}: {error}); "
+                f"check the name or the folder, and the network if it lies on a hub."
+            ) from error
+
+
+def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
+    """Return the folder in the cache of a backbone that is built there, by `BUILT`; built now, if that is asked for."""
+    module = importlib.import_module(BUILT[spec.name])
+    training = module.Training(**spec.training.model_dump()) if spec.training else None
+    folder: Path = (module.build if build else module.place)(training)
+    return folder
+
+
+def _listed_width(name: str) -> int | None:
+    """Return the width of a model that open_clip lists, without the seconds that its import takes; None of others."""
+    package = importlib.util.find_spec("open_clip")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        file = Path(folder) / "model_configs" / f"{name.replace('/', '-')}.json"
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return int(json.loads(file.read_text(encoding="utf-8"))["embed_dim"])
+    return None
+
+
+def _model_cfg(spec: BackboneSpec, open_clip_name: str) -> dict[str, Any]:
+    """Return open_clip's model configuration with the activation that is used."""
+    import open_clip
+
+    config: dict[str, Any] = open_clip.get_model_config(open_clip_name)
+    config["quick_gelu"] = _quick_gelu(spec, open_clip_name, []) or config.get("quick_gelu", False)
+    return config
+
+
+def _open_clip_name(spec: BackboneSpec) -> str:
+    """Return open_clip's name of the model, after checking that it exists; builds the demo's encoder if need be."""
+    import open_clip
+
+    if spec.folder:
+        folder = Path(spec.folder).expanduser().absolute()
+        if not (folder / "open_clip_config.json").is_file():
+            raise IcmBenchError(
+                f"backbones: the folder {folder} of '{spec.name}' holds no open_clip_config.json; "
+                f"give a folder in open_clip's local-dir layout."
+            )
+        return f"local-dir:{folder}"
+    if spec.name in BUILT:
+        if spec.pretrained and not spec.random_weights:
+            raise IcmBenchError(f"backbones: '{spec.name}' has its own weights; leave 'pretrained' out.")
+        return f"local-dir:{place_of_built(spec, build=True)}"
+    if spec.name.startswith(OPEN_CLIP_SCHEMAS):
+        return spec.name
+    known = open_clip.list_models()
+    if spec.name not in known:
+        raise IcmBenchError(f"Unknown backbone '{spec.name}': {nearest(spec.name, [*known, *BUILT])}")
+    tags = open_clip.list_pretrained_tags_by_model(spec.name)
+    if spec.pretrained is None:
+        raise IcmBenchError(
+            f"backbones: '{spec.name}' needs 'pretrained': one of {', '.join(tags)}, a checkpoint file, or 'random'."
+        )
+    if spec.random_weights or spec.pretrained in tags or Path(spec.pretrained).is_file():
+        return spec.name
+    raise IcmBenchError(
+        f"Unknown pretrained tag '{spec.pretrained}' of '{spec.name}' (and no such file): "
+        f"{nearest(spec.pretrained, tags)}"
+    )
+
+
+def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
+    """Return open_clip's model (which has no common type) and what a user should know of it."""
+    import open_clip
+    import torch
+
+    notes: list[str] = []
+    pretrained = None if spec.random_weights or open_clip_name.startswith(OPEN_CLIP_SCHEMAS) else spec.pretrained
+    if pretrained and Path(pretrained).is_file() and not (spec.mean and spec.std):
+        notes.append(f"{spec.label}: a checkpoint file says nothing of mean and std; OpenAI's are used.")
+    if spec.random_weights:
+        notes.append(f"{spec.label}: the weights are random, so no accuracy of this run means anything.")
+        torch.manual_seed(spec.seed)
+    logging.disable(logging.CRITICAL)  # open_clip and the hub log what is said better below
+    try:
+        model = open_clip.create_model(
+            open_clip_name,
+            pretrained=pretrained,
+            force_image_size=spec.image_size,
+            force_quick_gelu=_quick_gelu(spec, open_clip_name, notes),
+            force_preprocess_cfg={k: v for k, v in (("mean", spec.mean), ("std", spec.std)) if v},
+            load_weights=not spec.random_weights,
+            require_pretrained=not spec.random_weights,
+            pretrained_text=False,
+        )
+        return model, notes
+    except IcmBenchError:
+        raise
+    except Exception as error:  # a damaged checkpoint can make its reader raise anything
+        raise IcmBenchError(_load_failure(spec, open_clip_name, pretrained, error)) from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _load_failure(spec: BackboneSpec, open_clip_name: str, pretrained: str | None, error: Exception) -> str:
+    """Return open_clip's failure as one sentence with a remedy."""
+    text = str(error)
+    where = pretrained or open_clip_name.removeprefix("local-dir:")
+    # Positions of another width are found by an assertion, before the weights are compared by name and shape.
+    if "Error(s) in loading state_dict" in text or "pos_embed" in text:
+        detail = text.splitlines()[1].strip() if len(text.splitlines()) > 1 else text
+        return (
+            f"The checkpoint {where} does not fit the model '{spec.name}': {detail[:200]}; "
+            f"name the model that it was trained for."
+        )
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+        return (
+            f"The checkpoint {where} is damaged, or holds more than tensors and would have to be unpickled, which is "
+            f"refused; save its state_dict as safetensors."
+        )
+    if "download" in text.lower() or "HF Hub" in text or "huggingface" in text.lower():
+        return (
+            f"The weights '{where}' of '{spec.name}' cannot be downloaded (no network, or no such place); "
+            f"connect, or give a local checkpoint as 'pretrained' or 'folder'."
+        )
+    first = f"{type(error).__name__}: {text.strip().splitlines()[0][:200]}" if text.strip() else type(error).__name__
+    return (
+        f"The backbone '{spec.name}' cannot be loaded from {where} ({first}); "
+        f"give a safetensors file or a state_dict that open_clip reads."
+    )
+
+
+def _quick_gelu(spec: BackboneSpec, open_clip_name: str, notes: list[str]) -> bool:
+    """Decide on the activation: the recipe's word, else what the pretrained tag was trained with.
+
+    open_clip only warns of a mismatch, which silently costs several points of accuracy.
+    """
+    import open_clip
+
+    model_has_it = bool(open_clip.get_model_config(open_clip_name).get("quick_gelu", False))
+    if open_clip_name.startswith(OPEN_CLIP_SCHEMAS) or spec.random_weights:
+        if model_has_it and spec.quick_gelu is False:
+            raise IcmBenchError(f"backbones: the configuration of '{spec.name}' asks for QuickGELU; change it there.")
+        return model_has_it if spec.quick_gelu is None else spec.quick_gelu
+    tag = open_clip.pretrained.get_pretrained_cfg(open_clip_name, spec.pretrained)
+    trained_with_it = bool(tag.get("quick_gelu", False)) if tag else model_has_it
+    wanted = trained_with_it if spec.quick_gelu is None else spec.quick_gelu
+    if model_has_it and not wanted:
+        raise IcmBenchError(
+            f"backbones: '{spec.name}' has the QuickGELU activation, but the weights '{spec.pretrained}' were "
+            f"trained without it; use '{spec.name.removesuffix('-quickgelu')}'."
+        )
+    if wanted != trained_with_it:
+        notes.append(
+            f"{spec.label}: QuickGELU is {'on' if wanted else 'off'} by the recipe, but the weights were trained "
+            f"with it {'on' if trained_with_it else 'off'}: accuracy will suffer."
+        )
+    elif wanted != model_has_it:
+        notes.append(f"{spec.label}: trained with QuickGELU, which the model's name does not say; it is used.")
+    return wanted

@@ -1,0 +1,92 @@
+"""Vision towers of timm (DINO, ResNet ...): `timm:NAME`. They have no texts."""
+
+import math
+from typing import Any
+
+from benchmark.backbones.models.base import EncoderModel
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError, nearest
+
+_MODES = {"center": "shortest", "squash": "squash", "border": "longest"}
+
+
+class TimmModel(EncoderModel):
+    """A vision tower of timm without its classifier: embeddings are its pooled features.
+
+    Preprocessing is that of the weights, in timm's evaluation: `crop_pct` says what the crop leaves.
+
+    Args:
+        spec: `pretrained` is a checkpoint file, `random`, or, by default, the tag in the name or timm's own choice.
+
+    Raises:
+        IcmBenchError: no such model, weights that cannot be fetched or do not fit, or an unknown preprocessing.
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        import torch
+        from timm.data.config import resolve_model_data_config
+
+        torch.manual_seed(spec.seed)
+        self.module: Any = _with_weights(spec)
+        self._place = spec.place
+        config = resolve_model_data_config(self.module)
+        if config["crop_mode"] not in _MODES:
+            raise IcmBenchError(f"backbones: the crop '{config['crop_mode']}' of '{spec.name}' is not known here.")
+        self.size = tuple(config["input_size"][1:])
+        self.mean, self.std = config["mean"], config["std"]
+        self.interpolation, self.resize_mode = config["interpolation"], _MODES[config["crop_mode"]]
+        self.resize_size = tuple(math.floor(side / config["crop_pct"]) for side in self.size)
+
+    def encode_images(self, images: Any) -> Any:
+        """Return the pooled features, shape (batch, D)."""
+        return self.module(images)
+
+    def architecture(self) -> object:
+        """Return timm's name of the model."""
+        return ["timm", self._place.split(".")[0]]
+
+    @classmethod
+    def width(cls, spec: BackboneSpec) -> int:
+        """Return the number of features, without weights being fetched."""
+        return int(_created(spec, pretrained=False).num_features)
+
+
+def _created(spec: BackboneSpec, pretrained: bool) -> Any:
+    import timm
+
+    architecture = spec.place.split(".")[0]
+    if not architecture.startswith("hf-hub:") and not timm.is_model(architecture):
+        known = nearest(architecture, timm.list_models())
+        raise IcmBenchError(f"Unknown backbone '{spec.name}': timm has no '{architecture}'; {known}")
+    sizes: dict[str, Any] = {"img_size": spec.image_size} if spec.image_size and "vit" in architecture else {}
+    try:
+        return timm.create_model(spec.place, pretrained=pretrained, num_classes=0, **sizes)
+    except Exception as error:  # a hub that does not answer, an unknown tag, a damaged file: anything is raised
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise IcmBenchError(
+            f"The backbone '{spec.name}' cannot be loaded by timm ({first:.200}); check the name and the network, or "
+            f"give a checkpoint file as 'pretrained'."
+        ) from error
+
+
+def _with_weights(spec: BackboneSpec) -> Any:
+    """Return the model with the weights that a recipe asks for."""
+    file = None if spec.random_weights else spec.pretrained
+    model = _created(spec, pretrained=not (file or spec.random_weights))
+    if file:
+        from timm.models import load_checkpoint
+
+        try:
+            missing = load_checkpoint(model, file, strict=False).missing_keys
+        except Exception as error:  # damaged, or more than tensors, which is not unpickled
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise IcmBenchError(
+                f"The checkpoint {file} cannot be loaded into '{spec.name}' ({first:.200}); give its weights as "
+                f"safetensors."
+            ) from error
+        if missing:
+            raise IcmBenchError(
+                f"The checkpoint {file} does not fit '{spec.name}': it lacks {missing[0]}"
+                f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; name the model that it was saved from."
+            )
+    return model

@@ -1,0 +1,198 @@
+"""Dual encoders of transformers (CLIP, SigLIP, ALIGN, AltCLIP ...): `hf:NAME_OR_FOLDER`, from safetensors alone."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmark.backbones.models.base import EncoderModel
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
+
+_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow
+_NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+
+
+class TransformersModel(EncoderModel):
+    """A dual encoder of transformers, or a vision model of it, which has no texts.
+
+    Image embeddings are those of `get_image_features`, of a vision model its pooled output; the preprocessing is that
+    of its image processor, on the resize and crop that all backbones have. Code that comes with weights is not run.
+
+    Args:
+        spec: the name is `hf:` and a name on the hub or a folder; `pretrained: random` draws the weights.
+
+    Raises:
+        IcmBenchError: no such model, no safetensors, weights that do not fit, or a preprocessing that is not known.
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        self._spec = spec
+        with _explained(spec):
+            self.module: Any = _loaded(spec)
+            processor = _processor(spec)
+        if not hasattr(self.module, "get_image_features") and _pooled_width(self.module.config) is None:
+            raise IcmBenchError(
+                f"backbones: '{spec.name}' is a {type(self.module).__name__}, which embeds no images; give a dual "
+                f"encoder such as CLIP or SigLIP, or a vision model with pooled features."
+            )
+        self.logit_scale = _logit_scale(self.module)
+        self._take_preprocessing(processor)
+
+    def encode_images(self, images: Any) -> Any:
+        """Return raw embeddings, shape (batch, D)."""
+        embed = getattr(self.module, "get_image_features", self.module)
+        return _pooled(embed(pixel_values=images))
+
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        """Return raw embeddings of texts, which are padded and cut to the length that the model was trained with."""
+        tokens = self._tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self._max_length, return_tensors="pt"
+        )
+        return _pooled(self.module.get_text_features(**tokens.to(self.module.device)))
+
+    @classmethod
+    def embeds_texts(cls, spec: BackboneSpec) -> bool:
+        """Say whether it is a dual encoder, by its configuration."""
+        with _explained(spec):
+            return hasattr(_config(spec), "text_config")
+
+    def architecture(self) -> object:
+        """Return the class of the model and its configuration, without the place that it was loaded from."""
+        return [type(self.module).__name__, _without(self.module.config.to_dict(), _NOT_ARCHITECTURE)]
+
+    @classmethod
+    def width(cls, spec: BackboneSpec) -> int:
+        """Return the embedding width D by the configuration; no weights are loaded."""
+        with _explained(spec):
+            config = _config(spec)
+        if width := getattr(config, "projection_dim", None) or _pooled_width(config):
+            return int(width)
+        vision = config.vision_config  # SigLIP projects onto nothing: its width is that of its towers
+        return int(getattr(vision, "projection_size", None) or vision.hidden_size)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with _explained(self._spec):
+            return AutoTokenizer.from_pretrained(self._spec.place, trust_remote_code=False)
+
+    @property
+    def _max_length(self) -> int:
+        text = self.module.config.text_config
+        return min(int(self._tokenizer.model_max_length), int(text.max_position_embeddings))
+
+    def _take_preprocessing(self, processor: Mapping[str, Any]) -> None:
+        """Take size, crop, interpolation and normalisation from an image processor's configuration."""
+        name = self._spec.name
+        resample = int(processor.get("resample") or 0)
+        if not processor.get("do_resize", True) or resample not in _INTERPOLATIONS:
+            raise IcmBenchError(
+                f"backbones: the image processor of '{name}' resizes in no way that is known here (bilinear, bicubic)."
+            )
+        self.interpolation = _INTERPOLATIONS[resample]
+        self.resize_mode, self.resize_size = _resize_of(processor["size"], name)
+        self.size = self.resize_size
+        if processor.get("do_center_crop"):
+            crop = processor["crop_size"]
+            self.size = (int(crop["height"]), int(crop["width"]))
+        self.mean, self.std = _normalisation(processor)
+
+
+def _loaded(spec: BackboneSpec) -> Any:
+    import torch
+    from transformers import AutoModel
+
+    if spec.random_weights:
+        torch.manual_seed(spec.seed)
+        return AutoModel.from_config(_config(spec), trust_remote_code=False)
+    return AutoModel.from_pretrained(spec.place, use_safetensors=True, dtype=torch.float32, trust_remote_code=False)
+
+
+def _config(spec: BackboneSpec) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(spec.place, trust_remote_code=False)
+
+
+def _processor(spec: BackboneSpec) -> dict[str, Any]:
+    from transformers import AutoImageProcessor
+
+    content: dict[str, Any] = AutoImageProcessor.from_pretrained(spec.place, trust_remote_code=False).to_dict()
+    return content
+
+
+@contextlib.contextmanager
+def _explained(spec: BackboneSpec) -> Iterator[None]:
+    """Turn whatever transformers raises into one sentence, and keep its warnings from the person who watches."""
+    if find_spec("transformers") is None:
+        raise IcmBenchError(f"The backbone '{spec.name}' needs the package transformers; pip install transformers.")
+    from transformers.utils import logging as of_transformers
+
+    logging.disable(logging.CRITICAL)
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:  # a hub that does not answer, a damaged file, a configuration that lies
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        where = f"in the folder {spec.place}" if Path(spec.place).is_dir() else f"named '{spec.place}'"
+        raise IcmBenchError(
+            f"The backbone '{spec.name}' cannot be loaded by transformers ({first:.200}); it takes a model {where} "
+            f"with config.json, safetensors, an image processor and a tokenizer, or a hub that answers."
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _pooled(output: Any) -> Any:
+    """Return the embeddings in what a model gives, which is a tensor or an object with them, by version."""
+    return getattr(output, "pooler_output", output)
+
+
+def _pooled_width(config: Any) -> int | None:
+    """Return the width of a vision model without texts; None of others."""
+    return None if hasattr(config, "text_config") else getattr(config, "hidden_size", None)
+
+
+def _logit_scale(module: Any) -> float | None:
+    if hasattr(module, "logit_scale"):
+        return float(module.logit_scale.detach().exp())
+    return 1 / float(module.temperature.detach()) if hasattr(module, "temperature") else None  # ALIGN divides
+
+
+def _resize_of(size: Mapping[str, Any], name: str) -> tuple[str, tuple[int, int]]:
+    """Return the way of a resize and the height and width that it aims at."""
+    for key, mode in (("shortest_edge", "shortest"), ("longest_edge", "longest")):
+        if size.get(key):
+            return mode, (int(size[key]), int(size[key]))
+    if size.get("height") and size.get("width"):
+        return "squash", (int(size["height"]), int(size["width"]))
+    raise IcmBenchError(f"backbones: the image processor of '{name}' has a size that is not known here: {dict(size)}.")
+
+
+def _normalisation(processor: Mapping[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return mean and std for values on the scale 0 to 1 of what a processor does to values from 0 to 255.
+
+    ALIGN's multiplies, subtracts 1 and does not normalise: the same as a mean and std of 0.5.
+    """
+    factor = 255 * float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 255.0
+    factor = 1.0 if abs(factor - 1) < 1e-9 else factor
+    offset = 1.0 if processor.get("rescale_offset") else 0.0
+    of_mean, of_std = processor.get("image_mean") or (0.0,) * 3, processor.get("image_std") or (1.0,) * 3
+    if not processor.get("do_normalize"):
+        of_mean, of_std = (0.0,) * 3, (1.0,) * 3
+    again = processor["image_std"] if processor.get("include_top") else (1.0,) * 3
+    mean = [(offset + m) / factor for m in of_mean]
+    std = [s * t / factor for s, t in zip(of_std, again, strict=True)]
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def _without(content: Any, names: Sequence[str]) -> Any:
+    """Return nested plain data without some keys, at any depth."""
+    if isinstance(content, dict):
+        return {str(key): _without(value, names) for key, value in content.items() if key not in names}
+    return [_without(value, names) for value in content] if isinstance(content, list | tuple) else content
