@@ -64,8 +64,9 @@ class Speed:
             f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
             f"then {self.end_to_end:.1f} views/s end to end = "
             f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
-            f"{where}, batch {self.batch_size}{gemm}{memory}); decoding {self.decode:.0f} images/s per core, interventions "
-            f"{self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; limited by {slowest}"
+            f"{where}, batch {self.batch_size}{gemm}{memory}); decoding {self.decode:.0f} images/s per core, "
+            f"interventions {self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; "
+            f"limited by {slowest}"
         )
 
 

@@ -86,9 +86,7 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
 
 def as_json(costs: Iterable[Cost]) -> bytes:
     """Return costs as they stand in a file, a line for each."""
-    lines = (
-        json.dumps([list(c.kind), c.work, c.seconds, c.machine, *filter(None, [c.of_encoders])]) for c in costs
-    )
+    lines = (json.dumps([list(c.kind), c.work, c.seconds, c.machine, *filter(None, [c.of_encoders])]) for c in costs)
     return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
 
 
