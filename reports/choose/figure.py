@@ -37,7 +37,7 @@ def _caption(choice: Choice, drawn: int) -> str:
     absent = f" Not drawn, for no speed may be compared: {', '.join(missing)}." if missing else ""
     return (
         "Accuracy of what the rule picks, in the held-out environment where it is lowest, against images a second (log "
-        f"axis), {drawn} backbones. Filled, with the line: the front of those that no other is above in both, by these "
+        f"axis), {drawn} backbones. Filled, at the dashes: the front of those that no other is above in both, by these "
         "numbers alone; bars: 95 % intervals of that environment. Where bars overlap, the order is not shown. Speeds: "
         f"{choice.speeds.where}.{absent} {', '.join(by_data_set(choice.described))}; rule {choice.rule}."
     )

@@ -18,8 +18,8 @@ _COLUMNS = (
     Column("what the rule picks minus the best backbone's", "To best", unit="points"),
     Column("worst environment", "Worst"),
     Column("calibration error (ECE)", "ECE"),
-    Column("images per second", "Images/s", unit="images/s"),
-    Column("memory of an encoder", "GiB", unit="GiB"),
+    Column("images per second", "Images/s", unit=""),
+    Column("memory of an encoder in GiB", "GiB", unit=""),
 )
 _PICKED = (
     "Picked: for each held-out environment and seed the method and setting that the rule scores highest on the "

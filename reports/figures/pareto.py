@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.text import Annotation
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from reports.figures.style import BLUE, COLUMN, GREY, SMALL, Look, arrange, sheet_of, words
@@ -42,25 +42,32 @@ def draw(dots: Sequence[Dot]) -> Sheet:
     """Draw backbones in a column's width, names beside their dots."""
     sheet = sheet_of(COLUMN, 2.6)
     axes = sheet.add_subplot()
-    front = sorted((dot for dot in dots if dot.on_front), key=lambda dot: dot.speed)
     axes.set_xscale("log")
-    # As far as a step of the front reaches, its accuracy is to be had at that speed.
-    axes.step([d.speed for d in front], [d.accuracy for d in front], where="pre", color=BLUE, linewidth=0.9, alpha=0.7)
     for dot in dots:
         look = _ON if dot.on_front else _BEHIND
         if dot.low is not None and dot.high is not None:
             axes.plot([dot.speed] * 2, [dot.low, dot.high], color=look.colour, linewidth=0.6, alpha=0.7)
         axes.plot([dot.speed], [dot.accuracy], linestyle="none", zorder=3, **look.marks())
     axes.margins(x=0.22, y=0.12)
+    _draw_front(axes, sorted((dot for dot in dots if dot.on_front), key=lambda dot: dot.speed))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("Images a second")
     axes.set_ylabel("Worst environment (%)")
     arrange(sheet, [[axes]])
     _names_beside(axes, dots)
     return sheet
+
+
+def _draw_front(axes: Axes, front: Sequence[Dot]) -> None:
+    """Draw the edge of what some backbone has: as fast or slower, and as accurate or less. The slowest dot is first."""
+    (left, _), (bottom, _) = limits = axes.get_xlim(), axes.get_ylim()
+    x, y = [dot.speed for dot in front], [dot.accuracy for dot in front]
+    axes.step([left, *x, x[-1]], [y[0], *y, bottom], where="pre", color=GREY, linewidth=0.8, linestyle=(0, (3, 2)))
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
 
 
 def _names_beside(axes: Axes, dots: Sequence[Dot]) -> None:

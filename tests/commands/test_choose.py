@@ -64,9 +64,7 @@ def test_sentence_and_table_come_from_the_rows_and_costs_of_a_store(
     held_out = ["--where", "protocol=held_out"]
     assert main(["choose", file, *held_out, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "encodes 3.2 times as many images a second as ViT-B-16" in " ".join(printed.split()) or (
-        "encodes 3.2 times as many images a second: choose ViT-B-32 openai." in " ".join(printed.split())
-    )
+    assert "encodes 3.2 times as many images a second: choose ViT-B-32 openai." in " ".join(printed.split())
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert (tmp_path / "out/tables/choose.tex").is_file()
     assert (tmp_path / "out/figures/choose.pdf").is_file()

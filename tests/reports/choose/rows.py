@@ -33,7 +33,7 @@ def rows_of(
     backbone: str, correct: dict[str, npt.NDArray[np.bool_]], score: float = 0.7, **more: Any
 ) -> list[dict[str, Any]]:
     """Return one row for each environment; `score` is that of both rules."""
-    about = {**setting("set", backbone), "training_domain": [score], "lodo": [score], "ece": [0.05], **more}
+    about = {**setting("set", backbone), "training_domain": [score], "lodo": [score], "ece_lodo": 0.05, **more}
     return [row(held_out=name, correct=own, **about) for name, own in correct.items()]
 
 

@@ -197,7 +197,7 @@ def test_the_table_has_a_reason_for_every_gap_and_bold_for_the_group() -> None:
     assert [cell(made, name, picked).best for name in ("a", "B", "C", "D")] == [True, True, False, False]
     assert cell(made, "D", "images per second").note == "no speed was recorded in this store"
     assert cell(made, "B", "images per second").value == pytest.approx(320.0)
-    assert cell(made, "B", "memory of an encoder").value == pytest.approx(1.0)
+    assert cell(made, "B", "memory of an encoder in GiB").value == pytest.approx(1.0)
     worst = correct("C")[2].mean()
     assert cell(made, "C", "worst environment").text == f"{100 * worst:.1f} (sketch)"
     assert all(c.value is not None or c.note for _, line in made.lines() for c in line.cells)
