@@ -84,6 +84,11 @@ class Choice:
         """Return a backbone by its label."""
         return next(one for one in self.candidates if one.name == name)
 
+    def p(self, one: Candidate) -> float | None:
+        """Return the p-value of no difference to the best, adjusted by Holm over all pairs; None of the best itself."""
+        pairs = ((one.name, self.best.name), (self.best.name, one.name))
+        return next((self.ties.adjusted[pair] for pair in pairs if pair in self.ties.adjusted), None)
+
     def times_as_fast(self, one: Candidate) -> float | None:
         """Return how many times as many images a second a backbone encodes as the best; None where that is unknown."""
         speed, of_best = one.measured.images_per_second, self.best.measured.images_per_second
@@ -189,7 +194,6 @@ def record(choice: Choice, sentence: str) -> dict[str, Any]:
 
 def _line(choice: Choice, one: Candidate) -> dict[str, Any]:
     difference, worst = choice.differences.get(one.name), one.worst
-    adjusted = {frozenset(pair): p for pair, p in choice.ties.adjusted.items()}
     numbers = {
         "zero_shot": one.plain.value,
         "picked": one.average.value,
@@ -198,7 +202,7 @@ def _line(choice: Choice, one: Candidate) -> dict[str, Any]:
         "minus_best": None if difference is None else 100 * difference.estimate,
         "minus_best_low": None if difference is None else 100 * difference.low,
         "minus_best_high": None if difference is None else 100 * difference.high,
-        "p_holm": adjusted.get(frozenset((one.name, choice.best.name))),
+        "p_holm": choice.p(one),
         "worst_environment_accuracy": worst.cell.value if worst else None,
         "ece": one.ece.value,
         "images_per_second": one.measured.images_per_second,

@@ -19,10 +19,11 @@ def sentence(choice: Choice) -> str:
 
 def _undecided(choice: Choice) -> str:
     fewest = min(interval.fewest for interval in choice.differences.values())
-    few = f": an environment has {fewest}, and intervals need {MIN_UNITS}" if fewest < MIN_UNITS else ""
+    few = f"an environment has {fewest} images, and intervals need {MIN_UNITS}"
+    why = few if fewest < MIN_UNITS else "no difference has an interval"
     return (
-        f"{choice.best.name} has the highest average, {_accuracy(choice.best)}, but too few images were tested to "
-        f"separate backbones{few}: nothing is chosen."
+        f"{choice.best.name} has the highest average, {_accuracy(choice.best)}, but backbones cannot be separated, for "
+        f"{why}: nothing is chosen."
     )
 
 
@@ -46,7 +47,7 @@ def _among(choice: Choice) -> str:
     """Return what is said where others are tied with the best: the fastest of them all is chosen."""
     best, tied, chosen = choice.best, choice.tied, choice.chosen
     fastest, times = tied[0], choice.times_as_fast(tied[0])
-    difference = f" ({_signed(choice.differences[fastest.name])} points)"
+    difference = f" ({_difference(choice, fastest)})"
     alone = len(tied) == 1
     if choice.ties.equal:
         head = f"All averages are equal, {_accuracy(best)}"
@@ -77,7 +78,11 @@ def _points(behind: ImageInterval) -> str:
     return f"{value_text(cell)} points {interval_text(cell)}"
 
 
-def _signed(interval: ImageInterval) -> str:
-    """Return a difference with its interval: "-0.3 [-1.0, +0.4]"; without, where it has none."""
+def _difference(choice: Choice, one: Candidate) -> str:
+    """Return how far something is from the best: "-0.3 [-1.0, +0.4] points"; where that is apart from 0, with its p."""
+    interval = choice.differences[one.name]
     cell = cells.points(interval)
-    return " ".join(filter(None, [value_text(cell), interval_text(cell)]))
+    p, pairs = choice.p(one), len(choice.ties.adjusted)
+    apart = interval.standard_error > 0 and not interval.low <= 0 <= interval.high
+    why = f"; p = {p:.2f} among {pairs} pairs, Holm" if apart else ""
+    return f"{' '.join(filter(None, [value_text(cell), interval_text(cell)]))} points{why}"

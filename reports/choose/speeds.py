@@ -1,7 +1,7 @@
 """How fast backbones encode and what memory that takes, where it was measured alike for several of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 Costs = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -76,7 +76,9 @@ class _Place:
 
     @classmethod
     def of(cls, cost: Mapping[str, Any]) -> "_Place":
-        return cls(*(cost.get(f.name) or ("" if f.type is str else 0) for f in fields(cls)))
+        machine, device = (str(cost.get(name) or "") for name in ("machine", "device"))
+        actors, cores = (int(cost.get(name) or 0) for name in ("actors", "cores"))
+        return cls(machine, device, actors, cores)
 
     @property
     def words(self) -> str:

@@ -54,9 +54,11 @@ COSTS: dict[str, list[dict[str, Any]]] = {"A": [cost(100.0)], "B": [cost(320.0)]
 
 
 def chosen(
-    names: str = "ABCD", costs: dict[str, list[dict[str, Any]]] | None = None, **rows: list[dict[str, Any]]
+    names: str = "ABCD",
+    costs: dict[str, list[dict[str, Any]]] | None = None,
+    rows: dict[str, list[dict[str, Any]]] | None = None,
 ) -> Choice:
-    every = {name: rows.get(name, TIED.get(name, [])) for name in names}
-    return choose(
-        described([one for own in every.values() for one in own]), COSTS if costs is None else costs, Options()
-    )
+    """Return the choice between backbones, by default of `TIED` and `COSTS`; `rows` are of some in the place of these."""
+    every = TIED | (rows or {})
+    of_names = [one for name in names for one in every[name]]
+    return choose(described(of_names), COSTS if costs is None else costs, Options())

@@ -102,6 +102,21 @@ def test_of_several_runs_that_with_most_images_counts() -> None:
     assert choice.of("A").measured.images_per_second == pytest.approx(100.0)
 
 
+def test_an_interval_that_leaves_out_0_without_being_separated_has_its_p_beside_it() -> None:
+    """Of three backbones C differs from A by a p-value that is below 5 % alone, and above it times the pairs."""
+    turned = {name: own.copy() for name, own in answers(0.85).items()}
+    for own in turned.values():
+        own[np.flatnonzero(own)[:4]] = False
+        own[np.flatnonzero(~own)[-1:]] = True
+    rows = {"A": TIED["A"], "B": TIED["B"], "C": rows_of("C", turned)}
+    choice = chosen("ABC", costs={**COSTS, "C": [cost(900.0)]}, rows=rows)
+    interval, p = choice.differences["C"], choice.p(choice.of("C"))
+    assert interval.high < 0
+    assert p is not None
+    assert p > 0.05
+    assert f"points; p = {p:.2f} among 3 pairs, Holm) encodes 9.0 times" in sentence(choice)
+
+
 def test_where_all_averages_are_equal_speed_alone_chooses() -> None:
     choice = chosen("AB")
     assert sentence(choice) == (
@@ -119,9 +134,9 @@ def test_speeds_that_differ_by_less_than_a_run_tells_do_not_choose() -> None:
 def test_too_few_images_choose_nothing() -> None:
     few = {name: [row(held_out=e, n_test=6, target=(share,), backbone=name, backbone_fingerprint=name, dataset="set")
                   for e in "ab"] for name, share in (("A", 0.9), ("B", 0.5))}  # fmt: skip
-    choice = chosen("AB", **few)
+    choice = chosen("AB", rows=few)
     assert choice.chosen is None
-    assert "an environment has 6, and intervals need 30: nothing is chosen." in sentence(choice)
+    assert sentence(choice).endswith("for an environment has 6 images, and intervals need 30: nothing is chosen.")
 
 
 def test_what_the_rule_scores_highest_is_picked_for_each_environment_by_its_sources_alone() -> None:
@@ -135,25 +150,27 @@ def test_what_the_rule_scores_highest_is_picked_for_each_environment_by_its_sour
             "A", {name: worse[name] if name == "art" else pca[name]}, score, projection="pca", ece_lodo=0.08
         )
     ]
-    choice = chosen("AD", A=rows)
+    choice = chosen("AD", rows={"A": rows})
     one = choice.of("A")
     assert one.methods == {"PCA + zero-shot": 1, "Zero-shot": 2}
     expected = [worse["art"].mean(), plain["photo"].mean(), plain["sketch"].mean()]
     assert one.average.value == pytest.approx(100 * np.mean(expected))
     assert one.plain.value == pytest.approx(100 * np.mean([own.mean() for own in plain.values()]))
     assert one.worst is not None
-    assert (one.worst.name, one.worst.cell.value) == ("art", pytest.approx(100 * min(expected)))
+    assert one.worst.name == "art"
+    assert one.worst.cell.value == pytest.approx(100 * min(expected))
     assert one.ece.value == pytest.approx(100 * np.mean([0.08, 0.02, 0.02]))
     assert "D has no rows of PCA + zero-shot." in choice.left_out
 
 
 def test_data_sets_count_alike_and_one_that_lacks_a_set_is_not_compared() -> None:
-    other = {"dataset": "two", "dataset_fingerprint": "data two"}
+    other: dict[str, Any] = {"dataset": "two", "dataset_fingerprint": "data two"}
     both = {name: TIED[name] + rows_of(name, answers(share), **other) for name, share in (("A", 0.5), ("C", 0.8))}
-    choice = chosen("ACD", **both)
+    choice = chosen("ACD", rows=both)
     assert choice.of("A").average.value == pytest.approx(50 * (correct("A").mean() + answers_mean(0.5)))
-    assert choice.of("A").worst is not None
-    assert choice.of("A").worst.name == "two: sketch"  # type: ignore[union-attr]
+    worst = choice.of("A").worst
+    assert worst is not None
+    assert worst.name == "two: sketch"
     assert choice.left_out == ("D is not compared: it has no rows of two.",)
     single = [difference("A", "C")[0], answers_mean(0.5) - answers_mean(0.8)]
     assert choice.ties.best == ("A" if np.mean(single) > 0 else "C")
@@ -179,13 +196,13 @@ def answers_mean(share: float) -> float:
 )  # fmt: skip
 def test_what_cannot_be_compared_is_refused_in_a_sentence(rows: dict[str, Any], said: str) -> None:
     with pytest.raises(IcmBenchError, match=said) as refused:
-        chosen("AB", **rows)
+        chosen("AB", rows=rows)
     assert str(refused.value).count(". ") == 0
 
 
 def test_bounds_and_halves_of_the_classes_do_not_count() -> None:
     bound = [one for name in "AB" for one in rows_of(name, answers(0.95), protocol="in_domain")]
-    assert chosen("ABx", x=bound).best.average.value == pytest.approx(100 * correct("A").mean())
+    assert chosen("ABx", rows={"x": bound}).best.average.value == pytest.approx(100 * correct("A").mean())
 
 
 def test_the_table_has_a_reason_for_every_gap_and_bold_for_the_group() -> None:

@@ -87,10 +87,11 @@ def test_the_front_is_drawn_through_what_no_other_is_above() -> None:
     assert {dot.name: dot.on_front for dot in made.numbers} == {"A": True, "B": False, "C": True}
     with style.in_style():
         [axes] = draw(made.numbers).axes
-    front = max(axes.lines, key=lambda line: len(line.get_xdata()) if line.get_drawstyle() == "steps-pre" else 0)
-    assert list(front.get_xdata())[1:] == pytest.approx([100.0, 500.0, 500.0])
+    [front] = [line for line in axes.lines if line.get_drawstyle() == "steps-pre"]
+    x, y = np.asarray(front.get_xdata()), np.asarray(front.get_ydata())
+    assert x[1:] == pytest.approx([100.0, 500.0, 500.0])
     worst = {one.name: one.worst.cell.value for one in choice.candidates if one.worst}
-    assert list(front.get_ydata())[:3] == pytest.approx([worst["A"], worst["A"], worst["C"]])
+    assert y[:3] == pytest.approx([worst["A"], worst["A"], worst["C"]])
 
 
 @pytest.mark.parametrize("count", [2, 9])
