@@ -1,6 +1,6 @@
 """The table of the backbones among which is chosen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reports.choose.candidates import Candidate
@@ -13,9 +13,9 @@ from reports.robustness import ZERO_SHOT
 from reports.table import Block, Cell, Column, Line, Table
 
 _COLUMNS = (
-    Column(ZERO_SHOT.label, "Zero-shot"),
+    Column(ZERO_SHOT.label, "Plain"),
     Column("what the rule picks", "Picked"),
-    Column("what the rule picks minus the best backbone's", "To best", unit="points"),
+    Column("what the rule picks minus the best backbone's, in points", "Gap", unit=""),
     Column("worst environment", "Worst"),
     Column("calibration error (ECE)", "ECE"),
     Column("images per second", "Images/s", unit=""),
@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 _PICKED = (
     "Picked: for each held-out environment and seed the method and setting that the rule scores highest on the "
-    "sources. Worst and ECE are of these."
+    "sources. Gap (points, to the best), worst environment and ECE are of these."
 )
 _BOLD = "Bold: not separated from the best (all paired differences of backbones, adjusted by Holm)."
 _LEVEL = "Nothing is bold, for all backbones are level with the best."
@@ -44,7 +44,13 @@ def table(choice: Choice, options: Options, names: Mapping[str, str]) -> Table:
     bold = 0 < len(choice.ties.tied) < len(choice.candidates)
     lines = tuple(_line(choice, one, bold, names) for one in choice.candidates)
     sets = ", ".join(by_data_set(described))
-    own = [_PICKED, words.INTERVAL, *([_BOLD] if bold else [_LEVEL] if choice.ties.tied else []), *_measured(speeds)]
+    own = [
+        _PICKED,
+        _worst(choice.candidates, names),
+        words.INTERVAL,
+        *([_BOLD] if bold else [_LEVEL] if choice.ties.tied else []),
+        *_measured(speeds),
+    ]
     return Table(
         NAME,
         words.caption(described, f"Which backbone: accuracy (%), calibration, speed and memory on {sets}."),
@@ -65,7 +71,7 @@ def _line(choice: Choice, one: Candidate, bold: bool, names: Mapping[str, str]) 
         one.plain,
         replace(one.average, best=bold and one.name in choice.ties.tied),
         Cell(note="the best itself") if difference is None else cells.points(difference),
-        Cell(note="something has no answers") if worst is None else _named(worst.cell, worst.name),
+        Cell(note="something has no answers") if worst is None else worst.cell,
         one.ece,
         cells.known(measured.images_per_second, measured.why),
         cells.known(gib, measured.why_no_memory, decimals=2),
@@ -79,9 +85,16 @@ def _methods(one: Candidate) -> str:
     return f"Picked for {one.name}: {counts} of {sum(one.methods.values())} tests."
 
 
-def _named(cell: Cell, name: str) -> Cell:
-    """Return an accuracy with the name of its environment."""
-    return replace(cell, text=f"{cell.value:.1f} ({name})")
+def _worst(candidates: Sequence[Candidate], names: Mapping[str, str]) -> str:
+    """Return which environments are worst, and for which backbones, in a sentence."""
+    of: dict[str, list[str]] = {}
+    for one in candidates:
+        if one.worst:
+            of.setdefault(one.worst.name, []).append(words.short(one.name, names))
+    if len(of) == 1:
+        return f"Worst: the environment {next(iter(of))} for all."
+    each = (f"{environment} for {' and '.join(own)}" for environment, own in of.items())
+    return f"Worst: {'; '.join(each)}."
 
 
 def _measured(speeds: Speeds) -> list[str]:

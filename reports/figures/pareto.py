@@ -50,7 +50,7 @@ def draw(dots: Sequence[Dot]) -> Sheet:
         axes.plot([dot.speed], [dot.accuracy], linestyle="none", zorder=3, **look.marks())
     axes.margins(x=0.22, y=0.12)
     _draw_front(axes, sorted((dot for dot in dots if dot.on_front), key=lambda dot: dot.speed))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

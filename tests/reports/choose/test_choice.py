@@ -208,15 +208,15 @@ def test_bounds_and_halves_of_the_classes_do_not_count() -> None:
 def test_the_table_has_a_reason_for_every_gap_and_bold_for_the_group() -> None:
     made = table(chosen(), Options(), {"A": "a"})
     assert [column.heading for column in made.columns] == [
-        "Zero-shot", "Picked", "To best", "Worst", "ECE", "Images/s", "GiB"]  # fmt: skip
+        "Plain", "Picked", "Gap", "Worst", "ECE", "Images/s", "GiB"]  # fmt: skip
     assert [line.heading for _, line in made.lines()] == ["a", "B", "C", "D"]
     picked = "what the rule picks"
     assert [cell(made, name, picked).best for name in ("a", "B", "C", "D")] == [True, True, False, False]
     assert cell(made, "D", "images per second").note == "no speed was recorded in this store"
     assert cell(made, "B", "images per second").value == pytest.approx(320.0)
     assert cell(made, "B", "memory of an encoder in GiB").value == pytest.approx(1.0)
-    worst = correct("C")[2].mean()
-    assert cell(made, "C", "worst environment").text == f"{100 * worst:.1f} (sketch)"
+    assert cell(made, "C", "worst environment").value == pytest.approx(100 * correct("C")[2].mean())
+    assert "Worst: the environment sketch for all." in made.notes
     assert all(c.value is not None or c.note for _, line in made.lines() for c in line.cells)
     assert "1 encoder on cpu with 4 threads each, EPYC" in " ".join(made.notes)
     none = table(chosen(costs={}), Options(), {})
