@@ -73,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
             )  # fmt: skip
         sub.set_defaults(command=command)
     _add_report(commands)
+    choose = commands.add_parser(
+        "choose", help="say which of the recipe's backbones to take, from the rows that exist",
+        description="Says which of a recipe's backbones to take: accuracy, worst environment, calibration, speed and "
+        "memory of each, and which are tied with the best.",
+    )  # fmt: skip
+    choose.add_argument("recipe", metavar="RECIPE", help="YAML file of two backbones or more that was run")
+    _add_where(choose)
+    _add_options(choose)
+    choose.set_defaults(command=_choose)
     demo = commands.add_parser(
         "demo", help="the main job on real images that come from packages: no GPU, no account",
         description="Draws the data set emoji_styles, builds the encoder MiniLiT, and runs the demo recipe.",
@@ -147,10 +156,7 @@ def _add_report(commands: Any) -> None:
         "--store", action="append", default=[], metavar="URI", dest="stores",
         help="folder, s3:// or gs:// with rows; may be given again: the rows are merged",
     )  # fmt: skip
-    sub.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE",
-        help="only rows with this value: --where seed=0; given again for a column, any of its values",
-    )  # fmt: skip
+    _add_where(sub)
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="of the recipes")
     sub.add_argument("--out", metavar="URI", help="folder or URI of the report")
     sub.add_argument("--json", action="store_true", help="print verdicts and names of files as JSON")
@@ -161,6 +167,13 @@ def _add_report(commands: Any) -> None:
     )  # fmt: skip
     _add_report_options(sub)
     sub.set_defaults(command=_report)
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE",
+        help="only rows with this value: --where seed=0; given again for a column, any of its values",
+    )  # fmt: skip
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
@@ -390,6 +403,15 @@ def _diagnose(args: argparse.Namespace) -> None:
 
         diagnosis, written = diagnose(run, _choosing(args), args.rank)
     print(json.dumps(diagnosis.content(), indent=2) if args.json else f"{written.text}\nReport: {written.report}")
+
+
+def _choose(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark.commands.choose import choose
+    from benchmark.commands.stores import open_store
+
+    chosen = choose(recipe, open_store(recipe), _where(args.where))
+    print(json.dumps(chosen.record, indent=2) if args.json else chosen.text)
 
 
 def _splits(args: argparse.Namespace) -> None:

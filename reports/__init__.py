@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.build import ReportFiles, write_report
+    from reports.choose.write import ChoiceFiles, write_choice
     from reports.controls import Expected
     from reports.diagnostics import (
         Angles,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Angles": "reports.diagnostics",
+    "ChoiceFiles": "reports.choose.write",
     "Diagnosis": "reports.diagnostics",
     "DiagnosisFiles": "reports.diagnostics",
     "Displacement": "reports.diagnostics",
@@ -36,11 +38,13 @@ _HOMES = {
     "ReportFiles": "reports.build",
     "Shift": "reports.diagnostics",
     "Thumbnails": "reports.page.thumbnails",
+    "write_choice": "reports.choose.write",
     "write_diagnostics": "reports.diagnostics",
     "write_report": "reports.build",
 }
 __all__ = [
     "Angles",
+    "ChoiceFiles",
     "Diagnosis",
     "DiagnosisFiles",
     "Displacement",
@@ -52,6 +56,7 @@ __all__ = [
     "ReportFiles",
     "Shift",
     "Thumbnails",
+    "write_choice",
     "write_diagnostics",
     "write_report",
 ]

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from benchmark.backbones.describe import describe
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.estimate import Known, PlannedSweep, embedding_kind, planned_trials
+from benchmark.commands.estimate import Known, PlannedSweep, planned_trials
+from benchmark.commands.kinds import embedding_kind
 from benchmark.commands.prepare import Notify, notify_on_stderr
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.estimate import embedding_kind, start_kind
+from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.commands.mending import mended
 from benchmark.commands.prepare import Run
 from benchmark.embedding.feeding import DecodingCost, remember
@@ -58,8 +58,11 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
 
 def _costs(backbone: BackboneSpec, speed: Speed, seconds: float) -> list[Cost]:
     """Return what embeddings cost that took so many seconds in all."""
+    of_encoders: dict[str, Any] = {
+        name: getattr(speed, name) for name in ("device", "actors", "cores", "ceiling", "memory")
+    }
     return [
-        Cost(embedding_kind(backbone), speed.views, speed.seconds),
+        Cost(embedding_kind(backbone), speed.views, speed.seconds, **of_encoders),
         Cost(start_kind(backbone), 1, seconds - speed.seconds),
     ]
 

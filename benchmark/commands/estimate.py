@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from benchmark.backbones.loading import texts_of
-from benchmark.backbones.spec import BackboneSpec
+from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, START, Cost, from_json, most_alike, on_this_machine, read, shared
@@ -18,22 +18,6 @@ from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, s
 _FAR = 16.0  # times as much work, or as little, is no guide where there is a better one
 _DEAREST = 3  # parts of a recipe that are named
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
-
-
-def embedding_kind(backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return the kind of cost of a backbone's embeddings, whatever engine makes them; the work is views."""
-    return ("embedding", *_named(backbone))
-
-
-def start_kind(backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return the kind of cost of what is done once for each data set with a backbone: workers, weights, warm-up."""
-    return ("start of embedding", *_named(backbone))
-
-
-def _named(backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return what speed depends on, then the weights, on which it does not."""
-    label = backbone.model_copy(update={"engine": "auto"}).label
-    return (backbone.name, f"{backbone.image_size or 'its own size'}", backbone.precision, label)
 
 
 @dataclass

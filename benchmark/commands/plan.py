@@ -8,7 +8,8 @@ from benchmark.backbones.facts import Texts
 from benchmark.backbones.loading import texts_of, width_of
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_environments, check_protocols
-from benchmark.commands.estimate import Estimate, Known, PlannedSweep, embedding_kind, estimated
+from benchmark.commands.estimate import Estimate, Known, PlannedSweep, estimated
+from benchmark.commands.kinds import embedding_kind
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest

@@ -65,3 +65,30 @@ def record_of(recipe: Recipe, subjects: "Sequence[Subject]") -> str:
     """Return the file of a run's record: one for each state of the data and weights that a recipe names."""
     inputs = [[s.manifest.fingerprint, s.facts.fingerprint, s.facts.architecture, s.text_pairs] for s in subjects]
     return records.record_file(recipe.hash(), inputs)
+
+
+def only_record_of(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]" = ()) -> str:
+    """Return the file of the one record that a recipe has in a store.
+
+    Args:
+        recipe: whose run it is.
+        storage: its store.
+        subjects: of the recipe, where they are at hand: then it is the record of this state of data and weights.
+
+    Raises:
+        IcmBenchError: the recipe was never run with this store, or on several states of data or weights.
+    """
+    files = [record_of(recipe, subjects)] if subjects else records.record_files(storage, recipe.hash())
+    if len(files) > 1:
+        raise IcmBenchError(
+            f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(files)} states of data or "
+            f"weights; `icm-bench run` with the data at hand reports on the right one."
+        )
+    if not files:
+        raise IcmBenchError(never_run(recipe, storage.path("")))
+    return files[0]
+
+
+def never_run(recipe: Recipe, where: str) -> str:
+    """Return a sentence on a recipe of which a store holds nothing."""
+    return f"{where} holds no results of the recipe '{recipe.name}' as it stands; run it first: icm-bench run RECIPE."

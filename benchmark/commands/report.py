@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.gather import Gathered, gather
-from benchmark.commands.records import record_of
+from benchmark.commands.records import never_run, only_record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
@@ -22,7 +22,7 @@ from benchmark.store.records import RunRecord, read_record, record_files, report
 if TYPE_CHECKING:
     from benchmark.embedding.speed import EmbedReport
     from benchmark.sweep.subject import Subject
-    from reports import Expected, Thumbnails
+    from reports import Expected, Origin, Thumbnails
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def report_stage(
             report cannot be written.
     """
     began = time.time()
-    file = _record_file(recipe, storage, subjects)
+    file = only_record_of(recipe, storage, subjects)
     record = read_record(storage, file)
     gathered = gather([(storage, record)])
     if gathered.failed and not len(gathered.rows):
@@ -163,7 +163,7 @@ def _parts(recipes: Sequence[Recipe], stores: Sequence[Storage]) -> list[tuple[S
     for recipe in recipes:
         files = [(s, file) for s in stores for file in record_files(s, recipe.hash())]
         if not files:
-            raise IcmBenchError(_never_run(recipe, " and ".join(s.path("") for s in stores)))
+            raise IcmBenchError(never_run(recipe, " and ".join(s.path("") for s in stores)))
         parts += [(storage, read_record(storage, file)) for storage, file in files]
     return parts
 
@@ -176,23 +176,12 @@ def _written(
     name: str,
     asked: Asked,
 ) -> Outcome:
-    from reports import Options, Origin, write_report
+    from reports import Options, write_report
 
     out = next((recipe.run.out for recipe in recipes if recipe.run.out), None)
     storage, folder = (Storage(out), "") if out else place
     options = Options(asked.plus_minus, asked.margin / 100, asked.compare, asked.published, asked.price, asked.color)
-    origin = Origin(
-        name,
-        gathered.stores,
-        gathered.planned,
-        gathered.finished,
-        gathered.failed,
-        gathered.conflicts,
-        _expected(recipes),
-        gathered.left_out,
-        {long: short for recipe in recipes for long, short in recipe.names.items()},
-        gathered.costs,
-    )
+    origin = origin_of(name, recipes, gathered)
     thumbnails_of = partial(_thumbnails_of, recipes, set(gathered.rows["dataset"])) if asked.images else None
     report = write_report(
         gathered.rows, gathered.tested, storage, folder, origin, options, partial(_details_of, places), thumbnails_of
@@ -210,6 +199,30 @@ def _written(
         [one.record() for one in report.answer.verdicts],
         list(gathered.conflicts),
         report.text,
+    )
+
+
+def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":
+    """Return where rows come from, and what is known to be missing.
+
+    Args:
+        name: of the report.
+        recipes: whose rows they are; none where they are all of a store.
+        gathered: the rows.
+    """
+    from reports import Origin
+
+    return Origin(
+        name,
+        gathered.stores,
+        gathered.planned,
+        gathered.finished,
+        gathered.failed,
+        gathered.conflicts,
+        _expected(recipes),
+        gathered.left_out,
+        {long: short for recipe in recipes for long, short in recipe.names.items()},
+        gathered.costs,
     )
 
 
@@ -239,23 +252,6 @@ def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":
     every = [dataset for recipe in recipes for dataset in recipe.datasets]
     known = {dataset.name: control for dataset in every if (control := dataset.must_be_found)}
     return {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
-
-
-def _record_file(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> str:
-    """Return the path of the one run record that the report is of."""
-    records = [record_of(recipe, subjects)] if subjects else record_files(storage, recipe.hash())
-    if len(records) > 1:
-        raise IcmBenchError(
-            f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(records)} states of data or "
-            f"weights; `icm-bench run` with the data at hand reports on the right one."
-        )
-    if not records:
-        raise IcmBenchError(_never_run(recipe, storage.path("")))
-    return records[0]
-
-
-def _never_run(recipe: Recipe, where: str) -> str:
-    return f"{where} holds no results of the recipe '{recipe.name}' as it stands; run it first: icm-bench run RECIPE."
 
 
 def failure_words(failed: dict[str, str], trials: int) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,6 +43,22 @@ def gpus_in_sight() -> list[str]:
     devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
     return [*sorted(map(str, devices)), *visible]
+
+
+def peak_memory(device: str) -> int:
+    """Return the bytes that this process took at most so far: on a GPU what PyTorch allocated there, else all it had.
+
+    Args:
+        device: `cpu`, `mps` or `cuda`.
+    """
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else 1024 * peak)  # macOS counts bytes, Linux KiB
 
 
 _GEMM_SECONDS = 0.5

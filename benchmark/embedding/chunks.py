@@ -128,6 +128,8 @@ class EncoderFigures:
         first: time of day at which its first embeddings were there.
         batch_size: number of views in a forward pass: it is halved when memory runs out.
         of_gemm: the ceiling's FLOP/s as a share of those of a large matrix product. Default 0: not measured.
+        memory: bytes that it took at most so far: on a GPU what PyTorch allocated there, else all of its process.
+            Default 0: not measured.
     """
 
     encode_s: float
@@ -137,6 +139,7 @@ class EncoderFigures:
     first: float
     batch_size: int
     of_gemm: float = field(default=0.0, kw_only=True)
+    memory: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)

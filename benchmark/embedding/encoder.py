@@ -14,7 +14,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone, best_device
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.machine import gemm_peak
+from benchmark.common.machine import gemm_peak, peak_memory
 from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
 from benchmark.store.embeddings import View
 
@@ -98,6 +98,7 @@ class Encoder:
             first=self._first or time.time(),
             batch_size=self.batch_size,
             of_gemm=ceiling / self._gemm_rate if self._gemm_rate else 0.0,
+            memory=peak_memory(self._backbone.device.type),
         )
 
     def _embed(self, pixels: NDArray[np.uint8], image_ids: list[str], views: list[View]) -> NDArray[np.float32]:

@@ -198,6 +198,7 @@ def _measure(finished: Iterable[ChunkCounts], speed: Speed, progress: Progress) 
         if counts.batch_size < speed.batch_size:
             progress.notify(f"memory ran out: {counts.batch_size} views in a forward pass from now on")
         speed.batch_size = min(speed.batch_size or counts.batch_size, counts.batch_size)
+        speed.memory = max(speed.memory, counts.memory)
         total.update({"chunks": 1, **asdict(counts)})
         progress.update(counts.finished, note=f"{total['images']} images")
     speed.views = total["views"]

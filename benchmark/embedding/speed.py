@@ -24,6 +24,7 @@ class Speed:
         cores: number of CPU threads of each actor; 0 on a GPU.
         batch_size: number of views in a forward pass at the end of the run: it is halved when memory runs out.
         device: where the encoders ran: cuda, mps or cpu.
+        memory: bytes that the encoder with most of them took: see `machine.peak_memory`; 0 where it is not known.
     """
 
     views: int = 0
@@ -40,6 +41,7 @@ class Speed:
     cores: int = 0
     batch_size: int = 0
     device: str = "cpu"
+    memory: int = 0
 
     @property
     def end_to_end(self) -> float:
@@ -56,13 +58,15 @@ class Speed:
         where = f"{self.cores} cores each" if self.cores else "one GPU each"
         busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
         gemm = f", {self.of_gemm:.0%} of the matrix product's FLOP/s" if self.of_gemm else ""
+        memory = f", at most {self.memory / 2**30:.1f} GiB each" if self.memory else ""
         slowest = "reading and decoding" if busy < 0.8 else "the encoder"
         return (
             f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
             f"then {self.end_to_end:.1f} views/s end to end = "
             f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
-            f"{where}, batch {self.batch_size}{gemm}); decoding {self.decode:.0f} images/s per core, interventions "
-            f"{self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; limited by {slowest}"
+            f"{where}, batch {self.batch_size}{gemm}{memory}); decoding {self.decode:.0f} images/s per core, "
+            f"interventions {self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; "
+            f"limited by {slowest}"
         )
 
 

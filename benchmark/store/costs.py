@@ -8,7 +8,8 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
@@ -30,12 +31,30 @@ class Cost:
         work: how much of it, above 0, in a unit of the kind's own.
         seconds: that it took.
         machine: name of the processor.
+        device: of embeddings, where encoders ran: cuda, mps or cpu; empty where that is not known.
+        actors: of embeddings, number of encoders; 0 where it is not known.
+        cores: CPU threads of each encoder; 0 on a GPU, and where it is not known.
+        ceiling: views/s of the bare model in one encoder; 0 where it is not known.
+        memory: bytes that an encoder took at most; 0 where it is not known.
     """
 
     kind: tuple[str, ...]
     work: float
     seconds: float
     machine: str = ""
+    device: str = ""
+    actors: int = 0
+    cores: int = 0
+    ceiling: float = 0.0
+    memory: int = 0
+
+    @property
+    def of_encoders(self) -> dict[str, Any]:
+        """What is known of the encoders, field -> value; nothing of other work."""
+        return {name: value for name in _OF_ENCODERS if (value := getattr(self, name))}
+
+
+_OF_ENCODERS = tuple(field.name for field in fields(Cost))[4:]
 
 
 def on_this_machine() -> Storage:
@@ -50,7 +69,7 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
         places: a store, this machine.
         costs: what was measured here; those without work or time are left out.
     """
-    new = [Cost(c.kind, c.work, c.seconds, processor()) for c in costs if c.work > 0 and c.seconds > 0]
+    new = [replace(c, machine=processor()) for c in costs if c.work > 0 and c.seconds > 0]
     if not new:
         return
     fresh = {(c.kind, round(math.log2(c.work), 1)): c for c in new}
@@ -67,7 +86,7 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
 
 def as_json(costs: Iterable[Cost]) -> bytes:
     """Return costs as they stand in a file, a line for each."""
-    lines = (json.dumps([list(c.kind), c.work, c.seconds, c.machine]) for c in costs)
+    lines = (json.dumps([list(c.kind), c.work, c.seconds, c.machine, *filter(None, [c.of_encoders])]) for c in costs)
     return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
 
 
@@ -80,16 +99,23 @@ def read(place: Storage) -> list[Cost]:
 
 
 def from_json(content: bytes) -> list[Cost]:
-    """Return the costs of a file.
+    """Return the costs of a file; those of an earlier version know nothing of encoders.
 
     Raises:
         ValueError: it is none.
         TypeError: it is none.
     """
     costs = [
-        Cost(tuple(kind), float(work), float(seconds), str(name)) for kind, work, seconds, name in json.loads(content)
+        Cost(tuple(kind), float(work), float(seconds), str(name), **_of_encoders(*more))
+        for kind, work, seconds, name, *more in json.loads(content)
     ]
     return [c for c in costs if c.work > 0 and c.seconds > 0 and math.isfinite(c.work * c.seconds)]
+
+
+def _of_encoders(known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the fields of a cost that are about encoders, of their own types; what is none of them is left out."""
+    types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _OF_ENCODERS}
+    return {name: types[name](value) for name, value in dict(known or {}).items() if name in types}
 
 
 def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, least: int) -> Cost | None:

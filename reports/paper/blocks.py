@@ -4,18 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
-import numpy as np
-
 from benchmark.method.evaluation.inference import pooled_interval
-from benchmark.method.evaluation.multiplicity import holm
 from benchmark.method.evaluation.selection import IMPORTED
 from reports.chosen import Selections
-from reports.comparisons import ALPHA, Ranked, ranked
+from reports.comparisons import Ranked, ranked
 from reports.methods import PLAIN, SHRINKAGE, Method
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, by_backbone
 from reports.table import Block, Cell, Column, Line, Table
+from reports.ties import ties
 
 PICKS = Column("plain in k of n picks", "Plain picks", unit="")
 
@@ -130,27 +128,14 @@ def over_sets(of_sets: Sequence[Ranked | None]) -> OverSets | None:
     methods = tuple(m for m in every[0] if all(m in one for one in every))
     if len(methods) < 2:
         return None
-    pairs = list(combinations(methods, 2))
-    intervals = [
-        pooled_interval(
+    differences = {
+        (a, b): pooled_interval(
             [ranking.differences[one.index(a), one.index(b)] for one, ranking in zip(every, rankings, strict=True)]
         )
-        for a, b in pairs
-    ]
-    adjusted = holm([interval.p for interval in intervals])
-    ahead = dict.fromkeys(methods, 0.0)
-    for (a, b), interval in zip(pairs, intervals, strict=True):
-        ahead[a] += interval.estimate
-        ahead[b] -= interval.estimate
-    best = max(methods, key=lambda method: ahead[method])
-    if np.isnan(adjusted).all() or np.ptp(list(ahead.values())) <= 1e-12:
-        return OverSets(methods, [])
-    behind = {
-        next(m for m in pair if m != best)
-        for pair, p in zip(pairs, adjusted.tolist(), strict=True)
-        if best in pair and p <= ALPHA
+        for a, b in combinations(methods, 2)
     }
-    return OverSets(methods, [m for m in methods if m not in behind])
+    found = ties(methods, differences)
+    return OverSets(methods, [] if found.equal else list(found.tied))
 
 
 def blocks_of(

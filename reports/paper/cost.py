@@ -69,7 +69,7 @@ def build(
 
 def _embedding(cost: Mapping[str, Any], price: float | None, names: Mapping[str, str]) -> Line:
     seconds, work = float(cost["seconds"]), float(cost["work"])
-    ceiling, actors = cost.get("ceiling"), int(cost.get("actors", 1))
+    ceiling, actors = cost.get("ceiling"), int(cost.get("actors") or 1)
     gpu = cost.get("device") in ("cuda", "mps")
     hours = actors * seconds / 3600
     cores = hours * int(cost.get("cores") or 1)

@@ -1,5 +1,6 @@
 """The encoder actor without Ray: what it does when memory runs out, and that batching does not show."""
 
+import resource
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
@@ -118,11 +119,12 @@ def test_a_compiled_tower_gives_the_same_embeddings(spec: BackboneSpec, views: l
     np.testing.assert_allclose(compiled(chunk(0b1111))[0], expected, atol=1e-5)
 
 
-def test_the_ceiling_is_told_as_a_share_of_the_matrix_products(
+def test_the_ceiling_is_told_as_a_share_of_the_matrix_products_and_memory_in_bytes(
     spec: BackboneSpec, views: list[View], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmark.embedding.encoder.gemm_peak", lambda *_: 1e12)
     one = encoder(spec, views, 4)
     _, figures = one(chunk(0b1111))
     assert figures.ceiling > 0
+    assert 2**24 < figures.memory <= 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts KiB
     assert figures.of_gemm == pytest.approx(figures.ceiling * Backbone(spec).facts.flops / 1e12)

@@ -1,9 +1,11 @@
 """What work cost is kept by kind and amount, and a plan finds what is most alike and nearest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmark.common.machine import processor
 from benchmark.common.storage import Storage
 from benchmark.store.costs import Cost, most_alike, read, remember
 
@@ -35,12 +37,25 @@ def test_a_kind_keeps_the_newest_amounts(place: Storage) -> None:
     assert len(read(place)) == len(kept) + 1
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": 1}', b'[[["a"], 0, 1, ""]]', b'[[["a"], "x", 1, ""]]'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b'{"a": 1}', b'[[["a"], 0, 1, ""]]', b'[[["a"], "x", 1, ""]]', b'[[["a"], 1, 1, "", 3]]']
+)
 def test_a_damaged_file_knows_nothing_and_is_written_anew(place: Storage, content: bytes) -> None:
     place.write_bytes("costs/measured-1.json", content)
     assert read(place) == []
     remember([place], [of_trial("icm", 1.0, 1.0)])
     assert len(read(place)) == 1
+
+
+def test_what_is_known_of_encoders_is_kept_and_records_of_an_earlier_version_are_read(place: Storage) -> None:
+    embedding = Cost(("embedding", "x"), 100.0, 2.0, device="cpu", actors=2, cores=4, ceiling=9.5, memory=2**31)
+    remember([place], [embedding, of_trial("icm", 1.0, 1.0)])
+    assert read(place) == [replace(c, machine=processor()) for c in (embedding, of_trial("icm", 1.0, 1.0))]
+    old = b'[[["embedding", "x"], 100.0, 2.0, "EPYC"], [["embedding", "x"], 9, 2.0, "", {"memory": 7.0, "later": 1}]]'
+    place.write_bytes("costs/measured-1.json", old)
+    first, second = read(place)
+    assert first == Cost(("embedding", "x"), 100.0, 2.0, "EPYC")
+    assert second.memory == 7
 
 
 def test_what_took_no_time_or_no_work_is_left_out(place: Storage) -> None:

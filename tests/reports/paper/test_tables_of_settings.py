@@ -148,7 +148,7 @@ def test_cost_has_speed_hours_and_price() -> None:
             "cores": 2,
             "device": "cpu",
         },
-        {"kind": ["embedding", "B"], "work": 100.0, "seconds": 3600.0, "device": "cuda", "machine": "GPU"},
+        {"kind": ["embedding", "B"], "work": 100.0, "seconds": 3600.0, "device": "cuda", "machine": "GPU", "actors": 0},
         {"kind": ["trial", "zero_shot", "pca", "x"], "work": 1.0, "seconds": 20.0},
         {"kind": ["trial", "zero_shot", "pca", "y"], "work": 1.0, "seconds": 40.0},
         {"kind": ["start"], "work": 1.0, "seconds": 40.0},

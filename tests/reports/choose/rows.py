@@ -1,0 +1,64 @@
+"""SYNTHETIC rows of several backbones on the same images, with answers that are known. No model was run."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.choose.choice import Choice, choose
+from reports.options import Options
+from tests.reports.paper.rows import described, setting
+from tests.reports.synthetic import row
+
+N, ENVIRONMENTS = 400, ("art", "photo", "sketch")
+
+
+def answers(share: float, flipped: float = 0.0, seed: int = 0) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return answers in each environment: the easiest images are right, a share of them; some are turned, at random.
+
+    In `sketch` 10 points fewer are right. As many are turned from right to wrong as the other way.
+    """
+    every = {}
+    for i, name in enumerate(ENVIRONMENTS):
+        ease = np.random.default_rng(i).random(N)
+        right = ease < share - 0.1 * (name == "sketch")
+        rng = np.random.default_rng([seed, i])
+        turned = [rng.choice(np.flatnonzero(half), int(flipped * N / 2), replace=False) for half in (right, ~right)]
+        right[np.concatenate(turned)] ^= True
+        every[name] = right
+    return every
+
+
+def rows_of(
+    backbone: str, correct: dict[str, npt.NDArray[np.bool_]], score: float = 0.7, **more: Any
+) -> list[dict[str, Any]]:
+    """Return one row for each environment; `score` is that of both rules."""
+    about = {**setting("set", backbone), "training_domain": [score], "lodo": [score], "ece_lodo": 0.05, **more}
+    return [row(held_out=name, correct=own, **about) for name, own in correct.items()]
+
+
+def cost(speed: float, **more: Any) -> dict[str, Any]:
+    """Return what embedding 1,000 views cost."""
+    about = {"machine": "EPYC", "device": "cpu", "actors": 1, "cores": 4, "memory": 2**30}
+    return {"kind": ("embedding", "x"), "work": 1000.0, "seconds": 1000.0 / speed, **about, **more}
+
+
+# B is tied with A, and C is behind and slower than both: dominated. D has no speed.
+TIED = {
+    "A": rows_of("A", answers(0.85)),
+    "B": rows_of("B", answers(0.85, 0.06, seed=1)),
+    "C": rows_of("C", answers(0.70)),
+    "D": rows_of("D", answers(0.60)),
+}
+COSTS: dict[str, list[dict[str, Any]]] = {"A": [cost(100.0)], "B": [cost(320.0)], "C": [cost(50.0)], "D": []}
+
+
+def chosen(
+    names: str = "ABCD",
+    costs: dict[str, list[dict[str, Any]]] | None = None,
+    rows: dict[str, list[dict[str, Any]]] | None = None,
+) -> Choice:
+    """Return the choice between backbones, by default of `TIED` and `COSTS`; `rows` are of some in the place of these."""
+    every = TIED | (rows or {})
+    of_names = [one for name in names for one in every[name]]
+    return choose(described(of_names), COSTS if costs is None else costs, Options())
