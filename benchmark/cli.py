@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     upkeep.add_argument("--dry-run", action="store_true", help="with clean: say what would go, and keep it")
     upkeep.add_argument("--json", action="store_true", help="print JSON")
     upkeep.set_defaults(command=_store)
+    _add_selfcheck(commands)
     datasets = commands.add_parser("datasets", help="the catalog of known data sets", description="List the catalog.")
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
@@ -174,6 +175,32 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         "--where", action="append", default=[], metavar="COLUMN=VALUE",
         help="only rows with this value: --where seed=0; given again for a column, any of its values",
     )  # fmt: skip
+
+
+def _add_selfcheck(commands: Any) -> None:
+    sub = commands.add_parser(
+        "selfcheck", help="hold zero-shot of a published backbone against its published accuracies",
+        description="Checks decoding, preprocessing, prompts and precision here against published accuracies. Where "
+        "they differ, one thing after the other is tried otherwise, and the first suspect is named.",
+    )  # fmt: skip
+    sub.add_argument("--data", metavar="URI", help="folder that holds the data set's folder")
+    sub.add_argument("--dataset", default="PACS", metavar="NAME", help="of the catalog; default: %(default)s")
+    sub.add_argument(
+        "--backbone", default="ViT-B-32 openai", metavar="'NAME TAG'", help="as published; default: '%(default)s'"
+    )
+    sub.add_argument(
+        "--published", type=Path, metavar="FILE", help="CSV of other published accuracies, in the form of the package's"
+    )
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="of the recipe, as for run"
+    )
+    sub.add_argument("--store", metavar="URI", help="folder, s3:// or gs:// for embeddings")
+    sub.add_argument(
+        "--to", type=Path, default=Path("selfcheck.json"), metavar="FILE",
+        help="JSON of numbers and versions for a bug report; default: %(default)s",
+    )  # fmt: skip
+    sub.add_argument("--json", action="store_true", help="print that JSON")
+    sub.set_defaults(command=_selfcheck)
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
@@ -251,9 +278,14 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
 
 def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
     """Return the recipe of a file with what the command line says in the place of its own keys."""
-    import yaml
-
     from benchmark.recipe.loading import load_recipe
+
+    return load_recipe(file, _overrides(items, **places))
+
+
+def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
+    """Return dotted key of a recipe -> what the command line says of it."""
+    import yaml
 
     overrides: dict[str, Any] = {}
     for item in items:
@@ -264,8 +296,7 @@ def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise IcmBenchError(f"--set {item}: '{value}' is not valid YAML.") from error
-    overrides |= {f"run.{key}": value for key, value in places.items() if value is not None}
-    return load_recipe(file, overrides)
+    return overrides | {f"run.{key}": value for key, value in places.items() if value is not None}
 
 
 def demo_recipe() -> Path:
@@ -296,6 +327,19 @@ def _run(args: argparse.Namespace) -> None:
 
         outcome = run(recipe, began=STARTED, asked=_asked(args))
     _print_outcome(outcome, args.json)
+
+
+def _selfcheck(args: argparse.Namespace) -> None:
+    from benchmark.commands.selfcheck import checked_recipe, published_in, selfcheck
+    from benchmark.commands.selfchecked import write_selfcheck
+
+    overrides = _overrides(args.overrides, data=args.data, store=args.store)
+    published = published_in(args.published)
+    found = selfcheck(checked_recipe(args.dataset, args.backbone, published, overrides), published)
+    write_selfcheck(found, args.to)
+    print(json.dumps(dataclasses.asdict(found), indent=2) if args.json else found.text())
+    if found.verdict != "pass":
+        raise IcmBenchError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
 
 
 def _plan(args: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Recipes from YAML files. Precedence: the command line over the file over the defaults of the specs."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,24 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise IcmBenchError(f"The recipe {path}{where} is not valid YAML: {problem}.") from error
     if not isinstance(content, dict):
         raise IcmBenchError(f"The recipe {path} must be a mapping with 'name', 'datasets' and 'backbones'.")
+    return parse_recipe(content, str(path), overrides)
+
+
+def parse_recipe(
+    content: Mapping[str, Any], source: str = "recipe", overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Return the recipe that `content` (plain data, as YAML gives it) describes; `source` is for messages.
+
+    Args:
+        content: the recipe.
+        source: where it comes from, for messages.
+        overrides: as `load_recipe` takes them.
+    """
+    changed = copy.deepcopy(dict(content))
     for key, value in (overrides or {}).items():
-        _override(content, key, value)
-    return parse_recipe(content, str(path))
-
-
-def parse_recipe(content: Mapping[str, Any], source: str = "recipe") -> Recipe:
-    """Return the recipe that `content` (plain data, as YAML gives it) describes; `source` is for messages."""
+        _override(changed, key, value)
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(changed)
     except ValidationError as error:
         raise IcmBenchError(f"{source}: {sentence(error, Recipe)}") from error
     except IcmBenchError as error:

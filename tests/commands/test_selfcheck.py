@@ -1,0 +1,211 @@
+"""The self-check: it passes on planted published accuracies, and names each fault that is planted first."""
+
+import csv
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from benchmark.backbones.models import EncoderModel
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.cli import main
+from reports.published import COLUMNS
+from tests.conftest import TINY_CLIP
+
+TEMPLATE = "a photo of a {}"
+SIZE, MEAN, STD = 32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+
+class Colours(EncoderModel):
+    """Images by their mean colours after normalisation, texts by their letters and words, upper case apart: untrained."""
+
+    size, mean, std, logit_scale = (SIZE, SIZE), MEAN, STD, 10.0
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        del spec
+        torch.manual_seed(0)
+        self.module: Any = torch.nn.ModuleDict({"image": torch.nn.Linear(12, 16), "text": torch.nn.Embedding(4096, 16)})
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = self.module["image"](torch.nn.functional.avg_pool2d(images, SIZE // 2).flatten(1))
+        return embedded
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        ids = [[(31 * ord(a) + ord(b)) % 4096 for a, b in itertools.pairwise(text)] for text in texts]
+        return torch.stack([self.module["text"](torch.tensor(row)).mean(0) for row in ids])
+
+
+def office(root: Path, names: Sequence[str], predict: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """Images of random blocks of colour, most of them filed under the class that an encoder sees in them.
+
+    So right settings are accurate, and a fault costs points.
+    """
+    rough = np.random.default_rng(0).integers(0, 256, (400, 3, 2, 2))
+    pixels = rough.repeat(SIZE // 2, 2).repeat(SIZE // 2, 3).astype(np.uint8)
+    with torch.no_grad():
+        labels = predict(torch.from_numpy(pixels) / 255).argmax(dim=1).tolist()
+    for i, label in enumerate(labels):
+        folder = root / "office" / f"env{i % 2}" / names[(label + (i % 7 == 0)) % len(names)]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[i].transpose(1, 2, 0)).save(folder / f"{i}.png")
+    return root / "office"
+
+
+def published(file: Path, backbone: str, pretrained: str, accuracies: dict[str, float]) -> Path:
+    with file.open("w", newline="") as stream:
+        lines = csv.writer(stream)
+        lines.writerow(COLUMNS)
+        for environment, accuracy in accuracies.items():
+            of = (
+                "office",
+                environment,
+                "zero_shot",
+                backbone,
+                pretrained,
+                f"{accuracy:.3f}",
+                "full",
+                TEMPLATE,
+                "planted",
+                "",
+            )
+            lines.writerow(of)
+    return file
+
+
+def reference(images: Path, embed: Callable[[torch.Tensor], torch.Tensor], text: torch.Tensor) -> dict[str, float]:
+    """Zero-shot accuracies in a few lines: Pillow, the encoder itself, a product."""
+    found = {}
+    for environment in sorted(images.iterdir()):
+        right = []
+        for label, folder in enumerate(sorted(environment.iterdir())):
+            for file in sorted(folder.iterdir()):
+                image = Image.open(file).convert("RGB")
+                width, height = image.size
+                scaled = image.resize((int(SIZE * width / height), SIZE), Image.Resampling.BICUBIC)
+                left = round((scaled.width - SIZE) / 2)
+                pixels = np.asarray(scaled.crop((left, 0, left + SIZE, SIZE)))
+                z = embed(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255)
+                right.append(int((z @ text.T).argmax()) == label)
+        found[environment.name] = 100 * float(np.mean(right))
+    return found
+
+
+def checked(root: Path, images: Path, planted: Path, *more: str, code: int) -> dict[str, Any]:
+    arguments = [
+        "--dataset",
+        "office",
+        "--set",
+        f"datasets=[{{name: office, root: {images}}}]",
+        "--published",
+        str(planted),
+    ]
+    out = root / "selfcheck.json"
+    asked = ["selfcheck", *arguments, "--store", str(root / "store"), "--to", str(out), *more]
+    assert main(asked) == code
+    content: dict[str, Any] = json.loads(out.read_text())
+    return content
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_it_passes_and_names_each_planted_fault_of_texts_and_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, classes = f"{Colours.__module__}:Colours", ("Alarm_Clock", "Desk_Lamp", "Red_Cup", "Screw")
+    model = Colours(BackboneSpec(name=name))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    with torch.no_grad():
+        text = torch.nn.functional.normalize(
+            model.encode_texts([f"a photo of a {c.replace('_', ' ')}" for c in classes])
+        )
+    images = office(tmp_path, classes, lambda pixels: model.encode_images((pixels - mean) / std) @ text.T)
+    with torch.no_grad():
+        expected = reference(images, lambda pixels: model.encode_images((pixels - mean) / std), text)
+    planted = published(tmp_path / "planted.csv", name, "", expected)
+    common = ("--backbone", name)
+    found = checked(tmp_path, images, planted, *common, code=0)
+    assert found["verdict"] == "pass"
+    for environment, accuracy in expected.items():
+        assert found["environments"][environment]["accuracy"] == pytest.approx(accuracy, abs=0.01)
+    assert found["facts"]["versions"]["torch"] == torch.__version__
+    assert str(tmp_path) not in json.dumps(found)  # it can be sent
+    assert "pass: all environments" in capsys.readouterr().out
+
+    found = checked(
+        tmp_path, images, planted, *common, "--set", 'prompts.templates=["a sketch of the {}, small"]', code=2
+    )
+    assert (found["verdict"], found["reason"]) == ("fail", "template")
+    said = capsys.readouterr()
+    assert "first suspect: template. With the template 'a photo of a {}' all environments" in said.err
+
+    lower = tmp_path / "lower" / "office"
+    shutil.copytree(images, lower)
+    for folder in list(lower.glob("*/*")):
+        folder.rename(folder.parent / folder.name.lower())
+    found = checked(tmp_path, lower, planted, *common, code=2)
+    assert (found["verdict"], found["reason"]) == ("fail", "class-name case")
+
+    swapped = tmp_path / "swapped" / "office"
+    shutil.copytree(images, swapped)
+    for file in swapped.glob("*/*/*.png"):
+        pixels = np.asarray(Image.open(file).convert("RGB"))
+        Image.fromarray(pixels[:, :, ::-1].copy()).save(file)
+    found = checked(tmp_path, swapped, planted, *common, code=2)
+    assert (found["verdict"], found["reason"]) == ("fail", "channel order")
+
+    found = checked(tmp_path, images, planted, *common, "--set", "backbones.0.mean=[0.1, 0.5, 0.9]",
+                    "--set", "backbones.0.std=[0.2, 0.3, 0.2]", code=2)  # fmt: skip
+    assert (found["verdict"], found["reason"]) == ("fail", "mean and std")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_quick_gelu_off_is_named(tmp_path: Path) -> None:
+    classes = ("cat", "cow", "dog")
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {}}))
+    torch.manual_seed(2)
+    model = open_clip.CLIP(**TINY_CLIP, quick_gelu=True).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.ndim > 1:
+                value.mul_(4.0)  # far from linear, so that the activation matters
+    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
+    with torch.no_grad():
+        text = torch.nn.functional.normalize(
+            model.encode_text(open_clip.tokenize([f"a photo of a {c}" for c in classes]))
+        )
+    images = office(tmp_path, classes, lambda pixels: model.encode_image((pixels - mean) / std) @ text.T)
+    with torch.no_grad():
+        expected = reference(images, lambda pixels: model.encode_image((pixels - mean) / std), text)
+    planted = published(tmp_path / "planted.csv", "tiny", "", expected)
+    backbone = f"backbones.0.folder={folder}"
+    on = ("--backbone", "tiny", "--set", backbone, "--set", "backbones.0.quick_gelu=true")
+    assert checked(tmp_path, images, planted, *on, code=0)["verdict"] == "pass"
+    found = checked(tmp_path, images, planted, "--backbone", "tiny", "--set", backbone, code=2)
+    assert (found["verdict"], found["reason"]) == ("fail", "QuickGELU")
+    assert found["tried"][-1]["detail"] == "QuickGELU on"
+
+
+def test_what_is_not_published_or_not_whole_is_one_sentence(
+    tmp_path: Path, pacs_sample: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*more: str) -> str:
+        root = f"datasets=[{{name: PACS, root: {pacs_sample}}}]"
+        assert main(["selfcheck", "--set", root, "--to", str(tmp_path / "s.json"), *more]) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert "--published: " in said("--published", str(tmp_path / "none.csv"))
+    assert "Unknown" in said("--backbone", "ViT-B-31 openai", "--store", str(tmp_path / "store"))
