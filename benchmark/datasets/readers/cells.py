@@ -3,7 +3,7 @@
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import Any
 
@@ -136,31 +136,38 @@ def _parts(what: str, names: Sequence[str], wanted: str, key: str, place: str) -
         yield Part(None, at, f"{what}, of which '{column}'", int(match[1]) if match[1] else None, cut == "parent")
 
 
-def looked_up(cells: Cells, spec: LookupSpec | None, root: Storage) -> Cells:
-    """Return the cells with the names of their values.
+def looked_up(cells: Cells, spec: LookupSpec, key: str, root: Storage) -> Cells:
+    """Return what says a thing, with the names of its values.
+
+    Args:
+        cells: what says it.
+        spec: what its values are called.
+        key: the key of `lookup` in a recipe.
+        root: the folder of the data set.
 
     Raises:
         IcmBenchError: the second table cannot be read, lacks a column, or names a value twice.
     """
-    if spec is None:
-        return cells
     if spec.values is not None:
-        return Cells(cells.what, cells.column, cells.parts, spec.values, spec.other, "lookup.values of the recipe")
+        return replace(cells, called=spec.values, other=spec.other, names=f"lookup.{key}.values")
     assert spec.table is not None
     storage, name = place_of(spec.table, root)
     place = storage.path(name)
     rows = rows_of(storage, name)
     columns = next(rows)[1]
-    key, called = (
-        columns.index(str(column_of(columns, column, (), what, place)))
-        for what, column in (("key", spec.key), ("name", spec.name))
-    )
+    for field_name, column in (("key", spec.key), ("name", spec.name)):
+        if column not in columns:
+            raise IcmBenchError(
+                f"{place} has no column '{column}', which lookup.{key}.{field_name} names; it has "
+                f"{', '.join(sorted(columns)) or 'none'}."
+            )
+    value_at, name_at = columns.index(spec.key), columns.index(spec.name)
     names: dict[str, str] = {}
     for where, row in rows:
-        if row[called] in (None, ""):  # as if it were not there: `other`, where the recipe gives it
+        if row[name_at] in (None, ""):  # as if it were not there: `other`, where the recipe gives it
             continue
-        value = text_of(row[key], None, f"'{spec.key}' in {where}")
-        word = text_of(row[called], None, f"'{spec.name}' in {where}")
+        value = text_of(row[value_at], None, f"'{spec.key}' in {where}")
+        word = text_of(row[name_at], None, f"'{spec.name}' in {where}")
         if names.setdefault(value, word) != word:
             raise IcmBenchError(f"{place} calls '{value}' both '{names[value]}' and '{word}'; leave one line of them.")
-    return Cells(cells.what, cells.column, cells.parts, names, spec.other, place)
+    return replace(cells, called=names, other=spec.other, names=place)

@@ -125,7 +125,7 @@ class TableReader(FolderReader):
             )
         for key, spec in (self.listing.lookup or {}).items():
             if key in found:
-                found[key] = looked_up(found[key], spec, self.storage)
+                found[key] = looked_up(found[key], spec, key, self.storage)
         return found
 
 
