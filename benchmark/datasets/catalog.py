@@ -173,6 +173,7 @@ _ALL = (
                 "group": "sequence_remapped",  # frames of one burst
             },
             "lookup": {"class_name": {"table": "categories.csv", "key": "y", "name": "name"}},
+            "classes_differ": True,
         },
     ),
     # The environments are regions, as in DomainBed's WILDSFMoW. `seq` are sequestered images, which WILDS leaves out.
@@ -205,6 +206,7 @@ _ALL = (
                 }
             },
             "splits": ["train", "val", "test"],
+            "classes_differ": True,
         },
     ),
     # Class names: dassl/data/datasets/dg/wilds/camelyon17.py of KaiyangZhou/Dassl.pytorch.

@@ -71,6 +71,9 @@ class DatasetSpec(Spec):
         splits: of a table: which values of its column `split` are read, as `[train, test]`. Which images are fitted on
             and which are tested follows from the protocol, not from this column. Default: all lines.
         lookup: of a table: what the values of `class_name` or `environment` are called.
+        classes_differ: whether environments may lack classes. The images that are there are then tested among all
+            classes; one that no source environment has is known by its name alone, and to a probe not at all. Default:
+            true of iWildCam and FMoW by the catalog, else false: every environment needs every class.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -92,6 +95,7 @@ class DatasetSpec(Spec):
     table: str | None = None
     splits: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     lookup: Mapping[LookedUp, LookupSpec] | None = None
+    classes_differ: bool | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -209,6 +213,7 @@ class DatasetSpec(Spec):
                 "table": known.table if self.table is None else self.table,
                 "splits": splits if self.splits is None else self.splits,
                 "lookup": {**lookup, **(self.lookup or {})} or None,
+                "classes_differ": known.classes_differ if self.classes_differ is None else self.classes_differ,
             }
         )
 
@@ -255,7 +260,7 @@ class DatasetSpec(Spec):
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields by the keys of a recipe; `expected`, those of tables and of planted sets only if given."""
         content: dict[str, Any] = dump(self)
-        for name in ("expected", "table", "splits", "lookup"):
+        for name in ("expected", "table", "splits", "lookup", "classes_differ"):
             if getattr(self, name) is None:
                 del content[name]
         for field, key in PLANTED_KEYS.items():
