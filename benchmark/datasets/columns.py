@@ -15,7 +15,7 @@ class ColumnsSpec(Spec):
     """Which columns of Parquet files or of a table, or fields of a WebDataset's .json members, say what of an image.
 
     In the layout `table` it may also be a text with columns in braces: `images/{site}/{id}.png`. `{date:.4}` are the
-    first four letters of `date`, `{file:parent}` is the folder of a path, and `{row}` is the number of the line, from 0,
+    first four letters of `date`, `{file:parent}` is the folder of a path, and `{row}` is the number of the line from 0
     where no column is called so.
 
     Fields:
