@@ -99,7 +99,7 @@ class Ours:
         facts = facts_of(self.dataset)
         if facts is None:
             return None
-        here = [n for name, n in facts.environments.items() if facts.single or self.environment in (name, AVERAGE)]
+        here = [n for name, n in facts.counted.items() if facts.single or self.environment in (name, AVERAGE)]
         outs = [int(n * HOLDOUT_FRACTION) for n in here]
         known = {"full": sum(here), "out_20": sum(outs), "in_80": sum(here) - sum(outs)}
         return known.get(self.split) or None

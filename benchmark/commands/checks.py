@@ -24,7 +24,8 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
     """
     protocols = recipe.protocols_for(manifest.name)
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
-        check_held_out(manifest)
+        differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
+        check_held_out(manifest, classes_differ=differ)
     check_environments(recipe, manifest.name, len(manifest.environments))
     for protocol in protocols:
         rounding = (recipe.sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil"
@@ -149,11 +150,15 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
             )
 
 
-def check_held_out(manifest: Manifest) -> None:
+def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
     """Make sure that each environment can be held out in turn.
 
+    Args:
+        manifest: the images.
+        classes_differ: whether environments may lack classes. Default False.
+
     Raises:
-        IcmBenchError: there is one environment only, or an environment lacks a class.
+        IcmBenchError: there is one environment only, or an environment lacks a class that it needs.
     """
     where = manifest.reader.storage.path("").rstrip("/")
     # Folders count even when they are empty: DomainBed numbers environments by folder.
@@ -166,11 +171,11 @@ def check_held_out(manifest: Manifest) -> None:
         raise IcmBenchError(
             f"{where} has one environment only ({next(iter(present))}), and holding one out needs two; {LAYOUT}."
         )
-    every = {*classes, *manifest.classes}
+    every = set() if classes_differ else {*classes, *manifest.classes}
     for environment, names in sorted(present.items()):
         if missing := sorted(every - names):
             raise IcmBenchError(
                 f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
                 f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; every environment needs every class: "
-                f"add images, or leave the class out of all environments."
+                f"add images, leave the class out of all environments, or say classes_differ: true."
             )

@@ -201,11 +201,11 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]
     facts = CATALOG.get(spec.name)
     if spec.is_planted:  # its spec says it all, and nothing need be drawn
         planted, drawings = spec.planted, CATALOG[DEMO_SET]
-        dealt = sum(drawings.environments[style] for style in planted.styles) / len(planted.environments)
+        dealt = sum(drawings.counted[style] for style in planted.styles) / len(planted.environments)
         images, classes = dict.fromkeys(planted.environments, round(dealt)), drawings.classes
-        count, counted = sum(drawings.environments[style] for style in planted.styles), True
-    elif facts and spec.root is None and not spec.is_built:
-        images, classes, count, counted = dict(facts.environments), facts.classes, facts.images, False
+        count, counted = sum(drawings.counted[style] for style in planted.styles), True
+    elif facts and facts.is_counted and spec.root is None and not spec.is_built:
+        images, classes, count, counted = facts.counted, facts.classes, facts.images, False
     else:
         manifest = read_manifest(spec)
         check_protocols(recipe, manifest)

@@ -1,11 +1,12 @@
 """What is known of the benchmark data sets: environments, counts, licence, citation, how to obtain them.
 
 Counts of PACS and VLCS were checked against file lists; the others are from the literature, so a mismatch is a
-warning that names the difference and not an error.
+warning that names the difference and not an error. What no source says is left out: it is not compared.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class DatasetFacts:
     Attributes:
         name: name of the data set in recipes.
         folder: its folder below the root, as DomainBed names it.
-        environments: environment -> number of images; one of them where the set is a single environment.
+        environments: environment -> number of images, None where no source was found that says it; one of them where
+            the set is a single environment.
         classes: number of classes.
         licence: the licence in words.
         citation: the publication to cite.
@@ -23,11 +25,14 @@ class DatasetFacts:
         counts: where the numbers of images come from.
         variants: other image totals that circulate -> what that copy is.
         fingerprint: SHA-256 (hex) of the reference copy's manifest; None where it is not known.
+        total: number of images over all environments, where those of each are not known.
+        reads: how it lies where its authors' files are unpacked, by keys of `datasets` in a recipe; empty where it lies
+            in folders, ENVIRONMENT/CLASS/IMAGE.
     """
 
     name: str
     folder: str
-    environments: Mapping[str, int]
+    environments: Mapping[str, int | None]
     classes: int
     licence: str
     citation: str
@@ -35,6 +40,8 @@ class DatasetFacts:
     counts: str = "from the literature"
     variants: Mapping[int, str] = field(default_factory=dict)
     fingerprint: str | None = None
+    total: int | None = None
+    reads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def single(self) -> bool:
@@ -44,12 +51,29 @@ class DatasetFacts:
     @property
     def images(self) -> int:
         """Number of images over all environments."""
-        return sum(self.environments.values())
+        return sum(self.counted.values()) if self.total is None else self.total
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """Environment -> number of images, of those whose number is known."""
+        return {name: count for name, count in self.environments.items() if count is not None}
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the number of images is known of every environment."""
+        return len(self.counted) == len(self.environments)
 
 
 _DOMAINBED = "DomainBed's download script (domainbed.scripts.download) unpacks it in this layout"
 _AUTHORS = "the authors' repository"
 _RESEARCH = "no licence stated by the authors; for research use"
+_WILDS = "the package wilds (p-lambda/wilds) downloads it in this layout"
+_KOH = "Koh, Sagawa et al.: WILDS, ICML 2021"
+# hendrycks/robustness, ImageNet-C/test.py: the 15 without the four that are for validation, each at severities 1 to 5.
+_CORRUPTIONS = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
 
 _ALL = (
     DatasetFacts(
@@ -127,6 +151,111 @@ _ALL = (
             ("ImageNet-Sketch", "imagenet-sketch", 50889, 1000, "MIT", "Wang et al., NeurIPS 2019", _AUTHORS),
         )
     ),
+    # Columns and files as wilds/datasets/{iwildcam,fmow,camelyon17}_dataset.py of p-lambda/wilds reads them. Images of
+    # each environment: no source found.
+    DatasetFacts(
+        name="iWildCam",
+        folder="iwildcam_v2.0",
+        environments={str(location): None for location in range(323)},  # camera traps
+        classes=182,
+        licence="CDLA-Permissive-1.0",
+        citation=f"Beery, Cole, Gjoka: The iWildCam 2020 Competition Dataset, 2020; {_KOH}",
+        obtain=_WILDS,
+        counts="of WILDS v2.0, in all, from the literature",
+        total=203029,
+        reads={
+            "layout": "table",
+            "table": "metadata.csv",
+            "columns": {
+                "path": "train/{filename}",  # of every split
+                "class_name": "y",
+                "environment": "location_remapped",
+                "group": "sequence_remapped",  # frames of one burst
+            },
+            "lookup": {"class_name": {"table": "categories.csv", "key": "y", "name": "name"}},
+            "classes_differ": True,
+        },
+    ),
+    # The environments are regions, as in DomainBed's WILDSFMoW. `seq` are sequestered images, which WILDS leaves out.
+    # Columns of the table: dataset_preprocessing/fmow/process_metadata_fmow.py of p-lambda/wilds.
+    DatasetFacts(
+        name="FMoW",
+        folder="fmow_v1.1",
+        environments=dict.fromkeys(("Africa", "Americas", "Asia", "Europe", "Oceania", "Other")),
+        classes=62,
+        licence="Functional Map of the World Challenge Public License",
+        citation=f"Christie, Fendley, Wilson, Mukherjee: Functional Map of the World, CVPR 2018; {_KOH}",
+        obtain=_WILDS,
+        counts="of WILDS v1.1 without its split seq, in all, from the literature",
+        total=470086,
+        reads={
+            "layout": "table",
+            "table": "rgb_metadata.csv",
+            "columns": {
+                "path": "images/rgb_img_{row}.png",
+                "class_name": "category",
+                "environment": "country_code",
+                "group": "{img_path:parent}",  # one place at several times
+            },
+            "lookup": {
+                "environment": {
+                    "table": "country_code_mapping.csv",
+                    "key": "alpha-3",
+                    "name": "region",
+                    "other": "Other",
+                }
+            },
+            "splits": ["train", "val", "test"],
+            "classes_differ": True,
+        },
+    ),
+    # Class names: dassl/data/datasets/dg/wilds/camelyon17.py of KaiyangZhou/Dassl.pytorch.
+    DatasetFacts(
+        name="Camelyon17",
+        folder="camelyon17_v1.0",
+        environments=dict.fromkeys("01234"),  # hospitals
+        classes=2,
+        licence="CC0-1.0",
+        citation=f"Bandi et al.: the CAMELYON17 challenge, IEEE Transactions on Medical Imaging 2018; {_KOH}",
+        obtain=_WILDS,
+        counts="of WILDS v1.0, in all, from the literature",
+        total=455954,
+        reads={
+            "layout": "table",
+            "table": "metadata.csv",
+            "columns": {
+                "path": "patches/patient_{patient}_node_{node}/"
+                "patch_patient_{patient}_node_{node}_x_{x_coord}_y_{y_coord}.png",
+                "class_name": "tumor",
+                "environment": "center",
+                "group": "slide",
+            },
+            "lookup": {"class_name": {"values": {"0": "healthy tissue", "1": "tumor tissue"}}},
+        },
+    ),
+    # The common contexts of the track that has 60 classes; xxgege/NICO-plus and the NICO challenge of ECCV 2022.
+    DatasetFacts(
+        name="NICO++",
+        folder="NICO++",
+        environments=dict.fromkeys(("autumn", "dim", "grass", "outdoor", "rock", "water")),
+        classes=60,
+        licence=_RESEARCH,
+        citation="Zhang, He, Xu, Yu, Shen, Cui: NICO++, CVPR 2023",
+        obtain="the NICO challenge's site; the root is track_1/public_dg_0416/train, which holds the six contexts",
+        counts="in all, from the literature",
+        total=88866,
+    ),
+    # Its classes are ImageNet's; 50,000 is the validation set, of which each environment is a corrupted copy.
+    DatasetFacts(
+        name="ImageNet-C",
+        folder="imagenet-c",
+        environments={f"{corruption}/{severity}": 50000 for corruption in _CORRUPTIONS for severity in range(1, 6)},
+        classes=1000,
+        licence="as Zenodo states it; the images are ImageNet's",
+        citation="Hendrycks, Dietterich: Benchmarking Neural Network Robustness to Common Corruptions, ICLR 2019",
+        obtain="zenodo.org/record/2235448 (hendrycks/robustness); unpack its archives into one folder",
+        reads={"layout": "corruptions"},
+    ),
     DatasetFacts(
         name="emoji_styles",
         folder="emoji_styles",
@@ -142,6 +271,7 @@ _ALL = (
 
 CATALOG: Mapping[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
 DEMO_SET = "emoji_styles"
+MAX_DIFFERENCES = 12  # of environments that a note names: of 323 absent ones the rest is counted
 
 
 def is_variant(name: str) -> bool:
@@ -165,11 +295,15 @@ def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: i
         return [f"this is {facts.variants[total]}"]
     differences = [
         f"{environment} has {counts.get(environment, 0)} images instead of {expected}"
-        for environment, expected in facts.environments.items()
+        for environment, expected in facts.counted.items()
         if counts.get(environment, 0) != expected
     ]
-    if facts.environments:
-        differences += [f"{name} is not in the catalog" for name in counts if name not in facts.environments]
+    if facts.total is not None and total != facts.total:
+        differences.append(f"{total} images instead of {facts.total}")
+    differences += [f"{name} is absent" for name in facts.environments if name not in {*facts.counted, *counts}]
+    differences += [f"{name} is not in the catalog" for name in counts if name not in facts.environments]
+    if more := len(differences) - MAX_DIFFERENCES:
+        differences = differences[:MAX_DIFFERENCES] + ([f"{more} more of that kind"] if more > 0 else [])
     if classes != facts.classes:
         differences.append(f"{classes} classes instead of {facts.classes}")
     return differences

@@ -1,4 +1,8 @@
-"""ImageNet and its variants: which of the 1,000 classes each has, and what they are called in words."""
+"""ImageNet and its variants: which of the 1,000 classes each has, and what they are called in words.
+
+All but ImageNet-C are one environment, which `imagenet_shift` fits on or tests. ImageNet-C is 75 environments with the
+same images in each: a set like PACS to every protocol that holds environments out.
+"""
 
 import functools
 import pkgutil
@@ -13,6 +17,7 @@ _LISTS = {
     "ImageNet-Sketch": "imagenet_synsets.txt",
     "ImageNet-R": "imagenet_r_synsets.txt",
     "ImageNet-A": "imagenet_a_synsets.txt",
+    "ImageNet-C": "imagenet_synsets.txt",
 }
 
 

@@ -23,7 +23,7 @@ from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify
 from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
 from benchmark.datasets.readers import IMAGE_SUFFIXES, Entry, ImageReader, open_reader
-from benchmark.datasets.spec import DatasetSpec
+from benchmark.datasets.spec import TABLE, DatasetSpec
 
 LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
@@ -121,7 +121,12 @@ class Manifest:
         notes = []
         facts = CATALOG.get(self.name)
         where = self.reader.storage.path("").rstrip("/")
-        if facts and (differences := count_differences(facts, self.counts, len(self.classes))):
+        if facts and self._read_otherwise:
+            notes.append(
+                f"{self.name} in {where} is read by columns, splits or names of the recipe's own: the catalog's counts "
+                f"do not apply."
+            )
+        elif facts and (differences := count_differences(facts, self.counts, len(self.classes))):
             notes.append(f"{self.name} in {where} differs from the catalog ({facts.counts}): {'; '.join(differences)}.")
         elif facts and facts.fingerprint not in (None, self.fingerprint):
             notes.append(f"{self.name} in {where} has the catalog's counts, but other images than the reference copy.")
@@ -131,6 +136,20 @@ class Manifest:
                 f"{absent[0]} the first; they stay among the classes to choose from."
             )
         return notes + self._duplicates()
+
+    @property
+    def _read_otherwise(self) -> bool:
+        """Whether a table of the catalog is read in another way than the catalog says."""
+        listing, known = getattr(self.reader, "listing", None), DatasetSpec(name=self.name).resolved
+        return (
+            known.layout == TABLE
+            and listing is not None
+            and (self.reader.columns, listing)
+            != (
+                known.columns,
+                known.listing,
+            )
+        )
 
     def _duplicates(self) -> list[str]:
         """Return a note on bytes that repeat inside a class, and one on bytes that stand elsewhere too."""
@@ -209,10 +228,11 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
         raise IcmBenchError(f"datasets: the root {public(root)} of '{spec.name}' does not exist or is no folder.")
     facts = CATALOG.get(spec.name)
     uri = _below(root, facts.folder if facts else spec.name) or root
+    spec = spec.resolved
     if facts is None or not facts.single:
-        return open_reader(uri, spec.layout, spec.columns, table=spec.table)
+        return open_reader(uri, spec.layout, spec.columns, listing=spec.listing)
     uri = next((inner for part in ("val", "train") if (inner := _below(uri, part))), uri)
-    return open_reader(uri, spec.layout, spec.columns, environment=facts.folder, table=spec.table)
+    return open_reader(uri, spec.layout, spec.columns, environment=facts.folder, listing=spec.listing)
 
 
 def _below(uri: str, name: str) -> str | None:

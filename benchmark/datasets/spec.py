@@ -16,6 +16,7 @@ from pydantic import (
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.spec import Spec, distinct
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
+from benchmark.datasets.columns import ColumnsSpec, Listing, LookedUp, LookupSpec, as_texts
 
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
@@ -37,33 +38,6 @@ MAX_ENVIRONMENTS = 11  # the number of concepts of the smallest class, so that e
 ShiftName = Literal["dusk", "tint", "texture", "none"]
 Share = Annotated[float, Field(ge=0, le=1)]
 _Strength = Mapping[str, Mapping[str, float]] | None
-
-
-class ColumnsSpec(Spec):
-    """Which columns of Parquet files or of a table, or fields of a WebDataset's .json members, say what of an image.
-
-    Fields:
-        image: the encoded image, by itself or as a struct of `bytes` and `path`; default: the column of that kind.
-        environment: default: `environment`, `domain` or `env`, else the folder in which the file lies.
-        class_name: default: `class_name`, `label`, `class` or `category`; a WebDataset's .cls member comes first.
-        group: which images belong together, hence on one side of a split; default: `group`, if there is one.
-        path: of a table: where an image lies, from the root on; default: `path`, `file`, `file_name`, `filename` or
-            `image_path`.
-    """
-
-    image: str | None = None
-    environment: str | None = None
-    class_name: str | None = None
-    group: str | None = None
-    path: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields, `path` only where it is given: recipes without it stay what they were."""
-        content: dict[str, Any] = dump(self)
-        if self.path is None:
-            content.pop("path", None)
-        return content
 
 
 class ExpectedSpec(Spec):
@@ -88,11 +62,18 @@ class DatasetSpec(Spec):
         root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
             The demo set and planted ones are built, and need none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout), `webdataset` (tar
-            shards) or `table` (files that a CSV or Parquet file lists); `auto` goes by what lies there;
-            `my_package.my_module:MyReader` is a reader of your own.
+            shards), `table` (files that a CSV or Parquet file lists) or `corruptions`
+            (CORRUPTION/SEVERITY/CLASS/IMAGE); `auto` goes by the catalog, where it says how a set lies, and else by
+            what lies there; `my_package.my_module:MyReader` is a reader of your own.
         columns: which columns or fields say what of an image, in the layouts `parquet`, `webdataset` and `table`.
         table: the CSV or Parquet file that lists the images, a line for each: below the root, from which its paths go,
             or a path or URI of its own. Default: with the layout `table`, the one that lies in the root itself.
+        splits: of a table: which values of its column `split` are read, as `[train, test]`. Which images are fitted on
+            and which are tested follows from the protocol, not from this column. Default: all lines.
+        lookup: of a table: what the values of `class_name` or `environment` are called.
+        classes_differ: whether environments may lack classes. The images that are there are then tested among all
+            classes; one that no source environment has is known by its name alone, and to a probe not at all. Default:
+            true of iWildCam and FMoW by the catalog, else false: every environment needs every class.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -112,6 +93,9 @@ class DatasetSpec(Spec):
     layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
     table: str | None = None
+    splits: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    lookup: Mapping[LookedUp, LookupSpec] | None = None
+    classes_differ: bool | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -206,11 +190,46 @@ class DatasetSpec(Spec):
             raise ValueError("the shifts have different environments; give all of them the same ones.")
         return strength
 
+    @property
+    def listing(self) -> Listing:
+        """Which lines of which file list the images, for the layout `table`."""
+        return Listing(self.table, self.splits, self.lookup)
+
+    @property
+    def resolved(self) -> "DatasetSpec":
+        """The spec with what the catalog says of how this set lies, where the recipe says nothing."""
+        facts = CATALOG.get(self.name)
+        if facts is None or not facts.reads or self.layout not in (AUTO, facts.reads["layout"]):
+            return self
+        known = DatasetSpec.model_validate({"name": "known", **facts.reads})
+        given = self.columns.model_dump(exclude_none=True)
+        # What the catalog's columns hold says nothing of the recipe's own.
+        lookup = {name: spec for name, spec in (known.lookup or {}).items() if name not in given}
+        splits = None if "split" in given else known.splits
+        return self.model_copy(
+            update={
+                "layout": known.layout,
+                "columns": known.columns.model_copy(update=given),
+                "table": known.table if self.table is None else self.table,
+                "splits": splits if self.splits is None else self.splits,
+                "lookup": {**lookup, **(self.lookup or {})} or None,
+                "classes_differ": known.classes_differ if self.classes_differ is None else self.classes_differ,
+            }
+        )
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _some_splits(cls, splits: Any) -> Any:
+        return None if splits is None else as_texts(splits)
+
     @model_validator(mode="after")
     def _a_table_or_not(self) -> "DatasetSpec":
-        if self.table is not None and self.layout not in (AUTO, TABLE):
+        facts = CATALOG.get(self.name)
+        listed = self.table is not None or (facts is not None and facts.reads.get("layout") == TABLE)
+        given = next((key for key in ("table", "splits", "lookup") if getattr(self, key) is not None), None)
+        if given and not (self.layout == TABLE or (self.layout == AUTO and listed)):
             raise ValueError(
-                f"'table' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
+                f"'{given}' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
             )
         return self
 
@@ -226,7 +245,8 @@ class DatasetSpec(Spec):
             return self
         if missing := next((key for key in ("of", "from", "shift") if key not in given), None):
             raise ValueError(f"the planted set '{self.name}' needs '{missing}'; give of, from and shift.")
-        if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec() or self.table is not None:
+        listed = self.listing != Listing()
+        if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec() or listed:
             raise ValueError(f"the planted set '{self.name}' is built: leave root, layout, columns and table out.")
         environments = self.planted.environments
         if self.correlation is not None and set(self.correlation) != set(environments):
@@ -238,9 +258,9 @@ class DatasetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields by the keys of a recipe; `expected`, `table`, and those of planted sets only if given."""
+        """Return the fields by the keys of a recipe; `expected`, those of tables and of planted sets only if given."""
         content: dict[str, Any] = dump(self)
-        for name in ("expected", "table"):
+        for name in ("expected", "table", "splits", "lookup", "classes_differ"):
             if getattr(self, name) is None:
                 del content[name]
         for field, key in PLANTED_KEYS.items():

@@ -1,5 +1,7 @@
 """What a data set cannot do is said before anything is embedded."""
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,8 @@ import pytest
 
 from benchmark.commands.checks import check_protocols
 from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.fitting import Choice
@@ -54,3 +58,18 @@ def test_a_fit_for_export_says_that_rows_of_folds_are_of_other_fits() -> None:
     choice = Choice(None, None, None, "none", seed=3)  # type: ignore[arg-type]
     assert choice.split_words(None) == "in-split (80 %) of trial seed 3"
     assert choice.split_words(5).endswith("; the recipe's rows are of 5 folds, and none of them was made with this fit")
+
+
+def test_environments_may_lack_classes_where_a_recipe_or_the_catalog_says_so(toy_root: Path) -> None:
+    shutil.rmtree(toy_root / "env1" / "dog")
+    found = read_manifest(DatasetSpec(name="toy", root=str(toy_root)))
+    strict = recipe(["toy"], protocols=["held_out"])
+    with pytest.raises(IcmBenchError, match=r"env1 lacks images of the class 'dog'; .* or say classes_differ: true"):
+        check_protocols(strict, found)
+    loose = strict.model_copy(update={"datasets": (strict.datasets[0].model_copy(update={"classes_differ": True}),)})
+    check_protocols(loose, found)
+    assert loose.hash() != strict.hash()
+    assert "classes_differ" not in strict.datasets[0].model_dump()
+    known = recipe(["iWildCam", "FMoW", "Camelyon17", "PACS"]).datasets
+    assert [d.resolved.classes_differ for d in known] == [True, True, None, None]
+    assert known[0].model_copy(update={"classes_differ": False}).resolved.classes_differ is False

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.columns import ColumnsSpec
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.readers import base, open_reader
-from benchmark.datasets.spec import ColumnsSpec, DatasetSpec
+from benchmark.datasets.spec import DatasetSpec
 from tests.conftest import S3
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -177,3 +177,73 @@ def test_images_and_table_may_lie_in_a_bucket_together_or_apart(toy_root: Path, 
     said = refusal(secret, table="lists/all.csv")
     assert said.startswith(f"Line 2 of {uri}/lists/all.csv has 1 cells")
     assert "hush" not in said
+
+
+def test_a_path_made_of_columns_is_the_path_and_never_leaves_the_root(toy_root: Path, tmp_path: Path) -> None:
+    columns = columns_of(toy_root)
+    parts = [path.split("/") for path in columns["path"]]
+    columns |= {"file.name": [p[2] for p in parts], "other path": [f"any/{path}" for path in columns.pop("path")]}
+    file = write(columns, tmp_path / "table.csv")
+
+    def said(path: str) -> str:
+        return refusal(
+            toy_root, table=str(file), columns={"class_name": "species", "environment": "where", "path": path}
+        )
+
+    wanted = {"class_name": "species", "environment": "{where:.3}", "path": "{where}/{species}/./{file.name}"}
+    found = read(toy_root, table=str(file), columns=wanted)
+    folders = read_manifest(DatasetSpec(name="toy", root=str(toy_root)))
+    assert set(found.table["path"].to_pylist()) == set(folders.table["path"].to_pylist())
+    assert found.environments == ["env"]
+    grouped = read(toy_root, table=str(file), columns=wanted | {"group": "{other path:parent}-{row}"})
+    assert sorted(grouped.groups or ()) == sorted(f"any/{p[0]}/{p[1]}-{row}" for row, p in enumerate(parts))
+    assert said("../{where}/{species}/{file.name}") == (
+        f"The path in line 2 of {file} is '../{'/'.join(parts[0])}', which leads out of the root; give it from there on."
+    )
+    assert "has no column 'gone', which columns.path names; it has " in said("{where}/{gone}.png")
+    for wrong in ("{where!r}", "{where:>9}", "{where:.}"):
+        assert said(wrong).startswith(f"columns.path is '{wrong}'; in braces goes a column alone, with :.4 behind it")
+    assert said("{where").startswith("columns.path is '{where', whose braces do not match (")
+    assert "has no column 'where.__class__', which columns.path names" in said("{where.__class__}")
+    columns["file.name"][3] = ""
+    write(columns, file)
+    assert said(wanted["path"]) == (
+        f"The path, of which 'file.name' in line 5 of {file} is '', where a name or a whole number is needed."
+    )
+
+
+def test_splits_and_names_of_values(toy_root: Path) -> None:
+    columns = columns_of(toy_root)
+    columns |= {"part": [0, 1, 2] * 12}
+    write(columns, toy_root / "images.parquet")
+    keys: dict[str, Any] = {
+        "layout": "table",
+        "columns": {"class_name": "species", "environment": "where", "split": "part"},
+    }
+    found = read(toy_root, **keys, splits=[0, 2], lookup={"class_name": {"values": {"cat": "kitten"}, "other": "pet"}})
+    parts = dict(zip(columns["path"], columns["part"], strict=True))
+    assert sorted(found.table["path"].to_pylist()) == sorted(path for path, part in parts.items() if part != 1)
+    assert found.classes == ["kitten", "pet"]
+    assert len(read(toy_root, **keys).table) == 36  # a column of splits by itself leaves no line out
+    assert "no line of" in refusal(toy_root, **keys, splits=[3])
+    keys["columns"].pop("split")
+    assert "has none of the columns split; say in columns.split which it is: species, path" in refusal(
+        toy_root, **keys, splits=[0]
+    )
+
+
+def test_a_recipe_says_of_splits_and_names_what_is_given_and_refuses_what_does_not_fit() -> None:
+    def recipe(**keys: Any) -> Any:
+        return parse_recipe({"name": "x", "datasets": [{"name": "a", "root": "/r", **keys}], "backbones": ["ViT-B-32"]})
+
+    plain = recipe(table="t.csv").datasets[0].model_dump(mode="json", by_alias=True)
+    assert not {"splits", "lookup"} & set(plain)
+    assert not {"path", "split"} & set(plain["columns"])
+    given = recipe(table="t.csv", splits=["train"], lookup={"class_name": {"values": {0: "cat"}}})
+    assert given.hash() != recipe(table="t.csv").hash()
+    assert parse_recipe(given.model_dump(mode="json", by_alias=True)).hash() == given.hash()
+    with pytest.raises(IcmBenchError, match="'splits' is for the layout 'table', and 'a' has 'auto'"):
+        recipe(splits=["train"])
+    for wrong in ({"table": "t.csv"}, {}, {"values": {"0": "cat"}, "table": "t.csv", "key": "k", "name": "n"}):
+        with pytest.raises(IcmBenchError, match="give table, key and name of a second table, or values, and not both"):
+            recipe(table="t.csv", lookup={"class_name": wrong})

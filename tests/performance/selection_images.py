@@ -31,7 +31,7 @@ Pick = tuple[float, float, int]  # lambda, C, rank
 
 def pacs(seed: int) -> Embedded:
     """Return simulated embeddings of PACS's sizes, and a view of them."""
-    sizes = list(CATALOG["PACS"].environments.values())
+    sizes = list(CATALOG["PACS"].counted.values())
     z, label, environment = planted(sizes, CLASSES, seed, (0.45, 0.25, 0.4, 0.2))
     side = sides(environment, None, Split(0), np.zeros(len(z), dtype=bool))
     text = np.stack([z[label == c].mean(axis=0) for c in range(CLASSES)])

@@ -57,7 +57,7 @@ def planted(dataset: str, accuracies: dict[str, float], **other: Any) -> list[di
     n_of = columns.pop("n", None)
     for name, accuracy in accuracies.items():
         of_set = CATALOG[name] if facts.single else facts
-        n = of_set.images if facts.single else facts.environments[name]
+        n = of_set.images if facts.single else facts.counted[name]
         n = (
             {"full": n, "out_20": int(0.2 * n), "in_80": n - int(0.2 * n)}[columns["test_split"]]
             if n_of is None
@@ -259,7 +259,7 @@ def test_folds_of_zero_shot_are_the_whole_environment() -> None:
     rows = [
         one
         for fold in range(5)
-        for name, n in CATALOG["PACS"].environments.items()
+        for name, n in CATALOG["PACS"].counted.items()
         for one in [row(dataset="PACS", held_out=name, target=[PACS_B32[name] / 100], n_test=n // 5, folds=5, fold=fold,
                         backbone="ViT-B-32 openai", precision="float32", test_split="out_fold", prompts='["a photo of a {}"]')]
     ]  # fmt: skip

@@ -7,8 +7,9 @@ A layout of its own is a class that derives from `ImageReader`: a recipe names i
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.registry import ClassRegistry
 from benchmark.common.storage import Storage
+from benchmark.datasets.columns import ColumnsSpec, Listing
 from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader
-from benchmark.datasets.spec import AUTO, TABLE, ColumnsSpec
+from benchmark.datasets.spec import AUTO, TABLE
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "check_layout", "open_reader"]
 
@@ -20,6 +21,7 @@ READERS: ClassRegistry[ImageReader] = ClassRegistry(
         "webdataset": "benchmark.datasets.readers.webdataset:WebDatasetReader",
         "folder": "benchmark.datasets.readers.folder:FolderReader",
         "table": "benchmark.datasets.readers.table:TableReader",
+        "corruptions": "benchmark.datasets.readers.corruptions:CorruptionsReader",
     },
 )
 DEFAULT = "folder"  # where no file tells
@@ -42,7 +44,7 @@ def open_reader(
     layout: str = AUTO,
     columns: ColumnsSpec | None = None,
     environment: str | None = None,
-    table: str | None = None,
+    listing: Listing | None = None,
 ) -> ImageReader:
     """Return the reader of the images below `uri`.
 
@@ -52,15 +54,15 @@ def open_reader(
             claims.
         columns: which columns or fields say what of an image, for layouts that have such; by default the usual names.
         environment: the name of the one environment of a set that has only one; None where there are several.
-        table: the file that lists the images, for the layout `table`, which `auto` then is.
+        listing: which lines of which file list the images, for the layout `table`, which `auto` is where it names one.
 
     Raises:
         IcmBenchError: the URI cannot be opened or listed, or there is no such layout.
     """
-    if table is not None or layout == TABLE:
+    if layout == TABLE or (listing is not None and listing.table is not None):
         from benchmark.datasets.readers.table import TableReader
 
-        return TableReader(uri, environment, columns or ColumnsSpec(), table)
+        return TableReader(uri, environment, columns or ColumnsSpec(), listing or Listing())
     name = (_claimed(Storage(uri), "") or DEFAULT) if layout == AUTO else layout
     return READERS.component_class(name)(uri, environment, columns or ColumnsSpec())
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage, reason
-from benchmark.datasets.spec import ColumnsSpec
+from benchmark.datasets.columns import ColumnsSpec
 
 # torchvision's ImageFolder extensions, the ones DomainBed's loader accepts
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
@@ -23,6 +23,7 @@ REMOTE_READS = 8  # at a time, to hide the time that each request takes
 ENVIRONMENT_COLUMNS = ("environment", "domain", "env")
 CLASS_COLUMNS = ("class_name", "label", "class", "category")
 GROUP_COLUMNS = ("group",)
+SPLIT_COLUMNS = ("split",)
 
 Batch = Mapping[str, Sequence[Any]]
 In = TypeVar("In")

@@ -56,7 +56,7 @@ class FolderReader(ImageReader):
 
     def folders(self) -> tuple[list[str], list[str]]:
         """Return environments and classes by their folders: DomainBed numbers environments by folder."""
-        environments = [self.environment] if self.environment else self._subfolders("")
+        environments = [self.environment] if self.environment else self._environments()
         return environments, sorted({class_name for _, class_name, _ in self._class_folders()})
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
@@ -86,9 +86,13 @@ class FolderReader(ImageReader):
 
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
         """Yield (environment, class, folder)."""
-        for environment in [""] if self.environment else self._subfolders(""):
+        for environment in [""] if self.environment else self._environments():
             for class_name in self._subfolders(environment):
                 yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")
+
+    def _environments(self) -> list[str]:
+        """Return the folders of the environments, from the root on."""
+        return self._subfolders("")
 
     def _subfolders(self, folder: str) -> list[str]:
         names = [PurePosixPath(info.name).name for info in self.storage.listing(folder) if info.is_folder]

@@ -1,31 +1,33 @@
 """Images that a table lists, CSV or Parquet, a line for each: as WILDS has them, and most collections of companies."""
 
-import csv
-import io
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.storage import Storage
+from benchmark.datasets.columns import Listing
 from benchmark.datasets.readers.base import (
     CLASS_COLUMNS,
     ENVIRONMENT_COLUMNS,
     GROUP_COLUMNS,
+    SPLIT_COLUMNS,
     Entry,
-    column_of,
-    reading,
-    text_of,
 )
+from benchmark.datasets.readers.cells import Cells, cells_of, looked_up
 from benchmark.datasets.readers.folder import GROUPS_FILE, FolderReader
+from benchmark.datasets.readers.rows import SUFFIXES, place_of, rows_of
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image_path")
-SUFFIXES = (".csv", ".parquet")
+_USUAL = {
+    "path": PATH_COLUMNS,
+    "class_name": CLASS_COLUMNS,
+    "environment": ENVIRONMENT_COLUMNS,
+    "group": GROUP_COLUMNS,
+    "split": SPLIT_COLUMNS,
+}
+_WORDS = {"class_name": "class"}
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,10 @@ class TableReader(FolderReader):
     """One file for each image, and a table that says what each is; `columns` says which of its columns to use.
 
     Attributes:
-        table: the file: below `uri`, or a path or URI of its own; None for the one that lies in `uri` itself.
+        listing: which lines of which file list the images, and what values in them are called.
     """
 
-    table: str | None = None
+    listing: Listing = field(default_factory=Listing)
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
@@ -70,95 +72,61 @@ class TableReader(FolderReader):
         Raises:
             IcmBenchError: none is named, and not one lies in the root.
         """
-        if self.table is None:
-            names = [i.name for i in self.storage.listing() if not i.is_folder and i.name.endswith(SUFFIXES)]
-            names = [name for name in names if name != GROUPS_FILE]
-            if len(names) == 1:
-                return self.storage, names[0]
-            root, which = self.storage.path("").rstrip("/"), f": {', '.join(names[:3])}" if names else ""
-            raise IcmBenchError(
-                f"{root} holds {len(names)} tables ({' or '.join(SUFFIXES)}){which}; name one in table."
-            )
-        if "://" in self.table:
-            address, mark, query = self.table.partition("?")
-            folder, _, name = address.rpartition("/")
-            return Storage(f"{folder}{mark}{query}"), name
-        file = Path(self.table).expanduser()
-        return (Storage(str(file.parent)), file.name) if file.is_absolute() else (self.storage, self.table)
+        if self.listing.table is not None:
+            return place_of(self.listing.table, self.storage)
+        names = [i.name for i in self.storage.listing() if not i.is_folder and i.name.endswith(SUFFIXES)]
+        names = [name for name in names if name != GROUPS_FILE]
+        if len(names) == 1:
+            return self.storage, names[0]
+        root, which = self.storage.path("").rstrip("/"), f": {', '.join(names[:3])}" if names else ""
+        raise IcmBenchError(f"{root} holds {len(names)} tables ({' or '.join(SUFFIXES)}){which}; name one in table.")
 
     def _rows(self, storage: Storage, name: str) -> Iterator[tuple[str, str, str, str | None]]:
-        """Yield path, environment, class and group of each line, as text."""
+        """Yield path, environment, class and group of each line that is asked for, as text."""
         place = storage.path(name)
-        with reading(place):
-            content = storage.read_bytes(name)
-            rows = _of_parquet(content, place) if name.endswith(".parquet") else _of_csv(content, place)
-            path, environment, class_name, group = self._columns(next(rows)[1], place)
-            for where, cells in rows:
-                in_group = None if group is None or cells[group] in (None, "") else cells[group]
-                yield (
-                    _inside(text_of(cells[path], None, f"The path in {where}"), where),
-                    self.environment or text_of(cells[environment or 0], None, f"The environment in {where}"),
-                    text_of(cells[class_name], None, f"The class in {where}"),
-                    None if in_group is None else text_of(in_group, None, f"The group in {where}"),
-                )
+        rows = rows_of(storage, name)
+        cells = self._cells(next(rows)[1], place)
+        splits, group, environment = self.listing.splits, cells.get("group"), cells.get("environment")
+        there: set[str] = set()
+        for row, (where, line) in enumerate(rows):
+            if splits is not None:
+                there.add(split := cells["split"].text(line, row, where))
+                if split not in splits:
+                    continue
+            yield (
+                _inside(cells["path"].text(line, row, where), where),
+                self.environment or ("" if environment is None else environment.text(line, row, where)),
+                cells["class_name"].text(line, row, where),
+                None if group is None or group.is_empty(line) else group.text(line, row, where),
+            )
+        if absent := next((split for split in splits or () if split not in there), None):
+            raise IcmBenchError(
+                f"splits: no line of {place} has '{absent}' in its column of splits; {nearest(absent, sorted(there))}"
+            )
 
-    def _columns(self, names: list[str], place: str) -> tuple[int, int | None, int, int | None]:
-        """Return where the columns of path, environment, class and group stand.
+    def _cells(self, names: list[str], place: str) -> dict[str, Cells]:
+        """Return what says path, class, environment, group and split, of those that are there.
 
         Raises:
             IcmBenchError: one that is needed is not there.
         """
-        wanted = self.columns
-        path = column_of(names, wanted.path, PATH_COLUMNS, "path", place)
-        class_name = column_of(names, wanted.class_name, CLASS_COLUMNS, "class_name", place)
-        environment = column_of(names, wanted.environment, ENVIRONMENT_COLUMNS, "environment", place)
-        group = column_of(names, wanted.group, GROUP_COLUMNS, "group", place)
-        needed = {"path": (path, PATH_COLUMNS), "class_name": (class_name, CLASS_COLUMNS)}
-        if not self.environment:
-            needed["environment"] = environment, ENVIRONMENT_COLUMNS
-        for key, (column, usual) in needed.items():
-            if column is None:
-                raise IcmBenchError(
-                    f"{place} has none of the columns {', '.join(usual)}; say in columns.{key} which it is: "
-                    f"{', '.join(names) or 'it has none'}."
-                )
-        at = {name: i for i, name in enumerate(names)}
-        return at[str(path)], at.get(str(environment)), at[str(class_name)], None if group is None else at[group]
-
-
-def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the head and the lines of a CSV file, each with where it stands.
-
-    Raises:
-        IcmBenchError: it is no CSV in UTF-8, or a line has another number of cells than the head.
-    """
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        head = next(reader, [])
-        yield place, head
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(head):
-                raise IcmBenchError(
-                    f"Line {reader.line_num} of {place} has {len(cells)} cells and the head {len(head)}; quote what "
-                    f"holds a comma."
-                )
-            yield f"line {reader.line_num} of {place}", cells
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise IcmBenchError(f"{place} is not CSV in UTF-8 ({error}); save it as that.") from error
-
-
-def _of_parquet(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the names and the rows of a Parquet file, each with where it stands."""
-    file = pq.ParquetFile(pa.BufferReader(content))
-    plain = [f.name for f in file.schema_arrow if not pa.types.is_nested(f.type) and not pa.types.is_binary(f.type)]
-    yield place, plain
-    row = 0
-    for batch in file.iter_batches(4096, columns=plain):
-        for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield f"row {row} of {place}", list(cells)
-            row += 1
+        needed = ["path", "class_name", *([] if self.environment else ["environment"])]
+        needed += [] if self.listing.splits is None else ["split"]
+        found = {
+            key: cells
+            for key, usual in _USUAL.items()
+            if (key != "split" or key in needed)
+            and (cells := cells_of(f"The {_WORDS.get(key, key)}", names, getattr(self.columns, key), usual, key, place))
+        }
+        if missing := next((key for key in needed if key not in found), None):
+            raise IcmBenchError(
+                f"{place} has none of the columns {', '.join(_USUAL[missing])}; say in columns.{missing} which it is: "
+                f"{', '.join(names) or 'it has none'}."
+            )
+        for key, spec in (self.listing.lookup or {}).items():
+            if key in found:
+                found[key] = looked_up(found[key], spec, key, self.storage)
+        return found
 
 
 def _inside(path: str, place: str) -> str:
