@@ -12,7 +12,7 @@ CAPTIONER = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k"
 PROMPT = (
     "Rewrite this caption of an image. Keep the object, which is {class_name}: its kind, its number and what it does, "
     "in the same words. Change all that surrounds it: place, background, light, weather, and the style of the picture. "
-    "Answer with the rewritten caption alone: one sentence in plain English, about as long.\n\nCaption: {caption}"
+    "Answer with the rewritten caption alone: one sentence in plain English, about as long. Caption: {caption}"
 )
 
 

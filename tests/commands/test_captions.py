@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import all_trials, read_rows
 from tests.chat_server import CLASSES, KEY, OUT, ChatServer, answer, rewritten, unwilling
 from tests.conftest import REPOSITORY
+from tests.embedding.test_captioners import tiny_writer
 
 VARIABLE = "ICM_BENCH_TEST_KEY"
 
@@ -149,8 +151,7 @@ def test_pairs_are_written_read_by_a_sweep_and_those_of_held_out_images_reach_no
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, poisoned)))
     poison = rows("sweep")
     far = {name: np.abs(clean["spectrum"][name] / poison["spectrum"][name] - 1).max() for name in clean.index}
-    print(far)
-    assert far["env2"] < 1e-5 < 1e-2 < min(far["env0"], far["env1"])  # the poison does arrive elsewhere
+    assert far["env2"] == 0 < 1e-2 < min(far["env0"], far["env1"])  # the poison does arrive elsewhere
     assert clean["correct"]["env2"] == poison["correct"]["env2"]
 
 
@@ -222,6 +223,22 @@ class Failing(Captioner):
 class Few(Captioner):
     def captions(self, images: Any) -> list[str]:  # noqa: ARG002
         return ["one"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_local_model_rewrites_on_the_nodes_and_is_not_asked_again(small: Path, tmp_path: Path) -> None:
+    model = tiny_writer(tmp_path / "model", ("cat", "dog"))
+    recipe = load_recipe(written(tmp_path, small, {**block(""), "images": 1, "rewriter": {"model": f"hf:{model}"}}))
+    made = write_captions(recipe)
+    assert made.pairs + sum(made.left_out.values()) == made.images == 6
+    assert made.pairs > 0
+    assert (made.cost, made.asked, made.tokens_in) == (None, 0, 0)
+    journal = Path(made.journal).read_bytes()
+    assert journal.count(b"\n") == 12
+    pairs = Path(made.file).read_bytes()
+    shutil.rmtree(model)
+    assert write_captions(recipe) == made
+    assert (Path(made.journal).read_bytes(), Path(made.file).read_bytes()) == (journal, pairs)
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,6 +1,7 @@
 """Captioners and rewriters of open_clip and transformers with random weights: they load, write text, and repeat themselves."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,23 +79,34 @@ def test_a_model_of_open_clip_that_writes_no_text_is_refused(tmp_path: Path) -> 
         captioned(f"open_clip:{tmp_path}", [])
 
 
-def word_tokenizer(folder: Path) -> int:
+def word_tokenizer(folder: Path, words: Sequence[str]) -> int:
     """Save a tokenizer of few words, and return their number."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "<eos>", "<unk>", *WORDS]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    all_ = ["<pad>", "<eos>", "<unk>", *words]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(all_)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
-    ).save_pretrained(folder)
-    return len(words)
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return len(all_)
+
+
+def tiny_writer(folder: Path, words: Sequence[str]) -> Path:
+    """Save a GPT-2 with random weights that knows some words, and return its folder."""
+    transformers = pytest.importorskip("transformers")
+    size = word_tokenizer(folder, words)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=size, n_embd=16, n_layer=1, n_head=2, n_positions=256, eos_token_id=1, bos_token_id=1, pad_token_id=0
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
 
 
 def test_transformers_caption_images(tmp_path: Path, images: list[Image.Image]) -> None:
     transformers = pytest.importorskip("transformers")
-    size = word_tokenizer(tmp_path)
+    size = word_tokenizer(tmp_path, WORDS)
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.BlipConfig(
@@ -111,13 +123,7 @@ def test_transformers_caption_images(tmp_path: Path, images: list[Image.Image]) 
 
 
 def test_transformers_rewrite_by_seed(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    size = word_tokenizer(tmp_path)
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=size, n_embd=16, n_layer=1, n_head=2, n_positions=64, eos_token_id=1, bos_token_id=1, pad_token_id=0
-    )
-    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tiny_writer(tmp_path, WORDS)
     rewriter = TransformersRewriter(str(tmp_path), temperature=1.0, max_tokens=12)
     answers = [rewriter.answer("a dog on grass", seed) for seed in range(6)]
     assert [rewriter.answer("a dog on grass", seed) for seed in range(6)] == answers
