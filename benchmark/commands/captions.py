@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from benchmark.commands.journal import Journal
 from benchmark.commands.prepare import Notify, notify_on_stderr
-from benchmark.commands.rewriting import WHO, Asking, Question, Tokens, tokens_of
+from benchmark.commands.rewriting import WHO, Asking, Question, took
 from benchmark.common.cluster import check_shared, connect, connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
@@ -123,20 +123,17 @@ class _Making:
             elif not image.caption:
                 image.why = "has an empty caption"
 
-    def rewrite(self, images: Sequence[_Image]) -> Asking | None:
-        """Have the captions rewritten that were not; return who asked the endpoint, if there is one."""
-        rewriter, asking = self.spec.rewriter, None
+    def rewrite(self, images: Sequence[_Image], asking: Asking | None) -> None:
+        """Have the captions rewritten that were not: by the endpoint, or here where none is asked."""
         images = [image for image in images if image.why is None]
         for image in images:
             prompt = self.spec.prompt.replace("{class_name}", image.name).replace("{caption}", image.caption)
             image.question = Question(image.caption, prompt, _seed(self.spec.seed, image.row["image_id"]))
         questions = list(dict.fromkeys(image.question for image in images if image.question))
-        if rewriter.is_local:
-            self._rewrite_here(questions)
-        else:
-            asking = Asking(rewriter, self.journal, self.notify)
+        if asking:
             asking.ask(questions)
-        return asking
+        else:
+            self._rewrite_here(questions)
 
     def _rewrite_here(self, questions: Sequence[Question]) -> None:
         rewriter = self.spec.rewriter
@@ -186,15 +183,16 @@ def write_captions(recipe: Recipe, notify: Notify = notify_on_stderr) -> Written
     images = [image for manifest in manifests for image in _drawn(manifest, spec, implementation)]
     with Journal(file.with_name(f"{file.stem}.journal.jsonl")) as journal, connected():
         making = _Making(spec, recipe.run, journal, notify)
+        asking = None if spec.rewriter.is_local else Asking(spec.rewriter, journal, notify)
         if any(image.key not in journal.answers for image in images):
             connect()
             check_shared(None, [folder for m in manifests if (folder := m.reader.local_folder)])
         before = set(journal.answers)
         making.caption(manifests, images)
-        asking = making.rewrite(images)
-        others = {manifest.name: manifest.prompt_names for manifest in manifests}
+        making.rewrite(images, asking)
+        classes = {manifest.name: manifest.prompt_names for manifest in manifests}
         for image in images:
-            _judge(image, spec, journal, asking, others[image.dataset])
+            _judge(image, spec, journal, asking, classes[image.dataset])
         return _write(spec, file, images, journal, before, asking)
 
 
@@ -247,9 +245,8 @@ def _judge(image: _Image, spec: CaptionsSpec, journal: Journal, asking: Asking |
         image.why = asking.unanswered[image.question] if asking else "unanswered"
         return
     image.rewrite = cleaned(entry["text"])
-    others = [name for name in classes if name.replace("_", " ") != image.name]
     image.why = why_left_out(
-        image.caption, image.rewrite, image.name, others, entry["finish"], entry.get("refused", False)
+        image.caption, image.rewrite, image.name, classes, entry["finish"], entry.get("refused", False)
     )
 
 
@@ -280,9 +277,9 @@ def _write(
     )
     rewriter = spec.rewriter
     questions = {i.question.key(rewriter): i.question for i in images if i.question} if asking else {}
-    took = {key: tokens_of(q, journal.answers[key]) for key, q in questions.items() if key in journal.answers}
-    total = sum(took.values(), Tokens())
-    now = [tokens for key, tokens in took.items() if key not in before]
+    answered = {q: journal.answers[key] for key, q in questions.items() if key in journal.answers}
+    now = {q: entry for q, entry in answered.items() if q.key(rewriter) not in before}
+    total = took(answered)
     return WrittenPairs(
         file=str(file),
         pairs=len(pairs),
@@ -295,7 +292,7 @@ def _write(
         cost=total.cost(rewriter) if asking else None,
         asked=len(now),
         expected_cost=asking.expected.cost(rewriter) if asking else None,
-        asked_cost=sum(now, Tokens()).cost(rewriter) if asking else None,
+        asked_cost=took(now).cost(rewriter) if asking else None,
     )
 
 

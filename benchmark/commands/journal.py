@@ -39,12 +39,11 @@ class Journal:
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._read()
-        except BlockingIOError:
+        except BaseException as error:
             self._stream.close()
-            raise IcmBenchError(f"{self.file} is being written by another run; wait for it, or end it.") from None
-        except BaseException:
-            self._stream.close()
-            raise
+            if isinstance(error, BlockingIOError):
+                raise IcmBenchError(f"{self.file} is being written by another run; wait for it, or end it.") from None
+            raise self._unwritable(error) if isinstance(error, OSError) else error from None
         return self
 
     def __exit__(

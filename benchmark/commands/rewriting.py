@@ -52,6 +52,9 @@ class Question:
         return canonical_hash(["rewrite", spec.base_url, self.body(spec)])
 
 
+Answered = Mapping[Question, Mapping[str, Any]]  # with what the journal says
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Numbers of tokens, sent and answered."""
@@ -87,11 +90,15 @@ def tokens_of(question: Question, entry: Mapping[str, Any]) -> Tokens:
     return Tokens(guess.sent if sent is None else sent, guess.answered if answered is None else answered)
 
 
-def measured(questions: Sequence[Question], answered: Mapping[Question, Mapping[str, Any]]) -> Tokens:
-    """Return what questions take by what those among them took that are answered, scaled by their characters."""
-    took = sum((tokens_of(*pair) for pair in answered.items()), Tokens())
-    theirs, all_ = by_characters(list(answered)), by_characters(questions)
-    return Tokens(took.sent * all_.sent / theirs.sent, took.answered * all_.answered / max(theirs.answered, 1e-9))
+def took(answered: Answered) -> Tokens:
+    """Return what answered questions took."""
+    return sum((tokens_of(*pair) for pair in answered.items()), Tokens())
+
+
+def measured(questions: Sequence[Question], answered: Answered) -> Tokens:
+    """Return what questions may take by what others took that are answered, in proportion to their characters."""
+    known, theirs, ours = took(answered), by_characters(list(answered)), by_characters(questions)
+    return Tokens(known.sent * ours.sent / theirs.sent, known.answered * ours.answered / theirs.answered)
 
 
 class Asking:
@@ -122,33 +129,38 @@ class Asking:
         Raises:
             IcmBenchError: it costs more than `max_cost`, or the endpoint refuses requests or answers none.
         """
-        answers = self._journal.answers
-        lacking = [question for question in questions if question.key(self._spec) not in answers]
-        before = len(questions) - len(lacking)
+        before = self._answered(questions)
+        lacking = [question for question in questions if question not in before]
         if not lacking:
             return
-        self._expect(by_characters(lacking), f"{len(lacking)} captions ({before} were answered before), by characters")
+        first = max(0, FIRST - len(before))
+        self._expect(lacking, before, before)
         progress = Progress(WHO, len(lacking), "rewrites")
         with ThreadPoolExecutor(self._spec.at_once) as pool:
             try:
-                self._all(pool, lacking[:FIRST], progress)
-                keys = {question: question.key(self._spec) for question in lacking[:FIRST]}
-                first = {question: answers[key] for question, key in keys.items() if key in answers}
-                if first and lacking[FIRST:]:
-                    self._expect(measured(lacking, first), f"all {len(lacking)}, by the first {len(first)} answers")
-                self._all(pool, lacking[FIRST:], progress)
+                self._all(pool, lacking[:first], progress)
+                if 0 < first < len(lacking):
+                    self._expect(lacking, before, self._answered(questions))
+                self._all(pool, lacking[first:], progress)
             finally:
                 self._endpoint.stop.set()  # whatever waits for its turn ends; answers that are under way are kept
         progress.close()
 
-    def _expect(self, tokens: Tokens, what: str) -> None:
-        self.expected = tokens
-        self._notify(f"{WHO} with {self._spec.model}: {what}: about {tokens.text(self._spec)}")
-        cost, bound = tokens.cost(self._spec), self._spec.max_cost
+    def _answered(self, questions: Sequence[Question]) -> Answered:
+        entries = ((question, self._journal.answers.get(question.key(self._spec))) for question in questions)
+        return {question: entry for question, entry in entries if entry is not None}
+
+    def _expect(self, lacking: Sequence[Question], before: Answered, known: Answered) -> None:
+        """Say what questions will cost, by the answers that are known; refuse what costs too much."""
+        spec = self._spec
+        self.expected = measured(lacking, known) if known else by_characters(lacking)
+        by = f"by {len(known)} answers" if known else "by their characters"
+        self._notify(f"{WHO} with {spec.model}: {len(lacking)} to ask, {by}: about {self.expected.text(spec)}")
+        cost, bound = (self.expected + took(before)).cost(spec), spec.max_cost
         if cost is not None and bound is not None and cost > bound:
             raise IcmBenchError(
-                f"Rewrites would cost about {cost:.4g}, more than captions.rewriter.max_cost ({bound:g}): raise it, or "
-                f"lower captions.images."
+                f"Rewrites would cost about {cost:.4g} in all, more than captions.rewriter.max_cost ({bound:g}): raise "
+                f"it, or lower captions.images."
             )
 
     def _all(self, pool: ThreadPoolExecutor, questions: Sequence[Question], progress: Progress) -> None:

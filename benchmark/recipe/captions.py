@@ -10,8 +10,8 @@ from benchmark.common.spec import Spec
 LOCAL = "hf:"  # before the name of a model of transformers, which runs on the cluster's own nodes
 CAPTIONER = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k"
 PROMPT = (
-    "Rewrite this caption of an image. Keep the object, which is {class_name}: its kind, its number and what it does, "
-    "in the same words. Change all that surrounds it: place, background, light, weather, and the style of the picture. "
+    "Rewrite this caption of an image. Keep the object ({class_name}): its kind, its number and what it does, in the "
+    "same words. Change all that surrounds it: place, background, light, weather, and the style of the picture. "
     "Answer with the rewritten caption alone: one sentence in plain English, about as long. Caption: {caption}"
 )
 
@@ -36,8 +36,8 @@ class RewriterSpec(Spec):
         temperature: 0 for the likeliest words, above for more variety. Default 1.
         price_in: price of a million tokens that are sent, in any currency. Default: none; tokens alone are counted.
         price_out: price of a million tokens that are answered. Default: none.
-        max_cost: most that rewrites may cost, in the same currency: more is not begun, and stops what has begun.
-            Default: no bound.
+        max_cost: most that all rewrites may cost, in the same currency, those of earlier runs included: where more is
+            expected, no request is sent, or no further one. Default: no bound.
         body: further keys of each request, stronger than those above; `null` leaves one out, such as
             `{max_tokens: null, max_completion_tokens: 96}`. Default: none.
     """

@@ -12,7 +12,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.embedding import captioners
 from benchmark.embedding.captioners import MAX_TOKENS, Captioner, TransformersRewriter, captioner_class
 from tests.conftest import TINY_CLIP
 
@@ -65,7 +64,7 @@ def test_open_clip_says_the_likeliest_word_after_the_other(tmp_path: Path, image
         tokens = torch.tensor([[49406]])
         while tokens.shape[1] < MAX_TOKENS and tokens[0, -1] != 49407:
             with torch.no_grad():
-                logits = model(transform(image)[None], tokens, output_labels=False)["logits"]  # type: ignore[operator]
+                logits = model(transform(image)[None], tokens, output_labels=False)["logits"]
             tokens = torch.cat([tokens, logits[:, -1:].argmax(-1)], dim=1)
         assert caption == decode(tokens[0, 1:]).partition("<end_of_text>")[0]
     assert captioned(f"open_clip:{tmp_path}", images[:1]) == said[:1]
@@ -137,6 +136,6 @@ def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("transformers")
     with pytest.raises(IcmBenchError, match=f"The model 'hf:{tmp_path}' cannot be loaded"):
         captioned(f"hf:{tmp_path}", [])
-    monkeypatch.setattr(captioners.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(IcmBenchError, match=r"'hf:blip' needs transformers: pip install 'icm-bench\[captions\]'"):
         captioned("hf:blip", [])

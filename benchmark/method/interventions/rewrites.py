@@ -34,7 +34,7 @@ def why_left_out(
     caption: str,
     rewrite: str,
     class_name: str,
-    others: Collection[str] = (),
+    classes: Collection[str] = (),
     finish: str = "stop",
     refused: bool = False,
 ) -> str | None:
@@ -44,7 +44,7 @@ def why_left_out(
         caption: what was rewritten.
         rewrite: as `cleaned` gives it.
         class_name: the class of the object, in words.
-        others: the other classes, in words. Default: none are known.
+        classes: all classes, in words. Default: none are known.
         finish: why the model stopped, as OpenAI's protocol has it. Default `stop`.
         refused: whether the endpoint says that the model refused. Default False.
     """
@@ -62,7 +62,7 @@ def why_left_out(
         return None
     if own <= before:
         return f"changes the class: '{class_name}' is gone"
-    brought = (other for other in others if (words := set(_words(other))) and words <= after and not words <= before)
+    brought = (other for other in classes if (words := set(_words(other))) and words <= after and not words <= before)
     return next((f"changes the class: '{other}' comes in" for other in brought), None)
 
 
