@@ -94,8 +94,11 @@ class ChatServer:
             if "Content-Length" not in headers:
                 handler.send_header("Content-Length", str(len(content)))
             handler.end_headers()
-            handler.wfile.write(content)
-            handler.wfile.flush()
+            parts = [content] if "Drip" not in headers else [content[i : i + 1] for i in range(len(content))]
+            for part in parts:
+                handler.wfile.write(part)
+                handler.wfile.flush()
+                time.sleep(float(headers.get("Drip", 0)))
         except OSError:  # the one who asked is gone
             pass
         with self._lock:

@@ -58,6 +58,7 @@ def slow() -> Reply:
         (200, {}, b"[" * 100_000),
         (200, {"Content-Length": "99999"}, b'{"choices"'),
         slow,
+        (200, {"Drip": "0.02"}, GOOD[2]),  # each byte comes in time, the whole does not
     ],
 )
 def test_what_fails_is_asked_again(reply: Reply) -> None:
