@@ -89,6 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(demo)
     _add_report_options(demo)
     demo.set_defaults(command=_run, recipe=None)
+    captions = commands.add_parser(
+        "captions", help="caption images and have the captions rewritten: pairs of texts for interventions",
+        description="Writes captions of images and rewrites of them, as the recipe's block `captions` says: pairs of "
+        "texts, which the recipe reads by interventions.text.pairs. Nothing is asked twice.",
+    )  # fmt: skip
+    captions.add_argument("recipe", metavar="RECIPE", help="YAML file with a block `captions`")
+    _add_options(captions)
+    captions.set_defaults(command=_captions)
     for name, command, about in (
         ("export", _export, "fit one projection and write it as safetensors and JSON, to be used elsewhere"),
         ("diagnose", _diagnose, "what a projection keeps, what interventions move, how far subspaces lie apart"),
@@ -456,6 +464,14 @@ def _choose(args: argparse.Namespace) -> None:
 
     chosen = choose(recipe, open_store(recipe), _where(args.where))
     print(json.dumps(chosen.record, indent=2) if args.json else chosen.text)
+
+
+def _captions(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from benchmark.commands.captions import write_captions
+
+    written = write_captions(recipe)
+    print(json.dumps(dataclasses.asdict(written), indent=2) if args.json else written.text())
 
 
 def _splits(args: argparse.Namespace) -> None:

@@ -7,15 +7,20 @@ from typing import Any
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair
 
+# What `icm-bench captions` says beside a pair: where it comes from.
+ORIGIN_KEYS = ("dataset", "captioner", "model", "prompt", "seed")
 
-def read_text_pairs(path: Path | str) -> list[TextPair]:
+
+def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPair]:
     """Return the pairs of a file in JSONL (UTF-8), in its order.
 
     Each line is one object with the keys `caption` and `rewrite` and, if known, `class_name` and `image_id` (absent or
-    null otherwise). Blank lines are skipped.
+    null otherwise). Blank lines are skipped. A `dataset` says of which data set the pair is; what else may stand beside
+    a pair (`ORIGIN_KEYS`) is for people.
 
     Args:
         path: place of the file.
+        dataset: pairs of another data set are left out; None (default) leaves none out.
 
     Raises:
         IcmBenchError: the file cannot be read, holds no pair, or a line is not such an object; names file and line.
@@ -28,14 +33,18 @@ def read_text_pairs(path: Path | str) -> list[TextPair]:
             f"and may be read."
         ) from error
     pairs = [_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    mine = [pair for pair, of in pairs if None in (of, dataset) or of == dataset]
+    if pairs and not mine:
+        raise IcmBenchError(f"{path}: all pairs are of other data sets than {dataset}; add some of it.")
     if not pairs:
         raise IcmBenchError(
             f"{path}, line 1: the file holds no text pair; write one JSON object with 'caption' and 'rewrite' a line."
         )
-    return pairs
+    return mine
 
 
-def _pair(line: bytes, place: str) -> TextPair:
+def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
+    """Return the pair of a line, and the data set that it is of, or None if it does not say."""
     try:
         entry = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
@@ -49,12 +58,13 @@ def _pair(line: bytes, place: str) -> TextPair:
         raise IcmBenchError(
             f'{place}: a JSON {_kind(entry)} where an object is needed; write {{"caption": ..., "rewrite": ...}}.'
         )
-    if unknown := [key for key in entry if key not in KEYS]:
-        raise IcmBenchError(f"{place}: unknown key '{unknown[0]:.60}'; {nearest(unknown[0], KEYS)}")
+    known = [*KEYS, *ORIGIN_KEYS]
+    if unknown := [key for key in entry if key not in known]:
+        raise IcmBenchError(f"{place}: unknown key '{unknown[0]:.60}'; {nearest(unknown[0], known)}")
     pair = TextPair(*(_text(entry, key, place) for key in KEYS))  # type: ignore[arg-type]  # required ones are text
     if pair.caption == pair.rewrite:
         raise IcmBenchError(f"{place}: caption and rewrite are equal, so nothing is intervened on; delete the line.")
-    return pair
+    return pair, _text(entry, "dataset", place)
 
 
 class _RepeatedKeyError(Exception):

@@ -27,7 +27,7 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
     spelt = {name.replace("_", " "): name for name in manifest.classes}
     names = {**dict(zip(manifest.prompt_names, manifest.classes, strict=True)), **spelt}
     if spec.pairs:
-        read = _with_image_ids(read_text_pairs(spec.pairs), manifest, spec.pairs)
+        read = _with_image_ids(read_text_pairs(spec.pairs, manifest.name), manifest, spec.pairs)
         pairs = [replace(pair, class_name=names.get(pair.class_name or "", pair.class_name)) for pair in read]
         _check_classes(recipe, manifest, pairs, spec.pairs)
         return pairs

@@ -99,11 +99,11 @@ def cpu_nodes() -> tuple[int, int]:
     return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
 
 
-def check_shared(storage: Storage, folders: list[Path]) -> None:
+def check_shared(storage: Storage | None, folders: list[Path]) -> None:
     """Make sure that every node sees the store and the data, where those are folders.
 
     Args:
-        storage: the store.
+        storage: the store; None where workers write nothing.
         folders: folders with data and checkpoints, all of which exist on this machine.
 
     Raises:
@@ -114,7 +114,7 @@ def check_shared(storage: Storage, folders: list[Path]) -> None:
         return
     marker = f".shared-test-{uuid.uuid4().hex}"
     needed = [str(folder) for folder in folders]
-    if storage.is_local:
+    if storage and storage.is_local:
         storage.write_bytes(marker, b"")
         needed.append(storage.path(marker))
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
@@ -129,7 +129,7 @@ def check_shared(storage: Storage, folders: list[Path]) -> None:
                     f"than one node, store, data and checkpoints must lie on shared storage, for example a mount."
                 )
     finally:
-        if storage.is_local:
+        if storage and storage.is_local:
             Path(storage.path(marker)).unlink(missing_ok=True)
 
 

@@ -175,7 +175,7 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
                 ),
                 batch_size=1,
                 batch_format="pyarrow",
-                **_actor_options(actors, gpus),
+                **actor_options(actors, gpus),
             )
         )
         pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
@@ -241,7 +241,7 @@ def _bounded_memory(actors: int, cores: int, work: Work, rows: int) -> Iterator[
         context.execution_options.resource_limits, context.target_max_block_size = before
 
 
-def _actor_options(actors: int, gpus: int) -> dict[str, Any]:
+def actor_options(actors: int, gpus: int) -> dict[str, Any]:
     """Return what one encoder actor reserves: a GPU, or next to nothing of a node that has cores.
 
     A part of a GPU may be reserved, so that more actors than GPUs start all the same.

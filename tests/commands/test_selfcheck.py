@@ -43,16 +43,26 @@ class Colours(EncoderModel):
         return torch.stack([self.module["text"](torch.tensor(row)).mean(0) for row in ids])
 
 
-def office(root: Path, names: Sequence[str], predict: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+def office(
+    root: Path, names: Sequence[str], predict: Callable[[torch.Tensor], torch.Tensor], near: float = 1.0
+) -> Path:
     """Images of random blocks of colour, most of them filed under the class that an encoder sees in them.
 
     So right settings are accurate, and a fault costs points.
+
+    Args:
+        root: where the folder is made.
+        names: of the classes, sorted.
+        predict: from pixels between 0 and 1 to scores of the classes.
+        near: of 240 images over this the nearest to the border of a class are taken; those on it are not.
     """
-    rough = np.random.default_rng(0).integers(0, 256, (400, 3, 2, 2))
+    rough = np.random.default_rng(0).integers(0, 256, (round(240 / near), 3, 2, 2))
     pixels = rough.repeat(SIZE // 2, 2).repeat(SIZE // 2, 3).astype(np.uint8)
     with torch.no_grad():
-        labels = predict(torch.from_numpy(pixels) / 255).argmax(dim=1).tolist()
-    for i, label in enumerate(labels):
+        scores, labels = predict(torch.from_numpy(pixels) / 255).topk(2)
+    margins = scores[:, 0] - scores[:, 1]
+    taken = [i for i in margins.argsort().tolist() if margins[i] > 1e-3][:240]
+    for i, label in zip(taken, labels[taken, 0].tolist(), strict=True):
         folder = root / "office" / f"env{i % 2}" / names[(label + (i % 7 == 0)) % len(names)]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[i].transpose(1, 2, 0)).save(folder / f"{i}.png")
@@ -169,16 +179,20 @@ def test_it_passes_and_names_each_planted_fault_of_texts_and_pixels(
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_quick_gelu_off_is_named(tmp_path: Path) -> None:
-    classes = ("cat", "cow", "dog")
+    classes = ("cat", "dog", "hen", "pig")
     folder = tmp_path / "tiny"
     folder.mkdir()
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {}}))
-    torch.manual_seed(2)
-    model = open_clip.CLIP(**TINY_CLIP, quick_gelu=True).eval()
+    torch.manual_seed(4)
+    model: Any = open_clip.CLIP(**TINY_CLIP, quick_gelu=True).eval()
     with torch.no_grad():
         for value in model.parameters():
             if value.ndim > 1:
-                value.mul_(4.0)  # far from linear, so that the activation matters
+                value.mul_(3.0)  # far from linear, so that the activation matters
+        model.token_embedding.weight.mul_(10)
+        model.transformer.resblocks[0].attn.out_proj.weight.mul_(10)
+        model.visual.transformer.resblocks[0].mlp.c_fc.weight.mul_(2)
+        model.visual.transformer.resblocks[0].mlp.c_proj.weight.mul_(5)
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
     mean, std = (
         torch.tensor(v).view(1, 3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -187,7 +201,7 @@ def test_quick_gelu_off_is_named(tmp_path: Path) -> None:
         text = torch.nn.functional.normalize(
             model.encode_text(open_clip.tokenize([f"a photo of a {c}" for c in classes]))
         )
-    images = office(tmp_path, classes, lambda pixels: model.encode_image((pixels - mean) / std) @ text.T)
+    images = office(tmp_path, classes, lambda pixels: model.encode_image((pixels - mean) / std) @ text.T, near=0.1)
     with torch.no_grad():
         expected = reference(images, lambda pixels: model.encode_image((pixels - mean) / std), text)
     planted = published(tmp_path / "planted.csv", "tiny", "", expected)
