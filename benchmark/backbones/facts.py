@@ -1,7 +1,9 @@
 """What is known of a backbone once it has been loaded, for rooms that do not load it."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+Texts = Literal["any", "classes", "none"]  # which texts have embeddings: any, those of the classes alone, or none
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class BackboneFacts:
         notes: what a user should know of the backbone, one sentence each. Default: nothing.
         flops: floating-point operations of the image tower for one image, a product and its sum counted as two. Default
             0, where they were not counted.
+        texts: which texts it embeds: `any` (default), those of the classes alone (`classes`), or `none`.
     """
 
     label: str
@@ -34,6 +37,7 @@ class BackboneFacts:
     engine: str = "torch"
     notes: tuple[str, ...] = ()
     flops: float = 0.0
+    texts: Texts = "any"
 
     def identity(self) -> dict[str, Any]:
         """Return what an embedding depends on: weights, architecture, preprocessing, precision, a low one's engine."""

@@ -191,11 +191,13 @@ class PlannedSweep:
         name: of the data set.
         images: environment -> number of images.
         classes: number of classes.
+        kinds: kinds of pairs that it has, see `Subject.kinds`; None (default) for all of the recipe.
     """
 
     name: str
     images: Mapping[str, int]
     classes: int
+    kinds: tuple[str, ...] | None = None
 
 
 def estimated(
@@ -214,7 +216,7 @@ def estimated(
     cores = max(1, int((os.cpu_count() or 1) / recipe.run.cpus_per_trial))
     adding = Estimating(known, min(cores, trials))
     adding.add("start", START, 1)
-    for backbone in recipe.backbones:
+    for backbone in () if recipe.is_imported else recipe.backbones:
         for one in sweeps:
             views = sum(one.images.values()) * recipe.view_count(one.name)
             adding.add("embedding", start_kind(backbone), 1)
@@ -254,7 +256,7 @@ def planned_trials(
     for dim in widths:
         for one in sweeps:
             of_sets = {s.name: sum(s.images.values()) for s in (one, *shifts)}
-            for spec in trial_specs(recipe, one.name, dim):
+            for spec in trial_specs(recipe, one.name, dim, one.kinds):
                 images = of_sets if spec.protocol.across_sets else one.images
                 if spec.rows(list(images)):
                     yield one.name, spec, Size(images, one.classes, dim), points if spec.space else 1

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmark.backbones.loading import width_of
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_environments, check_protocols
 from benchmark.commands.estimate import Estimate, Known, PlannedSweep, embedding_kind, estimated
+from benchmark.commands.imported_sets import kinds_of_import, manifests_of, widths_of
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
-from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.feeding import DecodingCost, remembered
 from benchmark.recipe.recipe import Recipe
@@ -35,6 +34,7 @@ class PlannedSet:
         classes: number of its classes.
         counted: whether they were counted, or are sure as those of a planted set are; otherwise they are the catalog's,
             and the images are not at hand.
+        kinds: kinds of pairs that it has where embeddings were imported, see `Subject.kinds`; None for all of the recipe.
     """
 
     name: str
@@ -42,6 +42,7 @@ class PlannedSet:
     images: int
     classes: int
     counted: bool
+    kinds: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,11 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
     Raises:
         IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
     """
-    located = [_set(recipe, spec) for spec in recipe.located()]
+    located = _imported(recipe, storage) if recipe.is_imported else [_set(recipe, spec) for spec in recipe.located()]
     sets = [planned for planned, _ in located]
-    widths = [width_of(spec) for spec in recipe.backbones]
-    passes = sum(s.images * recipe.view_count(s.name) for s in sets)
-    sweeps = [PlannedSweep(planned.name, images, planned.classes) for planned, images in located]
+    widths = widths_of(recipe, storage)
+    passes = 0 if recipe.is_imported else sum(s.images * recipe.view_count(s.name) for s in sets)
+    sweeps = [PlannedSweep(s.name, images, s.classes, s.kinds) for s, images in located]
     if calibrating:
         from benchmark.commands.calibrate import calibrate
 
@@ -213,6 +214,17 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]
     return PlannedSet(spec.name, len(images), count, classes, counted), images
 
 
+def _imported(recipe: Recipe, storage: Storage) -> list[tuple[PlannedSet, dict[str, int]]]:
+    """Return what `_set` does of data sets whose embeddings were imported."""
+    located = []
+    for manifest in manifests_of(recipe, storage):
+        check_protocols(recipe, manifest)
+        counts, kinds = manifest.counts, kinds_of_import(recipe, storage, manifest)
+        sizes = len(counts), manifest.table.num_rows, len(manifest.classes)
+        located.append((PlannedSet(manifest.name, *sizes, True, kinds), counts))
+    return located
+
+
 class _Count(NamedTuple):
     """Of the sweep of one data set under one backbone."""
 
@@ -224,7 +236,7 @@ class _Count(NamedTuple):
 def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], dim: int) -> _Count:
     variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
     trials = rows = searched_views = 0
-    for spec in trial_specs(recipe, planned.name, dim):
+    for spec in trial_specs(recipe, planned.name, dim, planned.kinds):
         seen = variants if spec.protocol.across_sets else list(environments)
         if not spec.rows(seen):
             continue

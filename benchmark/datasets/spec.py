@@ -20,7 +20,7 @@ from benchmark.datasets.catalog import CATALOG, DEMO_SET
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
-AUTO, TABLE = "auto", "table"  # layouts
+AUTO, TABLE, IMPORTED = "auto", "table", "imported"  # layouts
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
 PLANTED_KEYS = {
@@ -88,7 +88,8 @@ class DatasetSpec(Spec):
         root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
             The demo set and planted ones are built, and need none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout), `webdataset` (tar
-            shards) or `table` (files that a CSV or Parquet file lists); `auto` goes by what lies there;
+            shards), `table` (files that a CSV or Parquet file lists) or `imported` (embeddings that the store has from
+            `icm-bench import-embeddings`; no image is needed); `auto` goes by what lies there;
             `my_package.my_module:MyReader` is a reader of your own.
         columns: which columns or fields say what of an image, in the layouts `parquet`, `webdataset` and `table`.
         table: the CSV or Parquet file that lists the images, a line for each: below the root, from which its paths go,
@@ -123,12 +124,18 @@ class DatasetSpec(Spec):
     @property
     def is_planted(self) -> bool:
         """Whether it is a set with a planted shift: its name says so."""
-        return self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
+        named = self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
+        return named and not (self.is_imported and self.styles is None)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its embeddings were imported, so that no image is needed."""
+        return self.layout == IMPORTED
 
     @property
     def is_built(self) -> bool:
         """Whether it is built from packages where no root is given, so that it needs none."""
-        return self.name == DEMO_SET or self.is_planted
+        return (self.name == DEMO_SET or self.is_planted) and not self.is_imported
 
     @property
     def planted(self) -> "Planted":
@@ -215,6 +222,12 @@ class DatasetSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _imported_or_not(self) -> "DatasetSpec":
+        if self.is_imported and (self.root is not None or self.columns != ColumnsSpec()):
+            raise ValueError(f"'{self.name}' was imported and lies in the store: leave root and columns out.")
+        return self
+
+    @model_validator(mode="after")
     def _planted_or_not(self) -> "DatasetSpec":
         given = [key for field, key in PLANTED_KEYS.items() if getattr(self, field) is not None]
         if not self.is_planted:
@@ -226,7 +239,12 @@ class DatasetSpec(Spec):
             return self
         if missing := next((key for key in ("of", "from", "shift") if key not in given), None):
             raise ValueError(f"the planted set '{self.name}' needs '{missing}'; give of, from and shift.")
-        if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec() or self.table is not None:
+        if (
+            self.root is not None
+            or self.layout not in (AUTO, IMPORTED)
+            or self.columns != ColumnsSpec()
+            or self.table is not None
+        ):
             raise ValueError(f"the planted set '{self.name}' is built: leave root, layout, columns and table out.")
         environments = self.planted.environments
         if self.correlation is not None and set(self.correlation) != set(environments):

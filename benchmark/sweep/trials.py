@@ -6,7 +6,7 @@ seed, fold).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
+from benchmark.recipe.available import kinds_of, settings_of
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
@@ -215,6 +216,12 @@ class Trial:
         return self.spec.rows(self.environments) > 0
 
     @property
+    def can_borrow(self) -> bool:
+        """Whether the data set that lends has the kinds whose C_d is borrowed; true where nothing is."""
+        chosen = self.spec.intervention_set
+        return not (self.lender and chosen) or chosen.is_among(self.lender.kinds)
+
+    @property
     def environments(self) -> list[str]:
         """Names of the environments that the protocol sees: those of the data set, or whole data sets."""
         names = [s.manifest.name for s in (self.subject, *self.variants)]
@@ -258,7 +265,7 @@ class Trial:
         return self.subject.view_draw if any(kind.is_random for kind in kinds) else 0
 
 
-def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
+def trial_specs(recipe: Recipe, dataset: str, dim: int, kinds: Collection[str] | None = None) -> list[TrialSpec]:
     """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
 
     What looks at no intervention is not repeated for each set, and what has no lambda not for each lambda.
@@ -269,8 +276,9 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         recipe: what is asked for.
         dataset: name of the data set.
         dim: embedding width D of the backbone.
+        kinds: kinds of pairs that the data set has, see `Subject.kinds`; by default all of the recipe.
     """
-    sweep = recipe.sweep
+    sweep, kinds = recipe.sweep, kinds_of(recipe, dataset) if kinds is None else kinds
     return [
         TrialSpec(
             protocol=protocol,
@@ -290,8 +298,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int) -> list[TrialSpec]:
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
-        for projection in sweep.projections_for(predictor)
-        for chosen in recipe.sets_for(dataset, predictor, projection)
+        for projection, chosen in settings_of(recipe, dataset, predictor, kinds)
         if not (chosen and chosen.placebo and protocol.looks_at_target)
         for intervention_set in ((None,) if chosen is None else chosen.in_trials())
         for space in (recipe.search_space(dataset, projection, intervention_set),)
@@ -324,6 +331,6 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
     trials = [
         trial(i, spec)
         for i, subject in enumerate(subjects)
-        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim)
+        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim, subject.kinds)
     ]
-    return [trial for trial in trials if trial.makes_rows]
+    return [trial for trial in trials if trial.makes_rows and trial.can_borrow]

@@ -20,6 +20,7 @@ READERS: ClassRegistry[ImageReader] = ClassRegistry(
         "webdataset": "benchmark.datasets.readers.webdataset:WebDatasetReader",
         "folder": "benchmark.datasets.readers.folder:FolderReader",
         "table": "benchmark.datasets.readers.table:TableReader",
+        "imported": "benchmark.datasets.readers.imported:ImportedReader",
     },
 )
 DEFAULT = "folder"  # where no file tells

@@ -158,6 +158,10 @@ class Projection(Component):
         values = {name: value for name, value in given.items() if value is not None and name in type(self).model_fields}
         return type(self)(**{**dict(self), **values})
 
+    def without_interventions(self) -> "Projection | None":
+        """Return what is left of it where there are no interventional pairs: itself, a part of it, or None."""
+        return None if self.uses_interventions and not self.uses_scale_only else self
+
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
         """Return the prompts that `fit` asks `sources.prompts` for, the same for all settings; by default none.
 
