@@ -37,9 +37,8 @@ def calibrate(
         notify: takes each line for the person who watches.
     """
     known = Known.here(storage)
-    costs = [
-        cost for spec in (() if recipe.is_imported else recipe.backbones) for cost in _of_backbone(spec, known, notify)
-    ]
+    backbones = () if recipe.is_imported else recipe.backbones
+    costs = [cost for spec in backbones for cost in _of_backbone(spec, known, notify)]
     lacking = list(_lacking(recipe, known, sweeps, widths))
     if lacking:
         notify(f"calibrating {len(lacking)} kinds of trials on simulated embeddings")

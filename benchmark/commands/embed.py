@@ -1,10 +1,8 @@
 """`icm-bench embed`: every image and its interventions, once."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
-
-import pyarrow as pa
 
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.estimate import embedding_kind, start_kind
@@ -71,13 +69,10 @@ def _imported(run: Run, subject: Subject) -> EmbedReport:
     run.notify(f"{subject.manifest.name} with {subject.facts.label}: imported, nothing is to be embedded")
     table = subject.manifest.table
     unreadable = rejected(run.storage, subject.views)
-    reasons = {path: unreadable[i][1] for i, path in zip(*_columns(table, "image_id", "path")) if i in unreadable}
-    images = subject.views[0].images
-    return EmbedReport(images=table.num_rows, reused=images * len(subject.views), rejected=reasons)
-
-
-def _columns(table: pa.Table, *names: str) -> Iterator[list[str]]:
-    return (table[name].to_pylist() for name in names)
+    images = zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True)
+    reasons = {path: unreadable[image][1] for image, path in images if image in unreadable}
+    distinct = subject.views[0].images
+    return EmbedReport(images=table.num_rows, reused=distinct * len(subject.views), rejected=reasons)
 
 
 def _costs(backbone: BackboneSpec, speed: Speed, seconds: float) -> list[Cost]:

@@ -1,7 +1,7 @@
 """Files of embeddings that exist: Parquet or npz, a row for each image and view; the texts of the classes in another.
 
-A folder holds `embeddings.parquet` and, where there are texts, `texts.parquet` (or both as .npz). Columns of the former:
-image_id or path (or both), environment, class, group, view, embedding; of the latter: class, embedding. What is written
+A folder holds `embeddings.parquet` and, where there are texts, `texts.parquet` (or both as .npz). Columns of the first:
+image_id or path (or both), environment, class, group, view, embedding; of the second: class, embedding. What is written
 here also says how it was made, with a digest over it all, so that an import is known to be the same embeddings.
 """
 

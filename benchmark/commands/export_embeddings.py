@@ -73,16 +73,16 @@ def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbo
 
 
 def _export(run: Run, subject: Subject, folder: Path) -> Exported:
-    with ExitStack() as stack:
-        texts = ""
+    with ExitStack() as stack:  # what is entered first takes its name last
+        file, texts = stack.enter_context(_whole(folder / "embeddings.parquet")), ""
         if subject.texts:
             embedding = read_texts(run.storage, subject.texts)
-            file = stack.enter_context(_whole(folder / "texts.parquet"))
-            with_texts = Writer(file, ["class"], subject.facts.dim)
-            with_texts.add({"class": [*subject.manifest.classes]}, embedding)
-            with_texts.close()
-            texts = with_texts.digest.hexdigest()
-        file = stack.enter_context(_whole(folder / "embeddings.parquet"))  # which takes its name first of the two
+            of_texts = Writer(stack.enter_context(_whole(folder / "texts.parquet")), ["class"], subject.facts.dim)
+            of_texts.add({"class": [*subject.manifest.classes]}, embedding)
+            of_texts.close()
+            texts = of_texts.digest.hexdigest()
+        else:
+            (folder / "texts.parquet").unlink(missing_ok=True)
         writer = Writer(file, WORDS, subject.facts.dim)
         names = _names(subject.views)
         progress = Progress(f"exporting {subject.key}", subject.views[0].images * len(names), "rows")

@@ -26,6 +26,7 @@ from benchmark.commands.embedding_files import (
     files_of,
     metadata_of,
     read_texts_file,
+    refused,
     row_count,
     seal_of,
 )
@@ -183,11 +184,11 @@ def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Impo
 def _check_names(asked: Asked) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", asked.name):
         raise IcmBenchError(
-            f"--name {asked.name:.60}: give up to 100 letters, digits, '.', '_' and '-', of which '.' and '-' never come first."
+            f"--name {asked.name[:60]!a}: give up to 100 letters, digits, '.', '_' and '-', neither '.' nor '-' first."
         )
     label = asked.backbone
     if label is not None and not (label.strip() == label and label.isprintable() and 0 < len(label) <= 200):
-        raise IcmBenchError(f"--backbone {label:.60!a}: give a label that can be printed, up to 200 letters.")
+        raise IcmBenchError(f"--backbone {label[:60]!a}: give a label that can be printed, up to 200 letters.")
     scale = asked.logit_scale
     if scale is not None and not 0 < scale < float("inf"):
         raise IcmBenchError(f"--logit-scale {scale:g}: give a number above 0, such as CLIP's 100.")
@@ -220,8 +221,8 @@ def _read(file: Path, texts_file: Path | None, asked: Asked) -> Iterator[_Read]:
         progress.close()
         if said and said["store_version"] != STORE_VERSION:
             raise IcmBenchError(
-                f"{file} was exported by version {said['store_version']} of the store, now at {STORE_VERSION}; export it "
-                f"again, or take it as it is with --foreign."
+                f"{file} was exported by version {said['store_version']} of the store, now at {STORE_VERSION}; export "
+                f"it again, or take it as it is with --foreign."
             )
         if said and said["prompts"] and texts is None:
             raise IcmBenchError(f"{file} was exported with texts, and there are none beside it; give them by --texts.")
@@ -264,7 +265,7 @@ def _check_foreign(read: _Read, rows: NDArray[np.int64], words: dict[str, list[s
     """Refuse images of which some have a group, two have one path, or all have one class."""
     if any(words["group"]) and None in words["group"]:
         row = int(rows[words["group"].index(None)]) + 1
-        raise IcmBenchError(f"{read.file}, row {row}: no group, while others have one; give one to each image.")
+        raise refused(read.file, row, "no group, while others have one; give one to each image.")
     seen: dict[str | None, int] = {}
     for row, path in zip(rows.tolist(), words["path"], strict=True):
         if path in seen:

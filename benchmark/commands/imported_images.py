@@ -1,6 +1,6 @@
 """Which images the rows of a file of embeddings are of, whether these make sense, and where each embedding lies."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.commands.embedding_files import Block, refused
+from benchmark.common.errors import IcmBenchError
 from benchmark.store.embeddings import ORIGINAL
 
 NEEDED = ("environment", "class")
@@ -100,28 +101,23 @@ class Rows:
         image, view = self.codes[self.named], self.codes["view"]
         if ORIGINAL not in self.values["view"]:
             names = ", ".join(f"'{name}'" for name in self.views[:3])
-            raise refused(
-                self.file, 1, f"no row has the view '{ORIGINAL}', only {names}; call the images themselves so."
-            )
+            raise IcmBenchError(f"{self.file}: no row has the view '{ORIGINAL}', only {names}; call the images so.")
         key = image * len(self.values["view"]) + view
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         if len(again := np.flatnonzero(first[inverse] != np.arange(len(key)))):
             row = int(again[0])
-            raise self._at(row, lambda name, of: f"the view '{of}' of '{name}' stands in row "
-                           f"{first[inverse[row]] + 1} already; leave one of the two out.")  # fmt: skip
+            raise self._refused(row, f"stands in row {first[inverse[row]] + 1} already; leave one of the two out.")
         original = np.full(len(self.values[self.named]), -1, dtype=np.int64)
         rows = self.of_view(ORIGINAL)
         original[image[rows]] = rows
         if len(strange := np.flatnonzero(original[image] < 0)):
-            raise self._at(int(strange[0]), lambda name, of: f"'{name}' has the view '{of}' and no '{ORIGINAL}'; give "
-                           f"it one, or leave it out.")  # fmt: skip
+            raise self._refused(int(strange[0]), f"has no '{ORIGINAL}' beside it; give it one, or leave it out.")
         self._check_complete(rows)
         for column in (name for name in SHARED if name in self.codes):
             codes = self.codes[column]
             if len(other := np.flatnonzero(codes != codes[original[image]])):
                 row = int(other[0])
-                raise self._at(row, lambda name, _: f"'{name}' has another {column} than in row "  # noqa: B023
-                               f"{original[image[row]] + 1}; let its views agree.")  # noqa: B023  # fmt: skip
+                raise self._refused(row, f"has another {column} than row {original[image[row]] + 1}; let them agree.")
 
     def _check_complete(self, originals: NDArray[np.int64]) -> None:
         """Refuse views that lack images of the original."""
@@ -130,9 +126,10 @@ class Rows:
             there = np.zeros(len(self.values[self.named]), dtype=bool)
             there[image[self.of_view(view)]] = True
             if len(lacking := originals[~there[image[originals]]]):
-                raise self._at(int(lacking[0]), lambda name, _: f"'{name}' has no view '{view}', which others have; give "  # noqa: B023
-                               f"it one, or leave that view out.")  # fmt: skip
+                says = f"has no view '{view}' beside it, and other images have; give it one, or leave that view out."
+                raise self._refused(int(lacking[0]), says)
 
-    def _at(self, row: int, words: Callable[[str, str], str]) -> Exception:
+    def _refused(self, row: int, problem: str) -> IcmBenchError:
+        """Return the error that names a row, its image and view."""
         (name,), (view,) = (self.words(column, np.array([row])) for column in (self.named, "view"))
-        return refused(self.file, row + 1, words(str(name), str(view)))
+        return refused(self.file, row + 1, f"'{name}' in the view '{view}' {problem}")

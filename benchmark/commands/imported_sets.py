@@ -83,7 +83,7 @@ def _views(recipe: Recipe, manifest: Manifest, imported: Import) -> Iterator[Vie
 
 
 def _is_same(imported: ImportedView, wanted: View) -> bool:
-    """Return whether a view is what a recipe asks for: by all of its parameters, or by its label where these are unknown.
+    """Return whether a view is what a recipe asks for: by all its parameters, or by its label where these are unknown.
 
     How the original was decoded does not count, since nothing is decoded.
     """

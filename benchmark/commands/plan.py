@@ -10,6 +10,7 @@ from benchmark.commands.estimate import Estimate, Known, PlannedSweep, embedding
 from benchmark.commands.imported_sets import kinds_of_import, manifests_of, widths_of
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
+from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.feeding import DecodingCost, remembered
 from benchmark.recipe.recipe import Recipe
@@ -34,7 +35,7 @@ class PlannedSet:
         classes: number of its classes.
         counted: whether they were counted, or are sure as those of a planted set are; otherwise they are the catalog's,
             and the images are not at hand.
-        kinds: kinds of pairs that it has where embeddings were imported, see `Subject.kinds`; None for all of the recipe.
+        kinds: kinds of pairs that were imported, see `Subject.kinds`; None (default) for all of the recipe.
     """
 
     name: str
@@ -136,10 +137,14 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
 
         calibrate(recipe, storage, sweeps, widths)
     known = known or Known.here(storage).or_elsewhere()
-    views, cost = max(recipe.view_count(s.name) for s in sets), remembered()
+    views, cost = max(_view_count(recipe, s) for s in sets), remembered()
     backbones = [
         PlannedBackbone(
-            spec.label, dim, recipe.sweep.rank_count(dim), _rate(known, spec, passes), _feeding(spec, views, cost)
+            spec.label,
+            dim,
+            recipe.sweep.rank_count(dim),
+            _rate(known, spec, passes) if passes else None,
+            _feeding(spec, views, cost) if passes else "",
         )
         for spec, dim in zip(recipe.backbones, widths, strict=True)
     ]
@@ -160,9 +165,16 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
             for spec, dim in zip(recipe.backbones, widths, strict=True)
         ),
         estimate=estimated(recipe, known, sweeps, widths, trials, rows),
-        trial_gib=max(_trial_gib(planned, recipe.view_count(planned.name), max(widths)) for planned in sets),
+        trial_gib=max(_trial_gib(planned, _view_count(recipe, planned), max(widths)) for planned in sets),
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
     )
+
+
+def _view_count(recipe: Recipe, planned: PlannedSet) -> int:
+    """Return how many views of each image there are, the original among them."""
+    labels = [kind.label for kind in recipe.kinds_for(planned.name)]
+    absent = 0 if planned.kinds is None else sum(label not in planned.kinds for label in labels)
+    return recipe.view_count(planned.name) - absent
 
 
 def _trial_gib(planned: PlannedSet, views: int, dim: int) -> float:

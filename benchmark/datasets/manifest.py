@@ -222,8 +222,8 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
     """
     if spec.is_imported:
         raise IcmBenchError(
-            f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it another "
-            f"layout, and a root, to open them."
+            f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "
+            f"another layout, and a root, to open them."
         )
     if spec.root is None:
         if spec.is_planted:
