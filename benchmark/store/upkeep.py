@@ -21,7 +21,7 @@ LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any mo
 
 @dataclass
 class Directory:
-    """One view of a data set under one backbone, the moments over its views, all texts, or an import, as they lie there.
+    """One view of a data set under one backbone, the moments over its views, all texts, or an import, as they lie.
 
     Attributes:
         name: name of the directory inside the store.
