@@ -40,7 +40,8 @@ class Words:
             if None in block.words[name]:
                 row = block.first + block.words[name].index(None)
                 raise refused(self.file, row, f"'{name}' is empty; fill it in, or leave the image out.")
-        for name, values in {"view": [ORIGINAL] * len(block.embedding), **block.words}.items():
+        by_default: dict[str, list[str | None]] = {"view": [ORIGINAL] * len(block.embedding)}
+        for name, values in {**by_default, **block.words}.items():
             known = self._values.setdefault(name, {})
             codes = np.fromiter((known.setdefault(value, len(known)) for value in values), np.int64, len(values))
             self._codes.setdefault(name, []).append(codes)
