@@ -446,8 +446,9 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _import_embeddings(args: argparse.Namespace) -> None:
-    from benchmark.commands.import_embeddings import Asked, import_embeddings
+    from benchmark.commands.import_embeddings import import_embeddings
     from benchmark.commands.import_recipe import start_recipe, write_recipe
+    from benchmark.commands.read_embeddings import Asked
     from benchmark.commands.stores import store_at
 
     asked = Asked(args.name, args.backbone, args.texts, args.logit_scale, args.foreign)

@@ -18,6 +18,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage, reason
 from benchmark.store import embeddings as store
+from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import STORE_VERSION, View
 from benchmark.store.texts import read_texts
 from benchmark.sweep.subject import Subject
@@ -109,7 +110,7 @@ def _write_view(storage: Storage, subject: Subject, view: View, name: str, write
     for start in range(0, len(chunks), TOGETHER):
         tables, problems = store.read_parts(storage, view.directory, chunks[start : start + TOGETHER])
         if problems:
-            raise store.DamagedError.of(storage, problems)
+            raise DamagedError.of(storage, problems)
         found = [image for part in tables for image in part["image_id"].to_pylist()]
         vectors = np.concatenate([store.vectors(part) for part in tables]).astype(np.float32, copy=False)
         if found:

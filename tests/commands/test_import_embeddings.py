@@ -20,6 +20,7 @@ import benchmark
 from benchmark.cli import main
 from benchmark.commands import import_embeddings
 from benchmark.commands.imported_sets import imported_subject, manifests_of
+from benchmark.commands.read_embeddings import Asked
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.recipe.loading import load_recipe, parse_recipe
@@ -185,7 +186,8 @@ def parquet(content: dict[str, Any], file: Path, rows: int = 32) -> Path:
 
 def texts(file: Path, names: tuple[str, ...] = CLASSES, width: int = D) -> Path:
     t = np.random.default_rng(5).normal(size=(len(names), width)).astype(np.float32)
-    np.savez(file, embedding=t, **{"class": np.array(names)})
+    content: dict[str, Any] = {"class": np.array(names), "embedding": t}
+    np.savez(file, **content)
     return file
 
 
@@ -279,7 +281,7 @@ def test_a_file_without_views_or_texts_leaves_what_needs_neither(
 
 def nearest_mean(content: dict[str, Any], held_out: str) -> float:
     """Return the accuracy of the nearest class mean of DomainBed's 80 % of the other environments."""
-    fitted = []
+    fitted: list[int] = []
     for number, name in enumerate(ENVIRONMENTS):
         here = np.flatnonzero(content["environment"] == name)
         here = here[np.lexsort((content["path"][here], content["class"][here]))]
@@ -439,7 +441,7 @@ def test_a_killed_import_is_invisible_and_can_be_repeated(tmp_path: Path, monkey
     recipe = parse_recipe(
         {"name": "r", "datasets": [{"name": "mine", "layout": "imported"}], "backbones": ["imported"]}
     )
-    storage, asked = Storage(str(tmp_path / "store")), import_embeddings.Asked("mine")
+    storage, asked = Storage(str(tmp_path / "store")), Asked("mine")
     with monkeypatch.context() as patched:
         patched.setattr(import_embeddings, "write_import", interrupt)
         with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,7 @@ from benchmark.recipe.available import kinds_of, left_out, settings_of
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 
-SETS = [
+SETS: list[dict[str, Any]] = [
     {"name": "all"},
     {"name": "grey", "kinds": ["grayscale"]},
     {"name": "both", "kinds": ["grayscale", "invert"]},
