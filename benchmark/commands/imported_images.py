@@ -57,7 +57,7 @@ class Words:
 
 
 def _is_name(value: str) -> bool:
-    return value.isprintable() and value.strip() == value and len(value) <= _MAX_LETTERS
+    return value.isprintable() and len(value) <= _MAX_LETTERS
 
 
 @dataclass(frozen=True)

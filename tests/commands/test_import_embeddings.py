@@ -114,9 +114,9 @@ def test_an_export_gives_the_same_bytes_again_without_images_or_models(
     assert len(rows) == 6
     assert contents(fresh / "rows", ".parquet") == rows
     (report,), (again,) = ([*(place / "reports").iterdir()] for place in (folder / "store", fresh))
-    tables = contents(report, ".csv", ".md", ".tex")
+    tables = contents(report / "tables", ".csv", ".md", ".tex", ".json")
     assert len(tables) > 10
-    assert contents(again, ".csv", ".md", ".tex") == tables
+    assert contents(again / "tables", ".csv", ".md", ".tex", ".json") == tables
     assert report.name == again.name
     assert (set(contents(fresh / "embeddings", ".parquet"))) == set(contents(folder / "store/embeddings", ".parquet"))
 
