@@ -267,7 +267,7 @@ def test_a_file_without_views_or_texts_leaves_what_needs_neither(
     assert set(rows["projection"]) == {"identity", "shrinkage", "isotropic_environments"}
     assert set(rows["predictor"]) == {"class_means"}
     assert set(rows["intervention_set"]) == {None}
-    plain = rows[rows["projection"] == "identity"].set_index("held_out")["accuracy"]
+    plain = rows[rows["projection"] == "identity"].set_index("held_out")["target"]
     for held_out in ENVIRONMENTS:
         assert plain[held_out][-1] == pytest.approx(nearest_mean(content, held_out))
 
