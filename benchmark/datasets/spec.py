@@ -215,7 +215,8 @@ class DatasetSpec(Spec):
 
     @model_validator(mode="after")
     def _a_table_or_not(self) -> "DatasetSpec":
-        if self.table is not None and self.layout not in (AUTO, TABLE):
+        # A recipe's hash knows the table, so that one of imported embeddings keeps it: rows say that hash.
+        if self.table is not None and self.layout not in (AUTO, TABLE, IMPORTED):
             raise ValueError(
                 f"'table' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
             )

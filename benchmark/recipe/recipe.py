@@ -297,6 +297,6 @@ class Recipe(Spec):
         """
         content = self.model_dump(mode="json", exclude={"name", "names", "run"})
         for dataset in content["datasets"]:
-            for key in ("root", "layout", "columns", "table", "expected"):
+            for key in ("root", "layout", "columns", "expected"):
                 dataset.pop(key, None)
         return canonical_hash(content)

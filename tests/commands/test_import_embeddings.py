@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, demo_set: Path, local_ray: No
     One image stands twice, and one cannot be read.
     """
     folder = tmp_path_factory.mktemp("made")
-    images = some_of(demo_set, 6, folder / "images")
+    images = some_of(demo_set, 4, folder / "images")
     some = sorted(images.glob("*/*/*.png"))
     shutil.copy(some[0], some[0].with_name("zz-again.png"))
     some[7].write_bytes(b"no image")
@@ -121,6 +121,7 @@ def test_an_export_gives_the_same_bytes_again_without_images_or_models(
     assert (set(contents(fresh / "embeddings", ".parquet"))) == set(contents(folder / "store/embeddings", ".parquet"))
 
 
+@pytest.mark.slow
 def test_an_edited_export_is_refused_and_may_be_taken_as_it_is(
     made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,4 +82,9 @@ def test_what_was_imported_and_what_is_to_be_made_stand_in_recipes_of_their_own(
 
 def test_a_recipe_of_an_import_is_the_one_that_made_the_embeddings() -> None:
     content = recipe().model_dump(mode="json")
-    assert parse_recipe({**content, "datasets": [{"name": "mine", "root": "/data"}]}).hash() == recipe().hash()
+
+    def digest(**keys: str) -> str:
+        return parse_recipe({**content, "datasets": [{"name": "mine", **keys}]}).hash()
+
+    assert digest(root="/data") == digest(layout="imported")
+    assert digest(root="/data", table="t.csv") == digest(layout="imported", table="t.csv") != digest(root="/data")
