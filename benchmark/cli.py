@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_options(imported)
     imported.set_defaults(command=_import)
+    _add_embeddings(commands)
     about = "list what the store of embeddings holds, verify it, or remove what is stale"
     upkeep = commands.add_parser("store", help=about, description=f"{about[0].upper()}{about[1:]}.")
     upkeep.add_argument(
@@ -142,6 +143,35 @@ def _parser() -> argparse.ArgumentParser:
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
     return parser
+
+
+def _add_embeddings(commands: Any) -> None:
+    sub = commands.add_parser(
+        "import-embeddings", help="take in embeddings that exist: from there on no image and no model is needed",
+        description="Takes embeddings into a store, and writes a recipe of them to start with.",
+    )  # fmt: skip
+    sub.add_argument("place", type=Path, metavar="FILE_OR_FOLDER", help="Parquet or npz, or a folder of an export")
+    sub.add_argument("--name", required=True, metavar="NAME", help="of the data set, as recipes will call it")
+    sub.add_argument("--backbone", metavar="LABEL", help="default: that of the file, else 'imported'")
+    sub.add_argument("--texts", type=Path, metavar="FILE", help="texts of the classes: columns class, embedding")
+    sub.add_argument("--logit-scale", type=float, metavar="S", help="default: that of the file, else 100")
+    sub.add_argument(
+        "--foreign", action="store_true", help="leave alone what the file says of how it was made, as if edited"
+    )
+    sub.add_argument("--recipe", type=Path, metavar="FILE", help="where the recipe goes; default: NAME.yaml")
+    sub.add_argument("--store", metavar="URI", help="folder, s3:// or gs://; default: the one in the cache folder")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(command=_import_embeddings)
+    sub = commands.add_parser(
+        "export-embeddings", help="write embeddings as files that others can read, and import-embeddings too",
+        description="Writes all views of a data set under a backbone, and the texts of its classes.",
+    )  # fmt: skip
+    sub.add_argument("recipe", metavar="RECIPE", help="YAML file whose views are embedded")
+    sub.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="for embeddings.parquet, texts.parquet")
+    for name in ("dataset", "backbone"):
+        sub.add_argument(f"--{name}", metavar="NAME", help="needed where the recipe has several")
+    _add_options(sub)
+    sub.set_defaults(command=_export_embeddings)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -495,6 +525,39 @@ def _import(args: argparse.Namespace) -> None:
     else:
         methods = ", ".join(imported.methods)
         print(f"{imported.predictions} predictions of {methods}: {imported.rows} rows, {imported.written} of them new")
+
+
+def _import_embeddings(args: argparse.Namespace) -> None:
+    from benchmark.commands.import_embeddings import import_embeddings
+    from benchmark.commands.import_recipe import start_recipe, write_recipe
+    from benchmark.commands.read_embeddings import Asked
+    from benchmark.commands.stores import store_at
+
+    asked = Asked(args.name, args.backbone, args.texts, args.logit_scale, args.foreign)
+    imported, made_with = import_embeddings(store_at(args.store), args.place, asked)
+    file = args.recipe or Path(f"{args.name}.yaml")
+    written = write_recipe(start_recipe(imported, made_with), file)
+    if args.json:
+        print(json.dumps({**dataclasses.asdict(imported), "recipe": str(file), "recipe_written": written}, indent=2))
+        return
+    print(imported.text())
+    print(f"{file}: {'a recipe to start with' if written else 'was there before, and stays as it is'}")
+    print(f"Next: icm-bench run {file}{f' --store {args.store}' if args.store else ''}")
+
+
+def _export_embeddings(args: argparse.Namespace) -> None:
+    with _prepared(_recipe(args), held_out=False) as run:
+        from benchmark.commands.export_embeddings import export_embeddings
+
+        exported = export_embeddings(run, args.to, args.dataset, args.backbone)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(exported), indent=2))
+    else:
+        texts = "with" if exported.texts else "without"
+        print(
+            f"{exported.folder}: {exported.rows} embeddings of {exported.images} images in {len(exported.views)} views"
+        )
+        print(f"{exported.dataset} under {exported.backbone}, {texts} texts of the classes")
 
 
 def _choosing(args: argparse.Namespace) -> "Choosing":

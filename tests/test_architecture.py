@@ -26,7 +26,7 @@ LEVELS = {
                 "benchmark.method.predictors", "benchmark.method.subspace", "benchmark.store.rows", "benchmark.store.records",
                 "benchmark.datasets.catalog", "benchmark.store.details"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
-                         "benchmark.datasets.catalog", "benchmark.backbones.spec"],
+                         "benchmark.datasets.catalog", "benchmark.backbones.spec", "benchmark.backbones.facts"],
     "benchmark.embedding": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
                             "benchmark.store", "benchmark.recipe"],
     "benchmark.sweep": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.models.open_clip_model import place_of_built
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
@@ -117,6 +116,8 @@ def _facts(content: dict[str, Any]) -> BackboneFacts:
 
 def _memory(spec: BackboneSpec) -> Path | None:
     """Return the file that remembers a backbone's facts; None for weights of which no file can be watched."""
+    from benchmark.backbones.models.open_clip_model import place_of_built  # imported embeddings need no model's module
+
     folder = place_of_built(spec) if spec.is_built else spec.local_folder
     if folder:
         files = sorted(path for path in Path(folder).expanduser().rglob("*") if path.is_file())

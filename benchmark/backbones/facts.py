@@ -1,9 +1,16 @@
 """What is known of a backbone once it has been loaded, for rooms that do not load it."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Texts = Literal["any", "classes", "none"]  # which texts have embeddings: any, those of the classes alone, or none
+
+
+class Embeds(NamedTuple):
+    """What is known of a backbone without its weights: the embedding width D, and which texts it embeds."""
+
+    dim: int
+    texts: Texts = "any"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from benchmark.backbones.describe import describe
+from benchmark.backbones.facts import Embeds
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.estimate import Known, PlannedSweep, planned_trials
 from benchmark.commands.kinds import embedding_kind
@@ -23,7 +24,7 @@ def calibrate(
     recipe: Recipe,
     storage: Storage,
     sweeps: list[PlannedSweep],
-    widths: list[int],
+    towers: list[Embeds],
     notify: Notify = notify_on_stderr,
 ) -> None:
     """Measure trials and backbones of a recipe of which neither its store nor this machine knows what they take.
@@ -34,12 +35,13 @@ def calibrate(
         recipe: what is asked for.
         storage: its store.
         sweeps: its data sets.
-        widths: embedding width of each of its backbones.
+        towers: embedding width of each of its backbones, and which texts it embeds.
         notify: takes each line for the person who watches.
     """
     known = Known.here(storage)
-    costs = [cost for spec in recipe.backbones for cost in _of_backbone(spec, known, notify)]
-    lacking = list(_lacking(recipe, known, sweeps, widths))
+    backbones = () if recipe.is_imported else recipe.backbones
+    costs = [cost for spec in backbones for cost in _of_backbone(spec, known, notify)]
+    lacking = list(_lacking(recipe, known, sweeps, towers))
     if lacking:
         notify(f"calibrating {len(lacking)} kinds of trials on simulated embeddings")
     remember([on_this_machine()], [*costs, *measured(lacking, SECONDS)])
@@ -66,12 +68,12 @@ def _of_backbone(spec: BackboneSpec, known: Known, notify: Notify) -> Iterator[C
 
 
 def _lacking(
-    recipe: Recipe, known: Known, sweeps: list[PlannedSweep], widths: list[int]
+    recipe: Recipe, known: Known, sweeps: list[PlannedSweep], towers: list[Embeds]
 ) -> Iterator[tuple[TrialSpec, Size]]:
     """Yield a trial of each kind that nobody measured, those first that are most work."""
     work: dict[tuple[str, ...], float] = {}
     example: dict[tuple[str, ...], tuple[TrialSpec, Size]] = {}
-    for _, spec, size, count in planned_trials(recipe, sweeps, widths):
+    for _, spec, size, count in planned_trials(recipe, sweeps, towers):
         kind = kind_of(spec)[:_WORDS]
         work[kind] = work.get(kind, 0.0) + count * work_of(spec, size)
         example.setdefault(kind, (spec, size))

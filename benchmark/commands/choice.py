@@ -9,6 +9,7 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.arrays import Normalize
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.nuisance import Nuisance
+from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
 from benchmark.sweep.subject import Subject
@@ -51,16 +52,17 @@ def choose(run: Run, choosing: Choosing) -> Choice:
         IcmBenchError: something is not in the recipe, or the recipe has several and none was named.
     """
     recipe, sweep = run.recipe, run.recipe.sweep
-    dataset = _one("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
-    backbone = _one("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
+    dataset = one_of("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
+    backbone = one_of("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
     subject = next(s for s in run.subjects if (s.manifest.name, s.facts.label) == (dataset, backbone))
-    projection = _setting(_projection(sweep, choosing.projection), choosing.nuisance)
+    projection = _setting(_possible(recipe, subject, _projection(sweep, choosing.projection)), choosing.nuisance)
     intervention_set = None
     if projection.uses_interventions:
-        sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
-        intervention_set = _one("--intervention-set", choosing.intervention_set, sets, lambda s: s.name)
-    normalize: Normalize = _one("--normalize", choosing.normalize, sweep.normalize, str)
-    seed = _one("--seed", sweep.seeds[0] if choosing.seed is None else choosing.seed, sweep.seeds, int)
+        sets = [s for s in recipe.intervention_sets() if not s.placebo and s.is_among(subject.kinds)]
+        if sets or choosing.intervention_set:
+            intervention_set = one_of("--intervention-set", choosing.intervention_set, sets, lambda s: s.name)
+    normalize: Normalize = one_of("--normalize", choosing.normalize, sweep.normalize, str)
+    seed = one_of("--seed", sweep.seeds[0] if choosing.seed is None else choosing.seed, sweep.seeds, int)
     if projection.uses_lambda:
         projection = projection.at(lambda_=_lambda(sweep, projection, choosing.lambda_))
     _check_without(subject, choosing.without)
@@ -95,14 +97,30 @@ def _projection(sweep: SweepSpec, label: str | None) -> Projection:
         raise IcmBenchError("The recipe has no projection but the whole space; add one to sweep.projections.")
     meant = [p for p in fitted if p.uses_interventions and p.order_name != "released"]
     paper = [p for p in meant if p.name == "icm" and not p.variant]
-    return _one("--projection", label, fitted if label is not None else paper or meant or fitted, lambda p: p.label)
+    return one_of("--projection", label, fitted if label is not None else paper or meant or fitted, lambda p: p.label)
+
+
+def _possible(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
+    """Return a projection, or what is left of it where a subject has no intervention set.
+
+    Raises:
+        IcmBenchError: nothing is.
+    """
+    sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
+    if not projection.uses_interventions or not sets or any(chosen.is_among(subject.kinds) for chosen in sets):
+        return projection
+    if left := projection.without_interventions():
+        return left
+    raise IcmBenchError(
+        f"--projection: {projection.label} needs the views of {sets[0].name}, and {subject.key} has none of them."
+    )
 
 
 def _setting(projection: Projection, name: str | None) -> Projection:
     """Return a projection with the one nuisance that was named, or the only one it has."""
     if name is not None and not hasattr(projection, "nuisance"):
         raise IcmBenchError(f"--nuisance: {projection.label} leaves no choice of it; leave --nuisance out.")
-    return _one("--nuisance", name, projection.settings, lambda p: getattr(p, "nuisance", p.label))
+    return one_of("--nuisance", name, projection.settings, lambda p: getattr(p, "nuisance", p.label))
 
 
 def _check_without(subject: Subject, without: tuple[str, ...]) -> None:
@@ -119,16 +137,16 @@ def _check_without(subject: Subject, without: tuple[str, ...]) -> None:
 def _lambda(sweep: SweepSpec, projection: Projection, given: float | None) -> float:
     """Return the lambda that was named: one of a grid, or, where it is searched, any within the bounds."""
     if projection.own_lambdas:
-        return _one("--lambda", given, projection.own_lambdas, float)
+        return one_of("--lambda", given, projection.own_lambdas, float)
     if given is None or sweep.search is None:
-        return _one("--lambda", given, sweep.lambdas, float)
+        return one_of("--lambda", given, sweep.lambdas, float)
     low, high = sweep.search.lambdas
     if not low <= given <= high:
         raise IcmBenchError(f"--lambda: {given:g} is not between {low:g} and {high:g}, the bounds of the search.")
     return given
 
 
-def _one(option: str, given: Any, known: Iterable[T], label: Callable[[T], Any]) -> T:
+def one_of(option: str, given: Any, known: Iterable[T], label: Callable[[T], Any]) -> T:
     """Return the one that was named, or the only one there is."""
     by_label = {label(item): item for item in known}
     if given is None and len(by_label) == 1:

@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.commands.mending import mended
-from benchmark.commands.prepare import Run
+from benchmark.commands.prepare import Run, check_embedded
 from benchmark.embedding.feeding import DecodingCost, remember
-from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import EmbedReport, Speed
 from benchmark.store.costs import Cost
-from benchmark.store.embeddings import View
+from benchmark.store.embeddings import View, rejected
 from benchmark.sweep.subject import Subject
 
 T = TypeVar("T")
@@ -42,6 +41,10 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
 
 def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float | None = None) -> EmbedReport:
     """Embed what the store lacks of some views of a subject, and say what was done."""
+    if subject.manifest.is_imported:
+        return _imported(run, subject)
+    from benchmark.embedding.pipeline import EmbedJob, embed  # which imported embeddings can do without
+
     start = time.time()
     job = EmbedJob(run.storage, subject.manifest, subject.backbone, subject.facts, tuple(views), subject.decoding)
     report = mended(run, lambda: embed(job, run.recipe.run, began=began), lambda _: None)
@@ -54,6 +57,22 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
             high, wide = subject.facts.preprocess["size"]
             remember(DecodingCost(1e3 / report.speed.decode, subject.manifest.name, (high, wide)))
     return report
+
+
+def _imported(run: Run, subject: Subject) -> EmbedReport:
+    """Say that nothing is to be embedded of a subject whose embeddings were imported.
+
+    Raises:
+        IcmBenchError: parts of them are lost.
+    """
+    check_embedded(run.storage, subject)
+    run.notify(f"{subject.manifest.name} with {subject.facts.label}: imported, nothing is to be embedded")
+    table = subject.manifest.table
+    unreadable = rejected(run.storage, subject.views)
+    images = zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True)
+    reasons = {path: unreadable[image][1] for image, path in images if image in unreadable}
+    distinct = subject.views[0].images
+    return EmbedReport(images=table.num_rows, reused=distinct * len(subject.views), rejected=reasons)
 
 
 def _costs(backbone: BackboneSpec, speed: Speed, seconds: float) -> list[Cost]:

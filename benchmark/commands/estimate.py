@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from benchmark.backbones.loading import texts_of
+from benchmark.backbones.facts import Embeds
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
@@ -176,15 +176,17 @@ class PlannedSweep:
         name: of the data set.
         images: environment -> number of images.
         classes: number of classes.
+        kinds: kinds of pairs that it has, see `Subject.kinds`; None (default) for all of the recipe.
     """
 
     name: str
     images: Mapping[str, int]
     classes: int
+    kinds: tuple[str, ...] | None = None
 
 
 def estimated(
-    recipe: Recipe, known: Known, sweeps: Sequence[PlannedSweep], widths: Sequence[int], trials: int, rows: int
+    recipe: Recipe, known: Known, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds], trials: int, rows: int
 ) -> Estimate:
     """Return how long a recipe takes on the cores of this machine, embeddings included, where nothing is done yet.
 
@@ -192,22 +194,22 @@ def estimated(
         recipe: what is asked for.
         known: what was measured.
         sweeps: its data sets.
-        widths: embedding width of each of its backbones.
+        towers: embedding width of each of its backbones, and which texts it embeds.
         trials: how many it has.
         rows: how many it leaves.
     """
     cores = max(1, int((os.cpu_count() or 1) / recipe.run.cpus_per_trial))
     adding = Estimating(known, min(cores, trials))
     adding.add("start", START, 1)
-    for backbone in recipe.backbones:
+    for backbone in () if recipe.is_imported else recipe.backbones:
         for one in sweeps:
             views = sum(one.images.values()) * recipe.view_count(one.name)
             adding.add("embedding", start_kind(backbone), 1)
             adding.add("embedding", embedding_kind(backbone), views, least=4)
-    adding.add("moments", MOMENTS, _summing(recipe, sweeps, widths))
+    adding.add("moments", MOMENTS, _summing(recipe, sweeps, towers))
     adding.add("trials", FIRST_TRIAL, 1)
     adding.add("trials", BETWEEN, trials)
-    for name, spec, size, count in planned_trials(recipe, sweeps, widths):
+    for name, spec, size, count in planned_trials(recipe, sweeps, towers):
         adding.add_trials(name, spec, size, count)
     adding.add("report", REPORT, rows)
     sweep = recipe.sweep
@@ -219,28 +221,27 @@ def estimated(
     return adding.estimate
 
 
-def _summing(recipe: Recipe, sweeps: Sequence[PlannedSweep], widths: Sequence[int]) -> float:
+def _summing(recipe: Recipe, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds]) -> float:
     views = [(sum(one.images.values()), recipe.view_count(one.name)) for one in sweeps]
-    return sum(summing_work(images, count, dim) for images, count in views for dim in widths)
+    return sum(summing_work(images, count, dim) for images, count in views for dim, _ in towers)
 
 
 def planned_trials(
-    recipe: Recipe, sweeps: Sequence[PlannedSweep], widths: Sequence[int]
+    recipe: Recipe, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds]
 ) -> Iterator[tuple[str, TrialSpec, Size, int]]:
     """Yield a recipe's trials: the data set, the trial, what it runs on, and how often, as a search has many points.
 
     Args:
         recipe: what is asked for.
         sweeps: its data sets.
-        widths: embedding width of each of its backbones.
+        towers: embedding width of each of its backbones, and which texts it embeds.
     """
     shifts = [sweeps[i] for i in recipe.shifts()]
     points = recipe.sweep.search.samples if recipe.sweep.search else 1
-    for backbone, dim in zip(recipe.backbones, widths, strict=True):
-        texts = texts_of(backbone)
+    for dim, texts in towers:
         for one in sweeps:
             of_sets = {s.name: sum(s.images.values()) for s in (one, *shifts)}
-            for spec in trial_specs(recipe, one.name, dim, texts):
+            for spec in trial_specs(recipe, one.name, dim, one.kinds, texts):
                 images = of_sets if spec.protocol.across_sets else one.images
                 if spec.rows(list(images)):
                     yield one.name, spec, Size(images, one.classes, dim), points if spec.space else 1

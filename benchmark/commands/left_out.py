@@ -1,22 +1,25 @@
-"""What of a recipe a backbone takes no part in, in a sentence."""
+"""What of a recipe a data set under a backbone takes no part in, in a sentence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from benchmark.backbones.facts import BackboneFacts, Texts
+from benchmark.recipe.available import not_available
 from benchmark.recipe.recipe import Recipe
-from benchmark.sweep.possible import predictor_possible, projection_possible, set_possible
+from benchmark.sweep.subject import Subject
 
 
-def left_out(recipe: Recipe, facts: BackboneFacts) -> str:
-    """Return a sentence on what of a recipe a backbone takes no part in; nothing where it takes part in all."""
-    names = ", ".join(_impossible(recipe, facts.texts))
-    has = "no texts" if facts.texts == "none" else "no texts but those of the classes"
-    return f"{facts.label} has {has}, so it has no results of what asks for them: {names}." if names else ""
+def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
+    """Return a sentence for each subject that takes no part in some of a sweep: why, and in what by name."""
+    found = []
+    for subject in subjects:
+        dataset = subject.manifest.name
+        if words := not_available(recipe, dataset, subject.kinds, subject.facts.texts):
+            found.append(f"{subject.key}: {' and '.join(_reasons(recipe, subject))}; left out are {'; '.join(words)}.")
+    return found
 
 
-def _impossible(recipe: Recipe, texts: Texts) -> Iterator[str]:
-    yield from (f"the predictor {p.label}" for p in recipe.sweep.predictors if not predictor_possible(p, texts))
-    yield from (
-        f"the projection {p.label}" for p in recipe.sweep.all_projections() if not projection_possible(p, texts)
-    )
-    yield from (f"the intervention set {s.name}" for s in recipe.intervention_sets() if not set_possible(s, texts))
+def _reasons(recipe: Recipe, subject: Subject) -> Iterator[str]:
+    if subject.facts.texts != "any":
+        yield "there are no texts" if subject.facts.texts == "none" else "there are no texts but those of the classes"
+    kinds = {kind.label for kind in recipe.kinds_for(subject.manifest.name)}
+    if not kinds <= set(subject.kinds):
+        yield "not all views were imported"

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmark.backbones.facts import Texts
-from benchmark.backbones.loading import texts_of, width_of
+from benchmark.backbones.facts import Embeds
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_environments, check_protocols
 from benchmark.commands.estimate import Estimate, Known, PlannedSweep, estimated
+from benchmark.commands.imported_sets import embeds_of, kinds_of_import, manifests_of
 from benchmark.commands.kinds import embedding_kind
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
@@ -37,6 +37,7 @@ class PlannedSet:
         classes: number of its classes.
         counted: whether they were counted, or are sure as those of a planted set are; otherwise they are the catalog's,
             and the images are not at hand.
+        kinds: kinds of pairs that were imported, see `Subject.kinds`; None (default) for all of the recipe.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PlannedSet:
     images: int
     classes: int
     counted: bool
+    kinds: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,26 +129,29 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
     Raises:
         IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
     """
-    located = [_set(recipe, spec) for spec in recipe.located()]
+    located = _imported(recipe, storage) if recipe.is_imported else [_set(recipe, spec) for spec in recipe.located()]
     sets = [planned for planned, _ in located]
-    widths = [width_of(spec) for spec in recipe.backbones]
-    passes = sum(s.images * recipe.view_count(s.name) for s in sets)
-    sweeps = [PlannedSweep(planned.name, images, planned.classes) for planned, images in located]
+    towers = embeds_of(recipe, storage)
+    passes = 0 if recipe.is_imported else sum(s.images * recipe.view_count(s.name) for s in sets)
+    sweeps = [PlannedSweep(s.name, images, s.classes, s.kinds) for s, images in located]
     if calibrating:
         from benchmark.commands.calibrate import calibrate
 
-        calibrate(recipe, storage, sweeps, widths)
+        calibrate(recipe, storage, sweeps, towers)
     known = known or Known.here(storage).or_elsewhere()
-    views, cost = max(recipe.view_count(s.name) for s in sets), remembered()
+    views, cost = max(_view_count(recipe, s) for s in sets), remembered()
     backbones = [
         PlannedBackbone(
-            spec.label, dim, recipe.sweep.rank_count(dim), _rate(known, spec, passes), _feeding(spec, views, cost)
+            spec.label,
+            dim,
+            recipe.sweep.rank_count(dim),
+            _rate(known, spec, passes) if passes else None,
+            _feeding(spec, views, cost) if passes else "",
         )
-        for spec, dim in zip(recipe.backbones, widths, strict=True)
+        for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
     ]
     # Where a backbone is wider, its ranks are other ones, but no trial or row is added.
-    texts = [texts_of(spec) for spec in recipe.backbones]
-    counts = [_count(recipe, planned, images, widths[0], t) for t in texts for planned, images in located]
+    counts = [_count(recipe, planned, images, tower) for tower in towers for planned, images in located]
     rows, trials = sum(count.rows for count in counts), sum(count.trials for count in counts)
     return Plan(
         sets=sets,
@@ -158,12 +163,19 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
         rows=rows,
         store_bytes=sum(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
-            for spec, dim in zip(recipe.backbones, widths, strict=True)
+            for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
         ),
-        estimate=estimated(recipe, known, sweeps, widths, trials, rows),
-        trial_gib=max(_trial_gib(planned, recipe.view_count(planned.name), max(widths)) for planned in sets),
+        estimate=estimated(recipe, known, sweeps, towers, trials, rows),
+        trial_gib=max(_trial_gib(planned, _view_count(recipe, planned), max(towers).dim) for planned in sets),
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
     )
+
+
+def _view_count(recipe: Recipe, planned: PlannedSet) -> int:
+    """Return how many views of each image there are, the original among them."""
+    labels = [kind.label for kind in recipe.kinds_for(planned.name)]
+    absent = 0 if planned.kinds is None else sum(label not in planned.kinds for label in labels)
+    return recipe.view_count(planned.name) - absent
 
 
 def _trial_gib(planned: PlannedSet, views: int, dim: int) -> float:
@@ -215,6 +227,17 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]
     return PlannedSet(spec.name, len(images), count, classes, counted), images
 
 
+def _imported(recipe: Recipe, storage: Storage) -> list[tuple[PlannedSet, dict[str, int]]]:
+    """Return what `_set` does of data sets whose embeddings were imported."""
+    located = []
+    for manifest in manifests_of(recipe, storage):
+        check_protocols(recipe, manifest)
+        counts, kinds = manifest.counts, kinds_of_import(recipe, storage, manifest)
+        sizes = len(counts), manifest.table.num_rows, len(manifest.classes)
+        located.append((PlannedSet(manifest.name, *sizes, True, kinds), counts))
+    return located
+
+
 class _Count(NamedTuple):
     """Of the sweep of one data set under one backbone."""
 
@@ -223,10 +246,10 @@ class _Count(NamedTuple):
     searched_passes: int
 
 
-def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], dim: int, texts: Texts) -> _Count:
+def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], tower: Embeds) -> _Count:
     variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
     trials = rows = searched_views = 0
-    for spec in trial_specs(recipe, planned.name, dim, texts):
+    for spec in trial_specs(recipe, planned.name, tower.dim, planned.kinds, tower.texts):
         seen = variants if spec.protocol.across_sets else list(environments)
         if not spec.rows(seen):
             continue

@@ -10,19 +10,19 @@ from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
+from benchmark.commands.imported_sets import imported_subject, manifests_of, texts_note
 from benchmark.commands.left_out import left_out
 from benchmark.commands.stores import open_store
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.datasets.manifest import Manifest, read_manifest
-from benchmark.embedding.texts import embed_texts
+from benchmark.datasets.manifest import Manifest
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.costs import Cost, on_this_machine, remember
 from benchmark.store.embeddings import Decoding
-from benchmark.store.texts import pairs_file, text_file
+from benchmark.store.texts import have_texts, pairs_file, text_file
 from benchmark.sweep.subject import Subject
 
 Notify = Callable[[str], None]
@@ -79,9 +79,9 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
-    if not all(map(is_remembered, backbones)):
+    if not recipe.is_imported and not all(map(is_remembered, backbones)):
         connect()  # while the first loads, which takes longer
-    manifests = [read_manifest(spec) for spec in recipe.located()]
+    manifests = manifests_of(recipe, storage)
     if held_out:
         check_packages(recipe)
         for manifest in manifests:
@@ -89,19 +89,32 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         check_lenders(recipe, manifests)
     places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
     check_shared(storage, [*(f for m in manifests if (f := m.reader.local_folder)), *places])
-    subjects = []
     notes = [note for manifest in manifests for note in manifest.notes()]
+    if recipe.is_imported:
+        subjects = [imported_subject(recipe, storage, manifest, spec) for spec in backbones for manifest in manifests]
+        notes += texts_note(recipe, subjects)
+    else:
+        subjects = _embedded_subjects(recipe, manifests, backbones, notify, notes)
+    notes += left_out(recipe, subjects) if held_out else ()
+    for note in notes:
+        notify(f"note: {note}")
+    return Run(recipe, storage, tuple(subjects), notify)
+
+
+def _embedded_subjects(
+    recipe: Recipe, manifests: list[Manifest], backbones: list[BackboneSpec], notify: Notify, notes: list[str]
+) -> list[Subject]:
+    """Return the data sets under each backbone, which is loaded for its facts; what these note is added to `notes`."""
+    subjects = []
     for spec in backbones:
         notify(f"loading {spec.label}")
         facts = describe(spec)
-        notes += [*facts.notes, *filter(None, [left_out(recipe, facts) if held_out else ""])]
+        notes += facts.notes
         # Of GPUs of this machine the facts know.
         spec = spec.model_copy(update={"engine": "torch" if gpu_count() else facts.engine})
         facts = replace(facts, engine=spec.engine, label=spec.label)
         subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
-    for note in notes:
-        notify(f"note: {note}")
-    return Run(recipe, storage, tuple(subjects), notify)
+    return subjects
 
 
 def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
@@ -113,12 +126,31 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
     for subject in subjects:
         check_embedded(run.storage, subject)
     for subject in subjects:
+        if subject.manifest.is_imported:
+            _check_texts(run.storage, subject)
         if subject.facts.texts != "any":
             continue
+        from benchmark.embedding.texts import embed_texts  # which imported embeddings can do without
+
         pairs = text_pairs_of(run.recipe, subject.manifest)
         names = subject.manifest.prompt_names
         asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
         embed_texts(run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked)
+
+
+def _check_texts(storage: Storage, subject: Subject) -> None:
+    """Make sure that the imported texts of a subject's classes are there, if it has any.
+
+    Raises:
+        IcmBenchError: they are not.
+    """
+    if subject.texts and not have_texts(storage, subject.texts):
+        raise IcmBenchError(f"{storage.path(subject.texts)} is missing; {again(subject)}.")
+
+
+def again(subject: Subject) -> str:
+    """Return what a person is to do where something of an import is lost."""
+    return f"the embeddings of {subject.key} were imported: `icm-bench import-embeddings` makes it again"
 
 
 def report_place(run: Run, folder: str) -> tuple[Storage, str]:
@@ -167,6 +199,10 @@ def check_embedded(storage: Storage, subject: Subject) -> None:
     for view in subject.views:
         chunks = store.chunk_count(view.images)
         if lacking := chunks - len(store.parts(storage, view.directory)):
+            if subject.manifest.is_imported:
+                raise IcmBenchError(
+                    f"{lacking} of {chunks} parts of the view '{view.label}' are lost; {again(subject)}."
+                )
             raise IcmBenchError(
                 f"{lacking} of {chunks} parts of {subject.manifest.name} have no embeddings of the view '{view.label}' "
                 f"in {storage.path('')}; run `icm-bench embed` with this recipe first."

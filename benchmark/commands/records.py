@@ -22,8 +22,8 @@ def write_record(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]"
         dataset["root"] = dataset["root"] and public(dataset["root"])
     file = record_of(recipe, subjects)
     imported = records.read_record(storage, file).imported if storage.exists(file) else {}
-    out = dict.fromkeys(filter(None, (left_out(recipe, subject.facts) for subject in subjects)))
-    record = RunRecord(recipe.name, content, recipe.hash(), ids, planned, imported, list(out))
+    out = left_out(recipe, subjects)
+    record = RunRecord(recipe.name, content, recipe.hash(), ids, planned, imported, out)
     records.write_record(storage, file, record)
 
 

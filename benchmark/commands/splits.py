@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from benchmark.backbones.loading import width_of
 from benchmark.commands.checks import check_protocols
+from benchmark.commands.imported_sets import embeds_of, manifests_of
+from benchmark.commands.stores import store_at
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import reason
-from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.roles import Roles
 from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.images import Seen, seen
@@ -71,7 +72,7 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
     """
     if file.suffix not in WRITERS:
         raise IcmBenchError(f"--to {file}: the name ends in neither {' nor '.join(WRITERS)}; give it one of these.")
-    manifests = [read_manifest(spec) for spec in recipe.located()]
+    manifests = manifests_of(recipe, store_at(recipe.run.store))
     for manifest in manifests:
         check_protocols(recipe, manifest)
     lines = tests = 0
@@ -93,7 +94,7 @@ def specs_by_turn(recipe: Recipe, dataset: str, dim: int) -> dict[tuple[str, int
 def _tables(recipe: Recipe, manifests: list[Manifest]) -> Iterator[pa.Table]:
     """Yield the lines of one test after the other."""
     variants = [manifests[i] for i in recipe.shifts()]
-    dim = width_of(recipe.backbones[0])  # of ranks alone, of which splits know nothing
+    dim = embeds_of(recipe, store_at(recipe.run.store))[0].dim  # of ranks alone, of which splits know nothing
     for manifest in manifests:
         for (protocol, seed, fold), spec in specs_by_turn(recipe, manifest.name, dim).items():
             images = seen(manifest, variants if spec.protocol.across_sets else (), spec.split, {})

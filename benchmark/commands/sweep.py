@@ -24,8 +24,8 @@ def sweep_stage(run: Run) -> None:
 
 
 def _nothing_possible(run: Run) -> str:
-    reasons = dict.fromkeys(filter(None, (left_out(run.recipe, subject.facts) for subject in run.subjects)))
-    return f"The sweep has no trial. {' '.join(reasons)} Add a predictor that learns from images, such as linear_probe."
+    reasons = " ".join(left_out(run.recipe, run.subjects))
+    return f"The sweep has no trial. {reasons} Add a predictor that learns from images, such as linear_probe."
 
 
 def _sweep(run: Run) -> None:

@@ -23,6 +23,7 @@ from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify
 from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
 from benchmark.datasets.readers import IMAGE_SUFFIXES, Entry, ImageReader, open_reader
+from benchmark.datasets.readers.imported import ImportedReader
 from benchmark.datasets.spec import TABLE, DatasetSpec
 
 LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
@@ -56,6 +57,11 @@ class Manifest:
     name: str
     reader: ImageReader
     table: pa.Table
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its images are known by imported embeddings alone."""
+        return isinstance(self.reader, ImportedReader)
 
     @cached_property
     def environments(self) -> list[str]:
@@ -199,10 +205,32 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
     listed_ns = time.time_ns()
     table = _with_names(spec.name, reader, _listed(reader.entries()))
     _check_listing(reader, table)
-    table = identify(reader, _in_order(_distinct_paths(reader, table)), listed_ns)
-    classes = class_subset(spec.name) or sorted(table["class_name"].unique().to_pylist())
+    return _labelled(spec.name, reader, identify(reader, _in_order(_distinct_paths(reader, table)), listed_ns))
+
+
+def imported_manifest(name: str, uri: str, table: pa.Table) -> Manifest:
+    """Return the manifest of images that are known by their embeddings alone.
+
+    Args:
+        name: name of the data set.
+        uri: of the folder of the store that says what is known of them.
+        table: columns content, image_id, path, environment, class_name and group of all images, in any order.
+
+    Raises:
+        IcmBenchError: a class that an ImageNet variant does not have.
+    """
+    reader, nowhere = ImportedReader(uri), pa.array([-1] * len(table), pa.int64())
+    table = _in_order(_with_names(name, reader, table))
+    for column in ("bytes", "position"):
+        table = table.append_column(column, nowhere)
+    return _labelled(name, reader, table.append_column("file", table["path"]))
+
+
+def _labelled(name: str, reader: ImageReader, table: pa.Table) -> Manifest:
+    """Return the manifest of images in order."""
+    classes = class_subset(name) or sorted(table["class_name"].unique().to_pylist())
     label = pc.index_in(table["class_name"], value_set=pa.array(classes)).cast(pa.int64())
-    return Manifest(spec.name, reader, table.append_column("label", label).select(SCHEMA.names).cast(SCHEMA))
+    return Manifest(name, reader, table.append_column("label", label).select(SCHEMA.names).cast(SCHEMA))
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
@@ -211,6 +239,11 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
     Raises:
         IcmBenchError: no root is given for a set that needs one, or it does not exist.
     """
+    if spec.is_imported:
+        raise IcmBenchError(
+            f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "
+            f"another layout, and a root, to open them."
+        )
     if spec.root is None:
         if spec.is_planted:
             from benchmark.demo import planted

@@ -21,7 +21,7 @@ from benchmark.datasets.columns import ColumnsSpec, Listing, LookedUp, LookupSpe
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
-AUTO, TABLE = "auto", "table"  # layouts
+AUTO, TABLE, IMPORTED = "auto", "table", "imported"  # layouts
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
 PLANTED_KEYS = {
@@ -62,9 +62,10 @@ class DatasetSpec(Spec):
         root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
             The demo set and planted ones are built, and need none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout), `webdataset` (tar
-            shards), `table` (files that a CSV or Parquet file lists) or `corruptions`
-            (CORRUPTION/SEVERITY/CLASS/IMAGE); `auto` goes by the catalog, where it says how a set lies, and else by
-            what lies there; `my_package.my_module:MyReader` is a reader of your own.
+            shards), `table` (files that a CSV or Parquet file lists), `corruptions`
+            (CORRUPTION/SEVERITY/CLASS/IMAGE) or `imported` (embeddings that the store has from `icm-bench
+            import-embeddings`; no image is needed); `auto` goes by the catalog, where it says how a set lies, and else
+            by what lies there; `my_package.my_module:MyReader` is a reader of your own.
         columns: which columns or fields say what of an image, in the layouts `parquet`, `webdataset` and `table`.
         table: the CSV or Parquet file that lists the images, a line for each: below the root, from which its paths go,
             or a path or URI of its own. Default: with the layout `table`, the one that lies in the root itself.
@@ -107,12 +108,18 @@ class DatasetSpec(Spec):
     @property
     def is_planted(self) -> bool:
         """Whether it is a set with a planted shift: its name says so."""
-        return self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
+        named = self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
+        return named and not (self.is_imported and self.styles is None)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its embeddings were imported, so that no image is needed."""
+        return self.layout == IMPORTED
 
     @property
     def is_built(self) -> bool:
         """Whether it is built from packages where no root is given, so that it needs none."""
-        return self.name == DEMO_SET or self.is_planted
+        return (self.name == DEMO_SET or self.is_planted) and not self.is_imported
 
     @property
     def planted(self) -> "Planted":
@@ -227,10 +234,17 @@ class DatasetSpec(Spec):
         facts = CATALOG.get(self.name)
         listed = self.table is not None or (facts is not None and facts.reads.get("layout") == TABLE)
         given = next((key for key in ("table", "splits", "lookup") if getattr(self, key) is not None), None)
-        if given and not (self.layout == TABLE or (self.layout == AUTO and listed)):
+        # A recipe's hash knows these, so that one of imported embeddings keeps them: rows say that hash.
+        if given and not (self.layout in (TABLE, IMPORTED) or (self.layout == AUTO and listed)):
             raise ValueError(
                 f"'{given}' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _imported_or_not(self) -> "DatasetSpec":
+        if self.is_imported and (self.root is not None or self.columns != ColumnsSpec()):
+            raise ValueError(f"'{self.name}' was imported and lies in the store: leave root and columns out.")
         return self
 
     @model_validator(mode="after")
@@ -245,8 +259,8 @@ class DatasetSpec(Spec):
             return self
         if missing := next((key for key in ("of", "from", "shift") if key not in given), None):
             raise ValueError(f"the planted set '{self.name}' needs '{missing}'; give of, from and shift.")
-        listed = self.listing != Listing()
-        if self.root is not None or self.layout != AUTO or self.columns != ColumnsSpec() or listed:
+        listed, layouts = self.listing != Listing(), (AUTO, IMPORTED)
+        if self.root is not None or self.layout not in layouts or self.columns != ColumnsSpec() or listed:
             raise ValueError(f"the planted set '{self.name}' is built: leave root, layout, columns and table out.")
         environments = self.planted.environments
         if self.correlation is not None and set(self.correlation) != set(environments):

@@ -1,5 +1,6 @@
 """The recipe: all specs composed, checked against each other, with a hash."""
 
+from collections.abc import Collection
 from itertools import combinations
 from typing import Any
 
@@ -75,9 +76,19 @@ class Recipe(Spec):
             )
         return self
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether its embeddings were imported: no image is opened and no backbone loaded."""
+        return self.datasets[0].is_imported
+
     def _check_datasets(self) -> None:
         """Refuse prompts for data sets that take none, and a protocol across data sets without these."""
         names = [d.name for d in self.datasets]
+        if other := next((d.name for d in self.datasets if d.is_imported != self.is_imported), None):
+            raise ValueError(
+                f"datasets: '{names[0]}' and '{other}': embeddings that were imported and such that are made stand in "
+                f"recipes of their own; `icm-bench report` takes several."
+            )
         across = self._across_sets
         for name in self.prompts.by_dataset:
             if name not in names:
@@ -152,7 +163,7 @@ class Recipe(Spec):
     def located(self) -> tuple[DatasetSpec, ...]:
         """Return the data sets with their roots; those that are built have none."""
         return tuple(
-            d if d.root is not None or d.is_built else d.model_copy(update={"root": self.run.data})
+            d if d.root is not None or d.is_built or d.is_imported else d.model_copy(update={"root": self.run.data})
             for d in self.datasets
         )
 
@@ -238,16 +249,26 @@ class Recipe(Spec):
         return next((name for name in after if name in lenders), None)
 
     def sets_for(
-        self, dataset: str, predictor: Predictor, projection: Projection
+        self, dataset: str, predictor: Predictor, projection: Projection, kinds: Collection[str] | None = None
     ) -> tuple[InterventionSet | None, ...]:
         """Return the intervention sets that projection and predictor are fitted with on a data set, None for no set.
 
         Placebos are for those that take them; a data set without lender borrows nothing. Where a set is the scale of
         lambda and no more, the first one with most pairs does.
+
+        Args:
+            dataset: name of the data set.
+            predictor: how classes are predicted.
+            projection: how a basis is estimated.
+            kinds: what there is of the data set, see `InterventionSet.is_among`; by default all that the recipe has.
         """
         if not (projection.uses_interventions or predictor.uses_interventions):
             return (None,)
-        asked = tuple(chosen for chosen in self.intervention_sets() if self.sweep.uses_set(predictor, chosen.name))
+        asked = tuple(
+            chosen
+            for chosen in self.intervention_sets()
+            if self.sweep.uses_set(predictor, chosen.name) and (kinds is None or chosen.is_among(kinds))
+        )
         real = tuple(chosen for chosen in asked if chosen.placebo is None)
         if projection.uses_scale_only and not predictor.uses_interventions:
             return tuple(sorted(real, key=lambda chosen: -chosen.pairs))[:1]

@@ -1,5 +1,6 @@
 """Intervention sets: which views a projection is fitted for, and placebos in the place of what they say."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -75,6 +76,15 @@ class InterventionSet(Spec):
         if self.placebo == "shuffled" and self.pairing != "each":
             raise ValueError(f"the set '{self.name}': views are shuffled kind by kind; give pairing: each.")
         return self
+
+    def is_among(self, kinds: Collection[str]) -> bool:
+        """Return whether all that the set needs is there.
+
+        Args:
+            kinds: labels of the kinds that a data set has views of, with `text` and `cross_environment` where there are
+                such pairs. A set that names no kind needs any one of the former.
+        """
+        return set(self.kinds) <= set(kinds) if self.kinds else bool(set(kinds) - {TEXT, CROSS})
 
     @property
     def pairs_in_words(self) -> str:

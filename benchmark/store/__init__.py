@@ -11,6 +11,9 @@
         KIND.safetensors                  of the differences that one kind of intervention makes
       texts/TEXTS.parquet                 the embeddings of class names in prompts            texts.py
       texts/pairs-PAIRS.parquet           the embeddings of pairs of texts
+      imported/DATASET/                 what is known of embeddings that were imported        imported.py
+        images-DATA.parquet             identity, environment, class and group of every image
+        BACKBONE-LABEL.json             facts, texts and views under one backbone; written last
       rows/TRIAL.parquet                  what a finished trial measured                      rows.py
       failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
       costs/measured-1.json                what work took here, for plans                      costs.py
@@ -19,7 +22,8 @@
       details/DETAILS/                    a map of the images, and how well environments are read
       reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run
 
-Words in capitals are hashes of what the content depends on (NAME is the recipe's): VIEW of the data set's fingerprint,
+Words in capitals are hashes of what the content depends on (NAME is the recipe's, DATASET and BACKBONE are names; DATA
+is the data set's fingerprint, LABEL the hash of the backbone's): VIEW of the data set's fingerprint,
 the backbone, the intervention with its seed, and the decoding; SPLIT of the cells of all images and of whether
 embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; DETAILS of the
 picks with their answers; INPUTS of the fingerprints of data and weights. Hence whoever needs a file again finds it,

@@ -12,8 +12,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.store import embeddings as store
+from benchmark.store import imported, texts
 from benchmark.store import moments as sums
-from benchmark.store import texts
 from benchmark.store.checked import DamagedError, read_checked
 
 LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
@@ -21,15 +21,15 @@ LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any mo
 
 @dataclass
 class Directory:
-    """One view of a data set under one backbone, the moments over its views, or all texts, as they lie in the store.
+    """One view of a data set under one backbone, the moments over its views, all texts, or an import, as they lie.
 
     Attributes:
         name: name of the directory inside the store.
         dataset: name of the data set; empty, like `backbone` and `view`, where the directory says nothing of itself.
         backbone: label of the backbone.
-        view: label of the view, or "moments".
+        view: label of the view, or "moments", or "imported".
         images: number of distinct images of the data set; 0 where unknown.
-        parts: number of files with embeddings, moments or texts.
+        parts: number of files with embeddings, moments, texts, or what is known of an import.
         parts_expected: number of these once all images are embedded.
         rejected: number of images that cannot be read.
         size: size of all files together, in bytes.
@@ -71,7 +71,25 @@ def directories(storage: Storage) -> list[Directory]:
     moments = [_moments(storage, name, size, views) for name, size in _sizes(storage, sums.ROOT).items()]
     files, size = len(storage.files(texts.ROOT, ".parquet")), sum(_sizes(storage, texts.ROOT).values())
     of_texts = [Directory(texts.ROOT, parts=files, parts_expected=files, size=size)] if files else []
-    return sorted([*views.values(), *moments, *of_texts], key=lambda d: (d.dataset, d.backbone, d.view, d.name))
+    names = _sizes(storage, imported.ROOT)
+    of_imports = [_imported(storage, name, of_folder) for name, of_folder in names.items()]
+    return sorted(
+        [*views.values(), *moments, *of_texts, *of_imports], key=lambda d: (d.dataset, d.backbone, d.view, d.name)
+    )
+
+
+def _imported(storage: Storage, name: str, size: int) -> Directory:
+    """Return the folder with what is known of a data set whose embeddings were imported."""
+    files = len(_files_of(storage, name))
+    return Directory(name, name.split("/")[1], view="imported", parts=files, parts_expected=files, size=size)
+
+
+def _files_of(storage: Storage, folder: str) -> list[str]:
+    """Return the files of a folder of moments, of texts or of an import that are compared with what was written."""
+    suffixes = {sums.ROOT: [".safetensors"], imported.ROOT: [".json", ".parquet"]}.get(
+        folder.split("/")[0], [".parquet"]
+    )
+    return [name for suffix in suffixes for name in storage.files(folder, suffix)]
 
 
 def _sizes(storage: Storage, root: str) -> dict[str, int]:
@@ -148,11 +166,13 @@ def verify(storage: Storage) -> list[Directory]:
 
 
 def _verify_files(storage: Storage, directory: Directory, progress: Progress) -> None:
-    """Note what is wrong with files of moments, or of texts."""
-    of_moments = directory.name.startswith(sums.ROOT)
-    for name in storage.files(directory.name, ".safetensors" if of_moments else ".parquet"):
+    """Note what is wrong with files of moments, of texts, or of an import."""
+    problem_of = {sums.ROOT: sums.problem_of, imported.ROOT: imported.problem_of}.get(
+        directory.name.split("/")[0], texts.problem_of
+    )
+    for name in _files_of(storage, directory.name):
         try:
-            problem = sums.problem_of(storage, name) if of_moments else texts.problem_of(storage, name)
+            problem = problem_of(storage, name)
         except IcmBenchError:
             problem = "cannot be read"
         if problem:

@@ -32,7 +32,7 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     Raises:
         DamagedError: a file of the store is not what was written.
     """
-    manifest, original = subject.manifest, subject.views[0]
+    manifest, original, dim = subject.manifest, subject.views[0], subject.facts.dim
     unreadable = store.rejected(storage, subject.views)
     ids = manifest.table["image_id"].to_pylist()
     readable_ids = [image_id for image_id in ids if image_id not in unreadable]
@@ -46,7 +46,7 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
         logit_scale=subject.facts.logit_scale,
     )
     layouts = {split: data.layout(split) for split in splits}
-    return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, subject.facts.dim)
+    return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, dim)
 
 
 def _texts(storage: Storage, subject: Subject) -> NDArray[np.float32]:
@@ -96,6 +96,8 @@ def text_tower(subject: Subject, device: str) -> TextTower:
     Raises:
         IcmBenchError: the weights are not those of the embeddings any more, or no prompts can be learnt through it.
     """
+    if subject.facts.texts != "any":
+        raise IcmBenchError(f"'{subject.facts.label}' has no text encoder, and no prompts can be learnt through it.")
     from benchmark.backbones.loading import Backbone
 
     backbone = Backbone(subject.backbone, device)

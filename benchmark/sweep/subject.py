@@ -16,7 +16,7 @@ from benchmark.method.interventions import Intervention
 from benchmark.method.prompts import Names, Prompt
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.sets import InterventionSet
+from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.recipe.specs import InterventionsSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
@@ -64,6 +64,12 @@ class Subject:
         """The views that fits see: the original, and of each kind one."""
         seed_of, kinds = self.interventions.seed_of, ((view, view.intervention) for view in self.views)
         return tuple(view for view, kind in kinds if kind is None or view.seed == seed_of(kind, self.view_draw))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of pairs that there are: views of images, pairs of texts, pairs of images across environments."""
+        views = (view.label for view in self.seen if view.intervention is not None)
+        return (*views, *([TEXT] if self.text_pairs else []), CROSS)
 
     def prompts_of(self, projection: Projection) -> tuple[Prompt, ...]:
         """Return the prompts that a projection asks for."""

@@ -6,7 +6,7 @@ seed, fold).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,13 +19,13 @@ from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
+from benchmark.recipe.available import kinds_of, settings_of
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.rows import PLACEBO
 from benchmark.store.texts import prompts_file
 from benchmark.sweep.identity import component_code, evaluation_code
-from benchmark.sweep.possible import predictor_possible, projection_possible, set_possible
 from benchmark.sweep.subject import Subject
 
 
@@ -217,6 +217,12 @@ class Trial:
         return self.spec.rows(self.environments) > 0
 
     @property
+    def can_borrow(self) -> bool:
+        """Whether the data set that lends has the kinds whose C_d is borrowed; true where nothing is."""
+        chosen = self.spec.intervention_set
+        return not (self.lender and chosen) or chosen.is_among(self.lender.kinds)
+
+    @property
     def environments(self) -> list[str]:
         """Names of the environments that the protocol sees: those of the data set, or whole data sets."""
         names = [s.manifest.name for s in (self.subject, *self.variants)]
@@ -260,7 +266,9 @@ class Trial:
         return self.subject.view_draw if any(kind.is_random for kind in kinds) else 0
 
 
-def trial_specs(recipe: Recipe, dataset: str, dim: int, texts: Texts = "any") -> list[TrialSpec]:
+def trial_specs(
+    recipe: Recipe, dataset: str, dim: int, kinds: Collection[str] | None = None, texts: Texts = "any"
+) -> list[TrialSpec]:
     """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
 
     What looks at no intervention is not repeated for each set, and what has no lambda not for each lambda.
@@ -271,9 +279,10 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int, texts: Texts = "any") ->
         recipe: what is asked for.
         dataset: name of the data set.
         dim: embedding width D of the backbone.
-        texts: which texts it embeds; what asks for others is left out. Default: any.
+        kinds: kinds of pairs that the data set has, see `Subject.kinds`; by default all of the recipe.
+        texts: which texts the backbone embeds; what asks for others is left out. Default: any.
     """
-    sweep = recipe.sweep
+    sweep, kinds = recipe.sweep, kinds_of(recipe, dataset, texts) if kinds is None else kinds
     return [
         TrialSpec(
             protocol=protocol,
@@ -293,11 +302,8 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int, texts: Texts = "any") ->
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
-        if predictor_possible(predictor, texts)
-        for projection in sweep.projections_for(predictor)
-        if projection_possible(projection, texts)
-        for chosen in recipe.sets_for(dataset, predictor, projection)
-        if set_possible(chosen, texts) and not (chosen and chosen.placebo and protocol.looks_at_target)
+        for projection, chosen in settings_of(recipe, dataset, predictor, kinds, texts)
+        if not (chosen and chosen.placebo and protocol.looks_at_target)
         for intervention_set in ((None,) if chosen is None else chosen.in_trials())
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
@@ -329,6 +335,6 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
     trials = [
         trial(i, spec)
         for i, subject in enumerate(subjects)
-        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim, subject.facts.texts)
+        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim, subject.kinds, subject.facts.texts)
     ]
-    return [trial for trial in trials if trial.makes_rows]
+    return [trial for trial in trials if trial.makes_rows and trial.can_borrow]

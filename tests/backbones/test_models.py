@@ -163,8 +163,8 @@ def test_a_tower_without_texts_is_swept_with_what_needs_none(
     assert planned["rows"] == len(rows)
     assert not (tmp_path / "store" / "texts").exists()
     left_out = (
-        "has no texts, so it has no results of what asks for them: the predictor zero_shot, the projection "
-        "within_prompts, the intervention set t."
+        "toy, timm:test_vit RANDOM WEIGHTS (seed 0): there are no texts; left out are the intervention set t; the "
+        "projection within_prompts; the predictor zero_shot."
     )
     assert left_out in re.sub(r"\s+", " ", said.err)
     for file in ("report.md", "index.html"):

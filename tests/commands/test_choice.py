@@ -40,6 +40,7 @@ class StandIn:
 
     manifest: Any = field(default_factory=lambda: SimpleNamespace(name="emoji_styles", environments=["a", "b"]))
     facts: Any = field(default_factory=lambda: SimpleNamespace(label="MiniLiT", dim=256))
+    kinds: tuple[str, ...] = ("grayscale", "cross_environment")
 
     def at_draw(self, _: int) -> "StandIn":
         return self

@@ -10,6 +10,7 @@ environments and 7 classes; those of DomainNet's size are taken from `python -m 
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark.backbones.facts import Embeds
 from benchmark.commands.estimate import PlannedSweep, planned_trials
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.costs import Cost, as_json, from_json, on_this_machine, read
@@ -31,7 +32,7 @@ def kinds(images: dict[str, int], classes: int) -> list[tuple[TrialSpec, Size]]:
     for name in RECIPES:
         recipe = load_recipe(str(REPOSITORY / f"jobs/recipes/{name}.yaml"))
         sweeps = [PlannedSweep(dataset.name, images, classes) for dataset in recipe.datasets]
-        for _, spec, size, _ in planned_trials(recipe, sweeps, [DIM]):
+        for _, spec, size, _ in planned_trials(recipe, sweeps, [Embeds(DIM)]):
             found.setdefault(kind_of(spec)[:5], (spec, size))
     return list(found.values())
 

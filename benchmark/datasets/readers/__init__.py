@@ -22,6 +22,7 @@ READERS: ClassRegistry[ImageReader] = ClassRegistry(
         "folder": "benchmark.datasets.readers.folder:FolderReader",
         "table": "benchmark.datasets.readers.table:TableReader",
         "corruptions": "benchmark.datasets.readers.corruptions:CorruptionsReader",
+        "imported": "benchmark.datasets.readers.imported:ImportedReader",
     },
 )
 DEFAULT = "folder"  # where no file tells

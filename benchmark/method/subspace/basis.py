@@ -163,6 +163,10 @@ class Projection(Component):
         """Whether it asks for prompts."""
         return type(self).prompts is not Projection.prompts
 
+    def without_interventions(self) -> "Projection | None":
+        """Return what is left of it where there are no interventional pairs: itself, a part of it, or None."""
+        return None if self.uses_interventions and not self.uses_scale_only else self
+
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
         """Return the prompts that `fit` asks `sources.prompts` for, the same for all settings; by default none.
 

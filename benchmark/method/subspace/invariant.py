@@ -30,6 +30,7 @@ from benchmark.method.subspace.nuisance import (
     nuisance,
     one_for_each,
     only,
+    with_environments_alone,
 )
 
 Order = Literal["largest", "released"]
@@ -121,6 +122,10 @@ class ICM(Projection):
     def settings(self) -> tuple[Projection, ...]:
         """See `Projection.settings`: one for each N."""
         return one_for_each(self)
+
+    def without_interventions(self) -> Projection | None:
+        """See `Projection.without_interventions`: N of environment means."""
+        return with_environments_alone(self)
 
     @property
     def fewest_sources(self) -> int:

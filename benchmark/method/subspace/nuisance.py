@@ -148,6 +148,17 @@ def one_for_each(projection: Projection) -> tuple[Projection, ...]:
     return tuple(type(projection)(**{**dict(projection), "nuisance": name}) for name in names)
 
 
+def with_environments_alone(projection: Projection) -> Projection | None:
+    """Return a projection whose field `nuisance` is `environments`; None where that is no candidate.
+
+    It needs no interventional pair: the scale of N is then trace(C_z).
+    """
+    given: Any = dict(projection)["nuisance"]
+    if "environments" not in (given if isinstance(given, tuple) else (given,)):
+        return None
+    return type(projection)(**{**dict(projection), "nuisance": "environments"})
+
+
 def only(given: OneOrMore) -> Chosen:
     """Return the only N of several that a rule chooses among.
 

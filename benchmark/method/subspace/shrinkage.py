@@ -43,6 +43,7 @@ from benchmark.method.subspace.nuisance import (
     nuisance,
     one_for_each,
     only,
+    with_environments_alone,
 )
 from benchmark.method.subspace.roots import Roots, roots_of
 
@@ -197,6 +198,10 @@ class Shrinkage(_Shrinking):
     def settings(self) -> tuple[Projection, ...]:
         """See `Projection.settings`: one for each N."""
         return one_for_each(self)
+
+    def without_interventions(self) -> Projection | None:
+        """See `Projection.without_interventions`: N of environment means."""
+        return with_environments_alone(self)
 
     @property
     def name_of_nuisance(self) -> Nuisance:

@@ -23,6 +23,7 @@ from benchmark.method.subspace.nuisance import (
     nuisance,
     one_for_each,
     only,
+    with_environments_alone,
 )
 
 Count = Annotated[int, Field(ge=0)]
@@ -60,6 +61,10 @@ class NAP(Projection):
         return tuple(
             setting for number in numbers for setting in one_for_each(type(self)(**{**dict(self), "removed": number}))
         )
+
+    def without_interventions(self) -> Projection | None:
+        """See `Projection.without_interventions`: N of environment means."""
+        return with_environments_alone(self)
 
     @property
     def fewest_sources(self) -> int:

@@ -1,0 +1,164 @@
+"""What a store says of embeddings that were imported: their images, and what is known of the backbone behind them.
+
+The embeddings themselves are views like all others, and the texts of the classes a file like all others. What is
+written last, and so shows an import at all, is one file for each backbone: it names everything else.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from benchmark.backbones.facts import BackboneFacts
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.hashing import canonical_hash
+from benchmark.common.storage import Storage
+from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_checked
+
+ROOT = "imported"
+VERSION = 1  # to be raised when the file of a backbone, or the columns of the images, change
+IMAGES = ("content", "image_id", "path", "environment", "class_name", "group")  # columns, all of text
+
+
+@dataclass(frozen=True)
+class ImportedView:
+    """One view of imported images.
+
+    Attributes:
+        label: `original`, or the label of the kind of intervention.
+        seed: seed of what was drawn; 0 where that is not known.
+        depends_on: what the key of its directory is made of.
+        known: whether it is known how the view was made; else its label alone says what it is.
+    """
+
+    label: str
+    seed: int
+    depends_on: dict[str, Any]
+    known: bool
+
+
+@dataclass(frozen=True)
+class Import:
+    """What is known of the embeddings of a data set under a backbone.
+
+    Attributes:
+        dataset: name of the data set.
+        images: the file with its images.
+        fingerprint: of the data set.
+        facts: of the backbone.
+        prompts: templates of the texts of the classes, or words for these where the templates are not known; empty
+            where there are no texts.
+        texts: the file with the texts of the classes; empty where there are none.
+        views: the original first.
+    """
+
+    dataset: str
+    images: str
+    fingerprint: str
+    facts: BackboneFacts
+    prompts: tuple[str, ...]
+    texts: str
+    views: tuple[ImportedView, ...]
+
+
+def folder_of(dataset: str) -> str:
+    """Return the folder, inside a store, of what is known of a data set."""
+    return f"{ROOT}/{dataset}"
+
+
+def images_file(dataset: str, fingerprint: str) -> str:
+    """Return the name, inside a store, of the images of a data set."""
+    return f"{folder_of(dataset)}/images-{fingerprint[:32]}.parquet"
+
+
+def import_file(dataset: str, label: str) -> str:
+    """Return the name, inside a store, of what is known of a data set under a backbone."""
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:64].strip("-.")
+    return f"{folder_of(dataset)}/{words}-{canonical_hash(label)[:8]}.json"
+
+
+def imports_of(storage: Storage, dataset: str) -> list[str]:
+    """Return the files of the backbones that a data set was imported for, sorted."""
+    return storage.files(folder_of(dataset), ".json")
+
+
+def write_images(storage: Storage, name: str, table: pa.Table) -> None:
+    """Write the images of a data set, columns as in `IMAGES`, as the file `name`."""
+    write_checked(storage, name, table.select(IMAGES).cast(pa.schema([(column, pa.string()) for column in IMAGES])))
+
+
+def read_images(storage: Storage, name: str) -> pa.Table:
+    """Return the images of a data set, columns as in `IMAGES`.
+
+    Raises:
+        DamagedError: the file is not what was written under that name.
+    """
+    return read_checked(storage, name)
+
+
+def write_import(storage: Storage, imported: Import) -> None:
+    """Write what is known of a data set under a backbone: from now on there is the import. Images come before it."""
+    name = import_file(imported.dataset, imported.facts.label)
+    content = {"version": VERSION, **asdict(imported)}
+    content["digest"] = _digest(name, content)
+    storage.write_bytes(name, json.dumps(content, indent=2, ensure_ascii=False).encode())
+
+
+def read_import(storage: Storage, name: str) -> Import:
+    """Return what a file says of a data set under a backbone.
+
+    Raises:
+        DamagedError: the file is not what was written under that name.
+        IcmBenchError: a later version wrote it.
+    """
+    try:
+        content: dict[str, Any] = json.loads(storage.read_bytes(name))
+        version, digest = int(content["version"]), content.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError.of(storage, {name: "is damaged"}) from error
+    if digest != _digest(name, content):
+        raise DamagedError.of(storage, {name: DIFFERS})
+    if version > VERSION:
+        raise IcmBenchError(f"{storage.path(name)} is of version {version}; install the icm-bench that wrote it.")
+    del content["version"]
+    facts = {**content["facts"], "notes": tuple(content["facts"]["notes"])}
+    views = tuple(ImportedView(**view) for view in content["views"])
+    made = {"facts": BackboneFacts(**facts), "prompts": tuple(content["prompts"]), "views": views}
+    return Import(**{**content, **made})
+
+
+def find_import(storage: Storage, dataset: str, label: str) -> Import:
+    """Return what is known of a data set under the backbone of a label.
+
+    Raises:
+        IcmBenchError: it was not imported; says what was.
+    """
+    if storage.exists(name := import_file(dataset, label)):
+        return read_import(storage, name)
+    labels = [read_import(storage, file).facts.label for file in imports_of(storage, dataset)]
+    if labels:
+        raise IcmBenchError(
+            f"backbones: '{label}' is none for which embeddings of '{dataset}' were imported; {nearest(label, labels)}"
+        )
+    names = sorted({file.split("/")[1] for file in storage.files(ROOT, ".json")})
+    known = f"; {nearest(dataset, names)}" if names else "."
+    raise IcmBenchError(
+        f"datasets: {storage.path('')} has no imported embeddings of '{dataset}': `icm-bench import-embeddings FILE "
+        f"--name {dataset}` puts them there{known}"
+    )
+
+
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file of images or of a backbone; nothing where it is what was written."""
+    try:
+        (read_import if name.endswith(".json") else read_images)(storage, name)
+    except DamagedError as error:
+        return error.problems[name]
+    return ""
+
+
+def _digest(name: str, content: Mapping[str, Any]) -> str:
+    return canonical_hash([name, {key: value for key, value in content.items() if key != "digest"}])
