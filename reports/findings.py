@@ -15,7 +15,7 @@ from reports.chosen import Selections
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.credit import BORROWED, credit
 from reports.credit import pairs as credit_pairs
-from reports.methods import ICM, PLAIN, SHRINKAGE, Method
+from reports.methods import ENVIRONMENTS, ICM, PLAIN, SHRINKAGE, Method
 from reports.options import Options
 from reports.placebos import placebo_sentences
 from reports.settings import Setting
@@ -103,9 +103,12 @@ def _of_predictor(
     selections: Selections, icms: Sequence[Method], predictor: str, rule: str, asked: Sequence[tuple[str, str]]
 ) -> list[Comparison | str]:
     """Return the comparisons that are made for a predictor, or why one is not made; they are adjusted together."""
-    made = [_made_with(selections, m, name, rule) for m in icms for name in _BASELINES]
+    ours = [m for m in shrinkages(selections) if m.predictor == predictor]
+    without_interventions = [m for m in ours if m.variant]
+    made = [_made_with(selections, m, n, rule) for m in (*icms, *without_interventions) for n in _BASELINES]
     pairs = credit_pairs(selections.compared, predictor)
-    pairs += _explaining_pairs(selections, [*icms, *_shrinkages(selections, predictor)], rule)
+    pairs += _explaining_pairs(selections, [*icms, *ours], rule)
+    pairs = [pair for pair in pairs if pair[0] not in without_interventions or pair[1].projection not in _BASELINES]
     known = {(one.method, one.baseline) for one in made if isinstance(one, Comparison)} | set(pairs)
     pairs += [pair for pair in _asked_for(selections, predictor, asked) if pair not in known]
     return made + [_made(selections, *pair, rule) for pair in pairs]
@@ -130,8 +133,14 @@ def check_asked(every: Sequence[Selections], asked: Sequence[tuple[str, str]]) -
             raise IcmBenchError(f"--compare '{label}': there are no rows of it; {nearest(label, known)}")
 
 
-def _shrinkages(selections: Selections, predictor: str) -> list[Method]:
-    return [m for m in selections.parts if (m.projection, m.variant, m.predictor) == (SHRINKAGE, "", predictor)]
+def shrinkages(selections: Selections) -> list[Method]:
+    """Return the methods of shrinkage that are judged, one for each predictor.
+
+    Where nothing was chosen among interventions, as where there are no views, that is shrinkage by environments alone.
+    """
+    every = [m for m in selections.parts if m.projection == SHRINKAGE and m.variant in ("", ENVIRONMENTS)]
+    whole = {m.predictor for m in every if not m.variant}
+    return [m for m in every if not m.variant or m.predictor not in whole]
 
 
 def _explaining_pairs(selections: Selections, judged: Sequence[Method], rule: str) -> list[tuple[Method, Method]]:

@@ -16,8 +16,8 @@ from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.chosen import Selections
 from reports.comparisons import Comparison
 from reports.credit import INTERVENTIONS
-from reports.findings import Findings
-from reports.methods import ICM, PLAIN, REPLACED, SHRINKAGE, Method
+from reports.findings import Findings, largest, shrinkages
+from reports.methods import ICM, PLAIN, REPLACED, Method
 from reports.options import Options
 from reports.placebos import p_of_draws
 from reports.settings import Setting, named
@@ -166,8 +166,8 @@ def _whole(setting: Setting) -> Setting:
 
 def _judged(selections: Selections) -> list[Method]:
     """Return the methods that are judged, CLIP-ICM as the paper has it and shrinkage, in the order of tables."""
-    kinds = ((ICM, "largest"), (SHRINKAGE, None))
-    return [m for m in selections.parts if (m.projection, m.order) in kinds and not m.variant]
+    judged = [*largest(selections), *shrinkages(selections)]
+    return [m for m in selections.parts if m in judged]
 
 
 def _cannot_predict(one: Verdict) -> bool:

@@ -75,11 +75,12 @@ def of_pixels(recipe: Recipe) -> list[Suspect]:
     own = list(_changed(backbone))
     kind = ChannelsReversed()
     swapped = {"interventions": InterventionsSpec(kinds=(kind,), apply_at=recipe.interventions.apply_at)}
-    usual = [Suspect("channel order", "red and blue exchanged (BGR)", view=kind.label, changes=swapped)]
-    for words, (mean, std) in _NORMALISATIONS.items():
-        usual.append(_of_backbone(backbone, "mean and std", words, mean=mean, std=std))
+    usual: list[Suspect] = []
     if backbone.family == "open_clip" and backbone.quick_gelu is None:
         usual += [_of_backbone(backbone, "QuickGELU", f"QuickGELU {w}", quick_gelu=w == "on") for w in ("on", "off")]
+    usual.append(Suspect("channel order", "red and blue exchanged (BGR)", view=kind.label, changes=swapped))
+    for words, (mean, std) in _NORMALISATIONS.items():
+        usual.append(_of_backbone(backbone, "mean and std", words, mean=mean, std=std))
     if recipe.images.jpeg_draft:
         full = {"images": ImagesSpec(jpeg_draft=False)}
         usual.append(Suspect("decoding", "JPEGs decoded at full scale", changes=full))

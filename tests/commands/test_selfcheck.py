@@ -118,6 +118,7 @@ def checked(root: Path, images: Path, planted: Path, *more: str, code: int) -> d
         str(planted),
     ]
     out = root / "selfcheck.json"
+    arguments += ["--set", "backbones.0.engine=torch"]
     asked = ["selfcheck", *arguments, "--store", str(root / "store"), "--to", str(out), *more]
     assert main(asked) == code
     content: dict[str, Any] = json.loads(out.read_text())

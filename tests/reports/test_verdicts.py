@@ -60,6 +60,15 @@ def only(rows: list[dict[str, Any]]) -> Any:
     return verdict
 
 
+def test_where_no_interventions_are_chosen_among_shrinkage_by_environments_is_judged() -> None:
+    """As of embeddings that were imported without views."""
+    alone = method("shrinkage", 0.6, projection_variant="environments")
+    verdict = only([*plain(), *method("pca", 0.5), *method("random", 0.5), *alone])
+    assert (verdict.kind, verdict.method.variant, verdict.unbeaten) == (HELPS, "environments", None)
+    both = answered([*plain(), *alone, *method("shrinkage", 0.6)])
+    assert [one.method.variant for one in both.verdicts] == [""]  # it is a part of the whole then
+
+
 def test_a_gain_beyond_pca_and_random_helps_in_these_environments() -> None:
     verdict = only(everything(0.6))
     assert verdict.kind == HELPS
