@@ -257,6 +257,8 @@ def open_class_words(setting: Setting, selections: Selections) -> str:
 
 def prompt_words(setting: Setting) -> str:
     """Return the prompts, shortened to the first two."""
+    if not setting.prompts:  # embeddings that were imported without texts
+        return "No texts."
     shown = ", ".join(f'"{p}"' for p in setting.prompts[:2])
     rest = len(setting.prompts) - 2
     return f"Prompts: {shown}{f' and {rest} more' if rest > 0 else ''}."

@@ -71,7 +71,7 @@ def check_transformers(name: str) -> None:
         IcmBenchError: it is not; names the model that needs it.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise IcmBenchError(f"'{name}' needs transformers: pip install 'icm-bench[captions]'.")
+        raise IcmBenchError(f"'{name}' needs transformers: pip install 'icm-bench[transformers]'.")
 
 
 class OpenClipCaptioner(Captioner):
