@@ -50,7 +50,10 @@ def test_an_encoder_of_ones_own_is_embedded_and_swept(tmp_path: Path) -> None:
     encoder = text[text.index("class Blocks") : text.index("if __name__")]
     assert len([line for line in encoder.splitlines() if line]) <= 15
     printed = run("own_encoder.py", make_toy(tmp_path / "images", images=10), tmp_path / "store")
-    assert "own_encoder:Blocks RANDOM WEIGHTS" in printed
+    assert printed.startswith("RANDOM WEIGHTS, NOT A RESULT")
+    rows = pd.concat(map(pd.read_parquet, (tmp_path / "store" / "rows").rglob("*.parquet")))
+    assert set(rows["backbone"]) == {"own_encoder:Blocks RANDOM WEIGHTS (seed 0)"}
+    assert set(rows["predictor"]) == {"zero_shot", "linear_probe"}
 
 
 @pytest.mark.slow
