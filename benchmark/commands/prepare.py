@@ -10,7 +10,7 @@ from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
-from benchmark.commands.left_out import left_out
+from benchmark.commands.left_out import left_out, nameless
 from benchmark.commands.stores import open_store
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
@@ -91,6 +91,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     check_shared(storage, [*(f for m in manifests if (f := m.reader.local_folder)), *places])
     subjects = []
     notes = [note for manifest in manifests for note in manifest.notes()]
+    notes += nameless(recipe) if held_out else []
     for spec in backbones:
         notify(f"loading {spec.label}")
         facts = describe(spec)
@@ -154,6 +155,7 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
         prompts=prompts,
         texts="" if facts.texts == "none" else text_file(facts, manifest.prompt_names, prompts),
         text_pairs=pairs_file(facts, pairs) if pairs else None,
+        clusters=recipe.clusters_of(manifest.name),
     )
     return subject.with_kinds([None, *recipe.kinds_for(manifest.name)])
 

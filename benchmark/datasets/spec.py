@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
 AUTO, TABLE = "auto", "table"  # layouts
+CLUSTER = "cluster:"  # before a number of clusters, in the place of environments
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
 PLANTED_KEYS = {
@@ -37,6 +38,11 @@ MAX_ENVIRONMENTS = 11  # the number of concepts of the smallest class, so that e
 ShiftName = Literal["dusk", "tint", "texture", "none"]
 Share = Annotated[float, Field(ge=0, le=1)]
 _Strength = Mapping[str, Mapping[str, float]] | None
+
+
+def label_of(name: str, clusters: int) -> str:
+    """Return what rows and tables call a data set: by its name, and by what its environments are if not its own."""
+    return f"{name} ({clusters} clusters)" if clusters else name
 
 
 class ColumnsSpec(Spec):
@@ -93,6 +99,9 @@ class DatasetSpec(Spec):
         columns: which columns or fields say what of an image, in the layouts `parquet`, `webdataset` and `table`.
         table: the CSV or Parquet file that lists the images, a line for each: below the root, from which its paths go,
             or a path or URI of its own. Default: with the layout `table`, the one that lies in the root itself.
+        environments: `cluster:K` puts K clusters of the source images in the place of their environments, by k-means on
+            unit-length embeddings and by each seed of the sweep; what is held out stays an environment of the data
+            set, and no image of it is clustered. Default: the environments of the images.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -112,6 +121,7 @@ class DatasetSpec(Spec):
     layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
     table: str | None = None
+    environments: str | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -119,6 +129,16 @@ class DatasetSpec(Spec):
     strength: Mapping[str, Mapping[str, Share]] | None = None
     correlation: Mapping[str, Share] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
+
+    @property
+    def clusters(self) -> int:
+        """The number of clusters in the place of the source environments; 0 where these are the data set's own."""
+        return int(self.environments.removeprefix(CLUSTER)) if self.environments else 0
+
+    @property
+    def label(self) -> str:
+        """What rows and tables call it."""
+        return label_of(self.name, self.clusters)
 
     @property
     def is_planted(self) -> bool:
@@ -155,6 +175,13 @@ class DatasetSpec(Spec):
                 "held_out": planted.target,
             }
         )
+
+    @field_validator("environments")
+    @classmethod
+    def _check_clusters(cls, environments: str | None) -> str | None:
+        if environments is not None and not re.fullmatch(rf"{CLUSTER}([2-9]|[1-9]\d+)", environments):
+            raise ValueError(f"'{environments}' is not understood; give {CLUSTER}K with a whole number K of 2 or more.")
+        return environments
 
     @field_validator("styles", mode="before")
     @classmethod
@@ -238,9 +265,9 @@ class DatasetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields by the keys of a recipe; `expected`, `table`, and those of planted sets only if given."""
+        """Return the fields by the keys of a recipe; later ones, and those of planted sets, only if given."""
         content: dict[str, Any] = dump(self)
-        for name in ("expected", "table"):
+        for name in ("expected", "table", "environments"):
             if getattr(self, name) is None:
                 del content[name]
         for field, key in PLANTED_KEYS.items():

@@ -1,7 +1,8 @@
-"""What a backbone can take part in: without an encoder of texts, what asks for texts is left out."""
+"""What can take part: without an encoder of texts what asks for texts cannot, nor without names what asks for these."""
 
 from benchmark.backbones.facts import Texts
 from benchmark.method.predictors import Predictor
+from benchmark.method.prompts import Names
 from benchmark.method.subspace import Projection
 from benchmark.recipe.sets import TEXT, InterventionSet
 
@@ -14,6 +15,11 @@ def predictor_possible(predictor: Predictor, texts: Texts) -> bool:
 def projection_possible(projection: Projection, texts: Texts) -> bool:
     """Say whether a projection has the prompts that it asks for."""
     return texts == "any" or not projection.uses_prompts
+
+
+def names_environments(projection: Projection) -> bool:
+    """Say whether a projection asks for prompts with names of environments, which clusters do not have."""
+    return any(prompt.environment is not None for prompt in projection.prompts(Names(("a",), ("b",), ("{}",))))
 
 
 def set_possible(chosen: InterventionSet | None, texts: Texts) -> bool:

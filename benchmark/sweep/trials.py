@@ -6,8 +6,8 @@ seed, fold).
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,8 +24,9 @@ from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.rows import PLACEBO
 from benchmark.store.texts import prompts_file
+from benchmark.sweep.clusters import Clusters
 from benchmark.sweep.identity import component_code, evaluation_code
-from benchmark.sweep.possible import predictor_possible, projection_possible, set_possible
+from benchmark.sweep.possible import names_environments, predictor_possible, projection_possible, set_possible
 from benchmark.sweep.subject import Subject
 
 
@@ -82,6 +83,16 @@ class TrialSpec:
         """Return the holdouts to be made, for a subject with these environments."""
         every = self.protocol.holdouts(environments, self.test_splits)
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
+
+    def clusters(self, environments: Sequence[str], count: int) -> Clusters:
+        """Return the clusters of a trial whose source environments are clustered.
+
+        Args:
+            environments: those of the data set.
+            count: number of clusters.
+        """
+        sources = {source for holdout in self.holdouts(environments) for source in holdout.sources}
+        return Clusters(count, self.seed, tuple(e for i, e in enumerate(environments) if i not in sources))
 
     @property
     def settings(self) -> tuple[Projection, ...]:
@@ -178,12 +189,19 @@ class Trial:
             "prompts": prompts_file(subject.facts, prompts) if prompts else None,
             "holdouts": [asdict(holdout) for holdout in self.holdouts],
         }
+        content |= {"clusters": asdict(self.clusters)} if self.clusters else {}
         return canonical_hash(content)[:32]
 
     @cached_property
     def holdouts(self) -> list[Holdout]:
         """The holdouts to be made."""
         return self.spec.holdouts(self.environments)
+
+    @cached_property
+    def clusters(self) -> Clusters | None:
+        """The clusters in the place of the source environments; None where these are the data set's own."""
+        count = self.subject.clusters
+        return self.spec.clusters(self.subject.manifest.environments, count) if count else None
 
     @property
     def samples(self) -> bool:
@@ -200,7 +218,14 @@ class Trial:
         spec = self.spec
         views = spec.intervention_set if spec.predictor.uses_views else None
         subjects = [(s.key, s.view_draw if views else 0) for s in (self.subject, *self.variants)]
-        return (str(subjects), spec.split, spec.fold or 0, spec.normalize, spec.selection_images or 0, repr(views))
+        return (
+            str([*subjects, self.clusters]),
+            spec.split,
+            spec.fold or 0,
+            spec.normalize,
+            spec.selection_images or 0,
+            repr(views),
+        )
 
     @cached_property
     def sums(self) -> tuple[object, ...]:
@@ -208,7 +233,8 @@ class Trial:
         spec, subject = self.spec, self.subject
         pairs = [pairing.name for pairing in subject.pairings_of(spec.intervention_set)]
         asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products
-        images = subject.key, subject.view_draw, subject.text_pairs or "", repr(spec.intervention_set)
+        seen = subject.key, subject.view_draw, self.clusters
+        images = *seen, subject.text_pairs or "", repr(spec.intervention_set)
         return (str([*images, *pairs]), spec.split, spec.fold or 0, spec.normalize, *asked)
 
     @property
@@ -218,14 +244,17 @@ class Trial:
 
     @property
     def environments(self) -> list[str]:
-        """Names of the environments that the protocol sees: those of the data set, or whole data sets."""
+        """Names of the environments that the protocol sees: those of the data set, clusters, or whole data sets."""
+        if self.clusters:
+            return self.clusters.environments
         names = [s.manifest.name for s in (self.subject, *self.variants)]
         return names if self.spec.protocol.across_sets else self.subject.manifest.environments
 
     @property
     def label(self) -> str:
         """The trial in words, for the list of those that failed and for whoever watches."""
-        return f"{self.subject.key}: {self.spec.words()}"
+        clusters = f", {self.subject.clusters} clusters" if self.subject.clusters else ""
+        return f"{self.subject.key}{clusters}: {self.spec.words()}"
 
     @property
     def interventions(self) -> str | None:
@@ -273,7 +302,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int, texts: Texts = "any") ->
         dim: embedding width D of the backbone.
         texts: which texts it embeds; what asks for others is left out. Default: any.
     """
-    sweep = recipe.sweep
+    sweep, clusters = recipe.sweep, recipe.clusters_of(dataset)
     return [
         TrialSpec(
             protocol=protocol,
@@ -295,7 +324,7 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int, texts: Texts = "any") ->
         for predictor in sweep.predictors
         if predictor_possible(predictor, texts)
         for projection in sweep.projections_for(predictor)
-        if projection_possible(projection, texts)
+        if projection_possible(projection, texts) and not (clusters and names_environments(projection))
         for chosen in recipe.sets_for(dataset, predictor, projection)
         if set_possible(chosen, texts) and not (chosen and chosen.placebo and protocol.looks_at_target)
         for intervention_set in ((None,) if chosen is None else chosen.in_trials())
@@ -304,6 +333,30 @@ def trial_specs(recipe: Recipe, dataset: str, dim: int, texts: Texts = "any") ->
         for seed in sweep.seeds
         for fold in (range(sweep.folds) if sweep.folds else (None,))
     ]
+
+
+def unfolded(
+    recipe: Recipe, dataset: str, dim: int, texts: Texts, images: Mapping[str, int]
+) -> Iterator[tuple[TrialSpec, Mapping[str, int]]]:
+    """Yield what `trial_specs` returns, each with the environments that it sees and the number of images of each.
+
+    Where source environments are clustered there is one for each holdout, whose sources have clusters of their own.
+
+    Args:
+        recipe: what is asked for.
+        dataset: name of the data set.
+        dim: embedding width D of the backbone.
+        texts: which texts it embeds.
+        images: environment of the data set -> its number of images.
+    """
+    environments, count = list(images), recipe.clusters_of(dataset)
+    for spec in trial_specs(recipe, dataset, dim, texts):
+        if not count:
+            yield spec, images
+            continue
+        for holdout in spec.holdouts(environments):
+            one = replace(spec, held_out=holdout.name)
+            yield one, one.clusters(environments, count).sizes(images)
 
 
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
@@ -327,8 +380,10 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
         return Trial(spec, subjects[i].at_draw(number), of_spec, digest, lender)
 
     trials = [
-        trial(i, spec)
+        trial(i, one)
         for i, subject in enumerate(subjects)
-        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim, subject.facts.texts)
+        for one, _ in unfolded(
+            recipe, subject.manifest.name, subject.facts.dim, subject.facts.texts, subject.manifest.counts
+        )
     ]
     return [trial for trial in trials if trial.makes_rows]

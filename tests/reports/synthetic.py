@@ -120,7 +120,7 @@ _BASE: dict[str, Any] = {
     "n_base": 1,
     "n_sources": 2,
     "n_train": 1000,
-    "n_shared": 0,
+    "n_shared": 0, "clusters": None,
     "labels_fit": 0,
     "labels_choice": 200,
     "notes": [],
