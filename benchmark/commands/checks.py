@@ -22,6 +22,11 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
     Raises:
         IcmBenchError: too few environments, classes that an environment lacks, or a side of a split without images.
     """
+    if not manifest.reader.labelled:
+        raise IcmBenchError(
+            f"{manifest.name} has no classes, and the accuracies of a sweep need them; without, `icm-bench embed`, "
+            f"`export` and `diagnose` take it."
+        )
     protocols = recipe.protocols_for(manifest.name)
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         check_held_out(manifest)

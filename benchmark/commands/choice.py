@@ -11,6 +11,7 @@ from benchmark.method.subspace import Projection
 from benchmark.method.subspace.nuisance import Nuisance
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
+from benchmark.sweep.possible import names_environments, projection_possible
 from benchmark.sweep.subject import Subject
 
 T = TypeVar("T")
@@ -55,6 +56,8 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     backbone = _one("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
     subject = next(s for s in run.subjects if (s.manifest.name, s.facts.label) == (dataset, backbone))
     projection = _setting(_projection(sweep, choosing.projection), choosing.nuisance)
+    if (lacking := _lacking(projection, subject)) is not None:
+        raise IcmBenchError(f"--projection: {projection.label} asks for {lacking}; name another of the recipe.")
     intervention_set = None
     if projection.uses_interventions:
         sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
@@ -96,6 +99,18 @@ def _projection(sweep: SweepSpec, label: str | None) -> Projection:
     meant = [p for p in fitted if p.uses_interventions and p.order_name != "released"]
     paper = [p for p in meant if p.name == "icm" and not p.variant]
     return _one("--projection", label, fitted if label is not None else paper or meant or fitted, lambda p: p.label)
+
+
+def _lacking(projection: Projection, subject: Subject) -> str | None:
+    """Return what a projection asks for and a subject does not have, in words; None where it has all."""
+    name = subject.manifest.name
+    if projection.uses_labels and not subject.manifest.reader.labelled:
+        return f"classes, and {name} has none"
+    if not projection_possible(projection, subject.facts.texts):
+        return f"prompts, and of {name} {subject.facts.label} has no texts"
+    if subject.clusters and names_environments(projection):
+        return f"names of environments, and the clusters of {name} have none"
+    return None
 
 
 def _setting(projection: Projection, name: str | None) -> Projection:

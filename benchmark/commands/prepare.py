@@ -143,6 +143,8 @@ def _check_resources(recipe: Recipe) -> None:
 
 def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:
     prompts = recipe.prompts.templates_for(manifest.name)
+    if not manifest.reader.labelled:
+        facts = replace(facts, texts="none")  # which are those of classes
     pairs = text_pairs_of(recipe, manifest) if facts.texts == "any" else []
     recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
     subject = Subject(

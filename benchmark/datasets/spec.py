@@ -20,7 +20,7 @@ from benchmark.datasets.catalog import CATALOG, DEMO_SET
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
-AUTO, TABLE = "auto", "table"  # layouts
+AUTO, FOLDER, TABLE = "auto", "folder", "table"  # layouts
 CLUSTER = "cluster:"  # before a number of clusters, in the place of environments
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
@@ -102,6 +102,8 @@ class DatasetSpec(Spec):
         environments: `cluster:K` puts K clusters of the source images in the place of their environments, by k-means on
             unit-length embeddings and by each seed of the sweep; what is held out stays an environment of the data
             set, and no image of it is clustered. Default: the environments of the images.
+        classes: `none` where nobody labelled the images, in the layouts `folder` (ENVIRONMENT/IMAGE, or images alone)
+            and `table` (no column of classes): `export` and `diagnose` take it, and a sweep needs classes.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -122,6 +124,7 @@ class DatasetSpec(Spec):
     columns: ColumnsSpec = ColumnsSpec()
     table: str | None = None
     environments: str | None = None
+    classes: Literal["none"] | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -242,6 +245,14 @@ class DatasetSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _labelled_or_not(self) -> "DatasetSpec":
+        if self.classes is not None and (self.layout not in (AUTO, FOLDER, TABLE) or self.is_built):
+            raise ValueError(
+                f"'{self.name}' has classes: leave classes: none to folders and tables of your own images."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _planted_or_not(self) -> "DatasetSpec":
         given = [key for field, key in PLANTED_KEYS.items() if getattr(self, field) is not None]
         if not self.is_planted:
@@ -267,7 +278,7 @@ class DatasetSpec(Spec):
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields by the keys of a recipe; later ones, and those of planted sets, only if given."""
         content: dict[str, Any] = dump(self)
-        for name in ("expected", "table", "environments"):
+        for name in ("expected", "table", "environments", "classes"):
             if getattr(self, name) is None:
                 del content[name]
         for field, key in PLANTED_KEYS.items():

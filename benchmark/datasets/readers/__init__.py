@@ -8,7 +8,7 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.registry import ClassRegistry
 from benchmark.common.storage import Storage
 from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader
-from benchmark.datasets.spec import AUTO, TABLE, ColumnsSpec
+from benchmark.datasets.spec import AUTO, FOLDER, TABLE, ColumnsSpec
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "check_layout", "open_reader"]
 
@@ -22,7 +22,7 @@ READERS: ClassRegistry[ImageReader] = ClassRegistry(
         "table": "benchmark.datasets.readers.table:TableReader",
     },
 )
-DEFAULT = "folder"  # where no file tells
+DEFAULT = FOLDER  # where no file tells
 
 
 def check_layout(layout: str) -> None:
@@ -43,6 +43,7 @@ def open_reader(
     columns: ColumnsSpec | None = None,
     environment: str | None = None,
     table: str | None = None,
+    labelled: bool = True,
 ) -> ImageReader:
     """Return the reader of the images below `uri`.
 
@@ -53,6 +54,7 @@ def open_reader(
         columns: which columns or fields say what of an image, for layouts that have such; by default the usual names.
         environment: the name of the one environment of a set that has only one; None where there are several.
         table: the file that lists the images, for the layout `table`, which `auto` then is.
+        labelled: whether images have classes; where not, `auto` is `folder`.
 
     Raises:
         IcmBenchError: the URI cannot be opened or listed, or there is no such layout.
@@ -60,7 +62,9 @@ def open_reader(
     if table is not None or layout == TABLE:
         from benchmark.datasets.readers.table import TableReader
 
-        return TableReader(uri, environment, columns or ColumnsSpec(), table)
+        return TableReader(uri, environment, columns or ColumnsSpec(), labelled, table)
+    if not labelled:
+        return READERS.component_class(FOLDER)(uri, environment, columns or ColumnsSpec(), labelled)
     name = (_claimed(Storage(uri), "") or DEFAULT) if layout == AUTO else layout
     return READERS.component_class(name)(uri, environment, columns or ColumnsSpec())
 

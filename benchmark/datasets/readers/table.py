@@ -17,6 +17,7 @@ from benchmark.datasets.readers.base import (
     CLASS_COLUMNS,
     ENVIRONMENT_COLUMNS,
     GROUP_COLUMNS,
+    NO_CLASS,
     Entry,
     column_of,
     reading,
@@ -98,11 +99,11 @@ class TableReader(FolderReader):
                 yield (
                     _inside(text_of(cells[path], None, f"The path in {where}"), where),
                     self.environment or text_of(cells[environment or 0], None, f"The environment in {where}"),
-                    text_of(cells[class_name], None, f"The class in {where}"),
+                    NO_CLASS if class_name is None else text_of(cells[class_name], None, f"The class in {where}"),
                     None if in_group is None else text_of(in_group, None, f"The group in {where}"),
                 )
 
-    def _columns(self, names: list[str], place: str) -> tuple[int, int | None, int, int | None]:
+    def _columns(self, names: list[str], place: str) -> tuple[int, int | None, int | None, int | None]:
         """Return where the columns of path, environment, class and group stand.
 
         Raises:
@@ -110,10 +111,13 @@ class TableReader(FolderReader):
         """
         wanted = self.columns
         path = column_of(names, wanted.path, PATH_COLUMNS, "path", place)
-        class_name = column_of(names, wanted.class_name, CLASS_COLUMNS, "class_name", place)
+        class_name = None
         environment = column_of(names, wanted.environment, ENVIRONMENT_COLUMNS, "environment", place)
         group = column_of(names, wanted.group, GROUP_COLUMNS, "group", place)
-        needed = {"path": (path, PATH_COLUMNS), "class_name": (class_name, CLASS_COLUMNS)}
+        needed = {"path": (path, PATH_COLUMNS)}
+        if self.labelled:
+            class_name = column_of(names, wanted.class_name, CLASS_COLUMNS, "class_name", place)
+            needed["class_name"] = class_name, CLASS_COLUMNS
         if not self.environment:
             needed["environment"] = environment, ENVIRONMENT_COLUMNS
         for key, (column, usual) in needed.items():
@@ -123,7 +127,7 @@ class TableReader(FolderReader):
                     f"{', '.join(names) or 'it has none'}."
                 )
         at = {name: i for i, name in enumerate(names)}
-        return at[str(path)], at.get(str(environment)), at[str(class_name)], None if group is None else at[group]
+        return at[str(path)], at.get(str(environment)), at.get(str(class_name)), None if group is None else at[group]
 
 
 def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
