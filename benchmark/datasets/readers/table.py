@@ -111,12 +111,12 @@ class TableReader(FolderReader):
         """
         wanted = self.columns
         path = column_of(names, wanted.path, PATH_COLUMNS, "path", place)
-        class_name = None
+        of_class = wanted.class_name, CLASS_COLUMNS, "class_name", place
+        class_name = column_of(names, *of_class) if self.labelled else None
         environment = column_of(names, wanted.environment, ENVIRONMENT_COLUMNS, "environment", place)
         group = column_of(names, wanted.group, GROUP_COLUMNS, "group", place)
         needed = {"path": (path, PATH_COLUMNS)}
         if self.labelled:
-            class_name = column_of(names, wanted.class_name, CLASS_COLUMNS, "class_name", place)
             needed["class_name"] = class_name, CLASS_COLUMNS
         if not self.environment:
             needed["environment"] = environment, ENVIRONMENT_COLUMNS
