@@ -115,7 +115,7 @@ class TableReader(FolderReader):
         class_name = column_of(names, *of_class) if self.labelled else None
         environment = column_of(names, wanted.environment, ENVIRONMENT_COLUMNS, "environment", place)
         group = column_of(names, wanted.group, GROUP_COLUMNS, "group", place)
-        needed = {"path": (path, PATH_COLUMNS)}
+        needed: dict[str, tuple[str | None, Sequence[str]]] = {"path": (path, PATH_COLUMNS)}
         if self.labelled:
             needed["class_name"] = class_name, CLASS_COLUMNS
         if not self.environment:
