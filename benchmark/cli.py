@@ -465,7 +465,7 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args)) as run:
+    with _prepared(_recipe(args), held_out=False) as run:
         from benchmark.commands.export import export_projection
 
         folder = Path(args.to or ("folded" if args.fold else "projection"))
@@ -480,7 +480,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _diagnose(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args)) as run:
+    with _prepared(_recipe(args), held_out=False) as run:
         from benchmark.commands.diagnose import diagnose
 
         diagnosis, written = diagnose(run, _choosing(args), args.rank)

@@ -145,6 +145,18 @@ def grouping_words(setting: Setting) -> str:
     return words
 
 
+def cluster_words(rows: pd.DataFrame) -> str:
+    """Return what stands for the environments of the sources; nothing where it is these themselves."""
+    counts = rows["clusters"].dropna()
+    if counts.empty:
+        return ""
+    return (
+        f"Environments of the sources are {number(int(counts.iloc[0]))} clusters of their images (k-means on the "
+        "embeddings by the seed, without labels or names): what is fitted, chosen and left out by environment goes by "
+        "them. What is held out is an environment of the data set, and none of its images is clustered."
+    )
+
+
 def fold_words(setting: Setting) -> str:
     """Return how folds are used; nothing for an 80/20 split."""
     if not setting.folds:
@@ -303,6 +315,7 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
         prompt_words(setting),
         choosing_words(setting, rows),
         grouping_words(setting),
+        cluster_words(rows),
         open_class_words(setting, selections),
         shared_words(rows),
         view_words(rows),

@@ -31,6 +31,7 @@ TOGETHER = {
         "demo/test_minilit", "demo/test_planted", "jobs/test_submit",
     ),
     "embedded_toy": (
+        "sweep/test_clusters",
         "sweep/test_failures", "sweep/test_kill", "sweep/test_loggers", "sweep/test_search", "sweep/test_text_tower",
     ),
     "swept_toy": ("commands/test_again", "commands/test_imports", "commands/test_splits", "docs/test_examples"),

@@ -184,7 +184,8 @@ def test_stages_one_by_one(
 
     assert main(["plan", recipe, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert planned["sets"] == [{"name": "toy", "environments": 3, "images": 36, "classes": 2, "counted": True}]
+    of_toy = {"name": "toy", "environments": 3, "images": 36, "classes": 2, "clusters": 0, "counted": True}
+    assert planned["sets"] == [of_toy]
     assert planned["passes"] == 72
     # zero-shot and probe x ten projections x 1 seed, each for three held-out environments; of the probe a row for each
     # of five C. Identity, pca, random, icm twice, fixed; equal N has three N, shrinkage too, with eight lambdas, which

@@ -22,11 +22,21 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
     Raises:
         IcmBenchError: too few environments, classes that an environment lacks, or a side of a split without images.
     """
+    if not manifest.reader.labelled:
+        raise IcmBenchError(
+            f"{manifest.name} has no classes, and the accuracies of a sweep need them; without, `icm-bench embed`, "
+            f"`export` and `diagnose` take it."
+        )
     protocols = recipe.protocols_for(manifest.name)
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
         check_held_out(manifest, classes_differ=differ)
     check_environments(recipe, manifest.name, len(manifest.environments))
+    if recipe.clusters_of(manifest.name) and (alike := [e for e in manifest.environments if e.startswith("cluster ")]):
+        raise IcmBenchError(
+            f"{manifest.name} has an environment '{alike[0]}', as clusters are called; rename it, or leave "
+            f"`environments` out."
+        )
     for protocol in protocols:
         rounding = (recipe.sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil"
         for seed in recipe.sweep.seeds:
@@ -55,6 +65,11 @@ def check_environments(recipe: Recipe, name: str, environments: int) -> None:
                 f"{name} has {environments} environments, and '{protocol.name}' takes {protocol.min_environments}."
             )
         _check_sources(recipe, protocol, name, environments)
+        if recipe.clusters_of(name) and (protocol.across_sets or not _holds_out(protocol)):
+            raise IcmBenchError(
+                f"environments: clusters are made of what is not held out, and '{protocol.name}' on {name} holds no "
+                f"environment out; leave that protocol out, or `environments` of {name}."
+            )
 
 
 def _check_takes(recipe: Recipe, name: str) -> None:
@@ -71,11 +86,17 @@ def _check_takes(recipe: Recipe, name: str) -> None:
     raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
 
 
+def _holds_out(protocol: Protocol) -> bool:
+    """Return whether what a protocol tests is of environments that are not fitted on."""
+    holdouts = protocol.holdouts([str(i) for i in range(max(2, protocol.min_environments))], ("full",))
+    return not any(set(h.sources) & set(test.environments) for h in holdouts for test in h.tests)
+
+
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
     """Refuse a protocol that leaves too few source environments for pairs across them or for the search's rule."""
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
     holdouts = protocol.holdouts([str(i) for i in range(max(2, environments))], ("full",))
-    sources = len(holdouts[0].sources)
+    sources = recipe.clusters_of(name) or len(holdouts[0].sources)
     if crossed and sources < 2:
         raise IcmBenchError(
             f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol.name}' on "

@@ -9,9 +9,11 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.arrays import Normalize
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.nuisance import Nuisance
+from benchmark.recipe.available import names_environments
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
+from benchmark.sweep.possible import names_environments
 from benchmark.sweep.subject import Subject
 
 T = TypeVar("T")
@@ -55,7 +57,10 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     dataset = one_of("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
     backbone = one_of("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
     subject = next(s for s in run.subjects if (s.manifest.name, s.facts.label) == (dataset, backbone))
-    projection = _setting(_possible(recipe, subject, _projection(sweep, choosing.projection)), choosing.nuisance)
+    projection = _possible(recipe, subject, _projection(sweep, choosing.projection))
+    projection = _setting(projection, choosing.nuisance)
+    if (lacking := _lacking(projection, subject)) is not None:
+        raise IcmBenchError(f"--projection: {projection.label} asks for {lacking}; name another of the recipe.")
     intervention_set = None
     if projection.uses_interventions:
         sets = [s for s in recipe.intervention_sets() if not s.placebo and s.is_among(subject.kinds)]
@@ -114,6 +119,18 @@ def _possible(recipe: Recipe, subject: Subject, projection: Projection) -> Proje
     raise IcmBenchError(
         f"--projection: {projection.label} needs the views of {sets[0].name}, and {subject.key} has none of them."
     )
+
+
+def _lacking(projection: Projection, subject: Subject) -> str | None:
+    """Return what a projection asks for and a subject does not have, in words; None where it has all."""
+    name = subject.manifest.name
+    if projection.uses_labels and not subject.manifest.reader.labelled:
+        return f"classes, and {name} has none"
+    if projection.uses_prompts and subject.facts.texts != "any":
+        return f"prompts, and of {name} {subject.facts.label} has no texts"
+    if subject.clusters and names_environments(projection):
+        return f"names of environments, and the clusters of {name} have none"
+    return None
 
 
 def _setting(projection: Projection, name: str | None) -> Projection:

@@ -96,13 +96,13 @@ def _diagnosis(
         backbones: the comparison of backbones, if there are several.
     """
     moments, basis, facts = fitting.moments(choice), fitting.basis(choice), choice.subject.facts
-    rows = fitting.sample()
-    z, environment = fitting.embeddings(choice, rows), fitting.data.environment[rows]
+    rows = fitting.sample(choice)
+    z, environment = fitting.embeddings(choice, rows), fitting.data(choice).environment[rows]
     kept = moments.dim if rank is None else rank
     spaces = (("plain", moments.dim, z), ("projected", kept, z @ basis.vectors[:, :kept]))
     return Diagnosis(
         choice=choice.label,
-        dataset=choice.subject.manifest.name,
+        dataset=choice.subject.name,
         backbone=facts.label,
         random_weights=facts.random_weights,
         normalize=choice.normalize,
@@ -223,9 +223,9 @@ def backbone_angles(fittings: Mapping[str, tuple[Fitting, Choice]], rank: int) -
         rank: of the subspaces.
     """
     ids = [set(fitting.ids) for fitting, _ in fittings.values()]
-    first = next(iter(fittings.values()))[0]
+    first, choice = next(iter(fittings.values()))
     common = set.intersection(*ids)
-    wanted = [first.ids[row] for row in first.sample() if first.ids[row] in common]
+    wanted = [first.ids[row] for row in first.sample(choice) if first.ids[row] in common]
     projected = {}
     for label, (fitting, choice) in fittings.items():
         position = {image_id: i for i, image_id in enumerate(fitting.ids)}

@@ -11,7 +11,7 @@ from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, START, Cost, from_json, most_alike, on_this_machine, read, shared
-from benchmark.sweep.trials import TrialSpec, trial_specs
+from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, summing_work, work_of
 
 # Kinds of cost: from the start of the command to its first stage (the work is 1), and of a report (rows).
@@ -241,7 +241,7 @@ def planned_trials(
     for dim, texts in towers:
         for one in sweeps:
             of_sets = {s.name: sum(s.images.values()) for s in (one, *shifts)}
-            for spec in trial_specs(recipe, one.name, dim, one.kinds, texts):
-                images = of_sets if spec.protocol.across_sets else one.images
+            for spec, of_one in unfolded(recipe, one.name, dim, one.images, one.kinds, texts):
+                images = of_sets if spec.protocol.across_sets else of_one
                 if spec.rows(list(images)):
                     yield one.name, spec, Size(images, one.classes, dim), points if spec.space else 1

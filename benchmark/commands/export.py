@@ -1,6 +1,7 @@
 """`icm-bench export`: one projection as two small files, or folded into a checkpoint, to be used elsewhere."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, A
         "dataset": subject.manifest.name,
         "dataset_fingerprint": subject.manifest.fingerprint,
         "environments": list(moments.environments),
+        **({"clusters": asdict(choice.clusters)} if choice.clusters else {}),
         "images": moments.images.n,
         "split": choice.split_words(run.recipe.sweep.folds),
         "backbone": subject.facts.label,

@@ -122,6 +122,11 @@ class _Matching:
         tests: dict[Key, tuple[Trial, Holdout, TestSplit]] = {}
         for trial in trials_of(self._run.recipe, self._run.subjects):
             spec, subject = trial.spec, trial.subject
+            if subject.clusters:
+                raise IcmBenchError(
+                    f"{subject.manifest.name} has clusters for environments, of which a method that was trained "
+                    f"elsewhere knows nothing; import into a recipe without `environments`."
+                )
             names, fold = (subject.manifest.name, subject.facts.label, spec.protocol.name), spec.fold
             for holdout in trial.holdouts:
                 for split in dict.fromkeys(test.split for test in holdout.tests):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmark.recipe.available import not_available
+from benchmark.recipe.available import names_environments, not_available
 from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.subject import Subject
 
@@ -15,6 +15,17 @@ def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
         if words := not_available(recipe, dataset, subject.kinds, subject.facts.texts):
             found.append(f"{subject.key}: {' and '.join(_reasons(recipe, subject))}; left out are {'; '.join(words)}.")
     return found
+
+
+def nameless(recipe: Recipe) -> list[str]:
+    """Return, for each data set with clusters for environments, a sentence on what takes no part there, if any does."""
+    named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
+    sets = [dataset.name for dataset in recipe.datasets if dataset.clusters]
+    return [
+        f"{name} has clusters for environments, which have no names, so it has no results of what asks for these: "
+        f"{named}."
+        for name in (sets if named else ())
+    ]
 
 
 def _reasons(recipe: Recipe, subject: Subject) -> Iterator[str]:

@@ -16,7 +16,7 @@ from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.feeding import DecodingCost, remembered
 from benchmark.recipe.recipe import Recipe
-from benchmark.sweep.trials import trial_specs
+from benchmark.sweep.trials import unfolded
 
 # Of one GPU, where none was measured: what the heads of the recipes assume.
 ASSUMED_VIEWS_PER_S = {"ViT-B-32": 2500.0, "ViT-B-16": 1000.0, "ViT-L-14": 300.0}
@@ -35,6 +35,7 @@ class PlannedSet:
         environments: number of its environments.
         images: number of its images.
         classes: number of its classes.
+        clusters: number of clusters in the place of source environments; 0 where these are its own.
         counted: whether they were counted, or are sure as those of a planted set are; otherwise they are the catalog's,
             and the images are not at hand.
         kinds: kinds of pairs that were imported, see `Subject.kinds`; None (default) for all of the recipe.
@@ -44,6 +45,7 @@ class PlannedSet:
     environments: int
     images: int
     classes: int
+    clusters: int
     counted: bool
     kinds: tuple[str, ...] | None = None
 
@@ -102,8 +104,11 @@ class Plan:
         """Return the plan in some lines."""
         lines = []
         for planned in self.sets:
+            clusters = f", those that are fitted on in {planned.clusters} clusters" if planned.clusters else ""
             counted = "" if planned.counted else " by the catalog (no images at hand: give --data)"
-            lines.append(f"{planned.name}: {planned.images} images in {planned.environments} environments{counted}")
+            lines.append(
+                f"{planned.name}: {planned.images} images in {planned.environments} environments{clusters}{counted}"
+            )
         for backbone in self.backbones:
             speed = f", {backbone.views_per_s:.1f} views/s as measured" if backbone.views_per_s else ""
             lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}{backbone.feeding}")
@@ -181,7 +186,7 @@ def _view_count(recipe: Recipe, planned: PlannedSet) -> int:
 def _trial_gib(planned: PlannedSet, views: int, dim: int) -> float:
     """Return the memory of a trial in GiB: embeddings as they are shared, fitted and solved, and moments."""
     embeddings = BYTES_OF_EMBEDDINGS * planned.images * dim
-    moments = BYTES_OF_MOMENTS * planned.environments * views * dim**2
+    moments = BYTES_OF_MOMENTS * max(planned.environments, planned.clusters + 1) * views * dim**2
     return GIB_OF_PROCESS + (embeddings + moments) / 2**30
 
 
@@ -222,9 +227,9 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]
         manifest = read_manifest(spec)
         check_protocols(recipe, manifest)
         images, classes, count, counted = manifest.counts, len(manifest.classes), manifest.table.num_rows, True
-        return PlannedSet(spec.name, len(images), count, classes, counted), images
+        return PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted), images
     check_environments(recipe, spec.name, len(images))
-    return PlannedSet(spec.name, len(images), count, classes, counted), images
+    return PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted), images
 
 
 def _imported(recipe: Recipe, storage: Storage) -> list[tuple[PlannedSet, dict[str, int]]]:
@@ -234,7 +239,8 @@ def _imported(recipe: Recipe, storage: Storage) -> list[tuple[PlannedSet, dict[s
         check_protocols(recipe, manifest)
         counts, kinds = manifest.counts, kinds_of_import(recipe, storage, manifest)
         sizes = len(counts), manifest.table.num_rows, len(manifest.classes)
-        located.append((PlannedSet(manifest.name, *sizes, True, kinds), counts))
+        clusters = recipe.clusters_of(manifest.name)
+        located.append((PlannedSet(manifest.name, *sizes, clusters, True, kinds), counts))
     return located
 
 
@@ -249,8 +255,8 @@ class _Count(NamedTuple):
 def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], tower: Embeds) -> _Count:
     variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
     trials = rows = searched_views = 0
-    for spec in trial_specs(recipe, planned.name, tower.dim, planned.kinds, tower.texts):
-        seen = variants if spec.protocol.across_sets else list(environments)
+    for spec, images in unfolded(recipe, planned.name, tower.dim, environments, planned.kinds, tower.texts):
+        seen = variants if spec.protocol.across_sets else list(images)
         if not spec.rows(seen):
             continue
         if not spec.space:

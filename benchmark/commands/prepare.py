@@ -11,7 +11,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
 from benchmark.commands.imported_sets import imported_subject, manifests_of, texts_note
-from benchmark.commands.left_out import left_out
+from benchmark.commands.left_out import left_out, nameless
 from benchmark.commands.stores import open_store
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
@@ -95,7 +95,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         notes += texts_note(recipe, subjects)
     else:
         subjects = _embedded_subjects(recipe, manifests, backbones, notify, notes)
-    notes += left_out(recipe, subjects) if held_out else ()
+    notes += [*left_out(recipe, subjects), *nameless(recipe)] if held_out else ()
     for note in notes:
         notify(f"note: {note}")
     return Run(recipe, storage, tuple(subjects), notify)
@@ -174,6 +174,8 @@ def _check_resources(recipe: Recipe) -> None:
 
 def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:
     prompts = recipe.prompts.templates_for(manifest.name)
+    if not manifest.reader.labelled:
+        facts = replace(facts, texts="none")  # which are those of classes
     pairs = text_pairs_of(recipe, manifest) if facts.texts == "any" else []
     recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
     subject = Subject(
@@ -186,6 +188,7 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
         prompts=prompts,
         texts="" if facts.texts == "none" else text_file(facts, manifest.prompt_names, prompts),
         text_pairs=pairs_file(facts, pairs) if pairs else None,
+        clusters=recipe.clusters_of(manifest.name),
     )
     return subject.with_kinds([None, *recipe.kinds_for(manifest.name)])
 

@@ -241,7 +241,7 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
     from reports import Thumbnails
 
-    specs = [spec for recipe in recipes for spec in recipe.located() if spec.name in names] if ids else []
+    specs = [spec for recipe in recipes for spec in recipe.located() if spec.label in names] if ids else []
     found, sprites = thumbnails(map(read_manifest, specs), ids)
     return Thumbnails(SIZE, ROWS, {name: place for place, name in enumerate(found)}, sprites)
 
@@ -250,7 +250,7 @@ def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":
     from reports import Expected
 
     every = [dataset for recipe in recipes for dataset in recipe.datasets]
-    known = {dataset.name: control for dataset in every if (control := dataset.must_be_found)}
+    known = {dataset.label: control for dataset in every if (control := dataset.must_be_found)}
     return {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
 
 

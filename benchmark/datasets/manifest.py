@@ -263,9 +263,10 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
     uri = _below(root, facts.folder if facts else spec.name) or root
     spec = spec.resolved
     if facts is None or not facts.single:
-        return open_reader(uri, spec.layout, spec.columns, listing=spec.listing)
+        return open_reader(uri, spec.layout, spec.columns, listing=spec.listing, labelled=spec.classes is None)
     uri = next((inner for part in ("val", "train") if (inner := _below(uri, part))), uri)
-    return open_reader(uri, spec.layout, spec.columns, environment=facts.folder, listing=spec.listing)
+    environment, labelled = facts.folder, spec.classes is None
+    return open_reader(uri, spec.layout, spec.columns, environment, spec.listing, labelled)
 
 
 def _below(uri: str, name: str) -> str | None:
@@ -317,7 +318,7 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
         if not group and table["group"].null_count < table.num_rows:
             raise IcmBenchError(f"{path} in {where} has no group, while others have one; give one to each image.")
     classes = table["class_name"].unique().to_pylist()
-    if len(classes) < 2:
+    if len(classes) < 2 and reader.labelled:
         raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
 
 

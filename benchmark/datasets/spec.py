@@ -21,7 +21,8 @@ from benchmark.datasets.columns import ColumnsSpec, Listing, LookedUp, LookupSpe
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
-AUTO, TABLE, IMPORTED = "auto", "table", "imported"  # layouts
+AUTO, FOLDER, TABLE, IMPORTED = "auto", "folder", "table", "imported"  # layouts
+CLUSTER = "cluster:"  # before a number of clusters, in the place of environments
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
 PLANTED_KEYS = {
@@ -38,6 +39,11 @@ MAX_ENVIRONMENTS = 11  # the number of concepts of the smallest class, so that e
 ShiftName = Literal["dusk", "tint", "texture", "none"]
 Share = Annotated[float, Field(ge=0, le=1)]
 _Strength = Mapping[str, Mapping[str, float]] | None
+
+
+def label_of(name: str, clusters: int) -> str:
+    """Return what rows and tables call a data set: by its name, and by what its environments are if not its own."""
+    return f"{name} ({clusters} clusters)" if clusters else name
 
 
 class ExpectedSpec(Spec):
@@ -75,6 +81,11 @@ class DatasetSpec(Spec):
         classes_differ: whether environments may lack classes. The images that are there are then tested among all
             classes; one that no source environment has is known by its name alone, and to a probe not at all. Default:
             true of iWildCam and FMoW by the catalog, else false: every environment needs every class.
+        environments: `cluster:K` puts K clusters of the source images in the place of their environments, by k-means on
+            unit-length embeddings and by each seed of the sweep; what is held out stays an environment of the data
+            set, and no image of it is clustered. Default: the environments of the images.
+        classes: `none` where nobody labelled the images, in the layouts `folder` (ENVIRONMENT/IMAGE, or images alone)
+            and `table` (no column of classes): `export` and `diagnose` take it, and a sweep needs classes.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -97,6 +108,8 @@ class DatasetSpec(Spec):
     splits: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     lookup: Mapping[LookedUp, LookupSpec] | None = None
     classes_differ: bool | None = None
+    environments: str | None = None
+    classes: Literal["none"] | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -104,6 +117,16 @@ class DatasetSpec(Spec):
     strength: Mapping[str, Mapping[str, Share]] | None = None
     correlation: Mapping[str, Share] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
+
+    @property
+    def clusters(self) -> int:
+        """The number of clusters in the place of the source environments; 0 where these are the data set's own."""
+        return int(self.environments.removeprefix(CLUSTER)) if self.environments else 0
+
+    @property
+    def label(self) -> str:
+        """What rows and tables call it."""
+        return label_of(self.name, self.clusters)
 
     @property
     def is_planted(self) -> bool:
@@ -146,6 +169,13 @@ class DatasetSpec(Spec):
                 "held_out": planted.target,
             }
         )
+
+    @field_validator("environments")
+    @classmethod
+    def _check_clusters(cls, environments: str | None) -> str | None:
+        if environments is not None and not re.fullmatch(rf"{CLUSTER}([2-9]|[1-9]\d+)", environments):
+            raise ValueError(f"'{environments}' is not understood; give {CLUSTER}K with a whole number K of 2 or more.")
+        return environments
 
     @field_validator("styles", mode="before")
     @classmethod
@@ -248,6 +278,14 @@ class DatasetSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _labelled_or_not(self) -> "DatasetSpec":
+        if self.classes is not None and (self.layout not in (AUTO, FOLDER, TABLE) or self.is_built):
+            raise ValueError(
+                f"'{self.name}' has classes: leave classes: none to folders and tables of your own images."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _planted_or_not(self) -> "DatasetSpec":
         given = [key for field, key in PLANTED_KEYS.items() if getattr(self, field) is not None]
         if not self.is_planted:
@@ -272,9 +310,9 @@ class DatasetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields by the keys of a recipe; `expected`, those of tables and of planted sets only if given."""
+        """Return the fields by the keys of a recipe; later ones, and those of planted sets, only if given."""
         content: dict[str, Any] = dump(self)
-        for name in ("expected", "table", "splits", "lookup", "classes_differ"):
+        for name in ("expected", "table", "splits", "lookup", "classes_differ", "environments", "classes"):
             if getattr(self, name) is None:
                 del content[name]
         for field, key in PLANTED_KEYS.items():

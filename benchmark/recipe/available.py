@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 
 from benchmark.backbones.facts import Texts
 from benchmark.method.predictors import Predictor
+from benchmark.method.prompts import Names
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
@@ -48,6 +49,11 @@ def settings_of(
             if left and (left.label == projection.label or left.label not in asked):
                 asked.add(left.label)
                 yield left, None
+
+
+def names_environments(projection: Projection) -> bool:
+    """Say whether a projection asks for prompts with names of environments, which clusters do not have."""
+    return any(prompt.environment is not None for prompt in projection.prompts(Names(("a",), ("b",), ("{}",))))
 
 
 def _has_texts(predictor: Predictor, texts: Texts) -> bool:

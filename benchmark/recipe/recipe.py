@@ -206,6 +206,10 @@ class Recipe(Spec):
             return ()
         return tuple(protocol for protocol in self.sweep.protocols if protocol.takes(variant))
 
+    def clusters_of(self, dataset: str) -> int:
+        """Return the number of clusters in the place of a data set's source environments; 0 where there are none."""
+        return next(d.clusters for d in self.datasets if d.name == dataset)
+
     def shifts(self) -> tuple[int, ...]:
         """Return the positions of the data sets that a protocol across data sets tests on."""
         return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
 # Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
-VERSION = 6
+VERSION = 7
 _OLDEST = 3
 _VERSION_KEY = b"icm_bench_rows"
 
@@ -37,6 +37,7 @@ _WHAT = (
     ("trial_id", pa.string()),
     ("dataset", pa.string()),
     ("dataset_fingerprint", pa.string()),
+    ("clusters", pa.int64()),  # in the place of source environments; null where these are the data set's own
     ("grouped", pa.bool_()),  # split by group (concept, burst) instead of by image
     ("backbone", pa.string()),
     ("backbone_fingerprint", pa.string()),

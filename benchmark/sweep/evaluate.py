@@ -123,7 +123,8 @@ def common_columns(trial: Trial) -> Row:
     projection, predictor = spec.projection, spec.predictor
     fingerprints = [s.manifest.fingerprint for s in (subject, *trial.variants)]
     return {
-        "dataset": subject.manifest.name,
+        "dataset": subject.name,
+        "clusters": subject.clusters or None,
         "dataset_fingerprint": canonical_hash(fingerprints) if trial.variants else fingerprints[0],
         "grouped": subject.manifest.groups is not None and not trial.variants,  # variants have none
         "backbone": subject.facts.label,

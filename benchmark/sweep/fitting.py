@@ -16,6 +16,7 @@ from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import IN, Split
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.recipe.sets import InterventionSet
+from benchmark.sweep.clusters import Clusters, clustered
 from benchmark.sweep.loading import cells_for, load, sum_subject
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
@@ -48,6 +49,12 @@ class Choice:
     def lambda_(self) -> float | None:
         """Weight of the consistency term, None where the projection has none."""
         return getattr(self.projection, "lambda_", None)
+
+    @property
+    def clusters(self) -> Clusters | None:
+        """The clusters in the place of the environments that are not left out; None where these are the set's own."""
+        count, known = self.subject.clusters, self.subject.manifest.environments
+        return Clusters(count, self.seed, tuple(e for e in known if e in self.without)) if count else None
 
     @property
     def label(self) -> str:
@@ -84,31 +91,45 @@ class Fitting:
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
         connect()
         self._storage = storage
+        self._in_clusters: dict[Clusters, tuple[Embedded, ImageIndex]] = {}
         loaded: tuple[Embedded, ImageIndex] = tuple(ray.get(load.remote(storage, subject, tuple(map(Split, seeds)))))
-        self.data, self._images = loaded
+        self._data, self._images = loaded
 
     @property
     def ids(self) -> list[str]:
         """Image ids of the readable images, in the order of the embeddings."""
         return self._images.ids
 
+    def data(self, choice: Choice) -> Embedded:
+        """Return the arrays of the subject, with clusters for environments where the choice has such."""
+        return self._seen(choice)[0]
+
+    def _seen(self, choice: Choice) -> tuple[Embedded, ImageIndex]:
+        clusters = choice.clusters
+        if clusters is None:
+            return self._data, self._images
+        if clusters not in self._in_clusters:
+            self._in_clusters[clusters] = clustered(self._storage, clusters, self._data, self._images)
+        return self._in_clusters[clusters]
+
     def moments(self, choice: Choice) -> SourceMoments:
         """Return the moments of the in-splits of the environments that are not left out."""
-        names = {i: n for i, n in enumerate(self.data.environments) if n not in choice.without}
+        names = {i: n for i, n in enumerate(self.data(choice).environments) if n not in choice.without}
         return self._cells(choice).sources(names, choice.subject.weights_of(choice.intervention_set))
 
     def left_out(self, choice: Choice) -> Iterator[Moments]:
         """Yield the moments of the in-split of each environment that is left out."""
         cells = self._cells(choice)
-        for i, name in enumerate(self.data.environments):
+        for i, name in enumerate(self.data(choice).environments):
             if name in choice.without and (moments := cells.sum_of(i, frozenset([IN]), HALVES)):
                 yield moments
 
     def _cells(self, choice: Choice) -> Cells:
         intervention_set, split, normalize = choice.intervention_set, Split(choice.seed), choice.normalize
-        sum_subject(self._storage, choice.subject, self._images, [split], [normalize], [intervention_set])
+        images = self._seen(choice)[1]
+        sum_subject(self._storage, choice.subject, images, [split], [normalize], [intervention_set])
         setting = intervention_set, split, normalize
-        return cells_for(self._storage, choice.subject, self._images, *setting, projection=choice.projection)
+        return cells_for(self._storage, choice.subject, images, *setting, projection=choice.projection)
 
     def basis(self, choice: Choice) -> Basis:
         """Return the fitted basis.
@@ -127,9 +148,10 @@ class Fitting:
             )
         return basis
 
-    def sample(self) -> NDArray[np.int64]:
+    def sample(self, choice: Choice) -> NDArray[np.int64]:
         """Return up to `MAX_SAMPLED` rows, drawn at random from environments alike; none of tiny environments."""
-        members = [np.flatnonzero(self.data.environment == e) for e in range(len(self.data.environments))]
+        data = self.data(choice)
+        members = [np.flatnonzero(data.environment == e) for e in range(len(data.environments))]
         members = [rows for rows in members if len(rows) >= FOLDS]
         rng, most = np.random.default_rng(0), MAX_SAMPLED // max(1, len(members))
         drawn = [rng.choice(rows, min(len(rows), most), replace=False) for rows in members]
@@ -137,4 +159,4 @@ class Fitting:
 
     def embeddings(self, choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return embeddings as the projection sees them, shape (len(rows), D)."""
-        return scaled(self.data.z[rows], choice.normalize)
+        return scaled(self._data.z[rows], choice.normalize)

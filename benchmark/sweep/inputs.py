@@ -13,6 +13,7 @@ from benchmark.method.evaluation.embedded import Embedded, shifted
 from benchmark.method.evaluation.evaluation import Plain
 from benchmark.method.evaluation.splits import turn_of
 from benchmark.store.embeddings import View
+from benchmark.sweep.clusters import clustered
 from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, text_tower
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
@@ -68,6 +69,8 @@ def inputs_of(storage: Storage, trial: Trial, arrays: Arrays, device: str) -> In
     """
     spec, subject, lender = trial.spec, trial.subject, trial.lender
     data, images = arrays.of_subject(subject)
+    if trial.clusters:
+        data, images = clustered(storage, trial.clusters, data, images)
     if trial.variants:
         parts = [arrays.of_subject(variant)[0] for variant in trial.variants]
         data = shifted(data, dict(zip(trial.environments[1:], parts, strict=True)), tuple(trial.environments))

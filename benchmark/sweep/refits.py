@@ -18,6 +18,7 @@ from benchmark.store.checked import DamagedError
 from benchmark.store.details import Pick
 from benchmark.sweep import inputs
 from benchmark.sweep.answers import AnswersDifferError, answers_of
+from benchmark.sweep.clusters import clustered
 from benchmark.sweep.inputs import Arrays, Inputs, inputs_of
 from benchmark.sweep.loading import load, load_view, sum_subject
 from benchmark.sweep.subject import Subject
@@ -163,6 +164,8 @@ def _inputs(storage: Storage, trial: Trial, splits: Mapping[str, tuple[Split, ..
             connect()
             for subject in (trial.subject, *([trial.lender] if trial.lender else [])):
                 images = of_subject(subject)[1]
+                if trial.clusters and subject is trial.subject:
+                    images = clustered(storage, trial.clusters, *of_subject(subject))[1]
                 sum_subject(storage, subject, images, [spec.split], [spec.normalize], [spec.intervention_set])
         return inputs_of(storage, trial, arrays, device)
 
@@ -191,7 +194,7 @@ class _Space:
     def of(cls, trial: Trial, data: Embedded, basis: Basis, rank: int) -> "_Space":
         rows = sample(data.environment)
         z = scaled(data.z[rows], trial.spec.normalize)
-        key = trial.subject.key, tuple(trial.environments), trial.spec.normalize
+        key = trial.subject.key, trial.clusters, tuple(trial.environments), trial.spec.normalize
         turned = rank == z.shape[1] and basis.is_rotation
         return cls(rows, data.environment[rows], z, basis.of_images(z)[:, :rank], turned, key)
 

@@ -11,6 +11,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
+from benchmark.datasets.spec import label_of
 from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.interventions import Intervention
 from benchmark.method.prompts import Names, Prompt
@@ -40,6 +41,7 @@ class Subject:
         text_pairs: the file of the store with the embeddings of pairs of texts; None where the recipe has no pairs.
         unreadable: hash of the images that cannot be read, known once all are embedded; empty where all can be.
         view_draw: which draw of the views that are drawn fits see, from 0.
+        clusters: number of clusters in the place of the source environments; 0 where these are the manifest's.
     """
 
     manifest: Manifest
@@ -53,11 +55,17 @@ class Subject:
     text_pairs: str | None = None
     unreadable: str = ""
     view_draw: int = 0
+    clusters: int = 0
 
     @property
     def key(self) -> str:
         """What tells the subject from the others of a run, in words."""
         return f"{self.manifest.name}, {self.facts.label}"
+
+    @property
+    def name(self) -> str:
+        """What rows and tables call the data set."""
+        return label_of(self.manifest.name, self.clusters)
 
     @property
     def seen(self) -> tuple[View, ...]:

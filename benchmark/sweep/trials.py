@@ -6,8 +6,8 @@ seed, fold).
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,12 +19,13 @@ from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
-from benchmark.recipe.available import kinds_of, settings_of
+from benchmark.recipe.available import kinds_of, names_environments, settings_of
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.rows import PLACEBO
 from benchmark.store.texts import prompts_file
+from benchmark.sweep.clusters import Clusters
 from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.subject import Subject
 
@@ -82,6 +83,16 @@ class TrialSpec:
         """Return the holdouts to be made, for a subject with these environments."""
         every = self.protocol.holdouts(environments, self.test_splits)
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
+
+    def clusters(self, environments: Sequence[str], count: int) -> Clusters:
+        """Return the clusters of a trial whose source environments are clustered.
+
+        Args:
+            environments: those of the data set.
+            count: number of clusters.
+        """
+        sources = {source for holdout in self.holdouts(environments) for source in holdout.sources}
+        return Clusters(count, self.seed, tuple(e for i, e in enumerate(environments) if i not in sources))
 
     @property
     def settings(self) -> tuple[Projection, ...]:
@@ -178,12 +189,19 @@ class Trial:
             "prompts": prompts_file(subject.facts, prompts) if prompts else None,
             "holdouts": [asdict(holdout) for holdout in self.holdouts],
         }
+        content |= {"clusters": asdict(self.clusters)} if self.clusters else {}
         return canonical_hash(content)[:32]
 
     @cached_property
     def holdouts(self) -> list[Holdout]:
         """The holdouts to be made."""
         return self.spec.holdouts(self.environments)
+
+    @cached_property
+    def clusters(self) -> Clusters | None:
+        """The clusters in the place of the source environments; None where these are the data set's own."""
+        count = self.subject.clusters
+        return self.spec.clusters(self.subject.manifest.environments, count) if count else None
 
     @property
     def samples(self) -> bool:
@@ -200,7 +218,14 @@ class Trial:
         spec = self.spec
         views = spec.intervention_set if spec.predictor.uses_views else None
         subjects = [(s.key, s.view_draw if views else 0) for s in (self.subject, *self.variants)]
-        return (str(subjects), spec.split, spec.fold or 0, spec.normalize, spec.selection_images or 0, repr(views))
+        return (
+            str([*subjects, self.clusters]),
+            spec.split,
+            spec.fold or 0,
+            spec.normalize,
+            spec.selection_images or 0,
+            repr(views),
+        )
 
     @cached_property
     def sums(self) -> tuple[object, ...]:
@@ -208,7 +233,8 @@ class Trial:
         spec, subject = self.spec, self.subject
         pairs = [pairing.name for pairing in subject.pairings_of(spec.intervention_set)]
         asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products
-        images = subject.key, subject.view_draw, subject.text_pairs or "", repr(spec.intervention_set)
+        seen = subject.key, subject.view_draw, self.clusters
+        images = *seen, subject.text_pairs or "", repr(spec.intervention_set)
         return (str([*images, *pairs]), spec.split, spec.fold or 0, spec.normalize, *asked)
 
     @property
@@ -224,14 +250,17 @@ class Trial:
 
     @property
     def environments(self) -> list[str]:
-        """Names of the environments that the protocol sees: those of the data set, or whole data sets."""
+        """Names of the environments that the protocol sees: those of the data set, clusters, or whole data sets."""
+        if self.clusters:
+            return self.clusters.environments
         names = [s.manifest.name for s in (self.subject, *self.variants)]
         return names if self.spec.protocol.across_sets else self.subject.manifest.environments
 
     @property
     def label(self) -> str:
         """The trial in words, for the list of those that failed and for whoever watches."""
-        return f"{self.subject.key}: {self.spec.words()}"
+        clusters = f", {self.subject.clusters} clusters" if self.subject.clusters else ""
+        return f"{self.subject.key}{clusters}: {self.spec.words()}"
 
     @property
     def interventions(self) -> str | None:
@@ -282,7 +311,8 @@ def trial_specs(
         kinds: kinds of pairs that the data set has, see `Subject.kinds`; by default all of the recipe.
         texts: which texts the backbone embeds; what asks for others is left out. Default: any.
     """
-    sweep, kinds = recipe.sweep, kinds_of(recipe, dataset, texts) if kinds is None else kinds
+    sweep, clusters = recipe.sweep, recipe.clusters_of(dataset)
+    kinds = kinds_of(recipe, dataset, texts) if kinds is None else kinds
     return [
         TrialSpec(
             protocol=protocol,
@@ -303,13 +333,44 @@ def trial_specs(
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
         for projection, chosen in settings_of(recipe, dataset, predictor, kinds, texts)
-        if not (chosen and chosen.placebo and protocol.looks_at_target)
+        if not (clusters and names_environments(projection))
+        and not (chosen and chosen.placebo and protocol.looks_at_target)
         for intervention_set in ((None,) if chosen is None else chosen.in_trials())
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
         for seed in sweep.seeds
         for fold in (range(sweep.folds) if sweep.folds else (None,))
     ]
+
+
+def unfolded(
+    recipe: Recipe,
+    dataset: str,
+    dim: int,
+    images: Mapping[str, int],
+    kinds: Collection[str] | None = None,
+    texts: Texts = "any",
+) -> Iterator[tuple[TrialSpec, Mapping[str, int]]]:
+    """Yield what `trial_specs` returns, each with the environments that it sees and the number of images of each.
+
+    Where source environments are clustered there is one for each holdout, whose sources have clusters of their own.
+
+    Args:
+        recipe: what is asked for.
+        dataset: name of the data set.
+        dim: embedding width D of the backbone.
+        images: environment of the data set -> its number of images.
+        kinds: as of `trial_specs`.
+        texts: as of `trial_specs`.
+    """
+    environments, count = list(images), recipe.clusters_of(dataset)
+    for spec in trial_specs(recipe, dataset, dim, kinds, texts):
+        if not count:
+            yield spec, images
+            continue
+        for holdout in spec.holdouts(environments):
+            one = replace(spec, held_out=holdout.name)
+            yield one, one.clusters(environments, count).sizes(images)
 
 
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
@@ -333,8 +394,15 @@ def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
         return Trial(spec, subjects[i].at_draw(number), of_spec, digest, lender)
 
     trials = [
-        trial(i, spec)
+        trial(i, one)
         for i, subject in enumerate(subjects)
-        for spec in trial_specs(recipe, subject.manifest.name, subject.facts.dim, subject.kinds, subject.facts.texts)
+        for one, _ in unfolded(
+            recipe,
+            subject.manifest.name,
+            subject.facts.dim,
+            subject.manifest.counts,
+            subject.kinds,
+            subject.facts.texts,
+        )
     ]
     return [trial for trial in trials if trial.makes_rows and trial.can_borrow]

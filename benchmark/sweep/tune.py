@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -26,10 +26,13 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.store.costs import Cost
 from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
+from benchmark.sweep.clusters import Clusters, index_in_clusters
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.inputs import Arrays, inputs_of
 from benchmark.sweep.loading import load, load_view, sum_subject
 from benchmark.sweep.loggers import callbacks, log_folder
+from benchmark.sweep.subject import Subject
+from benchmark.sweep.summing import ImageIndex
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import MOMENTS, Ran, costs_of, summing_work
 
@@ -128,13 +131,16 @@ def _share(storage: Storage, trials: list[Trial], remember: Remember) -> Shared:
     began, summed = time.time(), 0.0
     for key, of_subject in by_key.items():
         images = ray.get(shared[key][1])  # of variants too: what is damaged is to be known before any trial begins
-        for draw in sorted({s.view_draw for s, _ in of_subject}):
-            of_draw = [(s, trial) for s, trial in of_subject if s.view_draw == draw]
-            wanted = [trial for _, trial in of_draw]
+        alike: dict[tuple[int, Clusters | None], list[tuple[Subject, Trial]]] = {}
+        for s, trial in of_subject:
+            alike.setdefault((s.view_draw, trial.clusters if s is trial.subject else None), []).append((s, trial))
+        known = {None: images} | _in_clusters(storage, {clusters for _, clusters in alike if clusters}, shared[key])
+        for (_, clusters), uses_alike in alike.items():
+            wanted = [trial for _, trial in uses_alike]
             normalizes = [trial.spec.normalize for trial in wanted]
             sets = [trial.spec.intervention_set for trial in wanted]
-            subject = of_draw[0][0]
-            if sum_subject(storage, subject, images, _splits(wanted), normalizes, sets):
+            subject = uses_alike[0][0]
+            if sum_subject(storage, subject, known[clusters], _splits(wanted), normalizes, sets):
                 summed += summing_work(len(images.ids), len(subject.views), images.dim)
     remember([Cost(MOMENTS, summed, time.time() - began)])
     of_views = {
@@ -148,6 +154,26 @@ def _share(storage: Storage, trials: list[Trial], remember: Remember) -> Shared:
         directory: load_view.remote(storage, view, shared[subject.key][1])
         for directory, (view, subject) in of_views.items()
     }
+
+
+def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> dict[Clusters, ImageIndex]:
+    """Return where the images of a subject lie with each of some clusters for source environments.
+
+    Args:
+        storage: has the clusters from then on.
+        asked: which clusters.
+        loaded: references to the subject's arrays and to its image index.
+    """
+    progress = Progress("clustering", len(asked), "sets of sources") if asked else None
+    tasks = {clusters: index_in_clusters.remote(storage, clusters, *loaded) for clusters in asked}
+    known = {}
+    for clusters, task in tasks.items():
+        known[clusters] = ray.get(task)
+        if progress:
+            progress.update()
+    if progress:
+        progress.close()
+    return known
 
 
 def _splits(trials: Sequence[Trial]) -> tuple[Split, ...]:

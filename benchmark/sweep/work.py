@@ -78,7 +78,7 @@ def size_of(trial: Trial) -> Size:
     if trial.spec.protocol.across_sets:
         images = {s.manifest.name: s.manifest.table.num_rows for s in (trial.subject, *trial.variants)}
     else:
-        images = manifest.counts
+        images = trial.clusters.sizes(manifest.counts) if trial.clusters else manifest.counts
     return Size(images, len(manifest.classes), trial.subject.facts.dim)
 
 
@@ -92,11 +92,11 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
     """
     if not ran:
         return []
-    sizes: dict[tuple[str, bool], Size] = {}
+    sizes: dict[tuple[object, ...], Size] = {}
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
     for one in ran:
         trial = one.trial
-        seen = trial.subject.key, trial.spec.protocol.across_sets
+        seen = trial.subject.key, trial.clusters, trial.spec.protocol.across_sets
         if seen not in sizes:
             sizes[seen] = size_of(trial)
         alike.setdefault((kind_of(trial.spec), work_of(trial.spec, sizes[seen])), []).append(one)

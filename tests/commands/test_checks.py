@@ -34,6 +34,7 @@ def manifest(name: str, environment: list[int], groups: list[str] | None = None)
     return SimpleNamespace(
         name=name, groups=groups, classes=["cat", "dog"], environments=[f"e{i}" for i in np.unique(index)],
         environment_index=index, table=pa.table({"label": np.arange(len(index)) % 2}),
+        reader=SimpleNamespace(labelled=True),
     )  # fmt: skip
 
 

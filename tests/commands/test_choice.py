@@ -38,9 +38,14 @@ EQUAL_N = "icm(nuisance=('interventions', 'environments', 'both'))"
 class StandIn:
     """As much of a subject as a choice looks at."""
 
-    manifest: Any = field(default_factory=lambda: SimpleNamespace(name="emoji_styles", environments=["a", "b"]))
-    facts: Any = field(default_factory=lambda: SimpleNamespace(label="MiniLiT", dim=256))
+    manifest: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            name="emoji_styles", environments=["a", "b"], reader=SimpleNamespace(labelled=True)
+        )
+    )
+    facts: Any = field(default_factory=lambda: SimpleNamespace(label="MiniLiT", dim=256, texts="any"))
     kinds: tuple[str, ...] = ("grayscale", "cross_environment")
+    clusters: int = 0
 
     def at_draw(self, _: int) -> "StandIn":
         return self

@@ -59,7 +59,7 @@ def common() -> Row:
         "prompts": json.dumps(["a photo of a {}."]), "projection_params": "{}", "normalize": "none",
         "predictor_params": "{}", "protocol": "held_out", "test_split": "out_20", "class_half": "all", "folds": 0,
         "fold": -1, "view_draw": 0, "dim": RANKS[-1], "classes": [f"class {i}" for i in range(CLASSES)],
-        "n_classes": CLASSES, "n_base": 4, "n_sources": 3, "n_train": 4800, "n_test": TESTED, "n_shared": 0,
+        "n_classes": CLASSES, "n_base": 4, "n_sources": 3, "n_train": 4800, "n_test": TESTED, "n_shared": 0, "clusters": None,
         "labels_fit": 0, "labels_choice": 1200, "notes": [], "recipe_hash": "recipe", "code_version": "0",
     }  # fmt: skip
     return {**dict.fromkeys(schema().names), **same}

@@ -121,6 +121,7 @@ _BASE: dict[str, Any] = {
     "n_sources": 2,
     "n_train": 1000,
     "n_shared": 0,
+    "clusters": None,
     "labels_fit": 0,
     "labels_choice": 200,
     "notes": [],

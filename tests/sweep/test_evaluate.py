@@ -47,7 +47,8 @@ def evaluated(projection: Any, predictor: Any, seed: int = 0, fold: int | None =
         name="toy", fingerprint="f", groups=None, classes=data.classes, environments=data.environments, shared_images=3
     )
     facts = SimpleNamespace(label="b", fingerprint="w", random_weights=True, precision="fp32", dim=D)
-    subject = SimpleNamespace(manifest=manifest, facts=facts, prompts=("{}",), weights_of=lambda _: None)
+    of_set = {"name": "toy", "clusters": 0, "manifest": manifest}
+    subject = SimpleNamespace(**of_set, facts=facts, prompts=("{}",), weights_of=lambda _: None)
     trial = SimpleNamespace(
         spec=spec, subject=subject, variants=(), holdouts=spec.holdouts(data.environments), id="t", interventions=None, view_draw=2,
         recipe_hash="r",

@@ -99,7 +99,7 @@ def test_trials_that_are_alike_cost_their_mean_and_the_rest_lies_between(specs: 
     for number, (spec, seconds) in enumerate(
         [(specs["zero_shot", "icm"], 2.0), (specs["zero_shot", "icm"], 4.0), (specs["zero_shot", "pca"], 6.0)]
     ):
-        trial: Any = SimpleNamespace(spec=spec, subject=subject, variants=())
+        trial: Any = SimpleNamespace(spec=spec, subject=subject, variants=(), clusters=None)
         ran.append(Ran(trial, 105.0 + number, seconds))
     costs = {c.kind[:3]: c for c in costs_of(ran, began=100.0, slots=2)}
     assert costs["trial", "zero_shot", "icm"].seconds == 3.0

@@ -130,7 +130,7 @@ def _processor(spec: BackboneSpec) -> dict[str, Any]:
 def _explained(spec: BackboneSpec) -> Iterator[None]:
     """Turn whatever transformers raises into one sentence, and keep its warnings from the person who watches."""
     if find_spec("transformers") is None:
-        raise IcmBenchError(f"The backbone '{spec.name}' needs the package transformers; pip install 'icm-bench[transformers]'.")
+        raise IcmBenchError(f"The backbone '{spec.name}' needs transformers: pip install 'icm-bench[transformers]'.")
     from transformers.utils import logging as of_transformers
 
     logging.disable(logging.CRITICAL)

@@ -9,7 +9,7 @@ from benchmark.common.registry import ClassRegistry
 from benchmark.common.storage import Storage
 from benchmark.datasets.columns import ColumnsSpec, Listing
 from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader
-from benchmark.datasets.spec import AUTO, TABLE
+from benchmark.datasets.spec import AUTO, FOLDER, TABLE
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "check_layout", "open_reader"]
 
@@ -25,7 +25,7 @@ READERS: ClassRegistry[ImageReader] = ClassRegistry(
         "imported": "benchmark.datasets.readers.imported:ImportedReader",
     },
 )
-DEFAULT = "folder"  # where no file tells
+DEFAULT = FOLDER  # where no file tells
 
 
 def check_layout(layout: str) -> None:
@@ -46,6 +46,7 @@ def open_reader(
     columns: ColumnsSpec | None = None,
     environment: str | None = None,
     listing: Listing | None = None,
+    labelled: bool = True,
 ) -> ImageReader:
     """Return the reader of the images below `uri`.
 
@@ -56,6 +57,7 @@ def open_reader(
         columns: which columns or fields say what of an image, for layouts that have such; by default the usual names.
         environment: the name of the one environment of a set that has only one; None where there are several.
         listing: which lines of which file list the images, for the layout `table`, which `auto` is where it names one.
+        labelled: whether images have classes; where not, `auto` is `folder`.
 
     Raises:
         IcmBenchError: the URI cannot be opened or listed, or there is no such layout.
@@ -63,7 +65,9 @@ def open_reader(
     if layout == TABLE or (listing is not None and listing.table is not None):
         from benchmark.datasets.readers.table import TableReader
 
-        return TableReader(uri, environment, columns or ColumnsSpec(), listing or Listing())
+        return TableReader(uri, environment, columns or ColumnsSpec(), labelled, listing or Listing())
+    if not labelled:
+        return READERS.component_class(FOLDER)(uri, environment, columns or ColumnsSpec(), labelled)
     name = (_claimed(Storage(uri), "") or DEFAULT) if layout == AUTO else layout
     return READERS.component_class(name)(uri, environment, columns or ColumnsSpec())
 

@@ -24,6 +24,8 @@ ENVIRONMENT_COLUMNS = ("environment", "domain", "env")
 CLASS_COLUMNS = ("class_name", "label", "class", "category")
 GROUP_COLUMNS = ("group",)
 SPLIT_COLUMNS = ("split",)
+NO_CLASS = ""  # the name of the class of images that nobody labelled, which no class has
+WHOLE = "all"  # the name of the only environment of images that lie in none
 
 Batch = Mapping[str, Sequence[Any]]
 In = TypeVar("In")
@@ -65,6 +67,7 @@ class ImageReader(ABC):
         uri: a folder, or s3:// or gs://.
         environment: the name of the one environment of a set that has only one; None where there are several.
         columns: which columns or fields say what of an image, for layouts that have such.
+        labelled: whether images have classes; where not, the name of their class is `NO_CLASS`.
         files_at_once: number of files that are read side by side when images are identified.
     """
 
@@ -73,6 +76,7 @@ class ImageReader(ABC):
     uri: str = field(repr=False)  # may hold secrets
     environment: str | None = None
     columns: ColumnsSpec = field(default_factory=ColumnsSpec)
+    labelled: bool = True
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003

@@ -1,5 +1,7 @@
 """Folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE; without ENVIRONMENT where a set has only one.
 
+Images that nobody labelled lie in ROOT/ENVIRONMENT/IMAGE, or all in ROOT.
+
 A file `groups.csv` beside the environments (columns `path`, `group`) says which images belong together.
 """
 
@@ -14,7 +16,9 @@ from benchmark.datasets.readers.base import (
     CHUNK_BYTES,
     IMAGE_SUFFIXES,
     MAX_IMAGE_BYTES,
+    NO_CLASS,
     REMOTE_READS,
+    WHOLE,
     Batch,
     Entry,
     ImageReader,
@@ -85,7 +89,10 @@ class FolderReader(ImageReader):
         return content
 
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (environment, class, folder)."""
+        """Yield (environment, class, folder); without classes the folder of the environment, or the whole root."""
+        if not self.labelled:
+            yield from ((name or WHOLE, NO_CLASS, name) for name in self._subfolders("") or [""])
+            return
         for environment in [""] if self.environment else self._environments():
             for class_name in self._subfolders(environment):
                 yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")

@@ -12,6 +12,7 @@ from benchmark.datasets.readers.base import (
     CLASS_COLUMNS,
     ENVIRONMENT_COLUMNS,
     GROUP_COLUMNS,
+    NO_CLASS,
     SPLIT_COLUMNS,
     Entry,
 )
@@ -96,7 +97,7 @@ class TableReader(FolderReader):
             yield (
                 _inside(cells["path"].text(line, row, where), where),
                 self.environment or ("" if environment is None else environment.text(line, row, where)),
-                cells["class_name"].text(line, row, where),
+                cells["class_name"].text(line, row, where) if self.labelled else NO_CLASS,
                 None if group is None or group.is_empty(line) else group.text(line, row, where),
             )
         if absent := next((split for split in splits or () if split not in there), None):
@@ -110,12 +111,12 @@ class TableReader(FolderReader):
         Raises:
             IcmBenchError: one that is needed is not there.
         """
-        needed = ["path", "class_name", *([] if self.environment else ["environment"])]
+        needed = ["path", *(["class_name"] if self.labelled else []), *([] if self.environment else ["environment"])]
         needed += [] if self.listing.splits is None else ["split"]
         found = {
             key: cells
             for key, usual in _USUAL.items()
-            if (key != "split" or key in needed)
+            if (key not in ("split", "class_name") or key in needed)
             and (cells := cells_of(f"The {_WORDS.get(key, key)}", names, getattr(self.columns, key), usual, key, place))
         }
         if missing := next((key for key in needed if key not in found), None):

@@ -1,0 +1,100 @@
+"""Images that nobody labelled: which layouts take them, and what the commands do."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from benchmark.cli import main
+from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.recipe.loading import parse_recipe
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def unlabelled(toy_root: Path, tmp_path: Path) -> Path:
+    """The images of the toy set in ENVIRONMENT/IMAGE."""
+    for file in sorted(toy_root.glob("*/*/*.png")):
+        environment, class_name, name = file.relative_to(toy_root).parts
+        place = tmp_path / "unlabelled" / environment / f"{class_name}-{name}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    return tmp_path / "unlabelled"
+
+
+def manifest(root: Path, **more: Any) -> Any:
+    return read_manifest(DatasetSpec.model_validate({"name": "mine", "root": str(root), "classes": "none", **more}))
+
+
+def test_folders_of_environments_images_alone_and_tables(unlabelled: Path) -> None:
+    found = manifest(unlabelled)
+    assert found.environments == ["env0", "env1", "env2"]
+    assert found.counts == {"env0": 12, "env1": 12, "env2": 12}
+    assert not found.reader.labelled
+    alone = manifest(unlabelled / "env1")
+    assert alone.counts == {"all": 12}
+    lines = [f"{path},{path[:4]}" for path in found.table["path"].to_pylist()]
+    (unlabelled / "images.csv").write_text("\n".join(["path,environment", *lines]))
+    assert manifest(unlabelled, layout="table").fingerprint == found.fingerprint
+
+
+def test_layouts_that_have_classes_refuse(unlabelled: Path) -> None:
+    for more in ({"layout": "parquet"}, {"name": "emoji_styles", "root": None}):
+        with pytest.raises(ValueError, match="has classes: leave classes: none to folders and tables"):
+            DatasetSpec.model_validate({"name": "mine", "root": str(unlabelled), "classes": "none", **more})
+    recipe = {"name": "r", "datasets": [{"name": "mine", "root": "x"}], "backbones": ["MiniLiT"]}
+    assert "classes" not in parse_recipe(recipe).model_dump()["datasets"][0]
+    with pytest.raises(IcmBenchError, match="holds no images"):  # images lie where classes should
+        read_manifest(DatasetSpec(name="mine", root=str(unlabelled)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_export_and_diagnose_work_and_a_sweep_says_what_it_needs(
+    unlabelled: Path,
+    tiny_random: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command(name: str, entry: dict[str, Any], *options: str) -> int:
+        content = {
+            "name": "unlabelled",
+            "datasets": [{"name": "mine", "root": str(unlabelled), "classes": "none", **entry}],
+            "backbones": [tiny_random],
+            "interventions": {"kinds": ["grayscale"]},
+            "sweep": {
+                "projections": ["fixed", "icm", "within_classes", "biased_prompts"], "predictors": ["zero_shot"],
+                "lambdas": [1], "ranks": [4], "seeds": [0], "normalize": ["before"],
+            },
+        }  # fmt: skip
+        (tmp_path / "recipe.yaml").write_text(json.dumps(content))
+        return main([name, str(tmp_path / "recipe.yaml"), "--store", str(tmp_path / "store"), *options])
+
+    assert command("embed", {}) == 0
+    maps = {}
+    for name, entry in {"own": {}, "clusters": {"environments": "cluster:2"}}.items():
+        assert command("export", entry, "--projection", "fixed", "--to", str(tmp_path / name)) == 0
+        maps[name] = load_file(tmp_path / name / "projection.safetensors")["A"]
+        facts = json.loads((tmp_path / name / "projection.json").read_text())["provenance"]
+        assert facts["environments"] == (["env0", "env1", "env2"] if name == "own" else ["cluster 1", "cluster 2"])
+        assert ("clusters" in facts) == (name == "clusters")
+    assert np.abs(maps["own"] - maps["clusters"]).max() > 1e-3
+    capsys.readouterr()
+    assert command("diagnose", {}, "--projection", "icm", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["environments"] == ["env0", "env1", "env2"]
+    for name in ("sweep", "run"):
+        assert command(name, {}) == 2
+        assert "mine has no classes, and the accuracies of a sweep need them" in capsys.readouterr().err
+    for projection, what in {"within_classes": "classes, and mine has none", "biased_prompts": "prompts, and"}.items():
+        assert command("export", {}, "--projection", projection, "--lambda", "1") == 2
+        assert f"--projection: {projection} asks for {what}" in capsys.readouterr().err
