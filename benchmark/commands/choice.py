@@ -13,7 +13,6 @@ from benchmark.recipe.available import names_environments
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
-from benchmark.sweep.possible import names_environments
 from benchmark.sweep.subject import Subject
 
 T = TypeVar("T")
