@@ -104,7 +104,10 @@ MUTATIONS = [
         "reports/paper/blocks.py",
         ("if len(tied) == len(found.methods):", "if False:", f"{_T_PAPER}/test_main.py"),
         ("and not cell.equals_plain and not cell.bound", "and not cell.bound", f"{_T_PAPER}/test_main.py"),
-        ("adjusted = holm([interval.p for interval in intervals])", "adjusted = np.array([1.0] * len(pairs))", f"{_T_PAPER}/test_main.py"),
+    ),
+    *_of(
+        "reports/ties.py",
+        ("adjusted = holm([interval.p for interval in differences.values()]).tolist()", "adjusted = [1.0] * len(differences)", f"{_T_PAPER}/test_main.py"),
     ),
     *_of(
         "reports/paper/environments.py",
@@ -297,7 +300,7 @@ MUTATIONS = [
     ),
     *_of(
         "benchmark/commands/records.py",
-        (", planned, imported))", ", planned, {}))", _IMPORTS),
+        (", planned, imported, out)", ", planned, {}, out)", _IMPORTS),
     ),
     *_of(
         f"{EVALUATION}/cells.py",

@@ -184,7 +184,15 @@ def test_stages_one_by_one(
 
     assert main(["plan", recipe, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    of_toy = {"name": "toy", "environments": 3, "images": 36, "classes": 2, "clusters": 0, "counted": True}
+    of_toy = {
+        "name": "toy",
+        "environments": 3,
+        "images": 36,
+        "classes": 2,
+        "clusters": 0,
+        "counted": True,
+        "kinds": None,
+    }
     assert planned["sets"] == [of_toy]
     assert planned["passes"] == 72
     # zero-shot and probe x ten projections x 1 seed, each for three held-out environments; of the probe a row for each

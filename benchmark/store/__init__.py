@@ -11,9 +11,10 @@
         KIND.safetensors                  of the differences that one kind of intervention makes
       texts/TEXTS.parquet                 the embeddings of class names in prompts            texts.py
       texts/pairs-PAIRS.parquet           the embeddings of pairs of texts
-      imported/DATASET/                 what is known of embeddings that were imported        imported.py
-        images-DATA.parquet             identity, environment, class and group of every image
-        BACKBONE-LABEL.json             facts, texts and views under one backbone; written last
+      imported/DATASET/                   what is known of embeddings that were imported      imported.py
+        images-DATA.parquet               identity, environment, class and group of every image
+        BACKBONE-LABEL.json               facts, texts and views under one backbone; written last
+      clusters/IMAGES.parquet             in which cluster each of some source images lies        clusters.py
       rows/TRIAL.parquet                  what a finished trial measured                      rows.py
       failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
       costs/measured-1.json                what work took here, for plans                      costs.py
