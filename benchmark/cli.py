@@ -204,6 +204,10 @@ def _add_report(commands: Any) -> None:
         help="show thumbnails of the RECIPE's images on the page; off by default: many licences of data sets do not "
         "let their images be passed on",
     )  # fmt: skip
+    sub.add_argument(
+        "--as", choices=("paper",), dest="form",
+        help="also write all tables and figures as one PDF in the paper's order, with what is published beside each",
+    )  # fmt: skip
     _add_report_options(sub)
     sub.set_defaults(command=_report)
 
@@ -450,7 +454,8 @@ def _asked(args: argparse.Namespace) -> "Asked":
 
     pairs = tuple((method, baseline) for method, baseline in args.compare)
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, getattr(args, "images", False))
+    images, paper = getattr(args, "images", False), getattr(args, "form", None) == "paper"
+    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, images, paper)
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
