@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--calibrate", action="store_true",
                 help="first measure in about 20 s, beside loading backbones, what was never measured on this machine",
             )  # fmt: skip
+            sub.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: says what it costs")
         sub.set_defaults(command=command)
     _add_report(commands)
     choose = commands.add_parser(
@@ -389,7 +390,7 @@ def _plan(args: argparse.Namespace) -> None:
     from benchmark.commands.plan import plan
     from benchmark.commands.stores import open_store
 
-    planned = plan(recipe, open_store(recipe), args.calibrate)
+    planned = plan(recipe, open_store(recipe), args.calibrate, price=args.price)
     print(json.dumps(dataclasses.asdict(planned), indent=2) if args.json else planned.text())
 
 

@@ -59,7 +59,7 @@ class Chapter:
     Attributes:
         title: its heading.
         absent: sentences on tables and figures that are not there, each with the reason.
-        tables: in order, what is published of each among its notes.
+        tables: in order, what is published of each first among its notes.
         figures: in order.
     """
 
@@ -199,7 +199,7 @@ def chapters(
             *_absent(plan, "table", plan.tables, [*own_tables, *published], has_rows),
             *_absent(plan, "figure", plan.figures, own_figures, has_rows),
         ]
-        said = [replace(one, notes=(*one.notes, beside(one, of_family, bool(published)))) for one in own_tables]
+        said = [replace(one, notes=(beside(one, of_family, bool(published)), *one.notes)) for one in own_tables]
         made.append(Chapter(plan.title, tuple(absent), (*said, *published), tuple(own_figures)))
     return made
 

@@ -15,6 +15,17 @@ _HOLDS: Mapping[str, Callable[[str], bool]] = {
     "environments": lambda _: True,
     "imagenet": lambda _: True,
 }
+# Of the others: why nothing published is held against them. Costs are no accuracies.
+_PLAIN = "those of plain prediction are held against published ones in the tables by data set and environment"
+_APART = {
+    "open_class": "nothing of this protocol that could be obtained",
+    "cost": "nothing, for it has no accuracies",
+    **dict.fromkeys(
+        ("ablation_lambda", "ablation_rank", "ablation_interventions", "ablation_text", "ablation_order", "selection",
+         "ablation_predictor", "shift", "behind", "comparisons", "over_data_sets", "trend"),
+        f"nothing of this table; {_PLAIN}",
+    ),
+}  # fmt: skip
 _SHARED = {"protocol": "protocol", "test_split": "test_split", "dataset": "dataset", "backbone": "backbone_label"}
 
 
@@ -26,6 +37,8 @@ def beside(table: Table, checks: Sequence[Check], elsewhere: bool) -> str:
         checks: ours against what is published.
         elsewhere: whether all of them stand in a table of published accuracies nearby.
     """
+    if (apart := _APART.get(table.name.partition("-")[0])) is not None:
+        return f"Published: {apart}. {OWN_ROWS}."
     own = [one for one in checks if _stands_in(one, table)]
     published = {id(one.ours) for one in own if one.sources}
     if not published:
