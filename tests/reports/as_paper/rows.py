@@ -11,6 +11,7 @@ from tests.reports.synthetic import row
 
 PUBLISHED = {"art_painting": 95.85, "cartoon": 97.65, "photo": 99.7, "sketch": 60.0}  # the last one is not published so
 COUNTS = {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}
+# The second one has rows of domain shift alone.
 BACKBONES = ("ViT-B-32 openai", "ViT-L-14 openai")
 VARIANTS = ("ImageNetV2", "ImageNet-R")
 SETS = {"image": ["blur", "invert"], "blur": ["blur"], "words": ["text"], "both": ["blur", "invert", "text"]}
@@ -61,12 +62,12 @@ def rows(*protocols: str) -> list[dict[str, Any]]:
                 made.append(row(held_out=name, target=[accuracy / 100], n_test=COUNTS[name], **pacs))
             for name in ("in_door", "out%door", "x^2"):
                 made += _methods(name, 0.5, False, **_setting("a_b%", backbone, test_split="full"))
-        for protocol in {"open_class", "held_out_open_class"} & set(asked):
+        for protocol in [one for one in ("open_class", "held_out_open_class") if one in asked and backbone == BACKBONES[0]]:
             for dataset, names in (("PACS", tuple(COUNTS)), ("a_b%", ("in_door", "out%door", "x^2"))):
                 for half, accuracy in HALVES.items():
                     of_half = _setting(dataset, backbone, protocol=protocol, class_half=half)
                     made += [one for name in names for one in _methods(name, accuracy, False, **of_half)]
-        if "imagenet_shift" in asked:
+        if "imagenet_shift" in asked and backbone == BACKBONES[0]:
             shift = _setting("ImageNet", backbone, protocol="imagenet_shift", test_split="full", n_sources=1, lodo=None)
             made += [one for name in VARIANTS for one in _methods(name, 0.6, False, **shift)]
     return made
