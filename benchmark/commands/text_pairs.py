@@ -31,8 +31,8 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
         pairs = [replace(pair, class_name=names.get(pair.class_name or "", pair.class_name)) for pair in read]
         _check_classes(recipe, manifest, pairs, spec.pairs)
         return pairs
-    # Two classes of ImageNet are called "missile": their pairs are the same, and are made once. They are of the later one,
-    # so that no fit on base classes sees what a new class is called.
+    # Two classes of ImageNet are called "missile": their pairs are the same, and are made once. They are of the later
+    # class, so that no fit on base classes sees what a new one is called.
     called = list(dict.fromkeys(manifest.prompt_names))
     try:
         if spec.edits:

@@ -12,7 +12,7 @@ from benchmark.common.progress import Progress
 
 LIMIT_S = 120.0  # of one run
 RUNS = 2  # the second one knows the numbers of tables
-# Dates of the PDF from the clock would make equal rows unequal bytes; files outside the folder are none of its business.
+# Dates of the PDF from the clock would make equal rows unequal bytes; files outside its folder stay closed.
 _ENVIRONMENT = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p", "openout_any": "p"}
 
 

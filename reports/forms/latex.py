@@ -98,7 +98,9 @@ def latex(table: Table, width: Width = "column", placement: str = "tp") -> str:
         )
     pieces = [short for piece in _pieces(table, width) for short in _short_enough(piece)]
     captions = _captions(table, pieces)
-    return "\n".join([_NEEDS, *(line for i, piece in enumerate(pieces) for line in _float(piece, i, captions, placement)), ""])
+    return "\n".join(
+        [_NEEDS, *(line for i, piece in enumerate(pieces) for line in _float(piece, i, captions, placement)), ""]
+    )
 
 
 def all_tex(tables: Sequence[Table], width: Width = "column") -> str:

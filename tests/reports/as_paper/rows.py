@@ -62,7 +62,9 @@ def rows(*protocols: str) -> list[dict[str, Any]]:
                 made.append(row(held_out=name, target=[accuracy / 100], n_test=COUNTS[name], **pacs))
             for name in ("in_door", "out%door", "x^2"):
                 made += _methods(name, 0.5, False, **_setting("a_b%", backbone, test_split="full"))
-        for protocol in [one for one in ("open_class", "held_out_open_class") if one in asked and backbone == BACKBONES[0]]:
+        for protocol in [
+            one for one in ("open_class", "held_out_open_class") if one in asked and backbone == BACKBONES[0]
+        ]:
             for dataset, names in (("PACS", tuple(COUNTS)), ("a_b%", ("in_door", "out%door", "x^2"))):
                 for half, accuracy in HALVES.items():
                     of_half = _setting(dataset, backbone, protocol=protocol, class_half=half)

@@ -2,12 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import reports.build
+import reports.figures
 from benchmark.common.storage import Storage
 from reports import Options, Origin, ReportFiles, write_report
 from reports.against import OWN_ROWS
@@ -29,7 +29,7 @@ COSTS = (
 
 def write(place: Path, *protocols: str, draws: bool = False) -> ReportFiles:
     """Write the report of synthetic rows as a paper, with one figure of each kind or with none."""
-    every = reports.build.all_drawings
+    every = reports.figures.all_drawings
     with pytest.MonkeyPatch.context() as patch:
         firsts = lambda *given: [*{d.name.split("-")[0]: d for d in reversed(every(*given))}.values()][::-1]  # noqa: E731
         patch.setattr(reports.build, "all_drawings", firsts if draws else lambda *_: [])
@@ -41,11 +41,11 @@ def write(place: Path, *protocols: str, draws: bool = False) -> ReportFiles:
 @pytest.fixture(scope="module")
 def whole(
     tmp_path_factory: pytest.TempPathFactory, draws_where_it_is_looked_at: list[bool]
-) -> Iterator[tuple[Path, ReportFiles]]:
+) -> tuple[Path, ReportFiles]:
     """The report of rows of all protocols."""
     draws_where_it_is_looked_at[0] = True
     place = tmp_path_factory.mktemp("whole")
-    yield place, write(place, draws=True)
+    return place, write(place, draws=True)
 
 
 def source(place: Path) -> str:
@@ -104,7 +104,10 @@ def test_it_compiles_without_a_box_that_is_too_wide(whole: tuple[Path, ReportFil
     assert complaints(log) == []
     assert "undefined" not in log
     again, note = pdf.compiled(source(place), {f.name: f.read_bytes() for f in (place / "figures").glob("*.pdf")})
-    assert (again, note) == ((place / "paper" / "paper.pdf").read_bytes(), "")  # neither a date nor a name drawn at random
+    assert (again, note) == (
+        (place / "paper" / "paper.pdf").read_bytes(),
+        "",
+    )  # neither a date nor a name drawn at random
 
 
 def test_below_each_table_stands_what_is_published_and_what_was_reproduced(whole: tuple[Path, ReportFiles]) -> None:
@@ -119,7 +122,9 @@ def test_below_each_table_stands_what_is_published_and_what_was_reproduced(whole
     other = next(table for table in tables if r"\label{tab:environments-a-b-ViT-B-32-openai}" in table)
     assert "Published: of none of its numbers." in other
     imagenet = next(table for table in tables if r"\label{tab:imagenet}" in table)
-    assert "Cannot be compared: 2 (ImageNet-R, Zero-shot, ViT-B-32 openai (full): split: ours is full of 100" in imagenet
+    assert (
+        "Cannot be compared: 2 (ImageNet-R, Zero-shot, ViT-B-32 openai (full): split: ours is full of 100" in imagenet
+    )
     assert "; template: ours is 'a photo of a \\{\\}'" in imagenet
     opened = next(table for table in tables if r"\label{tab:open-class-open-class}" in table)
     assert "Published: nothing of this protocol that could be obtained." in opened
@@ -144,7 +149,9 @@ def test_what_is_not_there_is_named_with_the_reason(tmp_path: Path) -> None:
     assert f"No figure environments (gains by environment): {no_rows} held_out." in chapters["Domain shift"]
     assert f"new classes): {no_rows} held_out_open_class." in chapters["Domain shift and open class"]
     assert f"No table imagenet (accuracy by variant): {no_rows} imagenet_shift." in chapters["ImageNet variants"]
-    assert "it takes a set of interventions on texts beside another set." in chapters["Ablation: interventions on texts"]
+    assert (
+        "it takes a set of interventions on texts beside another set." in chapters["Ablation: interventions on texts"]
+    )
     assert "it takes a method with two lambdas or more." in chapters["Ablation: lambda"]
 
 
