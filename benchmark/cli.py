@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--calibrate", action="store_true",
                 help="first measure in about 20 s, beside loading backbones, what was never measured on this machine",
             )  # fmt: skip
+            sub.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: says what it costs")
         sub.set_defaults(command=command)
     _add_report(commands)
     choose = commands.add_parser(
@@ -203,6 +204,10 @@ def _add_report(commands: Any) -> None:
         "--images", action="store_true",
         help="show thumbnails of the RECIPE's images on the page; off by default: many licences of data sets do not "
         "let their images be passed on",
+    )  # fmt: skip
+    sub.add_argument(
+        "--as", choices=("paper",), dest="form",
+        help="also write all tables and figures as one PDF in the paper's order, with what is published beside each",
     )  # fmt: skip
     _add_report_options(sub)
     sub.set_defaults(command=_report)
@@ -385,7 +390,7 @@ def _plan(args: argparse.Namespace) -> None:
     from benchmark.commands.plan import plan
     from benchmark.commands.stores import open_store
 
-    planned = plan(recipe, open_store(recipe), args.calibrate)
+    planned = plan(recipe, open_store(recipe), args.calibrate, price=args.price)
     print(json.dumps(dataclasses.asdict(planned), indent=2) if args.json else planned.text())
 
 
@@ -450,7 +455,8 @@ def _asked(args: argparse.Namespace) -> "Asked":
 
     pairs = tuple((method, baseline) for method, baseline in args.compare)
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, getattr(args, "images", False))
+    images, paper = getattr(args, "images", False), getattr(args, "form", None) == "paper"
+    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, images, paper)
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:

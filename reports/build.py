@@ -14,6 +14,8 @@ from benchmark.method.evaluation.tested import Tested
 from benchmark.store.details import Details, Part
 from reports.accuracies import accuracy_records
 from reports.against import Check, against_published, gate
+from reports.as_paper import Paper, first_of_each_set, write_paper
+from reports.as_paper.chapters import chapters
 from reports.captions import protocol_words
 from reports.chosen import Selections, pick_records
 from reports.comparisons import Comparison, in_columns, overall_in_columns
@@ -32,7 +34,7 @@ from reports.page.thumbnails import Thumbnails, ThumbnailsOf, wanted
 from reports.paper import paper_tables
 from reports.published_table import records_of, table_of
 from reports.robustness import lines_of
-from reports.settings import Setting, by_setting, named
+from reports.settings import BANNER, Setting, by_setting, named
 from reports.summary import Sections, report_markdown
 from reports.table import Table
 from reports.terminal import text
@@ -118,7 +120,8 @@ def write_report(
     options = options or Options()
     with Workers(int(len(rows) > FEW and cores() > 1), "reports.figures") as workers:
         said = _said(rows, tested, origin, options, details_of or (lambda _: None))
-        drawings = all_drawings(said.described, said.compared, options, said.maps)
+        drawable = first_of_each_set(said.described) if options.paper else said.described
+        drawings = all_drawings(drawable, said.compared, options, said.maps)
         figures = workers.begin(drawn, [([drawing],) for drawing in drawings])
         tables = _tables(said)
         contents = {
@@ -126,15 +129,33 @@ def write_report(
             "index.html": _page(said, tables, rows, origin, options, thumbnails_of),
             **tables,
             **_records(said),
-            **_figures(figures(), said),
         }
+        made = list(figures())
+        contents |= _figures(made, said)
+    paper = _paper(said, made, rows, origin) if options.paper else None
+    contents |= paper.contents if paper else {}
     prefix = f"{folder}/" if folder else ""
     for file, content in contents.items():
         storage.write_bytes(f"{prefix}{file}", content)
     files = {file: storage.path(f"{prefix}{file}") for file in contents}
     gaps = [*wrong_in_words(said.controls), *origin.missing]
     shown = text(said.described, said.answer, gaps, files["index.html"], options.color)
-    return ReportFiles(files["report.md"], list(files.values()), shown, said.answer)
+    ends = [shown, *([f"Paper: {files[paper.main]}", paper.note] if paper else [])]
+    return ReportFiles(files["report.md"], list(files.values()), "\n".join(filter(None, ends)), said.answer)
+
+
+def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin) -> Paper:
+    """Return all tables and figures as one document, in the order of the paper."""
+    random = any(setting.random_weights for setting, _ in said.described)
+    title = f"{BANNER}: {origin.name}" if random else origin.name
+    opening = [
+        said.answer.headline,
+        *origin.missing,
+        gate(said.checks).sentence,
+        *left_out(said.described),
+        *_provenance(rows, origin),
+    ]
+    return write_paper(title, opening, chapters(said.described, said.tables, figures, said.checks), figures)
 
 
 def _said(
@@ -145,7 +166,7 @@ def _said(
     accuracies = list(accuracy_records(described, options))  # most of the work, of which progress is printed
     findings = [comparisons(setting, selections, options) for setting, selections in described]
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
-    checks = against_published(described, options) if options.published else []
+    checks = against_published(described, options) if options.published or options.paper else []
     published = table_of(checks) if checks else None
     details = {setting: details_there(setting, selections, details_of) for setting, selections in described}
     said = replace(answer(described, findings, options), decodability=decodability(details))

@@ -16,6 +16,8 @@ class Options:
         compare: labels of methods, method and baseline, that are compared beside all others; by default none.
         published: whether numbers are held against published ones; default False.
         price: of an hour of a GPU, in any currency, which adds the table of costs; None (default) for no such table.
+        paper: whether all of it is also written as one paper; numbers are then held against published ones. Default
+            False.
         color: whether the terminal's headline may be bold; default False.
     """
 
@@ -25,3 +27,4 @@ class Options:
     published: bool = False
     price: float | None = None
     color: bool = False
+    paper: bool = False

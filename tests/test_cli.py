@@ -211,8 +211,10 @@ def test_stages_one_by_one(
     swept = json.loads(capsys.readouterr().out)
     assert (swept["trials"], swept["rows"]) == (planned["trials"], planned["rows"])
 
-    assert main(["report", recipe, "--out", str(tmp_path / "out")]) == 0
+    assert main(["report", recipe, "--as", "paper", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
+    assert f"\nPaper: {tmp_path / 'out' / 'paper'}" in printed
+    assert "RANDOM WEIGHTS, NOT A RESULT: " in (tmp_path / "out" / "paper" / "paper.tex").read_text()
     assert "RANDOM WEIGHTS, NOT A RESULT" in printed
     assert f"Page: {tmp_path / 'out' / 'index.html'}" in printed
     for name in ("report.md", "index.html", "tables/main.md", "tables/main.json", "tables/main.tex"):

@@ -61,6 +61,7 @@ class PlannedBackbone:
         views_per_s: what a run with it reached, in the store or on this machine, over all its encoders; None where
             none did.
         feeding: how many CPU cores feed one GPU, in words; empty for backbones that are built for CPUs.
+        gpu_hours: that one GPU takes for its forward passes at the speed that is assumed; None where none is.
     """
 
     label: str
@@ -68,6 +69,7 @@ class PlannedBackbone:
     ranks: int
     views_per_s: float | None
     feeding: str = ""
+    gpu_hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Plan:
         estimate: how long it all takes.
         trial_gib: memory that a trial takes at most, in GiB.
         at_most: whether there may be fewer rows: of draws of a placebo those alone are kept that a rule picks.
+        price: of an hour of a GPU, in the reader's currency; None where none was given.
     """
 
     sets: list[PlannedSet]
@@ -99,6 +102,18 @@ class Plan:
     estimate: Estimate
     trial_gib: float
     at_most: bool = False
+    price: float | None = None
+
+    @property
+    def _gpu_words(self) -> list[str]:
+        """Hours of a GPU at assumed speeds, and what they cost; nothing where no speed is assumed."""
+        hours = [one.gpu_hours for one in self.backbones if one.gpu_hours is not None]
+        if not hours:
+            return []
+        unknown = [one.label for one in self.backbones if one.gpu_hours is None]
+        without = f", without {', '.join(unknown)}, whose speed is not known" if unknown else ""
+        money = f"; {sum(hours) * self.price:,.2f} at {self.price:g} an hour" if self.price is not None else ""
+        return [f"embedding: {sum(hours):,.2f} GPU hours at the assumed speeds{without}{money}"]
 
     def text(self) -> str:
         """Return the plan in some lines."""
@@ -119,10 +134,16 @@ class Plan:
         )
         rows = f"{'at most ' if self.at_most else ''}{self.rows} result rows"
         memory = f"a trial takes {self.trial_gib:.1f} GiB of memory at most"
-        return "\n".join([*lines, f"{self.trials} trials, {rows}; {memory}", *self.estimate.text()])
+        return "\n".join([*lines, f"{self.trials} trials, {rows}; {memory}", *self._gpu_words, *self.estimate.text()])
 
 
-def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Known | None = None) -> Plan:
+def plan(
+    recipe: Recipe,
+    storage: Storage,
+    calibrating: bool = False,
+    known: Known | None = None,
+    price: float | None = None,
+) -> Plan:
     """Count what a recipe amounts to. Images are counted where they are at hand; else the catalog's numbers stand in.
 
     Args:
@@ -130,6 +151,7 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
         storage: its store.
         calibrating: whether what nobody measured is measured first, which loads backbones. Default False.
         known: what was measured; by default in the store, on this machine and on a reference machine.
+        price: of an hour of a GPU, in the reader's currency; none by default.
 
     Raises:
         IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
@@ -152,6 +174,7 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
             recipe.sweep.rank_count(dim),
             _rate(known, spec, passes) if passes else None,
             _feeding(spec, views, cost) if passes else "",
+            passes / rate / 3600 if passes and (rate := _assumed(spec)) else None,
         )
         for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
     ]
@@ -173,6 +196,7 @@ def plan(recipe: Recipe, storage: Storage, calibrating: bool = False, known: Kno
         estimate=estimated(recipe, known, sweeps, towers, trials, rows),
         trial_gib=max(_trial_gib(planned, _view_count(recipe, planned), max(towers).dim) for planned in sets),
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
+        price=price,
     )
 
 
@@ -196,11 +220,16 @@ def _rate(known: Known, spec: BackboneSpec, views: int) -> float | None:
     return views / found[0] if found else None
 
 
+def _assumed(spec: BackboneSpec) -> float | None:
+    """Return the views/s of one GPU that are assumed of a backbone; None where nothing is, or it is built for CPUs."""
+    return None if spec.is_built else ASSUMED_VIEWS_PER_S.get(spec.name.removesuffix("-quickgelu"))
+
+
 def _feeding(spec: BackboneSpec, views: int, cost: DecodingCost | None) -> str:
     """Return how many CPU cores feed one GPU with images of so many views, in words that follow a semicolon."""
     if spec.is_built:
         return ""
-    rate = ASSUMED_VIEWS_PER_S.get(spec.name.removesuffix("-quickgelu"))
+    rate = _assumed(spec)
     if rate is None:
         return "; views/s of a GPU are neither measured nor assumed, so how many cores feed it is not known"
     assumed = f"; one GPU at an assumed {rate:,.0f} views/s"

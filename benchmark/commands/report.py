@@ -38,6 +38,7 @@ class Asked:
         price: of an hour of a GPU, in any currency; None for no prices.
         color: whether the terminal's headline may be set in bold.
         images: whether the page gets thumbnails of images, which are read from the recipes' data sets.
+        paper: whether all of it is also written as one paper, with what is published beside each table.
     """
 
     plus_minus: PlusMinus = "images"
@@ -47,6 +48,7 @@ class Asked:
     price: float | None = None
     color: bool = False
     images: bool = False
+    paper: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,9 @@ def _written(
 
     out = next((recipe.run.out for recipe in recipes if recipe.run.out), None)
     storage, folder = (Storage(out), "") if out else place
-    options = Options(asked.plus_minus, asked.margin / 100, asked.compare, asked.published, asked.price, asked.color)
+    options = Options(
+        asked.plus_minus, asked.margin / 100, asked.compare, asked.published, asked.price, asked.color, asked.paper
+    )
     origin = origin_of(name, recipes, gathered)
     thumbnails_of = partial(_thumbnails_of, recipes, set(gathered.rows["dataset"])) if asked.images else None
     report = write_report(

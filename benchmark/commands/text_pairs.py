@@ -31,11 +31,14 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
         pairs = [replace(pair, class_name=names.get(pair.class_name or "", pair.class_name)) for pair in read]
         _check_classes(recipe, manifest, pairs, spec.pairs)
         return pairs
+    # Two classes of ImageNet are called "missile": their pairs are the same, and are made once. They are of the later
+    # class, so that no fit on base classes sees what a new one is called.
+    called = list(dict.fromkeys(manifest.prompt_names))
     try:
         if spec.edits:
-            made = edited_pairs(manifest.prompt_names, spec.edits, spec.per_class, spec.seed)
+            made = edited_pairs(called, spec.edits, spec.per_class, spec.seed)
         else:
-            made = template_pairs(manifest.prompt_names, per_class=spec.per_class, seed=spec.seed)
+            made = template_pairs(called, per_class=spec.per_class, seed=spec.seed)
     except ValueError as error:
         raise IcmBenchError(f"interventions.text.per_class: {error}") from error
     return [replace(pair, class_name=names[pair.class_name or ""]) for pair in made]

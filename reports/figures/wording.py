@@ -235,13 +235,19 @@ def captions(figures: Sequence[Figure], left_out: Sequence[str] = ()) -> tuple[s
         parts += [f"## {markdown_escape(one.name)}", f"![{markdown_escape(one.name)}]({one.name}.png)"]
         parts.append(f"{markdown_escape(one.caption)} ({links})")
     head = "% At their own size; from a folder above: \\graphicspath{{figures/}}\n"
-    return "\n\n".join(parts) + "\n", head + "\n".join(map(_latex, figures))
+    return "\n\n".join(parts) + "\n", head + "\n".join(map(latex_figure, figures))
 
 
-def _latex(one: Figure) -> str:
+def latex_figure(one: Figure, placement: str = "t") -> str:
+    """Return a figure as LaTeX, in a file that knows by `graphicx` where figures lie.
+
+    Args:
+        one: the figure, as PDF.
+        placement: where LaTeX may set it, in its letters.
+    """
     star = "*" if one.width >= PAGE else ""
     return (
-        f"\\begin{{figure{star}}}[t]\n  \\centering\n  \\includegraphics{{{one.name}.pdf}}\n"
+        f"\\begin{{figure{star}}}[{placement}]\n  \\centering\n  \\includegraphics{{{one.name}.pdf}}\n"
         f"  \\caption{{{_escaped(one.caption)}}}\n  \\label{{fig:{one.name}}}\n\\end{{figure{star}}}\n"
     )
 

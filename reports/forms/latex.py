@@ -23,9 +23,7 @@ _NOTE_BASELINE, _CAPTION_BASELINE = 9.5, 12.0
 _COLUMN_ROWS = 3  # into which names and words are broken before a table takes the page
 _NAMED_PARTS = 3  # beyond which a caption does not list what stands in its piece
 _NEEDS = r"% needs \usepackage{booktabs}"
-_DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
-\usepackage{booktabs}
-\setlength{\textwidth}{6.75in}
+LAYOUT = r"""\setlength{\textwidth}{6.75in}
 \setlength{\columnsep}{0.25in}
 \setlength{\oddsidemargin}{-0.125in}
 \setlength{\evensidemargin}{-0.125in}
@@ -40,8 +38,11 @@ _DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 \renewcommand{\dblfloatpagefraction}{0.6}
 \setcounter{topnumber}{9}
 \setcounter{dbltopnumber}{9}
-\setcounter{totalnumber}{18}
-\begin{document}"""
+\setcounter{totalnumber}{18}"""
+_DOCUMENT = rf"""\documentclass[10pt,twocolumn]{{article}}
+\usepackage{{booktabs}}
+{LAYOUT}
+\begin{{document}}"""
 _BETWEEN = 8  # tables between two breaks of the page: LaTeX holds no more than some dozens back
 
 
@@ -73,7 +74,7 @@ class _Piece:
         return TALLEST - lines * _NOTE_BASELINE - caption * _CAPTION_BASELINE - 20.0
 
 
-def latex(table: Table, width: Width = "column") -> str:
+def latex(table: Table, width: Width = "column", placement: str = "tp") -> str:
     r"""Return a table as LaTeX floats that need nothing but `\usepackage{booktabs}`.
 
     What does not fit a column (3.25 in) is set across the page (6.75 in, `table*`). What does not fit the page is
@@ -84,6 +85,7 @@ def latex(table: Table, width: Width = "column") -> str:
     Args:
         table: what is printed, with the short names of lines and columns.
         width: of what the table is meant for: "column" or "page".
+        placement: where LaTeX may set it, in its letters.
 
     Raises:
         IcmBenchError: the caption has more than 40 words.
@@ -96,7 +98,9 @@ def latex(table: Table, width: Width = "column") -> str:
         )
     pieces = [short for piece in _pieces(table, width) for short in _short_enough(piece)]
     captions = _captions(table, pieces)
-    return "\n".join([_NEEDS, *(line for i, piece in enumerate(pieces) for line in _float(piece, i, captions)), ""])
+    return "\n".join(
+        [_NEEDS, *(line for i, piece in enumerate(pieces) for line in _float(piece, i, captions, placement)), ""]
+    )
 
 
 def all_tex(tables: Sequence[Table], width: Width = "column") -> str:
@@ -213,7 +217,7 @@ def _label(table: Table) -> str:
     return "tab:" + "".join(sign if sign.isascii() and (sign.isalnum() or sign in ".-") else "-" for sign in table.name)
 
 
-def _float(piece: _Piece, place: int, captions: Sequence[str]) -> list[str]:
+def _float(piece: _Piece, place: int, captions: Sequence[str], placement: str) -> list[str]:
     """Return the lines of one float, one of as many as there are captions."""
     table, label = piece.table, _label(piece.table)
     labels = rf"\label{{{label}}}" if place == 0 else ""
@@ -221,7 +225,7 @@ def _float(piece: _Piece, place: int, captions: Sequence[str]) -> list[str]:
     environment = "table" if piece.width == "column" else "table*"
     grid = piece.grid
     return [
-        rf"\begin{{{environment}}}[tp]",
+        rf"\begin{{{environment}}}[{placement}]",
         r"\centering\emergencystretch=3em",
         r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{5pt}",
         rf"\caption{{{latex_escape(captions[place], breaks=True)}}}",

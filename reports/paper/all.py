@@ -30,6 +30,7 @@ _OF_ONE_SET = (
     ablations.build_lambda,
     ablations.build_rank,
     interventions.build,
+    interventions.build_text,
     alternatives.build_order,
     alternatives.build_predictor,
 )

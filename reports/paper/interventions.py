@@ -4,7 +4,7 @@ All kinds, each alone, each left out, shares of the pairs; of many sets those wi
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -16,13 +16,15 @@ from reports.paper.ablations import MAX_VALUES, Together, Value, build_of, of_ro
 from reports.paper.alike import Described
 from reports.table import Table
 
-NAME = "ablation_interventions"
+NAME, TEXT_NAME = "ablation_interventions", "ablation_text"
+TEXT = json.dumps({"name": "text"})  # of the kinds of a set: pairs of texts
 _OTHERS = 3  # place of sets that are neither all kinds, nor one, nor all but one
 _OWN = (
     "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
     "beside the others.",
     "Strengths are kinds with parameters: a set of each is a line. Intervals are not adjusted for the number of sets.",
 )
+_Sets = Mapping[str, pd.DataFrame]  # name of an intervention set -> its rows
 _MANY = (
     f"Of more than {MAX_VALUES} sets those with equally many kinds are one line: their mean, in brackets the lowest "
     "and the highest set. Sets of all kinds, one kind and all but one also have a line each, where they are "
@@ -33,18 +35,58 @@ _MANY = (
 def build(
     described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
 ) -> Table | None:
-    """Return CLIP-ICM and shrinkage by intervention set, each chosen for alone; arguments as of `ablations.build_rank`.
+    """Return CLIP-ICM and shrinkage by set of interventions on images, each chosen for alone.
+
+    Arguments as of `ablations.build_rank`. Sets with pairs of texts stand in the table of `build_text`.
 
     Returns:
-        The table, a block for each backbone and method; None where no method has two sets.
+        The table, a block for each backbone and method; None where no method has two such sets.
 
     Raises:
         IcmBenchError: the settings may not share a table.
     """
-    what, own = "intervention set", [*_OWN]
-    if any(len(_sets_of(x, m)) > MAX_VALUES for _, x in described for m in x.parts if _takes_part(m)):
-        own.append(_MANY)
-    return build_of(NAME, what, "Interventions", described, options, rule, names or {}, _values, _takes_part, own)
+    return _build(NAME, "intervention set", described, options, rule, names, _of_images)
+
+
+def build_text(
+    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
+) -> Table | None:
+    """Return CLIP-ICM and shrinkage by sets with pairs of texts, beside the largest set of images alone.
+
+    Arguments, result and errors as of `build`.
+    """
+    return _build(TEXT_NAME, "interventions on images, on texts or on both", described, options, rule, names, _of_texts)
+
+
+def _build(
+    name: str,
+    what: str,
+    described: Described,
+    options: Options,
+    rule: str | None,
+    names: Mapping[str, str] | None,
+    of: Callable[[_Sets], _Sets],
+) -> Table | None:
+    def values(selections: Selections, method: Method, chosen: str) -> list[Value | Together]:
+        return _values(selections, method, chosen, of(_sets_of(selections, method)))
+
+    every = [_sets_of(x, m) for _, x in described for m in x.parts if _takes_part(m)]
+    own = [*_OWN, *([_MANY] if any(len(of(sets)) > MAX_VALUES for sets in every) else [])]
+    return build_of(name, what, "Interventions", described, options, rule, names or {}, values, _takes_part, own)
+
+
+def _of_images(sets: _Sets) -> _Sets:
+    """Return the sets without pairs of texts."""
+    return {name: rows for name, rows in sets.items() if TEXT not in kinds_of(rows)}
+
+
+def _of_texts(sets: _Sets) -> _Sets:
+    """Return the sets with pairs of texts, and the largest of the others; nothing where there are no texts."""
+    images = {name: rows for name, rows in _of_images(sets).items() if pairs_of(rows) == 1}
+    texts = {name: rows for name, rows in sets.items() if TEXT in kinds_of(rows)}
+    largest = max(images, key=lambda name: len(kinds_of(images[name])), default=None)
+    beside = {largest: images[largest]} if largest is not None else {}
+    return beside | texts if texts else {}
 
 
 def _takes_part(method: Method) -> bool:
@@ -59,9 +101,8 @@ def _sets_of(selections: Selections, method: Method) -> dict[str, pd.DataFrame]:
     return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
 
-def _values(selections: Selections, method: Method, rule: str) -> list[Value | Together]:
+def _values(selections: Selections, method: Method, rule: str, sets: _Sets) -> list[Value | Together]:
     """Return a value for each set; of many for those that say most, then for each number of kinds."""
-    sets = _sets_of(selections, method)
     every = frozenset().union(*map(kinds_of, sets.values()))
     places = {name: _place(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
     picks = selections.picks(method, rule)

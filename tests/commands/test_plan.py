@@ -10,6 +10,7 @@ from benchmark.cli import main
 from benchmark.commands.estimate import MACHINE, REFERENCE, STORE, Estimate, Known, in_words
 from benchmark.common.storage import Storage
 from benchmark.store.costs import Cost, as_json, on_this_machine, read, remember
+from tests.conftest import REPOSITORY
 from tests.test_cli import write_recipe
 
 KIND = ("trial", "zero_shot", "icm")
@@ -99,3 +100,15 @@ def test_the_reference_that_comes_along_is_of_all_stages() -> None:
     kinds = {cost.kind[0] for cost in of_reference()}
     assert kinds >= {"start", "moments", "first trial", "between trials", "trial", "report"}
     assert as_json(of_reference())
+
+
+def test_a_price_of_an_hour_is_that_of_the_gpu_hours_at_the_assumed_speeds(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(REPOSITORY / "jobs" / "recipes" / "paper.yaml")
+    assert main(["plan", recipe, "--price", "2.5"]) == 0  # nothing of it is at hand, nothing is downloaded
+    said = capsys.readouterr().out
+    # Half of the passes at 1,000 views/s, the other half at 300.
+    hours = 11_352_186 / 2 * (1 / 1000 + 1 / 300) / 3600
+    assert f"embedding: {hours:.2f} GPU hours at the assumed speeds; {2.5 * hours:.2f} at 2.5 an hour\n" in said
+    two = "backbones=[{name: ViT-B-16, pretrained: openai}, {name: RN50, pretrained: openai}]"
+    assert main(["plan", recipe, "--set", two]) == 0
+    assert "GPU hours at the assumed speeds, without RN50 openai, whose speed is not known\n" in capsys.readouterr().out

@@ -43,6 +43,14 @@ def test_templates_make_pairs_of_every_class(manifest: Manifest) -> None:
     assert [pair.class_name for pair in made] == [name for name in manifest.classes for _ in range(3)]
 
 
+def test_classes_of_one_name_have_their_pairs_once_and_they_are_of_the_later_class(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Manifest, "prompt_names", ["missile", "missile"])  # as two classes of ImageNet are called
+    for text in ({"per_class": 3}, {"per_class": 3, "edits": ["colour"]}):
+        assert [pair.class_name for pair in text_pairs_of(recipe(text), manifest)] == [manifest.classes[1]] * 3
+
+
 def test_edits_make_pairs_of_every_class(manifest: Manifest) -> None:
     made = text_pairs_of(recipe({"per_class": 3, "edits": ["colour", "noise"], "seed": 5}), manifest)
     assert [pair.class_name for pair in made] == [name for name in manifest.classes for _ in range(3)]

@@ -190,7 +190,8 @@ def head_of(file: Path) -> str:
     recipe, text = load_recipe(str(file)), file.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as empty:
         planned = plan(recipe, Storage(empty), known=Known({}).or_elsewhere())
-    only_tested = sum(s.images for s in planned.sets[1:]) if file.stem == "imagenet_variants" else 0
+    across = any(protocol.across_sets for protocol in recipe.sweep.protocols)
+    only_tested = sum(planned.sets[i].images for i in recipe.shifts()) if across else 0
     text = re.sub(r"#   images    .*\n", lambda _: _images(planned, only_tested), text)
     built = all(dataset.is_built for dataset in recipe.datasets)  # embedded in minutes on a CPU
     return re.sub(

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.datasets.catalog import CATALOG
+from benchmark.datasets.catalog import CATALOG, is_variant
 from benchmark.datasets.imagenet import class_subset
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import RULES
@@ -80,11 +81,15 @@ def first_of_each_name(specs: Iterable[Any]) -> list[Any]:
     return list(firsts.values())
 
 
+def overrides(changes: dict[str, Any]) -> list[str]:
+    return [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+
+
 def run_as_planned(
     file: Path, changes: dict[str, Any], store: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> int:
     """Run a recipe with some keys overridden, see that it has the trials and rows of its plan, return the trials."""
-    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    settings = overrides(changes)
     command = [str(file), "--store", str(store), "--json", *settings]
     assert main(["plan", *command]) == 0
     planned = json.loads(capsys.readouterr().out)
@@ -93,6 +98,20 @@ def run_as_planned(
     assert done["failed"] == {}
     assert (done["trials"], done["rows"]) == (planned["trials"], planned["rows"])
     return int(done["trials"])
+
+
+def check_paper(
+    file: Path, changes: dict[str, Any], store: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """See that the rows of the paper's recipe make every table that the paper has."""
+    command = [str(file), "--store", str(store), "--as", "paper", "--price", "2.5", "--out", str(out)]
+    assert main(["report", *command, *overrides(changes)]) == 0
+    assert "\nPaper: " in capsys.readouterr().out
+    text = (out / "paper" / "paper.tex").read_text().replace("\\allowbreak{}", "").replace("\\_", "_")
+    # One backbone, one data set and one of each projection are left of it.
+    absent = ["over_data_sets", "backbones", "trend", "ablation_order"]
+    assert sorted(re.findall(r"No table (\w+) ", text)) == sorted(absent)
+    assert (out / "paper" / "paper.pdf").exists() == (shutil.which("pdflatex") is not None)
 
 
 # The demo's own recipe is left to `make demo`, which runs it as it is.
@@ -107,9 +126,11 @@ def test_it_runs_on_shrunken_data(
     tiny_random: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = load_recipe(file)
+    recipe, recipe_file = load_recipe(file), file
     shift = any(protocol.across_sets for protocol in recipe.sweep.protocols)
-    kept = [d.name for d in recipe.datasets if shift or d.name == recipe.datasets[0].name][:2]
+    names, whole = [d.name for d in recipe.datasets], recipe.name == "paper"
+    kept = [name for name in names if shift and is_variant(name)][:2]
+    kept = [name for name in names if not is_variant(name)][:1] + kept
     kept = [name if name in CATALOG else "PACS" for name in kept]  # planted sets are drawn, and have no root
     changes: dict[str, Any] = {
         "datasets": [{"name": name, "root": str(data)} for name in kept],
@@ -118,7 +139,7 @@ def test_it_runs_on_shrunken_data(
         "sweep.ranks": [4, 16],
         # One of each projection and predictor, one strength, one penalty of each probe: what a grid of them costs is no
         # matter here.
-        "sweep.lambdas": recipe.sweep.lambdas[:1],
+        "sweep.lambdas": recipe.sweep.lambdas[: 2 if whole else 1],
         "sweep.projections": [
             {"name": p.name, **p.params, **({"lambdas": [10]} if p.own_lambdas else {})}
             for p in first_of_each_name(recipe.sweep.projections)
@@ -133,8 +154,13 @@ def test_it_runs_on_shrunken_data(
     if any(s.lender for s in recipe.intervention_sets()):  # another data set
         real = [s.model_dump(mode="json") for s in recipe.intervention_sets() if not s.lender]
         changes["sweep.intervention_sets"] = real
+    elif recipe.sweep.intervention_sets != "all_subsets":
+        sets = [s.model_dump(mode="json") for s in recipe.sweep.intervention_sets]
+        changes["sweep.intervention_sets"] = sets[:4]
     if recipe.sweep.folds:
         changes["sweep.folds"] = 3
+    if whole:
+        changes["sweep.test_splits"] = ["full"]
     if recipe.sweep.search:
         changes["sweep.search.samples"] = 2
     if recipe.sweep.grids:  # ranks and lambdas of the real width
@@ -160,6 +186,8 @@ def test_it_runs_on_shrunken_data(
         assert line["looks_at_target"] == str(bound), line
         marked += bound
     assert marked
+    if whole:
+        check_paper(recipe_file, changes, store, tmp_path / "as-paper", capsys)
 
 
 @pytest.mark.slow

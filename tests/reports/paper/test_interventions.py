@@ -109,3 +109,24 @@ def test_of_many_sets_those_that_say_most_stand_before_the_means_and_shares_of_t
 
 def test_one_set_is_no_comparison() -> None:
     assert table_of(of_set("all", 0.6)) is None
+
+
+def test_sets_with_texts_stand_in_a_table_of_their_own_beside_the_largest_of_images() -> None:
+    words: dict[str, Any] = {"interventions": json.dumps({"kinds": [{"name": "text"}]})}
+    both: dict[str, Any] = {"interventions": json.dumps({"kinds": [{"name": "k0"}, {"name": "k1"}, {"name": "text"}]})}
+    rows = [
+        *of_set("images", 0.6, 2), *of_set("few", 0.5, 1), *of_set("words", 0.55, **words), *of_set("both", 0.7, **both),
+        *of_set("tenth", 0.65, 2, "10 % of the pairs"), *(row(held_out=h) for h in HELD_OUTS),
+    ]  # fmt: skip
+    images, texts = (build(described(rows), Options()) for build in (interventions.build, interventions.build_text))
+    assert images is not None
+    assert texts is not None
+    assert texts.name == "ablation_text"
+    assert [one.name for one in images.blocks[0].lines] == [
+        "all (images)", "k0 alone (few)", "all (tenth), 10 % of the pairs", "by the rule"
+    ]  # fmt: skip
+    assert [one.name for one in texts.blocks[0].lines] == [
+        "all (both)", "text alone (words)", "without text (images)", "by the rule"
+    ]  # fmt: skip
+    assert [one.cells[1].value for one in texts.blocks[0].lines] == pytest.approx([70, 55, 60, 70])
+    assert interventions.build_text(described(rows[:4]), Options()) is None
