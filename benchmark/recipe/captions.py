@@ -21,7 +21,7 @@ class RewriterSpec(Spec):
 
     Fields:
         model: the model's name at the endpoint; `hf:NAME_OR_FOLDER` is one of transformers that runs on the nodes of
-            the cluster (safetensors; with the extra `transformers`), to which endpoint, key, rate and prices do not apply.
+            the cluster (safetensors; the extra `transformers`), to which endpoint, key, rate and prices do not apply.
         base_url: address of an endpoint that speaks OpenAI's protocol, such as `https://api.openai.com/v1` or
             `http://localhost:8000/v1`; requests go to `/chat/completions` below it. Needed unless the model is local.
         key_env: name of the environment variable that holds the key; the key itself stands nowhere else. Default: none,
@@ -98,7 +98,7 @@ class CaptionsSpec(Spec):
         to: JSONL file of the pairs, beside which a journal of all answers and a list of what was left out are written.
             Default: `interventions.text.pairs`.
         captioner: what describes an image: `open_clip:MODEL/PRETRAINED` (a generative model, or `open_clip:FOLDER`),
-            `hf:NAME_OR_FOLDER` (image-to-text of transformers, with the extra `transformers`), or `module:Class` of your
+            `hf:NAME_OR_FOLDER` (image-to-text of transformers, the extra `transformers`), or `module:Class` of your
             own. Default: CoCa ViT-B/32, tuned on MSCOCO.
         rewriter: the language model that rewrites captions.
         prompt: what it is asked, with `{caption}` and, where wanted, `{class_name}` in it. The default asks it to keep
