@@ -1,13 +1,16 @@
 """What of a recipe a data set under a backbone takes no part in, in a sentence."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from benchmark.recipe.available import names_environments, not_available
 from benchmark.recipe.recipe import Recipe
-from benchmark.sweep.subject import Subject
+
+if TYPE_CHECKING:  # reports write records too, and need no Ray
+    from benchmark.sweep.subject import Subject
 
 
-def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
+def left_out(recipe: Recipe, subjects: "Sequence[Subject]") -> list[str]:
     """Return a sentence for each subject that takes no part in some of a sweep: why, and in what by name."""
     found = []
     for subject in subjects:
@@ -30,7 +33,7 @@ def nameless(recipe: Recipe) -> list[str]:
     ]
 
 
-def _reasons(recipe: Recipe, subject: Subject) -> Iterator[str]:
+def _reasons(recipe: Recipe, subject: "Subject") -> Iterator[str]:
     if subject.facts.texts != "any":
         yield "there are no texts" if subject.facts.texts == "none" else "there are no texts but those of the classes"
     kinds = {kind.label for kind in recipe.kinds_for(subject.manifest.name)}

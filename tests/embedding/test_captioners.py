@@ -137,5 +137,5 @@ def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(IcmBenchError, match=f"The model 'hf:{tmp_path}' cannot be loaded"):
         captioned(f"hf:{tmp_path}", [])
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(IcmBenchError, match=r"'hf:blip' needs transformers: pip install 'icm-bench\[captions\]'"):
+    with pytest.raises(IcmBenchError, match=r"'hf:blip' needs transformers: pip install 'icm-bench\[transformers\]'"):
         captioned("hf:blip", [])

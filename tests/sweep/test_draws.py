@@ -55,10 +55,15 @@ def subject_of(recipe: Recipe) -> Subject:
     table = pa.table({"image_id": ["a", "b"]})
     subject = Subject(
         manifest=SimpleNamespace(  # type: ignore[arg-type]
-            name="toy", fingerprint="f", table=table, environments=["x", "y", "z"], prompt_names=["p"]
+            name="toy",
+            fingerprint="f",
+            table=table,
+            environments=["x", "y", "z"],
+            prompt_names=["p"],
+            counts={"x": 1, "y": 1, "z": 0},
         ),
         backbone=recipe.backbones[0],
-        facts=SimpleNamespace(label="b", dim=8, identity=lambda: {"fingerprint": "w"}),  # type: ignore[arg-type]
+        facts=SimpleNamespace(label="b", dim=8, texts="any", identity=lambda: {"fingerprint": "w"}),  # type: ignore[arg-type]
         interventions=recipe.interventions,
         decoding=Decoding(),
         views=(),
