@@ -216,6 +216,7 @@ def test_an_encoder_of_ones_own_is_known_by_its_code_and_weights() -> None:
     assert (facts[0].texts, facts[0].logit_scale, facts[0].notes) == ("none", 100.0, ())
     assert facts[0].identity()["architecture"] == facts[2].identity()["architecture"]
     assert facts[0].fingerprint != facts[2].fingerprint
+    assert refusal(lambda: loaded(name=name).encode_texts(["a dog"])).startswith("Grey embeds no texts")
 
 
 def refusal(make: Callable[[], object]) -> str:

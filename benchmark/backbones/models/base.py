@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import with_source
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ class EncoderModel(ABC):
         """
 
     def encode_texts(self, texts: Sequence[str]) -> "torch.Tensor":
-        """Return raw embeddings of texts, shape (len(texts), D), on the device of `module`. Default: has no texts."""
-        raise NotImplementedError
+        """Return raw embeddings of texts, shape (len(texts), D), on the device of `module`. Default: has no texts.
+
+        Raises:
+            IcmBenchError: by default, for nobody asks a model for texts that does not define this.
+        """
+        raise IcmBenchError(f"{type(self).__name__} embeds no texts, {len(texts)} were asked for; define encode_texts.")
 
     @classmethod
     def embeds_texts(cls, spec: BackboneSpec) -> bool:
