@@ -1,8 +1,6 @@
 """`icm-bench export-embeddings`: the embeddings of a recipe as files that others can read, and that can be imported."""
 
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from benchmark.commands.choice import one_of
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.embedding_files import VERSION, WORDS, Writer, seal
 from benchmark.commands.prepare import Run, have_embeddings
+from benchmark.commands.whole import whole
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage, reason
@@ -75,10 +74,10 @@ def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbo
 
 def _export(run: Run, subject: Subject, folder: Path) -> Exported:
     with ExitStack() as stack:  # what is entered first takes its name last
-        file, texts = stack.enter_context(_whole(folder / "embeddings.parquet")), ""
+        file, texts = stack.enter_context(whole(folder / "embeddings.parquet")), ""
         if subject.texts:
             embedding = read_texts(run.storage, subject.texts)
-            of_texts = Writer(stack.enter_context(_whole(folder / "texts.parquet")), ["class"], subject.facts.dim)
+            of_texts = Writer(stack.enter_context(whole(folder / "texts.parquet")), ["class"], subject.facts.dim)
             of_texts.add({"class": [*subject.manifest.classes]}, embedding)
             of_texts.close()
             texts = of_texts.digest.hexdigest()
@@ -160,17 +159,3 @@ def _recipe(run: Run, subject: Subject) -> dict[str, Any]:
     if not any("/" in str(value) for value in backbone.values()):
         said["backbone"] = backbone
     return {**said, "templates": list(subject.prompts)}
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """Give a place beside a file that takes its name when the block ends well, and is gone otherwise."""
-    place = file.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        try:
-            yield place
-            place.replace(file)
-        finally:
-            place.unlink(missing_ok=True)
-    except OSError as error:
-        raise IcmBenchError(f"--to {file} cannot be written ({reason(error)}); give another place.") from error

@@ -1,8 +1,6 @@
 """`icm-bench splits`: what every image is for, for methods that are trained elsewhere. Needs no backbone and no Ray."""
 
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import pyarrow.parquet as pq
 from benchmark.commands.checks import check_protocols
 from benchmark.commands.imported_sets import embeds_of, manifests_of
 from benchmark.commands.stores import store_at
+from benchmark.commands.whole import whole
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import reason
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.roles import Roles
 from benchmark.recipe.recipe import Recipe
@@ -76,7 +74,7 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
     for manifest in manifests:
         check_protocols(recipe, manifest)
     lines = tests = 0
-    with _whole(file) as place, WRITERS[file.suffix](str(place), SCHEMA) as writer:
+    with whole(file) as place, WRITERS[file.suffix](str(place), SCHEMA) as writer:
         for table in _tables(recipe, manifests):
             writer.write_table(table)
             lines, tests = lines + len(table), tests + 1
@@ -117,18 +115,3 @@ def _lines(images: Seen, test: dict[str, Any], in_test: np.ndarray, in_choice: n
         "role_in_choice": pa.array(in_choice.tolist()),
     }
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """Give a place beside a file that takes its name when the block ends well, and is gone otherwise."""
-    place = file.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield place
-            place.replace(file)
-        finally:
-            place.unlink(missing_ok=True)
-    except OSError as error:
-        raise IcmBenchError(f"--to {file} cannot be written ({reason(error)}); give another place.") from error

@@ -1,0 +1,28 @@
+"""Files that a command writes where a person asked for them: whole, or not at all."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import reason
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Give a place beside a file that takes its name when the block ends well, and is gone otherwise.
+
+    Raises:
+        IcmBenchError: it cannot be written.
+    """
+    place = file.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield place
+            place.replace(file)
+        finally:
+            place.unlink(missing_ok=True)
+    except OSError as error:
+        raise IcmBenchError(f"--to {file} cannot be written ({reason(error)}); give another place.") from error
