@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         ("embed", _embed, "embed every image and its interventions once"),
         ("sweep", _sweep, "fit and evaluate all settings on the stored embeddings"),
         ("details", _details, "write what the picks of the rules predict, image by image, for the report's page"),
+        ("unlabelled", _unlabelled, "estimate accuracies of environments without labels, and the errors of estimates"),
     )
     for name, command, about in stages:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
@@ -421,6 +422,14 @@ def _details(args: argparse.Namespace) -> None:
         print(json.dumps(dataclasses.asdict(written), indent=2))
     else:
         print(written.text())
+
+
+def _unlabelled(args: argparse.Namespace) -> None:
+    with _prepared(_recipe(args)) as run:
+        from benchmark.commands.unlabelled import unlabelled
+
+        written = unlabelled(run)
+    print(json.dumps(written.record, indent=2) if args.json else written.text)
 
 
 def _report(args: argparse.Namespace) -> None:

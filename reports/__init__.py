@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Shift,
         write_diagnostics,
     )
+    from reports.estimates import Estimated, EstimateFiles, write_estimates
     from reports.options import Options
     from reports.origin import Origin
     from reports.page.thumbnails import Thumbnails
@@ -30,6 +31,8 @@ _HOMES = {
     "Diagnosis": "reports.diagnostics",
     "DiagnosisFiles": "reports.diagnostics",
     "Displacement": "reports.diagnostics",
+    "EstimateFiles": "reports.estimates",
+    "Estimated": "reports.estimates",
     "Expected": "reports.controls",
     "Mapped": "reports.diagnostics",
     "Options": "reports.options",
@@ -40,6 +43,7 @@ _HOMES = {
     "Thumbnails": "reports.page.thumbnails",
     "write_choice": "reports.choose.write",
     "write_diagnostics": "reports.diagnostics",
+    "write_estimates": "reports.estimates",
     "write_report": "reports.build",
 }
 __all__ = [
@@ -48,6 +52,8 @@ __all__ = [
     "Diagnosis",
     "DiagnosisFiles",
     "Displacement",
+    "EstimateFiles",
+    "Estimated",
     "Expected",
     "Mapped",
     "Options",
@@ -58,6 +64,7 @@ __all__ = [
     "Thumbnails",
     "write_choice",
     "write_diagnostics",
+    "write_estimates",
     "write_report",
 ]
 

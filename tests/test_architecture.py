@@ -37,7 +37,9 @@ LEVELS = {
     "benchmark.cli": ["benchmark.commands", "benchmark.common", "benchmark.recipe"],
     "jobs": ["benchmark.cli"],
 }  # fmt: skip
-JOIN_REPORTS = {f"benchmark.commands.{name}" for name in ("report", "details", "diagnose", "choose", "selfcheck")}
+JOIN_REPORTS = {
+    f"benchmark.commands.{name}" for name in ("report", "details", "diagnose", "choose", "selfcheck", "unlabelled")
+}
 
 
 def module_of(file: Path) -> str:

@@ -28,7 +28,7 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
         IcmBenchError: too many images cannot be read, or the store cannot be written.
     """
     reports: list[EmbedReport] = []
-    for subject in run.subjects:
+    for subject in run.embedded:
         first = None if any(report.speed for report in reports) else began  # the others began when it had ended
         report = embed_views(run, subject, subject.views, first)
         for path, reason in report.rejected.items():
@@ -98,7 +98,7 @@ def on_sound_embeddings(run: Run, work: Callable[[], T]) -> T:
     """
 
     def embed_again(directories: Collection[str]) -> None:
-        for subject in run.subjects:
+        for subject in run.embedded:
             if views := [view for view in subject.views if view.directory in directories]:
                 embed_views(run, subject, views)
 

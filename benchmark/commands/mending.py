@@ -40,7 +40,7 @@ def mended(run: Run, work: Callable[[], T], embed_again: Callable[[Collection[st
                 f"or the network behind the store can be trusted, or give another --store."
             )
         directories = {name.rpartition("/")[0] for name in problems if name.startswith(ROOT)}
-        for subject in run.subjects:
+        for subject in run.embedded:
             of_subject = {view.directory for view in subject.views}
             directories |= of_subject if directories & of_subject else set()
         removed = remove_damaged(run.storage, problems, sorted(directories))

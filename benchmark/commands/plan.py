@@ -39,6 +39,7 @@ class PlannedSet:
         counted: whether they were counted, or are sure as those of a planted set are; otherwise they are the catalog's,
             and the images are not at hand.
         kinds: kinds of pairs that were imported, see `Subject.kinds`; None (default) for all of the recipe.
+        unlabelled: number of images of its environments without labels, which are embedded and not swept. Default 0.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PlannedSet:
     clusters: int
     counted: bool
     kinds: tuple[str, ...] | None = None
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,9 @@ class Plan:
         for planned in self.sets:
             clusters = f", those that are fitted on in {planned.clusters} clusters" if planned.clusters else ""
             counted = "" if planned.counted else " by the catalog (no images at hand: give --data)"
-            lines.append(
-                f"{planned.name}: {planned.images} images in {planned.environments} environments{clusters}{counted}"
-            )
+            beside = f", and {planned.unlabelled} without labels" if planned.unlabelled else ""
+            of_set = f"{planned.images} images in {planned.environments} environments{clusters}{beside}"
+            lines.append(f"{planned.name}: {of_set}{counted}")
         for backbone in self.backbones:
             speed = f", {backbone.views_per_s:.1f} views/s as measured" if backbone.views_per_s else ""
             lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}{backbone.feeding}")
@@ -159,7 +161,7 @@ def plan(
     located = _imported(recipe, storage) if recipe.is_imported else [_set(recipe, spec) for spec in recipe.located()]
     sets = [planned for planned, _ in located]
     towers = embeds_of(recipe, storage)
-    passes = 0 if recipe.is_imported else sum(s.images * recipe.view_count(s.name) for s in sets)
+    passes = 0 if recipe.is_imported else sum(s.images * recipe.view_count(s.name) + s.unlabelled for s in sets)
     sweeps = [PlannedSweep(s.name, images, s.classes, s.kinds) for s, images in located]
     if calibrating:
         from benchmark.commands.calibrate import calibrate
@@ -256,7 +258,9 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]
         manifest = read_manifest(spec)
         check_protocols(recipe, manifest)
         images, classes, count, counted = manifest.counts, len(manifest.classes), manifest.table.num_rows, True
-        return PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted), images
+        others = read_manifest(spec.unlabelled).table.num_rows if spec.unlabelled else 0
+        known = PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted, unlabelled=others)
+        return known, images
     check_environments(recipe, spec.name, len(images))
     return PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted), images
 

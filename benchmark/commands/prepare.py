@@ -1,9 +1,9 @@
 """What every command needs before it starts: the store, Ray, manifests, the facts of backbones, and refusals."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark.backbones.describe import describe, is_remembered
@@ -17,7 +17,7 @@ from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.datasets.manifest import Manifest
+from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.costs import Cost, on_this_machine, remember
@@ -37,12 +37,20 @@ class Run:
         storage: where embeddings and rows lie.
         subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
         notify: takes each line for the person who watches.
+        unlabelled: key of a subject -> its environments without labels under the same backbone, of their originals
+            alone; nothing of a subject that has none.
     """
 
     recipe: Recipe
     storage: Storage
     subjects: tuple[Subject, ...]
     notify: Notify
+    unlabelled: Mapping[str, Subject] = field(default_factory=dict)
+
+    @property
+    def embedded(self) -> tuple[Subject, ...]:
+        """All whose views are embedded."""
+        return *self.subjects, *self.unlabelled.values()
 
     def remember(self, costs: Sequence[Cost]) -> None:
         """Keep what work cost, for plans: in the store and on this machine."""
@@ -98,7 +106,25 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     notes += [*left_out(recipe, subjects), *nameless(recipe)] if held_out else ()
     for note in notes:
         notify(f"note: {note}")
-    return Run(recipe, storage, tuple(subjects), notify)
+    return Run(recipe, storage, tuple(subjects), notify, _unlabelled(recipe, subjects))
+
+
+def _unlabelled(recipe: Recipe, subjects: Sequence[Subject]) -> dict[str, Subject]:
+    """Return key of a subject -> its environments without labels; see `Run`."""
+    specs = {spec.name: spec.unlabelled for spec in recipe.located()}
+    manifests = {name: read_manifest(spec) for name, spec in specs.items() if spec}
+    return {
+        subject.key: replace(
+            subject,
+            manifest=replace(manifest, name=f"{manifest.name} (no labels)"),
+            facts=replace(subject.facts, texts="none"),
+            views=(),
+            texts="",
+            text_pairs=None,
+        ).with_kinds([None])
+        for subject in subjects
+        if (manifest := manifests.get(subject.manifest.name))
+    }
 
 
 def _embedded_subjects(

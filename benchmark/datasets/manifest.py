@@ -204,6 +204,7 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
     reader = dataset_reader(spec)
     listed_ns = time.time_ns()
     table = _with_names(spec.name, reader, _listed(reader.entries()))
+    _check_unlabelled(spec, reader, table)
     _check_listing(reader, table)
     return _labelled(spec.name, reader, identify(reader, _in_order(_distinct_paths(reader, table)), listed_ns))
 
@@ -262,11 +263,11 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
     facts = CATALOG.get(spec.name)
     uri = _below(root, facts.folder if facts else spec.name) or root
     spec = spec.resolved
-    if facts is None or not facts.single:
-        return open_reader(uri, spec.layout, spec.columns, listing=spec.listing, labelled=spec.classes is None)
-    uri = next((inner for part in ("val", "train") if (inner := _below(uri, part))), uri)
-    environment, labelled = facts.folder, spec.classes is None
-    return open_reader(uri, spec.layout, spec.columns, environment, spec.listing, labelled)
+    environment, labelled, unlabelled = None, spec.classes is None, frozenset(spec.labels or ())
+    if facts and facts.single:
+        environment = facts.folder
+        uri = next((inner for part in ("val", "train") if (inner := _below(uri, part))), uri)
+    return open_reader(uri, spec.layout, spec.columns, environment, spec.listing, labelled, unlabelled)
 
 
 def _below(uri: str, name: str) -> str | None:
@@ -303,6 +304,17 @@ def _with_names(name: str, reader: ImageReader, table: pa.Table) -> pa.Table:
     ids = pa.array(wordnet_ids(name, classes.to_pylist(), place), pa.string())
     column = ids.take(pc.index_in(table["class_name"], value_set=classes).combine_chunks())
     return table.set_column(table.column_names.index("class_name"), "class_name", column)
+
+
+def _check_unlabelled(spec: DatasetSpec, reader: ImageReader, table: pa.Table) -> None:
+    if reader.labelled or not reader.unlabelled:
+        return
+    there = set(table["environment"].unique().to_pylist())
+    if absent := next((name for name in sorted(reader.unlabelled) if name not in there), None):
+        raise IcmBenchError(
+            f"labels: {reader.storage.path('').rstrip('/')} has no images of an environment '{absent}', which the data "
+            f"set '{spec.name}' names; name one that is there."
+        )
 
 
 def _check_listing(reader: ImageReader, table: pa.Table) -> None:

@@ -86,6 +86,9 @@ class DatasetSpec(Spec):
             set, and no image of it is clustered. Default: the environments of the images.
         classes: `none` where nobody labelled the images, in the layouts `folder` (ENVIRONMENT/IMAGE, or images alone)
             and `table` (no column of classes): `export` and `diagnose` take it, and a sweep needs classes.
+        labels: environment -> `none`, of environments whose images nobody labelled, in the layouts `folder`
+            (ENVIRONMENT/IMAGE) and `table` (an empty class): they are embedded and take no part in a sweep, and
+            `icm-bench unlabelled` estimates accuracies on them. Default: all images have classes.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -110,6 +113,7 @@ class DatasetSpec(Spec):
     classes_differ: bool | None = None
     environments: str | None = None
     classes: Literal["none"] | None = None
+    labels: Annotated[Mapping[str, Literal["none"]], Field(min_length=1)] | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -228,6 +232,11 @@ class DatasetSpec(Spec):
         return strength
 
     @property
+    def unlabelled(self) -> "DatasetSpec | None":
+        """The images beside it that nobody labelled, as a data set without classes; None where there are none."""
+        return self.model_copy(update={"classes": "none", "environments": None}) if self.labels else None
+
+    @property
     def listing(self) -> Listing:
         """Which lines of which file list the images, for the layout `table`."""
         return Listing(self.table, self.splits, self.lookup)
@@ -282,6 +291,13 @@ class DatasetSpec(Spec):
         if self.classes is not None and (self.layout not in (AUTO, FOLDER, TABLE) or self.is_built):
             raise ValueError(
                 f"'{self.name}' has classes: leave classes: none to folders and tables of your own images."
+            )
+        single = self.name in CATALOG and CATALOG[self.name].single
+        theirs = self.layout in (AUTO, FOLDER, TABLE) and not (self.is_built or single or self.clusters)
+        if self.labels is not None and (self.classes is not None or not theirs):
+            raise ValueError(
+                f"'labels' is for folders and tables of images with classes and environments of their own, and "
+                f"'{self.name}' is something else; leave it out."
             )
         return self
 

@@ -304,6 +304,6 @@ class Recipe(Spec):
         """
         content = self.model_dump(mode="json", exclude={"name", "names", "captions", "run"})
         for dataset in content["datasets"]:
-            for key in ("root", "layout", "columns", "expected"):
+            for key in ("root", "layout", "columns", "labels", "expected"):
                 dataset.pop(key, None)
         return canonical_hash(content)

@@ -82,12 +82,12 @@ def _tune(
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
-    shared = _share(storage, trials, remember)
+    shared = share(storage, trials, remember=remember)
     trainable = tune.with_parameters(_train, storage=storage, trials=trials, shared=shared, options=options)
     scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     watch = _watch(trials)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, lambda config: _resources(trials[config["trial"]["number"]], options)),
+        tune.withresources_of(trainable, lambda config: resources_of(trials[config["trial"]["number"]], options)),
         # What tells trials apart in Tune and in loggers.
         param_space={"trial": tune.grid_search([{"number": i, "label": t.label} for i, t in enumerate(trials)])},
         tune_config=tune.TuneConfig(reuse_actors=True),
@@ -98,7 +98,7 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    slots = min(len(trials), max(1, int(ray.cluster_resources().get("CPU", 1) / options.cpus_per_trial)))
+    slots = min(len(trials), max(1, int(ray.clusterresources_of().get("CPU", 1) / options.cpus_per_trial)))
     began = time.time()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Tune prints a banner whatever its verbosity
@@ -113,16 +113,25 @@ def _tune(
     return [(trials[result.config["trial"]["number"]], result.error) for result in failed]
 
 
-def _share(storage: Storage, trials: list[Trial], remember: Remember) -> Shared:
+def share(
+    storage: Storage, trials: Sequence[Trial], others: Sequence[Subject] = (), remember: Remember = lambda _: None
+) -> Shared:
     """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
 
     The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
+
+    Args:
+        storage: with embeddings and texts; moments go there.
+        trials: of which arrays and moments are needed.
+        others: subjects whose arrays alone are needed. Default: none.
+        remember: is told what moments took.
 
     Raises:
         DamagedError: a file of the store is not what was written.
     """
     uses = [(s, trial) for trial in trials for s in (trial.subject, *([trial.lender] if trial.lender else []))]
-    subjects = {s.key: s for trial in trials for s in trial.variants} | {s.key: s for s, _ in uses}
+    subjects = {s.key: s for s in others} | {s.key: s for trial in trials for s in trial.variants}
+    subjects |= {s.key: s for s, _ in uses}
     by_key = {key: [(s, trial) for s, trial in uses if s.key == key] for key in subjects}
     shared = {
         key: load.remote(storage, subject, _splits([trial for _, trial in by_key[key]]))
@@ -231,7 +240,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     from ray import tune
 
     began, trial = time.time(), trials[config["trial"]["number"]]
-    device = _device(_resources(trial, options)["gpu"])
+    device = device_of(resources_of(trial, options)["gpu"])
     arrays = Arrays(lambda s: tuple(ray.get(list(shared[s.key]))), lambda view, _: ray.get(shared[view.directory]))
     inputs = inputs_of(storage, trial, arrays, device)
     if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
@@ -248,14 +257,14 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     tune.report({"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)})
 
 
-def _resources(trial: Trial, options: RunSpec) -> dict[str, float]:
+def resources_of(trial: Trial, options: RunSpec) -> dict[str, float]:
     """Return what a trial reserves."""
     asked = options.gpus_per_trial
     gpus = float(gpu_count() > 0 and trial.samples) if asked == "auto" else asked
     return {"cpu": options.cpus_per_trial, "gpu": gpus}
 
 
-def _device(gpus: float) -> str:
+def device_of(gpus: float) -> str:
     """Return the torch device of a trial that reserves so many GPUs; Ray shows them to those that reserve none too."""
     if not gpus:
         return "cpu"

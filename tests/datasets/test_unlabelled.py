@@ -48,6 +48,34 @@ def test_folders_of_environments_images_alone_and_tables(unlabelled: Path) -> No
     assert manifest(unlabelled, layout="table").fingerprint == found.fingerprint
 
 
+def test_one_environment_without_labels_stands_beside_those_that_have_them(toy_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "mixed"
+    shutil.copytree(toy_root, root)
+    for file in sorted(root.glob("env1/*/*.png")):
+        file.rename(root / "env1" / f"{file.parent.name}-{file.name}")
+    spec = DatasetSpec.model_validate({"name": "mine", "root": str(root), "labels": {"env1": "none"}})
+    labelled, others = read_manifest(spec), read_manifest(spec.unlabelled or spec)
+    assert labelled.counts == {"env0": 12, "env2": 12}
+    assert others.counts == {"env1": 12}
+    assert (labelled.reader.labelled, others.reader.labelled) == (True, False)
+    lines = [
+        f"{e['path']},{e['environment']},{e['class_name']}" for m in (labelled, others) for e in m.table.to_pylist()
+    ]
+    (root / "images.csv").write_text("\n".join(["path,environment,class", *lines]))  # classes of env1 are empty
+    table = spec.model_copy(update={"layout": "table"})
+    assert read_manifest(table).fingerprint == labelled.fingerprint
+    assert read_manifest(table.unlabelled or table).fingerprint == others.fingerprint
+
+
+def test_labels_of_an_environment_that_is_not_there_or_of_another_layout_are_refused(toy_root: Path) -> None:
+    spec = DatasetSpec.model_validate({"name": "mine", "root": str(toy_root), "labels": {"env9": "none"}})
+    with pytest.raises(IcmBenchError, match=r"labels: .* has no images of an environment 'env9'"):
+        read_manifest(spec.unlabelled or spec)
+    for more in ({"layout": "parquet"}, {"name": "emoji_styles", "root": None}, {"environments": "cluster:2"}):
+        with pytest.raises(ValueError, match="'labels' is for folders and tables"):
+            DatasetSpec.model_validate({"name": "mine", "root": "x", "labels": {"a": "none"}, **more})
+
+
 def test_layouts_that_have_classes_refuse(unlabelled: Path) -> None:
     for more in ({"layout": "parquet"}, {"name": "emoji_styles", "root": None}):
         with pytest.raises(ValueError, match="has classes: leave classes: none to folders and tables"):

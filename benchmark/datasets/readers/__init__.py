@@ -47,6 +47,7 @@ def open_reader(
     environment: str | None = None,
     listing: Listing | None = None,
     labelled: bool = True,
+    unlabelled: frozenset[str] = frozenset(),
 ) -> ImageReader:
     """Return the reader of the images below `uri`.
 
@@ -58,6 +59,8 @@ def open_reader(
         environment: the name of the one environment of a set that has only one; None where there are several.
         listing: which lines of which file list the images, for the layout `table`, which `auto` is where it names one.
         labelled: whether images have classes; where not, `auto` is `folder`.
+        unlabelled: environments without classes beside others that have them, as `ImageReader.unlabelled`: then `auto`
+            is `folder` too.
 
     Raises:
         IcmBenchError: the URI cannot be opened or listed, or there is no such layout.
@@ -65,9 +68,9 @@ def open_reader(
     if layout == TABLE or (listing is not None and listing.table is not None):
         from benchmark.datasets.readers.table import TableReader
 
-        return TableReader(uri, environment, columns or ColumnsSpec(), labelled, listing or Listing())
-    if not labelled:
-        return READERS.component_class(FOLDER)(uri, environment, columns or ColumnsSpec(), labelled)
+        return TableReader(uri, environment, columns or ColumnsSpec(), labelled, unlabelled, listing or Listing())
+    if unlabelled or not labelled:
+        return READERS.component_class(FOLDER)(uri, environment, columns or ColumnsSpec(), labelled, unlabelled)
     name = (_claimed(Storage(uri), "") or DEFAULT) if layout == AUTO else layout
     return READERS.component_class(name)(uri, environment, columns or ColumnsSpec())
 

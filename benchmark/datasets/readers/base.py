@@ -68,6 +68,8 @@ class ImageReader(ABC):
         environment: the name of the one environment of a set that has only one; None where there are several.
         columns: which columns or fields say what of an image, for layouts that have such.
         labelled: whether images have classes; where not, the name of their class is `NO_CLASS`.
+        unlabelled: environments whose images nobody labelled, beside others: a reader of images with classes passes
+            them over, and one of images without reads them alone. Default: none.
         files_at_once: number of files that are read side by side when images are identified.
     """
 
@@ -77,6 +79,7 @@ class ImageReader(ABC):
     environment: str | None = None
     columns: ColumnsSpec = field(default_factory=ColumnsSpec)
     labelled: bool = True
+    unlabelled: frozenset[str] = frozenset()
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
@@ -105,6 +108,10 @@ class ImageReader(ABC):
     def folders(self) -> tuple[list[str], list[str]]:
         """Return the environments and the classes that have folders, be these empty or not."""
         return [], []
+
+    def takes(self, environment: str) -> bool:
+        """Return whether the images of an environment are read."""
+        return not self.unlabelled or (environment in self.unlabelled) != self.labelled
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:

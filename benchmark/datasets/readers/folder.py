@@ -41,7 +41,8 @@ class FolderReader(ImageReader):
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""
-        groups = self._groups()
+        beside = self.unlabelled and not self.labelled  # they take part in no split
+        groups = None if beside else self._groups()
         ungrouped = []
         for environment, class_name, folder in self._class_folders():
             for info in self.storage.listing(folder, recursive=True):
@@ -91,15 +92,16 @@ class FolderReader(ImageReader):
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
         """Yield (environment, class, folder); without classes the folder of the environment, or the whole root."""
         if not self.labelled:
-            yield from ((name or WHOLE, NO_CLASS, name) for name in self._subfolders("") or [""])
+            folders = self._environments() if self.unlabelled else self._subfolders("") or [""]
+            yield from ((name or WHOLE, NO_CLASS, name) for name in folders)
             return
         for environment in [""] if self.environment else self._environments():
             for class_name in self._subfolders(environment):
                 yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")
 
     def _environments(self) -> list[str]:
-        """Return the folders of the environments, from the root on."""
-        return self._subfolders("")
+        """Return the folders of the environments that are read, from the root on."""
+        return [name for name in self._subfolders("") if self.takes(name)]
 
     def _subfolders(self, folder: str) -> list[str]:
         names = [PurePosixPath(info.name).name for info in self.storage.listing(folder) if info.is_folder]

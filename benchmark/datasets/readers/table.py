@@ -94,9 +94,12 @@ class TableReader(FolderReader):
                 there.add(split := cells["split"].text(line, row, where))
                 if split not in splits:
                     continue
+            named = self.environment or ("" if environment is None else environment.text(line, row, where))
+            if not self.takes(named):
+                continue
             yield (
                 _inside(cells["path"].text(line, row, where), where),
-                self.environment or ("" if environment is None else environment.text(line, row, where)),
+                named,
                 cells["class_name"].text(line, row, where) if self.labelled else NO_CLASS,
                 None if group is None or group.is_empty(line) else group.text(line, row, where),
             )

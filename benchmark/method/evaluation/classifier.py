@@ -209,13 +209,29 @@ class Classifier:
         settings, likely = len(self.predictor.settings), self.predictor.has_likelihood and calibrates
         together = Together.of(judging, tests, self.data.label)
         passed = _Pass(judging, tests, together, len(self.ranks), settings, likely, lodo_pick, temperatures)
-        rotated, starts = self._known_heads()
-        problem = replace(self._problem(self.train, together.unions), rotated=rotated, starts=starts)
+        problem = self._trained(together.unions)
         for of_point in checked_scores(self.predictor, problem, self.ranks):
             passed.take(of_point)
             del of_point  # or the scores of two points would be held while the next are made
         self.known.basis, self.known.last = self.basis, problem.found
         return passed.result(tuple(problem.notes))
+
+    def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
+        """Yield the scores of some sets of images, rank by rank and setting by setting, from one fit.
+
+        Args:
+            sets: images of which no label is looked at.
+
+        Yields:
+            Of each set an array of shape (m, n_classes), which may be used again at the next point.
+        """
+        problem = self._trained(sets) if self.predictor.uses_training_images else self._problem(self.train[:0], sets)
+        yield from checked_scores(self.predictor, problem, self.ranks)
+
+    def _trained(self, sets: Sequence[ImageSet]) -> Problem:
+        """Return the problem of images with training images, and with what is known of classifiers of these."""
+        rotated, starts = self._known_heads()
+        return replace(self._problem(self.train, sets), rotated=rotated, starts=starts)
 
     def _known_heads(self) -> tuple[Heads, Heads]:
         """Return classifiers of the plain space and of the last fit, turned to here where maps only turn the space."""

@@ -1,0 +1,132 @@
+"""`icm-bench unlabelled`: accuracies of environments without labels, estimated, with the errors of such estimates."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.commands.embed import on_sound_embeddings
+from benchmark.commands.prepare import Run, check_embedded, have_embeddings, report_place
+from benchmark.commands.records import record_of
+from benchmark.common.cluster import connect
+from benchmark.common.errors import IcmBenchError
+from benchmark.method.evaluation.estimates import agreements, on_the_line
+from benchmark.method.evaluation.protocols import PROTOCOLS
+from benchmark.store.records import report_folder
+from benchmark.sweep.trials import Trial, trials_of
+from benchmark.sweep.unlabelled import Answers, answers_of
+
+if TYPE_CHECKING:
+    from reports import Estimated
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """What `unlabelled` estimated and wrote.
+
+    Attributes:
+        record: estimates of all methods and environments as plain data, and the names of the files.
+        text: tables, 80 characters wide.
+    """
+
+    record: dict[str, Any]
+    text: str
+
+
+def unlabelled(run: Run) -> Unlabelled:
+    """Estimate accuracies where nobody labelled, for every method of a recipe. Needs embedded views, and no sweep.
+
+    In a block of `connected`. Placebos, and what is searched, are left out.
+
+    Raises:
+        IcmBenchError: embeddings are missing, no method is left, or a file cannot be written.
+    """
+    from reports import write_estimates
+
+    estimates = on_sound_embeddings(run, lambda: _estimates(run))
+    recipe, record = run.recipe, PurePosixPath(record_of(run.recipe, run.subjects)).stem
+    place, folder = report_place(run, report_folder(recipe.name, recipe.hash(), record, "unlabelled"))
+    written = write_estimates(estimates, place, folder, recipe.name)
+    return Unlabelled({"estimates": [one.content() for one in estimates], "files": written.files}, written.text)
+
+
+def _estimates(run: Run) -> "list[Estimated]":
+    have_embeddings(run, run.subjects)
+    for subject in run.unlabelled.values():
+        check_embedded(run.storage, subject)
+    if not (trials := _trials(run)):
+        raise IcmBenchError(
+            f"No method of '{run.recipe.name}' is left to estimate: it has placebos and searches alone; add a "
+            f"projection with lambdas of its own."
+        )
+    connect()
+    by_case: dict[tuple[str, str, int], list[Answers]] = {}
+    for answers in answers_of(run.storage, trials, run.unlabelled, run.recipe.run):
+        trial = trials[answers.trial]
+        by_case.setdefault((trial.subject.name, answers.environment, trial.spec.seed), []).append(answers)
+    return _over_seeds(trials, by_case)
+
+
+def _trials(run: Run) -> list[Trial]:
+    """Return what stands for a method and a seed: a trial of the protocol `held_out` with an 80/20 split."""
+    held_out = {"protocols": (PROTOCOLS.create("held_out"),), "test_splits": ("full",), "folds": None}
+    recipe = run.recipe.model_copy(update={"sweep": run.recipe.sweep.model_copy(update=held_out)})
+    subjects = [subject.with_unreadable(run.storage) for subject in run.subjects]
+    every = [trial for trial in trials_of(recipe, subjects) if not trial.spec.space]
+    real = [t for t in every if not (t.spec.intervention_set and t.spec.intervention_set.placebo)]
+    return sorted(real, key=lambda trial: (trial.shares, trial.sums))
+
+
+def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], list[Answers]]) -> "list[Estimated]":
+    """Return the estimates of every method and environment, in the order of the recipe, as means over seeds."""
+    from reports import Estimated
+
+    found: dict[tuple[str, str, str, str], list[tuple[Answers, float, int]]] = {}
+    for (dataset, environment, _), of_case in by_case.items():
+        for answers, agreement in _with_agreement(of_case):
+            trial = trials[answers.trial]
+            sources = len(trial.environments) - answers.labelled
+            key = dataset, trial.subject.facts.label, _method(trial), environment
+            found.setdefault(key, []).append((answers, agreement, sources))
+    return [
+        Estimated(
+            *key,
+            sources=parts[0][2],
+            source=fmean(answers.source for answers, _, _ in parts),
+            atc=fmean(answers.atc for answers, _, _ in parts),
+            agreement=fmean(agreement for _, agreement, _ in parts),
+            accuracy=fmean(answers.accuracy for answers, _, _ in parts),
+        )
+        for key, parts in found.items()
+    ]
+
+
+def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float]]:
+    """Yield what methods answer about one environment, each with the accuracy that their agreement speaks for.
+
+    Together go those that were asked about the same images: an image that one backbone cannot read is none for it.
+    """
+    alike: dict[tuple[int, int], list[Answers]] = {}
+    for answers in of_case:
+        alike.setdefault((len(answers.of_sources), len(answers.of_target)), []).append(answers)
+    for images, group in alike.items():
+        group.sort(key=lambda answers: answers.trial)
+        accuracies = np.array([answers.judged for answers in group])
+        on_sources = agreements([answers.of_sources for answers in group])
+        on_target = agreements([answers.of_target for answers in group])
+        estimates = on_the_line(accuracies, on_sources, on_target, images)
+        yield from zip(group, [float("nan")] * len(group) if estimates is None else estimates.tolist(), strict=True)
+
+
+def _method(trial: Trial) -> str:
+    """Return what tables call the method of a trial."""
+    from reports.methods import Method
+
+    spec, parts = trial.spec, []
+    method = Method(spec.projection.name, spec.projection.order_name, spec.predictor.label, spec.projection.variant)
+    parts += [spec.intervention_set.name] if spec.intervention_set else []
+    parts += [f"normalize {spec.normalize}"] if spec.normalize != "none" else []
+    return ", ".join([method.label, *parts])

@@ -1,0 +1,238 @@
+"""What methods answer on images without labels, and on each labelled environment as if it had none. Needs Ray.
+
+Every method is fitted on the in-splits of its sources, and the sources' out-splits choose among its points (lambda,
+rank, settings). No label of what is asked about is looked at but to say how far an estimate is from the truth.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from benchmark.common.progress import Progress
+from benchmark.common.storage import Storage
+from benchmark.method.arrays import Array, Labels, scaled
+from benchmark.method.calibration import fitted_temperature
+from benchmark.method.evaluation.checked import checked_basis
+from benchmark.method.evaluation.classifier import Classifier, ImageSet, Known
+from benchmark.method.evaluation.embedded import Embedded, Stacked
+from benchmark.method.evaluation.estimates import above, confidence, threshold
+from benchmark.method.evaluation.protocols import Holdout
+from benchmark.method.evaluation.roles import Roles
+from benchmark.method.evaluation.sampling import sampled
+from benchmark.method.subspace import Moments, Projection
+from benchmark.recipe.specs import RunSpec
+from benchmark.sweep.inputs import Arrays, Inputs, inputs_of
+from benchmark.sweep.subject import Subject
+from benchmark.sweep.trials import Trial
+from benchmark.sweep.tune import Shared, device_of, resources_of, share
+
+MAX_IMAGES = 20_000  # of an environment, evenly spaced: a share of so many is known to a third of a point
+UNKNOWN = -1  # the label of an image without one
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one method answers about one environment that no image of a fit comes from.
+
+    Attributes:
+        trial: position of the method's trial.
+        environment: what is asked about.
+        labelled: whether its labels are known.
+        source: share of the judging images of the sources that are classified correctly, environments alike.
+        atc: the estimate of average thresholded confidence.
+        accuracy: share that is classified correctly; NaN without labels.
+        of_sources: predicted classes of the judging images, shape (m,).
+        of_target: predicted classes of the images that are asked about, shape (k,).
+    """
+
+    trial: int
+    environment: str
+    labelled: bool
+    source: float
+    judged: float
+    atc: float
+    accuracy: float
+    of_sources: Labels
+    of_target: Labels
+
+
+def answers_of(
+    storage: Storage, trials: Sequence[Trial], unlabelled: Mapping[str, Subject], options: RunSpec
+) -> Iterator[Answers]:
+    """Yield what the methods of some trials answer, trial by trial as they come. In a block of `connected`.
+
+    Args:
+        storage: with embeddings and texts; moments that are not there are summed.
+        trials: of the protocol `held_out`, with an 80/20 split; next to each other those that share most.
+        unlabelled: key of a subject -> its environments without labels.
+        options: what a trial may take.
+
+    Raises:
+        DamagedError: embeddings, texts or moments are not what was written.
+    """
+    shared = share(storage, trials, [*unlabelled.values()])
+    given = ray.put((storage, list(trials), dict(unlabelled), shared))
+    tasks = []
+    for number, trial in enumerate(trials):
+        takes = resources_of(trial, options)
+        reserving = _answers.options(num_cpus=takes["cpu"], num_gpus=takes["gpu"])
+        tasks.append(reserving.remote(given, number, takes["gpu"]))
+    progress = Progress("estimating", len(tasks), "methods")
+    while tasks:
+        (done,), tasks = ray.wait(tasks)
+        yield from ray.get(done)
+        progress.update()
+    progress.close()
+
+
+@ray.remote
+def _answers(
+    given: tuple[Storage, list[Trial], Mapping[str, Subject], Shared], number: int, gpus: float
+) -> list[Answers]:
+    storage, trials, unlabelled, shared = given
+    trial, device = trials[number], device_of(gpus)
+
+    def of_subject(subject: Subject) -> Any:
+        return tuple(ray.get(list(shared[subject.key])))
+
+    inputs = inputs_of(storage, trial, Arrays(of_subject, lambda view, _: ray.get(shared[view.directory])), device)
+    other = unlabelled.get(trial.subject.key)
+    data = beside(inputs.data, of_subject(other)[0]) if other else inputs.data
+    known = len(inputs.data.environments)
+    holdouts = [
+        *(Holdout(name, _without(known, e), ()) for e, name in enumerate(data.environments[:known])),
+        *(Holdout(name, tuple(range(known)), ()) for name in data.environments[known:]),
+    ]
+    return [_answer(trial, replace(inputs, data=data), holdout, number, device) for holdout in holdouts]
+
+
+def _without(count: int, held_out: int) -> tuple[int, ...]:
+    return tuple(e for e in range(count) if e != held_out)
+
+
+def beside(data: Embedded, other: Embedded) -> Embedded:
+    """Return one set of images with labels and of others without, which are environments after the first ones.
+
+    Args:
+        data: the images with labels.
+        other: those without, embedded by the same backbone.
+    """
+    known, extra = len(data.environments), len(other.z)
+    return replace(
+        data,
+        z=cast("NDArray[np.float32]", Stacked((data.z, other.z))),
+        environment=np.concatenate([data.environment, known + other.environment]),
+        label=np.concatenate([data.label, np.full(extra, UNKNOWN)]),
+        side={split: np.concatenate([side, np.full(extra, UNKNOWN)]) for split, side in data.side.items()},
+        environments=[*data.environments, *other.environments],
+        group=None if data.group is None else np.concatenate([data.group, np.full(extra, UNKNOWN)]),
+    )
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The point that the sources choose so far: what is correct of them, and what both sets were given as scores."""
+
+    source: float
+    of_sources: list[Array]
+    of_target: Array
+
+
+def _answer(trial: Trial, inputs: Inputs, holdout: Holdout, number: int, device: str) -> Answers:
+    """Return what a method that is fitted on the sources of a holdout answers about the environment of its name."""
+    data, spec, predictor = inputs.data, trial.spec, trial.spec.predictor
+    roles = Roles(data, spec.split, None)
+    train = roles.of_sources(holdout, holdout.sources, roles.turn.learned)
+    if predictor.samples and spec.selection_images:
+        train = sampled(train, data.environment, data.label, spec.selection_images, spec.draw_seed)
+    judging = [_images(data, roles.of_sources(holdout, (s,), roles.turn.judging), s) for s in holdout.sources]
+    place = data.environments.index(holdout.name)
+    target = _images(data, data.environment == place, place)
+    best, known = None, Known()
+    for projection in _projections(trial):
+        if len(holdout.sources) >= projection.fewest_sources:
+            classifier = _classifier(trial, inputs, holdout, projection, train, target, known, device)
+            best = _best_of(classifier, judging, target, best)
+    if best is None:
+        raise ValueError(f"{trial.label}: it has too few sources without {holdout.name}")
+    labels = np.concatenate([images.labels for images in judging])
+    scores = np.concatenate([_of_possible(i, s) for i, s in zip(judging, best.of_sources, strict=True)])
+    of_target = _of_possible(target, best.of_target)
+    temperature = fitted_temperature(scores, labels) if predictor.has_likelihood else None
+    of_sources, answered = scores.argmax(axis=1), of_target.argmax(axis=1)
+    judged = float(np.mean(of_sources == labels))
+    least = threshold(confidence(scores, temperature), judged)
+    labelled = bool((target.labels != UNKNOWN).all())
+    return Answers(
+        trial=number,
+        environment=holdout.name,
+        labelled=labelled,
+        source=best.source,
+        judged=judged,
+        atc=above(confidence(of_target, temperature), least),
+        accuracy=float(np.mean(answered == target.labels)) if labelled else float("nan"),
+        of_sources=of_sources,
+        of_target=answered,
+    )
+
+
+def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> ImageSet:
+    """Return images of an environment, evenly spaced where there are more than `MAX_IMAGES`."""
+    rows: Labels = np.flatnonzero(which)
+    if len(rows) > MAX_IMAGES:
+        rows = rows[(np.arange(MAX_IMAGES) * len(rows)) // MAX_IMAGES]
+    return ImageSet(rows, data.label[rows], data.candidates.get(environment))
+
+
+def _projections(trial: Trial) -> Iterator[Projection]:
+    """Yield what the sources choose among, lambda by lambda: of equals the first is taken, which shrinks least."""
+    for lambda_ in trial.spec.lambdas:
+        for setting in trial.spec.settings:
+            yield setting.at(lambda_=lambda_, seed=trial.spec.draw_seed)
+
+
+def _classifier(
+    trial: Trial,
+    inputs: Inputs,
+    holdout: Holdout,
+    projection: Projection,
+    train: NDArray[np.bool_],
+    target: ImageSet,
+    known: Known,
+    device: str,
+) -> Classifier:
+    """Return the predictor in the coordinates of a projection that is fitted on the sources."""
+    spec, data = trial.spec, inputs.data
+    weights = trial.subject.weights_of(spec.intervention_set)
+    moments = inputs.cells.sources({s: data.environments[s] for s in holdout.sources}, weights)
+    if projection.looks_at_target_images:
+        seen = Moments.of(scaled(data.z[target.rows], spec.normalize))
+        moments = moments.with_targets({holdout.name: seen})
+    basis = checked_basis(projection.fit(moments), projection.name, data.z.shape[1])
+    c_d = moments.c_d() if spec.predictor.uses_c_d else None
+    settings = spec.normalize, spec.draw_seed, device, known, c_d
+    return Classifier(spec.predictor, spec.ranks, data, basis, train, *settings)
+
+
+def _best_of(classifier: Classifier, judging: Sequence[ImageSet], target: ImageSet, best: _Best | None) -> _Best | None:
+    """Return the best point by the sources among those of a fit and the best one before."""
+    for *of_sources, of_target in classifier.scores([*judging, target]):
+        pairs = zip(judging, of_sources, strict=True)
+        shares = [np.mean(_of_possible(i, s).argmax(axis=1) == i.labels) for i, s in pairs if len(i)]
+        source = float(np.mean(shares))
+        if best is None or source > best.source:  # copies: a predictor may use its arrays again at the next point
+            best = _Best(source, [np.array(s) for s in of_sources], np.array(of_target))
+    return best
+
+
+def _of_possible(images: ImageSet, scores: Array) -> Array:
+    """Return scores in which classes that the images cannot have are minus infinity."""
+    if images.classes is None:
+        return scores
+    possible = np.full_like(scores, -np.inf)
+    possible[:, images.classes] = scores[:, images.classes]
+    return possible
