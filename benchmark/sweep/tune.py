@@ -87,7 +87,7 @@ def _tune(
     scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     watch = _watch(trials)
     tuner = tune.Tuner(
-        tune.withresources_of(trainable, lambda config: resources_of(trials[config["trial"]["number"]], options)),
+        tune.with_resources(trainable, lambda config: resources_of(trials[config["trial"]["number"]], options)),
         # What tells trials apart in Tune and in loggers.
         param_space={"trial": tune.grid_search([{"number": i, "label": t.label} for i, t in enumerate(trials)])},
         tune_config=tune.TuneConfig(reuse_actors=True),
@@ -98,7 +98,7 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    slots = min(len(trials), max(1, int(ray.clusterresources_of().get("CPU", 1) / options.cpus_per_trial)))
+    slots = min(len(trials), max(1, int(ray.cluster_resources().get("CPU", 1) / options.cpus_per_trial)))
     began = time.time()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Tune prints a banner whatever its verbosity
