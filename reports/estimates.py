@@ -6,7 +6,6 @@ Nothing here is a measured accuracy of an environment without labels, and every 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -19,7 +18,8 @@ from reports.table import Block, Cell, Column, Line, Table
 
 NAME = "estimates"
 _WAYS = ("source", "atc", "agreement")
-_HEADINGS = {"source": "sources' accuracy", "atc": "ATC", "agreement": "agreement"}
+# Long and short name of each estimate.
+_HEADINGS = {"source": ("sources' accuracy", "sources"), "atc": ("ATC", ""), "agreement": ("agreement", "agree")}
 _NOTES = (
     "Sources' accuracy: on images of the sources that no fit has seen; as an estimate it says that nothing shifts, and "
     "an estimate that errs more than it is worth nothing.",
@@ -107,14 +107,11 @@ def write_estimates(estimates: Sequence[Estimated], storage: Storage, folder: st
 
 def of_unlabelled(estimates: Sequence[Estimated]) -> Table:
     """Return the table of environments without labels: estimates, and their errors where the truth is known."""
-    columns = [Column(_HEADINGS[way], group="estimate") for way in _WAYS]
-    columns += [Column(_HEADINGS[way], group="error where labels are", unit="points") for way in _WAYS]
+    columns = [Column(*_HEADINGS[way], group="estimate") for way in _WAYS]
+    columns += [Column(*_HEADINGS[way], group="error with labels", unit="points") for way in _WAYS]
     blocks = []
     unlabelled = [one for one in estimates if not one.is_labelled]
-    for (dataset, backbone, environment), of_block in groupby(
-        sorted(unlabelled, key=lambda one: (one.dataset, one.backbone, one.environment)),
-        key=lambda one: (one.dataset, one.backbone, one.environment),
-    ):
+    for (dataset, backbone, environment), of_block in _grouped(unlabelled, "environment"):
         lines = tuple(
             Line(
                 one.method,
@@ -136,14 +133,10 @@ def of_unlabelled(estimates: Sequence[Estimated]) -> Table:
 
 def of_labelled(estimates: Sequence[Estimated]) -> Table:
     """Return the table of labelled environments: the truth beside what would be estimated without it."""
-    columns = [Column("accuracy"), *(Column(_HEADINGS[way], group="estimate") for way in _WAYS)]
-    labelled = [one for one in estimates if one.is_labelled]
+    columns = [Column("accuracy"), *(Column(*_HEADINGS[way], group="estimate") for way in _WAYS)]
     blocks = []
-    for (dataset, backbone, method), of_method in groupby(
-        sorted(labelled, key=lambda one: (one.dataset, one.backbone)),
-        key=lambda one: (one.dataset, one.backbone, one.method),
-    ):
-        each = list(of_method)
+    labelled = [one for one in estimates if one.is_labelled]
+    for (dataset, backbone, method), each in _grouped(labelled, "method"):
         lines = [
             Line(one.environment, (_percent(one.accuracy), *(_percent(getattr(one, way)) for way in _WAYS)))
             for one in each
@@ -152,6 +145,14 @@ def of_labelled(estimates: Sequence[Estimated]) -> Table:
         blocks.append(Block(f"{dataset}, {backbone}: {method}", tuple(lines), backbone))
     caption = "Estimates beside the truth: accuracy (%) on labelled environments, each held out as if it had no labels."
     return Table(f"{NAME}_checked", caption, tuple(columns), tuple(blocks), _NOTES, corner="Environment")
+
+
+def _grouped(estimates: Sequence[Estimated], name: str) -> list[tuple[tuple[str, str, str], list[Estimated]]]:
+    """Return (data set, backbone, what is named) -> its estimates, backbone by backbone, else in their order."""
+    groups: dict[tuple[str, str, str], list[Estimated]] = {}
+    for one in sorted(estimates, key=lambda one: (one.dataset, one.backbone)):
+        groups.setdefault((one.dataset, one.backbone, str(getattr(one, name))), []).append(one)
+    return sorted(groups.items(), key=lambda group: group[0][:2])
 
 
 def _alike(one: Estimated, estimates: Sequence[Estimated]) -> list[Estimated]:

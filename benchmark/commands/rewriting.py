@@ -154,7 +154,7 @@ class Asking:
         """Say what questions will cost, by the answers that are known; refuse what costs too much."""
         spec = self._spec
         self.expected = measured(lacking, known) if known else by_characters(lacking)
-        by = f"by {len(known)} answers" if known else "by their characters"
+        by = f"by {len(known)} answers" if known else f"a guess by their characters, until {FIRST} answers say better"
         self._notify(f"{WHO} with {spec.model}: {len(lacking)} to ask, {by}: about {self.expected.text(spec)}")
         cost, bound = (self.expected + took(before)).cost(spec), spec.max_cost
         if cost is not None and bound is not None and cost > bound:

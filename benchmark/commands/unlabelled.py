@@ -85,11 +85,12 @@ def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], lis
     from reports import Estimated
 
     found: dict[tuple[str, str, str, str], list[tuple[Answers, float, int]]] = {}
+    methods = _methods(trials)
     for (dataset, environment, _), of_case in by_case.items():
         for answers, agreement in _with_agreement(of_case):
             trial = trials[answers.trial]
             sources = len(trial.environments) - answers.labelled
-            key = dataset, trial.subject.facts.label, _method(trial), environment
+            key = dataset, trial.subject.facts.label, methods[answers.trial], environment
             found.setdefault(key, []).append((answers, agreement, sources))
     return [
         Estimated(
@@ -121,12 +122,17 @@ def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float
         yield from zip(group, [float("nan")] * len(group) if estimates is None else estimates.tolist(), strict=True)
 
 
-def _method(trial: Trial) -> str:
-    """Return what tables call the method of a trial."""
+def _methods(trials: Sequence[Trial]) -> list[str]:
+    """Return what tables call the method of each trial: with its set and scale, where there are several of these."""
     from reports.methods import Method
 
-    spec, parts = trial.spec, []
-    method = Method(spec.projection.name, spec.projection.order_name, spec.predictor.label, spec.projection.variant)
-    parts += [spec.intervention_set.name] if spec.intervention_set else []
-    parts += [f"normalize {spec.normalize}"] if spec.normalize != "none" else []
-    return ", ".join([method.label, *parts])
+    specs = [trial.spec for trial in trials]
+    sets = [spec.intervention_set.name if spec.intervention_set else "" for spec in specs]
+    several = len(set(sets) - {""}) > 1, len({spec.normalize for spec in specs}) > 1
+    names = []
+    for spec, chosen in zip(specs, sets, strict=True):
+        projection = spec.projection
+        method = Method(projection.name, projection.order_name, spec.predictor.label, projection.variant)
+        beside = chosen if several[0] else "", f"normalize {spec.normalize}" if several[1] else ""
+        names.append(", ".join(filter(None, [method.label, *beside])))
+    return names

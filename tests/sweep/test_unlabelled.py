@@ -58,7 +58,7 @@ def test_estimates_of_plain_zero_shot_are_those_of_a_few_lines_and_labels_of_the
     unit = data.z / np.linalg.norm(data.z, axis=1, keepdims=True)
     right = (unit @ data.text.T).argmax(axis=1) == data.label
     for held_out, name in enumerate(data.environments):
-        one = known["Zero-shot, normalize before", name]
+        one = known["Zero-shot", name]
         assert one["accuracy"] == pytest.approx(right[data.environment == held_out].mean())
         judge = (data.environment != held_out) & (data.side[Split(0)] == 1)
         of_sources = [right[judge & (data.environment == e)].mean() for e in {0, 1, 2} - {held_out}]
