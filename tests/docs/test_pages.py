@@ -27,6 +27,9 @@ DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
 ALL = [README, *DOCS, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"]
 # What a person starts by hand, and ten minutes are too long for: everything else stands in .ci/run.
 BY_HAND = {"make bench", "make docs", "make help"}
+# Of docs/places.md, which says what of them was run and what was only checked: no cloud is at hand.
+OF_CLUSTERS = {"ray up", "ray down", "ray dashboard", "docker build", "kubectl create", "kubectl apply", "kubectl logs",
+               "kubectl delete", "sbatch --nodes=4", "squeue --me", "scancel --me"}  # fmt: skip
 SMALLEST = {"name": "fragment", "datasets": ["PACS"], "backbones": [{"name": "ViT-B-32", "pretrained": "random"}]}
 
 
@@ -61,6 +64,8 @@ def test_every_command_is_one_that_a_test_or_ci_runs(command: str) -> None:
     elif words[0] == "icm-bench":
         assert _parser().parse_args(words[1:]).command is not None
         assert any(f'"{words[1]}",' in test or f'["{words[1]}"]' in test for test in TESTS), f"no test runs {words[1]}"
+    elif " ".join(words[:2]) in OF_CLUSTERS:
+        assert command in (REPOSITORY / "docs" / "places.md").read_text()
     elif words[0] == "source":
         assert words[1] == ".venv/bin/activate"
         assert "VENV := .venv\n" in (REPOSITORY / "Makefile").read_text()
