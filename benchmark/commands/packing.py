@@ -1,7 +1,7 @@
 """What goes to a cluster with a recipe: its file, and the files that it names; nothing that lies beside them.
 
-Relative paths of a recipe go from the working directory, here as there, so that they keep their place. The recipe itself
-lies at the top: a folder `jobs` around it would hide the package of that name. Modules lie where Python finds them.
+Relative paths of a recipe go from the working directory, here as there, so that they keep their place. The recipe lies
+at the top: a folder `jobs` around it would hide the package of that name. Modules lie where Python finds them.
 """
 
 import hashlib

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DIGITS = 12  # of a hash: enough for all jobs that a cluster ever sees
 PATIENCE = 60.0  # seconds without an answer, after which a job that goes on is left alone
+PAUSE = 1.0  # seconds, before a connection is made again
 STOPPING = 30.0  # seconds: Ray kills what has not ended some seconds after it was asked to
 RUNNING, SUCCEEDED, STOPPED = ("PENDING", "RUNNING"), "SUCCEEDED", "STOPPED"
 
@@ -125,7 +126,7 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
         name = last.submission_id
         _say(f"{name} runs already")
     try:
-        return _ended(asyncio.run(_follow(client, job, name, log)), job)
+        return _ended(asyncio.run(_follow(client, job, name, log)))
     except KeyboardInterrupt:
         return Job(name, "running", 130, f"{name} goes on; {_how(job)}.")
 
@@ -209,29 +210,29 @@ async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log
     """
     import aiohttp
 
-    written, heard = 0, time.monotonic()
+    written, lost = 0, None
     while True:
         position = 0
         try:
             async for text in client.tail_job_logs(name):
-                heard = time.monotonic()
                 log.write(text[max(0, written - position) :])
                 log.flush()
                 position += len(text)
-                written = max(written, position)
+                written, lost = max(written, position), None
             info = client.get_job_info(name)
-            heard = time.monotonic()
             if info.status not in RUNNING:
                 return info
+            lost = None
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            if time.monotonic() - heard > PATIENCE:
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > PATIENCE:
                 raise IcmBenchError(
                     f"{client.get_address()} has not answered for {PATIENCE:.0f} s, and {name} may go on; {_how(job)}."
                 ) from error
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(PAUSE)
 
 
-def _ended(info: "JobDetails", job: Submission) -> Job:
+def _ended(info: "JobDetails") -> Job:
     """Return what became of a job that has ended.
 
     Raises:

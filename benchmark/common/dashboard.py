@@ -75,7 +75,8 @@ def dashboard_address(address: str | None = None) -> str:
     except ValueError:  # a port that is no number
         usable = False
     if not usable:
-        raise IcmBenchError(f"'{given}' is no address of a Ray dashboard: give --address http://HOST:8265.")
+        named = given.rpartition("@")[2]  # without user and password
+        raise IcmBenchError(f"'{named}' is no address of a Ray dashboard: give --address http://HOST:8265.")
     return f"{parts.scheme}://{parts.netloc}"
 
 
