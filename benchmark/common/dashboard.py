@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import os
 import socket
 import ssl
@@ -141,6 +142,8 @@ def _client(address: str, version: str, headers: dict[str, str]) -> "JobSubmissi
             f"The cluster at {address} has Ray {version}, and this machine {ray.__version__}: install ray=={version} "
             f"here, or the other one on all nodes."
         )
+    for handler in logging.getLogger("ray").handlers:  # which tell of packages and sockets
+        handler.setLevel(logging.WARNING)
     os.environ[ADDRESSES[0]] = address  # else a variable of the environment wins over the argument
     try:
         return JobSubmissionClient(address, headers=headers)

@@ -207,6 +207,7 @@ def test_a_recipe_goes_with_its_files_alone_and_gives_the_tables_of_a_local_run(
         assert (tmp_path / "there-out" / name).read_bytes() == (tmp_path / "here-out" / name).read_bytes(), name
     assert "submitted_a:Mine" in (tmp_path / "there-out" / "tables" / "accuracies.csv").read_text()
     assert "max_restarts" not in job.stdout  # Ray's words on arguments of actors
+    assert re.fullmatch(r"(\S+): 4 files, [\d,]+ bytes go to \S+\nicm-bench: \1 has succeeded\.\n", job.stderr)
 
     before = page.stat().st_mtime_ns
     again = icm_submit(head, folder, *there, "--json")
