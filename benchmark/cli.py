@@ -24,11 +24,11 @@ STARTED = time.time()  # of the command: the time to the first embedding counts 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, or 2 with one sentence on standard error."""
+    """Run the command line and return the exit code: 0, 2 with one sentence on standard error, or that of a job."""
     args = _parser().parse_args(argv)
-    command: Callable[[argparse.Namespace], None] = args.command
+    command: Callable[[argparse.Namespace], int | None] = args.command
     try:
-        command(args)
+        return command(args) or 0
     except IcmBenchError as error:
         print(f"icm-bench: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -41,7 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
             )  # fmt: skip
             sub.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: says what it costs")
         sub.set_defaults(command=command)
+    _add_submit(commands)
     _add_report(commands)
     choose = commands.add_parser(
         "choose", help="say which of the recipe's backbones to take, from the rows that exist",
@@ -145,6 +145,25 @@ def _parser() -> argparse.ArgumentParser:
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
     return parser
+
+
+def _add_submit(commands: Any) -> None:
+    sub = commands.add_parser(
+        "submit", help="run a recipe on a Ray cluster, and follow it to its end",
+        description="Uploads a recipe and the files that it names, and nothing beside them, and follows the job. The "
+        "exit code is the job's. Submitting again follows the job that runs, or says where its results are.",
+    )  # fmt: skip
+    sub.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file; its paths go from the working directory")
+    sub.add_argument(
+        "--address", metavar="URL",
+        help="of the cluster's dashboard; default: $RAY_API_SERVER_ADDRESS, $RAY_ADDRESS or http://127.0.0.1:8265",
+    )  # fmt: skip
+    todo = sub.add_mutually_exclusive_group()
+    todo.add_argument("--dry-run", action="store_true", help="list what would be uploaded, and send nothing")
+    todo.add_argument("--stop", action="store_true", help="stop the job that runs this recipe")
+    todo.add_argument("--again", action="store_true", help="run it although it has succeeded")
+    _add_options(sub)
+    sub.set_defaults(command=_submit)
 
 
 def _add_embeddings(commands: Any) -> None:
@@ -371,6 +390,32 @@ def _run(args: argparse.Namespace) -> None:
 
         outcome = run(recipe, began=STARTED, asked=_asked(args))
     _print_outcome(outcome, args.json)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from benchmark.common.code import importable_from
+
+    with importable_from(Path.cwd(), args.recipe.resolve().parent):  # the first is where the job finds modules
+        from benchmark.commands.submit import stop, submission, submit
+
+        job = submission(_recipe(args), args.recipe, _options(args), args.address)
+    if args.dry_run:
+        print(json.dumps(job.record(), indent=2) if args.json else job.text())
+        return 0
+    log = sys.stderr if args.json else sys.stdout
+    ended = stop(job, args.address) if args.stop else submit(job, args.address, log, args.again)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(ended), indent=2))
+    else:
+        print(f"icm-bench: {ended.text}", file=sys.stderr)
+    return ended.exit_code
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+    """Return the options of `_add_options` that change a recipe, as they were given."""
+    places = {f"--{name}": getattr(args, name) for name in ("store", "data", "out")}
+    given = [("--set", item) for item in args.overrides] + [(n, value) for n, value in places.items() if value]
+    return [word for pair in given for word in pair]
 
 
 def _selfcheck(args: argparse.Namespace) -> None:

@@ -48,18 +48,20 @@ def connect() -> None:
     # Local workers speak to this process alone; Ray's own reports would go out to the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    # Ray's core tells the terminal, or the log of a job, of what is no fault of the user's, as of the arguments of
+    # actors (ray-project/ray#57733); its log files keep what is. Asked not to, it tells that it was asked: hence no
+    # standard error for as long as it starts.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address := os.environ.get("RAY_ADDRESS"):
         try:
-            ray.init(address=address, **options)
+            with _native_stderr_to(os.devnull):
+                ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise IcmBenchError(
                 f"No Ray cluster answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); "
                 f"start one, or unset RAY_ADDRESS to run on this machine."
             ) from error
     else:
-        # Ray's core tells the terminal of what is no fault of the user's (its log files keep it all), and, asked
-        # not to, tells that it was asked: hence no standard error for as long as it starts.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         with _native_stderr_to(os.devnull):
             ray.init(address="local", include_dashboard=False, **options)
 

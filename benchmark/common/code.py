@@ -12,6 +12,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import resolve_name
@@ -98,6 +99,22 @@ def own_modules(cls: type) -> dict[str, Source]:
             modules[name] = Source.of(found)
             waiting += _imports(name, modules[name])
     return modules
+
+
+@contextmanager
+def importable_from(*folders: Path) -> Iterator[None]:
+    """Let the block import modules from some folders too, after all others."""
+    before = list(sys.path)
+    sys.path += map(str, folders)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def is_installed(file: Path) -> bool:
+    """Say whether a file of code is part of an installed package, or of Python."""
+    return bool(_SHARED & set(file.resolve().parents))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TextIO
 class Progress:
     """Count units of work and print how fast they go and how long the rest takes.
 
-    A terminal sees one line rewritten four times a second; a log file sees a line every ten seconds. Work that
-    ends within two seconds prints nothing.
+    A terminal sees one line rewritten four times a second; a log file sees a line every thirty seconds. Work
+    that ends within two seconds prints nothing.
 
     Args:
         what: what is being done, for example `embedding`.
@@ -19,6 +19,7 @@ class Progress:
     """
 
     QUIET_SECONDS = 2.0
+    TERMINAL_SECONDS, LOG_SECONDS = 0.25, 30.0  # between two lines
 
     def __init__(self, what: str, total: int, unit: str, stream: TextIO | None = None) -> None:
         self.what, self.total, self.unit = what, total, unit
@@ -26,7 +27,7 @@ class Progress:
         self.done = 0
         self._start = time.monotonic()
         self._last = self._start
-        self._interval = 0.25 if self.stream.isatty() else 10.0
+        self._interval = self.TERMINAL_SECONDS if self.stream.isatty() else self.LOG_SECONDS
         self._spoke = False
 
     @property

@@ -1,6 +1,8 @@
-"""A real Ray head with token authentication: `ray job submit` gives the table that `icm-bench run` gives here."""
+"""A real Ray head with token authentication: what is submitted gives the tables that `icm-bench run` gives here."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,12 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmark.cli import main
 from benchmark.common.cache import cache_dir
-from tests.conftest import REPOSITORY, some_of
+from tests.conftest import REPOSITORY, make_toy, some_of
 
 pytestmark = pytest.mark.slow
 
@@ -54,9 +57,10 @@ def free_ports(n: int) -> list[int]:
     return ports
 
 
-@pytest.fixture
-def head(tmp_path: Path) -> Iterator[Head]:
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """Start a Ray head as the README says, on the loopback; end it by its process group."""
+    tmp_path = tmp_path_factory.mktemp("head")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -79,7 +83,9 @@ def head(tmp_path: Path) -> Iterator[Head]:
             env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        yield Head(f"http://127.0.0.1:{dashboard}", environment)
+        started = Head(f"http://127.0.0.1:{dashboard}", environment)
+        wait_until_up(started)
+        yield started
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -112,7 +118,6 @@ def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, demo_set: Pa
     images = some_of(demo_set, 5, tmp_path / "images")
     shrunken = [*SHRUNKEN, "--set", f"datasets=[{{name: emoji, root: '{images}'}}]"]
     assert main(["demo", *shrunken, "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]) == 0
-    wait_until_up(head)
 
     stranger = Head(head.address, {**head.environment, "HOME": str(home(tmp_path, "stranger"))})
     refused = submit(stranger)
@@ -127,3 +132,161 @@ def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, demo_set: Pa
         assert (tmp_path / "there-out" / name).read_bytes() == (tmp_path / "here-out" / name).read_bytes(), name
     assert table.count(b"\n") > 50
     assert list((tmp_path / "there" / "embeddings").iterdir())  # computed there, not found
+
+
+OWN = """
+import os
+import time
+from pathlib import Path
+from typing import ClassVar
+from benchmark import Projection
+from benchmark.method.subspace.basis import eigenbasis
+from {module}_helper import ORDER
+
+if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # in the job
+    print("FILES", sorted(str(p) for p in Path().rglob("*") if p.is_file() and "__pycache__" not in str(p)), flush=True)
+    time.sleep({seconds})
+
+class Mine(Projection):
+    uses_interventions: ClassVar[bool] = True
+
+    def fit(self, sources):
+        return eigenbasis(sources.c_d(), largest_first=ORDER)
+"""
+
+
+def a_folder(folder: Path, backbone: dict[str, Any], root: Path, module: str, seconds: int = 0) -> Path:
+    """Write a recipe with a projection of its own and pairs of texts, and secrets and a large file beside them."""
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "recipes" / f"{module}.py").write_text(OWN.format(module=module, seconds=seconds))
+    (folder / "recipes" / f"{module}_helper.py").write_text("ORDER = False\n")
+    pairs = [{"caption": f"a {name}", "rewrite": f"a {name} at night", "class_name": name} for name in ("cat", "dog")]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    (folder / ".env").write_text("SECRET=1")
+    with (folder / "large.bin").open("wb") as file:
+        file.truncate(2**30)  # sparse
+    content = {
+        "name": module,
+        "datasets": [{"name": "toy", "root": str(root)}],
+        "backbones": [backbone],
+        "interventions": {"kinds": ["grayscale"], "text": {"pairs": "pairs.jsonl"}},
+        "sweep": {"projections": ["identity", f"{module}:Mine"], "predictors": ["zero_shot"], "seeds": [0]},
+    }
+    (folder / "recipes" / "my.yaml").write_text(json.dumps(content))
+    return folder
+
+
+def command(head: Head, *arguments: str) -> dict[str, Any]:
+    """Return what a process of `icm-bench submit` is started with, in a folder that `a_folder` wrote."""
+    words = ["submit", "recipes/my.yaml", *arguments]
+    return {"args": [sys.executable, "-m", "benchmark.cli", *words], "text": True,
+            "env": {**head.environment, "PYTHONPATH": str(REPOSITORY), "RAY_API_SERVER_ADDRESS": head.address}}  # fmt: skip
+
+
+def icm_submit(head: Head, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    asked = command(head, *arguments)
+    return subprocess.run(**asked, cwd=folder, capture_output=True, timeout=300, check=False)
+
+
+def test_a_recipe_goes_with_its_files_alone_and_gives_the_tables_of_a_local_run(
+    head: Head, tiny_random: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "work", tiny_random, make_toy(tmp_path / "toy"), "submitted_a")
+    here = ["--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]
+    subprocess.run([sys.executable, "-m", "benchmark.cli", "run", "recipes/my.yaml", *here], cwd=folder, check=True,
+                   env={**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}recipes"})  # fmt: skip
+
+    there = ["--store", str(tmp_path / "there"), "--out", str(tmp_path / "there-out")]
+    job = icm_submit(head, folder, *there)
+    assert job.returncode == 0, job.stdout + job.stderr
+    files = ["my.yaml", "pairs.jsonl", "submitted_a.py", "submitted_a_helper.py"]
+    assert f"FILES {files}" in job.stdout  # as the job finds them: no .env, nothing large
+    page = tmp_path / "there-out" / "index.html"
+    assert f"Page: {page}\n" in job.stdout
+    for name in ("tables/accuracies.csv", "tables/metrics.csv", "tables/picks.csv", "index.html"):
+        assert (tmp_path / "there-out" / name).read_bytes() == (tmp_path / "here-out" / name).read_bytes(), name
+    assert "submitted_a:Mine" in (tmp_path / "there-out" / "tables" / "accuracies.csv").read_text()
+    assert "max_restarts" not in job.stdout  # Ray's words on arguments of actors
+    assert re.fullmatch(r"(\S+): 4 files, [\d,]+ bytes go to \S+\nicm-bench: \1 has succeeded\.\n", job.stderr)
+
+    before = page.stat().st_mtime_ns
+    again = icm_submit(head, folder, *there, "--json")
+    outcome = json.loads(again.stdout)
+    assert (again.returncode, outcome["status"], outcome["exit_code"]) == (0, "succeeded", 0)
+    assert f"{outcome['id']} has succeeded already: {page}; " in outcome["text"]
+    assert f"--out {tmp_path / 'there-out'} --again` repeats it" in outcome["text"]
+    assert page.stat().st_mtime_ns == before
+
+    # What Ray writes down of the job has no secret in it.
+    token = (Path(head.environment["HOME"]) / ".ray" / "auth_token").read_text().strip()
+    listed = subprocess.run([RAY, "job", "list", "--address", head.address], env=head.environment, capture_output=True,
+                            text=True, check=True).stdout  # fmt: skip
+    assert outcome["id"] in listed
+    assert "_ray_pkg_" in listed
+    assert token not in listed + job.stdout + job.stderr
+
+
+def test_a_job_that_fails_is_submitted_again_under_a_number(
+    head: Head, tiny_random: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "work", tiny_random, tmp_path / "nowhere", "submitted_b")
+    ids = []
+    for _ in range(2):
+        job = icm_submit(head, folder, "--store", str(tmp_path / "store"))
+        assert job.returncode == 2, job.stdout + job.stderr  # the job's own
+        assert re.search(rf"icm-bench: .*{tmp_path / 'nowhere'}", job.stdout)  # and its sentence
+        said = re.search(r"icm-bench: (\S+) has failed with exit code 2; what is finished is kept", job.stderr)
+        assert said
+        ids.append(said[1])
+    assert ids[1] == f"{ids[0]}-2"
+
+
+def test_a_job_is_left_and_followed_again_and_stopped(head: Head, tiny_random: dict[str, Any], tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "work", tiny_random, tmp_path, "submitted_c", seconds=300)
+
+    def started() -> subprocess.Popen[str]:
+        """Start a process that follows the job, and wait until the job has printed."""
+        process = subprocess.Popen(
+            **command(head), cwd=folder, stdout=subprocess.PIPE, stderr=(folder / "err").open("w")
+        )
+        assert process.stdout
+        assert any(line.startswith("FILES ") for line in process.stdout)
+        return process
+
+    first = started()
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=30) == 130
+    said = (folder / "err").read_text().splitlines()[-1]
+    named = re.fullmatch(r"icm-bench: (\S+) goes on; follow it again with `(.*)`, stop it with `(.*)`\.", said)
+    assert named, said
+    assert named.groups()[1:] == ("icm-bench submit recipes/my.yaml", "icm-bench submit recipes/my.yaml --stop")
+
+    second = started()
+    assert f"{named[1]} runs already" in (folder / "err").read_text()
+    stopped = icm_submit(head, folder, "--stop")
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"{named[1]} is stopped" in stopped.stderr
+    assert second.wait(timeout=60) == 2
+    assert f"icm-bench: {named[1]} was stopped; " in (folder / "err").read_text()
+    none = icm_submit(head, folder, "--stop")
+    assert none.returncode == 2
+    assert f"{named[1]} does not run at {head.address}: it has stopped." in none.stderr
+
+
+def test_a_wrong_token_or_address_is_a_sentence_within_seconds(
+    head: Head, tiny_random: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "work", tiny_random, tmp_path, "submitted_d")
+    port = head.address.rpartition(":")[2]
+    stranger = {**head.environment, "HOME": str(home(tmp_path, "stranger"))}
+    cases: tuple[tuple[dict[str, str], list[str], str], ...] = (
+        (head.environment, ["--address", f"127.0.0.1:{free_ports(1)[0]}"], "Nothing answers at http://127.0.0.1:"),
+        (stranger, [], f"asks for a token and there is none in {tmp_path / 'stranger' / '.ray' / 'auth_token'}"),
+        ({**stranger, "RAY_AUTH_TOKEN": "f" * 64}, [], f"http://127.0.0.1:{port} refuses the token of RAY_AUTH_TOKEN"),
+    )
+    for environment, arguments, sentence in cases:
+        began = time.monotonic()
+        refused = icm_submit(Head(head.address, environment), folder, *arguments)
+        assert time.monotonic() - began < 15
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert re.fullmatch(rf"icm-bench: .*{re.escape(sentence)}.*\n", refused.stderr), refused.stderr

@@ -1,0 +1,214 @@
+"""What goes to a cluster with a recipe: its file, and the files that it names; nothing that lies beside them.
+
+Relative paths of a recipe go from the working directory, here as there, so that they keep their place. The recipe lies
+at the top: a folder `jobs` around it would hide the package of that name. Modules lie where Python finds them.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmark.common.code import is_installed, own_modules
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.registry import Component
+from benchmark.common.storage import public
+from benchmark.recipe.recipe import Recipe
+
+MAX_BYTES = 100 * 2**20  # that Ray's dashboard takes in a request
+_PACKAGES = ("benchmark", "jobs", "reports")
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is uploaded.
+
+    Attributes:
+        recipe: place of the recipe in it.
+        files: place in it, with `/` -> the file here; sorted.
+        elsewhere: folders, files and URIs that the recipe names and that every node must find by itself.
+    """
+
+    recipe: str
+    files: dict[str, Path]
+    elsewhere: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Place -> size of each file in bytes."""
+        return {place: file.stat().st_size for place, file in self.files.items()}
+
+    def digests(self) -> dict[str, str]:
+        """Return place -> SHA-256 (hex) of each file."""
+        digests = {}
+        for place, file in self.files.items():
+            with file.open("rb") as stream:
+                digests[place] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return digests
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy all files into a folder, each to its place."""
+        for place, file in self.files.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / place)
+
+
+def packed(recipe: Recipe, file: Path) -> Package:
+    """Return what goes to a cluster with a recipe.
+
+    Args:
+        recipe: as it will run, with all that the command line overrides.
+        file: its YAML file.
+
+    Raises:
+        IcmBenchError: a path would lead nowhere on the cluster, the recipe holds a password, or it is all too large.
+    """
+    _check_places(recipe)
+    files = {file.name: file}
+    elsewhere = [*_elsewhere(recipe)]
+    for key, path in _named_files(recipe):
+        if _is_fixed(path):
+            elsewhere.append(path)
+            continue
+        for place, source in _below(key, path):
+            files[place] = _only(files, place, source)
+    for place, source in _modules(recipe):
+        files[place] = _only(files, place, source)
+    package = Package(file.name, dict(sorted(files.items())), tuple(dict.fromkeys(map(public, elsewhere))))
+    _check_size(package)
+    return package
+
+
+def _check_places(recipe: Recipe) -> None:
+    """Refuse secrets, and places that would lie in the folder of the job, which goes with it."""
+    if any("://" in text and urlsplit(text).password for text in _texts(recipe.model_dump(mode="json"))):
+        raise IcmBenchError(
+            "The recipe has an address with a password, which Ray would write down: give the nodes their credentials "
+            "by a role or a file of their own."
+        )
+    outputs = {f"run.{key}": getattr(recipe.run, key) for key in ("store", "out", "data")}
+    outputs["run.logs"] = recipe.run.logs if recipe.run.loggers else None
+    roots = {f"datasets.{i}.root": dataset.root for i, dataset in enumerate(recipe.datasets)}
+    for key, place in {**outputs, **roots}.items():
+        if place and not _is_fixed(place):
+            raise IcmBenchError(
+                f"{key}: '{place}' would lie in the job's own folder, which is deleted after it; give an absolute path "
+                f"that all nodes have, or s3://..."
+            )
+
+
+def _elsewhere(recipe: Recipe) -> Iterator[str]:
+    """Yield the places of data and results that a recipe names; tables below a root come with it."""
+    for dataset in recipe.located():
+        tables = [dataset.table, *(lookup.table for lookup in (dataset.lookup or {}).values())]
+        yield from filter(None, [dataset.root, *(table for table in tables if table and _is_fixed(table))])
+    yield from filter(None, (recipe.run.store, recipe.run.out))
+
+
+def _is_fixed(path: str) -> bool:
+    """Say whether a path means the same in whatever folder a process works."""
+    return "://" in path or Path(path).expanduser().is_absolute()
+
+
+def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return key and path of each file or folder that a recipe names beside data."""
+    texts = recipe.interventions.text
+    named = [("interventions.text.pairs", texts.pairs)] if texts and texts.pairs else []
+    for i, backbone in enumerate(recipe.backbones):
+        if backbone.local_folder:
+            named.append((f"backbones.{i}", backbone.local_folder))
+        elif backbone.pretrained and Path(backbone.pretrained).expanduser().is_file():
+            named.append((f"backbones.{i}.pretrained", backbone.pretrained))
+    for component in _components(recipe):
+        if ":" in component.name:  # of the user's own; those of the package read no files
+            named += [(component.name, t) for t in _texts(component.params) if t and Path(t).expanduser().is_file()]
+    return named
+
+
+def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
+    """Yield place and source of the file at a relative path, or of all files of the folder there."""
+    source, folder = Path(path), Path.cwd()
+    place = PurePosixPath(source.as_posix())
+    if ".." in place.parts:
+        raise IcmBenchError(f"{key}: '{path}' lies outside {folder}; submit from a folder that holds it.")
+    if any(part.startswith(".") for part in place.parts):
+        raise IcmBenchError(f"{key}: '{path}' is hidden, and such files are not uploaded; give it another name.")
+    if place.parts and place.parts[0] in _PACKAGES:
+        raise IcmBenchError(f"{key}: a folder '{place.parts[0]}' would hide the package of that name; move '{path}'.")
+    if source.is_dir():
+        if not place.parts:
+            raise IcmBenchError(f"{key}: '{path}' is the folder from which you submit; put the files into one of it.")
+        inside = ((file.relative_to(source), file) for file in sorted(source.rglob("*")) if file.is_file())
+        yield from ((str(place / n.as_posix()), f) for n, f in inside if not any(p[0] == "." for p in n.parts))
+    elif source.is_file():
+        yield str(place), source
+    else:
+        raise IcmBenchError(f"{key}: there is no file '{path}' in {folder}.")
+
+
+def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
+    """Yield place and source of the modules of the user's own that a recipe's classes depend on."""
+    for cls in _own_classes(recipe):
+        for name, source in own_modules(cls).items():
+            if is_installed(source.file):
+                continue
+            parts = name.split(".")
+            if parts[0] in _PACKAGES:
+                raise IcmBenchError(f"The module {name} would hide a package of icm-bench; give it another name.")
+            ending = "/__init__.py" if source.file.name == "__init__.py" else ".py"
+            yield "/".join(parts) + ending, source.file
+
+
+def _own_classes(recipe: Recipe) -> Iterator[type]:
+    """Yield the classes that a recipe names by `module:Class` and a run needs."""
+    yield from (type(component) for component in _components(recipe) if ":" in component.name)
+    for dataset in recipe.datasets:
+        if ":" in dataset.layout:
+            from benchmark.datasets.readers import READERS
+
+            yield READERS.component_class(dataset.layout)
+    for backbone in recipe.backbones:
+        if not backbone.family:
+            from benchmark.backbones.models import model_class
+
+            yield model_class(backbone)
+
+
+def _components(recipe: Recipe) -> Iterator[Component]:
+    """Yield the components of a recipe."""
+    yield from recipe.interventions.kinds
+    yield from recipe.sweep.protocols
+    yield from recipe.sweep.all_projections()
+    yield from recipe.sweep.predictors
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Yield every text in plain data."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _texts(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _texts(value)
+
+
+def _only(files: dict[str, Path], place: str, source: Path) -> Path:
+    """Return the source of a place, which two different files cannot share."""
+    if place in files and files[place].resolve() != source.resolve():
+        raise IcmBenchError(f"{files[place]} and {source} would both lie at '{place}'; rename one of them.")
+    return source
+
+
+def _check_size(package: Package) -> None:
+    sizes = package.sizes
+    if (total := sum(sizes.values())) > MAX_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise IcmBenchError(
+            f"The recipe names {total / 2**20:,.0f} MiB of files, and Ray takes {MAX_BYTES // 2**20}; put {largest} "
+            f"where all nodes find it, and name it by its absolute path."
+        )

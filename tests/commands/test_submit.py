@@ -1,0 +1,150 @@
+"""What `icm-bench submit` makes of a cluster's answers; tests/jobs/test_submit.py has a real one."""
+
+import io
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import benchmark.commands.submit as module
+from benchmark.commands.packing import Package
+from benchmark.commands.submit import Job, Submission, submit
+from benchmark.common.errors import IcmBenchError
+
+LOG = ["one\n", "two\nth", "ree\n"]
+NO_PACKAGE = (
+    "Job entrypoint command failed with exit code 1, last available logs:\n"
+    "python: Error while finding module specification for 'jobs.run' (ModuleNotFoundError: No module named 'jobs')\n"
+)
+
+
+def details(name: str, status: str, code: int | None = None, message: str = "") -> Any:
+    place = "http://10.0.0.7:52365"
+    return SimpleNamespace(
+        submission_id=name, status=status, driver_exit_code=code, message=message, driver_agent_http_address=place
+    )
+
+
+class Cluster:
+    """A job server of the tests: jobs that it knows, and how its next one ends; `breaks` connections break, before the text number `at`."""
+
+    def __init__(self, *jobs: Any, end: Any = None, breaks: int = 0, at: int = 2) -> None:
+        self.jobs, self.end, self.breaks = list(jobs), end or details("", "SUCCEEDED", 0), breaks
+        self.at, self.sent = at, list[str]()
+
+    def get_address(self) -> str:
+        return "http://head:8265"
+
+    def list_jobs(self) -> list[Any]:
+        return [details("other-123", "RUNNING"), details("", "RUNNING"), *self.jobs]
+
+    def submit_job(self, submission_id: str, entrypoint: str, runtime_env: dict[str, str]) -> None:
+        assert entrypoint == "python -m jobs.run my.yaml"
+        assert list(runtime_env) == ["working_dir"]
+        assert [p.name for p in Path(runtime_env["working_dir"]).iterdir()] == ["my.yaml"]
+        self.sent.append(submission_id)
+
+    async def tail_job_logs(self, name: str) -> AsyncIterator[str]:  # noqa: ARG002
+        for i, text in enumerate(LOG):
+            if self.breaks and i == self.at:
+                self.breaks -= 1
+                raise ConnectionResetError
+            yield text
+
+    def get_job_info(self, name: str) -> Any:
+        return details(name, self.end.status, self.end.driver_exit_code, self.end.message)
+
+    def get_job_logs(self, name: str) -> str:
+        return f"{name} begins\nPage: /mnt/out/index.html\n"
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Submission:
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+    (tmp_path / "my.yaml").write_text("name: my")
+    package = Package("my.yaml", {"my.yaml": tmp_path / "my.yaml"}, ())
+    return Submission("my-1a2b", package, "python -m jobs.run my.yaml", "icm-bench submit my.yaml")
+
+
+def submitted(
+    monkeypatch: pytest.MonkeyPatch, job: Submission, cluster: Cluster, again: bool = False
+) -> tuple[Job, str]:
+    monkeypatch.setattr(module, "job_server", lambda _: cluster)
+    log = io.StringIO()
+    return submit(job, None, log, again), log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("known", "again", "sent"),
+    [
+        ([], False, ["my-1a2b"]),
+        ([("my-1a2b", "FAILED")], False, ["my-1a2b-2"]),
+        ([("my-1a2b-9", "FAILED"), ("my-1a2b-10", "STOPPED"), ("my-1a2b", "SUCCEEDED")], False, ["my-1a2b-11"]),
+        ([("my-1a2b", "RUNNING")], False, []),
+        ([("my-1a2b", "FAILED"), ("my-1a2b-2", "PENDING")], True, []),
+        ([("my-1a2b", "SUCCEEDED")], False, []),
+        ([("my-1a2b", "SUCCEEDED")], True, ["my-1a2b-2"]),
+    ],
+)
+def test_which_job_is_followed(
+    known: list[tuple[str, str]], again: bool, sent: list[str], job: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(*(details(*one) for one in known))
+    ended, log = submitted(monkeypatch, job, cluster, again)
+    assert cluster.sent == sent
+    assert (ended.status, ended.exit_code) == ("succeeded", 0)
+    assert ended.id == (sent or [known[-1][0]])[0]
+    if ended.text.endswith("`icm-bench submit my.yaml --again` repeats it."):
+        assert known == [("my-1a2b", "SUCCEEDED")]
+        assert "my-1a2b has succeeded already: /mnt/out/index.html; " in ended.text
+    else:
+        assert log == "".join(LOG)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(details("", "FAILED", 2), 2), (details("", "FAILED", 1), 1), (details("", "FAILED", -9), 137)]
+)
+def test_the_exit_code_is_the_jobs(end: Any, code: int, job: Submission, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, _ = submitted(monkeypatch, job, Cluster(end=end))
+    assert (ended.status, ended.exit_code) == ("failed", code)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (details("", "STOPPED"), "my-1a2b was stopped; what is finished is kept"),
+        (details("", "FAILED", None, "The node died.\nsee logs"), r"my-1a2b has failed \(The node died\)"),
+        (details("", "FAILED", 1, NO_PACKAGE), r"The node 10\.0\.0\.7 has no icm-bench: install version "),
+    ],
+)
+def test_an_end_without_an_exit_code_is_a_sentence(
+    end: Any, said: str, job: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(IcmBenchError, match=said):
+        submitted(monkeypatch, job, Cluster(end=end))
+
+
+def test_a_broken_connection_is_made_again_and_nothing_is_written_twice(
+    job: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, log = submitted(monkeypatch, job, Cluster(breaks=3))
+    assert ended.status == "succeeded"
+    assert log == "".join(LOG)
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    began = time.monotonic()
+    with pytest.raises(IcmBenchError, match="has not answered for 0 s, and my-1a2b may go on; follow it again with"):
+        submitted(monkeypatch, job, Cluster(breaks=1000, at=0))
+    assert time.monotonic() - began < 5
+
+
+def test_what_the_cluster_does_not_take_is_a_sentence(job: Submission, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Request failed with status code 500: Traceback\n  File x\nValueError: no agent.\n")
+
+    monkeypatch.setattr(Cluster, "submit_job", refuse)
+    with pytest.raises(IcmBenchError) as caught:
+        submitted(monkeypatch, job, Cluster())
+    assert str(caught.value) == "http://head:8265 does not take the job my-1a2b (ValueError: no agent)."
