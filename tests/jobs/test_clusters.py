@@ -161,7 +161,7 @@ def test_a_job_of_slurm_gives_the_tables_of_a_local_run(
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert list((tmp_path / "home" / ".ray").iterdir()) == []  # neither token nor exit code is left behind
     assert main(["run", words[0], "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here_report")]) == 0
-    for name in ("tables/accuracies.csv", "tables/metrics.csv", "tables/picks.csv"):
+    for name in ("tables/accuracies.csv", "tables/metrics.csv", "tables/per_class.csv"):
         assert (tmp_path / "there_report" / name).read_bytes() == (tmp_path / "here_report" / name).read_bytes()
 
 
