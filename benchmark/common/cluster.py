@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.failing import meant_for_user, told
+from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.storage import Storage
 
 
@@ -45,7 +45,7 @@ def connect() -> None:
     """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`.
 
     Raises:
-        IcmBenchError: no cluster answers at RAY_ADDRESS.
+        IcmBenchError: no cluster answers at RAY_ADDRESS, or Ray does not start on this machine.
     """
     if ray.is_initialized():
         return
@@ -64,8 +64,20 @@ def connect() -> None:
         # Ray's core tells the terminal of what is no fault of the user's (its log files keep it all), and, asked
         # not to, tells that it was asked: hence no standard error for as long as it starts.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        with _native_stderr_to(os.devnull):
-            ray.init(address="local", include_dashboard=False, **options)
+        try:
+            with _native_stderr_to(os.devnull):
+                ray.init(address="local", include_dashboard=False, **options)
+        except Exception as error:  # Ray raises plain ones
+            raise _not_started(error) from error
+
+
+def _not_started(error: Exception) -> IcmBenchError:
+    """Return the error for the user where no Ray starts on this machine: mostly for want of room for its files."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return IcmBenchError(
+        f"Ray does not start on this machine: {in_words(error)}. Free some space or memory, or let the environment "
+        f"variable RAY_TMPDIR name a folder on a disk with more than {folder} has."
+    )
 
 
 @contextmanager

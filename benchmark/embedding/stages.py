@@ -6,8 +6,9 @@ holds nothing but that; later stages pass it on, and whoever reads the results r
 
 import json
 import platform
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import ray.data
 
 FAILURE = "failure"
+EXECUTOR = "StreamingExecutor-"  # how Ray Data names the thread that runs a data set
+MAX_SECONDS = 60.0  # that it is waited for
 
 
 def staged(work: Callable[[pa.Table], pa.Table], given: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -47,13 +50,13 @@ def _sentence(error: Exception) -> str:
     return f"A worker failed with {in_words(error)} at {where(error)}; its traceback is in Ray's logs."
 
 
-def results(dataset: "ray.data.Dataset") -> Iterator[pa.Table]:
+def results(dataset: "ray.data.Dataset") -> Generator[pa.Table]:
     """Yield the tables of a data set's last stage as it made them, in any order. To be closed by who leaves early.
 
     Raises:
         IcmBenchError: a stage failed; the sentence is its own.
     """
-    # A generator, as Ray's documentation does not say: what still runs would start another Ray after this one's end.
+    # A generator, whose end is the end of all that Ray runs for it.
     tables: Any = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     try:
         for table in tables:
@@ -65,3 +68,7 @@ def results(dataset: "ray.data.Dataset") -> Iterator[pa.Table]:
             yield table.drop_columns([FAILURE])
     finally:
         tables.close()
+        # Ray waits for its thread for two seconds. One that outlives the connection starts a Ray that nobody ends.
+        for thread in threading.enumerate():
+            if thread.name.startswith(EXECUTOR):
+                thread.join(MAX_SECONDS)
