@@ -39,6 +39,7 @@ def test_three_gaps_with_reasons_and_the_rest_complete(
     printed = capsys.readouterr()
     assert "icm-bench: 3 of 5 trials failed, the first (toy, " in printed.err
     assert "Traceback" not in printed.err
+    assert "with: tests.broken:Raises raised RuntimeError (this predictor is broken) at" in printed.err
     written = [json.loads(p.read_text()) for p in (tmp_path / "store" / "failed").iterdir()]
     (raised,) = [w["traceback"] for w in written if "broken:Raises" in w["trial"]]
     assert "tests/broken.py" in raised
