@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import meant_for_user
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -29,9 +30,6 @@ def main(argv: list[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int | None] = args.command
     try:
         return command(args) or 0
-    except IcmBenchError as error:
-        print(f"icm-bench: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print(
             "icm-bench: interrupted; what is finished is kept, run the same command to go on.",
@@ -41,6 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        meant = meant_for_user(error)
+        if meant is None:
+            raise
+        print(f"icm-bench: {meant}", file=sys.stderr)
+        return EXIT_USER_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,12 +1,24 @@
-"""Predictors that fail, each in its own way, and one that is slow."""
+"""Parts that fail, each in its own way, and one that is slow."""
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import torch
+
 from benchmark.method.arrays import Array, Labels
+from benchmark.method.interventions import Intervention
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.zero_shot import ZeroShot
+
+
+class RaisesAView(Intervention):
+    """Raises where it is to make a view."""
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """See `Intervention.apply`."""
+        raise KeyError("this intervention is broken")
 
 
 class Raises(Predictor):
@@ -15,6 +27,14 @@ class Raises(Predictor):
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
         """See `Predictor.scores`."""
         raise RuntimeError("this predictor is broken")
+
+
+class RaisesInNumpy(Predictor):
+    """Calls what raises."""
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
+        """See `Predictor.scores`."""
+        return np.linalg.inv(np.zeros((2, 2)))  # type: ignore[return-value]
 
 
 class OutOfMemory(Predictor):

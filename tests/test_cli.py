@@ -113,11 +113,11 @@ def test_store_that_cannot_be_written(refused, tmp_path: Path) -> None:  # type:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB; needs the right to mount one."""
+    """A file system of 12 KiB; needs the right to mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("this user may not mount a file system")
@@ -125,10 +125,36 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_full_store_keeps_what_was_written(refused, small_disk: Path) -> None:  # type: ignore[no-untyped-def]
-    sentence = refused("--store", str(small_disk))
-    assert "cannot be written (No space left on device); free some space, or give another --store" in sentence
-    assert not list(small_disk.rglob("*.tmp"))
+def _grown(disk: Path, kibibytes: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_in_every_stage_and_loses_nothing(
+    small_disk: Path, tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str],
+    local_ray: None,  # noqa: ARG001
+) -> None:  # fmt: skip
+    """A disk that grows until all fits: each run goes on where the one before it ended."""
+    sweep = {"seeds": [0], "lambdas": [1], "projections": ["icm"], "predictors": ["zero_shot"]}
+    run = {"store": str(small_disk / "store"), "out": str(small_disk / "out")}
+    recipe = write_recipe(tmp_path, toy_root, tiny_random, sweep=sweep, run=run)
+    full_in, size, parts = set(), 12, 0
+    while (code := main(["run", recipe])) == 2:
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("icm-bench:")]
+        assert len(said) == 1
+        assert len(said[0]) <= 400
+        assert "cannot be written (No space left on device); free some space" in said[0]
+        full_in.add(Path(said[0].split()[1]).relative_to(small_disk).parts[:2])
+        written = len(list(small_disk.rglob("part-*.parquet")))
+        assert written >= parts
+        parts, size = written, size + (16 if size < 200 else 1500)
+        assert not list(small_disk.rglob("*.tmp"))
+        assert size < 10_000
+        _grown(small_disk, size)
+    assert code == 0
+    stages = {"embeddings", "moments", "rows", "out"}
+    assert stages <= {part for place in full_in for part in place}, full_in
+    assert "72 reused" in capsys.readouterr().err
 
 
 def test_read_only_store(refused, small_disk: Path) -> None:  # type: ignore[no-untyped-def]

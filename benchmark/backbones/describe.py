@@ -20,6 +20,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import in_words, meant_for_user, where
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import gpus_in_sight, machine
 from benchmark.common.storage import Storage
@@ -106,8 +107,14 @@ def answer(spec: BackboneSpec) -> str:
 
     try:
         return json.dumps(asdict(with_engine(spec)))
-    except IcmBenchError as error:
-        return json.dumps({"error": str(error)})
+    except Exception as error:  # of a model of anybody's
+        meant = meant_for_user(error)
+        said = (
+            str(meant)
+            if meant
+            else f"The backbone '{spec.label}' cannot be loaded: {in_words(error)} at {where(error)}."
+        )
+        return json.dumps({"error": said})
 
 
 def _facts(content: dict[str, Any]) -> BackboneFacts:

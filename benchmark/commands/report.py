@@ -262,6 +262,6 @@ def failure_words(failed: dict[str, str], trials: int) -> str:
     """Return a sentence on the trials that failed."""
     label, reason = next(iter(failed.items()))
     return (
-        f"{len(failed)} of {trials} trials failed, the first ({label}) with: {reason.rstrip('.')}; the rows of the "
-        f"others are kept, running again tries only the failed ones, and the store's folder 'failed' has tracebacks."
+        f"{len(failed)} of {trials} trials failed, the first ({label}) with: {reason.rstrip('.')}; "
+        f"running again tries only these, and the store's folder 'failed' has tracebacks."
     )

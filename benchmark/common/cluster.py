@@ -3,14 +3,15 @@
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.storage import Storage
 
 
@@ -20,7 +21,8 @@ def connected() -> Iterator[None]:
 
     A cluster is joined at once. Ray on this machine, which takes seconds to start, waits for the first `connect` of the
     block: where all is computed, it does not start. A Ray that was running before is used as it is and left running.
-    Errors that workers raise for the user come out as themselves, without the wrapping that Ray adds.
+    Errors that are for the user come out as themselves, without the wrapping that Ray adds; where there are several
+    nodes, the sentence names the one whose worker raised it.
     """
     ours = not ray.is_initialized()
     if os.environ.get("RAY_ADDRESS"):
@@ -28,9 +30,11 @@ def connected() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        meant = _meant_for_user(error)
+        meant = _disk_of_ray(error) or meant_for_user(error)
         if meant is None:
             raise
+        meant.args = (sentence_of(meant), *meant.args[1:])
+        meant.node = ""  # which the sentence has named, where there are several
         raise meant from None
     finally:
         if ours and ray.is_initialized():
@@ -41,7 +45,7 @@ def connect() -> None:
     """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`.
 
     Raises:
-        IcmBenchError: no cluster answers at RAY_ADDRESS.
+        IcmBenchError: no cluster answers at RAY_ADDRESS, or Ray does not start on this machine.
     """
     if ray.is_initialized():
         return
@@ -62,8 +66,20 @@ def connect() -> None:
                 f"start one, or unset RAY_ADDRESS to run on this machine."
             ) from error
     else:
-        with _native_stderr_to(os.devnull):
-            ray.init(address="local", include_dashboard=False, **options)
+        try:
+            with _native_stderr_to(os.devnull):
+                ray.init(address="local", include_dashboard=False, **options)
+        except Exception as error:  # Ray raises plain ones
+            raise _not_started(error) from error
+
+
+def _not_started(error: Exception) -> IcmBenchError:
+    """Return the error for the user where no Ray starts on this machine: mostly for want of room for its files."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return IcmBenchError(
+        f"Ray does not start on this machine: {in_words(error)}. Free some space or memory, or let the environment "
+        f"variable RAY_TMPDIR name a folder on a disk with more than {folder} has."
+    )
 
 
 @contextmanager
@@ -80,14 +96,37 @@ def _native_stderr_to(path: str) -> Iterator[None]:
         os.close(sink)
 
 
-def _meant_for_user(error: BaseException | None) -> IcmBenchError | None:
-    """Return the error for the user that Ray has wrapped, possibly several times."""
-    while error is not None:
-        cause = getattr(error, "cause", None) or error.__cause__
-        if isinstance(error, IcmBenchError) and not isinstance(error, ray.exceptions.RayError):
-            return error
-        error = cause
-    return None
+def sentence_of(error: IcmBenchError) -> str:
+    """Return the sentence of an error, with the node that it comes from where the connected cluster has several."""
+    sentence = str(error)
+    if not error.node or error.node in sentence or len(alive_nodes()) < 2:
+        return sentence
+    return f"On the node {error.node}: {sentence}"
+
+
+def _disk_of_ray(error: BaseException) -> IcmBenchError | None:
+    """Return the error for the user where Ray finds no room on a disk for what does not fit into its memory."""
+    if not isinstance(error, ray.exceptions.OutOfDiskError | ray.exceptions.ObjectStoreFullError):
+        return None
+    return UnwritableError(
+        "The disk of Ray's temporary files is full; free some space, or let the environment variable RAY_TMPDIR name "
+        "a folder on a disk with more (of a cluster: before `ray start`)."
+    )
+
+
+def remote(**resources: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return what makes a function a task of Ray's, with errors as of `told`.
+
+    Args:
+        resources: options of `ray.remote`.
+    """
+    make = ray.remote(**resources) if resources else ray.remote
+    return lambda function: make(told(function))
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Return what Ray knows of the nodes of the connected cluster that live; none as long as there is no connection."""
+    return [node for node in ray.nodes() if node["Alive"]] if ray.is_initialized() else []
 
 
 def gpu_count() -> int:
@@ -97,7 +136,7 @@ def gpu_count() -> int:
 
 def cpu_nodes() -> tuple[int, int]:
     """Return the number of nodes with CPU cores, and the cores of the largest: no task can have more."""
-    cores = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+    cores = [int(n["Resources"].get("CPU", 0)) for n in alive_nodes()]
     return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
 
 
@@ -111,7 +150,7 @@ def check_shared(storage: Storage | None, folders: list[Path]) -> None:
     Raises:
         IcmBenchError: a node does not see one of them; names node and folder.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]] if ray.is_initialized() else []
+    nodes = alive_nodes()
     if len(nodes) < 2:
         return
     marker = f".shared-test-{uuid.uuid4().hex}"

@@ -5,7 +5,16 @@ class IcmBenchError(Exception):
     """Something the user can put right: one sentence that names the file, row or key, and the remedy.
 
     The command line prints it without a traceback and ends with exit code 2.
+
+    Attributes:
+        node: name of the node whose worker it comes from; empty where it comes from the process that prints it.
     """
+
+    node: str = ""
+
+
+class UnwritableError(IcmBenchError):
+    """A place cannot be written to: whatever comes next could not be kept there either."""
 
 
 MAX_NAMES = 24  # number of valid names that a sentence lists: more help nobody

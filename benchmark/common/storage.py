@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, UnwritableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Storage:
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise IcmBenchError(
+            raise UnwritableError(
                 f"{self.path(name)} cannot be written ({reason(error)}); free some space, or give another --store or "
                 f"--out."
             ) from error

@@ -14,6 +14,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Self, TypeVar
 
+from benchmark.common.failing import in_words, meant_for_user, where
+
 T = TypeVar("T")
 _Reply = tuple[Any, Exception | None, bool]  # an answer or an error, and whether it is the last reply to a call
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one each, as trials of one core have
@@ -181,9 +183,18 @@ def _made(function: Callable[..., Iterable[Any]], arguments: Sequence[Any]) -> I
         for answer in function(*arguments):
             yield pickle.dumps((answer, None, False))
     except Exception as error:
-        yield pickle.dumps((None, error, True))
+        yield pickle.dumps((None, meant_for_user(error) or _portable(error), True))
     else:
         yield pickle.dumps((None, None, True))
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error, or what it says where it cannot travel."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        return RuntimeError(f"{in_words(error)} at {where(error)}")
+    return error
 
 
 if __name__ == "__main__":

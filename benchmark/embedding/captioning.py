@@ -4,19 +4,19 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 
 from benchmark.common.cluster import connect, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import reason
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding.captioners import TransformersRewriter, captioner_class
 from benchmark.embedding.images import Geometry, UnreadableImage, decode
 from benchmark.embedding.pipeline import actor_options
+from benchmark.embedding.stages import results, staged
 from benchmark.recipe.specs import RunSpec
 
 BATCH = 16  # images or prompts that an actor is given at a time, unless `run.batch_size` says otherwise
@@ -41,6 +41,7 @@ class Said:
     problem: str = ""
 
 
+_SAID = pa.schema([(field.name, pa.string()) for field in fields(Said)])
 Work = Callable[[dict[str, list[Any]]], list[Said]]
 
 
@@ -122,34 +123,23 @@ def stream(rows: pa.Table, work: type, arguments: tuple[Any, ...], run: RunSpec)
             batch_format="pyarrow",
             **actor_options(actors, gpus),
         )
-        for table in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            answers = table.to_pylist()
-            if failure := next((answer["failure"] for answer in answers if answer["failure"]), None):
-                raise IcmBenchError(failure)
-            yield [Said(**{k: v for k, v in answer.items() if k != "failure"}) for answer in answers]
+        with closing(results(done)) as tables:
+            for table in tables:
+                yield [Said(**answer) for answer in table.to_pylist()]
 
 
 class _Actor:
-    """Runs the work; what the user can put right comes back as a value, since Ray loses the cause of an exception."""
+    """Makes what does the work when it is first needed, and runs it."""
 
     def __init__(self, work: Callable[..., Work], arguments: tuple[Any, ...], threads: int | None) -> None:
         self._make, self._threads = lambda: work(*arguments), threads
         self._work: Work | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        failure = ""
-        try:
-            said = self._made()(table.to_pydict())
-        except IcmBenchError as error:
-            failure = str(error)
-        except Exception as error:  # a model, or code of the user's own, which may raise anything
-            failure = f"A captioner or rewriter failed: {type(error).__name__} ({reason(error)})."
-        if failure:
-            said = [Said(key) for key in table["key"].to_pylist()]
-        columns = {name: [getattr(one, name) for one in said] for name in ("key", "text", "finish", "problem")}
-        return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()} | {
-            "failure": pa.array([failure] * len(said), pa.string())
-        })  # fmt: skip
+        return staged(self._said, table, _SAID)
+
+    def _said(self, table: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([asdict(said) for said in self._made()(table.to_pydict())], schema=_SAID)
 
     def _made(self) -> Work:
         if self._work is None:

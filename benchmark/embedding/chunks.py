@@ -25,7 +25,7 @@ _IMAGE = pa.struct(
 )
 IMAGE_COLUMNS = [column.name for column in _IMAGE]  # of the manifest, that travel with a chunk
 _CHUNK = pa.schema([("number", pa.int64()), ("todo", pa.int64()), ("images", pa.list_(_IMAGE))])
-_DECODED = pa.schema(
+DECODED = pa.schema(
     [
         *_CHUNK,
         ("lacking", pa.int64()),
@@ -96,7 +96,7 @@ class DecodedChunk(Chunk):
             "pixels": pixels,
             "decode_s": pa.array([self.decode_s]),
         }
-        return pa.table({**self._columns(), **columns}, schema=_DECODED)
+        return pa.table({**self._columns(), **columns}, schema=DECODED)
 
     @classmethod
     def from_row(cls, table: pa.Table) -> "DecodedChunk":
@@ -162,7 +162,7 @@ class ChunkCounts(EncoderFigures):
 
     def to_row(self) -> pa.Table:
         """Return the counts as a table of one row."""
-        return pa.Table.from_pylist([asdict(self)], schema=_COUNTS)
+        return pa.Table.from_pylist([asdict(self)], schema=COUNTS)
 
     @classmethod
     def from_rows(cls, table: pa.Table) -> Iterator["ChunkCounts"]:
@@ -170,4 +170,4 @@ class ChunkCounts(EncoderFigures):
         return (cls(**row) for row in table.to_pylist())
 
 
-_COUNTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.float64()) for f in fields(ChunkCounts)])
+COUNTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.float64()) for f in fields(ChunkCounts)])

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -32,10 +32,11 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
-from benchmark.embedding.chunks import IMAGE_COLUMNS, Chunk, ChunkCounts, DecodedChunk, EncoderFigures
+from benchmark.embedding.chunks import COUNTS, DECODED, IMAGE_COLUMNS, Chunk, ChunkCounts, DecodedChunk, EncoderFigures
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
 from benchmark.embedding.speed import EmbedReport, Speed
+from benchmark.embedding.stages import results, staged
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
@@ -102,7 +103,7 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
 
     Raises:
         IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (everything else is kept), or the
-            store cannot be written.
+            store cannot be written, or a worker failed: the sentence is its own.
     """
     began = began or time.time()
     report = EmbedReport(images=job.manifest.table.num_rows)
@@ -181,8 +182,8 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
         pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
         progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", pairs, "views")
         speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
-        tables = done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        _measure((counts for table in tables for counts in ChunkCounts.from_rows(table)), speed, progress)
+        with closing(results(done)) as tables:
+            _measure((counts for table in tables for counts in ChunkCounts.from_rows(table)), speed, progress)
     speed.start_up -= began
     progress.close()
     return speed
@@ -257,8 +258,11 @@ def actor_options(actors: int, gpus: int) -> dict[str, Any]:
 
 def _decode(table: pa.Table, work: Work) -> pa.Table:
     """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception."""
+    return staged(lambda row: _decoded(Chunk.from_row(row), work).to_row(), table, DECODED)
+
+
+def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     start = time.perf_counter()
-    chunk = Chunk.from_row(table)
     images, lacking = chunk.images.to_pydict(), _still_lacking(chunk, work)
     missing = _views_in(lacking, work)
     at_source = work.decoding.at_source
@@ -277,7 +281,7 @@ def _decode(table: pa.Table, work: Work) -> pa.Table:
         except UnreadableImage as error:
             reasons[i] = str(error)
     seconds = time.perf_counter() - start
-    return DecodedChunk(chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds).to_row()
+    return DecodedChunk(chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds)
 
 
 def _still_lacking(chunk: Chunk, work: Work) -> int:
@@ -305,9 +309,13 @@ class _EncodeAndWrite:
         self._work, self._thread = work, ThreadPoolExecutor(max_workers=1)
         self._writers = ThreadPoolExecutor(max_workers=len(work.views))
         self._writing = Semaphore()  # held from the moment at which a chunk is encoded until it is written
-        self._encoder = self._thread.submit(encoder, *arguments).result()
+        self._encoder = self._thread.submit(encoder, *arguments)
+        self._encoder.exception()  # waits until it is there; why it could not start is told where a chunk comes
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        return staged(self._embedded, table, COUNTS)
+
+    def _embedded(self, table: pa.Table) -> pa.Table:
         chunk = DecodedChunk.from_row(table)
         if not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
             chunk = replace(chunk, lacking=0)
@@ -325,7 +333,7 @@ class _EncodeAndWrite:
 
     def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
         """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""
-        embeddings, figures = self._encoder(chunk)
+        embeddings, figures = self._encoder.result()(chunk)
         self._writing.acquire()
         return embeddings, figures
 

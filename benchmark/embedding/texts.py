@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connect, gpu_count
+from benchmark.common.cluster import connect, gpu_count, remote
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding.noise import encode_with_noise
@@ -77,7 +77,7 @@ def embed_texts(
         ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, pairs))
 
 
-@ray.remote(max_retries=0)
+@remote(max_retries=0)
 def _embed_on_worker(
     storage: Storage, spec: BackboneSpec, facts: BackboneFacts, missing: Sequence[_Wanted], pairs: Sequence[TextPair]
 ) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import ray
 
+from benchmark.common.cluster import remote
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.clusters import k_means
@@ -79,7 +79,7 @@ def clustered(storage: Storage, clusters: Clusters, data: Embedded, images: Imag
     return data, replace(images, layouts=layouts, environments=clusters.environments)
 
 
-@ray.remote
+@remote()
 def index_in_clusters(storage: Storage, clusters: Clusters, data: Embedded, images: ImageIndex) -> ImageIndex:
     """Return where the images of a data set lie with clusters for source environments; the store then has these."""
     return clustered(storage, clusters, data, images)[1]

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
+from benchmark.common.cluster import remote
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Array, Normalize, scale_of
@@ -25,7 +25,7 @@ from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 
 
-@ray.remote(num_returns=2)
+@remote(num_returns=2)
 def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple[Embedded, ImageIndex]:
     """Return the arrays of a subject from the store, without the images that cannot be read, and where these lie.
 
@@ -56,7 +56,7 @@ def _texts(storage: Storage, subject: Subject) -> NDArray[np.float32]:
     return np.zeros((len(subject.manifest.classes), subject.facts.dim), dtype=np.float32)
 
 
-@ray.remote
+@remote()
 def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.float32]:
     """Return the embeddings of a view from the store, shape (n, D), float32: 4 n D bytes for each kind.
 

@@ -14,7 +14,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from benchmark.common.cluster import cpu_nodes
+from benchmark.common.cluster import cpu_nodes, remote
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
 from benchmark.method.evaluation.cells import (
@@ -254,7 +254,7 @@ def _sum(
     return sum(len(files) for _, files in todo)
 
 
-@ray.remote(num_cpus=1)
+@remote(num_cpus=1)
 def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], first: int, last: int) -> Any:
     storage, images, tasks, means = shared
     sums = [Cells({}) for _ in tasks]
@@ -334,7 +334,7 @@ def _with_partners(
     return shuffled_cells(images.layouts[task.split].take(rows), z, views, weights, pairing.name)
 
 
-@ray.remote(num_cpus=1)
+@remote(num_cpus=1)
 def _write(storage: Storage, files: dict[str, Pairing | None], *parts: Cells) -> None:
     total = sum(parts[1:], parts[0])
     for name, pairing in files.items():

@@ -16,8 +16,9 @@ from typing import Any
 
 import ray
 
-from benchmark.common.cluster import connect, gpu_count
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.cluster import connect, gpu_count, sentence_of
+from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import source_scores
@@ -57,15 +58,19 @@ def sweep(
 
     Raises:
         DamagedError: embeddings, texts or moments are not what was written.
-        IcmBenchError: a file of rows is damaged or holds another trial's, or the sweep was ended before all trials
-            were tried.
+        IcmBenchError: a file of rows is damaged or holds another trial's, the store cannot be written, or the sweep
+            was ended before all trials were tried.
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
     missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: (trial.shares, trial.sums))
     if not missing:
         return
     connect()
-    for trial, error in _tune(storage, missing, options, name, remember):
+    failed_with = _tune(storage, missing, options, name, remember)
+    for _, error in failed_with:
+        if isinstance(meant := meant_for_user(error), UnwritableError):
+            raise meant  # it is no fault of the trial, and its reason could not be kept either
+    for trial, error in failed_with:
         write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
     failed = failures(storage, [trial.id for trial in missing])
     if not all(trial.id in failed or storage.exists(row_file(trial.id)) for trial in missing):
@@ -96,6 +101,7 @@ def _tune(
             verbose=0,
             callbacks=[watch, *callbacks(options, name)],
             failure_config=tune.FailureConfig(max_failures=1),
+            stop=watch.stopper,
         ),
     )
     slots = min(len(trials), max(1, int(ray.cluster_resources().get("CPU", 1) / options.cpus_per_trial)))
@@ -193,9 +199,21 @@ def _watch(trials: list[Trial]) -> Any:
     """Return the callback that shows a sweep's progress, and the best trial so far by what the sources say."""
     from ray import tune
 
+    class Stopper(tune.Stopper):
+        """Ends the sweep where a trial could not write: the others would work for nothing."""
+
+        unwritable = False
+
+        def __call__(self, trial_id: str, result: Any) -> bool:  # noqa: ARG002
+            return False
+
+        def stop_all(self) -> bool:
+            return self.unwritable
+
     class Watch(tune.Callback):
         def __init__(self) -> None:
             self.progress = Progress("sweep", len(trials), "trials")
+            self.stopper = Stopper()
             self.rows = 0
             self.ran: list[Ran] = []
             self._best: dict[str, tuple[float, str]] = {}
@@ -213,6 +231,7 @@ def _watch(trials: list[Trial]) -> Any:
             self._done(trial)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+            self.stopper.unwritable |= isinstance(meant_for_user(trial.get_pickled_error()), UnwritableError)
             self._done(trial)
 
         def _done(self, trial: Any) -> None:
@@ -228,13 +247,16 @@ def _reason(error: Exception, limit: float | None) -> str:
     """Return why a trial failed, in a line; `limit` is the number of seconds after which it was ended, if any."""
     from ray.exceptions import RayActorError
 
-    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    if meant := meant_for_user(error):
+        return sentence_of(meant)
     if not (isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error)):
-        return last
+        cause = getattr(error, "cause", None)
+        return in_words(cause if isinstance(cause, Exception) else error)
     took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
     return f"its process ended without a word: it was killed, ran out of memory{took_too_long}"
 
 
+@told
 def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared: Shared, options: RunSpec) -> None:
     """Run one trial in a worker of Tune's."""
     from ray import tune

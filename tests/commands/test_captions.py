@@ -210,7 +210,7 @@ def test_what_costs_more_than_is_allowed_is_not_begun(small: Path, tmp_path: Pat
     [
         (
             "tests.commands.test_captions:Failing",
-            r"A captioner or rewriter failed: ZeroDivisionError \(division by zero\)",
+            r"test_captions:Failing raised ZeroDivisionError \(division by zero\) at .*test_captions.py:\d+; mend it",
         ),
         ("tests.commands.test_captions:coloured", "must derive from Captioner"),
         ("tests.commands.test_captions:Absent", "cannot be loaded"),

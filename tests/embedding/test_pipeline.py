@@ -261,3 +261,48 @@ def test_each_part_says_which_engine_made_it(toy_root: Path, tmp_path: Path, rec
     for view in subject.views:
         [part] = store.parts(storage, view.directory).values()
         assert storage.read_table(part).schema.metadata[b"engine"] == b"torch"
+
+
+class NotStarting(stand_in(0.001)):  # type: ignore[misc]
+    """Cannot load its weights."""
+
+    def __init__(self, *_: Any) -> None:
+        raise IcmBenchError("This node has other weights.")
+
+
+class NotEncoding(stand_in(0.001)):  # type: ignore[misc]
+    """Meets what nobody has foreseen."""
+
+    def __call__(self, chunk: DecodedChunk) -> Any:
+        raise RuntimeError(f"no such kernel\nin chunk {chunk.number}")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        (NotStarting, "^This node has other weights.$"),
+        (
+            NotEncoding,
+            r"^A worker failed with RuntimeError \(no such kernel\) at .*test_pipeline.py:\d+; its traceback",
+        ),
+    ],
+)
+def test_what_fails_in_an_encoder_comes_out_as_itself(
+    toy_root: Path, tmp_path: Path, recipe_for: RecipeFor, encoder: type, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(IcmBenchError, match=said), connected():
+        embed_all(recipe_for(toy_root), Storage(str(tmp_path / "store")), encoder)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("at", ["model_input", "source"])
+def test_a_view_of_the_users_own_that_raises_is_named_with_its_line(
+    toy_root: Path, tmp_path: Path, recipe_for: RecipeFor, at: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_for(toy_root, interventions={"kinds": ["tests.broken:RaisesAView"], "apply_at": at})
+    said = (
+        r"^tests.broken:RaisesAView raised KeyError \('this intervention is broken'\) at .*/tests/broken.py:\d+; mend"
+    )
+    with pytest.raises(IcmBenchError, match=said), connected():
+        embed_all(recipe, Storage(str(tmp_path / "store")))
+    assert capfd.readouterr().err == ""

@@ -39,8 +39,11 @@ def test_three_gaps_with_reasons_and_the_rest_complete(
     printed = capsys.readouterr()
     assert "icm-bench: 3 of 5 trials failed, the first (toy, " in printed.err
     assert "Traceback" not in printed.err
+    assert len(printed.err.splitlines()[-1]) <= 400
     written = [json.loads(p.read_text()) for p in (tmp_path / "store" / "failed").iterdir()]
     (raised,) = [w["traceback"] for w in written if "broken:Raises" in w["trial"]]
+    (reason,) = [w["reason"] for w in written if "broken:Raises" in w["trial"]]
+    assert reason.startswith("tests.broken:Raises raised RuntimeError (this predictor is broken) at /")
     assert "tests/broken.py" in raised
     assert "this predictor is broken" in raised
     report = (tmp_path / "out" / "report.md").read_text()

@@ -22,9 +22,11 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
         dim: embedding width D.
 
     Raises:
-        ValueError: vectors or the map of texts have not the shape (D, D), the spectrum or the offset not (D,), a value
-            is NaN or infinite, or all directions are zero.
+        ValueError: it is no basis, vectors or the map of texts have not the shape (D, D), the spectrum or the offset
+            not (D,), a value is NaN or infinite, or all directions are zero.
     """
+    if not isinstance(basis, Basis):
+        raise ValueError(f"The projection '{name}' gave {type(basis).__name__} in place of a Basis.")
     vectors, spectrum = np.asarray(basis.vectors), basis.spectrum
     if vectors.shape != (dim, dim):
         raise ValueError(f"The projection '{name}' gave vectors of shape {vectors.shape} in place of ({dim}, {dim}).")

@@ -1,0 +1,128 @@
+"""What a worker could not do, as an error that comes out as itself: a sentence, and the node that it comes from.
+
+Ray wraps what a worker raises, and loses what was behind it. So a worker's own code is looked at where it fails, while
+the error still has its traceback: what a user can put right becomes an `IcmBenchError`, code of the user's own with
+class, file and line.
+"""
+
+import errno
+import functools
+import platform
+import sysconfig
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from traceback import walk_tb
+from types import CodeType
+from typing import Any, ParamSpec, TypeVar
+
+from benchmark.common.errors import IcmBenchError, UnwritableError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+MAX_SAID = 120  # characters of what an error says of itself
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_OURS = Path(__file__).parent.parent
+# Where code lies that a user did not write: this package, installed ones, and Python's own.
+_NOT_THE_USERS = (_OURS, *{Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+
+
+def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
+    """Return what of an error a user can put right; None where that is nothing.
+
+    It is looked for in what Ray has wrapped, possibly several times, in code of the user's own, and on full disks.
+
+    Args:
+        error: as it was caught, with its traceback.
+    """
+    while error is not None:
+        inner = getattr(error, "cause", None)  # of Ray's: what it wraps, which the error itself only seems to be
+        if isinstance(inner, BaseException):
+            error = inner
+            continue
+        if isinstance(error, IcmBenchError):
+            return error
+        if place := _place_in_users_code(error):
+            return IcmBenchError(f"{place[0]} raised {in_words(error)} at {place[1]}; mend it and run again.")
+        if full := _full_disk(error):
+            return UnwritableError(full)
+        error = error.__cause__
+    return None
+
+
+def told(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function that a worker runs raise what a user can put right as that, with the worker's node."""
+
+    @functools.wraps(function)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            meant = meant_for_user(error)
+            if meant is None:
+                raise
+            meant.node = meant.node or platform.node()
+            if meant is error:
+                raise
+            raise meant from error
+
+    return telling
+
+
+def in_words(error: BaseException) -> str:
+    """Return type and first line of what an error says: `ValueError (a negative rank)`."""
+    lines = str(error).strip().splitlines()
+    said = textwrap.shorten(lines[0], MAX_SAID, placeholder=" ...") if lines else ""
+    return f"{type(error).__name__} ({said.rstrip('.')})" if said else type(error).__name__
+
+
+def where(error: BaseException) -> str:
+    """Return file and line at which an error was raised, `file.py:12`; empty where nobody raised it."""
+    places = [f"{frame.f_code.co_filename}:{line}" for frame, line in walk_tb(error.__traceback__)]
+    return places[-1] if places else ""
+
+
+def _place_in_users_code(error: BaseException) -> tuple[str, str] | None:
+    """Return class, and file and line, of the user's own code that raised an error; None where none did."""
+    name = place = ""
+    for code, line, owner in _frames(error):
+        if owner and not _is_below(code, _OURS):
+            name, place = f"{owner.__module__}:{owner.__qualname__}", f"{code.co_filename}:{line}"
+        elif name and not any(_is_below(code, folder) for folder in _NOT_THE_USERS):
+            place = f"{code.co_filename}:{line}"
+    return (name, place) if name else None
+
+
+def _frames(error: BaseException) -> Iterator[tuple[CodeType, int, type | None]]:
+    """Yield code and line of every call that led to an error, and whose method it is, where that is the user's own."""
+    for frame, line in walk_tb(error.__traceback__):
+        owner: Any = frame.f_locals.get("self", frame.f_locals.get("cls"))
+        cls = owner if isinstance(owner, type) else type(owner)
+        yield frame.f_code, line, cls if _is_users_own(cls) else None
+
+
+def _is_users_own(cls: type) -> bool:
+    """Say whether a class is none of this package, and derives from one that is: a part of the user's own."""
+    package = f"{__name__.partition('.')[0]}."
+    return not cls.__module__.startswith(package) and any(c.__module__.startswith(package) for c in cls.__mro__)
+
+
+def _is_below(code: CodeType, folder: Path) -> bool:
+    return Path(code.co_filename).is_relative_to(folder)
+
+
+def _full_disk(error: BaseException) -> str:
+    """Return a sentence on a disk that is full; empty where an error says nothing of one."""
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return (
+            "No folder for temporary files can be written to; free some space, or let the environment variable TMPDIR "
+            "name a folder on a disk with more."
+        )
+    if not (isinstance(error, OSError) and error.errno in _FULL):
+        return ""
+    import tempfile
+
+    return (
+        f"{error.filename or tempfile.gettempdir()} cannot be written ({error.strerror}); free some space, or let the "
+        f"environment variables TMPDIR and RAY_TMPDIR name folders on a disk with more."
+    )

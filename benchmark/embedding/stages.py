@@ -1,0 +1,74 @@
+"""Stages of Ray Data whose failures are values: Ray loses what is behind an exception, a row arrives as it was sent.
+
+Every table that a stage gives has a further column, `failure`. A stage that cannot do its work gives one row, which
+holds nothing but that; later stages pass it on, and whoever reads the results raises it.
+"""
+
+import json
+import platform
+import threading
+import traceback
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import in_words, meant_for_user, where
+
+if TYPE_CHECKING:
+    import ray.data
+
+FAILURE = "failure"
+EXECUTOR = "StreamingExecutor-"  # how Ray Data names the thread that runs a data set
+MAX_SECONDS = 60.0  # that it is waited for
+
+
+def staged(work: Callable[[pa.Table], pa.Table], given: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return what a stage makes of a table, or a row that says why it could not.
+
+    Args:
+        work: of the stage.
+        given: what the stage before made, or rows of no stage.
+        schema: of what it makes.
+    """
+    failure = next(filter(None, given[FAILURE].to_pylist()), None) if FAILURE in given.column_names else None
+    if failure is None:
+        try:
+            made = work(given)
+            return made.append_column(FAILURE, pa.nulls(len(made), pa.string()))
+        except Exception as error:
+            traceback.print_exc()  # into the worker's own log
+            failure = json.dumps([_sentence(error), platform.node()])
+    nothing = {field.name: pa.nulls(1, field.type) for field in schema}
+    return pa.table({**nothing, FAILURE: pa.array([failure])})
+
+
+def _sentence(error: Exception) -> str:
+    if meant := meant_for_user(error):
+        return str(meant)
+    return f"A worker failed with {in_words(error)} at {where(error)}; its traceback is in Ray's logs."
+
+
+def results(dataset: "ray.data.Dataset") -> Generator[pa.Table]:
+    """Yield the tables of a data set's last stage as it made them, in any order. To be closed by who leaves early.
+
+    Raises:
+        IcmBenchError: a stage failed; the sentence is its own.
+    """
+    # A generator, whose end is the end of all that Ray runs for it.
+    tables: Any = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    try:
+        for table in tables:
+            for failure in filter(None, table[FAILURE].to_pylist()):
+                sentence, node = json.loads(failure)
+                error = IcmBenchError(sentence)
+                error.node = node
+                raise error
+            yield table.drop_columns([FAILURE])
+    finally:
+        tables.close()
+        # Ray waits for its thread for two seconds. One that outlives the connection starts a Ray that nobody ends.
+        for thread in threading.enumerate():
+            if thread.name.startswith(EXECUTOR):
+                thread.join(MAX_SECONDS)

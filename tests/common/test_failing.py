@@ -1,0 +1,112 @@
+"""What a worker could not do comes out as itself: code of the user's own with class, file and line, on which node."""
+
+import errno
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.common import cluster
+from benchmark.common.cluster import connected, remote
+from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.failing import meant_for_user, told
+from benchmark.common.workers import Workers
+from benchmark.method.predictors import Problem
+from benchmark.store.checked import DamagedError
+from tests.broken import Raises, RaisesInNumpy
+
+PLACE = Path(__file__).parents[1] / "broken.py"
+PROBLEM = Problem(train=np.zeros((0, 2)), labels=np.zeros(0, dtype=np.int64), text=np.eye(2), tests=[])
+
+
+def line_of(text: str) -> int:
+    return next(n for n, line in enumerate(PLACE.read_text().splitlines(), start=1) if text in line)
+
+
+def caught(function, *args):  # type: ignore[no-untyped-def]
+    with pytest.raises(Exception) as error:  # noqa: PT011
+        function(*args)
+    return error.value
+
+
+def test_code_of_the_users_own_is_named_with_class_file_and_line() -> None:
+    said = str(meant_for_user(caught(Raises().predict, PROBLEM, [1])))
+    at = f"{PLACE}:{line_of('this predictor is broken')}"
+    assert said == f"tests.broken:Raises raised RuntimeError (this predictor is broken) at {at}; mend it and run again."
+    # Where a library raises, the user's line that called it is named.
+    said = str(meant_for_user(caught(RaisesInNumpy().predict, PROBLEM, [1])))
+    at = f"{PLACE}:{line_of('np.linalg.inv')}"
+    assert said == f"tests.broken:RaisesInNumpy raised LinAlgError (Singular matrix) at {at}; mend it and run again."
+
+
+def test_a_mistake_of_this_package_is_not_meant_for_the_user() -> None:
+    assert meant_for_user(caught(np.linalg.inv, np.zeros((2, 2)))) is None
+    assert meant_for_user(caught(PROBLEM.project, None, 1)) is None
+
+
+def test_a_full_disk_names_what_to_free_or_to_set() -> None:
+    meant = meant_for_user(OSError(errno.ENOSPC, "No space left on device", "/tmp/x"))
+    assert isinstance(meant, UnwritableError)
+    assert "/tmp/x cannot be written (No space left on device)" in str(meant)
+    assert "TMPDIR and RAY_TMPDIR" in str(meant)
+    none = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    assert "environment variable TMPDIR" in str(meant_for_user(none))
+    assert meant_for_user(OSError(errno.ENOENT, "No such file", "/x")) is None
+
+
+def test_what_is_told_travels_with_its_kind_and_its_node() -> None:
+    def damaged() -> None:
+        raise DamagedError("one file is damaged.", {"a": "differs"})
+
+    error = pickle.loads(pickle.dumps(caught(told(damaged))))
+    assert isinstance(error, DamagedError)
+    assert (str(error), error.problems) == ("one file is damaged.", {"a": "differs"})
+    assert error.node
+
+
+def _refuse(kind: str) -> None:
+    if kind == "users":
+        Raises().predict(PROBLEM, [1])
+    raise UnwritableError("The store cannot be written.")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_tasks_of_ray_raise_the_sentence_and_the_node_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    task = remote(num_cpus=0)(_refuse)
+
+    def run(kind: str) -> IcmBenchError:
+        with pytest.raises(IcmBenchError) as error, connected():
+            ray.get(task.remote(kind))
+        assert not isinstance(error.value, ray.exceptions.RayError)
+        return error.value
+
+    assert str(run("store")) == "The store cannot be written."
+    assert isinstance(run("store"), UnwritableError)
+    assert str(run("users")).startswith("tests.broken:Raises raised RuntimeError")
+    alive = cluster.alive_nodes()
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: [*alive, *alive])
+    assert str(run("store")).startswith(f"On the node {alive[0]['NodeManagerHostname']}: The store cannot")
+
+
+class Odd(Exception):
+    """Cannot be made from what pickle kept of it."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one + two)
+
+
+def raises(kind: str):  # type: ignore[no-untyped-def]
+    """Raise in a process of `Workers`."""
+    if kind == "odd":
+        raise Odd("one", "two")
+    Raises().predict(PROBLEM, [1])
+    yield
+
+
+@pytest.mark.parametrize(("kind", "said"), [("users", "tests.broken:Raises raised"), ("odd", r"Odd \(onetwo\) at ")])
+def test_processes_send_what_they_raise_whatever_it_is(kind: str, said: str) -> None:
+    with Workers(1) as workers, pytest.raises(IcmBenchError if kind == "users" else RuntimeError, match=said):
+        list(workers.call_all(raises, [[kind]]))
