@@ -60,7 +60,7 @@ def over_backbones(tables: Sequence[Table], what: str, predictors: Sequence[str]
         ]
         dataset = alike[0].context.get("dataset", "")
         made.append(_together(f"{kind_of(alike[0])}-{dataset}", f"{dataset}: {what} (%).", parts, columns, blocks))
-    return _distinct(made)
+    return _with_notes_once(_distinct(made))
 
 
 def over_data_sets(tables: Sequence[Table], what: str, predictors: Sequence[str]) -> list[Table]:
@@ -120,13 +120,28 @@ def _gone(tables: Sequence[Table], columns: Sequence[Column], blocks: Sequence[B
 
 
 def _notes(notes: Mapping[str, Sequence[str]], gone: Sequence[str]) -> list[str]:
-    """Return each note once; what is not said of all, with those of which it is."""
+    """Return each note once: those that are said of all, then those of some, behind the names of these."""
     owners: dict[str, list[str]] = {}
     for label, own in notes.items():
         for note in own:
             if not note.startswith(tuple(gone)):
                 owners.setdefault(note, []).append(label)
-    return [note if len(own) == len(notes) else f"{', '.join(own)}: {note}" for note, own in owners.items()]
+    of_some: dict[str, list[str]] = {}
+    for note, own in owners.items():
+        of_some.setdefault("" if len(own) == len(notes) else f"{', '.join(own)}: ", []).append(note)
+    shared = of_some.pop("", [])
+    return [*shared, *(f"{words}{' '.join(own)}" for words, own in of_some.items())]
+
+
+def _with_notes_once(tables: Sequence[Table]) -> list[Table]:
+    """Return tables of one kind, in which notes that the first one has too stand below that alone."""
+    if len(tables) < 2:
+        return list(tables)
+    first, *others = tables
+    said = set(first.notes)
+    again = [replace(one, notes=tuple(note for note in one.notes if note not in said)) for one in others]
+    also = replace(first, notes=(*first.notes, "These notes hold for the next tables of this kind too."))
+    return [also, *again]
 
 
 def _shown(names: Sequence[str], blocks: Sequence[Block | None]) -> list[str]:

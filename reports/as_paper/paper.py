@@ -81,9 +81,9 @@ def tex(title: str, opening: Sequence[str], chapters: Sequence[Chapter]) -> str:
     lines += [rf"\noindent {_escaped(sentence)}\par\smallskip" for sentence in opening]
     for chapter in chapters:
         lines.append(rf"\section{{{_escaped(chapter.title)}}}")
-        lines += [rf"\noindent {_escaped(sentence)}\par\smallskip" for sentence in chapter.absent]
         lines += [latex(table, "page").rstrip() for table in chapter.tables]
         lines += [latex_figure(figure).rstrip() for figure in chapter.figures]
+        lines += [rf"\noindent {_escaped(sentence)}\par\smallskip" for sentence in chapter.absent]
     return "\n".join([*lines, r"\end{document}", ""])
 
 
@@ -91,13 +91,14 @@ def in_markdown(title: str, opening: Sequence[str], chapters: Sequence[Chapter])
     """Return the paper as Markdown; arguments as of `write_paper`."""
     parts = [f"# {markdown_escape(title)}", *map(markdown_escape, opening)]
     for chapter in chapters:
-        parts += [f"## {markdown_escape(chapter.title)}", *map(markdown_escape, chapter.absent)]
+        parts.append(f"## {markdown_escape(chapter.title)}")
         for table in chapter.tables:
             parts += [f"### {markdown_escape(f'Table {table.name}')}", markdown(table).rstrip()]
         for one in chapter.figures:
             name = markdown_escape(one.name)
             parts += [f"### {markdown_escape(f'Figure {one.name}')}", f"![{name}](../figures/{one.name}.png)"]
             parts.append(markdown_escape(one.caption))
+        parts += map(markdown_escape, chapter.absent)
     return "\n\n".join(parts) + "\n"
 
 

@@ -33,6 +33,7 @@ from reports.methods import Method
 MAX_ENVIRONMENTS = 24
 AVERAGE = "average"
 _MAX_PANELS = 2
+_TITLE = 18  # letters of a panel, before the word on its right
 _LINE, _ROOM = 0.075, 0.1  # inches of a method in an environment, and between environments
 
 
@@ -123,7 +124,7 @@ def draw(numbers: EnvironmentNumbers) -> Sheet:
         assert axes is not None
         _draw_panel(axes, panel, looks, named=panel.environments != before)
         if len(panels) > 1:
-            panel_label(axes, panel.title)
+            panel_label(axes, words(panel.title, _TITLE))
         if i + columns >= len(panels):
             axes.set_xlabel("Accuracy − plain (points)")
     shown = {method.projection_label: method for method in methods}

@@ -186,7 +186,7 @@ def draw_several(groups: Sequence[tuple[str, InterventionNumbers]]) -> Sheet:
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.set_yticks([])
     labels_left(grid[0, 0], labels)
-    named = list(_KEPT.values()) if shown[1] else []  # without shares there is nothing to tell apart
+    named = [look for i, look in enumerate(_KEPT.values()) if any(line.kept[i] is not None for line in lines)]
     legend = legend_above(sheet, [mark_handle(look) for _, look in named], [f"kept: {name}" for name, _ in named])
     arrange(sheet, grid.tolist(), legend=legend, gap=0.16)
     return sheet

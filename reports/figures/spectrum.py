@@ -19,6 +19,7 @@ from reports.methods import ICM
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
+_SKIPPED = 2  # powers of ten next to zero that are not named in a small panel
 _PCA: Mapping[str, Any] = {"color": INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}
 
 
@@ -58,7 +59,7 @@ def draw_several(panels: Sequence[tuple[str, Spectra]]) -> Sheet:
                 label, look = f"λ = {line.lambda_:g}", {"color": shades[place], "linestyle": dashes, "linewidth": 1.1}
             axes.plot(np.arange(1, len(line.values) + 1), line.values, **look)
             shown.setdefault(label, look)
-        _scales(axes, of_set)
+        _scales(axes, of_set, _SKIPPED if len(panels) > 1 else 0)
         if title:
             panel_label(axes, title)
         if i + columns >= len(panels):
@@ -70,14 +71,14 @@ def draw_several(panels: Sequence[tuple[str, Spectra]]) -> Sheet:
     return sheet
 
 
-def _scales(axes: Axes, numbers: Spectra) -> None:
+def _scales(axes: Axes, numbers: Spectra, skipped: int) -> None:
     everything = np.concatenate([line.values for line in numbers.lines])
     # Linear below a ten-thousandth of the last line's (PCA's) largest eigenvalue: what is smaller is noise.
     reference = float(np.abs(numbers.lines[-1].values).max()) or 1.0
     lowest = math.floor(math.log10(reference)) - 4
     axes.set_yscale("symlog", linthresh=10.0**lowest, linscale=0.5)
     every = 1 if everything.min() >= 0 else 2
-    powers = [10.0**e for e in range(lowest, lowest + 24, every)]
+    powers = [10.0**e for e in range(lowest + skipped, lowest + 24, every)]
     axes.set_yticks([
         *(-power for power in reversed(powers) if power <= 1.5 * -everything.min()), 0.0,
         *(power for power in powers if power <= 1.5 * everything.max()),

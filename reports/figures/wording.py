@@ -86,15 +86,17 @@ def caption_of_several(described: Sequence[tuple[Setting, Selections]], words: s
     """
     setting, selections = described[0]
     rules = {x.rule: f"{x.rule}: {rule_meaning(x.rule, s)}" for s, x in described}
-    sizes = "; ".join(
-        f"{s.dataset}: n = {number(whole_size(x).units_per_seed)} {unit_words(s)} per seed in "
-        f"{environment_words(s, x.rows['held_out'].nunique())}"
+    units = unit_words(setting)
+    sizes = [
+        f"n = {number(whole_size(x).units_per_seed)} in {x.rows['held_out'].nunique()} ({s.dataset}"
+        f"{'' if unit_words(s) == units else f', {unit_words(s)}'})"
         for s, x in described
-    )
+    ]
     seeds = selections.seeds
     return (
         f"{setting.banner}{words} {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; test "
-        f"split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. {sizes}. "
+        f"split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. "
+        f"{units.capitalize()} per seed in {setting.protocol_class.holdouts_in_words}: {', '.join(sizes)}. "
         f"Rule {'; '.join(rules.values())}."
     )
 
