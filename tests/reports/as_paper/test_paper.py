@@ -21,7 +21,7 @@ CHAPTERS = (
     "Domain shift", "Open class", "Domain shift and open class", "ImageNet variants", "Ablation: lambda",
     "Ablation: rank", "Ablation: interventions", "Ablation: interventions on texts", "Cost", "Beside the paper",
 )  # fmt: skip
-MAX_PAGES = 16  # of two data sets, ImageNet and two backbones; it was 31 with the tables of each
+MAX_PAGES = 16  # of two data sets, ImageNet and two backbones
 COSTS = (
     {"kind": ["embedding", "ViT-B-32"], "work": 8000, "seconds": 80.0, "machine": "x", "device": "cuda"},
     {"kind": ["embedding", "ViT-L-14"], "work": 8000, "seconds": 200.0, "machine": "x", "device": "cuda"},
