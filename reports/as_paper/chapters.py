@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from reports.against import Check
-from reports.as_paper.digest import kind_of, of_one_split, over_backbones, over_data_sets
+from reports.as_paper.digest import kind_of, of_one_predictor, of_one_split, over_backbones, over_data_sets
 from reports.as_paper.published import beside
 from reports.as_paper.scope import Family, Scope
 from reports.figures import Figure
@@ -22,14 +22,14 @@ class Wanted:
         kind: its name, without what tells several of a kind apart.
         what: it shows, in words.
         takes: what rows must have for it, in words that follow "it takes".
-        over: what stands together in one table of the paper where the report has a table for each; empty where the
-            report's own tables are printed.
+        over: what stands together in one table of the paper where the report has a table for each; "predictors" where
+            the first of these stands for all; empty where the report's own tables are printed.
     """
 
     kind: str
     what: str
     takes: str
-    over: Literal["", "backbones", "data sets"] = ""
+    over: Literal["", "backbones", "data sets", "predictors"] = ""
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ _PLANS = (
     Plan(
         "Beside the paper",
         (
-            Wanted("backbones", "gain by backbone", "two backbones or more"),
+            Wanted("backbones", "gain by backbone", "two backbones or more", "predictors"),
             Wanted("trend", "gain against accuracy over backbones", "three backbones or more"),
-            Wanted("over_data_sets", "differences over data sets", "two data sets or more"),
+            Wanted("over_data_sets", "differences over data sets", "two data sets or more", "predictors"),
             Wanted("ablation_order", "accuracy by order of the eigenvectors", "both orders", "data sets"),
         ),
         (Wanted("robustness", "effective robustness", "eight backbones or more"),),
@@ -191,6 +191,8 @@ def _digest(wanted: Wanted, tables: Sequence[Table], scope: Scope) -> list[Table
     shown = of_one_split(tables)
     if wanted.over == "backbones":
         return over_backbones(shown, wanted.what, scope.predictors)
+    if wanted.over == "predictors":
+        return of_one_predictor(shown, scope.predictors)
     return over_data_sets(shown, wanted.what, scope.predictors) if wanted.over else shown
 
 

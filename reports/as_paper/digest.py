@@ -38,6 +38,11 @@ def of_one_split(tables: Iterable[Table]) -> list[Table]:
     return [one for one in tables if _split(one) == best[_protocol(one)]]
 
 
+def of_one_predictor(tables: Iterable[Table], predictors: Sequence[str]) -> list[Table]:
+    """Return tables with the blocks of the first predictor that each has any of."""
+    return [replace(one, blocks=_of_first(one, predictors)) for one in tables]
+
+
 def over_backbones(tables: Sequence[Table], what: str, predictors: Sequence[str]) -> list[Table]:
     """Return a table for each data set, with a block for each backbone; a table that stands alone as it is.
 
@@ -72,7 +77,7 @@ def over_data_sets(tables: Sequence[Table], what: str, predictors: Sequence[str]
         predictors: as titles of blocks end with them; of several, the first that a table has is shown.
     """
     if len(tables) < 2:
-        return [replace(one, blocks=_of_first(one, predictors)) for one in tables]
+        return of_one_predictor(tables, predictors)
     parts = [_Part(label, one, _of_first(one, predictors)) for label, one in zip(_labels(tables), tables, strict=True)]
     keys = list(dict.fromkeys(_key(block) for part in parts for block in part.blocks))
     backbones = list(dict.fromkeys(backbone for backbone, _ in keys))

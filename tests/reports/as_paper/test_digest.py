@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from reports.as_paper.digest import MAX_VALUES, of_one_split, over_backbones, over_data_sets
+from reports.as_paper.digest import MAX_VALUES, of_one_predictor, of_one_split, over_backbones, over_data_sets
 from reports.paper.ablations import PICKED
 from reports.table import Block, Cell, Column, Line, Table
 
@@ -81,3 +81,10 @@ def test_the_split_of_the_released_code_is_shown_where_there_is_one(splits: tupl
     tables = [ablation("a", {"4": 1.0}, split) for split in splits]
     other = replace(tables[0], context={**tables[0].context, "protocol": "imagenet_shift", "test_split": "full"})
     assert [one.context["test_split"] for one in of_one_split([*tables, other])] == [shown, "full"]
+
+
+def test_the_first_predictor_that_a_table_has_stands_for_all() -> None:
+    [made] = of_one_predictor([ablation("a", {"4": 1.0})], ["ridge", "linear probe", "zero-shot"])
+    assert [block.title for block in made.blocks] == ["B, CLIP-ICM, linear probe", "L, CLIP-ICM, linear probe"]
+    [whole] = of_one_predictor([ablation("a", {"4": 1.0})], ["ridge"])
+    assert len(whole.blocks) == 4
