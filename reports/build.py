@@ -14,14 +14,23 @@ from benchmark.method.evaluation.tested import Tested
 from benchmark.store.details import Details, Part
 from reports.accuracies import accuracy_records
 from reports.against import Check, against_published, gate
-from reports.as_paper import Paper, first_of_each_set, write_paper
+from reports.as_paper import Paper, Scope, write_paper
 from reports.as_paper.chapters import chapters
 from reports.captions import protocol_words
 from reports.chosen import Selections, pick_records
 from reports.comparisons import Comparison, in_columns, overall_in_columns
 from reports.controls import Verdict, in_a_sentence, verdicts, wrong_in_words
 from reports.details import DetailsOf, decodability, details_there
-from reports.figures import Drawing, Figure, all_drawings, captions, drawn, left_out
+from reports.figures import (
+    Drawing,
+    Figure,
+    all_drawings,
+    captions,
+    drawn,
+    for_paper,
+    left_out,
+    several_drawings,
+)
 from reports.findings import Family, Findings, check_asked, comparisons, in_words, overall, overall_sentences
 from reports.forms import FORMS, all_tex
 from reports.forms.records import records_csv
@@ -86,6 +95,11 @@ class _Said:
         of_verdicts = [(one.setting, [*([one.gain] if one.gain else []), *one.against]) for one in self.answer.verdicts]
         return [(setting, comparison) for setting, every in of_verdicts for comparison in every]
 
+    def compared_in(self, described: Sequence[tuple[Setting, Selections]]) -> list[tuple[Setting, Comparison]]:
+        """What the forest shows of some settings."""
+        settings = {setting for setting, _ in described}
+        return [one for one in self.compared if one[0] in settings]
+
 
 def write_report(
     rows: pd.DataFrame,
@@ -120,8 +134,10 @@ def write_report(
     options = options or Options()
     with Workers(int(len(rows) > FEW and cores() > 1), "reports.figures") as workers:
         said = _said(rows, tested, origin, options, details_of or (lambda _: None))
-        drawable = first_of_each_set(said.described) if options.paper else said.described
-        drawings = all_drawings(drawable, said.compared, options, said.maps)
+        drawings = all_drawings(said.described, said.compared, options, said.maps)
+        scope = Scope(said.described, origin.names)
+        if options.paper:
+            drawings += several_drawings(scope.drawn, said.compared_in(scope.compared), options.margin)
         figures = workers.begin(drawn, [([drawing],) for drawing in drawings])
         tables = _tables(said)
         contents = {
@@ -132,7 +148,7 @@ def write_report(
         }
         made = list(figures())
         contents |= _figures(made, said)
-    paper = _paper(said, made, rows, origin) if options.paper else None
+    paper = _paper(said, made, rows, origin, scope) if options.paper else None
     contents |= paper.contents if paper else {}
     prefix = f"{folder}/" if folder else ""
     for file, content in contents.items():
@@ -144,18 +160,19 @@ def write_report(
     return ReportFiles(files["report.md"], list(files.values()), "\n".join(filter(None, ends)), said.answer)
 
 
-def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin) -> Paper:
-    """Return all tables and figures as one document, in the order of the paper."""
+def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin, scope: Scope) -> Paper:
+    """Return what a paper has room for as one document, in the order of the paper."""
     random = any(setting.random_weights for setting, _ in said.described)
     title = f"{BANNER}: {origin.name}" if random else origin.name
     opening = [
         said.answer.headline,
         *origin.missing,
         gate(said.checks).sentence,
-        *left_out(said.described),
+        *filter(None, [scope.sentence]),
         *_provenance(rows, origin),
     ]
-    return write_paper(title, opening, chapters(said.described, said.tables, figures, said.checks), figures)
+    shown = for_paper(figures)
+    return write_paper(title, opening, chapters(scope, said.tables, shown, said.checks), shown)
 
 
 def _said(

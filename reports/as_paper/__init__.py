@@ -1,6 +1,6 @@
-"""All tables and figures of a report as one document, in the order of the paper, with what is published beside each."""
+"""A report as one document as long as a paper, in the order of the paper, with what is published beside each table."""
 
-from reports.as_paper.chapters import first_of_each_set
 from reports.as_paper.paper import Paper, write_paper
+from reports.as_paper.scope import Scope
 
-__all__ = ["Paper", "first_of_each_set", "write_paper"]
+__all__ = ["Paper", "Scope", "write_paper"]

@@ -1,21 +1,17 @@
-"""The chapters of the paper in its order: which tables and figures stand in each, and why one is not there."""
+"""The chapters of the paper in its order: what stands in each, why something is not there, what stays in the report."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal
 
-from benchmark.method.evaluation.protocols import OpenClass
 from reports.against import Check
+from reports.as_paper.digest import kind_of, of_one_predictor, of_one_split, over_backbones, over_data_sets
 from reports.as_paper.published import beside
-from reports.chosen import Selections
+from reports.as_paper.scope import Family, Scope
 from reports.figures import Figure
 from reports.published_table import table_of
-from reports.settings import Setting
 from reports.table import Table
-
-Family: TypeAlias = Literal["shift", "open", "both", "variants"]
-T = TypeVar("T", Table, Figure)
 
 
 @dataclass(frozen=True)
@@ -26,11 +22,14 @@ class Wanted:
         kind: its name, without what tells several of a kind apart.
         what: it shows, in words.
         takes: what rows must have for it, in words that follow "it takes".
+        over: what stands together in one table of the paper where the report has a table for each; "predictors" where
+            the first of these stands for all; empty where the report's own tables are printed.
     """
 
     kind: str
     what: str
     takes: str
+    over: Literal["", "backbones", "data sets", "predictors"] = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Chapter:
 
     Attributes:
         title: its heading.
-        absent: sentences on tables and figures that are not there, each with the reason.
+        absent: sentences on tables and figures that are not there, each with the reason, and on what is in the report.
         tables: in order, what is published of each first among its notes.
         figures: in order.
     """
@@ -77,7 +76,7 @@ _PLANS = (
         "Domain shift",
         (
             Wanted("main", "accuracy by data set", _LINES),
-            Wanted("environments", "accuracy by environment", _LINES),
+            Wanted("environments", "accuracy by environment", _LINES, "backbones"),
             _PUBLISHED,
         ),
         (
@@ -98,7 +97,7 @@ _PLANS = (
     ),
     Plan(
         "Ablation: lambda",
-        (Wanted("ablation_lambda", "accuracy by lambda", "a method with two lambdas or more"),),
+        (Wanted("ablation_lambda", "accuracy by lambda", "a method with two lambdas or more", "data sets"),),
         (
             Wanted("lambda", "gain by lambda", "a method with two lambdas or more"),
             Wanted("lambda_rank", "accuracy by lambda and rank", "a method with several lambdas and ranks"),
@@ -106,7 +105,7 @@ _PLANS = (
     ),
     Plan(
         "Ablation: rank",
-        (Wanted("ablation_rank", "accuracy by rank", "a method with two ranks or more"),),
+        (Wanted("ablation_rank", "accuracy by rank", "a method with two ranks or more", "data sets"),),
         (
             Wanted("rank", "gain by rank", "a method with two ranks or more"),
             Wanted("spectrum", "eigenvalues", "a method with eigenvalues"),
@@ -114,7 +113,14 @@ _PLANS = (
     ),
     Plan(
         "Ablation: interventions",
-        (Wanted("ablation_interventions", "accuracy by set of interventions", "two sets of interventions on images"),),
+        (
+            Wanted(
+                "ablation_interventions",
+                "accuracy by set of interventions",
+                "two sets of interventions on images",
+                "data sets",
+            ),
+        ),
         (
             Wanted("interventions", "what interventions move and gain", "a method that looks at interventions"),
             Wanted("pairs", "gain by share of the pairs", "sets with shares of the pairs"),
@@ -122,90 +128,72 @@ _PLANS = (
     ),
     Plan(
         "Ablation: interventions on texts",
-        (Wanted("ablation_text", "images, texts or both", "a set of interventions on texts beside another set"),),
+        (
+            Wanted(
+                "ablation_text",
+                "accuracy by interventions on images, texts or both",
+                "a set of interventions on texts beside another set",
+                "data sets",
+            ),
+        ),
     ),
     Plan("Cost", (Wanted("cost", "what embeddings and trials cost", "`--price AMOUNT`, 0 for hours alone"),)),
     Plan(
         "Beside the paper",
         (
-            Wanted("backbones", "gain by backbone", "two backbones or more"),
+            Wanted("backbones", "gain by backbone", "two backbones or more", "predictors"),
             Wanted("trend", "gain against accuracy over backbones", "three backbones or more"),
-            Wanted("over_data_sets", "differences over data sets", "two data sets or more"),
-            Wanted("comparisons", "differences between methods", "a method and a baseline on the same images"),
-            Wanted("ablation_order", "order of the eigenvectors", "both orders"),
-            Wanted("ablation_predictor", "predictors", "two predictors or more"),
-            Wanted("selection", "what each rule finds", "several settings to choose from"),
-            Wanted("shift", "what is removed of the shift", "rows that measured it"),
-            Wanted("behind", "numbers behind the means", _LINES),
+            Wanted("over_data_sets", "differences over data sets", "two data sets or more", "predictors"),
+            Wanted("ablation_order", "accuracy by order of the eigenvectors", "both orders", "data sets"),
         ),
-        (
-            Wanted("selection", "source score against accuracy", "several settings to choose from"),
-            Wanted("map", "images before and after", "`icm-bench details RECIPE`"),
-            Wanted("robustness", "effective robustness", "eight backbones or more"),
-        ),
+        (Wanted("robustness", "effective robustness", "eight backbones or more"),),
     ),
 )
 
 
-def family_of(setting: Setting) -> Family:
-    """Return the experiment of the paper to which rows belong, by their protocol."""
-    protocol = setting.protocol_class
-    if protocol.across_sets:
-        return "variants"
-    if protocol.open_class:
-        return "open" if issubclass(protocol, OpenClass) else "both"
-    return "shift"
-
-
-def first_of_each_set(described: Sequence[tuple[Setting, Selections]]) -> list[tuple[Setting, Selections]]:
-    """Return settings with those first of which a paper has figures: of domain shift, one of each data set."""
-    seen: Counter[tuple[Family, str]] = Counter()
-    places = []
-    for number, (setting, _) in enumerate(described):
-        family = family_of(setting)
-        places.append((family != "shift", seen[family, setting.dataset], number))
-        seen[family, setting.dataset] += 1
-    return [described[number] for *_, number in sorted(places)]
-
-
 def chapters(
-    described: Sequence[tuple[Setting, Selections]],
-    tables: Sequence[Table],
-    figures: Sequence[Figure],
-    checks: Sequence[Check],
+    scope: Scope, tables: Sequence[Table], figures: Sequence[Figure], checks: Sequence[Check]
 ) -> list[Chapter]:
-    """Return all chapters, each table and figure once; those of a kind that no chapter knows stand in the last.
+    """Return all chapters: of each kind of table and figure what the paper has of it, and what stays in the report.
 
     Args:
-        described: every setting with its rows.
+        scope: which settings the paper shows where it cannot show all.
         tables: all of a report but that of published accuracies, which every chapter has for itself.
-        figures: all.
+        figures: those of the paper.
         checks: ours against what is published.
     """
-    families = {setting.protocol: family_of(setting) for setting, _ in described}
-    rest, drawn = [one for one in tables if _kind(one) != _PUBLISHED.kind], list(figures)
+    rest = [one for one in tables if kind_of(one) != _PUBLISHED.kind]
     made = []
     for plan in _PLANS:
-        of_family = [one for one in checks if plan.family in (None, families[one.ours.setting.protocol])]
-        own = [one for one in rest if plan.family in (None, families.get(one.context.get("protocol", "")))]
+        of_family = [one for one in checks if plan.family in (None, scope.family(one.ours.setting.protocol))]
+        own = [one for one in rest if plan.family in (None, scope.family(one.context.get("protocol", "")))]
         published = _published(plan, of_family)
-        own_tables, own_figures = _of_kinds(own, plan.tables), _of_kinds(drawn, plan.figures)
-        rest = [one for one in rest if one not in own_tables]
-        drawn = [one for one in drawn if one not in own_figures]
-        if plan is _PLANS[-1]:
-            own_tables, own_figures = own_tables + rest, own_figures + drawn
-        has_rows = plan.family is None or plan.family in families.values()
-        absent = [
-            *_absent(plan, "table", plan.tables, [*own_tables, *published], has_rows),
-            *_absent(plan, "figure", plan.figures, own_figures, has_rows),
+        found = [(wanted, [one for one in own if kind_of(one) == wanted.kind]) for wanted in plan.tables]
+        taken = [one for _, of_kind in found for one in of_kind]
+        rest = [one for one in rest if one not in taken]
+        printed = [one for wanted, of_kind in found for one in _digest(wanted, of_kind, scope)]
+        is_drawn = plan.family in (None, scope.drawn_family)
+        of_chapter = [one for wanted in plan.figures for one in figures if is_drawn and kind_of(one) == wanted.kind]
+        has_rows = plan.family is None or plan.family in scope.families
+        left = [one for one in taken if one not in printed] + (rest if plan is _PLANS[-1] else [])
+        said = [
+            *_absent(plan, "table", plan.tables, [*printed, *published], has_rows),
+            *_absent(plan, "figure", plan.figures, of_chapter, has_rows),
+            *_left(left),
         ]
-        said = [replace(one, notes=(beside(one, of_family, bool(published)), *one.notes)) for one in own_tables]
-        made.append(Chapter(plan.title, tuple(absent), (*said, *published), tuple(own_figures)))
+        noted = [replace(one, notes=(beside(one, of_family, bool(published)), *one.notes)) for one in printed]
+        made.append(Chapter(plan.title, tuple(said), (*noted, *published), tuple(of_chapter)))
     return made
 
 
-def _kind(one: Table | Figure) -> str:
-    return one.name.partition("-")[0]
+def _digest(wanted: Wanted, tables: Sequence[Table], scope: Scope) -> list[Table]:
+    """Return what the paper has of a kind of table: of one split, in one table where there are many."""
+    shown = of_one_split(tables)
+    if wanted.over == "backbones":
+        return over_backbones(shown, wanted.what, scope.predictors)
+    if wanted.over == "predictors":
+        return of_one_predictor(shown, scope.predictors)
+    return over_data_sets(shown, wanted.what, scope.predictors) if wanted.over else shown
 
 
 def _published(plan: Plan, checks: Sequence[Check]) -> list[Table]:
@@ -214,14 +202,17 @@ def _published(plan: Plan, checks: Sequence[Check]) -> list[Table]:
     return [replace(table, name=f"{_PUBLISHED.kind}-{plan.family}")] if table else []
 
 
-def _of_kinds(every: Sequence[T], kinds: Sequence[Wanted]) -> list[T]:
-    return [one for wanted in kinds for one in every if _kind(one) == wanted.kind]
+def _left(tables: Sequence[Table]) -> list[str]:
+    """Return a sentence on the tables that the report alone has."""
+    kinds = Counter(map(kind_of, tables))
+    named = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+    return [f"In the report's folder tables, whole and with every predictor and split: {named}."] if kinds else []
 
 
 def _absent(
     plan: Plan, word: str, kinds: Sequence[Wanted], there: Sequence[Table | Figure], has_rows: bool
 ) -> list[str]:
-    found = {_kind(one) for one in there}
+    found = set(map(kind_of, there))
     no_rows = f"there are no rows of protocol {plan.protocol}"
     return [
         f"No {word} {one.kind} ({one.what}): {f'it takes {one.takes}' if has_rows else no_rows}."

@@ -14,7 +14,6 @@ from reports.forms.markdown import markdown_escape
 
 FOLDER = "paper"
 NO_PDFLATEX = "pdflatex is not on the PATH: paper.md has in Markdown what paper.tex has."
-_BETWEEN = 8  # tables and figures between two breaks of the page: LaTeX holds no more than some dozens back
 _HIGHEST = "6.5in"  # of a figure, which has a caption below it
 _HEAD = rf"""\documentclass[10pt]{{article}}
 \usepackage{{booktabs}}
@@ -28,6 +27,16 @@ _HEAD = rf"""\documentclass[10pt]{{article}}
 \let\own\includegraphics
 \renewcommand{{\includegraphics}}[1]{{\sbox{{\drawing}}{{\own{{#1}}}}%
   \ifdim\ht\drawing>{_HIGHEST}\own[height={_HIGHEST}]{{#1}}\else\usebox{{\drawing}}\fi}}
+% Tables and figures stand where they are named, in order: nothing floats out of its chapter.
+\makeatletter
+\newenvironment{{placed}}[1]{{\par\addvspace{{14pt}}\noindent\begin{{minipage}}{{\textwidth}}\def\@captype{{#1}}}}%
+  {{\end{{minipage}}\par\addvspace{{14pt}}}}
+\renewenvironment{{table}}[1][]{{\begin{{placed}}{{table}}}}{{\end{{placed}}}}
+\renewenvironment{{table*}}[1][]{{\begin{{placed}}{{table}}}}{{\end{{placed}}}}
+\renewenvironment{{figure}}[1][]{{\begin{{placed}}{{figure}}}}{{\end{{placed}}}}
+\renewenvironment{{figure*}}[1][]{{\begin{{placed}}{{figure}}}}{{\end{{placed}}}}
+\makeatother
+\raggedbottom
 \begin{{document}}"""
 
 
@@ -72,13 +81,9 @@ def tex(title: str, opening: Sequence[str], chapters: Sequence[Chapter]) -> str:
     lines += [rf"\noindent {_escaped(sentence)}\par\smallskip" for sentence in opening]
     for chapter in chapters:
         lines.append(rf"\section{{{_escaped(chapter.title)}}}")
+        lines += [latex(table, "page").rstrip() for table in chapter.tables]
+        lines += [latex_figure(figure).rstrip() for figure in chapter.figures]
         lines += [rf"\noindent {_escaped(sentence)}\par\smallskip" for sentence in chapter.absent]
-        floats = [latex(table, "page", "!htbp").rstrip() for table in chapter.tables]
-        floats += [latex_figure(figure, "!htbp").rstrip() for figure in chapter.figures]
-        for number, one in enumerate(floats):
-            lines += [r"\clearpage"] if number and number % _BETWEEN == 0 else []
-            lines.append(one)
-        lines += [r"\clearpage"] if floats else []
     return "\n".join([*lines, r"\end{document}", ""])
 
 
@@ -86,13 +91,14 @@ def in_markdown(title: str, opening: Sequence[str], chapters: Sequence[Chapter])
     """Return the paper as Markdown; arguments as of `write_paper`."""
     parts = [f"# {markdown_escape(title)}", *map(markdown_escape, opening)]
     for chapter in chapters:
-        parts += [f"## {markdown_escape(chapter.title)}", *map(markdown_escape, chapter.absent)]
+        parts.append(f"## {markdown_escape(chapter.title)}")
         for table in chapter.tables:
             parts += [f"### {markdown_escape(f'Table {table.name}')}", markdown(table).rstrip()]
         for one in chapter.figures:
             name = markdown_escape(one.name)
             parts += [f"### {markdown_escape(f'Figure {one.name}')}", f"![{name}](../figures/{one.name}.png)"]
             parts.append(markdown_escape(one.caption))
+        parts += map(markdown_escape, chapter.absent)
     return "\n\n".join(parts) + "\n"
 
 

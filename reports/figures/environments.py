@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from reports.chosen import Selections
 from reports.comparisons import compare
 from reports.figures.gains import Point, plain_of, predictors_of, shown_methods
+from reports.figures.panels import grid_of, rows_of
 from reports.figures.style import (
     COLUMN,
     GREY,
@@ -32,6 +33,7 @@ from reports.methods import Method
 MAX_ENVIRONMENTS = 24
 AVERAGE = "average"
 _MAX_PANELS = 2
+_TITLE = 18  # letters of a panel, before the word on its right
 _LINE, _ROOM = 0.075, 0.1  # inches of a method in an environment, and between environments
 
 
@@ -55,14 +57,14 @@ class Panel:
     """What methods of one predictor gain.
 
     Attributes:
-        predictor: in words.
+        title: its predictor, or of several data sets its data set, in words.
         environments: what is held out, sorted.
         plain: accuracy of plain prediction on average, then in each of them, percent.
         gains: of each method.
         left_out: number of environments that are not drawn, for want of room.
     """
 
-    predictor: str
+    title: str
     environments: tuple[str, ...]
     plain: tuple[float, ...]
     gains: tuple[Gains, ...]
@@ -71,7 +73,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class EnvironmentNumbers:
-    """What methods gain in each environment of one setting, a panel for each predictor."""
+    """What methods gain in each environment, a panel for each predictor of one setting, or for each data set."""
 
     panels: tuple[Panel, ...]
 
@@ -107,25 +109,31 @@ def _panel(selections: Selections, predictor: str, rule: str, names: Sequence[st
 
 
 def draw(numbers: EnvironmentNumbers) -> Sheet:
-    """Draw a panel for each predictor: a row for the average and for each environment."""
+    """Draw a panel for each predictor or data set: a row for the average and for each environment."""
     panels = numbers.panels
     methods = [gains.method for panel in panels for gains in panel.gains]
     looks = looks_of(methods)
     most = max(len(panel.gains) for panel in panels)
-    rows = 1 + max(len(panel.environments) for panel in panels)
-    sheet = sheet_of(COLUMN if len(panels) == 1 else PAGE, min(rows * (most * _LINE + _ROOM) + 0.8, TALLEST))
-    grid = sheet.subplots(1, len(panels), squeeze=False)
-    for axes, panel in zip(grid[0], panels, strict=True):
-        _draw_panel(axes, panel, looks, first=axes is grid[0, 0])
+    rows, columns = rows_of(len(panels))
+    names = [1 + max(len(panel.environments) for panel in panels[r * columns : (r + 1) * columns]) for r in range(rows)]
+    heights = [n * (most * _LINE + _ROOM) for n in names]
+    sheet = sheet_of(COLUMN if len(panels) == 1 else PAGE, min(sum(heights) + 0.4 * rows + 0.4, TALLEST))
+    grid = grid_of(sheet, len(panels))
+    for i, panel in enumerate(panels):
+        axes, before = grid[i // columns][i % columns], panels[i - 1].environments if i % columns else None
+        assert axes is not None
+        _draw_panel(axes, panel, looks, named=panel.environments != before)
         if len(panels) > 1:
-            panel_label(axes, panel.predictor)
+            panel_label(axes, words(panel.title, _TITLE))
+        if i + columns >= len(panels):
+            axes.set_xlabel("Accuracy − plain (points)")
     shown = {method.projection_label: method for method in methods}
     legend = legend_above(sheet, [mark_handle(looks[m]) for m in shown.values()], list(shown))
-    arrange(sheet, grid.tolist(), legend=legend, gap=0.16)
+    arrange(sheet, grid, heights=heights, legend=legend, gap=0.16)
     return sheet
 
 
-def _draw_panel(axes: Axes, panel: Panel, looks: dict[Method, Look], first: bool) -> None:
+def _draw_panel(axes: Axes, panel: Panel, looks: dict[Method, Look], named: bool) -> None:
     names = [AVERAGE, *panel.environments]
     axes.axvline(0, color=GREY, linewidth=0.6, zorder=1)
     for row in range(1, len(names), 2):
@@ -144,9 +152,8 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[Method, Look], first: bool
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("Accuracy − plain (points)")
     axes.set_yticks([])
-    if first:
+    if named:
         labels_left(axes, [(row, words(name, 24), 0.0) for row, name in enumerate(names)])
     for row, accuracy in enumerate(panel.plain):
         axes.annotate(

@@ -34,6 +34,7 @@ from reports.methods import Method
 from reports.settings import Setting
 
 MAX_LINES = 40
+_TELLING = ("protocol", "test_split", "class_half")  # named where lines differ in them
 _LINE, _HEAD = 0.15, 0.2  # inches of a comparison, and of a group's name
 
 
@@ -63,12 +64,13 @@ class ForestNumbers:
     """The lines of a forest.
 
     Attributes:
-        groups: (data set, backbone, predictor) in words and its lines, in the order in which they came.
+        groups: (data set, backbone, predictor) in words and its lines, in the order in which they came; protocol, split
+            and half of the classes stand behind the data set where lines differ in them.
         margin: points within which two methods count as level.
         left_out: number of comparisons that are not drawn, for want of room.
     """
 
-    groups: tuple[tuple[tuple[str, str, str], tuple[Line, ...]], ...]
+    groups: tuple[tuple[tuple[str, ...], tuple[Line, ...]], ...]
     margin: float
     left_out: int
 
@@ -91,9 +93,11 @@ def forest_numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float
     if len(drawn) > MAX_LINES:
         with_plain = [pair for pair in drawn if pair[1].baseline.is_plain]
         drawn = (with_plain or drawn)[:MAX_LINES]
-    groups: dict[tuple[str, str, str], list[Line]] = {}
+    differ = [name for name in _TELLING if len({getattr(setting, name) for setting, _ in drawn}) > 1]
+    groups: dict[tuple[str, ...], list[Line]] = {}
     for setting, one in drawn:
-        key = (setting.dataset, setting.backbone_label, one.method.predictor_label)
+        more = [getattr(setting, name) for name in differ]
+        key = (setting.dataset, *more, setting.backbone_label, one.method.predictor_label)
         groups.setdefault(key, []).append(_line(one))
     if not groups:
         return None

@@ -43,9 +43,15 @@ class Maps:
 
 @dataclass(frozen=True)
 class HeatMapNumbers:
-    """The maps of one setting, one pair for each predictor."""
+    """The maps of one setting, a pair for each predictor, or of several data sets, a pair for each.
+
+    Attributes:
+        maps: from the top down.
+        titles: what each pair is of, where there are several; by default its predictor.
+    """
 
     maps: tuple[Maps, ...]
+    titles: tuple[str, ...] = ()
 
 
 def numbers(selections: Selections, rule: str) -> HeatMapNumbers | None:
@@ -82,12 +88,13 @@ def _maps(selections: Selections, method: Method, rule: str) -> Maps | None:
 
 
 def draw(numbers: HeatMapNumbers) -> Sheet:
-    """Draw the maps side by side, a row for each predictor, as wide as a page."""
+    """Draw the maps side by side, a row for each predictor or data set, as wide as a page."""
     heights = [_cell(maps) * len(maps.lambdas) for maps in numbers.maps]
+    titles = numbers.titles or [maps.method.predictor_label for maps in numbers.maps]
     sheet = sheet_of(PAGE, min(sum(heights) + 0.75 + 0.25 * (len(heights) - 1), 8.5))
     grid = sheet.subplots(len(heights), 2, squeeze=False)
     for row, maps in enumerate(numbers.maps):
-        words = f"{maps.method.predictor_label}: " if len(numbers.maps) > 1 else ""
+        words = f"{titles[row]}: " if len(numbers.maps) > 1 else ""
         for axes, values, of in zip(grid[row], (maps.source, maps.held_out), ("source score", "held out"), strict=True):
             _draw(axes, maps, values)
             panel_label(axes, f"{words}{of} (%)")

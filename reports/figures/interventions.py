@@ -37,7 +37,8 @@ _KEPT: Mapping[str, tuple[str, Look]] = {
     "shift_removed_sources": ("shift between sources", Look(BLUE, "s", "-")),
     "shift_removed_target": ("shift to held-out †", Look(VERMILLION, "o", "-", hollow=True)),
 }
-_LINE = 0.16  # inches
+_LINE, _DENSE = 0.16, 0.115  # inches of a line, and of one where several data sets stand below one another
+_AROUND, _MOST = 0.85, 6.5  # inches of legend and axis, and of all where several data sets stand together
 
 
 @dataclass(frozen=True)
@@ -147,50 +148,73 @@ def _line(label: str, selections: Selections, method: Method, rule: str, plain: 
 
 def draw(numbers: InterventionNumbers) -> Sheet:
     """Draw two panels, or three where there are gains of sets, as wide as a page."""
-    shown = [any(line.moved is not None for line in numbers.lines)]
-    shown += [any(share is not None for line in numbers.lines for share in line.kept)]
-    shown += [any(line.gain is not None for line in numbers.lines)]
+    return draw_several([("", numbers)])
+
+
+def lines_of_each(groups: int) -> int:
+    """Return how many lines of each of so many data sets fit on a page."""
+    return MAX_SETS if groups == 1 else min(MAX_SETS, max(1, int((_MOST - _AROUND) / _DENSE / groups) - 1))
+
+
+def draw_several(groups: Sequence[tuple[str, InterventionNumbers]]) -> Sheet:
+    """Draw the lines of several data sets below one another, each under its name; of too many the first of each."""
+    pitch, most = (_LINE if len(groups) == 1 else _DENSE), lines_of_each(len(groups))
+    placed: list[tuple[int, Line]] = []
+    labels: list[tuple[float, str, float]] = []
+    row = 0
+    for title, numbers in groups:
+        if title:
+            labels.append((row, words(title), 0.0))
+            row += 1
+        for line in numbers.lines[:most]:
+            labels.append((row, words(line.label), 8.0 if title else 0.0))
+            placed.append((row, line))
+            row += 1
+    lines = [line for _, line in placed]
+    shown = [any(line.moved is not None for line in lines)]
+    shown += [any(share is not None for line in lines for share in line.kept)]
+    shown += [any(line.gain is not None for line in lines)]
     panels = [draw_ for draw_, there in zip((_moved, _kept, _gained), shown, strict=True) if there]
-    sheet = sheet_of(PAGE, min(len(numbers.lines) * _LINE + 0.85, TALLEST))
+    sheet = sheet_of(PAGE, min(row * pitch + _AROUND, TALLEST))
     grid = sheet.subplots(1, len(panels), squeeze=False)
     for axes, draw_panel in zip(grid[0], panels, strict=True):
-        for row in range(len(numbers.lines)):
-            axes.axhline(row, color="#F0F0F0", linewidth=0.5, zorder=0)
-        draw_panel(axes, numbers.lines)
-        axes.set_ylim(len(numbers.lines) - 0.4, -0.6)
+        for at, _ in placed:
+            axes.axhline(at, color="#F0F0F0", linewidth=0.5, zorder=0)
+        draw_panel(axes, placed)
+        axes.set_ylim(row - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.set_yticks([])
-    labels_left(grid[0, 0], [(row, words(line.label), 0.0) for row, line in enumerate(numbers.lines)])
-    named = list(_KEPT.values())
+    labels_left(grid[0, 0], labels)
+    named = [look for i, look in enumerate(_KEPT.values()) if any(line.kept[i] is not None for line in lines)]
     legend = legend_above(sheet, [mark_handle(look) for _, look in named], [f"kept: {name}" for name, _ in named])
-    arrange(sheet, grid.tolist(), legend=legend if shown[1] else None, gap=0.16)
+    arrange(sheet, grid.tolist(), legend=legend, gap=0.16)
     return sheet
 
 
-def _moved(axes: Axes, lines: Sequence[Line]) -> None:
+def _moved(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
     axes.axvline(1, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
-    for row, line in enumerate(lines):
+    for row, line in placed:
         if line.moved is not None:
             axes.plot([0, line.moved], [row, row], color=GREY, linewidth=0.8)
             axes.plot([line.moved], [row], marker="D", color="#000000", linestyle="none")
-    axes.set_xlim(0, 1.08 * max(1.0, *(line.moved or 0.0 for line in lines)))
+    axes.set_xlim(0, 1.08 * max(1.0, *(line.moved or 0.0 for _, line in placed)))
     axes.set_xlabel("C_d along the shift")
 
 
-def _kept(axes: Axes, lines: Sequence[Line]) -> None:
-    for row, line in enumerate(lines):
+def _kept(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
+    for row, line in placed:
         for (_, look), share in zip(_KEPT.values(), line.kept, strict=True):
             if share is not None:
                 axes.plot([share], [row], linestyle="none", **look.marks())
-    low = min((share for line in lines for share in line.kept if share is not None), default=0.0)
+    low = min((share for _, line in placed for share in line.kept if share is not None), default=0.0)
     axes.set_xlim(max(0.0, low - 6) if low > 40 else min(0.0, low) - 2, 102)
     axes.set_xlabel("Share kept (%)")
 
 
-def _gained(axes: Axes, lines: Sequence[Line]) -> None:
+def _gained(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
     axes.axvline(0, color=GREY, linewidth=0.6)
-    for row, line in enumerate(lines):
+    for row, line in placed:
         if line.gain is not None:
             if line.gain.known:
                 axes.plot([line.gain.low, line.gain.high], [row, row], color=VERMILLION, linewidth=1.2)

@@ -22,19 +22,8 @@ from reports.figures.gains import (
     predictors_of,
     shown_methods,
 )
-from reports.figures.style import (
-    COLUMN,
-    GREY,
-    PAGE,
-    Look,
-    arrange,
-    legend_above,
-    line_handle,
-    looks_of,
-    panel_label,
-    picks_below,
-    sheet_of,
-)
+from reports.figures.panels import Legend, over_strips
+from reports.figures.style import GREY, Look, line_handle, looks_of, picks_below
 from reports.methods import Method
 
 _FIXED = ["intervention_set", "normalize", "predictor_params", "projection_params"]
@@ -60,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LambdaNumbers:
-    """Curves against lambda of one setting: predictor in words -> its curves."""
+    """Curves against lambda: predictor of one setting, or data set, in words -> its curves."""
 
     panels: tuple[tuple[str, tuple[Curve, ...]], ...]
 
@@ -104,32 +93,28 @@ def _at(selections: Selections, rows: pd.DataFrame, plain: Answered) -> Point | 
 
 
 def draw(numbers: LambdaNumbers) -> Sheet:
-    """Draw a panel for each predictor, with a strip of picks below it."""
-    panels = numbers.panels
-    looks = looks_of([curve.method for _, curves in panels for curve in curves])
-    strips = max(len(curves) for _, curves in panels)
-    sheet = sheet_of(COLUMN if len(panels) == 1 else PAGE, 2.35 + 0.11 * strips)
-    grid = sheet.subplots(2, len(panels), squeeze=False, sharex="col")
-    for column, (predictor, curves) in enumerate(panels):
-        upper, lower = grid[0, column], grid[1, column]
-        lambdas = sorted({x for curve in curves for x in curve.lambdas})
-        upper.axhline(0, color=GREY, linewidth=0.6)
-        for curve in curves:
-            _draw_curve(upper, curve, looks[curve.method], lambdas)
-        upper.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        upper.tick_params(labelbottom=False)
-        if len(panels) > 1:
-            panel_label(upper, predictor)
-        picks_below(lower, [(looks[c.method], places(c.lambdas, lambdas), c.picks) for c in curves])
-        lambda_ticks(lower, lambdas)
-        lower.set_xlabel("λ")
-        if column == 0:
-            upper.set_ylabel("Accuracy − plain (points)")
-            lower.set_ylabel("picked", rotation=0, ha="right", va="center")
-    shown = {curve.method.projection_label: curve.method for _, curves in panels for curve in curves}
-    legend = legend_above(sheet, [line_handle(looks[m]) for m in shown.values()], list(shown))
-    arrange(sheet, grid.tolist(), heights=[1.9, 0.11 * strips], legend=legend, gap=0.07)
-    return sheet
+    """Draw a panel for each predictor or data set, with a strip of picks below it."""
+    panels = [curves for _, curves in numbers.panels]
+    looks = looks_of([curve.method for curves in panels for curve in curves])
+
+    def lambdas(number: int) -> list[float]:
+        return sorted({x for curve in panels[number] for x in curve.lambdas})
+
+    def upper(axes: Axes, number: int) -> None:
+        axes.axhline(0, color=GREY, linewidth=0.6)
+        for curve in panels[number]:
+            _draw_curve(axes, curve, looks[curve.method], lambdas(number))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+    def lower(axes: Axes, number: int) -> None:
+        every = lambdas(number)
+        picks_below(axes, [(looks[c.method], places(c.lambdas, every), c.picks) for c in panels[number]])
+        lambda_ticks(axes, every)
+
+    shown = {curve.method.projection_label: curve.method for curves in panels for curve in curves}
+    legend = Legend([line_handle(looks[m]) for m in shown.values()], list(shown))
+    strips = max(map(len, panels))
+    return over_strips([title for title, _ in numbers.panels], upper, lower, (1.9, 0.11 * strips), "λ", legend)
 
 
 def _draw_curve(axes: Axes, curve: Curve, look: Look, lambdas: Sequence[float]) -> None:

@@ -10,19 +10,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from reports.chosen import Selections
 from reports.figures.gains import Point, gain, plain_answers, predictors_of, shown_methods
-from reports.figures.style import (
-    COLUMN,
-    GREY,
-    PAGE,
-    Look,
-    arrange,
-    legend_above,
-    line_handle,
-    looks_of,
-    panel_label,
-    picks_below,
-    sheet_of,
-)
+from reports.figures.panels import Legend, over_strips
+from reports.figures.style import GREY, Look, line_handle, looks_of, picks_below
 from reports.methods import ICM, SHRINKAGE, Method
 
 LOWEST = 4.0  # times the highest gain (or `_LEAST` points): lines that fall farther leave the panel
@@ -48,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class RankNumbers:
-    """Rank curves of one setting: predictor in words -> its curves."""
+    """Rank curves: predictor of one setting, or data set, in words -> its curves."""
 
     panels: tuple[tuple[str, tuple[Curve, ...]], ...]
 
@@ -86,31 +75,25 @@ def _curve(selections: Selections, method: Method, rule: str) -> Curve | None:
 
 
 def draw(numbers: RankNumbers) -> Sheet:
-    """Draw a panel for each predictor, with a strip of picks below it."""
-    panels = numbers.panels
-    curves = [curve for _, of_panel in panels for curve in of_panel]
+    """Draw a panel for each predictor or data set, with a strip of picks below it."""
+    panels = [curves for _, curves in numbers.panels]
+    curves = [curve for of_panel in panels for curve in of_panel]
     looks = looks_of([curve.method for curve in curves])
-    strips = max(sum(len(c.ranks) > 1 for c in of_panel) for _, of_panel in panels)
-    sheet = sheet_of(COLUMN if len(panels) == 1 else PAGE, 2.55 + 0.1 * strips)
-    grid = sheet.subplots(2, len(panels), squeeze=False, sharex="col")
-    for column, (predictor, of_panel) in enumerate(panels):
-        upper, lower = grid[0, column], grid[1, column]
-        _draw_curves(upper, of_panel, looks)
-        if len(panels) > 1:
-            panel_label(upper, predictor)
-        ranked = [curve for curve in of_panel if len(curve.ranks) > 1]
-        picks_below(lower, [(looks[c.method], c.ranks, c.picks) for c in ranked])
-        _log2(lower, [rank for curve in ranked for rank in curve.ranks])
-        lower.set_xlabel("Rank kept")
-        upper.tick_params(labelbottom=False)
-        if column == 0:
-            upper.set_ylabel("Accuracy − plain (points)")
-            lower.set_ylabel("picked", rotation=0, ha="right", va="center")
+
+    def ranked(number: int) -> list[Curve]:
+        return [curve for curve in panels[number] if len(curve.ranks) > 1]
+
+    def lower(axes: Axes, number: int) -> None:
+        picks_below(axes, [(looks[c.method], c.ranks, c.picks) for c in ranked(number)])
+        _log2(axes, [rank for curve in ranked(number) for rank in curve.ranks])
+
     shown = {curve.method.projection_label: curve for curve in curves}
     handles = [line_handle(looks[c.method], **({"marker": ""} if len(c.ranks) == 1 else {})) for c in shown.values()]
-    legend = legend_above(sheet, handles, list(shown))
-    arrange(sheet, grid.tolist(), heights=[2.0, 0.1 * strips], legend=legend, gap=0.07)
-    return sheet
+    strips = max(len(ranked(i)) for i in range(len(panels)))
+    return over_strips(
+        [title for title, _ in numbers.panels], lambda axes, i: _draw_curves(axes, panels[i], looks), lower,
+        (2.0, 0.1 * strips), "Rank kept", Legend(handles, list(shown)),
+    )  # fmt: skip
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], looks: dict[Method, Look]) -> None:

@@ -1,6 +1,7 @@
 """Spectrum: eigenvalues of M = C_z - lambda C_d in the order in which directions are kept, and those of PCA."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -12,10 +13,14 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from reports.chosen import Selections
 from reports.curves import Spectra, spectra
-from reports.figures.style import COLUMN, GREY, INK, arrange, legend_above, sheet_of
+from reports.figures.panels import grid_of, rows_of
+from reports.figures.style import COLUMN, GREY, INK, PAGE, arrange, legend_above, panel_label, sheet_of
 from reports.methods import ICM
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+
+_SKIPPED = 2  # powers of ten next to zero that are not named in a small panel
+_PCA: Mapping[str, Any] = {"color": INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}
 
 
 def numbers(selections: Selections, rule: str) -> Spectra | None:
@@ -31,42 +36,49 @@ def numbers(selections: Selections, rule: str) -> Spectra | None:
 
 def draw(numbers: Spectra) -> Sheet:
     """Draw the spectra in a column's width: darker for larger lambda, PCA in dashes of its own."""
-    sheet = sheet_of(COLUMN, 2.5)
-    axes = sheet.add_subplot()
-    icm = [line for line in numbers.lines if line.method.projection == ICM]
-    shades = matplotlib.colormaps["cividis"](np.linspace(0.85, 0.0, max(len(icm), 2)))
-    handles, labels = [], []
-    for line in numbers.lines:
-        index = np.arange(1, len(line.values) + 1)
-        if line in icm:
-            place = icm.index(line)
-            look: dict[str, Any] = {
-                "color": tuple(shades[place]),
-                "linestyle": _DASHES[place % len(_DASHES)],
-                "linewidth": 1.1,
-            }
-            labels.append(f"λ = {line.lambda_:g}")
-        else:
-            look = {"color": INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}
-            labels.append("PCA")
-        axes.plot(index, line.values, **look)
-        handles.append(Line2D([], [], **look))
-    _scales(axes, numbers)
-    axes.set_xlabel("Position in the basis")
-    axes.set_ylabel("Eigenvalue")
-    legend = legend_above(sheet, handles, labels)
-    arrange(sheet, [[axes]], legend=legend)
+    return draw_several([("", numbers)])
+
+
+def draw_several(panels: Sequence[tuple[str, Spectra]]) -> Sheet:
+    """Draw a panel for each data set: its name and its spectra."""
+    rows, columns = rows_of(len(panels))
+    sheet = sheet_of(COLUMN, 2.5) if len(panels) == 1 else sheet_of(PAGE, 1.75 * rows + 0.3)
+    grid = grid_of(sheet, len(panels))
+    every = [line.lambda_ for _, of_set in panels for line in of_set.lines if line.method.projection == ICM]
+    lambdas = sorted({x for x in every if x is not None})
+    shades = matplotlib.colormaps["cividis"](np.linspace(0.85, 0.0, max(len(lambdas), 2)))
+    shown: dict[str, Mapping[str, Any]] = {}
+    for i, (title, of_set) in enumerate(panels):
+        axes = grid[i // columns][i % columns]
+        assert axes is not None
+        for line in of_set.lines:
+            label, look = "PCA", _PCA
+            if line.lambda_ in lambdas:
+                place = lambdas.index(line.lambda_)
+                dashes = _DASHES[place % len(_DASHES)]
+                label, look = f"λ = {line.lambda_:g}", {"color": shades[place], "linestyle": dashes, "linewidth": 1.1}
+            axes.plot(np.arange(1, len(line.values) + 1), line.values, **look)
+            shown.setdefault(label, look)
+        _scales(axes, of_set, _SKIPPED if len(panels) > 1 else 0)
+        if title:
+            panel_label(axes, title)
+        if i + columns >= len(panels):
+            axes.set_xlabel("Position in the basis")
+        if i % columns == 0:
+            axes.set_ylabel("Eigenvalue")
+    legend = legend_above(sheet, [Line2D([], [], **look) for look in shown.values()], list(shown))
+    arrange(sheet, grid, legend=legend)
     return sheet
 
 
-def _scales(axes: Axes, numbers: Spectra) -> None:
+def _scales(axes: Axes, numbers: Spectra, skipped: int) -> None:
     everything = np.concatenate([line.values for line in numbers.lines])
     # Linear below a ten-thousandth of the last line's (PCA's) largest eigenvalue: what is smaller is noise.
     reference = float(np.abs(numbers.lines[-1].values).max()) or 1.0
     lowest = math.floor(math.log10(reference)) - 4
     axes.set_yscale("symlog", linthresh=10.0**lowest, linscale=0.5)
     every = 1 if everything.min() >= 0 else 2
-    powers = [10.0**e for e in range(lowest, lowest + 24, every)]
+    powers = [10.0**e for e in range(lowest + skipped, lowest + 24, every)]
     axes.set_yticks([
         *(-power for power in reversed(powers) if power <= 1.5 * -everything.min()), 0.0,
         *(power for power in powers if power <= 1.5 * everything.max()),

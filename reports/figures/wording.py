@@ -77,6 +77,30 @@ def caption(setting: Setting, selections: Selections, rule: str, words: str) -> 
     ) + (f" {few}" if (few := sample_words(selections.rows)) else "")
 
 
+def caption_of_several(described: Sequence[tuple[Setting, Selections]], words: str) -> str:
+    """Return the caption of a figure of several data sets under one backbone, protocol and split.
+
+    Args:
+        described: the settings and their rows, one of each data set.
+        words: what the figure shows.
+    """
+    setting, selections = described[0]
+    rules = {x.rule: f"{x.rule}: {rule_meaning(x.rule, s)}" for s, x in described}
+    units = unit_words(setting)
+    sizes = [
+        f"n = {number(whole_size(x).units_per_seed)} in {x.rows['held_out'].nunique()} ({s.dataset}"
+        f"{'' if unit_words(s) == units else f', {unit_words(s)}'})"
+        for s, x in described
+    ]
+    seeds = selections.seeds
+    return (
+        f"{setting.banner}{words} {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; test "
+        f"split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. "
+        f"{units.capitalize()} per seed in {setting.protocol_class.holdouts_in_words}: {', '.join(sizes)}. "
+        f"Rule {'; '.join(rules.values())}."
+    )
+
+
 def of_forest(numbers: ForestNumbers, compared: Sequence[tuple[Setting, Comparison]]) -> str:
     """Return the caption of the forest."""
     settings = [setting for setting, _ in compared]
@@ -127,11 +151,12 @@ def _band(known: Iterable[bool]) -> str:
 
 def of_heat_maps(numbers: HeatMapNumbers, setting: Setting) -> str:
     """Return what the twin maps show."""
-    picks = int(numbers.maps[0].picks.sum())
+    picks = sorted({int(maps.picks.sum()) for maps in numbers.maps})
+    every = f"{picks[0]}" if len(picks) == 1 else f"{picks[0]} to {picks[-1]}"
     return (
         f"{numbers.maps[0].method.projection_label}: score of the rule on the sources (left) and accuracy on the "
         f"{setting.protocol_class.tested} (right), in %, by λ and rank; everything else is chosen at each of them. "
-        f"Framed: what the rule picks, with how many of its {picks} picks."
+        f"Framed: what the rule picks, with how many of its {every} picks."
     )
 
 
