@@ -12,6 +12,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from benchmark.common.cluster import remote
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Array, Labels, scaled
@@ -89,7 +90,7 @@ def answers_of(
     progress.close()
 
 
-@ray.remote
+@remote()
 def _answers(
     given: tuple[Storage, list[Trial], Mapping[str, Subject], Shared], number: int, gpus: float
 ) -> list[Answers]:
