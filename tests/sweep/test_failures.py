@@ -15,7 +15,7 @@ from tests.conftest import toy_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
-BROKEN = {"Raises": "this predictor is broken", "OutOfMemory": "it was killed", "Hangs": "run.trial_timeout = 2 s"}
+BROKEN = {"Raises": "this predictor is broken", "OutOfMemory": "it was killed", "Hangs": "run.trial_timeout = 4 s"}
 
 
 def test_three_gaps_with_reasons_and_the_rest_complete(
@@ -32,7 +32,7 @@ def test_three_gaps_with_reasons_and_the_rest_complete(
             "seeds": [0],
             "predictors": ["zero_shot", *(f"tests.broken:{name}" for name in BROKEN), "class_means"],
         },
-        "run": {"store": str(tmp_path / "store"), "out": str(tmp_path / "out"), "trial_timeout": 2},
+        "run": {"store": str(tmp_path / "store"), "out": str(tmp_path / "out"), "trial_timeout": 4},
     }
     file.write_text(yaml.safe_dump(content))
     assert main(["run", str(file)]) == 2
