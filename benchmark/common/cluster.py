@@ -12,6 +12,7 @@ import ray
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
+from benchmark.common.joining import check_cluster
 from benchmark.common.storage import Storage
 
 
@@ -45,7 +46,8 @@ def connect() -> None:
     """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`.
 
     Raises:
-        IcmBenchError: no cluster answers at RAY_ADDRESS, or Ray does not start on this machine.
+        IcmBenchError: no cluster can be joined at RAY_ADDRESS, see `check_cluster`, or Ray does not start on this
+            machine.
     """
     if ray.is_initialized():
         return
@@ -59,6 +61,7 @@ def connect() -> None:
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             with _native_stderr_to(os.devnull):
+                check_cluster(address)
                 ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise IcmBenchError(
