@@ -78,6 +78,17 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: says what it costs")
         sub.set_defaults(command=command)
     _add_submit(commands)
+    doctor = commands.add_parser(
+        "doctor", help="check that every node of a cluster can do what a recipe asks",
+        description="Checks a cluster within seconds: address, token, versions; and on each node packages, GPUs, disks "
+        "and, for a recipe, store, data and weights. Exit code 2 where anything is wrong.",
+    )  # fmt: skip
+    doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="YAML file; without, nodes and packages alone")
+    doctor.add_argument(
+        "--address", metavar="HOST:PORT", help="of the cluster, as `ray start` names it; default: $RAY_ADDRESS"
+    )
+    _add_options(doctor)
+    doctor.set_defaults(command=_doctor)
     _add_report(commands)
     choose = commands.add_parser(
         "choose", help="say which of the recipe's backbones to take, from the rows that exist",
@@ -413,6 +424,23 @@ def _submit(args: argparse.Namespace) -> int:
     else:
         print(f"icm-bench: {ended.text}", file=sys.stderr)
     return ended.exit_code
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    if args.address:
+        os.environ["RAY_ADDRESS"] = args.address
+    recipe = _recipe(args) if args.recipe else None
+    from benchmark.commands.doctor import doctor
+    from benchmark.commands.prepare import notify_on_stderr
+
+    checked = doctor(recipe, notify_on_stderr)
+    print(json.dumps(checked.record(), indent=2) if args.json else checked.text())
+    for note in checked.notes:
+        notify_on_stderr(f"note: {note}")
+    wrong = (*checked.problems, *checked.doubts)
+    for sentence in wrong:
+        print(f"icm-bench: {sentence}", file=sys.stderr)
+    return EXIT_USER_ERROR if wrong else 0
 
 
 def _options(args: argparse.Namespace) -> list[str]:

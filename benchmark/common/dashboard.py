@@ -46,15 +46,11 @@ def job_server(address: str | None = None) -> "JobSubmissionClient":
     if status in (401, 403):
         kept, place = token()
         if not kept:
-            raise IcmBenchError(
-                f"{address} asks for a token and there is none in {place}: copy {TOKEN_FILE} there."
-            )
+            raise IcmBenchError(f"{address} asks for a token and there is none in {place}: copy {TOKEN_FILE} there.")
         headers = {"Authorization": f"Bearer {kept}"}
         status, version = _version(address, headers)
         if status in (401, 403):
-            raise IcmBenchError(
-                f"{address} refuses the token of {place}: put that of {TOKEN_FILE} in its place."
-            )
+            raise IcmBenchError(f"{address} refuses the token of {place}: put that of {TOKEN_FILE} in its place.")
     if version is None:
         raise IcmBenchError(
             f"{address} answers, but is no Ray dashboard: give --address http://HOST:PORT of the one that `ray start` "

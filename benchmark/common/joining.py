@@ -5,10 +5,11 @@ import os
 import platform
 import threading
 
-from benchmark.common.dashboard import PATIENCE, TOKEN_FILE, reach, token
+from benchmark.common.dashboard import TOKEN_FILE, reach, token
 from benchmark.common.errors import IcmBenchError
 
 CLIENT = "ray://"  # scheme of Ray's client, which has a server of its own
+ANSWER = 4.0  # seconds for an answer: after five, Ray's core tells the terminal that there is none
 _VARIABLE = "RAY_ADDRESS"
 
 
@@ -24,7 +25,9 @@ def check_cluster(address: str) -> None:
     if address == "local":
         return
     wanted = _bootstrap(address)
-    reach(f"http://{wanted}", f"{_VARIABLE}={address}", f"start a cluster, or let {_VARIABLE} name the HOST:PORT of one")
+    reach(
+        f"http://{wanted}", f"{_VARIABLE}={address}", f"start a cluster, or let {_VARIABLE} name the HOST:PORT of one"
+    )
     if address.startswith(CLIENT):
         return
     by_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
@@ -70,7 +73,7 @@ def _metadata(address: str, wanted: str, token_from: str | None) -> dict[str, st
     found: list[dict[str, str] | Exception] = []
     asking = threading.Thread(target=_ask, args=(wanted, found), daemon=True)
     asking.start()
-    asking.join(PATIENCE)
+    asking.join(ANSWER)
     answer = found[0] if found else None
     if isinstance(answer, dict):
         return answer
@@ -98,7 +101,7 @@ def _ask(wanted: str, found: list[dict[str, str] | Exception]) -> None:
 
     try:
         kept = GcsClient(address=wanted).internal_kv_get(
-            b"CLUSTER_METADATA", namespace=KV_NAMESPACE_CLUSTER, timeout=PATIENCE
+            b"CLUSTER_METADATA", namespace=KV_NAMESPACE_CLUSTER, timeout=ANSWER
         )
         found.append(json.loads(kept or b"{}"))
     except Exception as error:  # of Ray's, and of its RPCs
