@@ -1,8 +1,10 @@
 """`icm-bench doctor`: whether all nodes of a cluster can do what a recipe asks; a run of several nodes asks it too."""
 
 import re
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,16 @@ from typing import Any
 import ray
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.nodes import Needs, NodeAnswer, digest, marked, probe, versions
+from benchmark.commands.nodes import LIMIT, Needs, NodeAnswer, digest, marked, probe, versions, within
 from benchmark.commands.stores import open_store
 from benchmark.common.cluster import alive_nodes, connect, connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words
-from benchmark.common.storage import Storage
+from benchmark.common.storage import Storage, public
 from benchmark.datasets.manifest import Manifest, dataset_reader
 from benchmark.recipe.recipe import Recipe
 
-PATIENCE = 14.0  # seconds for all nodes together, of the fifteen that a person waits
+PATIENCE = 12.0  # seconds for all nodes together, of the fifteen that a person waits
 Image = tuple[str, Any, dict[str, list[Any]]]
 
 
@@ -93,7 +95,7 @@ def doctor(recipe: Recipe | None, notify: Callable[[str], None]) -> Checked:
         if recipe is None:
             return _asked(None, (), (), notify)
         images = [] if recipe.is_imported else [_first_image(recipe, i) for i in range(len(recipe.datasets))]
-        return _asked(open_store(recipe), images, recipe.backbones, notify)
+        return _asked(_opened(recipe), images, recipe.backbones, notify)
 
 
 def check_nodes(
@@ -128,6 +130,15 @@ def check_nodes(
         raise IcmBenchError(f"{first} (`icm-bench doctor` tells {more} more.)" if more else first)
 
 
+def _opened(recipe: Recipe) -> Storage:
+    """Return the recipe's store, which this machine can write to; does not wait for a service without end."""
+    opened: list[Storage] = []
+    place = f"The store {public(recipe.run.store or 'in the cache')}"
+    if problems := within(LIMIT, {place: lambda: opened.append(open_store(recipe))}):
+        raise IcmBenchError(problems[0])
+    return opened[0]
+
+
 def _first_image(recipe: Recipe, i: int) -> Image:
     """Return an image of a data set, without reading the others."""
     spec = recipe.located()[i]
@@ -155,20 +166,34 @@ def _answers(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer |
     """Return what each node answers, or why it does not; None of one that has not answered in time."""
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     task = ray.remote(num_cpus=0, max_retries=0)(probe)
-    waiting = [
-        task.options(scheduling_strategy=affinity(node["NodeID"], soft=False)).remote(needs, _count(node, "GPU"))
-        for node in nodes
-    ]
-    done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=PATIENCE)
-    answers: list[NodeAnswer | Exception | None] = []
-    for ref in waiting:
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        died = list(pool.map(_death, nodes))
+    waiting = {
+        i: task.options(scheduling_strategy=affinity(node["NodeID"], soft=False)).remote(needs, _count(node, "GPU"))
+        for i, node in enumerate(nodes)
+        if not died[i]
+    }
+    answers: list[NodeAnswer | Exception | None] = [*died]
+    done, late = ray.wait([*waiting.values()], num_returns=len(waiting), timeout=PATIENCE) if waiting else ([], [])
+    for i, ref in waiting.items():
         try:
-            answers.append(ray.get(ref) if ref in done else None)
+            answers[i] = ray.get(ref) if ref in done else None
         except Exception as error:  # of Ray's
-            answers.append(error)
-        if ref not in done:
-            ray.cancel(ref, force=True)
+            answers[i] = error
+    for ref in late:
+        ray.cancel(ref, force=True)
     return answers
+
+
+def _death(node: dict[str, Any]) -> OSError | None:
+    """Return the error that shows that a node has died, of which Ray hears after some 20 s; None of one that lives."""
+    try:
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=1).close()
+    except ConnectionRefusedError as error:
+        return error
+    except OSError:  # no answer is no death: it is waited for
+        return None
+    return None
 
 
 def _count(node: dict[str, Any], resource: str) -> int:
@@ -196,7 +221,7 @@ def _judged(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exce
         elif isinstance(answer, ray.exceptions.RayTaskError):
             problems.append(f"The node {name}: {_why_no_probe(answer)}")
         else:
-            notes.append(f"The node {name} has just died ({in_words(answer)}), and is left out.")
+            notes.append(f"The node {name} has just died, and is left out.")
     return Checked(tuple(of_nodes), tuple(problems), tuple(doubts), tuple(notes))
 
 

@@ -90,14 +90,15 @@ def _metadata(address: str, wanted: str, token_from: str | None) -> dict[str, st
             f"{token()[1]}."
         )
     raise IcmBenchError(
-        f"The cluster at {_VARIABLE}={address} refuses the token of {token_from}: put that of {TOKEN_FILE} in its place."
+        f"The cluster at {_VARIABLE}={address} refuses the token of {token_from}: put that of {TOKEN_FILE} in its "
+        f"place."
     )
 
 
 def _ask(wanted: str, found: list[dict[str, str] | Exception]) -> None:
     """Put what a cluster says of itself into a list, or why it does not."""
     from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # of compiled code
 
     try:
         kept = GcsClient(address=wanted).internal_kv_get(
