@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="YAML file; without, nodes and packages alone")
     doctor.add_argument(
-        "--address", metavar="HOST:PORT", help="of the cluster, as `ray start` names it; default: $RAY_ADDRESS"
+        "--address",
+        metavar="URL",
+        help="HOST:PORT as `ray start` names it, or http:// of the dashboard; default: $RAY_ADDRESS",
     )
     _add_options(doctor)
     doctor.set_defaults(command=_doctor)
@@ -427,6 +429,8 @@ def _submit(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    if (args.address or "").startswith(("http://", "https://")):
+        return _doctor_as_job(args)
     if args.address:
         os.environ["RAY_ADDRESS"] = args.address
     recipe = _recipe(args) if args.recipe else None
@@ -441,6 +445,19 @@ def _doctor(args: argparse.Namespace) -> int:
     for sentence in wrong:
         print(f"icm-bench: {sentence}", file=sys.stderr)
     return EXIT_USER_ERROR if wrong else 0
+
+
+def _doctor_as_job(args: argparse.Namespace) -> int:
+    """Check a cluster from inside, where its dashboard alone can be reached from here."""
+    from benchmark.common.code import importable_from
+
+    file = Path(args.recipe) if args.recipe else None
+    with importable_from(Path.cwd(), *([file.resolve().parent] if file else [])):
+        from benchmark.commands.submit import checking, submit
+
+        options = [*_options(args), *(["--json"] if args.json else [])]
+        job = checking(_recipe(args) if file else None, file, options, args.address)
+    return submit(job, args.address, sys.stdout, again=True).exit_code
 
 
 def _options(args: argparse.Namespace) -> list[str]:

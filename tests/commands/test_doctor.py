@@ -26,7 +26,7 @@ CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-others = [cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": path}) for path in sys.argv[1:]]
+others = [cluster.add_node(wait=False, num_cpus=1, env_vars={"PYTHONPATH": path}) for path in sys.argv[1:]]
 cluster.wait_for_nodes()
 print(cluster.address, *(n.node_id[:6] for n in others),
       *(n.all_processes["raylet"][0].process.pid for n in others), flush=True)

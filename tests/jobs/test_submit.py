@@ -309,3 +309,15 @@ def test_a_driver_without_the_token_is_refused_in_a_sentence_within_seconds(head
         assert time.monotonic() - began < 15
         assert (refused.returncode, refused.stdout) == (2, "")
         assert re.fullmatch(rf"icm-bench: .*{re.escape(sentence)}.*\n", refused.stderr), refused.stderr
+
+
+def test_a_check_by_the_dashboards_address_runs_as_a_job(
+    head: Head, tiny_random: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "work", tiny_random, make_toy(tmp_path / "toy"), "submitted_e")
+    asked = [sys.executable, "-m", "benchmark.cli", "doctor", "recipes/my.yaml", "--store", str(tmp_path / "store")]
+    environment = {**head.environment, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([*asked, "--address", head.address], cwd=folder, env=environment, capture_output=True,
+                          text=True, timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"node +CPUs +GPUs +icm-bench +torch +GiB free\n", done.stdout)
