@@ -1,7 +1,10 @@
 """`icm-bench doctor`: whether all nodes of a cluster can do what a recipe asks; a run of several nodes asks it too."""
 
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +15,7 @@ from typing import Any
 import ray
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.nodes import LIMIT, Needs, NodeAnswer, digest, marked, probe, versions, within
+from benchmark.commands.nodes import LIMIT, Needs, NodeAnswer, digest, marked, probe, unanswered, versions
 from benchmark.commands.stores import open_store
 from benchmark.common.cluster import alive_nodes, connect, connected
 from benchmark.common.errors import IcmBenchError
@@ -22,6 +25,7 @@ from benchmark.datasets.manifest import Manifest, dataset_reader
 from benchmark.recipe.recipe import Recipe
 
 PATIENCE = 12.0  # seconds for all nodes together, of the fifteen that a person waits
+_TRY = "import sys; from benchmark.commands.stores import store_at; store_at(sys.stdin.read() or None).check_writable()"
 Image = tuple[str, Any, dict[str, list[Any]]]
 
 
@@ -131,12 +135,18 @@ def check_nodes(
 
 
 def _opened(recipe: Recipe) -> Storage:
-    """Return the recipe's store, which this machine can write to; does not wait for a service without end."""
-    opened: list[Storage] = []
-    place = f"The store {public(recipe.run.store or 'in the cache')}"
-    if problems := within(LIMIT, {place: lambda: opened.append(open_store(recipe))}):
-        raise IcmBenchError(problems[0])
-    return opened[0]
+    """Return the recipe's store, which this machine can write to.
+
+    A process of its own tries it first: a service that does not answer would hold this one even when it ends.
+    """
+    try:
+        subprocess.run(
+            [sys.executable, "-c", _TRY], input=recipe.run.store or "", timeout=LIMIT, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise IcmBenchError(unanswered(f"The store {public(recipe.run.store or 'in the cache')}", LIMIT)) from None
+    return open_store(recipe)  # which says why it cannot be written to
 
 
 def _first_image(recipe: Recipe, i: int) -> Image:

@@ -122,8 +122,12 @@ def within(seconds: float, checks: Mapping[str, Callable[[], None]]) -> list[str
     end = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    late = f"has not answered within {seconds:.0f} s: see whether it is mounted, reachable and not overloaded."
-    return [sentence for name in checks if (sentence := said.get(name, f"{name} {late}"))]
+    return [sentence for name in checks if (sentence := said.get(name, unanswered(name, seconds)))]
+
+
+def unanswered(name: str, seconds: float) -> str:
+    """Return the sentence on a thing that has not answered in time."""
+    return f"{name} has not answered within {seconds:.0f} s: see whether it is mounted, reachable and not overloaded."
 
 
 def versions() -> dict[str, str]:
