@@ -78,6 +78,19 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: says what it costs")
         sub.set_defaults(command=command)
     _add_submit(commands)
+    doctor = commands.add_parser(
+        "doctor", help="check that every node of a cluster can do what a recipe asks",
+        description="Checks a cluster within seconds: address, token, versions; and on each node packages, GPUs, disks "
+        "and, for a recipe, store, data and weights. Exit code 2 where anything is wrong.",
+    )  # fmt: skip
+    doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="YAML file; without, nodes and packages alone")
+    doctor.add_argument(
+        "--address",
+        metavar="URL",
+        help="HOST:PORT as `ray start` names it, or http:// of the dashboard; default: $RAY_ADDRESS",
+    )
+    _add_options(doctor)
+    doctor.set_defaults(command=_doctor)
     _add_report(commands)
     choose = commands.add_parser(
         "choose", help="say which of the recipe's backbones to take, from the rows that exist",
@@ -413,6 +426,38 @@ def _submit(args: argparse.Namespace) -> int:
     else:
         print(f"icm-bench: {ended.text}", file=sys.stderr)
     return ended.exit_code
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    if (args.address or "").startswith(("http://", "https://")):
+        return _doctor_as_job(args)
+    if args.address:
+        os.environ["RAY_ADDRESS"] = args.address
+    recipe = _recipe(args) if args.recipe else None
+    from benchmark.commands.doctor import doctor
+    from benchmark.commands.prepare import notify_on_stderr
+
+    checked = doctor(recipe, notify_on_stderr)
+    print(json.dumps(checked.record(), indent=2) if args.json else checked.text())
+    for note in checked.notes:
+        notify_on_stderr(f"note: {note}")
+    wrong = (*checked.problems, *checked.doubts)
+    for sentence in wrong:
+        print(f"icm-bench: {sentence}", file=sys.stderr)
+    return EXIT_USER_ERROR if wrong else 0
+
+
+def _doctor_as_job(args: argparse.Namespace) -> int:
+    """Check a cluster from inside, where its dashboard alone can be reached from here."""
+    from benchmark.common.code import importable_from
+
+    file = Path(args.recipe) if args.recipe else None
+    with importable_from(Path.cwd(), *([file.resolve().parent] if file else [])):
+        from benchmark.commands.submit import checking, submit
+
+        options = [*_options(args), *(["--json"] if args.json else [])]
+        job = checking(_recipe(args) if file else None, file, options, args.address)
+    return submit(job, args.address, sys.stdout, again=True).exit_code
 
 
 def _options(args: argparse.Namespace) -> list[str]:

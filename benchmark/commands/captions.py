@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmark.commands.doctor import check_nodes
 from benchmark.commands.journal import Journal
 from benchmark.commands.prepare import Notify, notify_on_stderr
 from benchmark.commands.rewriting import WHO, Asking, Question, took
-from benchmark.common.cluster import check_shared, connect, connected
+from benchmark.common.cluster import connect, connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.progress import Progress
@@ -186,7 +187,7 @@ def write_captions(recipe: Recipe, notify: Notify = notify_on_stderr) -> Written
         asking = None if spec.rewriter.is_local else Asking(spec.rewriter, journal, notify)
         if any(image.key not in journal.answers for image in images):
             connect()
-            check_shared(None, [folder for m in manifests if (folder := m.reader.local_folder)])
+            check_nodes(None, manifests, (), notify)
         before = set(journal.answers)
         making.caption(manifests, images)
         making.rewrite(images, asking)

@@ -4,17 +4,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
+from benchmark.commands.doctor import check_nodes
 from benchmark.commands.imported_sets import imported_subject, manifests_of, texts_note
 from benchmark.commands.left_out import left_out, nameless
 from benchmark.commands.stores import open_store
 from benchmark.commands.text_pairs import text_pairs_of
-from benchmark.common.cluster import check_shared, connect, connected, cpu_nodes, gpu_count
+from benchmark.common.cluster import connect, connected, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
@@ -95,8 +95,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         for manifest in manifests:
             check_protocols(recipe, manifest)
         check_lenders(recipe, manifests)
-    places = [Path(place) for spec in backbones for place in (spec.folder, spec.pretrained) if place and "/" in place]
-    check_shared(storage, [*(f for m in manifests if (f := m.reader.local_folder)), *places])
+    check_nodes(storage, manifests, () if recipe.is_imported else backbones, notify)
     notes = [note for manifest in manifests for note in manifest.notes()]
     if recipe.is_imported:
         subjects = [imported_subject(recipe, storage, manifest, spec) for spec in backbones for manifest in manifests]

@@ -103,6 +103,24 @@ def submission(recipe: Recipe, file: Path, options: Sequence[str], address: str 
     return Submission(f"{recipe.name}-{known[:DIGITS]}", package, entrypoint, command)
 
 
+def checking(recipe: Recipe | None, file: Path | None, options: Sequence[str], address: str) -> Submission:
+    """Return `icm-bench doctor` as a job; nothing is sent.
+
+    Args:
+        recipe: that the check is for. None: for nodes and packages alone.
+        file: its YAML file.
+        options: of the command line, which the job gets too.
+        address: of the dashboard.
+    """
+    package = packed(recipe, file) if recipe and file else Package("", {}, ())
+    words = ["doctor", *filter(None, [package.recipe]), *options]
+    entrypoint = shlex.join(["python", "-m", "benchmark.cli", *words])
+    known = canonical_hash([package.digests(), entrypoint, version("icm-bench")])
+    named = [str(file)] if file else []
+    command = shlex.join(["icm-bench", "doctor", *named, *options, "--address", address])
+    return Submission(f"doctor-{known[:DIGITS]}", package, entrypoint, command)
+
+
 def submit(job: Submission, address: str | None, log: TextIO, again: bool = False) -> Job:
     """Run a recipe on a cluster and follow it to its end; the job that runs already is followed, and none started.
 
@@ -244,7 +262,7 @@ def _ended(info: "JobDetails") -> Job:
     message = info.message or ""
     if info.status == STOPPED:
         raise IcmBenchError(f"{name} was stopped; {_KEPT}.")
-    if "No module named 'jobs'" in message or "No module named jobs" in message:
+    if re.search(r"No module named '?(jobs|benchmark)\b", message):
         node = (info.driver_agent_http_address or "").rpartition("/")[2].rpartition(":")[0] or "that runs it"
         raise IcmBenchError(
             f"The node {node} has no icm-bench: install version {version('icm-bench')} on every node, with the "

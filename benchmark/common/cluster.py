@@ -2,17 +2,15 @@
 
 import os
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
-from benchmark.common.storage import Storage
+from benchmark.common.joining import check_cluster
 
 
 @contextmanager
@@ -45,7 +43,8 @@ def connect() -> None:
     """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`.
 
     Raises:
-        IcmBenchError: no cluster answers at RAY_ADDRESS, or Ray does not start on this machine.
+        IcmBenchError: no cluster can be joined at RAY_ADDRESS, see `check_cluster`, or Ray does not start on this
+            machine.
     """
     if ray.is_initialized():
         return
@@ -59,6 +58,7 @@ def connect() -> None:
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             with _native_stderr_to(os.devnull):
+                check_cluster(address)
                 ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise IcmBenchError(
@@ -138,43 +138,3 @@ def cpu_nodes() -> tuple[int, int]:
     """Return the number of nodes with CPU cores, and the cores of the largest: no task can have more."""
     cores = [int(n["Resources"].get("CPU", 0)) for n in alive_nodes()]
     return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
-
-
-def check_shared(storage: Storage | None, folders: list[Path]) -> None:
-    """Make sure that every node sees the store and the data, where those are folders.
-
-    Args:
-        storage: the store; None where workers write nothing.
-        folders: folders with data and checkpoints, all of which exist on this machine.
-
-    Raises:
-        IcmBenchError: a node does not see one of them; names node and folder.
-    """
-    nodes = alive_nodes()
-    if len(nodes) < 2:
-        return
-    marker = f".shared-test-{uuid.uuid4().hex}"
-    needed = [str(folder) for folder in folders]
-    if storage and storage.is_local:
-        storage.write_bytes(marker, b"")
-        needed.append(storage.path(marker))
-    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    try:
-        answers = [
-            _missing.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(needed) for node in nodes
-        ]
-        for node, missing in zip(nodes, ray.get(answers), strict=True):
-            if missing:
-                raise IcmBenchError(
-                    f"The node {node['NodeManagerHostname']} does not see {Path(missing[0]).parent}; with more "
-                    f"than one node, store, data and checkpoints must lie on shared storage, for example a mount."
-                )
-    finally:
-        if storage and storage.is_local:
-            Path(storage.path(marker)).unlink(missing_ok=True)
-
-
-@ray.remote(num_cpus=0)
-def _missing(paths: list[str]) -> list[str]:
-    """Return those of the paths that the node it runs on does not see."""
-    return [path for path in paths if not Path(path).exists()]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # where Ray's dashboard is unless it is told otherwise
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # variables, in the order in which Ray looks at them
 PATIENCE = 5.0  # seconds for a connection, and for an answer
+TOKEN_FILE = "the head's ~/.ray/auth_token"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -39,21 +40,17 @@ def job_server(address: str | None = None) -> "JobSubmissionClient":
             Ray; within about ten seconds.
     """
     address = dashboard_address(address)
-    _reach(address)
+    reach(address, address, "start a cluster, or give --address http://HOST:PORT of its dashboard")
     headers: dict[str, str] = {}
     status, version = _version(address, headers)
     if status in (401, 403):
-        token, place = _token()
-        if not token:
-            raise IcmBenchError(
-                f"{address} asks for a token and there is none in {place}: copy the head's ~/.ray/auth_token there."
-            )
-        headers = {"Authorization": f"Bearer {token}"}
+        kept, place = token()
+        if not kept:
+            raise IcmBenchError(f"{address} asks for a token and there is none in {place}: copy {TOKEN_FILE} there.")
+        headers = {"Authorization": f"Bearer {kept}"}
         status, version = _version(address, headers)
         if status in (401, 403):
-            raise IcmBenchError(
-                f"{address} refuses the token of {place}: put that of the head's ~/.ray/auth_token in its place."
-            )
+            raise IcmBenchError(f"{address} refuses the token of {place}: put that of {TOKEN_FILE} in its place.")
     if version is None:
         raise IcmBenchError(
             f"{address} answers, but is no Ray dashboard: give --address http://HOST:PORT of the one that `ray start` "
@@ -81,16 +78,22 @@ def dashboard_address(address: str | None = None) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _reach(address: str) -> None:
-    """See that somebody listens at an address."""
+def reach(address: str, name: str, remedy: str) -> None:
+    """See that somebody listens at an address, within `PATIENCE`.
+
+    Args:
+        address: a URL with a host.
+        name: what the sentence calls it.
+        remedy: what the sentence tells to do.
+
+    Raises:
+        IcmBenchError: nobody does.
+    """
     parts = urlsplit(address)
     try:
         socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=PATIENCE).close()
     except OSError as error:  # no such host among them
-        raise IcmBenchError(
-            f"Nothing answers at {address} ({error.strerror or error}): start a cluster, or give --address "
-            f"http://HOST:PORT of its dashboard."
-        ) from error
+        raise IcmBenchError(f"Nothing answers at {name} ({error.strerror or error}): {remedy}.") from error
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -120,10 +123,10 @@ def _version(address: str, headers: Mapping[str, str]) -> tuple[int, str | None]
     return 200, version if isinstance(version, str) else None
 
 
-def _token() -> tuple[str, str]:
+def token() -> tuple[str, str]:
     """Return the token of this machine, empty where there is none, and where it is kept: the places are Ray's."""
-    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return token, "RAY_AUTH_TOKEN"
+    if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return value, "RAY_AUTH_TOKEN"
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     try:
         return file.read_text(encoding="utf-8").strip(), str(file)
@@ -148,6 +151,6 @@ def _client(address: str, version: str, headers: dict[str, str]) -> "JobSubmissi
     try:
         return JobSubmissionClient(address, headers=headers)
     except AuthenticationError as error:  # RAY_AUTH_MODE is set here, and the cluster asks for none
-        raise IcmBenchError(f"RAY_AUTH_MODE asks for a token, and there is none in {_token()[1]}.") from error
+        raise IcmBenchError(f"RAY_AUTH_MODE asks for a token, and there is none in {token()[1]}.") from error
     except (ConnectionError, RuntimeError) as error:
         raise IcmBenchError(f"{address} does not take jobs ({str(error).splitlines()[0]}).") from error

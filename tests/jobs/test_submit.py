@@ -33,10 +33,11 @@ SHRUNKEN = (
 
 @dataclass(frozen=True)
 class Head:
-    """A running Ray head: address of its job server, and the environment of a client that holds the token."""
+    """A running Ray head: addresses of its job server and of itself; the environment of a client that has the token."""
 
     address: str
     environment: dict[str, str]
+    cluster: str = ""
 
 
 def home(tmp_path: Path, name: str) -> Path:
@@ -83,7 +84,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        started = Head(f"http://127.0.0.1:{dashboard}", environment)
+        started = Head(f"http://127.0.0.1:{dashboard}", environment, f"127.0.0.1:{gcs}")
         wait_until_up(started)
         yield started
     finally:
@@ -290,3 +291,33 @@ def test_a_wrong_token_or_address_is_a_sentence_within_seconds(
         assert time.monotonic() - began < 15
         assert (refused.returncode, refused.stdout) == (2, "")
         assert re.fullmatch(rf"icm-bench: .*{re.escape(sentence)}.*\n", refused.stderr), refused.stderr
+
+
+def test_a_driver_without_the_token_is_refused_in_a_sentence_within_seconds(head: Head, tmp_path: Path) -> None:
+    stranger = {**head.environment, "HOME": str(home(tmp_path, "stranger")), "PYTHONPATH": str(REPOSITORY)}
+    kept = tmp_path / "stranger" / ".ray" / "auth_token"
+    for environment, sentence in (
+        ({"RAY_AUTH_MODE": ""}, "asks for a token: set RAY_AUTH_MODE=token, with the head's ~/.ray/auth_token in"),
+        ({}, f"RAY_AUTH_MODE asks for a token and there is none in {kept}: copy the head's ~/.ray/auth_token there."),
+        ({"RAY_AUTH_TOKEN": "f" * 64}, f"at RAY_ADDRESS={head.cluster} refuses the token of RAY_AUTH_TOKEN: put that"),
+    ):
+        began = time.monotonic()
+        refused = subprocess.run(
+            [sys.executable, "-m", "benchmark.cli", "doctor", "--address", head.cluster],
+            env={**stranger, **environment}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert time.monotonic() - began < 15
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert re.fullmatch(rf"icm-bench: .*{re.escape(sentence)}.*\n", refused.stderr), refused.stderr
+
+
+def test_a_check_by_the_dashboards_address_runs_as_a_job(
+    head: Head, tiny_random: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "work", tiny_random, make_toy(tmp_path / "toy"), "submitted_e")
+    asked = [sys.executable, "-m", "benchmark.cli", "doctor", "recipes/my.yaml", "--store", str(tmp_path / "store")]
+    environment = {**head.environment, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([*asked, "--address", head.address], cwd=folder, env=environment, capture_output=True,
+                          text=True, timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"node +CPUs +GPUs +icm-bench +torch +GiB free\n", done.stdout)

@@ -1,0 +1,189 @@
+"""A cluster whose nodes are not alike: each fault is a sentence with the node's name; the other nodes are told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.commands import doctor, nodes
+from benchmark.commands.doctor import check_nodes
+from benchmark.commands.nodes import Needs, digest, marked, probe, versions, within
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from tests.conftest import REPOSITORY, make_toy
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+others = [cluster.add_node(wait=False, num_cpus=1, env_vars={"PYTHONPATH": path}) for path in sys.argv[1:]]
+cluster.wait_for_nodes()
+print(cluster.address, *(n.node_id[:6] for n in others),
+      *(n.all_processes["raylet"][0].process.pid for n in others), flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+# What Python imports at its start: this node has no such package, wherever the driver says that it is.
+WITHOUT = """
+import sys
+class Lacks:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "benchmark":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Lacks())
+"""
+
+
+@pytest.fixture
+def unlike(tmp_path: Path) -> Iterator[list[str]]:
+    """A head, a node of another version and one without this package: address, two node ids, their raylets' pids."""
+    old, without = tmp_path / "old" / "icm_bench-9.9.9.dist-info", tmp_path / "without"
+    old.mkdir(parents=True)
+    without.mkdir()
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: icm-bench\nVersion: 9.9.9\n")
+    (without / "sitecustomize.py").write_text(WITHOUT)
+    with (tmp_path / "cluster.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER, f"{old.parent}{os.pathsep}{REPOSITORY}", str(without)],
+            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+        assert process.stdout
+        words = process.stdout.readline()
+        assert words, (tmp_path / "cluster.log").read_text()
+        yield words.split()
+        process.communicate("")
+
+
+@pytest.mark.slow
+def test_each_fault_of_a_cluster_is_a_sentence_that_names_the_node(
+    unlike: list[str], tiny_random: dict[str, Any], tmp_path: Path
+) -> None:
+    address, old, without, old_pid, _ = unlike
+    toy = {"name": "toy", "root": str(make_toy(tmp_path / "toy"))}
+    recipe = {"name": "d", "datasets": [toy], "backbones": [tiny_random], "run": {"store": str(tmp_path / "store")}}
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+
+    def doctor_of(*arguments: str) -> subprocess.CompletedProcess[str]:
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark.cli", "doctor", str(tmp_path / "r.yaml"), "--address", address, *arguments],
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        print(f"{time.monotonic() - began:.1f} s")
+        assert done.returncode == 2
+        return done
+
+    here = versions()["icm-bench"]
+    first = doctor_of()
+    said = sorted(line for line in first.stderr.splitlines() if line.startswith("icm-bench: "))
+    assert len(said) == 2
+    by_node = {node: next(line for line in said if f"({node})" in line) for node in (old, without)}
+    assert f"icm-bench is 9.9.9, and {here} where the run starts; install icm-bench=={here} there." in by_node[old]
+    assert f"icm-bench is not installed; install version {here} with constraints.txt there." in by_node[without]
+    assert len(first.stdout.splitlines()) == 3  # a heading, and the two nodes that answered
+    assert list((tmp_path / "store").iterdir()) == []
+
+    os.kill(int(old_pid), signal.SIGKILL)
+    second = doctor_of("--json")
+    checked = json.loads(second.stdout)
+    assert [note for note in checked["notes"] if f"({old}) has just died, and is left out." in note]
+    assert len(checked["problems"]) == 1
+    assert {node["name"].rpartition("(")[2]: bool(node["answer"]) for node in checked["nodes"]}[f"{old})"] is False
+    assert sum(bool(node["answer"]) for node in checked["nodes"]) == 1
+
+
+def needs_of(tmp_path: Path) -> Needs:
+    """Return what a run of a small data set needs, with a store and weights."""
+    manifest = read_manifest(DatasetSpec(name="toy", root=str(make_toy(tmp_path / "toy"))))
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(bytes(100))
+    image = manifest.table.slice(0, 1).to_pydict()
+    return Needs(Storage(str(tmp_path / "store")), "marker", (("toy", manifest.reader, image),),
+                 {str(weights): digest(str(weights))})  # fmt: skip
+
+
+def test_a_node_that_has_everything_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    needs = needs_of(tmp_path)
+    with marked(needs.storage) as marker:
+        answer = probe(replace(needs, marker=marker), 0)
+    assert (answer.problems, answer.doubts) == ((), ())
+    assert answer.versions == versions()
+    assert min(answer.free_bytes.values()) > 0
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_what_a_node_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = needs_of(tmp_path)  # nobody has written the marker
+    weights, toy = tmp_path / "weights.bin", tmp_path / "toy"
+    weights.write_bytes(bytes(99) + b"1")
+    toy.rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(nodes, "MIN_FREE", 2**80)
+    answer = probe(needs, 0)
+    other, unseen, store = answer.problems
+    assert other.startswith(f"{weights} has another content than where the run starts")
+    assert unseen.startswith(f"{toy} is not seen there; with more than one node, store, data and checkpoints must lie")
+    assert store.startswith(f"{tmp_path / 'store'} is not seen there;")
+    assert not (tmp_path / "store").exists()  # looking for it makes none
+    assert all("MiB left: free some space, or let " in doubt for doubt in answer.doubts)
+    assert len(answer.doubts) == 2
+
+
+def test_gpus_that_are_declared_and_not_there_are_a_doubt() -> None:
+    answer = probe(Needs(), 99)
+    seen = len(answer.gpus)
+    assert answer.doubts[-1].startswith(f"Ray declares 99 GPUs and PyTorch sees {seen}: install a PyTorch that suits")
+
+
+def test_what_hangs_is_named_and_the_rest_is_told() -> None:
+    def raises() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    began = time.monotonic()
+    said = within(0.2, {"the store s3://x": lambda: time.sleep(5), "y": raises, "z": lambda: None})
+    assert time.monotonic() - began < 2
+    hangs = "the store s3://x has not answered within 0 s: see whether it is mounted, reachable and not overloaded."
+    assert said == [hangs, "y cannot be used (Permission denied)."]
+
+
+def test_a_digest_tells_weights_apart_by_name_size_and_both_ends(tmp_path: Path) -> None:
+    file = tmp_path / "f" / "w.bin"
+    file.parent.mkdir()
+    known = set()
+    for content in (b"", b"a" * 10, b"a" * 11, b"b" + b"a" * (3 * 2**20), b"a" * (3 * 2**20) + b"b"):
+        file.write_bytes(content)
+        known.add(digest(str(tmp_path / "f")))
+    file.rename(file.with_name("v.bin"))
+    known.add(digest(str(tmp_path / "f")))
+    assert len(known) == 6
+
+
+def test_a_run_stops_at_a_problem_notes_a_doubt_and_asks_nothing_of_one_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def node(name: str) -> dict[str, Any]:
+        return {"NodeManagerHostname": name, "NodeID": name, "Resources": {"CPU": 1.0}, "Alive": True}
+
+    known = nodes.NodeAnswer(versions(), (), {}, (), ())
+    answers: list[Any] = [replace(known, doubts=("slow.",)), replace(known, problems=("no x.", "no y."))]
+    monkeypatch.setattr(doctor, "_answers", lambda *_: answers)
+    said: list[str] = []
+    monkeypatch.setattr(doctor, "alive_nodes", lambda: [node("a")])
+    check_nodes(None, (), (), said.append)
+    assert said == []
+    monkeypatch.setattr(doctor, "alive_nodes", lambda: [node("a"), node("b")])
+    with pytest.raises(IcmBenchError, match=r"^The node b: no x\. \(`icm-bench doctor` tells 1 more\.\)$"):
+        check_nodes(None, (), (), said.append)
+    assert said[1:] == ["note: The node a: slow."]
+    answers[1] = None  # not in time
+    check_nodes(None, (), (), said.append)
+    assert said[-1].startswith("note: The node b has not answered within 12 s")
