@@ -92,11 +92,12 @@ def _public(spec: BackboneSpec, gpu: str) -> GpuSpeed | None:
     They are of mixed precision. In single precision a GPU is slower, by how much is not public.
     """
     table = public_figures()
-    card, name = _card(gpu, list(table["cards"])), spec.name.removesuffix("-quickgelu")
+    card = _card(gpu, list(table["cards"]))
+    names = {spec.name.removesuffix("-quickgelu"), spec.name.removeprefix("timm:").partition(".")[0]}
     figures = [
         speeds[card]
-        for tower, size, _, speeds in table["figures"]
-        if card in speeds and tower == name and spec.image_size in (None, size)
+        for tower, size, of_timm, speeds in table["figures"]
+        if card in speeds and names & {tower, of_timm} and spec.image_size in (None, size)
     ]
     if card is None or not figures:
         return None

@@ -140,7 +140,7 @@ def test_what_nobody_knows_is_unknown_and_costs_no_number(capsys: pytest.Capture
     assert ", without embedding; cheaper: " in said
     two = f"backbones=[{B16}, {{name: ViT-S-16, pretrained: random}}]"
     assert main([*PACS[:-1], two, "--gpu", "4090"]) == 0
-    assert ", without ViT-S-16 random" in capsys.readouterr().out
+    assert ", without ViT-S-16 RANDOM WEIGHTS (seed 0) (unknown: use --calibrate " in capsys.readouterr().out
 
 
 def test_in_single_precision_public_figures_bound_the_hours_from_below(capsys: pytest.CaptureFixture[str]) -> None:
