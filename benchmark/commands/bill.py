@@ -82,6 +82,8 @@ class Bill:
         card = f"{self.offer.gpus} x {self.offer.gpu or 'GPU'}"
         unknown = [label for label, speed in self.speeds.items() if speed is None]
         charge = self.charges.get(EMBEDDING)
+        if charge is None and self.offer.gpu is None:
+            return "embedding on a GPU: no run on one is known: name its kind with --gpu"
         if charge is None:
             return f"embedding on {card}: {UNKNOWN}"
         hours = Charge(charge.hours * self.offer.gpus, charge.most and charge.most * self.offer.gpus)

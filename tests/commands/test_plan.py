@@ -143,6 +143,11 @@ def test_what_nobody_knows_is_unknown_and_costs_no_number(capsys: pytest.Capture
     assert ", without ViT-S-16 RANDOM WEIGHTS (seed 0) (unknown: use --calibrate " in capsys.readouterr().out
 
 
+def test_a_price_without_a_gpu_asks_which_where_none_ever_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PACS, "--price", "2.5"]) == 0
+    assert "embedding on a GPU: no run on one is known: name its kind with --gpu\n" in capsys.readouterr().out
+
+
 def test_in_single_precision_public_figures_bound_the_hours_from_below(capsys: pytest.CaptureFixture[str]) -> None:
     single = [*PACS[:-1], "backbones=[{name: ViT-B-16, pretrained: openai}]", "--gpu", "RTX 4090", "--price", "1"]
     assert planned(capsys, *single)["bill"]["charges"]["embedding"]["most"] is None
@@ -154,7 +159,7 @@ def test_in_single_precision_public_figures_bound_the_hours_from_below(capsys: p
 
 def test_a_run_on_such_a_gpu_comes_before_public_figures(store: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     kind = ("embedding", "ViT-B-16", "its own size", "float16", "ViT-B-16 openai float16")
-    gpus = {"device": "cuda", "actors": 2}
+    gpus: dict[str, Any] = {"device": "cuda", "actors": 2}
     remember(
         [store],
         [
@@ -237,5 +242,5 @@ def test_requests_are_those_of_images_in_buckets_of_parts_and_of_trials(capsys: 
     here = planned(capsys, *PACS)["requests"]
     # Eight views in chunks of 64 images.
     assert (here["images"], here["parts"], here["charged"]) == (0, 8 * 157, False)
-    assert Requests(10, 3, 2, charged=True).count - Requests(0, 3, 2, charged=True).count == 20
+    assert Requests(10, 3, 2, charged=True).count - Requests(0, 3, 2, charged=True).count == 40
     assert Requests(0, 3, 2, charged=False).count == 0
