@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-# Counted at an S3 server, for a first run. Arrow asks for the size of whatever it reads: an image is read to identify it
-# and to decode it; a part takes 7 requests to be written and 2 to be read.
+# Counted at an S3 server, for a first run. Arrow asks for the size of whatever it reads: an image is read to identify
+# it and to decode it; a part takes 7 requests to be written and 2 to be read.
 OF_IMAGE, OF_PART, OF_TRIAL = 4, 9, 66
 
 
