@@ -241,7 +241,8 @@ def _requests(recipe: Recipe, storage: Storage, sets: Sequence[PlannedSet], tria
     images = sum(s.images + s.unlabelled for s in sets if s.name in away)
     count = sum(_view_count(recipe, s) * chunk_count(s.images) for s in sets)
     parts = 0 if recipe.is_imported else count * len(recipe.backbones)
-    return Requests(images, parts, trials, charged=not storage.is_local)
+    sums = sum(_view_count(recipe, s) for s in sets) * len(recipe.sweep.seeds) * len(recipe.backbones)
+    return Requests(images, parts, sums, trials, charged=not storage.is_local)
 
 
 def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]:
