@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 # Counted at an S3 server, for a first run. Arrow asks for the size of whatever it reads: an image is read to identify
 # it and to decode it; a part takes 7 requests to be written and 2 to be read. Sums are the moments of a view and split.
-OF_RUN, OF_IMAGE, OF_PART, OF_SUM, OF_TRIAL = 110, 4, 9, 13, 30
+OF_RUN, OF_IMAGE, OF_PART, OF_SUM, OF_TRIAL = 110, 4, 9, 13, 26
 
 
 @dataclass(frozen=True)

@@ -247,9 +247,10 @@ def test_requests_are_those_of_images_in_buckets_of_parts_and_of_trials(capsys: 
 
 @pytest.mark.parametrize(
     ("requests", "counted"),
-    [  # at an S3 server: one with its images there, one without
+    [  # at an S3 server: the first with its images there
         (Requests(540, 27, 3, 4, charged=True), 2704),
         (Requests(0, 75, 10, 8, charged=True), 1181),
+        (Requests(0, 18, 4, 48, charged=True), 1548),
     ],
 )
 def test_requests_are_about_those_that_a_server_counted(requests: Requests, counted: int) -> None:
