@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--calibrate", action="store_true",
                 help="first measure in about 20 s, beside loading backbones, what was never measured on this machine",
             )  # fmt: skip
-            sub.add_argument("--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: says what it costs")
+            _add_offer(sub)
         sub.set_defaults(command=command)
     _add_submit(commands)
     doctor = commands.add_parser(
@@ -162,6 +162,16 @@ def _parser() -> argparse.ArgumentParser:
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
     return parser
+
+
+def _add_offer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gpu", metavar="KIND", help="of GPU that embeds, as l4 or 'RTX 4090': says how long it takes")
+    parser.add_argument("--gpus", type=_positive, metavar="N", help="how many of them; default: 1")
+    parser.add_argument(
+        "--price", type=_price, metavar="AMOUNT", help="of an hour of a machine with one GPU: says what all costs"
+    )
+    parser.add_argument("--spot-price", type=_price, metavar="AMOUNT", help="the same of one that may be taken away")
+    parser.add_argument("--address", metavar="URL", help="of a cluster's dashboard: says whether all fits its nodes")
 
 
 def _add_submit(commands: Any) -> None:
@@ -311,6 +321,12 @@ def _points(text: str) -> float:
     if not 0 < value < 100:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of percentage points above 0 and below 100")
     return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+    return int(text)
 
 
 def _price(text: str) -> float:
@@ -482,10 +498,14 @@ def _selfcheck(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
+    from benchmark.commands.bill import Offer
     from benchmark.commands.plan import plan
     from benchmark.commands.stores import open_store
 
-    planned = plan(recipe, open_store(recipe), args.calibrate, price=args.price)
+    named = {name: getattr(args, name) for name in ("gpu", "gpus", "price", "spot_price")}
+    given = {name: value for name, value in named.items() if value is not None}
+    offer = Offer(**given) if given else None
+    planned = plan(recipe, open_store(recipe), args.calibrate, offer=offer, address=args.address)
     print(json.dumps(dataclasses.asdict(planned), indent=2) if args.json else planned.text())
 
 

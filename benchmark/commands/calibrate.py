@@ -9,6 +9,7 @@ from benchmark.commands.estimate import Known, PlannedSweep, planned_trials
 from benchmark.commands.kinds import embedding_kind
 from benchmark.commands.prepare import Notify, notify_on_stderr
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.machine import gpu_name
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import Cost, on_this_machine, remember
@@ -49,22 +50,25 @@ def calibrate(
 
 def _of_backbone(spec: BackboneSpec, known: Known, notify: Notify) -> Iterator[Cost]:
     """Yield what a batch takes, unless that is known or the weights cannot be had."""
-    if known.find(embedding_kind(spec), 1, least=4):
-        return
     from benchmark.backbones.engines import rates
     from benchmark.backbones.loading import Backbone, best_device
+
+    device = best_device()
+    alike = {where: [c for c in costs if c.device in ("", device)] for where, costs in known.places.items()}
+    if Known(alike).find(embedding_kind(spec), 1, least=4):
+        return
 
     spec = spec.with_absolute_paths()
     notify(f"calibrating {spec.label} on random pixels")
     try:
         facts = describe(spec)
-        engine = facts.engine if best_device() == "cpu" else "torch"
+        engine = facts.engine if device == "cpu" else "torch"
         backbone = Backbone(spec.model_copy(update={"engine": engine}))
         rate = rates({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
     except IcmBenchError as error:
         notify(f"note: {error}")
         return
-    yield Cost(embedding_kind(spec), rate, 1.0)
+    yield Cost(embedding_kind(spec), rate, 1.0, device=device, actors=1, gpu=gpu_name() if device == "cuda" else "")
 
 
 def _lacking(

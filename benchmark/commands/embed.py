@@ -78,7 +78,7 @@ def _imported(run: Run, subject: Subject) -> EmbedReport:
 def _costs(backbone: BackboneSpec, speed: Speed, seconds: float) -> list[Cost]:
     """Return what embeddings cost that took so many seconds in all."""
     of_encoders: dict[str, Any] = {
-        name: getattr(speed, name) for name in ("device", "actors", "cores", "ceiling", "memory")
+        name: getattr(speed, name) for name in ("device", "actors", "cores", "ceiling", "memory", "gpu")
     }
     return [
         Cost(embedding_kind(backbone), speed.views, speed.seconds, **of_encoders),

@@ -1,12 +1,12 @@
 """How long a recipe takes, stage by stage: from what its store measured, or this machine, or a reference machine."""
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
 from benchmark.backbones.facts import Embeds
+from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
@@ -17,12 +17,13 @@ from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, s
 # Kinds of cost: from the start of the command to its first stage (the work is 1), and of a report (rows).
 _FAR = 16.0  # times as much work, or as little, is no guide where there is a better one
 _DEAREST = 3  # parts of a recipe that are named
+EMBEDDING, REPORTING = "embedding", "report"  # stages that a bill looks at
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
 
 
 @dataclass
 class Estimate:
-    """How long a recipe takes, on this machine's cores.
+    """How long a recipe takes.
 
     Attributes:
         stages: stage -> seconds, as a clock shows them; those that are not known are left out.
@@ -186,9 +187,16 @@ class PlannedSweep:
 
 
 def estimated(
-    recipe: Recipe, known: Known, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds], trials: int, rows: int
+    recipe: Recipe,
+    known: Known,
+    sweeps: Sequence[PlannedSweep],
+    towers: Sequence[Embeds],
+    trials: int,
+    rows: int,
+    side_by_side: int,
+    embedding: Sequence[BackboneSpec],
 ) -> Estimate:
-    """Return how long a recipe takes on the cores of this machine, embeddings included, where nothing is done yet.
+    """Return how long a recipe takes where nothing is done yet.
 
     Args:
         recipe: what is asked for.
@@ -197,21 +205,22 @@ def estimated(
         towers: embedding width of each of its backbones, and which texts it embeds.
         trials: how many it has.
         rows: how many it leaves.
+        side_by_side: how many trials run at a time.
+        embedding: backbones whose embedding is counted, by runs on any device.
     """
-    cores = max(1, int((os.cpu_count() or 1) / recipe.run.cpus_per_trial))
-    adding = Estimating(known, min(cores, trials))
+    adding = Estimating(known, min(side_by_side, trials))
     adding.add("start", START, 1)
-    for backbone in () if recipe.is_imported else recipe.backbones:
+    for backbone in () if recipe.is_imported else embedding:
         for one in sweeps:
             views = sum(one.images.values()) * recipe.view_count(one.name)
-            adding.add("embedding", start_kind(backbone), 1)
-            adding.add("embedding", embedding_kind(backbone), views, least=4)
+            adding.add(EMBEDDING, start_kind(backbone), 1)
+            adding.add(EMBEDDING, embedding_kind(backbone), views, least=4)
     adding.add("moments", MOMENTS, _summing(recipe, sweeps, towers))
     adding.add("trials", FIRST_TRIAL, 1)
     adding.add("trials", BETWEEN, trials)
     for name, spec, size, count in planned_trials(recipe, sweeps, towers):
         adding.add_trials(name, spec, size, count)
-    adding.add("report", REPORT, rows)
+    adding.add(REPORTING, REPORT, rows)
     sweep = recipe.sweep
     sorts = [
         [one.name for one in sweeps],

@@ -1,25 +1,28 @@
 """What a recipe amounts to, before anything costs time: without weights, without Ray, and even without the images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmark.backbones.facts import Embeds
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.commands.bill import Bill, Offer, billed
 from benchmark.commands.checks import check_environments, check_protocols
 from benchmark.commands.estimate import Estimate, Known, PlannedSweep, estimated
+from benchmark.commands.gpus import GpuSpeed, gpu_speed
 from benchmark.commands.imported_sets import embeds_of, kinds_of_import, manifests_of
 from benchmark.commands.kinds import embedding_kind
+from benchmark.commands.requests import Requests
+from benchmark.commands.room import Room, room
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.feeding import DecodingCost, remembered
 from benchmark.recipe.recipe import Recipe
+from benchmark.store.embeddings import chunk_count
 from benchmark.sweep.trials import unfolded
 
-# Of one GPU, where none was measured: what the heads of the recipes assume.
-ASSUMED_VIEWS_PER_S = {"ViT-B-32": 2500.0, "ViT-B-16": 1000.0, "ViT-L-14": 300.0}
 # Memory of a trial, measured (docs/limits.md): of a process, of each number of the embeddings, and of moments: four
 # matrices of each view and environment, and sums of these.
 GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS = 1.0, 12.0, 8 * 4 * 1.5
@@ -62,8 +65,7 @@ class PlannedBackbone:
         ranks: how many are evaluated.
         views_per_s: what a run with it reached, in the store or on this machine, over all its encoders; None where
             none did.
-        feeding: how many CPU cores feed one GPU, in words; empty for backbones that are built for CPUs.
-        gpu_hours: that one GPU takes for its forward passes at the speed that is assumed; None where none is.
+        feeding: how many CPU cores feed one GPU, in words; empty where there is none.
     """
 
     label: str
@@ -71,7 +73,6 @@ class PlannedBackbone:
     ranks: int
     views_per_s: float | None
     feeding: str = ""
-    gpu_hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,10 @@ class Plan:
         rows: that these leave.
         store_bytes: size of the embeddings, without compression.
         estimate: how long it all takes.
-        trial_gib: memory that a trial takes at most, in GiB.
+        requests: to the storage of store and images.
+        room: whether it fits the machines that there are.
         at_most: whether there may be fewer rows: of draws of a placebo those alone are kept that a rule picks.
-        price: of an hour of a GPU, in the reader's currency; None where none was given.
+        bill: what it costs on GPUs; None where neither a GPU nor a price was named.
     """
 
     sets: list[PlannedSet]
@@ -102,20 +104,10 @@ class Plan:
     rows: int
     store_bytes: int
     estimate: Estimate
-    trial_gib: float
+    requests: Requests
+    room: Room
     at_most: bool = False
-    price: float | None = None
-
-    @property
-    def _gpu_words(self) -> list[str]:
-        """Hours of a GPU at assumed speeds, and what they cost; nothing where no speed is assumed."""
-        hours = [one.gpu_hours for one in self.backbones if one.gpu_hours is not None]
-        if not hours:
-            return []
-        unknown = [one.label for one in self.backbones if one.gpu_hours is None]
-        without = f", without {', '.join(unknown)}, whose speed is not known" if unknown else ""
-        money = f"; {sum(hours) * self.price:,.2f} at {self.price:g} an hour" if self.price is not None else ""
-        return [f"embedding: {sum(hours):,.2f} GPU hours at the assumed speeds{without}{money}"]
+    bill: Bill | None = None
 
     def text(self) -> str:
         """Return the plan in some lines."""
@@ -132,11 +124,13 @@ class Plan:
         searched = f", and up to {self.searched_passes} of a search" if self.searched_passes else ""
         lines.append(
             f"{self.views} views of each image: {self.passes} forward passes{searched}; "
-            f"{self.store_bytes / 1e6:.1f} MB of embeddings"
+            f"{self.store_bytes / 1e6:.1f} MB of embeddings; {self.requests.text()}"
         )
         rows = f"{'at most ' if self.at_most else ''}{self.rows} result rows"
-        memory = f"a trial takes {self.trial_gib:.1f} GiB of memory at most"
-        return "\n".join([*lines, f"{self.trials} trials, {rows}; {memory}", *self._gpu_words, *self.estimate.text()])
+        memory = f"a trial takes {self.room.trial_gib:.1f} GiB of memory at most"
+        bill = self.bill.text() if self.bill else []
+        lines += [f"{self.trials} trials, {rows}; {memory}", self.room.text()]
+        return "\n".join([*lines, *bill, *self.estimate.text()])
 
 
 def plan(
@@ -144,7 +138,8 @@ def plan(
     storage: Storage,
     calibrating: bool = False,
     known: Known | None = None,
-    price: float | None = None,
+    offer: Offer | None = None,
+    address: str | None = None,
 ) -> Plan:
     """Count what a recipe amounts to. Images are counted where they are at hand; else the catalog's numbers stand in.
 
@@ -153,10 +148,11 @@ def plan(
         storage: its store.
         calibrating: whether what nobody measured is measured first, which loads backbones. Default False.
         known: what was measured; by default in the store, on this machine and on a reference machine.
-        price: of an hour of a GPU, in the reader's currency; none by default.
+        offer: GPUs that embed, and their price; by default none, and embedding is taken to run as it ran before.
+        address: of the dashboard of the cluster that it is to fit, as `http://HOST:8265`; by default this machine.
 
     Raises:
-        IcmBenchError: a data set is neither at hand nor in the catalog, or a backbone is unknown.
+        IcmBenchError: a data set is neither at hand nor in the catalog, a backbone is unknown, or no cluster answers.
     """
     located = _imported(recipe, storage) if recipe.is_imported else [_set(recipe, spec) for spec in recipe.located()]
     sets = [planned for planned, _ in located]
@@ -168,6 +164,7 @@ def plan(
 
         calibrate(recipe, storage, sweeps, towers)
     known = known or Known.here(storage).or_elsewhere()
+    speeds = [gpu_speed(spec, known, offer.gpu, passes) if offer and passes else None for spec in recipe.backbones]
     views, cost = max(_view_count(recipe, s) for s in sets), remembered()
     backbones = [
         PlannedBackbone(
@@ -175,14 +172,18 @@ def plan(
             dim,
             recipe.sweep.rank_count(dim),
             _rate(known, spec, passes) if passes else None,
-            _feeding(spec, views, cost) if passes else "",
-            passes / rate / 3600 if passes and (rate := _assumed(spec)) else None,
+            _feeding(speed, views, cost) if speed else "",
         )
-        for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
+        for spec, (dim, _), speed in zip(recipe.backbones, towers, speeds, strict=True)
     ]
     # Where a backbone is wider, its ranks are other ones, but no trial or row is added.
     counts = [_count(recipe, planned, images, tower) for tower in towers for planned, images in located]
     rows, trials = sum(count.rows for count in counts), sum(count.trials for count in counts)
+    trial_gib = max(_trial_gib(planned, _view_count(recipe, planned), max(towers).dim) for planned in sets)
+    place = room(address, recipe.run.cpus_per_trial, trial_gib, offer.gpus if offer and offer.gpu and passes else None)
+    others = [spec for spec in recipe.backbones if not offer or spec.is_built]  # embed as they did before
+    estimate = estimated(recipe, known, sweeps, towers, trials, rows, place.side_by_side, others)
+    rented = {b.label: speed for b, speed in zip(recipe.backbones, speeds, strict=True) if passes and not b.is_built}
     return Plan(
         sets=sets,
         backbones=backbones,
@@ -195,10 +196,11 @@ def plan(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
         ),
-        estimate=estimated(recipe, known, sweeps, towers, trials, rows),
-        trial_gib=max(_trial_gib(planned, _view_count(recipe, planned), max(towers).dim) for planned in sets),
+        estimate=estimate,
+        requests=_requests(recipe, storage, sets, trials),
+        room=place,
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
-        price=price,
+        bill=billed(offer, estimate, rented, passes) if offer else None,
     )
 
 
@@ -222,26 +224,25 @@ def _rate(known: Known, spec: BackboneSpec, views: int) -> float | None:
     return views / found[0] if found else None
 
 
-def _assumed(spec: BackboneSpec) -> float | None:
-    """Return the views/s of one GPU that are assumed of a backbone; None where nothing is, or it is built for CPUs."""
-    return None if spec.is_built else ASSUMED_VIEWS_PER_S.get(spec.name.removesuffix("-quickgelu"))
-
-
-def _feeding(spec: BackboneSpec, views: int, cost: DecodingCost | None) -> str:
+def _feeding(speed: GpuSpeed, views: int, cost: DecodingCost | None) -> str:
     """Return how many CPU cores feed one GPU with images of so many views, in words that follow a semicolon."""
-    if spec.is_built:
-        return ""
-    rate = _assumed(spec)
-    if rate is None:
-        return "; views/s of a GPU are neither measured nor assumed, so how many cores feed it is not known"
-    assumed = f"; one GPU at an assumed {rate:,.0f} views/s"
     if cost is None:
-        return f"{assumed}: no images were decoded on this machine so far, so how many cores feed it is not known"
+        return f"; one GPU makes {speed.rate}: how many cores feed it is not known, for none decoded on this machine"
     high, wide = cost.size
     return (
-        f"{assumed} is fed by {cost.cores(rate, views):.1f} CPU cores ({cost.core_ms:.2f} core-ms for an image, "
-        f"measured here on {cost.images} at {high} x {wide})"
+        f"; one GPU makes {speed.rate} and is fed by up to {cost.cores(speed.high, views):.1f} CPU cores "
+        f"({cost.core_ms:.2f} core-ms for an image, measured here on {cost.images} at {high} x {wide})"
     )
+
+
+def _requests(recipe: Recipe, storage: Storage, sets: Sequence[PlannedSet], trials: int) -> Requests:
+    """Return how many requests go to the storage of the store, and of images where these lie there."""
+    away = {spec.name for spec in recipe.located() if "://" in (spec.root or "")}
+    images = sum(s.images + s.unlabelled for s in sets if s.name in away)
+    count = sum(_view_count(recipe, s) * chunk_count(s.images) for s in sets)
+    parts = 0 if recipe.is_imported else count * len(recipe.backbones)
+    sums = sum(_view_count(recipe, s) for s in sets) * len(recipe.sweep.seeds) * len(recipe.backbones)
+    return Requests(images, parts, sums, trials, charged=not storage.is_local)
 
 
 def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]:

@@ -59,6 +59,28 @@ def job_server(address: str | None = None) -> "JobSubmissionClient":
     return _client(address, version, headers)
 
 
+def nodes_of(address: str) -> list[dict[str, float]]:
+    """Return the resources of each node of a cluster that lives, as Ray counts them: `CPU`, `GPU`, `memory` in bytes.
+
+    Args:
+        address: of the dashboard, as `http://HOST:8265`.
+
+    Raises:
+        IcmBenchError: see `job_server`, or it does not tell of its nodes.
+    """
+    client = job_server(address)
+    # Ray's public function for it takes no token.
+    answer = client._do_request("GET", "/api/v0/nodes?detail=true&limit=10000")
+    try:
+        answer.raise_for_status()
+        nodes = answer.json()["data"]["result"]["result"]
+        return [dict(node["resources_total"]) for node in nodes if node["state"] == "ALIVE"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise IcmBenchError(
+            f"{dashboard_address(address)} does not tell of its nodes; plan without --address."
+        ) from error
+
+
 def dashboard_address(address: str | None = None) -> str:
     """Return where the dashboard is, as a URL without a path; see `job_server`.
 

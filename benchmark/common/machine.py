@@ -45,6 +45,13 @@ def gpus_in_sight() -> list[str]:
     return [*sorted(map(str, devices)), *visible]
 
 
+def gpu_name() -> str:
+    """Return the name of the GPU of this process, as its driver calls it (`NVIDIA L4`)."""
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def peak_memory(device: str) -> int:
     """Return the bytes that this process took at most so far: on a GPU what PyTorch allocated there, else all it had.
 
@@ -75,7 +82,7 @@ def gemm_peak(device: str, precision: str) -> float:
     """
     import torch
 
-    gpu = torch.cuda.get_device_name() if device == "cuda" else ""
+    gpu = gpu_name() if device == "cuda" else ""
     depends = [device, gpu, precision, torch.get_num_threads(), machine()]
     memory, name = Storage(str(cache_dir() / "engines")), f"gemm-{canonical_hash(depends)[:32]}.json"
     try:

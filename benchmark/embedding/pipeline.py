@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import best_device
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connect, cpu_nodes, gpu_count
+from benchmark.common.cluster import connect, cpu_nodes, gpu_count, gpu_kind
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
@@ -182,6 +182,7 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
         pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
         progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", pairs, "views")
         speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
+        speed.gpu = gpu_kind() if gpus else ""
         with closing(results(done)) as tables:
             _measure((counts for table in tables for counts in ChunkCounts.from_rows(table)), speed, progress)
     speed.start_up -= began

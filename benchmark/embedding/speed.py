@@ -25,6 +25,7 @@ class Speed:
         batch_size: number of views in a forward pass at the end of the run: it is halved when memory runs out.
         device: where the encoders ran: cuda, mps or cpu.
         memory: bytes that the encoder with most of them took: see `machine.peak_memory`; 0 where it is not known.
+        gpu: kind of GPU that all encoders had; empty without GPUs, and where it is not known.
     """
 
     views: int = 0
@@ -42,6 +43,7 @@ class Speed:
     batch_size: int = 0
     device: str = "cpu"
     memory: int = 0
+    gpu: str = ""
 
     @property
     def end_to_end(self) -> float:

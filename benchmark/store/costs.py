@@ -36,6 +36,7 @@ class Cost:
         cores: CPU threads of each encoder; 0 on a GPU, and where it is not known.
         ceiling: views/s of the bare model in one encoder; 0 where it is not known.
         memory: bytes that an encoder took at most; 0 where it is not known.
+        gpu: kind of GPU that each encoder had; empty without GPUs, and where it is not known.
     """
 
     kind: tuple[str, ...]
@@ -47,6 +48,7 @@ class Cost:
     cores: int = 0
     ceiling: float = 0.0
     memory: int = 0
+    gpu: str = ""
 
     @property
     def of_encoders(self) -> dict[str, Any]:

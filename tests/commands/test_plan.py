@@ -1,6 +1,7 @@
 """A plan's times follow from what its store, this machine or a reference machine measured, and it says which."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands.estimate import MACHINE, REFERENCE, STORE, Estimate, Known, in_words
+from benchmark.commands.gpus import is_named, public_figures, span
+from benchmark.commands.requests import Requests
+from benchmark.commands.room import Node, fitted
 from benchmark.common.storage import Storage
 from benchmark.store.costs import Cost, as_json, on_this_machine, read, remember
 from tests.conftest import REPOSITORY
@@ -102,13 +106,152 @@ def test_the_reference_that_comes_along_is_of_all_stages() -> None:
     assert as_json(of_reference())
 
 
-def test_a_price_of_an_hour_is_that_of_the_gpu_hours_at_the_assumed_speeds(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = str(REPOSITORY / "jobs" / "recipes" / "paper.yaml")
-    assert main(["plan", recipe, "--price", "2.5"]) == 0  # nothing of it is at hand, nothing is downloaded
+RECIPE = str(
+    REPOSITORY / "jobs" / "recipes" / "domain_shift.yaml"
+)  # nothing of it is at hand, and nothing is downloaded
+B16 = "{name: ViT-B-16, pretrained: openai, precision: float16}"
+PACS = ["plan", RECIPE, "--set", "datasets=[PACS]", "--set", f"backbones=[{B16}]"]
+VIEWS = 9_991 * 8
+
+
+def planned(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
+    assert main([*args, "--json"]) == 0
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return content
+
+
+def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # timm's results for the tower with QuickGELU and without.
+    low, high = VIEWS / 3355.89 / 3600, VIEWS / 2691.95 / 3600
+    bill = planned(capsys, *PACS, "--gpu", "rtx4090", "--gpus", "4", "--price", "0.8")["bill"]
+    assert bill["charges"]["embedding"] == {"hours": pytest.approx(low / 4), "most": pytest.approx(high / 4)}
+    assert bill["money"]["embedding"] == pytest.approx([0.8 * low, 0.8 * high])  # four GPUs, a fourth of the time
+    assert [speed["public"] for speed in bill["speeds"].values()] == [True]
+    assert main([*PACS, "--gpu", "RTX 4090"]) == 0
+    assert "public figures of timm on RTX 4090 (read 2026-11-27; " in capsys.readouterr().out
+
+
+def test_what_nobody_knows_is_unknown_and_costs_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PACS, "--gpu", "l4", "--gpus", "8", "--price", "0.80"]) == 0
     said = capsys.readouterr().out
-    # Half of the passes at 1,000 views/s, the other half at 300.
-    hours = 11_352_186 / 2 * (1 / 1000 + 1 / 300) / 3600
-    assert f"embedding: {hours:.2f} GPU hours at the assumed speeds; {2.5 * hours:.2f} at 2.5 an hour\n" in said
-    two = "backbones=[{name: ViT-B-16, pretrained: openai}, {name: RN50, pretrained: openai}]"
-    assert main(["plan", recipe, "--set", two]) == 0
-    assert "GPU hours at the assumed speeds, without RN50 openai, whose speed is not known\n" in capsys.readouterr().out
+    assert "embedding on 8 x l4: unknown: use --calibrate where there is such a GPU\n" in said
+    assert ", without embedding; cheaper: " in said
+    two = f"backbones=[{B16}, {{name: ViT-S-16, pretrained: random}}]"
+    assert main([*PACS[:-1], two, "--gpu", "4090"]) == 0
+    assert ", without ViT-S-16 RANDOM WEIGHTS (seed 0) (unknown: use --calibrate " in capsys.readouterr().out
+
+
+def test_a_price_without_a_gpu_asks_which_where_none_ever_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PACS, "--price", "2.5"]) == 0
+    assert "embedding on a GPU: no run on one is known: name its kind with --gpu\n" in capsys.readouterr().out
+
+
+def test_in_single_precision_public_figures_bound_the_hours_from_below(capsys: pytest.CaptureFixture[str]) -> None:
+    single = [*PACS[:-1], "backbones=[{name: ViT-B-16, pretrained: openai}]", "--gpu", "RTX 4090", "--price", "1"]
+    assert planned(capsys, *single)["bill"]["charges"]["embedding"]["most"] is None
+    assert main(single) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"embedding: at least [\d.]+ GPU hours, at least \d+ s on 1 x RTX 4090, at least", said)
+    assert re.search(r"together: at least [\d.]+; cheaper", said)
+
+
+def test_a_run_on_such_a_gpu_comes_before_public_figures(store: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = ("embedding", "ViT-B-16", "its own size", "float16", "ViT-B-16 openai float16")
+    gpus: dict[str, Any] = {"device": "cuda", "actors": 2}
+    remember(
+        [store],
+        [
+            Cost(kind, 1000.0, 1.0, gpu="L4", **gpus),  # two encoders made 500 views/s each
+            Cost(kind, 80_000.0, 8.0, gpu="L40S", **gpus),  # nearer in work, but another GPU
+            Cost((*kind[:4], "another label"), 80_000.0, 800.0, device="cpu", actors=1),
+        ],
+    )
+    args = [*PACS, "--store", store.path("")]
+    bill = planned(capsys, *args, "--gpu", "l4", "--gpus", "3")["bill"]
+    assert bill["charges"]["embedding"]["hours"] == pytest.approx(VIEWS / 500 / 3 / 3600)
+    assert [speed["public"] for speed in bill["speeds"].values()] == [False]
+    assert planned(capsys, *args, "--price", "1")["bill"]["charges"]["embedding"]["hours"] == pytest.approx(
+        VIEWS / 5000 / 3600
+    )  # whatever GPU it was, the nearest work
+
+
+def test_money_is_of_all_gpus_for_as_long_as_they_stay_and_less_on_spot(capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*PACS, "--gpu", "4090", "--gpus", "8", "--price", "0.5", "--spot-price", "0.2"]
+    content = planned(capsys, *args)
+    stages = content["estimate"]["stages"]
+    assert "embedding" not in stages
+    sweep = sum(seconds for name, seconds in stages.items() if name != "report") / 3600
+    money = content["bill"]["money"]
+    assert money["sweep"] == pytest.approx([8 * 0.5 * sweep] * 2)
+    low, high = (sum(ends[i] for ends in money.values()) * 0.4 for i in (0, 1))
+    assert main(args) == 0
+    assert f"spot machines: {span(low, high)} together" in capsys.readouterr().out
+
+
+def test_public_figures_name_their_source_and_towers_that_there_are() -> None:
+    import open_clip
+
+    table = public_figures()
+    assert all(len(card["commit"]) == 40 and card["file"].startswith("results/") for card in table["cards"].values())
+    for tower, size, _, speeds in table["figures"]:
+        config = open_clip.get_model_config(tower)
+        assert config["vision_cfg"]["image_size"] == size
+        assert set(speeds) == set(table["cards"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "card", "same"),
+    [("l4", "NVIDIA L4", True), ("l4", "L40S", False), ("rtx4090", "NVIDIA GeForce RTX 4090", True), ("", "L4", False)],
+)
+def test_a_gpu_is_known_by_the_words_of_its_name(asked: str, card: str, same: bool) -> None:
+    assert is_named(asked, card) == same
+
+
+def test_a_name_of_several_gpus_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PACS, "--gpu", "rtx"]) == 2
+    assert "--gpu rtx may be RTX 3090 or RTX 4090 or RTX 5090: give its whole name." in capsys.readouterr().err
+
+
+def test_what_does_not_fit_is_said_with_the_remedy() -> None:
+    small, large = Node(16, 24.0, 0), Node(8, 64.0, 2)
+    assert fitted("here", [large], 1, 4.0, 2).lacking == []
+    gpus, memory = fitted("here", [small, large], 1, 4.0, 8).lacking
+    assert gpus == "embedding has 2 of the 8 GPUs: it takes 4.0 times as long, unless nodes join"
+    # Six trials of 4 GiB fit 24 GiB; 16 cores with 3 each run five.
+    assert memory.endswith("a node of 16 cores and 24.0 GiB: set run.cpus_per_trial to 3")
+    assert fitted("here", [small], 3, 4.0, None).lacking == []
+    assert fitted("here", [small], 1, 30.0, None).lacking[0].endswith("give it more memory, or the recipe fewer images")
+    assert fitted("here", [small], 32, 1.0, None).lacking[0].startswith("no node has the 32 cores")
+
+
+def test_a_plan_fits_the_nodes_of_a_cluster(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"CPU": 4.0, "memory": 8 * 2**30}, {"CPU": 48.0, "GPU": 2.0, "memory": 180 * 2**30}]
+    monkeypatch.setattr("benchmark.commands.room.nodes_of", lambda _: nodes)
+    assert main([*PACS, "--gpu", "4090", "--gpus", "8", "--address", "http://head:8265"]) == 0
+    said = capsys.readouterr().out
+    assert "2 nodes of http://head:8265: 52 cores, 2 GPUs, 188.0 GiB of memory; 52 trials side by side" in said
+    assert "embedding has 2 of the 8 GPUs" in said
+    assert "on 52 cores: start" in said
+
+
+def test_requests_are_those_of_images_in_buckets_of_parts_and_of_trials(capsys: pytest.CaptureFixture[str]) -> None:
+    here = planned(capsys, *PACS)["requests"]
+    # Eight views in chunks of 64 images.
+    assert (here["images"], here["parts"], here["charged"]) == (0, 8 * 157, False)
+    assert Requests(0, 3, 2, 2, charged=False).count == 0
+
+
+@pytest.mark.parametrize(
+    ("requests", "counted"),
+    [  # at an S3 server: the first with its images there
+        (Requests(540, 27, 3, 4, charged=True), 2704),
+        (Requests(0, 75, 10, 8, charged=True), 1181),
+        (Requests(0, 18, 4, 48, charged=True), 1548),
+    ],
+)
+def test_requests_are_about_those_that_a_server_counted(requests: Requests, counted: int) -> None:
+    assert requests.count == pytest.approx(counted, rel=0.1)

@@ -1,5 +1,6 @@
 """Who answers at the address of a cluster is known within seconds, and told in a sentence."""
 
+import json
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common.dashboard import dashboard_address, job_server
+from benchmark.common.dashboard import dashboard_address, job_server, nodes_of
 from benchmark.common.errors import IcmBenchError
 
 
@@ -95,6 +96,22 @@ def test_a_token_is_sent_where_one_is_asked_for(tmp_path: Path, monkeypatch: pyt
     with serving('{"ray_version": "2.9.3"}') as (address, tokens):
         refusal(address)
         assert tokens == [None]  # nobody asked
+
+
+def test_the_nodes_of_a_cluster_are_those_that_live() -> None:
+    import ray
+
+    small, large = {"CPU": 4.0, "memory": 2.0**33}, {"CPU": 48.0, "GPU": 2.0}
+    nodes = [
+        {"state": "ALIVE", "resources_total": small},
+        {"state": "DEAD", "resources_total": large},
+        {"state": "ALIVE", "resources_total": large},
+    ]
+    version = {"ray_version": ray.__version__, "version": "4"}
+    with serving(json.dumps({**version, "data": {"result": {"result": nodes}}})) as (address, _):
+        assert nodes_of(address) == [small, large]
+    with serving(json.dumps(version)) as (address, _), pytest.raises(IcmBenchError, match="does not tell of its nodes"):
+        nodes_of(address)
 
 
 def test_the_address(monkeypatch: pytest.MonkeyPatch) -> None:

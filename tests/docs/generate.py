@@ -14,7 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmark.commands.estimate import Known, core_hours
+from benchmark.commands.bill import Offer
+from benchmark.commands.estimate import EMBEDDING, Known, core_hours
+from benchmark.commands.gpus import span
 from benchmark.commands.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
 from benchmark.common.storage import Storage
@@ -183,20 +185,18 @@ def _cell(text: str) -> str:
 
 
 RECIPES = REPOSITORY / "jobs" / "recipes"
+CARD = "RTX 4090"  # of which there are public figures
 
 
 def head_of(file: Path) -> str:
     """Return a recipe with a head that says what `plan` does where nothing was measured but by the reference machine."""
     recipe, text = load_recipe(str(file)), file.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as empty:
-        planned = plan(recipe, Storage(empty), known=Known({}).or_elsewhere())
+        planned = plan(recipe, Storage(empty), known=Known({}).or_elsewhere(), offer=Offer(gpu=CARD))
     across = any(protocol.across_sets for protocol in recipe.sweep.protocols)
     only_tested = sum(planned.sets[i].images for i in recipe.shifts()) if across else 0
     text = re.sub(r"#   images    .*\n", lambda _: _images(planned, only_tested), text)
-    built = all(dataset.is_built for dataset in recipe.datasets)  # embedded in minutes on a CPU
-    return re.sub(
-        r"(#   images    .*\n)(#   hours     .*\n)?", lambda found: found[1] + _hours(planned, found[2], built), text
-    )
+    return re.sub(r"(#   images    .*\n)(?:#   hours     .*\n)?", lambda found: found[1] + _hours(planned), text)
 
 
 def _images(planned: Plan, only_tested: int) -> str:
@@ -208,12 +208,13 @@ def _images(planned: Plan, only_tested: int) -> str:
     )
 
 
-def _hours(planned: Plan, before: str | None, built: bool) -> str:
-    """Return the line on hours; what views/s a GPU is assumed to make stays as it was."""
-    assumed = re.findall(r"assumed ([\d,]+) views/s", before or "")
-    rate = int(assumed[0].replace(",", "")) if assumed else 1000
-    gpu = f"{planned.passes / rate / 3600:.2f} GPU hours at an assumed {rate:,} views/s (not measured here); "
-    return f"#   hours     {'' if built else gpu}trials {core_hours(planned.estimate.core_hours)}\n"
+def _hours(planned: Plan) -> str:
+    """Return the line on hours: of a GPU by public figures, and of the cores that run the trials."""
+    bill, gpu = planned.bill, ""
+    if bill and bill.speeds:  # else all is embedded in minutes on a CPU
+        charge = bill.charges[EMBEDDING]
+        gpu = f"{span(charge.hours, charge.most)} GPU hours on an {CARD} by public figures (not measured here); "
+    return f"#   hours     {gpu}trials {core_hours(planned.estimate.core_hours)}\n"
 
 
 PAGES = {"recipe.md": recipe_page, "speed.md": speed_page}
