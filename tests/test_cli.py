@@ -218,6 +218,7 @@ def test_stages_one_by_one(
         "clusters": 0,
         "counted": True,
         "kinds": None,
+        "unlabelled": 0,
     }
     assert planned["sets"] == [of_toy]
     assert planned["passes"] == 72

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def apart(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "SLURM_"))}
     environment |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0", **variables}
     script = f"ip link set lo up\n{script}"
-    return subprocess.run([*APART, script], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as short:  # what sockets are called has a limit
+        environment["RAY_TMPDIR"] = short
+        command = [*APART, script]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_cluster_of_aws_is_valid_and_has_what_its_workers_need() -> None:
