@@ -328,7 +328,7 @@ class DatasetSpec(Spec):
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields by the keys of a recipe; later ones, and those of planted sets, only if given."""
         content: dict[str, Any] = dump(self)
-        for name in ("expected", "table", "splits", "lookup", "classes_differ", "environments", "classes"):
+        for name in ("expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels"):
             if getattr(self, name) is None:
                 del content[name]
         for field, key in PLANTED_KEYS.items():
