@@ -137,7 +137,7 @@ def test_a_broken_connection_is_made_again_and_nothing_is_written_twice(
     began = time.monotonic()
     with pytest.raises(IcmBenchError, match="has not answered for 0 s, and my-1a2b may go on; follow it again with"):
         submitted(monkeypatch, job, Cluster(breaks=1000, at=0))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_what_the_cluster_does_not_take_is_a_sentence(job: Submission, monkeypatch: pytest.MonkeyPatch) -> None:
