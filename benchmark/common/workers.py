@@ -192,7 +192,7 @@ def _portable(error: Exception) -> Exception:
     """Return an error, or what it says where it cannot travel."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301
-    except Exception:
+    except Exception:  # whatever pickling it, or making it again, raises: the error itself is told in words
         return RuntimeError(f"{in_words(error)} at {where(error)}")
     return error
 

@@ -53,7 +53,7 @@ def test_the_cluster_of_aws_is_valid_and_has_what_its_workers_need() -> None:
     assert all(node["node_config"]["IamInstanceProfile"]["Name"] for node in nodes.values())
     assert [name for name, node in nodes.items() if "InstanceMarketOptions" in node["node_config"]] == ["gpu_spot"]
     assert nodes["head"]["resources"] == {"CPU": 0}
-    assert "/home/ray/.ray/auth_token" in cluster["file_mounts"]
+    assert "~/.ray/auth_token" in cluster["file_mounts"]
     pinned = re.search(r"ray:([\d.]+)-py311", cluster["docker"]["image"])
     constraint = re.search(r"^ray==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned
