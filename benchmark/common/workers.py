@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Self, TypeVar
@@ -18,6 +19,7 @@ from benchmark.common.failing import in_words, meant_for_user, where
 
 T = TypeVar("T")
 _Reply = tuple[Any, Exception | None, bool]  # an answer or an error, and whether it is the last reply to a call
+_Calls = SimpleQueue[tuple[int, bytes] | None]  # the number of a call, and its pickle; None: no more will come
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one each, as trials of one core have
 
 
@@ -38,6 +40,7 @@ class Workers:
         self._count, self._module = count, module
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads: list[Thread] = []
+        self._driven: list[_Calls] = []
 
     def __enter__(self) -> Self:
         if self._count > 0:
@@ -47,6 +50,8 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()  # what is under way ends with an error that nobody reads
+        for waiting in self._driven:
+            self._end(waiting)
         for thread in self._threads:
             thread.join()
         for process in self._processes:
@@ -59,15 +64,18 @@ class Workers:
             function: as of `call_all`.
             calls: the arguments of each call; their answers come in this order.
         """
-        waiting, answers = self._driven(function, calls)
+        waiting, answers = self._drive()
+        for number, arguments in enumerate(calls):
+            waiting.put((number, pickle.dumps((function, arguments)) if self._processes else b""))
 
         def answers_of_all() -> list[T]:
             found: list[list[T]] = [[] for _ in calls]
             left = len(calls)
             while left:
                 try:
-                    number, arguments = waiting.get_nowait()
-                    found[number] = list(function(*arguments))
+                    call = waiting.get_nowait()
+                    assert call  # no end of them is said before all are answered
+                    found[call[0]] = list(function(*calls[call[0]]))
                     left -= 1
                 except Empty:
                     number, (answer, error, is_last) = answers.get()
@@ -75,22 +83,10 @@ class Workers:
                         raise error from None
                     left -= is_last
                     found[number] += [] if is_last else [answer]
+            self._end(waiting)
             return [answer for of_call in found for answer in of_call]
 
         return answers_of_all
-
-    def _driven(
-        self, function: Callable[..., Any], calls: Sequence[Sequence[Any]]
-    ) -> "tuple[SimpleQueue[tuple[int, Sequence[Any]]], SimpleQueue[tuple[int, _Reply]]]":
-        """Let all processes make calls; return those that wait, and the replies."""
-        waiting: SimpleQueue[tuple[int, Sequence[Any]]] = SimpleQueue()
-        for call in enumerate(calls):
-            waiting.put(call)
-        answers: SimpleQueue[tuple[int, _Reply]] = SimpleQueue()
-        for process in self._processes:
-            self._threads.append(Thread(target=_drive, args=(process, function, waiting, answers)))
-            self._threads[-1].start()
-        return waiting, answers
 
     def call_all(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Iterator[tuple[int, T]]:
         """Yield (number of a call, one of its answers) as answers come; those of one call come in order.
@@ -106,33 +102,48 @@ class Workers:
             for number, arguments in enumerate(calls):
                 yield from ((number, answer) for answer in function(*arguments))
             return
-        _, answers = self._driven(function, calls)
+        waiting, answers = self._drive()
+        # Pickled here, as what is pickled may change while another thread does it; few ahead, as each may be large.
+        pickled = ((number, pickle.dumps((function, arguments))) for number, arguments in enumerate(calls))
+        for call in islice(pickled, 2 * len(self._processes)):
+            waiting.put(call)
         left = len(calls)
         while left:
             number, (answer, error, is_last) = answers.get()
             if error is not None:
                 raise error
             left -= is_last
-            if not is_last:
+            if is_last:
+                for call in islice(pickled, 1):
+                    waiting.put(call)
+            else:
                 yield number, answer
+        self._end(waiting)
+
+    def _drive(self) -> "tuple[_Calls, SimpleQueue[tuple[int, _Reply]]]":
+        """Let all processes make the calls that will wait in a queue; return it, and that of the replies."""
+        waiting: _Calls = SimpleQueue()
+        answers: SimpleQueue[tuple[int, _Reply]] = SimpleQueue()
+        for process in self._processes:
+            self._threads.append(Thread(target=_drive, args=(process, waiting, answers)))
+            self._threads[-1].start()
+        self._driven.append(waiting)
+        return waiting, answers
+
+    def _end(self, waiting: "_Calls") -> None:
+        """Tell who makes the calls that wait in a queue that no more will."""
+        for _ in self._processes:
+            waiting.put(None)
 
 
-def _drive(
-    process: "subprocess.Popen[bytes]",
-    function: Callable[..., Any],
-    waiting: "SimpleQueue[tuple[int, Sequence[Any]]]",
-    answers: "SimpleQueue[tuple[int, _Reply]]",
-) -> None:
-    """Let a process make calls that wait, one after the other, until none is left or one ends with an error."""
-    error = None
-    while error is None:
-        try:
-            number, arguments = waiting.get_nowait()
-        except Empty:
-            return
-        for reply in _replies(process, (function, tuple(arguments))):
-            error = reply[1]
+def _drive(process: "subprocess.Popen[bytes]", waiting: "_Calls", answers: "SimpleQueue[tuple[int, _Reply]]") -> None:
+    """Let a process make calls that wait, one after the other, until no more will or one ends with an error."""
+    while call := waiting.get():
+        number, pickled = call
+        for reply in _replies(process, pickled):
             answers.put((number, reply))
+            if reply[1] is not None:
+                return
 
 
 def _start(module: str) -> "subprocess.Popen[bytes]":
@@ -146,13 +157,13 @@ def _start(module: str) -> "subprocess.Popen[bytes]":
     )
 
 
-def _replies(process: "subprocess.Popen[bytes]", call: Any) -> "Iterator[_Reply]":
-    """Yield what a process replies to a call, up to the last reply."""
+def _replies(process: "subprocess.Popen[bytes]", call: bytes) -> "Iterator[_Reply]":
+    """Yield what a process replies to a call, a pickle, up to the last reply."""
     assert process.stdin
     assert process.stdout
     is_last = False
     try:
-        pickle.dump(call, process.stdin)
+        process.stdin.write(call)
         process.stdin.flush()
         while not is_last:
             reply: _Reply = pickle.load(process.stdout)  # noqa: S301  it comes from a process of this very code
@@ -160,6 +171,8 @@ def _replies(process: "subprocess.Popen[bytes]", call: Any) -> "Iterator[_Reply]
             yield reply
     except (OSError, EOFError, pickle.UnpicklingError):
         yield None, RuntimeError("A process ended without a word: it was killed, or ran out of memory."), True
+    except Exception as error:  # whatever making an answer again raises: who waits for it must hear of it
+        yield None, error, True
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -56,6 +57,29 @@ def test_a_process_has_one_thread_and_one_that_dies_is_said() -> None:
     assert call_all(map, [(os.getenv, ("OMP_NUM_THREADS",))], 2) == [(0, "1")]
     with pytest.raises(RuntimeError, match="ended without a word"):
         call_all(map, [(os._exit, (3,))], 2)
+
+
+def test_an_answer_that_cannot_be_made_again_here_is_an_error_and_not_waited_for() -> None:
+    unlucky = "[type('A', (), {'__reduce__': lambda self: (__import__('math').sqrt, (-1.0,))})()]"
+    with pytest.raises(ValueError, match=r"domain|nonnegative|positive"):
+        call_all(eval, [(unlucky,)], 1)
+
+
+class Pickled:
+    """Notes by which threads it is pickled."""
+
+    threads: ClassVar[set[threading.Thread]] = set()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        self.threads.add(threading.current_thread())
+        return int, ()
+
+
+def test_calls_are_pickled_by_the_thread_that_makes_them_and_that_may_change_them() -> None:
+    assert sorted(call_all(map, [(str, (Pickled(),))] * 9, 2)) == [(i, "0") for i in range(9)]
+    with Workers(1) as workers:
+        assert len(workers.begin(map, [(str, (Pickled(),))] * 3)()) == 3
+    assert Pickled.threads == {threading.current_thread()}
 
 
 def test_who_leaves_early_leaves_no_process(capfd: pytest.CaptureFixture[str]) -> None:
