@@ -155,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     upkeep.add_argument("--store", metavar="URI", help="folder, s3:// or gs://; default: the one in the cache folder")
     upkeep.add_argument("--dry-run", action="store_true", help="with clean: say what would go, and keep it")
+    upkeep.add_argument(
+        "--why", action="store_true", help="with list: which runs made it, on what, what they did twice"
+    )
     upkeep.add_argument("--json", action="store_true", help="print JSON")
     upkeep.set_defaults(command=_store)
     _add_selfcheck(commands)
@@ -699,7 +702,7 @@ def _choosing(args: argparse.Namespace) -> "Choosing":
 def _store(args: argparse.Namespace) -> None:
     from benchmark.commands.store import tend_store
 
-    tend_store(args.action, args.store, args.dry_run, args.json)
+    tend_store(args.action, args.store, args.dry_run, args.json, args.why)
 
 
 def _datasets(args: argparse.Namespace) -> None:

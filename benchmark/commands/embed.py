@@ -49,7 +49,7 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
     job = EmbedJob(run.storage, subject.manifest, subject.backbone, subject.facts, tuple(views), subject.decoding)
     report = mended(run, lambda: embed(job, run.recipe.run, began=began), lambda _: None)
     name = f"{subject.manifest.name} with {subject.facts.label}"
-    run.notify(f"{name}: {report.embedded} views embedded, {report.reused} reused")
+    run.notify(f"{name}: {report.text()}")
     if report.speed:
         run.notify(f"{name}: {report.speed.text()}")
         run.remember(_costs(subject.backbone, report.speed, time.time() - start))
@@ -72,7 +72,8 @@ def _imported(run: Run, subject: Subject) -> EmbedReport:
     images = zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True)
     reasons = {path: unreadable[image][1] for image, path in images if image in unreadable}
     distinct = subject.views[0].images
-    return EmbedReport(images=table.num_rows, reused=distinct * len(subject.views), rejected=reasons)
+    reused = distinct * len(subject.views)
+    return EmbedReport(images=table.num_rows, reused=reused, total=reused, rejected=reasons)
 
 
 def _costs(backbone: BackboneSpec, speed: Speed, seconds: float) -> list[Cost]:

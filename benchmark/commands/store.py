@@ -9,9 +9,10 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.store import upkeep
 from benchmark.store.embeddings import ROOT
+from benchmark.store.made import read_made
 
 
-def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool) -> None:
+def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: bool = False) -> None:
     """List, verify or clean a store, and print what came of it.
 
     Args:
@@ -19,6 +20,7 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool) -> No
         uri: of the store; None is the one in the cache folder.
         dry_run: with `clean`, say what would go, and keep it.
         as_json: print JSON instead of text.
+        why: with `list`, say too which runs made it, on what, and what was computed again.
 
     Raises:
         IcmBenchError: the store cannot be opened, or `verify` found damaged files.
@@ -28,10 +30,15 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool) -> No
         _clean(storage, dry_run, as_json)
         return
     directories = upkeep.verify(storage) if action == "verify" else upkeep.directories(storage)
+    runs = read_made(storage) if why else []
     if as_json:
-        print(json.dumps([{**asdict(d), "state": d.state} for d in directories], indent=2))
+        listed = [{**asdict(d), "state": d.state} for d in directories]
+        plain = [{**run.in_plain_data(), "chunks": run.chunks.to_pylist()} for run in runs]
+        print(json.dumps({"directories": listed, "runs": plain} if why else listed, indent=2))
     else:
         _print_directories(storage, directories)
+        for run in runs:
+            print(*run.text(), sep="\n")
     problems = [problem for d in directories for problem in d.problems]
     if problems:
         raise IcmBenchError(

@@ -1,6 +1,7 @@
 """The connection to Ray: a local one on a laptop, the cluster's inside a job. Nothing else knows the difference."""
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,3 +146,26 @@ def cpu_nodes() -> tuple[int, int]:
     """Return the number of nodes with CPU cores, and the cores of the largest: no task can have more."""
     cores = [int(n["Resources"].get("CPU", 0)) for n in alive_nodes()]
     return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
+
+
+def node_name() -> str:
+    """Return the name of the node that this process runs on; behind it the start of Ray's id where hosts have several.
+
+    In a connection to Ray.
+    """
+    here, nodes = ray.get_runtime_context().get_node_id(), alive_nodes()
+    host = platform.node()
+    beside = [node["NodeID"] for node in nodes if node["NodeManagerHostname"] == host and node["NodeID"] != here]
+    if not beside:
+        return host
+    length = next((n for n in range(6, len(here)) if all(other[:n] != here[:n] for other in beside)), len(here))
+    return f"{host} ({here[:length]})"
+
+
+def device_of_worker() -> str:
+    """Return the kind of the GPU that Ray gave to this worker, `gpu` where its node does not tell, or `cpu`."""
+    context = ray.get_runtime_context()
+    if not context.get_accelerator_ids().get("GPU"):
+        return "cpu"
+    here = [node["Resources"] for node in alive_nodes() if node["NodeID"] == context.get_node_id()]
+    return next((name.partition(":")[2] for has in here for name in has if name.startswith("accelerator_type:")), "gpu")

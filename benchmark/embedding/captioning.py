@@ -15,7 +15,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding.captioners import TransformersRewriter, captioner_class
 from benchmark.embedding.images import Geometry, UnreadableImage, decode
-from benchmark.embedding.pipeline import actor_options
+from benchmark.embedding.pool import actor_options
 from benchmark.embedding.stages import results, staged
 from benchmark.recipe.specs import RunSpec
 
@@ -111,8 +111,9 @@ def stream(rows: pa.Table, work: type, arguments: tuple[Any, ...], run: RunSpec)
     connect()
     size = run.batch_size or BATCH
     batches = [rows.slice(start, size).combine_chunks() for start in range(0, rows.num_rows, size)]
-    gpus, (nodes, cores) = gpu_count(), cpu_nodes()
-    actors = min(run.actors or gpus or nodes, len(batches))
+    gpus, (nodes, cores) = 0 if run.device == "cpu" else gpu_count(), cpu_nodes()
+    most = min(gpus, gpus if run.gpus == "auto" else run.gpus)
+    actors = min(most or run.actors or nodes, len(batches))
     threads = None if gpus else max(1, cores // math.ceil(actors / nodes))
     with _quiet():
         done = ray.data.from_arrow(batches).map_batches(
@@ -121,7 +122,7 @@ def stream(rows: pa.Table, work: type, arguments: tuple[Any, ...], run: RunSpec)
             compute=ray.data.ActorPoolStrategy(size=actors),
             batch_size=size,
             batch_format="pyarrow",
-            **actor_options(actors, gpus),
+            **actor_options(on_gpus=gpus > 0),
         )
         with closing(results(done)) as tables:
             for table in tables:

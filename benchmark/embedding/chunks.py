@@ -144,21 +144,42 @@ class EncoderFigures:
 
 @dataclass(frozen=True)
 class ChunkCounts(EncoderFigures):
-    """What came of a chunk, for progress and speed.
+    """What came of a chunk, for progress, speed and the record.
 
     Attributes:
+        number: of the chunk.
+        encoder: number of the encoder that had it last.
+        host: name of the encoder's node.
+        device: kind of its GPU, `gpu` or `cpu`.
+        tries: how often encoders began it, this time included; 0 where no encoder of this run did.
         images: number of its images, unreadable ones included.
         decoded: number of images that were decoded now; 0 where another process had made all its views.
-        views: number of (image, view) pairs encoded now.
-        finished: number of (image, view) pairs of the job that are settled with it, whoever made them.
+        views: number of pairs encoded now.
+        before: number of pairs that an encoder of this run wrote which was lost before it could say so.
+        others: number of pairs that another process wrote meanwhile.
+        unreadable: number of pairs that are settled, since their images cannot be read.
+        finished: number of pairs of the job that are settled with it, whoever made them: the sum of these four.
         decode_s: seconds that it took to read and decode.
     """
 
+    number: int
+    encoder: int
+    host: str
+    device: str
+    tries: int
     images: int
     decoded: int
     views: int
+    before: int
+    others: int
+    unreadable: int
     finished: int
     decode_s: float
+
+    @property
+    def again(self) -> bool:
+        """Whether some of it was computed a second time: an encoder was lost that had begun it."""
+        return self.tries > 1
 
     def to_row(self) -> pa.Table:
         """Return the counts as a table of one row."""
@@ -170,4 +191,5 @@ class ChunkCounts(EncoderFigures):
         return (cls(**row) for row in table.to_pylist())
 
 
-COUNTS = pa.schema([(f.name, pa.int64() if f.type is int else pa.float64()) for f in fields(ChunkCounts)])
+_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+COUNTS = pa.schema([(f.name, _TYPES[f.type]) for f in fields(ChunkCounts)])  # type: ignore[index]

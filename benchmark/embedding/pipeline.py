@@ -4,15 +4,12 @@ The parts of a chunk are written as soon as it is encoded, while the next one is
 kept, and of each encoder two chunks at most are computed again.
 """
 
-import logging
-import math
 import os
+import platform
 import time
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -24,38 +21,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.loading import best_device
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connect, cpu_nodes, gpu_count, gpu_kind
+from benchmark.common.cluster import alive_nodes, connect
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding.chunks import COUNTS, DECODED, IMAGE_COLUMNS, Chunk, ChunkCounts, DecodedChunk, EncoderFigures
+from benchmark.embedding.counters import IMAGES, LOST, VIEWS, count
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
-from benchmark.embedding.speed import EmbedReport, Speed
+from benchmark.embedding.ledger import Member, open_ledger
+from benchmark.embedding.pool import DECODER_CORES, bounded_memory, device_without_gpus, pool_for
+from benchmark.embedding.speed import EmbedReport, Speed, Tally
 from benchmark.embedding.stages import results, staged
+from benchmark.embedding.watch import Watch
+from benchmark.embedding.watchdog import Watchdog
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
-
-# glibc gives the activations of each batch back to the system, and fetching every page anew for the next costs a
-# forward pass on a CPU 10 % of its time (ViT-B-32) to 50 % (EfficientNet): let it keep what is freed. Other C libraries
-# ignore this. The one arena is that of the process, since others cannot hold large blocks. Huge pages, where the
-# kernel leaves the choice to programs, save another 1 or 2 %.
-KEEP_FREED_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "2147483647",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-BUFFERED = 4  # decoded chunks that may wait for each encoder actor
-# Of a core that a decoding task reserves: two tasks for each core, so that one decodes while Ray hands out the next. On
-# a CPU the encoder has the same cores and reserves none of them. How they are shared is found as the run goes: decoding
-# goes on while there is room for what waits (`BUFFERED`), so that a fast encoder, which waits, leaves it all cores.
-DECODER_CORES = 0.5
+from benchmark.store.made import Made, begun_before, new_name
 
 
 @dataclass(frozen=True)
@@ -107,14 +93,16 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     """
     began = began or time.time()
     report = EmbedReport(images=job.manifest.table.num_rows)
-    chunks, report.reused = _lacking_chunks(job)
+    chunks, reused = _lacking_chunks(job)
+    report.reused = report.total = reused
     if chunks:
         connect()
         for view in job.views:
             store.write_about(job.storage, view, _about(job.manifest, job.facts))
-        report.speed = _stream(chunks, job, run, encoder)
+        report.speed, made = _stream(chunks, reused, job, run, encoder)
         report.speed.first_embedding -= began
-        report.embedded = report.speed.views
+        for name in ("embedded", "reused", "lost", "unreadable", "total"):
+            setattr(report, name, getattr(made, name))
         for view in job.views:
             store.write_speed(job.storage, view, {**asdict(report.speed), **_machine()})
     _collect_rejected(job, run, report)
@@ -142,8 +130,8 @@ def _lacking_chunks(job: EmbedJob) -> tuple[list[Chunk], int]:
     return chunks, reused
 
 
-def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> Speed:
-    """Run the pipeline over `chunks` and measure what comes out; `first_embedding` is a time of day still."""
+def _stream(chunks: list[Chunk], reused: int, job: EmbedJob, run: RunSpec, encoder: type) -> tuple[Speed, Made]:
+    """Run the pipeline over `chunks`; return its speed, `first_embedding` a time of day still, and what was made."""
     import ray.data  # takes a second, which a run that embeds nothing need not wait
 
     began = time.time()
@@ -151,15 +139,25 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
     work = Work(
         job.storage, job.manifest.reader, job.views, geometry, job.facts.precision, job.facts.engine, job.decoding
     )
-    gpus = gpu_count()
-    nodes, cores = cpu_nodes()
-    actors = min(run.actors or gpus or nodes, len(chunks))
-    per_node = math.ceil(actors / nodes)
-    threads = None if gpus else max(1, cores // per_node)
+    pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
+    progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", pairs, "views")
+    pool = pool_for(run, len(chunks), progress.notify)
+    directories = tuple(view.directory for view in job.views)
+    made = Made(
+        new_name(),
+        platform.node(),
+        job.manifest.name,
+        job.facts.label,
+        directories,
+        reused=reused,
+        total=reused + pairs,
+    )
+    ledger = open_ledger(made.name, begun_before(job.storage, directories))
     # Where another process fills the same store, the two should not do the same chunks at the same time.
     turn = os.getpid() % len(chunks)
     chunks = chunks[turn:] + chunks[:turn]
-    with _bounded_memory(actors, nodes * cores, work, len(chunks[0].images)):
+    timeout = None if run.chunk_timeout == "auto" else run.chunk_timeout
+    with bounded_memory(pool, _block(work, len(chunks[0].images))):
         done = (
             ray.data.from_arrow([chunk.to_row() for chunk in chunks])
             .map_batches(_decode, fn_args=(work,), batch_size=1, batch_format="pyarrow", num_cpus=DECODER_CORES)
@@ -168,93 +166,37 @@ def _stream(chunks: list[Chunk], job: EmbedJob, run: RunSpec, encoder: type) -> 
                 fn_constructor_args=(
                     work,
                     encoder,
-                    (job.spec, job.facts, job.views, run.batch_size, threads, run.compile),
+                    (job.spec, job.facts, job.views, run.batch_size, pool.threads, run.compile),
+                    ledger,
+                    made.name,
+                    timeout,
                 ),
-                # Three calls at a time: one chunk is written, the next encoded, and the one after it fetched.
-                compute=ray.data.ActorPoolStrategy(
-                    size=actors, max_concurrent_calls_per_actor=3, enable_true_multi_threading=True
-                ),
+                compute=pool.strategy,
                 batch_size=1,
                 batch_format="pyarrow",
-                **actor_options(actors, gpus),
+                **pool.options,
             )
         )
-        pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
-        progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", pairs, "views")
-        speed = Speed(actors=actors, cores=threads or 0, device="cuda" if gpus else best_device())
-        speed.gpu = gpu_kind() if gpus else ""
-        with closing(results(done)) as tables:
-            _measure((counts for table in tables for counts in ChunkCounts.from_rows(table)), speed, progress)
+        speed = Speed(cores=pool.threads or 0, device="cuda" if pool.on_gpus else device_without_gpus())
+        tally = Tally(speed, progress)
+        said = pool.on_gpus or len(alive_nodes()) > 1
+        with (
+            Watch(made, job.storage, ledger, pool, len(chunks), progress.notify, said) as watch,
+            closing(results(done)) as tables,
+        ):
+            for counts in (counts for table in tables for counts in ChunkCounts.from_rows(table)):
+                tally.add(counts)
+                watch.came(counts)
+    tally.close()
     speed.start_up -= began
     progress.close()
-    return speed
+    return speed, watch.made
 
 
-def _measure(finished: Iterable[ChunkCounts], speed: Speed, progress: Progress) -> None:
-    """Add up the counts of chunks as they come; `start_up` and `first_embedding` are times of day still."""
-    total: Counter[str] = Counter()
-    ready = first = math.inf
-    for counts in finished:
-        speed.first_part = speed.first_part or time.time()
-        first, ready = min(first, counts.first), min(ready, counts.ready)
-        if counts.batch_size < speed.batch_size:
-            progress.notify(f"memory ran out: {counts.batch_size} views in a forward pass from now on")
-        speed.batch_size = min(speed.batch_size or counts.batch_size, counts.batch_size)
-        speed.memory = max(speed.memory, counts.memory)
-        total.update({"chunks": 1, **asdict(counts)})
-        progress.update(counts.finished, note=f"{total['images']} images")
-    speed.views = total["views"]
-    speed.start_up, speed.seconds = ready, time.time() - ready
-    speed.first_embedding, speed.first_part = first, speed.first_part - first
-    speed.decode = _rate(total["decoded"], total["decode_s"])
-    speed.make_views = _rate(total["views"], total["views_s"])
-    speed.encode = _rate(total["views"], total["encode_s"])
-    speed.ceiling = total["ceiling"] / max(1, total["chunks"])
-    speed.of_gemm = total["of_gemm"] / max(1, total["chunks"])
-
-
-def _rate(count: float, seconds: float) -> float:
-    return count / seconds if seconds else 0.0
-
-
-@contextmanager
-def _bounded_memory(actors: int, cores: int, work: Work, rows: int) -> Iterator[None]:
-    """Let only so many decoded chunks wait that encoders never do: memory must not grow with the data set."""
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+def _block(work: Work, images: int) -> int:
+    """Return the bytes of a decoded chunk."""
     high, wide = work.geometry.size
-    views = len(work.views) if work.decoding.at_source else 1
-    block = rows * views * high * wide * 3
-    before = (context.execution_options.resource_limits, context.target_max_block_size)
-    # Ray reserves room for two blocks of this size for each call under way. It is 128 MiB by default, which would
-    # leave a tight limit used up by reservations: nothing would ever start.
-    context.target_max_block_size = max(2**20, block)
-    decoders = math.ceil(cores / DECODER_CORES)
-    limit = max(2**28, (BUFFERED * actors + decoders + 8) * 2 * block)
-    context.execution_options.resource_limits = before[0].copy(object_store_memory=limit)
-    try:
-        with warnings.catch_warnings():  # to spread actors over nodes Ray Data has no other argument yet
-            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            yield
-    finally:
-        context.execution_options.resource_limits, context.target_max_block_size = before
-
-
-def actor_options(actors: int, gpus: int) -> dict[str, Any]:
-    """Return what one encoder actor reserves: a GPU, or next to nothing of a node that has cores.
-
-    A part of a GPU may be reserved, so that more actors than GPUs start all the same.
-    """
-    if gpus:
-        return {"num_gpus": min(1.0, gpus / actors), "num_cpus": 0}  # Ray Data would take a core for each by itself
-    return {
-        "num_cpus": 0.01,
-        "scheduling_strategy": "SPREAD",  # one to a node, where Ray would fill up the first
-        "runtime_env": {"env_vars": KEEP_FREED_MEMORY},
-    }
+    return images * (len(work.views) if work.decoding.at_source else 1) * high * wide * 3
 
 
 def _decode(table: pa.Table, work: Work) -> pa.Table:
@@ -282,6 +224,7 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
         except UnreadableImage as error:
             reasons[i] = str(error)
     seconds = time.perf_counter() - start
+    count(IMAGES, len(chunk.images) if missing else 0)
     return DecodedChunk(chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds)
 
 
@@ -306,12 +249,17 @@ class _EncodeAndWrite:
     each other's way.
     """
 
-    def __init__(self, work: Work, encoder: type, arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, work: Work, encoder: type, arguments: tuple[Any, ...], ledger: Any, run: str, timeout: float | None
+    ) -> None:
+        self._watchdog, self._member = Watchdog(timeout), Member(ledger, run)
         self._work, self._thread = work, ThreadPoolExecutor(max_workers=1)
         self._writers = ThreadPoolExecutor(max_workers=len(work.views))
         self._writing = Semaphore()  # held from the moment at which a chunk is encoded until it is written
         self._encoder = self._thread.submit(encoder, *arguments)
         self._encoder.exception()  # waits until it is there; why it could not start is told where a chunk comes
+        self._member.ready()
+        self._watchdog.started()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return staged(self._embedded, table, COUNTS)
@@ -320,23 +268,43 @@ class _EncodeAndWrite:
         chunk = DecodedChunk.from_row(table)
         if not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
             chunk = replace(chunk, lacking=0)
-        embeddings, figures = self._thread.submit(self._encode, chunk).result()
+        embeddings, figures, tries = self._thread.submit(self._encode, chunk).result()
         self._write(chunk, embeddings)
-        images = len(chunk.images)
+        if chunk.lacking:
+            self._member.written(chunk.number)
+        images, readable = len(chunk.images), len(chunk.readable)
+        made, todo = chunk.lacking.bit_count(), chunk.todo.bit_count()
+        there = readable * (todo - made)
+        ours = tries > (made > 0)  # an encoder of this run had begun it before
+        count(VIEWS, readable * made, self._member.device)
+        count(LOST, readable * made if made and ours else 0, self._member.device)
         return ChunkCounts(
+            number=chunk.number,
+            encoder=self._member.number,
+            host=self._member.host,
+            device=self._member.device,
+            tries=tries,
             images=images,
             decoded=images if chunk.lacking else 0,
-            views=len(chunk.readable) * chunk.lacking.bit_count(),
-            finished=images * chunk.todo.bit_count(),
+            views=readable * made,
+            before=there if ours else 0,
+            others=0 if ours else there,
+            unreadable=(images - readable) * todo,
+            finished=images * todo,
             decode_s=chunk.decode_s,
             **asdict(figures),
         ).to_row()
 
-    def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
+    def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures, int]:
         """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""
-        embeddings, figures = self._encoder.result()(chunk)
+        import ray
+
+        encoder = self._encoder.result()
+        tries = (self._member.begin if chunk.lacking else self._member.begun)(chunk.number)
+        with self._watchdog.chunk():
+            embeddings, figures = encoder(chunk)
         self._writing.acquire()
-        return embeddings, figures
+        return embeddings, figures, ray.get(tries)
 
     def _write(self, chunk: DecodedChunk, embeddings: NDArray[np.float32]) -> None:
         """Write all parts of a chunk at once: on an object store each takes a round trip."""

@@ -1,6 +1,12 @@
 """How fast an embedding run went, and what it did."""
 
+import math
+import time
+from collections import Counter
 from dataclasses import dataclass, field
+
+from benchmark.common.progress import Progress
+from benchmark.embedding.chunks import ChunkCounts
 
 
 @dataclass
@@ -20,9 +26,10 @@ class Speed:
         ceiling: pairs/s of full batches through the bare model, their median, on average over actors.
         of_gemm: the bare model's FLOP/s as a share of those of a large matrix product on the same device, on average
             over actors; 0 where it is not known.
-        actors: number of encoder actors.
+        actors: number of encoders that embedded something, those that took the place of lost ones included.
         cores: number of CPU threads of each actor; 0 on a GPU.
-        batch_size: number of views in a forward pass at the end of the run: it is halved when memory runs out.
+        batch_size: number of views in a forward pass at the end of the run, of the encoder with fewest: it is halved
+            when memory runs out.
         device: where the encoders ran: cuda, mps or cpu.
         memory: bytes that the encoder with most of them took: see `machine.peak_memory`; 0 where it is not known.
         gpu: kind of GPU that all encoders had; empty without GPUs, and where it is not known.
@@ -72,14 +79,66 @@ class Speed:
         )
 
 
+class Tally:
+    """Adds up the counts of chunks as they come.
+
+    Args:
+        speed: takes the figures; `start_up` and `first_embedding` are times of day.
+        progress: is told of each chunk.
+    """
+
+    def __init__(self, speed: Speed, progress: Progress) -> None:
+        self._speed, self._progress = speed, progress
+        self._total: Counter[str] = Counter()
+        self._ready = self._first = math.inf
+        self._batch_sizes: dict[int, int] = {}  # of each encoder: unlike GPUs have unlike ones
+        self._devices: set[str] = set()
+
+    def add(self, counts: ChunkCounts) -> None:
+        """Take in what came of a chunk."""
+        speed = self._speed
+        speed.first_part = speed.first_part or time.time()
+        self._first, self._ready = min(self._first, counts.first), min(self._ready, counts.ready)
+        if counts.batch_size < self._batch_sizes.get(counts.encoder, 0):
+            self._progress.notify(f"memory ran out: {counts.batch_size} views in a forward pass from now on")
+        self._batch_sizes[counts.encoder] = counts.batch_size
+        self._devices.add(counts.device)
+        speed.memory = max(speed.memory, counts.memory)
+        figures = {name: value for name, value in vars(counts).items() if not isinstance(value, str)}
+        self._total.update({"chunks": 1, **figures})
+        self._progress.update(counts.finished, note=f"{self._total['images']} images")
+
+    def close(self) -> None:
+        """Work out the figures, after the last chunk."""
+        speed, total = self._speed, self._total
+        speed.actors, speed.batch_size = len(self._batch_sizes), min(self._batch_sizes.values(), default=0)
+        kind = self._devices.pop() if len(self._devices) == 1 else ""
+        speed.gpu = kind if kind not in ("cpu", "gpu") else ""
+        speed.views = total["views"]
+        speed.start_up, speed.seconds = self._ready, time.time() - self._ready
+        speed.first_embedding, speed.first_part = self._first, speed.first_part - self._first
+        speed.decode = _rate(total["decoded"], total["decode_s"])
+        speed.make_views = _rate(total["views"], total["views_s"])
+        speed.encode = _rate(total["views"], total["encode_s"])
+        speed.ceiling = total["ceiling"] / max(1, total["chunks"])
+        speed.of_gemm = total["of_gemm"] / max(1, total["chunks"])
+
+
+def _rate(count: float, seconds: float) -> float:
+    return count / seconds if seconds else 0.0
+
+
 @dataclass
 class EmbedReport:
     """What an embedding run did.
 
     Attributes:
         images: number of images of the data set, rejected ones included.
-        embedded: number of (image, view) pairs computed now.
-        reused: number of (image, view) pairs that the store had.
+        embedded: number of (image, view) pairs computed now, once.
+        reused: number of pairs that the store had, or got from another process meanwhile.
+        lost: number of pairs computed now for the second time: an encoder was lost that had begun their chunks.
+        unreadable: number of pairs of chunks embedded now whose images cannot be read.
+        total: number of pairs of distinct images and views: the sum of these four.
         rejected: path of each image that cannot be read -> reason, in manifest order.
         speed: how fast it went; None where nothing was embedded.
     """
@@ -87,5 +146,14 @@ class EmbedReport:
     images: int
     embedded: int = 0
     reused: int = 0
+    lost: int = 0
+    unreadable: int = 0
+    total: int = 0
     rejected: dict[str, str] = field(default_factory=dict)
     speed: Speed | None = None
+
+    def text(self) -> str:
+        """Return the counts in words: `72 views embedded, 24 reused, 8 computed again, 4 unreadable = 108`."""
+        rare = {"computed again": self.lost, "unreadable": self.unreadable}
+        said = "".join(f", {count} {what}" for what, count in rare.items() if count)
+        return f"{self.embedded} views embedded, {self.reused} reused{said} = {self.total}"

@@ -380,7 +380,14 @@ class RunSpec(Spec):
         store: folder, s3:// or gs:// for embeddings and rows. Default: `store` in the cache folder.
         data: folder or URI that holds the folders of those data sets that have no `root` of their own.
         out: folder or URI of the report. Default: `reports/NAME-HASH` inside the store.
-        actors: number of encoder actors. Default: one for each GPU, or one for each node without GPUs.
+        device: what encoders run on: `gpu`, `cpu`, or `auto` (default), GPUs where the cluster has some or its
+            autoscaler may bring some, else CPUs.
+        gpus: number of encoders on GPUs, one on each; those that are not there are asked of the cluster's autoscaler.
+            `auto` (default) is what its configuration allows, and no more than there is work for.
+        wait_for_gpus: seconds after which a run ends that waits for its first GPU. Default 900.
+        actors: number of encoders on CPUs. Default: one for each node.
+        chunk_timeout: seconds without an answer after which an encoder is replaced, 1 or more. `auto` (default) is ten
+            times the median time of its chunks, at least 120; until the first chunk it is 900.
         batch_size: number of views in a forward pass. Default: 32 on a CPU; on a GPU what fits into its memory, 512 at
             most. Halved when memory runs out.
         compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs. Default false.
@@ -398,7 +405,11 @@ class RunSpec(Spec):
     store: str | None = None
     data: str | None = None
     out: str | None = None
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    gpus: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    wait_for_gpus: float = Field(default=900.0, ge=0, allow_inf_nan=False)
     actors: int | None = Field(default=None, ge=1)
+    chunk_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Literal["auto"] = "auto"
     batch_size: int | None = Field(default=None, ge=1)
     compile: bool = False
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -407,3 +418,11 @@ class RunSpec(Spec):
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     logs: str = Field(default="icm-bench-logs", min_length=1)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_device(self) -> "RunSpec":
+        if self.actors and (self.device == "gpu" or self.gpus != "auto"):
+            raise ValueError("actors: it counts encoders on CPUs; leave it out and give gpus, or give device: cpu.")
+        if self.device == "cpu" and self.gpus != "auto":
+            raise ValueError("gpus: with device: cpu there are none; leave one of the two out.")
+        return self

@@ -1,5 +1,6 @@
-"""One embedding run that a test kills: `python -m tests.embedding.killed_run ROOT STORE LOG`."""
+"""One embedding run that a test kills: `python -m tests.embedding.killed_run ROOT STORE LOG [RUN]`, RUN a JSON."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from tests.stand_in import FACTS, stand_in, views
 SECONDS = 0.15  # for each chunk
 
 
-def main(root: str, place: str, log: str) -> None:
+def main(root: str, place: str, log: str, run: str = "{}") -> None:
     manifest = read_manifest(DatasetSpec(name="toy", root=root))
     spec = BackboneSpec(name="stand-in", pretrained="random")
     encoder = stand_in(SECONDS, Path(log))
     with connected():
-        report = embed(EmbedJob(Storage(place), manifest, spec, FACTS, views(manifest, 2)), RunSpec(), encoder)
+        job = EmbedJob(Storage(place), manifest, spec, FACTS, views(manifest, 2))
+        report = embed(job, RunSpec(**json.loads(run)), encoder)
+    print(report.text(), file=sys.stderr)
     print(report.embedded, report.reused)
 
 

@@ -10,7 +10,8 @@ from benchmark.embedding.chunks import IMAGE_COLUMNS, Chunk, ChunkCounts, Decode
 
 COUNTS = ChunkCounts(
     encode_s=1.5, views_s=0.25, ceiling=80.0, ready=1e9, first=1e9 + 1, batch_size=32,
-    images=3, decoded=3, views=4, finished=6, decode_s=0.5,
+    number=7, encoder=1, host="a", device="L4", tries=2, images=3, decoded=3, views=4, before=0, others=0, unreadable=2,
+    finished=6, decode_s=0.5,
 )  # fmt: skip
 
 

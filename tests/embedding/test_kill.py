@@ -22,6 +22,7 @@ from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.images import Geometry
 from benchmark.store import embeddings as store
 from benchmark.store import upkeep
+from benchmark.store.made import read_made
 from tests.conftest import REPOSITORY, make_toy
 from tests.stand_in import FACTS, grey_levels
 
@@ -40,9 +41,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy(tmp_path_factory.mktemp("kill") / "toy", environments=2, classes=2, images=IMAGES // 4)
 
 
-def start(root: Path, place: Path, log: Path) -> subprocess.Popen[str]:
+def start(root: Path, place: Path, log: Path, run: str = "{}") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.embedding.killed_run", str(root), str(place), str(log)],
+        [sys.executable, "-m", "tests.embedding.killed_run", str(root), str(place), str(log), run],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -138,3 +139,29 @@ def test_two_processes_fill_one_store(root: Path, undisturbed: dict[str, np.ndar
     assert b <= 2 * IMAGES
     assert_same(tmp_path / "store", undisturbed)
     print(f"{a} and {b} of {2 * IMAGES} views were embedded by each")
+
+
+def test_an_encoder_that_is_stopped_for_good_is_replaced(
+    root: Path, undisturbed: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    run = start(root, tmp_path / "store", log, '{"chunk_timeout": 3}')
+    while run.poll() is None and (len(log.read_text().split()) if log.exists() else 0) < 4:
+        time.sleep(0.01)
+    stopped = victim("actor", run.pid)
+    assert stopped
+    os.kill(stopped, signal.SIGSTOP)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert_same(tmp_path / "store", undisturbed)
+    [made] = read_made(Storage(str(tmp_path / "store")))
+    replaced, other = made.encoders
+    assert (made.ended, replaced.device, other.silent) == (True, "cpu", 0.0)
+    assert 2.5 < replaced.silent < 60
+    assert replaced.chunks + other.chunks == IMAGES / 64
+    assert made.embedded + made.lost == made.total == 2 * IMAGES
+    assert "the encoder on cpu of" in err
+    again = made.chunks.filter(made.chunks["again"])["chunk"].to_pylist()
+    assert set(again) <= set(replaced.under_way)
+    assert made.lost == 2 * 64 * len(again)
+    print("\n".join(made.text()))

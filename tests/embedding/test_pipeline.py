@@ -23,6 +23,7 @@ from benchmark.embedding import pipeline, texts
 from benchmark.embedding.chunks import ChunkCounts, DecodedChunk
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry
+from benchmark.embedding.ledger import open_ledger
 from benchmark.embedding.noise import encode_with_noise
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.stages import FAILURE
@@ -245,7 +246,7 @@ def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
         assert may_write.wait(60)
 
     monkeypatch.setattr(store, "write_part", slow_write)
-    actor = pipeline._EncodeAndWrite(work, Counting, ())
+    actor = pipeline._EncodeAndWrite(work, Counting, (), open_ledger("run", {}), "run", None)
     with ThreadPoolExecutor(3) as calls:
         done = [calls.submit(actor, decoded) for _ in range(3)]
         assert writes.acquire(timeout=60)  # the first one is being written

@@ -26,7 +26,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cluster import connected
 from benchmark.embedding.encoder import CPU_BATCH, GROUP
 from benchmark.embedding.images import Geometry, model_input
-from benchmark.embedding.pipeline import KEEP_FREED_MEMORY
+from benchmark.embedding.pool import KEEP_FREED_MEMORY
 from benchmark.embedding.speed import Speed
 from benchmark.method.interventions import INTERVENTIONS
 from tests.performance.bench_embedding import pipeline, recipe_of

@@ -1,0 +1,167 @@
+"""What a driver sees of its encoders while they work: who is there, how long nothing came, what was made by whom.
+
+A thread of the driver asks the ledger every two seconds. It says who began and where nothing comes, states to the
+autoscaler how many GPUs are wanted, and writes the record of a run that takes long.
+"""
+
+import platform
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from benchmark.common.autoscaler import ask_for_gpus
+from benchmark.common.storage import Storage
+from benchmark.embedding.chunks import ChunkCounts
+from benchmark.embedding.ledger import EncoderState
+from benchmark.embedding.pool import ASK_SECONDS, SAY_SECONDS, Notify, Pool
+from benchmark.store.made import CHUNKS, Made, MadeBy, drop_open, write_made
+
+POLL_SECONDS = 2.0
+TIMES_MEDIAN = 3.0  # between two chunks, after which nothing coming is a stall
+RECORD_SECONDS = 30.0  # between two records of a run that has not ended
+LATE_SECONDS = 10.0  # that the ledger is waited for
+
+
+class Watch:
+    """Watches over a run. For a `with` block, in which chunks come.
+
+    Args:
+        made: what is known of the run at its start.
+        storage: where the record goes.
+        ledger: the handle of the ledger.
+        pool: who encodes.
+        chunks: number of chunks that are to come.
+        notify: takes each line for the person who watches.
+        said: whether who encodes is worth a line: not on a single machine without GPUs.
+    """
+
+    def __init__(
+        self, made: Made, storage: Storage, ledger: Any, pool: Pool, chunks: int, notify: Notify, said: bool
+    ) -> None:
+        self.made, self._storage, self._ledger, self._pool = made, storage, ledger, pool
+        self._left, self._notify, self._says = chunks, notify, said
+        self._rows: list[tuple[int, str, str, float, int, bool]] = []
+        self._gaps, self._came = deque[float](maxlen=100), time.monotonic()
+        self._known = 0  # encoders that were ready when a line was last said
+        self._replaced = 0
+        self._asked = self._spoke = self._recorded = time.monotonic()
+        self._open, self._lock, self._end = False, Lock(), Event()
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join(2 * LATE_SECONDS)
+        if self._pool.asked:
+            with suppress(Exception):  # where the cluster is gone, there is nothing to give back
+                ask_for_gpus(0)
+        with suppress(Exception):  # no work is lost with a record
+            self._record(self._encoders(), ended=error is None)
+
+    def came(self, counts: ChunkCounts) -> None:
+        """Take in what came of a chunk."""
+        now = time.monotonic()
+        with self._lock:
+            self._gaps.append(now - self._came)
+            self._came, self._left = now, self._left - 1
+            again = counts.again
+            total = counts.views + counts.before
+            self.made = replace(
+                self.made,
+                embedded=self.made.embedded + (0 if again else total),
+                lost=self.made.lost + (total if again else 0),
+                reused=self.made.reused + counts.others,
+                unreadable=self.made.unreadable + counts.unreadable,
+            )
+            if counts.tries:
+                self._rows.append((counts.number, counts.host, counts.device, counts.encode_s, counts.tries, again))
+
+    def _run(self) -> None:
+        while not self._end.wait(POLL_SECONDS):
+            with suppress(Exception):  # the run itself fails where this does, with a sentence
+                self._look()
+
+    def _look(self) -> None:
+        encoders, now = self._encoders(), time.monotonic()
+        self._say_who(encoders)
+        self._say_stall(encoders, now)
+        if self._pool.asked and now - self._asked >= ASK_SECONDS:
+            self._asked = now
+            ask_for_gpus(min(self._pool.wanted, self._left))  # what is left for the last ones needs no more
+        if now - self._recorded >= RECORD_SECONDS:
+            self._record(encoders, ended=False)
+            # Were a record to take long, it would not be written again and again.
+            self._recorded = time.monotonic() + 20 * (time.monotonic() - now)
+
+    def _encoders(self) -> list[EncoderState]:
+        import ray
+
+        try:
+            return ray.get(self._ledger.state.remote(), timeout=LATE_SECONDS)
+        except ray.exceptions.RayError:
+            return []
+
+    def _say_who(self, encoders: Sequence[EncoderState]) -> None:
+        for encoder in [e for e in encoders if e.silent][self._replaced :]:
+            self._replaced += 1
+            self._notify(
+                f"the encoder on {encoder.device} of {encoder.host} is replaced, after {encoder.silent:.0f} s without "
+                f"a word{_chunks(encoder.under_way)}"
+            )
+        ready = [encoder for encoder in encoders if encoder.ready]
+        if self._says and len(ready) > self._known:
+            places = Counter(f"{encoder.device} of {encoder.host}" for encoder in ready[self._known :])
+            what = ", ".join(f"{count} on {place}" for place, count in places.most_common(4))
+            more = f" and {len(places) - 4} further places" if len(places) > 4 else ""
+            self._notify(f"encoders: {what}{more}; {sum(e.works for e in ready)} work now")
+        self._known = len(ready)
+
+    def _say_stall(self, encoders: Sequence[EncoderState], now: float) -> None:
+        silent = now - self._came
+        usual = statistics.median(self._gaps) if self._gaps else 0.0
+        if silent < SAY_SECONDS or silent < TIMES_MEDIAN * usual or now - self._spoke < SAY_SECONDS:
+            return
+        self._spoke = now
+        working = [encoder for encoder in encoders if encoder.works]
+        starting = sum(not encoder.ready and not encoder.silent for encoder in encoders)
+        waits = [(since, e.host, chunk) for e in working for chunk, since in e.under_way.items()]
+        oldest = f"; chunk {min(waits)[2]} has been under way on {min(waits)[1]} the longest" if waits else ""
+        self._notify(f"no chunk for {silent:.0f} s; {len(working)} encoders work, {starting} start{oldest}")
+
+    def _record(self, encoders: Sequence[EncoderState], ended: bool) -> None:
+        with self._lock:
+            made, rows = self.made, list(zip(*self._rows, strict=True)) or [()] * len(CHUNKS)
+        columns = [pa.array(column, pa.string() if pa.types.is_dictionary(f.type) else f.type).cast(f.type)
+                   for column, f in zip(rows, CHUNKS, strict=True)]  # fmt: skip
+        left = [() if ended and e.works else tuple(sorted(e.under_way)) for e in encoders]
+        by = tuple(MadeBy(e.host, e.device, e.chunks, e.silent, c) for e, c in zip(encoders, left, strict=True))
+        write_made(
+            self._storage,
+            replace(made, encoders=by, chunks=pa.table(columns, schema=CHUNKS), ended=ended),
+        )
+        if ended and self._open:
+            drop_open(self._storage, made)
+        self._open = not ended
+
+
+def _chunks(numbers: Sequence[int] | dict[int, float]) -> str:
+    """Return in words which chunks an encoder left."""
+    return f"; what it had begun comes again: chunks {', '.join(map(str, sorted(numbers)))}" if numbers else ""
+
+
+def this_machine() -> str:
+    """Return the name of the driver's machine."""
+    return platform.node()

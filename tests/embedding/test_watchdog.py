@@ -1,0 +1,68 @@
+"""The watchdog: whoever is stopped or hangs is ended, whoever lives is left alone, whatever a chunk may take."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmark.embedding import watchdog
+from benchmark.embedding.watchdog import MIN_SECONDS, Watchdog
+
+PROGRAM = """
+import os, signal, sys, time
+from benchmark.embedding.watchdog import Watchdog
+dog = Watchdog(1.0)
+dog.started()
+with dog.chunk():
+    pass
+print(dog._child.pid, flush=True)
+{then}
+"""
+ENDED = {
+    "stopped for good": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "hanging in a chunk": "with dog.chunk(): time.sleep(60)",
+}
+
+
+def run(then: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a watched process; return it and the process of its watchdog."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(then=then)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout
+    return process, int(process.stdout.readline())
+
+
+@pytest.mark.parametrize("how", ENDED)
+def test_who_is_silent_is_ended(how: str) -> None:
+    process, _ = run(ENDED[how])
+    began = time.monotonic()
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    assert time.monotonic() - began > 0.5
+
+
+def test_who_is_idle_lives_and_its_watchdog_leaves_with_it() -> None:
+    process, dog = run("time.sleep(4)")
+    assert process.wait(timeout=30) == 0
+    deadline = time.monotonic() + 20
+    while subprocess.run(["ps", "-p", str(dog)], capture_output=True, check=False).returncode == 0:
+        assert time.monotonic() < deadline, "the watchdog outlives its encoder"
+        time.sleep(0.1)
+
+
+def test_a_chunk_may_take_ten_times_the_median_and_two_minutes_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
+    monkeypatch.setattr(Watchdog, "_allow", lambda _, seconds: allowed.append(seconds))
+    monkeypatch.setattr(Watchdog, "_beat", lambda _: None)
+    clock = iter([0.0, 1.0, 1.0, 31.0, 31.0, 51.0])
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: next(clock))
+    allowed: list[float] = []
+    dog = Watchdog(None)
+    for _ in range(3):  # of 1, 30 and 20 seconds
+        with dog.chunk():
+            pass
+    first = watchdog.FIRST_SECONDS
+    assert allowed == [first, first, MIN_SECONDS, MIN_SECONDS, 155.0, 155.0, 200.0]
+    assert Watchdog(7.0).seconds == 7.0
