@@ -12,6 +12,7 @@ from benchmark.common.cluster import alive_nodes, gpu_count
 
 _HEAD = "node:__internal_head__"  # a resource of the head's node alone
 _OPTION = "--autoscaling-config="
+_MONITOR = "monitor.py"  # the program that the autoscaler is a part of
 _SECONDS = 30.0  # that the head's node is waited for
 
 
@@ -71,7 +72,7 @@ def _configured_gpus(address: str) -> int | None:
 
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if f"--gcs-address={address}" not in words or not any(word.endswith("monitor.py") for word in words):
+        if f"--gcs-address={address}" not in words or not any(Path(word).name == _MONITOR for word in words):
             continue
         file = next((word.removeprefix(_OPTION) for word in words if word.startswith(_OPTION)), None)
         if file is None:

@@ -1,4 +1,7 @@
-"""One embedding run that a test kills: `python -m tests.embedding.killed_run ROOT STORE LOG [RUN]`, RUN a JSON."""
+"""One embedding run that a test kills: `python -m tests.embedding.killed_run ROOT STORE LOG [RUN [SECONDS]]`.
+
+RUN is a JSON of what a recipe has there, SECONDS what an encoder takes for a chunk.
+"""
 
 import json
 import sys
@@ -13,13 +16,11 @@ from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from tests.stand_in import FACTS, stand_in, views
 
-SECONDS = 0.15  # for each chunk
 
-
-def main(root: str, place: str, log: str, run: str = "{}") -> None:
+def main(root: str, place: str, log: str, run: str = "{}", seconds: str = "0.15") -> None:
     manifest = read_manifest(DatasetSpec(name="toy", root=root))
     spec = BackboneSpec(name="stand-in", pretrained="random")
-    encoder = stand_in(SECONDS, Path(log))
+    encoder = stand_in(float(seconds), Path(log))
     with connected():
         job = EmbedJob(Storage(place), manifest, spec, FACTS, views(manifest, 2))
         report = embed(job, RunSpec(**json.loads(run)), encoder)

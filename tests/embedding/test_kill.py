@@ -69,6 +69,10 @@ def assert_same(place: Path, undisturbed: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(root: Path) -> dict[str, np.ndarray]:
+    return embeddings_of(root)
+
+
+def embeddings_of(root: Path) -> dict[str, np.ndarray]:
     """Image id -> embedding by a plain loop over the files: what a store must hold whatever happened to its writers."""
     table = read_manifest(DatasetSpec(name="toy", root=str(root))).table
     geometry = Geometry.of(FACTS.preprocess)

@@ -1,0 +1,87 @@
+"""Ray's own autoscaler on this machine, from no GPU on: encoders come, are replaced and go with the nodes.
+
+The GPUs are declared, and the encoders sleep; the autoscaler, the nodes, the pipeline and the store are real.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.common.storage import Storage
+from benchmark.store.made import read_made
+from tests.conftest import REPOSITORY, make_toy
+from tests.embedding.elastic_cluster import autoscaling, below, wait_for
+from tests.embedding.test_kill import assert_same, embeddings_of
+
+CHUNKS, SECONDS = 40, 1.0
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy(tmp_path_factory.mktemp("elastic") / "toy", environments=2, classes=2, images=16 * CHUNKS)
+
+
+def start(environment: dict[str, str], root: Path, place: Path, run: str = "{}") -> subprocess.Popen[str]:
+    """Start a run of two views; see `killed_run`."""
+    command = [sys.executable, "-m", "tests.embedding.killed_run", str(root), str(place), str(place / "log"), run]
+    place.mkdir()
+    return subprocess.Popen(
+        [*command, str(SECONDS)], cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def parts(place: Path) -> int:
+    return len(list(place.rglob("part-*.parquet")))
+
+
+def raylets(environment: dict[str, str]) -> dict[str, int]:
+    """Return the nodes that the autoscaler started, last digits of the id -> process, in the order of their start."""
+    monitor = next(pid for pid, title in below(int(environment["HEAD"])) if "monitor.py" in title)
+    found = ((pid, re.search(r"f{40,}(\d{5})", title)) for pid, title in below(monitor) if "raylet/raylet --" in title)
+    return {match[1]: pid for pid, match in found if match}
+
+
+def gpus(environment: dict[str, str]) -> float:
+    code = (
+        "import ray; ray.init(logging_level='ERROR', log_to_driver=False); print(ray.cluster_resources().get('GPU', 0))"
+    )
+    return float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stdout)
+
+
+def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    with autoscaling(tmp_path, most=2) as environment:
+        run = start(environment, root, place)
+        both = wait_for(
+            lambda: parts(place) > CHUNKS / 2 and len(raylets(environment)) == 2, 120
+        )  # a quarter, of two views
+        first = raylets(environment)
+        if both:
+            os.kill(next(iter(first.values())), signal.SIGKILL)
+        _, err = run.communicate(timeout=200)
+        assert run.returncode == 0, err
+        assert both, err
+        assert wait_for(lambda: gpus(environment) == 0, 40, each=2)  # given back
+    assert_same(place, embeddings_of(root))
+    [made] = read_made(Storage(str(place)))
+    print(err, *made.text(), sep="\n")
+    assert "asked for 2 GPUs, waiting for the first" in err
+    assert re.search(r"encoders: 1 on gpu of .*00001\); 1 work now", err), err  # it began with the first
+    lost = next(encoder for encoder in made.encoders if encoder.silent)
+    assert next(iter(first)) in lost.host
+    new = [encoder for encoder in made.encoders if not any(node in encoder.host for node in first)]
+    assert sum(encoder.chunks for encoder in new) > 0, made.text()
+    assert made.embedded + made.lost == made.total == 2 * 64 * CHUNKS
+    assert sum(encoder.chunks for encoder in made.encoders) == CHUNKS
