@@ -88,12 +88,12 @@ class Workers:
 
         return answers_of_all
 
-    def call_all(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Iterator[tuple[int, T]]:
+    def call_all(self, function: Callable[..., Iterable[T]], calls: Iterable[Sequence[Any]]) -> Iterator[tuple[int, T]]:
         """Yield (number of a call, one of its answers) as answers come; those of one call come in order.
 
         Args:
             function: at the top of a module, so that the processes find it; returns or yields any number of answers.
-            calls: the arguments of each call; begun in this order.
+            calls: the arguments of each call; begun in this order, and taken as they are begun.
 
         Raises:
             Exception: the first that a call raised; what is not done by then is left, and the processes end.
@@ -105,19 +105,21 @@ class Workers:
         waiting, answers = self._drive()
         # Pickled here, as what is pickled may change while another thread does it; few ahead, as each may be large.
         pickled = ((number, pickle.dumps((function, arguments))) for number, arguments in enumerate(calls))
+        begun = 0
         for call in islice(pickled, 2 * len(self._processes)):
             waiting.put(call)
-        left = len(calls)
-        while left:
+            begun += 1
+        while begun:
             number, (answer, error, is_last) = answers.get()
             if error is not None:
                 raise error
-            left -= is_last
-            if is_last:
-                for call in islice(pickled, 1):
-                    waiting.put(call)
-            else:
+            if not is_last:
                 yield number, answer
+                continue
+            begun -= 1
+            for call in islice(pickled, 1):
+                waiting.put(call)
+                begun += 1
         self._end(waiting)
 
     def _drive(self) -> "tuple[_Calls, SimpleQueue[tuple[int, _Reply]]]":
@@ -184,7 +186,10 @@ def main() -> None:
         try:
             function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301
         except EOFError:
-            return
+            return None
+        except Exception as error:  # whatever making the arguments raises; what is left of them cannot be told apart
+            out.write(pickle.dumps((None, _portable(error), True)))
+            return out.close()
         for reply in _made(function, arguments):
             out.write(reply)
             out.flush()

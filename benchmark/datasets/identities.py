@@ -2,18 +2,22 @@
 
 import contextlib
 import hashlib
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
+from benchmark.common.workers import Workers, cores
 from benchmark.datasets.readers import READERS, ImageReader
 from benchmark.datasets.readers.base import ahead, changed
 
@@ -25,6 +29,9 @@ _LAYOUTS_IN_KEYS = {"folder": "FolderSource", "parquet": "ParquetSource", "webda
 _KEY = ["file", "position", "file_bytes", "modified_ns", "environment", "class_name"]
 _IDENTITY = ["content", "image_id", "bytes"]
 _TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.int64(), "bytes": pa.int64()}
+_TOGETHER = 1024  # images that are read in one go, where files are smaller
+_WORTH_PROCESSES = 20_000  # images; fewer take no longer than processes to start
+_IN_WORDS = 2**20  # digests that are written out at a time: Arrow counts the bytes of an array by 31 bits
 _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *_IDENTITY)])
 
 
@@ -45,19 +52,29 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
     """
     cache = Storage(str(cache_dir() / "manifests"))
     name = cache_name(reader)
-    known = _known(cache, name, table)
-    identities: dict[str, list[Any]] = {column: known[column].to_pylist() for column in _IDENTITY}
-    missing = [i for i, content in enumerate(identities["content"]) if content is None]
-    result = table.drop_columns(["bytes"])
+    known, result = _known(cache, name, table), table.drop_columns(["bytes"])
+    missing = pc.is_null(known["content"]).to_numpy()
+    if not missing.any():
+        return _with(result, {column: known[column] for column in _IDENTITY})
+    found = _Hashed(int(missing.sum()))
     try:
-        if missing:
-            _hash(reader, table, missing, identities)
+        _hash(reader, table, np.flatnonzero(missing), found)
     finally:  # what an interrupted run has hashed need not be hashed again
-        for column in _IDENTITY:
-            result = result.append_column(column, pa.array(identities[column], _SCHEMA.field(column).type))
-        if missing:
-            _keep(cache, name, result, listed_ns or time.time_ns())
+        columns = found.columns()
+        if len(columns["content"]) < len(table):
+            columns = {
+                column: pc.replace_with_mask(known[column].combine_chunks(), missing, columns[column].combine_chunks())
+                for column in _IDENTITY
+            }
+        result = _with(result, columns)
+        _keep(cache, name, result, listed_ns or time.time_ns())
     return result
+
+
+def _with(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
 
 
 def cache_name(reader: ImageReader) -> str:
@@ -71,8 +88,12 @@ def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
     """Return `_IDENTITY` for each row of the table, null where the cache has nothing for the file as it is."""
     nothing = _SCHEMA.empty_table()
     try:
-        cached = cache.read_table(name) if cache.exists(name) else nothing
-    except IcmBenchError:
+        there = cache.exists(name)
+        # Column by column: mostly nothing has changed, and of millions of images the rest is large.
+        if there and all(cache.read_table(name, [key])[key].equals(table[key]) for key in _KEY):
+            return cache.read_table(name, _IDENTITY)
+        cached = cache.read_table(name) if there else nothing
+    except (IcmBenchError, KeyError):
         cached = nothing  # damaged: written anew
     if not cached.schema.equals(_SCHEMA):
         cached = nothing
@@ -84,44 +105,102 @@ def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
 
 
 def _keep(cache: Storage, name: str, result: pa.Table, listed_ns: int) -> None:
-    settled = pa.compute.less(result["modified_ns"], listed_ns - RACY_NS)
-    rows = result.filter(pa.compute.and_(settled, pa.compute.is_valid(result["content"])))
+    settled = pc.and_(pc.less(result["modified_ns"], listed_ns - RACY_NS), pc.is_valid(result["content"]))
+    rows = result if pc.all(settled).as_py() else result.filter(settled)
     if rows.num_rows:
         with contextlib.suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
             cache.write_table(name, rows.select(_SCHEMA.names).cast(_SCHEMA))
 
 
-def _hash(reader: ImageReader, table: pa.Table, missing: list[int], identities: dict[str, list[Any]]) -> None:
-    """Fill in the identities of the rows `missing`, file by file, several files at a time."""
+class _Hashed:
+    """What is known of some images as it comes: digests as bytes, since words of them take three times the memory.
+
+    Args:
+        count: number of images.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._digests = {name: np.zeros((count, hashlib.sha256().digest_size), np.uint8) for name in _IDENTITY[:2]}
+        self._bytes, self._done = np.zeros(count, np.int64), np.zeros(count, bool)
+
+    def fill(self, rows: NDArray[np.int64], contents: bytes, image_ids: bytes, sizes: Sequence[int]) -> None:
+        """Note what some images are: of all of them, one after the other, both digests and the number of bytes."""
+        for name, digests in zip(_IDENTITY, (contents, image_ids), strict=False):
+            self._digests[name][rows] = np.frombuffer(digests, np.uint8).reshape(len(rows), -1)
+        self._bytes[rows], self._done[rows] = sizes, True
+
+    def columns(self) -> dict[str, pa.ChunkedArray]:
+        """Return `_IDENTITY`, null where nothing came."""
+        columns: dict[str, list[pa.Array]] = {name: [] for name in _IDENTITY}
+        for begin in range(0, len(self._done), _IN_WORDS):
+            part = slice(begin, begin + _IN_WORDS)
+            for name, digests in self._digests.items():
+                columns[name].append(_in_words(digests[part], self._done[part]))
+            columns["bytes"].append(pa.array(self._bytes[part], mask=~self._done[part]))
+        return {name: pa.chunked_array(parts, _SCHEMA.field(name).type) for name, parts in columns.items()}
+
+
+def _in_words(digests: NDArray[np.uint8], valid: NDArray[np.bool_]) -> pa.Array:
+    """Return digests in hexadecimal, null where they are not valid."""
+    figures = np.frombuffer(b"0123456789abcdef", np.uint8)
+    words = np.stack([figures[digests >> 4], figures[digests & 15]], axis=2)
+    offsets = np.arange(len(digests) + 1, dtype=np.int32) * (2 * digests.shape[1])
+    buffers = np.packbits(valid, bitorder="little"), offsets, words
+    return pa.Array.from_buffers(pa.string(), len(digests), [pa.py_buffer(buffer) for buffer in buffers])
+
+
+def _hash(reader: ImageReader, table: pa.Table, missing: NDArray[np.int64], found: _Hashed) -> None:
+    """Find out what some rows are, many files at a time: by several processes where it is long work."""
     progress = Progress("identifying images", len(missing), "images")
-    lock = threading.Lock()
-
-    def one_file(rows: list[int]) -> None:
-        batch = table.take(rows).to_pydict()
-        for i, row in enumerate(_identities(reader, batch)):
-            for column, value in zip(_IDENTITY, row, strict=True):
-                identities[column][rows[i]] = value
-            with lock:
-                progress.update()
-
-    for _ in ahead(one_file, _by_file(table, missing), reader.files_at_once):
-        pass
+    batches = list(_by_file(table, missing))
+    # A reader of the program that runs, and of no module, is not known to other processes.
+    count = cores() if len(missing) > _WORTH_PROCESSES and type(reader).__module__ != "__main__" else 1
+    calls = ((reader, table.take(missing[rows]).to_pydict()) for rows in batches)
+    with Workers(count if count > 1 else 0, __name__) as workers:
+        for number, hashed in workers.call_all(hashed_batch, calls):
+            found.fill(batches[number], *hashed)
+            progress.update(len(batches[number]))
     progress.close()
 
 
-def _by_file(table: pa.Table, missing: list[int]) -> Iterator[list[int]]:
-    """Yield the missing rows of each file, in order of their position in it."""
-    rows = np.array(missing)
-    part = table.select(["file", "position"]).take(rows)
-    order = pa.compute.sort_indices(part, sort_keys=[("file", "ascending"), ("position", "ascending")]).to_numpy()
+def _by_file(table: pa.Table, missing: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield positions among the missing rows: those of a file together and in order, of small files those of many."""
+    part = table.select(["file", "position"]).take(missing)
+    order = pc.sort_indices(part, sort_keys=[("file", "ascending"), ("position", "ascending")]).to_numpy()
     files = part["file"].combine_chunks().dictionary_encode().indices.to_numpy()[order]
-    for group in np.split(rows[order], np.flatnonzero(np.diff(files)) + 1):
-        yield group.tolist()
+    starts = [0, *(np.flatnonzero(np.diff(files)) + 1).tolist(), len(order)]
+    begin = 0
+    for end in starts[1:]:
+        if end - begin >= _TOGETHER or end == len(order):
+            yield order[begin:end].astype(np.int64)
+            begin = end
 
 
-def _identities(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tuple[str, str, int]]:
-    """Yield (content, image_id, size) of images that lie in one file."""
+def hashed_batch(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tuple[bytes, bytes, list[int]]]:
+    """Yield, of a batch of images, all SHA-256 of their bytes, all of bytes, environment and class, and their sizes.
+
+    Args:
+        reader: that listed them.
+        batch: columns of its entries; those of a file next to each other, in order of position.
+    """
+    files = [{name: column[a:b] for name, column in batch.items()} for a, b in _runs(batch["file"])]
+    every = [one for of_file in ahead(partial(_identities, reader), files, reader.files_at_once) for one in of_file]
+    yield b"".join(one[0] for one in every), b"".join(one[1] for one in every), [one[2] for one in every]
+
+
+def _runs(values: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of each run of equal values."""
+    begin = 0
+    for _, run in groupby(values):
+        end = begin + sum(1 for _ in run)
+        yield begin, end
+        begin = end
+
+
+def _identities(reader: ImageReader, batch: dict[str, list[Any]]) -> list[tuple[bytes, bytes, int]]:
+    """Return (content, image_id, size) of images that lie in one file."""
     columns = (batch[name] for name in ("file", "environment", "class_name", "bytes"))
+    found = []
     for pieces, file, environment, class_name, listed in zip(reader.pieces(batch), *columns, strict=True):
         digest, size = hashlib.sha256(), 0
         for piece in pieces:
@@ -129,6 +208,7 @@ def _identities(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tu
             size += len(piece)
         if listed not in (-1, size):
             raise changed(reader.storage.path(file))
-        content = digest.hexdigest()
+        content = digest.digest()
         digest.update(f"\0{environment}\0{class_name}".encode())
-        yield content, digest.hexdigest(), size
+        found.append((content, digest.digest(), size))
+    return found

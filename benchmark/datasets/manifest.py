@@ -5,7 +5,6 @@ Whatever the reader, images come in DomainBed's order: environments, classes and
 
 import hashlib
 import itertools
-import posixpath
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -27,6 +26,8 @@ from benchmark.datasets.readers.imported import ImportedReader
 from benchmark.datasets.spec import TABLE, DatasetSpec
 
 LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
+
+_AT_ONCE = 65_536  # rows that are looked at in Python at a time
 
 SCHEMA = pa.schema(
     [
@@ -66,12 +67,12 @@ class Manifest:
     @cached_property
     def environments(self) -> list[str]:
         """Environment names, sorted: position is DomainBed's environment index."""
-        return sorted(set(self.table["environment"].to_pylist()))
+        return sorted(self.table["environment"].unique().to_pylist())
 
     @cached_property
     def classes(self) -> list[str]:
         """Class names, sorted: position is the label. Of an ImageNet variant, those of its whole subset."""
-        return list(class_subset(self.name) or sorted(set(self.table["class_name"].to_pylist())))
+        return list(class_subset(self.name) or sorted(self.table["class_name"].unique().to_pylist()))
 
     @cached_property
     def prompt_names(self) -> list[str]:
@@ -86,19 +87,20 @@ class Manifest:
     @cached_property
     def environment_index(self) -> NDArray[np.int64]:
         """Environment index of each image, shape (n,)."""
-        index = {name: i for i, name in enumerate(self.environments)}
-        return np.array([index[name] for name in self.table["environment"].to_pylist()], dtype=np.int64)
+        index = pc.index_in(self.table["environment"], value_set=pa.array(self.environments, pa.string()))
+        return np.asarray(index.to_numpy(), dtype=np.int64)
 
     @cached_property
     def groups(self) -> list[str] | None:
         """Group of each image, or None where the set has no groups."""
-        groups = self.table["group"].to_pylist()
-        return None if groups[0] is None else groups
+        groups = self.table["group"]
+        return groups.to_pylist() if groups[0].is_valid else None
 
     @cached_property
     def counts(self) -> dict[str, int]:
         """Environment -> number of images."""
-        return {name: int((self.environment_index == i).sum()) for i, name in enumerate(self.environments)}
+        counts = np.bincount(self.environment_index, minlength=len(self.environments)).tolist()
+        return dict(zip(self.environments, counts, strict=True))
 
     @cached_property
     def shared_images(self) -> int:
@@ -117,9 +119,9 @@ class Manifest:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout."""
         digest = hashlib.sha256()
-        columns = (self.table[name].to_pylist() for name in ("image_id", "path", "group"))
-        for image_id, path, group in zip(*columns, strict=True):
-            digest.update(f"{image_id}\t{path}\t{group or ''}\n".encode())
+        for batch in self.table.select(["image_id", "path", "group"]).to_batches(_AT_ONCE):
+            for image_id, path, group in zip(*(column.to_pylist() for column in batch), strict=True):
+                digest.update(f"{image_id}\t{path}\t{group or ''}\n".encode())
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
@@ -324,11 +326,13 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
             f"{where} holds no images; {LAYOUT}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or Parquet files "
             f"or tar shards below ROOT."
         )
-    for path, group in zip(table["path"].to_pylist(), table["group"].to_pylist(), strict=True):
-        if not path.isprintable():
-            raise IcmBenchError(f"The file name {path!a} in {where} is not printable; rename it.")
-        if not group and table["group"].null_count < table.num_rows:
-            raise IcmBenchError(f"{path} in {where} has no group, while others have one; give one to each image.")
+    grouped = table["group"].null_count < table.num_rows
+    for batch in table.select(["path", "group"]).to_batches(_AT_ONCE):
+        for path, group in zip(*(column.to_pylist() for column in batch), strict=True):
+            if not path.isprintable():
+                raise IcmBenchError(f"The file name {path!a} in {where} is not printable; rename it.")
+            if grouped and not group:
+                raise IcmBenchError(f"{path} in {where} has no group, while others have one; give one to each image.")
     classes = table["class_name"].unique().to_pylist()
     if len(classes) < 2 and reader.labelled:
         raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
@@ -349,8 +353,9 @@ def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
 
 def _in_order(table: pa.Table) -> pa.Table:
     """Return the table in the order of torchvision's ImageFolder, which DomainBed's splits hang on."""
-    split = [posixpath.split(path) for path in table["path"].to_pylist()]
     keys = table.select(["environment", "class_name"])
-    for name, column in zip(("folder", "name"), zip(*split, strict=True), strict=True):
-        keys = keys.append_column(name, pa.array(column, pa.string()))
-    return table.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
+    # As posixpath.split has them; of millions of paths tuples would take more memory than all else.
+    for name, other in (("folder", r"(?s)/*[^/]*$"), ("name", r"(?s)^.*/")):
+        keys = keys.append_column(name, pc.replace_substring_regex(table["path"], other, ""))
+    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
+    return table if pc.all(pc.equal(order, pa.array(np.arange(len(order))))).as_py() else table.take(order)

@@ -46,7 +46,12 @@ def component_code(component: Component) -> str:
 
 def code_version() -> str:
     """Return the version of this package with the first digits of `evaluation_code`: what rows say of the code."""
-    return f"{version('icm-bench')}+{evaluation_code()[:12]}"
+    return f"{_package_version()}+{evaluation_code()[:12]}"
+
+
+@cache
+def _package_version() -> str:
+    return version("icm-bench")
 
 
 @cache

@@ -5,13 +5,15 @@ Tune's own state is disposable: a trial whose rows and tested images are there i
 
 import contextlib
 import faulthandler
+import functools
 import io
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -22,24 +24,19 @@ from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import source_scores
-from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.specs import RunSpec
-from benchmark.store.costs import Cost
-from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
+from benchmark.store.rows import failures, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
-from benchmark.sweep.clusters import Clusters, index_in_clusters
+from benchmark.sweep.batches import Batch, batches_of, one_by_one, resources_of
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.inputs import Arrays, inputs_of
-from benchmark.sweep.loading import load, load_view, sum_subject
 from benchmark.sweep.loggers import callbacks, log_folder
-from benchmark.sweep.subject import Subject
-from benchmark.sweep.summing import ImageIndex
+from benchmark.sweep.sharing import Remember, Shared, share
 from benchmark.sweep.trials import Trial
-from benchmark.sweep.work import MOMENTS, Ran, costs_of, summing_work
+from benchmark.sweep.work import Ran, costs_of
 
-Remember = Callable[[Sequence[Cost]], None]
-# Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
-Shared = Mapping[str, Any]
+NODES_LOST = 3  # times that trials are begun again since their nodes died
+TOLD_EVERY = 2.0  # seconds, in which a batch says what it has done
 
 
 def sweep(
@@ -48,6 +45,8 @@ def sweep(
     """Run the trials that are not finished; those that fail twice leave a reason in the store.
 
     In a block of `connected`. A trial is finished if its rows are there, and the images that these were tested on.
+    Small trials run in batches. What a batch did not do, for whatever reason, is tried again, each trial alone, so that
+    a trial that takes its process along takes no other; the death of a node is no failure of a trial.
 
     Args:
         storage: with embeddings and texts; rows go there.
@@ -66,136 +65,90 @@ def sweep(
     if not missing:
         return
     connect()
-    failed_with = _tune(storage, missing, options, name, remember)
-    for _, error in failed_with:
-        if isinstance(meant := meant_for_user(error), UnwritableError):
-            raise meant  # it is no fault of the trial, and its reason could not be kept either
-    for trial, error in failed_with:
-        write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
-    failed = failures(storage, [trial.id for trial in missing])
-    if not all(trial.id in failed or storage.exists(row_file(trial.id)) for trial in missing):
+    left = _run(storage, missing, options, name, remember)
+    if not failures(storage, left).keys() >= set(left):
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
 
 
+def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember) -> list[str]:
+    """Run trials in batches, and what is left of them once more, one by one; return the ids of those without rows."""
+    shared, gpus = share(storage, trials, remember=remember), gpu_count()
+    cores = float(ray.cluster_resources().get("CPU", 1))
+    tuned = functools.partial(_tune, storage, shared=shared, options=options, name=name, gpus=gpus)
+    began, slots = time.time(), max(1, int(cores / options.cpus_per_trial))
+    watch = _watch("sweep", trials)
+    try:
+        tuned(trials, batches_of(trials, options, cores, gpus), watch)
+    finally:
+        remember(costs_of([*watch.ran.values()], began, min(len(trials), slots)))
+    watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.time() - began):.1f} rows/s")
+    left = unfinished(storage, [trial.id for number, trial in enumerate(trials) if number not in watch.ran])
+    again = [trial for trial in trials if trial.id in set(left)]
+    for lost in range(NODES_LOST + 1):
+        failed = tuned(again, one_by_one(again), _watch("sweep, once more", again)) if again else []
+        again = [trial for trial, error in failed if _lost_its_node(error) and lost < NODES_LOST]
+        for trial, error in failed:
+            if trial not in again:
+                write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
+    return unfinished(storage, left)
+
+
 def _tune(
-    storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember
+    storage: Storage,
+    trials: list[Trial],
+    batches: list[Batch],
+    watch: Any,
+    *,
+    shared: Shared,
+    options: RunSpec,
+    name: str,
+    gpus: int,
 ) -> list[tuple[Trial, Exception]]:
-    """Run trials, and return those that failed with their errors."""
+    """Run trials, and return the first of each batch that failed with its error.
+
+    Raises:
+        UnwritableError: the store cannot be written, which is no fault of a trial.
+    """
     from ray import tune
 
     # Tune would take an interrupt for the wish to end early and call the sweep finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
-    shared = share(storage, trials, remember=remember)
-    trainable = tune.with_parameters(_train, storage=storage, trials=trials, shared=shared, options=options)
+    trainable = tune.with_parameters(_train, storage=storage, trials=trials, shared=shared, options=options, gpus=gpus)
     scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
-    watch = _watch(trials)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, lambda config: resources_of(trials[config["trial"]["number"]], options)),
-        # What tells trials apart in Tune and in loggers.
-        param_space={"trial": tune.grid_search([{"number": i, "label": t.label} for i, t in enumerate(trials)])},
+        tune.with_resources(trainable, lambda config: resources_of(trials[config["trial"]["number"]], options, gpus)),
+        # What tells batches apart in Tune and in loggers.
+        param_space={"trial": tune.grid_search([batch.config(trials) for batch in batches])},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=scratch,
             verbose=0,
             callbacks=[watch, *callbacks(options, name)],
-            failure_config=tune.FailureConfig(max_failures=1),
+            failure_config=tune.FailureConfig(max_failures=0),
             stop=watch.stopper,
         ),
     )
-    slots = min(len(trials), max(1, int(ray.cluster_resources().get("CPU", 1) / options.cpus_per_trial)))
-    began = time.time()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Tune prints a banner whatever its verbosity
             results = tuner.fit()
     finally:
         watch.progress.close()
-        remember(costs_of(watch.ran, began, slots))
         if not log_folder(options):
             shutil.rmtree(scratch, ignore_errors=True)
-    watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.time() - began):.1f} rows/s")
-    failed = [result for result in results if result.error is not None and result.config is not None]
-    return [(trials[result.config["trial"]["number"]], result.error) for result in failed]
+    failed = [
+        (trials[result.config["trial"]["number"]], result.error)
+        for result in results
+        if result.error is not None and result.config is not None
+    ]
+    for _, error in failed:
+        if isinstance(meant := meant_for_user(error), UnwritableError):
+            raise meant  # its reason could not be kept either
+    return failed
 
 
-def share(
-    storage: Storage, trials: Sequence[Trial], others: Sequence[Subject] = (), remember: Remember = lambda _: None
-) -> Shared:
-    """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
-
-    The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
-
-    Args:
-        storage: with embeddings and texts; moments go there.
-        trials: of which arrays and moments are needed.
-        others: subjects whose arrays alone are needed. Default: none.
-        remember: is told what moments took.
-
-    Raises:
-        DamagedError: a file of the store is not what was written.
-    """
-    uses = [(s, trial) for trial in trials for s in (trial.subject, *([trial.lender] if trial.lender else []))]
-    subjects = {s.key: s for s in others} | {s.key: s for trial in trials for s in trial.variants}
-    subjects |= {s.key: s for s, _ in uses}
-    by_key = {key: [(s, trial) for s, trial in uses if s.key == key] for key in subjects}
-    shared = {
-        key: load.remote(storage, subject, _splits([trial for _, trial in by_key[key]]))
-        for key, subject in subjects.items()
-    }
-    began, summed = time.time(), 0.0
-    for key, of_subject in by_key.items():
-        images = ray.get(shared[key][1])  # of variants too: what is damaged is to be known before any trial begins
-        alike: dict[tuple[int, Clusters | None], list[tuple[Subject, Trial]]] = {}
-        for s, trial in of_subject:
-            alike.setdefault((s.view_draw, trial.clusters if s is trial.subject else None), []).append((s, trial))
-        known = {None: images} | _in_clusters(storage, {clusters for _, clusters in alike if clusters}, shared[key])
-        for (_, clusters), uses_alike in alike.items():
-            wanted = [trial for _, trial in uses_alike]
-            normalizes = [trial.spec.normalize for trial in wanted]
-            sets = [trial.spec.intervention_set for trial in wanted]
-            subject = uses_alike[0][0]
-            if sum_subject(storage, subject, known[clusters], _splits(wanted), normalizes, sets):
-                summed += summing_work(len(images.ids), len(subject.views), images.dim)
-    remember([Cost(MOMENTS, summed, time.time() - began)])
-    of_views = {
-        view.directory: (view, trial.subject)
-        for trial in trials
-        if trial.spec.predictor.uses_views
-        for views in trial.subject.drawn_from(trial.spec.intervention_set)
-        for view in views
-    }
-    return shared | {
-        directory: load_view.remote(storage, view, shared[subject.key][1])
-        for directory, (view, subject) in of_views.items()
-    }
-
-
-def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> dict[Clusters, ImageIndex]:
-    """Return where the images of a subject lie with each of some clusters for source environments.
-
-    Args:
-        storage: has the clusters from then on.
-        asked: which clusters.
-        loaded: references to the subject's arrays and to its image index.
-    """
-    progress = Progress("clustering", len(asked), "sets of sources") if asked else None
-    tasks = {clusters: index_in_clusters.remote(storage, clusters, *loaded) for clusters in asked}
-    known = {}
-    for clusters, task in tasks.items():
-        known[clusters] = ray.get(task)
-        if progress:
-            progress.update()
-    if progress:
-        progress.close()
-    return known
-
-
-def _splits(trials: Sequence[Trial]) -> tuple[Split, ...]:
-    return tuple(sorted({trial.spec.split for trial in trials}))
-
-
-def _watch(trials: list[Trial]) -> Any:
+def _watch(stage: str, trials: list[Trial]) -> Any:
     """Return the callback that shows a sweep's progress, and the best trial so far by what the sources say."""
     from ray import tune
 
@@ -212,33 +165,30 @@ def _watch(trials: list[Trial]) -> Any:
 
     class Watch(tune.Callback):
         def __init__(self) -> None:
-            self.progress = Progress("sweep", len(trials), "trials")
+            self.progress = Progress(stage, len(trials), "trials")
             self.stopper = Stopper()
             self.rows = 0
-            self.ran: list[Ran] = []
+            self.ran: dict[int, Ran] = {}
             self._best: dict[str, tuple[float, str]] = {}
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:  # noqa: ARG002
-            ran = _trial_of(trial)
-            self.rows += result.get("rows", 0)
-            if "began" in result:
-                self.ran.append(Ran(ran, result["began"], result["seconds"]))
-            rule = "lodo" if "lodo" in result else "training_domain"
-            if rule in result and result[rule] > self._best.get(ran.subject.key, (0.0, ""))[0]:
-                self._best[ran.subject.key] = (result[rule], f"best by {rule} {100 * result[rule]:.1f} %: {ran.label}")
+            for one in result.get("ran", [result]):
+                if one.get("number") not in (None, *self.ran):
+                    self._done(one["number"], one)
 
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-            self._done(trial)
+        def _done(self, number: int, result: Any) -> None:
+            ran = trials[number]
+            self.rows += result["rows"]
+            self.ran[number] = Ran(ran, result["began"], result["seconds"])
+            rule = "lodo" if "lodo" in result else "training_domain"
+            best, words = self._best.get(ran.subject.key, (0.0, ""))
+            if result.get(rule, 0.0) > best:
+                best, words = result[rule], f"best by {rule} {100 * result[rule]:.1f} %: {ran.label}"
+                self._best[ran.subject.key] = best, words
+            self.progress.update(note=words)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
             self.stopper.unwritable |= isinstance(meant_for_user(trial.get_pickled_error()), UnwritableError)
-            self._done(trial)
-
-        def _done(self, trial: Any) -> None:
-            self.progress.update(note=self._best.get(_trial_of(trial).subject.key, (0.0, ""))[1])
-
-    def _trial_of(tunes: Any) -> Trial:
-        return trials[tunes.config["trial"]["number"]]
 
     return Watch()
 
@@ -256,14 +206,55 @@ def _reason(error: Exception, limit: float | None) -> str:
     return f"its process ended without a word: it was killed, ran out of memory{took_too_long}"
 
 
+def _lost_its_node(error: Exception) -> bool:
+    """Return whether a trial ended since its node died, or was taken away."""
+    return bool(getattr(error, "preempted", False)) or "its node has died" in str(error)
+
+
 @told
-def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared: Shared, options: RunSpec) -> None:
-    """Run one trial in a worker of Tune's."""
+def _train(
+    config: dict[str, Any], storage: Storage, trials: list[Trial], shared: Shared, options: RunSpec, gpus: int
+) -> None:
+    """Run one batch of trials in a worker of Tune's."""
     from ray import tune
 
-    began, trial = time.time(), trials[config["trial"]["number"]]
-    device = device_of(resources_of(trial, options)["gpu"])
-    arrays = Arrays(lambda s: tuple(ray.get(list(shared[s.key]))), lambda view, _: ray.get(shared[view.directory]))
+    batch, ran, told_at = Batch.named(config["trial"]), [], time.monotonic()
+    device = device_of(resources_of(trials[batch.first], options, gpus)["gpu"])
+    for number, result in _results(batch, storage, trials, shared, options, device):
+        ran.append({"number": number, **result})
+        if batch.count > 1 and time.monotonic() - told_at > TOLD_EVERY:
+            tune.report({"ran": ran})
+            ran, told_at = [], time.monotonic()
+    if ran:
+        tune.report(ran[0] if batch.count == 1 else {"ran": ran})  # loggers understand plain numbers
+
+
+def _results(
+    batch: Batch, storage: Storage, trials: Sequence[Trial], shared: Shared, options: RunSpec, device: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Write the rows of a batch, and yield (number of a trial, what is said of it); of one that fails nothing."""
+
+    @functools.cache
+    def fetched(key: str) -> Any:
+        found = shared[key]
+        return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
+
+    arrays = Arrays(lambda subject: fetched(subject.key), lambda view, _: fetched(view.directory))
+    for number, trial in enumerate(batch.of(trials), batch.first):
+        try:
+            yield (
+                number,
+                _rows_of(trial, storage, arrays, device, options),
+            )
+        except Exception as error:
+            if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
+                raise
+            traceback.print_exc()  # into the worker's own log; the trial is tried again, alone
+
+
+def _rows_of(trial: Trial, storage: Storage, arrays: Arrays, device: str, options: RunSpec) -> dict[str, Any]:
+    """Write the rows of a trial, and return what Tune and loggers are told of it."""
+    began = time.time()
     inputs = inputs_of(storage, trial, arrays, device)
     if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
         faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
@@ -276,14 +267,7 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     write_rows(storage, trial.id, evaluated.rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
     took = {"began": began, "seconds": time.time() - began}
-    tune.report({"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)})
-
-
-def resources_of(trial: Trial, options: RunSpec) -> dict[str, float]:
-    """Return what a trial reserves."""
-    asked = options.gpus_per_trial
-    gpus = float(gpu_count() > 0 and trial.samples) if asked == "auto" else asked
-    return {"cpu": options.cpus_per_trial, "gpu": gpus}
+    return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
 
 
 def device_of(gpus: float) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from benchmark.common.cluster import remote
+from benchmark.common.cluster import gpu_count, remote
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Array, Labels, scaled
@@ -26,10 +26,12 @@ from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.sampling import sampled
 from benchmark.method.subspace import Moments, Projection
 from benchmark.recipe.specs import RunSpec
+from benchmark.sweep.batches import resources_of
 from benchmark.sweep.inputs import Arrays, Inputs, inputs_of
+from benchmark.sweep.sharing import Shared, share
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
-from benchmark.sweep.tune import Shared, device_of, resources_of, share
+from benchmark.sweep.tune import device_of
 
 MAX_IMAGES = 20_000  # of an environment, evenly spaced: a share of so many is known to a third of a point
 UNKNOWN = -1  # the label of an image without one
@@ -77,9 +79,9 @@ def answers_of(
     """
     shared = share(storage, trials, [*unlabelled.values()])
     given = ray.put((storage, list(trials), dict(unlabelled), shared))
-    tasks = []
+    tasks, gpus = [], gpu_count()
     for number, trial in enumerate(trials):
-        takes = resources_of(trial, options)
+        takes = resources_of(trial, options, gpus)
         reserving = _answers.options(num_cpus=takes["cpu"], num_gpus=takes["gpu"])
         tasks.append(reserving.remote(given, number, takes["gpu"]))
     progress = Progress("estimating", len(tasks), "methods")

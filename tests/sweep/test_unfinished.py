@@ -35,7 +35,8 @@ def test_a_sweep_runs_what_has_no_rows_and_what_has_lost_its_tested_images(
             write_rows(storage, trial.id, [row(tested=tests.get(trial.id, tests["whole"]).hash)])
         return []
 
-    monkeypatch.setattr(tune, "_tune", noted)
+    monkeypatch.setattr(tune, "_run", noted)
+    monkeypatch.setattr(tune, "connect", lambda: None)
     (tmp_path / tested_file(tests["lost"].hash)).unlink()
     (tmp_path / tested_file(tests["torn"].hash)).write_bytes(b"PAR1 and no more")
     trials: Any = [
