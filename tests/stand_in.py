@@ -60,5 +60,5 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
 
 def views(manifest: Manifest, count: int) -> tuple[View, ...]:
     """Return the original and `count - 1` further places in the store."""
-    images = len(store.distinct(manifest.table["image_id"].to_pylist()))
+    images = len(store.distinct(manifest.table["image_id"]))
     return tuple(view_of(manifest.fingerprint, images, FACTS.identity() | {"copy": i}, None, 0) for i in range(count))

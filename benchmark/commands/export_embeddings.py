@@ -104,7 +104,7 @@ def _write_view(storage: Storage, subject: Subject, view: View, name: str, write
     """Write the rows of a view, some parts at a time; return how many."""
     table, first = subject.manifest.table, writer.rows
     ids = table["image_id"].to_pylist()
-    row_of = {ids[i]: int(i) for i in store.distinct(ids)}
+    row_of = {ids[i]: int(i) for i in store.distinct(table["image_id"])}
     chunks = [*store.parts(storage, view.directory)]
     for start in range(0, len(chunks), TOGETHER):
         tables, problems = store.read_parts(storage, view.directory, chunks[start : start + TOGETHER])
@@ -130,7 +130,7 @@ def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, A
     unreadable = {image for rows in rejected[next(iter(names))].values() for image, _, _ in rows}
     table = subject.manifest.table
     ids = table["image_id"].to_pylist()
-    distinct = set(store.distinct(ids).tolist())
+    distinct = set(store.distinct(table["image_id"]).tolist())
     without = [i for i, image in enumerate(ids) if i not in distinct or image in unreadable]
     of_rest = _words(table.take(without), "")
     return {

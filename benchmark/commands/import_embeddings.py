@@ -167,7 +167,7 @@ def _write_view(
     about = ("label", "random_weights", "dim", "precision")
     said = {"backbone" if key == "label" else key: getattr(facts, key) for key in about}
     store.write_about(storage, view, {"dataset": manifest.name, **said})
-    images = manifest.table.take(store.distinct(manifest.table["image_id"].to_pylist()))
+    images = manifest.table.take(store.distinct(manifest.table["image_id"]))
     size, written = store.chunk_size(len(images)), 0
     kind = pa.float16() if facts.precision == "float16" else pa.float32()
     rejected = read.said["rejected"].get(name, {}) if read.said else {}

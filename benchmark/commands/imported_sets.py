@@ -68,7 +68,7 @@ def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec:
 
 def _views(recipe: Recipe, manifest: Manifest, imported: Import) -> Iterator[View]:
     """Yield the original, and of the recipe's kinds those that were imported for all of its draws."""
-    spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"].to_pylist()))
+    spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"]))
     original = next(view for view in imported.views if view.label == ORIGINAL)
     yield View(ORIGINAL, None, spec.seed, images, original.depends_on)
     decoding = Decoding(spec.apply_at == "source", recipe.images.jpeg_draft)

@@ -205,7 +205,7 @@ def texts_of(read: ReadFile, manifest: Manifest) -> NDArray[np.float32] | None:
 def views_of(read: ReadFile, manifest: Manifest, facts: BackboneFacts) -> dict[str, View]:
     """Return the views by the names that the file gives them, the original first; where each row goes is kept."""
     ids = manifest.table["image_id"].to_pylist()
-    order = [ids[i] for i in store.distinct(ids)]
+    order = [ids[i] for i in store.distinct(manifest.table["image_id"])]
     size = store.chunk_size(len(order))
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     said = {one["view"]: one for one in read.said["views"]} if read.said else {}

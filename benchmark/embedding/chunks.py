@@ -24,10 +24,11 @@ _IMAGE = pa.struct(
     ]
 )
 IMAGE_COLUMNS = [column.name for column in _IMAGE]  # of the manifest, that travel with a chunk
-_CHUNK = pa.schema([("number", pa.int64()), ("todo", pa.int64()), ("images", pa.list_(_IMAGE))])
+_LACKING = pa.schema([("number", pa.int64()), ("todo", pa.int64())])
 DECODED = pa.schema(
     [
-        *_CHUNK,
+        *_LACKING,
+        ("images", pa.list_(_IMAGE)),
         ("lacking", pa.int64()),
         ("reasons", pa.list_(pa.string())),
         ("shape", pa.list_(pa.int64())),
@@ -51,18 +52,50 @@ class Chunk:
     todo: int
     images: pa.RecordBatch
 
-    def to_row(self) -> pa.Table:
-        """Return the chunk as a table of one row."""
-        return pa.table(self._columns(), schema=_CHUNK)
-
     @classmethod
-    def from_row(cls, table: pa.Table) -> "Chunk":
-        """Return the chunk that a table of one row holds."""
-        return cls(table["number"][0].as_py(), table["todo"][0].as_py(), _images(table))
+    def cut(cls, row: pa.Table, images: pa.Table, size: int) -> "Chunk":
+        """Return the chunk that a row of `Chunks.rows` stands for.
 
-    def _columns(self) -> dict[str, pa.Array]:
-        images = pa.ListArray.from_arrays([0, len(self.images)], self.images.to_struct_array())
-        return {"number": pa.array([self.number]), "todo": pa.array([self.todo]), "images": images}
+        Args:
+            row: a table of one row.
+            images: of `Chunks`.
+            size: of `Chunks`.
+        """
+        number = row["number"][0].as_py()
+        (rows,) = images.slice(number * size, size).combine_chunks().to_batches()
+        return cls(number, row["todo"][0].as_py(), rows)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The chunks of a data set that lack embeddings; the images of each are cut out where they are decoded.
+
+    Attributes:
+        images: the images of the data set that are embedded, one row for each, with the columns `IMAGE_COLUMNS`.
+        size: number of images in a chunk; the last of the data set may have fewer.
+        numbers: positions of the chunks among all of the data set, shape (m,).
+        todo: the views that each lacks, as bits, shape (m,); bit i is view i of the job.
+    """
+
+    images: pa.Table
+    size: int
+    numbers: NDArray[np.int64]
+    todo: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def pairs(self) -> int:
+        """Number of (image, view) pairs that are to be embedded."""
+        images = np.minimum(self.size, len(self.images) - self.numbers * self.size)
+        return int((images * np.bitwise_count(self.todo)).sum())
+
+    def rows(self, first: int = 0) -> list[pa.Table]:
+        """Return a table of one row for each chunk, which `Chunk.cut` takes; the chunk at position `first` first."""
+        columns = [np.roll(column, -first) for column in (self.numbers, self.todo)]
+        every = pa.table(columns, schema=_LACKING)
+        return [every.slice(i, 1).combine_chunks() for i in range(len(every))]
 
 
 @dataclass(frozen=True)
@@ -90,13 +123,16 @@ class DecodedChunk(Chunk):
             pa.large_binary(), 1, [None, pa.py_buffer(size), pa.py_buffer(np.ascontiguousarray(self.pixels))]
         )
         columns = {
+            "number": pa.array([self.number]),
+            "todo": pa.array([self.todo]),
+            "images": pa.ListArray.from_arrays([0, len(self.images)], self.images.to_struct_array()),
             "lacking": pa.array([self.lacking]),
             "reasons": pa.array([self.reasons], pa.list_(pa.string())),
             "shape": pa.array([list(self.pixels.shape)]),
             "pixels": pixels,
             "decode_s": pa.array([self.decode_s]),
         }
-        return pa.table({**self._columns(), **columns}, schema=DECODED)
+        return pa.table(columns, schema=DECODED)
 
     @classmethod
     def from_row(cls, table: pa.Table) -> "DecodedChunk":
@@ -104,16 +140,13 @@ class DecodedChunk(Chunk):
         shape = table["shape"][0].as_py()
         pixels = np.frombuffer(table["pixels"][0].as_buffer(), dtype=np.uint8).reshape(shape)
         plain = {name: table[name][0].as_py() for name in ("number", "todo", "lacking", "reasons", "decode_s")}
-        return cls(images=_images(table), pixels=pixels, **plain)
+        images = pa.RecordBatch.from_struct_array(table["images"][0].values)
+        return cls(images=images, pixels=pixels, **plain)
 
     @cached_property
     def readable(self) -> NDArray[np.int64]:
         """Positions of the images that can be read."""
         return np.array([i for i, reason in enumerate(self.reasons) if not reason], dtype=np.int64)
-
-
-def _images(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_struct_array(table["images"][0].values)
 
 
 @dataclass(frozen=True)

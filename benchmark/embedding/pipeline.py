@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
@@ -28,7 +29,16 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
-from benchmark.embedding.chunks import COUNTS, DECODED, IMAGE_COLUMNS, Chunk, ChunkCounts, DecodedChunk, EncoderFigures
+from benchmark.embedding.chunks import (
+    COUNTS,
+    DECODED,
+    IMAGE_COLUMNS,
+    Chunk,
+    ChunkCounts,
+    Chunks,
+    DecodedChunk,
+    EncoderFigures,
+)
 from benchmark.embedding.counters import IMAGES, LOST, VIEWS, count
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
@@ -109,9 +119,9 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     return report
 
 
-def _lacking_chunks(job: EmbedJob) -> tuple[list[Chunk], int]:
+def _lacking_chunks(job: EmbedJob) -> tuple[Chunks, int]:
     """Return the chunks that lack views, and the number of (image, view) pairs that exist."""
-    distinct = job.manifest.table.take(store.distinct(job.manifest.table["image_id"].to_pylist()))
+    distinct = job.manifest.table.select(IMAGE_COLUMNS).take(store.distinct(job.manifest.table["image_id"]))
     size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
     todo = np.zeros(count, dtype=np.int64)
     reused = 0
@@ -122,16 +132,13 @@ def _lacking_chunks(job: EmbedJob) -> tuple[list[Chunk], int]:
                 reused += min(size, len(distinct) - chunk * size)
             else:
                 todo[chunk] |= 1 << bit
-    images = distinct.select(IMAGE_COLUMNS)
-    chunks = []
-    for number in map(int, np.flatnonzero(todo)):
-        (rows,) = images.slice(number * size, size).combine_chunks().to_batches()
-        chunks.append(Chunk(number, int(todo[number]), rows))
-    return chunks, reused
+    numbers = np.flatnonzero(todo)
+    return Chunks(distinct, size, numbers, todo[numbers]), reused
 
 
-def _stream(chunks: list[Chunk], reused: int, job: EmbedJob, run: RunSpec, encoder: type) -> tuple[Speed, Made]:
+def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: type) -> tuple[Speed, Made]:
     """Run the pipeline over `chunks`; return its speed, `first_embedding` a time of day still, and what was made."""
+    import ray
     import ray.data  # takes a second, which a run that embeds nothing need not wait
 
     began = time.time()
@@ -139,8 +146,7 @@ def _stream(chunks: list[Chunk], reused: int, job: EmbedJob, run: RunSpec, encod
     work = Work(
         job.storage, job.manifest.reader, job.views, geometry, job.facts.precision, job.facts.engine, job.decoding
     )
-    pairs = sum(len(chunk.images) * chunk.todo.bit_count() for chunk in chunks)
-    progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", pairs, "views")
+    progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", chunks.pairs, "views")
     pool = pool_for(run, len(chunks), progress.notify)
     directories = tuple(view.directory for view in job.views)
     made = Made(
@@ -150,17 +156,23 @@ def _stream(chunks: list[Chunk], reused: int, job: EmbedJob, run: RunSpec, encod
         job.facts.label,
         directories,
         reused=reused,
-        total=reused + pairs,
+        total=reused + chunks.pairs,
     )
     ledger = open_ledger(made.name, begun_before(job.storage, directories))
     # Where another process fills the same store, the two should not do the same chunks at the same time.
-    turn = os.getpid() % len(chunks)
-    chunks = chunks[turn:] + chunks[:turn]
+    rows = chunks.rows(first=os.getpid() % len(chunks))
+    images = ray.put(chunks.images)  # once on each node, where tasks read it in place
     timeout = None if run.chunk_timeout == "auto" else run.chunk_timeout
-    with bounded_memory(pool, _block(work, len(chunks[0].images))):
+    with bounded_memory(pool, _block(work, min(chunks.size, len(chunks.images)))):
         done = (
-            ray.data.from_arrow([chunk.to_row() for chunk in chunks])
-            .map_batches(_decode, fn_args=(work,), batch_size=1, batch_format="pyarrow", num_cpus=DECODER_CORES)
+            ray.data.from_arrow(rows)
+            .map_batches(
+                _decode,
+                fn_args=(work, images, chunks.size),
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=DECODER_CORES,
+            )
             .map_batches(
                 _EncodeAndWrite,
                 fn_constructor_args=(
@@ -199,9 +211,18 @@ def _block(work: Work, images: int) -> int:
     return images * (len(work.views) if work.decoding.at_source else 1) * high * wide * 3
 
 
-def _decode(table: pa.Table, work: Work) -> pa.Table:
-    """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception."""
-    return staged(lambda row: _decoded(Chunk.from_row(row), work).to_row(), table, DECODED)
+def _decode(table: pa.Table, work: Work, images: Any, size: int) -> pa.Table:
+    """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception.
+
+    Args:
+        table: a row of `Chunks.rows`.
+        work: of the job.
+        images: reference to the table of all images, see `Chunks`.
+        size: number of images in a chunk.
+    """
+    import ray
+
+    return staged(lambda row: _decoded(Chunk.cut(row, ray.get(images), size), work).to_row(), table, DECODED)
 
 
 def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
@@ -336,9 +357,9 @@ def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> 
 def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:
     """Read which images were rejected, now or before, and fail if they are too many."""
     rejected, manifest = store.rejected(job.storage, job.views), job.manifest
-    ids = manifest.table["image_id"].to_pylist()
-    paths = manifest.table["path"].to_pylist()
-    report.rejected = {path: rejected[i][1] for i, path in zip(ids, paths, strict=True) if i in rejected}
+    named = manifest.table.select(["image_id", "path"])
+    named = named.filter(pc.is_in(named["image_id"], value_set=pa.array([*rejected], pa.string())))
+    report.rejected = {row["path"]: rejected[row["image_id"]][1] for row in named.to_pylist()}
     if len(report.rejected) > run.max_bad_images * report.images:
         path, reason = next(iter(report.rejected.items()))
         raise IcmBenchError(

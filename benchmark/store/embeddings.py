@@ -97,10 +97,14 @@ def view_of(
     return View(label, intervention, seed, images, depends_on)
 
 
-def distinct(image_ids: Sequence[str]) -> NDArray[np.int64]:
-    """Return the positions of the images that repeat no earlier one: these are embedded."""
-    first = {image_id: i for i, image_id in reversed(list(enumerate(image_ids)))}
-    return np.array(sorted(first.values()), dtype=np.int64)
+def distinct(image_ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return the positions of the images that repeat no earlier one: these are embedded.
+
+    Args:
+        image_ids: column of a manifest.
+    """
+    codes = image_ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    return np.sort(np.unique(codes, return_index=True)[1]).astype(np.int64)
 
 
 def chunk_size(images: int) -> int:

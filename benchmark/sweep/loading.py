@@ -36,7 +36,7 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     unreadable = store.rejected(storage, subject.views)
     ids = manifest.table["image_id"].to_pylist()
     readable_ids = [image_id for image_id in ids if image_id not in unreadable]
-    first = store.distinct(ids)
+    first = store.distinct(manifest.table["image_id"])
     chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
     chunks = np.array([chunk_of[image_id] for image_id in readable_ids]) // store.chunk_size(len(first))
     data = replace(

@@ -103,7 +103,7 @@ class Subject:
         Args:
             kinds: kinds of intervention, None for the original; those that have views are not repeated.
         """
-        images = len(store.distinct(self.manifest.table["image_id"].to_pylist()))
+        images = len(store.distinct(self.manifest.table["image_id"]))
         known = {view.label for view in self.views}
         made = [
             view_of(self.manifest.fingerprint, images, self.facts.identity(), kind, seed, self.decoding)

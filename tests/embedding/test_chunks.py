@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmark.embedding.chunks import IMAGE_COLUMNS, Chunk, ChunkCounts, DecodedChunk
+from benchmark.embedding.chunks import IMAGE_COLUMNS, Chunk, ChunkCounts, Chunks, DecodedChunk
 
 COUNTS = ChunkCounts(
     encode_s=1.5, views_s=0.25, ceiling=80.0, ready=1e9, first=1e9 + 1, batch_size=32,
@@ -23,12 +23,19 @@ def images() -> pa.RecordBatch:
     return pa.record_batch(columns).slice(1, 3)
 
 
-def test_a_chunk(images: pa.RecordBatch) -> None:
-    row = Chunk(7, 0b101, images).to_row()
-    assert row.num_rows == 1
-    chunk = Chunk.from_row(row)
-    assert (chunk.number, chunk.todo) == (7, 0b101)
-    assert chunk.images.equals(images)
+def test_chunks_are_cut_out_of_the_images_by_their_rows() -> None:
+    images = pa.table({name: [f"{name} {i}" for i in range(11)] for name in IMAGE_COLUMNS})
+    chunks = Chunks(images, 4, np.array([0, 2]), np.array([0b1, 0b101]))
+    assert len(chunks) == 2
+    assert chunks.pairs == 4 * 1 + 3 * 2  # the last of the data set has three images
+    for first, order in ((0, [0, 2]), (1, [2, 0])):
+        rows = [pa.ipc.open_stream(_sent(row)).read_all() for row in chunks.rows(first)]
+        assert [row.num_rows for row in rows] == [1, 1]
+        cut = [Chunk.cut(row, images, 4) for row in rows]
+        assert [chunk.number for chunk in cut] == order
+        assert {chunk.number: chunk.todo for chunk in cut} == {0: 0b1, 2: 0b101}
+        for chunk in cut:
+            assert pa.Table.from_batches([chunk.images]).equals(images.slice(4 * chunk.number, 4))
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 3), (3, 2, 4, 5, 3), (3, 0, 4, 5, 3)])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from PIL import Image
 
@@ -229,11 +230,12 @@ def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
     storage, recipe = Storage(str(tmp_path / "store")), recipe_for(toy_root)
     subject = prepare(recipe, storage, lambda _: None).subjects[0]
     job = EmbedJob(storage, subject.manifest, subject.backbone, FACTS, views(subject.manifest, 1))
-    [chunk] = pipeline._lacking_chunks(job)[0]
+    chunks = pipeline._lacking_chunks(job)[0]
     work = pipeline.Work(
         storage, subject.manifest.reader, job.views, Geometry.of(FACTS.preprocess), "float32", "torch", DEFAULT_DECODING
     )
-    decoded = pipeline._decode(chunk.to_row(), work)
+    [row] = chunks.rows()
+    decoded = pipeline._decode(row, work, ray.put(chunks.images), chunks.size)
     encoded, writes, may_write = Semaphore(0), Semaphore(0), Event()
 
     class Counting(stand_in(0.001)):  # type: ignore[misc]

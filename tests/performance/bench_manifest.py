@@ -60,7 +60,7 @@ def measure(spec: DatasetSpec, store: Path, what: str, file: Path | None) -> Non
     del manifest
     manifest = stage("again", lambda: read_manifest(spec))
     job = EmbedJob(Storage(str(store)), manifest, BackboneSpec(name="none"), FACTS, views(manifest, 1))
-    chunks = stage("chunks", lambda: _lacking_chunks(job)[0])
+    chunks = stage("chunks", lambda: (chunks := _lacking_chunks(job)[0]).rows() and chunks)
     count = manifest.table.num_rows
     print(f"{count} {what}, {len(chunks)} chunks, {os.cpu_count()} cores")
     for name in ("identify", "look", "again", "chunks"):
