@@ -187,7 +187,7 @@ def _stream(chunks: list[Chunk], reused: int, job: EmbedJob, run: RunSpec, encod
             for counts in (counts for table in tables for counts in ChunkCounts.from_rows(table)):
                 tally.add(counts)
                 watch.came(counts)
-    tally.close()
+    tally.close(sum(bool(by.chunks) and not by.silent for by in watch.made.encoders))
     speed.start_up -= began
     progress.close()
     return speed, watch.made
