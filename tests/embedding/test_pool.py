@@ -30,7 +30,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(pool, "autoscaled_gpus", lambda: allowed)
         monkeypatch.setattr(pool, "ask_for_gpus", asked.append)
         monkeypatch.setattr(pool, "cpu_nodes", lambda: (3, 8))
-        monkeypatch.setattr(pool.time, "sleep", lambda _: None)
+        monkeypatch.setattr("benchmark.embedding.pool.time.sleep", lambda _: None)
 
     return declare
 
@@ -70,7 +70,8 @@ def test_what_there_is_and_what_is_asked_for(
 
 
 def test_no_more_encoders_than_chunks(cluster: Any) -> None:
-    cluster([8], 64, requests := [])
+    requests: list[int] = []
+    cluster([8], 64, requests)
     assert pooled({}, work=5)[0] == Pool(5, 5, 5, on_gpus=True, asked=True)
     assert requests == [5]
 
@@ -99,7 +100,8 @@ def test_what_is_not_as_one_hopes_is_said(cluster: Any) -> None:
     ],
 )
 def test_what_cannot_be_is_a_sentence(cluster: Any, run: dict[str, Any], there: int, allowed: int, says: str) -> None:
-    cluster([there], allowed, requests := [])
+    requests: list[int] = []
+    cluster([there], allowed, requests)
     with pytest.raises(IcmBenchError, match=says):
         pooled(run)
     assert requests in ([], [4, 0])  # what was asked for in vain is taken back
