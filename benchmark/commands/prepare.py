@@ -14,7 +14,8 @@ from benchmark.commands.imported_sets import imported_subject, manifests_of, tex
 from benchmark.commands.left_out import left_out, nameless
 from benchmark.commands.stores import open_store
 from benchmark.commands.text_pairs import text_pairs_of
-from benchmark.common.cluster import connect, connected, cpu_nodes, gpu_count
+from benchmark.common.autoscaler import gpus_in_reach
+from benchmark.common.cluster import connect, connected, cpu_nodes
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
@@ -136,7 +137,8 @@ def _embedded_subjects(
         facts = describe(spec)
         notes += facts.notes
         # Of GPUs of this machine the facts know.
-        spec = spec.model_copy(update={"engine": "torch" if gpu_count() else facts.engine})
+        on_gpus = recipe.run.device != "cpu" and (gpus_in_reach() or recipe.run.device == "gpu")
+        spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
         facts = replace(facts, engine=spec.engine, label=spec.label)
         subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
     return subjects
@@ -193,7 +195,7 @@ def _check_resources(recipe: Recipe) -> None:
         raise IcmBenchError(
             f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
         )
-    if asked != "auto" and asked > (gpus := gpu_count()):
+    if asked != "auto" and asked > (gpus := gpus_in_reach()):
         raise IcmBenchError(f"run.gpus_per_trial: {asked:g} for a trial, but Ray sees {gpus} GPUs.")
 
 

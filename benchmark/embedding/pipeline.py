@@ -199,7 +199,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
             for counts in (counts for table in tables for counts in ChunkCounts.from_rows(table)):
                 tally.add(counts)
                 watch.came(counts)
-    tally.close()
+    tally.close(sum(bool(by.chunks) and not by.silent for by in watch.made.encoders))
     speed.start_up -= began
     progress.close()
     return speed, watch.made

@@ -39,6 +39,7 @@ BUFFERED = 4  # decoded chunks that may wait for each encoder actor
 DECODER_CORES = 0.5
 CALLS = 3  # of an actor at a time: one chunk is written, the next encoded, and the one after it fetched
 ASK_SECONDS = 5.0  # between two statements of what is wanted, see `ask_for_gpus`
+SETTLE_SECONDS = 1.0  # until all of Ray knows of a GPU that has come; before, it warns that nobody has one
 SAY_SECONDS = 30.0  # between two lines of somebody who waits
 
 Notify = Callable[[str], None]
@@ -172,6 +173,7 @@ def _wait_for_first(run: RunSpec, wanted: int, notify: Notify) -> None:
             said = now
             notify(f"no GPU yet after {now - began:.0f} s")
         time.sleep(0.5)
+    time.sleep(SETTLE_SECONDS)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class Speed:
         ceiling: pairs/s of full batches through the bare model, their median, on average over actors.
         of_gemm: the bare model's FLOP/s as a share of those of a large matrix product on the same device, on average
             over actors; 0 where it is not known.
-        actors: number of encoders that embedded something, those that took the place of lost ones included.
+        actors: number of encoders that embedded something, without those that were lost.
         cores: number of CPU threads of each actor; 0 on a GPU.
         batch_size: number of views in a forward pass at the end of the run, of the encoder with fewest: it is halved
             when memory runs out.
@@ -108,10 +108,15 @@ class Tally:
         self._total.update({"chunks": 1, **figures})
         self._progress.update(counts.finished, note=f"{self._total['images']} images")
 
-    def close(self) -> None:
-        """Work out the figures, after the last chunk."""
+    def close(self, encoders: int) -> None:
+        """Work out the figures, after the last chunk.
+
+        Args:
+            encoders: number of those that worked and were not lost; 0 where nobody knows.
+        """
         speed, total = self._speed, self._total
-        speed.actors, speed.batch_size = len(self._batch_sizes), min(self._batch_sizes.values(), default=0)
+        speed.actors = encoders or len(self._batch_sizes)
+        speed.batch_size = min(self._batch_sizes.values(), default=0)
         kind = self._devices.pop() if len(self._devices) == 1 else ""
         speed.gpu = kind if kind not in ("cpu", "gpu") else ""
         speed.views = total["views"]

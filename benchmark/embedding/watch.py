@@ -148,10 +148,8 @@ class Watch:
                    for column, f in zip(rows, CHUNKS, strict=True)]  # fmt: skip
         left = [() if ended and e.works else tuple(sorted(e.under_way)) for e in encoders]
         by = tuple(MadeBy(e.host, e.device, e.chunks, e.silent, c) for e, c in zip(encoders, left, strict=True))
-        write_made(
-            self._storage,
-            replace(made, encoders=by, chunks=pa.table(columns, schema=CHUNKS), ended=ended),
-        )
+        self.made = replace(self.made, encoders=by)
+        write_made(self._storage, replace(made, encoders=by, chunks=pa.table(columns, schema=CHUNKS), ended=ended))
         if ended and self._open:
             drop_open(self._storage, made)
         self._open = not ended

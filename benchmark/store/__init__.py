@@ -6,6 +6,8 @@
         part-00000.parquet ...            the embeddings of one chunk of images each
         rejected-00000.json ...           (image id, path, reason) of the chunk's images that cannot be read
         speed.json                        how fast the last run was that embedded something here
+      made/TIME-NUMBER.parquet            who embedded which chunks in one run, how long, and what twice    made.py
+      made/TIME-NUMBER.open.parquet       the same of a run that has not ended, as of half a minute ago
       moments/VIEW/SPLIT/                 sums over the embeddings, VIEW being that of the originals   moments.py
         images.safetensors                of the images themselves, for each cell
         KIND.safetensors                  of the differences that one kind of intervention makes

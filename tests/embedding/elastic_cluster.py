@@ -7,10 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 HEAD = f"{0:056x}".replace("0", "f", 51)  # the id that Ray's own provider of such nodes gives to the head
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
@@ -70,6 +69,9 @@ def autoscaling(folder: Path, most: int, idle_seconds: float = 6.0) -> Iterator[
             env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
+        assert wait_for(lambda: "runtime started" in (folder / "head.log").read_text(), 60), (
+            folder / "head.log"
+        ).read_text()
         yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{gcs}", "HEAD": str(head.pid)}
     finally:
         ours = [pid for pid, _ in below(head.pid)]
@@ -106,7 +108,7 @@ def below(pid: int) -> list[tuple[int, str]]:
     return found
 
 
-def wait_for(what: Any, seconds: float, each: float = 0.2) -> bool:
+def wait_for(what: Callable[[], bool], seconds: float, each: float = 0.2) -> bool:
     """Return whether something comes true within so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -85,3 +85,16 @@ def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: 
     assert sum(encoder.chunks for encoder in new) > 0, made.text()
     assert made.embedded + made.lost == made.total == 2 * 64 * CHUNKS
     assert sum(encoder.chunks for encoder in made.encoders) == CHUNKS
+
+
+def test_with_a_maximum_of_no_gpus_cpus_do_it_and_that_is_said(tmp_path: Path) -> None:
+    root = make_toy(tmp_path / "toy", environments=2, classes=2, images=16)
+    with autoscaling(tmp_path, most=0) as environment:
+        _, err = start(environment, root, tmp_path / "insisting", '{"device": "gpu"}').communicate(timeout=100)
+        assert re.search(
+            r"IcmBenchError: run.device is gpu: no node has a GPU, and no autoscaler may bring one", err
+        ), err
+        _, err = start(environment, root, tmp_path / "auto").communicate(timeout=100)
+    assert "on CPUs: no node has a GPU, and no autoscaler may bring one (run.device: gpu insists)" in err
+    [made] = read_made(Storage(str(tmp_path / "auto")))
+    assert [encoder.device for encoder in made.encoders] == ["cpu"]
