@@ -20,6 +20,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".t
 MAX_IMAGE_BYTES = 512 * 2**20  # no encoded image of these data sets comes near; more is never held in memory
 CHUNK_BYTES = 2**20
 REMOTE_READS = 8  # at a time, to hide the time that each request takes
+REMOTE_LISTINGS = 16  # folders, likewise
 ENVIRONMENT_COLUMNS = ("environment", "domain", "env")
 CLASS_COLUMNS = ("class_name", "label", "class", "category")
 GROUP_COLUMNS = ("group",)
