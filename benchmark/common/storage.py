@@ -185,6 +185,15 @@ class Storage:
         """Return the content of file `name`."""
         return self._content(name, 0, None)
 
+    def read_if_there(self, name: str) -> bytes | None:
+        """Return the content of file `name`; None where there is no such file."""
+        try:
+            return self._content(name, 0, None)
+        except IcmBenchError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """Return `length` bytes of file `name` from `offset` on; fewer where it ends before."""
         return self._content(name, offset, length)

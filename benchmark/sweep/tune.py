@@ -25,7 +25,7 @@ from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.specs import RunSpec
 from benchmark.store.costs import Cost
-from benchmark.store.rows import failures, row_file, unfinished, write_failure, write_rows
+from benchmark.store.rows import failures, finished, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.clusters import Clusters, index_in_clusters
 from benchmark.sweep.evaluate import evaluate
@@ -73,7 +73,8 @@ def sweep(
     for trial, error in failed_with:
         write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
     failed = failures(storage, [trial.id for trial in missing])
-    if not all(trial.id in failed or storage.exists(row_file(trial.id)) for trial in missing):
+    done = finished(storage)
+    if not all(trial.id in failed or trial.id in done for trial in missing):
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
 
 
