@@ -14,22 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import UnwritableError
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds, where a recipe says nothing else
-FIRST_CONTACT = 12.0  # seconds: an address that never answered is wrong more often than down
+FIRST_CONTACT = 5.0  # seconds: an address that never answered is wrong more often than down
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries
 _QUIET, _BETWEEN_LINES = 2.0, 30.0  # seconds: before the first line on an outage, and between two
 # Of a mount whose server does not answer. EIO is what a mounted bucket says of every failure behind it.
 _OF_MOUNTS = {
-    getattr(errno, name)
-    for name in (
-        "EIO ESTALE ETIMEDOUT ECONNRESET ECONNREFUSED ECONNABORTED EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH "
-        "ENOTCONN EREMOTEIO"
-    ).split()
-    if hasattr(errno, name)
-}
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN,
+}  # fmt: skip
 # As Arrow tells of S3, by name or by status, and of Google's storage.
 _OF_ARROW = re.compile(
     r"AWS Error (NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT)\b"
@@ -41,7 +37,7 @@ class UnansweredError(OSError):
     """An object store did not do what it was asked, and may do so when it is asked again."""
 
 
-class OutOfPatienceError(IcmBenchError):
+class OutOfPatienceError(UnwritableError):
     """A storage did not answer for as long as it was waited for."""
 
 
@@ -80,13 +76,13 @@ def patiently(call: Callable[[], T], place: str, seconds: float) -> T:
     Args:
         call: reads or writes; may be made any number of times.
         place: what it reads or writes, as a person would write it.
-        seconds: for which it is made again, at most; the last try may take longer.
+        seconds: for which it is made again, at most, but once in any case; the last try may take longer.
 
     Raises:
         OutOfPatienceError: it still failed for now after so many seconds.
         OSError: it failed for good.
     """
-    began, pause, waited = time.monotonic(), _FIRST_PAUSE, False
+    began, pause, tries = time.monotonic(), _FIRST_PAUSE, 0
     while True:
         try:
             result = call()
@@ -94,18 +90,18 @@ def patiently(call: Callable[[], T], place: str, seconds: float) -> T:
             now = time.monotonic()
             if not is_for_now(error) or seconds <= 0:
                 raise
-            if now - began >= seconds:
+            if now - began >= seconds and tries:
                 raise OutOfPatienceError(
                     f"{place} did not answer for {now - began:.0f} s ({_reason(error)}); run again when it does, or "
                     f"give it longer by run.storage_patience."
                 ) from error
-            waited = True
+            tries += 1
             _say(place, error, now - began, seconds)
-            time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, seconds - (now - began))))  # noqa: S311
+            time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, seconds - (now - began))))
             pause = min(2 * pause, _LONGEST_PAUSE)
             count(Retries(1, time.monotonic() - now))
         else:
-            if waited:
+            if tries:
                 _over(place, time.monotonic() - began)
             return result
 

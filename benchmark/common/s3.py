@@ -57,7 +57,7 @@ class Objects:
         import botocore.session
         from botocore.config import Config
 
-        options, address = self._options, self._options["endpoint_override"]
+        options, address = self._options, self._options["endpoint_override"] or None
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
@@ -71,7 +71,7 @@ class Objects:
             return botocore.session.get_session().create_client(
                 "s3",
                 region_name=options["region"] or os.environ.get("AWS_REGION") or None,
-                endpoint_url=address and (address if "://" in address else f"{options['scheme']}://{address}") or None,
+                endpoint_url=address if not address or "://" in address else f"{options['scheme']}://{address}",
                 aws_access_key_id=options["access_key"],
                 aws_secret_access_key=options["secret_key"],
                 aws_session_token=options["session_token"],

@@ -19,7 +19,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.patience import FIRST_CONTACT, PATIENCE, patiently
+from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
 from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
 
 T = TypeVar("T")
@@ -103,8 +103,8 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Return whether the file `name` exists."""
-        if self._objects:
-            return self._patiently(lambda objects=self._objects: objects.size(self._key(name))) is not None
+        if objects := self._objects:
+            return self._patiently(lambda: objects.size(self._key(name))) is not None
         info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
         return bool(info.type == pyarrow.fs.FileType.File)
 
@@ -249,8 +249,8 @@ class Storage:
 
     def delete(self, name: str) -> None:
         """Delete file `name`; one that is not there is no error."""
-        if self._objects:
-            self._patiently(lambda objects=self._objects: objects.delete(self._key(name)))
+        if objects := self._objects:
+            self._patiently(lambda: objects.delete(self._key(name)))
         elif self.exists(name):
             self._patiently(lambda: self._fs.delete_file(f"{self._root}/{name}"))
 
@@ -316,8 +316,14 @@ class Storage:
         """
         name = f".write-test-{uuid.uuid4().hex}"
         first = Storage(self.uri if "://" in self.uri else self._root, min(self.patience, FIRST_CONTACT))
-        first.write_bytes(name, b"x" * 4096)
-        first.delete(name)
+        try:
+            first.write_bytes(name, b"x" * 4096)
+            first.delete(name)
+        except OutOfPatienceError as error:
+            raise UnwritableError(
+                f"The store {self.path('').rstrip('/')} does not answer ({reason(error.__cause__ or error)}); see to "
+                f"its address, and to whether it can be reached from here."
+            ) from error
 
     def _below(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root or "/"
@@ -330,7 +336,7 @@ class Storage:
         return patiently(call, self.path("").rstrip("/"), self.patience)
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return the operating system's reason in its own words, or the first line of the message."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     first = str(text).splitlines()[0]

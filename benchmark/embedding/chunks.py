@@ -33,8 +33,12 @@ DECODED = pa.schema(
         ("shape", pa.list_(pa.int64())),
         ("pixels", pa.large_binary()),
         ("decode_s", pa.float64()),
+        ("looked", pa.float64()),
+        ("retries", pa.int64()),
+        ("waited_s", pa.float64()),
     ]
 )
+_PLAIN = ("decode_s", "looked", "retries", "waited_s")  # columns of single numbers
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,18 @@ class DecodedChunk(Chunk):
             `lacking` where they are made at full resolution; zeros where an image cannot be read. Not to be
             written to: they may lie in memory that processes share.
         decode_s: seconds that it took to read and decode.
+        looked: time of day, in seconds since 1970, at which `lacking` was so. Default 0: long ago.
+        retries: number of calls to storage that were made again for it. Default 0.
+        waited_s: seconds that these waited. Default 0.
     """
 
     lacking: int
     reasons: list[str]
     pixels: NDArray[np.uint8]
     decode_s: float
+    looked: float = field(default=0.0, kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+    waited_s: float = field(default=0.0, kw_only=True)
 
     def to_row(self) -> pa.Table:
         """Return the chunk as a table of one row; the pixels are not copied."""
@@ -94,7 +104,7 @@ class DecodedChunk(Chunk):
             "reasons": pa.array([self.reasons], pa.list_(pa.string())),
             "shape": pa.array([list(self.pixels.shape)]),
             "pixels": pixels,
-            "decode_s": pa.array([self.decode_s]),
+            **{name: pa.array([getattr(self, name)]) for name in _PLAIN},
         }
         return pa.table({**self._columns(), **columns}, schema=DECODED)
 
@@ -103,7 +113,7 @@ class DecodedChunk(Chunk):
         """Return the chunk that a table of one row holds; its pixels are a view into the table."""
         shape = table["shape"][0].as_py()
         pixels = np.frombuffer(table["pixels"][0].as_buffer(), dtype=np.uint8).reshape(shape)
-        plain = {name: table[name][0].as_py() for name in ("number", "todo", "lacking", "reasons", "decode_s")}
+        plain = {name: table[name][0].as_py() for name in ("number", "todo", "lacking", "reasons", *_PLAIN)}
         return cls(images=_images(table), pixels=pixels, **plain)
 
     @cached_property
@@ -152,6 +162,8 @@ class ChunkCounts(EncoderFigures):
         views: number of (image, view) pairs encoded now.
         finished: number of (image, view) pairs of the job that are settled with it, whoever made them.
         decode_s: seconds that it took to read and decode.
+        retries: number of calls to storage that were made again for it. Default 0.
+        waited_s: seconds that these waited. Default 0.
     """
 
     images: int
@@ -159,6 +171,8 @@ class ChunkCounts(EncoderFigures):
     views: int
     finished: int
     decode_s: float
+    retries: int = field(default=0, kw_only=True)
+    waited_s: float = field(default=0.0, kw_only=True)
 
     def to_row(self) -> pa.Table:
         """Return the counts as a table of one row."""

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import best_device
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.common import patience
 from benchmark.common.cluster import connect, cpu_nodes, gpu_count, gpu_kind
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
@@ -56,6 +57,7 @@ BUFFERED = 4  # decoded chunks that may wait for each encoder actor
 # a CPU the encoder has the same cores and reserves none of them. How they are shared is found as the run goes: decoding
 # goes on while there is room for what waits (`BUFFERED`), so that a fast encoder, which waits, leaves it all cores.
 DECODER_CORES = 0.5
+LOOKED = 60.0  # seconds for which an object store is not asked once more whether a chunk is done
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def _measure(finished: Iterable[ChunkCounts], speed: Speed, progress: Progress) 
         speed.memory = max(speed.memory, counts.memory)
         total.update({"chunks": 1, **asdict(counts)})
         progress.update(counts.finished, note=f"{total['images']} images")
+    patience.count(patience.Retries(total["retries"], total["waited_s"]))
     speed.views = total["views"]
     speed.start_up, speed.seconds = ready, time.time() - ready
     speed.first_embedding, speed.first_part = first, speed.first_part - first
@@ -264,7 +267,7 @@ def _decode(table: pa.Table, work: Work) -> pa.Table:
 
 def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     start = time.perf_counter()
-    images, lacking = chunk.images.to_pydict(), _still_lacking(chunk, work)
+    looked, images, lacking = time.time(), chunk.images.to_pydict(), _still_lacking(chunk, work)
     missing = _views_in(lacking, work)
     at_source = work.decoding.at_source
     views_made_here = (len(missing),) if at_source else ()
@@ -281,16 +284,26 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
                 pixels[i] = model_input(content, work.geometry, work.decoding.reduced)
         except UnreadableImage as error:
             reasons[i] = str(error)
-    seconds = time.perf_counter() - start
-    return DecodedChunk(chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds)
+    seconds, again = time.perf_counter() - start, patience.taken()
+    return DecodedChunk(
+        chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds,
+        looked=looked, retries=again.count, waited_s=again.seconds,
+    )  # fmt: skip
 
 
 def _still_lacking(chunk: Chunk, work: Work) -> int:
-    """Return the views that the chunk lacks by now, as bits: another process may have filled in some."""
+    """Return the views that the chunk lacks by now, as bits: another process may have filled in some.
+
+    In an object store, where each part takes a request, one is looked for, and the others where it is there.
+    """
     bits = chunk.todo
     for i, view in enumerate(work.views):
-        if bits >> i & 1 and work.storage.exists(store.part_name(view.directory, chunk.number)):
+        if not bits >> i & 1:
+            continue
+        if work.storage.exists(store.part_name(view.directory, chunk.number)):
             bits &= ~(1 << i)
+        elif not work.storage.is_local:
+            break
     return bits
 
 
@@ -318,19 +331,25 @@ class _EncodeAndWrite:
 
     def _embedded(self, table: pa.Table) -> pa.Table:
         chunk = DecodedChunk.from_row(table)
-        if not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
+        # It comes again where an actor died after writing it.
+        if self._is_stale(chunk) and not _still_lacking(chunk, self._work):
             chunk = replace(chunk, lacking=0)
         embeddings, figures = self._thread.submit(self._encode, chunk).result()
         self._write(chunk, embeddings)
-        images = len(chunk.images)
+        images, again = len(chunk.images), patience.taken()
         return ChunkCounts(
             images=images,
             decoded=images if chunk.lacking else 0,
             views=len(chunk.readable) * chunk.lacking.bit_count(),
             finished=images * chunk.todo.bit_count(),
             decode_s=chunk.decode_s,
+            retries=chunk.retries + again.count,
+            waited_s=chunk.waited_s + again.seconds,
             **asdict(figures),
         ).to_row()
+
+    def _is_stale(self, chunk: DecodedChunk) -> bool:
+        return self._work.storage.is_local or time.time() - chunk.looked > LOOKED
 
     def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
         """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""

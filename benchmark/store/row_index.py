@@ -48,9 +48,7 @@ def indexed(
     names = storage.files(ROOT, ".parquet")
     found: dict[str, pa.Table] = {}
     progress = Progress("reading", len(names), "index files")
-    read = at_once(
-        lambda name: _read(storage, name, wanted, schema, columns), names, progress, local=storage.is_local
-    )
+    read = at_once(lambda name: _read(storage, name, wanted, schema, columns), names, progress, local=storage.is_local)
     for tables in read:
         found |= tables
     return found

@@ -197,9 +197,7 @@ def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
     if len(lacking) >= LEAST:
         every = schema().names
         progress = Progress("reading", len(lacking), "row files")
-        tables = at_once(
-            lambda name: _read(storage, row_file(name), every), lacking, progress, local=storage.is_local
-        )
+        tables = at_once(lambda name: _read(storage, row_file(name), every), lacking, progress, local=storage.is_local)
         trials = ((name, wanted[name], table) for name, table in zip(lacking, tables, strict=True))
         write_index(storage, trials, schema())
 

@@ -67,7 +67,9 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
     """
     names = list(dict.fromkeys(hashes))
     progress = Progress("reading", len(names), "files of tested images")
-    return dict(zip(names, at_once(lambda hash_: _read(storage, hash_), names, progress, local=storage.is_local), strict=True))
+    return dict(
+        zip(names, at_once(lambda hash_: _read(storage, hash_), names, progress, local=storage.is_local), strict=True)
+    )
 
 
 def _read(storage: Storage, hash_: str) -> Tested:

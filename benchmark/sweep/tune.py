@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from benchmark.common import patience
 from benchmark.common.cluster import connect, gpu_count, sentence_of
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
@@ -222,6 +223,7 @@ def _watch(trials: list[Trial]) -> Any:
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:  # noqa: ARG002
             ran = _trial_of(trial)
             self.rows += result.get("rows", 0)
+            patience.count(patience.Retries(result.get("retries", 0), result.get("waited", 0.0)))
             if "began" in result:
                 self.ran.append(Ran(ran, result["began"], result["seconds"]))
             rule = "lodo" if "lodo" in result else "training_domain"
@@ -277,6 +279,8 @@ def _train(config: dict[str, Any], storage: Storage, trials: list[Trial], shared
     write_rows(storage, trial.id, evaluated.rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
     took = {"began": began, "seconds": time.time() - began}
+    again = patience.taken()
+    took |= {"retries": again.count, "waited": again.seconds}
     tune.report({"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)})
 
 

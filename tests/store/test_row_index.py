@@ -11,7 +11,7 @@ from benchmark.common.storage import Storage
 from benchmark.store import row_index
 from benchmark.store.rows import add_to_index, finished, read_rows, read_source_scores, row_file, unfinished, write_rows
 from tests.conftest import S3
-from tests.store.test_rows import row
+from tests.reports.synthetic import row
 
 COUNT = 70
 NAMES = [f"{i:03d}" for i in range(COUNT)]
