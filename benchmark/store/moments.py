@@ -81,7 +81,7 @@ def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, M
     Raises:
         DamagedError: the file is not what was written under that name.
     """
-    arrays = _checked(storage, name)
+    arrays = _read(storage, name)
     cells: dict[Cell, Moments] = {}
     for cell, fields in _by_cell(arrays):
         none = np.zeros(0)
@@ -123,6 +123,25 @@ def problem_of(storage: Storage, name: str) -> str:
 _compared: dict[str, tuple[int, int]] = {}
 
 
+# File in an object store -> its content, found sound: it is never written with another content under its name.
+_held: dict[str, bytes] = {}
+_HELD_BYTES = 2**27
+
+
+def _hold(place: str, content: bytes) -> None:
+    """Keep the content of a file for the next trial that reads it, and let go of others where it is too much."""
+    while _held and sum(map(len, _held.values())) + len(content) > _HELD_BYTES:
+        _held.pop(next(iter(_held)))
+    if len(content) <= _HELD_BYTES:
+        _held[place] = content
+
+
+def _read(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a file, of an object store those that this process has read before."""
+    content = _held.get(storage.path(name))
+    return _checked(storage, name) if content is None else safetensors.numpy.load(content)
+
+
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of a file, compared with what was written unless this process has done so since it changed."""
     state = storage.state(name) if storage.is_local else None
@@ -138,6 +157,8 @@ def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
             raise DamagedError.of(storage, {name: DIFFERS})
         if state:
             _compared[storage.path(name)] = state
+        else:
+            _hold(storage.path(name), content)
     return arrays
 
 

@@ -21,7 +21,7 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 
 ROOT = "index"
-LEAST = 64  # row files that are not in it: fewer are read as fast one by one
+LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one
 MAX_TRIALS, MAX_BYTES = 1024, 128 * 2**20  # of one file of the index
 _ENTRIES = b"icm_bench_index"
 
@@ -32,6 +32,11 @@ def states(storage: Storage) -> dict[str, State]:
     """Return id -> state of the row file of all finished trials of a store."""
     infos = storage.file_infos("rows", ".parquet")
     return {PurePosixPath(info.name).stem: (info.bytes, info.modified_ns) for info in infos}
+
+
+def worth_it(storage: Storage, count: int) -> bool:
+    """Return whether so many row files are too many to be read one by one."""
+    return count >= (LEAST_ON_DISK if storage.is_local else LEAST)
 
 
 def indexed(

@@ -16,7 +16,7 @@ from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
 from benchmark.store.frames import frame
-from benchmark.store.row_index import LEAST, indexed, states, write_index
+from benchmark.store.row_index import indexed, states, worth_it, write_index
 from benchmark.store.tested import sound_of
 
 if TYPE_CHECKING:
@@ -190,11 +190,11 @@ def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
     """
     there = states(storage)
     wanted = {name: there[name] for name in trial_ids if name in there}
-    if len(wanted) < LEAST:
+    if not worth_it(storage, len(wanted)):
         return
     known = indexed(storage, wanted, schema(), ["trial_id"])
     lacking = [name for name in wanted if name not in known]
-    if len(lacking) >= LEAST:
+    if worth_it(storage, len(lacking)):
         every = schema().names
         progress = Progress("reading", len(lacking), "row files")
         tables = at_once(lambda name: _read(storage, row_file(name), every), lacking, progress, local=storage.is_local)
@@ -279,7 +279,7 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
     there, fields = states(storage), _fields(tuple(columns))
     names = [name for name in trial_ids if name in there]
     wanted = {name: there[name] for name in names}
-    known = indexed(storage, wanted, schema(), columns) if len(wanted) >= LEAST else {}
+    known = indexed(storage, wanted, schema(), columns) if worth_it(storage, len(wanted)) else {}
 
     def of_trials(some: Sequence[str]) -> pa.Table:
         tables = [known[name] if name in known else _read(storage, row_file(name), columns) for name in some]

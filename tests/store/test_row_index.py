@@ -13,13 +13,14 @@ from benchmark.store.rows import add_to_index, finished, read_rows, read_source_
 from tests.conftest import S3
 from tests.reports.synthetic import row
 
-COUNT = 70
+COUNT = 24
 NAMES = [f"{i:03d}" for i in range(COUNT)]
 
 
 @pytest.fixture(params=["folder", "s3"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     """A store with the rows of some trials."""
+    monkeypatch.setattr(row_index, "LEAST_ON_DISK", COUNT)
     uri = str(tmp_path)
     if request.param == "s3":
         s3: S3 = request.getfixturevalue("s3")
@@ -60,7 +61,8 @@ def test_rows_that_are_newer_than_the_index_or_gone_count(storage: Storage) -> N
     assert unfinished(storage, ["011"]) == ["011"]
 
 
-def test_a_damaged_row_file_is_not_hidden_by_the_index(tmp_path: Path) -> None:
+def test_a_damaged_row_file_is_not_hidden_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_index, "LEAST_ON_DISK", COUNT)
     storage = Storage(str(tmp_path))
     for name in NAMES:
         write_rows(storage, name, [row()])
