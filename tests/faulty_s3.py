@@ -18,21 +18,26 @@ OWN = {"connection", "content-length", "date", "server", "transfer-encoding"}  #
 class Faults:
     """What goes wrong: a share of all requests gets 500, 503 or a reset, one in `hangs` no answer for `hang_s`.
 
-    During an outage all connections are reset. `delay_s` comes before each answer. `counts` has all that were asked.
+    The first request whose path holds `outage_at` begins an outage of `outage_s`, in which all connections are reset.
+    `delay_s` comes before each answer. `counts` has all that were asked, `faults` what went wrong.
     """
 
     failing: float = 0.0
     hangs: int = 0
     hang_s: float = 60.0
     delay_s: float = 0.0
+    outage_at: str = ""
+    outage_s: float = 0.0
     down_until: float = 0.0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     draws: random.Random = field(default_factory=lambda: random.Random(0))
 
-    def drawn(self) -> str:
+    def drawn(self, path: str) -> str:
+        if self.outage_at and self.outage_at in path:
+            self.outage_at, self.down_until = "", time.monotonic() + self.outage_s
         if time.monotonic() < self.down_until:
-            return "reset"
+            return "down"
         if self.hangs and self.draws.random() < 1 / self.hangs:
             return "hang"
         return self.draws.choice(["500", "503", "reset"]) if self.draws.random() < self.failing else ""
@@ -44,7 +49,7 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, server: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.server, self.faults, self.local = server, Faults(), threading.local()
+        self.server, self.faults = server, Faults()
         self.address = f"127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -60,10 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.server.faults
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         faults.counts[self.command, self.path.partition("?")[0] + ("?list" if "list-type" in self.path else "")] += 1
-        fault = faults.drawn()
+        fault = faults.drawn(self.path)
         faults.faults[fault] += 1
         time.sleep(faults.hang_s if fault == "hang" else faults.delay_s)
-        if fault in ("hang", "reset"):
+        if fault in ("hang", "reset", "down"):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             self.close_connection = True
