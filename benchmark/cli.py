@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import meant_for_user
+from benchmark.common.patience import taken
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -45,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"icm-bench: {meant}", file=sys.stderr)
         return EXIT_USER_ERROR
+    finally:
+        if (again := taken()).count:
+            print(f"storage: {again.text()}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

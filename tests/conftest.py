@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.faulty_s3 import Proxy
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -311,6 +313,16 @@ def s3_server() -> Iterator[S3]:
     client.create_bucket(Bucket="bucket")
     yield S3("bucket", client, f"{host}:{port}")
     server.stop()
+
+
+@pytest.fixture
+def faulty_s3(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3, Proxy]]:
+    """The S3 server behind a proxy that fails as its `faults` say."""
+    proxy = Proxy(s3.address)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{proxy.address}")
+    yield s3, proxy
+    proxy.shutdown()
+    proxy.server_close()
 
 
 @pytest.fixture

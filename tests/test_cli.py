@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 
 from benchmark.cli import main
 from tests.conftest import REPOSITORY, S3, make_toy
+from tests.faulty_s3 import Faults, Proxy
 
 VIT = {"name": "ViT-B-32", "pretrained": "random", "image_size": 32}
 
@@ -271,11 +273,13 @@ def test_a_set_of_one_environment_can_be_embedded_but_not_swept(
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_images_and_store_may_both_lie_on_s3(
+def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
     tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], s3_server: S3, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = s3_server.upload(toy_root, f"{tmp_path.name}/toy").replace("s3://", "s3://testing:hush@")
-    query = f"?endpoint_override={s3_server.address}&scheme=http&region=us-east-1"
+    proxy = Proxy(s3_server.address)
+    proxy.faults = Faults(failing=0.05, outage_at="part-", outage_s=3.0)
+    query = f"?endpoint_override={proxy.address}&scheme=http&region=us-east-1"
     store = f"s3://testing:hush@bucket/{tmp_path.name}/store{query}"
     (toy_root / "env1" / "dog" / "2.png").write_bytes(b"changed, but only on disk")
     dataset = {"name": "toy", "root": uri + query}
@@ -285,10 +289,25 @@ def test_images_and_store_may_both_lie_on_s3(
     said = capsys.readouterr()
     outcome = json.loads(said.out)
     assert (outcome["embedded"], outcome["rejected"], outcome["trials"]) == (72, {}, 2)
+    assert re.search(r"storage: \d+ calls to storage were made again", said.err)
     objects = s3_server.client.list_objects_v2(Bucket="bucket", Prefix=f"{tmp_path.name}/store")["Contents"]
-    assert any(item["Key"].endswith("tables/main.md") for item in objects)
-    texts = [s3_server.client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read() for item in objects]
-    assert not any(b"hush" in text for text in [said.out.encode(), said.err.encode(), *texts])
+    contents = {
+        item["Key"].partition("/store/")[2]: s3_server.client.get_object(Bucket="bucket", Key=item["Key"])[
+            "Body"
+        ].read()
+        for item in objects
+    }
+    assert any(name.endswith("tables/main.md") for name in contents)
+    assert not any(b"hush" in text for text in [said.out.encode(), said.err.encode(), *contents.values()])
+    assert "Uploads" not in s3_server.client.list_multipart_uploads(Bucket="bucket", Prefix=tmp_path.name)
+    proxy.faults = Faults()
+    assert main(["run", recipe, *fewer]) == 0  # undisturbed, on a disk
+    compared = [name for name in contents if name.partition("/")[0] in ("embeddings", "moments", "rows", "tested")]
+    differing = [name for name in compared if (tmp_path / "store" / name).read_bytes() != contents[name]]
+    assert {name.rpartition("/")[2] for name in differing} == {"speed.json"}
+    assert sum(name.startswith("rows/") for name in compared) == 2
+    proxy.shutdown()
+    proxy.server_close()
 
 
 def test_catalog_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

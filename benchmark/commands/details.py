@@ -17,7 +17,7 @@ from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store import embeddings as store
-from benchmark.store.details import MAP, PREDICTIONS, Decoded, Details, Part, Pick, is_there, write_details
+from benchmark.store.details import MAP, PREDICTIONS, Decoded, Details, Part, Pick, write_details, written
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.sweep.answers import AnswersDifferError
@@ -69,7 +69,8 @@ def details_stage(run: Run) -> Written:
 
 def _details(run: Run) -> Written:
     parts = _parts(run)
-    missing = [part for part in parts if not is_there(run.storage, part)]
+    there = written(run.storage)
+    missing = [part for part in parts if part.file not in there]
     trials = 0
     if missing:
         run.notify(f"details: {len(parts)} methods of settings, {len(parts) - len(missing)} of them done before")
@@ -82,7 +83,8 @@ def _details(run: Run) -> Written:
             finally:
                 forget()
     files = [part.file for part in parts]
-    maps = [part.map_file for part in parts if run.storage.exists(part.map_file)]
+    there = written(run.storage) if missing else there
+    maps = [part.map_file for part in parts if part.map_file in there]
     return Written(len(parts), len(missing), trials, files, maps)
 
 

@@ -1,12 +1,14 @@
 """Data sets of which a store has imported embeddings, as recipes name them: no image is opened, no backbone loaded."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from benchmark.backbones.facts import Embeds
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, imported_manifest, read_manifest
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
@@ -21,8 +23,14 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
         IcmBenchError: as `read_manifest` does, or embeddings were not imported, or not for the same images.
     """
     if not recipe.is_imported:
-        return [read_manifest(spec) for spec in recipe.located()]
+        return [manifest_of(recipe, spec) for spec in recipe.located()]
     return [_manifest(recipe, storage, dataset.name) for dataset in recipe.datasets]
+
+
+def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
+    """Return the manifest of a data set, whose images are read with a recipe's patience; see `read_manifest`."""
+    manifest = read_manifest(spec)
+    return replace(manifest, reader=replace(manifest.reader, patience=recipe.run.storage_patience))
 
 
 def _manifest(recipe: Recipe, storage: Storage, dataset: str) -> Manifest:

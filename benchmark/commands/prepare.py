@@ -10,7 +10,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.checks import check_lenders, check_packages, check_protocols
 from benchmark.commands.doctor import check_nodes
-from benchmark.commands.imported_sets import imported_subject, manifests_of, texts_note
+from benchmark.commands.imported_sets import imported_subject, manifest_of, manifests_of, texts_note
 from benchmark.commands.left_out import left_out, nameless
 from benchmark.commands.stores import open_store
 from benchmark.commands.text_pairs import text_pairs_of
@@ -18,7 +18,8 @@ from benchmark.common.autoscaler import gpus_in_reach
 from benchmark.common.cluster import connect, connected, cpu_nodes
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.common.watching import watched
+from benchmark.datasets.manifest import Manifest
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.costs import Cost, on_this_machine, remember
@@ -67,7 +68,7 @@ def notify_on_stderr(line: str) -> None:
 def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool = True) -> Iterator[Run]:
     """Let the block have Ray where it needs to, see `connected`, and give it what `prepare` returns."""
     storage = open_store(recipe)
-    with connected():
+    with connected(), watched(storage):
         yield prepare(recipe, storage, notify, held_out)
 
 
@@ -112,7 +113,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
 def _unlabelled(recipe: Recipe, subjects: Sequence[Subject]) -> dict[str, Subject]:
     """Return key of a subject -> its environments without labels; see `Run`."""
     specs = {spec.name: spec.unlabelled for spec in recipe.located()}
-    manifests = {name: read_manifest(spec) for name, spec in specs.items() if spec}
+    manifests = {name: manifest_of(recipe, spec) for name, spec in specs.items() if spec}
     return {
         subject.key: replace(
             subject,

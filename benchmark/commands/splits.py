@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from benchmark.commands.checks import check_protocols
 from benchmark.commands.imported_sets import embeds_of, manifests_of
-from benchmark.commands.stores import store_at
+from benchmark.commands.stores import store_of
 from benchmark.commands.whole import whole
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest
@@ -70,7 +70,7 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
     """
     if file.suffix not in WRITERS:
         raise IcmBenchError(f"--to {file}: the name ends in neither {' nor '.join(WRITERS)}; give it one of these.")
-    manifests = manifests_of(recipe, store_at(recipe.run.store))
+    manifests = manifests_of(recipe, store_of(recipe))
     for manifest in manifests:
         check_protocols(recipe, manifest)
     lines = tests = 0
@@ -92,7 +92,7 @@ def specs_by_turn(recipe: Recipe, dataset: str, dim: int) -> dict[tuple[str, int
 def _tables(recipe: Recipe, manifests: list[Manifest]) -> Iterator[pa.Table]:
     """Yield the lines of one test after the other."""
     variants = [manifests[i] for i in recipe.shifts()]
-    dim = embeds_of(recipe, store_at(recipe.run.store))[0].dim  # of ranks alone, of which splits know nothing
+    dim = embeds_of(recipe, store_of(recipe))[0].dim  # of ranks alone, of which splits know nothing
     for manifest in manifests:
         for (protocol, seed, fold), spec in specs_by_turn(recipe, manifest.name, dim).items():
             images = seen(manifest, variants if spec.protocol.across_sets else (), spec.split, {})

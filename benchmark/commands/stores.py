@@ -1,17 +1,23 @@
 """Where a recipe's store is. Nothing heavy is imported for it."""
 
 from benchmark.common.cache import cache_dir
+from benchmark.common.patience import PATIENCE
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 
 
 def open_store(recipe: Recipe) -> Storage:
     """Return the recipe's store, after making sure that it can be written to."""
-    storage = store_at(recipe.run.store)
+    storage = store_of(recipe)
     storage.check_writable()
     return storage
 
 
-def store_at(uri: str | None) -> Storage:
+def store_of(recipe: Recipe) -> Storage:
+    """Return the recipe's store."""
+    return store_at(recipe.run.store, recipe.run.storage_patience)
+
+
+def store_at(uri: str | None, patience: float = PATIENCE) -> Storage:
     """Return the store at a URI; by default the one in the cache folder."""
-    return Storage(uri or str(cache_dir() / "store"))
+    return Storage(uri or str(cache_dir() / "store"), patience)

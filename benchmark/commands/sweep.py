@@ -6,7 +6,7 @@ from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import write_record
 from benchmark.commands.search import search_stage
 from benchmark.common.errors import IcmBenchError
-from benchmark.store.rows import unfinished
+from benchmark.store.rows import add_to_index, unfinished
 from benchmark.sweep.search import studies_of, trial_count
 from benchmark.sweep.trials import trials_of
 from benchmark.sweep.tune import sweep
@@ -43,5 +43,6 @@ def _sweep(run: Run) -> None:
         there = len(ids) - len(unfinished(storage, ids))
         run.notify(f"sweep: {len(trials)} trials, {there} of them done before")
         sweep(storage, trials, recipe.run, recipe.name, run.remember)
+        add_to_index(storage, ids)
     if recipe.sweep.search and studies:
         search_stage(run, recipe.sweep.search, studies, ids)

@@ -13,7 +13,11 @@ _THREADS = 32  # at most
 
 
 def at_once(
-    read: Callable[[Given], Found], given: Sequence[Given], progress: Progress, units: int = 1
+    read: Callable[[Given], Found],
+    given: Sequence[Given],
+    progress: Progress,
+    units: int = 1,
+    local: bool = True,
 ) -> Iterator[Found]:
     """Yield what is read of each of many things, in their order; the first error ends it.
 
@@ -22,8 +26,9 @@ def at_once(
         given: the things.
         progress: told of each that is done, and closed in the end.
         units: units of progress that each counts; those of the last one may be fewer.
+        local: whether the files lie on a disk; what waits for a network needs no core, so that more are read at a time.
     """
-    threads = min(_THREADS, 2 * (os.cpu_count() or 1), len(given))
+    threads = min(_THREADS, 2 * (os.cpu_count() or 1) if local else _THREADS, len(given))
     if threads < 2:
         yield from map(read, given)
         return

@@ -4,11 +4,14 @@ Everything the suite keeps (embeddings, result rows, reports) goes through here,
 differ by one string.
 """
 
+import errno
 import os
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -16,6 +19,10 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
+from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +53,21 @@ def public(uri: str) -> str:
 class Storage:
     """Read and write files below `uri`.
 
+    What fails for now is done again, see `benchmark.common.patience`.
+
     Args:
         uri: a folder (relative folders are taken from the working directory), or a URI that Arrow understands
             (`s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`). An S3 service that is not Amazon's is
             named by the environment variable AWS_ENDPOINT_URL or by `?endpoint_override=HOST:PORT&scheme=http`.
+        patience: seconds for which a storage that does not answer is waited for. Default 120.
 
     Raises:
         IcmBenchError: the URI cannot be understood, or a file cannot be read or written (with the reason).
     """
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, patience: float = PATIENCE) -> None:
+        self.uri, self.patience = uri, patience
+        self._objects: Objects | None = None  # of S3: they are listed by Arrow, and read and written one by one
         if "://" in uri:
             try:
                 self._fs, root = pyarrow.fs.FileSystem.from_uri(uri)
@@ -68,9 +79,18 @@ class Storage:
             self._root = root.rstrip("/")
         else:
             self._fs, self._root = pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+        if self._fs.type_name == "s3":
+            options = {**self._fs.__reduce__()[1][0], "connect_timeout": CONNECT_SECONDS}
+            # Calls are made again by `patiently`, which counts them.
+            once = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=1)
+            options |= {"request_timeout": ANSWER_SECONDS, "retry_strategy": once}
+            self._fs = pyarrow.fs.S3FileSystem(**options)
+            self._objects = Objects(self._root.partition("/")[0], options)
+            if options["region"] and "region=" not in uri:  # which Arrow asks the bucket for: so workers need not
+                self.uri += f"{'&' if '?' in uri else '?'}region={options['region']}"
 
-    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
-        return Storage, (self.uri if "://" in self.uri else self._root,)
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str, float]]:
+        return Storage, (self.uri if "://" in self.uri else self._root, self.patience)
 
     @property
     def is_local(self) -> bool:
@@ -83,20 +103,22 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Return whether the file `name` exists."""
-        info = self._fs.get_file_info(f"{self._root}/{name}")
+        if objects := self._objects:
+            return self._patiently(lambda: objects.size(self._key(name))) is not None
+        info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
         return bool(info.type == pyarrow.fs.FileType.File)
 
     def is_folder(self, name: str = "") -> bool:
         """Return whether `name` is a folder; on an object store: whether anything lies below it."""
         try:
-            info = self._fs.get_file_info(self._below(name))
+            info = self._patiently(lambda: self._fs.get_file_info(self._below(name)))
         except OSError as error:
             raise IcmBenchError(f"{self.path(name).rstrip('/')} cannot be read ({reason(error)}).") from error
         return bool(info.type == pyarrow.fs.FileType.Directory)
 
     def state(self, name: str) -> tuple[int, int]:
         """Return size (bytes) and time of the last change (ns since 1970; 0 where unknown) of `name`; 0, 0 for none."""
-        info = self._fs.get_file_info(f"{self._root}/{name}")
+        info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
         return info.size or 0, info.mtime_ns or 0
 
     def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
@@ -109,95 +131,157 @@ class Storage:
         Raises:
             IcmBenchError: the folder cannot be read, or a name in it is not UTF-8.
         """
-        kinds = {pyarrow.fs.FileType.File: False, pyarrow.fs.FileType.Directory: True}
         try:
-            infos = self._fs.get_file_info(pyarrow.fs.FileSelector(self._below(folder), recursive=recursive))
-            entries = [
-                FileInfo(i.path[len(self._root) + 1 :], kinds[i.type], i.size or 0, i.mtime_ns or 0)
-                for i in infos
-                if i.type in kinds
-            ]
+            return self._listed(folder, recursive, allow_not_found=False)
         except (OSError, UnicodeDecodeError) as error:
             raise IcmBenchError(f"{self.path(folder).rstrip('/')} cannot be read ({reason(error)}).") from error
+
+    def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
+        """Return what lies in a folder, sorted by name; nothing where it is not there and need not be."""
+        kinds = {pyarrow.fs.FileType.File: False, pyarrow.fs.FileType.Directory: True}
+        below = self._below(folder.rstrip("/"))
+        selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
+        infos = self._patiently(lambda: self._fs.get_file_info(selector))
+        entries = [
+            FileInfo(i.path[len(self._root) + 1 :], kinds[i.type], i.size or 0, i.mtime_ns or 0)
+            for i in infos
+            if i.type in kinds
+        ]
         return sorted(entries, key=lambda entry: entry.name)
-
-    def open(self, name: str) -> pa.NativeFile:
-        """Return the file `name`, open for reading anywhere in it; to be closed by the caller.
-
-        Raises:
-            IcmBenchError: it cannot be opened. Reading from it raises OSError.
-        """
-        try:
-            return self._fs.open_input_file(self._below(name))
-        except OSError as error:
-            raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
-
-    def _below(self, name: str) -> str:
-        return f"{self._root}/{name}" if name else self._root or "/"
 
     def files(self, folder: str, suffix: str) -> list[str]:
         """Return the names of the finished files below `folder` that end in `suffix`, sorted."""
-        selector = pyarrow.fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
-        names = [
-            info.path[len(self._root) + 1 :]
-            for info in self._fs.get_file_info(selector)
-            if info.type == pyarrow.fs.FileType.File and info.base_name.endswith(suffix)
-        ]
-        return sorted(name for name in names if not Path(name).name.startswith("."))
+        return [info.name for info in self.file_infos(folder, suffix)]
+
+    def file_infos(self, folder: str, suffix: str) -> list[FileInfo]:
+        """Return the finished files below `folder` that end in `suffix`, sorted; of an absent folder none."""
+        infos = [info for info in self._listed(folder) if not info.is_folder and info.name.endswith(suffix)]
+        return [info for info in infos if not info.name.rpartition("/")[2].startswith(".")]
 
     def details(self, folder: str) -> list[tuple[str, int, float]]:
         """Return every file below `folder`, temporary ones too: name, bytes, time of the last change.
 
         The time is in seconds since 1970, or 0 where it is not known.
         """
-        selector = pyarrow.fs.FileSelector(f"{self._root}/{folder}".rstrip("/"), allow_not_found=True, recursive=True)
-        return sorted(
-            (info.path[len(self._root) + 1 :], info.size, info.mtime.timestamp() if info.mtime else 0.0)
-            for info in self._fs.get_file_info(selector)
-            if info.type == pyarrow.fs.FileType.File
-        )
+        return [(i.name, i.bytes, i.modified_ns / 1e9) for i in self._listed(folder) if not i.is_folder]
 
-    def delete(self, name: str) -> None:
-        """Delete file `name`; one that is not there is no error."""
-        if self.exists(name):
-            self._fs.delete_file(f"{self._root}/{name}")
+    def open(self, name: str) -> pa.NativeFile:
+        """Return the file `name`, open for reading anywhere in it by one thread; to be closed by the caller.
 
-    def delete_folder(self, name: str) -> None:
-        """Delete the folder `name` with all that it holds."""
-        self._fs.delete_dir(f"{self._root}/{name}")
+        Raises:
+            IcmBenchError: it cannot be opened. Reading from it raises OSError.
+        """
+        try:
+            if not self._objects:
+                return self._patiently(lambda: self._fs.open_input_file(self._below(name)))
+            objects, key = self._objects, self._key(name)
+            if (size := self._patiently(lambda: objects.size(key))) is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return pa.PythonFile(Ranges(lambda at, length: self._patiently(lambda: objects.get(key, at, length)), size))
+        except OSError as error:
+            raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
 
     def read_bytes(self, name: str) -> bytes:
         """Return the content of file `name`."""
+        return self._content(name, 0, None)
+
+    def read_if_there(self, name: str) -> bytes | None:
+        """Return the content of file `name`; None where there is no such file."""
         try:
+            return self._content(name, 0, None)
+        except IcmBenchError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return `length` bytes of file `name` from `offset` on; fewer where it ends before."""
+        return self._content(name, offset, length)
+
+    def _content(self, name: str, offset: int, length: int | None) -> bytes:
+        objects, key = self._objects, self._key(name)
+
+        def read() -> bytes:
+            if objects:
+                return objects.get(key, offset, length)
+            if offset:
+                with self._fs.open_input_file(f"{self._root}/{name}") as file:
+                    return bytes(file.read_at(length, offset))
             with self._fs.open_input_stream(f"{self._root}/{name}", compression=None) as stream:
-                return bytes(stream.read())
+                return bytes(stream.read(length))
+
+        try:
+            return self._patiently(read)
         except OSError as error:
             raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write file `name` so that a reader sees all of it or nothing, even if the writer is killed."""
-        target = f"{self._root}/{name}"
         try:
-            if not self.is_local:  # object stores make an object visible when it is complete
-                with self._fs.open_output_stream(target, compression=None) as stream:
-                    stream.write(content)
-                return
-            folder = Path(target).parent
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{uuid.uuid4().hex}.tmp"
-            try:
-                with temporary.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            self._patiently(lambda: self._write(name, content))
         except OSError as error:
             raise UnwritableError(
                 f"{self.path(name)} cannot be written ({reason(error)}); free some space, or give another --store or "
                 f"--out."
             ) from error
+
+    def _write(self, name: str, content: bytes) -> None:
+        if self._objects:
+            self._objects.put(self._key(name), content)
+            return
+        target = f"{self._root}/{name}"
+        if not self.is_local:
+            stream = self._fs.open_output_stream(target, compression=None)
+            stream.write(content)  # an upload that is not closed is never seen
+            stream.close()
+            return
+        folder = Path(target).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def delete(self, name: str) -> None:
+        """Delete file `name`; one that is not there is no error."""
+        if objects := self._objects:
+            self._patiently(lambda: objects.delete(self._key(name)))
+        elif self.exists(name):
+            self._patiently(lambda: self._fs.delete_file(f"{self._root}/{name}"))
+
+    def delete_folder(self, name: str) -> None:
+        """Delete the folder `name` with all that it holds."""
+        self._patiently(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
+
+    def open_uploads(self) -> list[Upload]:
+        """Return the uploads below the URI that somebody began and did not end; only S3 has such.
+
+        Raises:
+            IcmBenchError: the bucket does not let them be listed.
+        """
+        if not (objects := self._objects):
+            return []
+        try:
+            return self._patiently(lambda: objects.uploads(self._key("")))
+        except OSError as error:
+            raise IcmBenchError(
+                f"Open uploads of {self.path('')} cannot be listed ({reason(error)}); allow "
+                f"s3:ListBucketMultipartUploads, or let a lifecycle rule of the bucket end them."
+            ) from error
+
+    def abort(self, upload: Upload) -> None:
+        """End an open upload."""
+        if objects := self._objects:
+            self._patiently(lambda: objects.abort(upload))
+
+    def upload_name(self, upload: Upload) -> str:
+        """Return the name of the file that an open upload was to be."""
+        return upload.key.removeprefix(self._key(""))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Return the Parquet file `name`, or only those of its columns that `columns` names.
@@ -205,10 +289,19 @@ class Storage:
         Raises:
             IcmBenchError: it cannot be read, or is damaged.
         """
+        source = f"{self._root}/{name}" if self.is_local else pa.BufferReader(self.read_bytes(name))
+        return self._table(name, source, columns)
+
+    def table_if_there(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        """Return what `read_table` does; None where there is no such file."""
+        if self.is_local:
+            return self.read_table(name, columns) if self.exists(name) else None
+        content = self.read_if_there(name)
+        return None if content is None else self._table(name, pa.BufferReader(content), columns)
+
+    def _table(self, name: str, source: str | pa.BufferReader, columns: list[str] | None) -> pa.Table:
         try:
-            return pq.read_table(
-                f"{self._root}/{name}", filesystem=self._fs, columns=columns, page_checksum_verification=True
-            )
+            return pq.read_table(source, columns=columns, page_checksum_verification=True)
         except (OSError, pa.ArrowInvalid) as error:
             raise IcmBenchError(
                 f"{self.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
@@ -227,13 +320,33 @@ class Storage:
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def check_writable(self) -> None:
-        """Write and remove a small file, so that a read-only store is found before any work is done."""
+        """Write and remove a small file, so that a read-only store is found before any work is done.
+
+        A storage that does not answer at all is not waited for as long as one that has answered.
+        """
         name = f".write-test-{uuid.uuid4().hex}"
-        self.write_bytes(name, b"x" * 4096)
-        self._fs.delete_file(f"{self._root}/{name}")
+        first = Storage(self.uri if "://" in self.uri else self._root, min(self.patience, FIRST_CONTACT))
+        try:
+            first.write_bytes(name, b"x" * 4096)
+            first.delete(name)
+        except OutOfPatienceError as error:
+            raise UnwritableError(
+                f"The store {self.path('').rstrip('/')} does not answer ({reason(error.__cause__ or error)}); see to "
+                f"its address, and to whether it can be reached from here."
+            ) from error
+
+    def _below(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root or "/"
+
+    def _key(self, name: str) -> str:
+        """Return the key of an object, without the bucket."""
+        return f"{self._root}/{name}".partition("/")[2]
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, self.path("").rstrip("/"), self.patience)
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return the operating system's reason in its own words, or the first line of the message."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     first = str(text).splitlines()[0]

@@ -34,8 +34,12 @@ DECODED = pa.schema(
         ("shape", pa.list_(pa.int64())),
         ("pixels", pa.large_binary()),
         ("decode_s", pa.float64()),
+        ("looked", pa.float64()),
+        ("retries", pa.int64()),
+        ("waited_s", pa.float64()),
     ]
 )
+_PLAIN = ("decode_s", "looked", "retries", "waited_s")  # columns of single numbers
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,18 @@ class DecodedChunk(Chunk):
             `lacking` where they are made at full resolution; zeros where an image cannot be read. Not to be
             written to: they may lie in memory that processes share.
         decode_s: seconds that it took to read and decode.
+        looked: time of day, in seconds since 1970, at which `lacking` was so. Default 0: long ago.
+        retries: number of calls to storage that were made again for it. Default 0.
+        waited_s: seconds that these waited. Default 0.
     """
 
     lacking: int
     reasons: list[str]
     pixels: NDArray[np.uint8]
     decode_s: float
+    looked: float = field(default=0.0, kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+    waited_s: float = field(default=0.0, kw_only=True)
 
     def to_row(self) -> pa.Table:
         """Return the chunk as a table of one row; the pixels are not copied."""
@@ -130,7 +140,7 @@ class DecodedChunk(Chunk):
             "reasons": pa.array([self.reasons], pa.list_(pa.string())),
             "shape": pa.array([list(self.pixels.shape)]),
             "pixels": pixels,
-            "decode_s": pa.array([self.decode_s]),
+            **{name: pa.array([getattr(self, name)]) for name in _PLAIN},
         }
         return pa.table(columns, schema=DECODED)
 
@@ -139,7 +149,7 @@ class DecodedChunk(Chunk):
         """Return the chunk that a table of one row holds; its pixels are a view into the table."""
         shape = table["shape"][0].as_py()
         pixels = np.frombuffer(table["pixels"][0].as_buffer(), dtype=np.uint8).reshape(shape)
-        plain = {name: table[name][0].as_py() for name in ("number", "todo", "lacking", "reasons", "decode_s")}
+        plain = {name: table[name][0].as_py() for name in ("number", "todo", "lacking", "reasons", *_PLAIN)}
         images = pa.RecordBatch.from_struct_array(table["images"][0].values)
         return cls(images=images, pixels=pixels, **plain)
 
@@ -193,6 +203,8 @@ class ChunkCounts(EncoderFigures):
         unreadable: number of pairs that are settled, since their images cannot be read.
         finished: number of pairs of the job that are settled with it, whoever made them: the sum of these four.
         decode_s: seconds that it took to read and decode.
+        retries: number of calls to storage that were made again for it. Default 0.
+        waited_s: seconds that these waited. Default 0.
     """
 
     number: int
@@ -208,6 +220,8 @@ class ChunkCounts(EncoderFigures):
     unreadable: int
     finished: int
     decode_s: float
+    retries: int = field(default=0, kw_only=True)
+    waited_s: float = field(default=0.0, kw_only=True)
 
     @property
     def again(self) -> bool:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.common import patience
 from benchmark.common.cluster import alive_nodes, connect
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
@@ -52,6 +53,8 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 from benchmark.store.made import Made, begun_before, new_name
+
+LOOKED = 60.0  # seconds for which an object store is not asked once more whether a chunk is done
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
             for counts in (counts for table in tables for counts in ChunkCounts.from_rows(table)):
                 tally.add(counts)
                 watch.came(counts)
+                patience.count(patience.Retries(counts.retries, counts.waited_s))
     tally.close(sum(bool(by.chunks) and not by.silent for by in watch.made.encoders))
     speed.start_up -= began
     progress.close()
@@ -227,7 +231,7 @@ def _decode(table: pa.Table, work: Work, images: Any, size: int) -> pa.Table:
 
 def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     start = time.perf_counter()
-    images, lacking = chunk.images.to_pydict(), _still_lacking(chunk, work)
+    looked, images, lacking = time.time(), chunk.images.to_pydict(), _still_lacking(chunk, work)
     missing = _views_in(lacking, work)
     at_source = work.decoding.at_source
     views_made_here = (len(missing),) if at_source else ()
@@ -244,17 +248,27 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
                 pixels[i] = model_input(content, work.geometry, work.decoding.reduced)
         except UnreadableImage as error:
             reasons[i] = str(error)
-    seconds = time.perf_counter() - start
+    seconds, again = time.perf_counter() - start, patience.taken()
     count(IMAGES, len(chunk.images) if missing else 0)
-    return DecodedChunk(chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds)
+    return DecodedChunk(
+        chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds,
+        looked=looked, retries=again.count, waited_s=again.seconds,
+    )  # fmt: skip
 
 
 def _still_lacking(chunk: Chunk, work: Work) -> int:
-    """Return the views that the chunk lacks by now, as bits: another process may have filled in some."""
+    """Return the views that the chunk lacks by now, as bits: another process may have filled in some.
+
+    In an object store, where each part takes a request, one is looked for, and the others where it is there.
+    """
     bits = chunk.todo
     for i, view in enumerate(work.views):
-        if bits >> i & 1 and work.storage.exists(store.part_name(view.directory, chunk.number)):
+        if not bits >> i & 1:
+            continue
+        if work.storage.exists(store.part_name(view.directory, chunk.number)):
             bits &= ~(1 << i)
+        elif not work.storage.is_local:
+            break
     return bits
 
 
@@ -287,13 +301,14 @@ class _EncodeAndWrite:
 
     def _embedded(self, table: pa.Table) -> pa.Table:
         chunk = DecodedChunk.from_row(table)
-        if not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
+        # It comes again where an actor died after writing it.
+        if self._is_stale(chunk) and not _still_lacking(chunk, self._work):
             chunk = replace(chunk, lacking=0)
         embeddings, figures, tries = self._thread.submit(self._encode, chunk).result()
         self._write(chunk, embeddings)
         if chunk.lacking:
             self._member.written(chunk.number)
-        images, readable = len(chunk.images), len(chunk.readable)
+        images, readable, again = len(chunk.images), len(chunk.readable), patience.taken()
         made, todo = chunk.lacking.bit_count(), chunk.todo.bit_count()
         there = readable * (todo - made)
         ours = tries > (made > 0)  # an encoder of this run had begun it before
@@ -313,8 +328,13 @@ class _EncodeAndWrite:
             unreadable=(images - readable) * todo,
             finished=images * todo,
             decode_s=chunk.decode_s,
+            retries=chunk.retries + again.count,
+            waited_s=chunk.waited_s + again.seconds,
             **asdict(figures),
         ).to_row()
+
+    def _is_stale(self, chunk: DecodedChunk) -> bool:
+        return self._work.storage.is_local or time.time() - chunk.looked > LOOKED
 
     def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures, int]:
         """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""

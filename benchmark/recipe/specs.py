@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, field_validator, model_validator
 
 from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.patience import PATIENCE
 from benchmark.common.spec import Spec, distinct
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
@@ -400,6 +401,8 @@ class RunSpec(Spec):
             none.
         logs: folder in which Tune keeps the files of loggers. Default `icm-bench-logs`.
         max_bad_images: share of unreadable images, 0 to 1, above which the run fails. Default 0.01.
+        storage_patience: seconds for which a storage of store or images that does not answer is asked again, before the
+            run ends. Default 120.
     """
 
     store: str | None = None
@@ -418,6 +421,7 @@ class RunSpec(Spec):
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     logs: str = Field(default="icm-bench-logs", min_length=1)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
+    storage_patience: float = Field(default=PATIENCE, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_device(self) -> "RunSpec":

@@ -18,6 +18,7 @@
         BACKBONE-LABEL.json               facts, texts and views under one backbone; written last
       clusters/IMAGES.parquet             in which cluster each of some source images lies        clusters.py
       rows/TRIAL.parquet                  what a finished trial measured                      rows.py
+      index/TRIALS.parquet                a copy of the rows of many trials, read in their place  row_index.py
       failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
       costs/measured-1.json                what work took here, for plans                      costs.py
       runs/RECIPE/INPUTS.json             which trials a run of a recipe has                  records.py

@@ -64,7 +64,16 @@ def read_checked(storage: Storage, name: str) -> pa.Table:
         DamagedError: it is not what was written under that name.
         IcmBenchError: the file cannot be read at all.
     """
-    content = storage.read_bytes(name)  # apart, so that a network that fails is not taken for a damaged file
+    # Read apart, so that a network that fails is not taken for a damaged file.
+    return checked(storage, name, storage.read_bytes(name))
+
+
+def checked(storage: Storage, name: str, content: bytes) -> pa.Table:
+    """Return the table in the content of a file, as `read_checked` does.
+
+    Raises:
+        DamagedError: it is not what was written under that name.
+    """
     try:
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             table = file.read()

@@ -47,9 +47,9 @@ def read_clusters(storage: Storage, name: str, images: int, count: int) -> NDArr
         images: number n of images.
         count: number of clusters.
     """
-    if not storage.exists(name):
+    content = storage.read_if_there(name)
+    if content is None:
         return None
-    content = storage.read_bytes(name)
     try:
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             clusters = np.asarray(file.read(use_threads=False)[_COLUMN], dtype=np.int64)

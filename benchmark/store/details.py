@@ -177,9 +177,9 @@ class Details:
     decoded: tuple[Decoded, ...]
 
 
-def is_there(storage: Storage, part: Part) -> bool:
-    """Return whether the details of a part were written."""
-    return storage.exists(part.file)
+def written(storage: Storage) -> set[str]:
+    """Return the names of all files of details in a store."""
+    return {*storage.files(ROOT, "")}
 
 
 def write_details(storage: Storage, part: Part, details: Details) -> None:
@@ -204,17 +204,16 @@ def read_details(storage: Storage, part: Part, columns: Sequence[str] | None = N
     Raises:
         IcmBenchError: a file is damaged; names it.
     """
-    if not is_there(storage, part):
+    table = storage.table_if_there(part.file, None if columns is None else list(columns))
+    if table is None:
         return None
-    table = storage.read_table(part.file, None if columns is None else list(columns))
     try:
         classes = tuple(json.loads((table.schema.metadata or {})[_CLASSES]))
-        lines = json.loads(storage.read_bytes(part.decoded_file)) if storage.exists(part.decoded_file) else []
+        lines = json.loads(storage.read_if_there(part.decoded_file) or b"[]")
         decoded = tuple(Decoded(**line) for line in lines)
     except (KeyError, ValueError, TypeError) as error:
         raise IcmBenchError(
             f"{storage.path(part.file)} or what belongs to it is damaged ({error!r}); delete it and run "
             f"`icm-bench details` again: only it is made anew."
         ) from error
-    there = storage.exists(part.map_file)
-    return Details(table, classes, storage.read_table(part.map_file) if there else None, decoded)
+    return Details(table, classes, storage.table_if_there(part.map_file), decoded)

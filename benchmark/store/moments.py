@@ -42,11 +42,16 @@ def moments_file(
         views: the views that images are paired with; none for pairs across environments.
         seed: seed of the draw of one of several `views` for each image; None where there is nothing to draw.
     """
-    key = canonical_hash([digest, scale, VERSION])[:32]
-    folder = f"{ROOT}/{original.directory.removeprefix(embeddings.ROOT + '/')}/{key}"
+    folder = folder_of(original, digest, scale)
     if kind is None:
         return f"{folder}/{IMAGES}.safetensors"
     return f"{folder}/{canonical_hash([kind, [view.directory for view in views], seed])[:32]}.safetensors"
+
+
+def folder_of(original: View, digest: str, scale: Scale) -> str:
+    """Return the folder, inside a store, of all moments of some cells at some scale, see `moments_file`."""
+    key = canonical_hash([digest, scale, VERSION])[:32]
+    return f"{ROOT}/{original.directory.removeprefix(embeddings.ROOT + '/')}/{key}"
 
 
 def packed(cells: Cells, kind: str | None, name: str) -> bytes:
@@ -76,7 +81,7 @@ def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, M
     Raises:
         DamagedError: the file is not what was written under that name.
     """
-    arrays = _checked(storage, name)
+    arrays = _read(storage, name)
     cells: dict[Cell, Moments] = {}
     for cell, fields in _by_cell(arrays):
         none = np.zeros(0)
@@ -106,30 +111,54 @@ def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[st
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file; nothing where it is what was written under that name."""
     try:
-        if _compared.get(storage.path(name)) != storage.state(name):
+        if not storage.is_local or _compared.get(storage.path(name)) != storage.state(name):
             _checked(storage, name)
     except DamagedError as error:
         return error.problems[name]
     return ""
 
 
-# File -> its size and time of change when this process found it sound: trials read the same ones again and again.
+# File on a disk -> its size and time of change when this process found it sound: trials read the same ones again and
+# again. In an object store it takes a request to ask for them.
 _compared: dict[str, tuple[int, int]] = {}
+
+
+# File in an object store -> its content, found sound: it is never written with another content under its name.
+_held: dict[str, bytes] = {}
+_HELD_BYTES = 2**27
+
+
+def _hold(place: str, content: bytes) -> None:
+    """Keep the content of a file for the next trial that reads it, and let go of others where it is too much."""
+    while _held and sum(map(len, _held.values())) + len(content) > _HELD_BYTES:
+        _held.pop(next(iter(_held)))
+    if len(content) <= _HELD_BYTES:
+        _held[place] = content
+
+
+def _read(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a file, of an object store those that this process has read before."""
+    content = _held.get(storage.path(name))
+    return _checked(storage, name) if content is None else safetensors.numpy.load(content)
 
 
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of a file, compared with what was written unless this process has done so since it changed."""
-    state, content = storage.state(name), storage.read_bytes(name)
+    state = storage.state(name) if storage.is_local else None
+    content = storage.read_bytes(name)
     try:
         arrays = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         written = header["__metadata__"]["digest"]
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
-    if _compared.get(storage.path(name)) != state:
+    if state is None or _compared.get(storage.path(name)) != state:
         if written != _digest(arrays, name):
             raise DamagedError.of(storage, {name: DIFFERS})
-        _compared[storage.path(name)] = state
+        if state:
+            _compared[storage.path(name)] = state
+        else:
+            _hold(storage.path(name), content)
     return arrays
 
 

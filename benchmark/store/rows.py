@@ -16,7 +16,8 @@ from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
 from benchmark.store.frames import frame
-from benchmark.store.tested import is_sound
+from benchmark.store.row_index import indexed, states, worth_it, write_index
+from benchmark.store.tested import sound_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,10 +169,37 @@ def unfinished(storage: Storage, trial_ids: Sequence[str]) -> list[str]:
     Raises:
         IcmBenchError: a file of rows is damaged, of a later version, or holds another trial's rows; names it.
     """
-    there = [name for name in trial_ids if storage.exists(row_file(name))]
-    named = {name: set(_read(storage, row_file(name), ["tested"])["tested"].to_pylist()) for name in there}
-    sound = {hash_ for hash_ in set().union(*named.values()) if is_sound(storage, hash_)}
+    add_to_index(storage, trial_ids)
+    named: dict[object, set[object]] = {}
+    for name, hash_ in zip(*_read_all(storage, trial_ids, ["trial_id", "tested"]).to_pydict().values(), strict=True):
+        named.setdefault(name, set()).add(hash_)
+    sound = sound_of(storage, {str(hash_) for hash_ in set().union(*named.values())})
     return [name for name in trial_ids if not named.get(name, {None}) <= sound]
+
+
+def finished(storage: Storage) -> set[str]:
+    """Return the ids of all trials that have rows in a store."""
+    return {*states(storage)}
+
+
+def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
+    """Copy the rows of finished trials into the index, where many of them are not in it.
+
+    Raises:
+        IcmBenchError: a file of rows is damaged, of a later version, or holds another trial's rows; names it.
+    """
+    there = states(storage)
+    wanted = {name: there[name] for name in trial_ids if name in there}
+    if not worth_it(storage, len(wanted)):
+        return
+    known = indexed(storage, wanted, schema(), ["trial_id"])
+    lacking = [name for name in wanted if name not in known]
+    if worth_it(storage, len(lacking)):
+        every = schema().names
+        progress = Progress("reading", len(lacking), "row files")
+        tables = at_once(lambda name: _read(storage, row_file(name), every), lacking, progress, local=storage.is_local)
+        trials = ((name, wanted[name], table) for name, table in zip(lacking, tables, strict=True))
+        write_index(storage, trials, schema())
 
 
 def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
@@ -194,9 +222,12 @@ def write_failure(storage: Storage, trial_id: str, label: str, reason: str, trac
 
 def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str]]:
     """Return trial id -> (trial in words, reason) of those that failed and have no rows."""
+    failed = {PurePosixPath(name).stem for name in storage.files("failed", ".json")}
+    names = [name for name in trial_ids if name in failed]
+    done = finished(storage) if names else set()
     reasons = {}
-    for name in trial_ids:
-        if not storage.exists(row_file(name)) and storage.exists(failure_file(name)):
+    for name in names:
+        if name not in done:
             content = json.loads(storage.read_bytes(failure_file(name)))
             reasons[name] = (content["trial"], content["reason"])
     return reasons
@@ -216,7 +247,7 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
     """Return what the rows of finished trials say of source environments: all that a search reads.
 
     Columns held_out, seed, fold and a curve for each rule that looks at sources alone. What a trial scored on its
-    target is not even read from the file.
+    target is not even decoded.
 
     Raises:
         IcmBenchError: a file is damaged, of a later version, or holds another trial's rows; names it.
@@ -245,14 +276,20 @@ def read_rows(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
 
 def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Return some columns of the rows of those trials that are finished."""
-    files, fields = [row_file(name) for name in trial_ids], _fields(tuple(columns))
+    there, fields = states(storage), _fields(tuple(columns))
+    names = [name for name in trial_ids if name in there]
+    wanted = {name: there[name] for name in names}
+    known = indexed(storage, wanted, schema(), columns) if worth_it(storage, len(wanted)) else {}
 
-    def of_files(some: Sequence[str]) -> pa.Table:
-        tables = [_read(storage, file, columns) for file in some if storage.exists(file)]
-        return pa.concat_tables(tables).combine_chunks() if tables else fields.empty_table()
+    def of_trials(some: Sequence[str]) -> pa.Table:
+        tables = [known[name] if name in known else _read(storage, row_file(name), columns) for name in some]
+        return pa.concat_tables(tables).combine_chunks()
 
-    parts = [files[begin : begin + _TOGETHER] for begin in range(0, len(files), _TOGETHER)]
-    tables = list(at_once(of_files, parts, Progress("reading", len(files), "row files"), _TOGETHER))
+    # Over a network each file is waited for, so that few of them are put together by one thread.
+    together = _TOGETHER if storage.is_local else max(1, min(_TOGETHER, len(names) // _TOGETHER))
+    parts = [names[begin : begin + together] for begin in range(0, len(names), together)]
+    progress = Progress("reading", len(names), "trials")
+    tables = list(at_once(of_trials, parts, progress, together, storage.is_local))
     return pa.concat_tables(tables) if tables else fields.empty_table()
 
 
@@ -260,8 +297,10 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
     every = len(columns) == len(schema())
     try:
-        # Whole, a file is read at one go; of some columns, the others' bytes are not read.
-        source = pa.BufferReader(storage.read_bytes(name)) if every else storage.open(name)
+        # Whole, a file is read at one go. Of some columns, the others' bytes are not read from a disk; from an object
+        # store they are, since that takes one request, and nobody looks at them.
+        whole = every or not storage.is_local
+        source = pa.BufferReader(storage.read_bytes(name)) if whole else storage.open(name)
         with source, pq.ParquetFile(source, page_checksum_verification=True) as file:
             version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
             if version > VERSION:

@@ -24,13 +24,30 @@ def tested_file(hash_: str) -> str:
 
 
 def write_tested(storage: Storage, tested: Tested) -> None:
-    """Write the images of a test, unless they are there; what is damaged or of another test is written anew."""
-    if is_sound(storage, tested.hash):
+    """Write the images of a test, unless they are there; what is damaged or of another test is written anew.
+
+    In an object store they are written by each process once, since to look for them takes a request too.
+    """
+    place = storage.path(tested_file(tested.hash))
+    if place in _written or (storage.is_local and is_sound(storage, tested.hash)):
         return
     columns = {name: getattr(tested, name) for name in _COLUMNS}
     table = pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items() if column is not None})
     names = json.dumps(tested.names, ensure_ascii=False).encode()
     storage.write_table(tested_file(tested.hash), table.replace_schema_metadata({_NAMES: names}))
+    if not storage.is_local:
+        _written.add(place)
+
+
+_written: set[str] = set()  # what this process has written to object stores
+
+
+def sound_of(storage: Storage, hashes: Iterable[str]) -> set[str]:
+    """Return those hashes by which rows name tested images that are there, and are what the hash says."""
+    names = sorted(hashes)
+    progress = Progress("reading", len(names), "files of tested images")
+    sound = at_once(lambda hash_: is_sound(storage, hash_), names, progress, local=storage.is_local)
+    return {name for name, is_so in zip(names, sound, strict=True) if is_so}
 
 
 def is_sound(storage: Storage, hash_: str) -> bool:
@@ -50,14 +67,16 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
     """
     names = list(dict.fromkeys(hashes))
     progress = Progress("reading", len(names), "files of tested images")
-    return dict(zip(names, at_once(lambda hash_: _read(storage, hash_), names, progress), strict=True))
+    return dict(
+        zip(names, at_once(lambda hash_: _read(storage, hash_), names, progress, local=storage.is_local), strict=True)
+    )
 
 
 def _read(storage: Storage, hash_: str) -> Tested:
     name = tested_file(hash_)
-    if not storage.exists(name):
+    content = storage.read_if_there(name)  # apart, so that a network that fails is not taken for a damaged file
+    if content is None:
         raise _lost(storage, name, "is not there")
-    content = storage.read_bytes(name)  # apart, so that a network that fails is not taken for a damaged file
     try:
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             tested = _unpacked(file.read(use_threads=False))

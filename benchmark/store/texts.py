@@ -13,7 +13,7 @@ from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.interventions.text import TextPair, pairs_digest
 from benchmark.method.prompts import Prompt
-from benchmark.store.checked import DamagedError, read_checked, write_checked
+from benchmark.store.checked import DamagedError, checked, read_checked, write_checked
 
 ROOT = "texts"
 VERSION = 2  # to be raised when the files, or how their embeddings are made, change
@@ -42,9 +42,10 @@ def have_texts(storage: Storage, name: str) -> bool:
     Raises:
         DamagedError: it is there, and not what was written under that name.
     """
-    if not storage.exists(name):
+    content = storage.read_if_there(name)
+    if content is None:
         return False
-    read_checked(storage, name)
+    checked(storage, name, content)
     return True
 
 

@@ -235,9 +235,12 @@ class Removed:
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
-    """Remove what is of no use: damaged files, stale directories, temporary files of killed writers.
+    """Remove what is of no use: damaged files, stale directories, temporary files and open uploads of killed writers.
 
     What is removed is computed again by the next run that needs it; what is sound is never touched.
+
+    Raises:
+        IcmBenchError: the bucket does not let open uploads be looked for; all else is removed then.
     """
     listed = verify(storage)
     details = {name: size for name, size, _ in storage.details("")}
@@ -251,4 +254,8 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
             storage.delete(name)
         for directory in stale:
             storage.delete_folder(directory.name)
-    return Removed([*names, *(d.name for d in stale)], size)
+    uploads = [upload for upload in storage.open_uploads() if now - upload.began > LEFTOVER_SECONDS]
+    for upload in uploads if not dry_run else ():
+        storage.abort(upload)
+    of_uploads = [f"{storage.upload_name(upload)} (an upload that nobody ended)" for upload in uploads]
+    return Removed([*names, *(d.name for d in stale), *of_uploads], size)

@@ -33,7 +33,7 @@ from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
 from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import View
-from benchmark.store.moments import moments_file, packed, problem_of, unpacked
+from benchmark.store.moments import folder_of, moments_file, packed, problem_of, unpacked
 
 BLOCK = 4096  # images whose embeddings a worker holds at a time
 MAX_WORKERS = 16  # each returns sums as large as the result
@@ -159,6 +159,8 @@ def sum_moments(
     written = 0
     for crossed in (False, True):  # pairs across environments need the means of the classes first
         of_turn = [pairing for pairing in pairings if (pairing.name == CROSS) == crossed]
+        if crossed and not of_turn:
+            continue
         at_once = _pairings_at_a_time(images)
         for first in range(0, max(1, len(of_turn)), at_once):
             part = tuple(of_turn[first : first + at_once])
@@ -224,7 +226,8 @@ def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -
     crossed = any(pairing.name == CROSS for pairing in task.pairings)
     wanted: list[Pairing | None] = [*task.pairings] if crossed else [None, *task.pairings]
     files = {file_of(images, digest, task, pairing): pairing for pairing in wanted}
-    there = [file for file in files if storage.exists(file)]
+    listed = set(storage.files(folder_of(images.original, digest, task.scale), ".safetensors"))
+    there = [file for file in files if file in listed]
     if problems := {file: problem for file in there if (problem := problem_of(storage, file))}:
         raise DamagedError.of(storage, problems)
     return {file: pairing for file, pairing in files.items() if file not in there}

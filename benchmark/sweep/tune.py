@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 
+from benchmark.common import patience
 from benchmark.common.cluster import connect, gpu_count, sentence_of
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
@@ -179,6 +180,7 @@ def _watch(stage: str, trials: list[Trial]) -> Any:
         def _done(self, number: int, result: Any) -> None:
             ran = trials[number]
             self.rows += result["rows"]
+            patience.count(patience.Retries(result["retries"], result["waited"]))
             self.ran[number] = Ran(ran, result["began"], result["seconds"])
             rule = "lodo" if "lodo" in result else "training_domain"
             best, words = self._best.get(ran.subject.key, (0.0, ""))
@@ -266,7 +268,8 @@ def _rows_of(trial: Trial, storage: Storage, arrays: Arrays, device: str, option
         write_tested(storage, tested)
     write_rows(storage, trial.id, evaluated.rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
-    took = {"began": began, "seconds": time.time() - began}
+    again = patience.taken()
+    took = {"began": began, "seconds": time.time() - began, "retries": again.count, "waited": again.seconds}
     return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
 
 

@@ -248,9 +248,9 @@ def test_requests_are_those_of_images_in_buckets_of_parts_and_of_trials(capsys: 
 @pytest.mark.parametrize(
     ("requests", "counted"),
     [  # at an S3 server: the first with its images there
-        (Requests(540, 27, 3, 4, charged=True), 2704),
-        (Requests(0, 75, 10, 8, charged=True), 1181),
-        (Requests(0, 18, 4, 48, charged=True), 1548),
+        (Requests(540, 27, 3, 20, charged=True), 1423),
+        (Requests(0, 72, 16, 8, charged=True), 455),
+        (Requests(0, 18, 4, 40, charged=True), 366),
     ],
 )
 def test_requests_are_about_those_that_a_server_counted(requests: Requests, counted: int) -> None:

@@ -55,7 +55,7 @@ def test_what_is_not_there_or_damaged_is_named_with_a_reason(storage: Storage) -
 
 
 def test_a_bucket_that_is_not_there_is_refused_before_work(s3: S3) -> None:
-    with pytest.raises(IcmBenchError, match=r"s3://nowhere/store/\.write-test-.* cannot be written .*NO_SUCH_BUCKET"):
+    with pytest.raises(IcmBenchError, match=r"s3://nowhere/store/\.write-test-.* cannot be written .*NoSuchBucket"):
         Storage("s3://nowhere/store").check_writable()
     assert s3.client.list_buckets()["Buckets"][0]["Name"] == "bucket"
 
@@ -74,3 +74,17 @@ def test_an_endpoint_in_the_uri_works_and_its_secrets_are_not_printed(s3_server:
     assert "hush" not in str(caught.value)
     assert public("s3://key:hush@bucket/a/?session=hush") == "s3://bucket/a"
     assert public("/a/b") == "/a/b"
+
+
+def test_open_uploads_of_a_store_are_found_and_ended_and_no_others(s3: S3, tmp_path: Path) -> None:
+    keys = [f"{tmp_path.name}/store/moments/x", f"{tmp_path.name}/other/x", f"{tmp_path.name}/store-2/x"]
+    for key in keys:
+        s3.client.create_multipart_upload(Bucket="bucket", Key=key)
+    storage = Storage(f"s3://bucket/{tmp_path.name}/store")
+    (upload,) = storage.open_uploads()
+    assert storage.upload_name(upload) == "moments/x"
+    storage.abort(upload)
+    left = s3.client.list_multipart_uploads(Bucket="bucket", Prefix=tmp_path.name)["Uploads"]
+    assert sorted(one["Key"] for one in left) == sorted(keys[1:])
+    for one in left:
+        s3.client.abort_multipart_upload(Bucket="bucket", Key=one["Key"], UploadId=one["UploadId"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.patience import PATIENCE
 from benchmark.common.storage import Storage, reason
 from benchmark.datasets.columns import ColumnsSpec
 
@@ -20,6 +21,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".t
 MAX_IMAGE_BYTES = 512 * 2**20  # no encoded image of these data sets comes near; more is never held in memory
 CHUNK_BYTES = 2**20
 REMOTE_READS = 8  # at a time, to hide the time that each request takes
+REMOTE_LISTINGS = 16  # folders, likewise
 ENVIRONMENT_COLUMNS = ("environment", "domain", "env")
 CLASS_COLUMNS = ("class_name", "label", "class", "category")
 GROUP_COLUMNS = ("group",)
@@ -70,6 +72,7 @@ class ImageReader(ABC):
         labelled: whether images have classes; where not, the name of their class is `NO_CLASS`.
         unlabelled: environments whose images nobody labelled, beside others: a reader of images with classes passes
             them over, and one of images without reads them alone. Default: none.
+        patience: seconds for which a storage that does not answer is waited for. Default 120.
         files_at_once: number of files that are read side by side when images are identified.
     """
 
@@ -80,6 +83,7 @@ class ImageReader(ABC):
     columns: ColumnsSpec = field(default_factory=ColumnsSpec)
     labelled: bool = True
     unlabelled: frozenset[str] = frozenset()
+    patience: float = field(default=PATIENCE, kw_only=True)
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
@@ -92,7 +96,7 @@ class ImageReader(ABC):
     @cached_property
     def storage(self) -> Storage:
         """The files below `uri`."""
-        return Storage(self.uri)
+        return Storage(self.uri, self.patience)
 
     @property
     def local_folder(self) -> Path | None:

@@ -12,11 +12,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import FileInfo
 from benchmark.datasets.readers.base import (
     CHUNK_BYTES,
     IMAGE_SUFFIXES,
     MAX_IMAGE_BYTES,
     NO_CLASS,
+    REMOTE_LISTINGS,
     REMOTE_READS,
     WHOLE,
     Batch,
@@ -44,8 +46,8 @@ class FolderReader(ImageReader):
         beside = self.unlabelled and not self.labelled  # they take part in no split
         groups = None if beside else self._groups()
         ungrouped = []
-        for environment, class_name, folder in self._class_folders():
-            for info in self.storage.listing(folder, recursive=True):
+        for (environment, class_name, _), infos in self._listed():
+            for info in infos:
                 path = info.name
                 if info.is_folder or PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
                     continue
@@ -71,10 +73,13 @@ class FolderReader(ImageReader):
 
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
         """Yield files in pieces; see `ImageReader.pieces`."""
-        for file in batch["file"]:
-            yield self._pieces(file)
+        for file, size in zip(batch["file"], batch["bytes"], strict=True):
+            yield self._pieces(file, int(size))
 
-    def _pieces(self, file: str) -> Iterator[bytes]:
+    def _pieces(self, file: str, size: int) -> Iterator[bytes]:
+        if not self.storage.is_local and size <= MAX_IMAGE_BYTES:
+            yield self.storage.read_range(file, 0, size + 1)  # in one request
+            return
         with self.storage.open(file) as stream, reading(self.storage.path(file)):
             while piece := stream.read(CHUNK_BYTES):
                 yield piece
@@ -83,11 +88,21 @@ class FolderReader(ImageReader):
         file, size = place
         if size > MAX_IMAGE_BYTES:
             return oversized(size)
-        with self.storage.open(file) as stream, reading(self.storage.path(file)):
-            content: bytes = stream.read(int(size) + 1)
+        content = self.storage.read_range(file, 0, int(size) + 1)
         if len(content) != size:
             raise changed(self.storage.path(file))
         return content
+
+    def _listed(self) -> Iterator[tuple[tuple[str, str, str], list[FileInfo]]]:
+        """Yield each folder of a class, as `_class_folders` does, with all that lies in it."""
+        folders = list(self._class_folders())
+        listings = ahead(lambda folder: self.storage.listing(folder[2], recursive=True), folders, self._listings)
+        yield from zip(folders, listings, strict=True)
+
+    @property
+    def _listings(self) -> int:
+        """Number of folders that are listed at a time: in an object store each takes a round trip."""
+        return 1 if self.storage.is_local else REMOTE_LISTINGS
 
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
         """Yield (environment, class, folder); without classes the folder of the environment, or the whole root."""
@@ -95,8 +110,11 @@ class FolderReader(ImageReader):
             folders = self._environments() if self.unlabelled else self._subfolders("") or [""]
             yield from ((name or WHOLE, NO_CLASS, name) for name in folders)
             return
-        for environment in [""] if self.environment else self._environments():
-            for class_name in self._subfolders(environment):
+        environments = [""] if self.environment else self._environments()
+        for environment, classes in zip(
+            environments, ahead(self._subfolders, environments, self._listings), strict=True
+        ):
+            for class_name in classes:
                 yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")
 
     def _environments(self) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -81,24 +80,17 @@ class WebDatasetReader(ImageReader):
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield ranges of the shards; see `ImageReader.read`."""
-        with ExitStack() as stack:
-            opened: dict[str, pa.NativeFile] = {}
-            for file in batch["file"]:
-                if file not in opened:
-                    opened[file] = stack.enter_context(self.storage.open(file))
+        places = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
+        return ahead(self._content, places, 1 if self.storage.is_local else REMOTE_READS)
 
-            def content(place: tuple[Any, Any, Any]) -> bytes | str:
-                file, position, size = place
-                if size > MAX_IMAGE_BYTES:
-                    return oversized(size)
-                with reading(self.storage.path(file)):
-                    encoded: bytes = opened[file].read_at(int(size), int(position))
-                if len(encoded) != size:
-                    raise changed(self.storage.path(file))
-                return encoded
-
-            places = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
-            yield from ahead(content, places, 1 if self.storage.is_local else REMOTE_READS)
+    def _content(self, place: tuple[Any, Any, Any]) -> bytes | str:
+        file, position, size = place
+        if size > MAX_IMAGE_BYTES:
+            return oversized(size)
+        encoded = self.storage.read_range(file, int(position), int(size))
+        if len(encoded) != size:
+            raise changed(self.storage.path(file))
+        return encoded
 
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
         """Yield each image in pieces; see `ImageReader.pieces`."""

@@ -1,0 +1,115 @@
+"""Rows of many finished trials in few files: a copy of their row files that is read in few requests.
+
+It is a copy and nothing more: it may be deleted at any time, and is made again. What counts are the row files. A
+trial whose file is gone has no rows, and of one whose file was written since, the file is read.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.common.at_once import at_once
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
+from benchmark.common.progress import Progress
+from benchmark.common.storage import Storage
+
+ROOT = "index"
+LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one
+MAX_TRIALS, MAX_BYTES = 1024, 128 * 2**20  # of one file of the index
+_ENTRIES = b"icm_bench_index"
+
+State = tuple[int, int]  # size in bytes of a row file, and time of its last change, as a listing shows them
+
+
+def states(storage: Storage) -> dict[str, State]:
+    """Return id -> state of the row file of all finished trials of a store."""
+    infos = storage.file_infos("rows", ".parquet")
+    return {PurePosixPath(info.name).stem: (info.bytes, info.modified_ns) for info in infos}
+
+
+def worth_it(storage: Storage, count: int) -> bool:
+    """Return whether so many row files are too many to be read one by one."""
+    return count >= (LEAST_ON_DISK if storage.is_local else LEAST)
+
+
+def indexed(
+    storage: Storage, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
+) -> dict[str, pa.Table]:
+    """Return id -> rows of those trials that the index has as their row files are.
+
+    Args:
+        storage: the store.
+        wanted: id -> state of the trials that are asked for.
+        schema: of all rows; files of the index that were written with another one are passed over.
+        columns: which of its columns are read.
+    """
+    names = storage.files(ROOT, ".parquet")
+    found: dict[str, pa.Table] = {}
+    progress = Progress("reading", len(names), "index files")
+    read = at_once(lambda name: _read(storage, name, wanted, schema, columns), names, progress, local=storage.is_local)
+    for tables in read:
+        found |= tables
+    return found
+
+
+def _read(
+    storage: Storage, name: str, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
+) -> dict[str, pa.Table]:
+    try:
+        with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            said = json.loads((file.schema_arrow.metadata or {}).get(_ENTRIES, b"{}"))
+            if said.get("schema") != _of_schema(schema):
+                return {}
+            places, first = {}, 0
+            for trial, size, modified, rows in said["trials"]:
+                if wanted.get(trial) == (size, modified):
+                    places[trial] = (first, rows)
+                first += rows
+            if not places:
+                return {}
+            fields = pa.schema([schema.field(column) for column in columns])
+            table = file.read(list(columns), use_threads=False).select(list(columns)).cast(fields)
+            return {trial: table.slice(*place) for trial, place in places.items()}
+    except (IcmBenchError, OSError, ValueError, TypeError, KeyError, pa.ArrowException):
+        return {}  # damaged, or deleted by now: the row files are there
+
+
+def write_index(storage: Storage, trials: Iterable[tuple[str, State, pa.Table]], schema: pa.Schema) -> None:
+    """Add finished trials to the index, some hundreds to a file; where it cannot be written, there is none.
+
+    Args:
+        storage: the store.
+        trials: id, state of the row file, and all rows of each.
+        schema: of the rows.
+    """
+    waiting: list[tuple[str, State, pa.Table]] = []
+    size = 0
+    with suppress(IcmBenchError):
+        for trial in trials:
+            waiting.append(trial)
+            size += trial[2].nbytes
+            if len(waiting) >= MAX_TRIALS or size >= MAX_BYTES:
+                _write(storage, waiting, schema)
+                waiting, size = [], 0
+        if waiting:
+            _write(storage, waiting, schema)
+
+
+def _write(storage: Storage, trials: Sequence[tuple[str, State, pa.Table]], schema: pa.Schema) -> None:
+    entries = [[trial, *state, len(table)] for trial, state, table in trials]
+    said = {"schema": _of_schema(schema), "trials": entries}
+    table = pa.concat_tables([table for _, _, table in trials])
+    table = table.replace_schema_metadata({_ENTRIES: json.dumps(said).encode()})
+    storage.write_table(f"{ROOT}/{canonical_hash(said)[:32]}.parquet", table)
+
+
+@lru_cache(maxsize=4)
+def _of_schema(schema: pa.Schema) -> str:
+    return hashlib.sha256(schema.to_string().encode()).hexdigest()[:32]

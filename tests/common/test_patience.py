@@ -1,0 +1,112 @@
+"""What fails for now is asked again, with a word and up to a bound; what fails for good is raised at once."""
+
+import errno
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.common import patience, s3
+from benchmark.common.errors import UnwritableError
+from benchmark.common.patience import OutOfPatienceError, UnansweredError, patiently, taken
+from benchmark.common.storage import Storage
+from tests.conftest import S3
+from tests.faulty_s3 import Faults, Proxy
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_QUIET", 0.5)
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr(s3, "ANSWER_SECONDS", 1)
+    taken()
+
+
+def test_a_storage_that_fails_at_times_is_read_and_written_whole(faulty_s3: tuple[S3, Proxy], tmp_path: Path) -> None:
+    server, proxy = faulty_s3
+    storage = Storage(f"s3://bucket/{tmp_path.name}/store")
+    proxy.faults = Faults(failing=0.15, hangs=100, hang_s=60)
+    contents = {f"{i}.bin": bytes([i]) * (1000 + i) for i in range(100)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(storage.write_bytes, contents, contents.values()))
+        assert dict(zip(contents, pool.map(storage.read_bytes, contents), strict=True)) == contents
+        assert all(pool.map(storage.exists, contents))
+    assert storage.files("", ".bin") == sorted(contents)
+    storage.delete("0.bin")
+    failed = Counter({fault: n for fault, n in proxy.faults.faults.items() if fault})
+    assert set(failed) == {"500", "503", "reset", "hang"}
+    assert taken().count == failed.total()  # all are counted
+    proxy.faults = Faults()
+    kept = server.client.list_objects_v2(Bucket="bucket", Prefix=tmp_path.name)["Contents"]
+    assert {item["Key"].rsplit("/", 1)[-1]: item["Size"] for item in kept} == {
+        name: len(content) for name, content in contents.items() if name != "0.bin"
+    }
+    assert "Uploads" not in server.client.list_multipart_uploads(Bucket="bucket", Prefix=tmp_path.name)
+
+
+def test_an_outage_is_waited_out_with_one_line_for_all_who_wait(
+    faulty_s3: tuple[S3, Proxy], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, proxy = faulty_s3
+    storage = Storage(f"s3://bucket/{tmp_path.name}/store")
+    proxy.faults = Faults(outage_at="/store/", outage_s=1.5)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: storage.write_bytes(name, b"x"), "abcd"))
+    begins, ends = capsys.readouterr().err.splitlines()
+    assert begins.startswith(f"storage: s3://bucket/{tmp_path.name}/store does not answer (")
+    assert begins.endswith("s of 120 s")
+    assert ends.startswith(f"storage: s3://bucket/{tmp_path.name}/store answers again after ")
+    retries = taken()
+    assert retries.count == proxy.faults.faults["down"]
+    assert 4 < retries.seconds < 10  # four that waited for 1.5 s each
+
+
+def test_patience_ends_in_a_sentence(faulty_s3: tuple[S3, Proxy], tmp_path: Path) -> None:
+    _, proxy = faulty_s3
+    storage = Storage(f"s3://bucket/{tmp_path.name}/store", patience=1.0)
+    proxy.faults = Faults(down_until=time.monotonic() + 60)
+    began = time.monotonic()
+    with pytest.raises(
+        OutOfPatienceError, match=r"store did not answer for 1 s \(.*\); run again .*storage_patience\."
+    ):
+        storage.write_bytes("a", b"x")
+    assert time.monotonic() - began < 3
+    with pytest.raises(OutOfPatienceError, match="did not answer"):
+        storage.files("", "")
+    with pytest.raises(UnwritableError, match=r"does not answer .* see to its address"):
+        storage.check_writable()
+
+
+def test_what_fails_for_good_is_raised_at_once(tmp_path: Path, s3: Any) -> None:
+    calls: list[int] = []
+
+    def fails() -> None:
+        calls.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        patiently(fails, "here", 60)
+    storage = Storage("s3://wrong:secret@bucket/absent?region=us-east-1")
+    assert storage.read_if_there("nothing") is None
+    assert (len(calls), taken().count) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "for_now"),
+    [
+        (UnansweredError("503"), True),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (OSError("AWS Error NETWORK_CONNECTION during ListObjectsV2 operation: curlCode: 28"), True),
+        (OSError("AWS Error UNKNOWN (HTTP status 503) during ListObjectsV2 operation: No response body."), True),
+        (OSError("AWS Error ACCESS_DENIED during ListObjectsV2 operation: No response body."), False),
+        (OSError("AWS Error UNKNOWN (HTTP status 400) during HeadObject operation"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
+    ],
+)
+def test_what_may_be_gone_when_it_is_asked_again(error: OSError, for_now: bool) -> None:
+    assert patience.is_for_now(error) is for_now

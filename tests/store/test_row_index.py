@@ -1,0 +1,72 @@
+"""The index of rows is a copy: with it, without it and with an old one the same rows are read."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.store import row_index
+from benchmark.store.rows import add_to_index, finished, read_rows, read_source_scores, row_file, unfinished, write_rows
+from tests.conftest import S3
+from tests.reports.synthetic import row
+
+COUNT = 24
+NAMES = [f"{i:03d}" for i in range(COUNT)]
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """A store with the rows of some trials."""
+    monkeypatch.setattr(row_index, "LEAST_ON_DISK", COUNT)
+    uri = str(tmp_path)
+    if request.param == "s3":
+        s3: S3 = request.getfixturevalue("s3")
+        uri = f"s3://{s3.bucket}/{tmp_path.name}/index"
+    storage = Storage(uri)
+    for i, name in enumerate(NAMES):
+        write_rows(storage, name, [row(seed=i, held_out="photo"), row(seed=i)])
+    return storage
+
+
+def test_the_index_is_a_copy_that_may_go_at_any_time(storage: Storage) -> None:
+    order = NAMES[::-1]
+    one_by_one = read_rows(storage, order)
+    assert not storage.files(row_index.ROOT, "")
+    add_to_index(storage, NAMES)
+    (file,) = storage.files(row_index.ROOT, "")
+    pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)
+    assert read_source_scores(storage, order) == read_source_scores(storage, order[:10]) + read_source_scores(
+        storage, order[10:]
+    )
+    before = storage.read_bytes(file)
+    add_to_index(storage, NAMES)  # nothing is lacking
+    assert storage.files(row_index.ROOT, "") == [file]
+    storage.write_bytes(file, before[: len(before) // 2])  # damaged
+    pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)
+    storage.delete(file)
+    pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)
+    assert finished(storage) == {*NAMES}
+
+
+def test_rows_that_are_newer_than_the_index_or_gone_count(storage: Storage) -> None:
+    add_to_index(storage, NAMES)
+    write_rows(storage, "007", [row(seed=1000)])  # of another size
+    storage.delete(row_file("011"))
+    read = read_rows(storage, NAMES)
+    assert read[read["trial_id"] == "007"]["seed"].tolist() == [1000]
+    assert "011" not in set(read["trial_id"])
+    assert unfinished(storage, ["011"]) == ["011"]
+
+
+def test_a_damaged_row_file_is_not_hidden_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_index, "LEAST_ON_DISK", COUNT)
+    storage = Storage(str(tmp_path))
+    for name in NAMES:
+        write_rows(storage, name, [row()])
+    add_to_index(storage, NAMES)
+    shutil.copy(tmp_path / row_file("000"), tmp_path / row_file("001"))
+    with pytest.raises(IcmBenchError, match=r"rows/001\.parquet holds rows of the trial 000"):
+        read_rows(storage, NAMES)
