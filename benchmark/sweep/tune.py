@@ -83,15 +83,19 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
     finally:
         remember(costs_of([*watch.ran.values()], began, min(len(trials), slots)))
     watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.time() - began):.1f} rows/s")
-    left = unfinished(storage, [trial.id for number, trial in enumerate(trials) if number not in watch.ran])
-    again = [trial for trial in trials if trial.id in set(left)]
+    if not (not_done := [trial.id for number, trial in enumerate(trials) if number not in watch.ran]):
+        return []
+    left = set(unfinished(storage, not_done))
+    again = [trial for trial in trials if trial.id in left]
     for lost in range(NODES_LOST + 1):
-        failed = tuned(again, one_by_one(again), _watch("sweep, once more", again)) if again else []
+        if not again:
+            break
+        failed = tuned(again, one_by_one(again), _watch("sweep, once more", again))
         again = [trial for trial, error in failed if _lost_its_node(error) and lost < NODES_LOST]
         for trial, error in failed:
             if trial not in again:
                 write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
-    return unfinished(storage, left)
+    return unfinished(storage, [*left])
 
 
 def _tune(
