@@ -124,7 +124,8 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
 
 def _lacking_chunks(job: EmbedJob) -> tuple[Chunks, int]:
     """Return the chunks that lack views, and the number of (image, view) pairs that exist."""
-    distinct = job.manifest.table.select(IMAGE_COLUMNS).take(store.distinct(job.manifest.table["image_id"]))
+    distinct, first = job.manifest.table.select(IMAGE_COLUMNS), store.distinct(job.manifest.table["image_id"])
+    distinct = distinct if len(first) == len(distinct) else distinct.take(first)
     size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
     todo = np.zeros(count, dtype=np.int64)
     reused = 0
