@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -80,7 +79,8 @@ def test_patience_ends_in_a_sentence(faulty_s3: tuple[S3, Proxy], tmp_path: Path
         storage.check_writable()
 
 
-def test_what_fails_for_good_is_raised_at_once(tmp_path: Path, s3: Any) -> None:
+@pytest.mark.usefixtures("s3")
+def test_what_fails_for_good_is_raised_at_once() -> None:
     calls: list[int] = []
 
     def fails() -> None:

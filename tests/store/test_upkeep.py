@@ -24,6 +24,8 @@ from benchmark.store import moments as sums
 from benchmark.store import texts, upkeep
 from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import Decoding, View, view_of
+from benchmark.store.upkeep import clean
+from tests.conftest import S3
 
 IMAGES, DIM = 130, 8  # three chunks: 64, 64, 2
 
@@ -335,3 +337,17 @@ def test_the_key_says_what_an_embedding_depends_on() -> None:
     assert key(intervention=None, decoding=Decoding(at_source=True)) == key(
         intervention=None, decoding=Decoding(draft=False)
     )
+
+
+def test_uploads_that_a_killed_writer_left_open_are_ended(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, uri = f"{tmp_path.name}/store/moments/a/b.safetensors", f"s3://bucket/{tmp_path.name}/store"
+    s3.client.create_multipart_upload(Bucket="bucket", Key=key)
+    with monkeypatch.context() as patched:  # the server says of every upload that it began in 2010
+        patched.setattr(upkeep, "LEFTOVER_SECONDS", time.time())
+        assert clean(Storage(uri), dry_run=False).names == []  # somebody may be writing it
+    for dry_run in (True, False):
+        assert "Uploads" in s3.client.list_multipart_uploads(Bucket="bucket", Prefix=key)
+        assert clean(Storage(uri), dry_run).names == ["moments/a/b.safetensors (an upload that nobody ended)"]
+    assert "Uploads" not in s3.client.list_multipart_uploads(Bucket="bucket", Prefix=key)
