@@ -41,7 +41,7 @@ from benchmark.embedding.watchdog import Watchdog
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
-from benchmark.store.made import Made, begun_before, new_name
+from benchmark.store.made import Made, new_name, take_over
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _stream(chunks: list[Chunk], reused: int, job: EmbedJob, run: RunSpec, encod
         reused=reused,
         total=reused + pairs,
     )
-    ledger = open_ledger(made.name, begun_before(job.storage, directories))
+    ledger = open_ledger(made.name, take_over(job.storage, directories))
     # Where another process fills the same store, the two should not do the same chunks at the same time.
     turn = os.getpid() % len(chunks)
     chunks = chunks[turn:] + chunks[:turn]
