@@ -27,7 +27,7 @@ from benchmark.store.made import CHUNKS, Made, MadeBy, drop_open, write_made
 POLL_SECONDS = 2.0
 TIMES_MEDIAN = 3.0  # between two chunks, after which nothing coming is a stall
 FIRST_RECORD_SECONDS, RECORD_SECONDS = 5.0, 30.0  # between two records of a run that has not ended; the first is early
-LATE_SECONDS = 25.0  # that the ledger is waited for; Ray ends a process that has lost its cluster after 60
+LATE_SECONDS = 15.0  # that the ledger is waited for; Ray ends a process that has lost its cluster after 60
 
 
 class Watch:

@@ -9,7 +9,7 @@ from benchmark.common.storage import Storage
 from benchmark.embedding import watch
 from benchmark.embedding.chunks import ChunkCounts
 from benchmark.embedding.ledger import EncoderState, Ledger
-from benchmark.embedding.pool import Pool
+from benchmark.embedding.pool import ASK_SECONDS, Pool
 from benchmark.embedding.watch import Watch
 from benchmark.store.made import Made, read_made, take_over
 from benchmark.store.upkeep import clean
@@ -66,12 +66,13 @@ def test_every_pair_is_counted_once_and_who_was_lost_is_named(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(watch, "ask_for_gpus", asked.append)
-    with watching(told().state(), said := []) as one:
+    said: list[str] = []
+    with watching(told().state(), said) as one:
         one.came(counts(0, tries=1, views=0, before=128))  # written by the first, who could not say so
         one.came(counts(1, tries=2))
         one.came(counts(2))
         one.came(counts(3, tries=0, views=0, others=128))  # by another process
-        one._asked -= watch.ASK_SECONDS
+        one._asked -= ASK_SECONDS
         one._look()
     [made] = read_made(storage)
     assert (made.embedded, made.lost, made.reused) == (256, 128, 228)
@@ -88,7 +89,8 @@ def test_every_pair_is_counted_once_and_who_was_lost_is_named(
 
 def test_a_stall_is_said_and_said_again(watching: Callable[[list[EncoderState], list[str]], Watch]) -> None:
     encoder = EncoderState("actor", "a", "L4", 0.0, 0.0, ready=1.0, under_way={7: 1.0, 5: 2.0})
-    one, start = watching([encoder], said := []), 1e6
+    said: list[str] = []
+    one, start = watching([encoder], said), 1e6
     one._came = one._spoke = start
     for seconds in (29, 31, 40, 62):
         one._say_stall([encoder], start + seconds)
