@@ -52,7 +52,7 @@ from benchmark.embedding.watchdog import Watchdog
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
-from benchmark.store.made import Made, begun_before, new_name
+from benchmark.store.made import Made, new_name, take_over
 
 LOOKED = 60.0  # seconds for which an object store is not asked once more whether a chunk is done
 
@@ -162,7 +162,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
         reused=reused,
         total=reused + chunks.pairs,
     )
-    ledger = open_ledger(made.name, begun_before(job.storage, directories))
+    ledger = open_ledger(made.name, take_over(job.storage, directories))
     # Where another process fills the same store, the two should not do the same chunks at the same time.
     rows = chunks.rows(first=os.getpid() % len(chunks))
     images = ray.put(chunks.images)  # once on each node, where tasks read it in place

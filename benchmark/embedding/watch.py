@@ -26,8 +26,8 @@ from benchmark.store.made import CHUNKS, Made, MadeBy, drop_open, write_made
 
 POLL_SECONDS = 2.0
 TIMES_MEDIAN = 3.0  # between two chunks, after which nothing coming is a stall
-RECORD_SECONDS = 30.0  # between two records of a run that has not ended
-LATE_SECONDS = 10.0  # that the ledger is waited for
+FIRST_RECORD_SECONDS, RECORD_SECONDS = 5.0, 30.0  # between two records of a run that has not ended; the first is early
+LATE_SECONDS = 15.0  # that the ledger is waited for; Ray ends a process that has lost its cluster after 60
 
 
 class Watch:
@@ -53,6 +53,7 @@ class Watch:
         self._known = 0  # encoders that were ready when a line was last said
         self._replaced = 0
         self._asked = self._spoke = self._recorded = time.monotonic()
+        self._pause, self._deaf, self._last = FIRST_RECORD_SECONDS, False, list[EncoderState]()
         self._open, self._lock, self._end = False, Lock(), Event()
         self._thread = Thread(target=self._run, daemon=True)
 
@@ -64,7 +65,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end.set()
-        self._thread.join(2 * LATE_SECONDS)
+        self._thread.join(LATE_SECONDS + 5)
         if self._pool.asked:
             with suppress(Exception):  # where the cluster is gone, there is nothing to give back
                 ask_for_gpus(0)
@@ -101,18 +102,26 @@ class Watch:
         if self._pool.asked and now - self._asked >= ASK_SECONDS:
             self._asked = now
             ask_for_gpus(min(self._pool.wanted, self._left))  # what is left for the last ones needs no more
-        if now - self._recorded >= RECORD_SECONDS:
+        if now - self._recorded >= self._pause and self._rows:
             self._record(encoders, ended=False)
+            self._recorded = time.monotonic()
             # Were a record to take long, it would not be written again and again.
-            self._recorded = time.monotonic() + 20 * (time.monotonic() - now)
+            self._pause = min(2 * self._pause, RECORD_SECONDS) + 20 * (self._recorded - now)
 
     def _encoders(self) -> list[EncoderState]:
         import ray
 
+        if self._deaf:
+            return self._last
         try:
-            return ray.get(self._ledger.state.remote(), timeout=LATE_SECONDS)
+            self._last = ray.get(self._ledger.state.remote(), timeout=LATE_SECONDS)
         except ray.exceptions.RayError:
-            return []
+            self._deaf = True
+            self._notify(
+                "Ray does not answer: if the cluster is lost, run again on another with the same store; nothing that "
+                "is written is lost"
+            )
+        return self._last
 
     def _say_who(self, encoders: Sequence[EncoderState]) -> None:
         for encoder in [e for e in encoders if e.silent][self._replaced :]:
@@ -142,14 +151,17 @@ class Watch:
         self._notify(f"no chunk for {silent:.0f} s; {len(working)} encoders work, {starting} start{oldest}")
 
     def _record(self, encoders: Sequence[EncoderState], ended: bool) -> None:
-        with self._lock:
-            made, rows = self.made, list(zip(*self._rows, strict=True)) or [()] * len(CHUNKS)
-        columns = [pa.array(column, pa.string() if pa.types.is_dictionary(f.type) else f.type).cast(f.type)
-                   for column, f in zip(rows, CHUNKS, strict=True)]  # fmt: skip
         left = [() if ended and e.works else tuple(sorted(e.under_way)) for e in encoders]
         by = tuple(MadeBy(e.host, e.device, e.chunks, e.silent, c) for e, c in zip(encoders, left, strict=True))
-        self.made = replace(self.made, encoders=by)
-        write_made(self._storage, replace(made, encoders=by, chunks=pa.table(columns, schema=CHUNKS), ended=ended))
+        with self._lock:
+            self.made = replace(self.made, encoders=by)
+            made, rows = self.made, list(zip(*self._rows, strict=True)) or [()] * len(CHUNKS)
+        columns = [
+            pa.array(column, pa.string() if pa.types.is_dictionary(f.type) else f.type).cast(f.type)
+            for column, f in zip(rows, CHUNKS, strict=True)
+        ]
+        made = replace(made, chunks=pa.table(columns, schema=CHUNKS), ended=ended)
+        write_made(self._storage, made, closed=ended)
         if ended and self._open:
             drop_open(self._storage, made)
         self._open = not ended

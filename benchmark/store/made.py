@@ -7,7 +7,7 @@ which chunks were under way.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -127,10 +127,16 @@ def new_name() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
-def write_made(storage: Storage, made: Made) -> None:
-    """Write a run's record; that of one that has ended takes the place of what was written before."""
+def write_made(storage: Storage, made: Made, closed: bool = False) -> None:
+    """Write a run's record.
+
+    Args:
+        storage: the store.
+        made: the record.
+        closed: whether nothing more will be written of the run.
+    """
     metadata = {_KEY: json.dumps(made.in_plain_data()).encode()}
-    suffix = ".parquet" if made.ended else _OPEN
+    suffix = ".parquet" if closed else _OPEN
     storage.write_table(f"{ROOT}/{made.name}{suffix}", made.chunks.replace_schema_metadata(metadata))
 
 
@@ -144,17 +150,26 @@ def read_made(storage: Storage) -> list[Made]:
     return _read(storage, storage.files(ROOT, ".parquet"))
 
 
-def begun_before(storage: Storage, views: Sequence[str]) -> dict[int, int]:
+def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
     """Return chunk -> how often runs that did not end had it under way, of those that wrote to one of some views.
 
-    What such a run wrote after its last record is not in it: the chunk may be there all the same.
+    Their records are closed, so that no other run counts it again. What such a run did after its last record is not in
+    it: a chunk may be there all the same.
     """
     begun: dict[int, int] = {}
     for made in _read(storage, storage.files(ROOT, _OPEN)):
         if set(made.views) & set(views):
             for chunk in {chunk for encoder in made.encoders for chunk in encoder.under_way}:
                 begun[chunk] = begun.get(chunk, 0) + 1
+            write_made(storage, made, closed=True)
+            drop_open(storage, made)
     return begun
+
+
+def of_no_use(storage: Storage, directories: Collection[str]) -> list[str]:
+    """Return the names of the records of runs that wrote to none of some directories."""
+    every = ((name, _read(storage, [name])) for name in storage.files(ROOT, ".parquet"))
+    return [name for name, read in every if not read or not set(read[0].views) & set(directories)]
 
 
 def _read(storage: Storage, names: Sequence[str]) -> list[Made]:

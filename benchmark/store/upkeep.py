@@ -15,6 +15,7 @@ from benchmark.store import embeddings as store
 from benchmark.store import imported, texts
 from benchmark.store import moments as sums
 from benchmark.store.checked import DamagedError, read_checked
+from benchmark.store.made import of_no_use
 
 LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
 
@@ -235,7 +236,7 @@ class Removed:
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
-    """Remove what is of no use: damaged files, stale directories, temporary files and open uploads of killed writers.
+    """Remove what is of no use: damaged files, stale directories, records of these, what killed writers left behind.
 
     What is removed is computed again by the next run that needs it; what is sound is never touched.
 
@@ -248,6 +249,7 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
     names = [name for d in listed if d not in stale for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
+    names += of_no_use(storage, {d.name for d in listed if d not in stale})
     size = sum(details.get(name, 0) for name in names) + sum(d.size for d in stale)
     if not dry_run:
         for name in names:

@@ -31,6 +31,8 @@ BENCHMARKS = {
     "subspace": ["--grids", "large"],
     "rank_curve": ["--ranks", "4"],
     "sweep": ["--seeds", "2", "--repeats", "1"],
+    "small_trials": ["--trials", "400"],
+    "manifest": ["--images", "200000"],
     "embedding": ["--images", "512", "--bare-images", "128", "--repeats", "1"],
     "writing": ["--delays", "0", "0.1", "--repeats", "3"],
     "decoding": ["--images", "4000", "--repeats", "1"],

@@ -41,6 +41,17 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "a_trial_for_each_core_over_loop": "a trial for each core, as by default / the loop",
         },
     ),
+    "small_trials": (
+        "Trials of milliseconds, in batches. RANDOM WEIGHTS, images of noise.",
+        {
+            "trials_per_s": "trials/s, start of the sweep included",
+            "sweep_over_loop": "rate of the sweep / of a plain loop in one process",
+        },
+    ),
+    "manifest": (
+        "A list of images that are MADE UP, from listing to chunks, in the command's own process.",
+        {"images_per_s": "images/s listed, ordered and hashed", "gib": "peak memory, GiB"},
+    ),
     "embedding": (
         "ViT-B-32 on real images, reading to writing, against a bare forward loop of the same encoder.",
         {
