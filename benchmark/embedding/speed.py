@@ -91,13 +91,14 @@ class Tally:
         self._speed, self._progress = speed, progress
         self._total: Counter[str] = Counter()
         self._ready = self._first = math.inf
+        self._last = 0.0
         self._batch_sizes: dict[int, int] = {}  # of each encoder: unlike GPUs have unlike ones
         self._devices: set[str] = set()
 
     def add(self, counts: ChunkCounts) -> None:
         """Take in what came of a chunk."""
-        speed = self._speed
-        speed.first_part = speed.first_part or time.time()
+        speed, self._last = self._speed, time.time()
+        speed.first_part = speed.first_part or self._last
         self._first, self._ready = min(self._first, counts.first), min(self._ready, counts.ready)
         if counts.batch_size < self._batch_sizes.get(counts.encoder, 0):
             self._progress.notify(f"memory ran out: {counts.batch_size} views in a forward pass from now on")
@@ -120,7 +121,7 @@ class Tally:
         kind = self._devices.pop() if len(self._devices) == 1 else ""
         speed.gpu = kind if kind not in ("cpu", "gpu") else ""
         speed.views = total["views"]
-        speed.start_up, speed.seconds = self._ready, time.time() - self._ready
+        speed.start_up, speed.seconds = self._ready, self._last - self._ready
         speed.first_embedding, speed.first_part = self._first, speed.first_part - self._first
         speed.decode = _rate(total["decoded"], total["decode_s"])
         speed.make_views = _rate(total["views"], total["views_s"])
