@@ -319,13 +319,17 @@ class Storage:
         pq.write_table(table, sink, compression=compression, write_page_checksum=True)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
+    def at_first(self) -> "Storage":
+        """Return the storage as one that is met for the first time, which is waited for some seconds only."""
+        return Storage(self.uri if "://" in self.uri else self._root, min(self.patience, FIRST_CONTACT))
+
     def check_writable(self) -> None:
         """Write and remove a small file, so that a read-only store is found before any work is done.
 
         A storage that does not answer at all is not waited for as long as one that has answered.
         """
         name = f".write-test-{uuid.uuid4().hex}"
-        first = Storage(self.uri if "://" in self.uri else self._root, min(self.patience, FIRST_CONTACT))
+        first = self.at_first()
         try:
             first.write_bytes(name, b"x" * 4096)
             first.delete(name)
