@@ -12,7 +12,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.store import embeddings as store
-from benchmark.store import imported, texts
+from benchmark.store import imported, row_index, rows, texts
 from benchmark.store import moments as sums
 from benchmark.store.checked import DamagedError, read_checked
 
@@ -235,9 +235,9 @@ class Removed:
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
-    """Remove what is of no use: damaged files, stale directories, temporary files and open uploads of killed writers.
+    """Remove what is of no use: damaged files, stale directories and copies of rows, and what killed writers left.
 
-    What is removed is computed again by the next run that needs it; what is sound is never touched.
+    That is temporary files and, in a bucket, open uploads. What is removed is computed again by the next run that needs it; what is sound is never touched.
 
     Raises:
         IcmBenchError: the bucket does not let open uploads be looked for; all else is removed then.
@@ -248,6 +248,7 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
     names = [name for d in listed if d not in stale for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
+    names += row_index.useless(storage, rows.schema())
     size = sum(details.get(name, 0) for name in names) + sum(d.size for d in stale)
     if not dry_run:
         for name in names:
