@@ -143,9 +143,9 @@ class Storage:
         selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
         infos = self._patiently(lambda: self._fs.get_file_info(selector))
         entries = [
-            FileInfo(i.path[len(self._root) + 1 :], kinds[i.type], i.size or 0, i.mtime_ns or 0)
+            FileInfo(i.path[len(self._root) + 1 :], is_folder, i.size or 0, i.mtime_ns or 0)
             for i in infos
-            if i.type in kinds
+            if (is_folder := kinds.get(i.type)) is not None
         ]
         return sorted(entries, key=lambda entry: entry.name)
 

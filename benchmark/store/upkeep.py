@@ -237,7 +237,8 @@ class Removed:
 def clean(storage: Storage, dry_run: bool) -> Removed:
     """Remove what is of no use: damaged files, stale directories and copies of rows, and what killed writers left.
 
-    That is temporary files and, in a bucket, open uploads. What is removed is computed again by the next run that needs it; what is sound is never touched.
+    That is temporary files and, in a bucket, open uploads. What is removed is computed again by the next run that needs
+    it; what is sound is never touched.
 
     Raises:
         IcmBenchError: the bucket does not let open uploads be looked for; all else is removed then.
