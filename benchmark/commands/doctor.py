@@ -25,7 +25,9 @@ from benchmark.datasets.manifest import Manifest, dataset_reader
 from benchmark.recipe.recipe import Recipe
 
 PATIENCE = 12.0  # seconds for all nodes together, of the fifteen that a person waits
-_TRY = "import sys; from benchmark.commands.stores import store_at; store_at(sys.stdin.read() or None).check_writable()"
+_TRY = (
+    "import sys; from benchmark.commands.stores import store_at; store_at(sys.stdin.read() or None, 0).check_writable()"
+)
 Image = tuple[str, Any, dict[str, list[Any]]]
 
 

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words
+from benchmark.common.patience import FIRST_CONTACT
 from benchmark.common.storage import Storage, reason
 from benchmark.datasets.readers import ImageReader
 
@@ -86,9 +87,13 @@ def probe(needs: Needs, declared: int) -> NodeAnswer:
         path: partial(_check_file, path, known) for path, known in (needs.files or {}).items()
     }
     for name, reader, image in needs.images:
-        checks[f"{name} in {reader.storage.path('').rstrip('/')}"] = partial(_check_image, reader, image)
+        checks[f"{name} in {reader.storage.path('').rstrip('/')}"] = partial(
+            _check_image, replace(reader, patience=FIRST_CONTACT), image
+        )
     if needs.storage:
-        checks[f"the store {needs.storage.path('').rstrip('/')}"] = partial(_check_store, needs.storage, needs.marker)
+        checks[f"the store {needs.storage.path('').rstrip('/')}"] = partial(
+            _check_store, needs.storage.at_first(), needs.marker
+        )
     checks["the disk"] = partial(_look_at_disks, free, doubts)
     if declared:
         checks["PyTorch, asked for its GPUs,"] = partial(_look_at_gpus, declared, gpus, doubts)

@@ -143,9 +143,9 @@ class Storage:
         selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
         infos = self._patiently(lambda: self._fs.get_file_info(selector))
         entries = [
-            FileInfo(i.path[len(self._root) + 1 :], kinds[i.type], i.size or 0, i.mtime_ns or 0)
+            FileInfo(i.path[len(self._root) + 1 :], is_folder, i.size or 0, i.mtime_ns or 0)
             for i in infos
-            if i.type in kinds
+            if (is_folder := kinds.get(i.type)) is not None
         ]
         return sorted(entries, key=lambda entry: entry.name)
 
@@ -319,13 +319,17 @@ class Storage:
         pq.write_table(table, sink, compression=compression, write_page_checksum=True)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
+    def at_first(self) -> "Storage":
+        """Return the storage as one that is met for the first time, which is waited for some seconds only."""
+        return Storage(self.uri if "://" in self.uri else self._root, min(self.patience, FIRST_CONTACT))
+
     def check_writable(self) -> None:
         """Write and remove a small file, so that a read-only store is found before any work is done.
 
         A storage that does not answer at all is not waited for as long as one that has answered.
         """
         name = f".write-test-{uuid.uuid4().hex}"
-        first = Storage(self.uri if "://" in self.uri else self._root, min(self.patience, FIRST_CONTACT))
+        first = self.at_first()
         try:
             first.write_bytes(name, b"x" * 4096)
             first.delete(name)

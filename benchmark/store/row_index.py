@@ -64,21 +64,33 @@ def _read(
 ) -> dict[str, pa.Table]:
     try:
         with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-            said = json.loads((file.schema_arrow.metadata or {}).get(_ENTRIES, b"{}"))
-            if said.get("schema") != _of_schema(schema):
-                return {}
-            places, first = {}, 0
-            for trial, size, modified, rows in said["trials"]:
-                if wanted.get(trial) == (size, modified):
-                    places[trial] = (first, rows)
-                first += rows
-            if not places:
+            if not (places := _places(file, wanted, schema)):
                 return {}
             fields = pa.schema([schema.field(column) for column in columns])
             table = file.read(list(columns), use_threads=False).select(list(columns)).cast(fields)
             return {trial: table.slice(*place) for trial, place in places.items()}
     except (IcmBenchError, OSError, ValueError, TypeError, KeyError, pa.ArrowException):
         return {}  # damaged, or deleted by now: the row files are there
+
+
+def _places(file: pq.ParquetFile, wanted: Mapping[str, State], schema: pa.Schema) -> dict[str, tuple[int, int]]:
+    """Return id -> number of the first row, and of rows, of those trials that a file has as their row files are."""
+    said = json.loads((file.schema_arrow.metadata or {}).get(_ENTRIES, b"{}"))
+    places: dict[str, tuple[int, int]] = {}
+    if said.get("schema") != _of_schema(schema):
+        return places
+    first = 0
+    for trial, size, modified, rows in said["trials"]:
+        if wanted.get(trial) == (size, modified):
+            places[trial] = (first, rows)
+        first += rows
+    return places
+
+
+def useless(storage: Storage, schema: pa.Schema) -> list[str]:
+    """Return the files of the index that have no trial as its row file is: nobody reads rows from them."""
+    wanted, names = states(storage), storage.files(ROOT, ".parquet")
+    return [name for name in names if not _read(storage, name, wanted, schema, ["trial_id"])]
 
 
 def write_index(storage: Storage, trials: Iterable[tuple[str, State, pa.Table]], schema: pa.Schema) -> None:

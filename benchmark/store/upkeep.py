@@ -12,7 +12,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.store import embeddings as store
-from benchmark.store import imported, texts
+from benchmark.store import imported, row_index, rows, texts
 from benchmark.store import moments as sums
 from benchmark.store.checked import DamagedError, read_checked
 from benchmark.store.made import of_no_use
@@ -236,9 +236,10 @@ class Removed:
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
-    """Remove what is of no use: damaged files, stale directories, records of these, what killed writers left behind.
+    """Remove what is of no use: damaged files, stale directories, their records, copies of rows, what writers left.
 
-    What is removed is computed again by the next run that needs it; what is sound is never touched.
+    That is temporary files and, in a bucket, open uploads. What is removed is computed again by the next run that needs
+    it; what is sound is never touched.
 
     Raises:
         IcmBenchError: the bucket does not let open uploads be looked for; all else is removed then.
@@ -250,6 +251,7 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
     names += of_no_use(storage, {d.name for d in listed if d not in stale})
+    names += row_index.useless(storage, rows.schema())
     size = sum(details.get(name, 0) for name in names) + sum(d.size for d in stale)
     if not dry_run:
         for name in names:

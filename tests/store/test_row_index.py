@@ -10,6 +10,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.store import row_index
 from benchmark.store.rows import add_to_index, finished, read_rows, read_source_scores, row_file, unfinished, write_rows
+from benchmark.store.upkeep import clean
 from tests.conftest import S3
 from tests.reports.synthetic import row
 
@@ -59,6 +60,11 @@ def test_rows_that_are_newer_than_the_index_or_gone_count(storage: Storage) -> N
     assert read[read["trial_id"] == "007"]["seed"].tolist() == [1000]
     assert "011" not in set(read["trial_id"])
     assert unfinished(storage, ["011"]) == ["011"]
+    (file,) = storage.files(row_index.ROOT, "")
+    assert clean(storage, dry_run=False).names == []
+    for name in NAMES:
+        storage.delete(row_file(name))
+    assert clean(storage, dry_run=False).names == [file]  # nobody would read from it
 
 
 def test_a_damaged_row_file_is_not_hidden_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

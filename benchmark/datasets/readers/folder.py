@@ -7,6 +7,7 @@ A file `groups.csv` beside the environments (columns `path`, `group`) says which
 
 import csv
 import io
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -49,7 +50,7 @@ class FolderReader(ImageReader):
         for (environment, class_name, _), infos in self._listed():
             for info in infos:
                 path = info.name
-                if info.is_folder or PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+                if info.is_folder or posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
                     continue
                 group = (groups or {}).get(path) or None
                 if groups is not None and group is None:
