@@ -9,9 +9,11 @@ import pytest
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.tested import Tested
-from benchmark.store.rows import write_rows
+from benchmark.store.rows import failures, write_rows
 from benchmark.store.tested import tested_file, write_tested
 from benchmark.sweep import tune
+from benchmark.sweep.batches import Batch
+from benchmark.sweep.work import Ran
 from tests.reports.synthetic import row
 
 
@@ -47,3 +49,48 @@ def test_a_sweep_runs_what_has_no_rows_and_what_has_lost_its_tested_images(
     assert ran == ["lost", "new", "torn"]
     tune.sweep(storage, trials, options, "recipe")
     assert ran == ["lost", "new", "torn"]  # all are whole again
+
+
+def test_what_a_batch_leaves_is_tried_once_more_alone_and_a_lost_node_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path))
+    images = Tested(np.arange(4), np.zeros(4, np.int64), np.arange(4) % 2, ("a",))
+    trials: Any = [SimpleNamespace(id=name, label=name) for name in ("good", "flaky", "bad", "preempted")]
+    alone: list[list[str]] = []
+
+    def done(trial: Any) -> None:
+        write_tested(storage, images)
+        write_rows(storage, trial.id, [row(tested=images.hash)])
+
+    def tuned(_storage: Storage, trials: Any, batches: Any, watch: Any, **_: Any) -> list[Any]:
+        """The batch dies after the first trial, then each is alone: one fails, and one loses its node twice."""
+        if len(batches) == 1 and batches[0].count == 4:
+            done(trials[0])
+            watch.ran[0] = Ran(trials[0], 1.0, 1.0)
+            return [(trials[0], RuntimeError("its process was killed"))]
+        alone.append([trial.id for trial in trials])
+        failed = []
+        for trial in trials:
+            if trial.id == "bad":
+                failed.append((trial, RuntimeError("a predictor that is broken")))
+            elif trial.id == "preempted" and len(alone) < 3:
+                failed.append((trial, RuntimeError("The actor died because its node has died. Node Id: 5")))
+            else:
+                done(trial)
+        return failed
+
+    for name, value in {
+        "share": lambda *_, **__: {},
+        "gpu_count": lambda: 0,
+        "ray": SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0}),
+        "batches_of": lambda trials, *_: [Batch(0, len(trials))],
+        "costs_of": lambda *_: [],
+        "_tune": tuned,
+    }.items():
+        monkeypatch.setattr(tune, name, value)
+    options: Any = SimpleNamespace(trial_timeout=None, cpus_per_trial=1, loggers=())
+    left = tune._run(storage, trials, options, "recipe", lambda _: None)
+    assert alone == [["flaky", "bad", "preempted"], ["preempted"], ["preempted"]]
+    assert left == ["bad"]
+    assert failures(storage, left)["bad"][1].startswith("RuntimeError (a predictor that is broken)")
