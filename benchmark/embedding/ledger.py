@@ -11,8 +11,6 @@ from typing import Any
 
 from benchmark.common.cluster import device_of_worker, node_name
 
-NAME = "icm-bench-ledger"
-
 
 @dataclass
 class EncoderState:
@@ -152,10 +150,29 @@ class Member:
 def open_ledger(run: str, begun: dict[int, int]) -> Any:
     """Return the handle of this driver's ledger, opened for a run; see `Ledger.open`."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # it lives as we do
-    ledger: Any = ray.remote(Ledger)
-    ledger = ledger.options(num_cpus=0, name=NAME, get_if_exists=True, scheduling_strategy=here).remote()
+    context = ray.get_runtime_context()
+    connection = context.get_node_id(), context.get_job_id()
+    if ledger := _kept.get(connection):
+        try:
+            ray.get(ledger.open.remote(run, begun))
+            return ledger
+        except ray.exceptions.RayActorError:  # its process was ended
+            pass
+    _kept.clear()
+    _kept[connection] = ledger = _started(context.get_node_id())
     ledger.open.remote(run, begun)
     return ledger
+
+
+def _started(node: str) -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(node, soft=False)  # it lives as its driver does
+    ledger: Any = ray.remote(Ledger)
+    return ledger.options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+# Node and job of the driver -> the ledger. Ray ends an actor of which nobody holds a handle.
+_kept: dict[tuple[str, str], Any] = {}
