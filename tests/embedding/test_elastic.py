@@ -84,7 +84,8 @@ def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: 
     new = [encoder for encoder in made.encoders if not any(node in encoder.host for node in first)]
     assert sum(encoder.chunks for encoder in new) > 0, made.text()
     assert made.embedded + made.lost == made.total == 2 * 64 * CHUNKS
-    assert sum(encoder.chunks for encoder in made.encoders) == CHUNKS
+    # One that was written, and not told yet, when its node died is counted by no encoder.
+    assert CHUNKS - 1 <= sum(encoder.chunks for encoder in made.encoders) <= CHUNKS
 
 
 def test_with_a_maximum_of_no_gpus_cpus_do_it_and_that_is_said(tmp_path: Path) -> None:
