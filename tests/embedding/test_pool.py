@@ -1,5 +1,7 @@
 """Who encodes: on what, how many, what is asked for and what is refused, for whatever the cluster has and may get."""
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +32,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(pool, "autoscaled_gpus", lambda: allowed)
         monkeypatch.setattr(pool, "ask_for_gpus", asked.append)
         monkeypatch.setattr(pool, "cpu_nodes", lambda: (3, 8))
-        monkeypatch.setattr("benchmark.embedding.pool.time.sleep", lambda _: None)
+        monkeypatch.setattr(
+            "benchmark.embedding.pool.time", SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
+        )
 
     return declare
 
