@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -119,6 +120,17 @@ def pacs_sample() -> Path:
 def toy_root(tmp_path: Path) -> Path:
     """A data set of 3 environments x 2 classes x 6 small images, in colours that depend on both (synthetic)."""
     return make_toy(tmp_path / "toy")
+
+
+def free_ports(n: int) -> list[int]:
+    """Return ports on the loopback that nobody uses now."""
+    sockets = [socket.socket() for _ in range(n)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 6, seed: int = 0) -> Path:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.cache import cache_dir
-from tests.conftest import REPOSITORY, make_toy, some_of
+from tests.conftest import REPOSITORY, free_ports, make_toy, some_of
 
 pytestmark = pytest.mark.slow
 
@@ -45,17 +44,6 @@ def home(tmp_path: Path, name: str) -> Path:
     folder = tmp_path / name
     folder.mkdir()
     return folder
-
-
-def free_ports(n: int) -> list[int]:
-    """Return ports on the loopback that nobody uses now."""
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
