@@ -104,6 +104,7 @@ class _Making:
     run: RunSpec
     journal: Journal
     notify: Notify
+    formats: tuple[str, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)  # key of a caption -> why its image cannot be read
 
     def caption(self, manifests: Sequence[Manifest], images: Sequence[_Image]) -> None:
@@ -112,7 +113,7 @@ class _Making:
             mine = [image for image in images if image.dataset == manifest.name]
             lacking = {image.key: image.row for image in mine if image.key not in self.journal.answers}
             rows = pa.Table.from_pylist([{"key": key} | row for key, row in lacking.items()])
-            work = (Describing, (manifest.reader, self.spec.captioner))
+            work = (Describing, (manifest.reader, self.spec.captioner, self.formats))
             for said in self._streamed(f"captioning {manifest.name}", "images", rows, *work):
                 self.problems |= {one.key: one.problem for one in said if one.problem}
                 self.journal.add((one.key, {"text": one.text}) for one in said if not one.problem)
@@ -183,7 +184,7 @@ def write_captions(recipe: Recipe, notify: Notify = notify_on_stderr) -> Written
     manifests = [read_manifest(dataset) for dataset in recipe.located()]
     images = [image for manifest in manifests for image in _drawn(manifest, spec, implementation)]
     with Journal(file.with_name(f"{file.stem}.journal.jsonl")) as journal, connected():
-        making = _Making(spec, recipe.run, journal, notify)
+        making = _Making(spec, recipe.run, journal, notify, recipe.images.formats)
         asking = None if spec.rewriter.is_local else Asking(spec.rewriter, journal, notify)
         if any(image.key not in journal.answers for image in images):
             connect()

@@ -67,7 +67,7 @@ def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec:
         backbone=spec,
         facts=imported.facts,
         interventions=recipe.interventions,
-        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
+        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft, recipe.images.formats),
         views=tuple(_views(recipe, manifest, imported)),
         prompts=imported.prompts,
         texts=imported.texts,
@@ -79,7 +79,7 @@ def _views(recipe: Recipe, manifest: Manifest, imported: Import) -> Iterator[Vie
     spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"]))
     original = next(view for view in imported.views if view.label == ORIGINAL)
     yield View(ORIGINAL, None, spec.seed, images, original.depends_on)
-    decoding = Decoding(spec.apply_at == "source", recipe.images.jpeg_draft)
+    decoding = Decoding(spec.apply_at == "source", recipe.images.jpeg_draft, recipe.images.formats)
     for kind in recipe.kinds_for(manifest.name):
         wanted = [
             view_of(imported.fingerprint, images, imported.facts.identity(), kind, seed, decoding)

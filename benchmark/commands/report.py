@@ -246,7 +246,8 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
     from reports import Thumbnails
 
     specs = [spec for recipe in recipes for spec in recipe.located() if spec.label in names] if ids else []
-    found, sprites = thumbnails(map(read_manifest, specs), ids)
+    formats = sorted({name for recipe in recipes for name in recipe.images.formats})
+    found, sprites = thumbnails(map(read_manifest, specs), ids, formats)
     return Thumbnails(SIZE, ROWS, {name: place for place, name in enumerate(found)}, sprites)
 
 

@@ -14,7 +14,8 @@ from benchmark.common.cluster import connect, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding.captioners import TransformersRewriter, captioner_class
-from benchmark.embedding.images import Geometry, UnreadableImage, decode
+from benchmark.embedding.images import Geometry, decode
+from benchmark.embedding.opening import UnreadableImage
 from benchmark.embedding.pool import actor_options
 from benchmark.embedding.stages import results, staged
 from benchmark.recipe.specs import RunSpec
@@ -51,10 +52,11 @@ class Describing:
     Args:
         reader: where they lie.
         captioner: as the recipe names it.
+        formats: formats that are decoded beside the usual ones.
     """
 
-    def __init__(self, reader: ImageReader, captioner: str) -> None:
-        self._reader, self._name = reader, captioner
+    def __init__(self, reader: ImageReader, captioner: str, formats: Sequence[str] = ()) -> None:
+        self._reader, self._name, self._formats = reader, captioner, formats
         cls, arguments = captioner_class(captioner)
         self._captioner = cls(*arguments)
 
@@ -65,7 +67,7 @@ class Describing:
             try:
                 if isinstance(content, str):
                     raise UnreadableImage(content)
-                images[key] = decode(content, _GEOMETRY, draft=True)
+                images[key] = decode(content, _GEOMETRY, True, self._formats)
             except UnreadableImage as error:
                 said[key] = Said(key, problem=str(error))
         captions = self._captions(list(images.values())) if images else []

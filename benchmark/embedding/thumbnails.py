@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from benchmark.datasets.manifest import Manifest
-from benchmark.embedding.images import Geometry, UnreadableImage, decode
+from benchmark.embedding.images import Geometry, decode
+from benchmark.embedding.opening import UnreadableImage
 
 SIZE = 40  # pixels in height and width
 ROWS = 100  # images in a sprite, below each other
@@ -19,7 +20,9 @@ _GEOMETRY = Geometry((SIZE, SIZE), "longest", bilinear=False, fill=128)
 _IMAGES = ["image_id", "file", "position", "bytes"]
 
 
-def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[str], tuple[bytes, ...]]:
+def thumbnails(
+    manifests: Iterable[Manifest], ids: Sequence[str], formats: Sequence[str] = ()
+) -> tuple[list[str], tuple[bytes, ...]]:
     """Return the images that have a thumbnail, in the order of `ids`, and the sprites in which these stand.
 
     What no data set has, or cannot be read, is left out; so are the last ones where there are too many.
@@ -27,6 +30,7 @@ def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[
     Args:
         manifests: data sets with the images; each is asked for what those before it lack.
         ids: of images, those that matter most first.
+        formats: formats that are decoded beside the usual ones.
 
     Raises:
         IcmBenchError: a file cannot be opened or has changed.
@@ -34,15 +38,15 @@ def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[
     small: dict[str, Image.Image | None] = {}
     asked = list(dict.fromkeys(ids))[:MAX_IMAGES]
     for manifest in manifests:
-        small |= _read(manifest, [name for name in asked if name not in small])
+        small |= _read(manifest, [name for name in asked if name not in small], formats)
     names = [name for name in asked if small.get(name)]
     sprites = packed([image for name in names if (image := small[name])])
     return names[: len(sprites) * ROWS], sprites
 
 
-def thumbnail(content: bytes) -> Image.Image:
+def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
     """Return an image, upright, within a square of `SIZE`, with grey where it is not square. Raises UnreadableImage."""
-    image = decode(content, _GEOMETRY, draft=True)
+    image = decode(content, _GEOMETRY, True, formats)
     if min(_GEOMETRY.resized(*image.size)) < 1:
         raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be seen")
     return _GEOMETRY(image)
@@ -60,7 +64,7 @@ def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
     return tuple(sprites[: int(fitting.sum())])
 
 
-def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | None]:
+def _read(manifest: Manifest, ids: Sequence[str], formats: Sequence[str]) -> dict[str, Image.Image | None]:
     """Return thumbnails of the images that a data set has; None for those that cannot be read."""
     table = manifest.table.select(_IMAGES)
     table = table.filter(pc.is_in(table["image_id"], value_set=pc.cast(list(ids), "string")))
@@ -69,7 +73,7 @@ def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | Non
     rows = table.take(np.sort(first)).to_pydict()  # in the order of the data set, in which files are read once
     for name, content in zip(rows["image_id"], manifest.reader.read(rows), strict=True):
         try:
-            found[name] = None if isinstance(content, str) else thumbnail(content)
+            found[name] = None if isinstance(content, str) else thumbnail(content, formats)
         except UnreadableImage:
             found[name] = None
     return found
