@@ -126,7 +126,7 @@ class Manifest:
 
     def notes(self) -> list[str]:
         """Return what a user should know of this copy: differences to the catalog, classes it lacks, duplicates."""
-        notes = []
+        notes = self.reader.notes()
         facts = CATALOG.get(self.name)
         where = self.reader.storage.path("").rstrip("/")
         if facts and self._read_otherwise:
@@ -172,6 +172,7 @@ class Manifest:
                 f"class; the first is {self._pair(first[0], repeated[0])}."
             )
         distinct = np.setdiff1d(np.arange(len(ids)), repeated)
+        distinct = distinct[self.table["bytes"].to_numpy()[distinct] > 0]  # what holds nothing shows nothing
         first, repeated = _repetitions(contents[distinct])
         if len(repeated):
             notes.append(
@@ -322,6 +323,11 @@ def _check_unlabelled(spec: DatasetSpec, reader: ImageReader, table: pa.Table) -
 def _check_listing(reader: ImageReader, table: pa.Table) -> None:
     where = reader.storage.path("").rstrip("/")
     if not table.num_rows:
+        if too_high := _too_high(reader):
+            raise IcmBenchError(
+                f"{where} holds no images in folders of classes: {too_high} seems to lie one level too high, for "
+                f"{LAYOUT}; give as root the folder above, or put what is there into a folder for each environment."
+            )
         raise IcmBenchError(
             f"{where} holds no images; {LAYOUT}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or Parquet files "
             f"or tar shards below ROOT."
@@ -336,6 +342,15 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
     classes = table["class_name"].unique().to_pylist()
     if len(classes) < 2 and reader.labelled:
         raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
+
+
+def _too_high(reader: ImageReader) -> str | None:
+    """Return the first image that lies in fewer folders than the layout has; None where none does."""
+    infos = reader.listed()
+    for info in [*infos, *(one for folder in infos if folder.is_folder for one in reader.listed(folder.name))]:
+        if not info.is_folder and Path(info.name).suffix.lower() in IMAGE_SUFFIXES:
+            return reader.storage.path(info.name)
+    return None
 
 
 def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
