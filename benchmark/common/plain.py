@@ -93,10 +93,9 @@ def _check_depth(text: str, place: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise IcmBenchError(
-                f"{place}, line {event.start_mark.line + 1} is nested more than {MAX_DEPTH} deep; a recipe is not."
-            )
+        if depth > MAX_DEPTH and event.start_mark:
+            line = event.start_mark.line + 1
+            raise IcmBenchError(f"{place}, line {line} is nested more than {MAX_DEPTH} deep; a recipe is not.")
 
 
 def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:

@@ -139,7 +139,7 @@ class Storage:
                 return self._listed(folder, recursive, allow_not_found=False)
             start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
             walk = self._patiently(lambda: list(walked(below, recursive)))
-            return sorted((FileInfo(path[start:], *about) for path, *about in walk), key=lambda entry: entry.name)
+            return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
         except OSError as error:
             place = error.filename or self.path(folder).rstrip("/")
             raise IcmBenchError(f"{place} cannot be read ({reason(error)}).") from error

@@ -49,7 +49,7 @@ class _Header(tarfile.TarInfo):
     """A header of an archive; one with more names and notes than any has is refused before these are read."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Return the header in a block of an archive. Raises tarfile.ReadError."""
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in _NOTES and header.size > MAX_TEXT_BYTES):
