@@ -127,9 +127,9 @@ def _data_set(name: str, layout: str) -> Callable[[bytes], Any]:
     def read(content: bytes) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             if layout in ("folder", "table"):
-                for path, image in CONTENTS.items():
+                for path, sound in CONTENTS.items():
                     (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
-                    (Path(folder) / path).write_bytes(image)
+                    (Path(folder) / path).write_bytes(sound)
             (Path(folder) / name).write_bytes(content)
             try:
                 manifest = read_manifest(DatasetSpec(name="small", root=folder, layout=layout))

@@ -261,3 +261,10 @@ def test_more_rows_than_a_file_can_have_are_not_believed(tmp_path: Path) -> None
         tmp_path / "0.parquet",
     )
     assert "says that it has 200000 rows in" in refusal(tmp_path)
+
+
+def test_what_is_packed_more_than_images_are_is_not_unpacked(tmp_path: Path) -> None:
+    pq.write_table(
+        table([bytes(2**26), bytes(2**26)]), tmp_path / "0.parquet", compression="zstd", use_dictionary=False
+    )
+    assert "says that 128 MiB of 'image.bytes' are packed in" in refusal(tmp_path)

@@ -34,6 +34,7 @@ from benchmark.datasets.readers.base import (
 
 ROWS_AT_ONCE = 32
 MIN_ROW_BYTES, MAX_EMPTY_ROWS = 16, 4096  # a file has a row for so many of its bytes at most, and so many on top
+MAX_PACKING, MAX_PACKED_BYTES = 1_000, 64 * 2**20  # how much smaller packing makes a column, and from which size on
 NO_BYTES = "no bytes are stored for it"
 
 
@@ -141,13 +142,12 @@ class ParquetReader(ImageReader):
     def _opened(self, file: str) -> Iterator[pq.ParquetFile]:
         # A buffer makes Arrow read pages one after the other; without it a whole column of a row group is read.
         with self.storage.open(file) as stream, reading(self.storage.path(file)):
-            parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
-            _check_rows(parquet.metadata, stream.size(), self.storage.path(file))
-            yield parquet
+            yield pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
 
     def _rows(self, info: FileInfo) -> Iterator[Entry]:
         place = self.storage.path(info.name)
         with self._opened(info.name) as parquet:
+            _check_declared(parquet.metadata, info.bytes, place)
             columns = self._columns(info.name, parquet.schema_arrow)
             needed = [c for c in (columns.stored, columns.environment, columns.class_name, columns.group) if c]
             row = 0
@@ -220,11 +220,19 @@ def _are_names(names: object) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
-def _check_rows(meta: pq.FileMetaData, size: int, place: str) -> None:
-    """Refuse a file that says that it has more than it can: rows are listed one by one, each an image of some bytes."""
-    counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
+    """Refuse a file that says that it has more than it can: each row is an image, of some bytes, and is listed."""
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    counts = [group.num_rows for group in groups]
     if any(count < 0 for count in counts) or not sum(counts) == meta.num_rows <= size // MIN_ROW_BYTES + MAX_EMPTY_ROWS:
         raise IcmBenchError(f"{place} says that it has {meta.num_rows} rows in {size} bytes; get it again.")
+    for column in (group.column(i) for group in groups for i in range(group.num_columns)):
+        packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+        if unpacked > MAX_PACKING * packed + MAX_PACKED_BYTES:
+            raise IcmBenchError(
+                f"{place} says that {unpacked >> 20} MiB of '{column.path_in_schema:.60}' are packed in {packed} bytes, "
+                f"which no images are; get it again, or pack it anew."
+            )
 
 
 def _rows_at_once(group: pq.RowGroupMetaData, leaf: str) -> int:
