@@ -268,3 +268,12 @@ def test_what_is_packed_more_than_images_are_is_not_unpacked(tmp_path: Path) -> 
         table([bytes(2**26), bytes(2**26)]), tmp_path / "0.parquet", compression="zstd", use_dictionary=False
     )
     assert "says that 128 MiB of 'image.bytes' are packed in" in refusal(tmp_path)
+
+
+def test_paths_that_are_no_text_are_no_paths(tmp_path: Path) -> None:
+    images = pa.array([{"bytes": b"1", "path": b"a/b/c.png"}, {"bytes": b"2", "path": b"x"}])
+    pq.write_table(pa.table({"image": images, "label": ["cat", "dog"], "domain": ["p", "p"]}), tmp_path / "0.parquet")
+    assert read(tmp_path).table["path"].to_pylist() == [
+        "p/cat/0.parquet-000000000",
+        "p/dog/0.parquet-000000001",
+    ]

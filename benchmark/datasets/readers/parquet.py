@@ -199,7 +199,7 @@ class ParquetReader(ImageReader):
         is_struct = pa.types.is_struct(kind)
         return _Columns(
             leaf=f"{image}.bytes" if is_struct else image,
-            stored=f"{image}.path" if is_struct and kind.get_field_index("path") >= 0 else None,
+            stored=f"{image}.path" if is_struct and _has_paths(kind) else None,
             environment=None if self.environment else environment,
             class_name=class_name,
             group=column_of(others, wanted.group, GROUP_COLUMNS, "group", place),
@@ -230,8 +230,8 @@ def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
         packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
         if unpacked > MAX_PACKING * packed + MAX_PACKED_BYTES:
             raise IcmBenchError(
-                f"{place} says that {unpacked >> 20} MiB of '{column.path_in_schema:.60}' are packed in {packed} bytes, "
-                f"which no images are; get it again, or pack it anew."
+                f"{place} says that {unpacked >> 20} MiB of '{column.path_in_schema:.60}' are packed in {packed} bytes,"
+                f" which no images are; get it again, or pack it anew."
             )
 
 
@@ -262,6 +262,13 @@ def _holds_images(kind: pa.DataType) -> bool:
             return False
         kind = kind.field("bytes").type
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _has_paths(kind: pa.StructType) -> bool:
+    if kind.get_field_index("path") < 0:
+        return False
+    path = kind.field("path").type
+    return bool(pa.types.is_string(path) or pa.types.is_large_string(path) or pa.types.is_null(path))
 
 
 def _paths(batch: pa.RecordBatch, columns: _Columns) -> list[str | None]:
