@@ -51,7 +51,7 @@ def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
     except UnicodeDecodeError as error:
         raise IcmBenchError(f"{place}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from error
     except RepeatedKeyError as error:
-        raise IcmBenchError(f"{place}: the key '{error}' stands twice; keep one of the two.") from error
+        raise IcmBenchError(f"{place}: the key {str(error)!r:.60} stands twice; keep one of the two.") from error
     except (ValueError, RecursionError) as error:
         why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise IcmBenchError(f"{place}: not JSON ({why}); write one JSON object on each line.") from error
@@ -61,7 +61,7 @@ def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
         )
     known = [*KEYS, *ORIGIN_KEYS]
     if unknown := [key for key in entry if key not in known]:
-        raise IcmBenchError(f"{place}: unknown key '{unknown[0]:.60}'; {nearest(unknown[0], known)}")
+        raise IcmBenchError(f"{place}: unknown key {unknown[0]!r:.60}; {nearest(unknown[0], known)}")
     pair = TextPair(*(_text(entry, key, place) for key in KEYS))  # type: ignore[arg-type]  # required ones are text
     if pair.caption == pair.rewrite:
         raise IcmBenchError(f"{place}: caption and rewrite are equal, so nothing is intervened on; delete the line.")

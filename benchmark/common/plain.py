@@ -42,11 +42,13 @@ def from_yaml(content: bytes | str, place: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = " ".join(str(getattr(error, "problem", None) or "not YAML").split())
         raise IcmBenchError(f"{place}{where} is not valid YAML: {problem}.") from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         # What a value with a tag (`!!int x`) or the look of a date (2001-99-99) makes the constructors raise.
-        raise IcmBenchError(f"{place} has a value that is none of its type ({error}); put it in quotes.") from error
+        raise IcmBenchError(
+            f"{place} has a value that is none of its type ({' '.join(str(error).split()):.200}); put it in quotes."
+        ) from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -66,7 +68,7 @@ def from_json(content: bytes | str, place: str) -> Any:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         return json.loads(text, object_pairs_hook=without_repeats)
     except RepeatedKeyError as error:
-        raise IcmBenchError(f"{place} has the key '{error!s:.60}' twice; keep one of the two.") from error
+        raise IcmBenchError(f"{place} has the key {str(error)!r:.60} twice; keep one of the two.") from error
     except RecursionError as error:
         raise IcmBenchError(f"{place} is not valid JSON (nested too deeply).") from error
     except ValueError as error:  # not UTF-8 either
@@ -136,7 +138,7 @@ def _check_keys(node: "yaml.MappingNode", place: str) -> None:
         line, name = key.start_mark.line + 1, (key.tag, str(key.value))
         if name in lines:
             raise IcmBenchError(
-                f"{place}, line {line}: the key '{key.value!s:.60}' stands in line {lines[name]} already, and one of "
-                f"the two would be lost; keep one."
+                f"{place}, line {line}: the key {str(key.value)!r:.60} stands in line {lines[name]} already, and one "
+                f"of the two would be lost; keep one."
             )
         lines[name] = line

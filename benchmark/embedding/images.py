@@ -1,6 +1,6 @@
 """From bytes to pixels at model-input size: the CPU's part of embedding. By Pillow alone: its workers start fast."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # how EXIF says that an image is to be turned -> how
+STRIP_PIXELS = 2**22
 DRAFT_MARGIN = 2  # a JPEG is decoded at reduced scale only to at least this many times the size it is resized to
 
 
@@ -118,27 +119,27 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
-    low, high = _extrema(image)
-    if 0 <= low <= high <= 255 and not (image.mode == "F" and high <= 1):
+    extrema = [(strip.min(), strip.max()) for _, strip in _strips(image)]
+    low, high = float(np.min(extrema)), float(np.max(extrema))  # NaN where one value is none
+    is_float = image.mode == "F"
+    most = 1 if is_float else 65535
+    if 0 <= low <= high <= 255 and not (is_float and high <= most):
         return image
-    if 0 <= low <= high <= (65535 if image.mode != "F" else 1):
-        return Image.fromarray(_levels(image))
-    raise UnreadableImage(
-        f"its values go from {low:g} to {high:g}, and are to be 0 to 255 or 65535, or 0 to 1 in floats"
-    )
+    if not 0 <= low <= high <= most:
+        raise UnreadableImage(
+            f"its values go from {low:g} to {high:g}, and are to be 0 to 255 or 65535, or 0 to 1 in floats"
+        )
+    levels = np.empty((image.height, image.width), np.uint8)
+    for top, strip in _strips(image):
+        levels[top : top + len(strip)] = np.rint(strip * np.float32(255)) if is_float else strip >> 8
+    return Image.fromarray(levels)
 
 
-def _extrema(image: Image.Image) -> tuple[float, float]:
-    """Return the smallest and the largest value; NaN where one is none."""
-    values = np.asarray(image)
-    return float(values.min()), float(values.max())
-
-
-def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    values = np.asarray(image)
-    if image.mode == "F":
-        return np.rint(values * np.float32(255)).astype(np.uint8)
-    return (values >> 8).astype(np.uint8)
+def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield an image of one band some rows at a time, with the first one's place: all would be held several times."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def model_input(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> NDArray[np.uint8]:
