@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark.commands.doctor import check_nodes
+from benchmark.commands.imported_sets import manifest_of
 from benchmark.commands.journal import Journal
 from benchmark.commands.prepare import Notify, notify_on_stderr
 from benchmark.commands.rewriting import WHO, Asking, Question, took
@@ -20,7 +21,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
-from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.manifest import Manifest
 from benchmark.embedding.captioners import CAPTIONERS, captioner_class, check_transformers
 from benchmark.embedding.captioning import Describing, Rewriting, Said, stream
 from benchmark.method.interventions.rewrites import cleaned, why_left_out
@@ -104,7 +105,6 @@ class _Making:
     run: RunSpec
     journal: Journal
     notify: Notify
-    formats: tuple[str, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)  # key of a caption -> why its image cannot be read
 
     def caption(self, manifests: Sequence[Manifest], images: Sequence[_Image]) -> None:
@@ -113,7 +113,7 @@ class _Making:
             mine = [image for image in images if image.dataset == manifest.name]
             lacking = {image.key: image.row for image in mine if image.key not in self.journal.answers}
             rows = pa.Table.from_pylist([{"key": key} | row for key, row in lacking.items()])
-            work = (Describing, (manifest.reader, self.spec.captioner, self.formats))
+            work = (Describing, (manifest.reader, self.spec.captioner))
             for said in self._streamed(f"captioning {manifest.name}", "images", rows, *work):
                 self.problems |= {one.key: one.problem for one in said if one.problem}
                 self.journal.add((one.key, {"text": one.text}) for one in said if not one.problem)
@@ -181,10 +181,10 @@ def write_captions(recipe: Recipe, notify: Notify = notify_on_stderr) -> Written
     """
     spec, file = _asked(recipe)
     implementation = _implementation(spec)
-    manifests = [read_manifest(dataset) for dataset in recipe.located()]
+    manifests = [manifest_of(recipe, dataset) for dataset in recipe.located()]
     images = [image for manifest in manifests for image in _drawn(manifest, spec, implementation)]
     with Journal(file.with_name(f"{file.stem}.journal.jsonl")) as journal, connected():
-        making = _Making(spec, recipe.run, journal, notify, recipe.images.formats)
+        making = _Making(spec, recipe.run, journal, notify)
         asking = None if spec.rewriter.is_local else Asking(spec.rewriter, journal, notify)
         if any(image.key not in journal.answers for image in images):
             connect()

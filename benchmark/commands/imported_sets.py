@@ -28,9 +28,10 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
 
 
 def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
-    """Return the manifest of a data set, whose images are read with a recipe's patience; see `read_manifest`."""
-    manifest = read_manifest(spec)
-    return replace(manifest, reader=replace(manifest.reader, patience=recipe.run.storage_patience))
+    """Return the manifest of a data set, read with a recipe's patience and formats; see `read_manifest`."""
+    manifest, images = read_manifest(spec), recipe.images
+    reader = replace(manifest.reader, patience=recipe.run.storage_patience, formats=images.formats)
+    return replace(manifest, reader=reader)
 
 
 def _manifest(recipe: Recipe, storage: Storage, dataset: str) -> Manifest:
@@ -67,7 +68,7 @@ def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec:
         backbone=spec,
         facts=imported.facts,
         interventions=recipe.interventions,
-        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft, recipe.images.formats),
+        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
         views=tuple(_views(recipe, manifest, imported)),
         prompts=imported.prompts,
         texts=imported.texts,
@@ -79,7 +80,7 @@ def _views(recipe: Recipe, manifest: Manifest, imported: Import) -> Iterator[Vie
     spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"]))
     original = next(view for view in imported.views if view.label == ORIGINAL)
     yield View(ORIGINAL, None, spec.seed, images, original.depends_on)
-    decoding = Decoding(spec.apply_at == "source", recipe.images.jpeg_draft, recipe.images.formats)
+    decoding = Decoding(spec.apply_at == "source", recipe.images.jpeg_draft)
     for kind in recipe.kinds_for(manifest.name):
         wanted = [
             view_of(imported.fingerprint, images, imported.facts.identity(), kind, seed, decoding)

@@ -211,7 +211,7 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
         backbone=spec,
         facts=facts,
         interventions=recipe.interventions,
-        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft, recipe.images.formats),
+        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
         views=(),
         prompts=prompts,
         texts="" if facts.texts == "none" else text_file(facts, manifest.prompt_names, prompts),

@@ -117,8 +117,11 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout."""
-        digest = hashlib.sha256()
+        """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout.
+
+        Further formats that are decoded count too: with them other files are images.
+        """
+        digest = hashlib.sha256("".join(f"{name}\n" for name in self.reader.formats).encode())
         for batch in self.table.select(["image_id", "path", "group"]).to_batches(_AT_ONCE):
             for image_id, path, group in zip(*(column.to_pylist() for column in batch), strict=True):
                 digest.update(f"{image_id}\t{path}\t{group or ''}\n".encode())

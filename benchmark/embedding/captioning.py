@@ -52,11 +52,10 @@ class Describing:
     Args:
         reader: where they lie.
         captioner: as the recipe names it.
-        formats: formats that are decoded beside the usual ones.
     """
 
-    def __init__(self, reader: ImageReader, captioner: str, formats: Sequence[str] = ()) -> None:
-        self._reader, self._name, self._formats = reader, captioner, formats
+    def __init__(self, reader: ImageReader, captioner: str) -> None:
+        self._reader, self._name = reader, captioner
         cls, arguments = captioner_class(captioner)
         self._captioner = cls(*arguments)
 
@@ -67,7 +66,7 @@ class Describing:
             try:
                 if isinstance(content, str):
                     raise UnreadableImage(content)
-                images[key] = decode(content, _GEOMETRY, True, self._formats)
+                images[key] = decode(content, _GEOMETRY, True, self._reader.formats)
             except UnreadableImage as error:
                 said[key] = Said(key, problem=str(error))
         captions = self._captions(list(images.values())) if images else []

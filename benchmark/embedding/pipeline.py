@@ -235,7 +235,7 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     start = time.perf_counter()
     looked, images, lacking = time.time(), chunk.images.to_pydict(), _still_lacking(chunk, work)
     missing = _views_in(lacking, work)
-    at_source, formats = work.decoding.at_source, work.decoding.formats
+    at_source, formats = work.decoding.at_source, work.reader.formats
     views_made_here = (len(missing),) if at_source else ()
     pixels = np.zeros((len(chunk.images), *views_made_here, *work.geometry.size, 3), dtype=np.uint8)
     reasons = [""] * len(chunk.images)

@@ -20,9 +20,7 @@ _GEOMETRY = Geometry((SIZE, SIZE), "longest", bilinear=False, fill=128)
 _IMAGES = ["image_id", "file", "position", "bytes"]
 
 
-def thumbnails(
-    manifests: Iterable[Manifest], ids: Sequence[str], formats: Sequence[str] = ()
-) -> tuple[list[str], tuple[bytes, ...]]:
+def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[str], tuple[bytes, ...]]:
     """Return the images that have a thumbnail, in the order of `ids`, and the sprites in which these stand.
 
     What no data set has, or cannot be read, is left out; so are the last ones where there are too many.
@@ -30,7 +28,6 @@ def thumbnails(
     Args:
         manifests: data sets with the images; each is asked for what those before it lack.
         ids: of images, those that matter most first.
-        formats: formats that are decoded beside the usual ones.
 
     Raises:
         IcmBenchError: a file cannot be opened or has changed.
@@ -38,7 +35,7 @@ def thumbnails(
     small: dict[str, Image.Image | None] = {}
     asked = list(dict.fromkeys(ids))[:MAX_IMAGES]
     for manifest in manifests:
-        small |= _read(manifest, [name for name in asked if name not in small], formats)
+        small |= _read(manifest, [name for name in asked if name not in small])
     names = [name for name in asked if small.get(name)]
     sprites = packed([image for name in names if (image := small[name])])
     return names[: len(sprites) * ROWS], sprites
@@ -64,7 +61,7 @@ def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
     return tuple(sprites[: int(fitting.sum())])
 
 
-def _read(manifest: Manifest, ids: Sequence[str], formats: Sequence[str]) -> dict[str, Image.Image | None]:
+def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | None]:
     """Return thumbnails of the images that a data set has; None for those that cannot be read."""
     table = manifest.table.select(_IMAGES)
     table = table.filter(pc.is_in(table["image_id"], value_set=pc.cast(list(ids), "string")))
@@ -73,7 +70,7 @@ def _read(manifest: Manifest, ids: Sequence[str], formats: Sequence[str]) -> dic
     rows = table.take(np.sort(first)).to_pydict()  # in the order of the data set, in which files are read once
     for name, content in zip(rows["image_id"], manifest.reader.read(rows), strict=True):
         try:
-            found[name] = None if isinstance(content, str) else thumbnail(content, formats)
+            found[name] = None if isinstance(content, str) else thumbnail(content, manifest.reader.formats)
         except UnreadableImage:
             found[name] = None
     return found

@@ -36,12 +36,10 @@ class Decoding:
         at_source: whether interventions act on the image at full resolution, before resize and crop; by default they
             act at model-input size.
         draft: whether a JPEG far larger than the model's input is decoded at reduced scale; never where `at_source`.
-        formats: names of formats that are decoded beside the usual ones, sorted.
     """
 
     at_source: bool = False
     draft: bool = True
-    formats: tuple[str, ...] = ()
 
     @property
     def reduced(self) -> bool:
@@ -94,7 +92,6 @@ def view_of(
         what |= {"seed": seed} if intervention.is_random else {}
         what |= {"at": "source"} if decoding.at_source else {}
     what |= {"version": STORE_VERSION, "jpeg_draft": decoding.reduced}
-    what |= {"formats": list(decoding.formats)} if decoding.formats else {}
     depends_on = {"dataset": dataset_fingerprint, "backbone": backbone_identity, "view": what}
     label = intervention.label if intervention else ORIGINAL
     return View(label, intervention, seed, images, depends_on)

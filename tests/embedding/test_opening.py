@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.commands.imported_sets import manifest_of
 from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding import opening
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
 from benchmark.recipe.loading import parse_recipe
-from benchmark.store.embeddings import Decoding, view_of
 from tests.conftest import REPOSITORY
 
 GEOMETRY = Geometry((48, 48), "shortest", bilinear=False, fill=0)
@@ -90,9 +92,19 @@ def test_further_formats_are_asked_for_by_name_and_those_that_run_programs_never
         with pytest.raises(IcmBenchError, match=words):
             parse_recipe({**small, "images": {"formats": [name]}})
     assert "formats" not in plain.model_dump(mode="json")["images"]
-    views = [view_of("f", 1, {}, None, 0, Decoding(formats=formats)).depends_on["view"] for formats in ((), ("ICO",))]
-    assert views[0] == {"kind": "original", "version": 4, "jpeg_draft": True}  # as ever
-    assert views[1]["formats"] == ["ICO"]
+
+
+def test_further_formats_count_in_what_embeddings_are_known_by(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+    content = {"name": "r", "datasets": [{"name": "toy", "root": str(toy_root)}], "backbones": ["MiniLiT"]}
+    plain = read_manifest(DatasetSpec(name="toy", root=str(toy_root)))
+    for formats in ([], ["ico"]):
+        recipe = parse_recipe({**content, "images": {"formats": formats}})
+        manifest = manifest_of(recipe, recipe.located()[0])
+        assert manifest.reader.formats == recipe.images.formats
+        assert (manifest.fingerprint == plain.fingerprint) == (not formats)
 
 
 def test_values_beyond_256_levels_are_scaled_by_their_range_or_refused() -> None:

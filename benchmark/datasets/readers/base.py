@@ -81,6 +81,7 @@ class ImageReader(ABC):
         unlabelled: environments whose images nobody labelled, beside others: a reader of images with classes passes
             them over, and one of images without reads them alone. Default: none.
         patience: seconds for which a storage that does not answer is waited for. Default 120.
+        formats: formats that are decoded beside the usual ones, as Pillow names them; they change what the images are.
         passed_over: folders that `entries` left out since their names say that no images of the set lie in them.
         files_at_once: number of files that are read side by side when images are identified.
     """
@@ -93,6 +94,7 @@ class ImageReader(ABC):
     labelled: bool = True
     unlabelled: frozenset[str] = frozenset()
     patience: float = field(default=PATIENCE, kw_only=True)
+    formats: tuple[str, ...] = field(default=(), kw_only=True)
     passed_over: set[str] = field(default_factory=set, compare=False, repr=False, kw_only=True)
 
     @classmethod
