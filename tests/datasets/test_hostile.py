@@ -70,12 +70,13 @@ def test_what_is_no_file_under_the_name_of_an_image_is_a_bad_image_and_never_ope
 
 def test_a_table_names_what_is_no_file_too(toy_root: Path) -> None:
     os.mkfifo(toy_root / "env0" / "cat" / "pipe.png")
-    lines = [f"env{e}/{c}/{i}.png,{c},env{e}" for e in range(3) for c in ("cat", "dog") for i in range(3)]
-    (toy_root / "table.csv").write_text("\n".join(["path,label,environment", *lines, "env0/cat/pipe.png,cat,env0"]))
-    assert (
-        contents(read(toy_root, layout="table"))["env0/cat/pipe.png"]
-        == "it is a pipe, a socket or a device, and no file"
-    )
+    (toy_root / "env0").rename(toy_root / ".env0")  # what a table names is there, hidden or not
+    folders = (".env0", "env1", "env2")
+    lines = [f"{e}/{c}/{i}.png,{c},{e}" for e in folders for c in ("cat", "dog") for i in range(3)]
+    (toy_root / "table.csv").write_text("\n".join(["path,label,environment", *lines, ".env0/cat/pipe.png,cat,.env0"]))
+    found = contents(read(toy_root, layout="table"))
+    assert found[".env0/cat/pipe.png"] == "it is a pipe, a socket or a device, and no file"
+    assert sum(isinstance(content, bytes) for content in found.values()) == 18
 
 
 def test_packed_files_that_are_none_are_named(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class TableReader(FolderReader):
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of the lines; see `ImageReader.entries`."""
         storage, name = self._place()
-        there = {info.name: info for info in self.listed(recursive=True)}
+        there = {info.name: info for info in self.storage.listing(recursive=True)}
         absent, lines = [], 0
         for path, environment, class_name, group in self._rows(storage, name):
             lines += 1
