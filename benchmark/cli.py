@@ -387,17 +387,14 @@ def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
 
 def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
     """Return dotted key of a recipe -> what the command line says of it."""
-    import yaml
+    from benchmark.common.plain import from_yaml
 
     overrides: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")
         if not (key and equals):
             raise IcmBenchError(f"--set {item}: write KEY=VALUE, for example --set sweep.seeds=[0,1].")
-        try:
-            overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise IcmBenchError(f"--set {item}: '{value}' is not valid YAML.") from error
+        overrides[key] = from_yaml(value, f"--set {key}=...")
     return overrides | {f"run.{key}": value for key, value in places.items() if value is not None}
 
 

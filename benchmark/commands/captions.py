@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark.commands.doctor import check_nodes
+from benchmark.commands.imported_sets import manifest_of
 from benchmark.commands.journal import Journal
 from benchmark.commands.prepare import Notify, notify_on_stderr
 from benchmark.commands.rewriting import WHO, Asking, Question, took
@@ -20,7 +21,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
-from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.manifest import Manifest
 from benchmark.embedding.captioners import CAPTIONERS, captioner_class, check_transformers
 from benchmark.embedding.captioning import Describing, Rewriting, Said, stream
 from benchmark.method.interventions.rewrites import cleaned, why_left_out
@@ -180,7 +181,7 @@ def write_captions(recipe: Recipe, notify: Notify = notify_on_stderr) -> Written
     """
     spec, file = _asked(recipe)
     implementation = _implementation(spec)
-    manifests = [read_manifest(dataset) for dataset in recipe.located()]
+    manifests = [manifest_of(recipe, dataset) for dataset in recipe.located()]
     images = [image for manifest in manifests for image in _drawn(manifest, spec, implementation)]
     with Journal(file.with_name(f"{file.stem}.journal.jsonl")) as journal, connected():
         making = _Making(spec, recipe.run, journal, notify)

@@ -28,9 +28,10 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
 
 
 def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
-    """Return the manifest of a data set, whose images are read with a recipe's patience; see `read_manifest`."""
-    manifest = read_manifest(spec)
-    return replace(manifest, reader=replace(manifest.reader, patience=recipe.run.storage_patience))
+    """Return the manifest of a data set, read with a recipe's patience and formats; see `read_manifest`."""
+    manifest, images = read_manifest(spec), recipe.images
+    reader = replace(manifest.reader, patience=recipe.run.storage_patience, formats=images.formats)
+    return replace(manifest, reader=reader)
 
 
 def _manifest(recipe: Recipe, storage: Storage, dataset: str) -> Manifest:

@@ -241,12 +241,12 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
     Raises:
         IcmBenchError: a data set cannot be read.
     """
-    from benchmark.datasets.manifest import read_manifest
+    from benchmark.commands.imported_sets import manifest_of
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
     from reports import Thumbnails
 
-    specs = [spec for recipe in recipes for spec in recipe.located() if spec.label in names] if ids else []
-    found, sprites = thumbnails(map(read_manifest, specs), ids)
+    asked = [(recipe, spec) for recipe in recipes for spec in recipe.located() if spec.label in names] if ids else []
+    found, sprites = thumbnails((manifest_of(recipe, spec) for recipe, spec in asked), ids)
     return Thumbnails(SIZE, ROWS, {name: place for place, name in enumerate(found)}, sprites)
 
 

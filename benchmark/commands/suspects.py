@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.method.interventions import Intervention
 from benchmark.recipe.recipe import Recipe
-from benchmark.recipe.specs import ImagesSpec, InterventionsSpec
+from benchmark.recipe.specs import InterventionsSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,7 @@ def of_pixels(recipe: Recipe) -> list[Suspect]:
     for words, (mean, std) in _NORMALISATIONS.items():
         usual.append(_of_backbone(backbone, "mean and std", words, mean=mean, std=std))
     if recipe.images.jpeg_draft:
-        full = {"images": ImagesSpec(jpeg_draft=False)}
+        full = {"images": recipe.images.model_copy(update={"jpeg_draft": False})}
         usual.append(Suspect("decoding", "JPEGs decoded at full scale", changes=full))
     return own + usual
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.plain import RepeatedKeyError, without_repeats
 from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair
 
 # What `icm-bench captions` says beside a pair: where it comes from.
@@ -46,11 +47,11 @@ def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPa
 def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
     """Return the pair of a line, and the data set that it is of, or None if it does not say."""
     try:
-        entry = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
+        entry = json.loads(line.decode("utf-8"), object_pairs_hook=without_repeats)
     except UnicodeDecodeError as error:
         raise IcmBenchError(f"{place}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from error
-    except _RepeatedKeyError as error:
-        raise IcmBenchError(f"{place}: the key '{error}' stands twice; keep one of the two.") from error
+    except RepeatedKeyError as error:
+        raise IcmBenchError(f"{place}: the key {str(error)!r:.60} stands twice; keep one of the two.") from error
     except (ValueError, RecursionError) as error:
         why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise IcmBenchError(f"{place}: not JSON ({why}); write one JSON object on each line.") from error
@@ -60,24 +61,11 @@ def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
         )
     known = [*KEYS, *ORIGIN_KEYS]
     if unknown := [key for key in entry if key not in known]:
-        raise IcmBenchError(f"{place}: unknown key '{unknown[0]:.60}'; {nearest(unknown[0], known)}")
+        raise IcmBenchError(f"{place}: unknown key {unknown[0]!r:.60}; {nearest(unknown[0], known)}")
     pair = TextPair(*(_text(entry, key, place) for key in KEYS))  # type: ignore[arg-type]  # required ones are text
     if pair.caption == pair.rewrite:
         raise IcmBenchError(f"{place}: caption and rewrite are equal, so nothing is intervened on; delete the line.")
     return pair, _text(entry, "dataset", place)
-
-
-class _RepeatedKeyError(Exception):
-    """A key that an object holds twice: JSON readers disagree on which one counts."""
-
-
-def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    entry: dict[str, Any] = {}
-    for key, value in items:
-        if key in entry:
-            raise _RepeatedKeyError(key)
-        entry[key] = value
-    return entry
 
 
 def _text(entry: dict[str, Any], key: str, place: str) -> str | None:

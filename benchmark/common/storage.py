@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
 from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
+from benchmark.common.walking import walked
 
 T = TypeVar("T")
 
@@ -34,12 +35,14 @@ class FileInfo:
         is_folder: whether it is a folder.
         bytes: size of the file in bytes; 0 for folders.
         modified_ns: time of the last change, in nanoseconds since 1970; 0 where it is not known.
+        odd: what it is that is neither file nor folder (a link to nothing, a pipe), and must not be opened; else empty.
     """
 
     name: str
     is_folder: bool
     bytes: int
     modified_ns: int
+    odd: str = ""
 
 
 def public(uri: str) -> str:
@@ -132,9 +135,14 @@ class Storage:
             IcmBenchError: the folder cannot be read, or a name in it is not UTF-8.
         """
         try:
-            return self._listed(folder, recursive, allow_not_found=False)
-        except (OSError, UnicodeDecodeError) as error:
-            raise IcmBenchError(f"{self.path(folder).rstrip('/')} cannot be read ({reason(error)}).") from error
+            if not self.is_local:
+                return self._listed(folder, recursive, allow_not_found=False)
+            start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
+            walk = self._patiently(lambda: list(walked(below, recursive)))
+            return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
+        except OSError as error:
+            place = error.filename or self.path(folder).rstrip("/")
+            raise IcmBenchError(f"{place} cannot be read ({reason(error)}).") from error
 
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
         """Return what lies in a folder, sorted by name; nothing where it is not there and need not be."""

@@ -117,8 +117,11 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout."""
-        digest = hashlib.sha256()
+        """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout.
+
+        Further formats that are decoded count too: with them other files are images.
+        """
+        digest = hashlib.sha256("".join(f"{name}\n" for name in self.reader.formats).encode())
         for batch in self.table.select(["image_id", "path", "group"]).to_batches(_AT_ONCE):
             for image_id, path, group in zip(*(column.to_pylist() for column in batch), strict=True):
                 digest.update(f"{image_id}\t{path}\t{group or ''}\n".encode())
@@ -126,7 +129,7 @@ class Manifest:
 
     def notes(self) -> list[str]:
         """Return what a user should know of this copy: differences to the catalog, classes it lacks, duplicates."""
-        notes = []
+        notes = self.reader.notes()
         facts = CATALOG.get(self.name)
         where = self.reader.storage.path("").rstrip("/")
         if facts and self._read_otherwise:
@@ -172,6 +175,7 @@ class Manifest:
                 f"class; the first is {self._pair(first[0], repeated[0])}."
             )
         distinct = np.setdiff1d(np.arange(len(ids)), repeated)
+        distinct = distinct[self.table["bytes"].to_numpy()[distinct] > 0]  # what holds nothing shows nothing
         first, repeated = _repetitions(contents[distinct])
         if len(repeated):
             notes.append(
@@ -322,6 +326,11 @@ def _check_unlabelled(spec: DatasetSpec, reader: ImageReader, table: pa.Table) -
 def _check_listing(reader: ImageReader, table: pa.Table) -> None:
     where = reader.storage.path("").rstrip("/")
     if not table.num_rows:
+        if too_high := _too_high(reader):
+            raise IcmBenchError(
+                f"{where} holds no images in folders of classes: {too_high} seems to lie one level too high, for "
+                f"{LAYOUT}; give as root the folder above, or put what is there into a folder for each environment."
+            )
         raise IcmBenchError(
             f"{where} holds no images; {LAYOUT}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or Parquet files "
             f"or tar shards below ROOT."
@@ -336,6 +345,15 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
     classes = table["class_name"].unique().to_pylist()
     if len(classes) < 2 and reader.labelled:
         raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
+
+
+def _too_high(reader: ImageReader) -> str | None:
+    """Return the first image that lies in fewer folders than the layout has; None where none does."""
+    infos = reader.listed()
+    for info in [*infos, *(one for folder in infos if folder.is_folder for one in reader.listed(folder.name))]:
+        if not info.is_folder and Path(info.name).suffix.lower() in IMAGE_SUFFIXES:
+            return reader.storage.path(info.name)
+    return None
 
 
 def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:

@@ -14,7 +14,8 @@ from benchmark.common.cluster import connect, cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding.captioners import TransformersRewriter, captioner_class
-from benchmark.embedding.images import Geometry, UnreadableImage, decode
+from benchmark.embedding.images import Geometry, decode
+from benchmark.embedding.opening import UnreadableImage
 from benchmark.embedding.pool import actor_options
 from benchmark.embedding.stages import results, staged
 from benchmark.recipe.specs import RunSpec
@@ -65,7 +66,7 @@ class Describing:
             try:
                 if isinstance(content, str):
                     raise UnreadableImage(content)
-                images[key] = decode(content, _GEOMETRY, draft=True)
+                images[key] = decode(content, _GEOMETRY, True, self._reader.formats)
             except UnreadableImage as error:
                 said[key] = Said(key, problem=str(error))
         captions = self._captions(list(images.values())) if images else []

@@ -1,9 +1,6 @@
 """From bytes to pixels at model-input size: the CPU's part of embedding. By Pillow alone: its workers start fast."""
 
-import io
-import re
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from benchmark.common.storage import reason
+from benchmark.embedding.opening import UnreadableImage, opened, orientation
 
 if TYPE_CHECKING:
     from benchmark.method.interventions import Intervention
 
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # how EXIF says that an image is to be turned -> how
+STRIP_PIXELS = 2**22
 DRAFT_MARGIN = 2  # a JPEG is decoded at reduced scale only to at least this many times the size it is resized to
-
-
-class UnreadableImage(Exception):
-    """A file that is no readable image; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -82,39 +85,74 @@ class Geometry:
         return image.crop((left, top, left + wide, top + high))
 
 
-def decode(content: bytes, geometry: Geometry, draft: bool) -> Image.Image:
-    """Return the image upright and in RGB, not resized.
+def decode(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> Image.Image:
+    """Return the image upright and in RGB, not resized; of an animated one the first frame.
 
     Args:
         content: bytes of the image file.
         geometry: resize and crop that come next; with `draft` a JPEG far larger than they need is decoded at 1/2, 1/4
             or 1/8 scale.
         draft: whether reduced scale is allowed.
+        formats: names of formats that are decoded beside the usual ones, see `benchmark.common.image_formats`.
 
     Raises:
         UnreadableImage: damaged, not an image, or larger than Pillow's bound on pixels.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
-                if draft:
-                    width, height = geometry.resized(*image.size)
-                    image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
-                return ImageOps.exif_transpose(image).convert("RGB")
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
-        raise UnreadableImage(re.sub(r" ?<_io.BytesIO.*?>", "", reason(error))) from error
+    with opened(content, formats) as image:
+        if draft:
+            width, height = geometry.resized(*image.size)
+            image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+        image.load()
+        turn = _TURNS.get(orientation(image))
+        pixels = eight_bits(image)
+        return (pixels if turn is None else pixels.transpose(turn)).convert("RGB")
 
 
-def model_input(content: bytes, geometry: Geometry, draft: bool) -> NDArray[np.uint8]:
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image with 256 levels, which Pillow would make of more by clipping: nearly all white.
+
+    What fits into 0 to 255 is taken as it is. Whole numbers up to 65535 lose their lower byte, as Pillow has it where a
+    file of 16 bits is in colour; floats of 0 to 1 are taken times 255.
+
+    Raises:
+        UnreadableImage: its values say nothing of their range.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    extrema = [(strip.min(), strip.max()) for _, strip in _strips(image)]
+    low, high = float(np.min(extrema)), float(np.max(extrema))  # NaN where one value is none
+    is_float = image.mode == "F"
+    most = 1 if is_float else 65535
+    if 0 <= low <= high <= 255 and not (is_float and high <= most):
+        return image
+    if not 0 <= low <= high <= most:
+        raise UnreadableImage(
+            f"its values go from {low:g} to {high:g}, and are to be 0 to 255 or 65535, or 0 to 1 in floats"
+        )
+    levels = np.empty((image.height, image.width), np.uint8)
+    for top, strip in _strips(image):
+        levels[top : top + len(strip)] = np.rint(strip * np.float32(255)) if is_float else strip >> 8
+    return Image.fromarray(levels)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield an image of one band some rows at a time, with the first one's place: all would be held several times."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+
+
+def model_input(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> NDArray[np.uint8]:
     """Return the image at model-input size: uint8, shape (height, width, 3). Raises UnreadableImage."""
-    return np.asarray(geometry(decode(content, geometry, draft)))
+    return np.asarray(geometry(decode(content, geometry, draft, formats)))
 
 
 def model_input_views(
-    content: bytes, geometry: Geometry, image_id: str, views: Sequence[tuple["Intervention | None", int]]
+    content: bytes,
+    geometry: Geometry,
+    image_id: str,
+    views: Sequence[tuple["Intervention | None", int]],
+    formats: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Return views made at full resolution and then brought to model-input size, as the released code does.
 
@@ -123,13 +161,14 @@ def model_input_views(
         geometry: resize and crop to model-input size.
         image_id: identity of the image, which the interventions' random draws depend on.
         views: for each view the intervention, or None for the original, and its seed.
+        formats: as `decode` takes them.
 
     Returns:
         uint8, shape (views, height, width, 3). Raises UnreadableImage.
     """
     import torch
 
-    image = decode(content, geometry, draft=False)
+    image = decode(content, geometry, False, formats)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     made = []
     for intervention, seed in views:

@@ -42,8 +42,9 @@ from benchmark.embedding.chunks import (
 )
 from benchmark.embedding.counters import IMAGES, LOST, VIEWS, count
 from benchmark.embedding.encoder import Encoder
-from benchmark.embedding.images import Geometry, UnreadableImage, model_input, model_input_views
+from benchmark.embedding.images import Geometry, model_input, model_input_views
 from benchmark.embedding.ledger import Member, open_ledger
+from benchmark.embedding.opening import UnreadableImage
 from benchmark.embedding.pool import DECODER_CORES, bounded_memory, device_without_gpus, pool_for
 from benchmark.embedding.speed import EmbedReport, Speed, Tally
 from benchmark.embedding.stages import results, staged
@@ -234,7 +235,7 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     start = time.perf_counter()
     looked, images, lacking = time.time(), chunk.images.to_pydict(), _still_lacking(chunk, work)
     missing = _views_in(lacking, work)
-    at_source = work.decoding.at_source
+    at_source, formats = work.decoding.at_source, work.reader.formats
     views_made_here = (len(missing),) if at_source else ()
     pixels = np.zeros((len(chunk.images), *views_made_here, *work.geometry.size, 3), dtype=np.uint8)
     reasons = [""] * len(chunk.images)
@@ -244,9 +245,9 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
                 raise UnreadableImage(content)
             if at_source:
                 kinds = [(view.intervention, view.seed) for view in missing]
-                pixels[i] = model_input_views(content, work.geometry, images["image_id"][i], kinds)
+                pixels[i] = model_input_views(content, work.geometry, images["image_id"][i], kinds, formats)
             else:
-                pixels[i] = model_input(content, work.geometry, work.decoding.reduced)
+                pixels[i] = model_input(content, work.geometry, work.decoding.reduced, formats)
         except UnreadableImage as error:
             reasons[i] = str(error)
     seconds, again = time.perf_counter() - start, patience.taken()

@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from benchmark.datasets.manifest import Manifest
-from benchmark.embedding.images import Geometry, UnreadableImage, decode
+from benchmark.embedding.images import Geometry, decode
+from benchmark.embedding.opening import UnreadableImage
 
 SIZE = 40  # pixels in height and width
 ROWS = 100  # images in a sprite, below each other
@@ -40,9 +41,9 @@ def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[
     return names[: len(sprites) * ROWS], sprites
 
 
-def thumbnail(content: bytes) -> Image.Image:
+def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
     """Return an image, upright, within a square of `SIZE`, with grey where it is not square. Raises UnreadableImage."""
-    image = decode(content, _GEOMETRY, draft=True)
+    image = decode(content, _GEOMETRY, True, formats)
     if min(_GEOMETRY.resized(*image.size)) < 1:
         raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be seen")
     return _GEOMETRY(image)
@@ -69,7 +70,7 @@ def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | Non
     rows = table.take(np.sort(first)).to_pydict()  # in the order of the data set, in which files are read once
     for name, content in zip(rows["image_id"], manifest.reader.read(rows), strict=True):
         try:
-            found[name] = None if isinstance(content, str) else thumbnail(content)
+            found[name] = None if isinstance(content, str) else thumbnail(content, manifest.reader.formats)
         except UnreadableImage:
             found[name] = None
     return found

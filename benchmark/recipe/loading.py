@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.plain import MAX_BYTES, from_yaml
 from benchmark.common.validation import sentence
 from benchmark.recipe.recipe import Recipe
 
@@ -25,15 +25,12 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             conflict with another; the sentence names file and key.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no name of a file
-        reason = getattr(error, "strerror", None) or "not UTF-8 text, or no file name"
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_BYTES + 1)  # a device has no end
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        reason = getattr(error, "strerror", None) or "no file name"
         raise IcmBenchError(f"The recipe {path} cannot be read: {reason}.") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise IcmBenchError(f"The recipe {path}{where} is not valid YAML: {problem}.") from error
+    content = from_yaml(text, f"The recipe {path}")
     if not isinstance(content, dict):
         raise IcmBenchError(f"The recipe {path} must be a mapping with 'name', 'datasets' and 'backbones'.")
     return parse_recipe(content, str(path), overrides)

@@ -3,9 +3,19 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.image_formats import further_formats
 from benchmark.common.patience import PATIENCE
 from benchmark.common.spec import Spec, distinct
 from benchmark.method.arrays import Normalize
@@ -131,9 +141,25 @@ class ImagesSpec(Spec):
         jpeg_draft: decode a JPEG at 1/2, 1/4 or 1/8 scale where that still is twice the size it is resized to:
             several times faster on photographs, with slightly other pixels than open_clip's. Default true; always off
             where interventions act on the source.
+        formats: formats that are decoded beside JPEG, PNG, WebP, BMP, TIFF, PPM and the first frames of GIF and MPO, by
+            Pillow's names, as [AVIF, JPEG2000]. A format is known by content, and a file by its suffix. Default: none.
     """
 
     jpeg_draft: bool = True
+    formats: tuple[str, ...] = ()
+
+    @field_validator("formats")
+    @classmethod
+    def _check_formats(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        return further_formats(formats) if formats else ()
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields; formats only where they are given: recipes without them stay what they were."""
+        content: dict[str, Any] = dump(self)
+        if not self.formats:
+            content.pop("formats", None)
+        return content
 
 
 class PromptsSpec(Spec):

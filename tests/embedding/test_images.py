@@ -9,7 +9,8 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
-from benchmark.embedding.images import Geometry, UnreadableImage, decode, model_input, model_input_views
+from benchmark.embedding.images import Geometry, decode, model_input, model_input_views
+from benchmark.embedding.opening import UnreadableImage
 from benchmark.method.interventions import INTERVENTIONS
 
 PREPROCESS = {

@@ -1,9 +1,12 @@
-"""Three hundred damaged and unusual files through the whole pipeline, against Pillow and open_clip themselves."""
+"""Damaged and unusual files through the whole pipeline and through the readers, against Pillow and open_clip themselves."""
 
 import io
+import json
 import struct
+import time
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,14 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
 from benchmark.backbones.loading import Backbone
+from benchmark.cli import main
 from benchmark.commands.prepare import prepare
+from benchmark.common.image_formats import FORMATS
 from benchmark.common.storage import Storage
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.loading import parse_recipe
 from benchmark.store import embeddings as store
-
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+from tests import mutated_inputs
 
 
 def saved(image: Image.Image, format_: str, **options: Any) -> bytes:
@@ -87,13 +91,18 @@ def pillow(content: bytes) -> Image.Image | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+            image = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=FORMATS))
+            if image.mode.startswith("I"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # of 16 bits the higher 8
+            image = image.convert("RGB")
     except Exception:  # damaged files make Pillow raise anything; whatever it is, Pillow refuses the file
         return None
     short, long = sorted(image.size)
     return image if long * 224 / short * 224 < 89_000_000 else None
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_every_file_is_rejected_with_a_reason_or_embedded_like_pillow_reads_it(
     pacs_sample: Path, tmp_path: Path, tiny_random: dict[str, Any]
 ) -> None:
@@ -136,3 +145,69 @@ def test_every_file_is_rejected_with_a_reason_or_embedded_like_pillow_reads_it(
             theirs = backbone.encoder.encode_images(transform(read[path])[None])[0]
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5, err_msg=path)
     print(f"{len(made)} files: {len(accepted)} embedded like Pillow reads them, {len(report.rejected)} rejected")
+
+
+@pytest.fixture
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_every_changed_input_is_read_as_it_is_or_ends_in_one_sentence() -> None:
+    """Images, tar, Parquet, YAML, JSON and CSV: 300 of them, or as many as ICM_BENCH_MUTATIONS says."""
+    outcomes: Counter[tuple[str, str]] = Counter()
+    for seed in range(mutated_inputs.COUNT):
+        kind, start = mutated_inputs.kind_of(seed), time.process_time()
+        outcome, found = mutated_inputs.outcome(seed)
+        assert time.process_time() - start < 10, seed
+        outcomes[kind, outcome] += 1
+        if outcome in ("sentence", "reason"):
+            assert found.strip(), seed
+            assert "\n" not in found, seed
+            assert len(found) < 1_000, seed
+        elif kind == "image":  # whatever the change did, Pillow sees the same in it
+            theirs = pillow(mutated_inputs.mutated_by(seed)[1])
+            assert theirs is not None, seed
+            assert found == mutated_inputs.digest(theirs), seed
+        elif outcome == "other" and kind in ("tar", "Parquet"):  # no image is lost or comes twice without a word
+            assert len(found) == len({row["path"] for row in found}) == len(mutated_inputs.PATHS), seed
+    assert {kind for kind, _ in outcomes} == set(mutated_inputs.KINDS)
+    assert sum(count for (_, outcome), count in outcomes.items() if outcome != "clean") > mutated_inputs.COUNT / 2
+    print(*(f"{kind}, {outcome}: {count}" for (kind, outcome), count in sorted(outcomes.items())), sep="\n")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_own_cache")
+def test_the_command_ends_in_one_sentence_too(
+    tmp_path: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fifty-six changed recipes, shards, Parquet files and tables through `icm-bench plan`."""
+    names = {"tar": "0.tar", "Parquet": "0.parquet", "CSV": "groups.csv"}
+    codes: Counter[int] = Counter()
+    for seed in [seed for seed in range(1_000) if mutated_inputs.kind_of(seed) in (*names, "YAML")][:56]:
+        folder, kind = tmp_path / str(seed), mutated_inputs.kind_of(seed)
+        folder.mkdir()
+        _, content, _ = mutated_inputs.mutated_by(seed)
+        recipe = folder / "r.yaml"
+        if kind == "YAML":
+            recipe.write_bytes(content)
+        else:
+            for path, image in mutated_inputs.CONTENTS.items() if kind == "CSV" else ():
+                (folder / "set" / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / "set" / path).write_bytes(image)
+            (folder / "set").mkdir(exist_ok=True)
+            (folder / "set" / names[kind]).write_bytes(content)
+            dataset = {"name": "small", "root": str(folder / "set")}
+            more = {"interventions": {"kinds": []}, "sweep": {"projections": ["identity"]}}
+            recipe.write_text(json.dumps({"name": "r", "datasets": [dataset], "backbones": [tiny_random], **more}))
+        code = main(["plan", str(recipe), "--store", str(folder / "store")])
+        said = [
+            line for line in capsys.readouterr().err.splitlines() if "identifying" not in line and "Note:" not in line
+        ]
+        codes[code] += 1
+        assert code in (0, 2), seed
+        if code:
+            assert len(said) == 1, (seed, said)
+            assert "Traceback" not in said[0]
+    assert min(codes[0], codes[2] - 30) > 0
+    print(codes)

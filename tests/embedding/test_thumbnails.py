@@ -11,7 +11,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding import thumbnails as module
-from benchmark.embedding.images import UnreadableImage
+from benchmark.embedding.opening import UnreadableImage
 from benchmark.embedding.thumbnails import ROWS, SIZE, packed, thumbnail, thumbnails
 from tests.conftest import make_toy
 

@@ -8,7 +8,7 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.registry import ClassRegistry
 from benchmark.common.storage import Storage
 from benchmark.datasets.columns import ColumnsSpec, Listing
-from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader
+from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader, is_hidden
 from benchmark.datasets.spec import AUTO, FOLDER, TABLE
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "check_layout", "open_reader"]
@@ -82,5 +82,5 @@ def _claimed(storage: Storage, folder: str) -> str | None:
     for name in READERS.names():
         if READERS.component_class(name).claims(files):
             return name
-    folders = (info.name for info in infos if info.is_folder and not info.name.rsplit("/", 1)[-1].startswith("."))
+    folders = (info.name for info in infos if info.is_folder and not is_hidden(info.name.rsplit("/", 1)[-1]))
     return next((layout for inner in folders if (layout := _claimed(storage, inner))), None)

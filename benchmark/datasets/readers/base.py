@@ -11,9 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import pyarrow as pa
+
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.patience import PATIENCE
-from benchmark.common.storage import Storage, reason
+from benchmark.common.storage import FileInfo, Storage, reason
+from benchmark.common.walking import NO_TARGET, SPECIAL
 from benchmark.datasets.columns import ColumnsSpec
 
 # torchvision's ImageFolder extensions, the ones DomainBed's loader accepts
@@ -26,7 +29,11 @@ ENVIRONMENT_COLUMNS = ("environment", "domain", "env")
 CLASS_COLUMNS = ("class_name", "label", "class", "category")
 GROUP_COLUMNS = ("group",)
 SPLIT_COLUMNS = ("split",)
+# What lies under the name of an image and is no file. Its position is -2 and further down; it is a bad image, as an
+# empty file is, and is never opened.
+NO_FILES = (NO_TARGET, SPECIAL, "a folder")
 NO_CLASS = ""  # the name of the class of images that nobody labelled, which no class has
+MACOS = "__MACOSX"  # beside what macOS packs: a small file for each, under its name
 WHOLE = "all"  # the name of the only environment of images that lie in none
 
 Batch = Mapping[str, Sequence[Any]]
@@ -44,7 +51,8 @@ class Entry:
         class_name: name of its class, as written there.
         group: name that images which belong together share; None where the set has no groups.
         file: the file that holds it, relative to the reader's URI.
-        position: byte offset inside a tar shard, row number inside a Parquet file, -1 for a whole file.
+        position: byte offset inside a tar shard, row number inside a Parquet file, -1 for a whole file; less
+            for what is no file, see `NO_FILES`.
         bytes: size of the encoded image; -1 where only reading it tells (Parquet).
         modified_ns: when `file` was last changed, in nanoseconds since 1970.
         file_bytes: size of `file`.
@@ -73,6 +81,8 @@ class ImageReader(ABC):
         unlabelled: environments whose images nobody labelled, beside others: a reader of images with classes passes
             them over, and one of images without reads them alone. Default: none.
         patience: seconds for which a storage that does not answer is waited for. Default 120.
+        formats: formats that are decoded beside the usual ones, as Pillow names them; they change what the images are.
+        passed_over: folders that `entries` left out since their names say that no images of the set lie in them.
         files_at_once: number of files that are read side by side when images are identified.
     """
 
@@ -84,6 +94,8 @@ class ImageReader(ABC):
     labelled: bool = True
     unlabelled: frozenset[str] = frozenset()
     patience: float = field(default=PATIENCE, kw_only=True)
+    formats: tuple[str, ...] = field(default=(), kw_only=True)
+    passed_over: set[str] = field(default_factory=set, compare=False, repr=False, kw_only=True)
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
@@ -112,6 +124,31 @@ class ImageReader(ABC):
     def folders(self) -> tuple[list[str], list[str]]:
         """Return the environments and the classes that have folders, be these empty or not."""
         return [], []
+
+    def listed(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
+        """Return what lies in a folder, as `Storage.listing` does, without what is hidden or made by macOS.
+
+        Raises:
+            IcmBenchError: it cannot be read, or a link leads to a folder above itself.
+        """
+        infos, depth = [], folder.count("/") + 1 if folder else 0
+        for info in self.storage.listing(folder, recursive):
+            parts = info.name.split("/")
+            names = parts[depth:] if info.is_folder else parts[depth:-1]
+            hidden = next((i for i, name in enumerate(names, depth) if is_hidden(name)), None)
+            if hidden is None:
+                infos.append(info)
+            else:
+                self.passed_over.add("/".join(parts[: hidden + 1]))
+        return infos
+
+    def notes(self) -> list[str]:
+        """Return what a user should know of the listing, once `entries` has made it."""
+        if not self.passed_over:
+            return []
+        names = sorted(self.passed_over)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return [f"{self.storage.path('').rstrip('/')}: hidden folders are passed over: {', '.join(names[:3])}{more}."]
 
     def takes(self, environment: str) -> bool:
         """Return whether the images of an environment are read."""
@@ -164,6 +201,28 @@ class ImageReader(ABC):
         return names if not self.environment or (names and re.fullmatch(r"n\d{8}", names[0])) else None
 
 
+def is_hidden(folder: str) -> bool:
+    """Return whether a folder of this name is no part of a data set."""
+    return folder.startswith(".") or folder == MACOS
+
+
+def position_of(info: FileInfo) -> int:
+    """Return the position of what a listing shows where an image is looked for: -1 for a file, see `Entry.position`."""
+    odd = NO_FILES[-1] if info.is_folder else info.odd
+    return -2 - NO_FILES.index(odd) if odd else -1
+
+
+def no_file(position: int) -> str | None:
+    """Return the reason for which something at a position is no image; None where it is a file."""
+    return f"it is {NO_FILES[-2 - position]}, and no file" if position < -1 else None
+
+
+def must_be_file(info: FileInfo, storage: Storage) -> None:
+    """Refuse what is neither file nor folder where many images are looked for. Raises IcmBenchError."""
+    if info.odd:
+        raise IcmBenchError(f"{storage.path(info.name)} is {info.odd}; put there what it stands for, or delete it.")
+
+
 def oversized(size: int) -> str:
     """Return the reason for which an image of `size` bytes is rejected."""
     return f"{size / 2**20:.0f} MiB, more than the {MAX_IMAGE_BYTES // 2**20} MiB that an image may have"
@@ -174,7 +233,7 @@ def reading(place: str) -> Iterator[None]:
     """Turn what goes wrong while the file `place` is read into a sentence for the user."""
     try:
         yield
-    except (OSError, EOFError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
+    except (OSError, EOFError, ValueError, OverflowError, pa.ArrowException) as error:
         raise IcmBenchError(f"{place} cannot be read ({reason(error)}).") from error
 
 

@@ -5,8 +5,6 @@ Images that nobody labelled lie in ROOT/ENVIRONMENT/IMAGE, or all in ROOT.
 A file `groups.csv` beside the environments (columns `path`, `group`) says which images belong together.
 """
 
-import csv
-import io
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
@@ -27,11 +25,21 @@ from benchmark.datasets.readers.base import (
     ImageReader,
     ahead,
     changed,
+    must_be_file,
+    no_file,
     oversized,
+    position_of,
     reading,
 )
+from benchmark.datasets.readers.rows import rows_of
 
 GROUPS_FILE = "groups.csv"
+
+
+def entry_of(info: FileInfo, environment: str, class_name: str, group: str | None) -> Entry:
+    """Return the image that lies in a file of its own, or should."""
+    name, position = info.name, position_of(info)
+    return Entry(name, environment, class_name, group, name, position, info.bytes, info.modified_ns, info.bytes)
 
 
 class FolderReader(ImageReader):
@@ -50,12 +58,12 @@ class FolderReader(ImageReader):
         for (environment, class_name, _), infos in self._listed():
             for info in infos:
                 path = info.name
-                if info.is_folder or posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+                if posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
                     continue
                 group = (groups or {}).get(path) or None
                 if groups is not None and group is None:
                     ungrouped.append(path)
-                yield Entry(path, environment, class_name, group, path, -1, info.bytes, info.modified_ns, info.bytes)
+                yield entry_of(info, environment, class_name, group)
         if ungrouped:
             raise IcmBenchError(
                 f"{self.storage.path(GROUPS_FILE)} names no group for {min(ungrouped)} "
@@ -69,13 +77,13 @@ class FolderReader(ImageReader):
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield whole files; see `ImageReader.read`."""
-        files = zip(batch["file"], batch["bytes"], strict=True)
+        files = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
         return ahead(self._content, files, 1 if self.storage.is_local else REMOTE_READS)
 
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
         """Yield files in pieces; see `ImageReader.pieces`."""
-        for file, size in zip(batch["file"], batch["bytes"], strict=True):
-            yield self._pieces(file, int(size))
+        for file, position, size in zip(batch["file"], batch["position"], batch["bytes"], strict=True):
+            yield [] if no_file(position) else self._pieces(file, int(size))
 
     def _pieces(self, file: str, size: int) -> Iterator[bytes]:
         if not self.storage.is_local and size <= MAX_IMAGE_BYTES:
@@ -85,8 +93,10 @@ class FolderReader(ImageReader):
             while piece := stream.read(CHUNK_BYTES):
                 yield piece
 
-    def _content(self, place: tuple[Any, Any]) -> bytes | str:
-        file, size = place
+    def _content(self, place: tuple[Any, Any, Any]) -> bytes | str:
+        file, position, size = place
+        if odd := no_file(position):
+            return odd
         if size > MAX_IMAGE_BYTES:
             return oversized(size)
         content = self.storage.read_range(file, 0, int(size) + 1)
@@ -97,7 +107,7 @@ class FolderReader(ImageReader):
     def _listed(self) -> Iterator[tuple[tuple[str, str, str], list[FileInfo]]]:
         """Yield each folder of a class, as `_class_folders` does, with all that lies in it."""
         folders = list(self._class_folders())
-        listings = ahead(lambda folder: self.storage.listing(folder[2], recursive=True), folders, self._listings)
+        listings = ahead(lambda folder: self.listed(folder[2], recursive=True), folders, self._listings)
         yield from zip(folders, listings, strict=True)
 
     @property
@@ -123,19 +133,23 @@ class FolderReader(ImageReader):
         return [name for name in self._subfolders("") if self.takes(name)]
 
     def _subfolders(self, folder: str) -> list[str]:
-        names = [PurePosixPath(info.name).name for info in self.storage.listing(folder) if info.is_folder]
-        return [name for name in names if not name.startswith(".")]
+        infos = self.listed(folder)
+        for info in infos:
+            if "." not in PurePosixPath(info.name).name:
+                must_be_file(info, self.storage)  # it was a folder, whose images would be missed
+        return [PurePosixPath(info.name).name for info in infos if info.is_folder]
 
     def _groups(self) -> dict[str, str] | None:
         """Return path -> group from `groups.csv`, or None where there is no such file."""
         if not self.storage.exists(GROUPS_FILE):
             return None
-        file = self.storage.path(GROUPS_FILE)
-        try:
-            text = self.storage.read_bytes(GROUPS_FILE).decode("utf-8-sig")
-            reader = csv.DictReader(io.StringIO(text, newline=""))
-            if not {"path", "group"} <= set(reader.fieldnames or ()):
-                raise IcmBenchError(f"{file} needs the columns 'path' and 'group' in its first line.")
-            return {row["path"]: row["group"] for row in reader}
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise IcmBenchError(f"{file} is not CSV in UTF-8 ({error}); save it as that.") from error
+        rows = rows_of(self.storage, GROUPS_FILE)
+        file, head = next(rows)
+        if {"path", "group"} - set(head) or len(set(head)) < len(head):
+            raise IcmBenchError(f"{file} needs the columns 'path' and 'group' in its first line, each once.")
+        groups: dict[str, str] = {}
+        path, group = head.index("path"), head.index("group")
+        for where, cells in rows:
+            if groups.setdefault(cells[path], cells[group]) != cells[group]:
+                raise IcmBenchError(f"{cells[path]!r:.200} in {where} had another group before; keep one of the two.")
+        return groups

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,12 +26,15 @@ from benchmark.datasets.readers.base import (
     ImageReader,
     changed,
     column_of,
+    must_be_file,
     oversized,
     reading,
     text_of,
 )
 
 ROWS_AT_ONCE = 32
+MIN_ROW_BYTES, MAX_EMPTY_ROWS = 16, 4096  # a file has a row for so many of its bytes at most, and so many on top
+MAX_PACKING, MAX_PACKED_BYTES = 1_000, 64 * 2**20  # how much smaller packing makes a column, and from which size on
 NO_BYTES = "no bytes are stored for it"
 
 
@@ -59,8 +63,9 @@ class ParquetReader(ImageReader):
 
     def entries(self) -> Iterator[Entry]:
         """Yield the rows; their bytes are not read. See `ImageReader.entries`."""
-        for info in self.storage.listing(recursive=True):
+        for info in self.listed(recursive=True):
             if not info.is_folder and info.name.endswith(".parquet"):
+                must_be_file(info, self.storage)
                 yield from self._rows(info)
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
@@ -70,6 +75,8 @@ class ParquetReader(ImageReader):
         """
         places: list[tuple[str, int]] = list(zip(batch["file"], (int(p) for p in batch["position"]), strict=True))
         groups = {file: self._row_groups(file) for file in dict.fromkeys(file for file, _ in places)}
+        if lost := next((file for file, row in places if row >= len(groups[file])), None):
+            raise changed(self.storage.path(lost))
         wanted: dict[tuple[str, int], dict[int, int]] = {}  # (file, row group) -> row -> size
         for (file, row), size in zip(places, batch["bytes"], strict=True):
             wanted.setdefault((file, groups[file][row]), {})[row] = int(size)
@@ -112,7 +119,9 @@ class ParquetReader(ImageReader):
         with self._opened(file) as parquet:
             leaf = self._columns(file, parquet.schema_arrow).leaf
             row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
-            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[leaf]):
+            for batch in parquet.iter_batches(
+                _rows_at_once(parquet.metadata.row_group(group), leaf), row_groups=[group], columns=[leaf]
+            ):
                 column = batch.column(0)
                 cells = pa.compute.struct_field(column, 0) if pa.types.is_struct(column.type) else column
                 for cell in cells:
@@ -125,7 +134,9 @@ class ParquetReader(ImageReader):
         """Return the row group of each row of a file."""
         with self._opened(file) as parquet:
             meta = parquet.metadata
-            return [i for i in range(meta.num_row_groups) for _ in range(meta.row_group(i).num_rows)]
+            counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+            groups: list[int] = np.repeat(np.arange(len(counts)), counts).tolist()
+            return groups
 
     @contextmanager
     def _opened(self, file: str) -> Iterator[pq.ParquetFile]:
@@ -136,6 +147,7 @@ class ParquetReader(ImageReader):
     def _rows(self, info: FileInfo) -> Iterator[Entry]:
         place = self.storage.path(info.name)
         with self._opened(info.name) as parquet:
+            _check_declared(parquet.metadata, info.bytes, place)
             columns = self._columns(info.name, parquet.schema_arrow)
             needed = [c for c in (columns.stored, columns.environment, columns.class_name, columns.group) if c]
             row = 0
@@ -165,6 +177,8 @@ class ParquetReader(ImageReader):
             IcmBenchError: one that is needed is not there.
         """
         place, wanted = self.storage.path(file), self.columns
+        if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
+            raise IcmBenchError(f"{place} has the column '{twice:.60}' twice; rename or delete one of the two.")
         features = _features(schema)
         image = _image_column(schema, wanted.image, features, place)
         kind = schema.field(image).type
@@ -185,11 +199,11 @@ class ParquetReader(ImageReader):
         is_struct = pa.types.is_struct(kind)
         return _Columns(
             leaf=f"{image}.bytes" if is_struct else image,
-            stored=f"{image}.path" if is_struct and kind.get_field_index("path") >= 0 else None,
+            stored=f"{image}.path" if is_struct and _has_paths(kind) else None,
             environment=None if self.environment else environment,
             class_name=class_name,
             group=column_of(others, wanted.group, GROUP_COLUMNS, "group", place),
-            names={name: feature["names"] for name, feature in features.items() if "names" in feature},
+            names={name: feature["names"] for name, feature in features.items() if _are_names(feature.get("names"))},
         )
 
 
@@ -198,8 +212,36 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _are_names(names: object) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
+    """Refuse a file that says that it has more than it can: each row is an image, of some bytes, and is listed."""
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    counts = [group.num_rows for group in groups]
+    if any(count < 0 for count in counts) or not sum(counts) == meta.num_rows <= size // MIN_ROW_BYTES + MAX_EMPTY_ROWS:
+        raise IcmBenchError(f"{place} says that it has {meta.num_rows} rows in {size} bytes; get it again.")
+    for column in (group.column(i) for group in groups for i in range(group.num_columns)):
+        packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+        if unpacked > MAX_PACKING * packed + MAX_PACKED_BYTES:
+            raise IcmBenchError(
+                f"{place} says that {unpacked >> 20} MiB of '{column.path_in_schema:.60}' are packed in {packed} bytes,"
+                f" which no images are; get it again, or pack it anew."
+            )
+
+
+def _rows_at_once(group: pq.RowGroupMetaData, leaf: str) -> int:
+    """Return how many rows of a row group are read together: a dictionary's entries may be long, and come often."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    longest = max(
+        (c.total_uncompressed_size for c in columns if c.path_in_schema == leaf and c.has_dictionary_page), default=0
+    )
+    return max(1, min(ROWS_AT_ONCE, MAX_IMAGE_BYTES // max(1, longest)))
 
 
 def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any], place: str) -> str:
@@ -216,8 +258,17 @@ def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any
 
 def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
+        if kind.get_field_index("bytes") < 0:  # twice is -1 too
+            return False
+        kind = kind.field("bytes").type
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _has_paths(kind: pa.StructType) -> bool:
+    if kind.get_field_index("path") < 0:
+        return False
+    path = kind.field("path").type
+    return bool(pa.types.is_string(path) or pa.types.is_large_string(path) or pa.types.is_null(path))
 
 
 def _paths(batch: pa.RecordBatch, columns: _Columns) -> list[str | None]:

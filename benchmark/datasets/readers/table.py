@@ -17,7 +17,7 @@ from benchmark.datasets.readers.base import (
     Entry,
 )
 from benchmark.datasets.readers.cells import Cells, cells_of, looked_up
-from benchmark.datasets.readers.folder import GROUPS_FILE, FolderReader
+from benchmark.datasets.readers.folder import GROUPS_FILE, FolderReader, entry_of
 from benchmark.datasets.readers.rows import SUFFIXES, place_of, rows_of
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image_path")
@@ -53,14 +53,14 @@ class TableReader(FolderReader):
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of the lines; see `ImageReader.entries`."""
         storage, name = self._place()
-        there = {info.name: info for info in self.storage.listing(recursive=True) if not info.is_folder}
+        there = {info.name: info for info in self.storage.listing(recursive=True)}
         absent, lines = [], 0
         for path, environment, class_name, group in self._rows(storage, name):
             lines += 1
             if (info := there.get(path)) is None:
                 absent.append(path)
                 continue
-            yield Entry(path, environment, class_name, group, path, -1, info.bytes, info.modified_ns, info.bytes)
+            yield entry_of(info, environment, class_name, group)
         if absent:
             raise IcmBenchError(
                 f"{storage.path(name)} names {absent[0]}, which does not lie below {self.storage.path('').rstrip('/')} "

@@ -3,18 +3,18 @@
 Nothing is unpacked: shards are listed once, and images are read by offset and size.
 """
 
-import json
 import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.plain import from_json
 from benchmark.common.storage import FileInfo
 from benchmark.datasets.readers.base import (
     CHUNK_BYTES,
@@ -30,6 +30,7 @@ from benchmark.datasets.readers.base import (
     ahead,
     changed,
     column_of,
+    must_be_file,
     oversized,
     reading,
     text_of,
@@ -38,6 +39,22 @@ from benchmark.datasets.readers.base import (
 CLASS_NAMES_FILE = "classnames.txt"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 MAX_TEXT_BYTES = 2**20
+# Blocks that say something of the next member, such as its long name.
+_NOTES = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+)  # fmt: skip
+
+
+class _Header(tarfile.TarInfo):
+    """A header of an archive; one with more names and notes than any has is refused before these are read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Return the header in a block of an archive. Raises tarfile.ReadError."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _NOTES and header.size > MAX_TEXT_BYTES):
+            raise tarfile.ReadError(f"a header says that {header.size} bytes follow")
+        return header
 
 
 @dataclass
@@ -60,7 +77,7 @@ class WebDatasetReader(ImageReader):
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images of all shards; see `ImageReader.entries`."""
-        infos = [info for info in self.storage.listing(recursive=True) if not info.is_folder]
+        infos = [info for info in self.listed(recursive=True) if not info.is_folder]
         for info in infos:
             if info.name.endswith(COMPRESSED):
                 raise _compressed(self.storage.path(info.name))
@@ -68,6 +85,7 @@ class WebDatasetReader(ImageReader):
         names = lru_cache(maxsize=8)(lambda file: self.storage.read_bytes(file).decode("utf-8").splitlines())
         for info in infos:
             if info.name.endswith(".tar"):
+                must_be_file(info, self.storage)
                 places = [
                     f"{parent}/{CLASS_NAMES_FILE}".removeprefix("./") for parent in PurePosixPath(info.name).parents
                 ]
@@ -123,6 +141,9 @@ class WebDatasetReader(ImageReader):
             if PurePosixPath(f".{suffix}").suffix in IMAGE_SUFFIXES or f".{suffix}" in IMAGE_SUFFIXES:
                 sample.images.append((name, member.offset_data, member.size))
             elif suffix in ("cls", "json"):
+                if suffix in sample.texts:
+                    place = self.storage.path(info.name)
+                    raise IcmBenchError(f"{member.name!r:.200} stands twice in a sample of {place}; pack it once.")
                 sample.texts[suffix] = self._text(info, archive, member)
         if sample:
             yield sample
@@ -141,14 +162,18 @@ class WebDatasetReader(ImageReader):
             try:
                 # A request to an object store for each header costs more than to read what lies between them.
                 mode: Literal["r:", "r|"] = "r:" if self.storage.is_local else "r|"
-                with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * CHUNK_BYTES) as archive:
+                with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * CHUNK_BYTES, tarinfo=_Header) as archive:
                     for member in archive:
                         archive.members = []  # type: ignore[attr-defined] # else it keeps them all
                         if member.isdir():
                             continue
                         _check(member, info, place)
                         yield archive, member
-            except tarfile.TarError as error:
+                if any(self.storage.read_range(info.name, archive.offset, tarfile.BLOCKSIZE)):
+                    raise tarfile.ReadError(
+                        f"what stands at {archive.offset} is no header"
+                    )  # tarfile takes it for the end
+            except (tarfile.TarError, RecursionError) as error:
                 raise IcmBenchError(f"{place} is no tar archive, or a damaged one ({error}); get it again.") from error
 
     def _text(self, info: FileInfo, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -179,10 +204,7 @@ class WebDatasetReader(ImageReader):
     def _fields(self, sample: _Sample, place: str) -> dict[str, Any]:
         if "json" not in sample.texts:
             return {}
-        try:
-            fields = json.loads(sample.texts["json"])
-        except ValueError as error:
-            raise IcmBenchError(f"{place} is not valid JSON ({error}).") from error
+        fields = from_json(sample.texts["json"], place)
         if not isinstance(fields, dict):
             raise IcmBenchError(f"{place} must be an object with fields.")
         return fields
@@ -220,6 +242,8 @@ class WebDatasetReader(ImageReader):
 
 def _check(member: tarfile.TarInfo, info: FileInfo, place: str) -> None:
     """Refuse a member that is no plain file inside the archive."""
+    if member.size < 0:
+        raise IcmBenchError(f"{member.name!r:.200} in {place} says that it has {member.size} bytes; get it again.")
     if not member.isreg() or member.issparse():
         raise IcmBenchError(f"{member.name!r:.200} in {place} is a link or another special member; pack plain files.")
     if member.name.startswith("/") or ".." in member.name.split("/"):

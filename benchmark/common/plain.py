@@ -1,0 +1,144 @@
+"""Plain data from YAML and JSON that somebody else wrote: bounded, and nothing in it is lost without a word."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from benchmark.common.errors import IcmBenchError
+
+if TYPE_CHECKING:
+    import yaml
+
+MAX_BYTES = 2**20  # of YAML; the longest recipe of the project has 1 % of that
+MAX_DEPTH = 40  # lists and mappings inside one another
+MAX_VALUES = 100_000  # of a document, what stands for others by `*name` written out
+
+
+def from_yaml(content: bytes | str, place: str) -> Any:
+    """Return what a YAML document says.
+
+    Args:
+        content: the document, in UTF-8.
+        place: what it is, as sentences begin: "The recipe r.yaml".
+
+    Raises:
+        IcmBenchError: it is no YAML, is too large or too deep, has a key twice or a value that its type cannot have.
+    """
+    import yaml
+
+    if len(content) > MAX_BYTES:
+        raise IcmBenchError(f"{place} has more than {MAX_BYTES} bytes; take out what is no setting.")
+    loader: yaml.SafeLoader | None = None
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        _check_depth(text, place)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_node(node, place, {})
+        return loader.construct_document(node)
+    except UnicodeDecodeError as error:
+        raise IcmBenchError(f"{place} cannot be read: not UTF-8 text.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or "not YAML").split())
+        raise IcmBenchError(f"{place}{where} is not valid YAML: {problem}.") from error
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        # What a value with a tag (`!!int x`) or the look of a date (2001-99-99) makes the constructors raise.
+        raise IcmBenchError(
+            f"{place} has a value that is none of its type ({' '.join(str(error).split()):.200}); put it in quotes."
+        ) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def from_json(content: bytes | str, place: str) -> Any:
+    """Return what a JSON document says.
+
+    Args:
+        content: the document, in UTF-8; its size is for the caller to bound.
+        place: what it is, as sentences begin.
+
+    Raises:
+        IcmBenchError: it is no JSON, is too deep, or has a key twice.
+    """
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        return json.loads(text, object_pairs_hook=without_repeats)
+    except RepeatedKeyError as error:
+        raise IcmBenchError(f"{place} has the key {str(error)!r:.60} twice; keep one of the two.") from error
+    except RecursionError as error:
+        raise IcmBenchError(f"{place} is not valid JSON (nested too deeply).") from error
+    except ValueError as error:  # not UTF-8 either
+        raise IcmBenchError(f"{place} is not valid JSON ({error}).") from error
+
+
+class RepeatedKeyError(Exception):
+    """A key that an object holds twice: JSON readers disagree on which one counts."""
+
+
+def without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these keys and values, for `json.loads`. Raises RepeatedKeyError."""
+    content = dict(items)
+    if len(content) < len(items):
+        keys = [key for key, _ in items]
+        raise RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    return content
+
+
+def _check_depth(text: str, place: str) -> None:
+    """Refuse a document that is nested too deeply, before a parser that calls itself sees it."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH and event.start_mark:
+            line = event.start_mark.line + 1
+            raise IcmBenchError(f"{place}, line {line} is nested more than {MAX_DEPTH} deep; a recipe is not.")
+
+
+def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
+    """Return how many values a part of a document has, written out.
+
+    Args:
+        node: the part.
+        place: the document.
+        sizes: those known so far, by identity of the part; 0 while one is counted.
+
+    Raises:
+        IcmBenchError: too many, a part that contains itself, or a key that stands twice.
+    """
+    import yaml
+
+    if (known := sizes.get(id(node))) is not None:
+        if known == 0:
+            raise IcmBenchError(f"{place}, line {node.start_mark.line + 1}: a value contains itself; write it out.")
+        return known
+    sizes[id(node)], total = 0, 1
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node, place)
+    if isinstance(node, yaml.CollectionNode):
+        for part in node.value:
+            for one in part if isinstance(part, tuple) else (part,):
+                total += _check_node(one, place, sizes)
+    if total > MAX_VALUES:
+        raise IcmBenchError(
+            f"{place}, line {node.start_mark.line + 1} stands for over {MAX_VALUES} values; write out what is meant."
+        )
+    sizes[id(node)] = total
+    return total
+
+
+def _check_keys(node: "yaml.MappingNode", place: str) -> None:
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in node.value:
+        line, name = key.start_mark.line + 1, (key.tag, str(key.value))
+        if name in lines:
+            raise IcmBenchError(
+                f"{place}, line {line}: the key {str(key.value)!r:.60} stands in line {lines[name]} already, and one "
+                f"of the two would be lost; keep one."
+            )
+        lines[name] = line

@@ -1,0 +1,201 @@
+"""Opening image files that nobody vouches for: few decoders, bounds on what a file may ask for, no word on stderr."""
+
+import contextlib
+import ctypes
+import io
+import logging
+import struct
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin, _imaging  # noqa: F401  they make themselves known to Pillow
+
+from benchmark.common.image_formats import FORMATS, NAMES
+
+__all__ = ["MAX_METADATA", "MAX_SECONDS", "UnreadableImage", "opened"]
+
+MAX_SECONDS = 30.0  # of a core, for one image: on a busy machine it is no less
+MAX_METADATA = 64 * 2**20  # bytes of EXIF, profiles and comments that a file may hold, or make of what it holds
+_LOG = logging.getLogger("PIL")
+_EXIF, _RAW_EXIF = "exif", "Raw profile type exif"
+# What else is found under the name of an image, beside what Pillow knows.
+_OTHERS = (
+    (b"%!PS", "a PostScript program"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript program"),
+    (b"%PDF", "a PDF document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an OLE container, as FlashPix has it"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML document, as SVG drawings are"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"version https://git-lfs", "a pointer of Git LFS, whose file was not fetched"),
+    (b"/annex/objects/", "a pointer of git-annex, whose file was not fetched"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"PK\x03\x04", "a zip archive"),
+)
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # of TIFF tags
+
+
+with contextlib.suppress(OSError, AttributeError):  # libtiff writes to the standard error by itself
+    _LIBRARIES = ctypes.CDLL(_imaging.__file__)
+    _LIBRARIES.TIFFSetErrorHandler(None)
+    _LIBRARIES.TIFFSetWarningHandler(None)
+
+
+class UnreadableImage(Exception):
+    """A file that is no readable image; the message is the reason."""
+
+
+@contextlib.contextmanager
+def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]:
+    """Give the block an image, opened and not yet loaded, by the usual decoders and those of `formats`.
+
+    Whatever goes wrong in the block becomes UnreadableImage, with what Pillow warned of; warnings alone are no reason.
+
+    Raises:
+        UnreadableImage: it is none of these formats, is damaged, or asks for more than it may.
+    """
+    with _listening() as said:
+        try:
+            _check_jpeg(content)
+            with Image.open(_Bounded(content), formats=(*FORMATS, *formats)) as image:
+                yield image
+        except (MemoryError, UnreadableImage):
+            raise
+        except UnidentifiedImageError as error:
+            raise UnreadableImage(_with(_what(content), said)) from error
+        except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
+            raise UnreadableImage(_with(_words(error), said)) from error
+
+
+def orientation(image: Image.Image) -> int:
+    """Return how a loaded image is to be turned, as EXIF counts it: 1 to 8, 1 being upright.
+
+    Raises:
+        UnreadableImage: its EXIF asks for more than it may.
+    """
+    block = image.info.get(_EXIF) or b""
+    if isinstance(raw := image.info.get(_RAW_EXIF), str) and not block:
+        block = bytes.fromhex("".join(raw.split("\n")[3:]))
+    _check_exif(block)
+    turned = image.getexif().get(0x0112, 1)
+    return turned if turned in range(1, 9) else 1
+
+
+class _Bounded(io.BytesIO):
+    """A file in memory that can be read for some time, and some times over, and then no more.
+
+    Here a limit holds in any thread and on any system: slow decoders are those in Python, which read piece by piece.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._left = 4 * len(content) + MAX_METADATA
+        self._end = time.thread_time() + MAX_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, as `io.BytesIO` does. Raises UnreadableImage where the limit is reached."""
+        piece = super().read(size)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise UnreadableImage("it refers to the same bytes over and over, as no sound file does")
+        if time.thread_time() > self._end:
+            raise UnreadableImage(f"it takes longer than the {MAX_SECONDS:.0f} s that an image may take")
+        return piece
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Collect what Pillow warns of and logs in the block, in place of lines on the standard error."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    propagate, _LOG.propagate = _LOG.propagate, False
+    _LOG.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.showwarning = lambda message, *_args, **_more: said.append(str(message))
+            yield said
+    finally:
+        _LOG.removeHandler(handler)
+        _LOG.propagate = propagate
+
+
+def _words(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).strip().splitlines()[0].rstrip(".") if str(text).strip() else type(error).__name__
+
+
+def _with(reason: str, said: Sequence[str]) -> str:
+    """Return a reason and what Pillow said before it, once."""
+    notes = [" ".join(note.split())[:200] for note in said if note.strip()]
+    notes = [note for note in dict.fromkeys(notes) if note and note not in reason]
+    return f"{reason} ({'; '.join(notes[:3])})" if notes else reason
+
+
+def _what(content: bytes) -> str:
+    """Say what a file is that is no image of the formats that are decoded."""
+    if not content:
+        return "it is empty"
+    head = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    name = next((name for start, name in _OTHERS if head[: len(start)].lower() == start.lower()), None)
+    name = name or _of_pillow(content[:16])
+    if name is None:
+        return f"it is no image that can be identified as {NAMES}, or a damaged one"
+    return f"it is {name}, and not {NAMES}"
+
+
+def _of_pillow(prefix: bytes) -> str | None:
+    """Return the format whose files begin so; no decoder is called."""
+    Image.init()
+    for name, (_, accepts) in Image.OPEN.items():
+        if name not in FORMATS and accepts and accepts(prefix) is True:
+            return f"of the format {name}"
+    return None
+
+
+def _check_jpeg(content: bytes) -> None:
+    """Look at what stands before a JPEG's pixels, before Pillow puts it together: it parses EXIF where it opens."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return
+    at, total, exif = 2, 0, []
+    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:
+        if content[at + 1] in (0x01, 0xFF, *range(0xD0, 0xD9)):  # they have no length
+            at += 1 if content[at + 1] == 0xFF else 2
+            continue
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        if 0xE0 <= content[at + 1] <= 0xEF or content[at + 1] == 0xFE:
+            total += length
+            if total > MAX_METADATA:
+                raise UnreadableImage(f"it has more than {MAX_METADATA >> 20} MiB beside its pixels")
+            if content[at + 4 : at + 10] == b"Exif\0\0":
+                exif.append(content[at + 10 : at + 2 + length])
+        at += 2 + max(2, length)
+    _check_exif(b"".join(exif))
+
+
+def _check_exif(block: bytes) -> None:
+    """Refuse EXIF whose entries, taken out one by one, come to more than the block itself and `MAX_METADATA`.
+
+    An entry says where its content lies, and all of some thousands may say "everywhere".
+    """
+    block = block.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None or len(block) < 8:
+        return
+    (at,) = struct.unpack_from(f"{order}4xI", block)
+    if at + 2 > len(block):
+        return
+    (count,) = struct.unpack_from(f"{order}H", block, at)
+    entries = block[at + 2 : at + 2 + 12 * count]
+    total = 0
+    for kind, number, place in struct.iter_unpack(f"{order}2xHII", entries[: len(entries) // 12 * 12]):
+        size = _TYPE_BYTES.get(kind, 1) * number
+        total += min(size, max(0, len(block) - place)) if size > 4 else size
+    if total > len(block) + MAX_METADATA:
+        raise UnreadableImage(f"its EXIF refers to {total >> 20} MiB, and has {len(block) >> 10} KiB")
