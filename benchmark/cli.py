@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.patience import taken
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from benchmark.commands.report import Asked, Outcome
     from benchmark.recipe.recipe import Recipe
 
-EXIT_USER_ERROR = 2
 STARTED = time.time()  # of the command: the time to the first embedding counts from here
 
 

@@ -11,6 +11,7 @@ import ray
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
+from benchmark.common.head import watch_head
 from benchmark.common.joining import check_cluster
 
 
@@ -61,6 +62,7 @@ def connect() -> None:
             with _native_stderr_to(os.devnull):
                 check_cluster(address)
                 ray.init(address=address, **options)
+            watch_head()
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise IcmBenchError(
                 f"No Ray cluster answers at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); "

@@ -1,5 +1,7 @@
 """The one exception a user is meant to read."""
 
+EXIT_USER_ERROR = 2  # exit code of a command that ends with its sentence
+
 
 class IcmBenchError(Exception):
     """Something the user can put right: one sentence that names the file, row or key, and the remedy.

@@ -54,9 +54,10 @@ class Pool:
             that nobody foresaw.
         wanted: how many are planned, 1 to `most`: as many as the cluster has or may get GPUs, or nodes.
         first: how many start at once, 1 to `wanted`.
-        on_gpus: whether each has a GPU.
+        on_gpus: whether they are on GPUs.
         threads: CPU threads of each; None on GPUs.
         asked: whether an autoscaler is asked for the GPUs.
+        sharing: how many have one GPU together.
     """
 
     most: int
@@ -65,6 +66,11 @@ class Pool:
     on_gpus: bool
     threads: int | None = None
     asked: bool = False
+    sharing: int = 1
+
+    def gpus(self, chunks: int) -> int:
+        """Return how many GPUs are wanted as long as so many chunks are to come."""
+        return math.ceil(min(self.wanted, chunks) / self.sharing)
 
     @property
     def strategy(self) -> Any:
@@ -81,13 +87,13 @@ class Pool:
     @property
     def options(self) -> dict[str, Any]:
         """What one encoder reserves."""
-        return actor_options(self.on_gpus)
+        return actor_options(self.on_gpus, self.sharing)
 
 
-def actor_options(on_gpus: bool) -> dict[str, Any]:
-    """Return what one encoder actor reserves: a GPU, or next to nothing of a node that has cores."""
+def actor_options(on_gpus: bool, sharing: int = 1) -> dict[str, Any]:
+    """Return what one encoder actor reserves: its share of a GPU, or next to nothing of a node that has cores."""
     if on_gpus:
-        return {"num_gpus": 1, "num_cpus": 0}  # Ray Data would take a core for each by itself
+        return {"num_gpus": 1 / sharing, "num_cpus": 0}  # Ray Data would take a core for each by itself
     return {
         "num_cpus": 0.01,
         "scheduling_strategy": "SPREAD",  # one to a node, where Ray would fill up the first
@@ -122,11 +128,13 @@ def pool_for(run: RunSpec, work: int, notify: Notify) -> Pool:
             f"run.actors: it counts encoders on CPUs, and there are {gpus} GPUs; leave it out and give run.gpus, or "
             f"give run.device: cpu."
         )
-    wanted = min(gpus, work)
+    sharing = run.encoders_per_gpu
+    wanted = min(gpus * sharing, work)
     if asked:
-        _wait_for_first(run, wanted, notify)
-    most = work if run.gpus == "auto" else min(run.gpus, work)
-    return Pool(most, wanted, max(1, min(gpu_count(), wanted)), on_gpus=True, asked=asked)
+        _wait_for_first(run, math.ceil(wanted / sharing), notify)
+    most = work if run.gpus == "auto" else min(run.gpus * sharing, work)
+    first = max(1, min(gpu_count() * sharing, wanted))
+    return Pool(most, wanted, first, on_gpus=True, asked=asked, sharing=sharing)
 
 
 def _wanted_gpus(run: RunSpec, notify: Notify) -> tuple[int, bool]:

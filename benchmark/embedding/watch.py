@@ -101,7 +101,7 @@ class Watch:
         self._say_stall(encoders, now)
         if self._pool.asked and now - self._asked >= ASK_SECONDS:
             self._asked = now
-            ask_for_gpus(min(self._pool.wanted, self._left))  # what is left for the last ones needs no more
+            ask_for_gpus(self._pool.gpus(self._left))  # what is left for the last ones needs no more
         if now - self._recorded >= self._pause and self._rows:
             self._record(encoders, ended=False)
             self._recorded = time.monotonic()
@@ -116,11 +116,7 @@ class Watch:
         try:
             self._last = ray.get(self._ledger.state.remote(), timeout=LATE_SECONDS)
         except ray.exceptions.RayError:
-            self._deaf = True
-            self._notify(
-                "Ray does not answer: if the cluster is lost, run again on another with the same store; nothing that "
-                "is written is lost"
-            )
+            self._deaf = True  # a head that is lost is said by who watches over it
         return self._last
 
     def _say_who(self, encoders: Sequence[EncoderState]) -> None:

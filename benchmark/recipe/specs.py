@@ -409,8 +409,9 @@ class RunSpec(Spec):
         out: folder or URI of the report. Default: `reports/NAME-HASH` inside the store.
         device: what encoders run on: `gpu`, `cpu`, or `auto` (default), GPUs where the cluster has some or its
             autoscaler may bring some, else CPUs.
-        gpus: number of encoders on GPUs, one on each; those that are not there are asked of the cluster's autoscaler.
-            `auto` (default) is what its configuration allows, and no more than there is work for.
+        gpus: number of GPUs that encode; those that are not there are asked of the cluster's autoscaler. `auto`
+            (default) is what its configuration allows, and no more than there is work for.
+        encoders_per_gpu: number of encoders that share each GPU, 1 to 8. Default 1; small encoders leave a GPU idle.
         wait_for_gpus: seconds after which a run ends that waits for its first GPU. Default 900.
         actors: number of encoders on CPUs. Default: one for each node.
         chunk_timeout: seconds without an answer after which an encoder is replaced, 1 or more. `auto` (default) is ten
@@ -436,6 +437,7 @@ class RunSpec(Spec):
     out: str | None = None
     device: Literal["auto", "gpu", "cpu"] = "auto"
     gpus: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    encoders_per_gpu: int = Field(default=1, ge=1, le=8)
     wait_for_gpus: float = Field(default=900.0, ge=0, allow_inf_nan=False)
     actors: int | None = Field(default=None, ge=1)
     chunk_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Literal["auto"] = "auto"

@@ -120,10 +120,14 @@ def _tune(
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
-    trainable = tune.with_parameters(_train, storage=storage, trials=trials, shared=shared, options=options, gpus=gpus)
+    # Tune unpickles what it is given anew for every batch, again and again: the trials are not among that.
+    asked = {batch.first: resources_of(trials[batch.first], options, gpus) for batch in batches}
+    trainable = tune.with_parameters(
+        _train, storage=storage, trials=[ray.put(trials)], shared=shared, options=options, gpus=gpus
+    )
     scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     tuner = tune.Tuner(
-        tune.with_resources(trainable, lambda config: resources_of(trials[config["trial"]["number"]], options, gpus)),
+        tune.with_resources(trainable, lambda config: asked[config["trial"]["number"]]),
         # What tells batches apart in Tune and in loggers.
         param_space={"trial": tune.grid_search([batch.config(trials) for batch in batches])},
         tune_config=tune.TuneConfig(reuse_actors=True),
@@ -219,20 +223,26 @@ def _lost_its_node(error: Exception) -> bool:
 
 @told
 def _train(
-    config: dict[str, Any], storage: Storage, trials: list[Trial], shared: Shared, options: RunSpec, gpus: int
+    config: dict[str, Any], storage: Storage, trials: list[Any], shared: Shared, options: RunSpec, gpus: int
 ) -> None:
-    """Run one batch of trials in a worker of Tune's."""
+    """Run one batch of trials in a worker of Tune's; `trials` holds one reference, to the list of all."""
     from ray import tune
 
-    batch, ran, told_at = Batch.named(config["trial"]), [], time.monotonic()
-    device = device_of(resources_of(trials[batch.first], options, gpus)["gpu"])
-    for number, result in _results(batch, storage, trials, shared, options, device):
+    batch, every, ran, told_at = Batch.named(config["trial"]), _kept(trials[0]), [], time.monotonic()
+    device = device_of(resources_of(every[batch.first], options, gpus)["gpu"])
+    for number, result in _results(batch, storage, every, shared, options, device):
         ran.append({"number": number, **result})
         if batch.count > 1 and time.monotonic() - told_at > TOLD_EVERY:
             tune.report({"ran": ran})
             ran, told_at = [], time.monotonic()
     if ran:
         tune.report(ran[0] if batch.count == 1 else {"ran": ran})  # loggers understand plain numbers
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(reference: Any) -> Any:
+    """Return an object that is the same for all batches of a worker: it is unpickled once."""
+    return ray.get(reference)
 
 
 def _results(

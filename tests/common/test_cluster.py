@@ -40,9 +40,12 @@ def test_what_has_work_starts_it_once_and_the_block_ends_it(started: Mock) -> No
 
 def test_a_named_cluster_is_joined_at_once(started: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    watched = Mock()
     monkeypatch.setattr(cluster, "check_cluster", lambda _: None)
+    monkeypatch.setattr(cluster, "watch_head", watched)
     with connected():
         assert started.call_args.kwargs["address"] == "10.0.0.1:6379"
+        assert watched.call_count == 1
     started.side_effect = ConnectionError("refused")
     with pytest.raises(IcmBenchError, match=r"No Ray cluster answers at RAY_ADDRESS=10\.0\.0\.1:6379"), connected():
         pass

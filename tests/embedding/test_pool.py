@@ -57,6 +57,14 @@ def on_cpus(encoders: int, threads: int) -> Pool:
         ({"gpus": 3}, [0, 0, 0, 1], 6, Pool(3, 3, 1, on_gpus=True, asked=True), [3]),
         ({"gpus": 3}, [2], 0, Pool(3, 2, 2, on_gpus=True), []),
         ({"gpus": 3}, [0, 0, 0, 1], None, Pool(3, 3, 1, on_gpus=True, asked=True), [3]),
+        ({"encoders_per_gpu": 3}, [2], 0, Pool(100, 6, 6, on_gpus=True, sharing=3), []),
+        (
+            {"gpus": 3, "encoders_per_gpu": 4},
+            [0, 0, 0, 1],
+            6,
+            Pool(12, 12, 4, on_gpus=True, asked=True, sharing=4),
+            [3],
+        ),
         ({"device": "gpu"}, [0, 0, 0, 1], None, Pool(100, 1, 1, on_gpus=True, asked=True), [1]),
         ({"device": "cpu"}, [2], 6, on_cpus(3, 8), []),
         ({"device": "cpu", "actors": 6}, [2], 6, on_cpus(6, 4), []),
@@ -78,6 +86,16 @@ def test_no_more_encoders_than_chunks(cluster: Any) -> None:
     cluster([8], 64, requests)
     assert pooled({}, work=5)[0] == Pool(5, 5, 5, on_gpus=True, asked=True)
     assert requests == [5]
+
+
+def test_encoders_that_share_a_gpu_ask_for_no_more_of_them_than_they_fill(cluster: Any) -> None:
+    requests: list[int] = []
+    cluster([1], 8, requests)
+    shared = pooled({"encoders_per_gpu": 4}, work=10)[0]
+    assert shared == Pool(10, 10, 4, on_gpus=True, asked=True, sharing=4)
+    assert requests == [3]
+    assert shared.options["num_gpus"] == 0.25
+    assert [shared.gpus(left) for left in (10, 9, 8, 5, 4, 1, 0)] == [3, 3, 2, 2, 1, 1, 0]
 
 
 def test_what_is_not_as_one_hopes_is_said(cluster: Any) -> None:

@@ -21,13 +21,14 @@ import yaml
 from benchmark.cli import main
 from tests.conftest import REPOSITORY, toy_in
 from tests.embedding.test_kill import descendants
+from tests.nodes import WAITS_FOR_HEAD, nodes
 
 KILLS = int(os.environ.get("ICM_BENCH_SWEEP_KILLS", "1"))
 TRIALS = 14
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(60 * (KILLS + 2)),
+    pytest.mark.timeout(60 * (KILLS + 6)),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
 ]
 
@@ -61,9 +62,17 @@ def rows_in(store: Path) -> dict[str, str]:
     return {p.stem: str(pq.read_table(p).to_pylist()) for p in sorted((store / "rows").glob("*.parquet"))}
 
 
-def start(folder: Path, store: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmark.cli", "sweep", str(folder / "recipe.yaml"), "--store", str(store)]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(folder: Path, store: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmark.cli", "sweep", str(folder / "recipe.yaml"), "--store", str(store)],
+        cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for_rows(run: subprocess.Popen[str], store: Path, count: int) -> None:
+    """Wait until so many trials have rows, or the run has ended."""
+    while run.poll() is None and len(list((store / "rows").glob("*.parquet"))) < count:
+        time.sleep(0.02)
 
 
 def victim(kind: str, driver: int) -> int | None:
@@ -83,8 +92,7 @@ def test_killed_at_random_moments(embedded: Path, tmp_path: Path) -> None:
         store = tmp_path / f"store{number}"
         shutil.copytree(embedded / "fresh", store)
         run, after = start(embedded, store), random.randrange(TRIALS - 2)  # trials finished before the kill
-        while run.poll() is None and len(list((store / "rows").glob("*.parquet"))) < after:
-            time.sleep(0.02)
+        wait_for_rows(run, store, after)
         time.sleep(random.uniform(0, 0.5))
         if (pid := victim(kind, run.pid)) is not None:
             os.kill(pid, signal.SIGKILL)
@@ -98,3 +106,34 @@ def test_killed_at_random_moments(embedded: Path, tmp_path: Path) -> None:
         assert int(done_before) >= len(kept) >= after  # a trial may end a moment after its driver
         assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "finished work was done again"
         assert rows_in(store) == undisturbed
+
+
+def test_a_node_and_then_the_head_are_lost(embedded: Path, tmp_path: Path) -> None:
+    store, (first, second) = tmp_path / "store", (tmp_path / "first", tmp_path / "second")
+    shutil.copytree(embedded / "fresh", store)
+    first.mkdir()
+    second.mkdir()
+    with nodes(first, 3) as cluster:
+        run = start(embedded, store, cluster.environment)
+        wait_for_rows(run, store, 2)
+        cluster.kill(1, "raylet")
+        wait_for_rows(run, store, 6)
+        assert run.poll() is None, run.communicate()
+        killed_at = time.monotonic()
+        cluster.kill(0, "gcs_server")
+        _, err = run.communicate(timeout=120)
+        took = time.monotonic() - killed_at
+    assert run.returncode == 2, err
+    (sentence,) = re.findall(r"icm-bench: (the head of the Ray cluster at .*)", err)
+    assert f":{cluster.environment['RAY_ADDRESS'].rpartition(':')[2]} has not answered for" in sentence
+    assert "run the same command again on another cluster" in sentence
+    assert "Traceback" not in err
+    kept = {p: p.stat().st_mtime_ns for p in (store / "rows").glob("*.parquet")}
+    assert not (store / "failed").exists()  # neither loss is a failure of a trial
+    with nodes(second, 1) as cluster:
+        again = start(embedded, store, cluster.environment)
+        _, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "finished work was done again"
+    assert rows_in(store) == rows_in(embedded / "store")
+    print(f"{len(kept)} of {TRIALS} kept; the sentence after {took:.0f} s where Ray waits for {WAITS_FOR_HEAD}")
