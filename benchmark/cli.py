@@ -149,15 +149,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(imported)
     imported.set_defaults(command=_import)
     _add_embeddings(commands)
-    about = "list what the store of embeddings holds, verify it, or remove what is stale"
+    about = "list what the store of embeddings holds, verify it, or remove what is damaged or stale"
     upkeep = commands.add_parser("store", help=about, description=f"{about[0].upper()}{about[1:]}.")
     upkeep.add_argument(
-        "action", nargs="?", choices=("list", "verify", "clean"), default="list",
-        help="list: one line for each view; verify: read every file back; clean: remove damaged files, directories "
-        "of an older version and leftovers of killed writers (all of it is recomputed when needed)",
+        "action", nargs="?", choices=("list", "verify", "repair", "clean"), default="list",
+        help="list: one line for each view; verify: read every file back; repair: remove damaged files; clean: remove "
+        "them, directories of an older version and leftovers of killed writers (all of it is recomputed when needed)",
     )  # fmt: skip
     upkeep.add_argument("--store", metavar="URI", help="folder, s3:// or gs://; default: the one in the cache folder")
-    upkeep.add_argument("--dry-run", action="store_true", help="with clean: say what would go, and keep it")
+    upkeep.add_argument("--dry-run", action="store_true", help="with repair and clean: say what would go, and keep it")
     upkeep.add_argument(
         "--why", action="store_true", help="with list: which runs made it, on what, what they did twice"
     )

@@ -12,12 +12,24 @@ from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import swept
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
+from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store import embeddings as store
-from benchmark.store.details import MAP, PREDICTIONS, Decoded, Details, Part, Pick, write_details, written
+from benchmark.store.checked import DamagedError
+from benchmark.store.details import (
+    MAP,
+    PREDICTIONS,
+    Decoded,
+    Details,
+    Part,
+    Pick,
+    problem_of,
+    write_details,
+    written,
+)
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.sweep.answers import AnswersDifferError
@@ -70,6 +82,7 @@ def details_stage(run: Run) -> Written:
 def _details(run: Run) -> Written:
     parts = _parts(run)
     there = written(run.storage)
+    _check(run.storage, [part for part in parts if part.file in there])
     missing = [part for part in parts if part.file not in there]
     trials = 0
     if missing:
@@ -86,6 +99,23 @@ def _details(run: Run) -> Written:
     there = written(run.storage) if missing else there
     maps = [part.map_file for part in parts if part.map_file in there]
     return Written(len(parts), len(missing), trials, files, maps)
+
+
+def _check(storage: Storage, parts: Sequence[Part]) -> None:
+    """Read back what was written of some parts: nothing before the report would notice that it is damaged.
+
+    Raises:
+        DamagedError: files are not what was written; with one of a part, that of its predictions is named, which says
+            that all of it is there.
+    """
+    problems: dict[str, str] = {}
+    for part in parts:
+        for name in (part.map_file, part.decoded_file, part.file):
+            if problem := problem_of(storage, name):
+                problems[name] = problem
+                problems.setdefault(part.file, f"goes with {storage.path(name)}, which is damaged")
+    if problems:
+        raise DamagedError.of(storage, problems)
 
 
 def _parts(run: Run) -> list[Part]:

@@ -10,7 +10,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import REPORT, START, Cost, from_json, most_alike, on_this_machine, read, shared
+from benchmark.store.costs import REPORT, START, Cost, most_alike, of_json, on_this_machine, read, shared
 from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, summing_work, work_of
 
@@ -106,7 +106,7 @@ class Known:
 
 def of_reference() -> list[Cost]:
     """Return what a reference machine took."""
-    return from_json((files("benchmark.store") / "reference_costs.json").read_bytes())
+    return of_json((files("benchmark.store") / "reference_costs.json").read_bytes())
 
 
 class Estimating:

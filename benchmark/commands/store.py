@@ -1,8 +1,10 @@
 """`icm-bench store`: what the store of embeddings holds, whether it is sound, and what can go."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from benchmark.commands.stores import store_at
 from benchmark.common.errors import IcmBenchError
@@ -10,15 +12,19 @@ from benchmark.common.storage import Storage
 from benchmark.store import upkeep
 from benchmark.store.embeddings import ROOT
 from benchmark.store.made import read_made
+from benchmark.store.names import foreign
+
+_MOST = 12  # names that a line lists
 
 
 def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: bool = False) -> None:
     """List, verify or clean a store, and print what came of it.
 
     Args:
-        action: `list`, `verify` (read every file back) or `clean` (remove what is damaged or stale).
+        action: `list`, `verify` (read every file back), `repair` (remove what is damaged) or `clean` (and what is
+            stale, or was left by writers).
         uri: of the store; None is the one in the cache folder.
-        dry_run: with `clean`, say what would go, and keep it.
+        dry_run: with `repair` and `clean`, say what would go, and keep it.
         as_json: print JSON instead of text.
         why: with `list`, say too which runs made it, on what, and what was computed again.
 
@@ -26,8 +32,11 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
         IcmBenchError: the store cannot be opened, or `verify` found damaged files.
     """
     storage = store_at(uri)
-    if action == "clean":
-        _clean(storage, dry_run, as_json)
+    place = storage.path("").rstrip("/")
+    if storage.is_local and Path(place).is_file():
+        raise IcmBenchError(f"{place} is a file and no store; give the folder of one.")
+    if remove := {"clean": upkeep.clean, "repair": upkeep.repair}.get(action):
+        _print_removed(storage, remove(storage, dry_run), dry_run, as_json)
         return
     directories = upkeep.verify(storage) if action == "verify" else upkeep.directories(storage)
     runs = read_made(storage) if why else []
@@ -42,15 +51,14 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
     problems = [problem for d in directories for problem in d.problems]
     if problems:
         raise IcmBenchError(
-            f"{len(problems)} files are damaged; `icm-bench store clean` removes them and the next run makes them "
-            f"again: {' '.join(problems)}"
+            f"{len(problems)} damaged files; `icm-bench store repair` removes them and the next run makes them "
+            f"again: {' '.join(problems[:_MOST])}{f' And {len(problems) - _MOST} more.' if problems[_MOST:] else ''}"
         )
     if action == "verify" and not as_json:
         print(f"verified: {sum(d.parts for d in directories if not d.stale)} files are sound")
 
 
-def _clean(storage: Storage, dry_run: bool, as_json: bool) -> None:
-    removed = upkeep.clean(storage, dry_run)
+def _print_removed(storage: Storage, removed: upkeep.Removed, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(removed), indent=2))
         return
@@ -63,6 +71,10 @@ def _clean(storage: Storage, dry_run: bool, as_json: bool) -> None:
 def _print_directories(storage: Storage, directories: Sequence[upkeep.Directory]) -> None:
     for d in directories:
         what = f"{d.dataset}  {d.backbone}  {d.view}" if d.dataset else d.name
-        print(f"{what}: {d.images} images, {d.rejected} rejected, {d.size / 1e6:.1f} MB, {d.state}")
+        count = f"{d.images} images, {d.rejected} rejected" if d.images else f"files: {d.parts}"
+        print(f"{what}: {count}, {d.size / 1e6:.1f} MB, {d.state}")
     views = sum(d.name.startswith(ROOT) for d in directories)
     print(f"{views} views, {sum(d.size for d in directories) / 1e6:.1f} MB in {storage.path('')}")
+    if others := foreign(storage):
+        more = f" and {len(others) - _MOST} more" if others[_MOST:] else ""
+        print(f"note: not the store's own, and left alone: {', '.join(others[:_MOST])}{more}", file=sys.stderr)

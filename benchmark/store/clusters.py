@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
+from benchmark.store.checked import DamagedError, checked, read_checked, write_checked
 from benchmark.store.embeddings import View
 
 ROOT = "clusters"
@@ -35,7 +35,7 @@ def clusters_file(original: View, ids: Sequence[str], count: int, seed: int) -> 
 
 def write_clusters(storage: Storage, name: str, clusters: NDArray[np.int64]) -> None:
     """Write the cluster of each image, shape (n,)."""
-    storage.write_table(name, pa.table({_COLUMN: pa.array(clusters, pa.int64())}))
+    write_checked(storage, name, pa.table({_COLUMN: pa.array(clusters, pa.int64())}))
 
 
 def read_clusters(storage: Storage, name: str, images: int, count: int) -> NDArray[np.int64] | None:
@@ -51,9 +51,17 @@ def read_clusters(storage: Storage, name: str, images: int, count: int) -> NDArr
     if content is None:
         return None
     try:
-        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
-            clusters = np.asarray(file.read(use_threads=False)[_COLUMN], dtype=np.int64)
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
+        clusters = np.asarray(checked(storage, name, content)[_COLUMN], dtype=np.int64)
+    except DamagedError:
         return None
     sound = len(clusters) == images and set(np.unique(clusters)) == set(range(count))
     return clusters if sound else None
+
+
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file of clusters; nothing where it is what was written."""
+    try:
+        read_checked(storage, name)
+    except DamagedError as error:
+        return error.problems[name]
+    return ""

@@ -15,9 +15,11 @@ from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine, processor
+from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 
-_FILE = "costs/measured-1.json"  # the number is to be raised when the work of a kind is counted otherwise
+ROOT = "costs"
+_FILE = f"{ROOT}/measured-1.json"  # the number is to be raised when the work of a kind is counted otherwise
 START, REPORT = ("start",), ("report",)  # kinds: what a run does beside its stages
 _KEPT = 24  # amounts of one kind, the newest
 
@@ -95,21 +97,29 @@ def as_json(costs: Iterable[Cost]) -> bytes:
 def read(place: Storage) -> list[Cost]:
     """Return the costs that a place knows; none where the file is missing or damaged: work is done without them too."""
     try:
-        return from_json(place.read_bytes(_FILE))
+        return of_json(place.read_bytes(_FILE))
     except (IcmBenchError, ValueError, TypeError):
         return []
 
 
-def from_json(content: bytes) -> list[Cost]:
+def problem_of(place: Storage, name: str) -> str:
+    """Return what is wrong with a file of costs; nothing where it is sound."""
+    try:
+        of_json(place.read_bytes(name))
+    except (IcmBenchError, ValueError, TypeError):
+        return "is damaged"
+    return ""
+
+
+def of_json(content: bytes) -> list[Cost]:
     """Return the costs of a file; those of an earlier version know nothing of encoders.
 
     Raises:
-        ValueError: it is none.
-        TypeError: it is none.
+        IcmBenchError, ValueError, TypeError: it is none.
     """
     costs = [
         Cost(tuple(kind), float(work), float(seconds), str(name), **_of_encoders(*more))
-        for kind, work, seconds, name, *more in json.loads(content)
+        for kind, work, seconds, name, *more in from_json(content, "The file of costs")
     ]
     return [c for c in costs if c.work > 0 and c.seconds > 0 and math.isfinite(c.work * c.seconds)]
 

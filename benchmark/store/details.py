@@ -11,15 +11,18 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.plain import from_json
+from benchmark.common.storage import Storage, reason
+from benchmark.store.checked import DamagedError
 
 ROOT = "details"
-VERSION = 1  # to be raised when what is written for a part changes
-_CLASSES = b"icm_bench_classes"
+VERSION = 2  # to be raised when what is written for a part changes
+_CLASSES, _PART = b"icm_bench_classes", b"icm_bench_part"
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
 PREDICTIONS = pa.schema(
@@ -185,12 +188,14 @@ def written(storage: Storage) -> set[str]:
 def write_details(storage: Storage, part: Part, details: Details) -> None:
     """Write what was found for a part; its predictions come last, so that an interrupted writer leaves no part."""
     if details.map is not None:
-        storage.write_table(part.map_file, details.map)
+        storage.write_table(part.map_file, details.map.replace_schema_metadata({_PART: part.key.encode()}))
     if details.decoded:
-        lines = json.dumps([asdict(one) for one in details.decoded], indent=1, ensure_ascii=False, allow_nan=False)
+        said = {"part": part.key, "decoded": [asdict(one) for one in details.decoded]}
+        lines = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False)
         storage.write_bytes(part.decoded_file, lines.encode())
     classes = json.dumps(list(details.classes), ensure_ascii=False).encode()
-    storage.write_table(part.file, details.predictions.replace_schema_metadata({_CLASSES: classes}))
+    said_of = {_CLASSES: classes, _PART: part.key.encode()}
+    storage.write_table(part.file, details.predictions.replace_schema_metadata(said_of))
 
 
 def read_details(storage: Storage, part: Part, columns: Sequence[str] | None = None) -> Details | None:
@@ -202,18 +207,59 @@ def read_details(storage: Storage, part: Part, columns: Sequence[str] | None = N
         columns: those of the predictions that are needed; by default all.
 
     Raises:
-        IcmBenchError: a file is damaged; names it.
+        DamagedError: a file is damaged, or another part's; names it.
     """
-    table = storage.table_if_there(part.file, None if columns is None else list(columns))
+    table = _table(storage, part.file, None if columns is None else list(columns))
     if table is None:
         return None
+    classes = tuple(from_json((table.schema.metadata or {})[_CLASSES], storage.path(part.file)))
+    return Details(table, classes, _table(storage, part.map_file), _decoded(storage, part.decoded_file))
+
+
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file of details; nothing where it is sound."""
     try:
-        classes = tuple(json.loads((table.schema.metadata or {})[_CLASSES]))
-        lines = json.loads(storage.read_if_there(part.decoded_file) or b"[]")
-        decoded = tuple(Decoded(**line) for line in lines)
-    except (KeyError, ValueError, TypeError) as error:
-        raise IcmBenchError(
-            f"{storage.path(part.file)} or what belongs to it is damaged ({error!r}); delete it and run "
-            f"`icm-bench details` again: only it is made anew."
-        ) from error
-    return Details(table, classes, storage.table_if_there(part.map_file), decoded)
+        if name.endswith(".json"):
+            _decoded(storage, name)
+        else:
+            _table(storage, name)
+    except DamagedError as error:
+        return error.problems[name]
+    return ""
+
+
+def _table(storage: Storage, name: str, columns: list[str] | None = None) -> pa.Table | None:
+    """Return the table of a part, or of its map; None where there is no such file."""
+    if storage.is_local:  # where only the columns that are asked for are read
+        source = storage.open(name) if storage.exists(name) else None
+    else:
+        content = storage.read_if_there(name)
+        source = None if content is None else pa.BufferReader(content)
+    if source is None:
+        return None
+    try:
+        with source:
+            table = pq.read_table(source, columns=columns, page_checksum_verification=True)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
+    _check_part(storage, name, (table.schema.metadata or {}).get(_PART, b"").decode())
+    return table
+
+
+def _decoded(storage: Storage, name: str) -> tuple[Decoded, ...]:
+    content = storage.read_if_there(name)
+    if content is None:
+        return ()
+    try:
+        said = from_json(content, storage.path(name))
+        part, decoded = str(said["part"]), tuple(Decoded(**line) for line in said["decoded"])
+    except (IcmBenchError, KeyError, ValueError, TypeError) as error:
+        raise DamagedError.of(storage, {name: "is damaged"}) from error
+    _check_part(storage, name, part)
+    return decoded
+
+
+def _check_part(storage: Storage, name: str, part: str) -> None:
+    """Refuse a file that was copied or renamed."""
+    if part != name.split("/")[1].removesuffix(".parquet"):
+        raise DamagedError.of(storage, {name: f"is of the part '{part[:32]}': it was copied or renamed"})

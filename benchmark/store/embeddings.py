@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 from benchmark.method.interventions import Intervention
 from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_checked
@@ -177,7 +179,10 @@ def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tupl
     for name in storage.files(directory, ".json"):
         stem = name.rsplit("/", 1)[-1]
         if stem.startswith("rejected-"):
-            chunk = int(stem.removeprefix("rejected-").removesuffix(".json"))
+            number = stem.removeprefix("rejected-").removesuffix(".json")
+            if not number.isdecimal():  # foreign
+                continue
+            chunk = int(number)
             try:
                 by_chunk[chunk] = _rejected_of(storage, name)
             except DamagedError as error:
@@ -189,10 +194,10 @@ def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tupl
 def _rejected_of(storage: Storage, name: str) -> list[tuple[str, str, str]]:
     content = storage.read_bytes(name)
     try:
-        listed = json.loads(content)
+        listed = from_json(content, name)
         rows = [(image_id, path, why) for image_id, path, why in listed["images"]]
         sound = listed["digest"] == canonical_hash([name, [list(row) for row in rows]])
-    except (ValueError, KeyError, TypeError):
+    except (IcmBenchError, ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         raise DamagedError.of(storage, {name: DIFFERS})

@@ -15,6 +15,7 @@ import pyarrow as pa
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_checked
 
@@ -115,9 +116,9 @@ def read_import(storage: Storage, name: str) -> Import:
         IcmBenchError: a later version wrote it.
     """
     try:
-        content: dict[str, Any] = json.loads(storage.read_bytes(name))
+        content: dict[str, Any] = from_json(storage.read_bytes(name), name)
         version, digest = int(content["version"]), content.pop("digest")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (IcmBenchError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError.of(storage, {name: "is damaged"}) from error
     if digest != _digest(name, content):
         raise DamagedError.of(storage, {name: DIFFERS})

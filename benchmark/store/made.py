@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 
 ROOT = "made"
@@ -166,6 +167,11 @@ def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
     return begun
 
 
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a run's record; nothing where it is sound."""
+    return "" if _read(storage, [name]) else "is damaged"
+
+
 def of_no_use(storage: Storage, directories: Collection[str]) -> list[str]:
     """Return the names of the records of runs that wrote to none of some directories."""
     every = ((name, _read(storage, [name])) for name in storage.files(ROOT, ".parquet"))
@@ -177,7 +183,7 @@ def _read(storage: Storage, names: Sequence[str]) -> list[Made]:
     for name in sorted(names):
         with suppress(IcmBenchError, ValueError, KeyError, TypeError):
             table = storage.read_table(name)
-            content = json.loads(table.schema.metadata[_KEY])
+            content = from_json(table.schema.metadata[_KEY], storage.path(name))
             encoders = tuple(MadeBy(**{**e, "under_way": tuple(e["under_way"])}) for e in content.pop("encoders"))
             views = tuple(content.pop("views"))
             records.append(Made(**content, views=views, encoders=encoders, chunks=table))

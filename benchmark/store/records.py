@@ -7,7 +7,9 @@ from typing import Any
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
+from benchmark.store.checked import DamagedError
 
 ROOT = "runs"
 
@@ -59,19 +61,29 @@ def read_record(storage: Storage, file: str) -> RunRecord:
     """Return a record; one of an earlier version, that did not say how many trials were planned, has those it lists.
 
     Raises:
-        IcmBenchError: the file is damaged; names it.
+        DamagedError: the file is damaged, or the record of another recipe; names it.
     """
     try:
-        content = json.loads(storage.read_bytes(file))
+        content = from_json(storage.read_bytes(file), storage.path(file))
         planned = content.get("planned", len(content["trials"]))
         imported = dict(content.get("imported", {}))
         name, recipe, recipe_hash, trials = (content[n] for n in ("name", "recipe", "recipe_hash", "trials"))
+        if not file.startswith(f"{ROOT}/{recipe_hash[:32]}/"):
+            raise ValueError(f"it is of the recipe {recipe_hash[:32]}: it was copied or renamed")
         return RunRecord(name, recipe, recipe_hash, trials, planned, imported, list(content.get("left_out", ())))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IcmBenchError(
-            f"{storage.path(file)} is damaged ({error!r}); delete it and run again: only it is written anew, without "
-            f"what was imported."
-        ) from error
+    except (IcmBenchError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = error if isinstance(error, ValueError) else type(error).__name__
+        problem = f"is damaged ({why}), so predictions that were imported are to be imported again"
+        raise DamagedError.of(storage, {file: problem}) from error
+
+
+def problem_of(storage: Storage, file: str) -> str:
+    """Return what is wrong with a record; nothing where it is sound."""
+    try:
+        read_record(storage, file)
+    except DamagedError as error:
+        return error.problems[file]
+    return ""
 
 
 def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "") -> str:

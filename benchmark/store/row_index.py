@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
+from benchmark.store.names import is_own
 
 ROOT = "index"
 LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one
@@ -31,7 +33,7 @@ State = tuple[int, int]  # size in bytes of a row file, and time of its last cha
 def states(storage: Storage) -> dict[str, State]:
     """Return id -> state of the row file of all finished trials of a store."""
     infos = storage.file_infos("rows", ".parquet")
-    return {PurePosixPath(info.name).stem: (info.bytes, info.modified_ns) for info in infos}
+    return {PurePosixPath(info.name).stem: (info.bytes, info.modified_ns) for info in infos if is_own(info.name)}
 
 
 def worth_it(storage: Storage, count: int) -> bool:
@@ -75,7 +77,7 @@ def _read(
 
 def _places(file: pq.ParquetFile, wanted: Mapping[str, State], schema: pa.Schema) -> dict[str, tuple[int, int]]:
     """Return id -> number of the first row, and of rows, of those trials that a file has as their row files are."""
-    said = json.loads((file.schema_arrow.metadata or {}).get(_ENTRIES, b"{}"))
+    said = from_json((file.schema_arrow.metadata or {}).get(_ENTRIES, b"{}"), "The index")
     places: dict[str, tuple[int, int]] = {}
     if said.get("schema") != _of_schema(schema):
         return places

@@ -11,11 +11,14 @@ import pyarrow.parquet as pq
 
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
+from benchmark.store.checked import DamagedError
 from benchmark.store.frames import frame
+from benchmark.store.names import is_own
 from benchmark.store.row_index import indexed, states, worth_it, write_index
 from benchmark.store.tested import sound_of
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 # Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
 VERSION = 7
 _OLDEST = 3
+ROOT, FAILED = "rows", "failed"
 _VERSION_KEY = b"icm_bench_rows"
 
 PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
@@ -160,7 +164,7 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
 
 def row_file(trial_id: str) -> str:
     """Return the name, inside a store, of the file that holds a trial's rows."""
-    return f"rows/{trial_id}.parquet"
+    return f"{ROOT}/{trial_id}.parquet"
 
 
 def unfinished(storage: Storage, trial_ids: Sequence[str]) -> list[str]:
@@ -211,7 +215,7 @@ def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -
 
 def failure_file(trial_id: str) -> str:
     """Return the name, inside a store, of the file that says why a trial failed."""
-    return f"failed/{trial_id}.json"
+    return f"{FAILED}/{trial_id}.json"
 
 
 def write_failure(storage: Storage, trial_id: str, label: str, reason: str, traceback: str) -> None:
@@ -222,25 +226,46 @@ def write_failure(storage: Storage, trial_id: str, label: str, reason: str, trac
 
 def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str]]:
     """Return trial id -> (trial in words, reason) of those that failed and have no rows."""
-    failed = {PurePosixPath(name).stem for name in storage.files("failed", ".json")}
+    failed = {PurePosixPath(name).stem for name in storage.files(FAILED, ".json")}
     names = [name for name in trial_ids if name in failed]
     done = finished(storage) if names else set()
     reasons = {}
     for name in names:
         if name not in done:
-            content = json.loads(storage.read_bytes(failure_file(name)))
-            reasons[name] = (content["trial"], content["reason"])
+            reasons[name] = _failure(storage, failure_file(name))
     return reasons
+
+
+def _failure(storage: Storage, name: str) -> tuple[str, str]:
+    """Return (trial in words, reason) of a failure; a damaged file says that it is damaged: the trial has failed."""
+    try:
+        content = from_json(storage.read_bytes(name), storage.path(name))
+        return str(content["trial"]), str(content["reason"])
+    except (IcmBenchError, KeyError, TypeError):
+        return name, "the file with the reason is damaged"
+
+
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file of rows, or of a failure; nothing where it is sound."""
+    if name.endswith(".json"):
+        return "" if _failure(storage, name)[0] != name else "is damaged"
+    try:
+        _read(storage, name, schema().names)
+    except DamagedError as error:
+        return error.problems[name]
+    except IcmBenchError as error:  # of another version
+        return str(error).removeprefix(storage.path(name)).strip().rstrip(".")
+    return ""
 
 
 def all_trials(storage: Storage) -> list[str]:
     """Return the ids of all trials that have rows in a store, whichever recipe they are of, sorted."""
-    return sorted(PurePosixPath(name).stem for name in storage.files("rows", ".parquet"))
+    return sorted(finished(storage))
 
 
 def all_failures(storage: Storage) -> dict[str, tuple[str, str]]:
     """Return `failures` of all trials that ever failed in a store."""
-    return failures(storage, sorted(PurePosixPath(name).stem for name in storage.files("failed", ".json")))
+    return failures(storage, sorted(PurePosixPath(n).stem for n in storage.files(FAILED, ".json") if is_own(n)))
 
 
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
@@ -321,9 +346,7 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
             _check_trials(storage, name, trials)
             return _as_in_schema(table, same, file.metadata.num_rows, columns)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise IcmBenchError(
-            f"{storage.path(name)} is damaged ({reason(error)}); delete it and run again: only it is recomputed."
-        ) from error
+        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:
@@ -375,11 +398,9 @@ def _repeated(column: str, value: object, rows: int) -> pa.Array:
 
 def _check_trials(storage: Storage, name: str, trial_ids: set[object]) -> None:
     """Refuse a file with rows of another trial than that which it is named after."""
-    if others := sorted(trial_ids - {name.removeprefix("rows/").removesuffix(".parquet")}, key=str):
-        raise IcmBenchError(
-            f"{storage.path(name)} holds rows of the trial {others[0]}: it was copied or renamed; delete it and run "
-            f"again: only it is recomputed."
-        )
+    if others := sorted(trial_ids - {name.removeprefix(f"{ROOT}/").removesuffix(".parquet")}, key=str):
+        problem = f"holds rows of the trial {others[0]}: it was copied or renamed"
+        raise DamagedError.of(storage, {name: problem})
 
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":

@@ -59,6 +59,12 @@ def is_sound(storage: Storage, hash_: str) -> bool:
     return True
 
 
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file of tested images; nothing where it is what its name says."""
+    hash_ = name.removeprefix(f"{ROOT}/").removesuffix(".parquet")
+    return "" if is_sound(storage, hash_) else "does not hold the tested images that its name says"
+
+
 def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
     """Return hash -> tested images.
 

@@ -1,28 +1,44 @@
 """Looking after a store of embeddings: what it holds, whether it is sound, and what may go."""
 
-import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
+from benchmark.store import clusters, costs, details, imported, made, records, row_index, rows, tested, texts
 from benchmark.store import embeddings as store
-from benchmark.store import imported, row_index, rows, texts
 from benchmark.store import moments as sums
 from benchmark.store.checked import DamagedError, read_checked
-from benchmark.store.made import of_no_use
+from benchmark.store.names import is_own
 
 LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
+
+# Folder -> what says what is wrong with one of its files, and how these end.
+_KINDS: Mapping[str, tuple[Callable[[Storage, str], str], Sequence[str]]] = {
+    sums.ROOT: (sums.problem_of, [".safetensors"]),
+    imported.ROOT: (imported.problem_of, [".json", ".parquet"]),
+    texts.ROOT: (texts.problem_of, [".parquet"]),
+    clusters.ROOT: (clusters.problem_of, [".parquet"]),
+    rows.ROOT: (rows.problem_of, [".parquet"]),
+    rows.FAILED: (rows.problem_of, [".json"]),
+    tested.ROOT: (tested.problem_of, [".parquet"]),
+    details.ROOT: (details.problem_of, [".json", ".parquet"]),
+    records.ROOT: (records.problem_of, [".json"]),
+    made.ROOT: (made.problem_of, [".parquet"]),
+    costs.ROOT: (costs.problem_of, [".json"]),
+}
+_WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # looked at as one
 
 
 @dataclass
 class Directory:
-    """One view of a data set under one backbone, the moments over its views, all texts, or an import, as they lie.
+    """One view of a data set under one backbone, the moments over its views, an import, or all files of another kind.
 
     Attributes:
         name: name of the directory inside the store.
@@ -30,7 +46,7 @@ class Directory:
         backbone: label of the backbone.
         view: label of the view, or "moments", or "imported".
         images: number of distinct images of the data set; 0 where unknown.
-        parts: number of files with embeddings, moments, texts, or what is known of an import.
+        parts: number of files that are compared with what was written, or read back where they say nothing of it.
         parts_expected: number of these once all images are embedded.
         rejected: number of images that cannot be read.
         size: size of all files together, in bytes.
@@ -70,13 +86,20 @@ def directories(storage: Storage) -> list[Directory]:
     """Return what the store holds, sorted by data set, backbone and view."""
     views = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
     moments = [_moments(storage, name, size, views) for name, size in _sizes(storage, sums.ROOT).items()]
-    files, size = len(storage.files(texts.ROOT, ".parquet")), sum(_sizes(storage, texts.ROOT).values())
-    of_texts = [Directory(texts.ROOT, parts=files, parts_expected=files, size=size)] if files else []
     names = _sizes(storage, imported.ROOT)
     of_imports = [_imported(storage, name, of_folder) for name, of_folder in names.items()]
+    others = [_whole(storage, root) for root in _WHOLE]
     return sorted(
-        [*views.values(), *moments, *of_texts, *of_imports], key=lambda d: (d.dataset, d.backbone, d.view, d.name)
+        [*views.values(), *moments, *filter(None, others), *of_imports],
+        key=lambda d: (d.dataset, d.backbone, d.view, d.name),
     )
+
+
+def _whole(storage: Storage, root: str) -> Directory | None:
+    """Return a folder whose files are all of one kind; None where there are none."""
+    files = len(_files_of(storage, root))
+    size = sum(_sizes(storage, root).values())
+    return Directory(root, parts=files, parts_expected=files, size=size) if files else None
 
 
 def _imported(storage: Storage, name: str, size: int) -> Directory:
@@ -86,17 +109,17 @@ def _imported(storage: Storage, name: str, size: int) -> Directory:
 
 
 def _files_of(storage: Storage, folder: str) -> list[str]:
-    """Return the files of a folder of moments, of texts or of an import that are compared with what was written."""
-    suffixes = {sums.ROOT: [".safetensors"], imported.ROOT: [".json", ".parquet"]}.get(
-        folder.split("/")[0], [".parquet"]
-    )
-    return [name for suffix in suffixes for name in storage.files(folder, suffix)]
+    """Return the files of a folder, other than of embeddings, that are read back by `verify`."""
+    suffixes = _KINDS[folder.split("/")[0]][1]
+    return [name for suffix in suffixes for name in storage.files(folder, suffix) if is_own(name)]
 
 
 def _sizes(storage: Storage, root: str) -> dict[str, int]:
     """Return the size of every folder below `root`."""
     sizes: dict[str, int] = {}
     for name, size, _ in storage.details(root):
+        if not is_own(name):
+            continue
         folder = "/".join(name.split("/")[:2])
         sizes[folder] = sizes.get(folder, 0) + size
     return sizes
@@ -115,7 +138,7 @@ def _moments(storage: Storage, name: str, size: int, views: Mapping[str, Directo
 def _directory(storage: Storage, name: str, size: int) -> Directory:
     directory = Directory(name, size=size, parts=len(store.parts(storage, name)))
     try:
-        about = json.loads(storage.read_bytes(store.about_file(name)))
+        about = from_json(storage.read_bytes(store.about_file(name)), storage.path(name))
         directory.dataset, directory.backbone, directory.view = about["dataset"], about["backbone"], about["view"]
         version = int(about["depends_on"]["view"].get("version", 0))
         if version < store.STORE_VERSION:
@@ -154,7 +177,7 @@ def verify(storage: Storage) -> list[Directory]:
         if not directory.name.startswith(store.ROOT):
             _verify_files(storage, directory, progress)
             continue
-        about = json.loads(storage.read_bytes(store.about_file(directory.name)))
+        about = from_json(storage.read_bytes(store.about_file(directory.name)), directory.name)
         rejected, _ = store.read_rejected(storage, directory.name)
         seen: set[str] = set()
         for chunk, name in store.parts(storage, directory.name).items():
@@ -167,10 +190,8 @@ def verify(storage: Storage) -> list[Directory]:
 
 
 def _verify_files(storage: Storage, directory: Directory, progress: Progress) -> None:
-    """Note what is wrong with files of moments, of texts, or of an import."""
-    problem_of = {sums.ROOT: sums.problem_of, imported.ROOT: imported.problem_of}.get(
-        directory.name.split("/")[0], texts.problem_of
-    )
+    """Note what is wrong with the files of a folder other than of embeddings."""
+    problem_of = _KINDS[directory.name.split("/")[0]][0]
     for name in _files_of(storage, directory.name):
         try:
             problem = problem_of(storage, name)
@@ -235,6 +256,16 @@ class Removed:
     size: int
 
 
+def repair(storage: Storage, dry_run: bool) -> Removed:
+    """Remove the files that are not what was written, or would; what is sound, stale or of nobody's is not touched."""
+    names = [name for directory in verify(storage) if not directory.stale for name in directory.damaged]
+    sizes = {name: size for name, size, _ in storage.details("")}
+    if not dry_run:
+        for name in names:
+            storage.delete(name)
+    return Removed(names, sum(sizes.get(name, 0) for name in names))
+
+
 def clean(storage: Storage, dry_run: bool) -> Removed:
     """Remove what is of no use: damaged files, stale directories, their records, copies of rows, what writers left.
 
@@ -245,14 +276,15 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
         IcmBenchError: the bucket does not let open uploads be looked for; all else is removed then.
     """
     listed = verify(storage)
-    details = {name: size for name, size, _ in storage.details("")}
+    sizes = {name: size for name, size, _ in storage.details("")}
     stale = [d for d in listed if d.stale]
     names = [name for d in listed if d not in stale for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
-    names += of_no_use(storage, {d.name for d in listed if d not in stale})
+    names += made.of_no_use(storage, {d.name for d in listed if d not in stale})
     names += row_index.useless(storage, rows.schema())
-    size = sum(details.get(name, 0) for name in names) + sum(d.size for d in stale)
+    names = list(dict.fromkeys(names))
+    size = sum(sizes.get(name, 0) for name in names) + sum(d.size for d in stale)
     if not dry_run:
         for name in names:
             storage.delete(name)

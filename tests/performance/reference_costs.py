@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark.backbones.facts import Embeds
 from benchmark.commands.estimate import PlannedSweep, planned_trials
 from benchmark.recipe.loading import load_recipe
-from benchmark.store.costs import Cost, as_json, from_json, on_this_machine, read
+from benchmark.store.costs import Cost, as_json, of_json, on_this_machine, read
 from benchmark.sweep.calibrating import measured
 from benchmark.sweep.trials import TrialSpec
 from benchmark.sweep.work import Size, kind_of
@@ -55,7 +55,7 @@ def main() -> None:
     for spec, size in kinds(*SMALL):
         costs += measured([(shorter(spec), size)], seconds=1, images=max(size.images.values()))
         print(f"{' '.join(kind_of(spec))}: {costs[-1].seconds:.2f} s", flush=True)
-    costs += from_json(args.large.read_bytes())
+    costs += of_json(args.large.read_bytes())
     args.to.write_bytes(as_json(costs))
 
 

@@ -36,8 +36,10 @@ def test_reports_of_other_recipes_inputs_and_kinds_lie_apart() -> None:
 
 def test_a_record_that_does_not_say_how_many_trials_were_planned(tmp_path: Path) -> None:
     content = {"name": "demo", "recipe": {}, "recipe_hash": RECIPE_HASH, "trials": ["a", "b"]}
-    (tmp_path / "old.json").write_text(json.dumps(content))
-    read = read_record(Storage(str(tmp_path)), "old.json")
+    file = f"runs/{RECIPE_HASH[:32]}/old.json"
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(json.dumps(content))
+    read = read_record(Storage(str(tmp_path)), file)
     assert (read.planned, read.imported) == (2, {})
 
 

@@ -184,7 +184,7 @@ def test_damage_is_found_named_and_removed(
     spoil(storage, view)
     assert command(storage, "verify") == 2
     error = capsys.readouterr().err
-    assert "damaged; `icm-bench store clean` removes them" in error
+    assert "damaged files; `icm-bench store repair` removes them" in error
     assert said in error
     assert len(error.splitlines()) == 1
     assert command(storage, "clean", "--dry-run") == 0
@@ -219,7 +219,7 @@ def test_stale_directories_and_leftovers_go_and_newer_ones_stay(
     out = capsys.readouterr().out
     assert "stale: made by version 1 of the store" in out
     assert "made by a newer version of icm-bench" in out
-    assert "embeddings/nameless: 0 images, 0 rejected, 0.0 MB, stale: its about.json is missing" in out
+    assert "embeddings/nameless: files: 1, 0.0 MB, stale: its about.json is missing" in out
     assert command(storage, "clean", "--json") == 0
     removed = json.loads(capsys.readouterr().out)["names"]
     assert removed == [f"{view.directory}/.old.tmp", f"{store.ROOT}/nameless", f"{store.ROOT}/old"]
@@ -246,7 +246,7 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     assert command(storage) == 0
     out = capsys.readouterr().out
     assert "toy  tiny  moments: 130 images, 0 rejected" in out
-    assert "moments/gone: 0 images, 0 rejected, 0.0 MB, stale: the embeddings that it sums up are gone or stale" in out
+    assert "moments/gone: files: 1, 0.0 MB, stale: the embeddings that it sums up are gone or stale" in out
     assert "1 views" in out
     changed = bytearray(content[spoilt])
     changed[-3] ^= 1  # a number that safetensors reads all the same

@@ -1,0 +1,139 @@
+"""A store of which any file lies: verified, listed and repaired, whatever kind of file it is. No Ray."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmark.cli import main
+from tests.conftest import Swept
+
+KINDS = {
+    "embeddings/*/part-*.parquet", "embeddings/*/rejected-*.json", "moments/*/*/images.safetensors", "texts/*.parquet",
+    "rows/*.parquet", "tested/*.parquet", "runs/*/*.json", "made/*.parquet", "costs/*.json", "details/*.parquet",
+    "details/*/decodability.json", "details/*/map.parquet",
+}  # fmt: skip
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def garbage(file: Path) -> None:
+    file.write_bytes(bytes(range(256)) * 3)
+
+
+def deep(file: Path) -> None:
+    file.write_bytes(b"[" * 100_000)
+
+
+def a_list(file: Path) -> None:
+    file.write_bytes(b"[1]")
+
+
+SPOIL = [cut, empty, garbage, deep, a_list]
+
+
+@pytest.fixture
+def store(swept_toy: Swept, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(swept_toy.store, tmp_path / "store"))
+
+
+def test_every_kind_of_file_is_tried(store: Path) -> None:
+    found = {re.sub(r"[0-9a-f]{16,}", "*", f.relative_to(store).as_posix()) for f in store.rglob("*") if f.is_file()}
+    found = {re.sub(r"(part-|rejected-|made/|costs/)[\w-]+", r"\1*", name) for name in found}
+    not_read_back = {"embeddings/*/about.json", "embeddings/*/speed.json"}
+    others = {name for name in found if not name.startswith("reports/")} - not_read_back
+    assert others <= KINDS | {"moments/*/*/*.safetensors"}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_what_lies_is_found_named_and_taken_out(store: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (files := sorted(store.glob(kind))):
+        pytest.skip("plain prediction has no such file")
+    where = ["--store", str(store)]
+    for spoil in SPOIL:
+        spoil(files[0])
+        capsys.readouterr()
+        assert main(["store", "verify", *where]) == 2, spoil
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert str(files[0]) in error
+    # Lists of unreadable images are counted, hence read.
+    assert main(["store", "list", "--why", *where]) == (2 if "rejected" in kind else 0)
+    before = {f for f in store.rglob("*") if f.is_file()}
+    assert main(["store", "repair", "--dry-run", *where]) == 0
+    assert before == {f for f in store.rglob("*") if f.is_file()}
+    assert main(["store", "repair", *where]) == 0
+    gone = before - {f for f in store.rglob("*") if f.is_file()}
+    assert files[0] in gone
+    assert len(gone) <= 2  # a list of unreadable images goes with its part
+    assert main(["store", "verify", *where]) == 0
+    assert "sound" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spoil", SPOIL)
+def test_a_view_that_does_not_say_what_it_is_is_stale(
+    store: Path, spoil: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(sorted(store.glob("embeddings/*/about.json"))[0])
+    assert main(["store", "verify", "--store", str(store)]) == 0
+    assert "stale: its about.json is missing or damaged" in capsys.readouterr().out
+
+
+def test_records_that_were_renamed_are_found(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = sorted(store.glob("runs/*/*.json"))[0]
+    other = store / "runs" / ("0" * 32) / record.name
+    other.parent.mkdir()
+    shutil.copy(record, other)
+    assert main(["store", "verify", "--store", str(store)]) == 2
+    assert f"{other}: is damaged (it is of the recipe {record.parent.name}: it was copied or renamed)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_others_left_is_named_and_left_alone(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sorted(store.glob("embeddings/*"))[0]
+    foreign = [
+        store / ".DS_Store", folder / "README.txt", store / "embeddings" / "notes.json", store / "rows" / "a copy.parquet",
+        folder / "rejected-.json", folder / "part-x.parquet", store / "moments" / "._x.safetensors",
+    ]  # fmt: skip
+    for file in foreign:
+        file.write_bytes(b"{ not ours")
+    for action in ("list", "verify", "repair", "clean"):
+        assert main(["store", action, "--store", str(store)]) == 0, capsys.readouterr().err
+    assert main(["store", "verify", "--store", str(store)]) == 0
+    said = capsys.readouterr().err
+    assert "note: not the store's own, and left alone:" in said
+    assert "embeddings/notes.json" in said
+    assert all(file.exists() for file in foreign)
+    assert main(["report", "--store", str(store), "--json"]) == 0
+
+
+def test_what_is_no_store_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "store"
+    file.write_text("hello")
+    for action in ("list", "verify", "repair", "clean"):
+        assert main(["store", action, "--store", str(file)]) == 2
+        assert capsys.readouterr().err == f"icm-bench: {file} is a file and no store; give the folder of one.\n"
+
+
+def test_a_reason_of_failure_that_is_damaged_is_a_reason(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = store / "failed" / f"{'a' * 64}.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"trial": "x", "reason": "y", "traceback": ""}))
+    assert main(["store", "verify", "--store", str(store)]) == 0
+    deep(file)
+    capsys.readouterr()
+    assert main(["report", "--store", str(store)]) == 2  # as it does for any trial that failed
+    error = capsys.readouterr().err
+    assert "with: the file with the reason is damaged; running again" in error
+    assert main(["store", "verify", "--store", str(store)]) == 2
+    assert f"{file}: is damaged" in capsys.readouterr().err
