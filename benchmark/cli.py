@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from benchmark.recipe.recipe import Recipe
 
 EXIT_USER_ERROR = 2
+RECIPE = "recipe.yaml"  # that `init` writes, and the stages read where none is named
 STARTED = time.time()  # of the command: the time to the first embedding counts from here
 
 
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, command, about in stages:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        sub.add_argument("recipe", metavar="RECIPE", help="YAML file; jobs/recipes/ has examples")
+        sub.add_argument("recipe", nargs="?", default=RECIPE, metavar="RECIPE", help="YAML file; default: %(default)s")
         _add_options(sub)
         if name in ("run", "sweep"):
             _add_report_options(sub)
@@ -165,10 +166,32 @@ def _parser() -> argparse.ArgumentParser:
     upkeep.add_argument("--json", action="store_true", help="print JSON")
     upkeep.set_defaults(command=_store)
     _add_selfcheck(commands)
+    _add_recipes(commands)
     datasets = commands.add_parser("datasets", help="the catalog of known data sets", description="List the catalog.")
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
     return parser
+
+
+def _add_recipes(commands: Any) -> None:
+    sub = commands.add_parser(
+        "init", help="write a recipe to start with, of the images in a folder",
+        description="Writes a commented recipe with the environments and classes of the folder's images.",
+    )  # fmt: skip
+    sub.add_argument("folder", metavar="FOLDER", help="of a data set, or one that holds sets of the catalog")
+    sub.add_argument(
+        "--out", type=Path, default=Path(RECIPE), metavar="FILE", help="the recipe's file; default: %(default)s"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(command=_init)
+    sub = commands.add_parser(
+        "recipes", help="list the recipes that come with the package, show one or copy it",
+        description="Lists the recipes of the package; with a NAME prints that one, or copies it to a file.",
+    )  # fmt: skip
+    sub.add_argument("name", nargs="?", metavar="NAME", help="of a recipe")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="where the copy goes; it must not be there")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(command=_recipes)
 
 
 def _add_offer(parser: argparse.ArgumentParser) -> None:
@@ -376,7 +399,9 @@ def _version() -> str:
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":
-    return _loaded(args.recipe or demo_recipe(), args.overrides, store=args.store, data=args.data, out=args.out)
+    from benchmark.commands.recipes import DEMO, packaged_recipe
+
+    return _loaded(args.recipe or packaged_recipe(DEMO), args.overrides, store=args.store, data=args.data, out=args.out)
 
 
 def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
@@ -400,13 +425,6 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise IcmBenchError(f"--set {item}: '{value}' is not valid YAML.") from error
     return overrides | {f"run.{key}": value for key, value in places.items() if value is not None}
-
-
-def demo_recipe() -> Path:
-    """Return the demo's recipe, which is installed with the package `jobs`."""
-    from importlib.resources import files
-
-    return Path(str(files("jobs") / "recipes" / "demo.yaml"))
 
 
 @contextmanager
@@ -707,6 +725,34 @@ def _store(args: argparse.Namespace) -> None:
     from benchmark.commands.store import tend_store
 
     tend_store(args.action, args.store, args.dry_run, args.json, args.why)
+
+
+def _init(args: argparse.Namespace) -> None:
+    from benchmark.commands.init import init_recipe
+    from benchmark.commands.prepare import notify_on_stderr
+
+    started = init_recipe(args.folder, args.out)
+    for note in started.notes:
+        notify_on_stderr(f"note: {note}")
+    print(json.dumps(dataclasses.asdict(started), indent=2) if args.json else started.text())
+
+
+def _recipes(args: argparse.Namespace) -> None:
+    from benchmark.commands.recipes import about_recipes, copy_recipe, packaged_recipe
+
+    if args.out and not args.name:
+        raise IcmBenchError("recipes --out needs the NAME of the recipe to copy; `icm-bench recipes` lists them.")
+    if args.out:
+        copy_recipe(args.name, args.out)
+        print(json.dumps({"recipe": str(args.out)}) if args.json else f"{args.out}: the recipe {args.name}")
+    elif args.name:
+        text = packaged_recipe(args.name).read_text(encoding="utf-8")
+        print(json.dumps({"name": args.name, "text": text}) if args.json else text, end="\n" if args.json else "")
+    else:
+        about = about_recipes()
+        width = max(map(len, about))
+        lines = [f"{name:{width}}  {sentence}" for name, sentence in about.items()]
+        print(json.dumps(about, indent=2) if args.json else "\n".join(lines))
 
 
 def _datasets(args: argparse.Namespace) -> None:
