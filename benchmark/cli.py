@@ -6,14 +6,17 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.patience import taken
+from benchmark.common.speech import is_verbose, speaking, tell
+from benchmark.common.stopping import exit_code, terminable
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -29,31 +32,69 @@ STARTED = time.time()  # of the command: the time to the first embedding counts 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 with one sentence on standard error, or that of a job."""
     args = _parser().parse_args(argv)
+    with terminable(), speaking(args.speech):
+        return _called(args)
+
+
+def _called(args: argparse.Namespace) -> int:
+    """Run the command that was asked for, and return the exit code."""
     command: Callable[[argparse.Namespace], int | None] = args.command
     try:
         return command(args) or 0
-    except KeyboardInterrupt:
-        print(
-            "icm-bench: interrupted; what is finished is kept, run the same command to go on.",
-            file=sys.stderr,
-        )
-        return 130
+    except KeyboardInterrupt as interrupt:
+        _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
+        return exit_code(interrupt)
     except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         meant = meant_for_user(error)
         if meant is None:
+            _print_json_error(f"{type(error).__name__}: {error}", args)
             raise
-        print(f"icm-bench: {meant}", file=sys.stderr)
+        if is_verbose():
+            traceback.print_exception(error)
+        _print_error(str(meant), args, told=isinstance(error, _OutcomeError))
         return EXIT_USER_ERROR
     finally:
         if (again := taken()).count:
-            print(f"storage: {again.text()}", file=sys.stderr)
+            tell(f"storage: {again.text()}")
+
+
+class _OutcomeError(IcmBenchError):
+    """Something is wrong with an outcome that was printed, which says it already."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses words as JSON too, where they ask for it."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else args
+        type(self)._as_json = "--json" in words
+        return super().parse_args(args, namespace)
+
+    _as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if self._as_json:
+            print(json.dumps({"error": message}))
+        super().error(message)
+
+
+def _print_error(sentence: str, args: argparse.Namespace, told: bool = False) -> None:
+    """Print why a command ends; with --json also as JSON, unless the outcome that was printed tells."""
+    if not told:
+        _print_json_error(sentence, args)
+    print(f"icm-bench: {sentence}", file=sys.stderr)
+
+
+def _print_json_error(sentence: str, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps({"error": sentence}), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="icm-bench",
         description="Does a vision-language model hold up in an environment it was not trained on, and does "
         "predicting in an invariant subspace (CLIP-ICM) help?",
@@ -170,7 +211,21 @@ def _parser() -> argparse.ArgumentParser:
     datasets = commands.add_parser("datasets", help="the catalog of known data sets", description="List the catalog.")
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
+    for sub in commands.choices.values():
+        _add_speech(sub)
     return parser
+
+
+def _add_speech(parser: argparse.ArgumentParser) -> None:
+    speech = parser.add_mutually_exclusive_group()
+    speech.add_argument(
+        "-q", "--quiet", dest="speech", action="store_const", const="quiet", default="normal",
+        help="print the result and errors alone",
+    )  # fmt: skip
+    speech.add_argument(
+        "-v", "--verbose", dest="speech", action="store_const", const="verbose",
+        help="say when what is done began, and how one came to an error (its traceback)",
+    )  # fmt: skip
 
 
 def _add_recipes(commands: Any) -> None:
@@ -518,7 +573,7 @@ def _selfcheck(args: argparse.Namespace) -> None:
     write_selfcheck(found, args.to)
     print(json.dumps(dataclasses.asdict(found), indent=2) if args.json else found.text())
     if found.verdict != "pass":
-        raise IcmBenchError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
+        raise _OutcomeError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
 
 
 def _plan(args: argparse.Namespace) -> None:
@@ -615,7 +670,7 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     if outcome.failed:
         from benchmark.commands.report import failure_words
 
-        raise IcmBenchError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
+        raise _OutcomeError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import ray
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.joining import check_cluster
+from benchmark.common.stopping import own_handler
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def connect() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address := os.environ.get("RAY_ADDRESS"):
         try:
-            with _native_stderr_to(os.devnull):
+            with _native_stderr_to(os.devnull), own_handler():
                 check_cluster(address)
                 ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -68,7 +69,7 @@ def connect() -> None:
             ) from error
     else:
         try:
-            with _native_stderr_to(os.devnull):
+            with _native_stderr_to(os.devnull), own_handler():
                 ray.init(address="local", include_dashboard=False, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
