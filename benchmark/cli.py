@@ -170,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("recipe", metavar="RECIPE", help="YAML file whose views are embedded")
         _add_choice(sub)
         _add_options(sub)
+        _add_overwrite(sub)
         if name == "export":
             _add_export_options(sub)
         sub.set_defaults(command=command)
@@ -180,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     splits.add_argument("recipe", metavar="RECIPE", help="YAML file; its images must be at hand")
     splits.add_argument("--to", type=Path, required=True, metavar="FILE", help="ends in .parquet or .csv")
     _add_options(splits)
+    _add_overwrite(splits)
     splits.set_defaults(command=_splits)
     imported = commands.add_parser(
         "import", help="take in predictions of methods that were trained elsewhere",
@@ -304,6 +306,7 @@ def _add_embeddings(commands: Any) -> None:
     for name in ("dataset", "backbone"):
         sub.add_argument(f"--{name}", metavar="NAME", help="needed where the recipe has several")
     _add_options(sub)
+    _add_overwrite(sub)
     sub.set_defaults(command=_export_embeddings)
 
 
@@ -422,6 +425,10 @@ def _price(text: str) -> float:
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"'{text}' is no price of 0 or more")
     return value
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="let go what lies in the place of what is written")
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -674,10 +681,12 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args), held_out=False) as run:
+    recipe, folder = _recipe(args), Path(args.to or ("folded" if args.fold else "projection"))
+    if not args.fold:  # which takes an empty folder alone
+        _check_absent(args, folder, "--to", "projection.safetensors", "projection.json")
+    with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.export import export_projection
 
-        folder = Path(args.to or ("folded" if args.fold else "projection"))
         facts = export_projection(run, _choosing(args), args.rank, folder, args.fold)
     if args.json:
         print(json.dumps(facts, indent=2))
@@ -688,8 +697,19 @@ def _export(args: argparse.Namespace) -> None:
         print("\n".join([f"{facts['folder']}: {what}, fitted on {fitted}", *facts.get("notes", ())]))
 
 
+def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
+    """Refuse, before any work, to overwrite what the command line does not let us overwrite."""
+    from benchmark.commands.new_files import check_absent
+
+    if not args.overwrite:
+        check_absent(place, option, *names)
+
+
 def _diagnose(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args), held_out=False) as run:
+    recipe = _recipe(args)
+    if recipe.run.out:  # else the folder is named by what is asked
+        _check_absent(args, recipe.run.out, "--out", "diagnostics.md", "diagnostics.json")
+    with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.diagnose import diagnose
 
         diagnosis, written = diagnose(run, _choosing(args), args.rank)
@@ -715,6 +735,7 @@ def _captions(args: argparse.Namespace) -> None:
 
 def _splits(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
+    _check_absent(args, args.to, "--to")
     from benchmark.commands.splits import write_splits
 
     written = write_splits(recipe, args.to)
@@ -755,7 +776,9 @@ def _import_embeddings(args: argparse.Namespace) -> None:
 
 
 def _export_embeddings(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args), held_out=False) as run:
+    recipe = _recipe(args)
+    _check_absent(args, args.to, "--to", "embeddings.parquet", "texts.parquet")
+    with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.export_embeddings import export_embeddings
 
         exported = export_embeddings(run, args.to, args.dataset, args.backbone)

@@ -148,3 +148,44 @@ def test_the_handler_of_sigterm_is_given_back(monkeypatch: pytest.MonkeyPatch) -
     assert main(NOWHERE) == 2
     assert during != [before]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_commands_that_write_for_others_overwrite_nothing_unasked(
+    toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused before anything is loaded: the recipe's weights do not even exist."""
+    recipe = tmp_path / "recipe.yaml"
+    weights = "{name: ViT-B-32, pretrained: /nowhere.pt}"
+    recipe.write_text(
+        f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [{weights}]\nrun: {{store: '{tmp_path}/s'}}\n"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    names = ("projection.json", "diagnostics.md", "embeddings.parquet", "splits.csv")
+    for name in names:
+        (out / name).write_text("mine")
+    for command in (
+        ["export", "--rank", "2", "--to", str(out)],
+        ["diagnose", "--out", str(out)],
+        ["export-embeddings", "--to", str(out)],
+        ["splits", "--to", str(out / "splits.csv")],
+    ):
+        assert main([command[0], str(recipe), *command[1:]]) == 2
+        assert "is there already and is not overwritten; give another --" in capsys.readouterr().err, command
+    assert {(out / name).read_text() for name in names} == {"mine"}
+    assert main(["splits", str(recipe), "--to", str(out / "splits.csv"), "--overwrite"]) == 0
+    assert (out / "splits.csv").read_text().startswith('"dataset","image"')
+
+
+def test_a_plan_loads_nothing_that_it_does_without(toy_root: Path, tmp_path: Path) -> None:
+    """So that it answers within two seconds: Ray, PyTorch and SciPy take a third of a second, seconds and a fifth."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [MiniLiT]\n")
+    code = (
+        "import sys\nfrom benchmark.cli import main\n"
+        f"assert main(['plan', {str(recipe)!r}, '--store', {str(tmp_path / 's')!r}]) == 0\n"
+        "sys.exit(','.join({'ray', 'torch', 'scipy', 'sklearn', 'matplotlib', 'open_clip'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "result rows" in done.stdout

@@ -5,26 +5,27 @@ import uuid
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.storage import reason
+from benchmark.common.storage import Storage, reason
 
 
-def check_absent(place: Path, option: str, *names: str, overwrite: bool = False) -> None:
+def check_absent(place: str | Path, option: str, *names: str) -> None:
     """Make sure that a command will overwrite nothing; called before it begins to work.
 
     Args:
-        place: file, or folder of `names`, that it is going to write.
-        option: of the command line, or its argument, that names the place, for the message.
+        place: file, or folder or URI of `names`, that it is going to write.
+        option: of the command line that names the place, for the message.
         *names: of the files in the folder. Default: `place` is a file itself.
-        overwrite: whether that was asked for. Default False.
 
     Raises:
         IcmBenchError: something is there.
     """
-    if overwrite:
-        return
-    for file in [place / name for name in names] or [place]:
-        if file.exists() or file.is_symlink():
-            raise IcmBenchError(f"{file} is there already and is not overwritten; give another {option}, or remove it.")
+    storage = Storage(str(place) if names else str(Path(place).parent))
+    for name in names or [Path(place).name]:
+        if storage.exists(name):
+            raise IcmBenchError(
+                f"{storage.path(name) if names else place} is there already and is not overwritten; give another "
+                f"{option}, or remove it."
+            )
 
 
 def write_new(file: Path, text: str, option: str) -> bool:

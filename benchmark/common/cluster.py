@@ -3,14 +3,14 @@
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.failing import in_words, meant_for_user, told
+from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.joining import check_cluster
 from benchmark.common.stopping import own_handler
 
@@ -114,16 +114,6 @@ def _disk_of_ray(error: BaseException) -> IcmBenchError | None:
         "The disk of Ray's temporary files is full; free some space, or let the environment variable RAY_TMPDIR name "
         "a folder on a disk with more (of a cluster: before `ray start`)."
     )
-
-
-def remote(**resources: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return what makes a function a task of Ray's, with errors as of `told`.
-
-    Args:
-        resources: options of `ray.remote`.
-    """
-    make = ray.remote(**resources) if resources else ray.remote
-    return lambda function: make(told(function))
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from benchmark.common import cluster
-from benchmark.common.cluster import connected, remote
+from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import meant_for_user, told
+from benchmark.common.remote import remote
 from benchmark.common.workers import Workers
 from benchmark.method.predictors import Problem
 from benchmark.store.checked import DamagedError
