@@ -41,9 +41,9 @@ def _called(args: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int | None] = args.command
     try:
         return command(args) or 0
-    except KeyboardInterrupt as interrupt:
+    except KeyboardInterrupt:
         _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
-        return exit_code(interrupt)
+        return exit_code()
     except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -635,7 +635,7 @@ def _unlabelled(args: argparse.Namespace) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     from benchmark.commands.report import report_any, report_stage
-    from benchmark.commands.stores import open_store, store_at
+    from benchmark.commands.stores import read_store, store_at
 
     where = _where(args.where)
     alone = args.stores[0] if len(args.stores) == 1 else None
@@ -643,7 +643,7 @@ def _report(args: argparse.Namespace) -> None:
     if not recipes and not args.stores:
         raise IcmBenchError("report needs a RECIPE or a --store URI: whose rows shall it be of?")
     if len(recipes) == 1 and len(args.stores) < 2 and not where:
-        outcome = report_stage(recipes[0], open_store(recipes[0]), asked=_asked(args))
+        outcome = report_stage(recipes[0], read_store(recipes[0]), asked=_asked(args))
     else:
         stores = args.stores or list(dict.fromkeys(recipe.run.store for recipe in recipes))
         outcome = report_any(recipes, [store_at(uri) for uri in stores], where, _asked(args), args.out)
@@ -719,9 +719,9 @@ def _diagnose(args: argparse.Namespace) -> None:
 def _choose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from benchmark.commands.choose import choose
-    from benchmark.commands.stores import open_store
+    from benchmark.commands.stores import read_store
 
-    chosen = choose(recipe, open_store(recipe), _where(args.where))
+    chosen = choose(recipe, read_store(recipe), _where(args.where))
     print(json.dumps(chosen.record, indent=2) if args.json else chosen.text)
 
 

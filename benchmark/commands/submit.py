@@ -146,8 +146,8 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
         tell(f"{name} runs already")
     try:
         return _ended(asyncio.run(_follow(client, job, name, log)))
-    except KeyboardInterrupt as interrupt:
-        return Job(name, "running", exit_code(interrupt), f"{name} goes on; {_how(job)}.")
+    except KeyboardInterrupt:
+        return Job(name, "running", exit_code(), f"{name} goes on; {_how(job)}.")
 
 
 def stop(job: Submission, address: str | None) -> Job:

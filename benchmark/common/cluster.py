@@ -12,6 +12,7 @@ import ray
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.joining import check_cluster
+from benchmark.common.places import remedy, unusable_variable
 from benchmark.common.stopping import own_handler
 
 
@@ -68,6 +69,8 @@ def connect() -> None:
                 f"start one, or unset RAY_ADDRESS to run on this machine."
             ) from error
     else:
+        if sentence := unusable_variable("RAY_TMPDIR", *([] if os.environ.get("RAY_TMPDIR") else ["TMPDIR"])):
+            raise UnwritableError(sentence)
         try:
             with _native_stderr_to(os.devnull), own_handler():
                 ray.init(address="local", include_dashboard=False, **options)
@@ -78,6 +81,16 @@ def connect() -> None:
 def _not_started(error: Exception) -> IcmBenchError:
     """Return the error for the user where no Ray starts on this machine: mostly for want of room for its files."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if isinstance(error, OSError) and error.filename:
+        place = os.fsdecode(error.filename)
+        return UnwritableError(
+            f"Ray does not start on this machine: {place} cannot be written ({error.strerror}); {remedy(error, place)}."
+        )
+    if "AF_UNIX path length" in str(error):
+        return IcmBenchError(
+            f"Ray does not start on this machine: its sockets in {folder} have paths that are too long; let the "
+            f"environment variable RAY_TMPDIR name a folder with a shorter one."
+        )
     return IcmBenchError(
         f"Ray does not start on this machine: {in_words(error)}. Free some space or memory, or let the environment "
         f"variable RAY_TMPDIR name a folder on a disk with more than {folder} has."

@@ -7,19 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 OF_SIGNALS = 128  # exit codes of what a signal ended, less the number of the signal
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: an interrupt, so that all that cleans up after one does so here too."""
+_last = signal.SIGINT  # of the signals that interrupt
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` in the block, once: while it is cleaned up, further ones are not heard."""
+    """Let SIGTERM raise KeyboardInterrupt in the block, once: while it is cleaned up, further ones are not heard."""
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    global _last
+    _last, before = signal.SIGINT, signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
@@ -37,11 +35,13 @@ def own_handler() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def exit_code(interrupt: KeyboardInterrupt) -> int:
+def exit_code() -> int:
     """Return the exit code of a command that was interrupted, as a shell has it: 143 for SIGTERM, 130 for Ctrl-C."""
-    return OF_SIGNALS + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+    return OF_SIGNALS + _last
 
 
 def _terminate(*_: Any) -> None:
+    global _last
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    _last = signal.SIGTERM  # of an exception of its own, Ray's C++ would make a plain interrupt
+    raise KeyboardInterrupt
