@@ -153,6 +153,15 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
     """
     for subject in subjects:
         check_embedded(run.storage, subject)
+    have_texts_of(run, subjects)
+
+
+def have_texts_of(run: Run, subjects: Sequence[Subject]) -> None:
+    """Embed the texts of some subjects where that is still to be done: before images, which take longer to fail.
+
+    Raises:
+        IcmBenchError: they were imported and are lost, or cannot be embedded.
+    """
     for subject in subjects:
         if subject.manifest.is_imported:
             _check_texts(run.storage, subject)

@@ -14,6 +14,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -95,10 +96,10 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
         if not again:
             break
         failed = tuned(again, one_by_one(again), _watch("sweep, once more", again, failed_with))
-        lost_ones = [(trial, error) for trial, error in failed if _lost_its_node(error)]
-        again = [trial for trial, _ in lost_ones] if lost < NODES_LOST else []
-        for trial, error in lost_ones if lost == NODES_LOST else ():
-            failed_with(trial, error)
+        again = [trial for trial, error in failed if _lost_its_node(error) and lost < NODES_LOST]
+        for trial, error in failed:
+            if trial not in again:
+                failed_with(trial, error)
     return unfinished(storage, [*left])
 
 
@@ -207,7 +208,8 @@ def _watch(stage: str, trials: list[Trial], failed_with: Callable[[Trial, Except
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
             try:
-                self._failed(Batch.named(trial.config["trial"]), trial.get_pickled_error())
+                if error := _error_of(trial):
+                    self._failed(Batch.named(trial.config["trial"]), error)
             except UnwritableError as unwritable:
                 self.unwritable, self.stopper.ends = unwritable, True
 
@@ -218,6 +220,18 @@ def _watch(stage: str, trials: list[Trial], failed_with: Callable[[Trial, Except
                 failed_with(trials[batch.first], error)
 
     return Watch()
+
+
+def _error_of(trial: Any) -> Exception | None:
+    """Return why one of Tune's trials failed; None where it has not written that down.
+
+    As `Trial.get_pickled_error`, which however looks where Tune brings the file only later.
+    """
+    file = Path(trial.pickled_error_file)
+    if not file.is_file():
+        return None
+    error: Exception = ray.cloudpickle.loads(file.read_bytes())  # of this very process
+    return error
 
 
 def _reason(error: Exception, limit: float | None) -> str:
