@@ -20,8 +20,11 @@ def remedy(error: OSError, place: str, option: str = "") -> str:
         place: file or folder.
         option: what of the command line or the recipe names it: `--store or --out`. Default: nothing does.
     """
-    on_disk = Path(place).is_absolute()
-    variables = [name for name, folder in _named_by_variables() if on_disk and Path(place).is_relative_to(folder)]
+    variables = [
+        name
+        for name, folder in _named_by_variables()
+        if Path(place).is_relative_to(folder) and not (option and name.endswith("TMPDIR"))  # a person chose that place
+    ]
     if error.errno in FULL:
         first, folder = "free some space, or ", "a folder on a disk with more"
     elif error.errno in DENIED:

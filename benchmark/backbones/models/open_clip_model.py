@@ -108,6 +108,19 @@ class OpenClipModel(EncoderModel):
         return {"model_cfg": model_cfg, "preprocess_cfg": self.preprocess()}
 
     @classmethod
+    def check_named(cls, spec: BackboneSpec) -> None:
+        """Refuse weights that nobody knows, and of random ones texts that lack what cannot be fetched.
+
+        Raises:
+            IcmBenchError: says which.
+        """
+        config = _listed(spec)
+        if config and not _is_known(spec):
+            _open_clip_name(spec)  # which says what is wrong with the weights
+        if config and spec.random_weights:
+            check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+
+    @classmethod
     def check_at_hand(cls, spec: BackboneSpec) -> None:
         """Refuse what the hub would have to give and does not, before anything heavy is imported.
 
@@ -133,10 +146,6 @@ class OpenClipModel(EncoderModel):
         if spec.is_built:
             return spec.training.width if spec.training else int(importlib.import_module(BUILT[spec.name]).EMBED_DIM)
         if config := _listed(spec):
-            if not _is_known(spec):
-                _open_clip_name(spec)  # which says what is wrong with the weights
-            if spec.random_weights:
-                check_texts_at_hand(spec.name, config.get("text_cfg", {}))
             return int(config["embed_dim"])
         import open_clip
 
