@@ -130,10 +130,12 @@ class OpenClipModel(EncoderModel):
         config = _listed(spec)
         if config:
             check_texts_at_hand(spec.name, config.get("text_cfg", {}))
-        if spec.folder or spec.is_built or spec.random_weights or Path(spec.pretrained or "").is_file():
-            return
-        place = _tags(spec.name).get(spec.pretrained or "", "") if config else spec.name.removeprefix("hf-hub:")
-        if not offline_unless_it_answers() and place and not weights_were_fetched(place):
+        if config and not (spec.random_weights or Path(spec.pretrained or "").is_file()):
+            place = _tags(spec.name).get(spec.pretrained or "")
+        else:
+            place = spec.name.removeprefix("hf-hub:") if spec.name.startswith("hf-hub:") and not spec.folder else None
+        # None: it is here, or its name is not known, which is said where it is loaded; "": it lies elsewhere.
+        if place is not None and not offline_unless_it_answers() and place and not weights_were_fetched(place):
             raise IcmBenchError(_not_downloaded(spec, spec.pretrained or spec.name))
 
     @classmethod
