@@ -6,14 +6,17 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.patience import taken
+from benchmark.common.speech import is_verbose, speaking, tell
+from benchmark.common.stopping import exit_code, terminable
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -21,37 +24,76 @@ if TYPE_CHECKING:
     from benchmark.commands.report import Asked, Outcome
     from benchmark.recipe.recipe import Recipe
 
+RECIPE = "recipe.yaml"  # that `init` writes, and the stages read where none is named
 STARTED = time.time()  # of the command: the time to the first embedding counts from here
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 with one sentence on standard error, or that of a job."""
     args = _parser().parse_args(argv)
+    with terminable(), speaking(args.speech):
+        return _called(args)
+
+
+def _called(args: argparse.Namespace) -> int:
+    """Run the command that was asked for, and return the exit code."""
     command: Callable[[argparse.Namespace], int | None] = args.command
     try:
         return command(args) or 0
     except KeyboardInterrupt:
-        print(
-            "icm-bench: interrupted; what is finished is kept, run the same command to go on.",
-            file=sys.stderr,
-        )
-        return 130
+        _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
+        return exit_code()
     except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         meant = meant_for_user(error)
         if meant is None:
+            _print_json_error(f"{type(error).__name__}: {error}", args)
             raise
-        print(f"icm-bench: {meant}", file=sys.stderr)
+        if is_verbose():
+            traceback.print_exception(error)
+        _print_error(str(meant), args, told=isinstance(error, _OutcomeError))
         return EXIT_USER_ERROR
     finally:
         if (again := taken()).count:
-            print(f"storage: {again.text()}", file=sys.stderr)
+            tell(f"storage: {again.text()}")
+
+
+class _OutcomeError(IcmBenchError):
+    """Something is wrong with an outcome that was printed, which says it already."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses words as JSON too, where they ask for it."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else args
+        type(self)._as_json = "--json" in words
+        return super().parse_args(args, namespace)
+
+    _as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if self._as_json:
+            print(json.dumps({"error": message}))
+        super().error(message)
+
+
+def _print_error(sentence: str, args: argparse.Namespace, told: bool = False) -> None:
+    """Print why a command ends; with --json also as JSON, unless the outcome that was printed tells."""
+    if not told:
+        _print_json_error(sentence, args)
+    print(f"icm-bench: {sentence}", file=sys.stderr)
+
+
+def _print_json_error(sentence: str, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps({"error": sentence}), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="icm-bench",
         description="Does a vision-language model hold up in an environment it was not trained on, and does "
         "predicting in an invariant subspace (CLIP-ICM) help?",
@@ -69,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, command, about in stages:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        sub.add_argument("recipe", metavar="RECIPE", help="YAML file; jobs/recipes/ has examples")
+        sub.add_argument("recipe", nargs="?", default=RECIPE, metavar="RECIPE", help="YAML file; default: %(default)s")
         _add_options(sub)
         if name in ("run", "sweep"):
             _add_report_options(sub)
@@ -127,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("recipe", metavar="RECIPE", help="YAML file whose views are embedded")
         _add_choice(sub)
         _add_options(sub)
+        _add_overwrite(sub)
         if name == "export":
             _add_export_options(sub)
         sub.set_defaults(command=command)
@@ -137,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     splits.add_argument("recipe", metavar="RECIPE", help="YAML file; its images must be at hand")
     splits.add_argument("--to", type=Path, required=True, metavar="FILE", help="ends in .parquet or .csv")
     _add_options(splits)
+    _add_overwrite(splits)
     splits.set_defaults(command=_splits)
     imported = commands.add_parser(
         "import", help="take in predictions of methods that were trained elsewhere",
@@ -164,10 +208,46 @@ def _parser() -> argparse.ArgumentParser:
     upkeep.add_argument("--json", action="store_true", help="print JSON")
     upkeep.set_defaults(command=_store)
     _add_selfcheck(commands)
+    _add_recipes(commands)
     datasets = commands.add_parser("datasets", help="the catalog of known data sets", description="List the catalog.")
     datasets.add_argument("--json", action="store_true", help="print JSON")
     datasets.set_defaults(command=_datasets)
+    for sub in commands.choices.values():
+        _add_speech(sub)
     return parser
+
+
+def _add_speech(parser: argparse.ArgumentParser) -> None:
+    speech = parser.add_mutually_exclusive_group()
+    speech.add_argument(
+        "-q", "--quiet", dest="speech", action="store_const", const="quiet", default="normal",
+        help="print the result and errors alone",
+    )  # fmt: skip
+    speech.add_argument(
+        "-v", "--verbose", dest="speech", action="store_const", const="verbose",
+        help="say when what is done began, and how one came to an error (its traceback)",
+    )  # fmt: skip
+
+
+def _add_recipes(commands: Any) -> None:
+    sub = commands.add_parser(
+        "init", help="write a recipe to start with, of the images in a folder",
+        description="Writes a commented recipe with the environments and classes of the folder's images.",
+    )  # fmt: skip
+    sub.add_argument("folder", metavar="FOLDER", help="of a data set, or one that holds sets of the catalog")
+    sub.add_argument(
+        "--out", type=Path, default=Path(RECIPE), metavar="FILE", help="the recipe's file; default: %(default)s"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(command=_init)
+    sub = commands.add_parser(
+        "recipes", help="list the recipes that come with the package, show one or copy it",
+        description="Lists the recipes of the package; with a NAME prints that one, or copies it to a file.",
+    )  # fmt: skip
+    sub.add_argument("name", nargs="?", metavar="NAME", help="of a recipe")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="where the copy goes; it must not be there")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(command=_recipes)
 
 
 def _add_offer(parser: argparse.ArgumentParser) -> None:
@@ -225,6 +305,7 @@ def _add_embeddings(commands: Any) -> None:
     for name in ("dataset", "backbone"):
         sub.add_argument(f"--{name}", metavar="NAME", help="needed where the recipe has several")
     _add_options(sub)
+    _add_overwrite(sub)
     sub.set_defaults(command=_export_embeddings)
 
 
@@ -345,6 +426,10 @@ def _price(text: str) -> float:
     return value
 
 
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="let go what lies in the place of what is written")
+
+
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="FOLDER", help="default: projection, with --fold: folded")
     parser.add_argument(
@@ -375,7 +460,9 @@ def _version() -> str:
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":
-    return _loaded(args.recipe or demo_recipe(), args.overrides, store=args.store, data=args.data, out=args.out)
+    from benchmark.commands.recipes import DEMO, packaged_recipe
+
+    return _loaded(args.recipe or packaged_recipe(DEMO), args.overrides, store=args.store, data=args.data, out=args.out)
 
 
 def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
@@ -396,13 +483,6 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
             raise IcmBenchError(f"--set {item}: write KEY=VALUE, for example --set sweep.seeds=[0,1].")
         overrides[key] = from_yaml(value, f"--set {key}=...")
     return overrides | {f"run.{key}": value for key, value in places.items() if value is not None}
-
-
-def demo_recipe() -> Path:
-    """Return the demo's recipe, which is installed with the package `jobs`."""
-    from importlib.resources import files
-
-    return Path(str(files("jobs") / "recipes" / "demo.yaml"))
 
 
 @contextmanager
@@ -496,7 +576,7 @@ def _selfcheck(args: argparse.Namespace) -> None:
     write_selfcheck(found, args.to)
     print(json.dumps(dataclasses.asdict(found), indent=2) if args.json else found.text())
     if found.verdict != "pass":
-        raise IcmBenchError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
+        raise _OutcomeError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
 
 
 def _plan(args: argparse.Namespace) -> None:
@@ -551,7 +631,7 @@ def _unlabelled(args: argparse.Namespace) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     from benchmark.commands.report import report_any, report_stage
-    from benchmark.commands.stores import open_store, store_at
+    from benchmark.commands.stores import read_store, store_at
 
     where = _where(args.where)
     alone = args.stores[0] if len(args.stores) == 1 else None
@@ -559,7 +639,7 @@ def _report(args: argparse.Namespace) -> None:
     if not recipes and not args.stores:
         raise IcmBenchError("report needs a RECIPE or a --store URI: whose rows shall it be of?")
     if len(recipes) == 1 and len(args.stores) < 2 and not where:
-        outcome = report_stage(recipes[0], open_store(recipes[0]), asked=_asked(args))
+        outcome = report_stage(recipes[0], read_store(recipes[0]), asked=_asked(args))
     else:
         stores = args.stores or list(dict.fromkeys(recipe.run.store for recipe in recipes))
         outcome = report_any(recipes, [store_at(uri) for uri in stores], where, _asked(args), args.out)
@@ -593,14 +673,16 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     if outcome.failed:
         from benchmark.commands.report import failure_words
 
-        raise IcmBenchError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
+        raise _OutcomeError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
 
 
 def _export(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args), held_out=False) as run:
+    recipe, folder = _recipe(args), Path(args.to or ("folded" if args.fold else "projection"))
+    if not args.fold:  # which takes an empty folder alone
+        _check_absent(args, folder, "--to", "projection.safetensors", "projection.json")
+    with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.export import export_projection
 
-        folder = Path(args.to or ("folded" if args.fold else "projection"))
         facts = export_projection(run, _choosing(args), args.rank, folder, args.fold)
     if args.json:
         print(json.dumps(facts, indent=2))
@@ -611,8 +693,19 @@ def _export(args: argparse.Namespace) -> None:
         print("\n".join([f"{facts['folder']}: {what}, fitted on {fitted}", *facts.get("notes", ())]))
 
 
+def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
+    """Refuse, before any work, to overwrite what the command line does not let us overwrite."""
+    from benchmark.commands.new_files import check_absent
+
+    if not args.overwrite:
+        check_absent(place, option, *names)
+
+
 def _diagnose(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args), held_out=False) as run:
+    recipe = _recipe(args)
+    if recipe.run.out:  # else the folder is named by what is asked
+        _check_absent(args, recipe.run.out, "--out", "diagnostics.md", "diagnostics.json")
+    with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.diagnose import diagnose
 
         diagnosis, written = diagnose(run, _choosing(args), args.rank)
@@ -622,9 +715,9 @@ def _diagnose(args: argparse.Namespace) -> None:
 def _choose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from benchmark.commands.choose import choose
-    from benchmark.commands.stores import open_store
+    from benchmark.commands.stores import read_store
 
-    chosen = choose(recipe, open_store(recipe), _where(args.where))
+    chosen = choose(recipe, read_store(recipe), _where(args.where))
     print(json.dumps(chosen.record, indent=2) if args.json else chosen.text)
 
 
@@ -638,6 +731,7 @@ def _captions(args: argparse.Namespace) -> None:
 
 def _splits(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
+    _check_absent(args, args.to, "--to")
     from benchmark.commands.splits import write_splits
 
     written = write_splits(recipe, args.to)
@@ -678,7 +772,9 @@ def _import_embeddings(args: argparse.Namespace) -> None:
 
 
 def _export_embeddings(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args), held_out=False) as run:
+    recipe = _recipe(args)
+    _check_absent(args, args.to, "--to", "embeddings.parquet", "texts.parquet")
+    with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.export_embeddings import export_embeddings
 
         exported = export_embeddings(run, args.to, args.dataset, args.backbone)
@@ -703,6 +799,34 @@ def _store(args: argparse.Namespace) -> None:
     from benchmark.commands.store import tend_store
 
     tend_store(args.action, args.store, args.dry_run, args.json, args.why)
+
+
+def _init(args: argparse.Namespace) -> None:
+    from benchmark.commands.init import init_recipe
+    from benchmark.commands.prepare import notify_on_stderr
+
+    started = init_recipe(args.folder, args.out)
+    for note in started.notes:
+        notify_on_stderr(f"note: {note}")
+    print(json.dumps(dataclasses.asdict(started), indent=2) if args.json else started.text())
+
+
+def _recipes(args: argparse.Namespace) -> None:
+    from benchmark.commands.recipes import about_recipes, copy_recipe, packaged_recipe
+
+    if args.out and not args.name:
+        raise IcmBenchError("recipes --out needs the NAME of the recipe to copy; `icm-bench recipes` lists them.")
+    if args.out:
+        copy_recipe(args.name, args.out)
+        print(json.dumps({"recipe": str(args.out)}) if args.json else f"{args.out}: the recipe {args.name}")
+    elif args.name:
+        text = packaged_recipe(args.name).read_text(encoding="utf-8")
+        print(json.dumps({"name": args.name, "text": text}) if args.json else text, end="\n" if args.json else "")
+    else:
+        about = about_recipes()
+        width = max(map(len, about))
+        lines = [f"{name:{width}}  {sentence}" for name, sentence in about.items()]
+        print(json.dumps(about, indent=2) if args.json else "\n".join(lines))
 
 
 def _datasets(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,12 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
     if known := _remembered(spec):
         return known
     process = _under_way.pop(spec, None) or _start(spec)
-    said, _ = process.communicate()
+    try:
+        said, _ = process.communicate()
+    except KeyboardInterrupt:  # of this process alone, where it is no Ctrl-C: nobody else ends that one
+        process.terminate()
+        process.wait()
+        raise
     try:
         content: dict[str, Any] = json.loads(said.splitlines()[-1])
     except (ValueError, IndexError) as error:
@@ -149,7 +154,8 @@ def _remembered(spec: BackboneSpec) -> BackboneFacts | None:
 
 def _remember(spec: BackboneSpec, facts: BackboneFacts) -> None:
     if memory := _memory(spec):
-        Storage(str(memory.parent)).write_bytes(memory.name, json.dumps(asdict(facts)).encode())
+        with suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
+            Storage(str(memory.parent)).write_bytes(memory.name, json.dumps(asdict(facts)).encode())
 
 
 if __name__ == "__main__":

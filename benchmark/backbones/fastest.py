@@ -1,6 +1,7 @@
 """Which engine runs a backbone on this machine: measured once, and remembered in the cache folder."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 from benchmark.backbones.engines import openvino_missing, rates
@@ -9,6 +10,7 @@ from benchmark.backbones.loading import Backbone, best_device
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine
 from benchmark.common.storage import Storage
@@ -28,11 +30,33 @@ def with_engine(spec: BackboneSpec) -> BackboneFacts:
     """
     in_torch = Backbone(spec.model_copy(update={"engine": "torch"}), device="cpu")
     facts = in_torch.facts
+    _check_texts(spec, in_torch)
     if spec.engine == "torch" or best_device() != "cpu" or (spec.engine == "auto" and openvino_missing()):
         return facts
     engine, note = _chosen(spec, in_torch)
     label = spec.model_copy(update={"engine": engine}).label
     return replace(facts, engine=engine, label=label, notes=(*facts.notes, f"{spec.label}: {note}"))
+
+
+def _check_texts(spec: BackboneSpec, backbone: Backbone) -> None:
+    """Embed a word, so that a tokenizer that is not there is missed now and not when all images are embedded.
+
+    Raises:
+        IcmBenchError: it cannot be embedded.
+    """
+    if backbone.facts.texts != "any":
+        return
+    try:
+        backbone.encode_texts(["a"])
+    except IcmBenchError:
+        raise
+    except Exception as error:  # a tokenizer that is absent or damaged, a hub that does not answer: anything is raised
+        if meant := meant_for_user(error):
+            raise meant from error
+        raise IcmBenchError(
+            f"The backbone '{spec.label}' embeds images and no texts: {in_words(error)}; see to its tokenizer, which "
+            f"lies beside its weights or on the hub."
+        ) from error
 
 
 def _chosen(spec: BackboneSpec, in_torch: Backbone) -> tuple[str, str]:
@@ -43,7 +67,8 @@ def _chosen(spec: BackboneSpec, in_torch: Backbone) -> tuple[str, str]:
         engine, note = json.loads(memory.read_bytes(name))
     except (IcmBenchError, ValueError):  # missing or damaged
         engine, note = _measured(spec.engine, in_torch)
-        memory.write_bytes(name, json.dumps([engine, note]).encode())
+        with suppress(IcmBenchError):  # where it cannot be kept it is measured again
+            memory.write_bytes(name, json.dumps([engine, note]).encode())
     return engine, note
 
 

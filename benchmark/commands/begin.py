@@ -4,14 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmark.backbones.describe import begun
+from benchmark.backbones.models import model_class
 from benchmark.recipe.recipe import Recipe
 
 
 @contextmanager
 def first_backbone_loading(recipe: Recipe) -> Iterator[None]:
-    """Let a recipe's first backbone load beside, while the block imports the commands and starts Ray."""
+    """Let a recipe's first backbone load beside, while the block imports the commands and starts Ray.
+
+    Raises:
+        IcmBenchError: something of a backbone must be fetched, and cannot be.
+    """
     if recipe.is_imported:
         yield
         return
+    for spec in recipe.backbones:
+        if spec.family:  # a class of the user's own is asked where it is loaded
+            model_class(spec).check_at_hand(spec)
     with begun(recipe.backbones[0].with_absolute_paths()):
         yield

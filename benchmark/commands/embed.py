@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.commands.mending import mended
-from benchmark.commands.prepare import Run, check_embedded
+from benchmark.commands.prepare import Run, check_embedded, have_texts_of
 from benchmark.embedding.feeding import DecodingCost, remember
 from benchmark.embedding.speed import EmbedReport, Speed
 from benchmark.store.costs import Cost
@@ -28,6 +28,7 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
         IcmBenchError: too many images cannot be read, or the store cannot be written.
     """
     reports: list[EmbedReport] = []
+    have_texts_of(run, run.subjects)
     for subject in run.embedded:
         first = None if any(report.speed for report in reports) else began  # the others began when it had ended
         report = embed_views(run, subject, subject.views, first)

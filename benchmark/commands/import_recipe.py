@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.import_embeddings import Imported
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import reason
+from benchmark.commands.new_files import write_new
 from benchmark.method.interventions import INTERVENTIONS
 from benchmark.method.interventions.imported import ImportedView
 from benchmark.recipe.loading import parse_recipe
@@ -53,12 +52,4 @@ def write_recipe(content: Mapping[str, Any], file: Path) -> bool:
     import yaml
 
     text = yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True, width=110)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise IcmBenchError(f"--recipe {file} cannot be written ({reason(error)}); give another place.") from error
-    return True
+    return write_new(file, text, "--recipe")

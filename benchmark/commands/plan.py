@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmark.backbones.facts import Embeds
+from benchmark.backbones.models import model_class
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.bill import Bill, Offer, billed
 from benchmark.commands.checks import check_environments, check_protocols
@@ -156,6 +157,8 @@ def plan(
     """
     located = _imported(recipe, storage) if recipe.is_imported else [_set(recipe, spec) for spec in recipe.located()]
     sets = [planned for planned, _ in located]
+    for spec in () if recipe.is_imported else recipe.backbones:
+        model_class(spec).check_named(spec)
     towers = embeds_of(recipe, storage)
     passes = 0 if recipe.is_imported else sum(s.images * recipe.view_count(s.name) + s.unlabelled for s in sets)
     sweeps = [PlannedSweep(s.name, images, s.classes, s.kinds) for s, images in located]

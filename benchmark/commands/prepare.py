@@ -1,6 +1,5 @@
 """What every command needs before it starts: the store, Ray, manifests, the facts of backbones, and refusals."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.autoscaler import gpus_in_reach
 from benchmark.common.cluster import connect, connected, cpu_nodes
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.speech import tell
 from benchmark.common.storage import Storage
 from benchmark.common.watching import watched
 from benchmark.datasets.manifest import Manifest
@@ -61,7 +61,7 @@ class Run:
 
 def notify_on_stderr(line: str) -> None:
     """Print a line for the person who watches, apart from the output that a script reads."""
-    print(line, file=sys.stderr, flush=True)
+    tell(line)
 
 
 @contextmanager
@@ -153,6 +153,15 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
     """
     for subject in subjects:
         check_embedded(run.storage, subject)
+    have_texts_of(run, subjects)
+
+
+def have_texts_of(run: Run, subjects: Sequence[Subject]) -> None:
+    """Embed the texts of some subjects where that is still to be done: before images, which take longer to fail.
+
+    Raises:
+        IcmBenchError: they were imported and are lost, or cannot be embedded.
+    """
     for subject in subjects:
         if subject.manifest.is_imported:
             _check_texts(run.storage, subject)

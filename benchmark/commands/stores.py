@@ -13,6 +13,11 @@ def open_store(recipe: Recipe) -> Storage:
     return storage
 
 
+def read_store(recipe: Recipe) -> Storage:
+    """Return the store of a recipe whose rows are read: it need not be writable where the report goes elsewhere."""
+    return store_of(recipe) if recipe.run.out else open_store(recipe)
+
+
 def store_of(recipe: Recipe) -> Storage:
     """Return the recipe's store."""
     return store_at(recipe.run.store, recipe.run.storage_patience)

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,8 @@ from benchmark.commands.packing import Package, packed
 from benchmark.common.dashboard import job_server
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.speech import tell
+from benchmark.common.stopping import exit_code
 from benchmark.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -142,11 +143,11 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
         _send(client, job, name)
     else:
         name = last.submission_id
-        _say(f"{name} runs already")
+        tell(f"{name} runs already")
     try:
         return _ended(asyncio.run(_follow(client, job, name, log)))
     except KeyboardInterrupt:
-        return Job(name, "running", 130, f"{name} goes on; {_how(job)}.")
+        return Job(name, "running", exit_code(), f"{name} goes on; {_how(job)}.")
 
 
 def stop(job: Submission, address: str | None) -> Job:
@@ -199,7 +200,7 @@ def _send(client: "JobSubmissionClient", job: Submission, name: str) -> None:
         IcmBenchError: the cluster does not take it.
     """
     sizes = job.package.sizes.values()
-    _say(f"{name}: {len(sizes)} files, {sum(sizes):,} bytes go to {client.get_address()}")
+    tell(f"{name}: {len(sizes)} files, {sum(sizes):,} bytes go to {client.get_address()}")
     with tempfile.TemporaryDirectory(prefix="icm-bench-") as folder:
         job.package.copy_to(Path(folder))
         with _answering(client, f"take the job {name}"):
@@ -288,7 +289,3 @@ def _where(client: "JobSubmissionClient", info: "JobDetails") -> str:
 
 def _how(job: Submission) -> str:
     return f"follow it again with `{job.command}`, stop it with `{job.command} --stop`"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

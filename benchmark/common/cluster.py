@@ -3,16 +3,18 @@
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.failing import in_words, meant_for_user, told
+from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.head import watch_head
 from benchmark.common.joining import check_cluster
+from benchmark.common.places import remedy, unusable_variable
+from benchmark.common.stopping import own_handler
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def connect() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address := os.environ.get("RAY_ADDRESS"):
         try:
-            with _native_stderr_to(os.devnull):
+            with _native_stderr_to(os.devnull), own_handler():
                 check_cluster(address)
                 ray.init(address=address, **options)
             watch_head()
@@ -69,8 +71,10 @@ def connect() -> None:
                 f"start one, or unset RAY_ADDRESS to run on this machine."
             ) from error
     else:
+        if sentence := unusable_variable("RAY_TMPDIR", *([] if os.environ.get("RAY_TMPDIR") else ["TMPDIR"])):
+            raise UnwritableError(sentence)
         try:
-            with _native_stderr_to(os.devnull):
+            with _native_stderr_to(os.devnull), own_handler():
                 ray.init(address="local", include_dashboard=False, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
@@ -79,6 +83,16 @@ def connect() -> None:
 def _not_started(error: Exception) -> IcmBenchError:
     """Return the error for the user where no Ray starts on this machine: mostly for want of room for its files."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if isinstance(error, OSError) and error.filename:
+        place = os.fsdecode(error.filename)
+        return UnwritableError(
+            f"Ray does not start on this machine: {place} cannot be written ({error.strerror}); {remedy(error, place)}."
+        )
+    if "AF_UNIX path length" in str(error):
+        return IcmBenchError(
+            f"Ray does not start on this machine: its sockets in {folder} have paths that are too long; let the "
+            f"environment variable RAY_TMPDIR name a folder with a shorter one."
+        )
     return IcmBenchError(
         f"Ray does not start on this machine: {in_words(error)}. Free some space or memory, or let the environment "
         f"variable RAY_TMPDIR name a folder on a disk with more than {folder} has."
@@ -115,16 +129,6 @@ def _disk_of_ray(error: BaseException) -> IcmBenchError | None:
         "The disk of Ray's temporary files is full; free some space, or let the environment variable RAY_TMPDIR name "
         "a folder on a disk with more (of a cluster: before `ray start`)."
     )
-
-
-def remote(**resources: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return what makes a function a task of Ray's, with errors as of `told`.
-
-    Args:
-        resources: options of `ray.remote`.
-    """
-    make = ray.remote(**resources) if resources else ray.remote
-    return lambda function: make(told(function))
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ the error still has its traceback: what a user can put right becomes an `IcmBenc
 class, file and line.
 """
 
-import errno
 import functools
 import platform
 import sysconfig
@@ -17,11 +16,11 @@ from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.places import unwritable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 MAX_SAID = 120  # characters of what an error says of itself
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _OURS = Path(__file__).parent.parent
 # Where code lies that a user did not write: this package, installed ones, and Python's own.
 _NOT_THE_USERS = (_OURS, *{Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
@@ -30,7 +29,8 @@ _NOT_THE_USERS = (_OURS, *{Path(sysconfig.get_path(name)) for name in ("purelib"
 def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
     """Return what of an error a user can put right; None where that is nothing.
 
-    It is looked for in what Ray has wrapped, possibly several times, in code of the user's own, and on full disks.
+    It is looked for in what Ray has wrapped, possibly several times, in code of the user's own, and on places that are
+    full or closed.
 
     Args:
         error: as it was caught, with its traceback.
@@ -44,8 +44,8 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
             return error
         if place := _place_in_users_code(error):
             return IcmBenchError(f"{place[0]} raised {in_words(error)} at {place[1]}; mend it and run again.")
-        if full := _full_disk(error):
-            return UnwritableError(full)
+        if isinstance(error, OSError) and (sentence := unwritable(error)):
+            return UnwritableError(sentence)
         error = error.__cause__
     return None
 
@@ -109,20 +109,3 @@ def _is_users_own(cls: type) -> bool:
 
 def _is_below(code: CodeType, folder: Path) -> bool:
     return Path(code.co_filename).is_relative_to(folder)
-
-
-def _full_disk(error: BaseException) -> str:
-    """Return a sentence on a disk that is full; empty where an error says nothing of one."""
-    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
-        return (
-            "No folder for temporary files can be written to; free some space, or let the environment variable TMPDIR "
-            "name a folder on a disk with more."
-        )
-    if not (isinstance(error, OSError) and error.errno in _FULL):
-        return ""
-    import tempfile
-
-    return (
-        f"{error.filename or tempfile.gettempdir()} cannot be written ({error.strerror}); free some space, or let the "
-        f"environment variables TMPDIR and RAY_TMPDIR name folders on a disk with more."
-    )

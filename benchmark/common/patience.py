@@ -7,7 +7,6 @@ that lost its server. What a person has to put right is raised at once: an absen
 import errno
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmark.common.errors import UnwritableError
+from benchmark.common.speech import tell
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds, where a recipe says nothing else
@@ -137,14 +137,14 @@ def _say(place: str, error: OSError, waited: float, seconds: float) -> None:
             return
         _outages[place] = _Outage(now)
     line = f"storage: {place} does not answer ({_reason(error)}); waiting, {waited:.0f} s of {seconds:g} s"
-    print(line, file=sys.stderr, flush=True)
+    tell(line)
 
 
 def _over(place: str, waited: float) -> None:
     with _lock:
         spoke = _outages.pop(place, None)
     if spoke:
-        print(f"storage: {place} answers again after {waited:.0f} s", file=sys.stderr, flush=True)
+        tell(f"storage: {place} answers again after {waited:.0f} s")
 
 
 def _reason(error: OSError) -> str:

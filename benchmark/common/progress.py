@@ -4,6 +4,8 @@ import sys
 import time
 from typing import TextIO
 
+from benchmark.common.speech import is_quiet
+
 
 class Progress:
     """Count units of work and print how fast they go and how long the rest takes.
@@ -44,7 +46,7 @@ class Progress:
         """
         self.done += n
         now = time.monotonic()
-        if now - self._start >= self.QUIET_SECONDS and now - self._last >= self._interval:
+        if not is_quiet() and now - self._start >= self.QUIET_SECONDS and now - self._last >= self._interval:
             self._last = now
             self._print(note)
 
@@ -64,6 +66,8 @@ class Progress:
 
     def notify(self, line: str) -> None:
         """Print `line` between the lines of progress."""
+        if is_quiet():
+            return
         lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
         self.stream.write(f"{lead}{self.what}: {line}\n")
         self.stream.flush()
@@ -71,7 +75,7 @@ class Progress:
     def close(self) -> float:
         """Print the closing line if the work was long enough to be announced; return the seconds it took."""
         seconds = time.monotonic() - self._start
-        if seconds >= self.QUIET_SECONDS:
+        if seconds >= self.QUIET_SECONDS and not is_quiet():
             rate = self.done / seconds
             lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
             self.stream.write(

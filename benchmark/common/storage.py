@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
+from benchmark.common.places import remedy
 from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
 from benchmark.common.walking import walked
 
@@ -229,8 +230,8 @@ class Storage:
             self._patiently(lambda: self._write(name, content))
         except OSError as error:
             raise UnwritableError(
-                f"{self.path(name)} cannot be written ({reason(error)}); free some space, or give another --store or "
-                f"--out."
+                f"{self.path(name)} cannot be written ({reason(error)}); "
+                f"{remedy(error, self.path(name), '--store or --out')}."
             ) from error
 
     def _write(self, name: str, content: bytes) -> None:

@@ -6,9 +6,11 @@ from pydantic import BaseModel, ValidationError
 
 from benchmark.common.errors import nearest
 
+MAX_OTHERS = 3  # keys that are named beside the one that is explained
+
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return the first finding as a sentence; the number of further ones is added in brackets.
+    """Return the first finding as a sentence; the keys of further ones are named behind it.
 
     Args:
         error: what pydantic found.
@@ -18,14 +20,29 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     # An unknown key is mostly a misspelt one: say so before saying that the right one is missing.
     first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
     text = _explain(first, model)
-    return f"{text} ({len(findings) - 1} more like this.)" if len(findings) > 1 else text
+    others: list[str] = []
+    for key in map(_key, findings):
+        # A value that fits no branch of a union is found once for each of them, here or below.
+        if not any(
+            f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in (_key(first), *others)
+        ):
+            others.append(key)
+    if not others:
+        return text
+    named = ", ".join(f"'{key}'" for key in others[:MAX_OTHERS])
+    more = f" and {len(others) - MAX_OTHERS} more" if len(others) > MAX_OTHERS else ""
+    return f"{text.rstrip('.')}; see to {named}{more} as well."
+
+
+def _key(finding: Any) -> str:
+    """Return the dotted key that a finding is about, as the user wrote it."""
+    # pydantic names the branch of a union as well ("tuple[...]").
+    return ".".join(str(part) for part in finding["loc"] if "[" not in str(part)) or "the whole"
 
 
 def _explain(finding: Any, model: type[BaseModel]) -> str:
     """Return one finding of pydantic as a sentence that names the key."""
-    location = finding["loc"]
-    # pydantic names the branch of a union as well ("tuple[...]"): no part of the key as the user wrote it.
-    key = ".".join(str(part) for part in location if "[" not in str(part)) or "the whole"
+    location, key = finding["loc"], _key(finding)
     if finding["type"] == "extra_forbidden":
         parent = _model_at(model, location[:-1])
         fields = parent.model_fields.items() if parent else []

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmark.common.cluster import remote
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.remote import remote
 from benchmark.common.storage import Storage
 from benchmark.method.clusters import k_means
 from benchmark.method.evaluation.embedded import Embedded

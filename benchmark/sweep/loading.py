@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.common.cluster import remote
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.remote import remote
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Array, Normalize, scale_of
 from benchmark.method.evaluation.cells import Cells, Layout, one_of

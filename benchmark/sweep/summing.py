@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
-from benchmark.common.cluster import cpu_nodes, remote
+from benchmark.common.remote import remote
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
 from benchmark.method.evaluation.cells import (
@@ -186,6 +185,8 @@ def _pairings_at_a_time(images: ImageIndex) -> int:
 
 def _workers(images: ImageIndex) -> int:
     """Return how many workers sum: the sums of each, of one pairing at least, must fit into memory together."""
+    from benchmark.common.cluster import cpu_nodes
+
     nodes, cores = cpu_nodes()
     fitting = int(MEMORY / _bytes_of_sums(images, 1))
     return max(1, min(nodes * cores, MAX_WORKERS, fitting, -(-len(images.ids) // BLOCK)))
@@ -240,6 +241,8 @@ def _sum(
     todo: list[tuple[SumTask, dict[str, Pairing | None]]],
 ) -> int:
     """Sum over ranges of images in parallel, then add and write; one worker for each core takes part."""
+    import ray
+
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
     tasks = [replace(task, pairings=tuple(pairing for pairing in files.values() if pairing)) for task, files in todo]
     means = [

@@ -13,7 +13,8 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -77,7 +78,11 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
     cores = float(ray.cluster_resources().get("CPU", 1))
     tuned = functools.partial(_tune, storage, shared=shared, options=options, name=name, gpus=gpus)
     began, slots = time.time(), max(1, int(cores / options.cpus_per_trial))
-    watch = _watch("sweep", trials)
+
+    def failed_with(trial: Trial, error: Exception) -> None:
+        write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
+
+    watch = _watch("sweep", trials, failed_with)
     try:
         tuned(trials, batches_of(trials, options, cores, gpus), watch)
     finally:
@@ -90,11 +95,11 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
     for lost in range(NODES_LOST + 1):
         if not again:
             break
-        failed = tuned(again, one_by_one(again), _watch("sweep, once more", again))
+        failed = tuned(again, one_by_one(again), _watch("sweep, once more", again, failed_with))
         again = [trial for trial, error in failed if _lost_its_node(error) and lost < NODES_LOST]
         for trial, error in failed:
             if trial not in again:
-                write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
+                failed_with(trial, error)
     return unfinished(storage, [*left])
 
 
@@ -151,28 +156,36 @@ def _tune(
         for result in results
         if result.error is not None and result.config is not None
     ]
-    for _, error in failed:
-        if isinstance(meant := meant_for_user(error), UnwritableError):
-            raise meant  # its reason could not be kept either
+    if watch.unwritable:
+        raise watch.unwritable  # reasons could not be kept either
     return failed
 
 
-def _watch(stage: str, trials: list[Trial]) -> Any:
-    """Return the callback that shows a sweep's progress, and the best trial so far by what the sources say."""
+def _watch(stage: str, trials: list[Trial], failed_with: Callable[[Trial, Exception], None]) -> Any:
+    """Return the callback that shows a sweep's progress, and the best trial so far by what the sources say.
+
+    Args:
+        stage: what it is called.
+        trials: those of the sweep.
+        failed_with: keeps why a trial failed, as soon as it did: a sweep may be ended before its end. Not of one that
+            lost its node, nor of a batch, which does not say which of its trials it was.
+    """
     from ray import tune
 
     class Stopper(tune.Stopper):
         """Ends the sweep where a trial could not write: the others would work for nothing."""
 
-        unwritable = False
+        ends = False
 
         def __call__(self, trial_id: str, result: Any) -> bool:  # noqa: ARG002
             return False
 
         def stop_all(self) -> bool:
-            return self.unwritable
+            return self.ends
 
     class Watch(tune.Callback):
+        unwritable: UnwritableError | None = None
+
         def __init__(self) -> None:
             self.progress = Progress(stage, len(trials), "trials")
             self.stopper = Stopper()
@@ -198,9 +211,31 @@ def _watch(stage: str, trials: list[Trial]) -> Any:
             self.progress.update(note=words)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-            self.stopper.unwritable |= isinstance(meant_for_user(trial.get_pickled_error()), UnwritableError)
+            try:
+                if error := _error_of(trial):
+                    self._failed(Batch.named(trial.config["trial"]), error)
+            except UnwritableError as unwritable:
+                self.unwritable, self.stopper.ends = unwritable, True
+
+        def _failed(self, batch: Batch, error: Exception) -> None:
+            if isinstance(meant := meant_for_user(error), UnwritableError):
+                raise meant
+            if batch.count == 1 and not _lost_its_node(error):
+                failed_with(trials[batch.first], error)
 
     return Watch()
+
+
+def _error_of(trial: Any) -> Exception | None:
+    """Return why one of Tune's trials failed; None where it has not written that down.
+
+    As `Trial.get_pickled_error`, which however looks where Tune brings the file only later.
+    """
+    file = Path(trial.pickled_error_file)
+    if not file.is_file():
+        return None
+    error: Exception = ray.cloudpickle.loads(file.read_bytes())  # of this very process
+    return error
 
 
 def _reason(error: Exception, limit: float | None) -> str:
@@ -265,7 +300,8 @@ def _results(
         except Exception as error:
             if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
                 raise
-            traceback.print_exc()  # into the worker's own log; the trial is tried again, alone
+            # Kept at once, although the trial is tried again, alone: the sweep may be ended before.
+            write_failure(storage, trial.id, trial.label, _reason(error, None), traceback.format_exc())
 
 
 def _rows_of(trial: Trial, storage: Storage, arrays: Arrays, device: str, options: RunSpec) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from benchmark.common.cluster import gpu_count, remote
+from benchmark.common.cluster import gpu_count
 from benchmark.common.progress import Progress
+from benchmark.common.remote import remote
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import Array, Labels, scaled
 from benchmark.method.calibration import fitted_temperature

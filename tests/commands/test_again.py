@@ -42,3 +42,21 @@ def test_where_something_is_lost_ray_is_asked_for(
             (tmp_path / folder.name).symlink_to(folder)
     assert main(["run", str(swept_toy.file), "--store", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
     assert "Ray does not start on this machine: AssertionError (init of" in capsys.readouterr().err
+
+
+def test_a_report_that_goes_elsewhere_needs_no_writable_store(
+    swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed, out = tmp_path / "closed", tmp_path / "out"
+    closed.mkdir()
+    for options in (["--bind", str(swept_toy.store), str(closed)], ["-o", "remount,ro,bind", str(closed)]):
+        if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+            pytest.skip("this user may not mount a file system")
+    try:
+        assert main(["report", str(swept_toy.file), "--store", str(closed), "--out", str(out)]) == 0
+        assert (out / "report.md").is_file()
+        capsys.readouterr()
+        assert main(["report", str(swept_toy.file), "--store", str(closed)]) == 2
+        assert "(Read-only file system); let this user write there, or give another --store" in capsys.readouterr().err
+    finally:
+        subprocess.run(["umount", "-l", str(closed)], check=False)

@@ -2,15 +2,17 @@
 
 import errno
 import pickle
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.common import cluster
-from benchmark.common.cluster import connected, remote
+from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import meant_for_user, told
+from benchmark.common.remote import remote
 from benchmark.common.workers import Workers
 from benchmark.method.predictors import Problem
 from benchmark.store.checked import DamagedError
@@ -45,10 +47,11 @@ def test_a_mistake_of_this_package_is_not_meant_for_the_user() -> None:
     assert meant_for_user(caught(PROBLEM.project, None, 1)) is None
 
 
-def test_a_full_disk_names_what_to_free_or_to_set() -> None:
-    meant = meant_for_user(OSError(errno.ENOSPC, "No space left on device", "/tmp/x"))
+def test_a_full_disk_names_what_to_free_or_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    meant = meant_for_user(OSError(errno.ENOSPC, "No space left on device", f"{tempfile.gettempdir()}/x"))
     assert isinstance(meant, UnwritableError)
-    assert "/tmp/x cannot be written (No space left on device)" in str(meant)
+    assert "x cannot be written (No space left on device)" in str(meant)
     assert "TMPDIR and RAY_TMPDIR" in str(meant)
     none = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
     assert "environment variable TMPDIR" in str(meant_for_user(none))

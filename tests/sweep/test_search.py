@@ -187,5 +187,5 @@ def test_a_lambda_that_was_found_can_be_exported(searched: Path, capsys: pytest.
     command += ["--projection", "icm", "--intervention-set", "posterize"]
     assert main([*command, "--lambda", "3.27"]) == 0
     assert json.loads(capsys.readouterr().out)["lambda"] == 3.27
-    assert main([*command, "--lambda", "5000"]) == 2
+    assert main([*command, "--lambda", "5000", "--overwrite"]) == 2
     assert "--lambda: 5000 is not between 0.01 and 1000, the bounds of the search" in capsys.readouterr().err

@@ -93,6 +93,24 @@ class EncoderModel(ABC):
         return preprocess
 
     @classmethod
+    def check_named(cls, spec: BackboneSpec) -> None:
+        """Refuse what can never be loaded, for a plan: weights that are still to be fetched may be. Default: nothing.
+
+        Raises:
+            IcmBenchError: says what is wrong with the backbone.
+        """
+        del spec
+
+    @classmethod
+    def check_at_hand(cls, spec: BackboneSpec) -> None:
+        """Refuse what would have to be fetched and cannot be, within seconds and without weights. Default: nothing.
+
+        Raises:
+            IcmBenchError: names what must be fetched.
+        """
+        del spec
+
+    @classmethod
     def width(cls, spec: BackboneSpec) -> int:
         """Return the embedding width D. Default: by building the model and embedding a black image."""
         return width_by_embedding(cls(spec))

@@ -3,6 +3,7 @@
 The demo's MiniLiT is such a folder.
 """
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -13,6 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.backbones.hub import (
+    WITHOUT_NETWORK,
+    check_texts_at_hand,
+    offline_unless_it_answers,
+    weights_were_fetched,
+)
 from benchmark.backbones.models.base import EncoderModel
 from benchmark.backbones.spec import BUILT, OPEN_CLIP_SCHEMAS, BackboneSpec
 from benchmark.common.errors import IcmBenchError, nearest
@@ -37,6 +44,7 @@ class OpenClipModel(EncoderModel):
     module: Any  # of no common type
 
     def __init__(self, spec: BackboneSpec) -> None:
+        self.check_at_hand(spec)
         self._spec, self._name = spec, _open_clip_name(spec)
         self.module, notes = _load(spec, self._name)
         self.notes = tuple(notes)
@@ -100,6 +108,37 @@ class OpenClipModel(EncoderModel):
         return {"model_cfg": model_cfg, "preprocess_cfg": self.preprocess()}
 
     @classmethod
+    def check_named(cls, spec: BackboneSpec) -> None:
+        """Refuse weights that nobody knows, and of random ones texts that lack what cannot be fetched.
+
+        Raises:
+            IcmBenchError: says which.
+        """
+        config = _listed(spec)
+        if config and not _is_known(spec):
+            _open_clip_name(spec)  # which says what is wrong with the weights
+        if config and spec.random_weights:
+            check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+
+    @classmethod
+    def check_at_hand(cls, spec: BackboneSpec) -> None:
+        """Refuse what the hub would have to give and does not, before anything heavy is imported.
+
+        Raises:
+            IcmBenchError: no hub answers, and weights, tokenizer or configuration were not fetched before.
+        """
+        config = _listed(spec)
+        if config:
+            check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+        if config and not (spec.random_weights or Path(spec.pretrained or "").is_file()):
+            place = _tags(spec.name).get(spec.pretrained or "")
+        else:
+            place = spec.name.removeprefix("hf-hub:") if spec.name.startswith("hf-hub:") and not spec.folder else None
+        # None: it is here, or its name is not known, which is said where it is loaded; "": it lies elsewhere.
+        if place is not None and not offline_unless_it_answers() and place and not weights_were_fetched(place):
+            raise IcmBenchError(_not_downloaded(spec, spec.pretrained or spec.name))
+
+    @classmethod
     def width(cls, spec: BackboneSpec) -> int:
         """Return the embedding width D by the model's configuration alone; no weights are loaded.
 
@@ -108,8 +147,8 @@ class OpenClipModel(EncoderModel):
         """
         if spec.is_built:
             return spec.training.width if spec.training else int(importlib.import_module(BUILT[spec.name]).EMBED_DIM)
-        if not spec.folder and (width := _listed_width(spec.name)):
-            return width
+        if config := _listed(spec):
+            return int(config["embed_dim"])
         import open_clip
 
         open_clip_name = _open_clip_name(spec)
@@ -130,14 +169,55 @@ def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
     return folder
 
 
-def _listed_width(name: str) -> int | None:
-    """Return the width of a model that open_clip lists, without the seconds that its import takes; None of others."""
-    package = importlib.util.find_spec("open_clip")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        file = Path(folder) / "model_configs" / f"{name.replace('/', '-')}.json"
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return int(json.loads(file.read_text(encoding="utf-8"))["embed_dim"])
+def _listed(spec: BackboneSpec) -> dict[str, Any] | None:
+    """Return the configuration of a model that open_clip lists, without the seconds of its import; None of others."""
+    if spec.folder or spec.is_built:
+        return None
+    for folder in _package_folders():
+        file = folder / "model_configs" / f"{spec.name.replace('/', '-')}.json"
+        with contextlib.suppress(OSError, ValueError):
+            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return config if "embed_dim" in config else None
     return None
+
+
+def _is_known(spec: BackboneSpec) -> bool:
+    """Say whether the weights of a listed model are random, a file, or one of its pretrained tags."""
+    return spec.random_weights or Path(spec.pretrained or "").is_file() or spec.pretrained in _tags(spec.name)
+
+
+def _tags(name: str) -> dict[str, str]:
+    """Return the pretrained tags of a listed model -> place on the hub, empty where they lie elsewhere.
+
+    By open_clip's source, without its import: `_PRETRAINED = {"NAME": _TAGS}` and `_TAGS = dict(TAG=_pcfg(...))`. Where
+    that is written in another way, nothing: who needs to know then asks open_clip itself.
+    """
+    for folder in _package_folders():
+        with contextlib.suppress(OSError, SyntaxError):
+            return _tags_in(ast.parse((folder / "pretrained.py").read_text(encoding="utf-8")), name)
+    return {}
+
+
+def _tags_in(source: ast.Module, name: str) -> dict[str, str]:
+    values = {ast.unparse(node.targets[0]): node.value for node in source.body if isinstance(node, ast.Assign)}
+    table = values.get("_PRETRAINED")
+    for key, value in zip(table.keys, table.values, strict=True) if isinstance(table, ast.Dict) else ():
+        if isinstance(key, ast.Constant) and key.value == name:
+            tags = values.get(ast.unparse(value), value)
+            return {word.arg or "": _place(word.value) for word in tags.keywords} if isinstance(tags, ast.Call) else {}
+    return {}
+
+
+def _place(weights: ast.expr) -> str:
+    """Return the name on the hub in `_pcfg(..., hf_hub="OWNER/NAME/FILE")`."""
+    words = weights.keywords if isinstance(weights, ast.Call) else []
+    place = next((word.value for word in words if word.arg == "hf_hub"), None)
+    return str(place.value).rpartition("/")[0] if isinstance(place, ast.Constant) else ""
+
+
+def _package_folders() -> list[Path]:
+    package = importlib.util.find_spec("open_clip")
+    return [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
 
 
 def _model_cfg(spec: BackboneSpec, open_clip_name: str) -> dict[str, Any]:
@@ -233,14 +313,18 @@ def _load_failure(spec: BackboneSpec, open_clip_name: str, pretrained: str | Non
             f"refused; save its state_dict as safetensors."
         )
     if "download" in text.lower() or "HF Hub" in text or "huggingface" in text.lower():
-        return (
-            f"The weights '{where}' of '{spec.name}' cannot be downloaded (no network, or no such place); "
-            f"connect, or give a local checkpoint as 'pretrained' or 'folder'."
-        )
+        return _not_downloaded(spec, where)
     first = f"{type(error).__name__}: {text.strip().splitlines()[0][:200]}" if text.strip() else type(error).__name__
     return (
         f"The backbone '{spec.name}' cannot be loaded from {where} ({first}); "
         f"give a safetensors file or a state_dict that open_clip reads."
+    )
+
+
+def _not_downloaded(spec: BackboneSpec, what: str) -> str:
+    return (
+        f"The weights '{what}' of '{spec.name}' cannot be downloaded (no network, or no such place); connect, or give "
+        f"a local checkpoint as 'pretrained' or 'folder'; {WITHOUT_NETWORK}."
     )
 
 

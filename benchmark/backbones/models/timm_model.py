@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from benchmark.backbones.hub import offline_unless_it_answers
 from benchmark.backbones.models.base import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError, nearest
@@ -26,6 +27,7 @@ class TimmModel(EncoderModel):
         import torch
         from timm.data.config import resolve_model_data_config
 
+        self.check_at_hand(spec)
         torch.manual_seed(spec.seed)
         self.module: Any = _with_weights(spec)
         self._place = spec.place
@@ -44,6 +46,12 @@ class TimmModel(EncoderModel):
     def architecture(self) -> object:
         """Return timm's name of the model."""
         return ["timm", self._place.split(".")[0]]
+
+    @classmethod
+    def check_at_hand(cls, spec: BackboneSpec) -> None:
+        """Let timm look at nothing but what was fetched before, where no hub answers: which files, only it knows."""
+        if not spec.random_weights and not spec.pretrained:
+            offline_unless_it_answers()
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmark.backbones.hub import WITHOUT_NETWORK, offline_unless_it_answers, was_fetched
 from benchmark.backbones.models.base import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
@@ -31,6 +32,7 @@ class TransformersModel(EncoderModel):
 
     def __init__(self, spec: BackboneSpec) -> None:
         self._spec = spec
+        self.check_at_hand(spec)
         with _explained(spec):
             self.module: Any = _loaded(spec)
             processor = _processor(spec)
@@ -55,8 +57,18 @@ class TransformersModel(EncoderModel):
         return _pooled(self.module.get_text_features(**tokens.to(self.module.device)))
 
     @classmethod
+    def check_at_hand(cls, spec: BackboneSpec) -> None:
+        """Refuse a model of the hub that was not fetched before, where no hub answers."""
+        if spec.local_folder is None and not offline_unless_it_answers() and not was_fetched(spec.place):
+            raise IcmBenchError(
+                f"The model '{spec.place}' of the Hugging Face hub was not fetched before, and the hub does not "
+                f"answer; connect, or give a folder as 'hf:FOLDER'; {WITHOUT_NETWORK}."
+            )
+
+    @classmethod
     def embeds_texts(cls, spec: BackboneSpec) -> bool:
         """Say whether it is a dual encoder, by its configuration."""
+        cls.check_at_hand(spec)
         with _explained(spec):
             return hasattr(_config(spec), "text_config")
 
@@ -67,6 +79,7 @@ class TransformersModel(EncoderModel):
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
         """Return the embedding width D by the configuration; no weights are loaded."""
+        cls.check_at_hand(spec)
         with _explained(spec):
             config = _config(spec)
         if width := getattr(config, "projection_dim", None) or _pooled_width(config):

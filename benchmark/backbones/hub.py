@@ -1,0 +1,122 @@
+"""The Hugging Face hub: whether it answers, and what a model needs of it beside its weights.
+
+Where it does not answer, its client is told so (HF_HUB_OFFLINE): left to itself it tries for a minute, and with that it
+takes at once what was fetched before, or says what is missing.
+"""
+
+import os
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmark.common.errors import IcmBenchError
+
+SECONDS = 5.0  # in which an address has to answer
+TOKENIZER = "tokenizer"
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
+WITHOUT_NETWORK = (
+    "what works without a network are checkpoint files, folders, what was fetched before, and most random weights"
+)
+
+
+def offline_unless_it_answers() -> bool:
+    """Tell the hub's client to stay offline where no hub answers; return whether one does.
+
+    To be called before a model is loaded from it.
+    """
+    if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE"):
+        return False
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if answers(endpoint):
+        return True
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if constants := sys.modules.get("huggingface_hub.constants"):  # which read it when they were imported
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    return False
+
+
+@cache
+def answers(url: str) -> bool:
+    """Return whether an address answers within seconds, through a proxy where one is set; asked once in a process."""
+    found: list[bool] = []
+    asking = threading.Thread(target=lambda: found.append(_answers(url)), daemon=True)
+    asking.start()
+    asking.join(SECONDS)  # a name may take longer to resolve than any timeout allows
+    return bool(found and found[0])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def needed_beside_weights(text: Mapping[str, Any]) -> dict[str, str]:
+    """Return what of a model's texts comes from the hub -> name on the hub; nothing where open_clip brings it along.
+
+    Args:
+        text: `text_cfg` of its configuration.
+    """
+    model, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name") or text.get("hf_model_name")
+    needed = {"configuration of the text tower": model, TOKENIZER: tokenizer}
+    return {what: place for what, place in needed.items() if place and not Path(place).is_absolute()}
+
+
+def check_texts_at_hand(name: str, text: Mapping[str, Any]) -> None:
+    """Make sure that what a model needs of the hub, beside its weights, can be had.
+
+    Args:
+        name: of the model, as the recipe says it.
+        text: `text_cfg` of its configuration.
+
+    Raises:
+        IcmBenchError: it was not fetched before, and no hub answers; or the package that reads it is not installed.
+    """
+    if not (needed := needed_beside_weights(text)):
+        return
+    if find_spec("transformers") is None:
+        raise IcmBenchError(f"The texts of '{name}' need transformers: pip install 'icm-bench[transformers]'.")
+    missing = [
+        f"the {what} '{place}'"
+        for what, place in needed.items()
+        if not was_fetched(place, TOKENIZER_FILES if what == TOKENIZER else ("config.json",))
+    ]
+    if missing and not offline_unless_it_answers():
+        raise IcmBenchError(
+            f"The backbone '{name}' needs {' and '.join(missing)} of the Hugging Face hub, which does not answer and "
+            f"was not asked before: connect, or copy the folder HF_HOME of a machine that has it; {WITHOUT_NETWORK}."
+        )
+
+
+def weights_were_fetched(place: str) -> bool:
+    """Return whether the hub's client has kept weights of a model.
+
+    Args:
+        place: name on the hub.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    snapshots = Path(HF_HUB_CACHE) / f"models--{place.replace('/', '--')}" / "snapshots"
+    return any(file.suffix in (".safetensors", ".bin", ".pt") for file in snapshots.glob("*/*"))
+
+
+def was_fetched(place: str, files: Sequence[str] = ("config.json",)) -> bool:
+    """Return whether the hub's client has kept one of some files.
+
+    Args:
+        place: name on the hub.
+        files: their names.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(place, file), str) for file in files)

@@ -1,0 +1,50 @@
+"""`icm-bench recipes`: the recipes that come with the package, listed, shown and copied."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from benchmark.commands.new_files import check_absent, write_new
+from benchmark.common.errors import IcmBenchError, nearest
+
+DEMO = "demo"
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """Return name -> file of the recipes of the package, sorted by name."""
+    folder = Path(str(files("jobs") / "recipes"))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def packaged_recipe(name: str) -> Path:
+    """Return the file of a recipe of the package.
+
+    Raises:
+        IcmBenchError: there is none of that name.
+    """
+    recipes = packaged_recipes()
+    if name not in recipes:
+        raise IcmBenchError(f"Unknown recipe '{name}': {nearest(name, [*recipes])}")
+    return recipes[name]
+
+
+def about_recipes() -> dict[str, str]:
+    """Return name -> what it is, in the sentence with which its file begins."""
+    return {
+        name: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        for name, file in packaged_recipes().items()
+    }
+
+
+def copy_recipe(name: str, out: Path) -> None:
+    """Copy a recipe of the package.
+
+    Args:
+        name: of the recipe.
+        out: file that it becomes.
+
+    Raises:
+        IcmBenchError: there is no such recipe, or the file is there already or cannot be written.
+    """
+    text = packaged_recipe(name).read_text(encoding="utf-8")
+    if not write_new(out, text, "--out"):
+        check_absent(out, "--out")

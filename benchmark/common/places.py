@@ -1,0 +1,100 @@
+"""Why a place cannot be written to, and what to do: that goes by the reason, and by what named the place."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmark.common.cache import cache_dir
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def remedy(error: OSError, place: str, option: str = "") -> str:
+    """Return what to do about a place that cannot be written to, as the second half of a sentence.
+
+    Args:
+        error: why it cannot.
+        place: file or folder.
+        option: what of the command line or the recipe names it: `--store or --out`. Default: nothing does.
+    """
+    variables = [
+        name
+        for name, folder in _named_by_variables()
+        if Path(place).is_relative_to(folder) and not (option and name.endswith("TMPDIR"))  # a person chose that place
+    ]
+    if error.errno in FULL:
+        first, folder = "free some space, or ", "a folder on a disk with more"
+    elif error.errno in DENIED:
+        first, folder = "let this user write there, or ", "a folder that can be written to"
+    else:
+        first, folder = "", "a folder that can be made and written to"
+    ways = [f"give another {option}"] if option else []
+    if variables:
+        plural = len(variables) > 1
+        ways.append(
+            f"let the environment variable{'s' * plural} {' and '.join(variables)} name "
+            f"{folder.replace('a folder', 'folders') if plural else folder}"
+        )
+    return f"{first}{' or '.join(ways) or 'give it a place elsewhere'}"
+
+
+def unwritable(error: OSError) -> str:
+    """Return a sentence on a place that is full or closed; empty where an error says nothing of one.
+
+    A place that is closed must be one that an environment variable names: of others somebody else knows more.
+
+    Args:
+        error: of the operating system.
+    """
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return (
+            "No folder for temporary files can be written to; free some space, or let the environment variable TMPDIR "
+            "name a folder on a disk with more."
+        )
+    if error.errno in FULL:
+        place = os.fsdecode(error.filename or tempfile.gettempdir())
+    elif error.errno in DENIED and error.filename:
+        place = os.fsdecode(error.filename)
+        if not any(Path(place).is_relative_to(folder) for _, folder in _named_by_variables()):
+            return ""
+    else:
+        return ""
+    way = remedy(error, place)
+    if "environment" not in way:
+        way = "free some space, or let the environment variables TMPDIR and RAY_TMPDIR name folders on a disk with more"
+    return f"{place} cannot be written ({error.strerror}); {way}."
+
+
+def unusable_variable(*names: str) -> str:
+    """Return a sentence on the first environment variable that names a folder nobody can write to; empty for none.
+
+    Args:
+        *names: of variables; those that are not set are passed over.
+    """
+    for name in names:
+        folder = os.environ.get(name)
+        if not folder:
+            continue
+        there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):  # it is there, or can be made
+            continue
+        why = "cannot be written to" if Path(folder).is_dir() else "cannot be made"
+        return (
+            f"The environment variable {name} names {folder}, which {why}; let it name a folder that can be written "
+            f"to, or unset it."
+        )
+    return ""
+
+
+def _named_by_variables() -> Iterator[tuple[str, Path]]:
+    """Yield environment variables, and the folders that they name or would name, those inside others first."""
+    if hub := os.environ.get("HF_HOME"):
+        yield "HF_HOME", Path(hub)
+    else:
+        yield "HF_HOME", Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "huggingface"
+    yield "ICM_BENCH_CACHE", cache_dir()
+    yield "TMPDIR", Path(tempfile.gettempdir())
+    yield "RAY_TMPDIR", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())

@@ -1,0 +1,159 @@
+"""What must come from the hub is known before anything heavy is loaded, and a hub that is silent is told in a sentence.
+
+What each family of open_clip needs of the hub beside its weights, by hand: with random weights the first line runs
+without a network, every other ends in a sentence that names what must be fetched.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.backbones import hub
+from benchmark.backbones.models import model_class
+from benchmark.backbones.models.open_clip_model import _listed, _package_folders, _tags
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.cli import main
+from benchmark.common.errors import IcmBenchError
+
+SMALLEST = {  # of each family -> what its texts need of the hub
+    "ViT-S-32": [], "RN50": [], "EVA02-B-16": [], "convnext_tiny": [], "MobileCLIP-S1": [], "ViTamin-S": [],
+    "coca_base": [], "PE-Core-T-16-384": [], "swin_base_patch4_window7_224": [], "MobileCLIP2-S0": [],
+    "ViT-B-16-SigLIP": ["tokenizer 'timm/ViT-B-16-SigLIP'"],
+    "ViT-B-16-SigLIP-i18n-256": ["tokenizer 'timm/ViT-B-16-SigLIP-i18n-256'"],
+    "ViT-B-32-SigLIP2-256": ["tokenizer 'timm/ViT-B-32-SigLIP2-256'"],
+    "ViT-L-14-CLIPA": ["tokenizer 'bert-base-uncased'"],
+    "ViT-L-14-worldwide": ["tokenizer 'google/mt5-base'"],
+    "roberta-ViT-B-32": ["configuration of the text tower 'roberta-base'", "tokenizer 'roberta-base'"],
+    "coca_roberta-ViT-B-32": ["configuration of the text tower 'roberta-base'", "tokenizer 'roberta-base'"],
+    "xlm-roberta-base-ViT-B-32": ["configuration of the text tower 'xlm-roberta-base'", "tokenizer 'xlm-roberta-base'"],
+    "mt5-base-ViT-B-32": ["configuration of the text tower 'google/mt5-base'", "tokenizer 'google/mt5-base'"],
+    "nllb-clip-base": ["configuration of the text tower 'facebook/nllb-200-distilled-600M'"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The address of a hub that takes connections and never says a word, and a cache of its client that is empty."""
+    import huggingface_hub.constants as constants
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(hub, "SECONDS", 1.0)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        hub.answers.cache_clear()
+        yield address
+        monkeypatch.setenv("HF_HUB_OFFLINE", "")  # so that what was set meanwhile is taken back
+    hub.answers.cache_clear()
+
+
+def random(name: str) -> BackboneSpec:
+    return BackboneSpec(name=name, pretrained="random")
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_every_family_runs_with_random_weights_or_names_what_must_be_fetched(name: str, silent: str) -> None:  # noqa: ARG001
+    began = time.monotonic()
+    if not SMALLEST[name]:
+        model_class(random(name)).check_at_hand(random(name))
+    else:
+        with pytest.raises(IcmBenchError) as error:
+            model_class(random(name)).check_at_hand(random(name))
+        for needed in SMALLEST[name]:
+            assert needed in str(error.value)
+        assert f"The backbone '{name}' needs the " in str(error.value)
+        assert "HF_HOME" in str(error.value)
+    assert time.monotonic() - began < 10
+
+
+def test_every_model_that_open_clip_lists_is_of_a_family_that_was_looked_at() -> None:
+    """By what their texts are made of: a new kind of model would have to be tried."""
+
+    def kind(config: dict[str, Any]) -> tuple[bool, bool, bool]:
+        text = config["text_cfg"]
+        return "hf_model_name" in text, "hf_tokenizer_name" in text, "multimodal_cfg" in config
+
+    (folder,) = _package_folders()
+    names = [file.stem for file in (folder / "model_configs").glob("*.json")]
+    assert len(names) > 100
+    kinds = {kind(config) for name in SMALLEST if (config := _listed(random(name)))}
+    configs = {name: config for name in names if (config := _listed(random(name)))}
+    assert {name for name, config in configs.items() if kind(config) not in kinds} == set()
+
+
+def test_tags_by_the_source_are_those_of_open_clip() -> None:
+    import open_clip
+
+    names = [name for name in open_clip.list_models() if open_clip.list_pretrained_tags_by_model(name)]
+    for name in names[::4]:  # each is read from the source anew
+        assert set(_tags(name)) in ({*open_clip.list_pretrained_tags_by_model(name)}, set()), name
+    assert _tags("ViT-B-32")["openai"] == "timm/vit_base_patch32_clip_224.openai"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        ("{name: ViT-B-32, pretrained: openai}", "The weights 'openai' of 'ViT-B-32' cannot be downloaded (no network"),
+        ("{name: 'hf-hub:nobody/nothing'}", "The weights 'hf-hub:nobody/nothing' of"),
+        ("{name: 'hf:nobody/nothing'}", "The model 'nobody/nothing' of the Hugging Face hub was not fetched before"),
+        ("{name: ViT-B-16-SigLIP, pretrained: random}", "needs the tokenizer 'timm/ViT-B-16-SigLIP'"),
+    ],
+)
+def test_without_a_network_embedding_ends_in_seconds_in_a_sentence_and_leaves_nothing(
+    backbone: str, words: str, silent: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    recipe, store = tmp_path / "recipe.yaml", tmp_path / "store"
+    recipe.write_text(f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [{backbone}]\n")
+    began = time.monotonic()
+    assert main(["embed", str(recipe), "--store", str(store)]) == 2
+    assert time.monotonic() - began < 10
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert words in said[0]
+    assert "what works without a network are checkpoint files, folders, what was fetched before" in said[0]
+    assert not (store / "embeddings").exists()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"  # for the processes that are started from here
+    assert silent in os.environ["HF_ENDPOINT"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        ("{name: ViT-B-32}", "'ViT-B-32' needs 'pretrained': one of openai"),
+        ("{name: ViT-B-32, pretrained: openia}", "did you mean 'openai'?"),
+        ("{name: ViT-B-32, pretrained: /nowhere.pt}", "Unknown pretrained tag '/nowhere.pt' of 'ViT-B-32'"),
+        ("{name: ViT-B-33, pretrained: openai}", "Unknown backbone 'ViT-B-33': did you mean 'ViT-B-32'?"),
+        ("{name: roberta-ViT-B-32, pretrained: random}", "needs the configuration of the text tower 'roberta-base'"),
+    ],
+)
+def test_a_plan_refuses_what_embedding_would(
+    backbone: str, words: str, silent: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    del silent
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [{backbone}]\n")
+    assert main(["plan", str(recipe), "--store", str(tmp_path / "store")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_what_was_fetched_before_needs_no_hub(silent: str, tmp_path: Path) -> None:
+    del silent
+    commit = "0" * 40
+    folder = tmp_path / "hub" / "models--timm--ViT-B-16-SigLIP"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    assert not hub.weights_were_fetched("timm/ViT-B-16-SigLIP")
+    for file in ("tokenizer_config.json", "open_clip_model.safetensors"):
+        (folder / "snapshots" / commit / file).write_text("{}")
+    assert hub.weights_were_fetched("timm/ViT-B-16-SigLIP")
+    model_class(random("ViT-B-16-SigLIP")).check_at_hand(random("ViT-B-16-SigLIP"))
