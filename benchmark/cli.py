@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.patience import taken
+from benchmark.common.visible import one_line, safe_output
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -27,6 +28,11 @@ STARTED = time.time()  # of the command: the time to the first embedding counts 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 with one sentence on standard error, or that of a job."""
+    with safe_output():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
     args = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int | None] = args.command
     try:
@@ -44,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         meant = meant_for_user(error)
         if meant is None:
             raise
-        print(f"icm-bench: {meant}", file=sys.stderr)
+        print(f"icm-bench: {one_line(str(meant))}", file=sys.stderr)
         return EXIT_USER_ERROR
     finally:
         if (again := taken()).count:

@@ -1,16 +1,22 @@
 """The one exception a user is meant to read."""
 
+from benchmark.common.secrets import hidden
+
 
 class IcmBenchError(Exception):
     """Something the user can put right: one sentence that names the file, row or key, and the remedy.
 
-    The command line prints it without a traceback and ends with exit code 2.
+    The command line prints it without a traceback and ends with exit code 2. Secrets in what it is made
+    of are hidden.
 
     Attributes:
         node: name of the node whose worker it comes from; empty where it comes from the process that prints it.
     """
 
     node: str = ""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(hidden(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UnwritableError(IcmBenchError):

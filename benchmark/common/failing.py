@@ -17,6 +17,7 @@ from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.secrets import hidden
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +73,7 @@ def told(function: Callable[P, R]) -> Callable[P, R]:
 def in_words(error: BaseException) -> str:
     """Return type and first line of what an error says: `ValueError (a negative rank)`."""
     lines = str(error).strip().splitlines()
-    said = textwrap.shorten(lines[0], MAX_SAID, placeholder=" ...") if lines else ""
+    said = textwrap.shorten(hidden(lines[0]), MAX_SAID, placeholder=" ...") if lines else ""
     return f"{type(error).__name__} ({said.rstrip('.')})" if said else type(error).__name__
 
 

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import public
+from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify
 from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids

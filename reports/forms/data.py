@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from reports.forms.cells import DECIMALS, exact_text, finite, one_line
+from benchmark.common.visible import one_line
+from reports.forms.cells import DECIMALS, exact_text, finite
 from reports.table import Block, Cell, Column, Line, Table
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs text that begins so

@@ -2,8 +2,8 @@
 
 import re
 
+from benchmark.common.visible import one_line
 from reports.forms import cells
-from reports.forms.cells import one_line
 from reports.table import Cell, Column, Table
 
 

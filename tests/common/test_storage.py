@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import public
+from benchmark.common.storage import Storage
 from tests.conftest import S3
 
 
