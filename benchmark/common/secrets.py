@@ -36,15 +36,14 @@ def public(uri: str) -> str:
     """Return `uri` as it may be printed: without user, password and query, which may hold secrets."""
     if "://" not in uri:
         return uri
-    without_user = _OF_URI.sub(lambda match: match[1] if _is_user(match[2]) else match[0], uri)
+    without_user = _OF_URI.sub(lambda match: match[1] if _is_user(match[2]) else match[0], _without_values(uri))
     return re.split(r"[?#]", without_user)[0].rstrip("/")
 
 
 def hidden(text: str) -> str:
     """Return a text with `***` in the place of every secret that it holds."""
+    text = _without_values(text)
     text = _OF_URI.sub(lambda match: f"{match[1]}{HIDDEN}@" if _is_user(match[2]) else match[0], text)
-    for pattern in _VALUES:
-        text = pattern.sub(lambda match: f"{match['name']}{match['quote'] or ''}{HIDDEN}{match['quote'] or ''}", text)
     for secret in sorted(_seen | _of_environment(), key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, HIDDEN)
@@ -73,6 +72,12 @@ def seen(uri: str) -> None:
         if _is_user(match[2]):
             parts = {*match[2].split(":", 1)}
             _seen.update(part for one in parts for part in (one, unquote(one)) if len(part) >= MIN_LENGTH)
+
+
+def _without_values(text: str) -> str:
+    for pattern in _VALUES:
+        text = pattern.sub(lambda match: f"{match['name']}{match['quote'] or ''}{HIDDEN}{match['quote'] or ''}", text)
+    return text
 
 
 def unwritten(uri: str) -> bool:
