@@ -15,10 +15,10 @@ from benchmark.common.code import is_installed, own_modules
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import Component
 from benchmark.common.secrets import has_secret, public
+from benchmark.common.shadowing import PACKAGES
 from benchmark.recipe.recipe import Recipe
 
 MAX_BYTES = 100 * 2**20  # that Ray's dashboard takes in a request
-_PACKAGES = ("benchmark", "jobs", "reports")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
         raise IcmBenchError(f"{key}: '{path}' lies outside {folder}; submit from a folder that holds it.")
     if any(part.startswith(".") for part in place.parts):
         raise IcmBenchError(f"{key}: '{path}' is hidden, and such files are not uploaded; give it another name.")
-    if place.parts and place.parts[0] in _PACKAGES:
+    if place.parts and place.parts[0] in PACKAGES:
         raise IcmBenchError(f"{key}: a folder '{place.parts[0]}' would hide the package of that name; move '{path}'.")
     if source.is_dir():
         if not place.parts:
@@ -162,7 +162,7 @@ def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
             if is_installed(source.file):
                 continue
             parts = name.split(".")
-            if parts[0] in _PACKAGES:
+            if parts[0] in PACKAGES:
                 raise IcmBenchError(f"The module {name} would hide a package of icm-bench; give it another name.")
             ending = "/__init__.py" if source.file.name == "__init__.py" else ".py"
             yield "/".join(parts) + ending, source.file

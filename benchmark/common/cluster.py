@@ -9,9 +9,11 @@ from typing import Any
 
 import ray
 
+from benchmark.common.code import importable_folders
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.joining import check_cluster
+from benchmark.common.private_ray import private
 
 
 @contextmanager
@@ -68,8 +70,9 @@ def connect() -> None:
             ) from error
     else:
         try:
-            with _native_stderr_to(os.devnull):
-                ray.init(address="local", include_dashboard=False, **options)
+            folders = ray.job_config.JobConfig(_py_driver_sys_path=importable_folders())
+            with _native_stderr_to(os.devnull), private():
+                ray.init(address="local", include_dashboard=False, job_config=folders, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
 

@@ -23,6 +23,10 @@ class UnwritableError(IcmBenchError):
     """A place cannot be written to: whatever comes next could not be kept there either."""
 
 
+class PluginError(IcmBenchError):
+    """A class that is named as `module:Class` is not imported, since the user wants none."""
+
+
 MAX_NAMES = 24  # number of valid names that a sentence lists: more help nobody
 
 
