@@ -1,5 +1,6 @@
 """Text of others on a terminal and in a report: what would steer it is shown as its number, and does nothing."""
 
+import json
 import re
 import sys
 import traceback
@@ -26,6 +27,26 @@ def visible(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     return "".join(f"U+{ord(sign):04X}" if sign not in "\n\t" and _steers(sign) else sign for sign in text)
+
+
+def visible_in(content: Any) -> Any:
+    """Return plain data with `visible` texts, keys of mappings among them."""
+    if type(content) is str:
+        return visible(content)
+    if isinstance(content, dict):
+        return {visible_in(key): visible_in(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [visible_in(value) for value in content]
+    return content
+
+
+def escaped_json(text: str) -> str:
+    """Return JSON with signs that steer a terminal, or that nobody sees, by their numbers: the same data."""
+    return text if _PLAIN.fullmatch(text) else "".join(_escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return json.dumps(sign)[1:-1] if sign not in "\n\t" and _steers(sign) else sign
 
 
 @lru_cache(maxsize=8192)

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -23,6 +24,7 @@ from benchmark.common.cluster import connect, gpu_count, sentence_of
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.progress import Progress
+from benchmark.common.secrets import hidden
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.recipe.specs import RunSpec
@@ -94,7 +96,7 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
         again = [trial for trial, error in failed if _lost_its_node(error) and lost < NODES_LOST]
         for trial, error in failed:
             if trial not in again:
-                write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
+                write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), hidden(str(error)))
     return unfinished(storage, [*left])
 
 
@@ -255,7 +257,7 @@ def _results(
         except Exception as error:
             if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
                 raise
-            traceback.print_exc()  # into the worker's own log; the trial is tried again, alone
+            print(hidden(traceback.format_exc()), file=sys.stderr)  # the worker's log; the trial is tried again, alone
 
 
 def _rows_of(trial: Trial, storage: Storage, arrays: Arrays, device: str, options: RunSpec) -> dict[str, Any]:
