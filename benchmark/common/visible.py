@@ -19,7 +19,8 @@ _UNSEEN = (
     range(0x2060, 0x2070), range(0xFEFF, 0xFF00), range(0xFFF9, 0xFFFC), range(0xE0000, 0xE0080),
 )  # fmt: skip
 _PLAIN = re.compile(r"[\x20-\x7e\n\t]*")
-_OURS = re.compile(r"(\A\r\x1b\[K|\x1b\[[01]m)")  # a line is written anew; bold and its end
+# A line that is written anew; one in bold, and its end.
+_OURS = re.compile(r"(?m)(\A\r\x1b\[K|^\x1b\[1m(?=[^\x1b\n]*\x1b\[0m$)|\x1b\[0m$)")
 
 
 def visible(text: str) -> str:

@@ -37,7 +37,8 @@ class Screen(io.StringIO):
 def test_only_what_this_package_uses_steers_and_only_a_terminal(stream: io.StringIO) -> None:
     with redirect_stdout(stream), safe_output():
         sys.stdout.write("\r\x1b[Kembedding: 1/2")
-        print("\x1b[1mbold\x1b[0m \x1b[2J \x1b]8;;http://x\x07 \r\x1b[Knot at a start")
+        print("\x1b[1ma line in bold\x1b[0m")
+        print("\x1b[1mbold \x1b[1m \x1b[2J \x1b]8;;http://x\x07 \r\x1b[Knot at a start")
     shown = stream.getvalue()
     ours = "\r\x1b[K", "\x1b[1m", "\x1b[0m"
     rest = shown

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.common.errors import PluginError
 from benchmark.common.storage import Storage
 from benchmark.common.visible import one_line
 from reports import Options, Origin, ReportFiles, write_report
 from tests.reports.forms.test_latex import compiled, complaints, needs_pdflatex
-from tests.reports.page.test_browser import CHROMIUM, Opened
+from tests.reports.page.test_browser import CHROMIUM, RULES, Opened, axe
 from tests.reports.synthetic import TESTED, frame, row
 
 RUNS = "<script>document.title = 'ran'</script>"
@@ -34,6 +36,9 @@ HELD_OUTS = (
 )
 DATASET, BACKBONE = "../=cmd|' /C calc'!A0 <b>\n\x1b[1m", "ViT\n`x` |$\\input{/etc/passwd}$"
 PROMPT = "a \x1b[5mphoto\n| of <i>a {}</i> $x_1$ [l](http://evil.test)"
+
+
+__all__ = ["axe"]  # a fixture of the page's tests
 
 
 def storable(name: str) -> str:
@@ -70,6 +75,19 @@ def report(
         f"Report {RUNS} \x1b[31m", planned=20, failed={f"{DATASET}, pca": f"{RUNS} \x1b[2J at http://evil.test"}
     )
     return place / "x", write_report(frame(rows()), TESTED, Storage(str(place)), "x", origin, Options())
+
+
+@pytest.mark.parametrize("part", ["predictor", "projection", "protocol"])
+def test_rows_that_name_code_import_none_where_nobody_wants_it(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_a_stranger.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
+    made = [row(held_out=held_out, **{part: "of_a_stranger:Part"}) for held_out in ("a", "b", "c")]  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match="'of_a_stranger:Part' is code of somebody's own"):
+        write_report(frame(made), TESTED, Storage(str(tmp_path)), "x", Origin("Rows"), Options())
+    assert "of_a_stranger" not in sys.modules
 
 
 def files(folder: Path, suffix: str) -> dict[str, str]:
@@ -147,7 +165,7 @@ def test_json_is_read_and_cannot_end_a_script(report: tuple[Path, ReportFiles]) 
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
-def test_a_browser_shows_it(report: tuple[Path, ReportFiles]) -> None:
+def test_a_browser_shows_it(report: tuple[Path, ReportFiles], axe: str) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -164,4 +182,7 @@ def test_a_browser_shows_it(report: tuple[Path, ReportFiles]) -> None:
                 shown = opened.page.locator("body").inner_text()
                 assert RUNS in shown
                 assert "\x1b" not in shown
+                opened.page.evaluate(axe)
+                found = opened.page.evaluate("tags => axe.run({runOnly: tags})", RULES)
+                assert [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in found["violations"]] == []
         browser.close()
