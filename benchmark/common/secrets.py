@@ -12,8 +12,8 @@ from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 MIN_LENGTH = 8  # characters of a secret that is looked for by itself: shorter ones are words, too
-_NAMES = r"secret(?:[_-]?access)?[_-]?key|access[_-]?key(?:[_-]?id)?|(?:session|security|auth)[_-]?token|api[_-]?key"
-_WORDS = r"password|passwd|pwd|secret|token|credential|signature|sig"
+_NAMES = r"secret(?:[_-]?access)?[_-]?key|access[_-]?key(?:[_-]?id)?|(?:session|security)[_-]?token|api[_-]?key"
+_WORDS = r"password|passwd|pwd|secret|(?:auth[_-]?)?token|credential|signature|sig"
 _OF_URI = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*://)(?!/)([^\s"<>`]*)@""")
 _VALUE = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))[^\n])*(?P=quote)|[^\s&"'`,)}\]]+)"""
 _VALUES = tuple(

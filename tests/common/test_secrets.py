@@ -30,7 +30,7 @@ RAW = f"s3://AKIAFAKE1234:{SECRET}@bucket/store"
         ("http://user:pass/word@host:8265/x", "http://***@host:8265/x"),
         *((plain, plain) for plain in (
             "s3://bucket/run@3", "file:///a:b@c", "http://localhost:8000/v1", "mail me@host.org", "max_tokens=96",
-            "asks for a token: set RAY_AUTH_MODE=token, with", "key_env: OPENAI_API_KEY", "a key 'secret_key' is unknown",
+            "asks for a token: set RAY_AUTH_MODE=token, with", "none in ~/.ray/auth_token: copy it", "key_env: OPENAI_API_KEY", "a key 'secret_key' is unknown",
         )),
     ],
 )  # fmt: skip
