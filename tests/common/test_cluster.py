@@ -1,5 +1,6 @@
 """Ray starts where it is asked for, and a cluster that is named is joined at once; nothing here starts one."""
 
+from contextlib import nullcontext
 from unittest.mock import Mock
 
 import pytest
@@ -15,6 +16,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Stands for `ray.init`; nothing runs before it is called."""
     init, over = Mock(), Mock()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster, "private", nullcontext)  # it would leave Ray's core in token mode, without a token
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", over)
     monkeypatch.setattr(ray, "is_initialized", lambda: init.call_count > over.call_count)
