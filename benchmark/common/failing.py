@@ -92,18 +92,13 @@ def where(error: BaseException) -> str:
     return places[-1] if places else ""
 
 
-def place_of(error: BaseException, module: str) -> str:
-    """Return file and line, `file.py:12`, at which importing a module failed; empty where it was not found at all.
-
-    Args:
-        error: as it was caught, with its traceback.
-        module: its name, with dots.
-    """
+def place_of_import(error: BaseException) -> str:
+    """Return file and line of the user's own, `file.py:12`, at which an import failed; empty where none was reached."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
-    last = module.rpartition(".")[2]
-    places = [f"{f.f_code.co_filename}:{n}" for f, n in walk_tb(error.__traceback__) if f.f_code.co_name == "<module>"]
-    return next((place for place in reversed(places) if Path(place.rpartition(":")[0]).stem in (last, "__init__")), "")
+    modules = [(frame.f_code, n) for frame, n in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    own = [(code, n) for code, n in modules if not any(_is_below(code, folder) for folder in _NOT_THE_USERS)]
+    return next((f"{code.co_filename}:{n}" for code, n in reversed(own)), "")
 
 
 def _place_in_users_code(error: BaseException) -> tuple[str, str] | None:

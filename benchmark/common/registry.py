@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from benchmark.common.code import NO_PLUGINS, own_code
 from benchmark.common.errors import IcmBenchError, PluginError, nearest
-from benchmark.common.failing import in_words, meant_for_user, place_of, where
+from benchmark.common.failing import in_words, meant_for_user, place_of_import, where
 from benchmark.common.validation import sentence
 
 
@@ -104,13 +104,13 @@ class ClassRegistry(Generic[C]):
         try:
             component = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
-            if place := place_of(error, module):
+            if place := place_of_import(error):
                 raise IcmBenchError(
                     f"The {self.kind} '{name}' cannot be loaded: {in_words(error)} at {place}."
                 ) from error
             raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {error}.") from error
         except (Exception, SystemExit) as error:  # whatever a module of somebody's own does when it is imported
-            place = place_of(error, module) or where(error)
+            place = place_of_import(error) or where(error)
             raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
         if not (isinstance(component, type) and issubclass(component, self.base)):
             raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")

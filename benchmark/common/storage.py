@@ -136,7 +136,10 @@ class Storage:
         """
         try:
             return self._listed(folder, recursive, allow_not_found=False)
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            name = _not_utf8(self._below(folder)) if self.is_local else "a file name"
+            raise IcmBenchError(f"{name} in {self.path(folder).rstrip('/')} is not UTF-8; rename it.") from error
+        except OSError as error:
             raise IcmBenchError(f"{self.path(folder).rstrip('/')} cannot be read ({reason(error)}).") from error
 
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
@@ -351,6 +354,17 @@ class Storage:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(call, self.path("").rstrip("/"), self.patience)
+
+
+def _not_utf8(folder: str) -> str:
+    """Return in words the first name below a folder that is not UTF-8, with the bytes that are none by number."""
+    for place, folders, files in os.walk(os.fsencode(folder)):
+        folders.sort()
+        for name in sorted((*folders, *files)):
+            if (shown := name.decode("utf-8", "backslashreplace")).encode() != name:
+                inside = os.path.relpath(place, os.fsencode(folder)).decode("utf-8", "backslashreplace")
+                return f"The file name '{shown if inside == '.' else f'{inside}/{shown}'}'"
+    return "A file name"
 
 
 def reason(error: BaseException) -> str:
