@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from benchmark.common.code import NO_PLUGINS, importable_from
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.patience import taken
+from benchmark.common.shadowing import check_shadows
 from benchmark.common.speech import is_verbose, speaking, tell
 from benchmark.common.stopping import exit_code, terminable
+from benchmark.common.visible import one_line, safe_output
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -30,6 +33,11 @@ STARTED = time.time()  # of the command: the time to the first embedding counts 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 with one sentence on standard error, or that of a job."""
+    with safe_output():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
     args = _parser().parse_args(argv)
     with terminable(), speaking(args.speech):
         return _called(args)
@@ -38,8 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 def _called(args: argparse.Namespace) -> int:
     """Run the command that was asked for, and return the exit code."""
     command: Callable[[argparse.Namespace], int | None] = args.command
+    if getattr(args, "no_plugins", False):
+        os.environ[NO_PLUGINS] = "1"
     try:
-        return command(args) or 0
+        check_shadows()
+        with importable_from(Path.cwd(), *_recipe_folders(args)):  # the first is where a job finds modules
+            return command(args) or 0
     except KeyboardInterrupt:
         _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
         return exit_code()
@@ -53,7 +65,7 @@ def _called(args: argparse.Namespace) -> int:
             raise
         if is_verbose():
             traceback.print_exception(error)
-        _print_error(str(meant), args, told=isinstance(error, _OutcomeError))
+        _print_error(one_line(str(meant)), args, told=isinstance(error, _OutcomeError))
         return EXIT_USER_ERROR
     finally:
         if (again := taken()).count:
@@ -318,6 +330,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="URI", help="folder that holds the data sets' folders (run.data)")
     parser.add_argument("--out", metavar="URI", help="folder or URI of the report (run.out)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    _add_no_plugins(parser)
+
+
+def _add_no_plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-plugins", action="store_true",
+        help=f"refuse classes named as module:Class, which are code and would be imported; also by {NO_PLUGINS}=1",
+    )  # fmt: skip
 
 
 def _add_report(commands: Any) -> None:
@@ -334,6 +354,7 @@ def _add_report(commands: Any) -> None:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="of the recipes")
     sub.add_argument("--out", metavar="URI", help="folder or URI of the report")
     sub.add_argument("--json", action="store_true", help="print verdicts and names of files as JSON")
+    _add_no_plugins(sub)
     sub.add_argument(
         "--images", action="store_true",
         help="show thumbnails of the RECIPE's images on the page; off by default: many licences of data sets do not "
@@ -377,6 +398,7 @@ def _add_selfcheck(commands: Any) -> None:
         help="JSON of numbers and versions for a bug report; default: %(default)s",
     )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="print that JSON")
+    _add_no_plugins(sub)
     sub.set_defaults(command=_selfcheck)
 
 
@@ -509,12 +531,9 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from benchmark.common.code import importable_from
+    from benchmark.commands.submit import stop, submission, submit
 
-    with importable_from(Path.cwd(), args.recipe.resolve().parent):  # the first is where the job finds modules
-        from benchmark.commands.submit import stop, submission, submit
-
-        job = submission(_recipe(args), args.recipe, _options(args), args.address)
+    job = submission(_recipe(args), args.recipe, _options(args), args.address)
     if args.dry_run:
         print(json.dumps(job.record(), indent=2) if args.json else job.text())
         return 0
@@ -548,22 +567,24 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _doctor_as_job(args: argparse.Namespace) -> int:
     """Check a cluster from inside, where its dashboard alone can be reached from here."""
-    from benchmark.common.code import importable_from
+    from benchmark.commands.submit import checking, submit
 
     file = Path(args.recipe) if args.recipe else None
-    with importable_from(Path.cwd(), *([file.resolve().parent] if file else [])):
-        from benchmark.commands.submit import checking, submit
-
-        options = [*_options(args), *(["--json"] if args.json else [])]
-        job = checking(_recipe(args) if file else None, file, options, args.address)
+    options = [*_options(args), *(["--json"] if args.json else [])]
+    job = checking(_recipe(args) if file else None, file, options, args.address)
     return submit(job, args.address, sys.stdout, again=True).exit_code
+
+
+def _recipe_folders(args: argparse.Namespace) -> list[Path]:
+    files = [*getattr(args, "recipes", ()), *filter(None, [getattr(args, "recipe", None)])]
+    return [Path(file).absolute().parent for file in files]
 
 
 def _options(args: argparse.Namespace) -> list[str]:
     """Return the options of `_add_options` that change a recipe, as they were given."""
     places = {f"--{name}": getattr(args, name) for name in ("store", "data", "out")}
     given = [("--set", item) for item in args.overrides] + [(n, value) for n, value in places.items() if value]
-    return [word for pair in given for word in pair]
+    return [*(word for pair in given for word in pair), *(["--no-plugins"] if os.environ.get(NO_PLUGINS) else [])]
 
 
 def _selfcheck(args: argparse.Namespace) -> None:

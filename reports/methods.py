@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, PluginError
 from benchmark.method.evaluation.selection import IMPORTED, KEY, picked_by_sources
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
@@ -215,6 +215,8 @@ def _class(registry: Any, name: str) -> Any:
     """Return the class of a projection or predictor; None for an unknown one."""
     try:
         return registry.component_class(name)
+    except PluginError:
+        raise
     except IcmBenchError:
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, PluginError
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 
 BANNER = "RANDOM WEIGHTS, NOT A RESULT"
@@ -52,6 +52,8 @@ class Setting:
         """The class of the protocol, which has its words; the base class's where it is no longer to be found."""
         try:
             return PROTOCOLS.component_class(self.protocol)
+        except PluginError:
+            raise
         except IcmBenchError:
             return Protocol
 

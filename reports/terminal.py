@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.common.visible import one_line
 from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
 from reports.methods import Method
@@ -97,8 +98,8 @@ def text(
         page: path or URI of the page.
         color: whether to set the headline in bold.
     """
-    head = textwrap.wrap(answer.headline, WIDTH)
-    end = [line for words in missing[:MAX_GAPS] for line in textwrap.wrap(words, WIDTH)[:2]]
+    head = textwrap.wrap(one_line(answer.headline), WIDTH)
+    end = [line for words in missing[:MAX_GAPS] for line in textwrap.wrap(one_line(words), WIDTH)[:2]]
     end += [f"and {len(missing) - MAX_GAPS} more gaps, see report.md"] if len(missing) > MAX_GAPS else []
     end += [f"Page: {page}"]
     every = shown(described, answer)
@@ -170,4 +171,5 @@ def _bar(points: float, low: float, high: float, scale: float) -> str:
 
 
 def _cut(words: str, width: int) -> str:
+    words = one_line(words)
     return words if len(words) <= width else f"{words[: width - 1]}…"

@@ -11,6 +11,8 @@ from benchmark.method.arrays import Array, Labels
 from benchmark.method.interventions import Intervention
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.zero_shot import ZeroShot
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
 
 
 class RaisesAView(Intervention):
@@ -64,3 +66,37 @@ class Slow(ZeroShot):
         """See `Predictor.predict`."""
         time.sleep(0.05)
         return super().predict(problem, ranks)
+
+
+class OneColumn(Predictor):
+    """Answers in a wrong shape."""
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        """See `Predictor.scores`."""
+        for _ in ranks:
+            yield [z[:, :1] for z in problem.tests]
+
+
+class Nothing(Predictor):
+    """Answers nothing where arrays are due."""
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:  # noqa: ARG002
+        """See `Predictor.scores`."""
+        for _ in ranks:
+            yield None  # type: ignore[misc]
+
+
+class NoBasis(Projection):
+    """Answers something else than a basis."""
+
+    def fit(self, sources: SourceMoments) -> Basis:  # noqa: ARG002
+        """See `Projection.fit`."""
+        return 3  # type: ignore[return-value]
+
+
+class CutView(Intervention):
+    """Gives views of another size than the images'."""
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """See `Intervention.apply`."""
+        return images[..., :4]

@@ -37,7 +37,9 @@ TOGETHER = {
         "sweep/test_clusters",
         "sweep/test_failures", "sweep/test_kill", "sweep/test_loggers", "sweep/test_search", "sweep/test_text_tower",
     ),
-    "swept_toy": ("commands/test_again", "commands/test_imports", "commands/test_splits", "docs/test_examples"),
+    "swept_toy": (
+        "commands/test_again", "commands/test_imports", "commands/test_secrets", "commands/test_splits", "docs/test_examples",
+    ),
 }  # fmt: skip
 GROUP = {f"tests/{module}.py": fixture for fixture, modules in TOGETHER.items() for module in modules}
 

@@ -22,7 +22,7 @@ LEVELS = {
     "benchmark.datasets": ["benchmark.common", "benchmark.demo"],
     "benchmark.store": ["benchmark.common", "benchmark.backbones.facts", "benchmark.method"],
     "reports": ["benchmark.common.errors", "benchmark.common.storage", "benchmark.common.progress",
-                "benchmark.common.workers", "benchmark.method.evaluation",
+                "benchmark.common.visible", "benchmark.common.workers", "benchmark.method.evaluation",
                 "benchmark.method.predictors", "benchmark.method.subspace", "benchmark.store.rows", "benchmark.store.records",
                 "benchmark.datasets.catalog", "benchmark.store.details"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",

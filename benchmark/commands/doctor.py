@@ -20,7 +20,8 @@ from benchmark.commands.stores import open_store
 from benchmark.common.cluster import alive_nodes, connect, connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import public
+from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, dataset_reader
 from benchmark.recipe.recipe import Recipe
 

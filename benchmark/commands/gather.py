@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import public
+from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested

@@ -11,7 +11,8 @@ import yaml
 from benchmark.commands.checks import check_held_out, check_protocols
 from benchmark.commands.new_files import check_absent, write_new
 from benchmark.common.errors import MAX_NAMES, IcmBenchError
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import public
+from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.readers import READERS

@@ -6,20 +6,19 @@ at the top: a folder `jobs` around it would hide the package of that name. Modul
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from benchmark.common.code import is_installed, own_modules
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import Component
-from benchmark.common.storage import public
+from benchmark.common.secrets import has_secret, public
+from benchmark.common.shadowing import PACKAGES
 from benchmark.recipe.recipe import Recipe
 
 MAX_BYTES = 100 * 2**20  # that Ray's dashboard takes in a request
-_PACKAGES = ("benchmark", "jobs", "reports")
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,18 @@ class Package:
             shutil.copyfile(file, folder / place)
 
 
-def packed(recipe: Recipe, file: Path) -> Package:
+def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
     """Return what goes to a cluster with a recipe.
 
     Args:
         recipe: as it will run, with all that the command line overrides.
         file: its YAML file.
+        options: of the command line, which the job gets too.
 
     Raises:
-        IcmBenchError: a path would lead nowhere on the cluster, the recipe holds a password, or it is all too large.
+        IcmBenchError: a path would lead nowhere on the cluster, something holds a password, or it is all too large.
     """
+    _check_secrets(recipe, file, options)
     _check_places(recipe)
     files = {file.name: file}
     elsewhere = [*_elsewhere(recipe)]
@@ -82,13 +83,18 @@ def packed(recipe: Recipe, file: Path) -> Package:
     return package
 
 
-def _check_places(recipe: Recipe) -> None:
-    """Refuse secrets, and places that would lie in the folder of the job, which goes with it."""
-    if any("://" in text and urlsplit(text).password for text in _texts(recipe.model_dump(mode="json"))):
+def _check_secrets(recipe: Recipe, file: Path, options: Sequence[str]) -> None:
+    """Refuse secrets in what Ray keeps of a job: its files and its command."""
+    texts = [*options, file.read_text(encoding="utf-8", errors="replace"), *_texts(recipe.model_dump(mode="json"))]
+    if any(map(has_secret, texts)):
         raise IcmBenchError(
-            "The recipe has an address with a password, which Ray would write down: give the nodes their credentials "
-            "by a role or a file of their own."
+            f"{file} or an option has a password or a key, which Ray would write down: give the nodes their "
+            f"credentials by a role or a file of their own."
         )
+
+
+def _check_places(recipe: Recipe) -> None:
+    """Refuse places that would lie in the folder of the job, which goes with it."""
     outputs = {f"run.{key}": getattr(recipe.run, key) for key in ("store", "out", "data")}
     outputs["run.logs"] = recipe.run.logs if recipe.run.loggers else None
     roots = {f"datasets.{i}.root": dataset.root for i, dataset in enumerate(recipe.datasets)}
@@ -136,7 +142,7 @@ def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
         raise IcmBenchError(f"{key}: '{path}' lies outside {folder}; submit from a folder that holds it.")
     if any(part.startswith(".") for part in place.parts):
         raise IcmBenchError(f"{key}: '{path}' is hidden, and such files are not uploaded; give it another name.")
-    if place.parts and place.parts[0] in _PACKAGES:
+    if place.parts and place.parts[0] in PACKAGES:
         raise IcmBenchError(f"{key}: a folder '{place.parts[0]}' would hide the package of that name; move '{path}'.")
     if source.is_dir():
         if not place.parts:
@@ -156,7 +162,7 @@ def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
             if is_installed(source.file):
                 continue
             parts = name.split(".")
-            if parts[0] in _PACKAGES:
+            if parts[0] in PACKAGES:
                 raise IcmBenchError(f"The module {name} would hide a package of icm-bench; give it another name.")
             ending = "/__init__.py" if source.file.name == "__init__.py" else ".py"
             yield "/".join(parts) + ending, source.file

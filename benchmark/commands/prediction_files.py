@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmark.commands.spreadsheets import unmarked
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.storage import reason
 
@@ -85,7 +86,8 @@ def _read(file: Path) -> "pd.DataFrame":
 
     try:
         if file.suffix == ".csv":
-            return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            return frame.apply(lambda column: column.map({text: unmarked(text) for text in column.unique()}))
         if file.suffix == ".parquet":
             table = pq.read_table(file)
             return pd.DataFrame({name: _text(file, table, name) for name in table.column_names}, dtype=object)

@@ -18,6 +18,7 @@ from benchmark.common.cluster import connect, connected, cpu_nodes
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.speech import tell
 from benchmark.common.storage import Storage
+from benchmark.common.visible import one_line
 from benchmark.common.watching import watched
 from benchmark.datasets.manifest import Manifest
 from benchmark.recipe.recipe import Recipe
@@ -61,7 +62,7 @@ class Run:
 
 def notify_on_stderr(line: str) -> None:
     """Print a line for the person who watches, apart from the output that a script reads."""
-    tell(line)
+    tell(one_line(line))
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from benchmark.commands.left_out import left_out
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import hidden_in, public
+from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import records
 from benchmark.store.records import RunRecord
@@ -20,6 +21,7 @@ def write_record(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]"
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
         dataset["root"] = dataset["root"] and public(dataset["root"])
+    content = hidden_in(content)
     file = record_of(recipe, subjects)
     imported = records.read_record(storage, file).imported if storage.exists(file) else {}
     out = left_out(recipe, subjects)

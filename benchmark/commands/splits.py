@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from benchmark.commands.checks import check_protocols
 from benchmark.commands.imported_sets import embeds_of, manifests_of
+from benchmark.commands.spreadsheets import marked
 from benchmark.commands.stores import store_of
 from benchmark.commands.whole import whole
 from benchmark.common.errors import IcmBenchError
@@ -76,7 +77,7 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
     lines = tests = 0
     with whole(file) as place, WRITERS[file.suffix](str(place), SCHEMA) as writer:
         for table in _tables(recipe, manifests):
-            writer.write_table(table)
+            writer.write_table(marked(table) if file.suffix == ".csv" else table)
             lines, tests = lines + len(table), tests + 1
     return SplitsFile(str(file), lines, tests)
 

@@ -96,7 +96,7 @@ def submission(recipe: Recipe, file: Path, options: Sequence[str], address: str 
     Raises:
         IcmBenchError: the recipe cannot run from what would be uploaded; see `packed`.
     """
-    package = packed(recipe, file)
+    package = packed(recipe, file, options)
     entrypoint = shlex.join(["python", "-m", "jobs.run", package.recipe, *options])
     known = canonical_hash([package.digests(), entrypoint, version("icm-bench")])
     where = ["--address", address] if address else []
@@ -113,7 +113,7 @@ def checking(recipe: Recipe | None, file: Path | None, options: Sequence[str], a
         options: of the command line, which the job gets too.
         address: of the dashboard.
     """
-    package = packed(recipe, file) if recipe and file else Package("", {}, ())
+    package = packed(recipe, file, options) if recipe and file else Package("", {}, ())
     words = ["doctor", *filter(None, [package.recipe]), *options]
     entrypoint = shlex.join(["python", "-m", "benchmark.cli", *words])
     known = canonical_hash([package.digests(), entrypoint, version("icm-bench")])

@@ -9,11 +9,13 @@ from typing import Any
 
 import ray
 
+from benchmark.common.code import importable_folders
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.head import watch_head
 from benchmark.common.joining import check_cluster
 from benchmark.common.places import remedy, unusable_variable
+from benchmark.common.private_ray import private
 from benchmark.common.stopping import own_handler
 
 
@@ -74,8 +76,9 @@ def connect() -> None:
         if sentence := unusable_variable("RAY_TMPDIR", *([] if os.environ.get("RAY_TMPDIR") else ["TMPDIR"])):
             raise UnwritableError(sentence)
         try:
-            with _native_stderr_to(os.devnull), own_handler():
-                ray.init(address="local", include_dashboard=False, **options)
+            folders = ray.job_config.JobConfig(_py_driver_sys_path=importable_folders())
+            with _native_stderr_to(os.devnull), own_handler(), private():
+                ray.init(address="local", include_dashboard=False, job_config=folders, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
+NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # variable that keeps code that is not of this package from being imported
 # Folders in which everybody's modules lie: there, one in no package counts alone.
 _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 
@@ -101,15 +102,25 @@ def own_modules(cls: type) -> dict[str, Source]:
     return modules
 
 
+_importable: list[str] = []  # folders of the blocks of `importable_from`
+
+
 @contextmanager
 def importable_from(*folders: Path) -> Iterator[None]:
-    """Let the block import modules from some folders too, after all others."""
-    before = list(sys.path)
-    sys.path += map(str, folders)
+    """Let the block import modules from some folders too, after all others, and so the Ray that it starts."""
+    before, already = list(sys.path), list(_importable)
+    new = [str(folder) for folder in dict.fromkeys(folders) if str(folder) not in before]
+    sys.path += new
+    _importable.extend(new)
     try:
         yield
     finally:
-        sys.path[:] = before
+        sys.path[:], _importable[:] = before, already
+
+
+def importable_folders() -> list[str]:
+    """Return the folders from which modules can be imported here alone, by `importable_from`."""
+    return list(_importable)
 
 
 def is_installed(file: Path) -> bool:

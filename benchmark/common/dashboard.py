@@ -149,11 +149,16 @@ def token() -> tuple[str, str]:
     """Return the token of this machine, empty where there is none, and where it is kept: the places are Ray's."""
     if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return value, "RAY_AUTH_TOKEN"
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    file = token_file()
     try:
         return file.read_text(encoding="utf-8").strip(), str(file)
     except (OSError, ValueError):
         return "", str(file)
+
+
+def token_file() -> Path:
+    """Return the file in which Ray looks for a token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
 
 
 def _client(address: str, version: str, headers: dict[str, str]) -> "JobSubmissionClient":

@@ -12,12 +12,12 @@ from threading import Event, Lock
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.secrets import HIDDEN
 from benchmark.common.storage import reason
 
 MAX_BYTES = 2**22  # of an answer: no caption comes near
 FIRST_PAUSE, MAX_PAUSE = 0.5, 60.0  # seconds; the pause doubles from retry to retry
 MAX_ASKED_PAUSE = 900.0  # seconds; an endpoint that asks for more has no more to give today
-HIDDEN = "***"
 _AGAIN = {408, 409, 425, 429}  # and all from 500 on
 _FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 

@@ -1,12 +1,15 @@
 """The one exception a user is meant to read."""
 
+from benchmark.common.secrets import hidden
+
 EXIT_USER_ERROR = 2  # exit code of a command that ends with its sentence
 
 
 class IcmBenchError(Exception):
     """Something the user can put right: one sentence that names the file, row or key, and the remedy.
 
-    The command line prints it without a traceback and ends with exit code 2.
+    The command line prints it without a traceback and ends with exit code 2. Secrets in what it is made
+    of are hidden.
 
     Attributes:
         node: name of the node whose worker it comes from; empty where it comes from the process that prints it.
@@ -14,9 +17,16 @@ class IcmBenchError(Exception):
 
     node: str = ""
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(hidden(arg) if isinstance(arg, str) else arg for arg in args))
+
 
 class UnwritableError(IcmBenchError):
     """A place cannot be written to: whatever comes next could not be kept there either."""
+
+
+class PluginError(IcmBenchError):
+    """A class that is named as `module:Class` is not imported, since the user wants none."""
 
 
 MAX_NAMES = 24  # number of valid names that a sentence lists: more help nobody

@@ -17,9 +17,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.places import unwritable
+from benchmark.common.secrets import hidden
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# Where answers of parts are checked, the names that parts have there, and their methods that give answers.
+_CHECKS = {"benchmark.method.evaluation.checked", "benchmark.method.interventions.base"}
+_PARTS = ("self", "predictor", "setting", "projection")
+_ANSWERS = ("fit", "apply", "scores_of_settings", "scores", "predict")
 MAX_SAID = 120  # characters of what an error says of itself
 _OURS = Path(__file__).parent.parent
 # Where code lies that a user did not write: this package, installed ones, and Python's own.
@@ -41,9 +46,14 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
             error = inner
             continue
         if isinstance(error, IcmBenchError):
+            if (answer := _wrong_answer(error)) not in str(error):
+                error.args = (f"{str(error).rstrip('.')}{answer}", *error.args[1:])
             return error
         if place := _place_in_users_code(error):
             return IcmBenchError(f"{place[0]} raised {in_words(error)} at {place[1]}; mend it and run again.")
+        if answer := _wrong_answer(error):
+            said = str(error) if isinstance(error, ValueError) else f"What it gave cannot be used: {in_words(error)}"
+            return IcmBenchError(f"{said.rstrip('.')}{answer}")
         if isinstance(error, OSError) and (sentence := unwritable(error)):
             return UnwritableError(sentence)
         error = error.__cause__
@@ -72,7 +82,7 @@ def told(function: Callable[P, R]) -> Callable[P, R]:
 def in_words(error: BaseException) -> str:
     """Return type and first line of what an error says: `ValueError (a negative rank)`."""
     lines = str(error).strip().splitlines()
-    said = textwrap.shorten(lines[0], MAX_SAID, placeholder=" ...") if lines else ""
+    said = textwrap.shorten(hidden(lines[0]), MAX_SAID, placeholder=" ...") if lines else ""
     return f"{type(error).__name__} ({said.rstrip('.')})" if said else type(error).__name__
 
 
@@ -80,6 +90,15 @@ def where(error: BaseException) -> str:
     """Return file and line at which an error was raised, `file.py:12`; empty where nobody raised it."""
     places = [f"{frame.f_code.co_filename}:{line}" for frame, line in walk_tb(error.__traceback__)]
     return places[-1] if places else ""
+
+
+def place_of_import(error: BaseException) -> str:
+    """Return file and line of the user's own, `file.py:12`, at which an import failed; empty where none was reached."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    modules = [(frame.f_code, n) for frame, n in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    own = [(code, n) for code, n in modules if not any(_is_below(code, folder) for folder in _NOT_THE_USERS)]
+    return next((f"{code.co_filename}:{n}" for code, n in reversed(own)), "")
 
 
 def _place_in_users_code(error: BaseException) -> tuple[str, str] | None:
@@ -91,6 +110,33 @@ def _place_in_users_code(error: BaseException) -> tuple[str, str] | None:
         elif name and not any(_is_below(code, folder) for folder in _NOT_THE_USERS):
             place = f"{code.co_filename}:{line}"
     return (name, place) if name else None
+
+
+def _wrong_answer(error: BaseException) -> str:
+    """Return the end of a sentence on an answer that a check refused: whose it is, and where it is made.
+
+    Empty where an error is about no answer of code of the user's own. The checks themselves belong to what rows depend
+    on, and tell no places.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    ours = [frame for frame in frames if _is_below(frame.f_code, _OURS)]
+    if not ours or ours[-1].f_globals.get("__name__") not in _CHECKS:
+        return ""
+    for frame in reversed(frames):
+        for part in (frame.f_locals.get(name) for name in _PARTS):
+            if not isinstance(part, type) and _is_users_own(type(part)):
+                return f"; {_method(type(part))}; mend it and run again."
+    return ""
+
+
+def _method(cls: type) -> str:
+    """Return class, and file and line, of the method that makes the answers of a part of the user's own."""
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    for owner in filter(_is_users_own, cls.__mro__):
+        for method in _ANSWERS:
+            if code := getattr(owner.__dict__.get(method), "__code__", None):
+                return f"see {name}, {method} at {code.co_filename}:{code.co_firstlineno}"
+    return f"see {name}"
 
 
 def _frames(error: BaseException) -> Iterator[tuple[CodeType, int, type | None]]:

@@ -7,12 +7,14 @@ own, with the place of its class as the name (`{name: "my_package.my_module:MyPr
 
 import importlib
 import inspect
+import os
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
-from benchmark.common.code import own_code
-from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.code import NO_PLUGINS, own_code
+from benchmark.common.errors import IcmBenchError, PluginError, nearest
+from benchmark.common.failing import in_words, meant_for_user, place_of_import, where
 from benchmark.common.validation import sentence
 
 
@@ -86,16 +88,30 @@ class ClassRegistry(Generic[C]):
         """Return the class behind `name`, which is registered or of the form `module:Class`.
 
         Raises:
-            IcmBenchError: no such name (with the nearest one), no such class, or a class of another kind.
+            PluginError: code that is not of this package is not to be imported, see `NO_PLUGINS`.
+            IcmBenchError: no such name (with the nearest one), no such class, one of another kind, or one whose module
+                raises.
         """
         home = self._homes.get(name) or (name if ":" in name else None)
         if home is None:
             raise IcmBenchError(f"Unknown {self.kind} '{name}': {nearest(name, self.names())}")
+        if name not in self._homes and os.environ.get(NO_PLUGINS):
+            raise PluginError(
+                f"The {self.kind} '{name}' is code of somebody's own, which --no-plugins (or {NO_PLUGINS}) keeps from "
+                f"being imported; read it, and run without."
+            )
         module, _, attribute = home.partition(":")
         try:
             component = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
+            if place := place_of_import(error):
+                raise IcmBenchError(
+                    f"The {self.kind} '{name}' cannot be loaded: {in_words(error)} at {place}."
+                ) from error
             raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {error}.") from error
+        except (Exception, SystemExit) as error:  # whatever a module of somebody's own does when it is imported
+            place = place_of_import(error) or where(error)
+            raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
         if not (isinstance(component, type) and issubclass(component, self.base)):
             raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")
         if inspect.isabstract(component):
@@ -128,3 +144,9 @@ class Registry(ClassRegistry[T]):
             return cls(**params)
         except ValidationError as error:
             raise IcmBenchError(f"The {self.kind} '{name}' is not valid: {sentence(error, cls)}") from error
+        except IcmBenchError:
+            raise
+        except Exception as error:  # of a class of somebody's own
+            if meant := meant_for_user(error):
+                raise meant from error
+            raise

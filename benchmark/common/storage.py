@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -22,6 +21,7 @@ from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
 from benchmark.common.places import remedy
 from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
+from benchmark.common.secrets import public, seen, unwritten
 from benchmark.common.walking import walked
 
 T = TypeVar("T")
@@ -46,14 +46,6 @@ class FileInfo:
     odd: str = ""
 
 
-def public(uri: str) -> str:
-    """Return `uri` as it may be printed: without user, password and query, which may hold secrets."""
-    if "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
-
-
 class Storage:
     """Read and write files below `uri`.
 
@@ -73,6 +65,12 @@ class Storage:
         self.uri, self.patience = uri, patience
         self._objects: Objects | None = None  # of S3: they are listed by Arrow, and read and written one by one
         if "://" in uri:
+            seen(uri)
+            if unwritten(uri):
+                raise IcmBenchError(
+                    f"The store '{public(uri)}' cannot be opened: its address has a secret with a sign that addresses "
+                    f"cannot have; write %2F for / and %40 for @, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                )
             try:
                 self._fs, root = pyarrow.fs.FileSystem.from_uri(uri)
             except (ValueError, OSError) as error:
@@ -85,6 +83,11 @@ class Storage:
             self._fs, self._root = pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
         if self._fs.type_name == "s3":
             options = {**self._fs.__reduce__()[1][0], "connect_timeout": CONNECT_SECONDS}
+            if "@" in (options["endpoint_override"] or ""):  # which errors of the network would quote
+                raise IcmBenchError(
+                    f"The store '{public(uri)}' cannot be opened: its endpoint has a user or a password; let "
+                    f"AWS_ENDPOINT_URL or endpoint_override name host and port alone."
+                )
             # Calls are made again by `patiently`, which counts them.
             once = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=1)
             options |= {"request_timeout": ANSWER_SECONDS, "retry_strategy": once}

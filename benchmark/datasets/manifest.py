@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import public
+from benchmark.common.storage import Storage
+from benchmark.datasets.alike import alike, by_number
 from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify
 from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
@@ -146,7 +148,7 @@ class Manifest:
                 f"{self.name} in {where} lacks images of {len(absent)} of its {len(self.classes)} classes, "
                 f"{absent[0]} the first; they stay among the classes to choose from."
             )
-        return notes + self._duplicates()
+        return notes + self._alike() + self._duplicates()
 
     @property
     def _read_otherwise(self) -> bool:
@@ -161,6 +163,15 @@ class Manifest:
                 known.listing,
             )
         )
+
+    def _alike(self) -> list[str]:
+        """Return a note on names that look alike and are two."""
+        kinds = {"classes": self.classes, "environments": self.environments}
+        return [
+            f"{self.name}: the {kind} '{by_number(a)}' and '{by_number(b)}' look alike, and are two."
+            for kind, names in kinds.items()
+            for a, b in alike(names)
+        ]
 
     def _duplicates(self) -> list[str]:
         """Return a note on bytes that repeat inside a class, and one on bytes that stand elsewhere too."""

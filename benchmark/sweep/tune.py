@@ -24,6 +24,7 @@ from benchmark.common.cluster import connect, gpu_count, sentence_of
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.progress import Progress
+from benchmark.common.secrets import hidden
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.recipe.specs import RunSpec
@@ -80,7 +81,7 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
     began, slots = time.time(), max(1, int(cores / options.cpus_per_trial))
 
     def failed_with(trial: Trial, error: Exception) -> None:
-        write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), str(error))
+        write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), hidden(str(error)))
 
     watch = _watch("sweep", trials, failed_with)
     try:
@@ -301,7 +302,7 @@ def _results(
             if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
                 raise
             # Kept at once, although the trial is tried again, alone: the sweep may be ended before.
-            write_failure(storage, trial.id, trial.label, _reason(error, None), traceback.format_exc())
+            write_failure(storage, trial.id, trial.label, _reason(error, None), hidden(traceback.format_exc()))
 
 
 def _rows_of(trial: Trial, storage: Storage, arrays: Arrays, device: str, options: RunSpec) -> dict[str, Any]:

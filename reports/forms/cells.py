@@ -1,18 +1,15 @@
 """What all forms of a table print alike: numbers, marks, footnotes, and names without line breaks."""
 
 import math
-import re
-import unicodedata
 from collections.abc import Iterable
-from functools import lru_cache
 
+from benchmark.common.visible import one_line
 from reports.table import GAP, Cell, Column, Table
 
 DECIMALS = 6  # of numbers that are data
 BOUND = "†"
 SAME = "="  # behind what is plain prediction's number
 _UNNAMED_UNITS = ("", "%")  # accuracies are in percent, as the caption says; the others stand in the heading
-_OVERRIDES = range(0x202A, 0x202F), range(0x2066, 0x206A)  # they turn the direction of what follows
 _LEGEND = {
     BOUND: "† is a bound, no result: labels of what is tested enter it.",
     SAME: '"=" stands where all that was picked is the full space: the number is plain prediction\'s.',
@@ -78,17 +75,6 @@ def interval_text(cell: Cell, minus: str = "-") -> str:
     if low is None or high is None or cell.text is not None or is_gap(cell):
         return ""
     return f"[{number_text(low, cell, minus)}, {number_text(high, cell, minus)}]"
-
-
-@lru_cache(maxsize=8192)
-def one_line(text: str) -> str:
-    """Return a name or a sentence without line breaks; signs that steer a terminal or cannot be written by number."""
-    text = re.sub(r"\s+", " ", text).strip()
-    return "".join(f"U+{ord(sign):04X}" if _steers(sign) else sign for sign in text)
-
-
-def _steers(sign: str) -> bool:
-    return unicodedata.category(sign) in ("Cc", "Cs") or any(ord(sign) in span for span in _OVERRIDES)
 
 
 def unit_of(column: Column, table: Table) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from reports.forms.cells import DECIMALS, exact_text, finite, one_line
+from benchmark.common.visible import escaped_json, one_line
+from reports.forms.cells import DECIMALS, exact_text, finite
 from reports.table import Block, Cell, Column, Line, Table
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs text that begins so
+_FORMULA = (*"=+-@＝＋－＠", "\t", "\r")  # a spreadsheet runs text that begins so
 _COLUMNS = (
     "block", "part", "line", "column", "group", "unit", "value", "text", "low", "high", "error", "spread", "n_images",
     "n_clusters", "seeds", "folds", "note", "equals_plain", "best", "bound", "trials",
@@ -38,7 +39,7 @@ def csv_text(table: Table) -> str:
 def json_text(table: Table) -> str:
     """Return the whole table as JSON with sorted keys; what is no number is null, and `<` cannot end a script."""
     text = json.dumps(_plain(table), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
-    return text.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode() + "\n"
+    return escaped_json(text.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode()) + "\n"
 
 
 def _places(table: Table) -> Iterator[tuple[Block, Line, Column, Cell]]:

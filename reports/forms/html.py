@@ -3,8 +3,8 @@
 from html import escape
 from itertools import groupby
 
+from benchmark.common.visible import one_line
 from reports.forms import cells
-from reports.forms.cells import one_line
 from reports.table import Block, Cell, Column, Table
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
+from benchmark.common.visible import one_line
 from reports.forms import cells
-from reports.forms.cells import one_line
 from reports.forms.latex_signs import latex_escape, latex_width
 from reports.table import Block, Cell, Column, Line, Table
 

@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 from itertools import groupby
 
-from reports.forms.cells import one_line
+from benchmark.common.visible import one_line
 
 # Of cmr10 from the blank between words to the tilde, in thousandths of the size.
 _WIDTHS = (

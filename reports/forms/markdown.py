@@ -2,8 +2,8 @@
 
 import re
 
+from benchmark.common.visible import one_line
 from reports.forms import cells
-from reports.forms.cells import one_line
 from reports.table import Cell, Column, Table
 
 
@@ -42,7 +42,8 @@ def markdown_grid(header: list[str], body: list[list[str]]) -> str:
 def markdown_escape(text: str) -> str:
     """Escape what Markdown would take for markup in names and prompts; line breaks become spaces."""
     # An underscore inside a word is none, and an ampersand is one only before what could be an entity.
-    return re.sub(r"[\\|*<`\[~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;)", r"\\\g<0>", one_line(text))
+    escaped = re.sub(r"[\\|*<`\[~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;)", r"\\\g<0>", one_line(text))
+    return re.sub(r"(?i)\b(https?|ftp|www)(?=://|\.)(.)", r"\1\\\2", escaped)  # a bare address is no link
 
 
 def _paragraph(text: str) -> str:

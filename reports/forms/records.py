@@ -11,7 +11,7 @@ def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
     """Return lines of cells as CSV with a head; text that a spreadsheet would take for a formula is kept from it."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(list(columns))
+    writer.writerow(map(safe_text, columns))
     known: dict[str, str] = {}  # most text stands in very many lines
     writer.writerows([_plain(value, known) for value in line] for line in body)
     return sink.getvalue()

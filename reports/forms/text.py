@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from benchmark.common.visible import one_line
 from reports.forms import cells
-from reports.forms.cells import one_line
 from reports.forms.splits import balanced
 from reports.table import Cell, Column, Table
 

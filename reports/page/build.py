@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from benchmark.common.visible import visible, visible_in
 from reports.chosen import Selections
 from reports.options import Options
 from reports.page import data
@@ -124,7 +125,7 @@ def _sprites(thumbnails: Thumbnails) -> dict[str, Any]:
 
 def pack(value: object) -> str:
     """Return plain data as gzip in base64, with equal bytes for equal data."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(visible_in(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
@@ -208,7 +209,9 @@ def _render(
         gaps=list(gaps),
         left_out=list(left_out),
         ledger=list(ledger),
-        head=Markup(json.dumps(head, separators=(",", ":"), allow_nan=False, sort_keys=True).replace("<", "\\u003c")),
+        head=Markup(
+            json.dumps(visible_in(head), separators=(",", ":"), allow_nan=False, sort_keys=True).replace("<", "\\u003c")
+        ),
         blobs=dict(blobs),
         css=Markup(css),
         js=Markup(js),
@@ -263,9 +266,15 @@ def _listed(names: Iterable[str]) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Any:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     environment.globals["cell_text"] = cell_text
     return environment.from_string(_asset("template.html"))
+
+
+def _shown(value: Any) -> Any:
+    return visible(value) if type(value) is str else value
 
 
 def _asset(name: str) -> str:

@@ -1,5 +1,8 @@
 """Ray starts where it is asked for, and a cluster that is named is joined at once; nothing here starts one."""
 
+import sys
+from contextlib import nullcontext
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -7,6 +10,7 @@ import ray
 
 from benchmark.common import cluster
 from benchmark.common.cluster import connect, connected, gpu_count
+from benchmark.common.code import importable_from
 from benchmark.common.errors import IcmBenchError
 
 
@@ -15,6 +19,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Stands for `ray.init`; nothing runs before it is called."""
     init, over = Mock(), Mock()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster, "private", nullcontext)  # it would leave Ray's core in token mode, without a token
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", over)
     monkeypatch.setattr(ray, "is_initialized", lambda: init.call_count > over.call_count)
@@ -36,6 +41,15 @@ def test_what_has_work_starts_it_once_and_the_block_ends_it(started: Mock) -> No
         assert ray.is_initialized()
     assert started.call_count == 1
     assert not ray.is_initialized()
+
+
+def test_workers_find_modules_where_the_command_does(started: Mock, tmp_path: Path) -> None:
+    before = list(sys.path)
+    with importable_from(tmp_path, Path(before[-1])), connected():
+        connect()
+        assert sys.path == [*before, str(tmp_path)]
+    assert started.call_args.kwargs["job_config"]._py_driver_sys_path == [str(tmp_path)]
+    assert sys.path == before
 
 
 def test_a_named_cluster_is_joined_at_once(started: Mock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,16 @@
 """What a worker could not do comes out as itself: code of the user's own with class, file and line, on which node."""
 
 import errno
+import inspect
 import pickle
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.common import cluster
 from benchmark.common.cluster import connected
@@ -14,12 +18,15 @@ from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import meant_for_user, told
 from benchmark.common.remote import remote
 from benchmark.common.workers import Workers
+from benchmark.method.evaluation.checked import checked_basis, checked_scores
 from benchmark.method.predictors import Problem
+from benchmark.method.subspace.basis import Projection
 from benchmark.store.checked import DamagedError
-from tests.broken import Raises, RaisesInNumpy
+from tests.broken import CutView, NoBasis, Nothing, OneColumn, Raises, RaisesInNumpy
 
 PLACE = Path(__file__).parents[1] / "broken.py"
 PROBLEM = Problem(train=np.zeros((0, 2)), labels=np.zeros(0, dtype=np.int64), text=np.eye(2), tests=[])
+ASKED = Problem(train=np.zeros((0, 2)), labels=np.zeros(0, dtype=np.int64), text=np.eye(2), tests=[np.ones((3, 2))])
 
 
 def line_of(text: str) -> int:
@@ -40,6 +47,37 @@ def test_code_of_the_users_own_is_named_with_class_file_and_line() -> None:
     said = str(meant_for_user(caught(RaisesInNumpy().predict, PROBLEM, [1])))
     at = f"{PLACE}:{line_of('np.linalg.inv')}"
     assert said == f"tests.broken:RaisesInNumpy raised LinAlgError (Singular matrix) at {at}; mend it and run again."
+
+
+def _fitted(projection: Projection) -> None:
+    checked_basis(projection.fit(None), projection.name, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "ask", "said"),
+    [
+        (OneColumn(), "scores", lambda part: [*checked_scores(part, ASKED, [1])],
+         "The predictor 'tests.broken:OneColumn' gave scores of shape (3, 1) in place of (3, 2) (images, classes)"),
+        (Nothing(), "scores", lambda part: [*checked_scores(part, ASKED, [1])],
+         "What it gave cannot be used: TypeError (object of type 'NoneType' has no len())"),
+        (NoBasis(), "fit", _fitted, "The projection 'tests.broken:NoBasis' gave int in place of a Basis"),
+        (CutView(), "apply", lambda part: part.views(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ["a"], 0),
+         "The intervention 'tests.broken:CutView' must return uint8 of shape (1, 3, 8, 8), not uint8 of shape (1, 3, 8, 4)"),
+    ],
+)  # fmt: skip
+def test_an_answer_in_a_wrong_shape_is_named_with_class_file_and_line(
+    part: Any, method: str, ask: Callable[[Any], Any], said: str
+) -> None:
+    def run(projection: Any) -> None:
+        ask(projection)
+
+    name = f"tests.broken:{type(part).__name__}"
+    line = inspect.getsourcelines(getattr(type(part), method))[1]
+    expected = f"{said}; see {name}, {method} at {PLACE}:{line}; mend it and run again."
+    for _ in range(2):  # a worker tells it, and whoever waits for that hears the same
+        meant = meant_for_user(caught(told(run), part))
+        assert str(meant) == expected
+        assert str(meant_for_user(meant)) == expected
 
 
 def test_a_mistake_of_this_package_is_not_meant_for_the_user() -> None:

@@ -1,5 +1,6 @@
 """One URI, a folder or a real S3 endpoint: what is written is there, and what is secret is never printed."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage, public
+from benchmark.common.secrets import public
+from benchmark.common.storage import Storage
 from tests.conftest import S3
 
 
@@ -88,3 +90,14 @@ def test_open_uploads_of_a_store_are_found_and_ended_and_no_others(s3: S3, tmp_p
     assert sorted(one["Key"] for one in left) == sorted(keys[1:])
     for one in left:
         s3.client.abort_multipart_upload(Bucket="bucket", Key=one["Key"], UploadId=one["UploadId"])
+
+
+@pytest.mark.parametrize("place", ["", "env/class"])
+def test_a_name_that_is_not_utf8_is_named_itself(place: str, tmp_path: Path) -> None:
+    (tmp_path / "env" / "class").mkdir(parents=True)
+    (tmp_path / "env" / "class" / "a.png").touch()
+    Path(os.fsdecode(os.fsencode(tmp_path / place) + b"/bad\xff.png")).touch()
+    with pytest.raises(IcmBenchError) as caught:
+        Storage(str(tmp_path)).listing(recursive=True)
+    name = f"{place}/bad" if place else "bad"
+    assert str(caught.value) == f"The file name '{name}\\xff.png' in {tmp_path} is not UTF-8; rename it."

@@ -24,7 +24,7 @@ from tests.docs.generate import PAGES
 
 README = REPOSITORY / "README.md"
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
-ALL = [README, *DOCS, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"]
+ALL = [README, *DOCS, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "SECURITY.md", REPOSITORY / "CHANGELOG.md"]
 # What a person starts by hand, and ten minutes are too long for: everything else stands in .ci/run.
 BY_HAND = {"make bench", "make docs", "make help"}
 # Of docs/places.md, which says what of them was run and what was only checked: no cloud is at hand.

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.forms.cells import error_text, number_text, one_line
+from benchmark.common.visible import one_line
+from reports.forms.cells import error_text, number_text
 from reports.forms.data import csv_text, json_text
 from reports.forms.html import html as html_form
 from reports.forms.latex import latex

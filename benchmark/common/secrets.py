@@ -1,0 +1,98 @@
+"""What must not be read: keys, tokens and passwords, taken out of any text before it is printed or written down.
+
+Secrets stand in front of the host of a URI, behind names such as `secret_key=`, and in variables of the environment.
+A secret may hold `/`, `@`, `+` and whatever else: of a URI all up to its last `@` is taken out. What a URI was seen to
+hold is remembered, and found wherever it stands alone.
+"""
+
+import os
+import re
+from typing import Any
+from urllib.parse import quote, unquote
+
+HIDDEN = "***"
+MIN_LENGTH = 8  # characters of a secret that is looked for by itself: shorter ones are words, too
+_NAMES = r"secret(?:[_-]?access)?[_-]?key|access[_-]?key(?:[_-]?id)?|(?:session|security)[_-]?token|api[_-]?key"
+_WORDS = r"password|passwd|pwd|secret|(?:auth[_-]?)?token|credential|signature|sig"
+_OF_URI = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!/)([^\s"<>`]{0,2048})@""")
+_VALUE = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))[^\n])*(?P=quote)|[^\s&"'`,)}\]]+)"""
+_VALUES = tuple(
+    re.compile(f"(?P<name>{name}){_VALUE}", re.IGNORECASE)
+    for name in (
+        rf"""(?:{_NAMES})["']?\s*[:=]\s*""",
+        rf"""(?<![A-Za-z])(?:{_WORDS})=""",
+        rf"""["'](?:{_WORDS})["']\s*[:=]\s*""",
+        r"""authorization["']?\s*[:=]\s*(?:bearer\s+|basic\s+)?""",
+    )
+)
+# Names of variables that hold secrets, and of those that only say where one is.
+_VARIABLE = re.compile(
+    r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY|ACCESS_KEY_ID)$|SECRET_KEY|SECRET_ACCESS_KEY"
+)
+_seen: set[str] = set()  # of URIs
+
+
+def public(uri: str) -> str:
+    """Return `uri` as it may be printed: without user, password and query, which may hold secrets."""
+    if "://" not in uri:
+        return uri
+    without_user = _OF_URI.sub(lambda match: match[1] if _is_user(match[2]) else match[0], _without_values(uri))
+    return re.split(r"[?#]", without_user)[0].rstrip("/")
+
+
+def hidden(text: str) -> str:
+    """Return a text with `***` in the place of every secret that it holds."""
+    text = _without_values(text)
+    text = _OF_URI.sub(lambda match: f"{match[1]}{HIDDEN}@" if _is_user(match[2]) else match[0], text)
+    for secret in sorted(_seen | _of_environment(), key=len, reverse=True):
+        if secret in text:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+def hidden_in(content: Any) -> Any:
+    """Return plain data with `hidden` texts, keys of mappings among them."""
+    if isinstance(content, str):
+        return hidden(content)
+    if isinstance(content, dict):
+        return {hidden_in(key): hidden_in(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [hidden_in(value) for value in content]
+    return content
+
+
+def has_secret(text: str) -> bool:
+    """Say whether a text holds what `hidden` takes out."""
+    return hidden(text) != text
+
+
+def seen(uri: str) -> None:
+    """Remember what stands in front of the host of a URI, so that it is known where it stands alone."""
+    for match in _OF_URI.finditer(uri):
+        if _is_user(match[2]):
+            parts = {*match[2].split(":", 1)}
+            _seen.update(part for one in parts for part in (one, unquote(one)) if len(part) >= MIN_LENGTH)
+
+
+def _without_values(text: str) -> str:
+    for pattern in _VALUES:
+        text = pattern.sub(lambda match: f"{match['name']}{match['quote'] or ''}{HIDDEN}{match['quote'] or ''}", text)
+    return text
+
+
+def unwritten(uri: str) -> bool:
+    """Say whether a secret in front of the host of a URI has a sign by which it is taken for host and path."""
+    match = _OF_URI.match(uri)
+    return bool(match and ":" in match[2].partition("/")[0] and re.search("[/@]", match[2]))
+
+
+def _is_user(before: str) -> bool:
+    """Say whether what stands before the last `@` of a URI is user and password, and not a part of its path."""
+    return ":" in before or "@" in before.partition("/")[0] or "/" not in before
+
+
+def _of_environment() -> set[str]:
+    """Return the values of all variables of the environment that hold a secret, as they are and as in a URI."""
+    values = {value for name, value in os.environ.items() if _VARIABLE.search(name.upper())}
+    long = {value for value in values if len(value) >= MIN_LENGTH and not value.startswith("/")}
+    return long | {quote(value, safe="") for value in long}

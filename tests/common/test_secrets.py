@@ -1,0 +1,97 @@
+"""No secret comes out: whatever it holds, wherever it stands, however the command ends."""
+
+import json
+import sys
+import time
+
+import pytest
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import in_words
+from benchmark.common.secrets import has_secret, hidden, hidden_in, public
+from benchmark.common.storage import Storage
+from benchmark.common.visible import safe_output
+from tests.conftest import S3
+
+SECRET = "wJal/rXU@tn+FEMI"
+IN_URI = "wJal%2FrXU%40tn%2BFEMI"
+RAW = f"s3://AKIAFAKE1234:{SECRET}@bucket/store"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"The store {RAW} is", "The store s3://***@bucket/store is"),
+        (f"{RAW}?region=eu&session_token={SECRET}", "s3://***@bucket/store?region=eu&session_token=***"),
+        (f"s3://b/x?access_key={SECRET}&secret_key=a/b&scheme=http", "s3://b/x?access_key=***&secret_key=***&scheme=http"),
+        (f"--set run.secret_key={SECRET}: write", "--set run.secret_key=*** write"),
+        (f"not {{'secret_key': '{SECRET}', 'x': 1}}.", "not {'secret_key': '***', 'x': 1}."),
+        (json.dumps({"password": SECRET, "x": 1}), '{"password": "***", "x": 1}'),
+        (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ***"),
+        ("http://user:pass/word@host:8265/x", "http://***@host:8265/x"),
+        *((plain, plain) for plain in (
+            "s3://bucket/run@3", "file:///a:b@c", "http://localhost:8000/v1", "mail me@host.org", "max_tokens=96",
+            "asks for a token: set RAY_AUTH_MODE=token, with", "none in ~/.ray/auth_token: copy it", "key_env: OPENAI_API_KEY", "a key 'secret_key' is unknown",
+        )),
+    ],
+)  # fmt: skip
+def test_secrets_are_hidden_in_any_text_and_nothing_else_is(text: str, shown: str) -> None:
+    assert hidden(text) == shown
+    assert hidden(shown) == shown
+    assert has_secret(text) == (text != shown)
+    assert str(IcmBenchError(text)) == shown
+    assert hidden_in({"a": [text, 1, None]}) == {"a": [shown, 1, None]}
+    assert in_words(OSError(text)) == f"OSError ({shown.rstrip('.')})"
+
+
+@pytest.mark.parametrize("sign", ["a", "/", "@", "a://", "secret_key=", "'"])
+def test_a_text_of_any_kind_is_looked_through_in_time_that_grows_with_it(sign: str) -> None:
+    began = time.monotonic()
+    hidden(sign * (100_000 // len(sign)))
+    assert time.monotonic() - began < 5
+
+
+def test_values_of_variables_are_hidden_where_these_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MY_KEY", "DB_PASSWORD"):
+        monkeypatch.setenv(name, SECRET)
+        assert hidden(f"is {SECRET} or {IN_URI}.") == "is *** or ***."
+        monkeypatch.delenv(name)
+    for name, value in (("TOKENIZERS_PARALLELISM", SECRET), ("HF_TOKEN_PATH", SECRET), ("HF_TOKEN", "short")):
+        monkeypatch.setenv(name, value)
+        assert hidden(f"is {value}") == f"is {value}"
+
+
+def test_what_a_uri_held_is_known_where_it_stands_alone(s3: S3) -> None:
+    uri = f"s3://AKIAFAKE1234:aB%2F{IN_URI}@bucket/x?endpoint_override={s3.address}&scheme=http&region=us-east-1"
+    assert Storage(uri).path("file") == "s3://bucket/x/file"
+    assert hidden(f"AKIAFAKE1234 and aB/{SECRET}, aB%2F{IN_URI}") == "*** and ***, ***"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"), [(RAW, "s3://bucket/store"), (f"s3://KEYKEY12:123/{SECRET}@b/x", "s3://b/x")]
+)
+def test_a_secret_that_no_uri_can_hold_is_refused_with_the_way_to_write_it(uri: str, shown: str) -> None:
+    with pytest.raises(IcmBenchError, match=r"write %2F for / and %40 for @, or set AWS_ACCESS_KEY_ID") as caught:
+        Storage(uri)
+    assert str(caught.value).startswith(f"The store '{shown}' cannot be opened")
+    assert public(uri) == shown
+    with pytest.raises(IcmBenchError, match="its endpoint has a user or a password"):
+        Storage("s3://bucket/x?endpoint_override=u:secret@127.0.0.1:9&scheme=http&region=us-east-1")
+
+
+def test_an_error_that_nobody_foresaw_ends_in_a_traceback_without_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    with safe_output():
+        print(f"out {RAW}")
+        print(f"err {RAW}", file=sys.stderr)
+    try:
+        raise ValueError(RAW)
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    out, err = capsys.readouterr()
+    assert out == "out s3://***@bucket/store\n"
+    assert err.endswith("ValueError: s3://***@bucket/store\n")
+    assert "Traceback" in err
+    assert SECRET not in err.replace(f'"{SECRET}"', "")
