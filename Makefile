@@ -7,7 +7,7 @@ ARGS ?=
 # Two processes divide the tests; tests/conftest.py says which go together. ARGS='-n 0' runs them one after another.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup demo test test-fast lint types bench docs clean
+.PHONY: help setup demo test test-fast soak lint types bench docs clean
 
 help:            ## say what the targets do
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: setup      ## all tests
 
 test-fast: setup ## the tests that take seconds
 	$(PYTEST) -m 'not slow' $(ARGS)
+
+soak: setup      ## a small run under drawn faults: SEEDS=200 goes on where it stopped, SEED=17 repeats one
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10)) $(ARGS)
 
 lint: setup      ## style
 	$(BIN)/ruff check .

@@ -23,17 +23,17 @@ class Nodes:
         environment: of a driver.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cores: int) -> None:
         plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"}
         self.environment = {
             **plain, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(WAITS_FOR_HEAD),
         }  # fmt: skip
-        self._folder = folder
+        self._folder, self._cores = folder, cores
         self._started: list[subprocess.Popen[bytes]] = []
 
     def add(self) -> None:
-        """Start a node of one core, and wait until it is up."""
+        """Start a node, and wait until it is up."""
         number = len(self._started)
         port, agent, metrics = free_ports(3)
         options = [f"--address={self.environment.get('RAY_ADDRESS')}"]
@@ -44,7 +44,7 @@ class Nodes:
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [
-                    RAY, "start", "--block", *options, "--node-ip-address=127.0.0.1", "--num-cpus=1",
+                    RAY, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={self._cores}",
                     "--object-store-memory=150000000", f"--dashboard-agent-listen-port={agent}",
                     f"--metrics-export-port={metrics}", "--disable-usage-stats",
                 ],
@@ -75,9 +75,9 @@ class Nodes:
 
 
 @contextmanager
-def nodes(folder: Path, count: int) -> Iterator[Nodes]:
-    """Start a cluster of so many nodes; its logs go into a folder."""
-    cluster = Nodes(folder)
+def nodes(folder: Path, count: int, cores: int = 1) -> Iterator[Nodes]:
+    """Start a cluster of so many nodes, each of so many cores; its logs go into a folder."""
+    cluster = Nodes(folder, cores)
     try:
         for _ in range(count):
             cluster.add()

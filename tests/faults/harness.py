@@ -1,0 +1,219 @@
+"""A small real run under faults: whatever goes wrong, a rerun ends it, and nothing is lost, doubled or changed.
+
+Real images files, the pipeline, the sweep and the report; the encoder has random weights (`encoder.py`).
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from benchmark.common.storage import Storage
+from benchmark.store import upkeep
+from benchmark.store.names import foreign
+from tests.conftest import REPOSITORY, make_toy
+from tests.faults.inject import PLAN
+from tests.faults.plan import Plan, plan_of
+from tests.nodes import Nodes, nodes
+
+RERUNS = 2  # of a command that ended with an error, without faults: the first is to do
+COMMAND_SECONDS = 240
+_RECIPE = {
+    "name": "faults",
+    "backbones": [{"name": "tests.faults.encoder:Blocks", "pretrained": "random", "engine": "torch"}],
+    "interventions": {"kinds": ["grayscale"]},
+    "sweep": {
+        "seeds": [0, 1], "projections": ["identity", "icm"], "lambdas": [1], "ranks": [4, 16],
+        "predictors": ["zero_shot"],
+    },
+    "run": {"max_bad_images": 0.1, "chunk_timeout": 30, "storage_patience": 10},
+}  # fmt: skip
+
+
+class BrokenPromiseError(AssertionError):
+    """A store is not what an undisturbed run leaves."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds that no disturbance may change.
+
+    Attributes:
+        files: name -> digest of its bytes, or of its rows where these say when they were made.
+    """
+
+    files: dict[str, str]
+
+    @classmethod
+    def of(cls, storage: Storage) -> "Contents":
+        """Read a store."""
+        kinds = {
+            "embeddings": (".parquet", ".json"), "moments": (".safetensors",), "texts": (".parquet",),
+            "rows": (".parquet",), "tested": (".parquet",), "details": (".parquet", ".json"),
+        }  # fmt: skip
+        names = [name for root, ends in kinds.items() for end in ends for name in storage.files(root, end)]
+        found = {name: cls._digest(storage, name) for name in names if not name.endswith("speed.json")}
+        return cls(found)
+
+    @staticmethod
+    def _digest(storage: Storage, name: str) -> str:
+        content = storage.read_bytes(name)
+        if name.startswith("rows/"):  # NaN equals NaN in text
+            return str(pq.read_table(pa.BufferReader(content)).to_pylist())
+        return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a seed.
+
+    Attributes:
+        plan: what was to go wrong.
+        met: faults that were met, in words.
+        exits: exit codes of the disturbed commands, then of the reruns.
+        seconds: that it took.
+    """
+
+    plan: Plan
+    met: list[str]
+    exits: list[int]
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.plan} -> {len(self.met)} met, exit codes {self.exits}, {self.seconds:.0f} s"
+
+
+class Harness:
+    """One cluster and one undisturbed run, for any number of seeds. See `harness`.
+
+    Args:
+        folder: for images, stores and logs.
+        cluster: on which commands run.
+        bucket: URI and environment of an object store; seeds that want one are run on a folder without.
+    """
+
+    def __init__(self, folder: Path, cluster: Nodes, bucket: tuple[str, dict[str, str]] | None) -> None:
+        self._folder, self._cluster, self._bucket = folder, cluster, bucket
+        images = make_toy(folder / "toy", environments=2, classes=2, images=40)
+        (images / "env1" / "dog" / "bad.png").write_bytes(b"no image")
+        recipe = {**_RECIPE, "datasets": [{"name": "toy", "root": str(images)}]}
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        exit_code, said = self._command(str(folder / "undisturbed"), {})
+        if exit_code:
+            raise BrokenPromiseError(f"The undisturbed run ended with {exit_code}: {said}")
+        undisturbed = Storage(str(folder / "undisturbed"))
+        self._expected = Contents.of(undisturbed)
+        roots = Counter(name.split("/")[0] for name, _, _ in undisturbed.details(""))
+        self._files = {root: count for root, count in roots.items() if root != "reports"}
+
+    def plan(self, seed: int) -> Plan:
+        """Return what goes wrong with a seed."""
+        return plan_of(seed, self._files)
+
+    def run(self, seed: int) -> Outcome:
+        """Run a seed: disturbed, then to the end.
+
+        Raises:
+            BrokenPromiseError: the store is not that of the undisturbed run; names plan and difference.
+        """
+        began, plan = time.monotonic(), self.plan(seed)
+        file = self._folder / f"plan{seed}.json"
+        plan.write(file)
+        on_s3 = plan.where == "s3" and self._bucket
+        uri, variables = self._bucket if on_s3 and self._bucket else (str(self._folder), {})
+        store = f"{uri}/seed{seed}"
+        disturbed = [self._start(store, {**variables, PLAN: str(file)}) for _ in range(plan.writers)]
+        ended = [self._ended(process) for process in disturbed]
+        exits = [exit_code for exit_code, _ in ended]
+        for exit_code, said in ended:
+            self._check_words(plan, exit_code, said)
+        for _ in range(RERUNS):
+            exit_code, said = self._command(store, variables)
+            exits.append(exit_code)
+            if not exit_code:
+                break
+        else:
+            raise BrokenPromiseError(f"{plan}: a rerun without faults ends with {exit_code}: {said}")
+        with _environment(variables):
+            self._check(plan, Storage(store))
+        met = [str(f) for i, f in enumerate(plan.faults) if _size(Path(f"{file}.{i}")) >= f.nth]
+        return Outcome(plan, met, exits, time.monotonic() - began)
+
+    def _check_words(self, plan: Plan, exit_code: int, said: str) -> None:
+        """See that a command that could end by itself did so with a sentence."""
+        killed = exit_code < 0
+        if exit_code not in (0, 2, 143) and not killed:
+            raise BrokenPromiseError(f"{plan}: it ended with {exit_code}: {said}")
+        if "Traceback" in said:
+            raise BrokenPromiseError(f"{plan}: it ended with a traceback: {said}")
+
+    def _check(self, plan: Plan, storage: Storage) -> None:
+        found, expected = Contents.of(storage).files, self._expected.files
+        if found.keys() != expected.keys():
+            raise BrokenPromiseError(f"{plan}: files that only one has: {sorted(found.keys() ^ expected.keys())}")
+        if changed := [name for name in found if found[name] != expected[name]]:
+            raise BrokenPromiseError(f"{plan}: files that differ: {changed}")
+        if problems := [problem for directory in upkeep.verify(storage) for problem in directory.problems]:
+            raise BrokenPromiseError(f"{plan}: {problems}")
+        if left := foreign(storage):
+            raise BrokenPromiseError(f"{plan}: nobody's files: {left}")
+
+    def _start(self, store: str, variables: dict[str, str]) -> subprocess.Popen[str]:
+        recipe, out = str(self._folder / "recipe.yaml"), str(self._folder / "report")
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.command", "run", recipe, "--store", store, "--out", out],
+            cwd=REPOSITORY, env={**self._cluster.environment, **variables}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def _ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+        try:
+            said, _ = process.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+            raise BrokenPromiseError(f"A command did not end within {COMMAND_SECONDS} s: {said}") from None
+        return process.returncode, said
+
+    def _command(self, store: str, variables: dict[str, str]) -> tuple[int, str]:
+        return self._ended(self._start(store, variables))
+
+
+@contextmanager
+def harness(bucket: tuple[str, dict[str, str]] | None = None) -> Iterator[Harness]:
+    """Start a cluster of two cores, and do the undisturbed run.
+
+    Args:
+        bucket: URI and environment of an object store. Default: none.
+    """
+    with tempfile.TemporaryDirectory(prefix="icm-bench-faults-") as name, nodes(Path(name), 1, cores=2) as cluster:
+        yield Harness(Path(name), cluster, bucket)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
