@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from benchmark.common.code import NO_PLUGINS, importable_from
-from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
+from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, OutcomeError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.patience import taken
 from benchmark.common.shadowing import check_shadows
@@ -65,15 +65,11 @@ def _called(args: argparse.Namespace) -> int:
             raise
         if is_verbose():
             traceback.print_exception(error)
-        _print_error(one_line(str(meant)), args, told=isinstance(error, _OutcomeError))
+        _print_error(one_line(str(meant)), args, told=isinstance(error, OutcomeError))
         return EXIT_USER_ERROR
     finally:
         if (again := taken()).count:
             tell(f"storage: {again.text()}")
-
-
-class _OutcomeError(IcmBenchError):
-    """Something is wrong with an outcome that was printed, which says it already."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -597,7 +593,7 @@ def _selfcheck(args: argparse.Namespace) -> None:
     write_selfcheck(found, args.to)
     print(json.dumps(dataclasses.asdict(found), indent=2) if args.json else found.text())
     if found.verdict != "pass":
-        raise _OutcomeError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
+        raise OutcomeError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
 
 
 def _plan(args: argparse.Namespace) -> None:
@@ -694,7 +690,7 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     if outcome.failed:
         from benchmark.commands.report import failure_words
 
-        raise _OutcomeError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
+        raise OutcomeError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import pytest
 from benchmark import cli
 from benchmark.cli import main
 from benchmark.common import speech
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, OutcomeError
 from benchmark.common.progress import Progress
 from tests.conftest import REPOSITORY
 
@@ -40,7 +40,7 @@ def test_an_outcome_that_tells_of_failures_is_the_only_json(
 ) -> None:
     def failing(args: object) -> None:  # noqa: ARG001
         print(json.dumps({"failed": {"a trial": "a reason"}}))
-        raise cli._OutcomeError("1 of 2 trials failed")
+        raise OutcomeError("1 of 2 trials failed")
 
     monkeypatch.setattr(cli, "_plan", failing)
     assert main([*NOWHERE, "--json"]) == 2

@@ -90,7 +90,7 @@ def is_remembered(spec: BackboneSpec) -> bool:
 def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
     """Start the process that loads a backbone and prints its facts."""
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-P", "-m", __name__],  # without -P the working directory hides packages
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

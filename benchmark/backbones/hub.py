@@ -5,6 +5,7 @@ takes at once what was fetched before, or says what is missing.
 """
 
 import os
+import ssl
 import sys
 import threading
 import urllib.error
@@ -17,6 +18,7 @@ from typing import Any
 
 from benchmark.common.errors import IcmBenchError
 
+_TRUE = {"1", "ON", "YES", "TRUE"}  # as the hub's client reads variables
 SECONDS = 5.0  # in which an address has to answer
 TOKENIZER = "tokenizer"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
@@ -30,7 +32,7 @@ def offline_unless_it_answers() -> bool:
 
     To be called before a model is loaded from it.
     """
-    if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE"):
+    if any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         return False
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if answers(endpoint):
@@ -57,6 +59,8 @@ def _answers(url: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
+    except urllib.error.URLError as error:  # the hub's client may know certificates that Python does not
+        return isinstance(error.reason, ssl.SSLError)
     except (OSError, ValueError):
         return False
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmark.backbones.describe import begun
+from benchmark.backbones.describe import begun, is_remembered
 from benchmark.backbones.models import model_class
 from benchmark.recipe.recipe import Recipe
 
@@ -19,7 +19,8 @@ def first_backbone_loading(recipe: Recipe) -> Iterator[None]:
         yield
         return
     for spec in recipe.backbones:
-        if spec.family:  # a class of the user's own is asked where it is loaded
+        # A class of the user's own is asked where it is loaded; of what is known already, all may be embedded.
+        if spec.family and not is_remembered(spec.with_absolute_paths()):
             model_class(spec).check_at_hand(spec)
     with begun(recipe.backbones[0].with_absolute_paths()):
         yield

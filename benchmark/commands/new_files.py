@@ -1,5 +1,6 @@
 """Files that a command makes for a person: nothing that is there already is overwritten unasked."""
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -42,12 +43,26 @@ def write_new(file: Path, text: str, option: str) -> bool:
     temporary = file.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.link(temporary, file)  # which, unlike a rename, never replaces what is there
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            _named(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
     except FileExistsError:
         return False
     except OSError as error:
         raise UnwritableError(f"{option} {file} cannot be written ({reason(error)}); give another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return True
+
+
+def _named(temporary: Path, file: Path) -> None:
+    """Give a file its name, which nothing has yet. Raises FileExistsError where something has."""
+    try:
+        os.link(temporary, file)  # which, unlike a rename, never replaces what is there
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        with file.open("xb") as stream:  # where there are no hard links
+            stream.write(temporary.read_bytes())

@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.common.code import is_installed, own_modules
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import Component
-from benchmark.common.secrets import has_secret, public
+from benchmark.common.secrets import has_secret, hidden_in, public
 from benchmark.common.shadowing import PACKAGES
 from benchmark.recipe.recipe import Recipe
 
@@ -85,8 +85,9 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
 
 def _check_secrets(recipe: Recipe, file: Path, options: Sequence[str]) -> None:
     """Refuse secrets in what Ray keeps of a job: its files and its command."""
-    texts = [*options, file.read_text(encoding="utf-8", errors="replace"), *_texts(recipe.model_dump(mode="json"))]
-    if any(map(has_secret, texts)):
+    content = recipe.model_dump(mode="json")
+    texts = [*options, file.read_text(encoding="utf-8", errors="replace")]
+    if any(map(has_secret, texts)) or hidden_in(content) != content:
         raise IcmBenchError(
             f"{file} or an option has a password or a key, which Ray would write down: give the nodes their "
             f"credentials by a role or a file of their own."

@@ -7,14 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.commands.stores import store_at
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import MAX_NAMES, IcmBenchError, OutcomeError
 from benchmark.common.storage import Storage
 from benchmark.store import upkeep
 from benchmark.store.embeddings import ROOT
 from benchmark.store.made import read_made
 from benchmark.store.names import foreign
-
-_MOST = 12  # names that a line lists
 
 
 def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: bool = False) -> None:
@@ -50,9 +48,10 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
             print(*run.text(), sep="\n")
     problems = [problem for d in directories for problem in d.problems]
     if problems:
-        raise IcmBenchError(
+        more = f" And {len(problems) - MAX_NAMES} more." if problems[MAX_NAMES:] else ""
+        raise OutcomeError(
             f"{len(problems)} damaged files; `icm-bench store repair` removes them and the next run makes them "
-            f"again: {' '.join(problems[:_MOST])}{f' And {len(problems) - _MOST} more.' if problems[_MOST:] else ''}"
+            f"again: {' '.join(problems[:MAX_NAMES])}{more}"
         )
     if action == "verify" and not as_json:
         print(f"verified: {sum(d.parts for d in directories if not d.stale)} files are sound")
@@ -76,5 +75,5 @@ def _print_directories(storage: Storage, directories: Sequence[upkeep.Directory]
     views = sum(d.name.startswith(ROOT) for d in directories)
     print(f"{views} views, {sum(d.size for d in directories) / 1e6:.1f} MB in {storage.path('')}")
     if others := foreign(storage):
-        more = f" and {len(others) - _MOST} more" if others[_MOST:] else ""
-        print(f"note: not the store's own, and left alone: {', '.join(others[:_MOST])}{more}", file=sys.stderr)
+        more = f" and {len(others) - MAX_NAMES} more" if others[MAX_NAMES:] else ""
+        print(f"note: not the store's own, and left alone: {', '.join(others[:MAX_NAMES])}{more}", file=sys.stderr)

@@ -9,6 +9,7 @@ imported by a name that only exists at run time (`importlib.import_module`), and
 import ast
 import hashlib
 import inspect
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -119,8 +120,11 @@ def importable_from(*folders: Path) -> Iterator[None]:
 
 
 def importable_folders() -> list[str]:
-    """Return the folders from which modules can be imported here alone, by `importable_from`."""
-    return list(_importable)
+    """Return the folders from which modules can be imported here alone, by `importable_from`.
+
+    Ray's workers look there first of all: there are none where no code of the user's own may run.
+    """
+    return [] if os.environ.get(NO_PLUGINS) else list(_importable)
 
 
 def is_installed(file: Path) -> bool:

@@ -21,6 +21,10 @@ class IcmBenchError(Exception):
         super().__init__(*(hidden(arg) if isinstance(arg, str) else arg for arg in args))
 
 
+class OutcomeError(IcmBenchError):
+    """Something is wrong with an outcome that was printed, which says it already."""
+
+
 class UnwritableError(IcmBenchError):
     """A place cannot be written to: whatever comes next could not be kept there either."""
 

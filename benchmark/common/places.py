@@ -4,6 +4,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from benchmark.common.cache import cache_dir
@@ -54,10 +55,11 @@ def unwritable(error: OSError) -> str:
             "No folder for temporary files can be written to; free some space, or let the environment variable TMPDIR "
             "name a folder on a disk with more."
         )
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno in FULL:
-        place = os.fsdecode(error.filename or tempfile.gettempdir())
-    elif error.errno in DENIED and error.filename:
-        place = os.fsdecode(error.filename)
+        place = named or os.environ.get("TMPDIR") or "The disk of temporary files"
+    elif error.errno in DENIED and named:
+        place = named
         if not any(Path(place).is_relative_to(folder) for _, folder in _named_by_variables()):
             return ""
     else:
@@ -96,5 +98,6 @@ def _named_by_variables() -> Iterator[tuple[str, Path]]:
     else:
         yield "HF_HOME", Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "huggingface"
     yield "ICM_BENCH_CACHE", cache_dir()
-    yield "TMPDIR", Path(tempfile.gettempdir())
-    yield "RAY_TMPDIR", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    with suppress(FileNotFoundError):  # there is none that can be written to
+        yield "TMPDIR", Path(tempfile.gettempdir())
+        yield "RAY_TMPDIR", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from benchmark.common.dashboard import token, token_file
 
@@ -33,6 +34,22 @@ def private() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = several
 
 
+def _write_first(file: Path, made: str) -> None:
+    """Write a token, unless another command has written one meanwhile: all processes of a Ray must have the same."""
+    own = file.with_name(f".{secrets.token_hex(8)}.tmp")
+    with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(made)
+    try:
+        if file.exists() and not file.read_text().strip():
+            own.replace(file)
+        else:
+            os.link(own, file)
+    except FileExistsError:
+        pass
+    finally:
+        own.unlink(missing_ok=True)
+
+
 def _keep_token() -> None:
     """See that there is a token, and that its file is for its owner alone."""
     file = token_file()
@@ -40,8 +57,7 @@ def _keep_token() -> None:
         made = secrets.token_hex(32)
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-                stream.write(made)
+            _write_first(file, made)
         except OSError:  # no home that can be written to: the processes of this Ray have it from the environment
             os.environ["RAY_AUTH_TOKEN"] = made
             return

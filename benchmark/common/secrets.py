@@ -15,7 +15,7 @@ MIN_LENGTH = 8  # characters of a secret that is looked for by itself: shorter o
 _NAMES = r"secret(?:[_-]?access)?[_-]?key|access[_-]?key(?:[_-]?id)?|(?:session|security)[_-]?token|api[_-]?key"
 _WORDS = r"password|passwd|pwd|secret|(?:auth[_-]?)?token|credential|signature|sig"
 _OF_URI = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!/)([^\s"<>`]{0,2048})@""")
-_VALUE = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))[^\n])*(?P=quote)|[^\s&"'`,)}\]]+)"""
+_VALUE = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))[^\n])*(?P=quote)|[^\s&"'`,)}\]\[{][^\s&"'`,)}\]]*)"""
 _VALUES = tuple(
     re.compile(f"(?P<name>{name}){_VALUE}", re.IGNORECASE)
     for name in (
@@ -42,6 +42,8 @@ def public(uri: str) -> str:
 
 def hidden(text: str) -> str:
     """Return a text with `***` in the place of every secret that it holds."""
+    if not text.strip():
+        return text
     text = _without_values(text)
     text = _OF_URI.sub(lambda match: f"{match[1]}{HIDDEN}@" if _is_user(match[2]) else match[0], text)
     for secret in sorted(_seen | _of_environment(), key=len, reverse=True):
@@ -55,10 +57,15 @@ def hidden_in(content: Any) -> Any:
     if isinstance(content, str):
         return hidden(content)
     if isinstance(content, dict):
-        return {hidden_in(key): hidden_in(value) for key, value in content.items()}
+        return {hidden_in(k): HIDDEN if _is_secret(k, value) else hidden_in(value) for k, value in content.items()}
     if isinstance(content, list | tuple):
         return [hidden_in(value) for value in content]
     return content
+
+
+def _is_secret(key: Any, value: Any) -> bool:
+    """Say whether a value of a mapping is a secret by its key, and not by itself."""
+    return isinstance(value, str) and bool(value) and not has_secret(value) and has_secret(f"{key}={value}")
 
 
 def has_secret(text: str) -> bool:

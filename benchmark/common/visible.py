@@ -4,7 +4,6 @@ import json
 import re
 import sys
 import traceback
-import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import lru_cache
@@ -13,21 +12,19 @@ from typing import Any
 
 from benchmark.common.secrets import hidden
 
-# Signs that nobody sees, or that turn the direction of what follows. Joiners are not among them: scripts need these.
-_UNSEEN = (
-    range(0x00AD, 0x00AE), range(0x061C, 0x061D), range(0x200B, 0x200C), range(0x200E, 0x2010), range(0x2028, 0x202F),
-    range(0x2060, 0x2070), range(0xFEFF, 0xFF00), range(0xFFF9, 0xFFFC), range(0xE0000, 0xE0080),
-)  # fmt: skip
-_PLAIN = re.compile(r"[\x20-\x7e\n\t]*")
+# What a terminal obeys, but for lines and tabs, and signs that nobody sees, or that turn the direction of what follows.
+# Joiners are not among them: scripts need these.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
 # A line that is written anew; one in bold, and its end.
 _OURS = re.compile(r"(?m)(\A\r\x1b\[K|^\x1b\[1m(?=[^\x1b\n]*\x1b\[0m$)|\x1b\[0m$)")
 
 
 def visible(text: str) -> str:
     """Return a text with signs that steer a terminal, or that nobody sees, as `U+001B`; lines stay lines."""
-    if _PLAIN.fullmatch(text):
-        return text
-    return "".join(f"U+{ord(sign):04X}" if sign not in "\n\t" and _steers(sign) else sign for sign in text)
+    return _STEERING.sub(lambda sign: f"U+{ord(sign[0]):04X}", text)
 
 
 def visible_in(content: Any) -> Any:
@@ -43,21 +40,13 @@ def visible_in(content: Any) -> Any:
 
 def escaped_json(text: str) -> str:
     """Return JSON with signs that steer a terminal, or that nobody sees, by their numbers: the same data."""
-    return text if _PLAIN.fullmatch(text) else "".join(_escaped(sign) for sign in text)
-
-
-def _escaped(sign: str) -> str:
-    return json.dumps(sign)[1:-1] if sign not in "\n\t" and _steers(sign) else sign
+    return _STEERING.sub(lambda sign: json.dumps(sign[0])[1:-1], text)
 
 
 @lru_cache(maxsize=8192)
 def one_line(text: str) -> str:
     """Return a name or a sentence without line breaks; signs that steer a terminal or cannot be written by number."""
     return visible(re.sub(r"\s+", " ", text).strip())
-
-
-def _steers(sign: str) -> bool:
-    return unicodedata.category(sign) in ("Cc", "Cs") or any(ord(sign) in span for span in _UNSEEN)
 
 
 @contextmanager

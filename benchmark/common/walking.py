@@ -1,5 +1,6 @@
 """What lies in a folder of this machine: files, folders, and what is neither, which nobody should open."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +38,9 @@ def _walked(folder: str, recursive: bool, above: set[_Id]) -> Iterator[tuple[str
                 _check_name(entry.path)
             try:
                 stat = entry.stat()
-            except PermissionError:
-                raise
-            except OSError:  # it leads nowhere, or to itself
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # it leads nowhere, or to itself
+                    raise
                 yield entry.path, False, 0, 0, NO_TARGET
                 continue
             if not S_ISDIR(stat.st_mode):
@@ -67,4 +68,5 @@ def _check_name(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise IcmBenchError(f"The file name {path!a} is not UTF-8; rename it.") from error
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise IcmBenchError(f"The file name '{shown}' is not UTF-8; rename it.") from error

@@ -151,7 +151,7 @@ def _drive(process: "subprocess.Popen[bytes]", waiting: "_Calls", answers: "Simp
 def _start(module: str) -> "subprocess.Popen[bytes]":
     places = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmark.common.workers", module],
+        [sys.executable, "-P", "-m", "benchmark.common.workers", module],  # -P: see `backbones.describe`
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, **dict.fromkeys(_THREADS, "1"), **places},

@@ -1,6 +1,7 @@
 """How many CPU cores must decode so that a GPU does not wait: from what the last run on this machine measured."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from benchmark.common.cache import cache_dir
@@ -35,7 +36,8 @@ class DecodingCost:
 def remember(cost: DecodingCost) -> None:
     """Keep what a run on this machine measured, in place of what an earlier one did."""
     memory, name = _place()
-    memory.write_bytes(name, json.dumps(asdict(cost)).encode())
+    with suppress(IcmBenchError):  # a cache that cannot be written to learns nothing, and no work is lost for it
+        memory.write_bytes(name, json.dumps(asdict(cost)).encode())
 
 
 def remembered() -> DecodingCost | None:

@@ -93,7 +93,8 @@ class Pool:
 def actor_options(on_gpus: bool, sharing: int = 1) -> dict[str, Any]:
     """Return what one encoder actor reserves: its share of a GPU, or next to nothing of a node that has cores."""
     if on_gpus:
-        return {"num_gpus": 1 / sharing, "num_cpus": 0}  # Ray Data would take a core for each by itself
+        share = math.floor(10_000 / sharing) / 10_000  # Ray keeps four decimals, and all must fit
+        return {"num_gpus": share, "num_cpus": 0}  # Ray Data would take a core for each by itself
     return {
         "num_cpus": 0.01,
         "scheduling_strategy": "SPREAD",  # one to a node, where Ray would fill up the first

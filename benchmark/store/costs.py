@@ -104,8 +104,9 @@ def read(place: Storage) -> list[Cost]:
 
 def problem_of(place: Storage, name: str) -> str:
     """Return what is wrong with a file of costs; nothing where it is sound."""
+    content = place.read_bytes(name)
     try:
-        of_json(place.read_bytes(name))
+        of_json(content)
     except (IcmBenchError, ValueError, TypeError):
         return "is damaged"
     return ""

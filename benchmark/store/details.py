@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.patience import is_for_now
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage, reason
 from benchmark.store.checked import DamagedError
@@ -240,7 +241,11 @@ def _table(storage: Storage, name: str, columns: list[str] | None = None) -> pa.
     try:
         with source:
             table = pq.read_table(source, columns=columns, page_checksum_verification=True)
+    except pa.ArrowMemoryError:
+        raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and is_for_now(error):  # it may be sound
+            raise IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).") from error
         raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
     _check_part(storage, name, (table.schema.metadata or {}).get(_PART, b"").decode())
     return table

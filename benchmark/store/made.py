@@ -169,6 +169,7 @@ def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a run's record; nothing where it is sound."""
+    storage.read_bytes(name)  # apart, so that a network that fails is not taken for a damaged file
     return "" if _read(storage, [name]) else "is damaged"
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.patience import is_for_now
 from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage, reason
@@ -238,23 +239,26 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str
 
 def _failure(storage: Storage, name: str) -> tuple[str, str]:
     """Return (trial in words, reason) of a failure; a damaged file says that it is damaged: the trial has failed."""
+    said = storage.read_bytes(name)
     try:
-        content = from_json(storage.read_bytes(name), storage.path(name))
+        content = from_json(said, storage.path(name))
         return str(content["trial"]), str(content["reason"])
     except (IcmBenchError, KeyError, TypeError):
         return name, "the file with the reason is damaged"
 
 
 def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file of rows, or of a failure; nothing where it is sound."""
+    """Return what is wrong with a file of rows, or of a failure; nothing where it is sound.
+
+    Raises:
+        IcmBenchError: it cannot be read, or is of another version, so that nobody can say.
+    """
     if name.endswith(".json"):
         return "" if _failure(storage, name)[0] != name else "is damaged"
     try:
         _read(storage, name, schema().names)
     except DamagedError as error:
         return error.problems[name]
-    except IcmBenchError as error:  # of another version
-        return str(error).removeprefix(storage.path(name)).strip().rstrip(".")
     return ""
 
 
@@ -345,7 +349,11 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
             trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
             _check_trials(storage, name, trials)
             return _as_in_schema(table, same, file.metadata.num_rows, columns)
+    except pa.ArrowMemoryError:
+        raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and is_for_now(error):  # it may be sound
+            raise IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).") from error
         raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
 
 

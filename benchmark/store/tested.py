@@ -61,8 +61,11 @@ def is_sound(storage: Storage, hash_: str) -> bool:
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file of tested images; nothing where it is what its name says."""
-    hash_ = name.removeprefix(f"{ROOT}/").removesuffix(".parquet")
-    return "" if is_sound(storage, hash_) else "does not hold the tested images that its name says"
+    try:
+        _read(storage, name.removeprefix(f"{ROOT}/").removesuffix(".parquet"))
+    except _LostError as error:
+        return error.problem
+    return ""
 
 
 def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
@@ -102,8 +105,16 @@ def _unpacked(table: pa.Table) -> Tested:
     return Tested(arrays["position"], arrays["environment"], arrays["label"], names, arrays.get("group"))
 
 
+class _LostError(IcmBenchError):
+    """Tested images that are not there as they were written."""
+
+    problem = ""
+
+
 def _lost(storage: Storage, name: str, problem: str) -> IcmBenchError:
-    return IcmBenchError(
+    error = _LostError(
         f"{storage.path(name)} {problem}, and result rows name it; run the recipe again: the trials with such rows are "
         f"run anew, on the embeddings that are there."
     )
+    error.problem = problem
+    return error

@@ -52,8 +52,8 @@ class Directory:
         size: size of all files together, in bytes.
         stale: why it is of no use any more; empty where it is of use.
         newer: whether a newer version of this software made it, so that it cannot be judged.
-        problems: sentences on damaged files, after `verify`.
-        damaged: the files these name.
+        problems: sentences on files that are damaged or cannot be read, after `verify`.
+        damaged: those that are damaged.
     """
 
     name: str
@@ -181,9 +181,12 @@ def verify(storage: Storage) -> list[Directory]:
         rejected, _ = store.read_rejected(storage, directory.name)
         seen: set[str] = set()
         for chunk, name in store.parts(storage, directory.name).items():
-            for problem in _problems(storage, name, directory, about, len(rejected.get(chunk, [])), chunk, seen):
-                _note(storage, directory, {name: problem})
-                break
+            try:
+                for problem in _problems(storage, name, directory, about, len(rejected.get(chunk, [])), chunk, seen):
+                    _note(storage, directory, {name: problem})
+                    break
+            except IcmBenchError as error:  # nobody can say whether it is sound
+                directory.problems.append(str(error))
             progress.update()
     progress.close()
     return listed
@@ -194,11 +197,10 @@ def _verify_files(storage: Storage, directory: Directory, progress: Progress) ->
     problem_of = _KINDS[directory.name.split("/")[0]][0]
     for name in _files_of(storage, directory.name):
         try:
-            problem = problem_of(storage, name)
-        except IcmBenchError:
-            problem = "cannot be read"
-        if problem:
-            _note(storage, directory, {name: problem})
+            if problem := problem_of(storage, name):
+                _note(storage, directory, {name: problem})
+        except IcmBenchError as error:  # nobody can say whether it is sound
+            directory.problems.append(str(error))
         progress.update()
 
 
@@ -213,8 +215,8 @@ def _problems(
         return
     try:
         table = read_checked(storage, name)
-    except IcmBenchError as error:
-        yield error.problems[name] if isinstance(error, DamagedError) else "cannot be read"
+    except DamagedError as error:
+        yield error.problems[name]
         return
     ids, vectors = table["image_id"].to_pylist(), store.vectors(table)
     if len(ids) != expected:
@@ -246,6 +248,16 @@ def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: C
     for name in every:
         storage.delete(name)
     return every
+
+
+def _delete_folder(storage: Storage, folder: str) -> None:
+    """Remove what is the store's own in a folder, and the folder where nothing else is in it."""
+    names = [name for name, _, _ in storage.details(folder)]
+    if all(is_own(name) or name.endswith(".tmp") for name in names):
+        storage.delete_folder(folder)
+    else:
+        for name in filter(is_own, names):
+            storage.delete(name)
 
 
 @dataclass(frozen=True)
@@ -289,7 +301,7 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
         for name in names:
             storage.delete(name)
         for directory in stale:
-            storage.delete_folder(directory.name)
+            _delete_folder(storage, directory.name)
     uploads = [upload for upload in storage.open_uploads() if now - upload.began > LEFTOVER_SECONDS]
     for upload in uploads if not dry_run else ():
         storage.abort(upload)

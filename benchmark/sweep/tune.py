@@ -232,10 +232,10 @@ def _error_of(trial: Any) -> Exception | None:
 
     As `Trial.get_pickled_error`, which however looks where Tune brings the file only later.
     """
-    file = Path(trial.pickled_error_file)
-    if not file.is_file():
+    place = trial.pickled_error_file  # None of an error of Tune's own
+    if not place or not Path(place).is_file():
         return None
-    error: Exception = ray.cloudpickle.loads(file.read_bytes())  # of this very process
+    error: Exception = ray.cloudpickle.loads(Path(place).read_bytes())  # of this very process
     return error
 
 

@@ -6,7 +6,9 @@ without a network, every other ends in a sentence that names what must be fetche
 
 import os
 import socket
+import ssl
 import time
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,23 @@ def test_what_was_fetched_before_needs_no_hub(silent: str, tmp_path: Path) -> No
         (folder / "snapshots" / commit / file).write_text("{}")
     assert hub.weights_were_fetched("timm/ViT-B-16-SigLIP")
     model_class(random("ViT-B-16-SigLIP")).check_at_hand(random("ViT-B-16-SigLIP"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "answers"), [(ssl.SSLCertVerificationError("unknown"), True), (OSError("no route"), False)]
+)
+def test_a_hub_whose_certificate_python_does_not_know_answers(
+    monkeypatch: pytest.MonkeyPatch, reason: Exception, answers: bool
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(reason)
+
+    monkeypatch.setattr("urllib.request.urlopen", refused)
+    assert hub._answers("https://hub.example") is answers
+
+
+def test_a_variable_that_says_no_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "answers", lambda _: True)
+    assert hub.offline_unless_it_answers()

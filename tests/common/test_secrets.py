@@ -95,3 +95,11 @@ def test_an_error_that_nobody_foresaw_ends_in_a_traceback_without_secrets(
     assert err.endswith("ValueError: s3://***@bucket/store\n")
     assert "Traceback" in err
     assert SECRET not in err.replace(f'"{SECRET}"', "")
+
+
+def test_a_value_is_a_secret_by_its_key() -> None:
+    content = {"secret_key": "abcdefgh1234", "name": "x", "inner": [{"password": "short"}], "root": "s3://K:abc@b/x"}
+    assert hidden_in(content) == {
+        "secret_key": "***", "name": "x", "inner": [{"password": "***"}], "root": "s3://***@b/x",
+    }  # fmt: skip
+    assert hidden('{"api_key": [1, 2]}') == '{"api_key": [1, 2]}'

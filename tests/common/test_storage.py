@@ -100,4 +100,4 @@ def test_a_name_that_is_not_utf8_is_named_itself(place: str, tmp_path: Path) -> 
     with pytest.raises(IcmBenchError) as caught:
         Storage(str(tmp_path)).listing(recursive=True)
     name = f"{place}/bad" if place else "bad"
-    assert str(caught.value) == f"The file name '{name}\\xff.png' in {tmp_path} is not UTF-8; rename it."
+    assert str(caught.value) == f"The file name '{tmp_path}/{name}\\xff.png' is not UTF-8; rename it."

@@ -182,7 +182,7 @@ def test_a_file_name_that_cannot_be_printed_is_refused(toy_root: Path) -> None:
     ):
         read(toy_root)
     (toy_root / "env0" / "cat" / "a\nb.png").rename(toy_root / "env0" / "cat" / "\udcff.png")  # no UTF-8
-    with pytest.raises(IcmBenchError, match=r"The file name '.*env0/cat/\\udcff.png' is not UTF-8; rename it"):
+    with pytest.raises(IcmBenchError, match=r"The file name '.*env0/cat/\\xff\.png' is not UTF-8; rename it"):
         read(toy_root)
 
 

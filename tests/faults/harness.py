@@ -28,7 +28,7 @@ from tests.faults.plan import Plan, plan_of
 from tests.nodes import Nodes, nodes
 
 RERUNS = 2  # of a command that ended with an error, without faults: the first is to do
-COMMAND_SECONDS = 240
+COMMAND_SECONDS = 480
 _RECIPE = {
     "name": "faults",
     "backbones": [{"name": "tests.faults.encoder:Blocks", "pretrained": "random", "engine": "torch"}],

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from benchmark.cli import main
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
 from tests.conftest import Swept
 
 KINDS = {
@@ -137,3 +140,48 @@ def test_a_reason_of_failure_that_is_damaged_is_a_reason(store: Path, capsys: py
     assert "with: the file with the reason is damaged; running again" in error
     assert main(["store", "verify", "--store", str(store)]) == 2
     assert f"{file}: is damaged" in capsys.readouterr().err
+
+
+def test_rows_of_another_version_are_said_and_never_taken_out(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = sorted(store.glob("rows/*.parquet"))[0]
+    table = pq.read_table(file)
+    known = table.schema.metadata or {}
+    pq.write_table(table.replace_schema_metadata({**known, b"icm_bench_rows": b"99"}), file)
+    assert main(["store", "verify", "--store", str(store)]) == 2
+    assert f"{file} holds result rows of version 99" in capsys.readouterr().err
+    for action in ("repair", "clean"):
+        assert main(["store", action, "--store", str(store)]) == 0
+    assert file.exists()
+
+
+def test_what_cannot_be_read_is_said_and_never_taken_out(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {f for f in store.rglob("*") if f.is_file()}
+
+    def closed(self: Storage, name: str, offset: int, length: int | None) -> bytes:
+        if name.startswith("embeddings/"):
+            return content(self, name, offset, length)
+        raise IcmBenchError(f"{self.path(name)} cannot be read (Permission denied).")
+
+    content = Storage._content
+    monkeypatch.setattr(Storage, "_content", closed)
+    assert main(["store", "verify", "--store", str(store)]) == 2
+    assert "cannot be read (Permission denied)" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert before == {f for f in store.rglob("*") if f.is_file()}
+
+
+def test_a_stale_view_goes_and_what_others_left_in_it_stays(store: Path) -> None:
+    about = sorted(store.glob("embeddings/*/about.json"))[0]
+    about.write_bytes(b"{")
+    foreign = about.with_name("my notes.txt")
+    foreign.write_text("mine")
+    assert main(["store", "clean", "--store", str(store)]) == 0
+    assert [f.name for f in about.parent.iterdir()] == ["my notes.txt"]
+
+
+def test_verify_prints_one_document(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut(sorted(store.glob("rows/*.parquet"))[0])
+    assert main(["store", "verify", "--json", "--store", str(store)]) == 2
+    assert any(d["problems"] for d in json.loads(capsys.readouterr().out))
