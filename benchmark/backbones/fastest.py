@@ -39,7 +39,7 @@ def with_engine(spec: BackboneSpec) -> BackboneFacts:
 
 
 def _check_texts(spec: BackboneSpec, backbone: Backbone) -> None:
-    """Embed a word, so that a tokenizer that is not there is missed now and not when all images are embedded.
+    """Embed a text, so that a tokenizer that is not there is missed now and not when all images are embedded.
 
     Raises:
         IcmBenchError: it cannot be embedded.
@@ -47,7 +47,7 @@ def _check_texts(spec: BackboneSpec, backbone: Backbone) -> None:
     if backbone.facts.texts != "any":
         return
     try:
-        backbone.encode_texts(["a"])
+        backbone.encode_texts(["a photo of a dog."])
     except IcmBenchError:
         raise
     except Exception as error:  # a tokenizer that is absent or damaged, a hub that does not answer: anything is raised
