@@ -76,7 +76,7 @@ def test_environment_that_lacks_a_class(refused, toy_root: Path) -> None:  # typ
 
 def test_too_many_unreadable_images(refused, toy_root: Path) -> None:  # type: ignore[no-untyped-def]
     (toy_root / "env1" / "dog" / "3.png").write_bytes(b"no image")
-    assert "env1/dog/3.png (cannot identify image file)" in refused()
+    assert "env1/dog/3.png (it is no image that can be identified as JPEG, PNG" in refused()
 
 
 def test_unknown_backbone_tag_intervention_and_key(refused) -> None:  # type: ignore[no-untyped-def]

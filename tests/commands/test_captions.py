@@ -269,7 +269,9 @@ def test_images_that_cannot_be_read_are_named_and_too_many_refused(tmp_path: Pat
             write_captions(load_recipe(file))
         made = write_captions(load_recipe(file, {"run.max_bad_images": 0.1}))
     assert (made.pairs, made.left_out) == (11, {"cannot be read": 1})
-    assert lines(tmp_path / "pairs.left-out.jsonl")[0]["why"].startswith("cannot be read: it is no image that can be identified as JPEG")
+    assert lines(tmp_path / "pairs.left-out.jsonl")[0]["why"].startswith(
+        "cannot be read: it is no image that can be identified as JPEG"
+    )
 
 
 def test_what_is_missing_is_said_before_any_work(
