@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from benchmark.common import secrets
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words
 from benchmark.common.secrets import has_secret, hidden, hidden_in, public
@@ -52,6 +53,7 @@ def test_a_text_of_any_kind_is_looked_through_in_time_that_grows_with_it(sign: s
 
 
 def test_values_of_variables_are_hidden_where_these_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_seen", set())  # what other tests had in URIs
     for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MY_KEY", "DB_PASSWORD"):
         monkeypatch.setenv(name, SECRET)
         assert hidden(f"is {SECRET} or {IN_URI}.") == "is *** or ***."
