@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 @pytest.fixture(autouse=True)
 def _two_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with two cores: each sums a range, one after the other on the one core of the tests' Ray."""
-    monkeypatch.setattr("benchmark.sweep.summing.cpu_nodes", lambda: (1, 2))
+    monkeypatch.setattr("benchmark.common.cluster.cpu_nodes", lambda: (1, 2))
 
 
 def view(label: str) -> View:
