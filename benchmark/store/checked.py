@@ -7,13 +7,14 @@ over another one is not what was written under its name. It can be made again fr
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.patience import is_for_now
 from benchmark.common.storage import Storage, reason
 
 DIFFERS = "is not what was written (its digest differs)"
@@ -85,6 +86,26 @@ def checked(storage: Storage, name: str, content: bytes) -> pa.Table:
         says = DIFFERS if written else "does not say what was written: an earlier icm-bench made it"
         raise DamagedError.of(storage, {name: says})
     return table
+
+
+def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: str) -> str:
+    """Return what is wrong with a file, as what reads it says; nothing where it is sound.
+
+    Raises:
+        IcmBenchError: it cannot be read, or is of another version, so that nobody can say.
+    """
+    try:
+        read(storage, name)
+    except DamagedError as error:
+        return error.problems[name]
+    return ""
+
+
+def not_read(storage: Storage, name: str, error: Exception) -> IcmBenchError:
+    """Return what to raise where a file cannot be read: it is damaged, unless the error may be gone the next time."""
+    if isinstance(error, OSError) and is_for_now(error):
+        return IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).")
+    return DamagedError.of(storage, {name: f"is damaged ({reason(error)})"})
 
 
 def digest_of(table: pa.Table, name: str) -> str:

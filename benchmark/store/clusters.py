@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
-from benchmark.store.checked import DamagedError, checked, read_checked, write_checked
+from benchmark.store.checked import DamagedError, checked, problem_by, read_checked, write_checked
 from benchmark.store.embeddings import View
 
 ROOT = "clusters"
@@ -60,8 +60,4 @@ def read_clusters(storage: Storage, name: str, images: int, count: int) -> NDArr
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file of clusters; nothing where it is what was written."""
-    try:
-        read_checked(storage, name)
-    except DamagedError as error:
-        return error.problems[name]
-    return ""
+    return problem_by(read_checked, storage, name)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.patience import is_for_now
 from benchmark.common.plain import from_json
-from benchmark.common.storage import Storage, reason
-from benchmark.store.checked import DamagedError
+from benchmark.common.storage import Storage
+from benchmark.store.checked import DamagedError, not_read, problem_by
 
 ROOT = "details"
 VERSION = 2  # to be raised when what is written for a part changes
@@ -219,14 +218,7 @@ def read_details(storage: Storage, part: Part, columns: Sequence[str] | None = N
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file of details; nothing where it is sound."""
-    try:
-        if name.endswith(".json"):
-            _decoded(storage, name)
-        else:
-            _table(storage, name)
-    except DamagedError as error:
-        return error.problems[name]
-    return ""
+    return problem_by(_decoded if name.endswith(".json") else _table, storage, name)
 
 
 def _table(storage: Storage, name: str, columns: list[str] | None = None) -> pa.Table | None:
@@ -244,9 +236,7 @@ def _table(storage: Storage, name: str, columns: list[str] | None = None) -> pa.
     except pa.ArrowMemoryError:
         raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and is_for_now(error):  # it may be sound
-            raise IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).") from error
-        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
+        raise not_read(storage, name, error) from error
     _check_part(storage, name, (table.schema.metadata or {}).get(_PART, b"").decode())
     return table
 

@@ -17,7 +17,7 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
-from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_checked
+from benchmark.store.checked import DIFFERS, DamagedError, problem_by, read_checked, write_checked
 
 ROOT = "imported"
 VERSION = 1  # to be raised when the file of a backbone, or the columns of the images, change
@@ -154,11 +154,7 @@ def find_import(storage: Storage, dataset: str, label: str) -> Import:
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file of images or of a backbone; nothing where it is what was written."""
-    try:
-        (read_import if name.endswith(".json") else read_images)(storage, name)
-    except DamagedError as error:
-        return error.problems[name]
-    return ""
+    return problem_by(read_import if name.endswith(".json") else read_images, storage, name)
 
 
 def _digest(name: str, content: Mapping[str, Any]) -> str:

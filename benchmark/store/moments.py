@@ -16,7 +16,7 @@ from benchmark.method.evaluation.cells import Cell, Cells
 from benchmark.method.subspace import Differences, Moments
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings
-from benchmark.store.checked import DIFFERS, DamagedError
+from benchmark.store.checked import DIFFERS, DamagedError, problem_by
 from benchmark.store.embeddings import View
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
@@ -110,12 +110,9 @@ def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[st
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file; nothing where it is what was written under that name."""
-    try:
-        if not storage.is_local or _compared.get(storage.path(name)) != storage.state(name):
-            _checked(storage, name)
-    except DamagedError as error:
-        return error.problems[name]
-    return ""
+    if storage.is_local and _compared.get(storage.path(name)) == storage.state(name):
+        return ""
+    return problem_by(_checked, storage, name)
 
 
 # File on a disk -> its size and time of change when this process found it sound: trials read the same ones again and

@@ -9,7 +9,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
-from benchmark.store.checked import DamagedError
+from benchmark.store.checked import DamagedError, problem_by
 
 ROOT = "runs"
 
@@ -79,11 +79,7 @@ def read_record(storage: Storage, file: str) -> RunRecord:
 
 def problem_of(storage: Storage, file: str) -> str:
     """Return what is wrong with a record; nothing where it is sound."""
-    try:
-        read_record(storage, file)
-    except DamagedError as error:
-        return error.problems[file]
-    return ""
+    return problem_by(read_record, storage, file)
 
 
 def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "") -> str:

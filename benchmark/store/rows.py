@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.patience import is_for_now
 from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage, reason
+from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
-from benchmark.store.checked import DamagedError
+from benchmark.store.checked import DamagedError, not_read, problem_by
 from benchmark.store.frames import frame
 from benchmark.store.names import is_own
 from benchmark.store.row_index import indexed, states, worth_it, write_index
@@ -255,11 +254,8 @@ def problem_of(storage: Storage, name: str) -> str:
     """
     if name.endswith(".json"):
         return "" if _failure(storage, name)[0] != name else "is damaged"
-    try:
-        _read(storage, name, schema().names)
-    except DamagedError as error:
-        return error.problems[name]
-    return ""
+    every = schema().names
+    return problem_by(lambda storage, name: _read(storage, name, every), storage, name)
 
 
 def all_trials(storage: Storage) -> list[str]:
@@ -352,9 +348,7 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     except pa.ArrowMemoryError:
         raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and is_for_now(error):  # it may be sound
-            raise IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).") from error
-        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
+        raise not_read(storage, name, error) from error
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:

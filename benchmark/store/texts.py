@@ -13,7 +13,7 @@ from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.interventions.text import TextPair, pairs_digest
 from benchmark.method.prompts import Prompt
-from benchmark.store.checked import DamagedError, checked, read_checked, write_checked
+from benchmark.store.checked import checked, problem_by, read_checked, write_checked
 
 ROOT = "texts"
 VERSION = 2  # to be raised when the files, or how their embeddings are made, change
@@ -51,11 +51,7 @@ def have_texts(storage: Storage, name: str) -> bool:
 
 def problem_of(storage: Storage, name: str) -> str:
     """Return what is wrong with a file; nothing where it is what was written under that name."""
-    try:
-        read_checked(storage, name)
-    except DamagedError as error:
-        return error.problems[name]
-    return ""
+    return problem_by(read_checked, storage, name)
 
 
 def write_texts(storage: Storage, name: str, classes: Sequence[str], embeddings: NDArray[np.float32]) -> None:
