@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -33,13 +34,20 @@ class Backbone:
         device: name of the torch device that it is run on. Default: `best_device()`.
         compile_model: whether the image tower is compiled with torch.compile, which takes a minute and makes it faster
             on GPUs. Default False.
+        known: what is known of it from where it was loaded before, so that less is found out. Default: nothing.
 
     Raises:
-        IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or would have
-            to be unpickled, or no network when weights must be downloaded.
+        IcmBenchError: the weights are not those of `known`; unknown name or pretrained tag, missing folder, a
+            checkpoint that does not fit or would have to be unpickled, or no network when weights must be downloaded.
     """
 
-    def __init__(self, spec: BackboneSpec, device: str | None = None, compile_model: bool = False) -> None:
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        device: str | None = None,
+        compile_model: bool = False,
+        known: BackboneFacts | None = None,
+    ) -> None:
         import torch
 
         from benchmark.backbones.engines import holds_cast_weights
@@ -49,12 +57,19 @@ class Backbone:
         self.encoder: EncoderModel = model_class(spec)(spec)
         self.encoder.module = self.encoder.module.eval().requires_grad_(False)
         self.preprocess = _preprocess(spec, self.encoder)
-        dim, flops = _width_and_flops(self.encoder, self.preprocess)
+        fingerprint = weights_fingerprint(self.encoder.module)
+        if known and known.fingerprint != fingerprint:
+            raise IcmBenchError(
+                f"The weights of '{known.label}' on {platform.node()} are not those the run was planned with; put the "
+                f"checkpoint on shared storage, and leave it as it is during a run."
+            )
+        # Counting takes a second, most of it for modules of torch's that nothing else here needs.
+        dim, flops = (known.dim, known.flops) if known else _width_and_flops(self.encoder, self.preprocess)
         texts, scale = texts_of(spec), self.encoder.logit_scale
         notes = [] if scale else [f"{spec.label}: it has no logit scale; CLIP's {CLIP_LOGIT_SCALE:g} is used."]
         self.facts = BackboneFacts(
             label=spec.label,
-            fingerprint=weights_fingerprint(self.encoder.module),
+            fingerprint=fingerprint,
             architecture=canonical_hash(self.encoder.architecture()),
             dim=dim,
             preprocess=self.preprocess,

@@ -29,7 +29,7 @@ _VALUES = tuple(
 _VARIABLE = re.compile(
     r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY|ACCESS_KEY_ID)$|SECRET_KEY|SECRET_ACCESS_KEY"
 )
-_seen: set[str] = set()  # of URIs
+_seen: set[str] = set()  # of URIs, and those that were found elsewhere
 
 
 def public(uri: str) -> str:
@@ -79,6 +79,11 @@ def seen(uri: str) -> None:
         if _is_user(match[2]):
             parts = {*match[2].split(":", 1)}
             _seen.update(part for one in parts for part in (one, unquote(one)) if len(part) >= MIN_LENGTH)
+
+
+def known(*secrets: str) -> None:
+    """Remember secrets that were found elsewhere than in the environment."""
+    _seen.update(secret for secret in secrets if len(secret) >= MIN_LENGTH)
 
 
 def _without_values(text: str) -> str:

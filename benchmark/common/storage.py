@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
+from benchmark.common.access import NO_ACCESS, Access, access_of
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
 from benchmark.common.places import remedy
@@ -62,42 +64,69 @@ class Storage:
     """
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
-        self.uri, self.patience = uri, patience
-        self._objects: Objects | None = None  # of S3: they are listed by Arrow, and read and written one by one
-        if "://" in uri:
-            seen(uri)
-            if unwritten(uri):
-                raise IcmBenchError(
-                    f"The store '{public(uri)}' cannot be opened: its address has a secret with a sign that addresses "
-                    f"cannot have; write %2F for / and %40 for @, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-                )
-            try:
-                self._fs, root = pyarrow.fs.FileSystem.from_uri(uri)
-            except (ValueError, OSError) as error:
-                said = str(error).replace(uri, public(uri))
-                raise IcmBenchError(
-                    f"The store '{public(uri)}' cannot be opened ({said}); give a folder, s3://... or gs://..."
-                ) from None  # the error behind it may quote the secrets of the URI
-            self._root = root.rstrip("/")
-        else:
-            self._fs, self._root = pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
-        if self._fs.type_name == "s3":
-            options = {**self._fs.__reduce__()[1][0], "connect_timeout": CONNECT_SECONDS}
-            if "@" in (options["endpoint_override"] or ""):  # which errors of the network would quote
-                raise IcmBenchError(
-                    f"The store '{public(uri)}' cannot be opened: its endpoint has a user or a password; let "
-                    f"AWS_ENDPOINT_URL or endpoint_override name host and port alone."
-                )
-            # Calls are made again by `patiently`, which counts them.
-            once = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=1)
-            options |= {"request_timeout": ANSWER_SECONDS, "retry_strategy": once}
-            self._fs = pyarrow.fs.S3FileSystem(**options)
-            self._objects = Objects(self._root.partition("/")[0], options)
-            if options["region"] and "region=" not in uri:  # which Arrow asks the bucket for: so workers need not
-                self.uri += f"{'&' if '?' in uri else '?'}region={options['region']}"
+        self.uri, self.patience, self._access = uri, patience, NO_ACCESS
+        if "://" not in uri:
+            self.uri = str(Path(uri).expanduser().absolute())
+        self._check_secrets()
+        if isinstance(self._fs, pyarrow.fs.S3FileSystem):
+            region = self._fs.region
+            if region and "region=" not in uri:  # which Arrow asks the bucket for: so workers need not
+                self.uri += f"{'&' if '?' in uri else '?'}region={region}"
 
-    def __reduce__(self) -> tuple[type["Storage"], tuple[str, float]]:
-        return Storage, (self.uri if "://" in self.uri else self._root, self.patience)
+    def __reduce__(self) -> tuple[Callable[..., "Storage"], tuple[str, float, Access]]:
+        access = self._access
+        if access is NO_ACCESS and isinstance(self._fs, pyarrow.fs.S3FileSystem):
+            access = access_of(self._fs)
+        return _handed, (self.uri, self.patience, access)
+
+    def _check_secrets(self) -> None:
+        """Refuse an address whose secrets errors would quote."""
+        if "://" not in self.uri:
+            return
+        seen(self.uri)
+        if unwritten(self.uri):
+            raise IcmBenchError(
+                f"The store '{public(self.uri)}' cannot be opened: its address has a secret with a sign that addresses "
+                f"cannot have; write %2F for / and %40 for @, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+
+    @cached_property
+    def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, Objects | None]:
+        """The file system, the root in it, and of S3 its objects: they are listed by Arrow, and read one by one."""
+        if "://" not in self.uri:
+            return pyarrow.fs.LocalFileSystem(), self.uri, None
+        try:
+            system, root = pyarrow.fs.FileSystem.from_uri(self.uri)
+        except (ValueError, OSError) as error:
+            said = str(error).replace(self.uri, public(self.uri))
+            raise IcmBenchError(
+                f"The store '{public(self.uri)}' cannot be opened ({said}); give a folder, s3://... or gs://..."
+            ) from None  # the error behind it may quote the secrets of the URI
+        root = root.rstrip("/")
+        if system.type_name != "s3":
+            return system, root, None
+        options = self._access.options(system) | {"connect_timeout": CONNECT_SECONDS}
+        if "@" in (options["endpoint_override"] or ""):  # which errors of the network would quote
+            raise IcmBenchError(
+                f"The store '{public(self.uri)}' cannot be opened: its endpoint has a user or a password; let "
+                f"AWS_ENDPOINT_URL or endpoint_override name host and port alone."
+            )
+        # Calls are made again by `patiently`, which counts them.
+        once = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=1)
+        options |= {"request_timeout": ANSWER_SECONDS, "retry_strategy": once}
+        return pyarrow.fs.S3FileSystem(**options), root, Objects(root.partition("/")[0], options)
+
+    @property
+    def _fs(self) -> pyarrow.fs.FileSystem:
+        return self._opened[0]
+
+    @property
+    def _root(self) -> str:
+        return self._opened[1]
+
+    @property
+    def _objects(self) -> Objects | None:
+        return self._opened[2]
 
     @property
     def is_local(self) -> bool:
@@ -333,7 +362,7 @@ class Storage:
 
     def at_first(self) -> "Storage":
         """Return the storage as one that is met for the first time, which is waited for some seconds only."""
-        return Storage(self.uri if "://" in self.uri else self._root, min(self.patience, FIRST_CONTACT))
+        return _handed(self.uri, min(self.patience, FIRST_CONTACT), self._access)
 
     def check_writable(self) -> None:
         """Write and remove a small file, so that a read-only store is found before any work is done.
@@ -360,6 +389,14 @@ class Storage:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(call, self.path("").rstrip("/"), self.patience)
+
+
+def _handed(uri: str, patience: float, access: Access) -> Storage:
+    """Return a storage that another process has opened: it is opened at its first use, where an error can be told."""
+    storage = Storage.__new__(Storage)
+    storage.uri, storage.patience, storage._access = uri, patience, access
+    seen(uri)
+    return storage
 
 
 def reason(error: BaseException) -> str:

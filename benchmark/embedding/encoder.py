@@ -235,13 +235,7 @@ def _image_side(spec: BackboneSpec, facts: BackboneFacts, compile_model: bool) -
 
     if spec.engine == "openvino" and best_device() == "cpu" and is_converted(facts):
         return ConvertedTower(facts)
-    backbone = Backbone(spec, compile_model=compile_model)
-    if backbone.facts.fingerprint != facts.fingerprint:
-        raise IcmBenchError(
-            f"The weights of '{facts.label}' on {platform.node()} are not those the run was planned with; "
-            f"put the checkpoint on shared storage."
-        )
-    return backbone
+    return Backbone(spec, compile_model=compile_model, known=facts)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -11,7 +11,6 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cluster import connect, gpu_count
-from benchmark.common.errors import IcmBenchError
 from benchmark.common.remote import remote
 from benchmark.common.storage import Storage
 from benchmark.embedding.noise import encode_with_noise
@@ -82,9 +81,7 @@ def embed_texts(
 def _embed_on_worker(
     storage: Storage, spec: BackboneSpec, facts: BackboneFacts, missing: Sequence[_Wanted], pairs: Sequence[TextPair]
 ) -> None:
-    backbone = Backbone(spec)
-    if backbone.facts.fingerprint != facts.fingerprint:
-        raise IcmBenchError(f"The weights of '{facts.label}' changed during the run; run again.")
+    backbone = Backbone(spec, known=facts)
     for file in missing:
         write_texts(storage, file.file, file.names, _means(backbone, file.texts))
     if pairs:

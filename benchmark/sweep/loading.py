@@ -100,9 +100,7 @@ def text_tower(subject: Subject, device: str) -> TextTower:
         raise IcmBenchError(f"'{subject.facts.label}' has no text encoder, and no prompts can be learnt through it.")
     from benchmark.backbones.loading import Backbone
 
-    backbone = Backbone(subject.backbone, device)
-    if backbone.facts.fingerprint != subject.facts.fingerprint:
-        raise IcmBenchError(f"The weights of '{subject.facts.label}' changed during the run; run again.")
+    backbone = Backbone(subject.backbone, device, known=subject.facts)
     names = tuple(name.replace("_", " ") for name in subject.manifest.prompt_names)
     return TextTower(names, *backbone.text_tower())
 

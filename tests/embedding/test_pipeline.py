@@ -220,7 +220,7 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     np.testing.assert_allclose(rewrite[0], raw[1], atol=1e-5)
     np.testing.assert_allclose(rewrite[1], encode_with_noise(backbone, ["a big cat."], [3])[0], atol=1e-5)
     other = replace(backbone.facts, fingerprint="0" * 64)
-    with connected(), pytest.raises(Exception, match=r"changed during the run; run again"):
+    with connected(), pytest.raises(Exception, match="are not those the run was planned with"):
         texts.embed_texts(storage, spec, other, [classes], templates)
 
 
