@@ -25,6 +25,17 @@ R = TypeVar("R")
 _CHECKS = {"benchmark.method.evaluation.checked", "benchmark.method.interventions.base"}
 _PARTS = ("self", "predictor", "setting", "projection")
 _ANSWERS = ("fit", "apply", "scores_of_settings", "scores", "predict")
+# What Ray lost, by the names of its errors or of their bases: Ray itself is not imported for this.
+_LOST = {
+    "OutOfMemoryError": "A worker was ended since its node's memory ran out; use fewer actors or smaller batches",
+    "OutOfDiskError": "The disk of a node is full where Ray keeps its files; free some space there, or set RAY_TMPDIR",
+    "ObjectStoreFullError": "The memory that Ray shares on a node is full; give it more (--object-store-memory)",
+    "NodeDiedError": "A node died",
+    "LocalRayletDiedError": "Ray died on this machine",
+    "WorkerCrashedError": "A worker process died; where that is a lack of memory, use fewer actors or smaller batches",
+    "RayActorError": "A worker process died; where that is a lack of memory, use fewer actors or smaller batches",
+    "ObjectLostError": "What a worker had computed is lost with its node",
+}
 MAX_SAID = 120  # characters of what an error says of itself
 _OURS = Path(__file__).parent.parent
 # Where code lies that a user did not write: this package, installed ones, and Python's own.
@@ -56,6 +67,8 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
             return IcmBenchError(f"{said.rstrip('.')}{answer}")
         if isinstance(error, OSError) and (sentence := unwritable(error)):
             return UnwritableError(sentence)
+        if lost := _lost(error):
+            return IcmBenchError(f"{lost}. What is finished is kept: run the same command to go on.")
         error = error.__cause__
     return None
 
@@ -99,6 +112,12 @@ def place_of_import(error: BaseException) -> str:
     modules = [(frame.f_code, n) for frame, n in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
     own = [(code, n) for code, n in modules if not any(_is_below(code, folder) for folder in _NOT_THE_USERS)]
     return next((f"{code.co_filename}:{n}" for code, n in reversed(own)), "")
+
+
+def _lost(error: BaseException) -> str:
+    """Return what Ray lost of a run; empty where an error is none of that."""
+    bases = [base.__name__ for base in type(error).__mro__ if base.__module__ == "ray.exceptions"]
+    return next((_LOST[name] for name in bases if name in _LOST), "")
 
 
 def _place_in_users_code(error: BaseException) -> tuple[str, str] | None:

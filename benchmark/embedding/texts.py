@@ -77,7 +77,7 @@ def embed_texts(
         ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, pairs))
 
 
-@remote(max_retries=0)
+@remote()
 def _embed_on_worker(
     storage: Storage, spec: BackboneSpec, facts: BackboneFacts, missing: Sequence[_Wanted], pairs: Sequence[TextPair]
 ) -> None:

@@ -2,7 +2,9 @@
 
 import errno
 import inspect
+import os
 import pickle
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +132,21 @@ def test_tasks_of_ray_raise_the_sentence_and_the_node_where_there_are_several(mo
     alive = cluster.alive_nodes()
     monkeypatch.setattr(cluster, "alive_nodes", lambda: [*alive, *alive])
     assert str(run("store")).startswith(f"On the node {alive[0]['NodeManagerHostname']}: The store cannot")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_worker_that_dies_is_a_sentence_that_says_what_to_do() -> None:
+    import ray
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ray.exceptions.WorkerCrashedError) as crashed:
+        ray.get(remote(num_cpus=0, max_retries=0)(die).remote())
+    assert str(meant_for_user(crashed.value)).startswith("A worker process died; where that is a lack of memory, use")
+    lost = ray.exceptions.ObjectReconstructionFailedError  # one of several kinds of lost objects
+    assert "lost with its node. What is finished is kept: run" in str(meant_for_user(lost("0" * 56, None, "")))
+    assert meant_for_user(ray.exceptions.GetTimeoutError("late")) is None
 
 
 class Odd(Exception):

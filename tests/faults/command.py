@@ -1,7 +1,22 @@
-"""`python -m tests.faults.command ARGUMENTS...`: icm-bench on a cluster, with the faults that the environment names."""
+"""`python -m tests.faults.command ARGUMENTS...`: icm-bench on a cluster, with the faults that the environment names.
 
+What it has still open at its end goes into the file that the environment names.
+"""
+
+import json
 import os
 import sys
+import threading
+from pathlib import Path
+
+LEFT = "ICM_BENCH_TEST_LEFT"
+
+
+def left() -> dict[str, int]:
+    """Return how many files and threads this process has."""
+    files = Path("/proc/self/fd")
+    return {"files": len(list(files.iterdir())) if files.exists() else 0, "threads": threading.active_count()}
+
 
 if __name__ == "__main__":
     import ray
@@ -16,4 +31,6 @@ if __name__ == "__main__":
         variables = {name: os.environ[name] for name in (inject.PLAN, inject.DRIVER)}
         hook = {"runtime_env": {"worker_process_setup_hook": "tests.faults.inject.install", "env_vars": variables}}
     ray.init(os.environ["RAY_ADDRESS"], logging_level="ERROR", log_to_driver=False, **hook)
-    sys.exit(main(sys.argv[1:]))
+    exit_code = main(sys.argv[1:])
+    Path(os.environ[LEFT]).write_text(json.dumps(left()))
+    sys.exit(exit_code)

@@ -4,6 +4,7 @@ Real images files, the pipeline, the sweep and the report; the encoder has rando
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -23,12 +24,14 @@ from benchmark.common.storage import Storage
 from benchmark.store import upkeep
 from benchmark.store.names import foreign
 from tests.conftest import REPOSITORY, make_toy
+from tests.faults.command import LEFT
 from tests.faults.inject import PLAN
 from tests.faults.plan import Plan, plan_of
 from tests.nodes import Nodes, nodes
 
 RERUNS = 2  # of a command that ended with an error, without faults: the first is to do
 COMMAND_SECONDS = 480
+MORE = 8  # files and threads that a disturbed command may have open beyond an undisturbed one: S3 keeps connections
 _RECIPE = {
     "name": "faults",
     "backbones": [{"name": "tests.faults.encoder:Blocks", "pretrained": "random", "engine": "torch"}],
@@ -82,16 +85,19 @@ class Outcome:
         plan: what was to go wrong.
         met: faults that were met, in words.
         exits: exit codes of the disturbed commands, then of the reruns.
+        left: the most files and threads that one of them had open at its end, as it said.
         seconds: that it took.
     """
 
     plan: Plan
     met: list[str]
     exits: list[int]
+    left: dict[str, int]
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.plan} -> {len(self.met)} met, exit codes {self.exits}, {self.seconds:.0f} s"
+        left = ", ".join(f"{count} {what}" for what, count in self.left.items())
+        return f"{self.plan} -> {len(self.met)} met, exit codes {self.exits}, {left}, {self.seconds:.0f} s"
 
 
 class Harness:
@@ -104,7 +110,7 @@ class Harness:
     """
 
     def __init__(self, folder: Path, cluster: Nodes, bucket: tuple[str, dict[str, str]] | None) -> None:
-        self._folder, self._cluster, self._bucket = folder, cluster, bucket
+        self._folder, self._cluster, self._bucket, self._commands = folder, cluster, bucket, 0
         images = make_toy(folder / "toy", environments=2, classes=2, images=40)
         (images / "env1" / "dog" / "bad.png").write_bytes(b"no image")
         recipe = {**_RECIPE, "datasets": [{"name": "toy", "root": str(images)}]}
@@ -112,6 +118,7 @@ class Harness:
         exit_code, said = self._command(str(folder / "undisturbed"), {})
         if exit_code:
             raise BrokenPromiseError(f"The undisturbed run ended with {exit_code}: {said}")
+        self._left = self._take_left()
         undisturbed = Storage(str(folder / "undisturbed"))
         self._expected = Contents.of(undisturbed)
         roots = Counter(name.split("/")[0] for name, _, _ in undisturbed.details(""))
@@ -147,8 +154,11 @@ class Harness:
             raise BrokenPromiseError(f"{plan}: a rerun without faults ends with {exit_code}: {said}")
         with _environment(variables):
             self._check(plan, Storage(store))
+        left = self._take_left()
+        if grown := [what for what, count in left.items() if count > self._left[what] + MORE]:
+            raise BrokenPromiseError(f"{plan}: more {grown} are open at the end: {left}, undisturbed {self._left}")
         met = [str(f) for i, f in enumerate(plan.faults) if _size(Path(f"{file}.{i}")) >= f.nth]
-        return Outcome(plan, met, exits, time.monotonic() - began)
+        return Outcome(plan, met, exits, left, time.monotonic() - began)
 
     def _check_words(self, plan: Plan, exit_code: int, said: str) -> None:
         """See that a command that could end by itself did so with a sentence."""
@@ -173,9 +183,21 @@ class Harness:
         recipe, out = str(self._folder / "recipe.yaml"), str(self._folder / "report")
         return subprocess.Popen(
             [sys.executable, "-m", "tests.faults.command", "run", recipe, "--store", store, "--out", out],
-            cwd=REPOSITORY, env={**self._cluster.environment, **variables}, stdout=subprocess.PIPE,
+            cwd=REPOSITORY, env={**self._cluster.environment, **variables, LEFT: self._left_file()}, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+
+    def _left_file(self) -> str:
+        self._commands += 1
+        return str(self._folder / f"left{self._commands}.json")
+
+    def _take_left(self) -> dict[str, int]:
+        """Return the most that a command since the last time had open at its end."""
+        files = sorted(self._folder.glob("left*.json"))
+        counts = [json.loads(file.read_text()) for file in files]
+        for file in files:
+            file.unlink()
+        return {what: max(count[what] for count in counts) for what in counts[0]}
 
     def _ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
         try:
