@@ -14,6 +14,12 @@ from tests.embedding.test_kill import descendants
 
 RAY = str(Path(sys.executable).parent / "ray")
 WAITS_FOR_HEAD = 16  # seconds that Ray waits for a head that died; 60 by default
+# A node that is silent is lost after 12 s in place of 30: nobody answers twice within 6.
+_HEALTH = {
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "6000",
+    "RAY_health_check_failure_threshold": "2",
+}
 
 
 class Nodes:
@@ -26,11 +32,12 @@ class Nodes:
     def __init__(self, folder: Path, cores: int) -> None:
         plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"}
         self.environment = {
-            **plain, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
+            **plain, **_HEALTH, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(WAITS_FOR_HEAD),
         }  # fmt: skip
         self._folder, self._cores = folder, cores
         self._started: list[subprocess.Popen[bytes]] = []
+        self._ended: set[int] = set()
 
     def add(self) -> None:
         """Start a node, and wait until it is up."""
@@ -57,20 +64,45 @@ class Nodes:
             assert node.poll() is None, log.read_text()
             time.sleep(0.1)
 
+    def pid(self, number: int, process: str) -> int | None:
+        """Return the id of a process of a node, `raylet` or the head's `gcs_server`; None where there is none."""
+        found = [pid for pid, title in descendants(self._started[number].pid) if f"/{process} " in title]
+        return found[0] if found else None
+
     def kill(self, number: int, process: str) -> None:
-        """Send SIGKILL to a process of a node: `raylet`, or the head's `gcs_server`."""
-        [pid] = [pid for pid, title in descendants(self._started[number].pid) if f"/{process} " in title]
+        """Send SIGKILL to a process of a node, see `pid`."""
+        pid = self.pid(number, process)
+        assert pid is not None
         os.kill(pid, signal.SIGKILL)
+
+    def replace_lost(self) -> int:
+        """End the nodes that are dead or silent, but for the head, start others, and return how many."""
+        lost = [
+            number for number in range(1, len(self._started)) if number not in self._ended and self._is_lost(number)
+        ]
+        for number in lost:
+            self._end([self._started[number]])
+            self._ended.add(number)
+        for _ in lost:
+            self.add()
+        return len(lost)
+
+    def _is_lost(self, number: int) -> bool:
+        raylet = self.pid(number, "raylet")
+        return raylet is None or Path(f"/proc/{raylet}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ"
 
     def end(self) -> None:
         """End all nodes."""
-        ours = [pid for node in self._started for pid, _ in descendants(node.pid)]
-        for pid in [*ours, *(node.pid for node in self._started)]:
+        self._end(self._started)
+
+    def _end(self, started: list[subprocess.Popen[bytes]]) -> None:
+        ours = [pid for node in started for pid, _ in descendants(node.pid)]
+        for pid in [*ours, *(node.pid for node in started)]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        for node in self._started:
+        for node in started:
             node.wait(timeout=60)
 
 

@@ -28,7 +28,7 @@ if __name__ == "__main__":
     if inject.PLAN in os.environ:
         os.environ[inject.DRIVER] = str(os.getpid())
         inject.install()
-        variables = {name: os.environ[name] for name in (inject.PLAN, inject.DRIVER)}
+        variables = {name: os.environ[name] for name in (inject.PLAN, inject.DRIVER, inject.HEAD)}
         hook = {"runtime_env": {"worker_process_setup_hook": "tests.faults.inject.install", "env_vars": variables}}
     ray.init(os.environ["RAY_ADDRESS"], logging_level="ERROR", log_to_driver=False, **hook)
     exit_code = main(sys.argv[1:])

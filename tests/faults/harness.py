@@ -25,7 +25,7 @@ from benchmark.store import upkeep
 from benchmark.store.names import foreign
 from tests.conftest import REPOSITORY, make_toy
 from tests.faults.command import LEFT
-from tests.faults.inject import PLAN
+from tests.faults.inject import HEAD, PLAN
 from tests.faults.plan import Plan, plan_of
 from tests.nodes import Nodes, nodes
 
@@ -85,6 +85,7 @@ class Outcome:
         plan: what was to go wrong.
         met: faults that were met, in words.
         exits: exit codes of the disturbed commands, then of the reruns.
+        lost: number of nodes that were lost.
         left: the most files and threads that one of them had open at its end, as it said.
         seconds: that it took.
     """
@@ -92,11 +93,12 @@ class Outcome:
     plan: Plan
     met: list[str]
     exits: list[int]
+    lost: int
     left: dict[str, int]
     seconds: float
 
     def __str__(self) -> str:
-        left = ", ".join(f"{count} {what}" for what, count in self.left.items())
+        left = ", ".join(f"{count} {what}" for what, count in {"nodes lost": self.lost, **self.left}.items() if count)
         return f"{self.plan} -> {len(self.met)} met, exit codes {self.exits}, {left}, {self.seconds:.0f} s"
 
 
@@ -140,8 +142,10 @@ class Harness:
         on_s3 = plan.where == "s3" and self._bucket
         uri, variables = self._bucket if on_s3 and self._bucket else (str(self._folder), {})
         store = f"{uri}/seed{seed}"
-        disturbed = [self._start(store, {**variables, PLAN: str(file)}) for _ in range(plan.writers)]
+        faults = {PLAN: str(file), HEAD: str(self._cluster.pid(0, "raylet"))}
+        disturbed = [self._start(store, variables | faults) for _ in range(plan.writers)]
         ended = [self._ended(process) for process in disturbed]
+        lost = self._cluster.replace_lost()
         exits = [exit_code for exit_code, _ in ended]
         for exit_code, said in ended:
             self._check_words(plan, exit_code, said)
@@ -158,7 +162,7 @@ class Harness:
         if grown := [what for what, count in left.items() if count > self._left[what] + MORE]:
             raise BrokenPromiseError(f"{plan}: more {grown} are open at the end: {left}, undisturbed {self._left}")
         met = [str(f) for i, f in enumerate(plan.faults) if _size(Path(f"{file}.{i}")) >= f.nth]
-        return Outcome(plan, met, exits, left, time.monotonic() - began)
+        return Outcome(plan, met, exits, lost, left, time.monotonic() - began)
 
     def _check_words(self, plan: Plan, exit_code: int, said: str) -> None:
         """See that a command that could end by itself did so with a sentence."""
@@ -214,12 +218,12 @@ class Harness:
 
 @contextmanager
 def harness(bucket: tuple[str, dict[str, str]] | None = None) -> Iterator[Harness]:
-    """Start a cluster of two cores, and do the undisturbed run.
+    """Start a cluster of two nodes, and do the undisturbed run.
 
     Args:
         bucket: URI and environment of an object store. Default: none.
     """
-    with tempfile.TemporaryDirectory(prefix="icm-bench-faults-") as name, nodes(Path(name), 1, cores=2) as cluster:
+    with tempfile.TemporaryDirectory(prefix="icm-bench-faults-") as name, nodes(Path(name), 2) as cluster:
         yield Harness(Path(name), cluster, bucket)
 
 

@@ -12,7 +12,7 @@ from benchmark.common import storage
 from benchmark.common.storage import Storage
 from tests.faults.plan import Fault
 
-PLAN, DRIVER = "ICM_BENCH_TEST_FAULTS", "ICM_BENCH_TEST_DRIVER"
+PLAN, DRIVER, HEAD = "ICM_BENCH_TEST_FAULTS", "ICM_BENCH_TEST_DRIVER", "ICM_BENCH_TEST_HEAD"
 HANG_SECONDS = 3.0
 
 
@@ -50,6 +50,11 @@ def _act(fault: Fault, place: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif fault.act == "term":
         os.kill(int(os.environ[DRIVER]), signal.SIGTERM)
+    elif fault.act in ("node", "silence"):
+        raylet = os.getppid()
+        if raylet == int(os.environ[HEAD]) or b"/raylet" not in Path(f"/proc/{raylet}/cmdline").read_bytes():
+            raylet = os.getpid()
+        os.kill(raylet, signal.SIGSTOP if fault.act == "silence" and raylet != os.getpid() else signal.SIGKILL)
     elif fault.act == "hang":
         time.sleep(HANG_SECONDS)
     else:

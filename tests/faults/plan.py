@@ -11,8 +11,10 @@ from pathlib import Path
 POINTS = ("begin", "torn", "written", "named")
 POINTS_OF_OBJECTS = ("begin", "named")
 # What happens there: the process dies (SIGKILL); the command gets SIGTERM; the call ends with EIO, or with ENOSPC; it
-# takes some seconds.
-ACTS = ("kill", "kill", "kill", "term", "error", "full", "hang")
+# takes some seconds; the node dies, or is silent from then on though its workers go on (the process dies where its node
+# is the head's).
+ACTS = ("kill", "kill", "kill", "term", "error", "full", "hang", "node", "silence")
+OF_READING = ("kill", "error", "hang", "node")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,6 @@ def plan_of(seed: int, files: Mapping[str, int]) -> Plan:
     for _ in range(draws.choice((1, 1, 2, 3))):
         folder = draws.choice(sorted(files))
         point = draws.choice((*points, "read"))
-        act = draws.choice(ACTS if point != "read" else ("kill", "error", "hang"))
+        act = draws.choice(ACTS if point != "read" else OF_READING)
         faults.append(Fault(folder, point, draws.randint(1, files[folder]), act))
     return Plan(seed, where, tuple(faults), draws.choice((1, 1, 1, 2)))
