@@ -29,13 +29,13 @@ class Nodes:
         environment: of a driver.
     """
 
-    def __init__(self, folder: Path, cores: int) -> None:
+    def __init__(self, folder: Path, cores: int, head_cores: int) -> None:
         plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"}
         self.environment = {
             **plain, **_HEALTH, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(WAITS_FOR_HEAD),
         }  # fmt: skip
-        self._folder, self._cores = folder, cores
+        self._folder, self._cores, self._head_cores = folder, cores, head_cores
         self._started: list[subprocess.Popen[bytes]] = []
         self._ended: set[int] = set()
 
@@ -51,7 +51,7 @@ class Nodes:
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [
-                    RAY, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={self._cores}",
+                    RAY, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={self._cores if number else self._head_cores}",
                     "--object-store-memory=150000000", f"--dashboard-agent-listen-port={agent}",
                     f"--metrics-export-port={metrics}", "--disable-usage-stats",
                 ],
@@ -107,9 +107,9 @@ class Nodes:
 
 
 @contextmanager
-def nodes(folder: Path, count: int, cores: int = 1) -> Iterator[Nodes]:
+def nodes(folder: Path, count: int, cores: int = 1, head_cores: int = 1) -> Iterator[Nodes]:
     """Start a cluster of so many nodes, each of so many cores; its logs go into a folder."""
-    cluster = Nodes(folder, cores)
+    cluster = Nodes(folder, cores, head_cores)
     try:
         for _ in range(count):
             cluster.add()

@@ -218,12 +218,12 @@ class Harness:
 
 @contextmanager
 def harness(bucket: tuple[str, dict[str, str]] | None = None) -> Iterator[Harness]:
-    """Start a cluster of two nodes, and do the undisturbed run.
+    """Start a cluster of a head for the driver and two nodes for workers, and do the undisturbed run.
 
     Args:
         bucket: URI and environment of an object store. Default: none.
     """
-    with tempfile.TemporaryDirectory(prefix="icm-bench-faults-") as name, nodes(Path(name), 2) as cluster:
+    with tempfile.TemporaryDirectory(prefix="icm-bench-faults-") as name, nodes(Path(name), 3, head_cores=0) as cluster:
         yield Harness(Path(name), cluster, bucket)
 
 
