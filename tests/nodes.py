@@ -14,11 +14,14 @@ from tests.embedding.test_kill import descendants
 
 RAY = str(Path(sys.executable).parent / "ray")
 WAITS_FOR_HEAD = 16  # seconds that Ray waits for a head that died; 60 by default
-# A node that is silent is lost after 12 s in place of 30: nobody answers twice within 6.
+# A node that is silent is lost after 12 s in place of 30, and what was asked of it is given up after 30 s in place of
+# seven minutes.
 _HEALTH = {
     "RAY_health_check_period_ms": "2000",
     "RAY_health_check_timeout_ms": "6000",
     "RAY_health_check_failure_threshold": "2",
+    "RAY_grpc_client_keepalive_time_ms": "20000",
+    "RAY_grpc_client_keepalive_timeout_ms": "10000",
 }
 
 
