@@ -16,6 +16,7 @@ from benchmark.common.code import NO_PLUGINS, importable_from
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, OutcomeError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.patience import taken
+from benchmark.common.places import check_working_directory
 from benchmark.common.shadowing import check_shadows
 from benchmark.common.speech import is_verbose, speaking, tell
 from benchmark.common.stopping import exit_code, terminable
@@ -49,6 +50,7 @@ def _called(args: argparse.Namespace) -> int:
     if getattr(args, "no_plugins", False):
         os.environ[NO_PLUGINS] = "1"
     try:
+        check_working_directory()
         check_shadows()
         with importable_from(Path.cwd(), *_recipe_folders(args)):  # the first is where a job finds modules
             return command(args) or 0

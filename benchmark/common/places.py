@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -40,6 +41,18 @@ def remedy(error: OSError, place: str, option: str = "") -> str:
             f"{folder.replace('a folder', 'folders') if plural else folder}"
         )
     return f"{first}{' or '.join(ways) or 'give it a place elsewhere'}"
+
+
+def check_working_directory() -> None:
+    """Make sure that the folder in which a command runs is there: relative places are taken from it.
+
+    Raises:
+        IcmBenchError: somebody has removed it.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise IcmBenchError("The folder in which the command runs has been removed; change to another one.") from None
 
 
 def unwritable(error: OSError) -> str:

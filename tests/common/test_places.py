@@ -96,3 +96,15 @@ def test_a_plan_needs_no_writable_cache(
     assert main(["plan", str(recipe), "--store", str(tmp_path / "store")]) == 0
     assert "result rows" in capsys.readouterr().out
     assert list(closed.iterdir()) == []
+
+
+def test_a_working_directory_that_was_removed_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["datasets"]) == 2
+    assert capsys.readouterr().err == (
+        "icm-bench: The folder in which the command runs has been removed; change to another one.\n"
+    )
