@@ -15,6 +15,7 @@ POINTS_OF_OBJECTS = ("begin", "named")
 # is the head's).
 ACTS = ("kill", "kill", "kill", "term", "error", "full", "hang", "node", "silence")
 OF_READING = ("kill", "error", "hang", "node")
+LOSE_NODES = ("node", "silence")
 
 
 @dataclass(frozen=True)
@@ -77,5 +78,7 @@ def plan_of(seed: int, files: Mapping[str, int]) -> Plan:
         folder = draws.choice(sorted(files))
         point = draws.choice((*points, "read"))
         act = draws.choice(ACTS if point != "read" else OF_READING)
+        if act in LOSE_NODES and any(fault.act in LOSE_NODES for fault in faults):
+            act = "kill"  # a node is left to go on with
         faults.append(Fault(folder, point, draws.randint(1, files[folder]), act))
     return Plan(seed, where, tuple(faults), draws.choice((1, 1, 1, 2)))

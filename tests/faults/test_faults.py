@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.inject import Faults
-from tests.faults.plan import ACTS, POINTS, POINTS_OF_OBJECTS, Fault, plan_of
+from tests.faults.plan import ACTS, LOSE_NODES, POINTS, POINTS_OF_OBJECTS, Fault, plan_of
 
 FILES = {"rows": 4, "embeddings": 12, "moments": 4}
 
@@ -21,6 +21,7 @@ def test_a_seed_draws_the_same_plan_and_seeds_differ() -> None:
     met = [fault for plan in plans for fault in plan.faults]
     assert {fault.point for fault in met} == {*POINTS, "read"}
     assert {fault.act for fault in met} == {*ACTS}
+    assert max(sum(fault.act in LOSE_NODES for fault in plan.faults) for plan in plans) == 1
     assert {fault.folder for fault in met} == {*FILES}
     assert all(1 <= fault.nth <= FILES[fault.folder] for fault in met)
     assert {plan.where for plan in plans} == {"folder", "s3"}
