@@ -5,7 +5,9 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_BEGINS = r"\s*[=+\-@＝＋－＠]|[\t\r]"  # of a formula
+from benchmark.common.visible import FORMULA_SIGNS
+
+_BEGINS = rf"\s*[{re.escape(FORMULA_SIGNS)}]|[\t\r]"  # of a formula
 _MARKED = re.compile(rf"'(?:{_BEGINS})")
 
 

@@ -15,7 +15,7 @@ MIN_LENGTH = 8  # characters of a secret that is looked for by itself: shorter o
 _NAMES = r"secret(?:[_-]?access)?[_-]?key|access[_-]?key(?:[_-]?id)?|(?:session|security)[_-]?token|api[_-]?key"
 _WORDS = r"password|passwd|pwd|secret|(?:auth[_-]?)?token|credential|signature|sig"
 _OF_URI = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!/)([^\s"<>`]{0,2048})@""")
-_VALUE = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))[^\n])*(?P=quote)|[^\s&"'`,)}\]\[{][^\s&"'`,)}\]]*)"""
+_VALUE = r"""(?:(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\n\\])*\\?(?P=quote)|[^\s&"'`,)}\]\[{][^\s&"'`,)}\]]*)"""
 _VALUES = tuple(
     re.compile(f"(?P<name>{name}){_VALUE}", re.IGNORECASE)
     for name in (

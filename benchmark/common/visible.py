@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.common.secrets import hidden
 
+FORMULA_SIGNS = "=+-@＝＋－＠"  # a spreadsheet runs text that begins with one of them
 # What a terminal obeys, but for lines and tabs, and signs that nobody sees, or that turn the direction of what follows.
 # Joiners are not among them: scripts need these.
 _STEERING = re.compile(

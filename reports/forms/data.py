@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from benchmark.common.visible import escaped_json, one_line
+from benchmark.common.visible import FORMULA_SIGNS, escaped_json, one_line
 from reports.forms.cells import DECIMALS, exact_text, finite
 from reports.table import Block, Cell, Column, Line, Table
 
-_FORMULA = (*"=+-@＝＋－＠", "\t", "\r")  # a spreadsheet runs text that begins so
+_FORMULA = (*FORMULA_SIGNS, "\t", "\r")
 _COLUMNS = (
     "block", "part", "line", "column", "group", "unit", "value", "text", "low", "high", "error", "spread", "n_images",
     "n_clusters", "seeds", "folds", "note", "equals_plain", "best", "bound", "trials",

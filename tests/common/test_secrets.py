@@ -26,6 +26,8 @@ RAW = f"s3://AKIAFAKE1234:{SECRET}@bucket/store"
         (f"{RAW}?region=eu&session_token={SECRET}", "s3://***@bucket/store?region=eu&session_token=***"),
         (f"s3://b/x?access_key={SECRET}&secret_key=a/b&scheme=http", "s3://b/x?access_key=***&secret_key=***&scheme=http"),
         (f"--set run.secret_key={SECRET}: write", "--set run.secret_key=*** write"),
+        ('{"secret_key": "ab\\"cd/ef", "x": "y"}', '{"secret_key": "***", "x": "y"}'),
+        ("password='abc\\' x", "password='***' x"),
         (f"not {{'secret_key': '{SECRET}', 'x': 1}}.", "not {'secret_key': '***', 'x': 1}."),
         (json.dumps({"password": SECRET, "x": 1}), '{"password": "***", "x": 1}'),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ***"),
