@@ -34,7 +34,8 @@ LEVELS = {
     "benchmark.commands": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
                            "benchmark.store", "benchmark.recipe", "benchmark.embedding", "benchmark.sweep"],
     "benchmark": ["benchmark"],  # its __init__ has the public names of all rooms
-    "benchmark.cli": ["benchmark.commands", "benchmark.common", "benchmark.recipe"],
+    "benchmark.command_line": ["benchmark.common"],
+    "benchmark.cli": ["benchmark.command_line", "benchmark.commands", "benchmark.common", "benchmark.recipe"],
     "jobs": ["benchmark.cli"],
 }  # fmt: skip
 JOIN_REPORTS = {

@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from benchmark.cli import main
+from benchmark.cli import COMMANDS, main
+from benchmark.command_line import command_parser
 from tests.conftest import REPOSITORY, S3, make_toy
 from tests.faulty_s3 import Faults, Proxy
 
@@ -335,3 +336,8 @@ def test_a_margin_is_a_number_of_points(margin: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["report", "recipe.yaml", "--margin", margin])
     assert f"'{margin}' is no number of percentage points above 0 and below 100" in capsys.readouterr().err
+
+
+def test_every_word_of_the_command_line_has_a_command() -> None:
+    (choices,) = (action.choices for action in command_parser()._actions if action.choices)
+    assert list(choices) == list(COMMANDS)

@@ -12,6 +12,7 @@ import pytest
 
 from benchmark import cli
 from benchmark.cli import main
+from benchmark.command_line import command_parser
 from benchmark.common import speech
 from benchmark.common.errors import IcmBenchError, OutcomeError
 from benchmark.common.progress import Progress
@@ -42,7 +43,7 @@ def test_an_outcome_that_tells_of_failures_is_the_only_json(
         print(json.dumps({"failed": {"a trial": "a reason"}}))
         raise OutcomeError("1 of 2 trials failed")
 
-    monkeypatch.setattr(cli, "_plan", failing)
+    monkeypatch.setitem(cli.COMMANDS, "plan", failing)
     assert main([*NOWHERE, "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == {"failed": {"a trial": "a reason"}}
 
@@ -53,7 +54,7 @@ def test_what_nobody_foresaw_is_json_too_and_a_traceback(
     def failing(args: object) -> None:  # noqa: ARG001
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr(cli, "_plan", failing)
+    monkeypatch.setitem(cli.COMMANDS, "plan", failing)
     with pytest.raises(RuntimeError):
         main([*NOWHERE, "--json"])
     assert json.loads(capsys.readouterr().out) == {"error": "RuntimeError: unforeseen"}
@@ -99,7 +100,7 @@ def test_progress_is_silent_where_it_is_asked_to_be(
 
 
 def test_every_command_takes_quiet_verbose_and_json() -> None:
-    (commands,) = (action for action in cli._parser()._actions if action.choices)
+    (commands,) = (action for action in command_parser()._actions if action.choices)
     for name, sub in dict(commands.choices).items():  # type: ignore[arg-type]
         flags = {flag for action in sub._actions for flag in action.option_strings}
         assert flags >= {"--quiet", "--verbose", "--json"}, name
@@ -114,7 +115,7 @@ def waiting(args):
         time.sleep(60)
     finally:
         print("cleaned up", flush=True)
-cli._plan = waiting
+cli.COMMANDS["plan"] = waiting
 sys.exit(cli.main(["plan", "x", "--json"]))
 """
 
@@ -144,7 +145,7 @@ def test_the_handler_of_sigterm_is_given_back(monkeypatch: pytest.MonkeyPatch) -
         during.append(signal.getsignal(signal.SIGTERM))
         raise IcmBenchError("no.")
 
-    monkeypatch.setattr(cli, "_plan", refusing)
+    monkeypatch.setitem(cli.COMMANDS, "plan", refusing)
     assert main(NOWHERE) == 2
     assert during != [before]
     assert signal.getsignal(signal.SIGTERM) is before

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark.cli import _parser
+from benchmark.command_line import command_parser
 from benchmark.datasets.readers import READERS
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import RULES
@@ -62,7 +62,7 @@ def test_every_command_is_one_that_a_test_or_ci_runs(command: str) -> None:
     elif words == ["icm-bench", "--help"]:
         pass  # tests/test_architecture.py runs it
     elif words[0] == "icm-bench":
-        assert _parser().parse_args(words[1:]).command is not None
+        assert command_parser().parse_args(words[1:]).command is not None
         assert any(f'"{words[1]}",' in test or f'["{words[1]}"]' in test for test in TESTS), f"no test runs {words[1]}"
     elif " ".join(words[:2]) in OF_CLUSTERS:
         assert command in (REPOSITORY / "docs" / "places.md").read_text()
@@ -86,7 +86,7 @@ def test_every_make_target_and_command_within_a_sentence_exists(page: Path) -> N
     for words in re.findall(r"`icm-bench ([^`]+)`", page.read_text()):
         command = shlex.split(words)
         if len(command) > 1:  # else it is the name of a command
-            assert _parser().parse_args(command).command is not None
+            assert command_parser().parse_args(command).command is not None
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS)

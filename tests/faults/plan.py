@@ -73,7 +73,7 @@ def plan_of(seed: int, files: Mapping[str, int]) -> Plan:
     draws = random.Random(seed)
     where = "s3" if seed % 4 == 3 else "folder"
     points = POINTS_OF_OBJECTS if where == "s3" else POINTS
-    faults = []
+    faults: list[Fault] = []
     for _ in range(draws.choice((1, 1, 2, 3))):
         folder = draws.choice(sorted(files))
         point = draws.choice((*points, "read"))
