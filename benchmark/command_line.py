@@ -405,7 +405,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--projection", metavar="LABEL", help="default: icm, else the one that looks at interventions")
     parser.add_argument("--nuisance", metavar="NAME", help="what is weighed or shrunk; needed where there are several")
     parser.add_argument("--lambda", type=float, dest="lambda_", metavar="L", help=only)
-    for name in ("dataset", "intervention-set", "normalize"):
+    for name in ("dataset", "backbone", "intervention-set", "normalize"):
         parser.add_argument(f"--{name}", metavar="NAME", help=only)
     parser.add_argument("--seed", type=int, metavar="N", help="of the split; default: the recipe's first")
     parser.add_argument(
