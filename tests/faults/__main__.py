@@ -48,24 +48,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="all from 0 on; default: %(default)s")
     parser.add_argument("--seed", type=int, help="this one alone, whether it was run before or not")
-    parser.add_argument("--state", type=Path, default=cache_dir() / "soak.txt", help="where seeds that held are kept")
+    parser.add_argument("--state", type=Path, default=cache_dir() / "soak.txt", help="where plans that held are kept")
     args = parser.parse_args()
     args.state.parent.mkdir(parents=True, exist_ok=True)
-    done = {int(line) for line in args.state.read_text().split()} if args.state.exists() else set()
-    todo = [args.seed] if args.seed is not None else [seed for seed in range(args.seeds) if seed not in done]
-    print(f"{len(todo)} seeds to run" + (f", {len(done)} held before: see {args.state}" if done else ""), flush=True)
-    broken = 0
+    done = set(args.state.read_text().splitlines()) if args.state.exists() else set()
+    broken, began = 0, time.monotonic()
     with bucket() as objects, harness(objects) as faulty:
-        began = time.monotonic()
-        for seed in todo:
+        plans = [faulty.plan(seed) for seed in (range(args.seeds) if args.seed is None else [args.seed])]
+        todo = [plan for plan in plans if args.seed is not None or str(plan) not in done]
+        before = f", {len(plans) - len(todo)} held before: see {args.state}" if len(todo) < len(plans) else ""
+        print(f"{len(todo)} seeds to run{before}", flush=True)
+        for plan in todo:
             try:
-                print(faulty.run(seed), flush=True)
+                print(faulty.run(plan), flush=True)
             except BrokenPromiseError as error:
                 broken += 1
                 print(f"BROKEN {error}", flush=True)
                 continue
             with args.state.open("a") as file:
-                file.write(f"{seed}\n")
+                file.write(f"{plan}\n")
         each = (time.monotonic() - began) / max(1, len(todo))
         print(f"{len(todo) - broken} of {len(todo)} seeds held, {each:.0f} s each")
     return broken

@@ -130,18 +130,17 @@ class Harness:
         """Return what goes wrong with a seed."""
         return plan_of(seed, self._files)
 
-    def run(self, seed: int) -> Outcome:
-        """Run a seed: disturbed, then to the end.
+    def run(self, plan: Plan) -> Outcome:
+        """Run a plan: disturbed, then to the end.
 
         Raises:
             BrokenPromiseError: the store is not that of the undisturbed run; names plan and difference.
         """
-        began, plan = time.monotonic(), self.plan(seed)
-        file = self._folder / f"plan{seed}.json"
+        began, file = time.monotonic(), self._folder / f"plan{plan.seed}.json"
         plan.write(file)
         on_s3 = plan.where == "s3" and self._bucket
         uri, variables = self._bucket if on_s3 and self._bucket else (str(self._folder), {})
-        store = f"{uri}/seed{seed}"
+        store = f"{uri}/seed{plan.seed}"
         faults = {PLAN: str(file), HEAD: str(self._cluster.pid(0, "raylet"))}
         disturbed = [self._start(store, variables | faults) for _ in range(plan.writers)]
         ended = [self._ended(process) for process in disturbed]
