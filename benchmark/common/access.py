@@ -38,7 +38,7 @@ class Access:
         options = _options(system)
         options["endpoint_override"] = options["endpoint_override"] or self.endpoint or None
         if self.keys and not options["access_key"] and not _own_keys():
-            known(*self.keys)
+            known(*self.keys)  # which nothing here would know for secrets
             options |= dict(zip(("access_key", "secret_key", "session_token"), self.keys, strict=True))
         return options
 
@@ -70,4 +70,5 @@ def _looked_up(environment: frozenset[tuple[str, str]]) -> tuple[str, tuple[str,
     if (found := botocore.session.get_session().get_credentials()) is None:
         return None
     keys = found.get_frozen_credentials()
+    known(keys.access_key, keys.secret_key, keys.token or "")
     return found.method, (keys.access_key, keys.secret_key, keys.token or "")
