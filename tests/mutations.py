@@ -474,12 +474,6 @@ MUTATIONS = [
         ("adjusted = holm([one.p for one in differences.values()])", "adjusted = np.array([one.p for one in differences.values()])", _RANKS),
     ),
     *_of(
-        "reports/curves.py",
-        ("selections.pooled(method, rule, rank)) for rank in among", "selections.pooled(method, rule)) for rank in among", _CURVES),
-        ("ranks[-1:] if method.projection == PLAIN else ranks", "ranks[:1] if method.projection == PLAIN else ranks", _CURVES),
-        ("of_rank.seeds == most", "True", _CURVES),
-    ),
-    *_of(
         "reports/whole.py",
         ("return answers if answers is not None and answers.held_outs == names else None", "return answers", f"{_CURVES} {_BEHIND}"),
         ("return estimate if estimate is not None and estimate.held_outs == names else None", "return estimate", f"{_CURVES} {_TABLES}"),

@@ -14,7 +14,6 @@ from reports.captions import (
 )
 from reports.chosen import Selections
 from reports.comparisons import Comparison
-from reports.curves import Spectra
 from reports.figures.environments import MAX_ENVIRONMENTS, EnvironmentNumbers
 from reports.figures.forest import ForestNumbers
 from reports.figures.heat_maps import HeatMapNumbers
@@ -31,6 +30,7 @@ from reports.forms.latex_signs import latex_escape
 from reports.forms.markdown import markdown_escape
 from reports.robustness import MIN_BACKBONES
 from reports.settings import BANNER, Setting
+from reports.spectra import Spectra
 
 MAX_SETTINGS = 4  # with figures of their own: each takes some seconds
 

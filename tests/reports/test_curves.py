@@ -7,7 +7,8 @@ import pytest
 import statsmodels.api as sm
 
 from reports.chosen import Selections
-from reports.curves import rank_curves, spectra
+from reports.spectra import spectra
+from tests.reports.curves import rank_curves
 from tests.reports.synthetic import TESTED, frame, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": "all"}

@@ -11,7 +11,6 @@ from reports import Origin, write_report
 from reports.captions import imported_words
 from reports.chosen import Selections, rule_for
 from reports.comparisons import compare, in_columns
-from reports.curves import rank_curves
 from reports.findings import comparisons, overall
 from reports.methods import Method
 from reports.metrics import metrics_of
@@ -20,6 +19,7 @@ from reports.paper import cells
 from reports.robustness import Lines
 from reports.settings import Setting, by_setting
 from reports.table import Cell
+from tests.reports.curves import rank_curves
 from tests.reports.synthetic import TESTED, frame, row
 
 PLAIN, ERM = Method("identity", None, "zero_shot"), Method("imported", None, "ERM")

@@ -9,7 +9,6 @@ import pytest
 
 from benchmark.method.evaluation.selection import picked_by_sources, select
 from reports.chosen import Selections
-from reports.curves import rank_curves
 from reports.findings import comparisons, in_words
 from reports.methods import Method, by_method
 from reports.options import Options
@@ -17,6 +16,7 @@ from reports.paper import environments
 from reports.placebos import p_value
 from reports.settings import by_setting
 from reports.table import Table
+from tests.reports.curves import rank_curves
 from tests.reports.synthetic import TESTED, frame, row
 
 REAL = json.dumps({"kinds": [{"name": "invert"}], "seed": 0})
