@@ -1,6 +1,6 @@
 """Seeds of faults, one after another: `make soak SEEDS=200` goes on where it stopped, `make soak SEED=17` repeats one.
 
-python -m tests.faults [--seeds N] [--seed K] [--state FILE]
+python -m tests.faults [--seeds N] [--first K] [--seed K] [--state FILE]
 """
 
 import argparse
@@ -46,7 +46,8 @@ def bucket() -> Iterator[tuple[str, dict[str, str]]]:
 def main() -> int:
     """Run the seeds, print a line for each, and return how many broke a promise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="all from 0 on; default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=10, help="how many; default: %(default)s")
+    parser.add_argument("--first", type=int, default=0, help="of the seeds, so that several can run side by side")
     parser.add_argument("--seed", type=int, help="this one alone, whether it was run before or not")
     parser.add_argument("--state", type=Path, default=cache_dir() / "soak.txt", help="where plans that held are kept")
     args = parser.parse_args()
@@ -54,7 +55,10 @@ def main() -> int:
     done = set(args.state.read_text().splitlines()) if args.state.exists() else set()
     broken, began = 0, time.monotonic()
     with bucket() as objects, harness(objects) as faulty:
-        plans = [faulty.plan(seed) for seed in (range(args.seeds) if args.seed is None else [args.seed])]
+        plans = [
+            faulty.plan(seed)
+            for seed in (range(args.first, args.first + args.seeds) if args.seed is None else [args.seed])
+        ]
         todo = [plan for plan in plans if args.seed is not None or str(plan) not in done]
         before = f", {len(plans) - len(todo)} held before: see {args.state}" if len(todo) < len(plans) else ""
         print(f"{len(todo)} seeds to run{before}", flush=True)
