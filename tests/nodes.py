@@ -46,15 +46,16 @@ class Nodes:
         """Start a node, and wait until it is up."""
         number = len(self._started)
         port, agent, metrics = free_ports(3)
-        options = [f"--address={self.environment.get('RAY_ADDRESS')}"]
+        options, cores = [f"--address={self.environment.get('RAY_ADDRESS')}"], self._cores
         if not number:
+            cores = self._head_cores
             self.environment["RAY_ADDRESS"] = f"127.0.0.1:{port}"
             options = ["--head", f"--port={port}", "--include-dashboard=false"]
         log = self._folder / f"node{number}.log"
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [
-                    RAY, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={self._cores if number else self._head_cores}",
+                    RAY, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={cores}",
                     "--object-store-memory=150000000", f"--dashboard-agent-listen-port={agent}",
                     f"--metrics-export-port={metrics}", "--disable-usage-stats",
                 ],
@@ -92,7 +93,10 @@ class Nodes:
 
     def _is_lost(self, number: int) -> bool:
         raylet = self.pid(number, "raylet")
-        return raylet is None or Path(f"/proc/{raylet}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ"
+        try:
+            return raylet is None or Path(f"/proc/{raylet}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ"
+        except FileNotFoundError:  # it has ended meanwhile
+            return True
 
     def end(self) -> None:
         """End all nodes."""

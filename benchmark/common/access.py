@@ -1,10 +1,11 @@
 """How an S3 service is reached where a run was begun, for workers on nodes that do not know it by themselves.
 
-It travels inside the arguments of tasks and actors. Ray writes environments, runtime environments and commands down,
-and arguments not.
+It travels inside the arguments of tasks and actors. Ray writes environments, runtime environments and commands down;
+arguments only where its memory is full, into the folder of its session.
 """
 
 import os
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,13 +14,14 @@ import pyarrow.fs
 
 from benchmark.common.secrets import known
 
-# Keys that a machine has from where it runs: they end within hours, and other machines have their own.
-_OF_MACHINES = {"iam-role", "container-role"}
+# What AWS's tools call keys that a person has set. Those of roles end within hours, and other machines have their own.
+_SET_BY_HAND = {"env", "shared-credentials-file", "config-file"}
+_REMEMBERED = 300  # seconds for which keys are not looked up again
 
 
 @dataclass(frozen=True)
 class Access:
-    """Address and keys of an S3 service; what a node has of its own comes first.
+    """Address and keys of an S3 service, for a node that has no address, or for one that has no keys for it.
 
     Attributes:
         endpoint: as in the environment variable AWS_ENDPOINT_URL. Default: Amazon's.
@@ -36,8 +38,11 @@ class Access:
             system: made of the URI alone.
         """
         options = _options(system)
-        options["endpoint_override"] = options["endpoint_override"] or self.endpoint or None
-        if self.keys and not options["access_key"] and not _own_keys():
+        own = options["endpoint_override"] or ""
+        if own and own != self.endpoint:  # the driver's keys are for another service
+            return options
+        options["endpoint_override"] = self.endpoint or None
+        if self.keys and not options["access_key"] and (self.endpoint != own or not _own_keys()):
             known(*self.keys)  # which nothing here would know for secrets
             options |= dict(zip(("access_key", "secret_key", "session_token"), self.keys, strict=True))
         return options
@@ -48,8 +53,9 @@ NO_ACCESS = Access()
 
 def access_of(system: pyarrow.fs.S3FileSystem) -> Access:
     """Return how a file system of this process reaches its service; keys that its URI has travel in the URI."""
-    options, found = _options(system), _own_keys()
-    keys = None if options["access_key"] or found is None or found[0] in _OF_MACHINES else found[1]
+    options = _options(system)
+    found = None if options["access_key"] else _own_keys()
+    keys = found[1] if found and found[0] in _SET_BY_HAND else None
     return Access(options["endpoint_override"] or "", keys)
 
 
@@ -59,16 +65,24 @@ def _options(system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
 
 def _own_keys() -> tuple[str, tuple[str, str, str]] | None:
     """Return where AWS's tools find keys on this machine, and the keys; None where there are none."""
-    return _looked_up(frozenset(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    variables = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    return _looked_up(variables, int(time.monotonic() / _REMEMBERED))
 
 
 @lru_cache(maxsize=4)
-def _looked_up(environment: frozenset[tuple[str, str]]) -> tuple[str, tuple[str, str, str]] | None:  # noqa: ARG001
-    """Look for keys once for an environment: a machine is asked for a second whether it has some."""
+def _looked_up(
+    variables: frozenset[tuple[str, str]],  # noqa: ARG001  other ones may lead to other keys
+    period: int,  # noqa: ARG001  files of keys are written anew
+) -> tuple[str, tuple[str, str, str]] | None:
+    """Look for keys; a machine that may have some is asked for a second."""
+    import botocore.exceptions
     import botocore.session
 
-    if (found := botocore.session.get_session().get_credentials()) is None:
+    try:
+        if (found := botocore.session.get_session().get_credentials()) is None:
+            return None
+        keys = found.get_frozen_credentials()
+    except botocore.exceptions.BotoCoreError:  # such as a profile that is not there: told where keys are used
         return None
-    keys = found.get_frozen_credentials()
     known(keys.access_key, keys.secret_key, keys.token or "")
     return found.method, (keys.access_key, keys.secret_key, keys.token or "")

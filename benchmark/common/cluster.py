@@ -34,7 +34,7 @@ def connected() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        meant = _disk_of_ray(error) or meant_for_user(error)
+        meant = meant_for_user(error)
         if meant is None:
             raise
         meant.args = (sentence_of(meant), *meant.args[1:])
@@ -122,16 +122,6 @@ def sentence_of(error: IcmBenchError) -> str:
     if not error.node or error.node in sentence or len(alive_nodes()) < 2:
         return sentence
     return f"On the node {error.node}: {sentence}"
-
-
-def _disk_of_ray(error: BaseException) -> IcmBenchError | None:
-    """Return the error for the user where Ray finds no room on a disk for what does not fit into its memory."""
-    if not isinstance(error, ray.exceptions.OutOfDiskError | ray.exceptions.ObjectStoreFullError):
-        return None
-    return UnwritableError(
-        "The disk of Ray's temporary files is full; free some space, or let the environment variable RAY_TMPDIR name "
-        "a folder on a disk with more (of a cluster: before `ray start`)."
-    )
 
 
 def alive_nodes() -> list[dict[str, Any]]:

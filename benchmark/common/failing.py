@@ -28,14 +28,14 @@ _ANSWERS = ("fit", "apply", "scores_of_settings", "scores", "predict")
 # What Ray lost, by the names of its errors or of their bases: Ray itself is not imported for this.
 _LOST = {
     "OutOfMemoryError": "A worker was ended since its node's memory ran out; use fewer actors or smaller batches",
-    "OutOfDiskError": "The disk of a node is full where Ray keeps its files; free some space there, or set RAY_TMPDIR",
-    "ObjectStoreFullError": "The memory that Ray shares on a node is full; give it more (--object-store-memory)",
     "NodeDiedError": "A node died",
     "LocalRayletDiedError": "Ray died on this machine",
     "WorkerCrashedError": "A worker process died; where that is a lack of memory, use fewer actors or smaller batches",
     "RayActorError": "A worker process died; where that is a lack of memory, use fewer actors or smaller batches",
     "ObjectLostError": "What a worker had computed is lost with its node",
 }
+# Ray finds no room on a disk for what does not fit into its memory.
+_NO_ROOM = {"OutOfDiskError", "ObjectStoreFullError"}
 MAX_SAID = 120  # characters of what an error says of itself
 _OURS = Path(__file__).parent.parent
 # Where code lies that a user did not write: this package, installed ones, and Python's own.
@@ -52,8 +52,7 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
         error: as it was caught, with its traceback.
     """
     while error is not None:
-        inner = getattr(error, "cause", None)  # of Ray's: what it wraps, which the error itself only seems to be
-        if isinstance(inner, BaseException):
+        if inner := _wrapped(error):
             error = inner
             continue
         if isinstance(error, IcmBenchError):
@@ -68,7 +67,7 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
         if isinstance(error, OSError) and (sentence := unwritable(error)):
             return UnwritableError(sentence)
         if lost := _lost(error):
-            return IcmBenchError(f"{lost}. What is finished is kept: run the same command to go on.")
+            return lost
         error = error.__cause__
     return None
 
@@ -114,10 +113,26 @@ def place_of_import(error: BaseException) -> str:
     return next((f"{code.co_filename}:{n}" for code, n in reversed(own)), "")
 
 
-def _lost(error: BaseException) -> str:
-    """Return what Ray lost of a run; empty where an error is none of that."""
+def _wrapped(error: BaseException) -> BaseException | None:
+    """Return what an error of Ray's wraps, which it only seems to be; None where it is the error itself."""
+    inner = getattr(error, "cause", None)
+    if type(error).__name__ == "ActorDiedError" and error.args:  # of an actor whose start has failed
+        inner = error.args[0]
+    return inner if isinstance(inner, BaseException) else None
+
+
+def _lost(error: BaseException) -> IcmBenchError | None:
+    """Return the error for the user on what Ray lost of a run; None where an error is none of that."""
     bases = [base.__name__ for base in type(error).__mro__ if base.__module__ == "ray.exceptions"]
-    return next((_LOST[name] for name in bases if name in _LOST), "")
+    if _NO_ROOM.intersection(bases):
+        return UnwritableError(
+            "The disk of Ray's temporary files is full; free some space, or let the environment variable RAY_TMPDIR "
+            "name a folder on a disk with more (of a cluster: before `ray start`)."
+        )
+    if not (found := next((name for name in bases if name in _LOST), "")):
+        return None
+    found = "NodeDiedError" if "its node has died" in str(error) else found
+    return IcmBenchError(f"{_LOST[found]}. What is finished is kept: run the same command to go on.")
 
 
 def _place_in_users_code(error: BaseException) -> tuple[str, str] | None:

@@ -82,8 +82,8 @@ def seen(uri: str) -> None:
 
 
 def known(*secrets: str) -> None:
-    """Remember secrets that were found elsewhere than in the environment."""
-    _seen.update(secret for secret in secrets if len(secret) >= MIN_LENGTH)
+    """Remember secrets that were found elsewhere than in the environment, as they are and as in a URI."""
+    _seen.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
 
 
 def _without_values(text: str) -> str:

@@ -243,13 +243,13 @@ def _reason(error: Exception, limit: float | None) -> str:
     """Return why a trial failed, in a line; `limit` is the number of seconds after which it was ended, if any."""
     from ray.exceptions import RayActorError
 
+    if isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error):
+        took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
+        return f"its process ended without a word: it was killed, ran out of memory{took_too_long}"
     if meant := meant_for_user(error):
         return sentence_of(meant)
-    if not (isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error)):
-        cause = getattr(error, "cause", None)
-        return in_words(cause if isinstance(cause, Exception) else error)
-    took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
-    return f"its process ended without a word: it was killed, ran out of memory{took_too_long}"
+    cause = getattr(error, "cause", None)
+    return in_words(cause if isinstance(cause, Exception) else error)
 
 
 def _lost_its_node(error: Exception) -> bool:

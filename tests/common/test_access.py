@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.fs
@@ -67,13 +68,15 @@ def test_keys_of_the_node_come_first_and_are_not_those_of_its_machine(
     system = pyarrow.fs.FileSystem.from_uri("s3://bucket/x?region=us-east-1")[0]
     used = handed.options(system)
     assert (used["access_key"], used["secret_key"], used["endpoint_override"]) == (*keys[:2], "http://127.0.0.1:2")
-    assert hidden(f"refused: {keys[1]}") == f"refused: {HIDDEN}"
+    assert hidden(f"refused: {keys[1]}, secret%2Fof%2Bthe%40driver") == f"refused: {HIDDEN}, {HIDDEN}"
     assert access_of(system) == Access()
-    for file, method in ((tmp_path / "keys", "shared-credentials-file"), (None, "iam-role")):
-        if file:
-            file.write_text("[default]\naws_access_key_id = filed\naws_secret_access_key = filed-secret\n")
-            monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
-            assert access_of(system).keys == ("filed", "filed-secret", ""), method
-        else:
-            monkeypatch.setattr("benchmark.common.access._own_keys", lambda: ("iam-role", ("of", "the-machine", "")))
-            assert access_of(system).keys is None
+    file = tmp_path / "keys"
+    file.write_text("[default]\naws_access_key_id = filed\naws_secret_access_key = filed-secret\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    assert access_of(system).keys == ("filed", "filed-secret", "")
+    assert handed.options(system)["access_key"] == keys[0]  # an address goes with its keys
+    assert replace(handed, endpoint="").options(system)["access_key"] is None  # and Amazon is known here
+    monkeypatch.setenv("AWS_PROFILE", "nobody's")
+    assert access_of(system) == Access()  # which is told where keys are used
+    monkeypatch.setattr("benchmark.common.access._own_keys", lambda: ("iam-role", ("of", "the-machine", "")))
+    assert access_of(system).keys is None

@@ -147,6 +147,25 @@ def test_a_worker_that_dies_is_a_sentence_that_says_what_to_do() -> None:
     lost = ray.exceptions.ObjectReconstructionFailedError  # one of several kinds of lost objects
     assert "lost with its node. What is finished is kept: run" in str(meant_for_user(lost("0" * 56, None, "")))
     assert meant_for_user(ray.exceptions.GetTimeoutError("late")) is None
+    full = meant_for_user(ray.exceptions.OutOfDiskError("full"))
+    assert isinstance(full, UnwritableError)
+    assert "RAY_TMPDIR" in str(full)
+
+    class Starts:
+        def __init__(self, refuses: bool) -> None:
+            if refuses:
+                raise UnwritableError("The store cannot be written.")
+            raise RuntimeError("a mistake")
+
+        def done(self) -> None: ...
+
+    def refused(refuses: bool) -> ray.exceptions.RayActorError:
+        with pytest.raises(ray.exceptions.RayActorError) as error:
+            ray.get(ray.remote(num_cpus=0)(Starts).remote(refuses).done.remote())
+        return error.value
+
+    assert str(meant_for_user(refused(True))) == "The store cannot be written."
+    assert meant_for_user(refused(False)) is None  # no process died
 
 
 class Odd(Exception):

@@ -113,6 +113,7 @@ class Harness:
 
     def __init__(self, folder: Path, cluster: Nodes, bucket: tuple[str, dict[str, str]] | None) -> None:
         self._folder, self._cluster, self._bucket, self._commands = folder, cluster, bucket, 0
+        self._started: list[subprocess.Popen[str]] = []
         images = make_toy(folder / "toy", environments=2, classes=2, images=40)
         (images / "env1" / "dog" / "bad.png").write_bytes(b"no image")
         recipe = {**_RECIPE, "datasets": [{"name": "toy", "root": str(images)}]}
@@ -136,19 +137,31 @@ class Harness:
         Raises:
             BrokenPromiseError: the store is not that of the undisturbed run; names plan and difference.
         """
+        try:
+            return self._run(plan)
+        finally:  # whatever one seed leaves, the next begins with all nodes
+            for process in self._started:
+                process.kill()
+                process.wait()
+            self._started.clear()
+            self._cluster.replace_lost()
+
+    def _run(self, plan: Plan) -> Outcome:
         began, file = time.monotonic(), self._folder / f"plan{plan.seed}.json"
         plan.write(file)
+        self._take_left()
         on_s3 = plan.where == "s3" and self._bucket
         uri, variables = self._bucket if on_s3 and self._bucket else (str(self._folder), {})
         store = f"{uri}/seed{plan.seed}"
         faults = {PLAN: str(file), HEAD: str(self._cluster.pid(0, "raylet"))}
         disturbed = [self._start(store, variables | faults) for _ in range(plan.writers)]
         ended = [self._ended(process) for process in disturbed]
-        lost = self._cluster.replace_lost()
+        lost = 0
         exits = [exit_code for exit_code, _ in ended]
         for exit_code, said in ended:
             self._check_words(plan, exit_code, said)
         for _ in range(RERUNS):
+            lost += self._cluster.replace_lost()  # by workers that outlived their driver for a moment
             exit_code, said = self._command(store, variables)
             exits.append(exit_code)
             if not exit_code:
@@ -184,11 +197,13 @@ class Harness:
 
     def _start(self, store: str, variables: dict[str, str]) -> subprocess.Popen[str]:
         recipe, out = str(self._folder / "recipe.yaml"), str(self._folder / "report")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.command", "run", recipe, "--store", store, "--out", out],
             cwd=REPOSITORY, env={**self._cluster.environment, **variables, LEFT: self._left_file()}, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        self._started.append(process)
+        return process
 
     def _left_file(self) -> str:
         self._commands += 1
@@ -200,7 +215,7 @@ class Harness:
         counts = [json.loads(file.read_text()) for file in files]
         for file in files:
             file.unlink()
-        return {what: max(count[what] for count in counts) for what in counts[0]}
+        return {what: max(count[what] for count in counts) for what in (counts[0] if counts else ())}
 
     def _ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
         try:

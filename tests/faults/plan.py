@@ -16,6 +16,7 @@ POINTS_OF_OBJECTS = ("begin", "named")
 ACTS = ("kill", "kill", "kill", "term", "error", "full", "hang", "node", "silence")
 OF_READING = ("kill", "error", "hang", "node")
 LOSE_NODES = ("node", "silence")
+OF_WORKERS = ("embeddings", "moments", "rows", "tested", "texts")  # folders whose files workers write
 
 
 @dataclass(frozen=True)
@@ -80,5 +81,7 @@ def plan_of(seed: int, files: Mapping[str, int]) -> Plan:
         act = draws.choice(ACTS if point != "read" else OF_READING)
         if act in LOSE_NODES and any(fault.act in LOSE_NODES for fault in faults):
             act = "kill"  # a node is left to go on with
+        if act in LOSE_NODES and folder not in OF_WORKERS:  # the node of the driver is the head's
+            folder = OF_WORKERS[seed % len(OF_WORKERS)]
         faults.append(Fault(folder, point, draws.randint(1, files[folder]), act))
     return Plan(seed, where, tuple(faults), draws.choice((1, 1, 1, 2)))
