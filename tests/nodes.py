@@ -14,8 +14,8 @@ from tests.embedding.test_kill import descendants
 
 RAY = str(Path(sys.executable).parent / "ray")
 WAITS_FOR_HEAD = 16  # seconds that Ray waits for a head that died; 60 by default
-# A node that is silent is lost after some 14 s in place of 66, and what was asked of it is given up after 30 s in place of
-# seven minutes.
+# A node that is silent is lost after some 14 s in place of 66, and what was asked of it is given up after 30 s in place
+# of seven minutes.
 _HEALTH = {
     "RAY_health_check_period_ms": "2000",
     "RAY_health_check_timeout_ms": "6000",
