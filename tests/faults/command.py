@@ -29,6 +29,8 @@ if __name__ == "__main__":
         os.environ[inject.DRIVER] = str(os.getpid())
         inject.install()
         variables = {name: os.environ[name] for name in (inject.PLAN, inject.DRIVER, inject.HEAD)}
+        above = os.environ.get("PYTHONPATH")  # workers look for the hook before they know where the driver looks
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path.cwd()), above)))
         hook = {"runtime_env": {"worker_process_setup_hook": "tests.faults.inject.install", "env_vars": variables}}
     ray.init(os.environ["RAY_ADDRESS"], logging_level="ERROR", log_to_driver=False, **hook)
     exit_code = main(sys.argv[1:])
