@@ -1,5 +1,6 @@
 """`icm-bench details`: what the picks of the fair rules predict, image by image, for the page of the report."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +20,7 @@ from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store import embeddings as store
 from benchmark.store.checked import DamagedError
+from benchmark.store.costs import DETAILS, Cost
 from benchmark.store.details import (
     MAP,
     PREDICTIONS,
@@ -80,7 +82,8 @@ def details_stage(run: Run) -> Written:
 
 
 def _details(run: Run) -> Written:
-    parts = _parts(run)
+    began = time.time()
+    parts, rows = _parts(run)
     there = written(run.storage)
     _check(run.storage, [part for part in parts if part.file in there])
     missing = [part for part in parts if part.file not in there]
@@ -95,6 +98,8 @@ def _details(run: Run) -> Written:
                 _write(run, missing, _works(run, missing), workers)
             finally:
                 forget()
+        if len(missing) == len(parts):
+            run.remember([Cost(DETAILS, rows, time.time() - began)])
     files = [part.file for part in parts]
     there = written(run.storage) if missing else there
     maps = [part.map_file for part in parts if part.map_file in there]
@@ -118,8 +123,8 @@ def _check(storage: Storage, parts: Sequence[Part]) -> None:
         raise DamagedError.of(storage, problems)
 
 
-def _parts(run: Run) -> list[Part]:
-    """Return what there is to be written, in the order of the report."""
+def _parts(run: Run) -> tuple[list[Part], int]:
+    """Return what there is to be written, in the order of the report, and the number of rows that it is of."""
     from reports.chosen import Selections
     from reports.details import parts_of
     from reports.settings import by_setting
@@ -127,9 +132,10 @@ def _parts(run: Run) -> list[Part]:
     record = swept(run.recipe, run.storage, run.subjects)
     rows = read_rows(run.storage, record.trials)
     tested = read_tested(run.storage, rows["tested"])
-    return [
+    parts = [
         part for setting, of_setting in by_setting(rows) for part in parts_of(setting, Selections(of_setting, tested))
     ]
+    return parts, len(rows)
 
 
 def _works(run: Run, parts: Sequence[Part]) -> list[Work]:

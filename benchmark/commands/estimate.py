@@ -10,11 +10,11 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import REPORT, START, Cost, most_alike, of_json, on_this_machine, read, shared
+from benchmark.store.costs import DETAILS, REPORT, START, Cost, most_alike, of_json, on_this_machine, read, shared
 from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, summing_work, work_of
 
-# Kinds of cost: from the start of the command to its first stage (the work is 1), and of a report (rows).
+# Kinds of cost: from the start of the command to its first stage (the work is 1), of details and of a report (rows).
 _FAR = 16.0  # times as much work, or as little, is no guide where there is a better one
 _DEAREST = 3  # parts of a recipe that are named
 EMBEDDING, REPORTING = "embedding", "report"  # stages that a bill looks at
@@ -220,6 +220,7 @@ def estimated(
     adding.add("trials", BETWEEN, trials)
     for name, spec, size, count in planned_trials(recipe, sweeps, towers):
         adding.add_trials(name, spec, size, count)
+    adding.add("details", DETAILS, rows)
     adding.add(REPORTING, REPORT, rows)
     sweep = recipe.sweep
     sorts = [

@@ -20,7 +20,7 @@ from benchmark.common.storage import Storage
 
 ROOT = "costs"
 _FILE = f"{ROOT}/measured-1.json"  # the number is to be raised when the work of a kind is counted otherwise
-START, REPORT = ("start",), ("report",)  # kinds: what a run does beside its stages
+START, DETAILS, REPORT = ("start",), ("details",), ("report",)  # kinds: what a run does beside its stages
 _KEPT = 24  # amounts of one kind, the newest
 
 

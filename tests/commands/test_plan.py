@@ -58,10 +58,11 @@ def test_a_plan_is_about_as_long_as_the_run_that_went_before(
     capsys.readouterr()
     assert main(["plan", recipe, "--json"]) == 0
     after = json.loads(capsys.readouterr().out)["estimate"]
-    assert list(after["stages"]) == ["start", "embedding", "moments", "trials", "report"]
+    assert list(after["stages"]) == ["start", "embedding", "moments", "trials", "details", "report"]
     assert (after["unknown"], list(after["by"])) == ([], [STORE])
     measured = {c.kind: c for c in read(Storage(str(tmp_path / "store")))}
-    assert after["stages"]["report"] == pytest.approx(measured["report",].seconds)
+    for stage in ("details", "report"):
+        assert after["stages"][stage] == pytest.approx(measured[stage,].seconds)
     trials = sum(c.seconds for kind, c in measured.items() if kind[0] == "trial")
     assert after["core_hours"] * 3600 == pytest.approx(trials)
     assert main(["plan", recipe]) == 0
@@ -102,7 +103,7 @@ def test_the_reference_that_comes_along_is_of_all_stages() -> None:
     from benchmark.commands.estimate import of_reference
 
     kinds = {cost.kind[0] for cost in of_reference()}
-    assert kinds >= {"start", "moments", "first trial", "between trials", "trial", "report"}
+    assert kinds >= {"start", "moments", "first trial", "between trials", "trial", "details", "report"}
     assert as_json(of_reference())
 
 
