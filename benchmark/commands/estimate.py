@@ -14,7 +14,6 @@ from benchmark.store.costs import DETAILS, REPORT, START, Cost, most_alike, of_j
 from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, summing_work, work_of
 
-# Kinds of cost: from the start of the command to its first stage (the work is 1), of details and of a report (rows).
 _FAR = 16.0  # times as much work, or as little, is no guide where there is a better one
 _DEAREST = 3  # parts of a recipe that are named
 EMBEDDING, REPORTING = "embedding", "report"  # stages that a bill looks at

@@ -20,7 +20,8 @@ from benchmark.common.storage import Storage
 
 ROOT = "costs"
 _FILE = f"{ROOT}/measured-1.json"  # the number is to be raised when the work of a kind is counted otherwise
-START, DETAILS, REPORT = ("start",), ("details",), ("report",)  # kinds: what a run does beside its stages
+# Kinds: from the start of a command to its first stage (the work is 1), details and a report (the work is rows).
+START, DETAILS, REPORT = ("start",), ("details",), ("report",)
 _KEPT = 24  # amounts of one kind, the newest
 
 
