@@ -29,7 +29,10 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             text = file.read(MAX_BYTES + 1)  # a device has no end
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or "no file name"
-        raise IcmBenchError(f"The recipe {path} cannot be read: {reason}.") from error
+        raise IcmBenchError(
+            f"The recipe {path} cannot be read: {reason}; `icm-bench init FOLDER` writes one, and `icm-bench recipes` "
+            f"lists those that come with the package."
+        ) from error
     content = from_yaml(text, f"The recipe {path}")
     if not isinstance(content, dict):
         raise IcmBenchError(f"The recipe {path} must be a mapping with 'name', 'datasets' and 'backbones'.")

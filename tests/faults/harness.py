@@ -149,7 +149,7 @@ class Harness:
     def _run(self, plan: Plan) -> Outcome:
         began, file = time.monotonic(), self._folder / f"plan{plan.seed}.json"
         plan.write(file)
-        self._take_left()
+        self._take_left()  # what a seed that broke has said
         on_s3 = plan.where == "s3" and self._bucket
         uri, variables = self._bucket if on_s3 and self._bucket else (str(self._folder), {})
         store = f"{uri}/seed{plan.seed}"

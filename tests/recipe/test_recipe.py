@@ -220,7 +220,7 @@ def test_refusals_name_the_key_and_the_nearest_valid_name(changes: dict[str, Any
     [
         ("name: [", "line 1 is not valid YAML"),
         ("- a\n", "must be a mapping"),
-        (None, "cannot be read: No such file"),
+        (None, "cannot be read: No such file or directory; `icm-bench init FOLDER` writes one"),
     ],
 )
 def test_unreadable_files_are_named(tmp_path: Path, text: str | None, sentence: str) -> None:
