@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.described import Described
 from tests.faulty_s3 import Proxy
 
 REPOSITORY = Path(__file__).parent.parent
@@ -79,23 +80,6 @@ def pytest_collection_finish() -> None:
 def _quiet_ray() -> None:
     """Keep Ray's own reports from leaving the machine."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-
-
-class Described:
-    """Stands for the process of `describe`, and answers what it would: this one has made its imports, of six seconds."""
-
-    def __init__(self, spec: Any) -> None:
-        self._spec = spec
-
-    def communicate(self) -> tuple[str, None]:
-        from benchmark.backbones.describe import answer
-
-        return answer(self._spec), None
-
-    def terminate(self) -> None:
-        """Do nothing: there is no process."""
-
-    wait = terminate
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import free_ports
+from tests.conftest import REPOSITORY, free_ports
 from tests.embedding.test_kill import descendants
+from tests.forked_worker import ADDRESS
 
 RAY = str(Path(sys.executable).parent / "ray")
 WAITS_FOR_HEAD = 16  # seconds that Ray waits for a head that died; 60 by default
@@ -28,16 +29,26 @@ _HEALTH = {
 class Nodes:
     """The nodes of a cluster, the head first.
 
+    Args:
+        folder: for logs.
+        cores: of each node.
+        head_cores: of the head.
+        forks: address of the process that forks, see `tests.forks`. Default: nodes start workers as Ray does.
+
     Attributes:
         environment: of a driver.
     """
 
-    def __init__(self, folder: Path, cores: int, head_cores: int) -> None:
+    def __init__(self, folder: Path, cores: int, head_cores: int, forks: str | None = None) -> None:
         plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"}
         self.environment = {
             **plain, **_HEALTH, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(WAITS_FOR_HEAD),
         }  # fmt: skip
+        self._program = [RAY]
+        if forks:
+            self.environment[ADDRESS] = forks
+            self._program = [sys.executable, "-m", "tests.forked_node"]
         self._folder, self._cores, self._head_cores = folder, cores, head_cores
         self._started: list[subprocess.Popen[bytes]] = []
         self._ended: set[int] = set()
@@ -55,11 +66,11 @@ class Nodes:
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [
-                    RAY, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={cores}",
+                    *self._program, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={cores}",
                     "--object-store-memory=150000000", f"--dashboard-agent-listen-port={agent}",
                     f"--metrics-export-port={metrics}", "--disable-usage-stats",
                 ],
-                env=self.environment, stdout=file, stderr=file, start_new_session=True,
+                env=self.environment, cwd=REPOSITORY, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
         self._started.append(node)
         until = time.monotonic() + 90
@@ -114,9 +125,9 @@ class Nodes:
 
 
 @contextmanager
-def nodes(folder: Path, count: int, cores: int = 1, head_cores: int = 1) -> Iterator[Nodes]:
-    """Start a cluster of so many nodes, each of so many cores; its logs go into a folder."""
-    cluster = Nodes(folder, cores, head_cores)
+def nodes(folder: Path, count: int, cores: int = 1, head_cores: int = 1, forks: str | None = None) -> Iterator[Nodes]:
+    """Start a cluster of so many nodes, see `Nodes`."""
+    cluster = Nodes(folder, cores, head_cores, forks)
     try:
         for _ in range(count):
             cluster.add()

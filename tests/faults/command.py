@@ -21,8 +21,12 @@ def left() -> dict[str, int]:
 if __name__ == "__main__":
     import ray
 
+    from benchmark.backbones import describe
     from benchmark.cli import main
+    from tests.described import Described
     from tests.faults import inject
+
+    describe._start = Described  # type: ignore[assignment]
 
     hook = {}
     if inject.PLAN in os.environ:

@@ -6,8 +6,6 @@ Real images files, the pipeline, the sweep and the report; the encoder has rando
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,10 +21,11 @@ import yaml
 from benchmark.common.storage import Storage
 from benchmark.store import upkeep
 from benchmark.store.names import foreign
-from tests.conftest import REPOSITORY, make_toy
+from tests.conftest import make_toy
 from tests.faults.command import LEFT
 from tests.faults.inject import HEAD, PLAN
 from tests.faults.plan import Plan, plan_of
+from tests.forks import Forked, forks
 from tests.nodes import Nodes, nodes
 
 RERUNS = 2  # of a command that ended with an error, without faults: the first is to do
@@ -108,12 +107,13 @@ class Harness:
     Args:
         folder: for images, stores and logs.
         cluster: on which commands run.
+        forks: address of the process that forks, see `tests.forks`.
         bucket: URI and environment of an object store; seeds that want one are run on a folder without.
     """
 
-    def __init__(self, folder: Path, cluster: Nodes, bucket: tuple[str, dict[str, str]] | None) -> None:
-        self._folder, self._cluster, self._bucket, self._commands = folder, cluster, bucket, 0
-        self._started: list[subprocess.Popen[str]] = []
+    def __init__(self, folder: Path, cluster: Nodes, forks: str, bucket: tuple[str, dict[str, str]] | None) -> None:
+        self._folder, self._cluster, self._forks, self._bucket, self._commands = folder, cluster, forks, bucket, 0
+        self._started: list[Forked] = []
         images = make_toy(folder / "toy", environments=2, classes=2, images=40)
         (images / "env1" / "dog" / "bad.png").write_bytes(b"no image")
         recipe = {**_RECIPE, "datasets": [{"name": "toy", "root": str(images)}]}
@@ -142,7 +142,6 @@ class Harness:
         finally:  # whatever one seed leaves, the next begins with all nodes
             for process in self._started:
                 process.kill()
-                process.wait()
             self._started.clear()
             self._cluster.replace_lost()
 
@@ -195,36 +194,30 @@ class Harness:
         if left := foreign(storage):
             raise BrokenPromiseError(f"{plan}: nobody's files: {left}")
 
-    def _start(self, store: str, variables: dict[str, str]) -> subprocess.Popen[str]:
+    def _start(self, store: str, variables: dict[str, str]) -> Forked:
+        self._commands += 1
         recipe, out = str(self._folder / "recipe.yaml"), str(self._folder / "report")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.command", "run", recipe, "--store", store, "--out", out],
-            cwd=REPOSITORY, env={**self._cluster.environment, **variables, LEFT: self._left_file()}, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        left, said = (self._folder / f"{name}{self._commands}" for name in ("left", "said"))
+        environment = {**self._cluster.environment, **variables, LEFT: str(left)}
+        arguments = ["run", recipe, "--store", store, "--out", out]
+        process = Forked(self._forks, "tests.faults.command", arguments, environment, said)
         self._started.append(process)
         return process
 
-    def _left_file(self) -> str:
-        self._commands += 1
-        return str(self._folder / f"left{self._commands}.json")
-
     def _take_left(self) -> dict[str, int]:
         """Return the most that a command since the last time had open at its end."""
-        files = sorted(self._folder.glob("left*.json"))
+        files = sorted(self._folder.glob("left*"))
         counts = [json.loads(file.read_text()) for file in files]
         for file in files:
             file.unlink()
         return {what: max(count[what] for count in counts) for what in (counts[0] if counts else ())}
 
-    def _ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+    def _ended(self, process: Forked) -> tuple[int, str]:
         try:
-            said, _ = process.communicate(timeout=COMMAND_SECONDS)
-        except subprocess.TimeoutExpired:
+            return process.wait(timeout=COMMAND_SECONDS)
+        except TimeoutError as error:
             process.kill()
-            said, _ = process.communicate()
-            raise BrokenPromiseError(f"A command did not end within {COMMAND_SECONDS} s: {said}") from None
-        return process.returncode, said
+            raise BrokenPromiseError(f"A command did not end within {COMMAND_SECONDS} s: {error}") from None
 
     def _command(self, store: str, variables: dict[str, str]) -> tuple[int, str]:
         return self._ended(self._start(store, variables))
@@ -237,8 +230,12 @@ def harness(bucket: tuple[str, dict[str, str]] | None = None) -> Iterator[Harnes
     Args:
         bucket: URI and environment of an object store. Default: none.
     """
-    with tempfile.TemporaryDirectory(prefix="icm-bench-faults-") as name, nodes(Path(name), 3, head_cores=0) as cluster:
-        yield Harness(Path(name), cluster, bucket)
+    with (
+        tempfile.TemporaryDirectory(prefix="icm-bench-faults-") as name,
+        forks(Path(name)) as address,
+        nodes(Path(name), 3, head_cores=0, forks=address) as cluster,
+    ):
+        yield Harness(Path(name), cluster, address, bucket)
 
 
 def _size(file: Path) -> int:

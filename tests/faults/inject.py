@@ -51,8 +51,8 @@ def _act(fault: Fault, place: str) -> None:
     elif fault.act == "term":
         os.kill(int(os.environ[DRIVER]), signal.SIGTERM)
     elif fault.act in ("node", "silence"):
-        raylet = os.getppid()
-        if raylet == int(os.environ[HEAD]) or b"/raylet" not in Path(f"/proc/{raylet}/cmdline").read_bytes():
+        raylet = int(os.environ.get("RAY_RAYLET_PID", os.getpid()))  # Ray tells its workers
+        if raylet == int(os.environ[HEAD]):
             raylet = os.getpid()
         os.kill(raylet, signal.SIGSTOP if fault.act == "silence" and raylet != os.getpid() else signal.SIGKILL)
     elif fault.act == "hang":

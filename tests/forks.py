@@ -1,0 +1,178 @@
+"""Processes that begin with everything imported: forks of one that has done nothing else.
+
+A process of Ray that computes spends seconds of a core on imports before it does anything; of a run of a few images
+that is nearly all. `python -m tests.forks SOCKET` imports once, and forks for whoever asks at the socket:
+`Forked` for a program, `tests/forked_worker.py` for a worker of Ray.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tests.forked_worker import ask
+
+# All that is heavy but Ray, which reads the environment of its workers when it is imported.
+_IMPORTED = (
+    "boto3", "fsspec", "google.protobuf.json_format", "jinja2", "jsonschema", "matplotlib.figure", "open_clip",
+    "pandas", "pyarrow.dataset", "pyarrow.parquet", "pydantic", "requests", "rich.console", "safetensors.torch",
+    "scipy.optimize", "sklearn.linear_model", "torch", "torchvision", "yaml",
+)  # fmt: skip
+REPOSITORY = Path(__file__).parents[1]
+
+
+class Forked:
+    """A program in a fork; what it says goes into a file.
+
+    Args:
+        address: of the socket at which forks are asked for.
+        module: of the program, run as by `python -m`.
+        arguments: of the program.
+        environment: of the program.
+        said: gets what it prints.
+
+    Attributes:
+        pid: of the process.
+    """
+
+    def __init__(
+        self, address: str, module: str, arguments: Sequence[str], environment: Mapping[str, str], said: Path
+    ) -> None:
+        with said.open("wb") as file:
+            self.pid, self._connection = ask(
+                address, module, [module, *arguments], {**environment}, str(REPOSITORY), file.fileno()
+            )
+        self._said = said
+        self._exit_code: int | None = None
+
+    def wait(self, timeout: float) -> tuple[int, str]:
+        """Wait for its end; give its exit code (minus a signal's number) and what it has said.
+
+        Raises:
+            TimeoutError: it did not end within so many seconds.
+        """
+        if self._exit_code is None:
+            self._connection.settimeout(timeout)
+            self._exit_code = int(self._connection.recv(16))
+            self._connection.close()
+        return self._exit_code, self._said.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended, and wait for its end."""
+        with suppress(ProcessLookupError):
+            if self._exit_code is None:
+                os.kill(self.pid, signal.SIGKILL)
+        self.wait(timeout=60)
+
+
+@contextmanager
+def forks(folder: Path) -> Iterator[str]:
+    """Start the process that forks; give the address of its socket.
+
+    Args:
+        folder: for the socket.
+    """
+    address = str(folder / "forks")
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.forks", address],
+        stdin=subprocess.PIPE, cwd=REPOSITORY, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as server:  # fmt: skip
+        until = time.monotonic() + 120
+        while not Path(address).exists():
+            assert time.monotonic() < until
+            assert server.poll() is None
+            time.sleep(0.05)
+        try:
+            yield address
+        finally:
+            assert server.stdin is not None
+            server.stdin.close()
+
+
+def _serve(address: str) -> NoReturn:
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    assert "ray" not in sys.modules
+    gc.collect()
+    gc.freeze()  # what is common stays common
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that fork
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.begun")
+    listener.listen(64)
+    Path(f"{address}.begun").rename(address)
+    if not os.fork():  # ends the one that forks, when whoever has started it closes its input or has ended
+        sys.stdin.read()
+        os.kill(os.getppid(), signal.SIGKILL)
+        os._exit(0)
+    while True:
+        connection, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            _guard(connection)
+        connection.close()
+
+
+def _guard(connection: socket.socket) -> NoReturn:
+    """Fork the program, and tell its id and then its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    asked, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+    while not asked.endswith(b"\n"):
+        asked += connection.recv(1 << 20)
+    wanted = json.loads(asked)
+    pid = os.fork()
+    if not pid:
+        connection.close()
+        _become(wanted, files)
+    for file in files:
+        os.close(file)
+    try:
+        connection.send(f"{pid:<16}".encode())
+        _, status = os.waitpid(pid, 0)
+        connection.send(f"{os.waitstatus_to_exitcode(status):<16}".encode())
+    except OSError:  # nobody listens any more
+        pass
+    os._exit(0)
+
+
+def _become(wanted: dict[str, Any], files: list[int]) -> NoReturn:
+    """Be the program."""
+    os.setpgid(0, 0)  # Ray ends the whole group of a worker
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for file, number in zip([nothing, files[0], files[-1]], range(3), strict=True):
+        os.dup2(file, number)
+    for file in {nothing, *files}:
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    os.chdir(wanted["folder"])
+    sys.path[:0] = [
+        path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path
+    ]
+    sys.argv = wanted["arguments"]
+    exit_code: object = 0
+    try:
+        runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as exit_:
+        exit_code = exit_.code
+    except BaseException:  # as the interpreter does
+        traceback.print_exc()
+        exit_code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(exit_code if isinstance(exit_code, int) else int(exit_code is not None))  # taking all down costs a second
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
