@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 ADDRESS = "ICM_BENCH_TEST_FORKS"  # the variable with the address of the socket
+FORKED_WORKER = __file__
 
 
 def ask(
