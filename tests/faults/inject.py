@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -79,7 +81,8 @@ def install() -> None:
             faults.meet(target, "named")
             return result
 
-    write, content = Storage._write, Storage._content
+    write, content, patiently = Storage._write, Storage._content, Storage._patiently
+    reading = threading.local()  # the file that a thread is about to read
 
     def _write(self: Storage, name: str, what: bytes) -> None:
         faults.meet(self.path(name), "begin")
@@ -88,12 +91,24 @@ def install() -> None:
             faults.meet(self.path(name), "named")
 
     def _content(self: Storage, name: str, offset: int, length: int | None) -> bytes:
-        faults.meet(self.path(name), "read")
+        reading.place = self.path(name)
         return content(self, name, offset, length)
+
+    def _patiently(self: Storage, call: Callable[[], Any]) -> Any:
+        """Let what goes wrong with a read go wrong where a read does: in the call that is made again, and told of."""
+        place = reading.__dict__.pop("place", None)
+
+        def faulty() -> Any:
+            if place:
+                faults.meet(place, "read")
+            return call()
+
+        return patiently(self, faulty)
 
     for owner, name, faulty in (
         (storage, "Path", FaultyPath),
         (Storage, "_write", _write),
         (Storage, "_content", _content),
+        (Storage, "_patiently", _patiently),
     ):
         setattr(owner, name, faulty)
