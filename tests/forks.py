@@ -112,16 +112,27 @@ def _serve(address: str) -> NoReturn:
     listener.bind(f"{address}.begun")
     listener.listen(64)
     Path(f"{address}.begun").rename(address)
-    if not os.fork():  # ends the one that forks, when whoever has started it closes its input or has ended
-        sys.stdin.read()
-        os.kill(os.getppid(), signal.SIGKILL)
-        os._exit(0)
+    if not os.fork():
+        _end_all_with_input()
     while True:
         connection, _ = listener.accept()
         if not os.fork():
             listener.close()
             _guard(connection)
         connection.close()
+
+
+def _end_all_with_input() -> NoReturn:
+    """Kill this session, which all forks are in, when whoever has started it closes its input or has ended."""
+    sys.stdin.read()
+    session = os.getsid(0)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getsid(int(process.name)) == session != int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(session, signal.SIGKILL)
+    os._exit(0)
 
 
 def _guard(connection: socket.socket) -> NoReturn:
