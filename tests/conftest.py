@@ -14,7 +14,6 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,7 @@ from PIL import Image
 
 from tests.described import Described
 from tests.faulty_s3 import Proxy
-from tests.forked_worker import ADDRESS, FORKED_WORKER
-from tests.forks import forks
+from tests.forks import forked_workers
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -102,20 +100,8 @@ def workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
     Commands that tests start as processes have Ray's own workers.
     """
-    from ray._private.parameter import RayParams
-
-    init = RayParams.__init__
-
-    def with_forks(self: RayParams, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if ADDRESS not in os.environ:
-            os.environ[ADDRESS] = started.enter_context(forks(tmp_path_factory.mktemp("forks")))
-        self.setup_worker_path = FORKED_WORKER
-
-    with ExitStack() as started, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(RayParams, "__init__", with_forks)
+    with forked_workers(tmp_path_factory.mktemp("forks")):
         yield
-        os.environ.pop(ADDRESS, None)
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,11 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.forked_worker import ask
+from tests.forked_worker import ADDRESS, FORKED_WORKER, ask
 
 # All that is heavy but Ray, which reads the environment of its workers when it is imported.
 _IMPORTED = (
@@ -69,6 +69,13 @@ class Forked:
             self._connection.close()
         return self._exit_code, self._said.read_text(errors="replace")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        with suppress(TimeoutError, BlockingIOError):
+            self.wait(timeout=0)
+        return self._exit_code is None
+
     def kill(self) -> None:
         """Send SIGKILL, unless it has ended, and wait for its end."""
         with suppress(ProcessLookupError):
@@ -99,6 +106,32 @@ def forks(folder: Path) -> Iterator[str]:
         finally:
             assert server.stdin is not None
             server.stdin.close()
+
+
+@contextmanager
+def forked_workers(folder: Path) -> Iterator[None]:
+    """Let workers of a Ray that this process starts be forks; the process that forks starts with the first Ray.
+
+    Args:
+        folder: for the socket.
+    """
+    from ray._private.parameter import RayParams
+
+    init = RayParams.__init__
+
+    def with_forks(self: RayParams, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if ADDRESS not in os.environ:
+            os.environ[ADDRESS] = started.enter_context(forks(folder))
+        self.setup_worker_path = FORKED_WORKER
+
+    with ExitStack() as started:
+        RayParams.__init__ = with_forks
+        try:
+            yield
+        finally:
+            RayParams.__init__ = init
+            os.environ.pop(ADDRESS, None)
 
 
 def _serve(address: str) -> NoReturn:

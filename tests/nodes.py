@@ -1,6 +1,7 @@
 """A cluster of several nodes on this machine, as `ray start` brings it up; each of them can be killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ class Nodes:
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [
-                    *self._program, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={cores}",
+                    *self._program, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={cores}", f"--node-name=node{number}",
                     "--object-store-memory=150000000", f"--dashboard-agent-listen-port={agent}",
                     f"--metrics-export-port={metrics}", "--disable-usage-stats",
                 ],
@@ -89,6 +90,16 @@ class Nodes:
         pid = self.pid(number, process)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+
+    def id(self, number: int) -> str:
+        """Return the id that Ray gives a node."""
+        titles = [title for _, title in descendants(self._started[number].pid) if "/raylet " in title]
+        return re.findall(r"--node_id=(\w+)", titles[0])[0]
+
+    @property
+    def newest(self) -> int:
+        """The number of the node that came last, of those that were not ended."""
+        return max(set(range(len(self._started))) - self._ended)
 
     def replace_lost(self) -> int:
         """End the nodes that are dead or silent, but for the head, start others, and return how many."""

@@ -10,7 +10,18 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import DETAILS, REPORT, START, Cost, most_alike, of_json, on_this_machine, read, shared
+from benchmark.store.costs import (
+    DETAILS,
+    REPORT,
+    START,
+    Cost,
+    most_alike,
+    of_json,
+    on_this_machine,
+    read,
+    report_work,
+    shared,
+)
 from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, Size, kind_of, summing_work, work_of
 
@@ -220,7 +231,7 @@ def estimated(
     for name, spec, size, count in planned_trials(recipe, sweeps, towers):
         adding.add_trials(name, spec, size, count)
     adding.add("details", DETAILS, rows)
-    adding.add(REPORTING, REPORT, rows)
+    adding.add(REPORTING, REPORT, report_work(rows), least=len(REPORT))
     sweep = recipe.sweep
     sorts = [
         [one.name for one in sweeps],

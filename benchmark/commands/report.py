@@ -15,7 +15,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import REPORT, Cost, on_this_machine, remember
+from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
 from benchmark.store.details import Details, Part, read_details
 from benchmark.store.records import RunRecord, read_record, record_files, report_folder
 
@@ -113,7 +113,7 @@ def report_stage(
         raise IcmBenchError(failure_words(gathered.failed, len(record.trials)))
     folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
     outcome = _written([recipe], gathered, [storage], (storage, folder), recipe.name, asked or Asked())
-    remember((storage, on_this_machine()), [Cost(REPORT, len(gathered.rows), time.time() - began)])
+    remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
     return dataclasses.replace(
         outcome,
         embedded=sum(e.embedded for e in embedded),

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,10 @@ from benchmark.common.head import watch_head
 from benchmark.common.joining import check_cluster
 from benchmark.common.places import remedy, unusable_variable
 from benchmark.common.private_ray import private
+from benchmark.common.speech import tell
 from benchmark.common.stopping import own_handler
+
+MAX_SAID = 200  # characters of what Ray says of a process
 
 
 @contextmanager
@@ -61,6 +65,7 @@ def connect() -> None:
     # actors (ray-project/ray#57733); its log files keep what is. Asked not to, it tells that it was asked: hence no
     # standard error for as long as it starts.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    ray._private.worker.print_to_stdstream = _tell_of_nodes
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             with _native_stderr_to(os.devnull), own_handler():
@@ -81,6 +86,15 @@ def connect() -> None:
                 ray.init(address="local", include_dashboard=False, job_config=folders, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
+
+
+def _tell_of_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  as Ray's own
+    """Tell in one line what Ray says of its processes.
+
+    By itself it prints it all on standard output, which may be JSON: of a node that died, up to sixty lines.
+    """
+    if lines := " ".join(said["lines"]).strip().splitlines():
+        tell(f"Ray: {textwrap.shorten(lines[0], MAX_SAID, placeholder=' ...')}")
 
 
 def _not_started(error: Exception) -> IcmBenchError:

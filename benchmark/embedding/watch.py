@@ -70,7 +70,9 @@ class Watch:
             with suppress(Exception):  # where the cluster is gone, there is nothing to give back
                 ask_for_gpus(0)
         with suppress(Exception):  # no work is lost with a record
-            self._record(self._encoders(), ended=error is None)
+            encoders = self._encoders()
+            self._say_replaced(encoders)  # who came in the last moment
+            self._record(encoders, ended=error is None)
 
     def came(self, counts: ChunkCounts) -> None:
         """Take in what came of a chunk."""
@@ -97,6 +99,7 @@ class Watch:
 
     def _look(self) -> None:
         encoders, now = self._encoders(), time.monotonic()
+        self._say_replaced(encoders)
         self._say_who(encoders)
         self._say_stall(encoders, now)
         if self._pool.asked and now - self._asked >= ASK_SECONDS:
@@ -119,13 +122,15 @@ class Watch:
             self._deaf = True  # a head that is lost is said by who watches over it
         return self._last
 
-    def _say_who(self, encoders: Sequence[EncoderState]) -> None:
+    def _say_replaced(self, encoders: Sequence[EncoderState]) -> None:
         for encoder in [e for e in encoders if e.silent][self._replaced :]:
             self._replaced += 1
             self._notify(
                 f"the encoder on {encoder.device} of {encoder.host} is replaced, after {encoder.silent:.0f} s without "
                 f"a word{_chunks(encoder.under_way)}"
             )
+
+    def _say_who(self, encoders: Sequence[EncoderState]) -> None:
         ready = [encoder for encoder in encoders if encoder.ready]
         if self._says and len(ready) > self._known:
             places = Counter(f"{encoder.device} of {encoder.host}" for encoder in ready[self._known :])

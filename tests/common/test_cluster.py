@@ -52,6 +52,24 @@ def test_workers_find_modules_where_the_command_does(started: Mock, tmp_path: Pa
     assert sys.path == before
 
 
+def test_what_ray_says_of_a_node_is_a_line_that_no_script_reads(
+    started: Mock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray._private.worker, "print_to_stdstream", ray._private.worker.print_to_stdstream)
+    with connected():
+        connect()
+    assert started.called
+    long = "Raylet is terminated. " + "word " * 100
+    said = {"lines": [f"{long}\n  [state-dump] one\n  [state-dump] another"], "pid": "raylet", "is_err": False}
+    ray._private.worker.print_to_stdstream(said, ignore_prefix=False)
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("Ray: Raylet is terminated. word")
+    assert line.endswith("word ...")
+    assert len(line) <= 205
+
+
 def test_a_named_cluster_is_joined_at_once(started: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     watched = Mock()

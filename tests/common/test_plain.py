@@ -10,6 +10,7 @@ from benchmark.cli import _overrides
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json, from_yaml
 from benchmark.recipe.loading import load_recipe
+from tests.conftest import REPOSITORY
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join(f'*{a}' for _ in range(9))}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -63,7 +64,7 @@ def test_good_yaml_is_what_it_was(text: str) -> None:
 
 
 def test_the_recipes_of_the_project_are_read_as_before() -> None:
-    recipes = sorted(Path("jobs/recipes").glob("*.yaml"))
+    recipes = sorted((REPOSITORY / "jobs" / "recipes").glob("*.yaml"))
     assert recipes
     for recipe in recipes:
         assert from_yaml(recipe.read_bytes(), "x") == yaml.safe_load(recipe.read_text())

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,8 @@ def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: 
         first = raylets(environment)
         if both:
             os.kill(next(iter(first.values())), signal.SIGKILL)
+            wait_for(lambda: len(raylets(environment).keys() - first.keys()) > 0, 100)
+        came = time.time()
         _, err = run.communicate(timeout=200)
         assert run.returncode == 0, err
         assert both, err
@@ -83,6 +86,12 @@ def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: 
     assert next(iter(first)) in lost.host
     new = [encoder for encoder in made.encoders if not any(node in encoder.host for node in first)]
     assert sum(encoder.chunks for encoder in new) > 0, made.text()
+    its_chunks = [c["chunk"] for c in made.chunks.to_pylist() if c["host"] in {encoder.host for encoder in new}]
+    waited = (
+        min(part.stat().st_mtime for chunk in its_chunks for part in place.rglob(f"part-{chunk:05}.parquet")) - came
+    )
+    print(f"the node that came late had its first part after {waited:.0f} s")
+    assert waited < 60
     assert made.embedded + made.lost == made.total == 2 * 64 * CHUNKS
     # One that was written, and not told yet, when its node died is counted by no encoder.
     assert CHUNKS - 1 <= sum(encoder.chunks for encoder in made.encoders) <= CHUNKS

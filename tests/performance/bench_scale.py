@@ -5,6 +5,7 @@
 A stand-in encoder sleeps a fixed time for each chunk of images, as a GPU would leave the CPU alone. GPUs are
 declared to Ray as resources that this machine does not have. Reading, decoding, scheduling and writing are real, on
 small images, and all of it shares this machine's cores, so the largest pools say more about these than about Ray.
+Workers are forks (`tests/forks.py`): the imports of dozens of them, on two cores, are no part of a cluster's time.
 """
 
 import os
@@ -22,6 +23,7 @@ from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from tests.conftest import make_toy
+from tests.forks import forked_workers
 from tests.performance.figures import arguments, keep
 from tests.stand_in import FACTS, stand_in, views
 
@@ -56,7 +58,7 @@ def main() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     print(f"SIMULATED: encoders that sleep {args.seconds} s for each chunk, on {os.cpu_count()} cores")
     print("  actors   images/s   ideal   share")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, forked_workers(Path(folder)):
         for actors in args.actors:
             images = max(args.chunks * actors, 2) * CHUNK
             root = make_toy(Path(folder) / f"{actors}", environments=2, classes=2, images=images // 4)

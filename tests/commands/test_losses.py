@@ -1,0 +1,192 @@
+"""Three nodes, the real encoder, real images: whatever is lost, the same command ends with what an undisturbed run has.
+
+The nodes are processes of this machine, their workers are forks (`tests/forks.py`).
+"""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmark.common.storage import Storage
+from benchmark.store.made import Made, read_made
+from tests.conftest import some_of
+from tests.faults.harness import Contents
+from tests.forks import Forked, forks
+from tests.nodes import Nodes, nodes
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
+]
+TIMEOUT = 10  # seconds without an answer, of an encoder that takes two for a chunk
+RECIPE = {
+    "name": "losses",
+    "backbones": [{"name": "MiniLiT", "image_size": 96, "engine": "torch"}],
+    "interventions": {"kinds": ["grayscale"]},
+    "sweep": {
+        "seeds": [0, 1], "projections": ["identity", "icm"], "lambdas": [1, 10], "ranks": [16, 64],
+        "predictors": ["zero_shot", {"name": "linear_probe", "C": [0.316]}],
+    },
+    "run": {"chunk_timeout": TIMEOUT},
+}  # fmt: skip
+IMAGES_OF = {4: 300 - 4 * 64}  # of the last chunk
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where commands run, and what an undisturbed one leaves."""
+
+    folder: Path
+    forks: str
+    cluster: Nodes
+
+    def start(self, name: str, node: int = 0) -> Forked:
+        arguments = [f"node{node}", "run", str(self.folder / "recipe.yaml"), "--store", str(self.folder / name)]
+        arguments += ["--out", str(self.folder / f"{name}-report")]
+        said = self.folder / f"{name}-{time.monotonic_ns()}"
+        return Forked(self.forks, "tests.commands.on_node", arguments, self.cluster.environment, said)
+
+    def finish(self, name: str) -> str:
+        """Run a command that must end well, and return what it says."""
+        exit_code, said = self.start(name).wait(timeout=200)
+        assert exit_code == 0, said
+        return said
+
+    def left_by(self, name: str) -> dict[str, object]:
+        """Return what a run has left: files of the store, tables of the report."""
+        tables = sorted((self.folder / f"{name}-report" / "tables").iterdir())
+        assert {file.suffix for file in tables} >= {".csv", ".tex", ".md"}
+        report = {file.name: file.read_bytes() for file in tables}
+        return {**Contents.of(Storage(str(self.folder / name))).files, **report}
+
+    def made_by(self, name: str) -> list[Made]:
+        return read_made(Storage(str(self.folder / name)))
+
+    def parts(self, name: str) -> dict[str, int]:
+        """Return each part of a store with the time of its last change."""
+        return {str(part): part.stat().st_mtime_ns for part in (self.folder / name).glob(PARTS)}
+
+    def wait_for(self, run: Forked, name: str, pattern: str, count: int) -> None:
+        """Wait until a store has so many files of a kind."""
+        until = time.monotonic() + 120
+        while len(list((self.folder / name).glob(pattern))) < count:
+            assert time.monotonic() < until
+            assert run.is_running, run.wait(timeout=1)
+            time.sleep(0.02)
+
+    def encoders(self, run: Forked) -> list[int]:
+        """Return the ids of the processes that encode."""
+        session, found = os.getsid(run.pid), []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getsid(int(process.name)) == session and b"MapWorker" in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+            except OSError:  # it has ended meanwhile
+                continue
+        return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, demo_set: Path) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("losses")
+    images = some_of(demo_set, 5, folder / "emoji_styles")
+    recipe = {**RECIPE, "datasets": [{"name": "emoji_styles", "root": str(images)}]}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with forks(folder) as address, nodes(folder, 3, forks=address) as cluster:
+        place = Place(folder, address, cluster)
+        place.finish("undisturbed")
+        yield place
+
+
+PARTS, ROWS = "embeddings/*/part-*.parquet", "rows/*.parquet"
+
+
+def test_a_node_is_lost_in_embedding(place: Place) -> None:
+    run = place.start("embedding")
+    place.wait_for(run, "embedding", PARTS, 3)
+    node = place.cluster.id(1)
+    place.cluster.kill(1, "raylet")
+    exit_code, said = run.wait(timeout=200)
+    place.cluster.replace_lost()
+    assert exit_code == 0, said
+    assert place.left_by("embedding") == place.left_by("undisturbed")
+    [made] = place.made_by("embedding")
+    assert made.embedded + made.lost == made.total == 600
+    lost = [encoder for encoder in made.encoders if node[:6] in encoder.host]
+    assert lost, made.text()
+    again = set(made.chunks.filter(made.chunks["again"])["chunk"].to_pylist())
+    assert again <= {chunk for encoder in lost for chunk in encoder.under_way}
+    assert made.lost == sum(2 * IMAGES_OF.get(chunk, 64) for chunk in again)
+    told = [line for line in said.splitlines() if "aylet" in line or "marked dead" in line]
+    assert told
+    assert all(line.startswith("Ray: ") and len(line) <= 205 for line in told), told
+
+
+def test_a_node_is_lost_in_the_sweep(place: Place) -> None:
+    run = place.start("sweep")
+    place.wait_for(run, "sweep", ROWS, 1)
+    place.cluster.kill(2, "raylet")
+    exit_code, said = run.wait(timeout=200)
+    place.cluster.replace_lost()
+    assert exit_code == 0, said
+    assert place.left_by("sweep") == place.left_by("undisturbed")
+
+
+def test_an_encoder_stops_for_good(place: Place) -> None:
+    run = place.start("stopped")
+    place.wait_for(run, "stopped", PARTS, 3)
+    os.kill(place.encoders(run)[0], signal.SIGSTOP)
+    exit_code, said = run.wait(timeout=200)
+    assert exit_code == 0, said
+    assert place.left_by("stopped") == place.left_by("undisturbed")
+    [made] = place.made_by("stopped")
+    [silent] = [encoder for encoder in made.encoders if encoder.silent]
+    assert silent.silent > TIMEOUT - 1
+    assert f"the encoder on cpu of {silent.host}" in said
+    again = made.chunks.filter(made.chunks["again"])["chunk"].to_pylist()
+    assert set(again) <= set(silent.under_way)
+
+
+def test_the_driver_is_killed(place: Place) -> None:
+    run = place.start("driver")
+    place.wait_for(run, "driver", PARTS, 3)
+    run.kill()
+    kept = place.parts("driver")
+    said = place.finish("driver")
+    assert kept.items() <= place.parts("driver").items()
+    assert re.search(r"[1-9]\d* reused", said)
+    assert place.left_by("driver") == place.left_by("undisturbed")
+
+
+def test_the_node_of_the_driver_is_lost(place: Place) -> None:
+    run = place.start("its-node", node=place.cluster.newest)
+    place.wait_for(run, "its-node", PARTS, 3)
+    place.cluster.kill(place.cluster.newest, "raylet")
+    run.kill()
+    kept = place.parts("its-node")
+    place.cluster.replace_lost()
+    place.finish("its-node")
+    assert kept.items() <= place.parts("its-node").items()
+    assert place.left_by("its-node") == place.left_by("undisturbed")
+
+
+def test_the_head_is_lost_in_embedding(place: Place, tmp_path: Path) -> None:
+    run = place.start("head")
+    place.wait_for(run, "head", PARTS, 3)
+    place.cluster.kill(0, "gcs_server")
+    exit_code, said = run.wait(timeout=200)
+    assert exit_code == 2, said
+    assert "run the same command again on another cluster" in said
+    assert "Traceback" not in said
+    kept = place.parts("head")
+    with nodes(tmp_path, 2, forks=place.forks) as other:
+        replace(place, cluster=other).finish("head")
+    assert kept.items() <= place.parts("head").items()
+    assert place.left_by("head") == place.left_by("undisturbed")
