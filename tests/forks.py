@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -213,9 +214,10 @@ def _become(wanted: dict[str, Any], files: list[int]) -> NoReturn:
     except BaseException:  # as the interpreter does
         traceback.print_exc()
         exit_code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter, which then takes all down: a second
     atexit._run_exitfuncs()
     sys.stdout.flush()
-    os._exit(exit_code if isinstance(exit_code, int) else int(exit_code is not None))  # taking all down costs a second
+    os._exit(exit_code if isinstance(exit_code, int) else int(exit_code is not None))
 
 
 if __name__ == "__main__":
