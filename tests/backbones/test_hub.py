@@ -161,6 +161,25 @@ def test_what_was_fetched_before_needs_no_hub(silent: str, tmp_path: Path) -> No
     model_class(random("ViT-B-16-SigLIP")).check_at_hand(random("ViT-B-16-SigLIP"))
 
 
+def test_weights_of_timm_without_a_hub_are_a_sentence_unless_they_were_fetched(silent: str, tmp_path: Path) -> None:
+    del silent
+    spec = BackboneSpec(name="timm:resnet50")
+    with pytest.raises(
+        IcmBenchError, match=r"The weights 'timm/resnet50\.a1_in1k' .* does not answer; connect, or give"
+    ):
+        model_class(spec).check_at_hand(spec)
+    snapshot = tmp_path / "hub" / "models--timm--resnet50.a1_in1k" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_text("{}")
+    for at_hand in (
+        spec,
+        BackboneSpec(name="timm:resnet50", pretrained="random"),
+        BackboneSpec(name="timm:resnet50", pretrained=str(snapshot / "model.safetensors")),
+        BackboneSpec(name="timm:resnet50.nope"),  # which timm refuses itself, with the tags that it knows
+    ):
+        model_class(at_hand).check_at_hand(at_hand)
+
+
 @pytest.mark.parametrize(
     ("reason", "answers"), [(ssl.SSLCertVerificationError("unknown"), True), (OSError("no route"), False)]
 )

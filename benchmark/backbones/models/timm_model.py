@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from benchmark.backbones.hub import offline_unless_it_answers
+from benchmark.backbones.hub import WITHOUT_NETWORK, offline_unless_it_answers, weights_were_fetched
 from benchmark.backbones.models.base import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError, nearest
@@ -49,14 +49,38 @@ class TimmModel(EncoderModel):
 
     @classmethod
     def check_at_hand(cls, spec: BackboneSpec) -> None:
-        """Let timm look at nothing but what was fetched before, where no hub answers: which files, only it knows."""
-        if not spec.random_weights and not spec.pretrained:
-            offline_unless_it_answers()
+        """Refuse weights that were not fetched before, where no hub answers.
+
+        Raises:
+            IcmBenchError: no hub answers, and it is a hub that has them.
+        """
+        if spec.random_weights or spec.pretrained or offline_unless_it_answers():
+            return
+        if (place := _hub_of(spec.place)) and not weights_were_fetched(place):
+            raise IcmBenchError(
+                f"The weights '{place}' of '{spec.name}' were not fetched before, and the Hugging Face hub does not "
+                f"answer; connect, or give a checkpoint file as 'pretrained'; {WITHOUT_NETWORK}."
+            )
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
         """Return the number of features, without weights being fetched."""
         return int(_created(spec, pretrained=False).num_features)
+
+
+def _hub_of(place: str) -> str:
+    """Return where on the hub timm finds the weights of a model; nothing where it finds them elsewhere, or nowhere."""
+    if place.startswith("hf-hub:"):
+        return place.removeprefix("hf-hub:").partition("@")[0]
+    from timm.models import get_pretrained_cfg, is_model
+
+    if not is_model(place.split(".")[0]):
+        return ""
+    try:
+        known = get_pretrained_cfg(place, allow_unregistered=False)
+    except RuntimeError:  # an unknown tag, which timm tells with those that it knows
+        return ""
+    return (known.hf_hub_id or "") if known else ""
 
 
 def _created(spec: BackboneSpec, pretrained: bool) -> Any:
