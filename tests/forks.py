@@ -138,6 +138,10 @@ def forked_workers(folder: Path) -> Iterator[None]:
 def _serve(address: str) -> NoReturn:
     for name in _IMPORTED:
         importlib.import_module(name)
+    from benchmark.common.code import Source, meaning_of
+
+    for file in (REPOSITORY / "benchmark").rglob("*.py"):
+        meaning_of(Source.of(file))  # kept by path and time: whoever changes a file has its own
     assert "ray" not in sys.modules
     gc.collect()
     gc.freeze()  # what is common stays common

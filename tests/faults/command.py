@@ -21,12 +21,15 @@ def left() -> dict[str, int]:
 if __name__ == "__main__":
     import ray
 
+    import reports.build
     from benchmark.backbones import describe
     from benchmark.cli import main
     from tests.described import Described
     from tests.faults import inject
 
     describe._start = Described  # type: ignore[assignment]
+    # Drawing takes a third of a run's work, and no file of the store depends on it.
+    reports.build.all_drawings = lambda *_: []  # type: ignore[attr-defined]
 
     hook = {}
     if inject.PLAN in os.environ:
