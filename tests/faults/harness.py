@@ -30,7 +30,7 @@ from tests.nodes import Nodes, nodes
 
 RERUNS = 2  # of a command that ended with an error, without faults: the first is to do
 COMMAND_SECONDS = 480
-MORE = 8  # files and threads that a disturbed command may have open beyond an undisturbed one: S3 keeps connections
+MORE = 16  # files and threads that a disturbed command may have open beyond an undisturbed one: S3 keeps connections
 _RECIPE = {
     "name": "faults",
     "backbones": [{"name": "tests.faults.encoder:Blocks", "pretrained": "random", "engine": "torch"}],
@@ -139,6 +139,8 @@ class Harness:
         """
         try:
             return self._run(plan)
+        except BrokenPromiseError as error:
+            raise BrokenPromiseError(f"{plan}: {error}") from None
         finally:  # whatever one seed leaves, the next begins with all nodes
             for process in self._started:
                 process.kill()
@@ -158,7 +160,7 @@ class Harness:
         lost = 0
         exits = [exit_code for exit_code, _ in ended]
         for exit_code, said in ended:
-            self._check_words(plan, exit_code, said)
+            self._check_words(exit_code, said)
         for _ in range(RERUNS):
             lost += self._cluster.replace_lost()  # by workers that outlived their driver for a moment
             exit_code, said = self._command(store, variables)
@@ -166,33 +168,33 @@ class Harness:
             if not exit_code:
                 break
         else:
-            raise BrokenPromiseError(f"{plan}: a rerun without faults ends with {exit_code}: {said}")
+            raise BrokenPromiseError(f"a rerun without faults ends with {exit_code}: {said}")
         with _environment(variables):
-            self._check(plan, Storage(store))
+            self._check(Storage(store))
         left = self._take_left()
         if grown := [what for what, count in left.items() if count > self._left[what] + MORE]:
-            raise BrokenPromiseError(f"{plan}: more {grown} are open at the end: {left}, undisturbed {self._left}")
+            raise BrokenPromiseError(f"more {grown} are open at the end: {left}, undisturbed {self._left}")
         met = [str(f) for i, f in enumerate(plan.faults) if _size(Path(f"{file}.{i}")) >= f.nth]
         return Outcome(plan, met, exits, lost, left, time.monotonic() - began)
 
-    def _check_words(self, plan: Plan, exit_code: int, said: str) -> None:
+    def _check_words(self, exit_code: int, said: str) -> None:
         """See that a command that could end by itself did so with a sentence."""
         killed = exit_code < 0
         if exit_code not in (0, 2, 143) and not killed:
-            raise BrokenPromiseError(f"{plan}: it ended with {exit_code}: {said}")
+            raise BrokenPromiseError(f"it ended with {exit_code}: {said}")
         if "Traceback" in said:
-            raise BrokenPromiseError(f"{plan}: it ended with a traceback: {said}")
+            raise BrokenPromiseError(f"it ended with a traceback: {said}")
 
-    def _check(self, plan: Plan, storage: Storage) -> None:
+    def _check(self, storage: Storage) -> None:
         found, expected = Contents.of(storage).files, self._expected.files
         if found.keys() != expected.keys():
-            raise BrokenPromiseError(f"{plan}: files that only one has: {sorted(found.keys() ^ expected.keys())}")
+            raise BrokenPromiseError(f"files that only one has: {sorted(found.keys() ^ expected.keys())}")
         if changed := [name for name in found if found[name] != expected[name]]:
-            raise BrokenPromiseError(f"{plan}: files that differ: {changed}")
+            raise BrokenPromiseError(f"files that differ: {changed}")
         if problems := [problem for directory in upkeep.verify(storage) for problem in directory.problems]:
-            raise BrokenPromiseError(f"{plan}: {problems}")
+            raise BrokenPromiseError(str(problems))
         if left := foreign(storage):
-            raise BrokenPromiseError(f"{plan}: nobody's files: {left}")
+            raise BrokenPromiseError(f"nobody's files: {left}")
 
     def _start(self, store: str, variables: dict[str, str]) -> Forked:
         self._commands += 1
@@ -215,9 +217,10 @@ class Harness:
     def _ended(self, process: Forked) -> tuple[int, str]:
         try:
             return process.wait(timeout=COMMAND_SECONDS)
-        except TimeoutError as error:
+        except TimeoutError:
             process.kill()
-            raise BrokenPromiseError(f"A command did not end within {COMMAND_SECONDS} s: {error}") from None
+            _, said = process.wait(timeout=60)
+            raise BrokenPromiseError(f"A command did not end within {COMMAND_SECONDS} s: {said}") from None
 
     def _command(self, store: str, variables: dict[str, str]) -> tuple[int, str]:
         return self._ended(self._start(store, variables))
