@@ -198,7 +198,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
         tally = Tally(speed, progress)
         said = pool.on_gpus or len(alive_nodes()) > 1
         with (
-            Watch(made, job.storage, ledger, pool, len(chunks), progress.notify, said) as watch,
+            Watch(made, job.storage, ledger, pool, len(chunks), progress.notify, said, timeout) as watch,
             closing(results(done)) as tables,
         ):
             for counts in (counts for table in tables for counts in ChunkCounts.from_rows(table)):

@@ -4,8 +4,12 @@ A thread of the driver asks the ledger every two seconds. It says who began and 
 autoscaler how many GPUs are wanted, and writes the record of a run that takes long.
 """
 
+import os
 import platform
+import signal
 import statistics
+import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -18,7 +22,9 @@ from typing import Any
 import pyarrow as pa
 
 from benchmark.common.autoscaler import ask_for_gpus
+from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.embedding import watchdog
 from benchmark.embedding.chunks import ChunkCounts
 from benchmark.embedding.ledger import EncoderState
 from benchmark.embedding.pool import ASK_SECONDS, SAY_SECONDS, Notify, Pool
@@ -27,6 +33,10 @@ from benchmark.store.made import CHUNKS, Made, MadeBy, drop_open, write_made
 POLL_SECONDS = 2.0
 TIMES_MEDIAN = 3.0  # between two chunks, after which nothing coming is a stall
 FIRST_RECORD_SECONDS, RECORD_SECONDS = 5.0, 30.0  # between two records of a run that has not ended; the first is early
+# Nothing comes from encoders that work for so long, and for so many times as long as a chunk may take: somebody else is
+# silent for good, such as the raylet of a node whose processes live.
+STALL_SECONDS, STALL_TIMES = 120.0, 5.0
+STALL_GRACE = 20.0  # in which the block is to be left, after an interrupt
 LATE_SECONDS = 15.0  # that the ledger is waited for; Ray ends a process that has lost its cluster after 60
 
 
@@ -41,10 +51,22 @@ class Watch:
         chunks: number of chunks that are to come.
         notify: takes each line for the person who watches.
         said: whether who encodes is worth a line: not on a single machine without GPUs.
+        timeout: seconds that a chunk may take. Default: as a watchdog has it, see `watchdog`.
+
+    Raises:
+        IcmBenchError: at the end of the block: nothing came from encoders that work, and the block was interrupted.
     """
 
     def __init__(
-        self, made: Made, storage: Storage, ledger: Any, pool: Pool, chunks: int, notify: Notify, said: bool
+        self,
+        made: Made,
+        storage: Storage,
+        ledger: Any,
+        pool: Pool,
+        chunks: int,
+        notify: Notify,
+        said: bool,
+        timeout: float | None = None,
     ) -> None:
         self.made, self._storage, self._ledger, self._pool = made, storage, ledger, pool
         self._left, self._notify, self._says = chunks, notify, said
@@ -55,6 +77,8 @@ class Watch:
         self._asked = self._spoke = self._recorded = time.monotonic()
         self._pause, self._deaf, self._last = FIRST_RECORD_SECONDS, False, list[EncoderState]()
         self._open, self._lock, self._end = False, Lock(), Event()
+        self._timeout, self._stall = timeout, ""
+        self._interruptible = threading.current_thread() is threading.main_thread()  # no other thread can be
         self._thread = Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Watch":
@@ -73,6 +97,8 @@ class Watch:
             encoders = self._encoders()
             self._say_replaced(encoders)  # who came in the last moment
             self._record(encoders, ended=error is None)
+        if self._stall:
+            raise IcmBenchError(self._stall) from None
 
     def came(self, counts: ChunkCounts) -> None:
         """Take in what came of a chunk."""
@@ -102,6 +128,7 @@ class Watch:
         self._say_replaced(encoders)
         self._say_who(encoders)
         self._say_stall(encoders, now)
+        self._end_stall(encoders, now)
         if self._pool.asked and now - self._asked >= ASK_SECONDS:
             self._asked = now
             ask_for_gpus(self._pool.gpus(self._left))  # what is left for the last ones needs no more
@@ -150,6 +177,26 @@ class Watch:
         waits = [(since, e.host, chunk) for e in working for chunk, since in e.under_way.items()]
         oldest = f"; chunk {min(waits)[2]} has been under way on {min(waits)[1]} the longest" if waits else ""
         self._notify(f"no chunk for {silent:.0f} s; {len(working)} encoders work, {starting} start{oldest}")
+
+    def _end_stall(self, encoders: Sequence[EncoderState], now: float) -> None:
+        working = sum(encoder.works for encoder in encoders)
+        if not (working and self._interruptible) or any(not e.ready and not e.silent for e in encoders):
+            return
+        usual = statistics.median(self._gaps) * working if self._gaps else 0.0
+        chunk = self._timeout or max(watchdog.MIN_SECONDS, watchdog.TIMES_MEDIAN * usual)
+        chunk = chunk if self._gaps else max(chunk, watchdog.FIRST_SECONDS)
+        silent = now - self._came
+        if silent < max(STALL_SECONDS, STALL_TIMES * chunk) or self._end.is_set():
+            return
+        self._stall = (
+            f"No chunk came for {silent:.0f} s, though {working} encoders work: a node of the cluster does not answer. "
+            f"What is finished is kept: run the same command to go on."
+        )
+        self._record(encoders, ended=False)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it up, too
+        if not self._end.wait(STALL_GRACE):  # or interrupts are not heard, as in the background
+            print(f"icm-bench: {self._stall}", file=sys.stderr, flush=True)
+            os._exit(EXIT_USER_ERROR)
 
     def _record(self, encoders: Sequence[EncoderState], ended: bool) -> None:
         left = [() if ended and e.works else tuple(sorted(e.under_way)) for e in encoders]

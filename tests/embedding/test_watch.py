@@ -1,10 +1,13 @@
 """What a driver says of its encoders, and what it writes down: every pair once, whoever was lost."""
 
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding import watch
 from benchmark.embedding.chunks import ChunkCounts
@@ -23,6 +26,14 @@ def counts(number: int, tries: int = 1, views: int = 128, before: int = 0, other
         device="L4", tries=tries, images=64, decoded=64, views=views, before=before, others=others, unreadable=0,
         finished=128, decode_s=1.0,
     )  # fmt: skip
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let the main thread hear of interrupts: what is started in the background does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -119,3 +130,52 @@ def test_what_a_killed_driver_had_under_way_is_known_to_the_next_run_and_no_othe
     assert take_over(storage, VIEWS) == {}
     [made] = read_made(storage)
     assert made.text()[0].endswith("128 views embedded, 100 reused; it did not end")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_where_nothing_comes_from_encoders_that_work_the_run_ends_in_a_sentence(
+    watching: Callable[[list[EncoderState], list[str]], Watch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.2)
+
+    def stalled(*ready: float, chunks: int = 1) -> Watch:
+        one = watching([EncoderState("", "a", "L4", 0.0, 0.0, ready=at) for at in ready], [])
+        one._timeout = 0.01
+        for number in range(chunks):
+            one.came(counts(number))
+        return one
+
+    said = r"No chunk came for .* though 2 encoders work: a node .* run the same command to go on\."
+    with pytest.raises(IcmBenchError, match=said), stalled(1.0, 1.0):
+        time.sleep(30)
+    for ready, chunks in (((1.0, 0.0), 1), ((), 1), ((1.0,), 0)):  # one starts; none is there; a first chunk
+        with stalled(*ready, chunks=chunks):
+            time.sleep(0.5)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_where_the_block_cannot_be_left_the_process_ends(
+    watching: Callable[[list[EncoderState], list[str]], Watch],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "STALL_GRACE", 0.1)
+    monkeypatch.setattr("os._exit", ended.append)
+    one = watching([EncoderState("", "a", "L4", 0.0, 0.0, ready=1.0)], [])
+    one._timeout = 0.01
+    one.came(counts(0))
+
+    def waits_twice() -> None:
+        try:
+            time.sleep(30)
+        except KeyboardInterrupt:
+            time.sleep(1)
+
+    with pytest.raises(IcmBenchError, match=r"though 1 encoders work"), one:
+        waits_twice()
+    assert ended == [2]
+    assert "icm-bench: No chunk came for 0 s, though 1 encoders work" in capsys.readouterr().err
