@@ -13,7 +13,7 @@ from benchmark.commands.gpus import is_named, public_figures, span
 from benchmark.commands.requests import Requests
 from benchmark.commands.room import Node, fitted
 from benchmark.common.storage import Storage
-from benchmark.store.costs import Cost, as_json, on_this_machine, read, remember
+from benchmark.store.costs import DETAILS, REPORT, Cost, as_json, on_this_machine, read, remember
 from tests.conftest import REPOSITORY
 from tests.test_cli import write_recipe
 
@@ -61,8 +61,8 @@ def test_a_plan_is_about_as_long_as_the_run_that_went_before(
     assert list(after["stages"]) == ["start", "embedding", "moments", "trials", "details", "report"]
     assert (after["unknown"], list(after["by"])) == ([], [STORE])
     measured = {c.kind: c for c in read(Storage(str(tmp_path / "store")))}
-    for stage in ("details", "report"):
-        assert after["stages"][stage] == pytest.approx(measured[stage,].seconds)
+    for stage, kind in (("details", DETAILS), ("report", REPORT)):
+        assert after["stages"][stage] == pytest.approx(measured[kind].seconds)
     trials = sum(c.seconds for kind, c in measured.items() if kind[0] == "trial")
     assert after["core_hours"] * 3600 == pytest.approx(trials)
     assert main(["plan", recipe]) == 0
