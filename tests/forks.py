@@ -161,15 +161,18 @@ def _serve(address: str) -> NoReturn:
 
 
 def _end_all_with_input() -> NoReturn:
-    """Kill this session, which all forks are in, when whoever has started it closes its input or has ended."""
+    """Kill all forks, and who makes them, when whoever has started that closes its input or has ended.
+
+    They are found by the leader that the system gives to what was started together; it is who makes them.
+    """
     sys.stdin.read()
-    session = os.getsid(0)
+    leader = os.getsid(0)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(ProcessLookupError):
-            if os.getsid(int(process.name)) == session != int(process.name) != os.getpid():
+            if os.getsid(int(process.name)) == leader != int(process.name) != os.getpid():
                 os.kill(int(process.name), signal.SIGKILL)
     with suppress(ProcessLookupError):
-        os.kill(session, signal.SIGKILL)
+        os.kill(leader, signal.SIGKILL)
     os._exit(0)
 
 

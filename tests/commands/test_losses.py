@@ -83,10 +83,10 @@ class Place:
 
     def encoders(self, run: Forked) -> list[int]:
         """Return the ids of the processes that encode."""
-        session, found = os.getsid(run.pid), []
+        leader, found = os.getsid(run.pid), []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if os.getsid(int(process.name)) == session and b"MapWorker" in (process / "cmdline").read_bytes():
+                if os.getsid(int(process.name)) == leader and b"MapWorker" in (process / "cmdline").read_bytes():
                     found.append(int(process.name))
             except OSError:  # it has ended meanwhile
                 continue
