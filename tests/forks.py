@@ -110,11 +110,11 @@ def forks(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def forked_workers(folder: Path) -> Iterator[None]:
-    """Let workers of a Ray that this process starts be forks; the process that forks starts with the first Ray.
+def forked_workers(folder: Path | None = None) -> Iterator[None]:
+    """Let workers of a Ray that this process starts be forks.
 
     Args:
-        folder: for the socket.
+        folder: for the socket; the process that forks starts with the first Ray. Default: the environment names one.
     """
     from ray._private.parameter import RayParams
 
@@ -122,7 +122,7 @@ def forked_workers(folder: Path) -> Iterator[None]:
 
     def with_forks(self: RayParams, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        if ADDRESS not in os.environ:
+        if folder and ADDRESS not in os.environ:
             os.environ[ADDRESS] = started.enter_context(forks(folder))
         self.setup_worker_path = FORKED_WORKER
 

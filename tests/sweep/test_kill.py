@@ -108,16 +108,14 @@ def test_killed_at_random_moments(embedded: Path, tmp_path: Path) -> None:
         assert rows_in(store) == undisturbed
 
 
-def test_a_node_and_then_the_head_are_lost(embedded: Path, tmp_path: Path) -> None:
+def test_the_head_is_lost(embedded: Path, tmp_path: Path) -> None:
     store, (first, second) = tmp_path / "store", (tmp_path / "first", tmp_path / "second")
     shutil.copytree(embedded / "fresh", store)
     first.mkdir()
     second.mkdir()
-    with nodes(first, 3) as cluster:
+    with nodes(first, 2) as cluster:
         run = start(embedded, store, cluster.environment)
-        wait_for_rows(run, store, 2)
-        cluster.kill(1, "raylet")
-        wait_for_rows(run, store, 6)
+        wait_for_rows(run, store, 3)
         assert run.poll() is None, run.communicate()
         killed_at = time.monotonic()
         cluster.kill(0, "gcs_server")
@@ -129,7 +127,7 @@ def test_a_node_and_then_the_head_are_lost(embedded: Path, tmp_path: Path) -> No
     assert "run the same command again on another cluster" in sentence
     assert "Traceback" not in err
     kept = {p: p.stat().st_mtime_ns for p in (store / "rows").glob("*.parquet")}
-    assert not (store / "failed").exists()  # neither loss is a failure of a trial
+    assert not (store / "failed").exists()  # the loss is no failure of a trial
     with nodes(second, 1) as cluster:
         again = start(embedded, store, cluster.environment)
         _, err = again.communicate(timeout=240)
