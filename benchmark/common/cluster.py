@@ -20,7 +20,7 @@ from benchmark.common.private_ray import private
 from benchmark.common.speech import tell
 from benchmark.common.stopping import own_handler
 
-MAX_SAID = 200  # characters of what Ray says of a process
+_LONGEST = 200  # characters of what Ray says of a process
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _tell_of_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: 
     By itself it prints it all on standard output, which may be JSON: of a node that died, up to sixty lines.
     """
     if lines := " ".join(said["lines"]).strip().splitlines():
-        tell(f"Ray: {textwrap.shorten(lines[0], MAX_SAID, placeholder=' ...')}")
+        tell(f"Ray: {textwrap.shorten(lines[0], _LONGEST, placeholder=' ...')}")
 
 
 def _not_started(error: Exception) -> IcmBenchError:

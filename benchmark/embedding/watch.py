@@ -97,7 +97,7 @@ class Watch:
             encoders = self._encoders()
             self._say_replaced(encoders)  # who came in the last moment
             self._record(encoders, ended=error is None)
-        if self._stall:
+        if self._stall and kind is KeyboardInterrupt:
             raise IcmBenchError(self._stall) from None
 
     def came(self, counts: ChunkCounts) -> None:
@@ -186,13 +186,15 @@ class Watch:
         chunk = self._timeout or max(watchdog.MIN_SECONDS, watchdog.TIMES_MEDIAN * usual)
         chunk = chunk if self._gaps else max(chunk, watchdog.FIRST_SECONDS)
         silent = now - self._came
-        if silent < max(STALL_SECONDS, STALL_TIMES * chunk) or self._end.is_set():
+        if silent < max(STALL_SECONDS, STALL_TIMES * chunk):
+            return
+        self._record(encoders, ended=False)
+        if self._end.is_set():
             return
         self._stall = (
-            f"No chunk came for {silent:.0f} s, though {working} encoders work: a node of the cluster does not answer. "
-            f"What is finished is kept: run the same command to go on."
+            f"No chunk came for {silent:.0f} s, though {working} encoders work: what they wait for hangs, such as a "
+            f"node or a mount. What is finished is kept: run the same command to go on."
         )
-        self._record(encoders, ended=False)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it up, too
         if not self._end.wait(STALL_GRACE):  # or interrupts are not heard, as in the background
             print(f"icm-bench: {self._stall}", file=sys.stderr, flush=True)

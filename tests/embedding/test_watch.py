@@ -146,7 +146,7 @@ def test_where_nothing_comes_from_encoders_that_work_the_run_ends_in_a_sentence(
             one.came(counts(number))
         return one
 
-    said = r"No chunk came for .* though 2 encoders work: a node .* run the same command to go on\."
+    said = r"No chunk came for .* though 2 encoders work: .* run the same command to go on\."
     with pytest.raises(IcmBenchError, match=said), stalled(1.0, 1.0):
         time.sleep(30)
     for ready, chunks in (((1.0, 0.0), 1), ((), 1), ((1.0,), 0)):  # one starts; none is there; a first chunk

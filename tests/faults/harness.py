@@ -30,7 +30,7 @@ from tests.nodes import Nodes, nodes
 
 RERUNS = 2  # of a command that ended with an error, without faults: the first is to do
 COMMAND_SECONDS = 480
-MORE = 16  # files and threads that a disturbed command may have open beyond an undisturbed one: S3 keeps connections
+MORE = 8  # files and threads that a disturbed command may have open beyond an undisturbed one on the same place
 _RECIPE = {
     "name": "faults",
     "backbones": [{"name": "tests.faults.encoder:Blocks", "pretrained": "random", "engine": "torch"}],
@@ -102,7 +102,7 @@ class Outcome:
 
 
 class Harness:
-    """One cluster and one undisturbed run, for any number of seeds. See `harness`.
+    """One cluster and an undisturbed run on each place, for any number of seeds. See `harness`.
 
     Args:
         folder: for images, stores and logs.
@@ -118,14 +118,23 @@ class Harness:
         (images / "env1" / "dog" / "bad.png").write_bytes(b"no image")
         recipe = {**_RECIPE, "datasets": [{"name": "toy", "root": str(images)}]}
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-        exit_code, said = self._command(str(folder / "undisturbed"), {})
-        if exit_code:
-            raise BrokenPromiseError(f"The undisturbed run ended with {exit_code}: {said}")
-        self._left = self._take_left()
+        self._left = {"folder": self._undisturbed(str(folder / "undisturbed"), {})}
         undisturbed = Storage(str(folder / "undisturbed"))
         self._expected = Contents.of(undisturbed)
         roots = Counter(name.split("/")[0] for name, _, _ in undisturbed.details(""))
         self._files = {root: count for root, count in roots.items() if root != "reports"}
+        if bucket:
+            uri, variables = bucket
+            self._left["s3"] = self._undisturbed(f"{uri}/undisturbed", variables)
+            with _environment(variables):
+                self._check(Storage(f"{uri}/undisturbed"))
+
+    def _undisturbed(self, store: str, variables: dict[str, str]) -> dict[str, int]:
+        """Run the recipe, and return what its command had open at its end."""
+        exit_code, said = self._command(store, variables)
+        if exit_code:
+            raise BrokenPromiseError(f"The undisturbed run ended with {exit_code}: {said}")
+        return self._take_left()
 
     def plan(self, seed: int) -> Plan:
         """Return what goes wrong with a seed."""
@@ -151,8 +160,8 @@ class Harness:
         began, file = time.monotonic(), self._folder / f"plan{plan.seed}.json"
         plan.write(file)
         self._take_left()  # what a seed that broke has said
-        on_s3 = plan.where == "s3" and self._bucket
-        uri, variables = self._bucket if on_s3 and self._bucket else (str(self._folder), {})
+        where = plan.where if plan.where in self._left else "folder"
+        uri, variables = self._bucket if where == "s3" and self._bucket else (str(self._folder), {})
         store = f"{uri}/seed{plan.seed}"
         faults = {PLAN: str(file), HEAD: str(self._cluster.pid(0, "raylet"))}
         disturbed = [self._start(store, variables | faults) for _ in range(plan.writers)]
@@ -172,8 +181,9 @@ class Harness:
         with _environment(variables):
             self._check(Storage(store))
         left = self._take_left()
-        if grown := [what for what, count in left.items() if count > self._left[what] + MORE]:
-            raise BrokenPromiseError(f"more {grown} are open at the end: {left}, undisturbed {self._left}")
+        undisturbed = self._left[where]
+        if grown := [what for what, count in left.items() if count > undisturbed[what] + MORE]:
+            raise BrokenPromiseError(f"more {grown} are open at the end: {left}, undisturbed {undisturbed}")
         met = [str(f) for i, f in enumerate(plan.faults) if _size(Path(f"{file}.{i}")) >= f.nth]
         return Outcome(plan, met, exits, lost, left, time.monotonic() - began)
 
