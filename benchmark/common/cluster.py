@@ -21,6 +21,7 @@ from benchmark.common.speech import tell
 from benchmark.common.stopping import own_handler
 
 _LONGEST = 200  # characters of what Ray says of a process
+_BY_US = "killed by `ray.kill`"  # says Ray of each call of an encoder that this process ended, as at an interrupt
 
 
 @contextmanager
@@ -93,7 +94,8 @@ def _tell_of_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: 
 
     By itself it prints it all on standard output, which may be JSON: of a node that died, up to sixty lines.
     """
-    if lines := " ".join(said["lines"]).strip().splitlines():
+    lines = " ".join(said["lines"]).strip().splitlines()
+    if lines and _BY_US not in lines[0]:
         tell(f"Ray: {textwrap.shorten(lines[0], _LONGEST, placeholder=' ...')}")
 
 

@@ -68,6 +68,9 @@ def test_what_ray_says_of_a_node_is_a_line_that_no_script_reads(
     assert line.startswith("Ray: Raylet is terminated. word")
     assert line.endswith("word ...")
     assert len(line) <= 205
+    ours = "Task MapWorker.submit failed. Error: The actor is dead because it was killed by `ray.kill`."
+    ray._private.worker.print_to_stdstream({**said, "lines": [ours]}, ignore_prefix=False)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_named_cluster_is_joined_at_once(started: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
