@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.method.evaluation.selection import SOURCE_RULES
-from benchmark.store.details import Details, Part, Pick
+from benchmark.store.details import Details, Part, Pick, has_details
 from reports.chosen import Selections
-from reports.methods import ICM, PLAIN, SHRINKAGE, Method
+from reports.methods import Method
 from reports.settings import Setting
 
 DetailsOf = Callable[[Part], Details | None]
@@ -18,14 +18,11 @@ _OF_ROW = (
     "trial_id", "held_out", "seed", "fold", "test_split", "class_half", "lambda_", "projection_params",
     "predictor_params", "tested",
 )  # fmt: skip
-_SHOWN = (PLAIN, "pca", ICM, SHRINKAGE)
 
 
 def is_shown(method: Method) -> bool:
     """Return whether a method's predictions are written: plain, PCA, CLIP-ICM (largest) and shrinkage, no control."""
-    return (
-        method.projection in _SHOWN and not method.variant and (method.projection != ICM or method.order == "largest")
-    )
+    return has_details(method.projection, method.order, method.variant)
 
 
 def parts_of(setting: Setting, selections: Selections) -> list[Part]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark.commands.embed import on_sound_embeddings
+from benchmark.commands.estimate import Known, seconds_again
 from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import swept
 from benchmark.common.errors import IcmBenchError
@@ -40,9 +41,7 @@ from benchmark.sweep.refits import Refitted, Work, forget, refit_all
 from benchmark.sweep.search import Search, Study, rounds_of, studies_of
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial, trials_of
-from benchmark.sweep.work import size_of, work_of
-
-TRIALS_OF_A_PROCESS = 8  # with fewer, it takes longer to start one than to wait
+from benchmark.sweep.work import fitting_again, size_of, work_of
 
 
 @dataclass(frozen=True)
@@ -83,23 +82,25 @@ def details_stage(run: Run) -> Written:
 
 def _details(run: Run) -> Written:
     began = time.time()
-    parts, rows = _parts(run)
+    parts = _parts(run)
     there = written(run.storage)
     _check(run.storage, [part for part in parts if part.file in there])
     missing = [part for part in parts if part.file not in there]
     trials = 0
     if missing:
         run.notify(f"details: {len(parts)} methods of settings, {len(parts) - len(missing)} of them done before")
-        trials = len({pick.trial for part in missing for pick in part.picks})
         have_embeddings(run, run.subjects)
-        processes = min(cores(), trials // TRIALS_OF_A_PROCESS)
+        trials = len({pick.trial for part in missing for pick in part.picks})
+        processes = fitting_again(trials)
         with Workers(processes if processes > 1 else 0, "benchmark.sweep.refits") as workers:
             try:
-                _write(run, missing, _works(run, missing), workers)
+                works = _works(run, missing)
+                _write(run, missing, works, workers)
             finally:
                 forget()
         if len(missing) == len(parts):
-            run.remember([Cost(DETAILS, rows, time.time() - began)])
+            again = seconds_again(Known.here(run.storage).or_elsewhere(), [work.trial for work in works])
+            run.remember([Cost(DETAILS, again / processes, time.time() - began)])
     files = [part.file for part in parts]
     there = written(run.storage) if missing else there
     maps = [part.map_file for part in parts if part.map_file in there]
@@ -123,8 +124,8 @@ def _check(storage: Storage, parts: Sequence[Part]) -> None:
         raise DamagedError.of(storage, problems)
 
 
-def _parts(run: Run) -> tuple[list[Part], int]:
-    """Return what there is to be written, in the order of the report, and the number of rows that it is of."""
+def _parts(run: Run) -> list[Part]:
+    """Return what there is to be written, in the order of the report."""
     from reports.chosen import Selections
     from reports.details import parts_of
     from reports.settings import by_setting
@@ -132,10 +133,9 @@ def _parts(run: Run) -> tuple[list[Part], int]:
     record = swept(run.recipe, run.storage, run.subjects)
     rows = read_rows(run.storage, record.trials)
     tested = read_tested(run.storage, rows["tested"])
-    parts = [
+    return [
         part for setting, of_setting in by_setting(rows) for part in parts_of(setting, Selections(of_setting, tested))
     ]
-    return parts, len(rows)
 
 
 def _works(run: Run, parts: Sequence[Part]) -> list[Work]:

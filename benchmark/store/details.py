@@ -180,6 +180,17 @@ class Details:
     decoded: tuple[Decoded, ...]
 
 
+def has_details(projection: str, order: str | None, variant: str) -> bool:
+    """Return whether predictions are written of a method: of plain, PCA, CLIP-ICM (largest) and shrinkage, no control.
+
+    Args:
+        projection: its name.
+        order: of its eigenvectors; None where it has none.
+        variant: what else tells it apart; empty for none.
+    """
+    return projection in ("identity", "pca", "icm", "shrinkage") and not variant and order in (None, "largest")
+
+
 def written(storage: Storage) -> set[str]:
     """Return the names of all files of details in a store."""
     return {*storage.files(ROOT, "")}

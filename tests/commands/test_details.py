@@ -287,8 +287,9 @@ def test_what_was_interrupted_goes_on_and_ends_with_equal_bytes(
 
 
 def test_several_processes_write_the_same(swept: Path, copied: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(details, "TRIALS_OF_A_PROCESS", 1)
-    monkeypatch.setattr(details, "cores", lambda: 2)
+    monkeypatch.setattr("benchmark.sweep.work._OF_A_PROCESS", 1)
+    for room in ("commands.details", "sweep.work"):
+        monkeypatch.setattr(f"benchmark.{room}.cores", lambda: 2)
     with_run(swept, "some", copied, details_stage)
     assert_equal(copied, whole)
 

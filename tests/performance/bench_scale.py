@@ -1,71 +1,149 @@
 """Throughput as encoder actors are added, with encoders that sleep: the pipeline's own limit, simulated.
 
-    python -m tests.performance.bench_scale [--actors 1 2 4 8 16 32]
+    python -m tests.performance.bench_scale [--images 1000000] [--actors 1 16 32 64] [--seconds 3]
 
-A stand-in encoder sleeps a fixed time for each chunk of images, as a GPU would leave the CPU alone. GPUs are
-declared to Ray as resources that this machine does not have. Reading, decoding, scheduling and writing are real, on
-small images, and all of it shares this machine's cores, so the largest pools say more about these than about Ray.
+A list of images that is MADE UP, all of them one small JPEG. An encoder sleeps a fixed time for each chunk, as a GPU
+would leave the CPU alone; GPUs are declared to Ray that this machine does not have. Decoding, scheduling, writing and
+the store are real, and all of it shares this machine's cores, so the largest pools say more about these than about Ray.
 Workers are forks (`tests/forks.py`): the imports of dozens of them, on two cores, are no part of a cluster's time.
+
+A rate is that of the chunks which come while all encoders work, for so many seconds; then the run is interrupted.
 """
 
+import io
 import os
-import shutil
+import resource
+import signal
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
+from PIL import Image
+from ray._private.internal_api import memory_summary
 
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.storage import Storage
-from benchmark.datasets.manifest import read_manifest
+from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.readers.base import Batch
 from benchmark.datasets.spec import DatasetSpec
+from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
-from tests.conftest import make_toy
 from tests.forks import forked_workers
 from tests.performance.figures import arguments, keep
+from tests.performance.made_up import MadeUpReader
 from tests.stand_in import FACTS, stand_in, views
 
-CHUNK = 64
+GIB = 2.0**20  # KiB, as Linux counts memory
+START = 300.0  # seconds within which all encoders are at work
 
 
-def rate(root: Path, actors: int, seconds: float) -> float:
-    """Return images/s with so many actors."""
-    place = tempfile.mkdtemp()
-    manifest = read_manifest(DatasetSpec(name="toy", root=str(root)))
-    ray.init("local", num_cpus=8, num_gpus=actors, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    try:
-        spec = BackboneSpec(name="stand-in", pretrained="random")
-        job = EmbedJob(Storage(place), manifest, spec, FACTS, views(manifest, 1))
-        report = embed(job, RunSpec(), stand_in(seconds))
-    finally:
-        ray.shutdown()
-        shutil.rmtree(place)
-    assert report.speed
-    assert report.speed.actors == actors
-    return report.speed.end_to_end
+class OneImageReader(MadeUpReader):
+    """Lists images that are made up; each of them is the same picture."""
+
+    def read(self, batch: Batch) -> Iterator[bytes | str]:
+        """Yield a small JPEG for each image."""
+        file = io.BytesIO()
+        Image.linear_gradient("L").convert("RGB").resize((48, 48)).save(file, "JPEG")
+        yield from (file.getvalue() for _ in batch["path"])
+
+
+def telling(seconds: float, log: Path) -> type:
+    """Return an encoder that sleeps so many seconds for each chunk, and writes its process and the time into `log`."""
+
+    class Telling(stand_in(seconds)):  # type: ignore[misc]
+        def __call__(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
+            found = super().__call__(chunk)
+            with log.open("a") as file:
+                file.write(f"{os.getpid()} {time.time()}\n")
+            return found
+
+    return Telling
+
+
+def chunks_of(log: Path) -> dict[str, list[float]]:
+    """Return the times at which each encoder ended its chunks."""
+    times: dict[str, list[float]] = {}
+    for line in log.read_text().splitlines() if log.exists() else []:
+        process, moment = line.split()
+        times.setdefault(process, []).append(float(moment))
+    return times
+
+
+def rate(manifest: Manifest, actors: int, seconds: float, window: float) -> dict[str, Any]:
+    """Return the rate of so many encoders in chunks/s, the bytes that Ray spilled, and how many chunks came."""
+    with tempfile.TemporaryDirectory() as place:
+        log, main = Path(place) / "log", threading.get_ident()
+        began = {"all": 0.0}
+
+        def interrupt() -> None:
+            end = time.monotonic() + START
+            while len(chunks_of(log)) < actors and time.monotonic() < end:
+                time.sleep(0.2)
+            began["all"] = time.time()
+            time.sleep(window)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        ray.init(
+            "local", num_cpus=8, num_gpus=actors, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+        )
+        spilled = ""
+        try:
+            address = ray.get_runtime_context().gcs_address
+            job = EmbedJob(
+                Storage(place), manifest, BackboneSpec(name="stand-in", pretrained="random"), FACTS, views(manifest, 1)
+            )
+            threading.Thread(target=interrupt, daemon=True).start()
+            embed(job, RunSpec(), telling(seconds, log))
+            raise AssertionError("all was embedded before the time was over: give more --images")
+        except KeyboardInterrupt:
+            spilled = memory_summary(address, stats_only=True)
+        finally:
+            ray.shutdown()
+        times = chunks_of(log)
+        assert len(times) == actors, f"{len(times)} of {actors} encoders were at work after {START:.0f} s"
+        end = began["all"] + window
+        came = sum(began["all"] < moment <= end for those in times.values() for moment in those)
+    return {"rate": came / window, "spilled": "Spilled" in spilled, "chunks": came}
 
 
 def main() -> None:
     """Print the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--actors", type=int, nargs="+", default=[1, 16, 32, 64])
     parser.add_argument("--seconds", type=float, default=3.0, help="that an encoder sleeps for a chunk")
-    parser.add_argument("--chunks", type=int, default=16, help="for each actor")
+    parser.add_argument("--window", type=float, default=60.0, help="seconds over which a rate is taken")
     args = parser.parse_args()
     figures: dict[str, float] = {}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    print(f"SIMULATED: encoders that sleep {args.seconds} s for each chunk, on {os.cpu_count()} cores")
-    print("  actors   images/s   ideal   share")
-    with tempfile.TemporaryDirectory() as folder, forked_workers(Path(folder)):
-        for actors in args.actors:
-            images = max(args.chunks * actors, 2) * CHUNK
-            root = make_toy(Path(folder) / f"{actors}", environments=2, classes=2, images=images // 4)
-            found, ideal = rate(root, actors, args.seconds), actors * store.chunk_size(images) / args.seconds
-            print(f"  {actors:6}   {found:8.1f}   {ideal:5.0f}   {found / ideal:.3f}", flush=True)
-            figures[f"share_of_{actors}"] = found / ideal
-            shutil.rmtree(root)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ICM_BENCH_CACHE"] = str(Path(folder) / "cache")
+        (root := Path(folder) / str(args.images)).mkdir()
+        layout = "tests.performance.bench_scale:OneImageReader"
+        manifest = read_manifest(DatasetSpec(name="made_up", root=str(root), layout=layout))
+        size = store.chunk_size(args.images)
+        print(
+            f"SIMULATED: {args.images} images that are MADE UP, and encoders that sleep {args.seconds} s for each ",
+            end="",
+        )
+        print(
+            f"chunk of {size}, on {os.cpu_count()} cores\n  actors   images/s   ideal   share   driver, GiB   spilled"
+        )
+        with forked_workers(Path(folder)):
+            for actors in args.actors:
+                found, ideal = rate(manifest, actors, args.seconds, args.window), actors / args.seconds
+                share, memory = found["rate"] / ideal, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+                counted = f"  {actors:6}   {size * found['rate']:8.1f}   {size * ideal:5.0f}   {share:.3f}"
+                print(f"{counted}   {memory:11.2f}   {'yes' if found['spilled'] else 'no'}", flush=True)
+                figures |= {f"share_of_{actors}": share, "driver_gib": memory}
     keep(args.json, figures)
 
 

@@ -100,8 +100,16 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "scale": (
-        "Images/s as encoder actors are added. SIMULATED: encoders that sleep, all on the same cores.",
-        {"share_of_1": "one actor / ideal", "share_of_16": "sixteen actors / ideal"},
+        "Images/s as encoder actors are added. SIMULATED: encoders that sleep, all on the same cores; images are MADE UP.",
+        {
+            "share_of_1": "one actor / ideal",
+            "share_of_16": "sixteen actors / ideal, while all of them work",
+            "driver_gib": "peak memory of the command, GiB",
+        },
+    ),
+    "elastic": (
+        "GPU nodes that an autoscaler brings from none. SIMULATED: encoders that sleep, on GPUs that are declared.",
+        {"share_of_all": "chunks/s of four nodes, once all encode / four times that of one"},
     ),
     "inference": (
         "No speed: whether intervals and adjusted comparisons keep what they promise, 2,000 simulated worlds a design.",
@@ -140,7 +148,7 @@ By hand, with the arguments that each benchmark has by default, on two cores (`p
 - Eight views in one run took 0.26 of the time of eight runs.
 - Peak memory did not grow from 2,000 to 20,000 images, and grew by 19 to 23 % where chunks are four times as large, as above
   65,536 images.
-- Simulated actors scaled to 0.92 of linear with 16 and 0.80 with 32.
+- Simulated actors of 3 s a chunk ran at 0.99 of linear with 16 and with 32, see [scale](scale.md).
 - The first embedding was computed 15 to 18 s after the command where the backbone had never been loaded, and the first file was
   there 2 s later; on a busy machine that was 21 s.
 - Grids on embeddings of PACS's size (10,000 x 512, 7 classes, four held-out environments), against the 355 s that ViT-B-32
