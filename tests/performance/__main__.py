@@ -39,7 +39,7 @@ BENCHMARKS = {
     "parts": ["--images", "700", "--repeats", "1"],
     "views": ["--images", "140"],
     "memory": ["--images", "1000", "4000", "--repeats", "1"],
-    "scale": ["--images", "100000", "--actors", "1", "16", "--window", "20"],
+    "scale": ["--images", "100000", "--actors", "1", "16", "--window", "24"],
     "elastic": ["--chunks", "16"],
     "inference": ["--environments", "4", "--seeds", "1", "3"],
     "credit": ["--worlds", "500"],

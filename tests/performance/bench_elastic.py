@@ -20,7 +20,7 @@ from benchmark.common.storage import Storage
 from benchmark.store.made import read_made
 from tests.conftest import REPOSITORY, make_toy
 from tests.embedding.elastic_cluster import autoscaling
-from tests.performance.figures import arguments, keep
+from tests.performance.figures import arguments, keep, rate_of_all
 
 CHUNK = 64
 
@@ -43,8 +43,7 @@ def written(folder: Path, root: Path, nodes: int, seconds: float) -> dict[str, l
 def rate(times: dict[str, list[float]]) -> float:
     """Return chunks/s while all nodes encode: from the first chunk of the last that came to the end of the first."""
     begin, end = max(min(those) for those in times.values()), min(max(those) for those in times.values())
-    between = [time for those in times.values() for time in those if begin < time <= end]
-    return len(between) / (end - begin)
+    return rate_of_all(times.values(), begin, end)
 
 
 def main() -> None:

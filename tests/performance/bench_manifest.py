@@ -66,7 +66,7 @@ def measure(spec: DatasetSpec, store: Path, what: str, file: Path | None) -> Non
     for name in ("identify", "look", "again", "chunks"):
         seconds, memory = figures[f"{name}_s"], figures[f"{name}_gib"]
         print(f"  {name:10} {seconds:8.1f} s {count / seconds:10.0f} images/s   {memory:.2f} GiB at most so far")
-    keep(file, {**figures, "images_per_s": count / figures["identify_s"], "gib": figures["chunks_gib"]})
+    keep(file, {"images_per_s": count / figures["identify_s"], "gib": figures["chunks_gib"]})
 
 
 if __name__ == "__main__":

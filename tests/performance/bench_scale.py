@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
@@ -37,7 +36,7 @@ from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from tests.forks import forked_workers
-from tests.performance.figures import arguments, keep
+from tests.performance.figures import arguments, keep, rate_of_all
 from tests.performance.made_up import MadeUpReader
 from tests.stand_in import FACTS, stand_in, views
 
@@ -77,8 +76,8 @@ def chunks_of(log: Path) -> dict[str, list[float]]:
     return times
 
 
-def rate(manifest: Manifest, actors: int, seconds: float, window: float) -> dict[str, Any]:
-    """Return the rate of so many encoders in chunks/s, the bytes that Ray spilled, and how many chunks came."""
+def rate(manifest: Manifest, actors: int, seconds: float, window: float) -> tuple[float, bool]:
+    """Return the rate of so many encoders in chunks/s, and whether Ray spilled anything."""
     with tempfile.TemporaryDirectory() as place:
         log, main = Path(place) / "log", threading.get_ident()
         began = {"all": 0.0}
@@ -109,9 +108,8 @@ def rate(manifest: Manifest, actors: int, seconds: float, window: float) -> dict
             ray.shutdown()
         times = chunks_of(log)
         assert len(times) == actors, f"{len(times)} of {actors} encoders were at work after {START:.0f} s"
-        end = began["all"] + window
-        came = sum(began["all"] < moment <= end for those in times.values() for moment in those)
-    return {"rate": came / window, "spilled": "Spilled" in spilled, "chunks": came}
+        found = rate_of_all(times.values(), began["all"], began["all"] + window)
+    return found, "Spilled" in spilled
 
 
 def main() -> None:
@@ -139,10 +137,10 @@ def main() -> None:
         )
         with forked_workers(Path(folder)):
             for actors in args.actors:
-                found, ideal = rate(manifest, actors, args.seconds, args.window), actors / args.seconds
-                share, memory = found["rate"] / ideal, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
-                counted = f"  {actors:6}   {size * found['rate']:8.1f}   {size * ideal:5.0f}   {share:.3f}"
-                print(f"{counted}   {memory:11.2f}   {'yes' if found['spilled'] else 'no'}", flush=True)
+                (found, spilled), ideal = rate(manifest, actors, args.seconds, args.window), actors / args.seconds
+                share, memory = found / ideal, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+                counted = f"  {actors:6}   {size * found:8.1f}   {size * ideal:5.0f}   {share:.3f}"
+                print(f"{counted}   {memory:11.2f}   {'yes' if spilled else 'no'}", flush=True)
                 figures |= {f"share_of_{actors}": share, "driver_gib": memory}
     keep(args.json, figures)
 

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 
@@ -17,3 +17,15 @@ def keep(file: Path | None, figures: Mapping[str, float]) -> None:
     """Write figures, name -> number, where a file was asked for."""
     if file:
         file.write_text(json.dumps({name: round(float(value), 4) for name, value in figures.items()}))
+
+
+def rate_of_all(times: Collection[Sequence[float]], begin: float, end: float) -> float:
+    """Return how many chunks a second some encoders end together between two moments; of each from its first to last.
+
+    Args:
+        times: of each encoder, when it ended its chunks, in seconds and ascending; three or more of them in between.
+        begin: the earlier moment.
+        end: the later one.
+    """
+    between = [[moment for moment in of_one if begin <= moment <= end] for of_one in times]
+    return sum((len(of_one) - 1) / (of_one[-1] - of_one[0]) for of_one in between)

@@ -182,4 +182,6 @@ def _section(name: str, result: dict[str, Any], floors: dict[str, dict[str, floa
         bounds = ", ".join(f"{key.replace('_', ' ')} {bound:g}" for key, bound in floors.get(figure, {}).items())
         lines.append(f"| {meanings[figure]} | {value:.4g} | {bounds} |")
     command = f"`python -m tests.performance.bench_{name} {result['arguments']}`, {result['seconds']:.0f} s"
+    if "commit" in result:  # measured again, later than the others
+        command += f", at commit {result['commit']}"
     return f"## {name.replace('_', ' ')}\n\n{about} Run: {command}.\n\n" + "\n".join(lines)
