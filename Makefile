@@ -41,7 +41,7 @@ lint: setup      ## style
 types: setup     ## types
 	$(BIN)/mypy
 
-bench: setup     ## speed and memory in short, into bench.json; ends with an error below a floor (ten minutes)
+bench: setup     ## speed and memory in short, into bench.json; ends with an error below a floor (half an hour)
 	$(BIN)/python -m tests.performance $(ARGS)
 
 docs: setup      ## write the generated pages anew: docs/recipe.md, docs/speed.md

@@ -2,7 +2,7 @@
 
     python -m tests.performance [NAME ...] [--out bench.json]
 
-Some ten minutes on two cores that do nothing else. `peers.py` is left out: it needs other environments; so are
+Half an hour on two cores that do nothing else. `peers.py` is left out: it needs other environments; so are
 `controls.py` and `domainnet.py`: they take half an hour. Benchmarks of
 embedding need the 700 images that tests/performance/images.py names. Floors are ratios: floors.yaml.
 """
