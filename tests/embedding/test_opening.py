@@ -295,10 +295,9 @@ def test_malformed_and_disguised_files_are_decoded_or_named_in_silence(tmp_path:
 
 def test_pillows_own_test_images_are_decoded_or_named_in_silence() -> None:
     """Where ICM_BENCH_PILLOW names the folder Tests/images of Pillow's source distribution."""
-    folder = Path(os.environ.get("ICM_BENCH_PILLOW", "/nonexistent"))
-    if not folder.is_dir():
+    if not (folder := os.environ.get("ICM_BENCH_PILLOW")):
         pytest.skip("Pillow's test images are absent (set ICM_BENCH_PILLOW to their folder)")
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    files = sorted(file for file in Path(folder).rglob("*") if file.is_file())
     decoded, named = watched(files)
     assert decoded + named == len(files) > 1_000
     assert decoded > 600
