@@ -20,11 +20,6 @@ _OF_ROW = (
 )  # fmt: skip
 
 
-def is_shown(method: Method) -> bool:
-    """Return whether a method's predictions are written: plain, PCA, CLIP-ICM (largest) and shrinkage, no control."""
-    return has_details(method.projection, method.order, method.variant)
-
-
 def parts_of(setting: Setting, selections: Selections) -> list[Part]:
     """Return what predictions there are to be of a setting: a part for each method that a fair rule picks of.
 
@@ -38,7 +33,7 @@ def parts_of(setting: Setting, selections: Selections) -> list[Part]:
     return [
         Part(words, method.label, method.predictor, not method.is_plain, picks)
         for method in selections.parts
-        if is_shown(method) and (picks := _picks(selections, method))
+        if has_details(method.projection, method.order, method.variant) and (picks := _picks(selections, method))
     ]
 
 

@@ -259,8 +259,9 @@ def estimated(
 def _is_fitted_again(spec: TrialSpec) -> bool:
     """Return whether details fit a trial again, if a rule picks anything of it."""
     projection, chosen = spec.projection, spec.intervention_set
-    placebo = chosen.placebo if chosen else None
-    return has_details(projection.name, projection.order_name, placebo or projection.variant)
+    of_set = (chosen.placebo, chosen.pairs_in_words) if chosen else ()
+    variant = ", ".join(filter(None, [*of_set, projection.variant]))
+    return has_details(projection.name, projection.order_name, variant)
 
 
 def seconds_again(known: Known, trials: Iterable[Trial]) -> float:
