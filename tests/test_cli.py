@@ -311,6 +311,27 @@ def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
     proxy.server_close()
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_a_first_run_asks_an_object_store_once_for_an_image_and_hardly_more_for_a_part(
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], faulty_s3: tuple[S3, Proxy]
+) -> None:
+    server, proxy = faulty_s3
+    root = server.upload(toy_root, f"{tmp_path.name}/toy")
+    store = f"s3://bucket/{tmp_path.name}/store"
+    recipe = write_recipe(tmp_path, toy_root, tiny_random, datasets=[{"name": "toy", "root": root}])
+    seeds = ["--set", "sweep.seeds=[0, 1]", "--set", "sweep.predictors=[zero_shot, linear_probe]"]
+    assert main(["run", recipe, "--store", store, *seeds]) == 0
+    asked = [name for (_, name), n in proxy.faults.counts.items() if "/reports/" not in name for _ in range(n)]
+    images, parts = (len([name for name in asked if kind in name]) for kind in (".png", "/part-"))
+    of_trials = len([name for name in asked if re.search("/(rows|index|tested|moments)/", name)])
+    there = server.client.list_objects_v2(Bucket="bucket", Prefix=f"{tmp_path.name}/")["Contents"]
+    keys = [item["Key"] for item in there if "/reports/" not in item["Key"]]
+    there_are = {kind: sum(kind in key for key in keys) for kind in (".png", "/part-", "/rows/")}
+    assert there_are == {".png": 36, "/part-": 2, "/rows/": 40}
+    assert (images, parts) == (36, 2)
+    assert of_trials <= 6 * 40
+
+
 def test_catalog_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["datasets"]) == 0
     assert "PACS  (folder PACS, 7 classes)" in capsys.readouterr().out

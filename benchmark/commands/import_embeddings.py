@@ -103,7 +103,7 @@ def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Impo
         content = _import(read, manifest, facts, views)
         _check_images(storage, content)
         written = sum(_write_view(storage, read, manifest, facts, name, view) for name, view in views.items())
-        if texts is not None and not _is_sound(storage, content.texts):
+        if texts is not None and not _is_there(storage, content.texts):
             write_texts(storage, content.texts, manifest.prompt_names, texts)
             written += 1
         _finish(storage, content, manifest)
@@ -174,7 +174,7 @@ def _write_view(
     progress = Progress(f"writing the view {view.label}", len(images), "images")
     for chunk, rows in enumerate(read.chunks[name]):
         progress.update(len(rows))
-        if _is_sound(storage, store.part_name(view.directory, chunk)):
+        if _is_there(storage, store.part_name(view.directory, chunk)):
             continue
         lost = rejected.get(str(chunk), [])
         gone = {row[0] for row in lost}
@@ -190,12 +190,16 @@ def _write_view(
     return written
 
 
-def _is_sound(storage: Storage, name: str) -> bool:
-    """Return whether a file is there, and what was written under its name."""
-    try:
-        return storage.exists(name) and read_checked(storage, name) is not None
-    except DamagedError:
+def _is_there(storage: Storage, name: str) -> bool:
+    """Return whether a file is there as it was written; one that is damaged is deleted."""
+    if not storage.exists(name):
         return False
+    try:
+        read_checked(storage, name)
+    except DamagedError:
+        storage.delete(name)
+        return False
+    return True
 
 
 def _finish(storage: Storage, content: Import, manifest: Manifest) -> None:

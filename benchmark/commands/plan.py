@@ -200,7 +200,7 @@ def plan(
             for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
         ),
         estimate=estimate,
-        requests=_requests(recipe, storage, sets, trials),
+        requests=_requests(recipe, storage, sets, trials, len(place.nodes)),
         room=place,
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
         bill=billed(offer, estimate, rented, passes) if offer else None,
@@ -238,14 +238,24 @@ def _feeding(speed: GpuSpeed, views: int, cost: DecodingCost | None) -> str:
     )
 
 
-def _requests(recipe: Recipe, storage: Storage, sets: Sequence[PlannedSet], trials: int) -> Requests:
-    """Return how many requests go to the storage of the store, and of images where these lie there."""
+def _requests(recipe: Recipe, storage: Storage, sets: Sequence[PlannedSet], trials: int, machines: int) -> Requests:
+    """Return how many requests so many machines make to the storage of the store, and of images where these lie there.
+
+    Where there are several machines, most images are decoded on others than the one that identified them.
+    """
     away = {spec.name for spec in recipe.located() if "://" in (spec.root or "")}
     images = sum(s.images + s.unlabelled for s in sets if s.name in away)
-    count = sum(_view_count(recipe, s) * chunk_count(s.images) for s in sets)
-    parts = 0 if recipe.is_imported else count * len(recipe.backbones)
-    sums = sum(_view_count(recipe, s) for s in sets) * len(recipe.sweep.seeds) * len(recipe.backbones)
-    return Requests(images, parts, sums, trials, charged=not storage.is_local)
+    backbones, views = len(recipe.backbones), [_view_count(recipe, s) for s in sets]
+    parts = sum(count * chunk_count(s.images) for count, s in zip(views, sets, strict=True)) * backbones
+    return Requests(
+        images,
+        0 if recipe.is_imported else parts,
+        sum(views) * backbones,
+        sum(views) * len(recipe.sweep.seeds) * backbones,
+        trials,
+        charged=not storage.is_local,
+        from_afar=backbones if machines > 1 else 0,
+    )
 
 
 def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]:

@@ -11,7 +11,7 @@ from benchmark.commands.checks import check_lenders, check_packages, check_proto
 from benchmark.commands.doctor import check_nodes
 from benchmark.commands.imported_sets import imported_subject, manifest_of, manifests_of, texts_note
 from benchmark.commands.left_out import left_out, nameless
-from benchmark.commands.stores import open_store
+from benchmark.commands.stores import open_store, with_copies
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.autoscaler import gpus_in_reach
 from benchmark.common.cluster import connect, connected, cpu_nodes
@@ -69,7 +69,7 @@ def notify_on_stderr(line: str) -> None:
 def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool = True) -> Iterator[Run]:
     """Let the block have Ray where it needs to, see `connected`, and give it what `prepare` returns."""
     storage = open_store(recipe)
-    with connected(), watched(storage):
+    with with_copies(recipe), connected(), watched(storage):
         yield prepare(recipe, storage, notify, held_out)
 
 

@@ -6,6 +6,7 @@ from benchmark.commands.details import details_stage
 from benchmark.commands.embed import embed_stage
 from benchmark.commands.prepare import Notify, Run, notify_on_stderr, prepared
 from benchmark.commands.report import Asked, Outcome, report_stage
+from benchmark.commands.stores import with_copies
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
@@ -33,12 +34,13 @@ def run(
     began = began or time.time()
     if recipe.run.out:
         Storage(recipe.run.out).check_writable()  # before hours of work, not after them
-    with prepared(recipe, notify) as run:
-        run.remember([Cost(START, 1, time.time() - began)])
-        embedded = embed_stage(run, began)
-        sweep_stage(run)
-        _details(run)
-    return report_stage(run.recipe, run.storage, run.subjects, embedded, asked)
+    with with_copies(recipe):
+        with prepared(recipe, notify) as run:
+            run.remember([Cost(START, 1, time.time() - began)])
+            embedded = embed_stage(run, began)
+            sweep_stage(run)
+            _details(run)
+        return report_stage(run.recipe, run.storage, run.subjects, embedded, asked)
 
 
 def _details(run: Run) -> None:

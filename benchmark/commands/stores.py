@@ -1,6 +1,9 @@
 """Where a recipe's store is. Nothing heavy is imported for it."""
 
+from contextlib import AbstractContextManager
+
 from benchmark.common.cache import cache_dir
+from benchmark.common.kept import keeping
 from benchmark.common.patience import PATIENCE
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
@@ -26,3 +29,8 @@ def store_of(recipe: Recipe) -> Storage:
 def store_at(uri: str | None, patience: float = PATIENCE) -> Storage:
     """Return the store at a URI; by default the one in the cache folder."""
     return Storage(uri or str(cache_dir() / "store"), patience)
+
+
+def with_copies(recipe: Recipe) -> AbstractContextManager[None]:
+    """Return a block in which copies of what a recipe has in object stores are kept on this machine, see `keeping`."""
+    return keeping(any("://" in (place or "") for place in (recipe.run.store, *(d.root for d in recipe.located()))))

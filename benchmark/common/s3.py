@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 
 from benchmark.common.patience import UnansweredError
@@ -21,6 +22,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 3, 10  # after which a call that hangs is give
 MAX_BYTES = 5 * 2**30  # of an object that is written in one request
 _CONNECTIONS = 64  # of a process, at a time
 _FOR_NOW = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"}
+_FOR_NOW |= {"ConditionalRequestConflict", "OperationAborted"}  # two writers at the same moment
 _ABSENT = {"NoSuchKey", "404"}
 _making = threading.Lock()  # two clients made at the same time read the same files
 
@@ -40,6 +42,10 @@ class Upload:
     began: float
 
 
+class UnsupportedError(OSError):
+    """A service does not know what it was asked for."""
+
+
 class Objects:
     """Objects of one bucket. Errors are `OSError`; of what may be asked again `UnansweredError`.
 
@@ -50,7 +56,7 @@ class Objects:
     """
 
     def __init__(self, bucket: str, options: Mapping[str, Any]) -> None:
-        self._bucket, self._options = bucket, options
+        self._bucket, self._options, self._without_conditions = bucket, options, False
 
     @cached_property
     def _client(self) -> Any:
@@ -92,10 +98,30 @@ class Objects:
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object in one request: it is there whole or not at all."""
+        self._put(key, content)
+
+    def put_first(self, key: str, content: bytes) -> bool | None:
+        """Write an object as `put` does unless there is one, and return whether it did.
+
+        Returns:
+            True or False; None where the service knows no conditions and has written it whatever there was.
+        """
+        if not self._without_conditions:
+            try:
+                self._put(key, content, IfNoneMatch="*")
+                return True
+            except FileExistsError:
+                return False
+            except UnsupportedError:
+                self._without_conditions = True
+        self._put(key, content)
+        return None
+
+    def _put(self, key: str, content: bytes, **conditions: str) -> None:
         if len(content) > MAX_BYTES:
             raise OSError(errno.EFBIG, f"{len(content) / 2**30:.1f} GiB, more than the 5 GiB that one request may have")
         with _told(key):
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=content)
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **conditions)
 
     def size(self, key: str) -> int | None:
         """Return the size of an object in bytes; None where there is none."""
@@ -187,6 +213,10 @@ def _told(key: str) -> Iterator[None]:
         if code in _ABSENT:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key) from error
         words = f"{code}: {said['Message']}" if said.get("Message") else f"{code} {error.operation_name}"
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), key) from error
+        if status == HTTPStatus.NOT_IMPLEMENTED:
+            raise UnsupportedError(words) from error
         if status >= 500 or status in (408, 429) or code in _FOR_NOW:
             raise UnansweredError(words) from error
         raise OSError(words) from error

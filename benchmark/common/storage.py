@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
+from benchmark.common import kept
 from benchmark.common.access import NO_ACCESS, Access, access_of
 from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.kept import Kept
 from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
 from benchmark.common.places import remedy
 from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
@@ -65,6 +67,7 @@ class Storage:
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
         self.uri, self.patience, self._access = uri, patience, NO_ACCESS
+        self._copies: Kept | None = None  # of the process that handed it on
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
         self._check_secrets()
@@ -73,11 +76,11 @@ class Storage:
             if region and "region=" not in uri:  # which Arrow asks the bucket for: so workers need not
                 self.uri += f"{'&' if '?' in uri else '?'}region={region}"
 
-    def __reduce__(self) -> tuple[Callable[..., "Storage"], tuple[str, float, Access]]:
+    def __reduce__(self) -> tuple[Callable[..., "Storage"], tuple[str, float, Access, Kept | None]]:
         access = self._access
         if access is NO_ACCESS and isinstance(self._fs, pyarrow.fs.S3FileSystem):
             access = access_of(self._fs)
-        return _handed, (self.uri, self.patience, access)
+        return _handed, (self.uri, self.patience, access, self._copies or kept.current())
 
     def _check_secrets(self) -> None:
         """Refuse an address whose secrets errors would quote."""
@@ -127,6 +130,11 @@ class Storage:
     @property
     def _objects(self) -> Objects | None:
         return self._opened[2]
+
+    @property
+    def _kept(self) -> Kept | None:
+        """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
+        return None if self.is_local else self._copies or kept.current()
 
     @property
     def is_local(self) -> bool:
@@ -241,6 +249,8 @@ class Storage:
 
     def _content(self, name: str, offset: int, length: int | None) -> bytes:
         objects, key = self._objects, self._key(name)
+        if self._kept and (copy := self._kept.get(self._copy_of(name))) is not None:
+            return copy[offset:] if length is None else copy[offset : offset + length]
 
         def read() -> bytes:
             if objects:
@@ -256,10 +266,40 @@ class Storage:
         except OSError as error:
             raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
 
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep the content of file `name` for who reads it on this machine in the same run, see `kept`."""
+        if self._kept:
+            self._kept.put(self._copy_of(name), content)
+
+    def _copy_of(self, name: str) -> str:
+        return f"{self.uri}/{name}"  # with the service: two may have buckets of the same name
+
+    def _drop(self, name: str) -> None:
+        if self._kept:
+            self._kept.drop(self._copy_of(name))
+
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write file `name` so that a reader sees all of it or nothing, even if the writer is killed."""
+        self._drop(name)
+        self._written(name, lambda: self._write(name, content))
+
+    def write_first(self, name: str, content: bytes) -> bool:
+        """Write file `name` as `write_bytes` does, unless an object store has it by now, and keep it.
+
+        Returns:
+            Whether this call wrote it: False says that another writer was first, or an earlier try of this one.
+        """
+        if not (objects := self._objects):
+            self.write_bytes(name, content)
+            return True
+        first = self._written(name, lambda: objects.put_first(self._key(name), content))
+        if first:
+            self.keep(name, content)  # as it stands there: who comes later leaves it so
+        return first is not False
+
+    def _written(self, name: str, write: Callable[[], T]) -> T:
         try:
-            self._patiently(lambda: self._write(name, content))
+            return self._patiently(write)
         except OSError as error:
             raise UnwritableError(
                 f"{self.path(name)} cannot be written ({reason(error)}); "
@@ -290,6 +330,7 @@ class Storage:
 
     def delete(self, name: str) -> None:
         """Delete file `name`; one that is not there is no error."""
+        self._drop(name)
         if objects := self._objects:
             self._patiently(lambda: objects.delete(self._key(name)))
         elif self.exists(name):
@@ -356,13 +397,11 @@ class Storage:
             table: its content.
             compression: one that Parquet knows.
         """
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression=compression, write_page_checksum=True)
-        self.write_bytes(name, sink.getvalue().to_pybytes())
+        self.write_bytes(name, in_parquet(table, compression))
 
     def at_first(self) -> "Storage":
         """Return the storage as one that is met for the first time, which is waited for some seconds only."""
-        return _handed(self.uri, min(self.patience, FIRST_CONTACT), self._access)
+        return _handed(self.uri, min(self.patience, FIRST_CONTACT), self._access, self._copies)
 
     def check_writable(self) -> None:
         """Write and remove a small file, so that a read-only store is found before any work is done.
@@ -391,12 +430,19 @@ class Storage:
         return patiently(call, self.path("").rstrip("/"), self.patience)
 
 
-def _handed(uri: str, patience: float, access: Access) -> Storage:
+def _handed(uri: str, patience: float, access: Access, copies: Kept | None = None) -> Storage:
     """Return a storage that another process has opened: it is opened at its first use, where an error can be told."""
     storage = Storage.__new__(Storage)
-    storage.uri, storage.patience, storage._access = uri, patience, access
+    storage.uri, storage.patience, storage._access, storage._copies = uri, patience, access, copies
     seen(uri)
     return storage
+
+
+def in_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
+    """Return a table as the content of a Parquet file; `compression` is one that Parquet knows."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression=compression, write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def reason(error: BaseException) -> str:

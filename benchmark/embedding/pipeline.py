@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from threading import Semaphore
+from threading import Event, Semaphore
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,7 @@ from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 from benchmark.store.made import Made, new_name, take_over
 
 LOOKED = 60.0  # seconds for which an object store is not asked once more whether a chunk is done
+LOOKED_FOR = 16  # of so many chunks one is looked for in an object store, where no other writer was met
 
 
 @dataclass(frozen=True)
@@ -258,19 +259,29 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     )  # fmt: skip
 
 
+_met_others = (
+    Event()
+)  # set once this process has met a chunk that another one has made: from then on all are looked for
+
+
 def _still_lacking(chunk: Chunk, work: Work) -> int:
     """Return the views that the chunk lacks by now, as bits: another process may have filled in some.
 
-    In an object store, where each part takes a request, one is looked for, and the others where it is there.
+    In an object store, where each look takes a request, some chunks are looked for until one of another process is met:
+    what two have made is written once. Of a chunk one part is looked for, and the others where it is there.
     """
-    bits = chunk.todo
+    local, bits = work.storage.is_local, chunk.todo
+    if not (local or _met_others.is_set() or chunk.number % LOOKED_FOR == LOOKED_FOR - 1):
+        return bits
     for i, view in enumerate(work.views):
         if not bits >> i & 1:
             continue
         if work.storage.exists(store.part_name(view.directory, chunk.number)):
             bits &= ~(1 << i)
-        elif not work.storage.is_local:
+        elif not local:
             break
+    if bits != chunk.todo:
+        _met_others.set()
     return bits
 
 
@@ -353,12 +364,13 @@ class _EncodeAndWrite:
         """Write all parts of a chunk at once: on an object store each takes a round trip."""
         try:
             for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
-                written.result()
+                if not written.result():
+                    _met_others.set()
         finally:
             self._writing.release()
 
 
-def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], None]]:
+def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], bool]]:
     """Yield what writes a chunk's parts, one for each view that it lacked."""
     unreadable = np.setdiff1d(np.arange(len(chunk.images)), chunk.readable)
     images = chunk.images.to_pydict()

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.patience import is_for_now
-from benchmark.common.storage import Storage, reason
+from benchmark.common.storage import Storage, in_parquet, reason
 
 DIFFERS = "is not what was written (its digest differs)"
 _DIGEST = b"icm_bench_sha256"
@@ -54,8 +54,17 @@ def write_checked(storage: Storage, name: str, table: pa.Table) -> None:
         table: with columns of texts, of whole numbers, and of embeddings (fixed-size lists); its metadata are kept, and
             are not in the digest.
     """
+    storage.write_bytes(name, _with_digest(name, table))
+
+
+def write_first(storage: Storage, name: str, table: pa.Table) -> bool:
+    """Write as `write_checked` does what many may write and nobody changes; see `Storage.write_first`."""
+    return storage.write_first(name, _with_digest(name, table))
+
+
+def _with_digest(name: str, table: pa.Table) -> bytes:
     metadata = {**(table.schema.metadata or {}), _DIGEST: digest_of(table, name).encode()}
-    storage.write_table(name, table.replace_schema_metadata(metadata))
+    return in_parquet(table.replace_schema_metadata(metadata))
 
 
 def read_checked(storage: Storage, name: str) -> pa.Table:

@@ -20,7 +20,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 from benchmark.method.interventions import Intervention
-from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_checked
+from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_first
 
 ORIGINAL = "original"
 ROOT = "embeddings"
@@ -137,7 +137,7 @@ def parts(storage: Storage, directory: str) -> dict[int, str]:
     return {number: by_number[number] for number in sorted(n for n in by_number if n is not None)}
 
 
-def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, rejected: Sequence[Sequence[str]]) -> None:
+def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, rejected: Sequence[Sequence[str]]) -> bool:
     """Write the part of a chunk.
 
     Args:
@@ -146,13 +146,16 @@ def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, reject
         chunk: number of the chunk.
         table: columns image_id, environment, class_name, label, view, embedding (fixed-size list); may have no rows.
         rejected: (image_id, path, reason) of the chunk's images that cannot be read.
+
+    Returns:
+        False where another writer was first, as only an object store says; see `Storage.write_first`.
     """
     if rejected:  # first, so that a part is never there without them
         rows = [list(row) for row in rejected]
         name = rejected_file(view.directory, chunk)
         content = {"digest": canonical_hash([name, rows]), "images": rows}
         storage.write_bytes(name, json.dumps(content, ensure_ascii=False).encode())
-    write_checked(storage, part_name(view.directory, chunk), table)
+    return write_first(storage, part_name(view.directory, chunk), table)
 
 
 def rejected_file(directory: str, chunk: int) -> str:

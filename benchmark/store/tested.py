@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage, reason
+from benchmark.common.storage import Storage, in_parquet, reason
 from benchmark.method.evaluation.tested import Tested
 
 ROOT = "tested"
@@ -34,8 +34,10 @@ def write_tested(storage: Storage, tested: Tested) -> None:
     columns = {name: getattr(tested, name) for name in _COLUMNS}
     table = pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items() if column is not None})
     names = json.dumps(tested.names, ensure_ascii=False).encode()
-    storage.write_table(tested_file(tested.hash), table.replace_schema_metadata({_NAMES: names}))
+    content = in_parquet(table.replace_schema_metadata({_NAMES: names}))
+    storage.write_bytes(tested_file(tested.hash), content)
     if not storage.is_local:
+        storage.keep(tested_file(tested.hash), content)  # for details and the report, which compare it with its hash
         _written.add(place)
 
 

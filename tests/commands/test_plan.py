@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,15 +244,21 @@ def test_requests_are_those_of_images_in_buckets_of_parts_and_of_trials(capsys: 
     here = planned(capsys, *PACS)["requests"]
     # Eight views in chunks of 64 images.
     assert (here["images"], here["parts"], here["charged"]) == (0, 8 * 157, False)
-    assert Requests(0, 3, 2, 2, charged=False).count == 0
+    assert Requests(0, 3, 2, 2, 2, charged=False).count == 0
+    on_one = Requests(1000, 160, 8, 8, 4, charged=True)
+    # On other machines than the one that identified them images are read again under each backbone.
+    more = replace(on_one, from_afar=2).count - on_one.count
+    assert more == pytest.approx(2 * 1000 + 1.2 * 160, abs=1)
 
 
 @pytest.mark.parametrize(
     ("requests", "counted"),
-    [  # at an S3 server: the first with its images there
-        (Requests(540, 27, 3, 20, charged=True), 1423),
-        (Requests(0, 72, 16, 8, charged=True), 455),
-        (Requests(0, 18, 4, 40, charged=True), 366),
+    [  # at an S3 server, on one machine: all but the last with their images there
+        (Requests(700, 22, 2, 2, 2, charged=True), 937),
+        (Requests(700, 88, 8, 8, 2, charged=True), 1087),
+        (Requests(700, 33, 3, 3, 2, charged=True), 962),
+        (Requests(700, 22, 2, 20, 20, charged=True), 1070),
+        (Requests(0, 44, 4, 8, 8, charged=True), 304),
     ],
 )
 def test_requests_are_about_those_that_a_server_counted(requests: Requests, counted: int) -> None:

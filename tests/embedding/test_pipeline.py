@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Semaphore
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 import torch
@@ -21,7 +23,7 @@ from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding import pipeline, texts
-from benchmark.embedding.chunks import ChunkCounts, DecodedChunk
+from benchmark.embedding.chunks import Chunk, ChunkCounts, DecodedChunk
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.ledger import open_ledger
@@ -36,7 +38,8 @@ from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING
 from benchmark.store.texts import pairs_file, prompts_file, read_texts, text_file
 from benchmark.sweep.subject import Subject
-from tests.conftest import make_toy
+from tests.conftest import S3, make_toy
+from tests.faulty_s3 import Proxy
 from tests.stand_in import FACTS, stand_in, views
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -316,3 +319,22 @@ def test_a_view_of_the_users_own_that_raises_is_named_with_its_line(
     with pytest.raises(IcmBenchError, match=said), connected():
         embed_all(recipe, Storage(str(tmp_path / "store")))
     assert noise(capfd.readouterr().err) == []
+
+
+def test_an_object_store_is_asked_for_some_chunks_until_one_of_another_process_is_met(
+    faulty_s3: tuple[S3, Proxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, asked = Storage(f"s3://bucket/{tmp_path.name}"), faulty_s3[1].faults.counts
+    both = tuple(store.view_of("set", 64 * 40, {"backbone": name}, None, 0) for name in "ab")
+    work: Any = SimpleNamespace(storage=storage, views=both)
+    monkeypatch.setattr(pipeline, "_met_others", Event())
+    nothing = pa.record_batch({"image_id": pa.array([], pa.string())})
+    storage.write_bytes(store.part_name(both[0].directory, 31), b"of another process")
+
+    def lacking(number: int) -> tuple[int, int]:
+        asked.clear()
+        return pipeline._still_lacking(Chunk(number, 0b11, nothing), work), sum(asked.values())
+
+    assert [lacking(number) for number in (0, 1, 15, 30)] == [(0b11, 0), (0b11, 0), (0b11, 1), (0b11, 0)]
+    assert lacking(31) == (0b10, 2)
+    assert lacking(32) == (0b11, 1)

@@ -87,7 +87,9 @@ class FolderReader(ImageReader):
 
     def _pieces(self, file: str, size: int) -> Iterator[bytes]:
         if not self.storage.is_local and size <= MAX_IMAGE_BYTES:
-            yield self.storage.read_range(file, 0, size + 1)  # in one request
+            content = self.storage.read_range(file, 0, size + 1)  # in one request
+            self.storage.keep(file, content)  # to be decoded
+            yield content
             return
         with self.storage.open(file) as stream, reading(self.storage.path(file)):
             while piece := stream.read(CHUNK_BYTES):

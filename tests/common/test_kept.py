@@ -1,0 +1,147 @@
+"""Copies of objects on this machine: what a command has read or written it does not ask for again, nor leave behind."""
+
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmark.common import kept
+from benchmark.common.kept import Kept, keeping
+from benchmark.common.storage import Storage
+from benchmark.datasets.readers.folder import FolderReader
+from tests.conftest import S3
+from tests.faulty_s3 import Proxy
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which copies lie."""
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "kept"
+
+
+@pytest.fixture
+def remote(faulty_s3: tuple[S3, Proxy], cache: Path, tmp_path: Path) -> Iterator[tuple[Storage, Proxy]]:  # noqa: ARG001
+    """A storage at a server that counts requests, while copies are kept."""
+    with keeping():
+        yield Storage(f"s3://bucket/{tmp_path.name}/files"), faulty_s3[1]
+
+
+def asked(proxy: Proxy) -> int:
+    """Return how many requests came since this was last asked."""
+    count = sum(proxy.faults.counts.values())
+    proxy.faults.counts.clear()
+    return count
+
+
+def test_copies_are_private_and_gone_with_the_command(cache: Path) -> None:
+    with keeping():
+        copies = kept.current()
+        assert copies
+        copies.put("s3://a/b", b"content")
+        with keeping():  # inside another one nothing new begins, and nothing ends
+            assert kept.current() is copies
+        (folder,) = cache.iterdir()
+        assert folder.stat().st_mode & 0o077 == 0
+        assert pickle.loads(pickle.dumps(copies)).get("s3://a/b") == b"content"
+        assert copies.get("s3://a/c") is None
+        copies.drop("s3://a/b")
+        assert copies.get("s3://a/b") is None
+    assert kept.current() is None
+    assert list(cache.iterdir()) == []
+    with keeping(wanted=False):
+        assert kept.current() is None
+
+
+def test_a_disk_is_not_filled_and_another_machine_finds_and_keeps_nothing(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    full, elsewhere = Kept(str(tmp_path), 2 * free), Kept(str(tmp_path / "absent"), 0)
+    for copies in (full, elsewhere):
+        copies.put("s3://a/b", b"content")
+        assert copies.get("s3://a/b") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not(cache: Path) -> None:
+    begun = (
+        "import os, sys\nfrom benchmark.common import kept\nwith kept.keeping():\n    kept.current().put('a', b'b')\n"
+    )
+    subprocess.run([sys.executable, "-c", f"{begun}    os._exit(0)"], check=True)
+    (left,) = cache.iterdir()
+    command = [sys.executable, "-c", f"{begun}    print('ready', flush=True)\n    sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdin
+        assert other.stdout.readline() == b"ready\n"
+        assert not left.exists()
+        (used,) = cache.iterdir()
+        with keeping():
+            assert len(list(cache.iterdir())) == 2
+        assert list(cache.iterdir()) == [used]
+        other.stdin.close()
+        assert other.wait() == 0
+    assert list(cache.iterdir()) == []
+
+
+def test_an_image_that_was_identified_is_decoded_without_another_request(remote: tuple[Storage, Proxy]) -> None:
+    storage, proxy = remote
+    storage.write_bytes("env/dog/1.png", b"an image")
+    reader = FolderReader(storage.uri)
+    (entry,) = (vars_of(entry) for entry in reader.entries())
+    batch = {name: [value] for name, value in entry.items()}
+    asked(proxy)
+    assert [b"".join(pieces) for pieces in reader.pieces(batch)] == [b"an image"]
+    assert asked(proxy) == 1
+    at_worker: FolderReader = pickle.loads(pickle.dumps(reader))
+    assert list(at_worker.read(batch)) == list(at_worker.read(batch)) == [b"an image"]
+    assert asked(proxy) == 0
+
+
+def vars_of(entry: object) -> dict[str, object]:
+    return {name: getattr(entry, name) for name in entry.__slots__}  # type: ignore[attr-defined]
+
+
+def test_what_is_written_first_stays_and_only_its_writer_has_a_copy(remote: tuple[Storage, Proxy]) -> None:
+    storage, proxy = remote
+    first, second = Storage(storage.uri), pickle.loads(pickle.dumps(storage))
+    assert first.write_first("part", b"first")
+    assert asked(proxy) == 1
+    assert second.read_range("part", 1, 3) == b"irs"
+    assert asked(proxy) == 0
+    other = Storage(storage.uri.replace("/files", ""))  # under another name, as if from a machine without the copy
+    assert not other.write_first("files/part", b"second")
+    assert other.read_bytes("files/part") == b"first"
+    asked(proxy)
+    for change in (lambda: storage.write_bytes("part", b"changed"), lambda: storage.delete("part")):
+        change()
+        asked(proxy)
+        storage.exists("part")
+        assert asked(proxy) == 1
+        assert storage.read_if_there("part") in (b"changed", None)
+        assert asked(proxy) == 1
+    assert first.write_first("part", b"anew")
+
+
+def test_a_service_without_conditional_writes_is_written_to_and_nothing_kept_of_it(
+    remote: tuple[Storage, Proxy],
+) -> None:
+    storage, proxy = remote
+    proxy.faults.unconditional = True
+    for content in (b"one", b"another"):
+        assert storage.write_first("part", content)
+        asked(proxy)
+        assert storage.read_bytes("part") == content
+        assert asked(proxy) == 1
+
+
+def test_files_of_a_folder_have_no_copies(cache: Path, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "files"))
+    with keeping():
+        assert storage.write_first("part", b"one")
+        storage.keep("part", b"other")
+        assert storage.read_bytes("part") == b"one"
+        assert [file.name for file in cache.rglob("*") if file.is_file()] == ["in-use"]
