@@ -289,10 +289,10 @@ class Storage:
         Returns:
             Whether this call wrote it: False says that another writer was first, or an earlier try of this one.
         """
-        if not (objects := self._objects):
+        if not self._objects:
             self.write_bytes(name, content)
             return True
-        first = self._written(name, lambda: objects.put_first(self._key(name), content))
+        first = self._written(name, lambda: self._write(name, content, first=True))
         if first:
             self.keep(name, content)  # as it stands there: who comes later leaves it so
         return first is not False
@@ -306,10 +306,14 @@ class Storage:
                 f"{remedy(error, self.path(name), '--store or --out')}."
             ) from error
 
-    def _write(self, name: str, content: bytes) -> None:
-        if self._objects:
-            self._objects.put(self._key(name), content)
-            return
+    def _write(self, name: str, content: bytes, first: bool = False) -> bool | None:
+        """Write a file in one step, with `first` in an object store only where it is not; see `Objects.put_first`."""
+        if objects := self._objects:
+            return (objects.put_first if first else objects.put)(self._key(name), content)
+        self._write_file(name, content)
+        return None
+
+    def _write_file(self, name: str, content: bytes) -> None:
         target = f"{self._root}/{name}"
         if not self.is_local:
             stream = self._fs.open_output_stream(target, compression=None)

@@ -84,15 +84,19 @@ def install() -> None:
     write, content, patiently = Storage._write, Storage._content, Storage._patiently
     reading = threading.local()  # the file that a thread is about to read
 
-    def _write(self: Storage, name: str, what: bytes) -> None:
+    def _write(self: Storage, name: str, what: bytes, first: bool = False) -> bool | None:
         faults.meet(self.path(name), "begin")
-        write(self, name, what)
+        is_first = write(self, name, what, first)
         if not self.is_local:
             faults.meet(self.path(name), "named")
+        return is_first
 
     def _content(self: Storage, name: str, offset: int, length: int | None) -> bytes:
         reading.place = self.path(name)
-        return content(self, name, offset, length)
+        try:
+            return content(self, name, offset, length)
+        finally:
+            reading.__dict__.pop("place", None)  # where a copy was read, nothing was asked for
 
     def _patiently(self: Storage, call: Callable[[], Any]) -> Any:
         """Let what goes wrong with a read go wrong where a read does: in the call that is made again, and told of."""
