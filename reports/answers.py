@@ -193,7 +193,9 @@ def together(methods: Sequence[Answered]) -> MethodAnswers | None:
         methods: `Selections.pooled` of each method.
     """
     first, *others = (method.pooled for method in methods)
-    common = [k for k, own in first.items() if all(k in o and o[k].tested.hash == own.tested.hash for o in others)]
+    common = list(first)
+    for other in others:
+        common = [k for k in common if k in other and other[k].tested.hash == first[k].tested.hash]
     held_outs = sorted({held_out for held_out, _ in common})
     there = set(common)
     seeds = sorted(s for s in {s for _, s in common} if all((h, s) in there for h in held_outs))

@@ -120,14 +120,13 @@ class Selections:
 
     def _folds_together(self, picked: pd.DataFrame) -> Answered:
         folds = max(1, int(self.rows["folds"].iloc[0]))
-        keys = zip(*(picked[name].tolist() for name in ("held_out", "seed")), strict=True)
+        keys = [(str(name), int(seed)) for name, seed in zip(picked["held_out"], picked["seed"], strict=True)]
         answers = list(zip(picked["correct"].tolist(), picked["tested"].tolist(), strict=True))
-        by_test = [(key, [i for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
-        found = {
-            (str(held_out), int(seed)): self._together([answers[i] for i in places])
-            for (held_out, seed), places in by_test
-            if len(places) == folds
-        }
+        if folds == 1:
+            of_one = zip(keys, answers, strict=True)
+            return self.answered({key: Pooled(correct, self.tested[name]) for key, (correct, name) in of_one})
+        by_test = [(key, [answers[i] for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
+        found = {key: self._together(of_folds) for key, of_folds in by_test if len(of_folds) == folds}
         return self.answered(found)
 
     def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
@@ -174,8 +173,7 @@ class Selections:
         names = tuple(name for _, name in folds)
         # Kept, since what names the images of all folds is computed from all of them.
         tested = self.once(("tested", names), lambda: reduce(add, (self.tested[name] for name in names)))
-        correct = folds[0][0] if len(folds) == 1 else np.concatenate([of_fold for of_fold, _ in folds])
-        return Pooled(correct, tested)
+        return Pooled(np.concatenate([of_fold for of_fold, _ in folds]), tested)
 
     def answered(self, pooled: Mapping[tuple[str, int], Pooled]) -> Answered:
         """Return answers of a method to images of these rows; keys are what is held out and the seed."""

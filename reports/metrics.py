@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from benchmark.method.evaluation.inference import difference_interval
 from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, Array, Metric, per_class
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
+from benchmark.method.evaluation.tested import Tested
 from reports.answers import Answered, Estimate, MethodAnswers, Pooled
 from reports.chosen import Selections, has_choice
 from reports.forms.records import csv_lines
@@ -156,12 +158,18 @@ def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[Array, NDArray[np.
     Returns:
         Both of shape (classes,); accuracies are NaN where there is no image.
     """
-    label, position, correct = (
-        np.concatenate(column)
-        for column in zip(*((one.tested.label, one.tested.position, one.correct) for one in pooled), strict=True)
+    label, correct = (
+        np.concatenate(column) for column in zip(*((one.tested.label, one.correct) for one in pooled), strict=True)
     )
+    return per_class(correct, label, classes), _images_of_classes(tuple(one.tested for one in pooled), classes)
+
+
+@lru_cache(maxsize=64)  # all methods are tested on the same images
+def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.int64]:
+    """Return the number of different images of every class, shape (classes,)."""
+    label, position = (np.concatenate([getattr(one, name) for one in tested]) for name in ("label", "position"))
     _, first = np.unique(position, return_index=True)
-    return per_class(correct, label, classes), np.bincount(label[first], minlength=classes)
+    return np.bincount(label[first], minlength=classes)
 
 
 def _known(value: float) -> float | None:

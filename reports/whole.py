@@ -52,7 +52,8 @@ def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> 
         return math.nan
     weights = picks[weight].tolist() if weight else [1.0] * len(values)
     of_test: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for held_out, seed, value, times in zip(picks["held_out"], picks["seed"], values, weights, strict=True):
+    places = picks["held_out"].tolist(), picks["seed"].tolist()
+    for held_out, seed, value, times in zip(*places, values, weights, strict=True):
         of_test.setdefault((held_out, seed), []).append((value * times, times))
     of_held_out: dict[str, list[float]] = {}
     for (held_out, _), folds in of_test.items():

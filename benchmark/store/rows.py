@@ -1,7 +1,7 @@
 """Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
+from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
 from benchmark.store.checked import DamagedError, not_read, problem_by
@@ -36,6 +37,7 @@ _VERSION_KEY = b"icm_bench_rows"
 
 PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
 _TOGETHER = 64  # row files that are put together when they are read
+_WORTH_PROCESSES = 4096  # row files; fewer take no longer than processes to start
 _ACCURACIES = pa.list_(pa.float64())
 
 _WHAT = (
@@ -307,15 +309,39 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
     known = indexed(storage, wanted, schema(), columns) if worth_it(storage, len(wanted)) else {}
 
     def of_trials(some: Sequence[str]) -> pa.Table:
-        tables = [known[name] if name in known else _read(storage, row_file(name), columns) for name in some]
-        return pa.concat_tables(tables).combine_chunks()
+        return _together(known[name] if name in known else _read(storage, row_file(name), columns) for name in some)
 
     # Over a network each file is waited for, so that few of them are put together by one thread.
     together = _TOGETHER if storage.is_local else max(1, min(_TOGETHER, len(names) // _TOGETHER))
     parts = [names[begin : begin + together] for begin in range(0, len(names), together)]
     progress = Progress("reading", len(names), "trials")
-    tables = list(at_once(of_trials, parts, progress, together, storage.is_local))
+    if storage.is_local and not known and len(names) >= _WORTH_PROCESSES and cores() > 1:
+        tables = _read_by_processes(storage, parts, columns, progress)
+    else:
+        tables = list(at_once(of_trials, parts, progress, together, storage.is_local))
     return pa.concat_tables(tables) if tables else fields.empty_table()
+
+
+def _read_by_processes(
+    storage: Storage, parts: Sequence[Sequence[str]], columns: Sequence[str], progress: Progress
+) -> list[pa.Table]:
+    """Return the rows of each part of the trials: of very many files Arrow's Python takes longer than the disk."""
+    found: dict[int, pa.Table] = {}
+    with Workers(cores(), __name__) as workers:
+        for number, table in workers.call_all(read_part, ((storage, part, columns) for part in parts)):
+            found[number] = table
+            progress.update(len(parts[number]))
+    progress.close()
+    return [found[number] for number in range(len(parts))]
+
+
+def read_part(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield some columns of the rows of some trials, in one table."""
+    yield _together(_read(storage, row_file(name), columns) for name in trial_ids)
+
+
+def _together(tables: Iterable[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:

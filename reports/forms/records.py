@@ -12,8 +12,9 @@ def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(map(safe_text, columns))
-    known: dict[str, str] = {}  # most text stands in very many lines
-    writer.writerows([_plain(value, known) for value in line] for line in body)
+    known = _Known()
+    # Most cells are numbers, which stay as they are.
+    writer.writerows([known[v] if type(v) is str else "" if v is None else v for v in line] for line in body)
     return sink.getvalue()
 
 
@@ -23,12 +24,11 @@ def records_csv(records: Sequence[dict[str, object]]) -> str:
     return csv_lines(columns, ([record.get(name, "") for name in columns] for record in records))
 
 
-def _plain(value: object, known: dict[str, str]) -> object:
-    if not isinstance(value, str):
-        return "" if value is None else value
-    if value not in known:
-        known[value] = value if _is_number(value) else safe_text(value)
-    return known[value]
+class _Known(dict[str, str]):
+    """Text -> what stands for it: most text stands in very many lines."""
+
+    def __missing__(self, text: str) -> str:
+        return self.setdefault(text, text if _is_number(text) else safe_text(text))
 
 
 def _is_number(text: str) -> bool:

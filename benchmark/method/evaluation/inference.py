@@ -228,7 +228,7 @@ class Scores:
     def added(self) -> Array:
         """What each cluster adds to the mean, mean_s u(s, g) of the module's head, shape (..., clusters)."""
         rows = self.values.reshape(-1, self.values.shape[-1])
-        weights = (1 / (self.seeds * self._images.shape[1] * self._images)).reshape(-1)[self._cell]
+        weights = self._where.weight
         cluster, of_methods = self._where.clusters[1], self.means.reshape(len(rows), -1)
         sums = [
             np.bincount(cluster, weights=(row - means[self._cell]) * weights, minlength=self.clusters)
@@ -293,6 +293,11 @@ class _Places:
         """Number of images, shape (seeds, environments)."""
         shape = len(self.seeds[0]), len(self.environments[0])
         return np.bincount(self.cell, minlength=shape[0] * shape[1]).reshape(shape)
+
+    @cached_property
+    def weight(self) -> Array:
+        """What each value counts in the mean over seeds and environments, shape (n,)."""
+        return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]
 
     @cached_property
     def fewest(self) -> int:
