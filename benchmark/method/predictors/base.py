@@ -79,6 +79,7 @@ class Problem:
             `looks_at_target_images`; none (default) for all others.
         c_d: C_d of the training images, what interventions move, shape (D, D), before any scaling to unit length, for
             predictors that say `uses_c_d`; None (default) for all others.
+        spent: whether a predictor that says `spends_training_images` may overwrite `train`. Default False.
         notes: what predictors have to say of their fits, such as that one did not converge: a sentence each that
             begins with the predictor's name. Only ever appended to; a problem made by `replace` shares the list.
 
@@ -114,6 +115,7 @@ class Problem:
     views: Sequence[Array] = ()
     test_views: Sequence[Sequence[Array]] = ()
     c_d: Array | None = None
+    spent: bool = False
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -191,6 +193,8 @@ class Predictor(Component):
     turns: ClassVar[bool] = False
     # Whether a fit takes long enough for those that only serve a choice to be made on `sweep.selection_images` alone.
     samples: ClassVar[bool] = False
+    # Whether the embeddings of training images may be overwritten by it, since nobody looks at them once it has them.
+    spends_training_images: ClassVar[bool] = False
     uses_text_tower: ClassVar[bool] = False  # whether it learns prompts: `Problem.tower` is given to such alone
     uses_c_d: ClassVar[bool] = False  # whether it asks for `Problem.c_d`: placebos of C_d are for it too
     uses_views: ClassVar[bool] = False  # whether it asks for `Problem.views`, and so for an intervention set

@@ -84,7 +84,7 @@ class Probe(Predictor):
         strengths = [weight * strength for strength in self.strengths(problem)]
         points = [(matrix, strength) for matrix in self.penalties(problem) for strength in strengths]
         solver = partial(SoftmaxRegression, labels=problem.labels, classes=problem.n_classes, device=problem.device)
-        shared = None if problem.renormalize else solver(problem.train)
+        shared = None if problem.renormalize else solver(problem.train, overwrites=problem.spent)
         heads: list[Head] = []
         for rank in ranks:
             # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
@@ -163,6 +163,7 @@ class LinearProbe(Probe):
 
     registered_name: ClassVar[str] = "linear_probe"
     learns_classes: ClassVar[bool] = True
+    spends_training_images: ClassVar[bool] = True
     penalty: Literal["scaled", "absolute"] = "scaled"
 
     @property

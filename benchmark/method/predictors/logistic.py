@@ -55,6 +55,7 @@ class SoftmaxRegression:
         classes: number of classes, with or without training images.
         sample_weights: weight s of each training image, shape (n,); by default all are 1.
         device: torch device on which it is solved, such as `cuda`. Default `cpu`.
+        overwrites: whether `x`, where it is large and in single precision, may be centred in its place. Default false.
 
     Raises:
         ValueError: there are no training images.
@@ -67,6 +68,7 @@ class SoftmaxRegression:
         classes: int,
         sample_weights: Array | None = None,
         device: str = "cpu",
+        overwrites: bool = False,
     ) -> None:
         import torch
 
@@ -82,12 +84,13 @@ class SoftmaxRegression:
             (ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])
         )  # no copy of all in float64
         self._mean = torch.from_numpy(total / ones.sum()).to(device)
-        self._single = torch.empty(x.shape, dtype=torch.float32, device=device)
+        self._part = self._quarter(x, labels, ones)
+        in_place = overwrites and not precise and x.dtype == np.float32 and x.flags.c_contiguous and device == "cpu"
+        self._single = torch.from_numpy(x) if in_place else torch.empty(x.shape, dtype=torch.float32, device=device)
         self._double = torch.empty(x.shape, dtype=torch.float64, device=device) if precise else None
         self._gram = torch.zeros((x.shape[1], x.shape[1]), dtype=torch.float64, device=device)
         for rows in self._blocks():
             self._take(x[rows], rows)
-        self._part = self._quarter(x, labels, ones)
 
     def _blocks(self) -> Iterator[slice]:
         """Yield the images block by block."""

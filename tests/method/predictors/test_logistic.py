@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.predictors import Head, HeadKey, Problem, logistic
 from benchmark.method.predictors.linear_probe import LinearProbe
-from benchmark.method.predictors.logistic import SoftmaxRegression
+from benchmark.method.predictors.logistic import PRECISE, SoftmaxRegression
 
 PENALTIES = (0.01, 0.316, 10.0)
 SHAPES = [(60, 5, 3), (300, 20, 7), (50, 80, 4), (900, 48, 10), (40, 6, 2)]
@@ -357,3 +357,18 @@ def test_a_gpu_finds_the_same_solution() -> None:
     here, there = (SoftmaxRegression(x, labels, 5, device=device).fit(20, 0.316) for device in ("cpu", "cuda"))
     assert there.objective == pytest.approx(here.objective, rel=1e-7)
     np.testing.assert_allclose(there.weights, here.weights, atol=1e-4)
+
+
+def test_large_embeddings_are_centred_in_their_place_where_nobody_looks_at_them_again() -> None:
+    x, labels = draw(PRECISE // 100 + 1, 6, 100, seed=5)
+    single = x.astype(np.float32)
+    kept, spent = single.copy(), single.copy()
+    heads = [SoftmaxRegression(z, labels, 100, overwrites=z is spent).fit(6, 1.0) for z in (kept, spent)]
+    np.testing.assert_array_equal(kept, single)
+    np.testing.assert_allclose(spent, single - single.mean(axis=0, dtype=np.float64), atol=1e-5)
+    for name in ("weights", "bias"):
+        np.testing.assert_array_equal(*(getattr(head, name) for head in heads))
+    for other in (x, x[:100].astype(np.float32)):  # in double precision, and so few that they end in it
+        before = other.copy()
+        SoftmaxRegression(other, labels[: len(other)], 100, overwrites=True).fit(6, 1.0)
+        np.testing.assert_array_equal(other, before)
