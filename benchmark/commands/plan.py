@@ -24,8 +24,8 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import chunk_count
 from benchmark.sweep.trials import unfolded
 
-# Memory of a trial, measured (docs/limits.md): of a process, of each number of the embeddings, and of moments: four
-# matrices of each view and environment, and sums of these.
+# Memory of a trial at most, measured (docs/limits.md): of a process, of each number of the embeddings (shared, fitted
+# and solved), and of moments: four matrices of each view and environment, and sums of these.
 GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS = 1.0, 12.0, 8 * 4 * 1.5
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
