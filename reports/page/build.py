@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -25,8 +25,9 @@ from reports.table import GAP, Cell, Table
 
 MAX_BYTES = 2_000_000
 MAX_CARDS = 4  # verdicts that stand open, those of a difference first; the others are one click away
-# What is dropped first where the page would be too large, and what it is in words.
+# What is dropped first of a setting where the page would be too large, and what it is in words.
 _DROPPED = (("details", "predictions of single images"), ("grids", "the explorer"), ("classes", "accuracy of classes"))
+MAIN = "main"  # the table that stands in the page without JavaScript too, and can be copied in any case
 _TONES = {"helps,": "warn", "helps": "good", "hurts": "bad"}  # how a kind begins -> its colour
 
 
@@ -70,8 +71,8 @@ def page(
     packed = [{key: pack(value) for key, value in part.items() if value is not None} for part in parts]
     titles = [setting.title for setting, _ in described]
     images = {} if thumbnails is None else {"thumbs": pack(_sprites(thumbnails))}
-    shared = {"tables": [as_data(table) for table in tables], "forms": dict(forms or {})}
-    packed_shared, left_out = pack(shared), list[str]()
+    shared = _Shared([as_data(table) for table in tables], {key: dict(of_one) for key, of_one in (forms or {}).items()})
+    left_out = list[str]()
 
     def made() -> bytes:
         head = {
@@ -82,40 +83,79 @@ def page(
             "rule": answer.verdicts[0].rule if answer.verdicts and hasattr(answer.verdicts[0], "rule") else None,
         }
         parts = {f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()}
-        blobs = {"shared": packed_shared, **images, **parts}
-        return _render(name, answer, described, tables, gaps, ledger, head, blobs, left_out)
+        blobs = {"shared": shared.packed, **images, **parts}
+        return _render(name, answer, described, tables, gaps, ledger, head, blobs, left_out, shared.every)
 
-    return _fitting(made, images, packed, titles, left_out)
+    return _fitting(made, [*_of_images(images), *_droppable(packed, titles, shared)], left_out)
 
 
-def _fitting(
-    made: Callable[[], bytes],
-    images: dict[str, str],
-    packed: list[dict[str, str]],
-    titles: Sequence[str],
-    left_out: list[str],
-) -> bytes:
-    """Return the page, without thumbnails and the biggest of what can be left out until it is small enough."""
-    thumbnails = [(images, key, "thumbnails of images.") for key in images]
-    content, waiting = made(), [*thumbnails, *_droppable(packed, titles)]
+class _Shared:
+    """What belongs to no setting: tables, and their texts to be copied; and whether all comparisons are listed.
+
+    Args:
+        tables: as `as_data` returns them.
+        forms: name of a table -> form -> text.
+    """
+
+    def __init__(self, tables: list[dict[str, Any]], forms: dict[str, dict[str, str]]) -> None:
+        self._content, self._forms, self.every = {"tables": tables, "forms": forms}, forms, True
+        self.packed = pack(self._content)
+
+    def have(self, *forms: str) -> bool:
+        """Return whether tables but the main one have texts of some forms."""
+        return any(form in of_one for name, of_one in self._forms.items() if name != MAIN for form in forms)
+
+    def drop(self, *forms: str) -> int:
+        """Leave out forms of all tables but the main one; return how many bytes that spares."""
+        before = len(self.packed)
+        for name in self._forms.keys() - {MAIN}:
+            self._forms[name] = {form: text for form, text in self._forms[name].items() if form not in forms}
+        self.packed = pack(self._content)
+        return before - len(self.packed)
+
+    def drop_comparisons(self) -> int:
+        """Leave out the list of all comparisons; return more than that can spare, so that the page is made anew."""
+        self.every = False
+        return MAX_BYTES
+
+
+_Part = tuple[Callable[[], int], str]  # drops what it is of and returns how many bytes that spares; what that is
+
+
+def _fitting(made: Callable[[], bytes], waiting: list[_Part], left_out: list[str]) -> bytes:
+    """Return the page without what waits to be left out, one after the other, until it is small enough."""
+    content = made()
     while len(content) > MAX_BYTES and waiting:
         excess = len(content) - MAX_BYTES
         while excess > 0 and waiting:  # a page of very many settings is not made anew for each part
-            part, key, words = waiting.pop(0)
-            excess -= len(part.pop(key))
+            drop, words = waiting.pop(0)
+            excess -= drop()
             left_out.append(words)
         content = made()
     return content
 
 
-def _droppable(packed: list[dict[str, str]], titles: Sequence[str]) -> list[tuple[dict[str, str], str, str]]:
-    """Return what can be left out in the order in which it is: the parts of a setting, its key, and it in words."""
-    found = []
+def _of_images(images: dict[str, str]) -> list[_Part]:
+    return [(partial(_popped, images, key), "thumbnails of images.") for key in images]
+
+
+def _droppable(packed: list[dict[str, str]], titles: Sequence[str], shared: _Shared) -> list[_Part]:
+    """Return what can be left out in the order in which it is: first what lies in files beside the page anyway."""
+    copies = "to be copied of all tables but the main one; the files in tables/ have it."
+    found: list[_Part] = [(partial(shared.drop, "csv"), f"CSV {copies}")] if shared.have("csv") else []
     for key, words in (*_DROPPED, ("core", "all but its line in the tables")):
+        if key == "core":
+            if shared.have("tex", "md"):
+                found.append((partial(shared.drop, "tex", "md"), f"LaTeX and Markdown {copies}"))
+            found.append((shared.drop_comparisons, "the list of all comparisons; the tables of comparisons have it."))
         numbers = [k for k, part in enumerate(packed) if key in part]
         for number in sorted(numbers, key=lambda k: -len(packed[k][key])):
-            found.append((packed[number], key, f"{titles[number]}: {words}."))
+            found.append((partial(_popped, packed[number], key), f"{titles[number]}: {words}."))
     return found
+
+
+def _popped(part: dict[str, str], key: str) -> int:
+    return len(part.pop(key))
 
 
 def _sprites(thumbnails: Thumbnails) -> dict[str, Any]:
@@ -188,9 +228,10 @@ def _render(
     head: Mapping[str, Any],
     blobs: Mapping[str, str],
     left_out: Sequence[str],
+    lists_all: bool,
 ) -> bytes:
     css, js = _squeezed("page.css"), _squeezed("page.js")
-    first = next((table for table in tables if table.name == "main"), next(iter(tables), None))
+    first = next((table for table in tables if table.name == MAIN), next(iter(tables), None))
     forest, every = forests(answer.verdicts)
     random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
     text = _template().render(
@@ -204,6 +245,7 @@ def _render(
         unjudged=[*answer.left_out, *getattr(answer, "decodability", ())],
         forest=forest,
         every=every,
+        lists_all=lists_all,
         rules=list(dict.fromkeys(r for _, selections in described for r in data.rules_of(selections))),
         table=first,
         gaps=list(gaps),

@@ -8,6 +8,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reports.options import Options
@@ -97,7 +98,7 @@ def test_data_stand_by_setting(content: bytes) -> None:
     assert found["shared"]["forms"]["main"]["tex"].startswith("\\begin{table}")
 
 
-def test_what_is_too_large_is_left_out_biggest_first_and_named(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_left_out_in_order_and_named(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "MAX_BYTES", len(content) - 10)
     smaller = made(described())
     assert len(smaller) <= len(content) - 10
@@ -105,7 +106,36 @@ def test_what_is_too_large_is_left_out_biggest_first_and_named(content: bytes, m
     assert "Left out, so that this page stays below 2 MB (1)" in smaller.decode()
     assert "predictions of single images" in smaller.decode()
     monkeypatch.setattr(build, "MAX_BYTES", 0)
-    assert sorted(blobs(made(described()))) == ["shared"]
+    least = made(described())
+    assert sorted(blobs(least)) == ["shared"]
+    assert [*blobs(least)["shared"]["forms"]["main"]] == ["tex", "csv", "md"]
+
+
+def test_copies_of_tables_whose_files_lie_beside_it_are_left_out_before_the_explorer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise = np.random.default_rng(0).bytes(20_000).hex()  # which no compression makes small
+    forms = {name: {form: f"{form} {noise}" for form in ("tex", "csv", "md")} for name in ("main", "environments-0")}
+    whole = made(described(), forms=forms)
+    for spared, left in ((10, ["tex", "md"]), (len(whole), [])):
+        monkeypatch.setattr(build, "MAX_BYTES", max(0, len(whole) - spared))
+        smaller = made(described(), forms=forms)
+        found = blobs(smaller)["shared"]["forms"]
+        assert [[*found[name]] for name in ("main", "environments-0")] == [["tex", "csv", "md"], left]
+        assert "CSV to be copied of all tables but the main one; the files in tables/ have it." in smaller.decode()
+        assert ("LaTeX and Markdown to be copied" in smaller.decode()) == (not left)
+        assert ("details-0" in blobs(smaller)) == bool(left)
+
+
+def test_the_list_of_all_comparisons_is_left_out_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.page.forest.MANY", 0)
+    every = "All comparisons, with PCA, random projections and placebos"
+    assert every in made(described()).decode()
+    monkeypatch.setattr(build, "MAX_BYTES", 0)
+    least = made(described()).decode()
+    assert every not in least
+    assert "the list of all comparisons; the tables of comparisons have it." in least
+    assert "Each method minus plain, on the same images" in least
 
 
 def test_thumbnails_stand_in_it_only_where_they_are_given(content: bytes) -> None:
