@@ -19,7 +19,7 @@ class Faults:
     """What goes wrong: a share of all requests gets 500, 503 or a reset, one in `hangs` no answer for `hang_s`.
 
     The first request whose path holds `outage_at` begins an outage of `outage_s`, in which all connections are reset.
-    `delay_s` comes before each answer; where it is `unconditional`, writes with a condition are not known. `counts` has all that were asked, `faults` what went wrong.
+    `delay_s` comes before each answer; a write with a condition gets `on_condition`, if any. `counts` has all that were asked, `faults` what went wrong.
     """
 
     failing: float = 0.0
@@ -29,7 +29,7 @@ class Faults:
     outage_at: str = ""
     outage_s: float = 0.0
     down_until: float = 0.0
-    unconditional: bool = False
+    on_condition: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     draws: random.Random = field(default_factory=lambda: random.Random(0))
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.server.faults
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         faults.counts[self.command, self.path.partition("?")[0] + ("?list" if "list-type" in self.path else "")] += 1
-        fault = faults.drawn(self.path) or ("501" if faults.unconditional and self.headers["If-None-Match"] else "")
+        fault = faults.drawn(self.path) or (str(faults.on_condition or "") if self.headers["If-None-Match"] else "")
         faults.faults[fault] += 1
         time.sleep(faults.hang_s if fault == "hang" else faults.delay_s)
         if fault in ("hang", "reset", "down"):

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-# Counted at an S3 server, for a first run. What is read or written whole takes one request, and what a machine has read
-# or written it has. A view is listed in every stage, and says what it holds. Sums are the moments of a view and split:
-# written, and read by trials and details. Rows are written, read once, and read in the index from then on.
+# Counted at an S3 server, for a first run. What is read or written whole takes one request. Of images that are files of
+# their own, and of parts, the machine that has read or written them keeps copies; images of shards are read once more.
+# A view is listed in every stage, and says what it holds. Sums are the moments of a view and split: written, and read
+# by trials and details. Rows are written, read once, and read in the index from then on.
 OF_RUN, OF_IMAGE, OF_PART, OF_VIEW, OF_SUM, OF_TRIAL = 180, 1, 1.1, 11, 3, 3
 # Workers of other machines have no copies: images are read again to be decoded, under each backbone, and parts of
 # embeddings to be summed.

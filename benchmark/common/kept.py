@@ -1,11 +1,13 @@
 """Copies of objects on a disk of this machine, for as long as a command runs: what it has read or written, it has.
 
-An object store counts every request, and a network every byte. An image is read twice, to identify and to decode it,
-by each backbone; a part of embeddings is read by sums soon after it was written.
+An object store counts every request, and a network every byte. An image that is a file of its own is read to identify
+it, and to decode it under each backbone; a part of embeddings is read by sums soon after it was written, and lists of
+tested images by details and the report. Of these there are copies, and of nothing else.
 """
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +17,12 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
 
-SHARE = 0.25  # of what is free on the disk at the beginning
-_LOCK = "in-use"
+SHARE, MOST_GIB = 0.25, 64.0  # of what is free on the disk at the beginning; whatever is free
+LIMIT = "ICM_BENCH_COPIES_GIB"  # variable with another limit in the place of `MOST_GIB`; 0 for no copies
+_LOCK, _COPIES = "in-use", "copies"  # in the folder of a command
+_SETTLED = 60.0  # seconds after which a folder that nobody holds is one that was left
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Kept:
         """Keep a copy, unless the disk gets too full."""
         file = self._file(place)
         with suppress(OSError):  # a copy that cannot be kept costs a request and nothing else
-            free = os.statvfs(self.folder)
+            free = os.statvfs(file.parents[1])
             if free.f_bavail * free.f_frsize - len(content) < self.floor:
                 return
             file.parent.mkdir(exist_ok=True)
@@ -61,7 +66,7 @@ class Kept:
 
     def _file(self, place: str) -> Path:
         name = sha256(place.encode()).hexdigest()
-        return Path(self.folder, name[:2], name)
+        return Path(self.folder, _COPIES, name[:2], name)
 
 
 _current: Kept | None = None
@@ -80,48 +85,78 @@ def keeping(wanted: bool = True) -> Iterator[None]:
 
     Args:
         wanted: whether anything lies in an object store; files of a folder are at hand anyway.
+
+    Raises:
+        IcmBenchError: the variable `LIMIT` is no number of 0 or more.
     """
     global _current
-    opened = _opened() if wanted and _current is None else None
+    if _current is not None:
+        yield
+        return
+    limit, root = _limit(), cache_dir() / "kept"
+    _remove_left(root)
+    opened = _opened(root, limit) if wanted and limit else None
     if opened is None:
         yield
         return
-    _current, lock = opened
+    copies, lock = opened
+    _current = copies
     try:
         yield
     finally:
-        folder, _current = _current.folder, None
-        shutil.rmtree(folder, ignore_errors=True)
+        _current = None
+        _remove(Path(copies.folder))
         lock.close()
 
 
-def _opened() -> tuple[Kept, IO[bytes]] | None:
+def _limit() -> float:
+    """Return how many GiB of copies there may be."""
+    said = os.environ.get(LIMIT)
+    try:
+        limit = float(said) if said else MOST_GIB
+    except ValueError:
+        limit = -1.0
+    if limit >= 0:
+        return limit
+    raise IcmBenchError(f"{LIMIT} is {said!r:.60}, where a number of GiB is needed, or 0 for no copies.")
+
+
+def _opened(root: Path, limit: float) -> tuple[Kept, IO[bytes]] | None:
     """Return a new folder for copies and the file that says that it is in use; None where there can be none."""
-    root = cache_dir() / "kept"
+    folder = root / uuid.uuid4().hex
     try:
         import fcntl  # Windows has none
 
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in root.iterdir():
-            _remove_unless_used(left)
-        folder = root / uuid.uuid4().hex
         folder.mkdir(mode=0o700)  # images may be nobody else's business
-        lock = (folder / _LOCK).open("wb")
+        lock = (folder / _LOCK).open("w+b")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return Kept(str(folder), int((1 - SHARE) * shutil.disk_usage(folder).free)), lock
+        (folder / _COPIES).mkdir()
+        free = shutil.disk_usage(folder).free
     except (OSError, ImportError):
+        shutil.rmtree(folder, ignore_errors=True)
         return None
+    return Kept(str(folder), int(free - min(SHARE * free, limit * 2**30))), lock
 
 
-def _remove_unless_used(folder: Path) -> None:
-    import fcntl
+def _remove(folder: Path) -> None:
+    """Remove a folder, the file that says that it was used last: what is left half removed can be told."""
+    shutil.rmtree(folder / _COPIES, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
-    try:
-        with (folder / _LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-    except FileNotFoundError:  # emptied by halves, or made just now
-        with suppress(OSError):
-            folder.rmdir()
-    except OSError:
-        return  # in use
+
+def _remove_left(root: Path) -> None:
+    """Remove the folders that no command uses."""
+    with suppress(OSError, ImportError):
+        import fcntl
+
+        for folder in root.iterdir():
+            try:
+                with (folder / _LOCK).open("r+b") as lock:  # a file on NFS is locked only by who may write it
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(folder)
+            except FileNotFoundError:  # removed by halves, or made just now
+                if time.time() - folder.stat().st_mtime > _SETTLED:
+                    _remove(folder)
+            except OSError:
+                continue  # in use

@@ -43,7 +43,7 @@ class Upload:
 
 
 class UnsupportedError(OSError):
-    """A service does not know what it was asked for."""
+    """A service does not know what it was asked for, or does not take it."""
 
 
 class Objects:
@@ -213,12 +213,14 @@ def _told(key: str) -> Iterator[None]:
         if code in _ABSENT:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key) from error
         words = f"{code}: {said['Message']}" if said.get("Message") else f"{code} {error.operation_name}"
-        if status == HTTPStatus.PRECONDITION_FAILED:
+        if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_MODIFIED):  # as S3 has it, and as older MinIO had
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), key) from error
         if status == HTTPStatus.NOT_IMPLEMENTED:
             raise UnsupportedError(words) from error
         if status >= 500 or status in (408, 429) or code in _FOR_NOW:
             raise UnansweredError(words) from error
+        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED):
+            raise UnsupportedError(words) from error
         raise OSError(words) from error
     except BotoCoreError as error:
         if isinstance(error, HTTPClientError | IncompleteReadError | NotConnectedError) and type(error) is not SSLError:

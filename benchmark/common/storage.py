@@ -292,6 +292,7 @@ class Storage:
         if not self._objects:
             self.write_bytes(name, content)
             return True
+        self._drop(name)
         first = self._written(name, lambda: self._write(name, content, first=True))
         if first:
             self.keep(name, content)  # as it stands there: who comes later leaves it so

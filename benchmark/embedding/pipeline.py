@@ -271,7 +271,8 @@ def _still_lacking(chunk: Chunk, work: Work) -> int:
     what two have made is written once. Of a chunk one part is looked for, and the others where it is there.
     """
     local, bits = work.storage.is_local, chunk.todo
-    if not (local or _met_others.is_set() or chunk.number % LOOKED_FOR == LOOKED_FOR - 1):
+    # Others for each process, so that none of them gets all or none.
+    if not (local or _met_others.is_set() or (chunk.number + os.getpid()) % LOOKED_FOR == 0):
         return bits
     for i, view in enumerate(work.views):
         if not bits >> i & 1:
@@ -347,7 +348,7 @@ class _EncodeAndWrite:
         ).to_row()
 
     def _is_stale(self, chunk: DecodedChunk) -> bool:
-        return self._work.storage.is_local or time.time() - chunk.looked > LOOKED
+        return self._work.storage.is_local or _met_others.is_set() or time.time() - chunk.looked > LOOKED
 
     def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures, int]:
         """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""

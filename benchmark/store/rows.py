@@ -37,6 +37,7 @@ _VERSION_KEY = b"icm_bench_rows"
 
 PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
 _TOGETHER = 64  # row files that are put together when they are read
+_PARTS_EACH = 16  # of a process, at least: it takes a second to start
 _WORTH_PROCESSES = 4096  # row files; fewer take no longer than processes to start
 _ACCURACIES = pa.list_(pa.float64())
 
@@ -327,7 +328,7 @@ def _read_by_processes(
 ) -> list[pa.Table]:
     """Return the rows of each part of the trials: of very many files Arrow's Python takes longer than the disk."""
     found: dict[int, pa.Table] = {}
-    with Workers(cores(), __name__) as workers:
+    with Workers(min(cores(), 1 + len(parts) // _PARTS_EACH), __name__) as workers:
         for number, table in workers.call_all(read_part, ((storage, part, columns) for part in parts)):
             found[number] = table
             progress.update(len(parts[number]))

@@ -14,7 +14,7 @@ def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
     writer.writerow(map(safe_text, columns))
     known = _Known()
     # Most cells are numbers, which stay as they are.
-    writer.writerows([known[v] if type(v) is str else "" if v is None else v for v in line] for line in body)
+    writer.writerows([known[v] if isinstance(v, str) else "" if v is None else v for v in line] for line in body)
     return sink.getvalue()
 
 

@@ -71,7 +71,8 @@ def page(
     packed = [{key: pack(value) for key, value in part.items() if value is not None} for part in parts]
     titles = [setting.title for setting, _ in described]
     images = {} if thumbnails is None else {"thumbs": pack(_sprites(thumbnails))}
-    shared = _Shared([as_data(table) for table in tables], {key: dict(of_one) for key, of_one in (forms or {}).items()})
+    copied = {key: dict(of_one) for key, of_one in (forms or {}).items()}
+    shared = _Shared([as_data(table) for table in tables], copied, forests(answer.verdicts)[1] is not None)
     left_out = list[str]()
 
     def made() -> bytes:
@@ -95,10 +96,11 @@ class _Shared:
     Args:
         tables: as `as_data` returns them.
         forms: name of a table -> form -> text.
+        every: whether there is a list of all comparisons.
     """
 
-    def __init__(self, tables: list[dict[str, Any]], forms: dict[str, dict[str, str]]) -> None:
-        self._content, self._forms, self.every = {"tables": tables, "forms": forms}, forms, True
+    def __init__(self, tables: list[dict[str, Any]], forms: dict[str, dict[str, str]], every: bool) -> None:
+        self._content, self._forms, self.every = {"tables": tables, "forms": forms}, forms, every
         self.packed = pack(self._content)
 
     def have(self, *forms: str) -> bool:
@@ -147,7 +149,8 @@ def _droppable(packed: list[dict[str, str]], titles: Sequence[str], shared: _Sha
         if key == "core":
             if shared.have("tex", "md"):
                 found.append((partial(shared.drop, "tex", "md"), f"LaTeX and Markdown {copies}"))
-            found.append((shared.drop_comparisons, "the list of all comparisons; the tables of comparisons have it."))
+            if shared.every:
+                found.append((shared.drop_comparisons, "the list of all comparisons; their tables have it."))
         numbers = [k for k, part in enumerate(packed) if key in part]
         for number in sorted(numbers, key=lambda k: -len(packed[k][key])):
             found.append((partial(_popped, packed[number], key), f"{titles[number]}: {words}."))

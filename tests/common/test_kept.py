@@ -1,5 +1,8 @@
 """Copies of objects on this machine: what a command has read or written it does not ask for again, nor leave behind."""
 
+import errno
+import fcntl
+import os
 import pickle
 import shutil
 import subprocess
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.common import kept
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.kept import Kept, keeping
 from benchmark.common.storage import Storage
 from benchmark.datasets.readers.folder import FolderReader
@@ -66,13 +70,14 @@ def test_a_disk_is_not_filled_and_another_machine_finds_and_keeps_nothing(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+BEGUN = "import os, sys\nfrom benchmark.common import kept\nwith kept.keeping():\n    kept.current().put('a', b'b')\n"
+
+
 def test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not(cache: Path) -> None:
-    begun = (
-        "import os, sys\nfrom benchmark.common import kept\nwith kept.keeping():\n    kept.current().put('a', b'b')\n"
-    )
-    subprocess.run([sys.executable, "-c", f"{begun}    os._exit(0)"], check=True)
+    subprocess.run([sys.executable, "-c", f"{BEGUN}    os._exit(0)"], check=True)
     (left,) = cache.iterdir()
-    command = [sys.executable, "-c", f"{begun}    print('ready', flush=True)\n    sys.stdin.read()"]
+    assert any(file.read_bytes() == b"b" for file in left.rglob("*") if file.is_file())
+    command = [sys.executable, "-c", f"{BEGUN}    print('ready', flush=True)\n    sys.stdin.read()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdin
@@ -87,6 +92,42 @@ def test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not(
     assert list(cache.iterdir()) == []
 
 
+def test_what_was_removed_by_halves_goes_too_and_by_any_command(cache: Path) -> None:
+    halved, new = cache / "halved" / "copies", cache / "new"
+    for folder in (halved, new):
+        folder.mkdir(parents=True)
+        (folder / "copy").write_bytes(b"an image")
+    os.utime(halved.parent, (0, 0))
+    with keeping(wanted=False):
+        assert list(cache.iterdir()) == [new]  # which may be about to be used
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(("said", "kept_then"), [("0", False), ("1e-9", False), ("2", True), ("", True)])
+def test_a_variable_limits_copies(said: str, kept_then: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kept.LIMIT, said)
+    with keeping():
+        if copies := kept.current():
+            copies.put("s3://a/b", b"content")
+        assert ((copies.get("s3://a/b") if copies else None) == b"content") == kept_then
+    monkeypatch.setenv(kept.LIMIT, "much")
+    with (
+        pytest.raises(IcmBenchError, match="ICM_BENCH_COPIES_GIB is 'much', where a number of GiB is needed"),
+        keeping(),
+    ):
+        pass
+
+
+def test_where_nothing_can_be_locked_nothing_is_kept_or_left(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with keeping():
+        assert kept.current() is None
+    assert list(cache.iterdir()) == []
+
+
 def test_an_image_that_was_identified_is_decoded_without_another_request(remote: tuple[Storage, Proxy]) -> None:
     storage, proxy = remote
     storage.write_bytes("env/dog/1.png", b"an image")
@@ -96,8 +137,11 @@ def test_an_image_that_was_identified_is_decoded_without_another_request(remote:
     asked(proxy)
     assert [b"".join(pieces) for pieces in reader.pieces(batch)] == [b"an image"]
     assert asked(proxy) == 1
-    at_worker: FolderReader = pickle.loads(pickle.dumps(reader))
-    assert list(at_worker.read(batch)) == list(at_worker.read(batch)) == [b"an image"]
+    sent = pickle.dumps(reader)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kept, "_current", None)  # as it is in a worker
+        at_worker: FolderReader = pickle.loads(sent)
+        assert list(at_worker.read(batch)) == list(at_worker.read(batch)) == [b"an image"]
     assert asked(proxy) == 0
 
 
@@ -126,16 +170,23 @@ def test_what_is_written_first_stays_and_only_its_writer_has_a_copy(remote: tupl
     assert first.write_first("part", b"anew")
 
 
+@pytest.mark.parametrize("status", [400, 405, 501])
 def test_a_service_without_conditional_writes_is_written_to_and_nothing_kept_of_it(
-    remote: tuple[Storage, Proxy],
+    remote: tuple[Storage, Proxy], status: int
 ) -> None:
     storage, proxy = remote
-    proxy.faults.unconditional = True
+    proxy.faults.on_condition = status
     for content in (b"one", b"another"):
         assert storage.write_first("part", content)
         asked(proxy)
         assert storage.read_bytes("part") == content
         assert asked(proxy) == 1
+
+
+def test_an_old_minio_says_otherwise_that_there_is_a_file(remote: tuple[Storage, Proxy]) -> None:
+    storage, proxy = remote
+    proxy.faults.on_condition = 304
+    assert not storage.write_first("part", b"one")
 
 
 def test_files_of_a_folder_have_no_copies(cache: Path, tmp_path: Path) -> None:

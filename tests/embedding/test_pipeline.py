@@ -328,6 +328,7 @@ def test_an_object_store_is_asked_for_some_chunks_until_one_of_another_process_i
     both = tuple(store.view_of("set", 64 * 40, {"backbone": name}, None, 0) for name in "ab")
     work: Any = SimpleNamespace(storage=storage, views=both)
     monkeypatch.setattr(pipeline, "_met_others", Event())
+    monkeypatch.setattr("os.getpid", lambda: 1)
     nothing = pa.record_batch({"image_id": pa.array([], pa.string())})
     storage.write_bytes(store.part_name(both[0].directory, 31), b"of another process")
 

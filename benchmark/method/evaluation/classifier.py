@@ -382,7 +382,7 @@ class Classifier:
             if self.predictor.looks_at_target_images
             else (),
             c_d=None if self.c_d is None else basis.vectors.T @ self.c_d @ basis.vectors,
-            spent=self.predictor.spends_training_images,
+            spent=vars(type(self.predictor)).get("spends_training_images", False),
         )
 
     def _coordinates(self, embeddings: NDArray[np.float32], rows: Labels) -> Array:

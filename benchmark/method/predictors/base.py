@@ -194,6 +194,7 @@ class Predictor(Component):
     # Whether a fit takes long enough for those that only serve a choice to be made on `sweep.selection_images` alone.
     samples: ClassVar[bool] = False
     # Whether the embeddings of training images may be overwritten by it, since nobody looks at them once it has them.
+    # It is of the very class that says it: one that derives from it may look again.
     spends_training_images: ClassVar[bool] = False
     uses_text_tower: ClassVar[bool] = False  # whether it learns prompts: `Problem.tower` is given to such alone
     uses_c_d: ClassVar[bool] = False  # whether it asks for `Problem.c_d`: placebos of C_d are for it too

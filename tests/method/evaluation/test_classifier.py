@@ -167,3 +167,9 @@ def test_few_of_many_source_images_fit_the_temperature(monkeypatch: pytest.Monke
     for name in ("zero_shot", "class_means"):
         classifier_of(PREDICTORS.create(name), data.environment < 3).classify(sets[:3], [sets[3]])
     assert sizes == [12, 12]
+
+
+def test_only_the_very_class_that_says_so_may_overwrite_training_images() -> None:
+    train = synthetic()[0].environment < 3
+    for predictor, spent in ((LinearProbe(), True), (Counting(), False), (PREDICTORS.create("interpolation"), False)):
+        assert classifier_of(predictor, train)._problem(train, []).spent == spent

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark.common.visible import one_line
@@ -17,6 +18,7 @@ from reports.forms.data import csv_text, json_text
 from reports.forms.html import html as html_form
 from reports.forms.latex import latex
 from reports.forms.markdown import markdown
+from reports.forms.records import csv_lines
 from reports.forms.text import text
 from reports.table import Block, Cell, Column, Line, Table
 from tests.reports.forms.made import HOSTILE, NOTES, hostile, main, small
@@ -215,3 +217,11 @@ def test_a_unit_that_all_columns_share_is_said_below() -> None:
     assert "(GPU hours)" not in markdown(table)
     mixed = replace(table, columns=(Column("a", unit="GPU hours"), Column("b")))
     assert "| a (GPU hours) | b |" in markdown(mixed)
+
+
+def test_text_of_any_kind_is_kept_from_spreadsheets() -> None:
+    class Word(str):
+        pass
+
+    texts = ["=1+1", np.str_("=1+1"), Word("=1+1"), "-1.5", "plain", None, True, 2, 0.5]
+    assert csv_lines(["=head"], [texts]) == "'=head\n'=1+1,'=1+1,'=1+1,-1.5,plain,,True,2,0.5\n"

@@ -109,6 +109,8 @@ def test_what_is_too_large_is_left_out_in_order_and_named(content: bytes, monkey
     least = made(described())
     assert sorted(blobs(least)) == ["shared"]
     assert [*blobs(least)["shared"]["forms"]["main"]] == ["tex", "csv", "md"]
+    words = least.decode().partition("Left out, so")[2].partition("</details>")[0]
+    assert words.count("<li>") == 1 + 3 * 2  # the details of one setting, three parts of both; no list, no copies
 
 
 def test_copies_of_tables_whose_files_lie_beside_it_are_left_out_before_the_explorer(
@@ -134,7 +136,7 @@ def test_the_list_of_all_comparisons_is_left_out_late(monkeypatch: pytest.Monkey
     monkeypatch.setattr(build, "MAX_BYTES", 0)
     least = made(described()).decode()
     assert every not in least
-    assert "the list of all comparisons; the tables of comparisons have it." in least
+    assert "the list of all comparisons; their tables have it." in least
     assert "Each method minus plain, on the same images" in least
 
 
