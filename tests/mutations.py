@@ -73,7 +73,7 @@ MUTATIONS = [
         ("values=first - others[0] if others else first", "values=first", _TABLES),
         ("of_all = [one.of([held_out]) for one in of_all]", "pass", _TABLES),
         ("if all((h, s) in there for h in held_outs))", "if any((h, s) in there for h in held_outs))", _TABLES),
-        ("own.tested.hash for o in others)]", "o[k].tested.hash for o in others)]", _COMPARISONS),
+        ("other[k].tested.hash == first[k].tested.hash", "k in first", _COMPARISONS),
     ),
     *_of(
         "reports/comparisons.py",
@@ -119,7 +119,7 @@ MUTATIONS = [
         ("float(means.min())", "float(means.max())", _RANKED),
         ("[] if RULES[rule].looks_at_target else _draws", "_draws", _RANKED),
     ),
-    *_of("reports/chosen.py", ("if len(places) == folds", "if len(places)", _TABLES)),
+    *_of("reports/chosen.py", ("if len(of_folds) == folds", "if len(of_folds)", _TABLES)),
     *_of("reports/captions.py", ('if setting.test_split == "in_80":', "if False:", f"{_TABLES} {_BEHIND}")),
     *_of("reports/forms/cells.py", ("if error < least / 2 else", "if error < 0 else", "tests/reports/forms/test_of_rows.py")),
     *_of(
@@ -407,7 +407,7 @@ MUTATIONS = [
         ("scores.clusters / (scores.clusters - 1) * float", "float", _INFERENCE),
         ("np.square(u).sum()", "np.square(u).mean()", _INFERENCE),
         ("estimate = float(means.mean())", "estimate = float(means[0].mean())", _INFERENCE),
-        ("weights = (1 / (self.seeds * self._images.shape[1] * self._images)).reshape(-1)[self._cell]", "weights = np.full(len(self._cell), 1 / len(self._cell))", _INFERENCE),
+        ("return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]", "return np.full(len(self.cell), 1 / len(self.cell))", _INFERENCE),
         ("estimate = float(means.mean())", "estimate = float(np.average(means, axis=1, weights=scores._images[0]).mean())", _INFERENCE),
         ("t_quantile((1 + self.confidence) / 2,", "t_quantile(self.confidence,", _INFERENCE),
         ("t_quantile((1 + self.confidence) / 2, self.degrees_of_freedom)", "normal_quantile((1 + self.confidence) / 2)", _INFERENCE),
