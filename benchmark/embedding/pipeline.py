@@ -259,9 +259,8 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     )  # fmt: skip
 
 
-_met_others = (
-    Event()
-)  # set once this process has met a chunk that another one has made: from then on all are looked for
+# Set once this process has met a chunk that another one has made: from then on all are looked for.
+_met_others = Event()
 
 
 def _still_lacking(chunk: Chunk, work: Work) -> int:

@@ -310,7 +310,7 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
     known = indexed(storage, wanted, schema(), columns) if worth_it(storage, len(wanted)) else {}
 
     def of_trials(some: Sequence[str]) -> pa.Table:
-        return _together(known[name] if name in known else _read(storage, row_file(name), columns) for name in some)
+        return _concatenated(known[name] if name in known else _read(storage, row_file(name), columns) for name in some)
 
     # Over a network each file is waited for, so that few of them are put together by one thread.
     together = _TOGETHER if storage.is_local else max(1, min(_TOGETHER, len(names) // _TOGETHER))
@@ -338,10 +338,10 @@ def _read_by_processes(
 
 def read_part(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield some columns of the rows of some trials, in one table."""
-    yield _together(_read(storage, row_file(name), columns) for name in trial_ids)
+    yield _concatenated(_read(storage, row_file(name), columns) for name in trial_ids)
 
 
-def _together(tables: Iterable[pa.Table]) -> pa.Table:
+def _concatenated(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks()
 
 

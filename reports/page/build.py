@@ -145,16 +145,19 @@ def _droppable(packed: list[dict[str, str]], titles: Sequence[str], shared: _Sha
     """Return what can be left out in the order in which it is: first what lies in files beside the page anyway."""
     copies = "to be copied of all tables but the main one; the files in tables/ have it."
     found: list[_Part] = [(partial(shared.drop, "csv"), f"CSV {copies}")] if shared.have("csv") else []
-    for key, words in (*_DROPPED, ("core", "all but its line in the tables")):
-        if key == "core":
-            if shared.have("tex", "md"):
-                found.append((partial(shared.drop, "tex", "md"), f"LaTeX and Markdown {copies}"))
-            if shared.every:
-                found.append((shared.drop_comparisons, "the list of all comparisons; their tables have it."))
-        numbers = [k for k, part in enumerate(packed) if key in part]
-        for number in sorted(numbers, key=lambda k: -len(packed[k][key])):
-            found.append((partial(_popped, packed[number], key), f"{titles[number]}: {words}."))
-    return found
+    for key, words in _DROPPED:
+        found += _of_settings(packed, titles, key, words)
+    if shared.have("tex", "md"):
+        found.append((partial(shared.drop, "tex", "md"), f"LaTeX and Markdown {copies}"))
+    if shared.every:
+        found.append((shared.drop_comparisons, "the list of all comparisons; their tables have it."))
+    return found + _of_settings(packed, titles, "core", "all but its line in the tables")
+
+
+def _of_settings(packed: list[dict[str, str]], titles: Sequence[str], key: str, words: str) -> list[_Part]:
+    """Return the same part of all settings, the biggest first."""
+    numbers = sorted((k for k, part in enumerate(packed) if key in part), key=lambda k: -len(packed[k][key]))
+    return [(partial(_popped, packed[number], key), f"{titles[number]}: {words}.") for number in numbers]
 
 
 def _popped(part: dict[str, str], key: str) -> int:
