@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
@@ -20,7 +21,10 @@ KEY = "sk-nobody-may-see-this-1234567890"
 
 
 class ColourReader(Captioner):
-    """Says which class and number the colour of an image stands for, and on which node that was."""
+    """Says which class and number the colour of an image stands for, and on which node that was.
+
+    Where it writes that down, it waits for a second node: without a model it is done before that one has started.
+    """
 
     def captions(self, images: Sequence[Image]) -> list[str]:
         import ray
@@ -33,7 +37,15 @@ class ColourReader(Captioner):
         if log := os.environ.get("ICM_BENCH_TEST_LOG"):
             with open(log, "a") as file:  # noqa: PTH123
                 file.write("".join(f"{node} {caption}\n" for caption in said))
+            end = time.monotonic() + 60
+            while time.monotonic() < end and len(_nodes(log)) < 2:
+                time.sleep(0.05)
         return said
+
+
+def _nodes(log: str) -> set[str]:
+    """Return the nodes that a log names."""
+    return {line.split(" ", 1)[0] for line in Path(log).read_text().splitlines()}
 
 
 def rewritten(caption: str) -> str:
