@@ -1,4 +1,4 @@
-"""Multinomial logistic regression for many ranks and penalties of one problem, on torch (CPU or GPU).
+"""Multinomial logistic regression for many ranks and penalties of one problem, on CPU or GPU.
 
     minimise over W, b :   sum_i s_i ( logsumexp_c(x_i W + b) - (x_i W + b)_{y_i} )  +  tr(W' P W) / (2 C)
 
@@ -13,23 +13,22 @@ steps where the penalty is strong and tens where it is not. Images come by in bl
 so that nothing is held that has a column for each image and class. In a basis, rank k is the first k columns of X, so
 one Gram matrix serves every rank, C and P, and a solution is a start for the others.
 
+It is written in what NumPy and PyTorch share. Arrays are NumPy's on a CPU, where problems of few classes consist of so
+many small operations that PyTorch takes thrice as long, and PyTorch's on a GPU.
+
 Problems of up to `PRECISE` images times classes end in double precision, where the decrease still expected is below
 1e-9 of the objective. Larger ones stay in single precision and end at 3e-4 of it,
 and at 1e-4 where a quarter of the images is solved first: those are the ones whose answers stand in tables.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.predictors.base import Head
-
-if TYPE_CHECKING:
-    import torch
-
 
 MEMORY = 20  # number of steps that L-BFGS remembers
 PRECISE = 4_000_000  # images x classes up to which a problem is solved in double precision
@@ -42,8 +41,10 @@ ATTEMPTS = 12  # ... and how often, ten times as much each time
 FLATTEST = 1e-3  # least curvature that is assumed, relative to that of classes that are equally likely
 SAMPLE = 25_000  # images of which there are four times as many, and a quarter is solved first
 ESTIMATED = 4096  # images by which starts are compared
-CELLS = 2**19  # images x classes of a block: two MB of logits, which stay in a processor's cache
+CELLS = 2**18  # images x classes of a block: one MB of logits, which stay in a processor's cache
 CELLS_OF_GPU = 2**26
+
+Anywhere = Any  # an array of NumPy's on a CPU, a tensor of PyTorch's elsewhere
 
 
 class SoftmaxRegression:
@@ -70,27 +71,34 @@ class SoftmaxRegression:
         device: str = "cpu",
         overwrites: bool = False,
     ) -> None:
-        import torch
-
-        self._classes, self._present = classes, np.unique(labels)
+        self._classes, self._present, self._device = classes, np.unique(labels), device
         if not len(self._present):
             raise ValueError("A probe needs training images, and there are none.")
         ones = np.ones(len(labels)) if sample_weights is None else np.asarray(sample_weights, dtype=np.float64)
-        self._s, self._weighted = torch.from_numpy(ones).to(device), bool((ones != 1).any())
-        self._y = torch.from_numpy(np.searchsorted(self._present, labels)).to(device)
-        self._rows = max(64, (CELLS if self._s.device.type == "cpu" else CELLS_OF_GPU) // len(self._present))
+        own = np.searchsorted(self._present, labels)
+        self._total, self._weighted = float(ones.sum()), bool((ones != 1).any())
+        self._shares = np.bincount(own, ones, len(self._present)) / self._total
+        self._s, self._y = self._there(ones), self._there(own)
+        self._rows = min(len(own), max(64, (CELLS if device == "cpu" else CELLS_OF_GPU) // len(self._present)))
+        self._each = self._there(np.arange(self._rows))
         precise = len(labels) * len(self._present) <= PRECISE
-        total = sum(
-            (ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])
-        )  # no copy of all in float64
-        self._mean = torch.from_numpy(total / ones.sum()).to(device)
+        # No copy of all in float64.
+        self._mean = sum((ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])) / self._total
         self._part = self._quarter(x, labels, ones)
         in_place = overwrites and not precise and x.dtype == np.float32 and x.flags.c_contiguous and device == "cpu"
-        self._single = torch.from_numpy(x) if in_place else torch.empty(x.shape, dtype=torch.float32, device=device)
-        self._double = torch.empty(x.shape, dtype=torch.float64, device=device) if precise else None
-        self._gram = torch.zeros((x.shape[1], x.shape[1]), dtype=torch.float64, device=device)
+        self._gram = self._there(np.zeros((x.shape[1], x.shape[1])))
+        self._single: Anywhere = x if in_place else _empty(x.shape, self._gram, "float32")
+        self._double: Anywhere = _empty(x.shape, self._gram, "float64") if precise else None
         for rows in self._blocks():
             self._take(x[rows], rows)
+
+    def _there(self, array: NDArray[Any]) -> Anywhere:
+        """Return an array where the problem is solved."""
+        if self._device == "cpu":
+            return array
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def _blocks(self) -> Iterator[slice]:
         """Yield the images block by block."""
@@ -99,21 +107,20 @@ class SoftmaxRegression:
 
     def _take(self, x: NDArray[np.floating], rows: slice) -> None:
         """Note the centred embeddings of a block: so weights and intercepts do not disturb each other."""
-        import torch
-
-        centred = torch.from_numpy(np.ascontiguousarray(x)).to(self._mean) - self._mean
-        self._single[rows] = centred.float()
+        centred = self._there(x - self._mean)
+        self._single[rows] = centred
         if self._double is not None:
             self._double[rows] = centred
         else:
             centred = self._single[rows]
-        self._gram += ((centred * self._s[rows, None].to(centred.dtype)).T @ centred).double()
+        weighted = centred * _like(centred, self._s[rows, None]) if self._weighted else centred
+        self._gram += weighted.T @ centred
 
     def _quarter(self, x: NDArray[np.floating], labels: Labels, s: Array) -> "SoftmaxRegression | None":
         """Return the problem of every fourth image where there are many, and so on: its solution is a start."""
         if len(labels) < 4 * SAMPLE:
             return None
-        return SoftmaxRegression(x[::4], labels[::4], self._classes, 4 * s[::4], str(self._s.device))
+        return SoftmaxRegression(x[::4], labels[::4], self._classes, 4 * s[::4], self._device)
 
     def fit(
         self,
@@ -134,80 +141,79 @@ class SoftmaxRegression:
             matrix: P of the penalty, symmetric and positive definite, shape (D, D), of which the first `rank` rows and
                 columns count; by default the identity.
         """
-        import torch
-
         if self._part is not None:
             starts = [self._part.fit(rank, c, starts, max_iter, matrix)]
         present = self._present
-        p = None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix[:rank, :rank])).to(self._mean)
+        p = None if matrix is None else self._there(matrix[:rank, :rank])
         penalty = _Penalty(c / 2 if len(present) == 2 else c, p)
         theta = self._start(rank, penalty, starts)
         value, steps, converged, singular = self._minimise(theta, penalty, max_iter)
+        found = _host(theta)
         weights, bias = np.zeros((rank, self._classes)), np.full(self._classes, -np.inf)
-        weights[:, present] = theta[:, :-1].T.cpu().numpy()
-        bias[present] = (theta[:, -1] - theta[:, :-1] @ self._mean[:rank]).cpu().numpy()
+        weights[:, present] = found[:, :-1].T
+        bias[present] = found[:, -1] - found[:, :-1] @ self._mean[:rank]
         return Head(weights, bias, value, steps, converged, singular)
 
-    def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> "torch.Tensor":
+    def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> Anywhere:
         """Return weights and, in the last column, intercepts of the best start for centred images, (K, rank + 1)."""
-        import torch
-
-        shares = torch.zeros(len(self._present), dtype=torch.float64, device=self._s.device)
-        shares.index_add_(0, self._y, self._s)
-        theta = torch.zeros((len(shares), rank + 1), dtype=torch.float64, device=self._s.device)
-        theta[:, -1] = torch.log(shares.clamp_min(1e-12) / shares.sum())
+        theta = np.zeros((len(self._shares), rank + 1))
+        theta[:, -1] = np.log(np.maximum(self._shares, 1e-12 / self._total))
         found = []
         for start in starts:
-            given, shared = theta.clone(), min(rank, len(start.weights))
-            given[:, :shared] = torch.from_numpy(start.weights[:shared][:, self._present].T).to(theta)
-            bias = torch.from_numpy(start.bias[self._present]).to(theta) + given[:, :shared] @ self._mean[:shared]
-            given[:, -1] = torch.where(bias.isfinite(), bias, theta[:, -1])
-            found.append(given)
+            given, shared = theta.copy(), min(rank, len(start.weights))
+            given[:, :shared] = start.weights[:shared][:, self._present].T
+            bias = start.bias[self._present] + given[:, :shared] @ self._mean[:shared]
+            given[:, -1] = np.where(np.isfinite(bias), bias, theta[:, -1])
+            found.append(self._there(given))
         if len(found) < 2:
-            return found[0] if found else theta
+            return found[0] if found else self._there(theta)
         values = [self._estimate(given, penalty) for given in found]
         return found[values.index(min(values))]
 
-    def _estimate(self, theta: "torch.Tensor", penalty: "_Penalty") -> float:
+    def _estimate(self, theta: Anywhere, penalty: "_Penalty") -> float:
         """Return the objective by up to `ESTIMATED` or so images, evenly spaced."""
-        import torch
-
         step = max(1, len(self._y) // ESTIMATED)
-        w, bias, s = theta[:, :-1].float(), theta[:, -1].float(), self._s[::step]
-        logits = torch.addmm(bias, self._single[::step, : w.shape[1]], w.T)
-        loss = s @ torch.nn.functional.cross_entropy(logits, self._y[::step], reduction="none").double()
+        s, z = self._s[::step], self._single[::step, : theta.shape[1] - 1]
+        w, bias = _like(z, theta[:, :-1]), _like(z, theta[:, -1:])
+        losses, _ = _losses(_empty((len(w), len(z)), z), w, bias, z, (self._y[::step], self._there(np.arange(len(z)))))
         pulled = float((theta[:, :-1] * penalty.gradient(theta[:, :-1])).sum()) / 2
-        return float(loss * self._s.sum() / s.sum()) + pulled
+        return float(s @ _like(s, losses)) * self._total / float(s.sum()) + pulled
 
-    def _factor(self, rank: int, penalty: "_Penalty", curvature: float) -> tuple["torch.Tensor", bool]:
-        """Return the Cholesky factor of a X'SX + P / C, and whether that is singular in double precision.
+    def _metric(self, rank: int, penalty: "_Penalty", curvature: float) -> tuple["_Metric", bool]:
+        """Return the metric of a X'SX + P / C, and whether that is singular in double precision.
 
         A singular one gets what it takes on its diagonal: that changes how the solver steps and not where it ends.
         """
-        import torch
-
+        linalg, places = _library(self._gram).linalg, np.arange(rank)
         matrix = self._gram[:rank, :rank] * curvature
-        penalty.add_to(matrix)
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        singular, jitter = bool(failed), JITTER * float(matrix.diagonal().mean())
-        for _ in range(ATTEMPTS):
-            if not failed:
+        if penalty.matrix is None:
+            matrix[places, places] += 1 / penalty.c
+        else:
+            matrix += penalty.matrix / penalty.c
+        jitter = JITTER * float(matrix.diagonal().mean())
+        for attempt in range(ATTEMPTS):
+            try:
+                factor = linalg.cholesky(matrix)
                 break
-            matrix.diagonal().add_(jitter)
-            factor, failed = torch.linalg.cholesky_ex(matrix)
-            jitter *= 10
-        return factor, singular
+            except (np.linalg.LinAlgError, RuntimeError):  # PyTorch's error is of the second kind
+                matrix[places, places] += jitter * 10**attempt
+        else:
+            factor = linalg.cholesky(matrix)
+        return _Metric(self._kept(linalg.inv(factor)), 1 / (curvature * self._total)), attempt > 0
 
-    def _minimise(self, theta: "torch.Tensor", penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
+    def _kept(self, array: Anywhere) -> Anywhere:
+        """Return an array in the precision in which steps are found: large problems end in single precision."""
+        return _like(self._single, array) if self._double is None else array
+
+    def _minimise(self, theta: Anywhere, penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
         """Minimise in place; return objective, steps, whether it converged, and whether the start was singular."""
         x, tolerance = self._single, TOLERANCE
         if self._double is None:
             tolerance = COARSE if self._part is None else FINE
         value, gradient, curvature = self._evaluate(x, theta, penalty, curvature=True)
-        factor, singular = self._factor(theta.shape[1] - 1, penalty, curvature)
-        metric = _Metric(factor, 1 / (curvature * float(self._s.sum())))
+        metric, singular = self._metric(theta.shape[1] - 1, penalty, curvature)
         point = _Point(value, gradient, metric.inverse(gradient))
-        past = _Past(gradient)
+        past = _Past(self._kept(gradient))
         for step in range(max_iter):
             direction = -past.newton(point)
             slope = float((direction * point.gradient).sum())
@@ -227,13 +233,13 @@ class SoftmaxRegression:
 
     def _search(
         self,
-        x: "torch.Tensor",
-        theta: "torch.Tensor",
-        direction: "torch.Tensor",
+        x: Anywhere,
+        theta: Anywhere,
+        direction: Anywhere,
         penalty: "_Penalty",
         value: float,
         slope: float,
-    ) -> "tuple[float, float, torch.Tensor]":
+    ) -> tuple[float, float, Anywhere]:
         """Return step size, objective and gradient there, where slope and objective are less than they were.
 
         The slope of a convex function rises along a line, so the place where it vanishes is found by false position.
@@ -261,73 +267,110 @@ class SoftmaxRegression:
         return size, reached, gradient
 
     def _evaluate(
-        self, x: "torch.Tensor", theta: "torch.Tensor", penalty: "_Penalty", curvature: bool = False
-    ) -> "tuple[float, torch.Tensor, float]":
+        self, x: Anywhere, theta: Anywhere, penalty: "_Penalty", curvature: bool = False
+    ) -> tuple[float, Anywhere, float]:
         """Return the objective, its gradient, (K, rank + 1), and if asked the mean of p (1 - p), block by block."""
-        import torch
-
-        w, bias = theta[:, :-1].T.to(x.dtype).contiguous(), theta[:, -1].to(x.dtype)
-        total, loss, unsure = torch.zeros_like(theta), theta.new_zeros(()), theta.new_zeros(())
+        library = _library(theta)
+        w, bias = _like(x, theta[:, :-1]), _like(x, theta[:, -1:])
+        held, total, loss, unsure = _empty((len(w), self._rows), x), library.zeros_like(theta), 0.0, 0.0
         for rows in self._blocks():
-            z, y, s = x[rows, : len(w)], self._y[rows, None], self._s[rows]
-            p = torch.addmm(bias, z, w)
-            p -= p.amax(dim=1, keepdim=True)
-            at_label = p.gather(1, y)[:, 0]
-            sums = p.exp_().sum(dim=1, keepdim=True)
-            loss += s @ (sums[:, 0].log() - at_label).double()
-            p /= sums
+            z, s = x[rows, : w.shape[1]], self._s[rows]
+            p, at_label = held[:, : len(z)], (self._y[rows], self._each[: len(z)])
+            losses, sums = _losses(p, w, bias, z, at_label)
+            loss += s @ _like(s, losses)
+            p *= 1 / sums
             if curvature:
-                unsure += s @ (1 - torch.linalg.vector_norm(p, dim=1).square()).double()
-            p.scatter_add_(1, y, -torch.ones_like(y, dtype=p.dtype))
+                unsure += s @ _like(s, 1 - library.einsum("kn,kn->n", p, p))
+            p[at_label] -= 1
             if self._weighted:
-                p *= s[:, None].to(p.dtype)
-            total[:, :-1] += p.T @ z
-            total[:, -1] += p.sum(dim=0)
+                p *= _like(p, s)
+            total[:, :-1] += p @ z
+            total[:, -1] += p.sum(1)
         pulled = penalty.gradient(theta[:, :-1])
         total[:, :-1] += pulled
         equal = 1 / len(theta) * (1 - 1 / len(theta))
-        mean = max(float(unsure / self._s.sum()) / len(theta), FLATTEST * equal)
+        mean = max(float(unsure) / self._total / len(theta), FLATTEST * equal)
         return float(loss) + float((theta[:, :-1] * pulled).sum()) / 2, total, mean or 1.0
+
+
+def _losses(
+    p: Anywhere, w: Anywhere, bias: Anywhere, z: Anywhere, at_label: tuple[Anywhere, Anywhere]
+) -> tuple[Anywhere, Anywhere]:
+    """Return the cross-entropy of each image, and the sum of each column of what is left in `p`, e to the logits.
+
+    Args:
+        p: to be written to, shape (K, n): classes by images, since products of few rows are faster than of few columns.
+        w: weights, shape (K, rank).
+        bias: intercepts, shape (K, 1).
+        z: images, shape (n, rank).
+        at_label: where in `p` the images' classes are.
+    """
+    library = _library(p)
+    library.matmul(w, z.T, out=p)
+    p += bias
+    p -= library.amax(p, 0)
+    own = p[at_label]
+    library.exp(p, out=p)
+    sums = p.sum(0)
+    return library.log(sums) - own, sums
+
+
+def _library(array: Anywhere) -> Any:
+    """Return the library that an array is of."""
+    if isinstance(array, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
+def _like(other: Anywhere, array: Anywhere) -> Anywhere:
+    """Return an array in the precision of another one."""
+    return _library(array).asarray(array, dtype=other.dtype)
+
+
+def _empty(shape: tuple[int, ...], like: Anywhere, precision: str = "") -> Anywhere:
+    """Return an array where another one is, in its precision or in that one."""
+    library = _library(like)
+    dtype = getattr(library, precision) if precision else like.dtype
+    return np.empty(shape, dtype) if library is np else library.empty(shape, dtype=dtype, device=like.device)
+
+
+def _host(array: Anywhere) -> NDArray[Any]:
+    """Return an array as NumPy's."""
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
 class _Penalty(NamedTuple):
     """tr(W' P W) / (2 C): C, and P of one rank, shape (rank, rank); None for the identity."""
 
     c: float
-    matrix: "torch.Tensor | None"
+    matrix: Anywhere
 
-    def gradient(self, w: "torch.Tensor") -> "torch.Tensor":
+    def gradient(self, w: Anywhere) -> Anywhere:
         """Return (P W / C)' for W', both of shape (K, rank)."""
         return (w if self.matrix is None else w @ self.matrix) / self.c
 
-    def add_to(self, bound: "torch.Tensor") -> None:
-        """Add P / C in place."""
-        if self.matrix is None:
-            bound.diagonal().add_(1 / self.c)
-        else:
-            bound.add_(self.matrix, alpha=1 / self.c)
-
 
 class _Metric(NamedTuple):
-    """Where L-BFGS starts from: the Cholesky factor for weights, and what gradients of intercepts are multiplied by."""
+    """Where L-BFGS starts from: the inverse of the weights' Cholesky factor, and what intercepts are multiplied by."""
 
-    factor: "torch.Tensor"
+    inverse_factor: Anywhere
     of_intercepts: float
 
-    def inverse(self, gradient: "torch.Tensor") -> "torch.Tensor":
-        """Return the inverse of the metric times a gradient, shape (K, rank + 1)."""
-        import torch
-
-        of_weights = torch.cholesky_solve(gradient[:, :-1].T, self.factor).T
-        return torch.cat([of_weights, gradient[:, -1:] * self.of_intercepts], dim=1)
+    def inverse(self, gradient: Anywhere) -> Anywhere:
+        """Return the inverse of the metric times a gradient, shape (K, rank + 1); it always leads down."""
+        result = gradient * self.of_intercepts
+        result[:, :-1] = (_like(self.inverse_factor, gradient[:, :-1]) @ self.inverse_factor.T) @ self.inverse_factor
+        return result
 
 
 class _Point(NamedTuple):
     """Where the solver is: objective, gradient, and the inverse of the metric times the gradient."""
 
     value: float
-    gradient: "torch.Tensor"
-    preconditioned: "torch.Tensor"
+    gradient: Anywhere
+    preconditioned: Anywhere
 
 
 class _Past:
@@ -338,49 +381,52 @@ class _Past:
 
         H + S R^-T (D + Y'H Y) R^-1 S' - S R^-T Y'H - H Y R^-1 S'
 
-    which costs four products with all that is remembered, whatever their number.
+    which costs four products with all that is remembered, whatever their number. Y itself is not: H is symmetric.
 
     Args:
         like: a gradient, of whose shape and type all is.
     """
 
-    def __init__(self, like: "torch.Tensor") -> None:
-        self._steps, self._changes, self._preconditioned = (like.new_zeros((MEMORY, like.numel())) for _ in range(3))
-        self._s_y, self._y_p_y = (like.new_zeros((MEMORY, MEMORY)) for _ in range(2))
-        self._count = 0
+    def __init__(self, like: Anywhere) -> None:
+        shape = MEMORY, like.shape[0] * like.shape[1]
+        self._steps, self._preconditioned = _empty(shape, like), _empty(shape, like)
+        self._s_y, self._y_p_y = np.zeros((2, MEMORY, MEMORY))
+        self._order: list[int] = []  # rows of the steps, from the oldest on
 
-    def add(self, step: "torch.Tensor", point: _Point, before: _Point) -> None:
+    def add(self, step: Anywhere, point: _Point, before: _Point) -> None:
         """Remember a step; forget the oldest one where memory is full, and this one where curvature is none."""
-        change = (point.gradient - before.gradient).flatten()
-        step = step.flatten()
+        change, step = (point.gradient - before.gradient).reshape(-1), step.reshape(-1)
         if float(step @ change) <= 0:
             return
-        if self._count == MEMORY:
-            for rows in (self._steps, self._changes, self._preconditioned):
-                rows.copy_(rows.roll(-1, 0))
-            for products in (self._s_y, self._y_p_y):
-                products.copy_(products.roll((-1, -1), (0, 1)))
-            self._count -= 1
-        last, self._count = self._count, self._count + 1
-        self._steps[last], self._changes[last] = step, change
-        self._preconditioned[last] = (point.preconditioned - before.preconditioned).flatten()
-        self._s_y[: last + 1, last] = self._steps[: last + 1] @ change
-        crossed = self._changes[: last + 1] @ self._preconditioned[last]
-        self._y_p_y[last, : last + 1] = self._y_p_y[: last + 1, last] = crossed
+        row = self._order.pop(0) if len(self._order) == MEMORY else len(self._order)
+        self._order.append(row)
+        self._steps[row] = step
+        self._preconditioned[row] = (point.preconditioned - before.preconditioned).reshape(-1)
+        n = len(self._order)
+        self._s_y[:n, row], crossed = self._times(change)
+        self._y_p_y[:n, row] = self._y_p_y[row, :n] = crossed
 
-    def newton(self, point: _Point) -> "torch.Tensor":
+    def _times(self, vector: Anywhere) -> tuple[Array, Array]:
+        """Return S' and (H Y)' times a vector, each in the order of the rows."""
+        n, vector = len(self._order), _like(self._steps, vector)
+        return _host(self._steps[:n] @ vector), _host(self._preconditioned[:n] @ vector)
+
+    def newton(self, point: _Point) -> Anywhere:
         """Return the inverse Hessian times the gradient of a point, of the same shape."""
-        from torch.linalg import solve_triangular
-
-        if not (n := self._count):
+        if not (n := len(self._order)):
             return point.preconditioned
-        steps, preconditioned = self._steps[:n], self._preconditioned[:n]
-        s_y, y_p_y = self._s_y[:n, :n].triu(), self._y_p_y[:n, :n]
+        order = np.asarray(self._order)
+        of_steps, of_changes = (products[order] for products in self._times(point.gradient.reshape(-1)))
+        s_y, y_p_y = self._s_y[order[:, None], order] * _UPPER[:n, :n], self._y_p_y[order[:, None], order]
         # The bound holds for the worst probabilities: scale it to the curvature met last.
         scale = s_y[-1, -1] / y_p_y[-1, -1]
-        gradient = point.gradient.flatten()
-        along = solve_triangular(s_y, (steps @ gradient)[:, None], upper=True)[:, 0]
-        inner = s_y.diagonal() * along + scale * (y_p_y @ along - preconditioned @ gradient)
-        outer = solve_triangular(s_y.T, inner[:, None], upper=False)[:, 0]
-        result = outer @ steps + scale * (point.preconditioned.flatten() - along @ preconditioned)
-        return result.reshape(point.gradient.shape)
+        along = np.linalg.solve(s_y, of_steps)
+        outer = np.linalg.solve(s_y.T, s_y.diagonal() * along + scale * (y_p_y @ along - of_changes))
+        in_rows = np.empty((2, n))
+        in_rows[:, order] = outer, -scale * along
+        shares = _like(self._steps, in_rows if isinstance(self._steps, np.ndarray) else self._steps.new_tensor(in_rows))
+        result = shares[0] @ self._steps[:n] + shares[1] @ self._preconditioned[:n]
+        return result.reshape(point.gradient.shape) + scale * point.preconditioned
+
+
+_UPPER = np.triu(np.ones((MEMORY, MEMORY)))
