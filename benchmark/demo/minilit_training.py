@@ -4,7 +4,6 @@ A module of its own, since who only looks for the encoder in the cache need not 
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +23,13 @@ from torch.nn.functional import cross_entropy, normalize
 
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.demo.emoji import PretrainingImage, pretraining_images
+from benchmark.common.workers import Workers
+from benchmark.demo.emoji import pretraining_images
 from benchmark.demo.minilit import CONTEXT_LENGTH, NAME, TEXT_FOLDER, TEXT_WHEEL, VERSION, Training, config, packs
 from benchmark.demo.packages import pypi_wheel, read_member
+from benchmark.demo.trunk_features import feature_workers, image_features, pixels_of, scaled
 from benchmark.demo.trunks import TRUNKS
-from benchmark.method.interventions import INTERVENTIONS, Intervention
+from benchmark.method.interventions import INTERVENTIONS
 
 _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
 """Photos that come with scikit-learn, and their ImageNet classes: palace and daisy."""
@@ -60,9 +60,10 @@ def trained(folder: Path, training: Training) -> nn.Module:
     Raises:
         IcmBenchError: a package cannot be fetched, or the image tower does not recognise what it should.
     """
-    with _reproducible(training.seed):
+    # Their imports take as long as the towers take to load.
+    with feature_workers() as workers, _reproducible(training.seed):
         model = _frozen_model(folder, training)
-        _project(model, _remembered_features(model, folder, training), training)
+        _project(model, _remembered_features(model, folder, training, workers), training)
     return model
 
 
@@ -92,7 +93,7 @@ def _check_image_tower(classifier: nn.Module) -> None:
         left, top = (photo.width - side) // 2, (photo.height - side) // 2
         square = photo.resize((224, 224), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
         with torch.inference_mode():
-            predicted = int(classifier(_scaled(_bytes(square))[None]).argmax())
+            predicted = int(classifier(scaled(pixels_of(square))[None]).argmax())
         if predicted != label:
             raise IcmBenchError(
                 f"{NAME}: the image tower takes {name} for ImageNet class {predicted} instead of {label}, so its "
@@ -100,28 +101,19 @@ def _check_image_tower(classifier: nn.Module) -> None:
             )
 
 
-def _bytes(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.uint8).copy()).permute(2, 0, 1)
-
-
-def _scaled(pixels: Tensor) -> Tensor:
-    """Return values between -1 and 1, as the image tower was trained: mean and std 0.5."""
-    return pixels.to(torch.float32) / 127.5 - 1
-
-
-def _remembered_features(model: nn.Module, folder: Path, training: Training) -> Features:
+def _remembered_features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
     """Return the features, which the cache keeps: heads of another width or seed need no image again."""
     content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, packs(), training.image_size, training.augmented]
     name = f"minilit-features-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.safetensors"
     file = cache_dir() / "backbones" / name
     if not file.is_file():
-        features = _features(model, folder, training)
+        features = _features(model, folder, training, workers)
         save_file({key: value.contiguous() for key, value in vars(features).items()}, folder / name)
         (folder / name).replace(file)
     return Features(**load_safetensors(file.read_bytes()))
 
 
-def _features(model: nn.Module, folder: Path, training: Training) -> Features:
+def _features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
     images = pretraining_images()
     concepts = list({image.concept.slug: image for image in images}.values())
     number = {image.concept.slug: i for i, image in enumerate(concepts)}
@@ -129,41 +121,34 @@ def _features(model: nn.Module, folder: Path, training: Training) -> Features:
     tokenizer = HFTokenizer(str(folder), context_length=CONTEXT_LENGTH)
     ways = zip(*(image.captions for image in concepts), strict=True)
     captions = torch.stack([_text_features(model, tokenizer(list(way))) for way in ways])
-    kinds = [INTERVENTIONS.create(name) for name in INTERVENTIONS.names()] if training.augmented else []
-    views = [_image_features(model, images, training.image_size, kind) for kind in (None, *kinds)]
-    return Features(torch.stack(views) if kinds else views[0], captions[:, of_concept], of_concept)
-
-
-@torch.inference_mode()
-def _image_features(
-    model: nn.Module, images: list[PretrainingImage], image_size: int, kind: Intervention | None
-) -> Tensor:
-    """Return (n, 1280) pooled features of the drawings, or of the view that a kind of intervention makes of each."""
-    trunk: Any = model.get_submodule("visual.trunk")
-    trunk.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-    progress = Progress(f"building {NAME}{f' ({kind.label})' if kind else ''}", len(images), "images")
-    parts = []
-    for start in range(0, len(images), 16):
-        batch = images[start : start + 16]
-        pixels = torch.stack([_bytes(Image.open(io.BytesIO(image.png(image_size)))) for image in batch])
-        if kind:
-            pixels = kind.views(pixels, [f"{image.pack} {image.concept.slug}" for image in batch], seed=0)
-        parts.append(trunk(_scaled(pixels).contiguous(memory_format=torch.channels_last)))
-        progress.update(len(batch))
-    progress.close()
-    trunk.to(memory_format=torch.contiguous_format)
-    return torch.cat(parts)
+    kinds = [None, *INTERVENTIONS.names()] if training.augmented else [None]
+    views = [
+        image_features(
+            workers, images, training.trunk, training.image_size, kind, f"building {NAME}{f' ({kind})' if kind else ''}"
+        )
+        for kind in kinds
+    ]
+    return Features(torch.stack(views) if training.augmented else views[0], captions[:, of_concept], of_concept)
 
 
 @torch.inference_mode()
 def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Return (n, 384) pooled features before the projection, of (n, CONTEXT_LENGTH) tokens."""
-    text = model.get_submodule("text")
+    """Return (n, 384) pooled features before the projection, of (n, CONTEXT_LENGTH) tokens.
+
+    Texts of like length go together, without the padding that all of them have: it changes nothing but the time.
+    """
+    text: Any = model.get_submodule("text")
+    lengths = (tokens != text.config.pad_token_id).sum(1)
+    order = torch.argsort(lengths, stable=True)
+    features = torch.empty(len(tokens), text.proj.in_features)
     projection, text.proj = text.proj, nn.Identity()
     try:
-        return torch.cat([text(tokens[start : start + 64]) for start in range(0, len(tokens), 64)])
+        for start in range(0, len(tokens), 64):
+            rows = order[start : start + 64]
+            features[rows] = text(tokens[rows, : int(lengths[rows].max())])
     finally:
         text.proj = projection
+    return features
 
 
 def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear, Tensor]:
