@@ -1,5 +1,6 @@
 """The demo's encoder: loads without network like any open_clip model; its two towers agree."""
 
+import io
 import os
 import shutil
 import socket
@@ -9,11 +10,15 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from open_clip.tokenizer import HFTokenizer
 from PIL import Image
 from torch import Tensor
 
-from benchmark.demo import emoji_styles, minilit
+from benchmark.common.workers import Workers
+from benchmark.demo import emoji_styles, minilit, minilit_training, trunk_features
+from benchmark.demo.emoji import pretraining_images
 from benchmark.demo.trunks import TRUNKS
+from benchmark.method.interventions import INTERVENTIONS
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -104,3 +109,27 @@ def test_a_moved_cache_is_put_right(folder: Path, tmp_path: Path, monkeypatch: p
     assert minilit.build() == moved
     assert str(folder) in right
     assert (moved / "open_clip_config.json").read_text(encoding="utf-8") == right.replace(str(folder), str(moved))
+
+
+@pytest.mark.parametrize("kind", [None, "grayscale"])
+def test_features_are_the_same_whoever_makes_them_and_those_of_the_tower_in_the_encoder(
+    kind: str | None, model: Any
+) -> None:
+    images, found = pretraining_images()[:40], []
+    for processes in (0, 2):
+        with Workers(processes) as workers:
+            found.append(trunk_features.image_features(workers, images, "lite0", 160, kind, "features"))
+    assert torch.equal(*found)
+    pixels = torch.stack([trunk_features.pixels_of(Image.open(io.BytesIO(image.png(160)))) for image in images])
+    if kind:
+        pixels = INTERVENTIONS.create(kind).views(pixels, ["any name will do for grey"] * 40, 0)
+    with torch.inference_mode():
+        torch.testing.assert_close(found[0], model.visual.trunk(pixels / 127.5 - 1), rtol=1e-4, atol=1e-5)
+
+
+def test_texts_have_the_features_that_they_have_with_all_their_padding(folder: Path, model: Any) -> None:
+    captions = [caption for image in pretraining_images()[:50] for caption in image.captions]
+    tokens = HFTokenizer(str(folder), context_length=minilit.CONTEXT_LENGTH)(captions)
+    features = minilit_training._text_features(model, tokens)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.text.proj(features), model.encode_text(tokens), rtol=1e-4, atol=1e-4)
