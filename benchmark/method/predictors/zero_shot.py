@@ -47,17 +47,18 @@ class ZeroShot(Predictor):
             start = rank
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
-        """See `Predictor.predict`; the scores of many ranks are running sums, made block by block of images."""
-        if len(ranks) * DENSE < ranks[-1]:
+        """See `Predictor.predict`; scores are running sums, made block by block of images."""
+        if problem.candidates:
             return super().predict(problem, ranks)
-        text = problem.text[:, : ranks[-1]]
-        columns = slice(None) if len(ranks) == ranks[-1] else np.asarray(ranks) - 1
-        names = _length(np.cumsum(text**2, axis=1))[:, columns] if self.scoring == "cosine" else np.ones((len(text), 1))
+        text, columns = problem.text[:, : ranks[-1]], np.asarray(ranks) - 1
+        lengths = _length(np.cumsum(text**2, axis=1))[:, columns]
+        factors = 1 / lengths if self.scoring == "cosine" else np.ones_like(lengths)
+        best = _argmax_at_few_ranks if len(ranks) * DENSE < ranks[-1] else _argmax_at_ranks
         curves = [np.empty((len(ranks), len(z)), dtype=np.int64) for z in problem.tests]
         for curve, z in zip(curves, problem.tests, strict=True):
             for first in range(0, len(z), BLOCK):
                 block = slice(first, first + BLOCK)
-                curve[:, block] = _argmax_at_ranks(z[block, : ranks[-1]], text, columns, 1 / names).T
+                curve[:, block] = best(z[block, : ranks[-1]], text, columns, factors).T
         return curves
 
     def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
@@ -69,21 +70,33 @@ class ZeroShot(Predictor):
         return np.asarray(1 / _length(np.cumsum(text**2, axis=1)[:, np.asarray(ranks) - 1]).T)
 
 
-def _argmax_at_ranks(z: Array, text: Array, columns: Labels | slice, factors: Array) -> Labels:
+def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
+    """Return what `_argmax_at_ranks` does, by products of what lies between two ranks."""
+    sums = np.zeros((len(z), len(text)))
+    scores, predicted, start = np.empty_like(sums), np.empty((len(z), len(columns)), dtype=np.int64), 0
+    for i, last in enumerate(columns):
+        sums += z[:, start : last + 1] @ text[:, start : last + 1].T
+        predicted[:, i] = np.multiply(sums, factors[:, i], out=scores).argmax(axis=1)
+        start = last + 1
+    return predicted
+
+
+def _argmax_at_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
     """Return the class of the highest score at every rank, shape (images, ranks); the first of equals, as argmax.
 
     Args:
         z: coordinates of images up to the highest rank, shape (images, R).
         text: coordinates of the classes' texts, shape (n_classes, R).
-        columns: which of the running sums over R coordinates belong to the ranks.
-        factors: what a class's sums are multiplied by, shape (n_classes, ranks) or (n_classes, 1).
+        columns: which of the running sums over R coordinates belong to the ranks, ascending.
+        factors: what a class's sums are multiplied by, shape (n_classes, ranks).
     """
+    at = slice(None) if len(columns) == z.shape[1] else columns
     running, products = np.empty_like(z), np.empty_like(z)
-    best = np.cumsum(np.multiply(z, text[0], out=products), axis=1)[:, columns] * factors[0]
+    best = np.cumsum(np.multiply(z, text[0], out=products), axis=1)[:, at] * factors[0]
     predicted, higher = np.zeros(best.shape, dtype=np.int64), np.empty(best.shape, dtype=np.bool_)
     for c in range(1, len(text)):
         np.cumsum(np.multiply(z, text[c], out=products), axis=1, out=running)
-        scores = np.multiply(running[:, columns], factors[c], out=products[:, : best.shape[1]])
+        scores = np.multiply(running[:, at], factors[c], out=products[:, : best.shape[1]])
         np.copyto(predicted, c, where=np.greater(scores, best, out=higher))
         np.maximum(best, scores, out=best)
     return predicted

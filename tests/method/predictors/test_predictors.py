@@ -131,6 +131,24 @@ def test_the_class_with_the_highest_score_is_predicted(predictor: Predictor, ren
             np.testing.assert_array_equal(of_rank[number].argmax(axis=1), row)
 
 
+@pytest.mark.parametrize("ranks", [(2, 7, 40), (40,), tuple(range(2, 41)), tuple(range(2, 41, 2))], ids=len)
+@pytest.mark.parametrize("scoring", ["cosine", "released"])
+def test_zero_shot_predicts_by_its_scores_at_few_ranks_and_at_many(scoring: Any, ranks: tuple[int, ...]) -> None:
+    # Not at rank 1, where all cosines are 1 or -1, but for rounding.
+    rng = np.random.default_rng(3)
+    z, text = rng.standard_normal((300, 40)), rng.standard_normal((25, 40))
+    text[7], z[5] = text[3], 0.0  # classes with the same text, of which the first counts; an image without a direction
+    possible = np.array([20, 3, 11])
+    model = ZeroShot(scoring=scoring)
+    for candidates in ((), (possible, None)):
+        problem = Problem(z[:0], np.zeros(0, dtype=np.int64), text, [z, z[:9]], candidates=candidates)
+        for found, expected in zip(
+            model.predict(problem, ranks), Predictor.predict(model, problem, ranks), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+    assert set(model.predict(problem, ranks)[0].ravel()) == set(possible)
+
+
 @pytest.mark.parametrize("predictor", ALL, ids=name)
 @pytest.mark.parametrize("renormalize", [False, True])
 def test_a_rank_of_a_curve_is_the_predictor_on_these_coordinates_alone(predictor: Predictor, renormalize: bool) -> None:
