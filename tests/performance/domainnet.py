@@ -182,7 +182,7 @@ class Costs:
         print(f"; full-size fits {of_all:.1f} s" if of_all else "", flush=True)
         return seconds[0], float(np.mean(seconds[1:] or seconds)), of_all
 
-    def of_trial(self, ranks: int, lambdas: int, settings: int, cheaper: float) -> float:
+    def of_trial(self, ranks: int, lambdas: int, settings: int, cheaper: float, sources: int) -> float:
         """Return core-seconds of a trial: six held-out environments, 15 fits without a pair, 21/36 of six slices.
 
         Args:
@@ -190,12 +190,13 @@ class Costs:
             lambdas: number of lambdas.
             settings: number of nuisances among which a rule chooses.
             cheaper: share of a slice's selection fits that the protocol has.
+            sources: number of environments of a full-size fit, of the five whose images were fitted on.
         """
         if lambdas == 1 and ranks == 1:
             first, other, of_all = self.plain
         else:
             first, other, of_all = self.curve if ranks > 1 else self.map
-        return settings * (6 * cheaper * (first + (lambdas - 1) * other) + 6 * of_all)
+        return settings * (6 * cheaper * (first + (lambdas - 1) * other) + 6 * of_all * sources / 5)
 
 
 def as_costs(costs: dict[str, Costs]) -> list[Cost]:
@@ -224,9 +225,9 @@ def recipe_hours(costs: dict[str, Costs]) -> float:
     recipe, seconds = load_recipe(RECIPE), 0.0
     for spec in trial_specs(recipe, "DomainNet", DIM):
         # Fits without two environments serve two holdouts; in_domain has one source and leaves none out.
-        share = (6 + 15) / 36 if spec.protocol.name == "held_out" else 1 / 36
-        of_trial = costs[spec.predictor.label].of_trial(len(spec.ranks), len(spec.lambdas), len(spec.settings), share)
-        seconds += of_trial
+        share, sources = ((6 + 15) / 36, 5) if spec.protocol.name == "held_out" else (1 / 36, 1)
+        numbers = len(spec.ranks), len(spec.lambdas), len(spec.settings)
+        seconds += costs[spec.predictor.label].of_trial(*numbers, share, sources)
     return seconds / 3600
 
 
