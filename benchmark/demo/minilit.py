@@ -77,7 +77,7 @@ _LATER = {key: getattr(Training(), key) for key in ("trunk", "width", "augmented
 
 
 def build(training: Training | None = None) -> Path:
-    """Build the encoder once, on one core, and return its folder; a later call returns at once.
+    """Build the encoder once and return its folder; a later call returns at once.
 
     Args:
         training: how the linear maps are trained; `Training()` by default.

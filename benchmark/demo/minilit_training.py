@@ -60,8 +60,9 @@ def trained(folder: Path, training: Training) -> nn.Module:
     Raises:
         IcmBenchError: a package cannot be fetched, or the image tower does not recognise what it should.
     """
-    # Their imports take as long as the towers take to load.
-    with feature_workers() as workers, _reproducible(training.seed):
+    # Started before the towers are loaded: their imports take as long.
+    workers = Workers(0) if _features_file(training).is_file() else feature_workers()
+    with workers, _reproducible(training.seed):
         model = _frozen_model(folder, training)
         _project(model, _remembered_features(model, folder, training, workers), training)
     return model
@@ -103,14 +104,18 @@ def _check_image_tower(classifier: nn.Module) -> None:
 
 def _remembered_features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
     """Return the features, which the cache keeps: heads of another width or seed need no image again."""
+    file = _features_file(training)
+    if not file.is_file():
+        features, made = _features(model, folder, training, workers), folder / file.name
+        save_file({key: value.contiguous() for key, value in vars(features).items()}, made)
+        made.replace(file)
+    return Features(**load_safetensors(file.read_bytes()))
+
+
+def _features_file(training: Training) -> Path:
     content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, packs(), training.image_size, training.augmented]
     name = f"minilit-features-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.safetensors"
-    file = cache_dir() / "backbones" / name
-    if not file.is_file():
-        features = _features(model, folder, training, workers)
-        save_file({key: value.contiguous() for key, value in vars(features).items()}, folder / name)
-        (folder / name).replace(file)
-    return Features(**load_safetensors(file.read_bytes()))
+    return cache_dir() / "backbones" / name
 
 
 def _features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:

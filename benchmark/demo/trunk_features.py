@@ -19,6 +19,8 @@ from benchmark.method.interventions import INTERVENTIONS
 
 BATCH = 16
 """Images in a forward pass: a pass is the work of one process, so that features do not depend on how many there are."""
+MOST = 8
+"""Processes at most: each holds PyTorch and a tower, and more would start longer than they work."""
 
 
 def image_features(
@@ -45,8 +47,8 @@ def image_features(
 
 
 def feature_workers() -> Workers:
-    """Return processes that make features, one for each core where there are several, which import what they need."""
-    return Workers(cores() if cores() > 1 else 0, __name__)
+    """Return processes that make features, for each core one where there are several, which import what they need."""
+    return Workers(min(cores(), MOST) if cores() > 1 else 0, __name__)
 
 
 def pixels_of(image: Image.Image) -> Tensor:

@@ -85,7 +85,8 @@ class SoftmaxRegression:
         # No copy of all in float64.
         self._mean = sum((ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])) / self._total
         self._part = self._quarter(x, labels, ones)
-        in_place = overwrites and not precise and x.dtype == np.float32 and x.flags.c_contiguous and device == "cpu"
+        ours = overwrites and x.flags.c_contiguous and x.flags.writeable
+        in_place = ours and not precise and x.dtype == np.float32 and device == "cpu"
         self._gram = self._there(np.zeros((x.shape[1], x.shape[1])))
         self._single: Anywhere = x if in_place else _empty(x.shape, self._gram, "float32")
         self._double: Anywhere = _empty(x.shape, self._gram, "float64") if precise else None
@@ -107,7 +108,7 @@ class SoftmaxRegression:
 
     def _take(self, x: NDArray[np.floating], rows: slice) -> None:
         """Note the centred embeddings of a block: so weights and intercepts do not disturb each other."""
-        centred = self._there(x - self._mean)
+        centred = self._there(x) - self._there(self._mean)
         self._single[rows] = centred
         if self._double is not None:
             self._double[rows] = centred
@@ -195,7 +196,7 @@ class SoftmaxRegression:
             try:
                 factor = linalg.cholesky(matrix)
                 break
-            except (np.linalg.LinAlgError, RuntimeError):  # PyTorch's error is of the second kind
+            except linalg.LinAlgError:
                 matrix[places, places] += jitter * 10**attempt
         else:
             factor = linalg.cholesky(matrix)
@@ -270,9 +271,8 @@ class SoftmaxRegression:
         self, x: Anywhere, theta: Anywhere, penalty: "_Penalty", curvature: bool = False
     ) -> tuple[float, Anywhere, float]:
         """Return the objective, its gradient, (K, rank + 1), and if asked the mean of p (1 - p), block by block."""
-        library = _library(theta)
         w, bias = _like(x, theta[:, :-1]), _like(x, theta[:, -1:])
-        held, total, loss, unsure = _empty((len(w), self._rows), x), library.zeros_like(theta), 0.0, 0.0
+        held, total, loss, unsure = _empty((len(w), self._rows), x), _library(theta).zeros_like(theta), 0.0, 0.0
         for rows in self._blocks():
             z, s = x[rows, : w.shape[1]], self._s[rows]
             p, at_label = held[:, : len(z)], (self._y[rows], self._each[: len(z)])
@@ -280,7 +280,7 @@ class SoftmaxRegression:
             loss += s @ _like(s, losses)
             p *= 1 / sums
             if curvature:
-                unsure += s @ _like(s, 1 - library.einsum("kn,kn->n", p, p))
+                unsure += s @ _like(s, 1 - (p * p).sum(0))
             p[at_label] -= 1
             if self._weighted:
                 p *= _like(p, s)
@@ -384,7 +384,7 @@ class _Past:
     which costs four products with all that is remembered, whatever their number. Y itself is not: H is symmetric.
 
     Args:
-        like: a gradient, of whose shape and type all is.
+        like: a gradient, of whose size and type what is remembered is; the small products are held here, in float64.
     """
 
     def __init__(self, like: Anywhere) -> None:
@@ -396,7 +396,8 @@ class _Past:
     def add(self, step: Anywhere, point: _Point, before: _Point) -> None:
         """Remember a step; forget the oldest one where memory is full, and this one where curvature is none."""
         change, step = (point.gradient - before.gradient).reshape(-1), step.reshape(-1)
-        if float(step @ change) <= 0:
+        curvature = float(step @ change)
+        if curvature <= 0:
             return
         row = self._order.pop(0) if len(self._order) == MEMORY else len(self._order)
         self._order.append(row)
@@ -404,6 +405,7 @@ class _Past:
         self._preconditioned[row] = (point.preconditioned - before.preconditioned).reshape(-1)
         n = len(self._order)
         self._s_y[:n, row], crossed = self._times(change)
+        self._s_y[row, row] = curvature  # above 0 in single precision too
         self._y_p_y[:n, row] = self._y_p_y[row, :n] = crossed
 
     def _times(self, vector: Anywhere) -> tuple[Array, Array]:
@@ -419,7 +421,7 @@ class _Past:
         of_steps, of_changes = (products[order] for products in self._times(point.gradient.reshape(-1)))
         s_y, y_p_y = self._s_y[order[:, None], order] * _UPPER[:n, :n], self._y_p_y[order[:, None], order]
         # The bound holds for the worst probabilities: scale it to the curvature met last.
-        scale = s_y[-1, -1] / y_p_y[-1, -1]
+        scale = float(s_y[-1, -1] / y_p_y[-1, -1])
         along = np.linalg.solve(s_y, of_steps)
         outer = np.linalg.solve(s_y.T, s_y.diagonal() * along + scale * (y_p_y @ along - of_changes))
         in_rows = np.empty((2, n))

@@ -48,7 +48,7 @@ class ZeroShot(Predictor):
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
         """See `Predictor.predict`; scores are running sums, made block by block of images."""
-        if problem.candidates:
+        if any(classes is not None for classes in problem.candidates) or type(self).scores is not ZeroShot.scores:
             return super().predict(problem, ranks)
         text, columns = problem.text[:, : ranks[-1]], np.asarray(ranks) - 1
         lengths = _length(np.cumsum(text**2, axis=1))[:, columns]
@@ -71,7 +71,7 @@ class ZeroShot(Predictor):
 
 
 def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
-    """Return what `_argmax_at_ranks` does, by products of what lies between two ranks."""
+    """Return what `_argmax_at_ranks` does, but for rounding, by products of what lies between two ranks."""
     sums = np.zeros((len(z), len(text)))
     scores, predicted, start = np.empty_like(sums), np.empty((len(z), len(columns)), dtype=np.int64), 0
     for i, last in enumerate(columns):

@@ -357,8 +357,9 @@ DEVICES = ["cpu:0", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("n", "classes", "close"), [(500, 5, 1e-4), (PRECISE // 50 + 5, 50, 1e-2)])
 def test_arrays_of_numpy_and_tensors_of_pytorch_find_the_same_solution(
-    device: str, n: int, classes: int, close: float
+    device: str, n: int, classes: int, close: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logistic, "CELLS_OF_GPU", 2**20)  # several blocks, and a smaller last one
     x, labels = draw(n, 24, classes, seed=6)
     rng = np.random.default_rng(0)
     root, s = rng.standard_normal((24, 24)), rng.uniform(0.5, 2.0, n)

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -140,13 +141,29 @@ def test_zero_shot_predicts_by_its_scores_at_few_ranks_and_at_many(scoring: Any,
     text[7], z[5] = text[3], 0.0  # classes with the same text, of which the first counts; an image without a direction
     possible = np.array([20, 3, 11])
     model = ZeroShot(scoring=scoring)
-    for candidates in ((), (possible, None)):
+    for candidates in ((), (None, None), (possible, None)):
         problem = Problem(z[:0], np.zeros(0, dtype=np.int64), text, [z, z[:9]], candidates=candidates)
         for found, expected in zip(
             model.predict(problem, ranks), Predictor.predict(model, problem, ranks), strict=True
         ):
             np.testing.assert_array_equal(found, expected)
     assert set(model.predict(problem, ranks)[0].ravel()) == set(possible)
+
+
+class FarthestClass(ZeroShot):
+    """A predictor of somebody's own that scores otherwise and predicts by its scores."""
+
+    def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
+        return ([-scores for scores in of_rank] for of_rank in super().scores(problem, ranks))
+
+
+@pytest.mark.parametrize("ranks", [(2, 40), tuple(range(2, 41))], ids=len)
+def test_who_derives_from_zero_shot_predicts_by_scores_of_their_own(ranks: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(4)
+    z, text = rng.standard_normal((50, 40)), rng.standard_normal((6, 40))
+    problem = Problem(z[:0], np.zeros(0, dtype=np.int64), text, [z])
+    scores = [of_rank[0].argmin(axis=1) for of_rank in ZeroShot().scores(problem, ranks)]
+    np.testing.assert_array_equal(FarthestClass().predict(problem, ranks)[0], scores)
 
 
 @pytest.mark.parametrize("predictor", ALL, ids=name)
