@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Two processes divide the tests; tests/conftest.py says which go together. ARGS='-n 0' runs them one after another.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# One that dies is not replaced: pytest-xdist may wait for ever for what it had left.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: help setup demo test test-fast soak lint types bench docs clean
 

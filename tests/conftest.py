@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import shutil
+import signal
 import socket
 import sys
 from collections import Counter
@@ -29,6 +30,10 @@ from tests.faulty_s3 import Proxy
 from tests.forks import forked_workers
 
 REPOSITORY = Path(__file__).parent.parent
+
+# A shell lets what it starts in the background ignore interrupts, and so would every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Modules that use a fixture which costs more than they do. Where processes divide the tests, one takes them all.

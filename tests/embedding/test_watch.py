@@ -1,57 +1,26 @@
 """What a driver says of its encoders, and what it writes down: every pair once, whoever was lost."""
 
+import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.embedding import watch
-from benchmark.embedding.chunks import ChunkCounts
+from benchmark.embedding import watch, watchdog
 from benchmark.embedding.ledger import EncoderState, Ledger
-from benchmark.embedding.pool import ASK_SECONDS, Pool
-from benchmark.embedding.watch import Watch
-from benchmark.store.made import Made, read_made, take_over
+from benchmark.embedding.pool import ASK_SECONDS
+from benchmark.store.made import read_made, take_over
 from benchmark.store.upkeep import clean
-
-VIEWS = ("embeddings/a", "embeddings/b")
-
-
-def counts(number: int, tries: int = 1, views: int = 128, before: int = 0, others: int = 0) -> ChunkCounts:
-    return ChunkCounts(
-        encode_s=1.0, views_s=0.0, ceiling=1.0, ready=1.0, first=1.0, batch_size=1, number=number, encoder=0, host="a",
-        device="L4", tries=tries, images=64, decoded=64, views=views, before=before, others=others, unreadable=0,
-        finished=128, decode_s=1.0,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let the main thread hear of interrupts: what is started in the background does not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+from tests.conftest import REPOSITORY
+from tests.embedding.stalled_run import LEFT_BY_AN_ERROR, VIEWS, WatchOf, counts
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path))
-
-
-@pytest.fixture
-def watching(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[EncoderState], list[str]], Watch]:
-    """Return a function that makes a watch of some encoders, which says into a list."""
-
-    def make(encoders: list[EncoderState], said: list[str]) -> Watch:
-        monkeypatch.setattr(Watch, "_encoders", lambda _: encoders)
-        made = Made("20260101T000000Z-0", "driver", "toy", "STAND-IN", VIEWS, reused=100, total=100 + 4 * 128)
-        pool = Pool(4, 4, 1, on_gpus=True, asked=True)
-        return Watch(made, storage, None, pool, 4, said.append, said=True)
-
-    return make
 
 
 def told() -> Ledger:
@@ -73,12 +42,12 @@ def told() -> Ledger:
 
 
 def test_every_pair_is_counted_once_and_who_was_lost_is_named(
-    storage: Storage, watching: Callable[[list[EncoderState], list[str]], Watch], monkeypatch: pytest.MonkeyPatch
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(watch, "ask_for_gpus", asked.append)
     said: list[str] = []
-    with watching(told().state(), said) as one:
+    with WatchOf(storage, said.append, told().state(), asked=True) as one:
         one.came(counts(0, tries=1, views=0, before=128))  # written by the first, who could not say so
         one.came(counts(1, tries=2))
         one.came(counts(2))
@@ -98,10 +67,10 @@ def test_every_pair_is_counted_once_and_who_was_lost_is_named(
     assert clean(storage, dry_run=True).names == [f"made/{made.name}.parquet"]  # there is no such view
 
 
-def test_a_stall_is_said_and_said_again(watching: Callable[[list[EncoderState], list[str]], Watch]) -> None:
+def test_a_stall_is_said_and_said_again(storage: Storage) -> None:
     encoder = EncoderState("actor", "a", "L4", 0.0, 0.0, ready=1.0, under_way={7: 1.0, 5: 2.0})
     said: list[str] = []
-    one, start = watching([encoder], said), 1e6
+    one, start = WatchOf(storage, said.append, [encoder]), 1e6
     one._came = one._spoke = start
     for seconds in (29, 31, 40, 62):
         one._say_stall([encoder], start + seconds)
@@ -118,11 +87,9 @@ def test_a_stall_is_said_and_said_again(watching: Callable[[list[EncoderState], 
     assert len(said) == 3
 
 
-def test_what_a_killed_driver_had_under_way_is_known_to_the_next_run_and_no_other(
-    storage: Storage, watching: Callable[[list[EncoderState], list[str]], Watch]
-) -> None:
+def test_what_a_killed_driver_had_under_way_is_known_to_the_next_run_and_no_other(storage: Storage) -> None:
     encoder = EncoderState("actor", "a", "L4", 0.0, 0.0, ready=1.0, under_way={7: 1.0})
-    one = watching([encoder], [])
+    one = WatchOf(storage, print, [encoder])
     one.came(counts(2))
     one._record([encoder], ended=False)
     assert take_over(storage, ["embeddings/other"]) == {}
@@ -132,50 +99,36 @@ def test_what_a_killed_driver_had_under_way_is_known_to_the_next_run_and_no_othe
     assert made.text()[0].endswith("128 views embedded, 100 reused; it did not end")
 
 
-@pytest.mark.usefixtures("interruptible")
-def test_where_nothing_comes_from_encoders_that_work_the_run_ends_in_a_sentence(
-    watching: Callable[[list[EncoderState], list[str]], Watch], monkeypatch: pytest.MonkeyPatch
+def test_only_where_all_that_are_there_work_nothing_coming_ends_the_run(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(watch, "STALL_SECONDS", 0.2)
+    interrupts: list[int] = []
 
-    def stalled(*ready: float, chunks: int = 1) -> Watch:
-        one = watching([EncoderState("", "a", "L4", 0.0, 0.0, ready=at) for at in ready], [])
-        one._timeout = 0.01
+    def ends(*ready: float, chunks: int = 1) -> bool:
+        one = WatchOf(storage, print, [EncoderState("", "a", "L4", 0.0, 0.0, ready=at) for at in ready])
         for number in range(chunks):
             one.came(counts(number))
-        return one
 
-    said = r"No chunk came for .* though 2 encoders work: .* run the same command to go on\."
-    with pytest.raises(IcmBenchError, match=said), stalled(1.0, 1.0):
-        time.sleep(30)
-    for ready, chunks in (((1.0, 0.0), 1), ((), 1), ((1.0,), 0)):  # one starts; none is there; a first chunk
-        with stalled(*ready, chunks=chunks):
-            time.sleep(0.5)
+        def interrupt(_: int, number: int) -> None:
+            interrupts.append(number)
+            one._end.set()  # as the block does that is left
+
+        monkeypatch.setattr("signal.pthread_kill", interrupt)
+        one._end_stall(one.encoders, one._came + 5 * watchdog.MIN_SECONDS + 1)
+        return bool(one._stall)
+
+    assert ends(1.0, 1.0)
+    assert interrupts == [signal.SIGINT]
+    assert not ends(1.0, 0.0)  # one starts
+    assert not ends()
+    assert not ends(1.0, chunks=0)  # a first chunk may take longer
+    assert interrupts == [signal.SIGINT]
 
 
-@pytest.mark.usefixtures("interruptible")
-def test_where_the_block_cannot_be_left_the_process_ends(
-    watching: Callable[[list[EncoderState], list[str]], Watch],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(watch, "STALL_SECONDS", 0.2)
-    monkeypatch.setattr(watch, "STALL_GRACE", 0.1)
-    monkeypatch.setattr("os._exit", ended.append)
-    one = watching([EncoderState("", "a", "L4", 0.0, 0.0, ready=1.0)], [])
-    one._timeout = 0.01
-    one.came(counts(0))
-
-    def waits_twice() -> None:
-        try:
-            time.sleep(30)
-        except KeyboardInterrupt:
-            time.sleep(1)
-
-    with pytest.raises(IcmBenchError, match=r"though 1 encoders work"), one:
-        waits_twice()
-    assert ended == [2]
-    assert "icm-bench: No chunk came for 0 s, though 1 encoders work" in capsys.readouterr().err
+@pytest.mark.parametrize(("hearing", "code", "where"), [("hears", LEFT_BY_AN_ERROR, "said"), ("deaf", 2, "icm-bench")])
+def test_where_nothing_comes_the_block_is_left_or_the_process_ended(hearing: str, code: int, where: str) -> None:
+    module = [sys.executable, "-m", "tests.embedding.stalled_run", hearing]
+    run = subprocess.run(module, cwd=REPOSITORY, capture_output=True, text=True, timeout=50, check=False)
+    said = r"No chunk came for \d+ s, though 2 encoders work: .* run the same command to go on\."
+    assert re.search(f"^{where}: {said}$", run.stdout + run.stderr, re.MULTILINE), run.stderr
+    assert run.returncode == code
