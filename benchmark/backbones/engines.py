@@ -5,6 +5,7 @@ PyTorch's are.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import platform
@@ -90,10 +91,7 @@ def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower]) -> Engine:
         raise IcmBenchError(
             f"OpenVINO is not installed on {platform.node()}; pip install 'icm-bench[cpu]' there, or set engine: torch."
         )
-    import openvino
-
     try:
-        core = openvino.Core()
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[facts.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -101,7 +99,7 @@ def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower]) -> Engine:
         }
         if not is_converted(facts):
             _keep_converted(facts, tower())
-        compiled = core.compile_model(str(_file(facts)), "CPU", settings)
+        compiled = _core().compile_model(str(_file(facts)), "CPU", settings)
     except Exception as error:  # a model that it does not know can make a converter raise anything
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise IcmBenchError(f"OpenVINO cannot run this model ({first:.200}); engine: torch can.") from error
@@ -111,6 +109,18 @@ def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower]) -> Engine:
         return torch.from_numpy(request.infer([pixels.contiguous().numpy()], share_inputs=True)[compiled.output(0)])
 
     return run
+
+
+@functools.cache
+def _core() -> Any:
+    """Return what models are compiled by: one in a process, and never given back.
+
+    Each gives the main thread a stack for its signals, and takes it away at its end, though that of another was there
+    before: with two that end in the order in which they began, the next Ctrl-C is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class ConvertedTower:

@@ -1,6 +1,8 @@
 """Engines: the same numbers from both, which one runs, and what is said where one cannot."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.embedding.encoder import Encoder
 from benchmark.store.embeddings import view_of
-from tests.conftest import TINY_CLIP
+from tests.conftest import REPOSITORY, TINY_CLIP
 
 SpecOf = Callable[..., BackboneSpec]
 # Families of image towers, as small as they come: a transformer, CLIP's ResNet with attention pooling, timm's nets.
@@ -144,8 +146,41 @@ def test_cast_weights_are_those_of_open_clip_itself(spec_of: SpecOf) -> None:
 
 def test_nothing_is_sent_to_the_maker_of_openvino(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
     telemetry = pytest.importorskip("openvino_telemetry")
-    monkeypatch.setattr(telemetry.Telemetry, "__init__", Mock(side_effect=AssertionError("telemetry")))
+    sends = [name for name in vars(telemetry.Telemetry) if name.startswith(("send_", "start_session", "end_session"))]
+    assert len(sends) > 3
+    sent = Mock()
+    for name in sends:
+        monkeypatch.setattr(telemetry.Telemetry, name, sent)
     Backbone(spec_of(engine="openvino")).encode_images(images(spec_of()))
+    sent.assert_not_called()
+
+
+INTERRUPTED = """
+import signal
+import sys
+import time
+from benchmark.backbones.loading import Backbone
+from benchmark.backbones.spec import BackboneSpec
+import torch
+encoders = [Backbone(BackboneSpec.model_validate_json(sys.argv[1])) for _ in range(2)]
+for encoder in encoders:
+    encoder.embed(torch.zeros((1, 3, *encoder.preprocess["size"]), dtype=torch.uint8))
+while encoders:
+    del encoder, encoders[0]
+    encoder = None
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+def test_an_interrupt_is_heard_when_encoders_have_ended_in_the_order_in_which_they_began(spec_of: SpecOf) -> None:
+    spec = spec_of(engine="openvino").model_dump_json()
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, spec], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, "heard\n"), run.stderr
 
 
 def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
