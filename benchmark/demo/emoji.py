@@ -8,14 +8,17 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
+from benchmark.common.workers import Workers, cores
 from benchmark.demo.packages import npm_package, read_member, read_members
 
 IMAGE_SIZE = 224
+_TOGETHER = 8  # images that a process draws at a time
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,34 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
     except ImportError as error:
         raise IcmBenchError("Drawing the demo's images needs resvg-py; run `pip install 'icm-bench[demo]'`.") from error
     return svg_to_bytes(svg_string=svg, width=size, height=size, background="#ffffff", skip_system_fonts=True)
+
+
+def draw_files(documents: Mapping[Path, str], said: str) -> None:
+    """Draw SVG documents, each into its file, whose folder is made; every core draws.
+
+    Args:
+        documents: file, at `<environment>/<class>/<name>`, -> what is drawn there.
+        said: what the progress is called.
+
+    Raises:
+        IcmBenchError: `resvg-py` is not installed.
+    """
+    for folder in {file.parent for file in documents}:
+        folder.mkdir(parents=True, exist_ok=True)
+    files = list(documents.items())
+    batches = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
+    progress = Progress(said, len(files), "images")
+    with Workers(min(cores(), len(batches)) if cores() > 1 else 0, __name__) as workers:
+        for _, drawn in workers.call_all(_draw_files, ((batch,) for batch in batches)):
+            progress.update(note=drawn.parent.parent.name)
+    progress.close()
+
+
+def _draw_files(documents: Sequence[tuple[Path, str]]) -> Iterator[Path]:
+    """Draw documents into their files, and yield each."""
+    for file, svg in documents:
+        file.write_bytes(draw(svg))
+        yield file
 
 
 def pretraining_images() -> list[PretrainingImage]:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Concept, Pack, concepts, draw, iconify_svgs, openmoji_svgs
-from benchmark.demo.packages import publish
+from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Concept, Pack, concepts, draw_files, iconify_svgs, openmoji_svgs
+from benchmark.demo.packages import fetch_together, publish
 
 NAME = "emoji_styles"
 VERSION = 1
@@ -146,17 +145,14 @@ def drawings() -> dict[str, dict[str, dict[str, str]]]:
     Raises:
         IcmBenchError: a package cannot be fetched, or the counts are not as expected.
     """
+    packs = (OPENMOJI, *ICONIFY_ENVIRONMENTS.values())
+    fetch_together([pack.fetch for pack in packs], "fetching emoji packages")
     candidates = [
         concept
         for concept in concepts().values()
         if concept.subgroup in CLASS_OF_SUBGROUP and concept.slug not in NOT_THE_THING | SAME_DRAWING
     ]
-    progress = Progress("fetching emoji packages", len(ICONIFY_ENVIRONMENTS), "packages")
-    svgs: dict[str, dict[str, str]] = {}
-    for environment, pack in ICONIFY_ENVIRONMENTS.items():
-        svgs[environment] = iconify_svgs(pack)
-        progress.update()
-    progress.close()
+    svgs = {environment: iconify_svgs(pack) for environment, pack in ICONIFY_ENVIRONMENTS.items()}
     shared = [concept for concept in candidates if all(concept.slug in found for found in svgs.values())]
     _check_counts(shared)
     for environment, style in OPENMOJI_ENVIRONMENTS.items():
@@ -182,19 +178,14 @@ def _check_counts(shared: list[Concept]) -> None:
 
 
 def _draw_all(documents: dict[str, dict[str, dict[str, str]]], folder: Path) -> None:
-    total = len(ENVIRONMENTS) * sum(CLASS_COUNTS.values())
-    progress = Progress(f"drawing {NAME}", total, "images")
-    groups: list[tuple[str, str]] = []
-    for environment, classes in documents.items():
-        for class_name, svgs in classes.items():
-            (folder / environment / class_name).mkdir(parents=True)
-            for concept, svg in sorted(svgs.items()):
-                path = f"{environment}/{class_name}/{concept}.png"
-                (folder / path).write_bytes(draw(svg))
-                groups.append((path, concept))
-                progress.update(note=environment)
-    progress.close()
-    write_groups(folder, groups)
+    images = {
+        f"{environment}/{class_name}/{concept}.png": (concept, svg)
+        for environment, classes in documents.items()
+        for class_name, svgs in classes.items()
+        for concept, svg in sorted(svgs.items())
+    }
+    draw_files({folder / path: svg for path, (_, svg) in images.items()}, f"drawing {NAME}")
+    write_groups(folder, [(path, concept) for path, (concept, _) in images.items()])
 
 
 def write_groups(folder: Path, groups: list[tuple[str, str]]) -> None:

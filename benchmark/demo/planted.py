@@ -30,9 +30,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from benchmark.common.cache import cache_dir
-from benchmark.common.progress import Progress
 from benchmark.demo import emoji_styles
-from benchmark.demo.emoji import IMAGE_SIZE, draw
+from benchmark.demo.emoji import IMAGE_SIZE, draw_files
 from benchmark.demo.packages import publish
 
 NAME = "planted"
@@ -170,14 +169,13 @@ def build(planted: Planted) -> Path:
     images = contents(planted, {name: sorted(svgs) for name, svgs in drawings[planted.styles[0]].items()})
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{NAME}-") as scratch:
         folder = Path(scratch) / "root"
-        progress = Progress(f"drawing {NAME} ({', '.join(planted.shifts)})", len(images), "images")
-        for image in images:
-            svg = drawings[image.style][image.class_name][image.concept]
-            file = folder / image.path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(draw(changed(svg, planted.sizes(image.environment), image.change)))
-            progress.update(note=image.environment)
-        progress.close()
+        documents = {
+            folder / image.path: changed(
+                drawings[image.style][image.class_name][image.concept], planted.sizes(image.environment), image.change
+            )
+            for image in images
+        }
+        draw_files(documents, f"drawing {NAME} ({', '.join(planted.shifts)})")
         if len(planted.styles) > 1:
             emoji_styles.write_groups(folder, [(image.path, image.concept) for image in images])
         publish(folder, root)

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from benchmark.backbones import engines, fastest
-from benchmark.backbones.engines import holds_cast_weights, is_converted
+from benchmark.backbones.engines import Tower, holds_cast_weights, is_converted
 from benchmark.backbones.fastest import with_engine
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
 from benchmark.embedding.encoder import Encoder
 from benchmark.store.embeddings import view_of
 from tests.conftest import REPOSITORY, TINY_CLIP
@@ -76,6 +77,24 @@ def test_engines_give_the_same_numbers_of_single_precision_in_any_batch(family: 
     np.testing.assert_array_equal(again.encode_images(pixels), found)
     assert in_torch.facts.identity() == in_openvino.facts.identity()
     assert in_torch.facts.label == in_openvino.facts.label
+
+
+class OfOne(Tower):
+    """A tower that treats a single image in a way of its own, which a trace of two does not have."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        means = pixels.float().mean((2, 3))
+        return -means if len(pixels) == 1 else means
+
+
+def test_a_tower_whose_batches_are_not_alike_is_left_to_pytorch(spec_of: SpecOf) -> None:
+    facts = replace(Backbone(spec_of(engine="torch")).facts, fingerprint="of one")
+    with pytest.raises(IcmBenchError, match=r"cannot run this model \(.*other numbers\); engine: torch can\."):
+        engines.on_openvino(facts, OfOne)
+    assert not is_converted(facts)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -161,6 +180,7 @@ import sys
 import time
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
 import torch
 encoders = [Backbone(BackboneSpec.model_validate_json(sys.argv[1])) for _ in range(2)]
 for encoder in encoders:

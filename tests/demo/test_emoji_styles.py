@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.demo.emoji import concepts, draw, openmoji_svgs, pretraining_images, slug
+from benchmark.demo.emoji import concepts, draw, draw_files, openmoji_svgs, pretraining_images, slug
 from benchmark.demo.emoji_styles import CLASS_COUNTS, ENVIRONMENTS, NAME
 
 pytestmark = pytest.mark.slow
@@ -81,6 +81,17 @@ def test_drawing_again_gives_what_is_cached(folder: Path) -> None:
     for environment, style in (("openmoji", "color"), ("line_art", "black")):
         svg = openmoji_svgs(style, [tiger])["tiger"]
         assert draw(svg) == (folder / environment / "mammal" / "tiger.png").read_bytes()
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_files_hold_what_is_drawn_whoever_draws(cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.demo.emoji.cores", lambda: cores)
+    drawings = pretraining_images()[:20]
+    documents = {tmp_path / "house" / str(i % 2) / f"{i}.png": drawing.svg for i, drawing in enumerate(drawings)}
+    draw_files(documents, "drawing")
+    assert len(documents) == 20
+    for file, svg in documents.items():
+        assert file.read_bytes() == draw(svg)
 
 
 def test_pretraining_images_are_things_with_captions() -> None:

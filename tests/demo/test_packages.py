@@ -5,6 +5,7 @@ import io
 import os
 import socket
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.demo.packages import npm_package, pypi_wheel, read_member
+from benchmark.demo.packages import fetch_together, npm_package, pypi_wheel, read_member
 
 TINY_NPM = ("is-number", "7.0.0")
 TINY_WHEEL = ("iniconfig", "2.0.0")
@@ -124,3 +125,19 @@ def test_broken_archive_is_named(archive: Path) -> None:
     archive.write_bytes(b"not an archive")
     with pytest.raises(IcmBenchError, match=r"cannot be read .* delete it and run again"):
         read_member(archive, "package/a.txt")
+
+
+def test_packages_are_fetched_at_the_same_time_and_what_came_beside_an_error_is_kept(tmp_path: Path) -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def fetched(name: str) -> Path:
+        both.wait()  # for the other, which has begun too
+        if name == "gone":
+            raise IcmBenchError("Could not download gone.")
+        (tmp_path / name).touch()
+        return tmp_path / name
+
+    fetch_together([lambda: fetched("a"), lambda: fetched("b")], "fetching")
+    with pytest.raises(IcmBenchError, match="Could not download gone"):
+        fetch_together([lambda: fetched("c"), lambda: fetched("gone")], "fetching")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]

@@ -242,7 +242,9 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     content = {name: sums.packed(cells, "blur", name) for name in (sound, spoilt, orphan)}
     for name in content:
         storage.write_bytes(name, content[name])
-    assert sums.unpacked(storage, sound)[0, 0, "base"].differences["blur"].n == 9
+    for products in (True, False):  # the second time a part of the file is read
+        [moments] = sums.unpacked(storage, spoilt, products).values()
+        assert (moments.differences["blur"].n, moments.differences["blur"].cross is not None) == (9, products)
     assert command(storage) == 0
     out = capsys.readouterr().out
     assert "toy  tiny  moments: 130 images, 0 rejected" in out
@@ -251,6 +253,8 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     changed = bytearray(content[spoilt])
     changed[-3] ^= 1  # a number that safetensors reads all the same
     storage.write_bytes(spoilt, bytes(changed))
+    with pytest.raises(DamagedError, match="its digest differs"):
+        sums.unpacked(storage, spoilt, products=False)
     assert command(storage, "verify") == 2
     assert "y.safetensors: is not what was written (its digest differs)" in capsys.readouterr().err
     storage.write_bytes(spoilt, content[sound])  # of another split or kind
