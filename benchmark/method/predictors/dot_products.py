@@ -87,49 +87,41 @@ class DotProducts:
             ties: a number of ranks -> which images are correct at the first of so many ranks, shape (number, n), by who
                 knows how ties are broken.
         """
-        order = np.argsort(labels, kind="stable")
-        x, labels = x[order], labels[order]
         single = x.astype(np.float32, copy=False)
         lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
         correct, doubtful = (np.empty((self._ranks, len(x)), dtype=np.bool_) for _ in range(2))
-        for rows in self._blocks(labels):
-            for j, margins in enumerate(self._margins(single[rows], int(labels[rows.start]))):
+        for rows in self._blocks(len(x)):
+            for j, margins in enumerate(self._margins(single[rows], labels[rows])):
                 correct[j :: self._span, rows] = margins > 0
                 # Written so that infinite and undefined margins are in doubt.
                 doubtful[j :: self._span, rows] = ~(
                     np.abs(margins) > _off(self._bounds[j :: self._span], lengths[rows])
                 )
         self._settle_in_double(x, labels, correct, doubtful)
-        in_order = np.empty_like(correct)
-        in_order[:, order] = correct
         if doubtful.any():
             # At rank 1 of cosines all classes on the image's side are tied: of many ranks the first ones will do.
             tied = slice(self._ranks if self._span == 1 else int(np.flatnonzero(doubtful.any(axis=1))[-1]) + 1)
-            of_order = np.empty_like(doubtful[tied])
-            of_order[:, order] = doubtful[tied]
-            np.copyto(in_order[tied], ties(tied.stop), where=of_order)
-        return in_order
+            np.copyto(correct[tied], ties(tied.stop), where=doubtful[tied])
+        return correct
 
-    def _blocks(self, labels: Labels) -> Iterator[slice]:
-        """Yield consecutive images of one class, as many as fit into the cache with their scores."""
+    def _blocks(self, n: int) -> Iterator[slice]:
+        """Yield consecutive images, as many as fit into the cache with their scores."""
         size = max(1, SCORES // self._factors[0].size)
-        ends = [*np.flatnonzero(np.diff(labels)) + 1, len(labels)] if len(labels) else []
-        for first, last in zip([0, *ends], ends, strict=False):
-            yield from (slice(start, min(start + size, last)) for start in range(first, last, size))
+        yield from (slice(start, min(start + size, n)) for start in range(0, n, size))
 
-    def _margins(self, x: NDArray[np.float32], label: int) -> Iterator[NDArray[np.float32]]:
+    def _margins(self, x: NDArray[np.float32], labels: Labels) -> Iterator[NDArray[np.float32]]:
         """Yield own class less best other one for the first rank of every group, then the second: shape (groups, n)."""
         _, classes, groups = self._factors.shape
-        products = self._single @ x.T
+        products, each = self._single @ x.T, np.arange(len(x))
         running = products[: classes * groups].reshape(classes, groups, len(x))
         inside, term = products[classes * groups :].reshape(-1, groups, len(x)), np.empty_like(running)
         for j, factors in enumerate(self._factors_single):
             for i in range((j - 1) * self._spacing, j * self._spacing) if j else ():
                 running += np.multiply(inside[i], self._text_single[i], out=term)
             scores = np.multiply(running, factors, out=term)
-            others = [s.max(axis=0) for s in (scores[:label], scores[label + 1 :]) if len(s)]
-            best = np.maximum(*others) if len(others) > 1 else others[0] if others else -np.inf
-            yield (scores[label] - best)[: len(range(j, self._ranks, self._span))]
+            own = scores[labels, :, each].T
+            scores[labels, :, each] = -np.inf
+            yield (own - scores.max(axis=0))[: len(range(j, self._ranks, self._span))]
 
     def _settle_in_double(self, x: NDArray[np.floating], labels: Labels, correct: Correct, doubtful: Correct) -> None:
         """Decide in float64 what is doubtful; in doubt stays what is within the bound of that."""
