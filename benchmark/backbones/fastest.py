@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 
-from benchmark.backbones.engines import openvino_missing, rates
+from benchmark.backbones.engines import CONVERSION, openvino_missing, rates
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone, best_device
 from benchmark.backbones.spec import BackboneSpec
@@ -61,7 +61,7 @@ def _check_texts(spec: BackboneSpec, backbone: Backbone) -> None:
 
 def _chosen(spec: BackboneSpec, in_torch: Backbone) -> tuple[str, str]:
     """Return the engine and a sentence on it, from the cache folder if they stand there."""
-    depends = [spec.engine, in_torch.facts.identity(), machine()]
+    depends = [spec.engine, in_torch.facts.identity(), machine(), CONVERSION]
     memory, name = Storage(str(cache_dir() / "engines")), f"fastest-{canonical_hash(depends)[:32]}.json"
     try:
         engine, note = json.loads(memory.read_bytes(name))

@@ -19,6 +19,7 @@ from benchmark.demo.packages import npm_package, read_member, read_members
 
 IMAGE_SIZE = 224
 _TOGETHER = 8  # images that a process draws at a time
+_MOST = 8  # processes: more would start longer than they draw
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def draw_files(documents: Mapping[Path, str], said: str) -> None:
     files = list(documents.items())
     batches = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
     progress = Progress(said, len(files), "images")
-    with Workers(min(cores(), len(batches)) if cores() > 1 else 0, __name__) as workers:
+    with Workers(min(cores(), len(batches), _MOST) if cores() > 1 else 0, __name__) as workers:
         for _, drawn in workers.call_all(_draw_files, ((batch,) for batch in batches)):
             progress.update(note=drawn.parent.parent.name)
     progress.close()

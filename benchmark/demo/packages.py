@@ -51,9 +51,12 @@ def fetch_together(fetches: Sequence[Callable[[], Path]], said: str) -> None:
     """
     progress = Progress(said, len(fetches), "packages")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for fetched in as_completed([pool.submit(fetch) for fetch in fetches]):
-            fetched.result()
-            progress.update()
+        try:
+            for fetched in as_completed([pool.submit(fetch) for fetch in fetches]):
+                fetched.result()
+                progress.update()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # at an error or an interrupt no other begins
     progress.close()
 
 

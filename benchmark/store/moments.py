@@ -143,8 +143,16 @@ def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.g
         return safetensors.numpy.load(content)
     if products or not storage.is_local or _compared.get(place) != storage.state(name):
         return _checked(storage, name)
-    with safetensors.safe_open(place, framework="numpy") as file:
-        return {key: file.get_tensor(key) for key in file.keys() if "/cross/" not in key}  # noqa: SIM118
+    try:
+        with safetensors.safe_open(place, framework="numpy", backend="pread") as file:
+            return {key: file.get_tensor(key) for key in file.keys() if _field(key) != "cross"}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError):  # gone or changed in this moment: who reads all of it says so
+        return _checked(storage, name)
+
+
+def _field(key: str) -> str:
+    """Return which sum an array is, of its name `environment/side/half/field`, or with a kind behind it."""
+    return key.split("/", 4)[3]
 
 
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:

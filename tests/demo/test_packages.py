@@ -6,8 +6,10 @@ import os
 import socket
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -141,3 +143,21 @@ def test_packages_are_fetched_at_the_same_time_and_what_came_beside_an_error_is_
     with pytest.raises(IcmBenchError, match="Could not download gone"):
         fetch_together([lambda: fetched("c"), lambda: fetched("gone")], "fetching")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_after_an_error_no_other_package_is_begun() -> None:
+    begun: list[int] = []
+    failed = threading.Event()
+
+    def fetched(number: int) -> Path:
+        begun.append(number)
+        if number == 0:
+            failed.set()
+            raise IcmBenchError("Could not download 0.")
+        failed.wait(30)
+        time.sleep(0.5)
+        return Path()
+
+    with pytest.raises(IcmBenchError, match="Could not download 0"):
+        fetch_together([partial(fetched, number) for number in range(30)], "fetching")
+    assert 0 < len(begun) < 15

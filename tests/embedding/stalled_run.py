@@ -1,11 +1,10 @@
-"""A run of encoders that work and of which nothing comes, as a process: `python -m tests.embedding.stalled_run hears`.
+"""A run of encoders that work and of which nothing comes, as a process: `python -m tests.embedding.stalled_run hears FOLDER`.
 
 With `hears` the main thread hears of interrupts; with `deaf` it does not, as what a shell starts in the background.
 """
 
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 
@@ -44,21 +43,21 @@ def counts(number: int, tries: int = 1, views: int = 128, before: int = 0, other
     )  # fmt: skip
 
 
-def main(deaf: bool) -> None:
+def main(deaf: bool, folder: str) -> None:
     """Wait for a minute, in which nothing comes for a second."""
     signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
     watch.POLL_SECONDS, watch.STALL_SECONDS, watch.STALL_GRACE = 0.01, 1.0, 0.2 if deaf else 30.0
     watchdog.MIN_SECONDS = 0.2
     encoder = EncoderState("", "a", "L4", 0.0, 0.0, ready=1.0)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with WatchOf(Storage(folder), print, [encoder, encoder]) as one:
-                one.came(counts(0))
-                time.sleep(60)
-        except IcmBenchError as error:
-            print(f"said: {error}")
-            sys.exit(LEFT_BY_AN_ERROR)
+    one = WatchOf(Storage(folder), print, [encoder, encoder])
+    one.came(counts(0))
+    try:
+        with one:
+            time.sleep(60)
+    except IcmBenchError as error:
+        print(f"said: {error}")
+        sys.exit(LEFT_BY_AN_ERROR)
 
 
 if __name__ == "__main__":
-    main(deaf=sys.argv[1] == "deaf")
+    main(sys.argv[1] == "deaf", sys.argv[2])

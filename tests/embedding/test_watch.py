@@ -126,8 +126,10 @@ def test_only_where_all_that_are_there_work_nothing_coming_ends_the_run(
 
 
 @pytest.mark.parametrize(("hearing", "code", "where"), [("hears", LEFT_BY_AN_ERROR, "said"), ("deaf", 2, "icm-bench")])
-def test_where_nothing_comes_the_block_is_left_or_the_process_ended(hearing: str, code: int, where: str) -> None:
-    module = [sys.executable, "-m", "tests.embedding.stalled_run", hearing]
+def test_where_nothing_comes_the_block_is_left_or_the_process_ended(
+    hearing: str, code: int, where: str, tmp_path: Path
+) -> None:
+    module = [sys.executable, "-m", "tests.embedding.stalled_run", hearing, str(tmp_path)]
     run = subprocess.run(module, cwd=REPOSITORY, capture_output=True, text=True, timeout=50, check=False)
     said = r"No chunk came for \d+ s, though 2 encoders work: .* run the same command to go on\."
     assert re.search(f"^{where}: {said}$", run.stdout + run.stderr, re.MULTILINE), run.stderr

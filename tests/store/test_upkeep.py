@@ -232,19 +232,21 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     storage: Storage, view: View, capsys: pytest.CaptureFixture[str]
 ) -> None:
     z = np.random.default_rng(0).standard_normal((9, DIM))
-    cells = Cells({(0, 0, "base"): Moments.of(z, {"blur": z + 1})})
+    cells = Cells({(0, 0, "base"): Moments.of(z, {"a/cross/b": z + 1})})
     of_view = view.directory.replace(store.ROOT, sums.ROOT)
     sound, spoilt, orphan = (
         f"{of_view}/a/x.safetensors",
         f"{of_view}/a/y.safetensors",
         f"{sums.ROOT}/gone/a/x.safetensors",
     )
-    content = {name: sums.packed(cells, "blur", name) for name in (sound, spoilt, orphan)}
+    content = {name: sums.packed(cells, "a/cross/b", name) for name in (sound, spoilt, orphan)}
     for name in content:
         storage.write_bytes(name, content[name])
     for products in (True, False):  # the second time a part of the file is read
         [moments] = sums.unpacked(storage, spoilt, products).values()
-        assert (moments.differences["blur"].n, moments.differences["blur"].cross is not None) == (9, products)
+        assert (moments.differences["a/cross/b"].n, moments.differences["a/cross/b"].cross is not None) == (9, products)
+    whole, part = (set(sums._read(storage, spoilt, products)) for products in (True, False))
+    assert whole - part == {"0/0/base/cross/a/cross/b"}
     assert command(storage) == 0
     out = capsys.readouterr().out
     assert "toy  tiny  moments: 130 images, 0 rejected" in out
