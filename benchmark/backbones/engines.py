@@ -4,37 +4,24 @@ OpenVINO's numbers in float32 are PyTorch's within 1e-5 of their size; in bfloat
 PyTorch's are.
 """
 
-import contextlib
-import functools
-import logging
-import os
-import platform
 import shutil
 import statistics
-import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.models import EncoderModel
 from benchmark.common.cache import cache_dir
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.conversion import CONVERSION, Engine, converted, for_user, runner, save
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import encoder_versions
 
-Engine = Callable[[torch.Tensor], torch.Tensor]
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 # Batch and rounds by which engines are compared: some two seconds of a small transformer.
 _BATCH, _ROUNDS = 16, 3
-CONVERSION = 2  # to be raised where towers are converted in another way
-_FARTHEST = 1e-4  # that a converted tower may be from PyTorch's, relative to the largest number; they are within 1e-5
 
 
 class Tower(torch.nn.Module):
@@ -74,11 +61,6 @@ def holds_cast_weights(model: torch.nn.Module) -> bool:
     return sum(isinstance(part, torch.nn.Conv2d) for part in visual.modules()) <= 1  # that of the patches
 
 
-def openvino_missing() -> bool:
-    """Say whether OpenVINO is not installed here."""
-    return find_spec("openvino") is None
-
-
 def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower]) -> Engine:
     """Return an image tower that OpenVINO runs, on as many threads as torch has.
 
@@ -91,51 +73,10 @@ def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower]) -> Engine:
     Raises:
         IcmBenchError: OpenVINO is not installed, or cannot run this model.
     """
-    if openvino_missing():
-        raise IcmBenchError(
-            f"OpenVINO is not installed on {platform.node()}; pip install 'icm-bench[cpu]' there, or set engine: torch."
-        )
-    try:
+    with for_user():
         if not is_converted(facts):
             _keep_converted(facts, tower())
-        compiled = _core().compile_model(str(_file(facts)), "CPU", _settings(facts.precision))
-    except Exception as error:  # a model that it does not know can make a converter raise anything
-        why = error.__cause__ or error
-        first = (str(why).strip().splitlines() or [type(why).__name__])[0]
-        raise IcmBenchError(f"OpenVINO cannot run this model ({first:.200}); engine: torch can.") from error
-    request = compiled.create_infer_request()
-
-    def run(pixels: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(request.infer([pixels.contiguous().numpy()], share_inputs=True)[compiled.output(0)])
-
-    return run
-
-
-def _openvino() -> Any:
-    """Return OpenVINO, which reports to its maker that it was imported unless it finds nothing to report by."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
-    import openvino
-
-    return openvino
-
-
-@functools.cache
-def _core() -> Any:
-    """Return what models are compiled by: one in a process, and never given back.
-
-    Each gives the main thread a stack for its signals, and takes it away at its end, though that of another was there
-    before: with two that end in the order in which they began, the next Ctrl-C is a segmentation fault.
-    """
-    return _openvino().Core()
-
-
-def _settings(precision: str) -> dict[str, Any]:
-    """Return how models are compiled."""
-    return {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": 1,
-    }
+        return runner(str(_file(facts)), facts.precision)
 
 
 class ConvertedTower:
@@ -178,80 +119,15 @@ def _unconverted() -> Tower:
 def _keep_converted(facts: BackboneFacts, tower: Tower) -> None:
     """Convert a tower, and keep it in the cache folder."""
     height, width = facts.preprocess["size"]
-    model = _convert(tower, (height, width))
-    _check_numbers(model, tower, (height, width))
+    model = converted(tower, (height, width))
     place = _file(facts).parent
     place.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=place.parent))
-    _openvino().save_model(model, made / "tower.xml", compress_to_fp16=False)
+    save(model, str(made / "tower.xml"))
     try:
         made.rename(place)
     except OSError:  # another process was faster
         shutil.rmtree(made)
-
-
-def _convert(tower: Tower, size: tuple[int, int]) -> Any:
-    """Return OpenVINO's model of a tower for batches of any size.
-
-    Traced, which takes a third of the time of `torch.export` and what its graph must be rewritten by.
-    """
-    _openvino()
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    example = torch.zeros((2, 3, *size), dtype=torch.uint8)
-    with _quiet(), traceable_attention(), torch.no_grad():
-        # The frontend does not keep it alive. `_check_numbers` checks more than tracing again would.
-        decoder = TorchScriptPythonDecoder(tower.eval(), example_input=example, trace_kwargs={"check_trace": False})
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        model = frontend.convert(frontend.load(decoder))
-    model.reshape([-1, 3, *size])
-    return model
-
-
-def _check_numbers(model: Any, tower: Tower, size: tuple[int, int]) -> None:
-    """Refuse a converted tower whose numbers are not those of the tower: a trace may hold for some batches alone.
-
-    Raises:
-        ValueError: they differ, or are none.
-    """
-    compiled = _core().compile_model(model, "CPU", _settings("float32"))
-    noise = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    ramp = torch.linspace(90, 160, size[1]).to(torch.uint8).expand_as(noise)
-    for pixels in (noise, torch.cat([torch.full_like(noise, 255), noise, ramp])):
-        with torch.inference_mode():
-            expected = tower(pixels)
-        found = torch.from_numpy(compiled([pixels.numpy()])[0])
-        close = found.shape == expected.shape and (found - expected).abs().max() <= _FARTHEST * expected.abs().max()
-        if not close:  # as no number is to another
-            raise ValueError("what it makes of it has other numbers")
-
-
-@contextlib.contextmanager
-def traceable_attention() -> Iterator[None]:
-    """Let attention take the way that can be traced: its fast one is opaque."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what converters log and print, also of what they mend by themselves, from the person who watches."""
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Path(os.devnull).open("w") as nowhere,
-            contextlib.redirect_stderr(nowhere),
-            contextlib.redirect_stdout(nowhere),
-        ):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def rates(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:

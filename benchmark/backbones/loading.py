@@ -20,8 +20,8 @@ from benchmark.common.hashing import canonical_hash
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.backbones.engines import Engine
     from benchmark.backbones.models.base import TextSide
+    from benchmark.common.conversion import Engine
 
 CLIP_LOGIT_SCALE = 100.0  # where training bounds it, and where CLIP's ends
 
@@ -243,7 +243,7 @@ def _width_and_flops(encoder: "EncoderModel", preprocess: dict[str, Any]) -> tup
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmark.backbones.engines import traceable_attention
+    from benchmark.common.conversion import traceable_attention
 
     # The counter knows the products of attention only where they are made one by one.
     counter = FlopCounterMode(display=False)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.commands.mending import mended
-from benchmark.commands.prepare import Run, check_embedded, have_texts_of
+from benchmark.commands.prepare import Run, begin_texts_of, check_embedded, wait_for
 from benchmark.embedding.feeding import DecodingCost, remember
 from benchmark.embedding.speed import EmbedReport, Speed
 from benchmark.store.costs import Cost
@@ -28,7 +28,10 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
         IcmBenchError: too many images cannot be read, or the store cannot be written.
     """
     reports: list[EmbedReport] = []
-    have_texts_of(run, run.subjects)
+    texts = begin_texts_of(run, run.subjects)
+    # Beside encoders that run converted image towers they can be made: others hold the texts' side too.
+    if any(subject.backbone.engine != "openvino" for subject in run.subjects):
+        wait_for(texts)
     for subject in run.embedded:
         first = None if any(report.speed for report in reports) else began  # the others began when it had ended
         report = embed_views(run, subject, subject.views, first)
@@ -37,6 +40,7 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
         if report.rejected:
             run.notify(f"skipped {len(report.rejected)} of {report.images} images of {subject.manifest.name}")
         reports.append(report)
+    wait_for(texts)
     return reports
 
 

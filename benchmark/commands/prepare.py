@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
@@ -158,22 +159,46 @@ def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
 
 
 def have_texts_of(run: Run, subjects: Sequence[Subject]) -> None:
-    """Embed the texts of some subjects where that is still to be done: before images, which take longer to fail.
+    """Embed the texts of some subjects where that is still to be done.
 
     Raises:
         IcmBenchError: they were imported and are lost, or cannot be embedded.
     """
+    wait_for(begin_texts_of(run, subjects))
+
+
+def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
+    """Begin to embed the texts of some subjects where that is still to be done, and return what `wait_for` takes.
+
+    Raises:
+        IcmBenchError: they were imported and are lost.
+    """
+    begun: list[Any] = []
     for subject in subjects:
         if subject.manifest.is_imported:
             _check_texts(run.storage, subject)
         if subject.facts.texts != "any":
             continue
-        from benchmark.embedding.texts import embed_texts  # which imported embeddings can do without
+        from benchmark.embedding.texts import begin_texts  # which imported embeddings can do without
 
         pairs = text_pairs_of(run.recipe, subject.manifest)
         names = subject.manifest.prompt_names
         asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
-        embed_texts(run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked)
+        what = run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked
+        begun += begin_texts(*what, after=begun[-1:])
+    return begun
+
+
+def wait_for(begun: list[Any]) -> None:
+    """Wait for texts that were begun.
+
+    Raises:
+        IcmBenchError: they cannot be embedded.
+    """
+    if begun:
+        import ray
+
+        ray.get(begun)
 
 
 def _check_texts(storage: Storage, subject: Subject) -> None:

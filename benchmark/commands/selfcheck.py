@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.commands.embed import embed_views
-from benchmark.commands.prepare import Notify, Run, notify_on_stderr, prepare
+from benchmark.commands.prepare import Notify, Run, notify_on_stderr, prepare, wait_for
 from benchmark.commands.selfchecked import (
     FAIL,
     NOT_COMPARABLE,
@@ -29,7 +29,7 @@ from benchmark.common.cluster import connected
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG
-from benchmark.embedding.texts import embed_texts
+from benchmark.embedding.texts import begin_texts
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
@@ -143,7 +143,7 @@ class _Check:
         subject = subject or self.subject
         manifest, facts = subject.manifest, subject.facts
         names = [rename(name) for name in manifest.prompt_names]
-        embed_texts(self._storage, subject.backbone, facts, [names], templates)
+        wait_for(begin_texts(self._storage, subject.backbone, facts, [names], templates))
         text = read_texts(self._storage, text_file(facts, names, templates)).astype(np.float64)
         rows = self._readable(subject)
         ids = [manifest.table["image_id"][int(row)].as_py() for row in rows]

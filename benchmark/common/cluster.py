@@ -82,6 +82,8 @@ def connect() -> None:
         if sentence := unusable_variable("RAY_TMPDIR", *([] if os.environ.get("RAY_TMPDIR") else ["TMPDIR"])):
             raise UnwritableError(sentence)
         try:
+            # By itself Ray ends workers that had nothing to do for a second, and starts others a second later.
+            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
             folders = ray.job_config.JobConfig(_py_driver_sys_path=importable_folders())
             with _native_stderr_to(os.devnull), own_handler(), private():
                 ray.init(address="local", include_dashboard=False, job_config=folders, **options)

@@ -165,7 +165,9 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
 
 
 def draw_files(documents: Mapping[Path, str], said: str) -> None:
-    """Draw SVG documents, each into its file, whose folder is made; every core draws.
+    """Draw SVG documents, each into its file, whose folder is made.
+
+    All cores draw but one: an encoder is mostly built or loaded meanwhile, which takes longer.
 
     Args:
         documents: file, at `<environment>/<class>/<name>`, -> what is drawn there.
@@ -179,7 +181,7 @@ def draw_files(documents: Mapping[Path, str], said: str) -> None:
     files = list(documents.items())
     batches = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
     progress = Progress(said, len(files), "images")
-    with Workers(min(cores(), len(batches), _MOST) if cores() > 1 else 0, __name__) as workers:
+    with Workers(min(cores() - 1, len(batches), _MOST), __name__) as workers:
         for _, drawn in workers.call_all(_draw_files, ((batch,) for batch in batches)):
             progress.update(note=drawn.parent.parent.name)
     progress.close()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmark.common.conversion import Engine, converted, openvino_missing, runner
 from benchmark.common.progress import Progress
 from benchmark.common.workers import Workers, cores
 from benchmark.demo.emoji import PretrainingImage
@@ -70,13 +71,25 @@ def _of_batch(
     if kind:
         names = [f"{image.pack} {image.concept.slug}" for image in images]
         pixels = INTERVENTIONS.create(kind).views(pixels, names, seed=0)
-    yield _pooled(trunk)(scaled(pixels).contiguous(memory_format=torch.channels_last)).numpy()
+    yield _pooled(trunk, size)(pixels).numpy()
+
+
+class _Pooled(nn.Module):
+    """A tower up to its pooled features, of pixels: uint8, shape (batch, 3, height, width)."""
+
+    def __init__(self, trunk: str) -> None:
+        super().__init__()
+        tower: Any = TRUNKS[trunk].classifier()
+        tower.classifier = nn.Identity()
+        self._tower: nn.Module = tower.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self._tower(scaled(pixels).contiguous(memory_format=torch.channels_last))
+        return features
 
 
 @functools.cache
-def _pooled(trunk: str) -> nn.Module:
-    """Return a tower up to its pooled features; channels last are twice as fast on a CPU."""
-    tower: Any = TRUNKS[trunk].classifier()
-    tower.classifier = nn.Identity()
-    pooled: nn.Module = tower.to(memory_format=torch.channels_last)
-    return pooled
+def _pooled(trunk: str, size: int) -> Engine:
+    """Return what makes features of images of this size: OpenVINO, at twice the speed, where it is installed."""
+    tower = _Pooled(trunk)
+    return tower if openvino_missing() else runner(converted(tower, (size, size)), "float32")

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
@@ -34,7 +34,7 @@ class _Wanted:
     texts: list[tuple[str, ...]]
 
 
-def embed_texts(
+def begin_texts(
     storage: Storage,
     spec: BackboneSpec,
     facts: BackboneFacts,
@@ -42,8 +42,9 @@ def embed_texts(
     templates: Sequence[str],
     pairs: Sequence[TextPair] = (),
     prompt_lists: Sequence[Sequence[Prompt]] = (),
-) -> None:
-    """Make sure that the store has the text embeddings of each list of classes. In a block of `connected`.
+    after: Sequence[Any] = (),
+) -> list[Any]:
+    """Begin to embed what the store lacks of the texts of each list of classes. In a block of `connected`.
 
     They are the mean over templates of unit-length embeddings, at unit length again, computed once per weights,
     classes and templates. Those of `pairs` are kept as the backbone gives them.
@@ -56,10 +57,15 @@ def embed_texts(
         templates: of the prompts of these.
         pairs: pairs of texts; by default none.
         prompt_lists: for each projection that asks for some its prompts; by default none.
+        after: what this returned for others, whose worker is to end before: each holds a whole backbone. By default
+            none.
+
+    Returns:
+        References of Ray's that are there once the texts are; none where the store lacks nothing. Getting them raises
+        IcmBenchError if the weights are not those of `facts` any more, or texts with noise cannot be embedded.
 
     Raises:
         DamagedError: a file of them is there, and not what was written.
-        IcmBenchError: the weights are not those of `facts` any more, or texts with noise cannot be embedded.
     """
     wanted = [
         *(
@@ -71,15 +77,21 @@ def embed_texts(
     missing = [file for file in wanted if not have_texts(storage, file.file)]
     if have_texts(storage, pairs_file(facts, pairs)):
         pairs = ()
-    if missing or pairs:
-        connect()
-        resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
-        ray.get(_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, pairs))
+    if not missing and not pairs:
+        return []
+    connect()
+    resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
+    return [_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, pairs, *after)]
 
 
 @remote()
 def _embed_on_worker(
-    storage: Storage, spec: BackboneSpec, facts: BackboneFacts, missing: Sequence[_Wanted], pairs: Sequence[TextPair]
+    storage: Storage,
+    spec: BackboneSpec,
+    facts: BackboneFacts,
+    missing: Sequence[_Wanted],
+    pairs: Sequence[TextPair],
+    *_: None,  # others, for which Ray waits
 ) -> None:
     backbone = Backbone(spec, known=facts)
     for file in missing:

@@ -14,7 +14,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import ray
@@ -75,6 +77,7 @@ def sweep(
 
 def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember) -> list[str]:
     """Run trials in batches, and what is left of them once more, one by one; return the ids of those without rows."""
+    Thread(target=import_module, args=["ray.tune"]).start()  # which takes two seconds, while workers sum moments
     shared, gpus = share(storage, trials, remember=remember), gpu_count()
     cores = float(ray.cluster_resources().get("CPU", 1))
     tuned = functools.partial(_tune, storage, shared=shared, options=options, name=name, gpus=gpus)

@@ -21,6 +21,7 @@ from benchmark.backbones.engines import Tower, holds_cast_weights, is_converted
 from benchmark.backbones.fastest import with_engine
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.common import conversion
 from benchmark.common.errors import IcmBenchError
 from benchmark.embedding.encoder import Encoder
 from benchmark.store.embeddings import view_of
@@ -257,7 +258,7 @@ def test_engines_are_timed_in_turn() -> None:
 
 
 def test_pytorch_takes_over_where_openvino_cannot(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_convert", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
+    monkeypatch.setattr(conversion, "_convert", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
     facts = with_engine(spec_of(engine="openvino"))
     assert facts.engine == "torch"
     assert facts.notes[-1] == (
@@ -268,7 +269,7 @@ def test_pytorch_takes_over_where_openvino_cannot(spec_of: SpecOf, monkeypatch: 
 def test_without_openvino_auto_is_pytorch_and_the_wish_is_answered(
     spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (engines, fastest):
+    for module in (conversion, fastest):
         monkeypatch.setattr(module, "openvino_missing", lambda: True)
     assert with_engine(spec_of()).engine == "torch"
     facts = with_engine(spec_of(engine="openvino"))

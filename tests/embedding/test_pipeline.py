@@ -205,7 +205,7 @@ def test_the_same_bytes_twice_are_embedded_once(toy_root: Path, tmp_path: Path, 
 def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
     classes, templates, backbone = ["big_cat", "dog"], ["a photo of a {}.", "a {}."], Backbone(spec)
-    texts.embed_texts(storage, spec, backbone.facts, [classes], templates)
+    ray.get(texts.begin_texts(storage, spec, backbone.facts, [classes], templates))
     raw = backbone.encode_texts(["a photo of a big cat.", "a big cat.", "a photo of a dog.", "a dog."])
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     mean = unit.reshape(2, 2, -1).mean(axis=1)
@@ -214,7 +214,7 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     np.testing.assert_allclose(stored, expected, atol=1e-5)
     prompts = (Prompt(("a photo of a big cat.", "a big cat."), "x"), Prompt(("a dog.",), "x"))
     pairs = [TextPair("a dog.", "a big cat."), TextPair("a dog.", "a big cat.", noise=3)]
-    texts.embed_texts(storage, spec, backbone.facts, [], templates, pairs, [prompts])
+    ray.get(texts.begin_texts(storage, spec, backbone.facts, [], templates, pairs, [prompts]))
     of_prompts = read_texts(storage, prompts_file(backbone.facts, prompts))
     np.testing.assert_allclose(of_prompts, [stored[0], unit[3]], atol=1e-5)
     table = storage.read_table(pairs_file(backbone.facts, pairs))
@@ -224,7 +224,7 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     np.testing.assert_allclose(rewrite[1], encode_with_noise(backbone, ["a big cat."], [3])[0], atol=1e-5)
     other = replace(backbone.facts, fingerprint="0" * 64)
     with connected(), pytest.raises(Exception, match="are not those the run was planned with"):
-        texts.embed_texts(storage, spec, other, [classes], templates)
+        ray.get(texts.begin_texts(storage, spec, other, [classes], templates))
 
 
 def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
