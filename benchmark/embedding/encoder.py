@@ -71,6 +71,9 @@ class Encoder:
         self._warm_up()
         peak = gemm_peak(self._backbone.device.type, facts.precision)
         self._gemm_rate = peak / facts.flops if facts.flops else 0.0  # views/s, were a view a matrix product
+        if spec.engine == "openvino" and not self._cuda:
+            # OpenVINO has its threads. A second one of torch's, for interventions, costs more than it brings.
+            torch.set_num_threads(1)
         self._ready = time.time()
         self._first = 0.0  # time of day at which the first embeddings were there
 
