@@ -8,6 +8,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.commands.mending import mended
 from benchmark.commands.prepare import Run, begin_texts_of, check_embedded, wait_for
+from benchmark.common.cluster import alive_nodes
 from benchmark.embedding.feeding import DecodingCost, remember
 from benchmark.embedding.speed import EmbedReport, Speed
 from benchmark.store.costs import Cost
@@ -29,8 +30,7 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
     """
     reports: list[EmbedReport] = []
     texts = begin_texts_of(run, run.subjects)
-    # Beside encoders that run converted image towers they can be made: others hold the texts' side too.
-    if any(subject.backbone.engine != "openvino" for subject in run.subjects):
+    if not all(map(_can_be_beside_texts, run.subjects)) or len(alive_nodes()) > 1:
         wait_for(texts)
     for subject in run.embedded:
         first = None if any(report.speed for report in reports) else began  # the others began when it had ended
@@ -40,8 +40,17 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
         if report.rejected:
             run.notify(f"skipped {len(report.rejected)} of {report.images} images of {subject.manifest.name}")
         reports.append(report)
-    wait_for(texts)
+        wait_for(texts)
     return reports
+
+
+def _can_be_beside_texts(subject: Subject) -> bool:
+    """Say whether images may be embedded beside texts.
+
+    Encoders that have no converted image tower, as on another node, hold the texts' side too; and pairs of texts are
+    what can fail, with noise above all, which is to be known before hours of images.
+    """
+    return subject.backbone.engine == "openvino" and not subject.text_pairs
 
 
 def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float | None = None) -> EmbedReport:

@@ -174,19 +174,26 @@ def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
         IcmBenchError: they were imported and are lost.
     """
     begun: list[Any] = []
-    for subject in subjects:
-        if subject.manifest.is_imported:
-            _check_texts(run.storage, subject)
-        if subject.facts.texts != "any":
-            continue
-        from benchmark.embedding.texts import begin_texts  # which imported embeddings can do without
-
-        pairs = text_pairs_of(run.recipe, subject.manifest)
-        names = subject.manifest.prompt_names
-        asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
-        what = run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked
-        begun += begin_texts(*what, after=begun[-1:])
+    try:
+        for subject in subjects:
+            if subject.manifest.is_imported:
+                _check_texts(run.storage, subject)
+            if subject.facts.texts == "any":
+                begun += _begin_texts(run, subject, begun[-1:])
+    except IcmBenchError:
+        wait_for(begun)  # who mends what is damaged begins again
+        raise
     return begun
+
+
+def _begin_texts(run: Run, subject: Subject, after: list[Any]) -> list[Any]:
+    from benchmark.embedding.texts import begin_texts  # which imported embeddings can do without
+
+    pairs = text_pairs_of(run.recipe, subject.manifest)
+    names = subject.manifest.prompt_names
+    asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
+    what = run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked
+    return begin_texts(*what, after=after)
 
 
 def wait_for(begun: list[Any]) -> None:

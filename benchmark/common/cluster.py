@@ -15,6 +15,7 @@ from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.head import watch_head
 from benchmark.common.joining import check_cluster
+from benchmark.common.machine import gpu_devices
 from benchmark.common.places import remedy, unusable_variable
 from benchmark.common.private_ray import private
 from benchmark.common.speech import tell
@@ -82,8 +83,9 @@ def connect() -> None:
         if sentence := unusable_variable("RAY_TMPDIR", *([] if os.environ.get("RAY_TMPDIR") else ["TMPDIR"])):
             raise UnwritableError(sentence)
         try:
-            # By itself Ray ends workers that had nothing to do for a second, and starts others a second later.
-            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+            if not gpu_devices():  # whose memory an idle worker would hold
+                # By itself Ray ends workers that had nothing to do for a second, and starts others a second later.
+                os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
             folders = ray.job_config.JobConfig(_py_driver_sys_path=importable_folders())
             with _native_stderr_to(os.devnull), own_handler(), private():
                 ray.init(address="local", include_dashboard=False, job_config=folders, **options)

@@ -40,9 +40,13 @@ def encoder_versions() -> list[str]:
 
 def gpus_in_sight() -> list[str]:
     """Return what tells, without any package, whether the GPUs have changed that a process may use."""
-    devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
-    return [*sorted(map(str, devices)), *visible]
+    return [*gpu_devices(), *visible]
+
+
+def gpu_devices() -> list[str]:
+    """Return the devices by which Linux knows the GPUs of this machine, hidden ones too."""
+    return sorted(str(device) for name in ("nvidia[0-9]*", "kfd") for device in Path("/dev").glob(name))
 
 
 def gpu_name() -> str:

@@ -43,7 +43,7 @@ class Encoder:
         facts: what is known of its weights; the loaded ones must be those that `facts` was made from.
         views: all views of the job; the bits of a chunk's `lacking` say which of them to make.
         batch_size: number of views in a forward pass; None finds it from the memory of a GPU, or takes `CPU_BATCH`.
-        threads: number of CPU threads that torch may use; None leaves torch's own number, as on a GPU.
+        threads: number of CPU threads of the encoder; None leaves torch's own number, as on a GPU.
         compile_model: whether to compile the image tower with torch.compile.
 
     Raises:
@@ -71,8 +71,8 @@ class Encoder:
         self._warm_up()
         peak = gemm_peak(self._backbone.device.type, facts.precision)
         self._gemm_rate = peak / facts.flops if facts.flops else 0.0  # views/s, were a view a matrix product
-        if spec.engine == "openvino" and not self._cuda:
-            # OpenVINO has its threads. A second one of torch's, for interventions, costs more than it brings.
+        if spec.engine == "openvino" and torch.get_num_threads() == 2:
+            # OpenVINO has its threads by now, and a second one of torch's costs interventions more than it brings.
             torch.set_num_threads(1)
         self._ready = time.time()
         self._first = 0.0  # time of day at which the first embeddings were there

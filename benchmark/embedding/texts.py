@@ -93,6 +93,12 @@ def _embed_on_worker(
     pairs: Sequence[TextPair],
     *_: None,  # others, for which Ray waits
 ) -> None:
+    # Others, before which these were asked for, may have been of the same texts.
+    missing = [file for file in missing if not have_texts(storage, file.file)]
+    if have_texts(storage, pairs_file(facts, pairs)):
+        pairs = ()
+    if not missing and not pairs:
+        return
     backbone = Backbone(spec, known=facts)
     for file in missing:
         write_texts(storage, file.file, file.names, _means(backbone, file.texts))

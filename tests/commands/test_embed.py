@@ -9,13 +9,17 @@ from benchmark.embedding.speed import EmbedReport
 
 
 @pytest.mark.parametrize(
-    ("engine", "order"),
-    [("torch", ["begun", "waited", "embedded", "waited"]), ("openvino", ["begun", "embedded", "waited"])],
+    ("engine", "pairs", "order"),
+    [
+        ("torch", None, ["begun", "waited", "embedded", "waited"]),
+        ("openvino", "pairs.parquet", ["begun", "waited", "embedded", "waited"]),
+        ("openvino", None, ["begun", "embedded", "waited"]),
+    ],
 )
 def test_texts_are_made_beside_converted_towers_and_before_other_encoders(
-    engine: str, order: list[str], monkeypatch: pytest.MonkeyPatch
+    engine: str, pairs: str | None, order: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Encoders on PyTorch hold the texts' side too: memory would have the backbone twice."""
+    """Encoders on PyTorch hold the texts' side too: memory would have the backbone twice. Pairs of texts may fail."""
     done: list[str] = []
 
     def step(name: str, said: str, answer: object) -> None:
@@ -28,7 +32,7 @@ def test_texts_are_made_beside_converted_towers_and_before_other_encoders(
     step("begin_texts_of", "begun", [0])
     step("wait_for", "waited", None)
     step("embed_views", "embedded", EmbedReport(images=0))
-    subject = SimpleNamespace(backbone=SimpleNamespace(engine=engine), views=())
+    subject = SimpleNamespace(backbone=SimpleNamespace(engine=engine), views=(), text_pairs=pairs)
     run = SimpleNamespace(subjects=(subject,), embedded=(subject,))
     assert len(embed.embed_stage(run)) == 1  # type: ignore[arg-type]
     assert done == order

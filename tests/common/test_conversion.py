@@ -60,6 +60,14 @@ def test_batches_of_any_size_have_the_numbers_of_pytorch_in_order(
         assert torch.allclose(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
+def test_after_a_batch_that_fails_others_are_run() -> None:
+    run, pixels = runner(converted(Towers(2).eval(), SIZE), "float32"), torch.zeros((9, 3, *SIZE), dtype=torch.uint8)
+    expected = run(pixels)
+    with pytest.raises(RuntimeError):
+        run(pixels[:, :, :-1])
+    assert torch.equal(run(pixels), expected)
+
+
 @pytest.mark.usefixtures("threads")
 @pytest.mark.skipif(not TASKS.is_dir(), reason="threads are looked at in /proc")
 def test_no_thread_is_tied_to_a_core() -> None:
