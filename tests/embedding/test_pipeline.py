@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event, Semaphore
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -225,6 +226,22 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     other = replace(backbone.facts, fingerprint="0" * 64)
     with connected(), pytest.raises(Exception, match="are not those the run was planned with"):
         ray.get(texts.begin_texts(storage, spec, other, [classes], templates))
+
+
+def test_texts_that_others_have_embedded_meanwhile_load_nothing(
+    tmp_path: Path, recipe_for: RecipeFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two data sets of the same classes begin them before either is there."""
+    storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
+    facts = Backbone(spec).facts
+    first = texts.begin_texts(storage, spec, facts, [["cat"]], ["a {}."])
+    again = texts.begin_texts(storage, spec, facts, [["cat"]], ["a {}."], after=first)
+    ray.get([*first, *again])
+    monkeypatch.setattr(texts, "Backbone", Mock(side_effect=AssertionError("loaded")))
+    wanted = texts._Wanted(text_file(facts, ["cat"], ["a {}."]), ["cat"], [("a cat.",)])
+    texts._embed_on_worker._function(storage, spec, facts, [wanted], ())
+    with pytest.raises(AssertionError, match="loaded"):
+        texts._embed_on_worker._function(storage, spec, facts, [replace(wanted, file="other.parquet")], ())
 
 
 def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
