@@ -24,7 +24,7 @@ from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
 from benchmark.method.predictors.dot_products import Correct, DotProducts
 from benchmark.method.subspace import Basis
 
-BLOCK = 16_384  # images that are rotated at once where no predictor is trained
+BLOCK = 8_192  # images that are rotated at once where no predictor is trained
 WIDTH = 16  # coordinates are made in multiples of it: libraries sum a few columns in another order than many
 MAX_CALIBRATED = 5_000  # source images, evenly spaced, from which a temperature is fitted
 

@@ -128,8 +128,9 @@ class DotProducts:
         step = self._span if self._span > 1 else self._ranks  # groups of one rank each are few: all at once
         for first in range(0, self._ranks, step):
             ranks, groups = slice(first, first + step), slice(first // self._span, (first + step) // self._span)
-            rows = np.flatnonzero(doubtful[ranks].any(axis=0))
-            if len(rows):
+            doubted = np.flatnonzero(doubtful[ranks].any(axis=0))
+            for block in self._blocks(len(doubted)):
+                rows = doubted[block]
                 in_double = x[rows].astype(np.float64)
                 margins = self._margins_in_double(in_double, labels[rows], groups)[: len(doubtful[ranks])]
                 off = np.multiply.outer(self._bounds_in_double[ranks], np.linalg.norm(in_double, axis=1))
