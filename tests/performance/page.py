@@ -147,6 +147,13 @@ By hand, with the arguments that each benchmark has by default, on two cores (`p
   clip-benchmark and clip-retrieval extract (in turn, 1.01 and 1.00; single runs 0.97 to 1.10): all are bound by the encoder.
 - By the faster engine, in one run on another processor, one view: 19.8 images/s by OpenVINO, where its bare loop had 20.0 and
   that of PyTorch 17.8; clip-benchmark had 17.7 and clip-retrieval 15.6.
+- Since OpenVINO takes batches in pieces, its bare loop has 20.5 to 21.3 images/s there. In two short runs one view had 0.87 and
+  0.88 of that, which is short of the floor, and eight views 0.94 and 0.95.
+- In bfloat16 that loop has 41 to 42 images/s, at a cosine distance of 5.7e-5 from float32, and PyTorch's 34 to 36. In three
+  short runs one view had 0.80 to 0.91 of it and eight views 0.85 to 0.91. In one of them, 33.6 images/s, clip-benchmark had
+  15.9 and clip-retrieval 16.8, both in float32.
+- With an encoder that returns at once the pipeline had 0.48 to 0.57 of two cores that do nothing but decode with one view, and
+  0.50 to 0.71 with eight, where 0.9 is the floor: Ray's own work on the same two cores takes much of the rest.
 - Eight views in one run took 0.26 of the time of eight runs.
 - Peak memory did not grow from 2,000 to 20,000 images, and grew by 19 to 23 % where chunks are four times as large, as above
   65,536 images.
@@ -155,7 +162,6 @@ By hand, with the arguments that each benchmark has by default, on two cores (`p
   there 2 s later; on a busy machine that was 21 s.
 - Grids on embeddings of PACS's size (10,000 x 512, 7 classes, four held-out environments), against the 355 s that ViT-B-32
   takes to embed the images: 25 lambdas at all 512 ranks 8.4 s; 5 lambdas, 32 ranks and all 127 intervention sets 129 s.
-- A rank curve of DomainNet's size stayed under 2.5 GiB.
 - Trials of 9 to 14 s cost 1.05 to 1.07 of a plain loop through Tune, one at a time, and 0.62 to 0.64 with a trial for each
   core. The grid of `demo_grid`, 1,584 rows, took 143 to 185 s.
 
