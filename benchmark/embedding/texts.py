@@ -74,14 +74,20 @@ def begin_texts(
         ),
         *(_Wanted(prompts_file(facts, p), [x.texts[0] for x in p], [x.texts for x in p]) for p in prompt_lists),
     ]
-    missing = [file for file in wanted if not have_texts(storage, file.file)]
-    if have_texts(storage, pairs_file(facts, pairs)):
-        pairs = ()
+    missing, pairs = _lacking(storage, facts, wanted, pairs)
     if not missing and not pairs:
         return []
     connect()
     resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
     return [_embed_on_worker.options(**resources).remote(storage, spec, facts, missing, pairs, *after)]
+
+
+def _lacking(
+    storage: Storage, facts: BackboneFacts, wanted: Sequence[_Wanted], pairs: Sequence[TextPair]
+) -> tuple[list[_Wanted], Sequence[TextPair]]:
+    """Return the files and the pairs that the store does not have."""
+    missing = [file for file in wanted if not have_texts(storage, file.file)]
+    return missing, () if have_texts(storage, pairs_file(facts, pairs)) else pairs
 
 
 @remote()
@@ -94,9 +100,7 @@ def _embed_on_worker(
     *_: None,  # others, for which Ray waits
 ) -> None:
     # Others, before which these were asked for, may have been of the same texts.
-    missing = [file for file in missing if not have_texts(storage, file.file)]
-    if have_texts(storage, pairs_file(facts, pairs)):
-        pairs = ()
+    missing, pairs = _lacking(storage, facts, missing, pairs)
     if not missing and not pairs:
         return
     backbone = Backbone(spec, known=facts)
