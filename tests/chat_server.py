@@ -101,6 +101,10 @@ class ChatServer:
             self.busy += 1
             self.most_busy = max(self.most_busy, self.busy)
         status, headers, content = self._reply(self, body)
+        with self._lock:  # before the answer is sent: who has it may ask again before this thread goes on
+            self.busy -= 1
+            if status == 200 and b'"choices"' in content:
+                self.answered[json.dumps(body, sort_keys=True)] += 1
         try:
             handler.send_response(status)
             for name, value in headers.items():
@@ -115,10 +119,6 @@ class ChatServer:
                 time.sleep(float(headers.get("Drip", 0)))
         except OSError:  # the one who asked is gone
             pass
-        with self._lock:
-            self.busy -= 1
-            if status == 200 and b'"choices"' in content:
-                self.answered[json.dumps(body, sort_keys=True)] += 1
 
     @contextmanager
     def running(self) -> Iterator["ChatServer"]:
