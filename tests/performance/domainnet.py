@@ -1,6 +1,8 @@
 """Core-hours of the sweep of `domain_shift.yaml` at DomainNet's size, from slices of it that take minutes.
 
-    python -m tests.performance.domainnet [--scale 8] [--before DIR]
+    OMP_NUM_THREADS=1 python -m tests.performance.domainnet [--scale 8] [--before DIR]
+
+On one thread, as trials of one core have it: core-seconds of more include those in which threads wait for each other.
 
 Simulated embeddings (speed only) of width 512 in DomainNet's six environments and 345 classes, with planted classes,
 environments and shifts, rounded to float16 as a store keeps them. Measured are

@@ -18,7 +18,8 @@ many small operations that PyTorch takes thrice as long, and PyTorch's on a GPU.
 
 Problems of up to `PRECISE` images times classes end in double precision, where the decrease still expected is below
 1e-9 of the objective. Larger ones stay in single precision and end at 3e-4 of it,
-and at 1e-4 where a quarter of the images is solved first: those are the ones whose answers stand in tables.
+and at 1e-4 where a quarter of the images is solved first: those are the ones whose answers stand in tables. Where the
+processor multiplies bfloat16, twice as fast, their first steps are found so; the last ones never are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.common.machine import multiplies_bfloat16
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.predictors.base import Head
 
@@ -36,6 +38,7 @@ TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative 
 COARSE = 3e-4  # ... or, of larger problems, below this: enough for choices ...
 FINE = 1e-4  # ... and of those so large that a quarter is solved first, below this
 SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
+HALF_FROM = 128  # classes and coordinates from which products take so much of the time that bfloat16 pays
 JITTER = 1e-12  # first share of its mean diagonal that is added to a matrix that is singular in double precision ...
 ATTEMPTS = 12  # ... and how often, ten times as much each time
 FLATTEST = 1e-3  # least curvature that is assumed, relative to that of classes that are equally likely
@@ -92,6 +95,7 @@ class SoftmaxRegression:
         self._double: Anywhere = _empty(x.shape, self._gram, "float64") if precise else None
         for rows in self._blocks():
             self._take(x[rows], rows)
+        self._levels = self._precisions()
 
     def _there(self, array: NDArray[Any]) -> Anywhere:
         """Return an array where the problem is solved."""
@@ -100,6 +104,14 @@ class SoftmaxRegression:
         import torch
 
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def _precisions(self) -> list["_Level"]:
+        """Return in which precisions a solution is found, the last one being that in which it ends."""
+        if self._double is not None:
+            return [_Level(self._single, SINGLE, 1e-6), _Level(self._double, TOLERANCE, 1e-14)]
+        last = _Level(self._single, COARSE if self._part is None else FINE, 1e-6)
+        pays = self._device == "cpu" and len(self._present) >= HALF_FROM and multiplies_bfloat16() and _one_thread()
+        return [_Level(self._single, COARSE, 1e-4, halved=True), last] if pays else [last]
 
     def _blocks(self) -> Iterator[slice]:
         """Yield the images block by block."""
@@ -208,33 +220,34 @@ class SoftmaxRegression:
 
     def _minimise(self, theta: Anywhere, penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
         """Minimise in place; return objective, steps, whether it converged, and whether the start was singular."""
-        x, tolerance = self._single, TOLERANCE
-        if self._double is None:
-            tolerance = COARSE if self._part is None else FINE
-        value, gradient, curvature = self._evaluate(x, theta, penalty, curvature=True)
-        metric, singular = self._metric(theta.shape[1] - 1, penalty, curvature)
+        rank = theta.shape[1] - 1
+        levels = [level for level in self._levels if rank >= HALF_FROM or not level.halved]
+        level = levels.pop(0)
+        value, gradient, curvature = self._evaluate(level, theta, penalty, curvature=True)
+        metric, singular = self._metric(rank, penalty, curvature)
         point = _Point(value, gradient, metric.inverse(gradient))
-        past = _Past(self._kept(gradient))
+        past, lost = _Past(self._kept(gradient)), False
         for step in range(max_iter):
             direction = -past.newton(point)
             slope = float((direction * point.gradient).sum())
-            if self._double is not None and x is self._single and -slope <= 2 * SINGLE * point.value:
-                x = self._double
-                value, gradient, _ = self._evaluate(x, theta, penalty)
+            while lost or -slope <= 2 * level.until * point.value:
+                if not levels:
+                    return point.value, step, True, singular
+                level, lost = levels.pop(0), False
+                value, gradient, _ = self._evaluate(level, theta, penalty)
                 point = _Point(value, gradient, metric.inverse(gradient))
                 direction = -past.newton(point)
                 slope = float((direction * gradient).sum())
-            if -slope <= 2 * tolerance * point.value:
-                return point.value, step, True, singular
-            size, value, gradient = self._search(x, theta, direction, penalty, point.value, slope)
+            size, value, gradient = self._search(level, theta, direction, penalty, point.value, slope)
             theta += size * direction
             before, point = point, _Point(value, gradient, metric.inverse(gradient))
+            lost = level.halved and value >= before.value  # in rounding
             past.add(size * direction, point, before)
         return point.value, max_iter, False, singular
 
     def _search(
         self,
-        x: Anywhere,
+        level: "_Level",
         theta: Anywhere,
         direction: Anywhere,
         penalty: "_Penalty",
@@ -246,9 +259,9 @@ class SoftmaxRegression:
         The slope of a convex function rises along a line, so the place where it vanishes is found by false position.
         """
         low, low_slope, high, high_slope, size = 0.0, slope, float("inf"), 0.0, 1.0
-        rounding = (1e-6 if x is self._single else 1e-14) * abs(value)
+        rounding = level.rounding * abs(value)
         for _ in range(40):
-            reached, gradient, _ = self._evaluate(x, theta + size * direction, penalty)
+            reached, gradient, _ = self._evaluate(level, theta + size * direction, penalty)
             here = float((gradient * direction).sum())
             if abs(here) <= 0.9 * -slope and reached <= value + rounding:
                 break
@@ -268,13 +281,14 @@ class SoftmaxRegression:
         return size, reached, gradient
 
     def _evaluate(
-        self, x: Anywhere, theta: Anywhere, penalty: "_Penalty", curvature: bool = False
+        self, level: "_Level", theta: Anywhere, penalty: "_Penalty", curvature: bool = False
     ) -> tuple[float, Anywhere, float]:
         """Return the objective, its gradient, (K, rank + 1), and if asked the mean of p (1 - p), block by block."""
-        w, bias = _like(x, theta[:, :-1]), _like(x, theta[:, -1:])
+        x = level.x
+        w, bias = level.factor(_like(x, theta[:, :-1])), _like(x, theta[:, -1:])
         held, total, loss, unsure = _empty((len(w), self._rows), x), _library(theta).zeros_like(theta), 0.0, 0.0
         for rows in self._blocks():
-            z, s = x[rows, : w.shape[1]], self._s[rows]
+            z, s = level.factor(x[rows, : w.shape[1]]), self._s[rows]
             p, at_label = held[:, : len(z)], (self._y[rows], self._each[: len(z)])
             losses, sums = _losses(p, w, bias, z, at_label)
             loss += s @ _like(s, losses)
@@ -284,7 +298,7 @@ class SoftmaxRegression:
             p[at_label] -= 1
             if self._weighted:
                 p *= _like(p, s)
-            total[:, :-1] += p @ z
+            total[:, :-1] += _product(level.factor(p), z)
             total[:, -1] += p.sum(1)
         pulled = penalty.gradient(theta[:, :-1])
         total[:, :-1] += pulled
@@ -300,19 +314,38 @@ def _losses(
 
     Args:
         p: to be written to, shape (K, n): classes by images, since products of few rows are faster than of few columns.
-        w: weights, shape (K, rank).
+        w: weights, shape (K, rank), as a factor.
         bias: intercepts, shape (K, 1).
-        z: images, shape (n, rank).
+        z: images, shape (n, rank), as a factor.
         at_label: where in `p` the images' classes are.
     """
     library = _library(p)
-    library.matmul(w, z.T, out=p)
+    _product(w, z.T, p)
     p += bias
     p -= library.amax(p, 0)
     own = p[at_label]
     library.exp(p, out=p)
     sums = p.sum(0)
     return library.log(sums) - own, sums
+
+
+def _product(a: Anywhere, b: Anywhere, out: Anywhere = None) -> Anywhere:
+    """Return a matrix product; that of factors in bfloat16 in single precision, as an array of NumPy's."""
+    library = _library(a)
+    if library is np or a.dtype != library.bfloat16:
+        return library.matmul(a, b, out=out)
+    product = a @ b
+    if out is None:
+        return product.float().numpy()
+    library.from_numpy(out).copy_(product)
+    return out
+
+
+def _one_thread() -> bool:
+    """Whether PyTorch computes on one thread, as in trials of one core: more would wait, busily, for NumPy's."""
+    import torch
+
+    return torch.get_num_threads() == 1
 
 
 def _library(array: Anywhere) -> Any:
@@ -339,6 +372,23 @@ def _empty(shape: tuple[int, ...], like: Anywhere, precision: str = "") -> Anywh
 def _host(array: Anywhere) -> NDArray[Any]:
     """Return an array as NumPy's."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+
+
+class _Level(NamedTuple):
+    """One precision: images, until which expected decrease it serves, and which share of the objective is rounding."""
+
+    x: Anywhere
+    until: float
+    rounding: float
+    halved: bool = False
+
+    def factor(self, array: Anywhere) -> Anywhere:
+        """Return an array as products take it: where they are made in bfloat16, in that."""
+        if not self.halved:
+            return array
+        import torch
+
+        return torch.from_numpy(array).bfloat16()
 
 
 class _Penalty(NamedTuple):

@@ -1,6 +1,7 @@
 """The solver of the linear probe against scikit-learn's, run to convergence."""
 
 import warnings
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.predictors import Head, HeadKey, Problem, logistic
 from benchmark.method.predictors.linear_probe import LinearProbe
-from benchmark.method.predictors.logistic import PRECISE, SoftmaxRegression
+from benchmark.method.predictors.logistic import PRECISE, Anywhere, SoftmaxRegression
 
 PENALTIES = (0.01, 0.316, 10.0)
 SHAPES = [(60, 5, 3), (300, 20, 7), (50, 80, 4), (900, 48, 10), (40, 6, 2)]
@@ -197,9 +198,10 @@ def test_a_bound_on_the_steps_is_kept_and_said() -> None:
     assert objectives == sorted(objectives, reverse=True)
 
 
+@pytest.mark.parametrize("halved", [False, True])
 @pytest.mark.parametrize("c", [0.05, 0.5, 5.0])
 def test_a_large_problem_ends_close_to_the_solution_in_single_precision(
-    c: float, monkeypatch: pytest.MonkeyPatch
+    c: float, halved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, labels = draw(5000, 30, 12, seed=17)
     test, of_test = x[3000:], labels[3000:]
@@ -207,6 +209,7 @@ def test_a_large_problem_ends_close_to_the_solution_in_single_precision(
     precise = SoftmaxRegression(x[:3000], labels[:3000], 12).fit(30, c)
     monkeypatch.setattr(logistic, "PRECISE", 0)
     monkeypatch.setattr(logistic, "CELLS", 12 * 700)  # several blocks
+    used = halve(monkeypatch, halved)
     for sample in (logistic.SAMPLE, 600):  # without and with a part that is solved first
         monkeypatch.setattr(logistic, "SAMPLE", sample)
         head = SoftmaxRegression(x[:3000], labels[:3000], 12).fit(30, c)
@@ -217,6 +220,53 @@ def test_a_large_problem_ends_close_to_the_solution_in_single_precision(
         assert smallest * (1 - 1e-6) <= value <= smallest * (1 + 1e-2)
         right, rightly = ((h.logits(test).argmax(axis=1) == of_test).mean() for h in (head, precise))
         assert abs(right - rightly) <= 0.004
+    assert set(used) == ({"bfloat16", "float32"} if halved else {"float32"})
+    if halved:
+        assert used["bfloat16"] > used["float32"]
+
+
+def halve(monkeypatch: pytest.MonkeyPatch, halved: bool) -> Counter[str]:
+    """Have large problems begin in bfloat16, or not; return what counts the factors of each precision."""
+    used: Counter[str] = Counter()
+    factor = logistic._Level.factor
+
+    def counted(level: logistic._Level, array: Anywhere) -> Anywhere:
+        found = factor(level, array)
+        used[str(found.dtype).removeprefix("torch.")] += 1
+        return found
+
+    monkeypatch.setattr(logistic._Level, "factor", counted)
+    monkeypatch.setattr(logistic, "multiplies_bfloat16", lambda: halved)
+    monkeypatch.setattr(logistic, "HALF_FROM", 12)
+    return used
+
+
+def test_products_that_say_nothing_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = draw(3000, 30, 12, seed=17)
+    monkeypatch.setattr(logistic, "PRECISE", 0)
+    monkeypatch.setattr(logistic, "multiplies_bfloat16", lambda: False)
+    alone = SoftmaxRegression(x, labels, 12).fit(30, 0.5)
+    used, counted = halve(monkeypatch, True), logistic._Level.factor
+    generator = torch.Generator().manual_seed(18)
+
+    def noisy(level: logistic._Level, array: Anywhere) -> Anywhere:
+        found = counted(level, array)
+        return found + torch.randn(found.shape, generator=generator).bfloat16() if level.halved else found
+
+    monkeypatch.setattr(logistic._Level, "factor", noisy)
+    head = SoftmaxRegression(x, labels, 12).fit(30, 0.5)
+    assert 0 < used["bfloat16"] < 100 * used["float32"]
+    assert head.converged
+    assert head.objective == pytest.approx(alone.objective, rel=1e-3)
+
+
+@pytest.mark.parametrize(("rank", "classes"), [(11, 12), (12, 11)])
+def test_small_products_are_not_made_in_bfloat16(rank: int, classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = draw(600, 20, classes, seed=18)
+    monkeypatch.setattr(logistic, "PRECISE", 0)
+    used = halve(monkeypatch, True)
+    assert SoftmaxRegression(x, labels, classes).fit(rank, 0.5).converged
+    assert set(used) == {"float32"}
 
 
 def test_embeddings_in_single_precision_and_any_memory_order() -> None:
