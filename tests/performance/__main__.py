@@ -2,7 +2,7 @@
 
     python -m tests.performance [NAME ...] [--out bench.json]
 
-Half an hour on two cores that do nothing else. `peers.py` is left out: it needs other environments; so are
+Forty minutes on two cores that do nothing else. `peers.py` is left out: it needs other environments; so are
 `controls.py` and `domainnet.py`: they take half an hour. Benchmarks of
 embedding need the 700 images that tests/performance/images.py names. Floors are ratios: floors.yaml.
 """
@@ -33,7 +33,7 @@ BENCHMARKS = {
     "sweep": ["--seeds", "2", "--repeats", "1"],
     "small_trials": ["--trials", "400"],
     "manifest": ["--images", "200000"],
-    "embedding": ["--images", "512", "--bare-images", "128", "--repeats", "1"],
+    "embedding": ["--images", "1050", "--bare-images", "128", "--repeats", "1"],
     "writing": ["--delays", "0", "0.1", "--repeats", "3"],
     "decoding": ["--images", "4000", "--repeats", "1"],
     "parts": ["--images", "700", "--repeats", "1"],

@@ -1,6 +1,6 @@
 """End to end against the fastest bare forward loop of the same model on the same threads, and against two peers.
 
-    python -m tests.performance.bench_embedding [--images 2100] [--repeats 3] [--model ViT-B-32] [--precision bfloat16]
+    python -m tests.performance.bench_embedding [--images 2100] [--repeats 3] [--precisions float32 bfloat16]
 
 Real images, random weights (speed only). The bare loop runs the same model in this process on batches that are decoded
 beforehand, with each engine, in the pipeline's batch size and in larger ones, and the best rate of all counts: the
@@ -9,11 +9,13 @@ done) until the last part is on disk; reading, decoding, interventions and writi
 tests/performance/peers.py finds them.
 """
 
+import argparse
 import os
 import shutil
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,78 +85,112 @@ def cosine_distance(backbone: Backbone, full: Backbone) -> float:
     return float((1 - (pair[0] * pair[1]).sum(dim=1)).max())
 
 
+@dataclass
+class Runs:
+    """Rates of one precision in the order in which they were measured: two bare loops a round, and one after the last.
+
+    Attributes:
+        bare: engine -> images/s of each bare loop.
+        ours: number of views -> what the pipeline reached.
+        peers: name -> images/s.
+    """
+
+    bare: list[dict[str, float]]
+    ours: dict[str, list[Speed]]
+    peers: dict[str, list[float]]
+
+    def shares(self, views: str) -> list[float]:
+        """Return shares of the fastest bare loops, each run beside those before and after it."""
+        best, first = [max(rates.values()) for rates in self.bare], list(self.ours).index(views)
+        return [
+            s.end_to_end / statistics.mean(best[2 * i + first : 2 * i + first + 2])
+            for i, s in enumerate(self.ours[views])
+        ]
+
+
+def runs(
+    args: argparse.Namespace, named: dict[str, Any], images: dict[str, Path], backbones: dict[str, Backbone]
+) -> Runs:
+    """Return what bare loops, pipelines and peers reached in turn."""
+    done = Runs([], {"1 view": [], "8 views": []}, {peer.name: [] for peer in PEERS})
+    for _ in range(args.repeats):
+        for name, kinds in (("1 view", []), ("8 views", None)):
+            done.bare.append(bare_rates(backbones, args.bare_images))
+            done.ours[name].append(pipeline(recipe_of(images[name], named, kinds)))
+            print(f"  {name}: bare {max(done.bare[-1].values()):.1f}/s; {done.ours[name][-1].text()}", flush=True)
+        for peer in PEERS if args.model == "ViT-B-32" else ():
+            if peer.python:
+                its = peer.measure(images["1 view"], torch.get_num_threads(), limit=PEER_IMAGES, rounds=1)
+                done.peers[peer.name].append(its.images_per_s)
+                print(f"  {peer.name}: {its.images_per_s:.1f}/s, {its.of_bare:.3f} of its own bare loop", flush=True)
+    done.bare.append(bare_rates(backbones, args.bare_images))
+    return done
+
+
+def tell_engines(done: Runs, backbones: dict[str, Backbone], bare: float, precision: str, model: str) -> None:
+    """Print the rate of each engine, and how far its numbers are from those in float32."""
+    print(f"  fastest bare loop, best of batches {BATCHES}        {bare:8.1f} images/s  1.000")
+    for engine, backbone in backbones.items():
+        rate = statistics.median(rates[engine] for rates in done.bare)
+        print(f"    with {engine:10} {rate:8.1f} images/s  {rate / bare:.3f}")
+        if precision != "float32":
+            full = Backbone(BackboneSpec(name=model, pretrained="random", engine="torch"))
+            print(f"      cosine distance to float32 at most {cosine_distance(backbone, full):.1e}")
+
+
+def tell_peers(done: Runs, bare: float) -> None:
+    """Print the rate of each peer, and how many times as fast ours is."""
+    ours = statistics.median(s.end_to_end for s in done.ours["1 view"])
+    for peer in PEERS:
+        if not done.peers[peer.name]:
+            print(f"  {peer.name}: not measured; tests/performance/peers.py says how to make its environment")
+            continue
+        rate = statistics.median(done.peers[peer.name])
+        print(f"  {peer.name:15} on {PEER_IMAGES} of these images, 1 view {rate:8.1f} images/s  {rate / bare:.3f}")
+        print(f"    ours is {ours / rate:.3f} times as fast, and 0.9 of that loop {0.9 * bare / rate:.3f} times")
+
+
+def measured(args: argparse.Namespace, precision: str, images: dict[str, Path]) -> dict[str, float]:
+    """Run one precision, print its table and return its figures."""
+    named = {"name": args.model, "pretrained": "random", "precision": precision}
+    backbones = {engine: Backbone(BackboneSpec(**named, engine=engine)) for engine in ("torch", "openvino")}
+    done = runs(args, named, images, backbones)
+    bare = statistics.median(max(rates.values()) for rates in done.bare)
+    words = f"{args.model} {precision} RANDOM WEIGHTS (speed only), {torch.get_num_threads()} threads"
+    print(f"{words}, medians of {args.repeats}")
+    tell_engines(done, backbones, bare, precision, args.model)
+    figures: dict[str, float] = {}
+    end = "" if precision == "float32" else f"_{precision}"
+    for views, number in (("1 view", "one_view"), ("8 views", "eight_views")):
+        share = statistics.median(done.shares(views))
+        rate = statistics.median(s.end_to_end for s in done.ours[views])
+        figures |= {f"of_bare_{number}{end}": share, f"{number}{end}_per_s": rate}
+        print(f"  end to end, {views:7}                             {rate:8.1f} views/s   {share:.3f}")
+    first = statistics.median(s.first_embedding for s in done.ours["1 view"])
+    print(f"  first embedding {first:.1f} s after the stage begins")
+    tell_peers(done, bare)
+    return figures | {f"first_embedding{end}_s": first}
+
+
 def main() -> None:
-    """Print the table of ratios."""
+    """Print the table of ratios for each precision."""
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=2100)
     parser.add_argument("--bare-images", type=int, default=256, help="that the bare loop takes for each batch size")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", default="ViT-B-32")
-    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, connected():
-        named = {"name": args.model, "pretrained": "random", "precision": args.precision}
-        one = recipe_of(distinct_copies(args.images, Path(folder) / "one"), named, [])
-        eight = recipe_of(distinct_copies(args.images // 4, Path(folder) / "eight"), named, None)
-        backbones = {engine: Backbone(BackboneSpec(**named, engine=engine)) for engine in ("torch", "openvino")}
-        of_engines: list[dict[str, float]] = []
-        bare: list[float] = []
-
-        def run_bare() -> None:
-            of_engines.append(bare_rates(backbones, args.bare_images))
-            bare.append(max(of_engines[-1].values()))
-
-        rates: dict[str, list[float]] = {peer.name: [] for peer in PEERS}
-        found: dict[str, list[Speed]] = {"1 view": [], "8 views": []}
-        for _ in range(args.repeats):
-            for name, recipe in (("1 view", one), ("8 views", eight)):
-                run_bare()
-                found[name].append(pipeline(recipe))
-                print(f"  {name}: bare {bare[-1]:.1f}/s; {found[name][-1].text()}", flush=True)
-            for peer in PEERS if args.model == "ViT-B-32" else ():
-                if peer.python:
-                    done = peer.measure(Path(folder) / "one", torch.get_num_threads(), limit=PEER_IMAGES, rounds=1)
-                    rates[peer.name].append(done.images_per_s)
-                    print(
-                        f"  {peer.name}: {done.images_per_s:.1f}/s, {done.of_bare:.3f} of its own bare loop", flush=True
-                    )
-        run_bare()
-        words = f"{args.model} {args.precision} RANDOM WEIGHTS (speed only), {torch.get_num_threads()} threads"
-        print(f"{words}, medians of {args.repeats}")
-        print(f"  fastest bare loop, best of batches {BATCHES}        {statistics.median(bare):8.1f} images/s  1.000")
-        figures: dict[str, float] = {}
-        for engine, backbone in backbones.items():
-            rate = statistics.median(rates_of[engine] for rates_of in of_engines)
-            print(f"    with {engine:10} {rate:8.1f} images/s  {rate / statistics.median(bare):.3f}")
-            if args.precision != "float32":
-                full = Backbone(BackboneSpec(name=args.model, pretrained="random", engine="torch"))
-                print(f"      cosine distance to float32 at most {cosine_distance(backbone, full):.1e}")
-        for position, (name, speeds) in enumerate(found.items()):
-            # each run beside the loops before and after it
-            shares = [
-                s.end_to_end / statistics.mean(bare[2 * i + position : 2 * i + position + 2])
-                for i, s in enumerate(speeds)
-            ]
-            rate = statistics.median(s.end_to_end for s in speeds)
-            number = "one_view" if name == "1 view" else "eight_views"
-            figures |= {f"of_bare_{number}": statistics.median(shares), f"{number}_per_s": rate}
-            print(
-                f"  end to end, {name:7}                             {rate:8.1f} views/s   {statistics.median(shares):.3f}"
-            )
-        first = statistics.median(s.first_embedding for s in found["1 view"])
-        print(f"  first embedding {first:.1f} s after the stage begins")
-        keep(args.json, figures | {"first_embedding_s": first})
-        ours = statistics.median(s.end_to_end for s in found["1 view"])
-        for peer in PEERS:
-            if values := rates[peer.name]:
-                rate = statistics.median(values)
-                print(
-                    f"  {peer.name:15} on {PEER_IMAGES} of these images, 1 view {rate:8.1f} images/s  {rate / statistics.median(bare):.3f}"
-                )
-                print(f"    ours is {ours / rate:.3f} times as fast")
-            else:
-                print(f"  {peer.name}: not measured; tests/performance/peers.py says how to make its environment")
+        images = {
+            "1 view": distinct_copies(args.images, Path(folder) / "one"),
+            "8 views": distinct_copies(args.images // 4, Path(folder) / "eight"),
+        }
+        for precision in args.precisions:
+            figures |= measured(args, precision, images)
+    keep(args.json, figures)
 
 
 if __name__ == "__main__":

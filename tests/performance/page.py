@@ -53,13 +53,18 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         {"images_per_s": "images/s listed, ordered and hashed", "gib": "peak memory, GiB"},
     ),
     "embedding": (
-        "ViT-B-32 on real images, reading to writing, against a bare forward loop of the same encoder.",
+        "ViT-B-32 on real images, reading to writing, against the fastest bare forward loop of the same encoder.",
         {
             "of_bare_one_view": "share of the bare loop, one view",
             "one_view_per_s": "views/s, one view",
             "of_bare_eight_views": "share of the bare loop, eight views",
             "eight_views_per_s": "views/s, eight views",
             "first_embedding_s": "seconds from the start of the stage to the first embedding",
+            "of_bare_one_view_bfloat16": "share of the bare loop in bfloat16, one view",
+            "one_view_bfloat16_per_s": "views/s in bfloat16, one view",
+            "of_bare_eight_views_bfloat16": "share of the bare loop in bfloat16, eight views",
+            "eight_views_bfloat16_per_s": "views/s in bfloat16, eight views",
+            "first_embedding_bfloat16_s": "seconds to the first embedding in bfloat16",
         },
     ),
     "writing": (
@@ -147,11 +152,12 @@ By hand, with the arguments that each benchmark has by default, on two cores (`p
   clip-benchmark and clip-retrieval extract (in turn, 1.01 and 1.00; single runs 0.97 to 1.10): all are bound by the encoder.
 - By the faster engine, in one run on another processor, one view: 19.8 images/s by OpenVINO, where its bare loop had 20.0 and
   that of PyTorch 17.8; clip-benchmark had 17.7 and clip-retrieval 15.6.
-- Since OpenVINO takes batches in pieces, its bare loop has 20.5 to 21.3 images/s there. In two short runs one view had 0.87 and
-  0.88 of that, which is short of the floor, and eight views 0.94 and 0.95.
-- In bfloat16 that loop has 41 to 42 images/s, at a cosine distance of 5.7e-5 from float32, and PyTorch's 34 to 36. In three
-  short runs one view had 0.80 to 0.91 of it and eight views 0.85 to 0.91. In one of them, 33.6 images/s, clip-benchmark had
-  15.9 and clip-retrieval 16.8, both in float32.
+- Since OpenVINO takes batches in pieces, its bare loop had 19.1 images/s there and PyTorch's 15.1. With 1,050 images and two
+  repeats one view had 0.935 of that loop and eight views 0.953. Of 512 images, which take half a minute, one view has 0.87 to
+  0.88: filling the pipeline and emptying it weigh more.
+- In bfloat16 that loop had 40.3 images/s, at a cosine distance of 5.7e-5 from float32, and PyTorch's 31.1. With 1,400 images and
+  two repeats one view had 0.913 of it and eight views 0.933. In a short run of 33.6 images/s, clip-benchmark had 15.9 and
+  clip-retrieval 16.8, both in float32.
 - With an encoder that returns at once the pipeline had 0.48 to 0.57 of two cores that do nothing but decode with one view, and
   0.50 to 0.71 with eight, where 0.9 is the floor: Ray's own work on the same two cores takes much of the rest.
 - Eight views in one run took 0.26 of the time of eight runs.
