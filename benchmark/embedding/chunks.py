@@ -6,6 +6,7 @@ A row of Ray's is a whole chunk of the store, so that no batching of Ray's can m
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -95,11 +96,19 @@ class Chunks:
         images = np.minimum(self.size, len(self.images) - self.numbers * self.size)
         return int((images * np.bitwise_count(self.todo)).sum())
 
-    def rows(self, first: int = 0) -> list[pa.Table]:
-        """Return a table of one row for each chunk, which `Chunk.cut` takes; the chunk at position `first` first."""
+    def rows(self, first: int = 0, together: int = 1, alone: int = 0) -> list[pa.Table]:
+        """Return tables of a row for each chunk, which `Chunk.cut` takes.
+
+        Args:
+            first: position of the chunk that comes first. Default 0.
+            together: number of rows in a table. Default 1.
+            alone: of so many chunks, the last ones, each has a table of its own. Default 0.
+        """
         columns = [np.roll(column, -first) for column in (self.numbers, self.todo)]
         every = pa.table(columns, schema=_LACKING)
-        return [every.slice(i, 1).combine_chunks() for i in range(len(every))]
+        grouped = max(0, len(every) - alone) // together * together
+        cuts = [*range(0, grouped, together), *range(grouped, len(every) + 1)]
+        return [every.slice(start, end - start).combine_chunks() for start, end in pairwise(cuts)]
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,15 @@ from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, model_input, model_input_views
 from benchmark.embedding.ledger import Member, open_ledger
 from benchmark.embedding.opening import UnreadableImage
-from benchmark.embedding.pool import DECODER_CORES, bounded_memory, device_without_gpus, pool_for
+from benchmark.embedding.pool import (
+    DECODER_CORES,
+    LAST,
+    TOGETHER,
+    bounded_memory,
+    decoders,
+    device_without_gpus,
+    pool_for,
+)
 from benchmark.embedding.speed import EmbedReport, Speed, Tally
 from benchmark.embedding.stages import results, staged
 from benchmark.embedding.watch import Watch
@@ -166,7 +174,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
     )
     ledger = open_ledger(made.name, take_over(job.storage, directories))
     # Where another process fills the same store, the two should not do the same chunks at the same time.
-    rows = chunks.rows(first=os.getpid() % len(chunks))
+    rows = chunks.rows(first=os.getpid() % len(chunks), together=TOGETHER, alone=LAST * decoders())
     images = ray.put(chunks.images)  # once on each node, where tasks read it in place
     timeout = None if run.chunk_timeout == "auto" else run.chunk_timeout
     with bounded_memory(pool, _block(work, min(chunks.size, len(chunks.images)))):

@@ -37,6 +37,8 @@ BUFFERED = 4  # decoded chunks that may wait for each encoder actor
 # a CPU the encoder has the same cores and reserves none of them. How they are shared is found as the run goes: decoding
 # goes on while there is room for what waits (`BUFFERED`), so that a fast encoder, which waits, leaves it all cores.
 DECODER_CORES = 0.5
+TOGETHER = 4  # chunks that a decoding task makes one after the other: it costs the driver as much as a task of one
+LAST = 4  # of each decoder's tasks have one chunk, so that they end at the same time
 CALLS = 3  # of an actor at a time: one chunk is written, the next encoded, and the one after it fetched
 ASK_SECONDS = 5.0  # between two statements of what is wanted, see `ask_for_gpus`
 SETTLE_SECONDS = 1.0  # until all of Ray knows of a GPU that has come; before, it warns that nobody has one
@@ -185,6 +187,12 @@ def _wait_for_first(run: RunSpec, wanted: int, notify: Notify) -> None:
     time.sleep(SETTLE_SECONDS)
 
 
+def decoders() -> int:
+    """Return how many chunks are decoded at a time. In a connection to Ray."""
+    nodes, cores = cpu_nodes()
+    return math.ceil(nodes * cores / DECODER_CORES)
+
+
 @contextmanager
 def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
     """Let only so many decoded chunks wait that encoders never do: memory must not grow with the data set.
@@ -204,8 +212,7 @@ def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
     # Ray reserves room for two blocks of this size for each call under way. It is 128 MiB by default, which would
     # leave a tight limit used up by reservations: nothing would ever start.
     context.target_max_block_size = max(2**20, block)
-    nodes, cores = cpu_nodes()
-    waiting = BUFFERED * pool.wanted + math.ceil(nodes * cores / DECODER_CORES) + 8
+    waiting = BUFFERED * pool.wanted + decoders() + 8
     options.resource_limits = before[0].copy(object_store_memory=max(2**28, waiting * 2 * block))
     # The pool takes a GPU as soon as it is there and those that encode have all that they can take. It gives none back
     # while chunks wait: an encoder that found none for a moment would load its model again.

@@ -38,6 +38,23 @@ def test_chunks_are_cut_out_of_the_images_by_their_rows() -> None:
             assert pa.Table.from_batches([chunk.images]).equals(images.slice(4 * chunk.number, 4))
 
 
+@pytest.mark.parametrize(
+    ("chunks", "together", "alone", "sizes"),
+    [
+        (11, 4, 2, [4, 4, 1, 1, 1]),
+        (11, 4, 3, [4, 4, 1, 1, 1]),
+        (11, 4, 4, [4] + 7 * [1]),
+        (3, 4, 8, [1, 1, 1]),
+        (4, 2, 0, [2, 2]),
+    ],
+)
+def test_chunks_go_together_but_for_the_last_ones(chunks: int, together: int, alone: int, sizes: list[int]) -> None:
+    images = pa.table({name: [f"{name} {i}" for i in range(chunks)] for name in IMAGE_COLUMNS})
+    rows = Chunks(images, 1, np.arange(chunks), np.ones(chunks, dtype=np.int64)).rows(0, together, alone)
+    assert [row.num_rows for row in rows] == sizes
+    assert pa.concat_tables(rows)["number"].to_pylist() == list(range(chunks))
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 5, 3), (3, 2, 4, 5, 3), (3, 0, 4, 5, 3)])
 def test_a_decoded_chunk(images: pa.RecordBatch, shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
