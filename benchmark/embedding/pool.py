@@ -38,7 +38,7 @@ BUFFERED = 4  # decoded chunks that may wait for each encoder actor
 # goes on while there is room for what waits (`BUFFERED`), so that a fast encoder, which waits, leaves it all cores.
 DECODER_CORES = 0.5
 TOGETHER = 4  # chunks that a decoding task makes one after the other: it costs the driver as much as a task of one
-LAST = 4  # of each decoder's tasks have one chunk, so that they end at the same time
+LAST = 4  # tasks of each decoder, the last ones, that have one chunk: so that all decoders end at the same time
 CALLS = 3  # of an actor at a time: one chunk is written, the next encoded, and the one after it fetched
 ASK_SECONDS = 5.0  # between two statements of what is wanted, see `ask_for_gpus`
 SETTLE_SECONDS = 1.0  # until all of Ray knows of a GPU that has come; before, it warns that nobody has one

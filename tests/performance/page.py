@@ -153,7 +153,7 @@ By hand, with the arguments that each benchmark has by default, on two cores (`p
 - By the faster engine, in one run on another processor, one view: 19.8 images/s by OpenVINO, where its bare loop had 20.0 and
   that of PyTorch 17.8; clip-benchmark had 17.7 and clip-retrieval 15.6.
 - Since OpenVINO takes batches in pieces, its bare loop has 19 to 22 images/s there and PyTorch's 15 to 18. With 1,050 images one
-  view had 0.916 and 0.935 (two repeats each), 0.871 and 0.84 of it (one each), eight views 0.91 to 0.96; 0.9 is the floor. Of
+  view had 0.916 and 0.935 (two repeats each), 0.871 and 0.84 of it (one each), eight views 0.91 to 0.97; 0.9 is the floor. Of
   512 images, which take half a minute, one view has 0.87 to 0.88: filling the pipeline and emptying it weigh more. Beside
   the run of 0.871, 18.8 images/s, clip-benchmark had 18.1 and clip-retrieval 16.9.
 - In bfloat16 that loop has 40 to 44 images/s, at a cosine distance of 5.7e-5 from float32, and PyTorch's 31 to 36. With 1,400
