@@ -8,7 +8,7 @@ ARGS ?=
 # One that dies is not replaced: pytest-xdist may wait for ever for what it had left.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0
 
-.PHONY: help setup demo test test-fast soak lint types bench docs clean
+.PHONY: help setup demo test test-all soak lint types bench docs clean
 
 help:            ## say what the targets do
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -26,11 +26,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup      ## the main job on real images: no GPU, no account
 	$(BIN)/icm-bench demo --out icm-bench-report $(ARGS)
 
-test: setup      ## all tests
-	$(PYTEST) $(ARGS)
+test: setup      ## all behaviour: eight minutes on two cores
+	$(PYTEST) -m 'not long' -o faulthandler_timeout=150 $(ARGS)
 
-test-fast: setup ## the tests that take seconds
-	$(PYTEST) -m 'not slow' $(ARGS)
+test-all: setup  ## that, and what takes long and rarely breaks: kills, lost nodes, shipped recipes, jobs (20 minutes)
+	$(PYTEST) $(ARGS)
 
 soak: setup      ## a small run under drawn faults: SEEDS=200 goes on where it stopped, SEED=17 repeats one
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10)) $(ARGS)

@@ -5,7 +5,14 @@
 
 import importlib
 import importlib.metadata
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# A folder `reports` without code in the working directory is a namespace package, which wins over an editable install.
+# A regular package wins over it, wherever its folder stands on the path.
+if (_home := str(Path(__file__).parents[1])) not in sys.path:
+    sys.path.append(_home)
 
 if TYPE_CHECKING:
     from benchmark.backbones.projected_encoder import ProjectedEncoder as ProjectedEncoder

@@ -30,6 +30,7 @@ from tests.faulty_s3 import Proxy
 from tests.forks import forked_workers
 
 REPOSITORY = Path(__file__).parent.parent
+EXAMPLES = REPOSITORY / "docs" / "examples"
 
 # A shell lets what it starts in the background ignore interrupts, and so would every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -39,18 +40,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Modules that use a fixture which costs more than they do. Where processes divide the tests, one takes them all.
 TOGETHER = {
     "demo_set": (
-        "commands/test_diagnose", "commands/test_fold", "commands/test_run", "demo/test_emoji_styles",
-        "demo/test_minilit", "demo/test_planted", "jobs/test_submit",
+        "demo/test_emoji_styles", "demo/test_minilit", "demo/test_planted", "backbones/test_loading",
+        "commands/test_fold", "commands/test_run", "commands/test_losses", "jobs/test_submit",
     ),
     "embedded_toy": (
-        "sweep/test_clusters",
-        "sweep/test_failures", "sweep/test_kill", "sweep/test_loggers", "sweep/test_search", "sweep/test_text_tower",
+        "sweep/test_clusters", "sweep/test_every_projection", "sweep/test_failures", "sweep/test_kill",
+        "sweep/test_loggers", "sweep/test_search", "sweep/test_terminated", "sweep/test_text_tower", "sweep/test_views",
     ),
     "swept_toy": (
         "commands/test_again", "commands/test_imports", "commands/test_secrets", "commands/test_splits", "docs/test_examples",
+        "store/test_lies",
     ),
 }  # fmt: skip
+COSTLY = {"local_ray", "demo_set"}  # fixtures of tests that compute
 GROUP = {f"tests/{module}.py": fixture for fixture, modules in TOGETHER.items() for module in modules}
+TURN = {module: turn for turn, module in enumerate(GROUP)}  # cheap uses of a fixture come first: they have its time
 
 
 def group_of(nodeid: str) -> str:
@@ -71,11 +75,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByGroup(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` leaves some out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes divide the tests, let the groups with most slow tests come first."""
-    if hasattr(config, "workerinput"):
-        slow = Counter(group_of(item.nodeid) for item in items if item.get_closest_marker("slow"))
-        items.sort(key=lambda item: -slow[group_of(item.nodeid)])
+    """Give long tests their time, and see that each says why it is there. Groups that take longest come first."""
+    for item in items:
+        if (mark := item.get_closest_marker("long")) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))
+        if mark and not (len(mark.args) == 1 and mark.args[0] and "\n" not in mark.args[0]):
+            raise pytest.UsageError(f"{item.nodeid}: say in one line which bug only this long test would catch.")
+    if hasattr(config, "workerinput"):  # processes divide the tests
+        costly = Counter(group_of(item.nodeid) for item in items if COSTLY & {*getattr(item, "fixturenames", ())})
+        costly.update(group_of(item.nodeid) for item in items if item.get_closest_marker("long") for _ in range(10))
+        items.sort(key=lambda item: (-costly[group_of(item.nodeid)], TURN.get(item.nodeid.partition("::")[0], 0)))
 
 
 def pytest_collection_finish() -> None:
@@ -151,28 +162,25 @@ def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 
     return root
 
 
-DRAWN = {"reports", "test_cli"}  # whose tests look at figures: drawing them takes the longest of a report
-
-
 @pytest.fixture(scope="session", autouse=True)
 def draws_where_it_is_looked_at() -> Iterator[list[bool]]:
-    """Reports draw no figures unless the list that this gives holds True: `figures_of_a_report` sets it."""
+    """Reports draw no figures, which take longest, unless the list that this gives holds True: see `figures_of_a_report`."""
     import reports.build
     import reports.figures
+    from benchmark.common.workers import Workers
 
     drawing = [False]
-    patch = pytest.MonkeyPatch()
     every = reports.figures.all_drawings
-    patch.setattr(reports.build, "all_drawings", lambda *args: every(*args) if drawing[0] else [])
-    yield drawing
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reports.build, "all_drawings", lambda *args: every(*args) if drawing[0] else [])
+        patched.setattr("reports.build.Workers", lambda count, module: Workers(count * drawing[0], module))
+        yield drawing
 
 
 @pytest.fixture(autouse=True)
 def figures_of_a_report(request: pytest.FixtureRequest, draws_where_it_is_looked_at: list[bool]) -> Iterator[None]:
-    """Tests of reports and of the command line have figures; the others do without."""
-    parts = Path(str(request.node.path)).relative_to(REPOSITORY).parts
-    draws_where_it_is_looked_at[0] = bool(DRAWN & {Path(part).stem for part in parts[1:2]})
+    """Tests of reports have figures; the others do without."""
+    draws_where_it_is_looked_at[0] = Path(str(request.node.path)).is_relative_to(REPOSITORY / "tests" / "reports")
     yield
     draws_where_it_is_looked_at[0] = False
 
@@ -222,14 +230,20 @@ def tiny_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A local Ray for tests that call stages directly, of one core: each core's worker costs seconds of imports."""
+    """A local Ray for tests that call stages directly, of one core: each core's worker costs seconds of imports.
+
+    Its workers can import the examples, as those of an example's own Ray. Details are made by the test's own process:
+    of some hundred images others would mostly import.
+    """
     import ray
 
     from benchmark.common.cluster import connect, connected
+    from benchmark.common.code import importable_from
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
-        with connected():
+        patched.setattr("benchmark.commands.details.fitting_again", lambda trials: min(trials, 1))
+        with importable_from(EXAMPLES), connected():
             connect()
             yield
 

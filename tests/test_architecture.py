@@ -1,6 +1,7 @@
 """The rooms keep to the one-way street, and the command answers before anything heavy is imported."""
 
 import ast
+import functools
 import subprocess
 import sys
 import time
@@ -50,9 +51,14 @@ def module_of(file: Path) -> str:
 MODULES = {module_of(f): f for top in ("benchmark", "reports", "jobs") for f in (REPOSITORY / top).rglob("*.py")}
 
 
+@functools.cache
+def nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+
+
 def imports(module: str) -> Iterator[str]:
     """Yield the modules of this repository that one imports: at the top, inside functions and for types alone."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name if name in MODULES else node.module for name in names if node.module in MODULES)
@@ -68,10 +74,10 @@ def room_of(module: str) -> str:
     return max((room for room in LEVELS if below(module, room)), key=len)
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_no_import_goes_against_the_levels(module: str) -> None:
-    allowed = [room_of(module), *LEVELS[room_of(module)], *(["reports"] if module in JOIN_REPORTS else [])]
-    assert {name for name in imports(module) if not any(below(name, place) for place in allowed)} == set()
+def test_no_import_goes_against_the_levels() -> None:
+    for module in MODULES:
+        allowed = [room_of(module), *LEVELS[room_of(module)], *(["reports"] if module in JOIN_REPORTS else [])]
+        assert {name for name in imports(module) if not any(below(name, place) for place in allowed)} == set(), module
 
 
 def test_there_is_no_circle_of_rooms_nor_of_folders() -> None:
@@ -91,18 +97,17 @@ def test_there_is_no_circle_of_rooms_nor_of_folders() -> None:
 
 def test_the_method_needs_no_ray_and_no_files() -> None:
     for module in (m for m in MODULES if below(m, "benchmark.method")):
-        tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-        names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-        names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        names = {a.name for n in nodes(module) if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module or "" for n in nodes(module) if isinstance(n, ast.ImportFrom)}
         forbidden = {"ray", "pathlib", "io", "benchmark.common.storage"}
         assert not {n for n in names if n in forbidden or n.split(".")[0] == "ray"}, module
 
 
 def test_the_recipe_ends_at_the_commands_and_where_its_trials_are_made() -> None:
     """Below them nobody asks it again: no other function takes a recipe."""
-    for module, file in MODULES.items():
+    for module in MODULES:
         if not module.startswith(("benchmark.commands", "benchmark.recipe", "benchmark.cli", "benchmark.sweep.trials")):
-            arguments = [a for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.arguments)
+            arguments = [a for n in nodes(module) if isinstance(n, ast.arguments)
                          for a in (*n.posonlyargs, *n.args, *n.kwonlyargs)]  # fmt: skip
             named = [a for a in arguments if a.arg == "recipe" or "Recipe" in ast.unparse(a.annotation or ast.Pass())]
             assert named == [], module

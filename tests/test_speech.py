@@ -6,24 +6,31 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from benchmark import cli
 from benchmark.cli import main
-from benchmark.command_line import command_parser
 from benchmark.common import speech
 from benchmark.common.errors import IcmBenchError, OutcomeError
 from benchmark.common.progress import Progress
 from tests.conftest import REPOSITORY
+from tests.test_cli import write_recipe
 
 NOWHERE = ["plan", "/nowhere.yaml"]
+Plan = Callable[[Callable[[object], None]], None]
 
 
-def test_an_error_under_json_is_json_on_standard_output_and_keeps_its_exit_code(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Take a function that is the command `plan` for as long as the test lasts."""
+    return lambda command: monkeypatch.setitem(cli.COMMANDS, "plan", command)
+
+
+def test_an_error_under_json_is_json_and_keeps_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*NOWHERE, "--json"]) == 2
     output, error = capsys.readouterr()
     (said,) = error.splitlines()
@@ -36,25 +43,18 @@ def test_an_error_under_json_is_json_on_standard_output_and_keeps_its_exit_code(
     assert capsys.readouterr().out == ""
 
 
-def test_an_outcome_that_tells_of_failures_is_the_only_json(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(args: object) -> None:  # noqa: ARG001
+def test_an_outcome_that_tells_of_failures_is_the_only_json(capsys: pytest.CaptureFixture[str], plan: Plan) -> None:
+    def failing(_: object) -> None:
         print(json.dumps({"failed": {"a trial": "a reason"}}))
         raise OutcomeError("1 of 2 trials failed")
 
-    monkeypatch.setitem(cli.COMMANDS, "plan", failing)
+    plan(failing)
     assert main([*NOWHERE, "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == {"failed": {"a trial": "a reason"}}
 
 
-def test_what_nobody_foresaw_is_json_too_and_a_traceback(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(args: object) -> None:  # noqa: ARG001
-        raise RuntimeError("unforeseen")
-
-    monkeypatch.setitem(cli.COMMANDS, "plan", failing)
+def test_what_nobody_foresaw_is_json_too_and_a_traceback(capsys: pytest.CaptureFixture[str], plan: Plan) -> None:
+    plan(Mock(side_effect=RuntimeError("unforeseen")))
     with pytest.raises(RuntimeError):
         main([*NOWHERE, "--json"])
     assert json.loads(capsys.readouterr().out) == {"error": "RuntimeError: unforeseen"}
@@ -62,10 +62,9 @@ def test_what_nobody_foresaw_is_json_too_and_a_traceback(
 
 def test_verbose_shows_how_one_came_to_a_refusal_and_quiet_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*NOWHERE, "-v"]) == 2
-    said = capsys.readouterr().err
-    assert "Traceback (most recent call last)" in said
-    assert "FileNotFoundError" in said
-    assert said.splitlines()[-1].startswith("icm-bench: The recipe /nowhere.yaml cannot be read")
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert last.startswith("icm-bench: The recipe /nowhere.yaml cannot be read")
     assert main([*NOWHERE, "-q"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert os.environ.get("ICM_BENCH_SPEECH") is None  # nothing of it is left for whoever calls `main`
@@ -75,14 +74,11 @@ def test_quiet_silences_notes_and_progress_and_leaves_the_result(
     toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (toy_root / "env0" / "cat" / "again.png").write_bytes((toy_root / "env0" / "cat" / "0.png").read_bytes())
-    said = []
-    for number, options in enumerate(([], ["-q"])):
-        assert main(["init", str(toy_root), "--out", str(tmp_path / f"{number}.yaml"), *options]) == 0
+    for options, lines in (([], 1), (["-q"], 0)):
+        assert main(["init", str(toy_root), "--out", str(tmp_path / f"{lines}.yaml"), *options]) == 0
         output, error = capsys.readouterr()
         assert "a recipe to start with" in output
-        said.append(error)
-    assert "images repeat the bytes of another one" in said[0]
-    assert said[1] == ""
+        assert error.count("images repeat the bytes of another one") == len(error.splitlines()) == lines
 
 
 def test_progress_is_silent_where_it_is_asked_to_be(
@@ -90,20 +86,14 @@ def test_progress_is_silent_where_it_is_asked_to_be(
 ) -> None:
     monkeypatch.setattr(Progress, "QUIET_SECONDS", -1.0)
     monkeypatch.setattr(Progress, "LOG_SECONDS", -1.0)
-    for level, count in (("quiet", 0), ("normal", 3)):
-        with speech.speaking("quiet" if level == "quiet" else "normal"):
+    levels: dict[speech.Speech, int] = {"quiet": 0, "normal": 3}
+    for level, count in levels.items():
+        with speech.speaking(level):
             progress = Progress("counting", 2, "things")
             progress.update()
             progress.notify("half")
             progress.close()
         assert len(capsys.readouterr().err.splitlines()) == count
-
-
-def test_every_command_takes_quiet_verbose_and_json() -> None:
-    (commands,) = (action for action in command_parser()._actions if action.choices)
-    for name, sub in dict(commands.choices).items():  # type: ignore[arg-type]
-        flags = {flag for action in sub._actions for flag in action.option_strings}
-        assert flags >= {"--quiet", "--verbose", "--json"}, name
 
 
 WAITING = """
@@ -137,15 +127,14 @@ def test_sigterm_ends_a_command_as_an_interrupt_does(number: int, code: int) -> 
     assert error == "icm-bench: interrupted; what is finished is kept, run the same command to go on.\n"
 
 
-def test_the_handler_of_sigterm_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    during = []
+def test_the_handler_of_sigterm_is_given_back(plan: Plan) -> None:
+    before, during = signal.getsignal(signal.SIGTERM), []
 
-    def refusing(args: object) -> None:  # noqa: ARG001
+    def refusing(_: object) -> None:
         during.append(signal.getsignal(signal.SIGTERM))
         raise IcmBenchError("no.")
 
-    monkeypatch.setitem(cli.COMMANDS, "plan", refusing)
+    plan(refusing)
     assert main(NOWHERE) == 2
     assert during != [before]
     assert signal.getsignal(signal.SIGTERM) is before
@@ -155,38 +144,17 @@ def test_commands_that_write_for_others_overwrite_nothing_unasked(
     toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Refused before anything is loaded: the recipe's weights do not even exist."""
-    recipe = tmp_path / "recipe.yaml"
-    weights = "{name: ViT-B-32, pretrained: /nowhere.pt}"
-    recipe.write_text(
-        f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [{weights}]\nrun: {{store: '{tmp_path}/s'}}\n"
-    )
-    out = tmp_path / "out"
+    weights = {"name": "ViT-B-32", "pretrained": "/nowhere.pt"}
+    recipe, out = write_recipe(tmp_path, toy_root, weights), tmp_path / "out"
     out.mkdir()
     names = ("projection.json", "diagnostics.md", "embeddings.parquet", "splits.csv")
     for name in names:
         (out / name).write_text("mine")
-    for command in (
-        ["export", "--rank", "2", "--to", str(out)],
-        ["diagnose", "--out", str(out)],
-        ["export-embeddings", "--to", str(out)],
-        ["splits", "--to", str(out / "splits.csv")],
-    ):
-        assert main([command[0], str(recipe), *command[1:]]) == 2
-        assert "is there already and is not overwritten; give another --" in capsys.readouterr().err, command
+    splits = ["splits", recipe, "--to", str(out / "splits.csv")]
+    of_folder = (["export", "--rank", "2", "--to"], ["diagnose", "--out"], ["export-embeddings", "--to"])
+    for words in (splits, *([*words, str(out), recipe] for words in of_folder)):
+        assert main(words) == 2
+        assert "is there already and is not overwritten; give another --" in capsys.readouterr().err, words
     assert {(out / name).read_text() for name in names} == {"mine"}
-    assert main(["splits", str(recipe), "--to", str(out / "splits.csv"), "--overwrite"]) == 0
+    assert main([*splits, "--overwrite"]) == 0
     assert (out / "splits.csv").read_text().startswith('"dataset","image"')
-
-
-def test_a_plan_loads_nothing_that_it_does_without(toy_root: Path, tmp_path: Path) -> None:
-    """So that it answers within two seconds: Ray, PyTorch and SciPy take a third of a second, seconds and a fifth."""
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [MiniLiT]\n")
-    code = (
-        "import sys\nfrom benchmark.cli import main\n"
-        f"assert main(['plan', {str(recipe)!r}, '--store', {str(tmp_path / 's')!r}]) == 0\n"
-        "sys.exit(','.join({'ray', 'torch', 'scipy', 'sklearn', 'matplotlib', 'open_clip'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "result rows" in done.stdout

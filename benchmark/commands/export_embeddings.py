@@ -132,7 +132,7 @@ def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, A
     ids = table["image_id"].to_pylist()
     distinct = set(store.distinct(table["image_id"]).tolist())
     without = [i for i, image in enumerate(ids) if i not in distinct or image in unreadable]
-    of_rest = _words(table.take(without), "")
+    of_rest = _words(table.take(pa.array(without, pa.int64())), "")  # of an empty list it would not know the type
     return {
         "version": VERSION,
         "store_version": STORE_VERSION,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
+HOME = Path(__file__).parents[2]  # the folder of this project's packages
 NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # variable that keeps code that is not of this package from being imported
 # Folders in which everybody's modules lie: there, one in no package counts alone.
 _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
@@ -120,11 +121,11 @@ def importable_from(*folders: Path) -> Iterator[None]:
 
 
 def importable_folders() -> list[str]:
-    """Return the folders from which modules can be imported here alone, by `importable_from`.
+    """Return the folders in which Ray's workers look for modules first: those of `importable_from`, then `HOME`.
 
-    Ray's workers look there first of all: there are none where no code of the user's own may run.
+    There are none of `importable_from` where no code of the user's own may run.
     """
-    return [] if os.environ.get(NO_PLUGINS) else list(_importable)
+    return [*([] if os.environ.get(NO_PLUGINS) else _importable), str(HOME)]
 
 
 def is_installed(file: Path) -> bool:

@@ -3,10 +3,10 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmark.common.code import HOME
 from benchmark.common.errors import IcmBenchError
 
 PACKAGES = ("benchmark", "jobs", "reports")
-_HOME = Path(__file__).parent.parent.parent
 
 
 def check_shadows() -> None:
@@ -21,8 +21,8 @@ def check_shadows() -> None:
         here = Path.cwd() / name
         beside = next((file for file in (here / "__init__.py", here.with_suffix(".py")) if file.is_file()), None)
         for file in filter(None, (found, beside)):
-            if file.resolve().parent != (_HOME / name).resolve():
+            if file.resolve().parent != (HOME / name).resolve():
                 raise IcmBenchError(
-                    f"{file} hides the package '{name}' of icm-bench, which is in {_HOME / name}; run from another "
+                    f"{file} hides the package '{name}' of icm-bench, which is in {HOME / name}; run from another "
                     f"folder, or rename it."
                 )

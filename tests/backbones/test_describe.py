@@ -14,14 +14,12 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 
 
-@pytest.fixture(autouse=True)
-def _a_process(process_of_describe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "_start", process_of_describe)
-
-
 @pytest.fixture
-def spec(tiny_random: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackboneSpec:
-    """A tiny backbone in a folder of its own, and an empty cache."""
+def spec(
+    process_of_describe: Callable[..., Any], tiny_random: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> BackboneSpec:  # fmt: skip
+    """A tiny backbone in a folder of its own, which a process describes, and an empty cache."""
+    monkeypatch.setattr(facts, "_start", process_of_describe)
     monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
     folder = shutil.copytree(tiny_random["folder"], tmp_path / "tiny")
     return BackboneSpec(**{**tiny_random, "folder": str(folder)})
@@ -51,6 +49,7 @@ def test_a_process_begun_in_vain_is_ended(spec: BackboneSpec) -> None:
 
 
 def test_what_cannot_be_loaded_is_one_sentence() -> None:
+    """Without a process: what one answers is the same here, see `tests.described`."""
     with pytest.raises(IcmBenchError, match="Unknown backbone 'ViT-B-3'"):
         facts.describe(BackboneSpec(name="ViT-B-3", pretrained="openai"))
 

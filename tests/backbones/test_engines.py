@@ -72,9 +72,8 @@ def test_engines_give_the_same_numbers_of_single_precision_in_any_batch(family: 
     found = in_openvino.encode_images(pixels)
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     np.testing.assert_array_equal(in_openvino.encode_images(pixels), found)  # the same again
-    np.testing.assert_allclose(
-        in_openvino.encode_images(pixels[:1]), found[:1], rtol=0, atol=1e-5 * np.abs(found).max()
-    )
+    alone = in_openvino.encode_images(pixels[:1])
+    np.testing.assert_allclose(alone, found[:1], rtol=0, atol=1e-5 * np.abs(found).max())
     again = Backbone(spec_of(family, engine="openvino"))  # from the cache
     np.testing.assert_array_equal(again.encode_images(pixels), found)
     assert in_torch.facts.identity() == in_openvino.facts.identity()
@@ -136,11 +135,13 @@ def test_both_engines_run_on_the_same_weights_of_single_precision(
         Backbone.in_openvino(SimpleNamespace(spec=spec_of(precision="bfloat16")))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_low_precision_stays_close_and_has_embeddings_of_its_own(engine: str, spec_of: SpecOf) -> None:
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("torch", "bfloat16"), ("torch", "float16"), ("openvino", "bfloat16")]
+)
+def test_low_precision_stays_close_and_has_embeddings_of_its_own(engine: str, precision: str, spec_of: SpecOf) -> None:
     pixels = images(spec_of())
     expected = Backbone(spec_of(engine="torch")).encode_images(pixels)
-    low = Backbone(spec_of(engine=engine, precision="bfloat16"))
+    low = Backbone(spec_of(engine=engine, precision=precision))
     found = low.encode_images(pixels)
     assert (found != expected).any()
     assert (cosines(found, expected) > 0.999).all()
@@ -150,13 +151,11 @@ def test_low_precision_stays_close_and_has_embeddings_of_its_own(engine: str, sp
 
 
 def test_weights_of_transformers_are_cast_and_convolutions_are_left_to_autocast(spec_of: SpecOf) -> None:
-    types = {}
     for family in VISION:
-        backbone = Backbone(spec_of(family, engine="torch", precision="bfloat16"))
-        weight = next(p for p in backbone.encoder.module.parameters() if p.ndim > 1)
-        types[family] = weight.dtype
-        assert holds_cast_weights(backbone.encoder.module) == (family == "transformer")
-    assert types == {"transformer": torch.bfloat16, "resnet": torch.float32, "timm": torch.float32}
+        module = Backbone(spec_of(family, engine="torch", precision="bfloat16")).encoder.module
+        weight = next(p for p in module.parameters() if p.ndim > 1)
+        assert weight.dtype == (torch.bfloat16 if family == "transformer" else torch.float32)
+        assert holds_cast_weights(module) == (family == "transformer")
 
 
 def test_cast_weights_are_those_of_open_clip_itself(spec_of: SpecOf) -> None:
@@ -170,46 +169,15 @@ def test_cast_weights_are_those_of_open_clip_itself(spec_of: SpecOf) -> None:
     assert (cosines(backbone.encode_images(pixels), expected) > 1 - 1e-4).all()
 
 
-EMBEDDING = """
-import sys
-import torch
+ENCODERS = """
+import signal, sys, torch
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
-backbone = Backbone(BackboneSpec.model_validate_json(sys.argv[1]))
-backbone.embed(torch.zeros((1, 3, *backbone.preprocess["size"]), dtype=torch.uint8))
-print(sys.modules["openvino"].__name__, sys.modules["openvino_telemetry"])
-"""
-
-
-def test_nothing_is_sent_to_the_maker_of_openvino(spec_of: SpecOf, tmp_path: Path) -> None:
-    """In a process that imports it first: it would report that, and keep a number for this machine."""
-    home = tmp_path / "home"
-    home.mkdir()
-    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")} | {
-        "HOME": str(home)
-    }
-    run = in_process(EMBEDDING, spec_of(engine="openvino"), environment)
-    assert (run.returncode, run.stdout) == (0, "openvino None\n"), run.stderr
-    assert "intel" not in {path.name for path in home.iterdir()}
-
-
-def in_process(code: str, spec: BackboneSpec, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code, spec.model_dump_json()]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment)
-
-
-INTERRUPTED = """
-import signal
-import sys
-import time
-from benchmark.backbones.loading import Backbone
-from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.errors import IcmBenchError
-import torch
 encoders = [Backbone(BackboneSpec.model_validate_json(sys.argv[1])) for _ in range(2)]
 for encoder in encoders:
     encoder.embed(torch.zeros((1, 3, *encoder.preprocess["size"]), dtype=torch.uint8))
-while encoders:
+print(sys.modules["openvino"].__name__, sys.modules["openvino_telemetry"])
+while encoders:  # they end in the order in which they began
     del encoder, encoders[0]
     encoder = None
 try:
@@ -219,18 +187,30 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_is_heard_when_encoders_have_ended_in_the_order_in_which_they_began(spec_of: SpecOf) -> None:
-    run = in_process(INTERRUPTED, spec_of(engine="openvino"), dict(os.environ))
-    assert (run.returncode, run.stdout) == (0, "heard\n"), run.stderr
+def test_nothing_is_sent_to_the_maker_of_openvino_and_an_interrupt_is_heard(spec_of: SpecOf, tmp_path: Path) -> None:
+    """In a process that imports it first: it would report that, and keep a number for this machine."""
+    (home := tmp_path / "home").mkdir()
+    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    run = subprocess.run(
+        [sys.executable, "-c", ENCODERS, spec_of(engine="openvino").model_dump_json()],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, env={**environment, "HOME": str(home)},
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (0, "openvino None\nheard\n"), run.stderr
+    assert "intel" not in {path.name for path in home.iterdir()}
 
 
-def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = Mock(return_value={"torch": 10.0, "openvino": 21.0})
-    monkeypatch.setattr(fastest, "rates", rates)
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Stands for the measurement of both engines, of which OpenVINO is the faster one."""
+    measured = Mock(return_value={"torch": 10.0, "openvino": 21.0})
+    monkeypatch.setattr(fastest, "rates", measured)
+    return measured
+
+
+def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, rates: Mock) -> None:
     facts = with_engine(spec_of(precision="bfloat16"))
     assert facts.engine == "openvino"
-    said = "openvino runs it; measured once on this machine: torch 10.0 and openvino 21.0 images/s."
-    assert facts.notes[-1] == f"transformer bfloat16 RANDOM WEIGHTS (seed 0): {said}"
+    assert "torch 10.0 and openvino 21.0 images/s" in facts.notes[-1]
     assert facts == with_engine(spec_of(precision="bfloat16"))
     assert rates.call_count == 1
     rates.return_value = {"torch": 21.0, "openvino": 10.0}
@@ -239,9 +219,7 @@ def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, mo
     assert not any("measured" in note for note in with_engine(spec_of(engine="torch")).notes)
 
 
-def test_a_damaged_memory_is_measured_anew(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rates = Mock(return_value={"torch": 10.0, "openvino": 21.0})
-    monkeypatch.setattr(fastest, "rates", rates)
+def test_a_damaged_memory_is_measured_anew(spec_of: SpecOf, rates: Mock, tmp_path: Path) -> None:
     with_engine(spec_of())
     [memory] = (tmp_path / "cache" / "engines").glob("fastest-*.json")
     memory.write_text("[")
@@ -261,9 +239,7 @@ def test_pytorch_takes_over_where_openvino_cannot(spec_of: SpecOf, monkeypatch: 
     monkeypatch.setattr(conversion, "_convert", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
     facts = with_engine(spec_of(engine="openvino"))
     assert facts.engine == "torch"
-    assert facts.notes[-1] == (
-        "transformer RANDOM WEIGHTS (seed 0): OpenVINO cannot run this model (no rule for aten::new); engine: torch can."
-    )
+    assert "OpenVINO cannot run this model (no rule for aten::new); engine: torch can" in facts.notes[-1]
 
 
 def test_without_openvino_auto_is_pytorch_and_the_wish_is_answered(

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
 
+Run = Callable[[str, str], int]
 SMALLEST = {  # of each family -> what its texts need of the hub
     "ViT-S-32": [], "RN50": [], "EVA02-B-16": [], "convnext_tiny": [], "MobileCLIP-S1": [], "ViTamin-S": [],
     "coca_base": [], "PE-Core-T-16-384": [], "swin_base_patch4_window7_224": [], "MobileCLIP2-S0": [],
@@ -39,21 +40,20 @@ SMALLEST = {  # of each family -> what its texts need of the hub
 
 
 @pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The address of a hub that takes connections and never says a word, and a cache of its client that is empty."""
+def silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A hub that takes connections and never says a word, and a cache of its client that is empty."""
     import huggingface_hub.constants as constants
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(hub, "SECONDS", 1.0)
+        monkeypatch.setattr(hub, "SECONDS", 0.2)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         hub.answers.cache_clear()
-        yield address
+        yield
         monkeypatch.setenv("HF_HUB_OFFLINE", "")  # so that what was set meanwhile is taken back
     hub.answers.cache_clear()
 
@@ -62,18 +62,16 @@ def random(name: str) -> BackboneSpec:
     return BackboneSpec(name=name, pretrained="random")
 
 
+@pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("name", SMALLEST)
-def test_every_family_runs_with_random_weights_or_names_what_must_be_fetched(name: str, silent: str) -> None:  # noqa: ARG001
-    began = time.monotonic()
-    if not SMALLEST[name]:
+def test_every_family_runs_with_random_weights_or_names_what_must_be_fetched(name: str) -> None:
+    began, said = time.monotonic(), ""
+    try:
         model_class(random(name)).check_at_hand(random(name))
-    else:
-        with pytest.raises(IcmBenchError) as error:
-            model_class(random(name)).check_at_hand(random(name))
-        for needed in SMALLEST[name]:
-            assert needed in str(error.value)
-        assert f"The backbone '{name}' needs the " in str(error.value)
-        assert "HF_HOME" in str(error.value)
+    except IcmBenchError as error:
+        said = str(error)
+    assert bool(said) == bool(SMALLEST[name])
+    assert all(needed in said for needed in SMALLEST[name])
     assert time.monotonic() - began < 10
 
 
@@ -101,6 +99,18 @@ def test_tags_by_the_source_are_those_of_open_clip() -> None:
     assert _tags("ViT-B-32")["openai"] == "timm/vit_base_patch32_clip_224.openai"
 
 
+@pytest.fixture
+def with_backbone(silent: None, toy_root: Path, tmp_path: Path) -> Run:  # noqa: ARG001
+    """Return what runs a command with a recipe of one backbone, where the hub is silent."""
+
+    def run(command: str, backbone: str) -> int:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [{backbone}]\n")
+        return main([command, str(recipe), "--store", str(tmp_path / "store")])
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("backbone", "words"),
     [
@@ -111,26 +121,22 @@ def test_tags_by_the_source_are_those_of_open_clip() -> None:
     ],
 )
 def test_without_a_network_embedding_ends_in_seconds_in_a_sentence_and_leaves_nothing(
-    backbone: str, words: str, silent: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
-    recipe, store = tmp_path / "recipe.yaml", tmp_path / "store"
-    recipe.write_text(f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [{backbone}]\n")
+    backbone: str, words: str, with_backbone: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     began = time.monotonic()
-    assert main(["embed", str(recipe), "--store", str(store)]) == 2
+    assert with_backbone("embed", backbone) == 2
     assert time.monotonic() - began < 10
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert words in said[0]
-    assert "what works without a network are checkpoint files, folders, what was fetched before" in said[0]
-    assert not (store / "embeddings").exists()
+    assert "what works without a network are" in said[0]
+    assert not (tmp_path / "store" / "embeddings").exists()
     assert os.environ["HF_HUB_OFFLINE"] == "1"  # for the processes that are started from here
-    assert silent in os.environ["HF_ENDPOINT"]
 
 
 @pytest.mark.parametrize(
     ("backbone", "words"),
     [
-        ("{name: ViT-B-32}", "'ViT-B-32' needs 'pretrained': one of openai"),
         ("{name: ViT-B-32, pretrained: openia}", "did you mean 'openai'?"),
         ("{name: ViT-B-32, pretrained: /nowhere.pt}", "Unknown pretrained tag '/nowhere.pt' of 'ViT-B-32'"),
         ("{name: ViT-B-33, pretrained: openai}", "Unknown backbone 'ViT-B-33': did you mean 'ViT-B-32'?"),
@@ -138,17 +144,14 @@ def test_without_a_network_embedding_ends_in_seconds_in_a_sentence_and_leaves_no
     ],
 )
 def test_a_plan_refuses_what_embedding_would(
-    backbone: str, words: str, silent: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
-    del silent
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"name: toy\ndatasets: [{{name: toy, root: '{toy_root}'}}]\nbackbones: [{backbone}]\n")
-    assert main(["plan", str(recipe), "--store", str(tmp_path / "store")]) == 2
+    backbone: str, words: str, with_backbone: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert with_backbone("plan", backbone) == 2
     assert words in capsys.readouterr().err
 
 
-def test_what_was_fetched_before_needs_no_hub(silent: str, tmp_path: Path) -> None:
-    del silent
+@pytest.mark.usefixtures("silent")
+def test_what_was_fetched_before_needs_no_hub(tmp_path: Path) -> None:
     commit = "0" * 40
     folder = tmp_path / "hub" / "models--timm--ViT-B-16-SigLIP"
     (folder / "refs").mkdir(parents=True)
@@ -161,12 +164,10 @@ def test_what_was_fetched_before_needs_no_hub(silent: str, tmp_path: Path) -> No
     model_class(random("ViT-B-16-SigLIP")).check_at_hand(random("ViT-B-16-SigLIP"))
 
 
-def test_weights_of_timm_without_a_hub_are_a_sentence_unless_they_were_fetched(silent: str, tmp_path: Path) -> None:
-    del silent
+@pytest.mark.usefixtures("silent")
+def test_weights_of_timm_without_a_hub_are_a_sentence_unless_they_were_fetched(tmp_path: Path) -> None:
     spec = BackboneSpec(name="timm:resnet50")
-    with pytest.raises(
-        IcmBenchError, match=r"The weights 'timm/resnet50\.a1_in1k' .* does not answer; connect, or give"
-    ):
+    with pytest.raises(IcmBenchError, match=r"The weights 'timm/resnet50\.a1_in1k' .* does not answer"):
         model_class(spec).check_at_hand(spec)
     snapshot = tmp_path / "hub" / "models--timm--resnet50.a1_in1k" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)

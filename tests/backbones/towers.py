@@ -7,26 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    AlignConfig,
-    AlignModel,
-    AltCLIPConfig,
-    AltCLIPModel,
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPTokenizer,
-    EfficientNetImageProcessor,
-    PreTrainedTokenizerFast,
-    SiglipConfig,
-    SiglipImageProcessor,
-    SiglipModel,
-    ViTConfig,
-    ViTImageProcessor,
-    ViTModel,
-)
 
 SIDE = 32
 _TOWER: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -38,7 +21,7 @@ def with_words(folder: Path, length: int) -> None:
     words = ["[PAD]", "[UNK]", "a", "photo", "of", "dog", "guitar", "house", "horse", "person", "class_0", "class_1"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(
+    fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=length
     )
     fast.save_pretrained(folder)
@@ -47,8 +30,8 @@ def with_words(folder: Path, length: int) -> None:
 def siglip(folder: Path) -> Any:
     """Return a SigLIP in a folder: resized to a square, towers that project onto nothing."""
     text = {**_TOWER, "vocab_size": 20, "max_position_embeddings": 16}
-    model = SiglipModel(SiglipConfig(text_config=text, vision_config=_VISION))
-    SiglipImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=_VISION))
+    transformers.SiglipImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     with_words(folder, 16)
     return saved(model, folder)
 
@@ -61,8 +44,8 @@ def align(folder: Path) -> Any:
         "kernel_sizes": [3, 3], "in_channels": [32, 16], "out_channels": [16, 24], "strides": [1, 2],
         "num_block_repeats": [1, 1], "expand_ratios": [1, 2], "depthwise_padding": [],
     }  # fmt: skip
-    model = AlignModel(AlignConfig(text_config=text, vision_config=vision, projection_dim=24))
-    EfficientNetImageProcessor(
+    model = transformers.AlignModel(transformers.AlignConfig(text_config=text, vision_config=vision, projection_dim=24))
+    transformers.EfficientNetImageProcessor(
         size={"height": 40, "width": 40}, crop_size={"height": SIDE, "width": SIDE}, do_center_crop=True, resample=2,
         rescale_factor=1 / 127.5, rescale_offset=True, do_normalize=False, include_top=False,
     ).save_pretrained(folder)  # fmt: skip
@@ -73,7 +56,9 @@ def align(folder: Path) -> Any:
 def altclip(folder: Path) -> Any:
     """Return an AltCLIP in a folder: another text tower beside CLIP's image tower."""
     text = {**_TOWER, "vocab_size": 20, "max_position_embeddings": 40, "project_dim": 16, "pad_token_id": 0}
-    model = AltCLIPModel(AltCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=16))
+    model = transformers.AltCLIPModel(
+        transformers.AltCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=16)
+    )
     _clip_processor().save_pretrained(folder)
     with_words(folder, 16)
     return saved(model, folder)
@@ -81,8 +66,8 @@ def altclip(folder: Path) -> Any:
 
 def vit(folder: Path) -> Any:
     """Return a vision transformer without texts in a folder."""
-    ViTImageProcessor(size={"height": SIDE, "width": SIDE}, resample=2).save_pretrained(folder)
-    return saved(ViTModel(ViTConfig(**_VISION)), folder)
+    transformers.ViTImageProcessor(size={"height": SIDE, "width": SIDE}, resample=2).save_pretrained(folder)
+    return saved(transformers.ViTModel(transformers.ViTConfig(**_VISION)), folder)
 
 
 def saved(model: Any, folder: Path) -> Any:
@@ -97,7 +82,7 @@ def saved(model: Any, folder: Path) -> Any:
 
 
 def _clip_processor() -> Any:
-    return CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    return transformers.CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
 
 def clip_of(state: dict[str, torch.Tensor], folder: Path) -> Any:
@@ -111,14 +96,14 @@ def clip_of(state: dict[str, torch.Tensor], folder: Path) -> Any:
         "vocab_size": 49408, "max_position_embeddings": 77, "hidden_act": "gelu",
         "bos_token_id": 49406, "eos_token_id": 49407,
     }  # fmt: skip
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+    model = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
     model.load_state_dict(dict(_renamed(state)))
     model.save_pretrained(folder)
     encoder = {_SPECIAL.get(word, word): i for word, i in SimpleTokenizer().encoder.items()}
     merges = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
     (folder / "vocab.json").write_text(json.dumps(encoder))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
-    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
+    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
     tokenizer.save_pretrained(folder)
     _clip_processor().save_pretrained(folder)
     return model.eval()

@@ -105,7 +105,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return coloured(tmp_path_factory.mktemp("small") / "coloured", environments=3, images=9)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_pairs_are_written_read_by_a_sweep_and_those_of_held_out_images_reach_no_fit(
     small: Path, tmp_path: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]
@@ -372,7 +371,7 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
     log.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long("captions that a killed run has paid for are asked for again")
 def test_500_images_on_two_nodes_killed_and_run_again_give_every_pair_once_at_the_cost_that_was_said(
     tmp_path: Path, two_nodes: str
 ) -> None:

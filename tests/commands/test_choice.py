@@ -1,6 +1,6 @@
 """Which projection of a recipe a command line means, and the sentences where it could be several or none."""
 
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,18 +34,13 @@ sweep:
 EQUAL_N = "icm(nuisance=('interventions', 'environments', 'both'))"
 
 
-@dataclass(frozen=True)
 class StandIn:
     """As much of a subject as a choice looks at."""
 
-    manifest: Any = field(
-        default_factory=lambda: SimpleNamespace(
-            name="emoji_styles", environments=["a", "b"], reader=SimpleNamespace(labelled=True)
-        )
-    )
-    facts: Any = field(default_factory=lambda: SimpleNamespace(label="MiniLiT", dim=256, texts="any"))
-    kinds: tuple[str, ...] = ("grayscale", "cross_environment")
-    clusters: int = 0
+    manifest = SimpleNamespace(name="emoji_styles", environments=["a", "b"], reader=SimpleNamespace(labelled=True))
+    facts = SimpleNamespace(label="MiniLiT", dim=256, texts="any")
+    kinds = ("grayscale", "cross_environment")
+    clusters = 0
 
     def at_draw(self, _: int) -> "StandIn":
         return self
@@ -91,22 +86,21 @@ def test_shrinkage_and_its_relatives_are_named(chosen, options, expected) -> Non
     ("options", "sentence"),
     [
         ({"projection": "identity"}, "--projection: 'identity' is not in the recipe, which has pca, icm"),
-        ({"projection": "shrinkage", "lambda_": 1.0},
-         "--nuisance is needed, since the recipe has several: interventions, environments, both"),
-        ({"projection": "shrinkage", "nuisance": "isotropic", "lambda_": 1.0},
-         "--nuisance: 'isotropic' is not in the recipe, which has interventions, environments, both"),
+        ({"projection": "shrinkage", "lambda_": 1.0}, "--nuisance is needed, since the recipe has several: interv"),
+        ({"projection": "shrinkage", "nuisance": "isotropic"}, "--nuisance: 'isotropic' is not in the recipe"),
         ({"nuisance": "both", "lambda_": 1.0}, "--nuisance: 'both' is not in the recipe, which has interventions"),
         ({"projection": "isotropic", "nuisance": "both"}, "--nuisance: isotropic leaves no choice of it"),
-        ({"projection": "shrinkage", "nuisance": "both"},
-         "--lambda is needed, since the recipe has several: 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0"),
+        (
+            {"projection": "shrinkage", "nuisance": "both"},
+            "--lambda is needed, since the recipe has several: 0.0, 0.03",
+        ),
         ({"projection": "shrinkage", "nuisance": "both", "lambda_": 2.0}, "--lambda: '2.0' is not in the recipe"),
         ({}, "--lambda is needed, since the recipe has several: 1.0, 10.0"),
     ],
-)  # fmt: skip
+)
 def test_what_could_be_several_or_none_is_one_sentence(chosen, options, sentence) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(IcmBenchError) as caught:
+    with pytest.raises(IcmBenchError, match=f"^{re.escape(sentence)}"):
         chosen(**options)
-    assert str(caught.value).startswith(sentence)
 
 
 def test_the_whole_space_alone_is_no_choice(chosen: Any) -> None:
@@ -116,11 +110,9 @@ def test_the_whole_space_alone_is_no_choice(chosen: Any) -> None:
 
 def test_ranks_are_those_that_there_are(chosen: Any) -> None:
     icm, fixed = chosen(lambda_=1.0), chosen(projection="fixed")
-    for rank in (None, 1, 256):
-        check_rank(rank, icm)
-    check_rank(None, fixed)
-    check_rank(256, fixed)
-    with pytest.raises(IcmBenchError, match="--rank: fixed has no ranks, for it keeps every direction in part; leave"):
+    for rank, choice in ((None, icm), (1, icm), (256, icm), (None, fixed), (256, fixed)):
+        check_rank(rank, choice)
+    with pytest.raises(IcmBenchError, match="--rank: fixed has no ranks"):
         check_rank(64, fixed)
     for choice in (icm, fixed):
         with pytest.raises(IcmBenchError, match="--rank: 257 is not between 1 and the embedding width D = 256"):

@@ -1,15 +1,11 @@
 """`icm-bench choose` on a store of synthetic rows: a sentence and a table, JSON, and refusals in one sentence."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from benchmark.cli import main
 from benchmark.commands.kinds import embedding_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.loading import load_recipe
@@ -17,7 +13,7 @@ from benchmark.store.costs import Cost, remember
 from benchmark.store.records import RunRecord, record_file, write_record
 from benchmark.store.rows import write_rows
 from benchmark.store.tested import write_tested
-from tests.conftest import REPOSITORY
+from tests.commands.conftest import Command
 from tests.reports.choose.rows import answers, rows_of
 from tests.reports.synthetic import TESTED
 
@@ -59,47 +55,26 @@ def file(tmp_path: Path) -> str:
 
 
 def test_sentence_and_table_come_from_the_rows_and_costs_of_a_store(
-    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: str, tmp_path: Path, command: Command
 ) -> None:
     held_out = ["--where", "protocol=held_out"]
-    assert main(["choose", file, *held_out, "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
+    printed = command("choose", file, *held_out, "--out", tmp_path / "out").out
     assert "encodes 3.2 times as many images a second: choose ViT-B-32 openai." in " ".join(printed.split())
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert (tmp_path / "out/tables/choose.tex").is_file()
     assert (tmp_path / "out/figures/choose.pdf").is_file()
-    assert main(["choose", file, *held_out, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = command.json("choose", file, *held_out)
     assert (found["chosen"], found["tied"]) == ("ViT-B-32 openai", ["ViT-B-16 openai", "ViT-B-32 openai"])
     assert {one["memory"] for one in found["backbones"]} == {3 * 2**29}
     assert Path(found["report"]).parent == tmp_path / "store" / "reports"
     assert all(Path(name).is_file() for name in found["files"])
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    assert main(["choose", *args]) == 2
-    [said] = capsys.readouterr().err.splitlines()
-    return said.removeprefix("icm-bench: ")
-
-
-def test_what_cannot_be_answered_is_refused_in_one_sentence(
-    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    unlike = refusal(capsys, file)
-    assert unlike.startswith("Rows of unlike protocol (held_out, open_class) cannot stand in the one table 'choose'")
-    assert "--where protocol=VALUE" in unlike
+def test_what_cannot_be_answered_is_refused_in_one_sentence(file: str, tmp_path: Path, command: Command) -> None:
+    assert "--where protocol=VALUE" in command.refused("choose", file)  # rows of two protocols
     (tmp_path / "one").mkdir()
-    assert refusal(capsys, recipe_in(tmp_path / "one", ("RN50",))) == (
-        "The recipe 'which' has one backbone, RN50 openai, so there is nothing to choose: name others under 'backbones' "
-        "and run it."
-    )
-    never = refusal(capsys, file, "--store", str(tmp_path / "empty"))
-    assert never.endswith("holds no results of the recipe 'which' as it stands; run it first: icm-bench run RECIPE.")
-    only = refusal(capsys, file, "--where", "backbone=RN50 openai", "--where", "protocol=held_out")
+    assert "has one backbone, RN50 openai" in command.refused("choose", recipe_in(tmp_path / "one", ("RN50",)))
+    never = command.refused("choose", file, "--store", str(tmp_path / "empty"))
+    assert "holds no results of the recipe 'which'" in never
+    only = command.refused("choose", file, "--where", "backbone=RN50 openai", "--where", "protocol=held_out")
     assert "there are rows of 'RN50 openai' alone" in only
-
-
-def test_a_choice_imports_neither_ray_nor_torch() -> None:
-    code = "import sys, benchmark.commands.choose, reports.choose.write\nprint(*({'ray', 'torch'} & {*sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []

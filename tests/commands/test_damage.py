@@ -52,6 +52,17 @@ def prepared(folder: Path, backbone: dict[str, Any], place: Path, lines: list[st
     return prepare(parse_recipe(content(folder, backbone)), Storage(str(place)), lines.append)
 
 
+def copied(clean: tuple[Path, Numbers], backbone: dict[str, Any], place: Path) -> tuple[Run, list[str]]:
+    """Copy the clean store, and return a run on the copy and the list that takes what it says."""
+    shutil.copytree(clean[0] / "store", place)
+    lines: list[str] = []
+    return prepared(clean[0], backbone, place, lines), lines
+
+
+def damaged(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith("damaged: ")]
+
+
 def read_all(run: Run) -> Numbers:
     """All that trials take from the store, as arrays."""
     have_embeddings(run, run.subjects)
@@ -208,82 +219,53 @@ TOGETHER = [
 ]  # fmt: skip
 
 
-def test_every_damage_is_done_once() -> None:
-    assert sorted(name for names in TOGETHER for name in names) == sorted(DAMAGES)
+assert sorted(name for names in TOGETHER for name in names) == sorted(DAMAGES)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("names", TOGETHER, ids=" and ".join)
 def test_what_is_damaged_is_named_and_made_again(
     clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    folder, expected = clean
-    shutil.copytree(folder / "store", tmp_path / "store")
-    lines: list[str] = []
-    run = prepared(folder, tiny_random, tmp_path / "store", lines)
+    run, lines = copied(clean, tiny_random, tmp_path / "store")
     place = Place(run)
     if "moments" not in names[0]:  # else they are there and nobody looks at the embeddings
         shutil.rmtree(tmp_path / "store" / "moments")
     files = [DAMAGES[name](place) for name in names]
     found = on_sound_embeddings(run, lambda: read_all(run))
     for file in files:
-        assert any(
-            line.startswith("damaged: ") and str(file) in line and line.endswith("it is made again") for line in lines
-        ), file
+        assert any(str(file) in line and line.endswith("it is made again") for line in damaged(lines)), file
+    assert_close(found, clean[1])
+    lines.clear()
+    on_sound_embeddings(run, lambda: read_all(run))  # from now on the store is sound
+    assert not damaged(lines)
+
+
+def assert_close(found: Numbers, expected: Numbers) -> None:
     assert found.keys() == expected.keys()
     for key, numbers in expected.items():
         np.testing.assert_allclose(found[key], numbers, rtol=1e-5, atol=1e-4, err_msg=key)
-    lines.clear()
-    on_sound_embeddings(run, lambda: read_all(run))  # from now on the store is sound
-    assert not any(line.startswith("damaged") for line in lines)
 
 
-def test_several_damages_at_once(clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path) -> None:
-    folder, expected = clean
-    shutil.copytree(folder / "store", tmp_path / "store")
-    shutil.rmtree(tmp_path / "store" / "moments")
-    lines: list[str] = []
-    run = prepared(folder, tiny_random, tmp_path / "store", lines)
-    place = Place(run)
-    for view in (place.original, place.grayscale, place.invert):
-        for chunk in range(3):
-            write(place.part(view, chunk), embedding=reverse)
-    write(place.texts()[0], **{pq.read_schema(place.texts()[0]).names[-1]: reverse})
-    found = on_sound_embeddings(run, lambda: read_all(run))
-    assert sum(line.startswith("damaged: ") for line in lines) == 10
-    np.testing.assert_allclose(found["0 z"], expected["0 z"], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
 def test_a_store_that_cannot_be_trusted_ends_in_a_sentence(
     clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder, _ = clean
-    shutil.copytree(folder / "store", tmp_path / "store")
-    lines: list[str] = []
-    run = prepared(folder, tiny_random, tmp_path / "store", lines)
+    run, _ = copied(clean, tiny_random, tmp_path / "store")
     place = Place(run)
 
     def work() -> Numbers:
         write(place.part(place.original, 0), embedding=reverse)  # whenever it is to be read
         return read_all(run)
 
-    with pytest.raises(
-        IcmBenchError, match=r"part-00000.parquet is not what was written .*made again just now: see whe"
-    ):
+    with pytest.raises(IcmBenchError, match=r"part-00000.parquet is not what was written .*made again just now"):
         on_sound_embeddings(run, work)
 
 
-@pytest.mark.slow
 def test_a_sweep_over_a_damaged_store_leaves_the_rows_of_a_clean_one(
     clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder, _ = clean
 
     def swept(name: str, spoil: Callable[[Place], Any]) -> tuple[dict[str, list[dict[str, Any]]], list[str], Run]:
-        shutil.copytree(folder / "store", tmp_path / name)
-        lines: list[str] = []
-        run = prepared(folder, tiny_random, tmp_path / name, lines)
+        run, lines = copied(clean, tiny_random, tmp_path / name)
         spoil(Place(run))
         sweep_stage(run)
         files = sorted((tmp_path / name / "rows").iterdir())
@@ -299,13 +281,8 @@ def test_a_sweep_over_a_damaged_store_leaves_the_rows_of_a_clean_one(
 
     expected, _, _ = swept("sound", lambda _: None)
     found, lines, run = swept("damaged", three_damages)
-    assert sum(line.startswith("damaged: ") for line in lines) == 3
-    assert found.keys() == expected.keys()
-    for name, of_trial in expected.items():
-        for mine, theirs in zip(found[name], of_trial, strict=True):
-            assert [mine[n] for n in ("target", "correct", "lodo")] == [
-                theirs[n] for n in ("target", "correct", "lodo")
-            ]
+    assert len(damaged(lines)) == 3
+    assert numbers_of(found) == numbers_of(expected)
     # A file of rows that was renamed is never counted as done, nor is one that was cut.
     one, other = sorted(expected)[:2]
     place, lines[:] = tmp_path / "damaged", []
@@ -313,22 +290,21 @@ def test_a_sweep_over_a_damaged_store_leaves_the_rows_of_a_clean_one(
     content = (place / row_file(one)).read_bytes()
     (place / row_file(one)).write_bytes(content[: len(content) // 2])
     sweep_stage(run)
-    said = [line for line in lines if line.startswith("damaged: ")]
-    assert len(said) == 2
-    assert any(f"{other}.parquet holds rows of the trial {one}: it was copied or renamed" in line for line in said)
-    for name, of_trial in expected.items():
-        rows = pq.read_table(place / row_file(name)).to_pylist()
-        assert [row["correct"] for row in rows] == [row["correct"] for row in of_trial]
+    assert len(damaged(lines)) == 2
+    assert any(f"{other}.parquet holds rows of the trial {one}: it was copied" in line for line in damaged(lines))
+    again = {name: pq.read_table(place / row_file(name)).to_pylist() for name in expected}
+    assert numbers_of(again) == numbers_of(expected)
 
 
-@pytest.mark.slow
+def numbers_of(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[list[Any]]]:
+    return {name: [[row[n] for n in ("target", "correct", "lodo")] for row in every] for name, every in rows.items()}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_damage_at_random(clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path, seed: int) -> None:
     """Bits flipped, files cut, and files of one kind copied over each other, anywhere in the store."""
-    folder, expected = clean
-    shutil.copytree(folder / "store", tmp_path / "store")
     rng = random.Random(seed)
-    run = prepared(folder, tiny_random, tmp_path / "store", [])
+    run, _ = copied(clean, tiny_random, tmp_path / "store")
     files = sorted(f for f in (tmp_path / "store").rglob("*") if f.suffix in (".parquet", ".safetensors"))
     for file in rng.sample(files, 5):
         way = rng.choice(["flip", "cut", "copy"])
@@ -338,6 +314,4 @@ def test_damage_at_random(clean: tuple[Path, Numbers], tiny_random: dict[str, An
             cut(file)
         else:
             copy(rng.choice([f for f in files if f.suffix == file.suffix and f != file]), file)
-    found = on_sound_embeddings(run, lambda: read_all(run))
-    for key, numbers in expected.items():
-        np.testing.assert_allclose(found[key], numbers, rtol=1e-5, atol=1e-4, err_msg=key)
+    assert_close(on_sound_embeddings(run, lambda: read_all(run)), clean[1])

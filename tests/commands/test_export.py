@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from benchmark.method.predictors import Problem
 from benchmark.method.predictors.zero_shot import ZeroShot
 from tests.conftest import TINY_CLIP
 
+Vectors = NDArray[np.float64]
 D, K = 16, 5
 PROVENANCE = {
     "backbone": "tiny (RANDOM WEIGHTS)",
@@ -39,7 +39,7 @@ PROMPTS = [f"a photo of a {name}." for name in ("dog", "house", "giraffe", "guit
 
 
 @pytest.fixture(scope="module")
-def vectors() -> NDArray[np.float64]:
+def vectors() -> Vectors:
     """The first K columns of an orthonormal basis, shape (D, K)."""
     q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((D, D)))
     return q[:, :K]
@@ -68,22 +68,20 @@ def tokens() -> torch.Tensor:
     return tokens
 
 
-def projected(
-    vectors: NDArray[np.float64], normalize: str = "none", text_vectors: NDArray[np.float64] | None = None
-) -> ExportedProjection:
+def projected(vectors: Vectors, normalize: str = "none", text_vectors: Vectors | None = None) -> ExportedProjection:
     texts = None if text_vectors is None else text_vectors.T.astype(np.float32)
     return ExportedProjection(vectors.T.astype(np.float32), {**PROVENANCE, "normalize": normalize}, texts)
 
 
-def unit(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def unit(z: Vectors) -> Vectors:
     return z / np.linalg.norm(z, axis=1, keepdims=True)
 
 
-def in_numpy(embeddings: torch.Tensor) -> NDArray[np.float64]:
+def in_numpy(embeddings: torch.Tensor) -> Vectors:
     return embeddings.numpy().astype(np.float64)
 
 
-def test_what_is_written_is_read_back(tmp_path: Path, vectors: NDArray[np.float64]) -> None:
+def test_what_is_written_is_read_back(tmp_path: Path, vectors: Vectors) -> None:
     folder = tmp_path / "new" / "folder"
     write_projection(folder, vectors, PROVENANCE)
     exported = read_projection(folder)
@@ -94,20 +92,12 @@ def test_what_is_written_is_read_back(tmp_path: Path, vectors: NDArray[np.float6
     np.testing.assert_array_equal(exported.matrix, vectors.T.astype(np.float32))
     assert sorted(p.name for p in folder.iterdir()) == ["projection.json", "projection.safetensors"]
     facts = json.loads((folder / "projection.json").read_text(encoding="utf-8"))
-    content = (folder / "projection.safetensors").read_bytes()
-    assert facts == {
-        "format_version": 1,
-        "rank": K,
-        "dim": D,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "provenance": PROVENANCE,
-    }
+    digest = hashlib.sha256((folder / "projection.safetensors").read_bytes()).hexdigest()
+    assert facts == {"format_version": 1, "rank": K, "dim": D, "sha256": digest, "provenance": PROVENANCE}
     np.testing.assert_array_equal(load_file(folder / "projection.safetensors")["A"], exported.matrix)
 
 
-def test_a_map_of_texts_is_a_second_tensor_that_earlier_versions_refuse(
-    tmp_path: Path, vectors: NDArray[np.float64]
-) -> None:
+def test_a_map_of_texts_is_a_second_tensor_that_earlier_versions_refuse(tmp_path: Path, vectors: Vectors) -> None:
     write_projection(tmp_path, vectors, PROVENANCE, 2 * vectors)
     exported = read_projection(tmp_path)
     assert exported.text_matrix is not None
@@ -121,7 +111,7 @@ def test_a_map_of_texts_is_a_second_tensor_that_earlier_versions_refuse(
 
 
 def test_equal_projections_are_equal_files_and_a_second_one_replaces_the_first(
-    tmp_path: Path, vectors: NDArray[np.float64]
+    tmp_path: Path, vectors: Vectors
 ) -> None:
     contents = []
     for provenance in (PROVENANCE, dict(reversed(PROVENANCE.items()))):
@@ -133,7 +123,7 @@ def test_equal_projections_are_equal_files_and_a_second_one_replaces_the_first(
 
 
 def test_a_writer_that_is_stopped_half_way_leaves_nothing_that_passes_for_whole(
-    tmp_path: Path, vectors: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, vectors: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = Storage.write_bytes
 
@@ -227,24 +217,14 @@ def test_files_that_are_not_as_they_were_written_are_refused(  # type: ignore[no
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
-def test_a_damaged_description_is_refused(tmp_path: Path, vectors: NDArray[np.float64], text: bytes) -> None:
+def test_a_damaged_description_is_refused(tmp_path: Path, vectors: Vectors, text: bytes) -> None:
     write_projection(tmp_path, vectors, PROVENANCE)
     (tmp_path / "projection.json").write_bytes(text)
     with pytest.raises(IcmBenchError, match=r"projection\.json is damaged .*; export the projection again\."):
         read_projection(tmp_path)
 
 
-def test_one_flipped_bit_is_found(tmp_path: Path, vectors: NDArray[np.float64]) -> None:
-    write_projection(tmp_path, vectors, PROVENANCE)
-    file = tmp_path / "projection.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-2] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(IcmBenchError, match="damaged"):
-        read_projection(tmp_path)
-
-
-def test_nothing_is_unpickled(tmp_path: Path, vectors: NDArray[np.float64]) -> None:
+def test_nothing_is_unpickled(tmp_path: Path, vectors: Vectors) -> None:
     write_projection(tmp_path, vectors, PROVENANCE)
     rewrite(tmp_path, pickle.dumps(Evil(tmp_path / "evil")))
     with pytest.raises(IcmBenchError, match="holds no tensor"):
@@ -252,42 +232,49 @@ def test_nothing_is_unpickled(tmp_path: Path, vectors: NDArray[np.float64]) -> N
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize("other_map", [False, True])
 def test_six_lines_do_without_this_package(  # type: ignore[no-untyped-def]
-    tmp_path: Path, vectors, model: Any, images: torch.Tensor, tokens: torch.Tensor, other_map: bool
+    tmp_path: Path, vectors, model: Any, images: torch.Tensor, tokens: torch.Tensor
 ) -> None:
     assert projection_files.__doc__ is not None
     lines = [line for line in projection_files.__doc__.splitlines() if line.startswith("    ")]
     assert len(lines) == 6
-    of_texts = vectors[::-1] if other_map else vectors
-    write_projection(tmp_path, vectors, PROVENANCE, of_texts if other_map else None)
+    maps = {"one": None, "two": vectors[::-1]}
+    for name, of_texts in maps.items():
+        write_projection(tmp_path / name, vectors, PROVENANCE, of_texts)
     torch.save({"images": images, "tokens": tokens}, tmp_path / "inputs.pt")
-    script = dedent(
-        f"""
-        import sys
+    body = "\n".join(lines)  # indented as the body of a loop
+    script = f"""
+import sys
 
-        class Absent:
-            def find_spec(self, name, path=None, target=None):
-                if name.split(".")[0] == "benchmark":
-                    raise ModuleNotFoundError(name)
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "benchmark":
+            raise ModuleNotFoundError(name)
 
-        sys.meta_path.insert(0, Absent())
-        import open_clip, torch
-        torch.manual_seed(1)
-        model = open_clip.CLIP(**{TINY_CLIP!r}).eval().requires_grad_(False)
-        folder = {str(tmp_path)!r}
-        images, tokens = torch.load(folder + "/inputs.pt").values()
-        """
-    )
-    script += dedent("\n".join(lines)) + "\ntorch.save(logits, folder + '/logits.pt')\n"
-    script += "try:\n    import benchmark\nexcept ModuleNotFoundError:\n    pass\nelse:\n    sys.exit('not blocked')\n"
+sys.meta_path.insert(0, Absent())
+import open_clip, torch
+torch.manual_seed(1)
+model = open_clip.CLIP(**{TINY_CLIP!r}).eval().requires_grad_(False)
+images, tokens = torch.load("inputs.pt").values()
+for folder in {[*maps]!r}:
+{body}
+    torch.save(logits, folder + "/logits.pt")
+try:
+    import benchmark
+except ModuleNotFoundError:
+    sys.exit(0)
+sys.exit("not blocked")
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
-    logits = torch.load(tmp_path / "logits.pt")
     z, t = in_numpy(model.encode_image(images)), in_numpy(model.encode_text(tokens))
-    expected = float(model.logit_scale.exp()) * unit(z @ vectors) @ unit(t @ of_texts).T
-    np.testing.assert_allclose(logits.numpy(), expected, atol=1e-4)
-    torch.testing.assert_close(ProjectedEncoder(model, read_projection(tmp_path)).get_logits(images, tokens)[0], logits)
+    for name, of_texts in maps.items():
+        logits = torch.load(tmp_path / name / "logits.pt")
+        of_texts = vectors if of_texts is None else of_texts
+        expected = float(model.logit_scale.exp()) * unit(z @ vectors) @ unit(t @ of_texts).T
+        np.testing.assert_allclose(logits.numpy(), expected, atol=1e-4)
+        encoder = ProjectedEncoder(model, read_projection(tmp_path / name))
+        torch.testing.assert_close(encoder.get_logits(images, tokens)[0], logits)
 
 
 @pytest.mark.parametrize("normalize", ["none", "before", "after", "both"])
@@ -298,9 +285,8 @@ def test_embeddings_are_those_of_numpy(vectors, model, images, tokens, normalize
     for unit_after in (False, True):
         after = unit if unit_after else np.asarray
         np.testing.assert_allclose(encoder.encode_image(images, normalize=unit_after), after(z @ vectors), atol=1e-5)
-        np.testing.assert_allclose(
-            encoder.encode_text(tokens, normalize=unit_after), after(unit(t) @ vectors), atol=1e-5
-        )
+        of_texts = encoder.encode_text(tokens, normalize=unit_after)
+        np.testing.assert_allclose(of_texts, after(unit(t) @ vectors), atol=1e-5)
 
 
 def test_texts_have_a_map_of_their_own_where_there_is_one(vectors, model, images, tokens) -> None:  # type: ignore[no-untyped-def]
@@ -353,22 +339,19 @@ def test_a_rotation_leaves_the_outputs_of_the_model(images: torch.Tensor, tokens
 
 def test_forward_takes_images_or_texts_alone(vectors, model, images, tokens) -> None:  # type: ignore[no-untyped-def]
     encoder = ProjectedEncoder(model, projected(vectors))
-    image_features, nothing, _ = encoder(images)
-    assert nothing is None
-    nothing, text_features, _ = encoder(text=tokens)
-    assert nothing is None
-    assert image_features.shape == (40, K)
-    assert text_features.shape == (7, K)
+    of_images, no_texts, _ = encoder(images)
+    no_images, of_texts, _ = encoder(text=tokens)
+    assert no_texts is no_images is None
+    assert (of_images.shape, of_texts.shape) == ((40, K), (7, K))
     both = encoder(images, tokens)
-    assert torch.equal(both[0], image_features)
-    assert torch.equal(both[1], text_features)
+    assert torch.equal(both[0], of_images)
+    assert torch.equal(both[1], of_texts)
 
 
-def test_all_else_is_the_models_own(vectors: NDArray[np.float64], images: torch.Tensor) -> None:
+def test_all_else_is_the_models_own(vectors: Vectors, images: torch.Tensor) -> None:
     model = tiny_model()
     encoder = ProjectedEncoder(model, projected(vectors))
-    assert encoder.logit_scale is model.logit_scale
-    assert encoder.visual is model.visual
+    assert (encoder.logit_scale, encoder.visual) == (model.logit_scale, model.visual)
     assert encoder.context_length == 77
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = encoder.no_such_thing
@@ -379,9 +362,7 @@ def test_all_else_is_the_models_own(vectors: NDArray[np.float64], images: torch.
     assert set(encoder.state_dict()) == {"A", *(f"model.{name}" for name in model.state_dict())}
 
 
-def test_the_projection_is_not_rounded_by_autocast(
-    vectors: NDArray[np.float64], model: Any, images: torch.Tensor
-) -> None:
+def test_the_projection_is_not_rounded_by_autocast(vectors: Vectors, model: Any, images: torch.Tensor) -> None:
     encoder = ProjectedEncoder(model, projected(vectors))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         z, projected_z = model.encode_image(images), encoder.encode_image(images)
@@ -389,22 +370,9 @@ def test_the_projection_is_not_rounded_by_autocast(
     np.testing.assert_allclose(projected_z, in_numpy(z.float()) @ vectors, atol=1e-5)
 
 
-def test_a_model_of_another_width_is_refused(vectors: NDArray[np.float64], images: torch.Tensor) -> None:
+def test_a_model_of_another_width_is_refused(vectors: Vectors, images: torch.Tensor) -> None:
     torch.manual_seed(0)
     model = open_clip.CLIP(**{**TINY_CLIP, "embed_dim": 12}).eval()
     encoder = ProjectedEncoder(model, projected(vectors))
     with pytest.raises(ValueError, match=r"width 12, and the projection, made for 'tiny \(RANDOM WEIGHTS\)', takes 16"):
         encoder.encode_image(images)
-
-
-def test_reading_and_writing_need_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys\nimport numpy as np\nfrom pathlib import Path\n"
-        "from benchmark.backbones.projection_files import read_projection, write_projection\n"
-        f"folder = Path({str(tmp_path)!r})\n"
-        f"write_projection(folder, np.eye(3)[:, :2], {PROVENANCE!r})\n"
-        "assert read_projection(folder).rank == 2\n"
-        "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """Rows of any recipes and stores as one: merged, narrowed, and conflicts named."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,6 @@ def test_unequal_numbers_of_the_same_row_are_left_out_and_both_stores_named(tmp_
     assert list(both.rows["held_out"]) == ["photo"]
     [conflict] = both.conflicts
     assert f"{tmp_path / 'a'} (trial one) and {tmp_path / 'b'} (trial other)" in conflict
-    assert conflict.startswith("Conflict, left out: synthetic, ViT-B-32, identity, zero_shot, art, seed 0")
 
 
 def test_rows_can_be_narrowed_by_column(tmp_path: Path) -> None:
@@ -72,9 +72,8 @@ def test_rows_can_be_narrowed_by_column(tmp_path: Path) -> None:
 )
 def test_what_no_row_has_is_refused_in_a_sentence(tmp_path: Path, where: dict[str, list[str]], said: str) -> None:
     storage = store(tmp_path, one=[row()])
-    with pytest.raises(IcmBenchError) as refused:
+    with pytest.raises(IcmBenchError, match=re.escape(said)):
         gather([(storage, None)], where)
-    assert said in str(refused.value)
 
 
 def test_failed_trials_of_a_store_are_its_gaps(tmp_path: Path) -> None:

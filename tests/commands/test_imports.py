@@ -1,8 +1,7 @@
 """Imported predictions are rows like any other: equal answers, equal cells; and what does not match is named."""
 
 import csv
-import json
-import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,28 @@ from benchmark.cli import main
 from benchmark.commands.imports import Imported, import_predictions
 from benchmark.commands.prepare import Run, prepare
 from benchmark.commands.stores import open_store
+from benchmark.commands.sweep import sweep_stage
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.recipe.loading import load_recipe
+from benchmark.store.records import read_record, record_files
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
+from tests.commands.conftest import Command
 from tests.conftest import Swept
-
-pytestmark = pytest.mark.slow
 
 Frame = pd.DataFrame
 TEST = ["protocol", "held_out", "test_split", "seed", "fold", "class_half"]
+
+
+@pytest.fixture(scope="module")
+def swept_toy(swept_toy: Swept, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A copy, since imports are written into its store."""
+    folder = tmp_path_factory.mktemp("imports")
+    store, file = shutil.copytree(swept_toy.store, folder / "store"), folder / "recipe.yaml"
+    file.write_text(swept_toy.file.read_text().replace(str(swept_toy.store), str(store)))
+    return Swept(file, store, swept_toy.images)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +62,8 @@ def answers(swept_toy: Swept, rows: Frame) -> Frame:
     for row in rows[rows["class_half"] != "harmonic"].to_dict("records"):
         images, correct = tested[row["tested"]], unpacked({str(k): v for k, v in row.items()})[-1]
         for position, label, right in zip(images.position, images.label, correct, strict=True):
-            predicted = row["classes"][label if right else label - 1]
-            lines.append(
-                {"image": paths[position], "method": "Copy", "predicted": predicted} | {k: row[k] for k in TEST}
-            )
+            answer = {"image": paths[position], "predicted": row["classes"][label if right else label - 1]}
+            lines.append(answer | {"method": "Copy"} | {k: row[k] for k in TEST})
     return pd.DataFrame(lines).drop(columns="class_half").sample(frac=1, random_state=0)  # in any order
 
 
@@ -74,19 +81,18 @@ def held_out(answers: Frame, split: str = "full") -> Frame:
 
 def imported_rows(swept: Swept, method: str) -> Frame:
     storage = Storage(str(swept.store))
-    (record,) = (json.loads(file.read_text()) for file in (swept.store / "runs").rglob("*.json"))
-    every = read_rows(storage, list(record["imported"].values()))
+    (record,) = record_files(storage, load_recipe(swept.file).hash())
+    every = read_rows(storage, list(read_record(storage, record).imported.values()))
     return every[every["predictor"] == method]
 
 
 def test_equal_answers_are_equal_rows_under_every_protocol(
-    swept_toy: Swept, rows: Frame, answers: Frame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept_toy: Swept, rows: Frame, answers: Frame, tmp_path: Path, command: Command
 ) -> None:
     file = written(answers, tmp_path, "answers.parquet")
-    assert main(["import", str(swept_toy.file), str(file), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["predictions"], said["methods"]) == (len(answers), ["Copy"])
-    assert said["rows"] == said["written"] == len(rows)
+    said = command.json("import", swept_toy.file, file)
+    found = [said[name] for name in ("predictions", "methods", "rows", "written")]
+    assert found == [len(answers), ["Copy"], len(rows), len(rows)]
     theirs, ours = (frame.sort_values(TEST) for frame in (rows, imported_rows(swept_toy, "Copy")))
     for name in (*TEST, "tested", "n_test", "dataset_fingerprint", "backbone_fingerprint", "prompts", "rounding"):
         assert theirs[name].fillna("").tolist() == ours[name].fillna("").tolist(), name
@@ -95,8 +101,7 @@ def test_equal_answers_are_equal_rows_under_every_protocol(
     assert (ours["projection"] == "imported").all()
     for name in ("labels_fit", "labels_choice", "n_train", "lambda_", "normalize", "spectrum", "ece_lodo"):
         assert ours[name].isna().all(), name
-    assert main(["import", str(swept_toy.file), str(file), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["written"] == 0  # the same file again does nothing
+    assert command.json("import", swept_toy.file, file)["written"] == 0  # the same file again does nothing
 
 
 def read(report: Path, name: str) -> list[dict[str, str]]:
@@ -104,28 +109,30 @@ def read(report: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def reported(swept: Swept, out: Path, *where: str) -> list[dict[str, str]]:
+    """Write a report of the rows with these values, and return its accuracies."""
+    narrowed = [word for value in (*where, "test_split=full") for word in ("--where", value)]
+    assert main(["report", str(swept.file), "--out", str(out), *narrowed]) == 0
+    return read(out, "accuracies")
+
+
 def test_equal_answers_are_equal_cells_and_no_difference(
-    swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path
 ) -> None:
     import_predictions(run, written(answers, tmp_path))
-    assert main(["sweep", str(swept_toy.file), "--out", str(tmp_path / "report"), "--json"]) == 0  # keeps them
-    capsys.readouterr()
-    named = (line for line in read(tmp_path / "report", "differences") if line["method"] == "Copy (imported)")
-    pairs = [line for line in named if line["baseline"] == "Zero-shot" and line["protocol"] == "held_out"]
-    assert {line["test_split"] for line in pairs} == {"out_20", "in_80", "full"}
-    assert {float(line["difference"]) for line in pairs} == {0.0}
-    full = [line for line in pairs if line["test_split"] == "full"]
-    assert {(float(line["low"]), float(line["high"])) for line in full} == {(0.0, 0.0)}
+    sweep_stage(run)  # keeps them
     settings: dict[tuple[str, ...], dict[str, list[list[str]]]] = {}
-    for line in read(tmp_path / "report", "accuracies"):
-        setting = tuple(line[n] for n in ("protocol", "test_split", "class_group", "rule"))
+    for line in reported(swept_toy, tmp_path, "predictor=Copy", "predictor=zero_shot"):
+        setting = tuple(line[n] for n in ("protocol", "class_group", "rule"))
         cells = [line[n] for n in ("held_out", "mean", "stderr", "seeds", "n_units")]
         settings.setdefault(setting, {}).setdefault(line["method"], []).append(cells)
-    assert len({setting[:-1] for setting in settings}) == 3 + 3 + 3 + 3 + 1
+    assert len({setting[:-1] for setting in settings}) == 5
     for setting, of_methods in settings.items():
         assert of_methods["Copy (imported)"] == of_methods["Zero-shot"] != [], setting
-    said = (tmp_path / "report" / "report.md").read_text()
-    assert re.search(r"trained elsewhere: .*Copy, chosen by its author[;.] .*their authors' word\.", said)
+    named = [line for line in read(tmp_path, "differences") if line["method"] == "Copy (imported)"]
+    pairs = [line for line in named if line["baseline"] == "Zero-shot" and line["protocol"] == "held_out"]
+    assert {float(line[name]) for line in pairs for name in ("difference", "low", "high")} == {0.0}
+    assert "Copy, chosen by its author" in (tmp_path / "report.md").read_text()
 
 
 def test_rules_choose_among_settings_by_the_source_score(
@@ -134,23 +141,15 @@ def test_rules_choose_among_settings_by_the_source_score(
     frame = held_out(answers).assign(method="Tuned", setting="copy", source_score=0.5)
     wrong = frame.assign(predicted=frame["image"].str.split("/").str[1].map({"cat": "dog"}).fillna("cat"))
     wrong = wrong.assign(setting="wrong", source_score=np.where(frame["held_out"] == "env1", 0.9, 0.1))
-    both = pd.concat([frame, wrong])
-    import_predictions(run, written(both, tmp_path))
-    assert main(["report", str(swept_toy.file), "--out", str(tmp_path / "report")]) == 0
-    asked = {"method": "Tuned (imported)", "protocol": "held_out", "test_split": "full", "class_group": "all"}
-    every = read(tmp_path / "report", "accuracies")
-    lines = [line for line in every if line["mean"] and all(line[name] == value for name, value in asked.items())]
+    import_predictions(run, written(pd.concat([frame, wrong]), tmp_path))
+    lines = [line for line in reported(swept_toy, tmp_path, "predictor=Tuned") if line["mean"]]
+    means = {(line["rule"], line["held_out"]): float(line["mean"]) for line in lines}
+    sources = {(line["rule"], line["held_out"]): line["source_accuracy"] for line in lines}
     for rule in ("training_domain", "lodo"):
-        means = {
-            line["held_out"]: (float(line["mean"]), line["source_accuracy"]) for line in lines if line["rule"] == rule
-        }
-        assert means["env1"] == (0.0, "90.0000")
-        assert min(means[name][0] for name in ("env0", "env2")) > 0
-        assert means["env0"][1] == "50.0000"
-    ceiling = {line["held_out"]: float(line["mean"]) for line in lines if line["rule"] == "ceiling"}
-    assert ceiling["env1"] > 0
-    said = (tmp_path / "report" / "report.md").read_text()
-    assert "Tuned, chosen among 2 settings by the source score that came with them" in said
+        assert (means[rule, "env1"], sources[rule, "env1"], sources[rule, "env0"]) == (0.0, "90.0000", "50.0000")
+        assert min(means[rule, name] for name in ("env0", "env2")) > 0
+    assert means["ceiling", "env1"] > 0
+    assert "Tuned, chosen among 2 settings by the source score" in (tmp_path / "report.md").read_text()
 
 
 def test_a_later_file_takes_the_place_of_an_earlier_one_test_by_test(
@@ -164,9 +163,8 @@ def test_a_later_file_takes_the_place_of_an_earlier_one_test_by_test(
     assert (done.rows, done.written, done.replaced) == (1, 1, 1)
     after = imported_rows(swept_toy, "Again")
     assert len(after) == len(before) == 6
-    gone = set(before["trial_id"]) - set(after["trial_id"])
-    assert len(gone) == 1
-    assert not (swept_toy.store / "rows" / f"{gone.pop()}.parquet").exists()
+    [gone] = set(before["trial_id"]) - set(after["trial_id"])
+    assert not (swept_toy.store / "rows" / f"{gone}.parquet").exists()
 
 
 def test_ids_do_as_well_as_paths_and_equal_images_may_stand_once(run: Run, answers: Frame, tmp_path: Path) -> None:
@@ -176,8 +174,7 @@ def test_ids_do_as_well_as_paths_and_equal_images_may_stand_once(run: Run, answe
     frame = held_out(answers)
     by_path = import_predictions(run, written(frame.assign(method="Ids"), tmp_path))
     named = frame.assign(method="Ids", image=frame["image"].map(id_of))
-    twice = named[(named["image"] == id_of["env1/dog/3.png"])]["predicted"].nunique() == 1  # zero-shot sees equal bytes
-    assert twice
+    assert named[named["image"] == id_of["env1/dog/3.png"]]["predicted"].nunique() == 1  # of equal bytes
     for same in (named, named.drop_duplicates(["image", "seed", "held_out"])):
         done = import_predictions(run, written(same, tmp_path))
         assert (done.rows, done.written) == (by_path.rows, 0)
@@ -263,14 +260,13 @@ def test_in_domain_leaves_nothing_to_choose_by(run: Run, answers: Frame, tmp_pat
 
 
 def test_a_recipe_that_was_never_run_and_a_file_that_is_none_are_refused(
-    swept_toy: Swept, answers: Frame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept_toy: Swept, answers: Frame, tmp_path: Path, command: Command
 ) -> None:
     file = written(held_out(answers), tmp_path)
-    assert main(["import", str(swept_toy.file), str(file), "--set", "sweep.seeds=[0]"]) == 2
-    assert "holds no results of the recipe 'swept' as it stands" in capsys.readouterr().err
+    said = command.refused("import", swept_toy.file, file, "--set", "sweep.seeds=[0]")
+    assert "holds no results of the recipe 'swept' as it stands" in said
     for name, words in (("none.csv", "cannot be read"), ("answers.json", "neither .parquet nor .csv")):
-        assert main(["import", str(swept_toy.file), str(tmp_path / name)]) == 2
-        assert words in capsys.readouterr().err
+        assert words in command.refused("import", swept_toy.file, tmp_path / name)
 
 
 def test_the_list_of_splits_with_predictions_is_a_file_to_import(swept_toy: Swept, run: Run, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.forks import Forked, forks
 from tests.nodes import Nodes, nodes
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long("what a lost node, driver, encoder or head had under way is embedded twice, or never"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
 ]
 TIMEOUT = 10  # seconds without an answer, of an encoder that takes two for a chunk

@@ -2,16 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmark.cli import main
 from benchmark.commands.packing import MAX_BYTES, packed
 from benchmark.common.code import importable_from
 from benchmark.common.errors import IcmBenchError
 from benchmark.recipe.loading import load_recipe
+from tests.commands.conftest import Command
 
+PAIR = '{"caption": "a dog", "rewrite": "a dog at night"}\n'
 PROJECTION = """
 from typing import ClassVar
 from {helper} import largest_first
@@ -27,59 +27,55 @@ class Mine(Projection):
 """
 
 
-def a_folder(folder: Path, module: str, **changes: Any) -> Path:
+def a_folder(folder: Path, module: str) -> Path:
     """Write a recipe with all that it may name, and much that it does not; return the file of the recipe."""
-    (folder / "texts").mkdir(parents=True)
-    (folder / "recipes").mkdir()
-    (folder / "weights").mkdir()
-    (folder / "data" / "env" / "class").mkdir(parents=True)
-    (folder / "texts" / "pairs.jsonl").write_text('{"caption": "a dog", "rewrite": "a dog at night"}\n')
-    (folder / "recipes" / f"{module}.py").write_text(PROJECTION.format(helper=f"{module}_helper"))
-    (folder / "recipes" / f"{module}_helper.py").write_text("def largest_first():\n    return False\n")
-    (folder / "recipes" / "unused.py").write_text("secret = 1\n")
-    (folder / "note.txt").write_text("read by the projection")
-    (folder / "weights" / "open_clip_config.json").write_text("{}")
-    (folder / "weights" / ".token").write_text("secret")
-    for secret in (".env", ".ssh/id_ed25519", ".aws/credentials", "recipes/.env", "data/env/class/0.png"):
-        (folder / secret).parent.mkdir(exist_ok=True)
-        (folder / secret).write_text("secret")
+    secrets = (
+        ".env", ".ssh/id_ed25519", ".aws/credentials", "recipes/.env", "recipes/unused.py", "weights/.token",
+        "data/env/class/0.png",
+    )  # fmt: skip
+    contents = {
+        "texts/pairs.jsonl": PAIR,
+        f"recipes/{module}.py": PROJECTION.format(helper=f"{module}_helper"),
+        f"recipes/{module}_helper.py": "def largest_first():\n    return False\n",
+        "note.txt": "read by the projection",
+        "weights/open_clip_config.json": "{}",
+        **dict.fromkeys(secrets, "secret = 1"),
+    }
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
     for large in (folder / "large.bin", folder / "recipes" / "large.bin"):
         with large.open("wb") as file:
             file.truncate(2**30)  # sparse
-    content = {
+    recipe = {
         "name": "packed",
         "datasets": [{"name": "mine", "root": str(folder / "data")}],
         "backbones": [{"name": "own", "folder": "weights"}],
         "interventions": {"kinds": ["grayscale"], "text": {"pairs": "texts/pairs.jsonl"}},
         "sweep": {"projections": ["pca", {"name": f"{module}:Mine", "note": "note.txt"}]},
-        **changes,
     }
-    (folder / "recipes" / "my.yaml").write_text(json.dumps(content))  # JSON is YAML
+    (folder / "recipes" / "my.yaml").write_text(json.dumps(recipe))  # JSON is YAML
     return folder / "recipes" / "my.yaml"
 
 
-def dry_run(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
-    assert main(["submit", "recipes/my.yaml", "--dry-run", "--json", *options]) == 0
-    content: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return content
+DRY = ("submit", "recipes/my.yaml", "--dry-run")
 
 
 def test_what_is_named_goes_and_keeps_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     file = a_folder(tmp_path, "packing_a")
     monkeypatch.chdir(tmp_path)
-    planned = dry_run(capsys, "--set", "sweep.seeds=[0, 1]", "--store", "s3://bucket/store")
+    planned = command.json(*DRY, "--set", "sweep.seeds=[0, 1]", "--store", "s3://bucket/store")
     names = ["my.yaml", "note.txt", "packing_a.py", "packing_a_helper.py", "texts/pairs.jsonl"]
     assert [f["path"] for f in planned["files"]] == [*names, "weights/open_clip_config.json"]
     sources = [file, Path("note.txt"), file.with_name("packing_a.py"), file.with_name("packing_a_helper.py")]
     assert [f["bytes"] for f in planned["files"][:4]] == [source.stat().st_size for source in sources]
     assert planned["bytes"] == sum(f["bytes"] for f in planned["files"]) < 10_000
     assert planned["elsewhere"] == [str(tmp_path / "data"), "s3://bucket/store"]
-    expected = "python -m jobs.run my.yaml --set 'sweep.seeds=[0, 1]' --store s3://bucket/store"
-    assert planned["entrypoint"] == expected
-    assert main(["submit", "recipes/my.yaml", "--dry-run"]) == 0  # the same for a person
-    text = capsys.readouterr().out
+    ran = "python -m jobs.run my.yaml --set 'sweep.seeds=[0, 1]' --store s3://bucket/store"
+    assert planned["entrypoint"] == ran
+    text = command(*DRY).out  # the same for a person
     assert all(name in text for name in names)
     assert "secret" not in text
     assert "large" not in text
@@ -92,22 +88,20 @@ def test_what_is_named_goes_and_keeps_its_place(
     assert copied["texts/pairs.jsonl"].read_bytes() == Path("texts/pairs.jsonl").read_bytes()
 
 
-def test_the_id_follows_from_what_would_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_id_follows_from_what_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     file = a_folder(tmp_path, "packing_b")
     monkeypatch.chdir(tmp_path)
-    first = dry_run(capsys)["id"]
+    first = command.json(*DRY)["id"]
     assert first.startswith("packed-")
     (tmp_path / "large.bin").write_bytes(b"another")  # which is not uploaded
-    assert dry_run(capsys)["id"] == first
-    others = [dry_run(capsys, "--set", "sweep.seeds=[0]")["id"], dry_run(capsys, "--out", "/mnt/out")["id"]]
+    assert command.json(*DRY)["id"] == first
+    others = [command.json(*DRY, "--set", "sweep.seeds=[0]")["id"], command.json(*DRY, "--out", "/mnt/out")["id"]]
     file.with_name("packing_b_helper.py").write_text("def largest_first():\n    return True\n")
-    others.append(dry_run(capsys)["id"])
-    (tmp_path / "texts" / "pairs.jsonl").write_text('{"caption": "a cat", "rewrite": "a cat at night"}\n')
-    others.append(dry_run(capsys)["id"])
+    others.append(command.json(*DRY)["id"])
+    (tmp_path / "texts" / "pairs.jsonl").write_text(PAIR.replace("dog", "cat"))
+    others.append(command.json(*DRY)["id"])
     monkeypatch.setattr("benchmark.commands.submit.version", lambda _: "9.9.9")
-    others.append(dry_run(capsys)["id"])
+    others.append(command.json(*DRY)["id"])
     assert len({first, *others}) == 6
 
 
@@ -128,25 +122,19 @@ def test_the_id_follows_from_what_would_run(
     ],
 )
 def test_what_could_not_run_there_is_refused_in_a_sentence(
-    options: list[str],
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    options: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     a_folder(tmp_path, "packing_c")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "recipes")
-    assert main(["submit", "recipes/my.yaml", *options]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert said in lines[0]
-    assert "hush" not in lines[0]
+    sentence = command.refused("submit", "recipes/my.yaml", *options)
+    assert said in sentence
+    assert "hush" not in sentence
 
 
 def test_two_files_cannot_share_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = a_folder(tmp_path, "packing_d")
-    (tmp_path / "my.yaml").write_text('{"caption": "a dog", "rewrite": "a dog at night"}\n')
+    (tmp_path / "my.yaml").write_text(PAIR)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "recipes")
     recipe = load_recipe(file, {"interventions.text.pairs": "my.yaml"})

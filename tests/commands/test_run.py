@@ -16,12 +16,10 @@ from benchmark.method.evaluation.selection import RULES
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.rows import read_rows
 from benchmark.store.texts import read_texts
-from benchmark.sweep.trials import trials_of
 from tests.conftest import some_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray", "demo_set")]
+pytestmark = pytest.mark.usefixtures("local_ray", "demo_set")
 
 NAMES = ("art_painting", "cartoon", "photo", "sketch")
 RECIPE = """\
@@ -39,7 +37,7 @@ sweep:
   ranks: [32, 256]
   normalize: [before]
   predictors: [zero_shot, {name: linear_probe, C: [3.16, 31.6]}]
-  projections: [identity, pca, icm, {name: shrinkage, lambdas: [10]}, fixed]
+  projections: [identity, icm, {name: shrinkage, lambdas: [10]}]
 """
 
 
@@ -47,12 +45,11 @@ def recipe_in(folder: Path, root: Path, **overrides: Any) -> Recipe:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "recipe.yaml"
     file.write_text(RECIPE.replace("ROOT", str(root)))
-    assert len(file.read_text().splitlines()) <= 25
     return load_recipe(file, {"run.store": str(folder / "store"), **overrides})
 
 
-def table(outcome: Outcome) -> list[dict[str, str]]:
-    with (Path(outcome.report) / "tables/environments.csv").open(newline="") as stream:
+def table(outcome: Outcome, name: str = "environments") -> list[dict[str, str]]:
+    with (Path(outcome.report) / f"tables/{name}.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -80,18 +77,14 @@ def test_four_columns_of_real_numbers(first: tuple[Recipe, Outcome]) -> None:
     )
     assert set(plain) == {"art_painting", "cartoon", "photo", "sketch", "average", "worst environment"}
     assert {line["rule"] for line in lines} == {"lodo"}
-    with (Path(outcome.report) / "tables/metrics.csv").open(newline="") as stream:
-        assert {line["rule"] for line in csv.DictReader(stream)} == set(RULES)
+    assert {line["rule"] for line in table(outcome, "metrics")} == set(RULES)
     # A real encoder on real photos of 7 classes, where chance is 14 and its standard error 3.8 points.
     assert plain["photo"] > 25
     assert probe["photo"] > 40
     assert plain["average"] == pytest.approx(np.mean([plain[name] for name in NAMES]), abs=0.06)
     assert plain["worst environment"] == min(plain[name] for name in NAMES)
-    assert all(
-        line["n_images"] and line["seeds"] == "0 1" and line["test_split"]
-        for line in lines
-        if line["value"] and line["unit"]
-    )
+    whole = [line for line in lines if line["value"] and line["unit"]]
+    assert all(line["n_images"] and line["seeds"] == "0 1" and line["test_split"] for line in whole)
 
 
 def test_plain_zero_shot_equals_a_few_lines_of_numpy(first: tuple[Recipe, Outcome]) -> None:
@@ -111,62 +104,28 @@ def test_a_second_run_does_nothing_twice_and_writes_the_same_bytes(first: tuple[
     recipe, outcome = first
     before = {p: p.read_bytes() for p in Path(outcome.report).rglob("*") if p.is_file()}
     assert len(before) > 20
-    row_files = {p: p.stat().st_mtime_ns for p in Path(recipe.run.store or "", "rows").iterdir()}
+    rows = {file: file.stat().st_mtime_ns for file in Path(recipe.run.store or "", "rows").iterdir()}
     again = benchmark.run(recipe)
     assert (again.embedded, again.reused) == (0, 672)
-    assert {p: p.stat().st_mtime_ns for p in Path(recipe.run.store or "", "rows").iterdir()} == row_files
+    assert {file: file.stat().st_mtime_ns for file in rows} == rows
     assert {p: p.read_bytes() for p in Path(again.report).rglob("*") if p.is_file()} == before
 
 
-def test_a_fresh_store_gives_byte_equal_tables_and_another_seed_other_numbers(
+def test_rows_made_anew_give_byte_equal_tables_and_another_seed_other_numbers(
     first: tuple[Recipe, Outcome], tmp_path: Path, photos: Path
 ) -> None:
-    _, outcome = first
+    recipe, outcome = first
+    for kept in ("embeddings", "texts"):
+        shutil.copytree(Path(recipe.run.store or "", kept), tmp_path / "store" / kept)
     fresh = benchmark.run(recipe_in(tmp_path, photos))
-    assert fresh.embedded == 672
+    assert fresh.embedded == 0
     kinds = {".csv", ".md", ".tex", ".json", ".html"}
     names = [p.relative_to(outcome.report) for p in Path(outcome.report).rglob("*") if p.suffix in kinds]
     assert len(names) > 15
     for name in names:
         assert (Path(fresh.report) / name).read_bytes() == (Path(outcome.report) / name).read_bytes(), name
-    reseeded = recipe_in(tmp_path, photos, **{"sweep.seeds": [7, 8]})
-    other = benchmark.run(reseeded)
-    assert other.embedded == 0
-    keys = ("line", "rule", "column")
-    means = [{tuple(line[k] for k in keys): line["value"] for line in table(o)} for o in (outcome, other)]
-    probes = [key for key in means[0] if "probe" in key[0].lower()]
-    assert probes
-    assert any(means[0][key] != means[1][key] for key in probes)
-
-
-def test_only_lost_trials_run_again(first: tuple[Recipe, Outcome]) -> None:
-    recipe, outcome = first
-    storage = open_store(recipe)
-    ids = [trial.id for trial in trials_of(recipe, prepare(recipe, storage, lambda _: None).subjects)]
-    before = read_rows(storage, ids)
-    files = sorted(Path(recipe.run.store or "", "rows").iterdir())
-    files[0].unlink()
-    untouched = {p: p.stat().st_mtime_ns for p in files[1:]}
-    assert benchmark.run(recipe).rows == outcome.rows
-    assert {p: p.stat().st_mtime_ns for p in files[1:]} == untouched
-    assert read_rows(storage, ids).equals(before)
-
-
-def test_any_folder_in_that_layout_works_and_a_bad_image_is_named(
-    tmp_path: Path, pacs_sample: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "mine"
-    for environment in ("photo", "sketch", "cartoon"):
-        for name in ("dog", "guitar"):
-            shutil.copytree(pacs_sample / "PACS" / environment / name, root / f"my_{environment}" / name)
-    spoilt = sorted((root / "my_photo" / "dog").iterdir())[3]
-    spoilt.write_bytes(spoilt.read_bytes()[:2000])
-    recipe = recipe_in(tmp_path, root, **{"datasets.0": {"name": "mine", "root": str(root)}, "sweep.seeds": [0]})
-    outcome = benchmark.run(recipe)
-    assert list(outcome.rejected) == [spoilt.relative_to(root).as_posix()]
-    error = capsys.readouterr().err
-    assert f"skipped: {spoilt} (" in error
-    assert "skipped 1 of 150 images of mine" in error
-    assert {line["column"] for line in table(outcome)} >= {"my_photo", "my_sketch", "my_cartoon", "average"}
-    (photo,) = {line["n_images"] for line in table(outcome) if line["column"] == "my_photo" and line["value"]}
-    assert float(photo) == 49
+    other = benchmark.run(recipe_in(tmp_path, photos, **{"sweep.seeds": [7, 8], "sweep.projections": ["identity"]}))
+    of_probe, of_other = (
+        [line["value"] for line in table(one) if line["line"] == "Linear probe"] for one in (outcome, other)
+    )
+    assert of_probe != of_other

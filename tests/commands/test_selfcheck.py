@@ -18,10 +18,14 @@ from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.cli import main
 from reports.published import COLUMNS
+from tests.commands.conftest import Command
 from tests.conftest import TINY_CLIP
 
 TEMPLATE = "a photo of a {}"
 SIZE, MEAN, STD = 32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Colours(EncoderModel):
@@ -43,9 +47,7 @@ class Colours(EncoderModel):
         return torch.stack([self.module["text"](torch.tensor(row)).mean(0) for row in ids])
 
 
-def office(
-    root: Path, names: Sequence[str], predict: Callable[[torch.Tensor], torch.Tensor], near: float = 1.0
-) -> Path:
+def office(root: Path, names: Sequence[str], predict: Predict, near: float = 1.0) -> Path:
     """Images of random blocks of colour, most of them filed under the class that an encoder sees in them.
 
     So right settings are accurate, and a fault costs points.
@@ -69,28 +71,16 @@ def office(
     return root / "office"
 
 
-def published(file: Path, backbone: str, pretrained: str, accuracies: dict[str, float]) -> Path:
+def published(file: Path, backbone: str, accuracies: dict[str, float]) -> None:
     with file.open("w", newline="") as stream:
         lines = csv.writer(stream)
         lines.writerow(COLUMNS)
         for environment, accuracy in accuracies.items():
-            of = (
-                "office",
-                environment,
-                "zero_shot",
-                backbone,
-                pretrained,
-                f"{accuracy:.3f}",
-                "full",
-                TEMPLATE,
-                "planted",
-                "",
-            )
+            of = ("office", environment, "zero_shot", backbone, "", f"{accuracy:.3f}", "full", TEMPLATE, "planted", "")
             lines.writerow(of)
-    return file
 
 
-def reference(images: Path, embed: Callable[[torch.Tensor], torch.Tensor], text: torch.Tensor) -> dict[str, float]:
+def reference(images: Path, embed: Predict, text: torch.Tensor) -> dict[str, float]:
     """Zero-shot accuracies in a few lines: Pillow, the encoder itself, a product."""
     found = {}
     for environment in sorted(images.iterdir()):
@@ -108,24 +98,14 @@ def reference(images: Path, embed: Callable[[torch.Tensor], torch.Tensor], text:
     return found
 
 
-def checked(root: Path, images: Path, planted: Path, *more: str, code: int) -> dict[str, Any]:
-    arguments = [
-        "--dataset",
-        "office",
-        "--set",
-        f"datasets=[{{name: office, root: {images}}}]",
-        "--published",
-        str(planted),
-    ]
-    out = root / "selfcheck.json"
-    arguments += ["--set", "backbones.0.engine=torch"]
-    asked = ["selfcheck", *arguments, "--store", str(root / "store"), "--to", str(out), *more]
-    assert main(asked) == code
-    content: dict[str, Any] = json.loads(out.read_text())
+def checked(root: Path, images: Path, *more: str, code: int) -> dict[str, Any]:
+    of_data = ["--dataset", "office", "--set", f"datasets=[{{name: office, root: {images}}}]"]
+    places = ["--published", str(root / "planted.csv"), "--store", str(root / "store"), "--to", str(root / "said.json")]
+    assert main(["selfcheck", *of_data, *places, "--set", "backbones.0.engine=torch", *more]) == code
+    content: dict[str, Any] = json.loads((root / "said.json").read_text())
     return content
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_it_passes_and_names_each_planted_fault_of_texts_and_pixels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -133,16 +113,17 @@ def test_it_passes_and_names_each_planted_fault_of_texts_and_pixels(
     name, classes = f"{Colours.__module__}:Colours", ("Alarm_Clock", "Desk_Lamp", "Red_Cup", "Screw")
     model = Colours(BackboneSpec(name=name))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+
+    def embed(pixels: torch.Tensor) -> torch.Tensor:
+        return model.encode_images((pixels - mean) / std)
+
+    texts = [TEMPLATE.format(name.replace("_", " ")) for name in classes]
     with torch.no_grad():
-        text = torch.nn.functional.normalize(
-            model.encode_texts([f"a photo of a {c.replace('_', ' ')}" for c in classes])
-        )
-    images = office(tmp_path, classes, lambda pixels: model.encode_images((pixels - mean) / std) @ text.T)
-    with torch.no_grad():
-        expected = reference(images, lambda pixels: model.encode_images((pixels - mean) / std), text)
-    planted = published(tmp_path / "planted.csv", name, "", expected)
-    common = ("--backbone", name)
-    found = checked(tmp_path, images, planted, *common, code=0)
+        text = torch.nn.functional.normalize(model.encode_texts(texts))
+        images = office(tmp_path, classes, lambda pixels: embed(pixels) @ text.T)
+        expected = reference(images, embed, text)
+    published(tmp_path / "planted.csv", name, expected)
+    found = checked(tmp_path, images, "--backbone", name, code=0)
     assert found["verdict"] == "pass"
     for environment, accuracy in expected.items():
         assert found["environments"][environment]["accuracy"] == pytest.approx(accuracy, abs=0.01)
@@ -150,34 +131,23 @@ def test_it_passes_and_names_each_planted_fault_of_texts_and_pixels(
     assert str(tmp_path) not in json.dumps(found)  # it can be sent
     assert "pass: all environments" in capsys.readouterr().out
 
-    found = checked(
-        tmp_path, images, planted, *common, "--set", 'prompts.templates=["a sketch of the {}, small"]', code=2
-    )
-    assert (found["verdict"], found["reason"]) == ("fail", "template")
-    said = capsys.readouterr()
-    assert "first suspect: template. With the template 'a photo of a {}' all environments" in said.err
-
-    lower = tmp_path / "lower" / "office"
-    shutil.copytree(images, lower)
-    for folder in list(lower.glob("*/*")):
-        folder.rename(folder.parent / folder.name.lower())
-    found = checked(tmp_path, lower, planted, *common, code=2)
-    assert (found["verdict"], found["reason"]) == ("fail", "class-name case")
-
-    swapped = tmp_path / "swapped" / "office"
-    shutil.copytree(images, swapped)
+    lower, swapped = (shutil.copytree(images, tmp_path / name / "office") for name in ("lower", "swapped"))
+    for folder in [*lower.glob("*/*")]:
+        folder.rename(folder.with_name(folder.name.lower()))
     for file in swapped.glob("*/*/*.png"):
-        pixels = np.asarray(Image.open(file).convert("RGB"))
-        Image.fromarray(pixels[:, :, ::-1].copy()).save(file)
-    found = checked(tmp_path, swapped, planted, *common, code=2)
-    assert (found["verdict"], found["reason"]) == ("fail", "channel order")
+        Image.fromarray(np.asarray(Image.open(file).convert("RGB"))[:, :, ::-1].copy()).save(file)
+    faults: dict[str, tuple[Path, list[str]]] = {
+        "template": (images, ['prompts.templates=["a sketch of the {}, small"]']),
+        "class-name case": (lower, []),
+        "channel order": (swapped, []),
+        "mean and std": (images, ["backbones.0.mean=[0.1, 0.5, 0.9]", "backbones.0.std=[0.2, 0.3, 0.2]"]),
+    }
+    for reason, (place, settings) in faults.items():
+        found = checked(tmp_path, place, "--backbone", name, *(w for s in settings for w in ("--set", s)), code=2)
+        assert (found["verdict"], found["reason"]) == ("fail", reason)
+        assert f"first suspect: {reason}." in capsys.readouterr().err
 
-    found = checked(tmp_path, images, planted, *common, "--set", "backbones.0.mean=[0.1, 0.5, 0.9]",
-                    "--set", "backbones.0.std=[0.2, 0.3, 0.2]", code=2)  # fmt: skip
-    assert (found["verdict"], found["reason"]) == ("fail", "mean and std")
 
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_quick_gelu_off_is_named(tmp_path: Path) -> None:
     classes = ("cat", "dog", "hen", "pig")
@@ -195,32 +165,27 @@ def test_quick_gelu_off_is_named(tmp_path: Path) -> None:
         model.visual.transformer.resblocks[0].mlp.c_fc.weight.mul_(2)
         model.visual.transformer.resblocks[0].mlp.c_proj.weight.mul_(5)
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
-    mean, std = (
-        torch.tensor(v).view(1, 3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
-    )
+    mean, std = (torch.tensor(getattr(open_clip, f"OPENAI_DATASET_{n}")).view(1, 3, 1, 1) for n in ("MEAN", "STD"))
+
+    def embed(pixels: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = model.encode_image((pixels - mean) / std)
+        return embedded
+
     with torch.no_grad():
-        text = torch.nn.functional.normalize(
-            model.encode_text(open_clip.tokenize([f"a photo of a {c}" for c in classes]))
-        )
-    images = office(tmp_path, classes, lambda pixels: model.encode_image((pixels - mean) / std) @ text.T, near=0.1)
-    with torch.no_grad():
-        expected = reference(images, lambda pixels: model.encode_image((pixels - mean) / std), text)
-    planted = published(tmp_path / "planted.csv", "tiny", "", expected)
-    backbone = f"backbones.0.folder={folder}"
-    on = ("--backbone", "tiny", "--set", backbone, "--set", "backbones.0.quick_gelu=true")
-    assert checked(tmp_path, images, planted, *on, code=0)["verdict"] == "pass"
-    found = checked(tmp_path, images, planted, "--backbone", "tiny", "--set", backbone, code=2)
+        text = model.encode_text(open_clip.tokenize([TEMPLATE.format(c) for c in classes]), normalize=True)
+        images = office(tmp_path, classes, lambda pixels: embed(pixels) @ text.T, near=0.1)
+        expected = reference(images, embed, text)
+    published(tmp_path / "planted.csv", "tiny", expected)
+    off = ("--backbone", "tiny", "--set", f"backbones.0.folder={folder}")
+    assert checked(tmp_path, images, *off, "--set", "backbones.0.quick_gelu=true", code=0)["verdict"] == "pass"
+    found = checked(tmp_path, images, *off, code=2)
     assert (found["verdict"], found["reason"]) == ("fail", "QuickGELU")
     assert found["tried"][-1]["detail"] == "QuickGELU on"
 
 
 def test_what_is_not_published_or_not_whole_is_one_sentence(
-    tmp_path: Path, pacs_sample: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, pacs_sample: Path, command: Command
 ) -> None:
-    def said(*more: str) -> str:
-        root = f"datasets=[{{name: PACS, root: {pacs_sample}}}]"
-        assert main(["selfcheck", "--set", root, "--to", str(tmp_path / "s.json"), *more]) == 2
-        return capsys.readouterr().err.strip().splitlines()[-1]
-
-    assert "--published: " in said("--published", str(tmp_path / "none.csv"))
-    assert "Unknown" in said("--backbone", "ViT-B-31 openai", "--store", str(tmp_path / "store"))
+    asked = ["selfcheck", "--set", f"datasets=[{{name: PACS, root: {pacs_sample}}}]", "--to", tmp_path / "s.json"]
+    assert "--published: " in command.refused(*asked, "--published", tmp_path / "none.csv")
+    assert "Unknown" in command.refused(*asked, "--backbone", "ViT-B-31 openai", "--store", tmp_path / "store")

@@ -4,23 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from benchmark.cli import main
 from benchmark.common.storage import Storage
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
+from tests.commands.conftest import Command
 from tests.conftest import Swept
 
-pytestmark = pytest.mark.slow
 TEST = ["protocol", "held_out", "test_split", "seed", "fold"]
 
 
-def test_roles_are_those_of_the_rows(swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_roles_are_those_of_the_rows(swept_toy: Swept, tmp_path: Path, command: Command) -> None:
     file = tmp_path / "new" / "splits.parquet"
-    assert main(["splits", str(swept_toy.file), "--to", str(file)]) == 0
+    said = command("splits", swept_toy.file, "--to", file).out
     listed = pd.read_parquet(file)
-    assert f"{len(listed)} lines" in capsys.readouterr().out
+    assert f"{len(listed)} lines" in said
     paths = np.array(sorted(str(p.relative_to(swept_toy.images)) for p in swept_toy.images.rglob("*.png")))
     storage = Storage(str(swept_toy.store))
     rows = read_rows(storage, [Path(name).stem for name in storage.files("rows", ".parquet")])
@@ -39,10 +37,10 @@ def test_roles_are_those_of_the_rows(swept_toy: Swept, tmp_path: Path, capsys: p
     assert (listed["path"].str.rpartition("/")[0] == listed["environment"] + "/" + listed["class"]).all()
 
 
-def test_csv_says_the_same(swept_toy: Swept, tmp_path: Path) -> None:
+def test_csv_says_the_same(swept_toy: Swept, tmp_path: Path, command: Command) -> None:
     files = [tmp_path / f"splits.{kind}" for kind in ("csv", "parquet")]
     for file in files:
-        assert main(["splits", str(swept_toy.file), "--set", "sweep.protocols=[held_out]", "--to", str(file)]) == 0
+        command("splits", swept_toy.file, "--set", "sweep.protocols=[held_out]", "--to", file)
     first, second = pd.read_csv(files[0]), pd.read_parquet(files[1])
     assert first.drop(columns="group").equals(second.drop(columns="group"))
     assert first["group"].isna().all()
@@ -50,9 +48,8 @@ def test_csv_says_the_same(swept_toy: Swept, tmp_path: Path) -> None:
 
 
 def test_another_suffix_and_a_place_that_cannot_be_written_to_are_refused(
-    swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept_toy: Swept, tmp_path: Path, command: Command
 ) -> None:
     (tmp_path / "file").write_text("")
     for to, words in (("splits.json", "neither .parquet nor .csv"), ("file/splits.csv", "cannot be written")):
-        assert main(["splits", str(swept_toy.file), "--to", str(tmp_path / to)]) == 2
-        assert words in capsys.readouterr().err
+        assert words in command.refused("splits", swept_toy.file, "--to", tmp_path / to)

@@ -2,8 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,44 +9,44 @@ import pyarrow.fs
 import pytest
 
 from benchmark.common.access import Access, access_of
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import HIDDEN, hidden
 from benchmark.common.storage import Storage
-from tests.conftest import REPOSITORY, S3
-
-READS = """
-import pickle, sys
-storage = pickle.load(open(sys.argv[1], "rb"))  # noqa: SIM115, S301
-again = pickle.loads(pickle.dumps(storage))  # as one worker hands it to the next
-print("arrived")
-print(again.read_bytes("a.txt").decode(), [entry.name for entry in again.listing()])
-"""
+from tests.conftest import S3
 
 
-def elsewhere(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Read a pickled storage where AWS's variables and files are others."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    plain |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(REPOSITORY), **variables}
-    return subprocess.run(
-        [sys.executable, "-c", READS, str(tmp_path / "storage")], env=plain, capture_output=True, text=True, check=False
-    )
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Let AWS's variables and files be those of another node."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", **variables}.items():
+        monkeypatch.setenv(name, value)
 
 
-def test_keys_and_address_of_s3_go_along(s3: S3, tmp_path: Path) -> None:
+@pytest.fixture
+def sent(s3: S3, tmp_path: Path) -> bytes:
+    """A storage with a file, as it travels to a worker."""
     storage = Storage(f"s3://{s3.bucket}/{tmp_path.name}")
     storage.write_bytes("a.txt", b"there")
-    (tmp_path / "storage").write_bytes(pickle.dumps(storage))
-    read = elsewhere(tmp_path)
-    assert read.stdout == "arrived\nthere ['a.txt']\n", read.stderr
     assert "testing" not in repr(access_of(storage._fs))
+    return pickle.dumps(storage)
 
 
-def test_what_cannot_be_opened_is_told_at_the_first_use_and_not_when_it_arrives(s3: S3, tmp_path: Path) -> None:
-    (tmp_path / "storage").write_bytes(pickle.dumps(Storage(f"s3://{s3.bucket}/{tmp_path.name}")))
-    read = elsewhere(tmp_path, AWS_ENDPOINT_URL="http://someone:else@127.0.0.1:1")  # of its own: it comes first
-    last = read.stderr.strip().splitlines()[-1]
-    assert "its endpoint has a user or a password" in last
-    assert read.stdout == "arrived\n"
-    assert "else" not in last
+def test_keys_and_address_of_s3_go_along(sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere(tmp_path, monkeypatch)
+    again = pickle.loads(pickle.dumps(pickle.loads(sent)))  # as one worker hands it to the next
+    assert again.read_bytes("a.txt") == b"there"
+    assert [entry.name for entry in again.listing()] == ["a.txt"]
+
+
+def test_what_cannot_be_opened_is_told_at_the_first_use_and_not_when_it_arrives(
+    sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(tmp_path, monkeypatch, AWS_ENDPOINT_URL="http://someone:else@127.0.0.1:1")  # its own comes first
+    again = pickle.loads(pickle.dumps(pickle.loads(sent)))
+    with pytest.raises(IcmBenchError, match="its endpoint has a user or a password") as told:
+        again.read_bytes("a.txt")
+    assert "else" not in str(told.value)
 
 
 def test_keys_of_the_node_come_first_and_are_not_those_of_its_machine(
@@ -60,11 +58,7 @@ def test_keys_of_the_node_come_first_and_are_not_those_of_its_machine(
     handed = Access("http://127.0.0.1:2", keys)
     own = handed.options(system)
     assert (own["access_key"], own["endpoint_override"]) == (None, address)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    elsewhere(tmp_path, monkeypatch)
     system = pyarrow.fs.FileSystem.from_uri("s3://bucket/x?region=us-east-1")[0]
     used = handed.options(system)
     assert (used["access_key"], used["secret_key"], used["endpoint_override"]) == (*keys[:2], "http://127.0.0.1:2")

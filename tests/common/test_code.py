@@ -3,14 +3,13 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmark.common import code
 from benchmark.common.code import own_code, own_modules
-from benchmark.method.interventions import INTERVENTIONS
 from benchmark.method.interventions.base import Intervention
 
 FILES = {  # a package in which a constant lies two imports away from the class, whichever way it is imported
@@ -24,25 +23,19 @@ FILES = {  # a package in which a constant lies two imports away from the class,
     "plain.py": "import numpy\nimport json\nPLAIN = 1\n",
     "apart.py": "APART = 1\n",
 }
-COUNTED = {
-    "mine.py",
-    "__init__.py",
-    "parts/__init__.py",
-    "parts/near.py",
-    "parts/deep.py",
-    "far.py",
-    "shown.py",
-    "plain.py",
-}
+COUNTED = {*FILES} - {"apart.py"}
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package of the user's own, `own_pkg`, that can be imported."""
-    for name, text in FILES.items():
-        file = tmp_path / "own_pkg" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    write(tmp_path / "own_pkg", FILES)
     (tmp_path / "beside.py").write_text("BESIDE = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path / "own_pkg"
@@ -87,9 +80,7 @@ def test_a_module_in_no_package_counts_with_those_of_its_folder(
         "alone_apart.py": "APART = 1\n",
         "alone_broken.py": "this is no Python\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write(tmp_path, files)
     cls = importlib.import_module("alone_mine").Mine
     assert set(own_modules(cls)) == {"alone_mine", "alone_near", "alone_tools", "alone_tools.far"}
     before = own_code(cls)
@@ -105,21 +96,3 @@ def test_a_module_in_no_package_counts_with_those_of_its_folder(
 
 def test_a_class_of_this_package_counts_with_its_own_module() -> None:
     assert set(own_modules(Intervention)) == {"benchmark.method.interventions.base"}
-
-
-def test_an_intervention_of_the_users_own_is_another_when_a_module_that_it_imports_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "view_mine.py").write_text(
-        "from benchmark.method.interventions.photometric import Grayscale\nfrom view_near import STRENGTH\n\n\n"
-        'class Mine(Grayscale):\n    registered_name = ""\n'
-    )
-    (tmp_path / "view_near.py").write_text("from view_far import STRENGTH\n")
-    (tmp_path / "view_far.py").write_text("STRENGTH = 1\n")
-    implementation: Callable[[], str] = lambda: INTERVENTIONS.create("view_mine:Mine").implementation  # noqa: E731
-    before = implementation()
-    (tmp_path / "view_far.py").write_text('"""Far."""\nSTRENGTH = 1  # the same\n')
-    assert implementation() == before
-    (tmp_path / "view_far.py").write_text("STRENGTH = 22\n")
-    assert implementation() != before

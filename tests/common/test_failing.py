@@ -7,6 +7,7 @@ import pickle
 import signal
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tests.broken import CutView, NoBasis, Nothing, OneColumn, Raises, RaisesInN
 
 PLACE = Path(__file__).parents[1] / "broken.py"
 PROBLEM = Problem(train=np.zeros((0, 2)), labels=np.zeros(0, dtype=np.int64), text=np.eye(2), tests=[])
-ASKED = Problem(train=np.zeros((0, 2)), labels=np.zeros(0, dtype=np.int64), text=np.eye(2), tests=[np.ones((3, 2))])
+ASKED = replace(PROBLEM, tests=[np.ones((3, 2))])
 
 
 def line_of(text: str) -> int:
@@ -42,13 +43,13 @@ def caught(function, *args):  # type: ignore[no-untyped-def]
 
 
 def test_code_of_the_users_own_is_named_with_class_file_and_line() -> None:
-    said = str(meant_for_user(caught(Raises().predict, PROBLEM, [1])))
-    at = f"{PLACE}:{line_of('this predictor is broken')}"
-    assert said == f"tests.broken:Raises raised RuntimeError (this predictor is broken) at {at}; mend it and run again."
-    # Where a library raises, the user's line that called it is named.
-    said = str(meant_for_user(caught(RaisesInNumpy().predict, PROBLEM, [1])))
-    at = f"{PLACE}:{line_of('np.linalg.inv')}"
-    assert said == f"tests.broken:RaisesInNumpy raised LinAlgError (Singular matrix) at {at}; mend it and run again."
+    for part, raised, line in (
+        (Raises(), "RuntimeError (this predictor is broken)", "this predictor is broken"),
+        (RaisesInNumpy(), "LinAlgError (Singular matrix)", "np.linalg.inv"),  # the user's line that called a library
+    ):
+        name, at = f"tests.broken:{type(part).__name__}", f"{PLACE}:{line_of(line)}"
+        said = str(meant_for_user(caught(part.predict, PROBLEM, [1])))
+        assert said == f"{name} raised {raised} at {at}; mend it and run again."
 
 
 def _fitted(projection: Projection) -> None:
@@ -70,8 +71,8 @@ def _fitted(projection: Projection) -> None:
 def test_an_answer_in_a_wrong_shape_is_named_with_class_file_and_line(
     part: Any, method: str, ask: Callable[[Any], Any], said: str
 ) -> None:
-    def run(projection: Any) -> None:
-        ask(projection)
+    def run(part: Any) -> None:
+        ask(part)
 
     name = f"tests.broken:{type(part).__name__}"
     line = inspect.getsourcelines(getattr(type(part), method))[1]

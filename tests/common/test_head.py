@@ -15,32 +15,30 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "SAY_SECONDS", 0.2)
 
 
-def watched(address: str, ended: threading.Event, limit: float, joined: threading.Event) -> threading.Thread:
+def watched(address: str, limit: float) -> tuple[threading.Thread, threading.Event, threading.Event]:
+    """Watch a head; return who does, whether the cluster is joined, and whether the process was ended."""
+    joined, ended = threading.Event(), threading.Event()
+    joined.set()
     thread = threading.Thread(target=head._watch, args=(address, limit, joined.is_set, ended.set), daemon=True)
     thread.start()
-    return thread
+    return thread, joined, ended
 
 
 def test_a_head_that_is_gone_ends_the_process_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        ended, joined = threading.Event(), threading.Event()
-        joined.set()
-        thread = watched(address, ended, 1.0, joined)
+        thread, _, ended = watched(address, 1.0)
         assert not ended.wait(1.5)  # for as long as it answers
         assert not capsys.readouterr().err
     assert ended.wait(20)
     thread.join(10)
     waiting, sentence = capsys.readouterr().err.splitlines()
-    assert waiting == f"the head of the Ray cluster at {address} does not answer; it is waited for up to 1 s"
-    assert sentence.startswith(f"icm-bench: the head of the Ray cluster at {address} has not answered for ")
-    assert "with the same store" in sentence
+    assert f"{address} does not answer; it is waited for up to 1 s" in waiting
+    assert f"{address} has not answered for " in sentence
 
 
 def test_nobody_is_watched_once_the_cluster_is_left() -> None:
-    ended, joined = threading.Event(), threading.Event()
-    joined.set()
-    thread = watched("127.0.0.1:1", ended, 30.0, joined)
+    thread, joined, ended = watched("127.0.0.1:1", 30.0)
     time.sleep(0.2)
     joined.clear()
     thread.join(10)

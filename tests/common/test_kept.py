@@ -111,10 +111,7 @@ def test_a_variable_limits_copies(said: str, kept_then: bool, monkeypatch: pytes
             copies.put("s3://a/b", b"content")
         assert ((copies.get("s3://a/b") if copies else None) == b"content") == kept_then
     monkeypatch.setenv(kept.LIMIT, "much")
-    with (
-        pytest.raises(IcmBenchError, match="ICM_BENCH_COPIES_GIB is 'much', where a number of GiB is needed"),
-        keeping(),
-    ):
+    with pytest.raises(IcmBenchError, match="ICM_BENCH_COPIES_GIB is 'much'"), keeping():
         pass
 
 
@@ -132,8 +129,8 @@ def test_an_image_that_was_identified_is_decoded_without_another_request(remote:
     storage, proxy = remote
     storage.write_bytes("env/dog/1.png", b"an image")
     reader = FolderReader(storage.uri)
-    (entry,) = (vars_of(entry) for entry in reader.entries())
-    batch = {name: [value] for name, value in entry.items()}
+    (entry,) = reader.entries()
+    batch = {name: [getattr(entry, name)] for name in entry.__slots__}
     asked(proxy)
     assert [b"".join(pieces) for pieces in reader.pieces(batch)] == [b"an image"]
     assert asked(proxy) == 1
@@ -143,10 +140,6 @@ def test_an_image_that_was_identified_is_decoded_without_another_request(remote:
         at_worker: FolderReader = pickle.loads(sent)
         assert list(at_worker.read(batch)) == list(at_worker.read(batch)) == [b"an image"]
     assert asked(proxy) == 0
-
-
-def vars_of(entry: object) -> dict[str, object]:
-    return {name: getattr(entry, name) for name in entry.__slots__}  # type: ignore[attr-defined]
 
 
 def test_what_is_written_first_stays_and_only_its_writer_has_a_copy(remote: tuple[Storage, Proxy]) -> None:

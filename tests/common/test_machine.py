@@ -1,6 +1,7 @@
 """The peak of matrix products: measured once, remembered, and never from a damaged file."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -32,17 +33,13 @@ def test_a_product_counts_a_multiplication_and_a_sum(monkeypatch: pytest.MonkeyP
     assert machine._measured_gemm("cpu", "float32") == 2 * 1024**3  # one product, of one second
 
 
-@pytest.mark.parametrize(("flags", "expected"), [("avx512f avx512_bf16", True), ("amx_bf16", True), ("avx512f", False)])
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("avx512f avx512_bf16", True), ("amx_bf16", True), ("avx512f", False), (None, False)]
+)
 def test_processors_that_multiply_bfloat16_are_known_by_their_flags(
-    flags: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+    flags: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"model name : X\nflags\t\t: fpu {flags} sse\n")
+    """Where the system tells none, none does."""
+    told = f"model name : X\nflags\t\t: fpu {flags} sse\n" if flags else FileNotFoundError()
+    monkeypatch.setattr(Path, "read_text", Mock(side_effect=[told]))
     assert machine.multiplies_bfloat16.__wrapped__() is expected
-
-
-def test_a_system_that_does_not_tell_multiplies_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*_: object, **__: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", absent)
-    assert machine.multiplies_bfloat16.__wrapped__() is False

@@ -55,9 +55,8 @@ def test_an_outage_is_waited_out_with_one_line_for_all_who_wait(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: storage.write_bytes(name, b"x"), "abcd"))
     begins, ends = capsys.readouterr().err.splitlines()
-    assert begins.startswith(f"storage: s3://bucket/{tmp_path.name}/store does not answer (")
-    assert begins.endswith("s of 120 s")
-    assert ends.startswith(f"storage: s3://bucket/{tmp_path.name}/store answers again after ")
+    assert f"s3://bucket/{tmp_path.name}/store does not answer (" in begins
+    assert f"s3://bucket/{tmp_path.name}/store answers again after " in ends
     retries = taken()
     assert retries.count >= proxy.faults.faults["down"]
     assert retries.seconds > 4  # four that waited for 1.5 s each
@@ -68,9 +67,7 @@ def test_patience_ends_in_a_sentence(faulty_s3: tuple[S3, Proxy], tmp_path: Path
     storage = Storage(f"s3://bucket/{tmp_path.name}/store", patience=1.0)
     proxy.faults = Faults(down_until=time.monotonic() + 60)
     began = time.monotonic()
-    with pytest.raises(
-        OutOfPatienceError, match=r"store did not answer for \d+ s \(.*\); run again .*storage_patience\."
-    ):
+    with pytest.raises(OutOfPatienceError, match=r"store did not answer for \d+ s .*storage_patience"):
         storage.write_bytes("a", b"x")
     assert time.monotonic() - began < 15
     with pytest.raises(OutOfPatienceError, match="did not answer"):

@@ -14,36 +14,31 @@ from benchmark.common.failing import meant_for_user
 from benchmark.common.places import remedy, unusable_variable, unwritable
 from benchmark.common.storage import Storage
 
-OPTION = "--store or --out"
-
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
     """A file system that is read-only; needs the right to mount one."""
     folder = tmp_path / "closed"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a file system")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(
-    ("number", "first", "last"),
+    ("numbers", "said"),
     [
-        (errno.ENOSPC, "free some space, or give another --store or --out", ""),
-        (errno.EDQUOT, "free some space, or give another --store or --out", ""),
-        (errno.EROFS, "let this user write there, or give another --store or --out", ""),
-        (errno.EACCES, "let this user write there, or give another --store or --out", ""),
-        (errno.ENOTDIR, "give another --store or --out", ""),
+        ((errno.ENOSPC, errno.EDQUOT), "free some space, or give another --store or --out"),
+        ((errno.EROFS, errno.EACCES), "let this user write there, or give another --store or --out"),
+        ((errno.ENOTDIR,), "give another --store or --out"),
     ],
 )
-def test_the_remedy_goes_by_the_reason(number: int, first: str, last: str) -> None:
-    assert remedy(OSError(number, "why"), "/data/store/x", OPTION) == first + last
-    assert remedy(OSError(number, "why"), "s3://bucket/x", OPTION) == first
+def test_the_remedy_goes_by_the_reason(numbers: tuple[int, ...], said: str) -> None:
+    for number in numbers:
+        for place in ("/data/store/x", "s3://bucket/x"):
+            assert remedy(OSError(number, "why"), place, "--store or --out") == said
 
 
 def test_the_remedy_names_the_variable_that_named_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,11 +48,7 @@ def test_the_remedy_names_the_variable_that_named_the_place(tmp_path: Path, monk
     for name in ("ICM_BENCH_CACHE", "HF_HOME", "TMPDIR", "RAY_TMPDIR"):
         place = str(tmp_path / name / "a" / "file")
         said = remedy(OSError(errno.EROFS, "why"), place)
-        assert (
-            said
-            == f"let this user write there, or let the environment variable {name} name a folder that can be "
-            + ("written to")
-        )
+        assert said.startswith(f"let this user write there, or let the environment variable {name} name a folder")
         full = unwritable(OSError(errno.ENOSPC, "No space left on device", place))
         assert f"let the environment variable {name} name a folder on a disk with more" in full
         denied = meant_for_user(PermissionError(errno.EACCES, "Permission denied", place))
@@ -105,6 +96,4 @@ def test_a_working_directory_that_was_removed_is_a_sentence(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     assert main(["datasets"]) == 2
-    assert capsys.readouterr().err == (
-        "icm-bench: The folder in which the command runs has been removed; change to another one.\n"
-    )
+    assert "has been removed; change to another one" in capsys.readouterr().err

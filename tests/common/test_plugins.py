@@ -25,10 +25,7 @@ BROKEN = {
     "raises": ("x = 1 / 0", "cannot be loaded: ZeroDivisionError (division by zero) at {file}:1."),
     "syntax": ("\n\ndef (", "cannot be loaded: SyntaxError"),
     "exits": ("import sys\nsys.exit(3)", "cannot be loaded: SystemExit (3) at {file}:2."),
-    "helped": (
-        "import plugin_raises",
-        "cannot be loaded: ZeroDivisionError (division by zero) at {folder}/plugin_raises.py:1.",
-    ),
+    "helped": ("import plugin_raises", "ZeroDivisionError (division by zero) at {folder}/plugin_raises.py:1."),
     "imports": ("\nimport nosuchthing", "ModuleNotFoundError (No module named 'nosuchthing') at {file}:2."),
 }
 
@@ -96,7 +93,7 @@ def test_a_module_that_cannot_be_imported_is_one_sentence_with_file_and_line(
     said = refused(capsys, "plan", str(recipe), "--set", f"sweep.projections=[identity, 'plugin_{name}:Mine']")
     assert f"The projection 'plugin_{name}:Mine' cannot be loaded" in said
     assert words.format(file=file, folder=recipe.parent) in said
-    assert str(file if name != "helped" else recipe.parent) in said
+    assert str(recipe.parent) in said
 
 
 @pytest.mark.parametrize("place", ["reports/__init__.py", "jobs.py", "benchmark/__init__.py"])

@@ -34,7 +34,8 @@ RAW = f"s3://AKIAFAKE1234:{SECRET}@bucket/store"
         ("http://user:pass/word@host:8265/x", "http://***@host:8265/x"),
         *((plain, plain) for plain in (
             "s3://bucket/run@3", "file:///a:b@c", "http://localhost:8000/v1", "mail me@host.org", "max_tokens=96",
-            "asks for a token: set RAY_AUTH_MODE=token, with", "none in ~/.ray/auth_token: copy it", "key_env: OPENAI_API_KEY", "a key 'secret_key' is unknown",
+            "asks for a token: set RAY_AUTH_MODE=token, with", "none in ~/.ray/auth_token: copy it",
+            "key_env: OPENAI_API_KEY", "a key 'secret_key' is unknown",
         )),
     ],
 )  # fmt: skip
@@ -103,7 +104,6 @@ def test_an_error_that_nobody_foresaw_ends_in_a_traceback_without_secrets(
 
 def test_a_value_is_a_secret_by_its_key() -> None:
     content = {"secret_key": "abcdefgh1234", "name": "x", "inner": [{"password": "short"}], "root": "s3://K:abc@b/x"}
-    assert hidden_in(content) == {
-        "secret_key": "***", "name": "x", "inner": [{"password": "***"}], "root": "s3://***@b/x",
-    }  # fmt: skip
+    shown = {"secret_key": "***", "name": "x", "inner": [{"password": "***"}], "root": "s3://***@b/x"}
+    assert hidden_in(content) == shown
     assert hidden('{"api_key": [1, 2]}') == '{"api_key": [1, 2]}'

@@ -11,25 +11,17 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets import identities
-from benchmark.datasets.manifest import Manifest, _in_order, read_manifest
-from benchmark.datasets.readers.folder import FolderReader
-from benchmark.datasets.spec import DatasetSpec
+from benchmark.datasets.manifest import Manifest, _in_order
 from tests.conftest import make_toy
-
-LONG_AGO = 1_000_000_000
+from tests.datasets.reading import read
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+def toy(tmp_path: Path) -> Path:
     root = make_toy(tmp_path / "toy", environments=3, classes=2, images=9)
     for file in root.rglob("*.png"):
-        os.utime(file, (LONG_AGO, LONG_AGO))
+        os.utime(file, (0, 0))
     return root
-
-
-def read(root: Path) -> Manifest:
-    return read_manifest(DatasetSpec(name="toy", root=str(root)))
 
 
 def expected(root: Path) -> list[tuple[str, str, int]]:
@@ -57,27 +49,6 @@ def test_identities_are_those_of_a_few_lines_however_they_are_made(
     monkeypatch.setattr(identities, "_IN_WORDS", 7)
     monkeypatch.setattr(identities, "cores", lambda: 2)
     assert said(read(toy)) == expected(toy)
-
-
-def test_only_what_has_changed_is_read_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    pieces = FolderReader.pieces
-
-    def noted(self: FolderReader, batch: dict[str, list[str]]) -> object:
-        asked.extend(batch["path"])
-        return pieces(self, batch)
-
-    monkeypatch.setattr(FolderReader, "pieces", noted)
-    first = read(toy)
-    assert len(asked) == len(first.table)
-    asked.clear()
-    assert read(toy).table.equals(first.table)
-    assert not asked
-    (changed,) = toy.glob("env1/cat/3.png")
-    changed.write_bytes((toy / "env0" / "dog" / "0.png").read_bytes())
-    os.utime(changed, (LONG_AGO + 1, LONG_AGO + 1))
-    assert said(read(toy)) == expected(toy)
-    assert asked == ["env1/cat/3.png"]
 
 
 @pytest.mark.parametrize("worth", [10**6, 0], ids=["one", "processes"])
@@ -109,6 +80,5 @@ def test_order_is_by_environment_class_folder_and_name() -> None:
     random.Random(0).shuffle(paths)
     rows = [{"environment": p[:2], "class_name": p[3:5], "path": p} for p in paths]
     ordered = _in_order(pa.Table.from_pylist(rows)).to_pylist()
-    assert ordered == sorted(
-        rows, key=lambda row: (row["environment"], row["class_name"], *posixpath.split(row["path"]))
-    )
+    rows.sort(key=lambda row: (row["environment"], row["class_name"], *posixpath.split(row["path"])))
+    assert ordered == rows

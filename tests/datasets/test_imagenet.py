@@ -1,7 +1,6 @@
 """ImageNet's variants: the right subset of classes, WordNet ids however a copy writes them, and words for prompts."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from PIL import Image
 
 from benchmark.commands.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
-from benchmark.datasets.catalog import CATALOG, count_differences
+from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.imagenet import class_subset, human_names
-from benchmark.datasets.manifest import Manifest, read_manifest
-from benchmark.datasets.spec import DatasetSpec
+from tests.datasets.reading import read, with_features
 
 VARIANTS = ["ImageNet", "ImageNetV2", "ImageNet-R", "ImageNet-A", "ImageNet-Sketch"]
 
@@ -32,10 +30,6 @@ def make(folder: Path, classes: list[str]) -> None:
     for i, class_name in enumerate(classes):
         (folder / class_name).mkdir(parents=True)
         (folder / class_name / "x.png").write_bytes(png(i))
-
-
-def read(name: str, root: Path, **keys: Any) -> Manifest:
-    return read_manifest(DatasetSpec(name=name, root=str(root), **keys))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -60,7 +54,7 @@ def test_classes_are_called_as_every_zero_shot_table_calls_them() -> None:
 @pytest.mark.parametrize("level", ["", "val", "train"])
 def test_a_set_of_one_environment_is_read_with_its_whole_subset(tmp_path: Path, level: str) -> None:
     make(tmp_path / "imagenet" / level, ["n02123045", "n01440764"])
-    manifest = read("ImageNet", tmp_path)
+    manifest = read(tmp_path, "ImageNet")
     assert manifest.environments == ["imagenet"]
     assert manifest.table["path"].to_pylist() == ["n01440764/x.png", "n02123045/x.png"]
     assert len(manifest.classes) == len(manifest.prompt_names) == 1000
@@ -77,12 +71,12 @@ def test_a_set_of_one_environment_is_read_with_its_whole_subset(tmp_path: Path, 
 def test_a_folder_that_is_not_of_the_subset_is_named(tmp_path: Path) -> None:
     make(tmp_path / "imagenet-r", ["n01443537", "n01440764"])
     with pytest.raises(IcmBenchError, match=r"'n01440764' in .*imagenet-r is none of the 200 classes of ImageNet-R"):
-        read("ImageNet-R", tmp_path)
+        read(tmp_path, "ImageNet-R")
 
 
 def test_numbers_are_positions_among_the_sorted_wordnet_ids(tmp_path: Path) -> None:
     make(tmp_path / "imagenetv2", ["0", "281", "999"])
-    manifest = read("ImageNetV2", tmp_path)
+    manifest = read(tmp_path, "ImageNetV2")
     assert manifest.table["class_name"].to_pylist() == ["n01440764", "n02123045", "n15075141"]
     assert manifest.table["label"].to_pylist() == [0, 281, 999]
     assert manifest.table["path"].to_pylist() == ["0/x.png", "281/x.png", "999/x.png"]
@@ -101,20 +95,7 @@ def test_numbers_are_positions_among_the_sorted_wordnet_ids(tmp_path: Path) -> N
 def test_parquet_of_a_variant(tmp_path: Path, label: list[Any], names: list[str] | None, expected: list[str]) -> None:
     features = {"label": {"names": names, "_type": "ClassLabel"}} if names else {}
     table = pa.table({"image": [png(1), png(2)], "label": label})
-    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "f.parquet")
-    manifest = read("ImageNet-R", tmp_path)
+    pq.write_table(with_features(table, features), tmp_path / "f.parquet")
+    manifest = read(tmp_path, "ImageNet-R")
     assert manifest.table["class_name"].to_pylist() == expected
     assert manifest.environments == ["imagenet-r"]
-
-
-def test_catalog_counts_of_the_variants() -> None:
-    assert {name: CATALOG[name].images for name in VARIANTS} == {
-        "ImageNet": 50000,
-        "ImageNetV2": 10000,
-        "ImageNet-R": 30000,
-        "ImageNet-A": 7500,
-        "ImageNet-Sketch": 50889,
-    }
-    assert count_differences(CATALOG["ImageNet"], {"imagenet": 1281167}, 1000) == ["this is the training images"]
-    assert count_differences(CATALOG["ImageNet"], {"imagenet": 50000}, 1000) == []

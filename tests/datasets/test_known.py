@@ -15,15 +15,11 @@ from benchmark.commands.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG, MAX_DIFFERENCES, count_differences, is_variant
 from benchmark.datasets.imagenet import class_subset
-from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
+from tests.datasets.reading import read, refusal
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def draw(file: Path) -> None:
@@ -34,16 +30,6 @@ def draw(file: Path) -> None:
 def write(file: Path, head: str, rows: Iterable[Iterable[Any]]) -> None:
     with file.open("w", newline="") as out:
         csv.writer(out).writerows([head.split(","), *rows])
-
-
-def read(name: str, root: Path, **keys: Any) -> Manifest:
-    return read_manifest(DatasetSpec.model_validate({"name": name, "root": str(root), **keys}))
-
-
-def refusal(name: str, root: Path, **keys: Any) -> str:
-    with pytest.raises(IcmBenchError) as caught:
-        read(name, root, **keys)
-    return str(caught.value)
 
 
 @pytest.fixture
@@ -62,7 +48,7 @@ def iwildcam(tmp_path: Path) -> Path:
 
 
 def test_iwildcam(iwildcam: Path) -> None:
-    found = read("iWildCam", iwildcam)
+    found = read(iwildcam, "iWildCam")
     assert found.counts == dict.fromkeys("0123", 6)
     assert found.classes == found.prompt_names == ["empty", "lion", "puma concolor"]
     rows = {row["path"]: row for row in found.table.to_pylist()}
@@ -70,7 +56,6 @@ def test_iwildcam(iwildcam: Path) -> None:
     assert [rows[f"train/00{i}.jpg"]["group"] for i in range(4)] == ["0", "0", "1", "1"]
     check_held_out(found)  # which the small copy allows
     (note,) = found.notes()
-    assert note.startswith("iWildCam in ")
     assert "(of WILDS v2.0, in all, from the literature): 24 images instead of 203029; 4 is absent; 5 is absent" in note
     assert note.endswith("3 classes instead of 182.")
     assert f"{319 + 1 - MAX_DIFFERENCES} more of that kind" in note
@@ -78,44 +63,40 @@ def test_iwildcam(iwildcam: Path) -> None:
 
 def test_splits_say_which_lines_are_read_and_the_rest_need_not_lie_there(iwildcam: Path) -> None:
     (iwildcam / "iwildcam_v2.0" / "train" / "023.jpg").unlink()  # of the split `test`
-    assert "names train/023.jpg, which does not lie below" in refusal("iWildCam", iwildcam)
-    found = read("iWildCam", iwildcam, splits=["train", "val"])
+    assert "names train/023.jpg, which does not lie below" in refusal(iwildcam, "iWildCam")
+    found = read(iwildcam, "iWildCam", splits=["train", "val"])
     assert found.counts == {"0": 6, "2": 6}
-    assert found.notes() == [
-        f"iWildCam in {iwildcam}/iwildcam_v2.0 is read by columns, splits or names of the recipe's own: the catalog's "
-        f"counts do not apply."
-    ]
-    assert read("iWildCam", iwildcam, splits="train").counts == {"0": 6}
-    said = refusal("iWildCam", iwildcam, splits=["train", "vall"])
+    (note,) = found.notes()
+    assert note.endswith("the catalog's counts do not apply.")
+    assert read(iwildcam, "iWildCam", splits="train").counts == {"0": 6}
+    said = refusal(iwildcam, "iWildCam", splits=["train", "vall"])
     assert "has 'vall' in its column of splits; did you mean 'val'" in said
     # Official parts as environments: `test` held out of a set of `train` and `test` is what WILDS trains and tests.
     (iwildcam / "iwildcam_v2.0" / "train" / "023.jpg").write_bytes(b"any")
-    parts = read("iWildCam", iwildcam, splits=["train", "test"], columns={"environment": "split"})
+    parts = read(iwildcam, "iWildCam", splits=["train", "test"], columns={"environment": "split"})
     assert parts.counts == {"test": 6, "train": 6}
 
 
 def test_own_columns_stand_for_the_catalogs_and_its_names_go_with_its_columns(iwildcam: Path) -> None:
-    found = read("iWildCam", iwildcam, columns={"class_name": "category_id", "group": "seq_id"})
+    found = read(iwildcam, "iWildCam", columns={"class_name": "category_id", "group": "seq_id"})
     assert found.classes == ["0", "10", "20"]
     assert set(found.groups or ()) == {f"burst-{i}" for i in range(12)}
     given = {"class_name": {"table": "categories.csv", "key": "category_id", "name": "name"}}
-    assert read("iWildCam", iwildcam, columns={"class_name": "category_id"}, lookup=given).classes == [
-        "empty", "lion", "puma concolor",
-    ]  # fmt: skip
+    named = read(iwildcam, "iWildCam", columns={"class_name": "category_id"}, lookup=given)
+    assert named.classes == ["empty", "lion", "puma concolor"]
 
 
 def test_what_a_second_table_does_not_say(iwildcam: Path) -> None:
     file = iwildcam / "iwildcam_v2.0" / "categories.csv"
-    write(file, "y,name", [[0, "empty"], [1, "puma"], [2, ""]])
-    said = refusal("iWildCam", iwildcam)
-    metadata = iwildcam / "iwildcam_v2.0" / "metadata.csv"
-    assert said == f"The class in line 4 of {metadata} is '2', which has no name in {file}; add it there."
-    write(file, "y,name", [[0, "empty"], [1, "puma"], [1, "lion"]])
-    assert f"{file} calls '1' both 'puma' and 'lion'; leave one line of them." in refusal("iWildCam", iwildcam)
-    write(file, "y,species", [[0, "empty"]])
-    assert f"{file} has no column 'name', which lookup.class_name.name names" in refusal("iWildCam", iwildcam)
+    for head, rows, said in (
+        ("y,name", [[0, "empty"], [1, "puma"], [2, ""]], f"metadata.csv is '2', which has no name in {file}"),
+        ("y,name", [[0, "empty"], [1, "puma"], [1, "lion"]], f"{file} calls '1' both 'puma' and 'lion'"),
+        ("y,species", [[0, "empty"]], f"{file} has no column 'name', which lookup.class_name.name names"),
+    ):
+        write(file, head, rows)
+        assert said in refusal(iwildcam, "iWildCam")
     file.unlink()
-    assert f"{file} cannot be read (" in refusal("iWildCam", iwildcam)
+    assert f"{file} cannot be read (" in refusal(iwildcam, "iWildCam")
 
 
 def test_fmow(tmp_path: Path) -> None:
@@ -130,7 +111,7 @@ def test_fmow(tmp_path: Path) -> None:
     write(folder / "rgb_metadata.csv", "split,img_path,category,country_code,timestamp", rows)
     regions = {"FRA": "Europe", "JPN": "Asia", "KEN": "Africa", "BRA": "Americas", "ATA": "", "AUS": "Oceania"}
     write(folder / "country_code_mapping.csv", "name,alpha-3,region", [["x", *item] for item in regions.items()])
-    found = read("FMoW", tmp_path)
+    found = read(tmp_path, "FMoW")
     assert found.counts == {"Africa": 3, "Americas": 3, "Asia": 3, "Europe": 3, "Other": 6}
     assert found.classes == ["airport_hangar", "zoo"]
     groups = dict(zip(found.table["path"].to_pylist(), found.groups or (), strict=True))
@@ -138,7 +119,7 @@ def test_fmow(tmp_path: Path) -> None:
     assert groups["images/rgb_img_9.png"] == "val/zoo/zoo_4"
     (note,) = found.notes()
     assert "18 images instead of 470086; Oceania is absent; 2 classes instead of 62." in note
-    by_year = read("FMoW", tmp_path, columns={"environment": "{timestamp:.4}"})
+    by_year = read(tmp_path, "FMoW", columns={"environment": "{timestamp:.4}"})
     assert by_year.environments == ["2010", "2011", "2012"]
     assert sum(by_year.counts.values()) == 18
 
@@ -151,7 +132,7 @@ def test_camelyon17(tmp_path: Path) -> None:
         draw(folder / "patches" / name / f"patch_{name}_x_{x}_y_{y}.png")
         rows.append([i, patient, node, x, y, i // 10, i % 10, i % 5, i % 2])
     write(folder / "metadata.csv", ",patient,node,x_coord,y_coord,tumor,slide,center,split", rows)
-    found = read("Camelyon17", tmp_path)
+    found = read(tmp_path, "Camelyon17")
     assert found.counts == dict.fromkeys("01234", 4)
     assert found.classes == ["healthy tissue", "tumor tissue"]
     assert Counter(found.groups) == Counter({str(slide): 2 for slide in range(10)})
@@ -159,14 +140,14 @@ def test_camelyon17(tmp_path: Path) -> None:
     assert first == "patches/patient_000_node_0/patch_patient_000_node_0_x_3328_y_21792.png"
     (note,) = found.notes()
     assert note.endswith("20 images instead of 455954.")
-    assert read("Camelyon17", tmp_path, splits=[0]).counts == dict.fromkeys("01234", 2)  # in YAML 0 is a number
-    assert set(read("Camelyon17", tmp_path, columns={"group": "patient"}).groups or ()) == {f"00{i}" for i in range(5)}
+    assert read(tmp_path, "Camelyon17", splits=[0]).counts == dict.fromkeys("01234", 2)  # in YAML 0 is a number
+    assert set(read(tmp_path, "Camelyon17", columns={"group": "patient"}).groups or ()) == {f"00{i}" for i in range(5)}
 
 
 def test_nico(tmp_path: Path) -> None:
     for environment, name in itertools.product(CATALOG["NICO++"].environments, ["bear", "hot air balloon"]):
         draw(tmp_path / "train" / environment / name / "1.jpg")
-    found = read("NICO++", tmp_path / "train")
+    found = read(tmp_path / "train", "NICO++")
     assert found.environments == ["autumn", "dim", "grass", "outdoor", "rock", "water"]
     assert found.classes == ["bear", "hot air balloon"]
     (note,) = found.notes()
@@ -177,14 +158,13 @@ def test_imagenet_c(tmp_path: Path) -> None:
     for corruption, severity, name in itertools.product(["fog", "shot_noise"], (1, 5), ["n01440764", "n02123045"]):
         for i in range(2):  # of the same file name in both classes
             draw(tmp_path / "imagenet-c" / corruption / str(severity) / name / f"ILSVRC2012_val_0000000{i}.JPEG")
-    found = read("ImageNet-C", tmp_path)
+    found = read(tmp_path, "ImageNet-C")
     assert found.counts == dict.fromkeys(["fog/1", "fog/5", "shot_noise/1", "shot_noise/5"], 4)
     assert found.classes == list(class_subset("ImageNet") or ())
     assert sorted(set(found.table["label"].to_pylist())) == [0, 281]
     assert found.prompt_names[281] == "tabby cat"
-    assert Counter(found.groups) == Counter(
-        {f"{name}/ILSVRC2012_val_0000000{i}": 4 for name in ("n01440764", "n02123045") for i in range(2)}
-    )
+    pictures = [f"{name}/ILSVRC2012_val_0000000{i}" for name in ("n01440764", "n02123045") for i in range(2)]
+    assert Counter(found.groups) == dict.fromkeys(pictures, 4)
     assert found.table["path"][0].as_py() == "fog/1/n01440764/ILSVRC2012_val_00000000.JPEG"
     batch = found.table.slice(0, 1).to_pydict()
     assert list(found.reader.read(batch)) == [(tmp_path / "imagenet-c" / batch["path"][0]).read_bytes()]
@@ -195,7 +175,7 @@ def test_imagenet_c(tmp_path: Path) -> None:
 
 
 def test_full_copies_differ_in_nothing() -> None:
-    for name in ("iWildCam", "FMoW", "Camelyon17", "NICO++", "ImageNet-C"):
+    for name in ("iWildCam", "FMoW", "Camelyon17", "NICO++", "ImageNet-C", "ImageNet"):
         facts = CATALOG[name]
         first, *others = facts.environments
         counts = dict.fromkeys(others, 50000 if facts.is_counted else 1)
@@ -207,10 +187,8 @@ def test_full_copies_differ_in_nothing() -> None:
 
 @pytest.mark.parametrize("name", [name for name, facts in CATALOG.items() if facts.reads])
 def test_what_the_catalog_says_of_a_layout_a_recipe_may_say_as_well(name: str) -> None:
-    assert (
-        DatasetSpec.model_validate({"name": "mine", **CATALOG[name].reads}).columns
-        == DatasetSpec(name=name).resolved.columns
-    )
+    mine = DatasetSpec.model_validate({"name": "mine", **CATALOG[name].reads})
+    assert mine.columns == DatasetSpec(name=name).resolved.columns
     other = DatasetSpec(name=name, layout="folder")
     assert other.resolved is other
     assert set(DatasetSpec(name=name).model_dump()) == set(DatasetSpec(name="PACS").model_dump())

@@ -1,13 +1,11 @@
 """What is fetched is checked before use; a failure, here always a real one, is one sentence."""
 
 import hashlib
-import io
 import os
+import shutil
 import socket
-import tarfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -55,9 +53,7 @@ def test_no_network_is_one_sentence(
     with pytest.raises(IcmBenchError) as raised:
         fetch(*package, WRONG)
     message = str(raised.value)
-    assert " ".join(package) in message
-    assert "likely cause: no network" in message
-    assert f"run again; what is already in {empty_cache / 'packages'} is kept." in message
+    assert all(words in message for words in (" ".join(package), "no network", str(empty_cache / "packages")))
     assert "\n" not in message
     assert list((empty_cache / "packages").iterdir()) == []
 
@@ -71,15 +67,11 @@ def test_no_npm_says_what_to_install(empty_cache: Path, tmp_path: Path, monkeypa
     assert str(empty_cache) in str(raised.value)
 
 
-def _needs_network(error: IcmBenchError) -> None:
-    if "no network" in str(error):
-        pytest.skip("no network")
-
-
 def test_wrong_checksum_is_refused_and_not_kept(empty_cache: Path) -> None:
     with pytest.raises(IcmBenchError) as raised:
         pypi_wheel(*TINY_WHEEL, WRONG)
-    _needs_network(raised.value)
+    if "no network" in str(raised.value):
+        pytest.skip("no network")
     assert "iniconfig 2.0.0: checksum mismatch" in str(raised.value)
     assert list((empty_cache / "packages").iterdir()) == []
 
@@ -94,36 +86,23 @@ def test_a_cached_file_is_used_only_while_its_checksum_holds(empty_cache: Path) 
         npm_package(*TINY_NPM, WRONG)
 
 
-@pytest.fixture(params=[".tgz", ".whl"])
+@pytest.fixture(params=["gztar", "zip"])
 def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    path = tmp_path / f"some{request.param}"
-    if path.suffix == ".whl":
-        with zipfile.ZipFile(path, "w") as zipped:
-            zipped.writestr("package/a.txt", b"abc")
-    else:
-        with tarfile.open(path, "w:gz") as tarred:
-            info = tarfile.TarInfo("package/a.txt")
-            info.size = 3
-            tarred.addfile(info, io.BytesIO(b"abc"))
-    return path
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a.txt").write_bytes(b"abc")
+    packed = Path(shutil.make_archive(str(tmp_path / "some"), request.param, tmp_path, "package"))
+    return packed.rename(tmp_path / {"gztar": "some.tgz", "zip": "some.whl"}[request.param])
 
 
-def test_member_is_read_by_exact_name(archive: Path) -> None:
+def test_a_member_is_read_by_exact_name_and_what_cannot_be_read_is_named(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert read_member(archive, "package/a.txt") == b"abc"
-
-
-def test_missing_member_is_named(archive: Path) -> None:
     with pytest.raises(IcmBenchError, match=r"has no 'package/b\.txt'"):
         read_member(archive, "package/b.txt")
-
-
-def test_large_member_is_refused(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmark.demo.packages.MAX_MEMBER_BYTES", 2)
     with pytest.raises(IcmBenchError, match="has 3 bytes, more than the 2"):
         read_member(archive, "package/a.txt")
-
-
-def test_broken_archive_is_named(archive: Path) -> None:
     archive.write_bytes(b"not an archive")
     with pytest.raises(IcmBenchError, match=r"cannot be read .* delete it and run again"):
         read_member(archive, "package/a.txt")

@@ -1,24 +1,32 @@
 """The examples run as their heads say, and say what they should."""
 
 import re
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from benchmark.cli import main
-from tests.conftest import REPOSITORY, Swept, make_toy
+from tests.conftest import EXAMPLES, Swept, make_toy
 
-EXAMPLES = REPOSITORY / "docs" / "examples"
+Run = Callable[..., str]
 
 
-def run(name: str, *arguments: Path) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs an example as `python docs/examples/NAME ARGUMENTS` does, and gives what it prints."""
+
+    def example(name: str, *arguments: Path) -> str:
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name), *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return example
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
@@ -28,14 +36,14 @@ def test_an_example_is_short_and_says_how_it_is_run(file: Path) -> None:
     assert f"`python docs/examples/{file.name}" in text
 
 
-def test_icm_keeps_classes_apart_where_pca_keeps_styles() -> None:
+def test_icm_keeps_classes_apart_where_pca_keeps_styles(run: Run) -> None:
     plain, pca, icm = map(float, re.findall(r"ratio ([\d.]+)", run("own_embeddings.py")))
     assert pca < 2 * plain
     assert icm > 10 * plain
 
 
-@pytest.mark.slow
-def test_a_projection_of_ones_own_is_swept_and_its_rows_read(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_a_projection_of_ones_own_is_swept_and_its_rows_read(run: Run, tmp_path: Path) -> None:
     images, store = make_toy(tmp_path / "images", images=10), tmp_path / "store"
     printed = run("own_projection.py", images, store)
     assert printed.startswith("RANDOM WEIGHTS\n")
@@ -44,8 +52,8 @@ def test_a_projection_of_ones_own_is_swept_and_its_rows_read(tmp_path: Path) -> 
     assert {"pca", "own_projection:LeastMoved"} <= set(table.split())
 
 
-@pytest.mark.slow
-def test_an_encoder_of_ones_own_is_embedded_and_swept(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_an_encoder_of_ones_own_is_embedded_and_swept(run: Run, tmp_path: Path) -> None:
     text = (EXAMPLES / "own_encoder.py").read_text(encoding="utf-8")
     encoder = text[text.index("class Blocks") : text.index("if __name__")]
     assert len([line for line in encoder.splitlines() if line]) <= 15
@@ -56,9 +64,8 @@ def test_an_encoder_of_ones_own_is_embedded_and_swept(tmp_path: Path) -> None:
     assert set(rows["predictor"]) == {"zero_shot", "linear_probe"}
 
 
-@pytest.mark.slow
 def test_a_model_trained_elsewhere_goes_from_splits_to_a_table(
-    swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, splits, predictions = str(swept_toy.file), tmp_path / "splits.parquet", tmp_path / "predictions.csv"
     assert main(["splits", recipe, "--to", str(splits)]) == 0

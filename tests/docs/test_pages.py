@@ -5,7 +5,6 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,6 @@ SMALLEST = {"name": "fragment", "datasets": ["PACS"], "backbones": [{"name": "Vi
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def prose(page: Path) -> list[str]:
-    """Return the paragraphs and list entries of a page, each on one line, without code, tables and headings."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    parts = (re.sub(r"\s+", " ", part) for part in re.split(r"\n\n|\n(?=- )", text) if not part.startswith("    "))
-    return [part.strip() for part in parts if part.strip() and not part.strip().startswith(("|", "#", "!"))]
 
 
 TESTS = [
@@ -128,25 +120,6 @@ def headings(page: Path) -> set[str]:
 
 def test_every_page_is_reached_from_the_readme() -> None:
     assert {page for page in DOCS if f"docs/{page.name}" not in README.read_text()} == set()
-
-
-def test_the_readme_is_short_and_its_sentences_are() -> None:
-    lines = README.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 120
-    assert max(map(len, lines)) <= 120
-    (recipe,) = blocks(README, "yaml")
-    assert len(recipe.splitlines()) <= 12
-    sentences = [sentence for part in prose(README) for sentence in re.split(r"(?<=[.!?])\s+", part)]
-    assert len(sentences) > 30
-    assert [sentence for sentence in sentences if len(sentence.split()) > 30] == []
-
-
-def test_the_readme_names_in_order_what_a_newcomer_needs() -> None:
-    text = README.read_text(encoding="utf-8")
-    order = ["docs/demo_rank_curve.png", "make demo", ".venv/bin/icm-bench", "icm-bench plan my.yaml",
-             "## Reading the result", "## On a cluster", "## The paper's tables", "benchmark/method/subspace/invariant.py"]  # fmt: skip
-    places = [text.index(words) for words in order]
-    assert all(a < b for a, b in pairwise(places))
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))

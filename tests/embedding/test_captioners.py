@@ -56,7 +56,6 @@ def captioned(name: str, images: list[Image.Image]) -> list[str]:
 def test_open_clip_says_the_likeliest_word_after_the_other(tmp_path: Path, images: list[Image.Image]) -> None:
     model = saved(tmp_path, COCA)
     said = captioned(f"open_clip:{tmp_path}", images)
-    assert len(said) == 3
     from open_clip import decode, image_transform
 
     transform = image_transform(32, is_train=False)
@@ -72,9 +71,7 @@ def test_open_clip_says_the_likeliest_word_after_the_other(tmp_path: Path, image
 
 def test_a_model_of_open_clip_that_writes_no_text_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, TINY_CLIP)
-    with pytest.raises(
-        IcmBenchError, match="of open_clip writes no text; name a generative one, such as coca_ViT-B-32"
-    ):
+    with pytest.raises(IcmBenchError, match="writes no text; name a generative one, such as coca_ViT-B-32"):
         captioned(f"open_clip:{tmp_path}", [])
 
 

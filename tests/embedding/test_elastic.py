@@ -22,8 +22,7 @@ from tests.embedding.test_kill import assert_same, embeddings_of
 CHUNKS, SECONDS = 40, 2.5  # so that a node that comes late on a busy machine finds work
 
 pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.long("the autoscaler is not asked for nodes, or what it brings late gets no work"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
 ]
 

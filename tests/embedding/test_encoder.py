@@ -107,7 +107,7 @@ def test_the_batch_follows_the_memory() -> None:
     assert batch_that_fits(1e6, 20e6) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long("a compiled tower gives other embeddings")
 def test_a_compiled_tower_gives_the_same_embeddings(spec: BackboneSpec, views: list[View]) -> None:
     expected, _ = encoder(spec, views, 8)(chunk(0b1111))
     try:

@@ -42,11 +42,8 @@ def test_cores_follow_from_the_gpus_rate_the_views_and_the_milliseconds(
     assert remembered() == DecodingCost(32.0, "VLCS", (224, 224))
     lines = plan_of(["ViT-B-32", "ViT-B-16", "ViT-L-14"], tmp_path, capsys)
     # Up to 5,090, 1,565 and 360 views/s are 636, 196 and 45 images/s of eight views, at 32 ms each.
-    assert [re.findall(r"fed by up to ([\d.]+) CPU cores \(32.00 core-ms", line) for line in lines] == [
-        ["20.4"],
-        ["6.3"],
-        ["1.4"],
-    ]
+    cores = [re.findall(r"fed by up to ([\d.]+) CPU cores \(32.00 core-ms", line) for line in lines]
+    assert cores == [["20.4"], ["6.3"], ["1.4"]]
     assert all(line.endswith("measured here on VLCS at 224 x 224)") for line in lines)
 
 

@@ -30,7 +30,7 @@ IMAGES = 2 * 2 * 240  # fifteen chunks
 KILLS = int(os.environ.get("ICM_BENCH_KILLS", "2"))
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long("a kill leaves half a part that a second run takes for whole"),
     pytest.mark.timeout(60 * (KILLS + 3)),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
 ]

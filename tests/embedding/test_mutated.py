@@ -101,7 +101,6 @@ def pillow(content: bytes) -> Image.Image | None:
     return image if long * 224 / short * 224 < 89_000_000 else None
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_every_file_is_rejected_with_a_reason_or_embedded_like_pillow_reads_it(
     pacs_sample: Path, tmp_path: Path, tiny_random: dict[str, Any]
@@ -176,7 +175,6 @@ def test_every_changed_input_is_read_as_it_is_or_ends_in_one_sentence() -> None:
     print(*(f"{kind}, {outcome}: {count}" for (kind, outcome), count in sorted(outcomes.items())), sep="\n")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_own_cache")
 def test_the_command_ends_in_one_sentence_too(
     tmp_path: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]

@@ -1,9 +1,7 @@
 """Noise among tokens: where it stands, and that a text tower sees it there and nowhere else."""
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -14,14 +12,13 @@ from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.embedding.noise import PLACES, encode_with_noise
-from tests.conftest import TINY_CLIP
 
 TEXTS = ["a sketch of a red dog", "an x-ray of x", "a dog"]
 
 
-def tiny(folder: Path) -> Backbone:
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {}}))
-    return Backbone(BackboneSpec(name="tiny", folder=str(folder), pretrained="random"), device="cpu")
+@pytest.fixture(scope="module")
+def backbone(tiny_random: dict[str, Any]) -> Backbone:
+    return Backbone(BackboneSpec(**tiny_random), device="cpu")
 
 
 def reference(backbone: Backbone, text: str, seed: int) -> np.ndarray:
@@ -38,8 +35,8 @@ def reference(backbone: Backbone, text: str, seed: int) -> np.ndarray:
     return np.asarray((model.ln_final(x)[0, end + before + after] @ model.text_projection).detach().numpy())
 
 
-def test_noise_stands_before_around_or_after_the_text(tmp_path: Path) -> None:
-    backbone, seeds = tiny(tmp_path), list(range(24))
+def test_noise_stands_before_around_or_after_the_text(backbone: Backbone) -> None:
+    seeds = list(range(24))
     texts = [TEXTS[seed % 3] for seed in seeds]
     made = encode_with_noise(backbone, texts, seeds)
     for row, text, seed in zip(made, texts, seeds, strict=True):
@@ -50,16 +47,16 @@ def test_noise_stands_before_around_or_after_the_text(tmp_path: Path) -> None:
     np.testing.assert_array_equal(backbone.encode_texts(texts), backbone.encode_texts(texts))  # the hook is gone
 
 
-def test_a_text_that_leaves_no_room_is_named(tmp_path: Path) -> None:
+def test_a_text_that_leaves_no_room_is_named(backbone: Backbone) -> None:
     with pytest.raises(IcmBenchError, match=r"dog dog.* has more tokens than the text tower takes"):
-        encode_with_noise(tiny(tmp_path), ["dog " * 100] * 6, list(range(6)))
+        encode_with_noise(backbone, ["dog " * 100] * 6, list(range(6)))
 
 
 def test_a_tokenizer_without_a_token_for_the_placeholder_is_refused() -> None:
     def tokenize(texts: list[str]) -> torch.Tensor:
         return torch.tensor([[1, 7, 8, 7, 8, 7, 8, 7, 8, 2]] * len(texts))
 
-    backbone: Any = SimpleNamespace(text_tower=lambda: (tokenize, torch.nn.Embedding(9, 4), None))
+    other: Any = SimpleNamespace(text_tower=lambda: (tokenize, torch.nn.Embedding(9, 4), None))
     assert (tokenize([""])[0] == 7).sum() == 4  # every X is two tokens, and the first of them would be taken for it
     with pytest.raises(IcmBenchError, match="no single token for 'X'"):
-        encode_with_noise(cast(Backbone, backbone), ["a dog"], [0])
+        encode_with_noise(other, ["a dog"], [0])

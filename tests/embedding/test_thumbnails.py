@@ -67,23 +67,22 @@ def test_what_cannot_be_seen_is_no_thumbnail(content: bytes) -> None:
 def test_images_stand_in_the_order_that_is_asked_for_and_once(toy: Manifest) -> None:
     paths = ids_of(toy)
     asked = ["env2/dog/1.png", "env0/cat/bad.png", "env0/cat/0.png", "env0/cat/copy.png", "env1/dog/3.png"]
+    kept = ["env2/dog/1.png", "env0/cat/0.png", "env1/dog/3.png"]
     names, (sprite,) = thumbnails([toy], [paths[path] for path in asked] + ["unheard of"])
-    assert names == [paths[path] for path in ("env2/dog/1.png", "env0/cat/0.png", "env1/dog/3.png")]
+    assert names == [paths[path] for path in kept]
     image = opened(sprite)
     assert image.size == (SIZE, 3 * SIZE)
     shown = np.asarray(image).reshape(3, SIZE, SIZE, 3).mean(axis=(1, 2, 3))
     root = Path(toy.reader.uri)
-    for path, mean in zip(("env2/dog/1.png", "env0/cat/0.png", "env1/dog/3.png"), shown, strict=True):
+    for path, mean in zip(kept, shown, strict=True):
         assert mean == pytest.approx(np.asarray(thumbnail((root / path).read_bytes())).mean(), abs=3)
 
 
-def test_equal_images_give_equal_bytes(toy: Manifest) -> None:
-    ids = sorted(ids_of(toy).values())
-    assert thumbnails([toy], ids) == thumbnails([toy, toy], ids)
-
-
-def test_no_more_images_than_the_bound(toy: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_images_give_equal_bytes_and_there_are_no_more_than_the_bound(
+    toy: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = [name for path, name in ids_of(toy).items() if "bad" not in path]
+    assert thumbnails([toy], ids) == thumbnails([toy, toy], ids)
     monkeypatch.setattr(module, "MAX_IMAGES", 5)
     names, (sprite,) = thumbnails([toy], ids)
     assert names == list(dict.fromkeys(ids))[:5]
@@ -99,8 +98,7 @@ def test_quality_falls_before_images_are_left_out(monkeypatch: pytest.MonkeyPatc
         sizes.append((len(sprites), sum(module._in_base64(sprite) for sprite in sprites)))
         assert sizes[-1][1] <= bound
     assert [n for n, _ in sizes] == sorted((n for n, _ in sizes), reverse=True)
-    assert sizes[0][0] == 3
-    assert sizes[-1] == (0, 0)
+    assert (sizes[0][0], sizes[-1]) == (3, (0, 0))
     assert 0 < sizes[2][0] < 3
 
 

@@ -61,7 +61,7 @@ def test_the_cluster_of_aws_is_valid_and_has_what_its_workers_need() -> None:
     assert pinned[1] == constraint[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long("the commands of cluster.yaml start a head that nobody can join, or anybody")
 def test_the_commands_of_the_cluster_start_a_head_and_let_workers_join_with_its_token_alone(tmp_path: Path) -> None:
     from ray.autoscaler._private.util import prepare_config
 
@@ -148,7 +148,7 @@ def slurm(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Compl
     return apart(f"export PATH={stubs}:$PATH\nbash {words}", SLURM_JOB_NODELIST="node", **names, **variables)
 
 
-@pytest.mark.slow
+@pytest.mark.long("the script of Slurm starts no Ray that the recipe finds")
 def test_a_job_of_slurm_gives_the_tables_of_a_local_run(
     tiny_random: dict[str, Any], toy_root: Path, tmp_path: Path
 ) -> None:

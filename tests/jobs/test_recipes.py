@@ -117,7 +117,7 @@ def check_paper(
 
 
 # The demo's own recipe is left to `make demo`, which runs it as it is.
-@pytest.mark.slow
+@pytest.mark.long("a shipped recipe names something that its data sets do not have, or its plan counts wrongly")
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("file", [f for f in RECIPES if f.stem != "demo"], ids=lambda file: file.stem)
 def test_it_runs_on_shrunken_data(
@@ -192,7 +192,7 @@ def test_it_runs_on_shrunken_data(
         check_paper(recipe_file, changes, store, tmp_path / "as-paper", capsys)
 
 
-@pytest.mark.slow
+@pytest.mark.long("a shipped recipe with a search or with texts has other trials than its plan")
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(
     ("name", "kept", "changes"),

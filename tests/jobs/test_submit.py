@@ -18,7 +18,7 @@ from benchmark.cli import main
 from benchmark.common.cache import cache_dir
 from tests.conftest import REPOSITORY, free_ports, make_toy, some_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long("a job lacks a file of the recipe, or its tables are not those of a local run")
 
 BIN = Path(sys.executable).parent
 RAY = str(BIN / "ray")

@@ -1,12 +1,12 @@
-"""End to end against the fastest bare forward loop of the same model on the same threads, and against two peers.
+"""End to end against the fastest bare forward loop of the same model on the same threads.
 
     python -m tests.performance.bench_embedding [--images 2100] [--repeats 3] [--precisions float32 bfloat16]
 
 Real images, random weights (speed only). The bare loop runs the same model in this process on batches that are decoded
 beforehand, with each engine, in the pipeline's batch size and in larger ones, and the best rate of all counts: the
-pipeline chooses its engine by itself (`engine: auto`). Loop and pipeline take turns. The pipeline's clock runs from the moment the encoder is ready (start-up, weights and warm-up
-done) until the last part is on disk; reading, decoding, interventions and writing are in it. Peers are run where
-tests/performance/peers.py finds them.
+pipeline chooses its engine by itself (`engine: auto`). Loop and pipeline take turns. The pipeline's clock runs from the
+moment the encoder is ready (start-up, weights and warm-up done) until the last part is on disk; reading, decoding,
+interventions and writing are in it.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,8 @@ from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from tests.performance.figures import arguments, keep
 from tests.performance.images import distinct_copies
-from tests.performance.peers import PEERS
 
 BATCHES = (16, 32, 64)
-PEER_IMAGES = 400
 
 
 def recipe_of(root: Path, backbone: dict[str, Any], kinds: list[str] | None) -> Recipe:
@@ -78,98 +75,33 @@ def bare_rates(backbones: dict[str, Backbone], images: int) -> dict[str, float]:
     return found
 
 
-def cosine_distance(backbone: Backbone, full: Backbone) -> float:
-    """Return the largest cosine distance of embeddings of random pixels to those in float32."""
-    pixels = torch.randint(0, 256, (32, 3, *full.preprocess["size"]), dtype=torch.uint8)
-    pair = [torch.nn.functional.normalize(one.embed(pixels).double(), dim=1) for one in (backbone, full)]
-    return float((1 - (pair[0] * pair[1]).sum(dim=1)).max())
-
-
-@dataclass
-class Runs:
-    """Rates of one precision in the order in which they were measured: two bare loops a round, and one after the last.
-
-    Attributes:
-        bare: engine -> images/s of each bare loop.
-        ours: number of views -> what the pipeline reached.
-        peers: name -> images/s.
-    """
-
-    bare: list[dict[str, float]]
-    ours: dict[str, list[Speed]]
-    peers: dict[str, list[float]]
-
-    def shares(self, views: str) -> list[float]:
-        """Return shares of the fastest bare loops, each run beside those before and after it."""
-        best, first = [max(rates.values()) for rates in self.bare], list(self.ours).index(views)
-        return [
-            s.end_to_end / statistics.mean(best[2 * i + first : 2 * i + first + 2])
-            for i, s in enumerate(self.ours[views])
-        ]
-
-
-def runs(
-    args: argparse.Namespace, named: dict[str, Any], images: dict[str, Path], backbones: dict[str, Backbone]
-) -> Runs:
-    """Return what bare loops, pipelines and peers reached in turn."""
-    done = Runs([], {"1 view": [], "8 views": []}, {peer.name: [] for peer in PEERS})
-    for _ in range(args.repeats):
-        for name, kinds in (("1 view", []), ("8 views", None)):
-            done.bare.append(bare_rates(backbones, args.bare_images))
-            done.ours[name].append(pipeline(recipe_of(images[name], named, kinds)))
-            print(f"  {name}: bare {max(done.bare[-1].values()):.1f}/s; {done.ours[name][-1].text()}", flush=True)
-        for peer in PEERS if args.model == "ViT-B-32" else ():
-            if peer.python:
-                its = peer.measure(images["1 view"], torch.get_num_threads(), limit=PEER_IMAGES, rounds=1)
-                done.peers[peer.name].append(its.images_per_s)
-                print(f"  {peer.name}: {its.images_per_s:.1f}/s, {its.of_bare:.3f} of its own bare loop", flush=True)
-    done.bare.append(bare_rates(backbones, args.bare_images))
-    return done
-
-
-def tell_engines(done: Runs, backbones: dict[str, Backbone], bare: float, precision: str, model: str) -> None:
-    """Print the rate of each engine, and how far its numbers are from those in float32."""
-    print(f"  fastest bare loop, best of batches {BATCHES}        {bare:8.1f} images/s  1.000")
-    for engine, backbone in backbones.items():
-        rate = statistics.median(rates[engine] for rates in done.bare)
-        print(f"    with {engine:10} {rate:8.1f} images/s  {rate / bare:.3f}")
-        if precision != "float32":
-            full = Backbone(BackboneSpec(name=model, pretrained="random", engine="torch"))
-            print(f"      cosine distance to float32 at most {cosine_distance(backbone, full):.1e}")
-
-
-def tell_peers(done: Runs, bare: float) -> None:
-    """Print the rate of each peer, and how many times as fast ours is."""
-    ours = statistics.median(s.end_to_end for s in done.ours["1 view"])
-    for peer in PEERS:
-        if not done.peers[peer.name]:
-            print(f"  {peer.name}: not measured; tests/performance/peers.py says how to make its environment")
-            continue
-        rate = statistics.median(done.peers[peer.name])
-        print(f"  {peer.name:15} on {PEER_IMAGES} of these images, 1 view {rate:8.1f} images/s  {rate / bare:.3f}")
-        print(f"    ours is {ours / rate:.3f} times as fast, and 0.9 of that loop {0.9 * bare / rate:.3f} times")
-
-
 def measured(args: argparse.Namespace, precision: str, images: dict[str, Path]) -> dict[str, float]:
-    """Run one precision, print its table and return its figures."""
+    """Run one precision, each pipeline between two bare loops, print its table and return its figures."""
     named = {"name": args.model, "pretrained": "random", "precision": precision}
     backbones = {engine: Backbone(BackboneSpec(**named, engine=engine)) for engine in ("torch", "openvino")}
-    done = runs(args, named, images, backbones)
-    bare = statistics.median(max(rates.values()) for rates in done.bare)
-    words = f"{args.model} {precision} RANDOM WEIGHTS (speed only), {torch.get_num_threads()} threads"
-    print(f"{words}, medians of {args.repeats}")
-    tell_engines(done, backbones, bare, precision, args.model)
-    figures: dict[str, float] = {}
+    bare = [bare_rates(backbones, args.bare_images)]
+    speeds: dict[str, list[Speed]] = {"one_view": [], "eight_views": []}
+    shares: dict[str, list[float]] = {"one_view": [], "eight_views": []}
+    for _ in range(args.repeats):
+        for views, kinds in (("one_view", []), ("eight_views", None)):
+            speeds[views].append(pipeline(recipe_of(images[views], named, kinds)))
+            bare.append(bare_rates(backbones, args.bare_images))
+            beside = statistics.mean(max(rates.values()) for rates in bare[-2:])
+            shares[views].append(speeds[views][-1].end_to_end / beside)
+            print(f"  {views}: bare {beside:.1f}/s; {speeds[views][-1].text()}", flush=True)
+    print(f"{args.model} {precision} RANDOM WEIGHTS (speed only), {torch.get_num_threads()} threads, medians")
+    for engine in backbones:
+        rate = statistics.median(rates[engine] for rates in bare)
+        print(f"  bare loop with {engine:10} {rate:8.1f} images/s, best of batches {BATCHES}")
     end = "" if precision == "float32" else f"_{precision}"
-    for views, number in (("1 view", "one_view"), ("8 views", "eight_views")):
-        share = statistics.median(done.shares(views))
-        rate = statistics.median(s.end_to_end for s in done.ours[views])
-        figures |= {f"of_bare_{number}{end}": share, f"{number}{end}_per_s": rate}
-        print(f"  end to end, {views:7}                             {rate:8.1f} views/s   {share:.3f}")
-    first = statistics.median(s.first_embedding for s in done.ours["1 view"])
+    first = statistics.median(s.first_embedding for s in speeds["one_view"])
+    figures = {f"first_embedding{end}_s": first}
+    for views, of_views in speeds.items():
+        share, rate = statistics.median(shares[views]), statistics.median(s.end_to_end for s in of_views)
+        figures |= {f"of_bare_{views}{end}": share, f"{views}{end}_per_s": rate}
+        print(f"  end to end, {views:11} {rate:8.1f} views/s, {share:.3f} of the fastest bare loops beside it")
     print(f"  first embedding {first:.1f} s after the stage begins")
-    tell_peers(done, bare)
-    return figures | {f"first_embedding{end}_s": first}
+    return figures
 
 
 def main() -> None:
@@ -185,8 +117,8 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, connected():
         images = {
-            "1 view": distinct_copies(args.images, Path(folder) / "one"),
-            "8 views": distinct_copies(args.images // 4, Path(folder) / "eight"),
+            "one_view": distinct_copies(args.images, Path(folder) / "one"),
+            "eight_views": distinct_copies(args.images // 4, Path(folder) / "eight"),
         }
         for precision in args.precisions:
             figures |= measured(args, precision, images)

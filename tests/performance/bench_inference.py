@@ -14,6 +14,7 @@ line is ok where its figure is within its bound; coverage of the image interval 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from scipy import stats
@@ -92,9 +93,7 @@ def tested(design: str, sizes: tuple[int, ...], seeds: int, rng: np.random.Gener
     cluster = np.concatenate([np.arange(n) % GROUPS for n in sizes]) if grouped else np.arange(len(environment))
     images, fits = [], []
     for seed in range(seeds):
-        place = rng.permutation(cluster.max() + 1)[
-            cluster
-        ]  # of each unit in a random order, then within its environment
+        place = rng.permutation(cluster.max() + 1)[cluster]  # of each unit, in a random order; then in its environment
         if not grouped:
             place = np.concatenate([place[environment == e].argsort().argsort() for e in range(len(sizes))])
         units = np.full(len(sizes), GROUPS) if grouped else np.array(sizes)
@@ -237,12 +236,8 @@ def harmonic_coverage(worlds: int) -> Iterator[Check]:
             new = of.image % 3 == 0
             place = rng.random((size, of.image.max() + 1))[:, of.image]
             anew = rng.random(place.shape)
-            values = np.concatenate(
-                [
-                    np.where(anew < 0.2, anew / 0.2, place) < chance[new.astype(int), of.environment]
-                    for chance in (ours, theirs)
-                ]
-            )
+            drawn, half = np.where(anew < 0.2, anew / 0.2, place), new.astype(int)
+            values = np.concatenate([drawn < chance[half, of.environment] for chance in (ours, theirs)])
             scores = harmonic_contributions(of.scores(values.astype(float)), new)
             intervals = [difference_interval(scores, i, size + i) for i in range(size)]
             hits += sum(one.low <= truth <= one.high for one in intervals)
@@ -283,35 +278,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 3, 5], help="of designs of the image interval")
     args = parser.parse_args()
     checks = []
-    for gate in (
-        image_coverage(args.worlds, args.environments, args.seeds),
-        few_units(args.worlds),
-        power(args.worlds),
-        other_environments(args.worlds),
-        harmonic_coverage(args.worlds),
-        winners(args.worlds),
-    ):
-        for check in gate:
-            print(check, flush=True)
-            checks.append(check)
+    gates = [image_coverage(args.worlds, args.environments, args.seeds)]
+    gates += [gate(args.worlds) for gate in (few_units, power, other_environments, harmonic_coverage, winners)]
+    for check in chain.from_iterable(gates):
+        print(check, flush=True)
+        checks.append(check)
     missed = [check for check in checks if not check.kept]
 
     def measured(start: str) -> list[float]:
         return [check.measured for check in checks if check.design.startswith(start) and check.claimed]
 
-    powers = [
-        check.measured for check in checks if check.design.startswith("power") and check.low == 0.95 and check.claimed
-    ]
-    keep(
-        args.json,
-        {
-            "missed": len(missed),
-            "lowest_image_coverage": min(measured("image interval:")),
-            "highest_image_coverage": max(measured("image interval:")),
-            "power_at_two_points": min(powers),
-            "false_winners": max(measured("false winners")),
-        },
-    )
+    coverages = measured("image interval:")
+    figures = {"lowest_image_coverage": min(coverages), "highest_image_coverage": max(coverages)}
+    powers = [c.measured for c in checks if c.design.startswith("power") and c.low == 0.95 and c.claimed]
+    figures |= {"power_at_two_points": min(powers), "false_winners": max(measured("false winners"))}
+    keep(args.json, {"missed": len(missed), **figures})
     if missed:
         sys.exit(f"{len(missed)} of {len(checks)} bounds missed: {'; '.join(check.design for check in missed)}")
     print(f"All {sum(check.claimed for check in checks)} bounds are kept.")

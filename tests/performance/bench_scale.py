@@ -128,13 +128,9 @@ def main() -> None:
         layout = "tests.performance.bench_scale:OneImageReader"
         manifest = read_manifest(DatasetSpec(name="made_up", root=str(root), layout=layout))
         size = store.chunk_size(args.images)
-        print(
-            f"SIMULATED: {args.images} images that are MADE UP, and encoders that sleep {args.seconds} s for each ",
-            end="",
-        )
-        print(
-            f"chunk of {size}, on {os.cpu_count()} cores\n  actors   images/s   ideal   share   driver, GiB   spilled"
-        )
+        encoders = f"encoders that sleep {args.seconds} s for each chunk of {size}, on {os.cpu_count()} cores"
+        print(f"SIMULATED: {args.images} images that are MADE UP, and {encoders}")
+        print("  actors   images/s   ideal   share   driver, GiB   spilled")
         with forked_workers(Path(folder)):
             for actors in args.actors:
                 (found, spilled), ideal = rate(manifest, actors, args.seconds, args.window), actors / args.seconds

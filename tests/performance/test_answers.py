@@ -29,7 +29,6 @@ def test_simulations_find_what_the_report_finds(kind: str) -> None:
         np.testing.assert_allclose(numbers["fast"][key], values, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.slow
 def test_interventions_that_carry_no_shift_are_not_credited_and_means_that_do_are() -> None:
     shares = bench_credit.counts(bench_credit.CLAIMED, 200).parts
     assert shares.get("interventions", 0.0) <= bench_credit.BOUND

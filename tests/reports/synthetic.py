@@ -16,6 +16,8 @@ import pyarrow as pa
 from benchmark.method.evaluation.selection import measured, packed
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.rows import frame_of, schema
+from reports.chosen import Selections
+from reports.settings import Setting, by_setting
 
 RANKS = (1, 2, 4)
 TESTED: dict[str, Tested] = {}  # hash -> tested images, of every row made so far
@@ -95,6 +97,17 @@ def row(
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the rows as `benchmark.store.rows.read_rows` would, list columns and absent values included."""
     return frame_of(pa.Table.from_pylist(rows, schema=schema()))
+
+
+def described(rows: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
+    """Return the settings of rows, as reports have them."""
+    return [(setting, Selections(part, TESTED)) for setting, part in by_setting(frame(rows))]
+
+
+def only(rows: list[dict[str, Any]]) -> tuple[Setting, Selections]:
+    """Return the one setting of rows."""
+    [one] = described(rows)
+    return one
 
 
 _BASE: dict[str, Any] = {

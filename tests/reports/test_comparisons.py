@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.method.evaluation.inference import smallest_gain
-from reports.chosen import Selections
 from reports.comparisons import Adjusted, Comparison, compare, in_columns, in_family, over_data_sets, ranked
 from reports.methods import Method
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.synthetic import only, row
 
 ICM = Method("icm", "largest", "zero_shot")
 PLAIN = Method("identity", None, "zero_shot")
@@ -21,14 +19,11 @@ D = np.array(RIGHT[0], float) - np.array(RIGHT[1], float)
 
 
 def pair(right: Any = RIGHT, **other: Any) -> list[dict[str, Any]]:
-    return [
-        row(projection="icm", order="largest", correct=right[0], **other),
-        row(correct=right[1], **other),
-    ]
+    return [row(projection="icm", order="largest", correct=right[0], **other), row(correct=right[1], **other)]
 
 
 def compared(rows: list[dict[str, Any]], rule: str = "lodo") -> Comparison:
-    found = compare(Selections(frame(rows), TESTED), ICM, rule, PLAIN)
+    found = compare(only(rows)[1], ICM, rule, PLAIN)
     assert found is not None
     return found
 
@@ -43,9 +38,6 @@ def test_one_environment_and_one_seed_is_a_paired_t_test_and_mcnemars() -> None:
     [changed] = one.changed
     assert (changed.gained, changed.lost) == (450, 400)
     assert changed.p == pytest.approx(stats.binomtest(450, 850).pvalue)
-    assert smallest_gain(one.interval.standard_error) == pytest.approx(
-        2.8016 * reference.statistic**-1 * 0.05, rel=1e-3
-    )
 
 
 def test_seeds_that_test_the_same_images_do_not_make_it_narrower_nor_wider() -> None:
@@ -78,14 +70,11 @@ def test_a_group_with_images_in_several_environments_is_one_unit() -> None:
 def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> None:
     pairs = list(combinations("abcd", 2))  # six, where four environments would be enough to say something of others
     right = [[*r, *r] for r in RIGHT]  # in each environment, with either other
-    made = [
-        r
-        for first, second in pairs
-        for r in pair(
-            right, held_out=f"{first} + {second}", protocol="held_out_pairs", environments=[(first, N), (second, N)]
-        )
-    ]
-    one = compared(made)
+    one = compared([
+        r for first, second in pairs
+        for r in pair(right, held_out=f"{first} + {second}", protocol="held_out_pairs",
+                      environments=[(first, N), (second, N)])
+    ])  # fmt: skip
     # Each image adds d / 4n to the mean over pairs, so the variance is that of 4n images, not of the 12n answers.
     assert one.interval.standard_error == pytest.approx(D.std(ddof=1) / np.sqrt(4 * N), rel=1e-3)
     assert one.size.images_per_seed == 4 * N
@@ -96,7 +85,7 @@ def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> No
 def test_only_the_same_images_are_compared() -> None:
     made = [*pair(held_out="a"), row(projection="icm", order="largest", held_out="b"), row(held_out="b", n_test=12)]
     assert compared(made).held_outs == ("a",)
-    assert compare(Selections(frame(made[2:]), TESTED), ICM, "lodo", PLAIN) is None
+    assert compare(only(made[2:])[1], ICM, "lodo", PLAIN) is None
 
 
 def test_other_environments_have_an_interval_from_four_on() -> None:
@@ -114,14 +103,11 @@ def test_other_environments_have_an_interval_from_four_on() -> None:
 def test_an_oracle_is_compared_with_a_rule_on_the_same_images() -> None:
     right = [np.random.default_rng(i).random(400) < 0.5 + 0.1 * i for i in range(3)]
     rows = [row(projection="icm", order="largest", correct=right, target=[0, 0, 0], lodo=[0.3, 0.2, 0.1])]
-    one = compare(Selections(frame(rows), TESTED), ICM, "oracle", ICM, "lodo")
+    one = compare(only(rows)[1], ICM, "oracle", ICM, "lodo")
     assert one is not None
-    reference = stats.ttest_rel(
-        right[2].astype(float), right[0].astype(float)
-    )  # both halves choose the clearly best rank, lodo the first
-    assert (one.interval.estimate, one.interval.p) == pytest.approx(
-        (right[2].mean() - right[0].mean(), reference.pvalue)
-    )
+    best, first = right[2].astype(float), right[0].astype(float)  # both halves choose the clearly best, lodo the first
+    expected = best.mean() - first.mean(), stats.ttest_rel(best, first).pvalue
+    assert (one.interval.estimate, one.interval.p) == pytest.approx(expected)
 
 
 def test_p_values_of_a_family_are_adjusted() -> None:
@@ -179,10 +165,7 @@ def test_data_sets_that_agree_weigh_by_their_images_for_new_environments() -> No
 def test_harmonic_means_are_compared_with_base_and_new_images_together() -> None:
     rng = np.random.default_rng(3)
     base, new = rng.random((2, 500, 1)), rng.random((2, 500, 1))
-    right = [
-        np.concatenate([base[0, :, 0] < 0.8, new[0, :, 0] < 0.5]),
-        np.concatenate([base[0, :, 0] < 0.7, new[0, :, 0] < 0.4]),
-    ]
+    right = [np.concatenate([base[0, :, 0] < x, new[0, :, 0] < y]) for x, y in ((0.8, 0.5), (0.7, 0.4))]
     one = compared(pair(right, class_half="harmonic", protocol="open_class"))
     h = lambda c: 2 * c[:500].mean() * c[500:].mean() / (c[:500].mean() + c[500:].mean())  # noqa: E731
     assert one.interval.estimate == pytest.approx(h(right[0]) - h(right[1]))
@@ -199,12 +182,12 @@ def test_methods_of_a_predictor_are_ranked_by_all_their_differences() -> None:
     rows = [
         row(projection=p, correct=rng.random(2000) < x) for p, x in (("identity", 0.5), ("pca", 0.8), ("random", 0.801))
     ]
-    [block] = ranked(Selections(frame(rows), TESTED), "lodo")
+    [block] = ranked(only(rows)[1], "lodo")
     assert [m.projection for m in block.tied] == ["pca", "random"]
     assert block.ranking is not None
     assert block.ranking.highest.tolist() == [3, 1, 1]
     assert block.ranking.lowest.tolist() == [3, 2, 2]
-    assert ranked(Selections(frame(rows[:1]), TESTED), "lodo") == []
+    assert ranked(only(rows[:1])[1], "lodo") == []
 
 
 def test_methods_are_ranked_by_the_seeds_that_have_all_that_is_held_out() -> None:
@@ -214,20 +197,21 @@ def test_methods_are_ranked_by_the_seeds_that_have_all_that_is_held_out() -> Non
     # On environment b it is far better, under seed 0 alone; on a no different.
     rows += [row(projection="pca", held_out=h, seed=s, correct=right if h == "a" else np.arange(200) < 190)
              for h, s in (("a", 0), ("a", 1), ("b", 0))]  # fmt: skip
-    [block] = ranked(Selections(frame(rows), TESTED), "lodo")
+    [block] = ranked(only(rows)[1], "lodo")
     assert block.seeds == (0,)
     assert [m.projection for m in block.tied] == ["pca"]
     apart = [r for r in rows if r["seed"] == (0 if r["projection"] == "pca" else 1)]
     apart += [{**r, "seed": 1} for r in apart if (r["projection"], r["held_out"]) == ("pca", "a")]
-    [block] = ranked(Selections(frame(apart), TESTED), "lodo")
+    [block] = ranked(only(apart)[1], "lodo")
     assert (block.ranking, block.tied) == (None, [])
 
 
 def test_columns_are_in_points() -> None:
-    whole, alone = in_columns(in_family([compared(pair())], 0.01)[0])
-    assert whole["held_out"] == "average"
-    assert alone["held_out"] == "art"
-    assert (whole["difference"], alone["gained"], alone["lost"]) == (5.0, 450, 400)
-    assert whole["p_holm"] == pytest.approx(whole["p"])
-    assert whole["margin"] == 1.0
+    [one] = in_family([compared(pair())], 0.01)
+    whole, alone = in_columns(one)
+    assert [whole["held_out"], alone["held_out"], alone["gained"], alone["lost"]] == ["average", "art", 450, 400]
+    error = 100 * D.std(ddof=1) / np.sqrt(N)
+    found = [whole[name] for name in ("difference", "standard_error", "margin", "p_holm", "p_level_holm")]
+    assert found == pytest.approx([5, error, 1, one.interval.p, one.adjusted.p_level], abs=1e-6)
+    assert whole["smallest_gain"] == pytest.approx(2.8016 * error, rel=1e-4)
     assert Adjusted(0.05, 0.06, 0.01, 1).differs

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.chosen import Selections
 from reports.findings import comparisons, in_words, overall, overall_sentences
 from reports.notes import notes
 from reports.options import Options
-from reports.settings import by_setting
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.synthetic import described, only, row
 
 
 def rows(
@@ -33,19 +31,15 @@ def rows(
 
 
 def said(made: list[Any], options: Options | None = None) -> str:
-    [(setting, part)] = by_setting(frame(made))
-    selections = Selections(part, TESTED)
-    findings = comparisons(setting, selections, options or Options())
-    return "\n".join(in_words(setting, selections, findings))
+    setting, selections = only(made)
+    return "\n".join(in_words(setting, selections, comparisons(setting, selections, options or Options())))
 
 
 def all_said(made: list[Any]) -> tuple[dict[str, str], str]:
     """Return name -> what each data set says, and what all of them say together."""
-    parts = [(s, Selections(part, TESTED)) for s, part in by_setting(frame(made))]
-    findings = [comparisons(s, selections, Options()) for s, selections in parts]
-    families = overall([(s, one) for (s, _), one in zip(parts, findings, strict=True)], Options())
-    each = {s.dataset: "\n".join(in_words(s, selections, one, families))
-            for (s, selections), one in zip(parts, findings, strict=True)}  # fmt: skip
+    found = [(s, selections, comparisons(s, selections, Options())) for s, selections in described(made)]
+    families = overall([(s, one) for s, _, one in found], Options())
+    each = {s.dataset: "\n".join(in_words(s, selections, one, families)) for s, selections, one in found}
     return each, "\n".join(sentence for family in families for sentence in overall_sentences(family))
 
 
@@ -84,10 +78,7 @@ def test_equal_answers_are_level_and_the_margin_is_the_readers() -> None:
     assert "Level within 1 point." in said(made)
     assert "Not shown that they differ, nor that they are level within 0.1 points." in said(made, Options(margin=0.001))
     same = said([row(projection="icm", order="largest", correct=right), row(correct=right)])
-    assert (
-        "+0.0 points in these environments, the same answers on all 4,000 test images (up to 0.1 % of others may"
-        in same
-    )
+    assert "the same answers on all 4,000 test images (up to 0.1 % of others may" in same
     assert "Level within 1 point." in same
 
 
@@ -213,11 +204,8 @@ def test_too_few_images_or_groups_give_no_interval_and_no_winner() -> None:
     n = 400
     right = [True] * n, [i % 2 == 0 for i in range(n)]
     for groups, few in ((1, True), (29, True), (30, False)):
-        made = [
-            row(held_out=h, projection=p, order=o, correct=c, groups=[i % groups for i in range(n)])
-            for h in ("a", "b")
-            for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))
-        ]
+        made = [row(held_out=h, projection=p, order=o, correct=c, groups=[i % groups for i in range(n)]) for h in "ab"
+                for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))]  # fmt: skip
         text = said(made)
         assert "+50.0 points" in text
         sentence = f"no interval, since an environment has {groups} groups of test images where 30 are needed"
@@ -259,15 +247,9 @@ def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
     assert not any("New environments: +" in text for text in each.values())
     low, high = stats.t.interval(0.95, 2, 20, stats.sem([15, 20, 25]))  # sets differ, and weigh alike or nearly so
     first, *_, last = together.splitlines()
-    assert (
-        "minus Zero-shot over 3 data sets (x, y, z), each counting alike: +20.0 points in these environments" in first
-    )
-    found = re.search(
-        r"New environments: (?:\S+) points, 95 % interval (\S+) to (\S+)\. Of 9 held-out environments it is ahead in 9",
-        first,
-    )
-    assert found is not None
-    assert [float(end) for end in found.groups()] == pytest.approx([low, high], abs=0.11)
+    assert "over 3 data sets (x, y, z), each counting alike: +20.0 points in these environments" in first
+    [ends] = re.findall(r"New environments: \S+ points, 95 % interval (\S+) to (\S+)\. Of 9 .* ahead in 9", first)
+    assert [float(end) for end in ends] == pytest.approx([low, high], abs=0.11)
     assert "adjusted for 3 comparisons (Holm)" in last
     assert all_said(made[: len(made) // 3])[1] == ""
     backbones = [r for n in ("x", "y") for r in rows(0.8, 0.6, 0.7, dataset=n, backbone=f"B{n}")]
@@ -275,22 +257,14 @@ def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
 
 
 def test_a_data_set_with_several_prompts_counts_once() -> None:
-    every = [
-        r
-        for name in ("x", "y")
-        for prompts in ('["{}"]', '["a {}."]')
-        for r in rows(0.8, 0.6, 0.7, dataset=name, prompts=prompts)
-    ]
-    made = [(s, comparisons(s, Selections(part, TESTED), Options())) for s, part in by_setting(frame(every))]
-    families = overall(made, Options())
+    every = [r for name in "xy" for p in ('["{}"]', '["a {}."]') for r in rows(0.8, 0.6, 0.7, dataset=name, prompts=p)]
+    families = overall([(s, comparisons(s, selections, Options())) for s, selections in described(every)], Options())
     assert [one.datasets for family in families for one in family.members] == [("x", "y")] * 6
 
 
 def test_notes_of_fits_are_said_with_their_places() -> None:
     made = [row(held_out="a", seed=s, folds=2, fold=f, notes=["no end"] if s else []) for s in (0, 1) for f in (0, 1)]
-    assert notes(Selections(frame(made), TESTED)) == [
-        "Zero-shot: no end (2 of 4 rows: a seed 1 fold 0, a seed 1 fold 1)"
-    ]
+    assert notes(only(made)[1]) == ["Zero-shot: no end (2 of 4 rows: a seed 1 fold 0, a seed 1 fold 1)"]
 
 
 def test_without_lodo_the_fallback_is_named() -> None:

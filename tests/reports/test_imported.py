@@ -17,10 +17,8 @@ from reports.metrics import metrics_of
 from reports.options import Options
 from reports.paper import cells
 from reports.robustness import Lines
-from reports.settings import Setting, by_setting
 from reports.table import Cell
-from tests.reports.curves import rank_curves
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.synthetic import TESTED, frame, only, row
 
 PLAIN, ERM = Method("identity", None, "zero_shot"), Method("imported", None, "ERM")
 NULL = dict.fromkeys(("n_train", "labels_fit", "labels_choice", "normalize", "view_draw"))
@@ -28,10 +26,8 @@ NULL = dict.fromkeys(("n_train", "labels_fit", "labels_choice", "normalize", "vi
 
 def imported(right: np.ndarray, held_out: str, score: float = np.nan, setting: str = "", **more: Any) -> dict[str, Any]:
     params = json.dumps({"setting": setting} if setting else {})
-    made = row(
-        held_out=held_out, projection="imported", predictor="ERM", correct=right, training_domain=[score], lodo=[score]
-    )
-    return {**made, **NULL, "predictor_params": params, **more}
+    scores: dict[str, Any] = {"training_domain": [score], "lodo": [score], "predictor_params": params}
+    return row(held_out=held_out, projection="imported", predictor="ERM", correct=right, **scores) | NULL | more
 
 
 def both(**more: Any) -> list[dict[str, Any]]:
@@ -44,11 +40,6 @@ def both(**more: Any) -> list[dict[str, Any]]:
     return made
 
 
-def selected(made: list[dict[str, Any]]) -> tuple[Setting, Selections]:
-    [(setting, part)] = by_setting(frame(made))
-    return setting, Selections(part, TESTED)
-
-
 def line_cells(selections: Selections, method: Method, rule: str) -> list[Cell]:
     """Return a method's cells: every held-out environment, then the average."""
     names = [*selections.held_outs, None]
@@ -57,7 +48,7 @@ def line_cells(selections: Selections, method: Method, rule: str) -> list[Cell]:
 
 @pytest.mark.parametrize("rule", ["training_domain", "lodo", "oracle", "ceiling"])
 def test_equal_answers_are_equal_cells_and_a_difference_of_0_from_0_to_0(rule: str) -> None:
-    _, selections = selected(both())
+    _, selections = only(both())
     plain, ours = (line_cells(selections, method, rule) for method in (PLAIN, ERM))
     for name in ("value", "low", "high", "error", "seeds", "n_clusters", "n_images", "note"):
         assert [getattr(cell, name) for cell in plain] == [getattr(cell, name) for cell in ours], name
@@ -72,25 +63,24 @@ def test_equal_answers_are_equal_cells_and_a_difference_of_0_from_0_to_0(rule: s
 def test_other_answers_are_another_cell_and_another_difference() -> None:
     made = both()
     made[1] = imported(np.zeros(200, dtype=bool), "a")
-    _, selections = selected(made)
+    _, selections = only(made)
     assert line_cells(selections, ERM, "lodo")[0].value == 0
     one = compare(selections, ERM, "lodo", PLAIN)
     assert one is not None
     assert one.interval.estimate < -0.1
 
 
-def test_a_method_without_scores_leaves_the_rule_as_it_is_and_has_no_curve() -> None:
-    _, selections = selected(both())
+def test_a_method_without_scores_leaves_the_rule_as_it_is() -> None:
+    _, selections = only(both())
     assert rule_for(selections.rows) == "lodo"
-    assert ERM not in [curve.method for curve in rank_curves(selections, "lodo")]
     assert ERM.label == "ERM (imported)"
     assert "ERM, chosen by its author." in imported_words(selections)
-    assert imported_words(selected([one for one in both() if one["projection"] != "imported"])[1]) == ""
+    assert imported_words(only([one for one in both() if one["projection"] != "imported"])[1]) == ""
 
 
 def test_with_one_source_there_is_no_lodo_cell() -> None:
     made = [{**one, "lodo": None, "n_sources": 1} for one in both()]
-    _, selections = selected(made)
+    _, selections = only(made)
     assert line_cells(selections, ERM, "lodo")[0].note == "lodo is undefined: leaving a source out needs two or more"
     assert line_cells(selections, ERM, "training_domain")[0].value is not None
 
@@ -98,18 +88,18 @@ def test_with_one_source_there_is_no_lodo_cell() -> None:
 def test_the_rule_takes_the_setting_with_the_highest_score_and_none_without() -> None:
     wrong, right = np.zeros(200, dtype=bool), np.ones(200, dtype=bool)
     made = [imported(answers, "a", score, name) for name, answers, score in (("x", wrong, 0.7), ("y", right, 0.6))]
-    _, selections = selected([*both()[:1], *made])
+    _, selections = only([*both()[:1], *made])
     assert line_cells(selections, ERM, "lodo")[0].value == 0
     [sources] = [m.source_accuracy for m in metrics_of(selections, "lodo", Lines()) if m.method == ERM]
     assert sources == pytest.approx(70)
     assert "ERM, chosen among 2 settings by the source score that came with them" in imported_words(selections)
     unscored = [imported(answers, "a", setting=name) for name, answers in (("x", wrong), ("y", right))]
-    _, selections = selected([*both()[:1], *unscored])
+    _, selections = only([*both()[:1], *unscored])
     assert line_cells(selections, ERM, "lodo")[0].value is None
 
 
 def test_comparisons_with_imported_methods_are_a_family_of_their_own() -> None:
-    setting, selections = selected(both())
+    setting, selections = only(both())
     findings = comparisons(setting, selections, Options())
     named = [(one.method.label, one.baseline.label, one.adjusted.family) for one in findings.compared]
     assert named == [
@@ -117,7 +107,7 @@ def test_comparisons_with_imported_methods_are_a_family_of_their_own() -> None:
         ("CLIP-ICM (largest) + zero-shot", "ERM (imported)", 2),
         ("ERM (imported)", "Zero-shot", 2),
     ]
-    parts = [selected(both(dataset=name)) for name in "xy"]
+    parts = [only(both(dataset=name)) for name in "xy"]
     families = overall([(s, comparisons(s, selections, Options())) for s, selections in parts], Options())
     assert [len(family.members) for family in families] == [1, 2]
 

@@ -63,25 +63,15 @@ def test_which_predictors_learn_classes_is_theirs_to_say() -> None:
 def test_variants_of_a_predictor_are_lines_of_their_own_in_natural_order() -> None:
     shots = [row(predictor="few_shot", predictor_variant=f"{n} shots") for n in (16, 2, 1)]
     methods = by_method(frame([*shots, row(predictor="ridge")]))
-    assert [m.label for m in methods] == [
-        "Few-shot probe (1 shots)",
-        "Few-shot probe (2 shots)",
-        "Few-shot probe (16 shots)",
-        "Ridge probe",
-    ]
+    labels = [*(f"Few-shot probe ({n} shots)" for n in (1, 2, 16)), "Ridge probe"]
+    assert [m.label for m in methods] == labels
 
 
 def test_methods_stand_in_a_fixed_order_whatever_the_order_of_rows() -> None:
     wanted = [
-        ("identity", None, "zero_shot"),
-        ("pca", "largest", "zero_shot"),
-        ("random", None, "zero_shot"),
-        ("drop_top", None, "zero_shot"),
-        ("leace", None, "zero_shot"),
-        ("icm", "released", "zero_shot"),
-        ("icm", "largest", "zero_shot"),
-        ("identity", None, "linear_probe"),
-        ("identity", None, "ridge"),
-    ]
+        ("identity", None, "zero_shot"), ("pca", "largest", "zero_shot"), ("random", None, "zero_shot"),
+        ("drop_top", None, "zero_shot"), ("leace", None, "zero_shot"), ("icm", "released", "zero_shot"),
+        ("icm", "largest", "zero_shot"), ("identity", None, "linear_probe"), ("identity", None, "ridge"),
+    ]  # fmt: skip
     rows = frame([row(projection=p, order=o, predictor=q) for p, o, q in reversed(wanted)])
     assert [(m.projection, m.order, m.predictor) for m in by_method(rows)] == wanted

@@ -7,37 +7,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.chosen import Selections
-from reports.forms import markdown
-from reports.metrics import Metrics, metrics_csv, metrics_of, per_class_csv, selection_costs
-from reports.options import Options
+from reports.metrics import Metrics, WorstClass, metrics_csv, metrics_of, per_class_csv, selection_costs
 from reports.paper import behind, environments, selection
 from reports.robustness import Lines
-from reports.settings import by_setting
-from reports.table import Cell
-from tests.reports.synthetic import TESTED, frame, row
+from reports.table import Cell, Table
+from tests.reports.paper.rows import built
+from tests.reports.synthetic import TESTED, described, only, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all"}
 
 
-def selections_of(rows: list[dict[str, Any]]) -> Selections:
-    return Selections(frame(rows), TESTED)
-
-
-def metrics(rows: list[dict[str, Any]], rule: str = "lodo") -> list[Metrics]:
-    return metrics_of(selections_of(rows), rule, Lines())
+def metrics(rows: list[dict[str, Any]]) -> list[Metrics]:
+    return metrics_of(only(rows)[1], "lodo", Lines())
 
 
 def lines_of_csv(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+def first_of(table: Table) -> dict[str, Cell]:
+    """Return name of a column -> the first method's cell."""
+    return dict(zip([column.name for column in table.columns], next(table.lines())[1].cells, strict=True))
+
+
+def twice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of two methods, as many as a table needs."""
+    return [*rows, *({**one, "projection": "random"} for one in rows)]
+
+
 def behind_means(rows: list[dict[str, Any]]) -> dict[str, Cell]:
-    """Return name of a column -> the first method's cell in the table behind the means, which has two lines or more."""
-    ((setting, part),) = by_setting(frame([*rows, *({**one, "projection": "random"} for one in rows)]))
-    made = behind.build([(setting, Selections(part, TESTED))], Options())
-    assert made is not None
-    return dict(zip([column.name for column in made.columns], next(made.lines())[1].cells, strict=True))
+    return first_of(built(behind.build, twice(rows)))
 
 
 def in_folds(sizes: tuple[int, ...] = (40, 60), **other: Any) -> list[dict[str, Any]]:
@@ -49,25 +48,18 @@ def in_folds(sizes: tuple[int, ...] = (40, 60), **other: Any) -> list[dict[str, 
     for fold, n in enumerate(sizes):
         label = np.arange(n) % 2
         correct = label == 0 if fold == 0 else (label == 1) & (np.arange(n) % 6 != 5)
-        common: dict[str, Any] = {
-            "folds": 2,
-            "fold": fold,
-            "test_split": "out_fold",
-            "labels": label.tolist(),
-            "first": 1000 * fold,
-            **other,
-        }
-        folds.append(row(correct=correct.tolist(), **common))
+        common: dict[str, Any] = {"folds": 2, "fold": fold, "test_split": "out_fold", "first": 1000 * fold, **other}
+        folds.append(row(correct=correct, labels=label.tolist(), **common))
     return folds
 
 
 def test_the_folds_of_a_seed_are_taken_together() -> None:
     (one,) = metrics(in_folds())
-    assert one.worst_class is not None
-    assert one.means["target"] == pytest.approx(40)
-    assert one.means["balanced"] == pytest.approx(40)
-    assert (one.worst_class.name, one.worst_class.n) == ("cat", 50)
-    assert one.worst_class.accuracy == pytest.approx(40)
+    assert [one.means["target"], one.means["balanced"]] == pytest.approx([40, 40])
+    lines = lines_of_csv(per_class_csv(described(in_folds())))
+    of_classes = [(line["class"], line["accuracy"], line["n"]) for line in lines if line["rule"] == "lodo"]
+    assert of_classes == [("cat", "40.0000", "50"), ("dog", "40.0000", "50")]
+    assert one.worst_class == WorstClass("cat", "art", 40.0, 50)
 
 
 def test_a_fold_without_rows_leaves_its_seed_out() -> None:
@@ -114,14 +106,17 @@ def test_the_worst_class_has_an_n_and_none_is_named_below_ten_images(n: int, nam
     rows = [row(correct=correct, labels=label, seed=seed) for seed in (0, 1)]  # of the same images
     cell = f"{float(named[2]):.1f} ({named[0]}, {named[1]}, n = {named[3]})"
     assert behind_means(rows)["worst class"].text == cell
-    ((setting, part),) = by_setting(frame(rows))
-    (line, *_) = lines_of_csv(metrics_csv([(setting, Selections(part, TESTED), Lines())]))
+    (line, *_) = lines_of_csv(metrics_csv([(*only(rows), Lines())]))
     columns = ("worst_class", "worst_class_environment", "worst_class_accuracy", "worst_class_n")
     assert tuple(line[column] for column in columns) == named
     assert metrics([row(n_test=18)])[0].worst_class is None
-    few = behind_means([row(n_test=18)])
-    assert few["worst environment"].text == "50.0 (art)"
-    assert "worst class" not in few  # nothing stands in it
+    assert "worst class" not in behind_means([row(n_test=18)])  # nothing stands in it
+
+
+def test_of_equally_bad_classes_that_with_most_images_is_the_worst() -> None:
+    classes: dict[str, Any] = {"classes": ["cat", "dog", "eel"], "n_classes": 3}
+    (one,) = metrics([row(correct=[False] * 42, labels=[0] * 12 + [1] * 20 + [2] * 10, **classes)])
+    assert one.worst_class == WorstClass("dog", "art", 0.0, 20)
 
 
 def test_files_hold_every_rule_and_class_with_their_images() -> None:
@@ -133,44 +128,31 @@ def test_files_hold_every_rule_and_class_with_their_images() -> None:
         )
         for seed in (0, 1)
     ]  # fmt: skip
-    ((setting, part),) = by_setting(frame(rows))
-    found = lines_of_csv(metrics_csv([(setting, Selections(part, TESTED), Lines())]))
+    found = lines_of_csv(metrics_csv([(*only(rows), Lines())]))
     assert [line["rule"] for line in found] == ["training_domain", "lodo", "oracle", "ceiling"]
     assert [line["selected_on_target"] for line in found] == ["False", "False", "True", "True"]
     assert {(line["labels_fit"], line["labels_choice"]) for line in found} == {("350", "80")}
     assert found[0]["source_accuracy"] == f"{100 * np.mean([15 / 40, 15 / 30]):.4f}"
     assert found[0]["effective_robustness"] == found[0]["above_zero_shot_line"] == ""
-    classes = lines_of_csv(per_class_csv([(setting, Selections(part, TESTED))]))
-    lodo = [line for line in classes if line["rule"] == "lodo"]
+    lodo = [line for line in lines_of_csv(per_class_csv(described(rows))) if line["rule"] == "lodo"]
     assert [(line["class"], line["accuracy"], line["n"], line["n_seeds"]) for line in lodo] == [
-        ("cat", "50.0000", "30", "2"),
-        ("dog", "0.0000", "10", "2"),
-    ]
+        ("cat", "50.0000", "30", "2"), ("dog", "0.0000", "10", "2")]  # fmt: skip
 
 
-def test_classes_of_all_folds_are_counted_together() -> None:
-    ((setting, part),) = by_setting(frame(in_folds()))
-    lines = lines_of_csv(per_class_csv([(setting, Selections(part, TESTED))]))
-    assert [(one["class"], one["accuracy"], one["n"]) for one in lines if one["rule"] == "lodo"] == [
-        ("cat", "40.0000", "50"),
-        ("dog", "40.0000", "50"),
-    ]
-
-
-def noise(n: int = 400, lambdas: int = 20) -> list[dict[str, Any]]:
+def noise() -> list[dict[str, Any]]:
     """Settings that differ by chance alone, in two environments under two seeds: nothing is there to be chosen."""
     rng = np.random.default_rng(0)
     return [
-        row(**ICM | {"lambda_": float(x)}, held_out=name, seed=seed, lodo=[0.5], correct=(rng.random(n) < 0.5).tolist())
+        row(**ICM | {"lambda_": float(x)}, held_out=name, seed=seed, lodo=[0.5], correct=rng.random(400) < 0.5)
         for name in ("a", "b")
         for seed in (0, 1)
-        for x in range(1, lambdas + 1)
+        for x in range(1, 21)
     ]
 
 
 def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_ceiling() -> None:
     rows = noise()
-    (cost,) = selection_costs(selections_of(rows))
+    (cost,) = selection_costs(only(rows)[1])
     answers = {
         (r["held_out"], r["seed"], r["lambda_"]): np.unpackbits(np.frombuffer(r["correct"], np.uint8))[:400]
         for r in rows
@@ -194,47 +176,32 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
     assert abs(points) < 2 * error
     assert cost.accuracies["ceiling"] - cost.accuracies["lodo"] > 5  # out of nothing
     # Its standard error with one seed: that of a mean of two independent means of 400 differences.
-    ((gap, alone),) = [one.gaps["lodo"] for one in selection_costs(selections_of([r for r in rows if r["seed"] == 0]))]
+    ((gap, alone),) = [one.gaps["lodo"] for one in selection_costs(only([r for r in rows if r["seed"] == 0])[1])]
     apart = [np.subtract(crossed[i], first[i], dtype=float) for i in (0, 2)]
     assert gap == pytest.approx(100 * np.mean(apart))
     squares = sum(((d - d.mean()) ** 2).sum() for d in apart) / 800**2 * 800 / 799
     assert alone == pytest.approx(100 * np.sqrt(squares))
 
 
-def chosen(target: list[np.ndarray], lodo: list[float], **other: Any) -> tuple[dict[str, Cell], str]:
-    """Return the cells of one of two methods that choose among ranks, by columns of the table of rules; its notes."""
-    made: list[dict[str, Any]] = [
-        row(**{**ICM, "projection": p}, correct=target, target=[0, 0, 0], lodo=lodo, **other) for p in ("icm", "random")
-    ]
-    ((setting, part),) = by_setting(frame(made))
-    found = selection.build([(setting, Selections(part, TESTED))], Options())
-    assert found is not None
-    names = [column.name for column in found.columns]
-    return dict(zip(names, found.blocks[0].lines[0].cells, strict=True)), " ".join(found.notes)
+def chosen(target: list[np.ndarray], lodo: list[float]) -> dict[str, Cell]:
+    """Return the cells of one of two methods that choose among ranks, by columns of the table of rules."""
+    return first_of(built(selection.build, twice([row(**ICM, correct=target, target=[0, 0, 0], lodo=lodo)])))
 
 
 def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:
     rng = np.random.default_rng(0)
     right = [rng.random(400) < x for x in (0.5, 0.9, 0.6)]
-    cells, notes = chosen(right, [0.1, 0.2, 0.3])
+    cells = chosen(right, [0.1, 0.2, 0.3])
     assert cells["lodo"].value == pytest.approx(100 * right[2].mean())
     assert cells["oracle †"].value == cells["ceiling †"].value == pytest.approx(100 * right[1].mean())
     gained = right[1].astype(float) - right[2]
     gap = cells["oracle − lodo †"]
     assert (gap.value, gap.error) == pytest.approx((100 * gained.mean(), 100 * gained.std(ddof=1) / 20))
-    assert "oracle: chosen on one half of the tested images and reported on the other, both ways." in notes
-
-
-def test_where_the_in_split_is_tested_the_out_split_chooses() -> None:
-    right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
-    _, notes = chosen(right, [0.1, 0.2, 0.3], test_split="in_80")
-    assert "oracle: chosen on the out-split of the held-out environment, which is not tested." in notes
-    assert "one half" not in notes
 
 
 def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> None:
     right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
-    cells, _ = chosen(right, [0.3, 0.2, 0.1])
+    cells = chosen(right, [0.3, 0.2, 0.1])
     oracle, ceiling = cells["oracle †"].value, cells["ceiling †"].value
     assert oracle is not None
     assert ceiling is not None
@@ -249,29 +216,6 @@ def test_worst_environment_and_class_have_their_n_and_their_error() -> None:
     shown = behind_means(made)
     assert shown["worst environment"].text == "70.0 (a)"
     assert shown["worst class"].text == "32.3 (dog, a, n = 31)"
-    ((setting, part),) = by_setting(frame([*made, *({**one, "projection": "random"} for one in made)]))
-    table = environments.build([(setting, Selections(part, TESTED))], Options())
-    assert table is not None
-    worst = table.blocks[0].lines[0].cells[[column.name for column in table.columns].index("worst environment")]
+    worst = first_of(built(environments.build, twice(made)))["worst environment"]
     assert (worst.value, worst.error) == pytest.approx((70, 100 * np.sqrt(0.7 * 0.3 / 99)))
     assert worst.n_images == 100
-
-
-def test_the_report_calls_the_ceiling_a_bound() -> None:
-    rows = noise(40, 3)
-    (cost,) = selection_costs(selections_of(rows))
-    ((setting, part),) = by_setting(frame([*rows, *({**one, "order": "released"} for one in rows)]))
-    made = selection.build([(setting, Selections(part, TESTED))], Options())
-    assert made is not None
-    assert "ceiling: highest of the accuracies that are reported, a bound, biased upwards" in " ".join(made.notes)
-    cells = dict(zip([column.name for column in made.columns], made.blocks[0].lines[0].cells, strict=True))
-    assert list(cells) == ["training_domain", "lodo", "oracle †", "ceiling †",
-                           "oracle − training_domain †", "oracle − lodo †"]  # fmt: skip
-    assert cells["ceiling †"].value == pytest.approx(cost.accuracies["ceiling"])
-    gap = cells["oracle − lodo †"]
-    assert (gap.value, gap.error) == (cost.gaps["lodo"][0], cost.gaps["lodo"][1])
-    assert [cell.bound for cell in cells.values()] == [False, False, True, True, True, True]
-    text = markdown(made)
-    for words in ("ceiling −", "would add", "upper bound"):
-        assert words not in text
-    assert selection_costs(selections_of([row()])) == []  # plain zero-shot has nothing to choose

@@ -8,16 +8,12 @@ import pandas as pd
 import pytest
 
 from benchmark.method.evaluation.selection import picked_by_sources, select
-from reports.chosen import Selections
-from reports.findings import comparisons, in_words
 from reports.methods import Method, by_method
-from reports.options import Options
 from reports.paper import environments
 from reports.placebos import p_value
-from reports.settings import by_setting
-from reports.table import Table
-from tests.reports.curves import rank_curves
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.paper.rows import built
+from tests.reports.synthetic import TESTED, frame, only, row
+from tests.reports.test_findings import said
 
 REAL = json.dumps({"kinds": [{"name": "invert"}], "seed": 0})
 
@@ -28,24 +24,6 @@ def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float
                             "intervention_set": placebo or "all", "projection_variant": placebo,
                             "projection_params": json.dumps({"nuisance": nuisance}), **more}  # fmt: skip
     return [row(held_out=h, target=(share,), **made) for h in "ab"]
-
-
-def selections(rows: list[Any]) -> Selections:
-    [(_, part)] = by_setting(frame(rows))
-    return Selections(part, TESTED)
-
-
-def table(rows: list[Any], rule: str) -> Table:
-    [(setting, part)] = by_setting(frame(rows))
-    made = environments.build([(setting, Selections(part, TESTED))], Options(), rule)
-    assert made is not None
-    return made
-
-
-def said(rows: list[Any]) -> str:
-    [(setting, part)] = by_setting(frame(rows))
-    chosen = Selections(part, TESTED)
-    return "\n".join(in_words(setting, chosen, comparisons(setting, chosen, Options())))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +58,7 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
     shares = [0.40, 0.50, 0.66, 0.44]
     draws = [r for i, share in enumerate(shares) for r in of(f"rotated {i + 1}", share)]
     rows = [*of(None, 0.62), *draws, *of("borrowed", 0.55), *(row(held_out=h) for h in "ab")]
-    made = table(rows, "lodo")
+    made = built(environments.build, rows)
     lines = {line.heading: line.cells for _, line in made.lines()}
     assert list(lines) == ["Plain", "Shrinkage", "Shrinkage (borrowed)", "Shrinkage (rotated, mean of 4 draws)"]
     mean = lines["Shrinkage (rotated, mean of 4 draws)"]
@@ -88,17 +66,16 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
     assert [cell.value for cell in mean] == pytest.approx([100 * np.mean(shares)] * 4)
     assert not any(cell.best or cell.error or cell.low for cell in mean)
     notes = " ".join([*made.notes, *made.details])
-    assert "Placebos of several draws: means over draws, without ±" in notes
     assert "Placebos of these sets, methods of their own: borrowed, rotated" in notes
     assert "intervention sets all;" in notes
     for rule in ("oracle", "ceiling"):
-        assert not any("draws" in line.name for _, line in table(rows, rule).lines())
+        assert not any("draws" in line.name for _, line in built(environments.build, rows, rule=rule).lines())
 
 
 def test_a_draw_without_all_that_is_held_out_is_left_out_of_the_mean_and_said() -> None:
     draws = [*of("rotated 1", 0.40), of("rotated 2", 0.50)[0], of("rotated 2", 0.30)[1], of("rotated 3", 0.90)[0]]
     rows = [*of(None, 0.62), *draws, *(row(held_out=h) for h in "ab")]
-    [mean] = [line.cells for _, line in table(rows, "lodo").lines() if "draws" in line.name]
+    [mean] = [line.cells for _, line in built(environments.build, rows).lines() if "draws" in line.name]
     assert [cell.value for cell in mean] == pytest.approx([45.0, 35.0, 40.0, 35.0])
     assert {cell.note for cell in mean} == {"2 of 3 draws"}
 
@@ -108,12 +85,12 @@ def test_the_real_one_is_ranked_among_draws_with_a_p_value_where_nothing_is_lear
         draws = [r for i in range(19) for r in of(f"matched {i + 1}", 0.3 + 0.01 * i, **more)]
         return said([*of(None, share, **more), *draws])
 
-    assert "Shrinkage + zero-shot with 60.0 % ranks 1 of 20 among itself and 19 draws of matched" in among(0.6)
-    assert "whose mean is 39.0 %" in among(0.6)
-    assert "p = 0.050, (1 + draws at least as good)" in among(0.6)
-    assert "ranks 11 to 12 of 20" in among(0.38)
-    assert "p = 0.600" in among(0.38)
-    assert "stands beside the intervals and decides nothing alone" in among(0.38)
+    first, level = among(0.6), among(0.38)
+    assert "Shrinkage + zero-shot with 60.0 % ranks 1 of 20 among itself and 19 draws of matched" in first
+    assert "whose mean is 39.0 %" in first
+    assert "p = 0.050, (1 + draws at least as good)" in first
+    assert "ranks 11 to 12 of 20" in level
+    assert "p = 0.600" in level
     trained = among(0.6, predictor="linear_probe")
     assert "no p-value, for the predictor is trained" in trained
     assert "p = 0.050" not in trained
@@ -126,7 +103,7 @@ def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> N
         *of(None, 0.9, "environments", interventions=other, intervention_set="grey"),
         *of("borrowed", 0.5), *of("rotated 1", 0.5), *of("rotated 2", 0.65),
     ]  # fmt: skip
-    chosen = selections(rows)
+    chosen = only(rows)[1]
     picks = {m.variant: chosen.pooled(m, "lodo").measure()["a", 0] for m in chosen._every}
     assert picks["borrowed"] == pytest.approx(0.6)  # and not 0.9, which is of another set
     assert picks["rotated 1"] == pytest.approx(0.6)
@@ -141,17 +118,15 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
         )
 
     rows = [*soft(None, 0.6), *soft("borrowed", 0.7), *(r for i in range(3) for r in soft(f"rotated {i + 1}", 0.4))]
-    chosen = selections(rows)
     labels = ["Soft-penalty probe", "Soft-penalty probe (borrowed)", "Soft-penalty probe (rotated, mean of 3 draws)"]
-    assert [line.name for _, line in table(rows, "lodo").lines()] == labels
-    assert [m.is_plain for m in chosen.parts] == [True, False]
-    assert [curve.method.label for curve in rank_curves(chosen, "lodo")] == labels[:1]
+    assert [line.name for _, line in built(environments.build, rows).lines()] == labels
+    assert [m.is_plain for m in only(rows)[1].parts] == [True, False]
     text = said(rows)
     assert "Soft-penalty probe with 60.0 % ranks 1 of 4 among itself and 3 draws of rotated" in text
     assert "no p-value, for the predictor is trained" in text
     # Of shrinkage by environments a placebo reaches the penalty, so that it has rows of its own and takes none.
     shrunk = {"projection": "shrinkage", "projection_params": json.dumps({"nuisance": "environments"})}
-    of_real = selections([*soft(None, 0.9, **shrunk), *soft("borrowed", 0.5, **shrunk)])
+    of_real = only([*soft(None, 0.9, **shrunk), *soft("borrowed", 0.5, **shrunk)])[1]
     borrowed = Method("shrinkage", None, "soft_penalty", "borrowed")
     assert of_real.pooled(borrowed, "lodo").measure()["a", 0] == pytest.approx(0.5)
 
@@ -159,7 +134,7 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
 @pytest.mark.parametrize("placebo", ["borrowed", "rotated 1"])
 def test_rows_of_environments_alone_do_not_stand_in_for_a_fold_that_a_placebo_lacks(placebo: str) -> None:
     real = [r for fold in (0, 1) for name in ("environments", "both") for r in of(None, 0.6, name, folds=2, fold=fold)]
-    chosen = selections([*real, *of(placebo, 0.5, folds=2, fold=0)])
+    chosen = only([*real, *of(placebo, 0.5, folds=2, fold=0)])[1]
     method = Method("shrinkage", None, "zero_shot", placebo)
     assert chosen.folds_there(method) == (1, 2)
     assert not chosen.pooled(method, "lodo")

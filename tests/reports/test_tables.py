@@ -9,24 +9,18 @@ from benchmark.method.evaluation.metrics import harmonic_mean
 from benchmark.method.evaluation.selection import RULES
 from reports.captions import protocol_words, rule_words
 from reports.chosen import Selections, pick_records, rule_for
-from reports.metrics import metrics_of, selection_costs
+from reports.metrics import selection_costs
 from reports.options import Options
 from reports.paper import cells, environments, words
 from reports.paper.alike import groups
-from reports.robustness import Lines
-from reports.settings import Setting, by_setting
 from reports.table import Cell, Line, Table
-from tests.reports.synthetic import TESTED, frame, row
-
-
-def selected(rows: list[dict[str, Any]]) -> tuple[Setting, Selections]:
-    [(setting, part)] = by_setting(frame(rows))
-    return setting, Selections(part, TESTED)
+from tests.reports.paper.rows import built
+from tests.reports.synthetic import TESTED, described, frame, only, row
 
 
 def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> list[list[Cell]]:
     """Return for each method its cells: every held-out environment, then the average."""
-    _, selections = selected(rows)
+    _, selections = only(rows)
     names = [*sorted({str(one["held_out"]) for one in rows}), None]
     return [
         [cells.accuracy(selections, method, rule, options or Options(), name).cell for name in names]
@@ -34,10 +28,8 @@ def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | 
     ]
 
 
-def table(rows: list[dict[str, Any]], rule: str = "lodo", in_domain: Selections | None = None) -> Table:
-    made = environments.build([selected(rows)], Options(), rule, in_domain=in_domain)
-    assert made is not None
-    return made
+def table(rows: list[dict[str, Any]], rule: str | None = "lodo", in_domain: Selections | None = None) -> Table:
+    return built(environments.build, rows, rule=rule, in_domain=in_domain)
 
 
 def average(found: Table, line: Line) -> Cell:
@@ -54,8 +46,8 @@ def bold(found: Table) -> list[tuple[str, bool]]:
 
 def said(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> str:
     """Return what stands below a table that is read alone."""
-    described, options = [selected(rows)], options or Options()
-    return " ".join([*words.notes(described, rule, options, ()), *words.details(described, options)])
+    parts, options = described(rows), options or Options()
+    return " ".join([*words.notes(parts, rule, options, ()), *words.details(parts, options)])
 
 
 def answers(n: int, *parts: object) -> np.ndarray:
@@ -88,11 +80,8 @@ def test_means_and_standard_errors_over_images_with_all_their_answers() -> None:
 
 def test_a_method_that_looks_at_the_tested_images_is_marked_and_takes_no_bold_from_the_others() -> None:
     worse, better = np.arange(40) < 20, np.arange(40) < 39
-    rows = [
-        row(projection=projection, order=None, held_out=h, correct=correct)
-        for projection, correct in (("identity", worse), ("pca", worse), ("coral", better))
-        for h in "ab"
-    ]
+    rows = [row(projection=projection, order=None, held_out=h, correct=correct) for projection, correct in
+            (("identity", worse), ("pca", worse), ("coral", better)) for h in "ab"]  # fmt: skip
     with_coral = table(rows)
     assert bold(with_coral) == [("Zero-shot", False), ("PCA + zero-shot", False), ("CORAL ‡ + zero-shot", False)]
     assert "‡ fitted at test time" in " ".join(with_coral.notes)
@@ -226,7 +215,7 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
     ]
     rows.append(row(projection="pca", held_out="a"))
     held_out, within = ([r for r in rows if r["protocol"] == name] for name in ("held_out", "in_domain"))
-    found = table(held_out, in_domain=selected(within)[1])
+    found = table(held_out, in_domain=only(within)[1])
     assert [column.name for column in found.columns] == ["a", "b", "average", "worst environment", "shift costs"]
     assert found.columns[-1].heading == "Shift costs †"
     plain, pca = (line.cells[-1] for _, line in found.lines())
@@ -236,9 +225,9 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
     assert (plain.bound, plain.signed, plain.best) == (True, True, False)
     assert pca.value is None
     assert any(note.startswith("Shift costs †") and "rule training_domain" in note for note in found.notes)
-    for bound in (table(held_out, "oracle", selected(within)[1]), table(within + [  # of bounds there is no shift
+    for bound in (table(held_out, "oracle", only(within)[1]), table(within + [  # of bounds there is no shift
         row(protocol="in_domain", projection="pca", held_out=h, lodo=None) for h in "ab"], "training_domain",
-        selected(within)[1])):  # fmt: skip
+        only(within)[1])):  # fmt: skip
         assert "shift costs" not in [column.name for column in bound.columns]
         assert not any("Shift costs" in note for note in bound.notes)
 
@@ -247,7 +236,7 @@ def test_what_the_shift_costs_has_no_error_where_the_seeds_differ() -> None:
     held_out = [row(held_out=h, seed=s, target=[0.5]) for h in "ab" for s in (0, 1)]
     held_out += [row(held_out=h, seed=s, projection="pca", target=[0.4]) for h in "ab" for s in (0, 1)]
     within = [row(protocol="in_domain", held_out=h, target=[0.8], lodo=None) for h in "ab"]
-    (_, plain), _ = table(held_out, in_domain=selected(within)[1]).lines()
+    (_, plain), _ = table(held_out, in_domain=only(within)[1]).lines()
     cell = plain.cells[-1]
     assert cell.value == pytest.approx(30)
     assert (cell.error, cell.low, cell.bound, cell.signed) == (None, None, True, True)
@@ -258,14 +247,12 @@ def test_where_the_sources_leave_nothing_to_choose_by_bounds_are_chosen_by_the_o
     rows = [
         row(held_out=h, projection=p, target=[x], **more) for h in "ab" for p, x in (("identity", 0.5), ("pca", 0.6))
     ]
-    made = environments.build([selected(rows)], Options())
-    assert made is not None
+    made = table(rows, None)
     assert made.context["rule"] == "oracle"
     assert [average(made, line).value for _, line in made.lines()] == pytest.approx([50, 60])
     assert all(cell.bound for _, line in made.lines() for cell in line.cells)
     assert "The sources leave nothing to choose by: only rules that look at the target (†) choose." in made.details
-    scored = environments.build([selected([{**one, "training_domain": [0.5]} for one in rows])], Options())
-    assert scored is not None
+    scored = table([{**one, "training_domain": [0.5]} for one in rows], None)
     assert scored.context["rule"] == "training_domain"
 
 
@@ -280,13 +267,8 @@ def test_harmonic_means_have_an_error_over_base_and_new_images_together() -> Non
 
 
 def test_gaps_say_why() -> None:
-    rows = [
-        row(held_out="a"),
-        row(held_out="b"),
-        row(projection="pca", held_out="a", lodo=None),
-        row(held_out="a", seed=1),
-        row(projection="random", held_out="a"),
-    ]
+    rows = [row(held_out="a"), row(held_out="b"), row(projection="pca", held_out="a", lodo=None),
+            row(held_out="a", seed=1), row(projection="random", held_out="a")]  # fmt: skip
     plain, pca, random = cells_of(rows)
     assert random[0].value == 50
     assert (random[2].value, random[2].note) == (None, "no average: nothing for b")
@@ -322,26 +304,12 @@ def test_groups_that_judged_and_are_tested_are_warned_of() -> None:
 
 
 def test_average_uses_only_seeds_with_every_environment() -> None:
-    rows = [
-        row(held_out="a", seed=0, target=[0.2]),
-        row(held_out="b", seed=0, target=[0.4]),
-        row(held_out="a", seed=1, target=[1.0]),
-    ]
+    rows = [row(held_out=h, seed=s, target=[x]) for h, s, x in (("a", 0, 0.2), ("b", 0, 0.4), ("a", 1, 1.0))]
     whole = cells_of(rows)[0][-1]
     assert whole.value == pytest.approx(30)
     assert (whole.seeds, whole.note) == ((0,), "1 of 2 seeds")
     none = cells_of([rows[1], rows[2]])[0][-1]
     assert (none.value, none.note) == (None, "no average: no seed has every held-out environment")
-
-
-def test_metrics_know_the_sources_and_the_labels() -> None:
-    rows = [
-        row(held_out=h, target=[0.5], training_domain=[x], labels_fit=80, labels_choice=20)
-        for h, x in zip("ab", (0.7, 0.9), strict=True)
-    ]
-    [found] = metrics_of(selected(rows)[1], "lodo", Lines())
-    assert found.source_accuracy == pytest.approx(80)
-    assert (found.labels_fit, found.labels_choice) == (80, 20)
 
 
 def test_the_words_say_what_the_numbers_are() -> None:
@@ -352,7 +320,7 @@ def test_the_words_say_what_the_numbers_are() -> None:
         )
         for h, s, n, x in [("a", 0, 100, 1.0), ("a", 1, 101, 10.0)]
     ]  # fmt: skip
-    setting, selections = selected(rows)
+    setting, selections = only(rows)
     of_protocol = f"{rule_words('lodo', setting)} {protocol_words(setting, selections, Options())}"
     assert "synthetic, ViT-B-32, fp32" in of_protocol
     assert "fp32" in said(rows)
@@ -387,13 +355,9 @@ def test_the_words_say_what_stands_in_two_environments_and_whose_captions_fits_s
 def test_a_single_source_environment_has_one_rule() -> None:
     rows = [row(lodo=None, n_sources=1, projection=p, target=[0.1, 0.3, 0.2], held_out=h)
             for p in ("pca", "random") for h in "ab"]  # fmt: skip
-    for cost in selection_costs(selected(rows)[1]):
-        assert (list(cost.accuracies), list(cost.gaps)) == (
-            ["training_domain", "oracle", "ceiling"],
-            ["training_domain"],
-        )
-    made = environments.build([selected(rows)], Options())
-    assert made is not None
+    for cost in selection_costs(only(rows)[1]):
+        assert [*cost.accuracies, *cost.gaps] == ["training_domain", "oracle", "ceiling", "training_domain"]
+    made = table(rows, None)
     assert made.context["rule"] == "training_domain"
     assert "leaving it out leaves nothing, so only training_domain chooses" in " ".join([*made.notes, *made.details])
 
@@ -402,48 +366,37 @@ def test_only_heads_that_learn_classes_from_images_are_said_to_miss_new_ones() -
     open_class: dict[str, Any] = {"protocol": "open_class", "class_half": "new", "rounding": "ceil", "n_classes": 3}
     open_class |= {"n_base": 2, "classes": ["cat", "dog", "eel"]}
     rows = [row(predictor=p, **open_class) for p in ("zero_shot", "tip_adapter", "ridge", "linear_probe")]
-    found = protocol_words(*selected(rows), Options())
+    found = protocol_words(*only(rows), Options())
     assert "Base classes: the first 2 of 3, half of them rounded up." in found
     assert "Base classes: the first 2 of 3, half of them rounded up." in said(rows)
     assert "(linear probe, ridge probe) never predict one they have not seen: 0 %" in found
-    assert "never predict" not in protocol_words(*selected(rows[:2]), Options())
+    assert "never predict" not in protocol_words(*only(rows[:2]), Options())
 
 
 def test_rows_that_differ_in_protocol_never_share_a_table() -> None:
-    others: list[dict[str, Any]] = [
-        {"test_split": "full"}, {"precision": "fp16"}, {"prompts": '["{}"]'}, {"folds": 5, "fold": 0},
+    every: list[dict[str, Any]] = [
+        {}, {"test_split": "full"}, {"precision": "fp16"}, {"prompts": '["{}"]'}, {"folds": 5, "fold": 0},
         {"rounding": "floor"},
     ]  # fmt: skip
-    every = [{}, *others]
-    parts = by_setting(frame([row(held_out=h, projection=p, **one) for one in every for h in "ab"
-                              for p in ("identity", "pca")]))  # fmt: skip
-    assert [len(part) for _, part in parts] == [4] * 6
-    described = [(setting, Selections(part, TESTED)) for setting, part in parts]
-    tables = [environments.build([one], Options()) for one in described]
+    keys = [(h, p) for h in "ab" for p in ("identity", "pca")]
+    parts = described([row(held_out=h, projection=p, **one) for one in every for h, p in keys])
+    assert [len(selections.rows) for _, selections in parts] == [4] * 6
+    tables = [environments.build([one], Options()) for one in parts]
     names = [one.name for one in words.named([one for one in tables if one is not None])]
     assert len(set(names)) == len(names) == 5  # one of five folds is no table
     assert {"environments-full-fp32", "environments-out_20-fp32", "environments-out_20-fp16"} <= set(names)
-    assert [len(group) for group in groups(described)] == [1] * 6
+    assert [len(group) for group in groups(parts)] == [1] * 6
 
 
 def test_picks_list_what_was_chosen_and_skip_methods_without_a_choice() -> None:
     icm: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": "all"}
+    params: dict[str, Any] = {"predictor_params": '{"c": 1}', "projection_params": '{"k": 2}'}
     rows = [
-        row(),
-        row(seed=1),
-        row(**icm, lambda_=1.0, target=[0.1, 0.9, 0.2]),
-        row(**icm, lambda_=10.0, target=[0.1, 0.3, 0.2]),
-        row(**icm, lambda_=1.0, target=[0.1, 0.3, 0.2], seed=1),
-        row(
-            **icm,
-            lambda_=10.0,
-            target=[0.1, 0.3, 0.9],
-            seed=1,
-            predictor_params='{"c": 1}',
-            projection_params='{"k": 2}',
-        ),
-    ]
-    picks = list(pick_records(selected(rows)[1]))
+        row(), row(seed=1), row(**icm, lambda_=1.0, target=[0.1, 0.9, 0.2]),
+        row(**icm, lambda_=10.0, target=[0.1, 0.3, 0.2]), row(**icm, lambda_=1.0, target=[0.1, 0.3, 0.2], seed=1),
+        row(**icm, lambda_=10.0, target=[0.1, 0.3, 0.9], seed=1, **params),
+    ]  # fmt: skip
+    picks = list(pick_records(only(rows)[1]))
     assert {one["method"] for one in picks} == {"CLIP-ICM (largest) + zero-shot"}
     assert [(one["rule"], one["looks_at_target"], one["seed"]) for one in picks[:4]] == [
         ("training_domain", False, 0), ("training_domain", False, 1), ("lodo", False, 0), ("lodo", False, 1)]  # fmt: skip

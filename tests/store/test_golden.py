@@ -56,9 +56,8 @@ def test_keys_parts_and_the_cut_into_chunks() -> None:
     table = pa.table({"image_id": ["a", "b"], "label": [0, 1], "embedding": values})
     names.append(digest_of(table, names[0]))
     sizes = [chunk_size(images) for images in (1, 65_536, 65_537, 10**7)]
-    assert digest(*(name.encode() for name in names), str(sizes).encode()) == STORE_KEYS[STORE_VERSION], REMEDY.format(
-        "STORE_VERSION"
-    )
+    found = digest(*(name.encode() for name in names), str(sizes).encode())
+    assert found == STORE_KEYS[STORE_VERSION], REMEDY.format("STORE_VERSION")
 
 
 def test_pixels_of_decoding_and_of_every_built_in_intervention() -> None:

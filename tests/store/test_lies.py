@@ -25,23 +25,14 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
+def wrote(content: bytes) -> Callable[[Path], object]:
+    return lambda file: file.write_bytes(content)
 
 
-def garbage(file: Path) -> None:
-    file.write_bytes(bytes(range(256)) * 3)
-
-
-def deep(file: Path) -> None:
-    file.write_bytes(b"[" * 100_000)
-
-
-def a_list(file: Path) -> None:
-    file.write_bytes(b"[1]")
-
-
-SPOIL = [cut, empty, garbage, deep, a_list]
+DEEP = wrote(b"[" * 100_000)
+SPOIL: dict[str, Callable[[Path], object]] = {
+    "cut": cut, "empty": wrote(b""), "garbage": wrote(bytes(range(256)) * 3), "deep": DEEP, "a list": wrote(b"[1]"),
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -49,8 +40,12 @@ def store(swept_toy: Swept, tmp_path: Path) -> Path:
     return Path(shutil.copytree(swept_toy.store, tmp_path / "store"))
 
 
+def files_of(store: Path) -> set[Path]:
+    return {file for file in store.rglob("*") if file.is_file()}
+
+
 def test_every_kind_of_file_is_tried(store: Path) -> None:
-    found = {re.sub(r"[0-9a-f]{16,}", "*", f.relative_to(store).as_posix()) for f in store.rglob("*") if f.is_file()}
+    found = {re.sub(r"[0-9a-f]{16,}", "*", f.relative_to(store).as_posix()) for f in files_of(store)}
     found = {re.sub(r"(part-|rejected-|made/|costs/)[\w-]+", r"\1*", name) for name in found}
     not_read_back = {"embeddings/*/about.json", "embeddings/*/speed.json"}
     others = {name for name in found if not name.startswith("reports/")} - not_read_back
@@ -62,20 +57,20 @@ def test_what_lies_is_found_named_and_taken_out(store: Path, kind: str, capsys: 
     if not (files := sorted(store.glob(kind))):
         pytest.skip("plain prediction has no such file")
     where = ["--store", str(store)]
-    for spoil in SPOIL:
+    for name, spoil in SPOIL.items():
         spoil(files[0])
         capsys.readouterr()
-        assert main(["store", "verify", *where]) == 2, spoil
+        assert main(["store", "verify", *where]) == 2, name
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error
         assert str(files[0]) in error
     # Lists of unreadable images are counted, hence read.
     assert main(["store", "list", "--why", *where]) == (2 if "rejected" in kind else 0)
-    before = {f for f in store.rglob("*") if f.is_file()}
+    before = files_of(store)
     assert main(["store", "repair", "--dry-run", *where]) == 0
-    assert before == {f for f in store.rglob("*") if f.is_file()}
+    assert before == files_of(store)
     assert main(["store", "repair", *where]) == 0
-    gone = before - {f for f in store.rglob("*") if f.is_file()}
+    gone = before - files_of(store)
     assert files[0] in gone
     assert len(gone) <= 2  # a list of unreadable images goes with its part
     assert main(["store", "verify", *where]) == 0
@@ -84,9 +79,9 @@ def test_what_lies_is_found_named_and_taken_out(store: Path, kind: str, capsys: 
 
 @pytest.mark.parametrize("spoil", SPOIL)
 def test_a_view_that_does_not_say_what_it_is_is_stale(
-    store: Path, spoil: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+    store: Path, spoil: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoil(sorted(store.glob("embeddings/*/about.json"))[0])
+    SPOIL[spoil](sorted(store.glob("embeddings/*/about.json"))[0])
     assert main(["store", "verify", "--store", str(store)]) == 0
     assert "stale: its about.json is missing or damaged" in capsys.readouterr().out
 
@@ -97,9 +92,7 @@ def test_records_that_were_renamed_are_found(store: Path, capsys: pytest.Capture
     other.parent.mkdir()
     shutil.copy(record, other)
     assert main(["store", "verify", "--store", str(store)]) == 2
-    assert f"{other}: is damaged (it is of the recipe {record.parent.name}: it was copied or renamed)" in (
-        capsys.readouterr().err
-    )
+    assert f"{other}: is damaged (it is of the recipe {record.parent.name}" in capsys.readouterr().err
 
 
 def test_what_others_left_is_named_and_left_alone(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,11 +126,10 @@ def test_a_reason_of_failure_that_is_damaged_is_a_reason(store: Path, capsys: py
     file.parent.mkdir()
     file.write_text(json.dumps({"trial": "x", "reason": "y", "traceback": ""}))
     assert main(["store", "verify", "--store", str(store)]) == 0
-    deep(file)
+    DEEP(file)
     capsys.readouterr()
     assert main(["report", "--store", str(store)]) == 2  # as it does for any trial that failed
-    error = capsys.readouterr().err
-    assert "with: the file with the reason is damaged; running again" in error
+    assert "the file with the reason is damaged" in capsys.readouterr().err
     assert main(["store", "verify", "--store", str(store)]) == 2
     assert f"{file}: is damaged" in capsys.readouterr().err
 
@@ -157,7 +149,7 @@ def test_rows_of_another_version_are_said_and_never_taken_out(store: Path, capsy
 def test_what_cannot_be_read_is_said_and_never_taken_out(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {f for f in store.rglob("*") if f.is_file()}
+    before = files_of(store)
 
     def closed(self: Storage, name: str, offset: int, length: int | None) -> bytes:
         if name.startswith("embeddings/"):
@@ -169,7 +161,7 @@ def test_what_cannot_be_read_is_said_and_never_taken_out(
     assert main(["store", "verify", "--store", str(store)]) == 2
     assert "cannot be read (Permission denied)" in capsys.readouterr().err
     monkeypatch.undo()
-    assert before == {f for f in store.rglob("*") if f.is_file()}
+    assert before == files_of(store)
 
 
 def test_a_stale_view_goes_and_what_others_left_in_it_stays(store: Path) -> None:

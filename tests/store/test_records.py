@@ -27,19 +27,15 @@ def test_a_record_of_each_state_of_data_and_weights(tmp_path: Path) -> None:
 
 
 def test_reports_of_other_recipes_inputs_and_kinds_lie_apart() -> None:
-    folders = [
-        report_folder("demo", RECIPE_HASH, "12" * 32),
-        report_folder("demo", RECIPE_HASH, "12" * 32, "diagnostics"),
-    ]
+    folders = [report_folder("demo", RECIPE_HASH, "12" * 32, *kind) for kind in ((), ("diagnostics",))]
     assert folders == ["reports/demo-abababab-12121212", "reports/demo-abababab-diagnostics-12121212"]
 
 
 def test_a_record_that_does_not_say_how_many_trials_were_planned(tmp_path: Path) -> None:
     content = {"name": "demo", "recipe": {}, "recipe_hash": RECIPE_HASH, "trials": ["a", "b"]}
-    file = f"runs/{RECIPE_HASH[:32]}/old.json"
-    (tmp_path / file).parent.mkdir(parents=True)
-    (tmp_path / file).write_text(json.dumps(content))
-    read = read_record(Storage(str(tmp_path)), file)
+    storage, file = Storage(str(tmp_path)), f"runs/{RECIPE_HASH[:32]}/old.json"
+    storage.write_bytes(file, json.dumps(content).encode())
+    read = read_record(storage, file)
     assert (read.planned, read.imported) == (2, {})
 
 

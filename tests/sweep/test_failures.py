@@ -8,12 +8,9 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from benchmark.commands.stores import open_store
-from benchmark.recipe.loading import load_recipe
-from benchmark.store.rows import failures
 from tests.conftest import toy_in
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 BROKEN = {"Raises": "this predictor is broken", "OutOfMemory": "it was killed", "Hangs": "run.trial_timeout = 4 s"}
 
@@ -39,29 +36,17 @@ def test_three_gaps_with_reasons_and_the_rest_complete(
     printed = capsys.readouterr()
     assert "icm-bench: 3 of 5 trials failed, the first (toy, " in printed.err
     assert "Traceback" not in printed.err
-    assert len(printed.err.splitlines()[-1]) <= 400
     written = [json.loads(p.read_text()) for p in (tmp_path / "store" / "failed").iterdir()]
+    assert len(written) == 3
     (raised,) = [w["traceback"] for w in written if "broken:Raises" in w["trial"]]
-    (reason,) = [w["reason"] for w in written if "broken:Raises" in w["trial"]]
-    assert reason.startswith("tests.broken:Raises raised RuntimeError (this predictor is broken) at /")
     assert "tests/broken.py" in raised
-    assert "this predictor is broken" in raised
     report = (tmp_path / "out" / "report.md").read_text()
     assert "PARTIAL: 2 of 5 trials are finished" in report
     for name, reason in BROKEN.items():
         (line,) = [line for line in report.splitlines() if line.startswith("- Gap: ") and f"broken:{name}" in line]
         assert reason in line
-        assert f"broken:{name}" in printed.out
-    table = (tmp_path / "out" / "tables" / "accuracies.csv").read_text()
-    assert "PCA + zero-shot" in table
-    assert "PCA + class means" in table
-    recipe = load_recipe(file)
     rows = {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "rows").iterdir()}
     assert len(rows) == 2
-    names = [p.stem for p in (tmp_path / "store" / "failed").iterdir()]
-    assert len(failures(open_store(recipe), names)) == 3
-    # Without the broken ones there is no gap, nothing runs again, and the report of the first recipe still has its gaps.
+    # Without the broken ones there is no gap, and nothing runs again.
     assert main(["sweep", str(file), "--set", "sweep.predictors=[zero_shot, class_means]"]) == 0
     assert {p: p.stat().st_mtime_ns for p in rows} == rows
-    assert main(["report", str(file), "--json"]) == 2
-    assert '"failed": {' in capsys.readouterr().out

@@ -25,47 +25,45 @@ COMPONENTS: list[Component] = [
     *(PROJECTIONS.create(name) for name in PROJECTIONS.names()),
     *(PROTOCOLS.create(name) for name in PROTOCOLS.names()),
 ]
-Codes = dict[str, str]
-Edited = Callable[[str, Callable[[str], str]], Codes]
+Edited = Callable[..., set[str]]
 
 
-def all_codes() -> Codes:
+def all_codes() -> dict[str, str]:
     identity._hash.cache_clear()
     codes = {component.label: identity.component_code(component) for component in COMPONENTS}
     return {**codes, "evaluation": identity.evaluation_code()}
 
 
-@pytest.fixture
-def edited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edited]:
-    """Return the hashes of all code with the text of one module changed."""
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    return all_codes()
 
-    def _edited(module: str, edit: Callable[[str], str]) -> Codes:
-        place = identity._file(module)
-        assert place
-        text = place.read_text(encoding="utf-8")
-        assert edit(text) != text
-        other = ast.parse(edit(text))
-        monkeypatch.setattr(identity, "tree_of", lambda s: other if s.file == place else tree_of(s))
-        digest = hashlib.sha256(meaning(other).encode()).hexdigest()
-        monkeypatch.setattr(identity, "meaning_of", lambda s: digest if s.file == place else meaning_of(s))
-        return all_codes()
+
+@pytest.fixture
+def edited(before: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Edited]:
+    """Return a function that tells which hashes of code change with the text of some modules."""
+
+    def _edited(edit: Callable[[str], str], *modules: str) -> set[str]:
+        others: dict[Path | None, ast.Module] = {}
+        for place in map(identity._file, modules):
+            assert place
+            text = place.read_text(encoding="utf-8")
+            assert edit(text) != text
+            others[place] = ast.parse(edit(text))
+        digests = {place: hashlib.sha256(meaning(tree).encode()).hexdigest() for place, tree in others.items()}
+        monkeypatch.setattr(identity, "tree_of", lambda s: others.get(s.file) or tree_of(s))
+        monkeypatch.setattr(identity, "meaning_of", lambda s: digests.get(s.file) or meaning_of(s))
+        after = all_codes()
+        return {name for name, code in before.items() if after[name] != code}
 
     yield _edited
     monkeypatch.undo()
     identity._hash.cache_clear()
 
 
-def changed(before: Codes, after: Codes) -> set[str]:
-    return {name for name, code in before.items() if after[name] != code}
-
-
-@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: str(component.label))
-def test_a_docstring_a_comment_or_a_blank_line_leaves_every_row_valid(component: Component, edited: Edited) -> None:
-    before = all_codes()
-    after = edited(
-        type(component).__module__, lambda text: re.sub(r'"""(\w)', r'"""Otherwise: \1', text) + "\n\n# a comment\n"
-    )
-    assert changed(before, after) == set()
+def test_a_docstring_a_comment_or_a_blank_line_leaves_every_row_valid(edited: Edited) -> None:
+    modules = {type(component).__module__ for component in COMPONENTS}
+    assert edited(lambda text: re.sub(r'"""(\w)', r'"""Otherwise: \1', text) + "\n\n# a comment\n", *modules) == set()
 
 
 @pytest.mark.parametrize(
@@ -81,16 +79,14 @@ def test_a_docstring_a_comment_or_a_blank_line_leaves_every_row_valid(component:
 def test_a_change_makes_the_rows_stale_that_hang_on_it_and_no_others(
     module: str, old: str, new: str, stale: set[str], edited: Edited
 ) -> None:
-    before = all_codes()
-    assert changed(before, edited(f"benchmark.method.{module}", lambda text: text.replace(old, new))) == stale
+    assert edited(lambda text: text.replace(old, new), f"benchmark.method.{module}") == stale
 
 
 @pytest.mark.parametrize(
     "module", ["method.evaluation.cells", "method.subspace.moments", "store.rows", "sweep.summing"]
 )
 def test_what_all_rows_go_through_makes_all_stale(module: str, edited: Edited) -> None:
-    before = all_codes()
-    assert "evaluation" in changed(before, edited(f"benchmark.{module}", lambda text: text + "\nANOTHER = 1\n"))
+    assert "evaluation" in edited(lambda text: text + "\nANOTHER = 1\n", f"benchmark.{module}")
 
 
 def test_every_module_that_evaluation_imports_is_hashed_or_listed_with_a_reason() -> None:

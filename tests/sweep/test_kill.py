@@ -27,7 +27,7 @@ KILLS = int(os.environ.get("ICM_BENCH_SWEEP_KILLS", "1"))
 TRIALS = 14
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long("a kill leaves half the rows of a trial, or a lost head counts as the failure of a trial"),
     pytest.mark.timeout(60 * (KILLS + 6)),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
 ]

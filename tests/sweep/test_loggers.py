@@ -32,7 +32,6 @@ def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.Mon
     check_packages(parse_recipe(SMALL))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_tensorboard_gets_scores_on_sources_and_nothing_of_a_target(
     tmp_path: Path, embedded_toy: Path, tiny_random: dict[str, Any]

@@ -16,8 +16,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS
 from benchmark.method.evaluation.selection import SOURCE_RULES, source_scores
-from benchmark.recipe.loading import load_recipe, parse_recipe
-from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store.rows import read_source_scores, schema
 from benchmark.sweep.search import changed_kinds, mean_score, rounds_of
@@ -68,17 +67,8 @@ def test_the_same_seed_and_scores_give_the_same_points_within_bounds(method: str
     assert sum(x < 1 for x in lambdas) > 2  # log-uniform: a uniform draw has one in a hundred there
 
 
-def test_suggestions_hang_on_the_scores_of_the_round_before() -> None:
-    """Which is why a target among them would show: two points are asked for after two have been scored."""
-    later = []
-    for sign in (1, -1):
-        found = suggester(SearchSpec(method="optuna", batch=2), SPACE)
-        found.tell([sign * p["lambda"] for p in found.ask(2)])
-        later.append(found.ask(2))
-    assert later[0] != later[1]
-
-
 def test_optuna_learns_from_the_scores() -> None:
+    """Which is why a target among them would show."""
     found = {method: np.median([best_found(method, 60, seed) for seed in range(5)]) for method in METHODS}
     assert found["optuna"] > found["random"]
 
@@ -131,7 +121,6 @@ def record(store: Path) -> list[str]:
     return list(json.loads(file.read_text())["trials"])
 
 
-@pytest.mark.slow
 def test_a_search_is_reported_and_found_again(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(searched / "recipe.yaml"), "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
@@ -141,16 +130,12 @@ def test_a_search_is_reported_and_found_again(searched: Path, capsys: pytest.Cap
     assert len(rows) == planned["trials"] == len(record(searched / "store")) == 2 + 9 * 3
     assert sum(pq.read_metadata(p).num_rows for p in rows) == planned["rows"] == 2 * 3 + 9 * 3
     assert planned["searched_passes"] == 9 * 2 * 60  # a view of every image, for each point of the methods with blur
-    picks = (searched / "out" / "tables" / "picks.csv").read_text()
-    assert "gaussian_blur(sigma=(" in picks
+    assert "gaussian_blur(sigma=(" in (searched / "out" / "tables" / "picks.csv").read_text()
     assert main(["run", str(searched / "recipe.yaml"), "--json"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["embedded"] == 0
-    assert "0 views embedded" in said.err
+    assert json.loads(capsys.readouterr().out)["embedded"] == 0
     assert {p: p.stat().st_mtime_ns for p in (searched / "store" / "rows").iterdir()} == rows
 
 
-@pytest.mark.slow
 def test_a_target_that_tempts_changes_no_suggestion(searched: Path, tmp_path: Path) -> None:
     """Rows whose target columns say that the worst point is perfect lead to the same points as the true rows."""
     store = tmp_path / "store"
@@ -176,12 +161,8 @@ def test_nothing_of_a_target_is_read_or_reported(searched: Path) -> None:
     assert set(source_scores(rows)) == set(SOURCE_RULES)
     with pytest.raises(KeyError):
         source_scores([{"held_out": "a", "seed": 0, "target": [1.0]}])
-    recipe: Recipe = load_recipe(searched / "recipe.yaml")
-    assert recipe.sweep.search is not None
-    assert recipe.sweep.search.rule == "lodo"
 
 
-@pytest.mark.slow
 def test_a_lambda_that_was_found_can_be_exported(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["export", str(searched / "recipe.yaml"), "--rank", "4", "--to", str(searched / "projection"), "--json"]
     command += ["--projection", "icm", "--intervention-set", "posterize"]

@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY, toy_in
 from tests.embedding.test_kill import descendants
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long("a sweep that is terminated leaves processes behind"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
 ]
 SECONDS = 3.0  # in which it ends on an idle machine

@@ -15,7 +15,7 @@ from benchmark.recipe.loading import parse_recipe
 from benchmark.sweep.loading import load
 from tests.conftest import make_toy
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def content_of(root: Path, tiny: dict[str, Any], labels: dict[str, str] | None) -> dict[str, Any]:
@@ -41,7 +41,6 @@ def estimated(
     capsys.readouterr()
     assert main(["unlabelled", *words, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert all(Path(file).is_file() for file in record["files"])
     assert "not measurements" in Path(record["files"][0]).read_text() or not content["datasets"][0].get("labels")
     return {(one["method"], one["environment"]): one for one in record["estimates"]}
 
@@ -51,7 +50,6 @@ def test_estimates_of_plain_zero_shot_are_those_of_a_few_lines_and_labels_of_the
 ) -> None:
     root = make_toy(tmp_path / "data", environments=3, classes=2, images=10)
     known = estimated(content_of(root, tiny_random, None), tmp_path, capsys)
-    assert {environment for _, environment in known} == {"env0", "env1", "env2"}
     recipe = parse_recipe(content_of(root, tiny_random, None) | {"run": {"store": str(tmp_path / "store")}})
     with prepared(recipe) as run:
         data = load._function(run.storage, run.subjects[0], (Split(0),))[0]
@@ -72,12 +70,10 @@ def test_estimates_of_plain_zero_shot_are_those_of_a_few_lines_and_labels_of_the
     blind = estimated(content_of(root, tiny_random, {"env1": "none"}), tmp_path, capsys)
     for method in {method for method, _ in known}:
         one, other = known[method, "env1"], blind[method, "env1"]
-        assert other["accuracy"] is None
-        assert one["accuracy"] is not None
+        assert (one["accuracy"] is None, other["accuracy"] is None) == (False, True)
         assert (one["sources"], other["sources"]) == (2, 2)
         # Splits are drawn by the number of an environment, and env2 is the second now: env0 alone is cut alike.
-        assert 0 <= other["atc"] <= 1
-        assert 0 <= other["agreement"] <= 1
+        assert all(0 <= other[estimate] <= 1 for estimate in ("atc", "agreement"))
     # Other images in the place of env1: no fit, and no answer about a labelled environment, sees them.
     before = {key: one for key, one in blind.items() if key[1] != "env1"}
     for file in sorted((root / "env1").glob("*.png"))[::2]:

@@ -87,9 +87,8 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
         if (i, 0) in classified.calibrations[0]:
             labels = np.concatenate([s.labels for s in validation])
             t = fitted_temperature(np.concatenate(scores[:3]), labels)
-            errors = [
-                metrics.calibration_error(metrics.confidence_gaps(scores[3], test.labels, x), len(test)) for x in (1, t)
-            ]
+            gaps = [metrics.confidence_gaps(scores[3], test.labels, x) for x in (1, t)]
+            errors = [metrics.calibration_error(of_temperature, len(test)) for of_temperature in gaps]
             calibration = classified.calibrations[0][i, 0]
             assert calibration.temperature == pytest.approx(t, rel=1e-6)
             assert [calibration.error, calibration.scaled_error] == pytest.approx(errors, abs=1e-9)
@@ -105,12 +104,10 @@ def test_what_is_calibrated_is_what_is_best_on_all_judging_sets_together() -> No
 
         def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
             """See `Predictor.scores`."""
+            n = problem.n_classes
             for i in range(len(ranks)):
-                right = [(i == 0) == (number == 0) and i < 2 for number in range(len(sets))]
-                yield [
-                    np.eye(problem.n_classes)[(s.labels + (not is_right)) % problem.n_classes]
-                    for s, is_right in zip(sets, right, strict=True)
-                ]
+                wrong = [i > 1 or (i == 0) != (number == 0) for number in range(len(sets))]
+                yield [np.eye(n)[(s.labels + is_wrong) % n] for s, is_wrong in zip(sets, wrong, strict=True)]
 
     classified = classifier_of(Planted(), data.environment < 3).classify(sets[:3], sets[3:])
     np.testing.assert_allclose(classified.training_domain, [[1 / 3, 2 / 3, 0]])

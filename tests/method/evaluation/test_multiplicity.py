@@ -30,11 +30,9 @@ def test_comparisons_that_could_not_be_made_do_not_count() -> None:
 def methods(*accuracies: float, n: int = 600, seed: int = 0) -> Scores:
     rng = np.random.default_rng(seed)
     difficulty = rng.random(n)
-    values = np.array([(difficulty + 0.15 * rng.standard_normal(n) < accuracy) for accuracy in accuracies]).astype(
-        float
-    )
+    values = np.array([difficulty + 0.15 * rng.standard_normal(n) < accuracy for accuracy in accuracies])
     one = np.zeros(n, dtype=np.int64)
-    return Scores(values, one, one, np.arange(n))
+    return Scores(values.astype(float), one, one, np.arange(n))
 
 
 def test_ranks_are_those_of_all_paired_t_tests_adjusted_by_holm() -> None:

@@ -46,10 +46,8 @@ def test_a_protocol_of_the_users_own_makes_trials_holdouts_and_curves() -> None:
     assert spec.rows(YEARS) == 2
     data, views = synthetic()
     curves = list(protocol_of(data, views).curves(Method(Wrapped(icm), ZeroShot(), (2, 4)), holdouts))
-    assert [(curve.held_out, list(curve.tested.images())) for curve in curves] == [
-        ("2023", ["cyan"]),
-        ("2024", ["dun"]),
-    ]
+    tested = [(curve.held_out, list(curve.tested.images())) for curve in curves]
+    assert tested == [("2023", ["cyan"]), ("2024", ["dun"])]
 
 
 def test_its_words_stand_in_captions_and_findings() -> None:
@@ -58,9 +56,8 @@ def test_its_words_stand_in_captions_and_findings() -> None:
     [(setting, part)] = by_setting(frame(rows))
     selections = Selections(part, TESTED)
     words = protocol_words(setting, selections, Options())
-    assert f"Protocol {NAME}: fitted on earlier environments, tested on the next." in words
-    assert "Accuracy in % on the future of synthetic" in words
-    assert "the 20 % out-split of the next environment" in words
+    for phrase in (f"{NAME}: fitted on earlier", "on the future of synthetic", "out-split of the next environment"):
+        assert phrase in words
     assert environment_words(setting, 2) == "2 later environments"
     sentences = in_words(setting, selections, comparisons(setting, selections, Options()))
     assert any("Later environments have seen more." in sentence for sentence in sentences)

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pytest
 from scipy import stats
 
+from benchmark.method.arrays import unit
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method
@@ -34,14 +34,10 @@ def planted(seed: int, of_views: bool = True) -> tuple[Embedded, dict[str, np.nd
     z = x + rng.standard_normal((n, D)) @ of_v + 0.7 * (rng.standard_normal((len(NAMES), D)) @ of_v)[environment]
     moved = rng.standard_normal((n, D)) @ (of_v if of_views else np.linalg.qr(rng.standard_normal((D, D)))[0] @ of_v.T)
     data = Embedded(
-        z=z.astype(np.float32),
-        environment=environment,
-        label=label,
+        z=z.astype(np.float32), environment=environment, label=label, text=unit(places).astype(np.float32),
         side={Split(0): np.where(rng.random(n) < 0.2, 1, 0)},
-        text=(places / np.linalg.norm(places, axis=1, keepdims=True)).astype(np.float32),
-        environments=NAMES,
-        classes=[f"class {c}" for c in range(CLASSES)],
-    )
+        environments=NAMES, classes=[f"class {c}" for c in range(CLASSES)],
+    )  # fmt: skip
     return data, {"redraw": (z + moved).astype(np.float32)}
 
 
@@ -78,12 +74,10 @@ METHODS: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
 def test_shrinkage_gains_over_the_plain_space_and_over_truncation_where_both_parts_have_full_rank() -> None:
     assert gain("shrinkage", "plain")[0] > 0
     assert gain("shrinkage", "truncation")[0] > 0
 
 
-@pytest.mark.slow
 def test_interventions_that_say_nothing_of_the_nuisance_gain_nothing() -> None:
     assert gain("shrinkage", "plain", of_views=False)[0] <= 0

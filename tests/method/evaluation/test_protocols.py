@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -40,20 +41,18 @@ def synthetic(seed: int = 0) -> tuple[Embedded, Views]:
     z = classes[label] + styles[environment] + 0.9 * rng.standard_normal((n, D))
     view = z + rng.standard_normal((n, 2)) @ styles[:2]
     text = classes + 0.5 * rng.standard_normal((CLASSES, D))
+    side = {split: np.where(rng.random(n) < 0.25, OUT, IN) for split in (Split(0), Split(0, True, "floor"))}
+    side |= {replace(split, folds=5): np.random.default_rng(7).integers(5, size=n) for split in side}
     data = Embedded(
-        z=z.astype(np.float32),
-        environment=environment,
-        label=label,
-        side={split: np.where(rng.random(n) < 0.25, OUT, IN) for split in (Split(0), Split(0, True, "floor"))},
-        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
-        environments=NAMES,
-        classes=["a", "b", "c", "d", "e"],
-    )
+        z=z.astype(np.float32), environment=environment, label=label, side=side, text=unit(text).astype(np.float32),
+        environments=NAMES, classes=["a", "b", "c", "d", "e"],
+    )  # fmt: skip
     return data, {"view": view.astype(np.float32)}
 
 
-def split_of(protocol: str) -> Split:
-    return Split(0, True, "floor") if protocol == "held_out_open_class" else Split(0)
+def split_of(protocol: str, fold: int | None = None) -> Split:
+    split = Split(0, True, "floor") if protocol == "held_out_open_class" else Split(0)
+    return split if fold is None else replace(split, folds=5)
 
 
 def curves_of(
@@ -62,7 +61,7 @@ def curves_of(
 ) -> list[RankCurve]:  # fmt: skip
     """Rank curves, of CLIP-ICM by default; every basis, and all that a predictor is given, is noted in `fitted`."""
     data = replace(data, views=tuple(views.values()))
-    split = split_of(protocol) if fold is None else replace(split_of(protocol), folds=5)
+    split = split_of(protocol, fold)
     asked: list[TestSplit] = ["out_20", "full"] if fold is None else ["out_fold"]
     cells = cells_of(data.layout(split), scaled(data.z, NORMALIZE), {k: scaled(v, NORMALIZE) for k, v in views.items()})
     projection = projection or PROJECTIONS.create("icm").at(lambda_=LAMBDA)
@@ -146,9 +145,7 @@ def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> N
     close = 0.011 if (protocol, predictor) == ("held_out_pairs", "linear_probe") else 1e-12
     curves = curves_of(data, views, protocol, predictor)
     found: dict[tuple[str, str, str], RankCurve] = {(c.held_out, c.test_split, c.class_half): c for c in curves}
-    held_out = (
-        [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] if protocol == "held_out_pairs" else [(h,) for h in range(4)]
-    )
+    held_out = list(combinations(range(4), 2 if protocol == "held_out_pairs" else 1))
     assert {key[0] for key in found} == {" + ".join(NAMES[h] for h in hs) for hs in held_out}
     for hs in held_out:
         name, here = " + ".join(NAMES[h] for h in hs), np.isin(data.environment, hs)
@@ -271,15 +268,27 @@ def poisoned(data: Embedded, views: Views, rows: np.ndarray) -> tuple[Embedded, 
     return replace(data, z=noisy(data.z)), {name: noisy(view) for name, view in views.items()}
 
 
-def assert_same_fits(one: dict[str, Any], other: dict[str, Any], without: str | None) -> int:
-    """Bases and training sets are the same, bit for bit; with `without`, of those fits that leave it out."""
-    compared = 0
+Fits = dict[str, Any]
+
+
+def with_and_without_noise(
+    data: Embedded, views: Views, noisy: tuple[Embedded, Views], protocol: str, predictor: Any, fold: int | None = None,
+    projection: Projection | None = None, hidden: Callable[[Prompt], bool] = lambda _: False,
+) -> tuple[tuple[Fits, Fits], list[tuple[RankCurve, RankCurve]]]:  # fmt: skip
+    """What is fitted without and with noise, and the rank curves of both."""
+    fits: tuple[Fits, Fits] = ({}, {})
+    clean = curves_of(data, views, protocol, predictor, fits[0], fold, projection)
+    noise = curves_of(*noisy, protocol, predictor, fits[1], fold, projection, hidden)
+    return fits, list(zip(clean, noise, strict=True))
+
+
+def assert_same_fits(one: Fits, other: Fits, without: str | None) -> None:
+    """Bases are the same, bit for bit; with `without`, of those fits that leave it out."""
     assert [e for e, _ in one["bases"]] == [e for e, _ in other["bases"]]
-    for (environments, mine), (_, theirs) in zip(one["bases"], other["bases"], strict=True):
-        if without not in environments:
-            np.testing.assert_array_equal(mine, theirs)
-            compared += 1
-    return compared
+    pairs = [(a, b) for (e, a), (_, b) in zip(one["bases"], other["bases"], strict=True) if without not in e]
+    assert pairs
+    for mine, theirs in pairs:
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def assert_same_choices(mine: RankCurve, theirs: RankCurve) -> None:
@@ -296,42 +305,17 @@ SOFT = {"name": "soft_penalty", "mu": 3, "C": 0.316}
 VIEWS: list[Any] = ["probe_with_views", SOFT, "mean_of_views", "zero_temperature"]
 
 
-@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "interpolation", *VIEWS])
-@pytest.mark.parametrize("protocol", ["held_out", "held_out_open_class", "held_out_pairs"])
-def test_noise_in_place_of_the_target_changes_nothing_that_is_fitted(protocol: str, predictor: Any) -> None:
-    data, views = synthetic()
-    clean_fits: dict[str, Any] = {}
-    poisoned_fits: dict[str, Any] = {}
-    clean = curves_of(data, views, protocol, predictor, clean_fits)
-    noise = curves_of(*poisoned(data, views, data.environment == 1), protocol, predictor, poisoned_fits)
-    assert assert_same_fits(clean_fits, poisoned_fits, without="blue") > 0
-    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if "blue" in a.held_out.split(" + ")]
-    assert compared
-    for mine, theirs in compared:
-        assert_same_choices(mine, theirs)
-        assert replace(mine.spans, shift_removed_target=None, shift_moved_target=None) == replace(
-            theirs.spans, shift_removed_target=None, shift_moved_target=None
-        )  # what is not marked as of the target
-    assert [a.metrics["target"] for a, _ in compared] != [
-        b.metrics["target"] for _, b in compared
-    ]  # the poison does arrive
-
-
 @pytest.mark.parametrize("predictor", VIEWS)
 @pytest.mark.parametrize("fold", [None, 2])
 def test_noise_in_place_of_the_views_of_what_is_tested_reaches_no_fit_and_only_answers_at_test_time(
     predictor: Any, fold: int | None
 ) -> None:
     data, views = synthetic()
-    if fold is not None:
-        side = np.random.default_rng(7).integers(5, size=len(data.label))
-        data = replace(data, side={replace(split_of("held_out"), folds=5): side})
-    hidden = (data.environment == 1) if fold is None else side == fold
-    fits: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    clean = curves_of(data, views, "held_out", predictor, fits[0], fold)
-    noise = curves_of(data, poisoned(data, views, hidden)[1], "held_out", predictor, fits[1], fold)
-    assert assert_same_fits(*fits, without="blue" if fold is None else None) > 0
-    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if fold is not None or a.held_out == "blue"]
+    hidden = data.environment == 1 if fold is None else data.side[split_of("held_out", fold)] == fold
+    noisy = data, poisoned(data, views, hidden)[1]
+    fits, curves = with_and_without_noise(data, views, noisy, "held_out", predictor, fold)
+    assert_same_fits(*fits, without="blue" if fold is None else None)
+    compared = [(a, b) for a, b in curves if fold is not None or a.held_out == "blue"]
     for mine, theirs in compared:
         assert_same_choices(mine, theirs)
     changed = any((a.correct != b.correct).any() for a, b in compared)
@@ -368,40 +352,54 @@ EVERY = [*PROJECTIONS.names(), {"name": "icm", "nuisance": "both"}]
 EVERY += [
     {"name": name, "sides": sides} for name in ("shrinkage", "calibrated", "centring") for sides in ("images", "texts")
 ]
-
-
-@pytest.mark.parametrize("spec", EVERY, ids=str)
-@pytest.mark.parametrize(
-    ("protocol", "predictor", "hidden", "fold"),
-    [
+OPEN, FEW = ["open_class", "held_out_open_class"], ["zero_shot", "linear_probe"]
+HIDDEN = [
+    *product(["held_out", "held_out_open_class", "held_out_pairs"], [*FEW, "class_means", "interpolation", *VIEWS],
+             ["target"], [None], ["icm"]),
+    *product(["open_class"], FEW, ["tested images"], [None], ["icm"]),
+    *product(["held_out", *OPEN, "held_out_pairs", "in_domain"], FEW, ["fold"], [2], ["icm"]),
+    *product(OPEN, [*FEW, "class_means", "tip_adapter", *VIEWS], ["new classes"], [None], ["icm"]),
+    *((*case, spec) for case in (
         ("held_out", "zero_shot", "target", None), ("held_out", "class_means", "target", 2),
         ("held_out", "zero_shot", "fold", 2), ("held_out_open_class", "class_means", "target", None),
         ("open_class", "zero_shot", "new classes", None),
-    ],
-)  # fmt: skip
-def test_noise_in_place_of_what_is_hidden_changes_no_fit_and_no_choice_of_any_projection(
-    spec: object, protocol: str, predictor: str, hidden: str, fold: int | None
+    ) for spec in EVERY),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("protocol", "predictor", "hidden", "fold", "spec"), HIDDEN, ids=str)
+def test_noise_in_place_of_what_is_hidden_changes_no_fit_and_no_choice(
+    protocol: str, predictor: Any, hidden: str, fold: int | None, spec: object
 ) -> None:
-    """Those that look at tested images too: these have a map of their own, which `maps` do not show, and no rule sees."""
-    projection = PROJECTIONS.create(spec).settings[-1].at(lambda_=0.7, seed=1)
-    data, views = synthetic()
-    side = np.random.default_rng(7).integers(5, size=len(data.label))
-    if fold is not None:
-        data = replace(data, side={replace(split_of(protocol), folds=5): side})
-    rows = {"target": data.environment == 1, "fold": side == fold, "new classes": data.label >= 3}[hidden]
-    names_it = {"target": lambda p: p.environment == 1, "new classes": lambda p: (p.label or 0) >= 3}.get(
+    """A held-out environment; of open classes its out-split, which is tested; all images of a fold, or of new classes.
+
+    Projections that look at tested images have a map of their own for these, which bases do not show, and no rule
+    sees.
+    """
+    (data, views), first = synthetic(), 2 if protocol == "held_out_open_class" else 3  # number of the first new class
+    side, target, new = data.side[split_of(protocol, fold)], data.environment == 1, data.label >= first
+    rows = {"target": target, "tested images": target & (side == OUT), "fold": side == fold, "new classes": new}[hidden]
+    names_it = {"target": lambda p: p.environment == 1, "new classes": lambda p: (p.label or 0) >= first}.get(
         hidden, lambda _: False
     )
-    fits: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    clean = curves_of(data, views, protocol, predictor, fits[0], fold, projection)
-    noise = curves_of(*poisoned(data, views, rows), protocol, predictor, fits[1], fold, projection, names_it)
-    assert assert_same_fits(*fits, without="blue" if hidden == "target" else None) > 0
-    compared = [(a, b) for a, b in zip(clean, noise, strict=True) if hidden != "target" or a.held_out == "blue"]
+    projection, noisy = PROJECTIONS.create(spec).settings[-1].at(lambda_=0.7, seed=1), poisoned(data, views, rows)
+    fits, curves = with_and_without_noise(data, views, noisy, protocol, predictor, fold, projection, names_it)
+    assert_same_fits(*fits, without="blue" if hidden == "target" else None)
+    compared = [(a, b) for a, b in curves if hidden in ("fold", "new classes") or "blue" in a.held_out.split(" + ")]
     for mine, theirs in compared:
         assert_same_choices(mine, theirs)
+        if hidden == "target":  # but for what is marked as of the target
+            one, other = (replace(c.spans, shift_removed_target=None, shift_moved_target=None) for c in (mine, theirs))
+            assert one == other
         if hidden == "new classes" and mine.class_half == "base":
             np.testing.assert_array_equal(mine.correct, theirs.correct)
-    assert any((a.correct != b.correct).any() for a, b in compared)  # the poison does arrive
+    if hidden == "new classes":
+        for of_clean, of_noise in zip(*(of["problems"] for of in fits), strict=True):
+            for given, other_given in zip(of_clean, of_noise, strict=True):
+                np.testing.assert_array_equal(given, other_given)
+            assert not np.isin(of_clean[1], data.label[new]).any()
+    if hidden != "new classes" or not PREDICTORS.create(predictor).learns_classes:
+        assert any((a.correct != b.correct).any() for a, b in compared)  # the poison does arrive
 
 
 @pytest.mark.parametrize(("name", "named"), [("biased_prompts", True), ("roboshot", True), ("within_prompts", False)])
@@ -409,38 +407,10 @@ def test_prompts_that_name_an_environment_reach_the_fits_that_have_it_as_a_sourc
     name: str, named: bool
 ) -> None:
     data, views = synthetic()
-    fits: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    projection = PROJECTIONS.create(name).at(lambda_=0.7)
-    for of, hidden in zip(fits, (lambda _: False, lambda p: p.environment == 1), strict=True):
-        curves_of(data, views, "held_out", "zero_shot", of, projection=projection, hidden=hidden)
-    for (environments, mine), (_, theirs) in zip(fits[0]["bases"], fits[1]["bases"], strict=True):
+    projection, blue = PROJECTIONS.create(name).at(lambda_=0.7), lambda prompt: prompt.environment == 1
+    fits, _ = with_and_without_noise(data, views, (data, views), "held_out", "zero_shot", None, projection, blue)
+    for (environments, mine), (_, theirs) in zip(*(of["bases"] for of in fits), strict=True):
         assert np.array_equal(mine, theirs) == (not named or "blue" not in environments)
-
-
-@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe", "class_means", "tip_adapter", *VIEWS])
-@pytest.mark.parametrize("protocol", ["open_class", "held_out_open_class"])
-def test_noise_in_place_of_the_new_classes_changes_nothing_but_their_own_accuracy(
-    protocol: str, predictor: Any
-) -> None:
-    data, views = synthetic()
-    clean_fits: dict[str, Any] = {}
-    poisoned_fits: dict[str, Any] = {}
-    clean = curves_of(data, views, protocol, predictor, clean_fits)
-    new = data.label >= (2 if protocol == "held_out_open_class" else 3)
-    noise = curves_of(*poisoned(data, views, new), protocol, predictor, poisoned_fits)
-    assert assert_same_fits(clean_fits, poisoned_fits, without=None) == len(clean_fits["bases"])
-    for mine, theirs in zip(clean_fits["problems"], poisoned_fits["problems"], strict=True):
-        for one, other in zip(mine, theirs, strict=True):
-            np.testing.assert_array_equal(one, other)
-        assert not np.isin(mine[1], data.label[new]).any()
-    for mine, theirs in zip(clean, noise, strict=True):
-        assert_same_choices(mine, theirs)
-        if mine.class_half == "base":
-            assert mine.metrics["target"] == theirs.metrics["target"]
-    if predictor == "zero_shot":
-        assert [c.metrics["target"] for c in clean if c.class_half == "new"] != [
-            c.metrics["target"] for c in noise if c.class_half == "new"
-        ]
 
 
 def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_each_variant() -> None:
@@ -470,10 +440,8 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
     for name in ("zero_shot", "class_means", "linear_probe"):
         evaluation = Evaluation(joined, cells, Split(0), NORMALIZE)
         curves = list(evaluation.curves(Method(projection, PREDICTORS.create(name).settings[0], RANKS), holdouts))
-        assert [(c.held_out, c.test_split, len(c.tested)) for c in curves] == [
-            ("v2", "full", EACH),
-            ("few", "full", few.sum()),
-        ]
+        found = [(c.held_out, c.test_split, len(c.tested)) for c in curves]
+        assert found == [("v2", "full", EACH), ("few", "full", few.sum())]
         assert all(c.lodo is None and "lodo" not in c.calibrations for c in curves)
         if name == "zero_shot":
             train = members[0] & (data.side[Split(0)] == IN)
@@ -527,40 +495,3 @@ def test_counts_and_the_places_of_new_classes(name: str) -> None:
         if name not in ("open_class", "in_domain"):
             assert not {e for test in holdout.tests for e in test.environments} & set(holdout.sources)
         assert holdout.halves == (("base",) if "class" in name else ("base", "new"))
-
-
-@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
-def test_noise_in_place_of_the_tested_images_of_open_classes_changes_nothing_that_is_chosen(predictor: str) -> None:
-    """No environment is held out there, but its out-split is: fit, rules and temperature do without it."""
-    data, views = synthetic()
-    clean_fits: dict[str, Any] = {}
-    poisoned_fits: dict[str, Any] = {}
-    tested = (data.environment == 1) & (data.side[Split(0)] == OUT)
-    clean = curves_of(data, views, "open_class", predictor, clean_fits)
-    noise = curves_of(*poisoned(data, views, tested), "open_class", predictor, poisoned_fits)
-    assert assert_same_fits(clean_fits, poisoned_fits, without=None) == len(clean_fits["bases"])
-    for mine, theirs in zip(clean, noise, strict=True):
-        if mine.held_out == "blue":
-            assert_same_choices(mine, theirs)
-            assert mine.metrics["target"] != theirs.metrics["target"] or mine.class_half != "base"
-
-
-@pytest.mark.parametrize("predictor", ["zero_shot", "linear_probe"])
-@pytest.mark.parametrize("protocol", ["held_out", "open_class", "held_out_open_class", "held_out_pairs", "in_domain"])
-def test_noise_in_place_of_a_fold_changes_nothing_by_which_its_fit_is_chosen(protocol: str, predictor: str) -> None:
-    """All images of the tested fold, in every environment: they are in no fit, and score no choice."""
-    data, views = synthetic()
-    split = replace(split_of(protocol), folds=5)
-    side = np.random.default_rng(7).integers(5, size=len(data.label))
-    data = replace(data, side={split: side})
-    clean_fits: dict[str, Any] = {}
-    poisoned_fits: dict[str, Any] = {}
-    clean = curves_of(data, views, protocol, predictor, clean_fits, fold=2)
-    noise = curves_of(*poisoned(data, views, side == 2), protocol, predictor, poisoned_fits, fold=2)
-    assert assert_same_fits(clean_fits, poisoned_fits, without=None) == len(clean_fits["bases"])
-    for mine, theirs in zip(clean, noise, strict=True):
-        assert_same_choices(mine, theirs)
-    assert [c.metrics["target"] for c in clean] != [c.metrics["target"] for c in noise]
-    # The next fold is what the choice goes by.
-    other = curves_of(*poisoned(data, views, side == 3), protocol, predictor, {}, fold=2)
-    assert [c.training_domain for c in clean] != [c.training_domain for c in other]

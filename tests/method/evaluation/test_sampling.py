@@ -106,9 +106,7 @@ def test_scores_by_which_rules_choose_are_of_some_images_and_accuracies_where_th
             picked[f"{rule} at the last rank"] = last, len(RANKS) - 1
         data, split = synthetic()[0], Split(0, folds=0 if fold is None else 5)
         judging, learned = (OUT, IN) if fold is None else (fold + 1, fold + 1)
-        sides = [
-            (data.environment == e) & (data.side[split] == side) for side in {judging, learned} for e in holdout.sources
-        ]
+        sides = [(data.environment == e) & (data.side[split] == s) for s in {judging, learned} for e in holdout.sources]
         assert {curve.labels_choice for curve in few} == {sum(min(int(which.sum()), MOST) for which in sides)}
         for i, (a, b, c) in enumerate(zip(whole, few, full, strict=True)):
             assert (c.training_domain, c.lodo, c.labels_choice) == (b.training_domain, b.lodo, b.labels_choice)
@@ -128,11 +126,9 @@ def test_a_calibration_stands_where_a_rule_picks_and_is_of_the_full_fit() -> Non
     (_, some, refined), holdouts = evaluations(probe, None)
     for holdout in holdouts:
         for rule in ("training_domain", "lodo"):
-            having = [
-                c for of_method in refined for c in of_method if c.held_out == holdout.name and rule in c.calibrations
-            ]
-            assert len(having) == 1
-            assert having[0].full_ranks
+            curves = [c for of_method in refined for c in of_method if c.held_out == holdout.name]
+            (having,) = [c for c in curves if rule in c.calibrations]
+            assert having.full_ranks
     assert not any(curve.calibrations for of_method in some for curve in of_method)
 
 
@@ -157,9 +153,6 @@ def test_what_is_hidden_changes_no_pick(monkeypatch: pytest.MonkeyPatch) -> None
     (_, some, refined), _ = evaluations(Sampled(), None, "in_domain")
     assert all(curve.lodo is None for curve in some[0])
     for i in range(4):
-        pair = [of_method[i] for of_method in some]
-        best = max(max(c.metrics["target"]) for c in pair)
-        assert any(
-            c.full_ranks and max(s.metrics["target"]) == best
-            for c, s in zip([r[i] for r in refined], pair, strict=True)
-        )
+        scores = [max(of_method[i].metrics["target"]) for of_method in some]
+        full = [score for score, of_method in zip(scores, refined, strict=True) if of_method[i].full_ranks]
+        assert max(scores) in full

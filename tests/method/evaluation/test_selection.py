@@ -65,49 +65,6 @@ def hits(*shares: int) -> np.ndarray:
     return np.array([[i < n for i in range(8)] for n in shares])
 
 
-@pytest.mark.parametrize(
-    ("rule", "lambda_", "rank", "accuracy"),
-    [("training_domain", 1.0, 8, 0.25), ("lodo", 3.0, 4, 0.5), ("ceiling", 3.0, 8, 0.875)],
-)
-def test_picks_worked_out_by_hand(rule: str, lambda_: float, rank: int, accuracy: float) -> None:
-    rows = pd.DataFrame(
-        [
-            row(hits(3, 2), lambda_=1.0, training_domain=[0.7, 0.8], lodo=[0.3, 0.2]),
-            row(hits(4, 7), lambda_=3.0, training_domain=[0.7, 0.6], lodo=[0.5, 0.4]),
-        ]
-    )
-    (pick,) = select(rows, rule, TESTED).to_dict("records")
-    assert (pick["lambda_"], pick["rank"], pick["target"]) == (lambda_, rank, accuracy)
-    assert rows["lambda_"].iloc[pick["position"]] == lambda_
-    assert pick["correct"].mean() == accuracy
-
-
-def test_ties_across_rows_go_to_the_larger_rank_then_to_the_first_row() -> None:
-    rows = [
-        row(hits(1, 2), lambda_=1.0, training_domain=[0.9, 0.1], lodo=None),
-        row(hits(3, 4), lambda_=3.0, training_domain=[0.1, 0.9], lodo=None),
-        row(hits(5, 6), lambda_=9.0, training_domain=[0.1, 0.9], lodo=None),
-    ]
-    for order in ([0, 1, 2], [1, 2, 0]):
-        (pick,) = select(pd.DataFrame([rows[i] for i in order]), "training_domain", TESTED).to_dict("records")
-        assert (pick["lambda_"], pick["rank"]) == (3.0, 8)
-
-
-def test_at_each_rank_the_rule_chooses_anew_and_ties_at_the_largest_fix_nothing() -> None:
-    """Rows tie at rank D, where all lambdas are the plain space; below it another lambda is better."""
-    rows = pd.DataFrame(
-        [
-            row(hits(1, 6), lambda_=1.0, training_domain=[0.2, 0.9], lodo=[0.2, 0.9]),
-            row(hits(5, 6), lambda_=3.0, training_domain=[0.6, 0.9], lodo=[0.6, 0.9]),
-        ]
-    )
-    for rule in SOURCE_RULES:
-        assert select(rows, rule, TESTED)["lambda_"].tolist() == [1.0]  # the first of equals
-        (pick,) = select(rows, rule, TESTED, rank=4).to_dict("records")
-        assert (pick["lambda_"], pick["rank"], pick["target"]) == (3.0, 4, 0.625)
-    assert select(rows, "lodo", TESTED, rank=16).empty
-
-
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_oracle_reports_no_image_by_which_it_chose(grouped: bool) -> None:
     """Against a dozen lines: of two settings each half of the images takes the one that is better on the other half."""
@@ -142,82 +99,13 @@ def test_the_oracle_reports_no_image_by_which_it_chose(grouped: bool) -> None:
     assert len({images.halves(seed).tobytes() for seed in range(5)}) > 1
 
 
-def test_where_the_in_split_is_tested_the_oracle_chooses_by_the_out_split() -> None:
-    rows = pd.DataFrame(
-        [
-            row(hits(3, 7), lambda_=1.0, training_domain=[0.7, 0.8], lodo=None, target_out=[0.5, 0.2]),
-            row(hits(4, 2), lambda_=3.0, training_domain=[0.7, 0.6], lodo=None, target_out=[0.9, 0.1]),
-        ]
-    )
-    (pick,) = select(rows, "oracle", TESTED).to_dict("records")
-    assert (pick["lambda_"], pick["rank"], pick["score"], pick["target"]) == (3.0, 4, 0.9, 0.5)
-
-
-def test_each_fold_is_a_choice_of_its_own() -> None:
-    rows = pd.DataFrame(
-        [
-            row(hits(3, 2), lambda_=x, training_domain=scores, lodo=scores, fold=fold)
-            for fold, x, scores in ((0, 1.0, [0.1, 0.2]), (0, 3.0, [0.3, 0.1]), (1, 1.0, [0.5, 0.1]), (1, 3.0, [0.1, 0.4]))
-        ]
-    )  # fmt: skip
-    picks = select(rows, "lodo", TESTED)
-    assert picks[["fold", "lambda_", "rank"]].to_numpy().tolist() == [[0, 3.0, 4], [1, 1.0, 4]]
-    scores = source_scores(rows.to_dict("records"))  # type: ignore[arg-type]
-    assert scores == {"training_domain": pytest.approx(0.4), "lodo": pytest.approx(0.4)}
-
-
-def test_on_the_target_one_setting_is_chosen_for_all_folds_together() -> None:
-    """By the sum over folds: neither fold by itself would take the second setting."""
-    rows = [
-        row(hits(*shares), lambda_=x, training_domain=[0.0, 0.0], lodo=None, fold=fold)
-        for fold, x, shares in (
-            (0, 1.0, (8, 0)),
-            (1, 1.0, (0, 1)),
-            (0, 3.0, (7, 1)),
-            (1, 3.0, (3, 1)),
-        )
-    ]
-    picks = select(pd.DataFrame(rows), "ceiling", TESTED)
-    assert picks[["fold", "lambda_", "rank", "target"]].to_numpy().tolist() == [[0, 3, 4, 7 / 8], [1, 3, 4, 3 / 8]]
-    assert picks["score"].tolist() == [10 / 16] * 2
-    crossed = select(pd.DataFrame(rows), "oracle", TESTED)
-    assert crossed["fold"].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("rule", ["oracle", "ceiling"])
-def test_where_settings_differ_from_fold_to_fold_each_fold_is_a_choice_by_itself(rule: str, shared: bool) -> None:
-    """As in a search: points of one fold stand in no other, or some do; none of them is left out."""
-    rng = np.random.default_rng(3)
-    rows = [
-        row(rng.random((2, 8)) < 0.5, lambda_=x, training_domain=[0.0, 0.0], lodo=None, fold=fold)
-        for fold, lambdas in ((0, (0.1, 0.2, 7.0)), (1, (0.3, 0.4, 7.0 if shared else 8.0)))
-        for x in lambdas
-    ]
-    picks = select(pd.DataFrame(rows), rule, TESTED)
-    alone = [select(pd.DataFrame([r for r in rows if r["fold"] == fold]), rule, TESTED) for fold in (0, 1)]
-    assert picks["fold"].tolist() == [0, 1]
-    for column in ("lambda_", "rank", "target"):
-        assert picks[column].tolist() == [float(of_fold[column].iloc[0]) for of_fold in alone]
-    if rule == "ceiling":
-        best = [max(a for r in rows if r["fold"] == fold for a in r["target"]) for fold in (0, 1)]
-        assert picks["target"].tolist() == best
-
-
-def test_at_another_rank_than_its_own_a_row_has_no_calibration() -> None:
-    """Its own pick is rank 8, and of that one are its error and its temperature."""
-    columns = {f"{what}_lodo": value for what, value in (("ece", 0.1), ("ece_scaled", 0.05), ("temperature", 2.0))}
-    rows = pd.DataFrame([row(hits(3, 5), lambda_=1.0, training_domain=[0.9, 0.1], lodo=[0.2, 0.6], **columns)])
-    for rank, known in ((None, True), (8, True), (4, False)):
-        (pick,) = select(rows, "lodo", TESTED, rank=rank).to_dict("records")
-        found = [pick[name] for name in ("ece", "ece_scaled", "temperature")]
-        assert found == [0.1, 0.05, 2.0] if known else np.isnan(found).all()
-
-
 def test_what_a_search_sees_is_the_sources_scores_and_nothing_of_the_target() -> None:
     rows = [row(hits(8, 8), training_domain=[0.1, 0.2], lodo=[0.3, 0.25])]
     assert source_scores(rows) == {"training_domain": 0.2, "lodo": 0.3}
     assert source_scores([rows[0] | {"lodo": None}]) == {"training_domain": 0.2}
+    folds = [row(hits(3, 2), lambda_=x, training_domain=scores, lodo=scores, fold=fold) for fold, x, scores in (
+        (0, 1.0, [0.1, 0.2]), (0, 3.0, [0.3, 0.1]), (1, 1.0, [0.5, 0.1]), (1, 3.0, [0.1, 0.4]))]  # fmt: skip
+    assert source_scores(folds) == {"training_domain": pytest.approx(0.4), "lodo": pytest.approx(0.4)}
 
 
 def test_answers_survive_being_packed() -> None:
@@ -235,17 +123,10 @@ ENVIRONMENTS, RUNS, STEPS = 4, 6, 5
 def domainbed_records(rng: np.random.Generator) -> list[dict[str, Any]]:
     held_outs = [(a,) for a in range(ENVIRONMENTS)] + [(a, b) for b in range(ENVIRONMENTS) for a in range(b)]
     return [
-        {
-            "test_envs": test_envs,
-            "run": run,
-            "step": step,
-            "in": rng.integers(1001, size=ENVIRONMENTS) / 1000,  # of a thousand images
-            "out": rng.random(ENVIRONMENTS),
-        }
-        for run in range(RUNS)
-        for test_envs in held_outs
-        for step in range(STEPS)
-    ]
+        {"test_envs": test_envs, "run": run, "step": step, "out": rng.random(ENVIRONMENTS),
+         "in": rng.integers(1001, size=ENVIRONMENTS) / 1000}  # of a thousand images
+        for run, test_envs, step in itertools.product(range(RUNS), held_outs, range(STEPS))
+    ]  # fmt: skip
 
 
 def domainbed_picks(records: list[dict[str, Any]], rule: str, target: int) -> tuple[int, int]:
@@ -306,6 +187,9 @@ def test_the_rules_that_search_may_use_look_at_no_target() -> None:
     assert all(rule.name == name and rule.meaning for name, rule in RULES.items())
 
 
+CALIBRATION = ("ece", "ece_scaled", "temperature")
+
+
 def at_random(rng: np.random.Generator, kind: str) -> tuple[pd.DataFrame, dict[str, Tested]]:
     """Rows of a method whose scores tie often: absent ones, rows without images, settings that some folds lack."""
     folds = [0, 1, 2] if kind in ("folds", "search") else [-1]
@@ -327,7 +211,8 @@ def at_random(rng: np.random.Generator, kind: str) -> tuple[pd.DataFrame, dict[s
                 "normalize": "none", "predictor_params": "{}", "projection_params": "{}", "n_test": n, "tested": images.hash,
                 "class_half": "harmonic" if kind == "harmonic" else "all", "correct": packed(correct),
                 "projection": "imported" if kind == "imported" else "icm", "training_domain": at[0].tolist(),
-                "lodo": None if rng.random() < 0.2 else at[1].tolist(), "ece_lodo": rng.random(),
+                "lodo": None if rng.random() < 0.2 else at[1].tolist(),
+                **dict(zip([f"{name}_lodo" for name in CALIBRATION], rng.random() * np.arange(1.0, 4.0), strict=True)),
                 "target_out": at[2].tolist() if kind == "out" else None,
             }  # fmt: skip
             of_ranks = measured([*correct], [images] * len(correct), row_)
@@ -415,7 +300,7 @@ def test_picks_are_those_of_choosing_one_by_one(kind: str, rule: str) -> None:
     for draw in range(5):
         rows, tested = at_random(np.random.default_rng([draw, len(kind)]), kind)
         looked_at = Rows(rows)
-        for rank in (None, 4):
+        for rank in (None, 4, 16):
             picks = select(looked_at, rule, tested, rank)
             columns = ["held_out", "seed", "fold", "position", "rank", "score"]
             found = [
@@ -428,4 +313,5 @@ def test_picks_are_those_of_choosing_one_by_one(kind: str, rule: str) -> None:
                 expected = by_hand_of(pick["correct"], tested[row_["tested"]], row_)
                 assert {name: pick[name] for name in expected} == pytest.approx(expected, abs=1e-12)
                 own = row_["ranks"].index(pick["rank"]) == best_index(row_["lodo"])
-                assert pick["ece"] == row_["ece_lodo"] if rule == "lodo" and own else np.isnan(pick["ece"])
+                known = [row_[f"{name}_lodo"] if rule == "lodo" and own else np.nan for name in CALIBRATION]
+                np.testing.assert_array_equal([pick[name] for name in CALIBRATION], known)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.method.arrays import unit
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.evaluation import Evaluation, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
@@ -13,17 +14,20 @@ from benchmark.method.evaluation.splits import IN, Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.method.subspace.placebos import Rotated, haar
-from tests.method.evaluation.test_protocols import LAMBDA, NAMES, RANKS, D, basis_of, curves_of, synthetic, unit
+from tests.method.evaluation.test_protocols import LAMBDA, NAMES, RANKS, D, basis_of, curves_of, split_of, synthetic
 from tests.method.subspace.test_shift import reference
 
 
-def test_shares_are_those_of_the_class_means_of_the_images_that_are_fitted_on() -> None:
+@pytest.mark.parametrize("fold", [None, 2])
+def test_shares_are_those_of_the_class_means_of_the_images_that_the_tested_fit_has(fold: int | None) -> None:
+    """With folds these are more than those by which rules choose."""
     data, views = synthetic()
-    z, view, fitted = unit(data.z), unit(views["view"]), data.side[Split(0)] == IN
-    environments = [
-        (z[fitted & (data.environment == e)], data.label[fitted & (data.environment == e)]) for e in range(4)
-    ]
-    for curve in curves_of(data, views, "held_out", "zero_shot"):
+    z, view = (unit(x.astype(np.float64)) for x in (data.z, views["view"]))
+    side = data.side[split_of("held_out", fold)]
+    fitted = side == IN if fold is None else side != fold
+    rows = [fitted & (data.environment == e) for e in range(4)]
+    environments = [(z[here], data.label[here]) for here in rows]
+    for curve in curves_of(data, views, "held_out", "zero_shot", fold=fold):
         h = NAMES.index(curve.held_out)
         sources = [one for e, one in enumerate(environments) if e != h]
         train = fitted & (data.environment != h)

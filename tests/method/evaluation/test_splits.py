@@ -107,12 +107,6 @@ def test_groups_that_choose_are_not_those_that_are_tested() -> None:
     assert plain.one_fit
 
 
-def test_another_trial_seed_gives_another_split() -> None:
-    environment = np.zeros(100, dtype=np.int64)
-    masks = [sides(environment, None, Split(seed), environment > 0) for seed in (0, 1)]
-    assert (masks[0] != masks[1]).any()
-
-
 def test_base_and_new_classes_are_split_apart_where_the_released_code_does() -> None:
     """Seeds of the texts (trial_seed, environment_index, 'base') and (..., 'open'), each half shuffled by itself."""
     environment = np.repeat([0, 1], [40, 23])

@@ -1,5 +1,7 @@
 """Images for the tests of interventions."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,14 @@ def random_images(count: int, height: int, width: int, seed: int = 0) -> torch.T
     small = rng.integers(0, 256, (count, 5, 5, 3), dtype=np.uint8)
     large = [np.asarray(Image.fromarray(s).resize((width, height), Image.Resampling.BICUBIC)) for s in small]
     return torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Leaves the number of torch's threads as it was."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Interventions: what each does to pixels, against Pillow, and where its randomness comes from."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -12,14 +10,6 @@ from benchmark.method.interventions import INTERVENTIONS
 IDS = [f"id-{i}" for i in range(64)]
 KINDS = [*INTERVENTIONS.names(), {"name": "gaussian_blur", "sigma": [0.2, 6]}, {"name": "posterize", "bits": 8}]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Leaves the number of torch's threads as it was."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -110,12 +100,6 @@ def test_fixed_kinds_equal_pillow(spec, by_pillow, images: torch.Tensor) -> None
         expected = np.asarray(by_pillow(Image.fromarray(image)))
         # Luma is rounded in one and cut in the other: a grey level of difference is no other operation.
         assert np.abs(view.astype(int) - expected).max() <= (1 if spec == "grayscale" else 0)
-
-
-def test_blur_keeps_the_mean_and_takes_the_contrast(images: torch.Tensor) -> None:
-    views = INTERVENTIONS.create({"name": "gaussian_blur", "sigma": [2, 2]}).views(images, IDS[:5], seed=0).float()
-    assert (views.std(dim=(2, 3)) < images.float().std(dim=(2, 3))).all()
-    assert (views.mean(dim=(2, 3)) - images.float().mean(dim=(2, 3))).abs().max() < 12
 
 
 def test_labels_tell_strengths_apart() -> None:

@@ -14,21 +14,17 @@ CAPTION = "a brown dog on the grass"
         ("a brown dog in the snow", None),
         ("Brown dogs at night.", None),
         ("a brown dog beside a cat", None),  # surroundings may hold other classes
-        ("", "empty"),
-        ("...", "empty"),
         ("A brown dog, on the grass!", "identical"),
         ("brown dogs on the grass", None),
-        ("a brown animal in the snow", "changes the class: 'dog' is gone"),
-        ("a brown cat in the snow", "changes the class: 'dog' is gone"),
-        ("a brown hotdog in the snow", "changes the class: 'dog' is gone"),
-        ("I'm sorry, but I cannot rewrite captions of a dog.", "refused"),
-        ("I’m unable to do that with a dog.", "refused"),
-        ("As an AI language model, I see no dog.", "refused"),
-        ("Sorry! No dog.", "refused"),
-        ("Unfortunately, I have no dog.", "refused"),
         ("an apologetic dog in the snow", None),
+        *((text, "empty") for text in ("", "...")),
+        *((f"a brown {gone} in the snow", "changes the class: 'dog' is gone") for gone in ("animal", "cat", "hotdog")),
+        *((text, "refused") for text in (
+            "I'm sorry, but I cannot rewrite captions of a dog.", "I’m unable to do that with a dog.",
+            "Sorry! No dog.", "As an AI language model, I see no dog.", "Unfortunately, I have no dog.",
+        )),
     ],
-)
+)  # fmt: skip
 def test_the_rule_where_the_caption_names_its_class(rewrite: str, why: str | None) -> None:
     assert why_left_out(CAPTION, rewrite, "dog", OTHERS) == why
 

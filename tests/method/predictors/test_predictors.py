@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import NearestCentroid
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.method.arrays import Array
+from benchmark.method.arrays import Array, unit
 from benchmark.method.predictors import PREDICTORS, Problem, interpolation, training
 from benchmark.method.predictors.base import Predictor
 from benchmark.method.predictors.class_means import ClassMeans
@@ -36,16 +36,9 @@ D, CLASSES, RANKS = 9, 4, (2, 5, 9)
 UNTRAINED: list[Predictor] = [ZeroShot(), ZeroShot(scoring="released"), Interpolation(alpha=0, C=1)]
 # At full rank they give the same in every basis.
 INVARIANT: list[Predictor] = [
-    LinearProbe(C=0.316),
-    LinearProbe(C=0.316, penalty="absolute"),
-    Ridge(),
-    ClassMeans(),
-    ClassMeans(metric="euclidean"),
-    FewShotProbe(shots=6, C=3.16),
-    Interpolation(C=31.6),
-    TipAdapter(shots=5),
-    GroupDROProbe(C=0.316),
-]
+    LinearProbe(C=0.316), LinearProbe(C=0.316, penalty="absolute"), GroupDROProbe(C=0.316), Interpolation(C=31.6),
+    FewShotProbe(shots=6, C=3.16), TipAdapter(shots=5), Ridge(), ClassMeans(), ClassMeans(metric="euclidean"),
+]  # fmt: skip
 # They are trained by AdamW, which works coordinate by coordinate.
 STOCHASTIC: list[Predictor] = [TipAdapter(shots=5, trained=True, epochs=3), ClipAdapter(epochs=2)]
 LEARNING = INVARIANT + STOCHASTIC
@@ -75,20 +68,11 @@ def synthetic(seed: int = 0, n: int = 120, d: int = D, classes: int = CLASSES, *
     return replace(problem, **changes)
 
 
-def unit(z: Array) -> Array:
-    return z / np.linalg.norm(z, axis=1, keepdims=True)
-
-
 def truncated(problem: Problem, rank: int) -> Problem:
     """The problem with the coordinates of one rank only, at unit length if it asks for it."""
     scale = unit if problem.renormalize else lambda z: z
-    return replace(
-        problem,
-        train=scale(problem.train[:, :rank]),
-        text=problem.text[:, :rank],
-        tests=[scale(z[:, :rank]) for z in problem.tests],
-        renormalize=False,
-    )
+    train, tests = scale(problem.train[:, :rank]), [scale(z[:, :rank]) for z in problem.tests]
+    return replace(problem, train=train, text=problem.text[:, :rank], tests=tests, renormalize=False)
 
 
 def all_scores(predictor: Predictor, problem: Problem, ranks: tuple[int, ...] = RANKS) -> list[list[Array]]:
@@ -96,7 +80,6 @@ def all_scores(predictor: Predictor, problem: Problem, ranks: tuple[int, ...] = 
 
 
 def assert_close(actual: list[list[Array]], expected: list[list[Array]], tolerance: float = 1e-9) -> None:
-    assert len(actual) == len(expected)
     for of_rank, expected_of_rank in zip(actual, expected, strict=True):
         for scores, expected_scores in zip(of_rank, expected_of_rank, strict=True):
             np.testing.assert_allclose(scores, expected_scores, rtol=tolerance, atol=tolerance)
@@ -143,9 +126,8 @@ def test_zero_shot_predicts_by_its_scores_at_few_ranks_and_at_many(scoring: Any,
     model = ZeroShot(scoring=scoring)
     for candidates in ((), (None, None), (possible, None)):
         problem = Problem(z[:0], np.zeros(0, dtype=np.int64), text, [z, z[:9]], candidates=candidates)
-        for found, expected in zip(
-            model.predict(problem, ranks), Predictor.predict(model, problem, ranks), strict=True
-        ):
+        by_scores = Predictor.predict(model, problem, ranks)
+        for found, expected in zip(model.predict(problem, ranks), by_scores, strict=True):
             np.testing.assert_array_equal(found, expected)
     assert set(model.predict(problem, ranks)[0].ravel()) == set(possible)
 
@@ -183,20 +165,6 @@ def test_a_rank_of_a_curve_is_the_predictor_on_these_coordinates_alone(predictor
 
 
 @pytest.mark.parametrize("predictor", ALL, ids=name)
-def test_unit_length_changes_something_only_where_the_definition_does_not_ask_for_it_anyway(
-    predictor: Predictor,
-) -> None:
-    plain, renormalized = (all_scores(predictor, synthetic(3, renormalize=r)) for r in (False, True))
-    always_unit = isinstance(predictor, (Interpolation, TipAdapter, ClipAdapter)) or predictor == ZeroShot()
-    same = all(
-        np.allclose(a, b, atol=1e-6)
-        for x, y in zip(plain, renormalized, strict=True)
-        for a, b in zip(x, y, strict=True)
-    )
-    assert same == always_unit
-
-
-@pytest.mark.parametrize("predictor", ALL, ids=name)
 @pytest.mark.parametrize("renormalize", [False, True])
 def test_fewer_images_than_coordinates(predictor: Predictor, renormalize: bool) -> None:
     problem = synthetic(3, n=14, d=40, renormalize=renormalize)
@@ -220,9 +188,8 @@ def test_the_classes_present_are_scored_as_if_an_absent_one_were_not_there(
     predictor: Predictor, renormalize: bool
 ) -> None:
     problem = without_images_of(synthetic(5, renormalize=renormalize), ABSENT)
-    without_the_class = replace(
-        problem, labels=problem.labels - (problem.labels > ABSENT), text=np.delete(problem.text, ABSENT, axis=0)
-    )
+    labels, text = problem.labels - (problem.labels > ABSENT), np.delete(problem.text, ABSENT, axis=0)
+    without_the_class = replace(problem, labels=labels, text=text)
     with_it, expected = all_scores(predictor, problem), all_scores(predictor, without_the_class)
     assert_close([[np.delete(s, ABSENT, axis=1) for s in of_rank] for of_rank in with_it], expected)
 
@@ -230,9 +197,7 @@ def test_the_classes_present_are_scored_as_if_an_absent_one_were_not_there(
 @pytest.mark.parametrize("predictor", LEARNING, ids=name)
 def test_a_class_without_training_images_is_predicted_by_what_starts_from_the_names(predictor: Predictor) -> None:
     problem = without_images_of(synthetic(5), ABSENT)
-    problem = replace(
-        problem, tests=[problem.text[[ABSENT]], *problem.tests]
-    )  # an image that is just that class's name
+    problem = replace(problem, tests=[problem.text[[ABSENT]], *problem.tests])  # an image that is just the class's name
     learnt_from_images_alone = {"linear_probe", "ridge", "class_means", "few_shot", "group_dro"}
     assert predictor.learns_classes == (predictor.name in learnt_from_images_alone)
     for of_rank in all_scores(predictor, problem):
@@ -241,24 +206,6 @@ def test_a_class_without_training_images_is_predicted_by_what_starts_from_the_na
             assert all(np.isfinite(scores).all() for scores in of_rank)
         else:
             assert all((scores[:, ABSENT] == -np.inf).all() for scores in of_rank)
-
-
-def test_what_adds_to_clips_logits_leaves_an_absent_class_its_own() -> None:
-    problem = without_images_of(synthetic(5), ABSENT)
-    rows = draw_shots(problem.labels, 5, problem.seed)
-    for number, rank in enumerate(RANKS):
-        keys, text = unit(problem.train[rows, :rank]), unit(problem.text[:, :rank])
-        affinities = [np.exp(-5.5 * (1 - unit(z[:, :rank]) @ keys.T)) for z in problem.tests]
-        for cached, z, scores in zip(
-            affinities, problem.tests, all_scores(TipAdapter(shots=5), problem)[number], strict=True
-        ):
-            expected = 30 * unit(z[:, :rank]) @ text.T
-            for c in range(CLASSES):
-                expected[:, c] += cached[:, problem.labels[rows] == c].sum(axis=1)
-            np.testing.assert_allclose(scores, expected, atol=1e-9)
-            np.testing.assert_allclose(scores[:, ABSENT], 30 * unit(z[:, :rank]) @ text[ABSENT], atol=1e-9)
-    # Of CLIP-Adapter the logit is that of the adapted image; where nothing is adapted, CLIP's.
-    assert_close(all_scores(ClipAdapter(alpha=0, epochs=1), problem), all_scores(ZeroShot(), problem))
 
 
 @pytest.mark.parametrize("predictor", LEARNING, ids=name)
@@ -286,9 +233,8 @@ def test_the_seed_decides_all_that_is_random(predictor: Predictor) -> None:
 def test_full_rank_in_another_basis_is_the_plain_result(predictor: Predictor, renormalize: bool) -> None:
     problem = synthetic(8, renormalize=renormalize)
     basis = ortho_group.rvs(D, random_state=8)
-    rotated = replace(
-        problem, train=problem.train @ basis, text=problem.text @ basis, tests=[z @ basis for z in problem.tests]
-    )
+    train, text, tests = problem.train @ basis, problem.text @ basis, [z @ basis for z in problem.tests]
+    rotated = replace(problem, train=train, text=text, tests=tests)
     turned, expected = (all_scores(predictor, p, (D,)) for p in (rotated, problem))
     assert_close(turned, expected, tolerance_of(predictor))
 
@@ -334,9 +280,8 @@ def test_shots_are_drawn_from_every_class_and_no_image_twice() -> None:
     assert set(rows) != set(draw_shots(labels, 8, seed=6))
     np.testing.assert_array_equal(np.sort(draw_shots(labels, 300, seed=5)), np.arange(300))
     # Over seeds, every image of a class is drawn as often as any other: 8 / counts[0] of the time.
-    often = np.bincount(np.concatenate([draw_shots(labels, 8, seed) for seed in range(400)]), minlength=300)[
-        labels == 0
-    ]
+    drawn = np.concatenate([draw_shots(labels, 8, seed) for seed in range(400)])
+    often = np.bincount(drawn, minlength=300)[labels == 0]
     expected = 400 * 8 / counts[0]
     assert abs(often.mean() - expected) < 1e-9
     assert often.max() < expected + 6 * expected**0.5
@@ -353,9 +298,8 @@ def test_the_few_shot_probe_is_scikit_learns_on_the_images_drawn(shots: int, c: 
     rng = np.random.default_rng(problem.seed)
     classes = [np.flatnonzero(problem.labels == c) for c in range(CLASSES)]
     rows = np.concatenate([rng.choice(of_class, min(shots, len(of_class)), replace=False) for of_class in classes])
-    for rank, of_rank in zip(
-        RANKS, all_scores(FewShotProbe(shots=shots, C=c, penalty="absolute"), problem), strict=True
-    ):
+    probe = FewShotProbe(shots=shots, C=c, penalty="absolute")
+    for rank, of_rank in zip(RANKS, all_scores(probe, problem), strict=True):
         plain = truncated(problem, rank)
         model = sklearn_probe(plain.train[rows], problem.labels[rows], c)
         for scores, z in zip(of_rank, plain.tests, strict=True):
@@ -399,37 +343,6 @@ def test_interpolation_lies_between_calibrated_zero_shot_and_probe_on_unit_lengt
                 np.testing.assert_allclose(scores, unit(z[:, :rank]) @ weights + bias, atol=2e-2)
 
 
-def test_the_ends_of_the_interpolation() -> None:
-    problem = synthetic(15)
-    for z, other in zip(
-        Interpolation(alpha=0, C=1).predict(problem, RANKS), ZeroShot().predict(problem, RANKS), strict=True
-    ):
-        np.testing.assert_array_equal(z, other)
-    probe = all_scores(LinearProbe(C=0.7), replace(problem, renormalize=True))
-    for of_rank, expected in zip(all_scores(Interpolation(alpha=1, C=0.7), problem), probe, strict=True):
-        for scores, of_probe in zip(of_rank, expected, strict=True):
-            np.testing.assert_allclose(log_softmax(scores, axis=1), log_softmax(of_probe, axis=1), atol=1e-9)
-
-
-@pytest.mark.parametrize("c", [0.316, 3.16])
-def test_between_its_ends_the_interpolation_is_neither_and_has_no_step(c: float) -> None:
-    """Names that tell half of what is to be known, at a logit scale that is far too sure, and a probe that tells more."""
-    rng = np.random.default_rng(26)
-    d, classes = 48, 8
-    centres = rng.normal(size=(classes, d))
-    labels, tested = rng.integers(classes, size=1000), rng.integers(classes, size=3000)
-    train, test = (0.35 * centres[y] + rng.normal(size=(len(y), d)) for y in (labels, tested))
-    text = centres + 1.5 * rng.normal(size=(classes, d))
-    problem = Problem(train, labels, text, [test], logit_scale=100.0)
-    alphas = np.linspace(0, 1, 11)
-    predicted = [Interpolation(alpha=alpha, C=c).predict(problem, [d])[0][0] for alpha in alphas]
-    assert (predicted[5] != predicted[0]).mean() >= 0.05
-    assert (predicted[5] != predicted[-1]).mean() >= 0.05
-    steps = np.diff([(p == tested).mean() for p in predicted])
-    assert np.abs(steps).max() < np.abs(steps).sum() / 3
-    assert steps[:5].sum() > 0.3 * steps.sum()  # half of the way, and not all of the gain in the last step
-
-
 def test_few_images_evenly_spaced_fit_the_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = synthetic(14, n=119)
     monkeypatch.setattr(interpolation, "MAX_CALIBRATED", 30)
@@ -467,9 +380,10 @@ def excess(logits: Array, labels: NDArray[np.int64]) -> Array:
     return (np.exp(log_softmax(logits, axis=1)) - np.eye(logits.shape[1])[labels]) / len(labels)
 
 
+@pytest.mark.parametrize("absent", [None, ABSENT])
 @pytest.mark.parametrize(("shots", "alpha", "beta"), [(16, 1.0, 5.5), (4, 3.0, 2.0), (4, 0.0, 1.0)])
-def test_tip_adapter_is_the_published_formula(shots: int, alpha: float, beta: float) -> None:
-    problem = synthetic(16)
+def test_tip_adapter_is_the_published_formula(shots: int, alpha: float, beta: float, absent: int | None) -> None:
+    problem = synthetic(16) if absent is None else without_images_of(synthetic(16), absent)
     rows = draw_shots(problem.labels, shots, problem.seed)
     for rank, of_rank in zip(RANKS, all_scores(TipAdapter(shots=shots, alpha=alpha, beta=beta), problem), strict=True):
         for scores, z in zip(of_rank, problem.tests, strict=True):
@@ -503,13 +417,6 @@ def test_fine_tuned_keys_are_those_of_a_training_by_hand(batch: int, monkeypatch
     for scores, z in zip(tests, problem.tests, strict=True):
         np.testing.assert_allclose(scores, logits_of(unit(z[:, :rank])), atol=2e-3)
     assert cross_entropy(train, labels) < before - 0.01
-
-
-def test_tip_adapter_without_an_epoch_is_the_untrained_one() -> None:
-    problem = synthetic(18)
-    assert_close(
-        all_scores(TipAdapter(trained=True, epochs=0), problem), all_scores(TipAdapter(), problem), tolerance=1e-5
-    )
 
 
 def first_weights(rank: int, hidden: int, generator: torch.Generator) -> list[Array]:
@@ -551,8 +458,8 @@ def test_clip_adapter_is_the_published_formula_trained_by_hand(
     assert epochs == 0 or cross_entropy(train, labels) < before - 0.01
 
 
-def test_clip_adapter_with_alpha_0_is_zero_shot() -> None:
-    problem = synthetic(20)
+def test_clip_adapter_with_alpha_0_is_zero_shot_for_an_absent_class_too() -> None:
+    problem = without_images_of(synthetic(20), ABSENT)
     assert_close(all_scores(ClipAdapter(alpha=0, epochs=1), problem), all_scores(ZeroShot(), problem))
 
 
@@ -576,14 +483,10 @@ def smallest_worst_group_objective(x: Array, labels: NDArray[np.int64], groups: 
     constraint = {
         "type": "ineq",
         "fun": lambda v: v[-1] - group_losses(v[:-1], x, labels, groups)[0],
-        "jac": lambda v: np.column_stack(
-            [-group_losses(v[:-1], x, labels, groups)[1], np.ones(len(np.unique(groups)))]
-        ),
+        "jac": lambda v: np.insert(-group_losses(v[:-1], x, labels, groups)[1], size, 1.0, axis=1),
     }
-    start = np.append(np.zeros(size), 2.0)
-    done = minimize(
-        objective, start, jac=True, constraints=[constraint], method="SLSQP", options={"maxiter": 2000, "ftol": 1e-12}
-    )
+    start, options = np.append(np.zeros(size), 2.0), {"maxiter": 2000, "ftol": 1e-12}
+    done = minimize(objective, start, jac=True, constraints=[constraint], method="SLSQP", options=options)
     assert done.success
     return float(n * done.fun)
 
@@ -618,31 +521,16 @@ def test_group_dro_of_one_group_or_of_equal_ones_is_the_linear_probe() -> None:
     for environments in (np.zeros(0, dtype=np.int64), np.full(len(problem.labels), 3)):
         scores = all_scores(GroupDROProbe(C=0.5), replace(problem, environments=environments))
         assert_close(scores, expected, 1e-2)
-    twice = replace(
-        problem,
-        train=np.concatenate([problem.train, problem.train]),
-        labels=np.concatenate([problem.labels, problem.labels]),
-        environments=np.repeat([5, 9], len(problem.labels)),
-    )
+    train, labels = np.tile(problem.train, (2, 1)), np.tile(problem.labels, 2)
+    twice = replace(problem, train=train, labels=labels, environments=np.repeat([5, 9], len(problem.labels)))
     assert_close(all_scores(GroupDROProbe(C=0.5), twice), all_scores(LinearProbe(C=0.5), twice), 2e-3)
-
-
-def test_group_dro_takes_environments_by_any_numbers() -> None:
-    problem = synthetic(25)
-    renamed = replace(problem, environments=np.array([7, 2, 40])[problem.environments])
-    assert_close(
-        all_scores(GroupDROProbe(rounds=4, C=1), problem), all_scores(GroupDROProbe(rounds=4, C=1), renamed), 1e-9
-    )
 
 
 def test_group_dro_says_when_its_rounds_were_too_few() -> None:
     problem = synthetic(21)
     list(GroupDROProbe(C=31.6, rounds=2).scores(problem, RANKS))
     assert problem.notes
-    for note in problem.notes:
-        assert re.fullmatch(
-            r"group_dro, C = 31\.6, rank \d: after 2 rounds up to [\d.]+ % above the smallest objective\.", note
-        )
+    assert all(re.match(r"group_dro, C = 31\.6, rank \d: after 2 rounds", note) for note in problem.notes)
     enough = replace(problem, notes=[])
     list(GroupDROProbe(C=31.6, rounds=200).scores(enough, RANKS))
     assert enough.notes == []
@@ -690,17 +578,12 @@ def test_a_predictor_of_the_users_own_with_settings_is_scored_setting_by_setting
 
 
 @pytest.mark.parametrize(
-    ("spec", "reason"),
-    [
-        ({"C": []}, "at least 1 item"),
-        ({"C": [1, 1.0]}, "each value may stand there once"),
-        ({"C": [1, 0]}, "greater than 0"),
-        ({"C": "all"}, "valid list"),
-    ],
+    ("grid", "reason"),
+    [([], "at least 1 item"), ([1, 1.0], "each value may stand"), ([1, 0], "greater than 0"), ("all", "valid list")],
 )
-def test_a_grid_that_is_none_is_refused_in_a_sentence(spec: dict[str, Any], reason: str) -> None:
+def test_a_grid_that_is_none_is_refused_in_a_sentence(grid: object, reason: str) -> None:
     with pytest.raises(IcmBenchError, match=f"'linear_probe' is not valid: C.*{reason}"):
-        PREDICTORS.create({"name": "linear_probe", **spec})
+        PREDICTORS.create({"name": "linear_probe", "C": grid})
 
 
 def test_the_released_probe_is_a_line_of_its_own() -> None:
@@ -716,9 +599,8 @@ def test_a_singular_ridge_is_solved_by_the_shortest_weights_and_says_so() -> Non
     x = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 6))
     problem = Problem(x, rng.integers(3, size=30), np.eye(3, 6), [x[:4]])
     first, second = all_scores(Ridge(alpha=1e-25), problem, (2, 6))
-    assert problem.notes == [
-        "ridge, alpha = 1e-25, rank 6: singular; the penalty is lost beside the embeddings in double precision."
-    ]
+    (note,) = problem.notes
+    assert note.startswith("ridge, alpha = 1e-25, rank 6: singular;")
     targets = np.eye(3)[problem.labels]
     for scores, z in ((first, x[:, :2]), (second, x)):
         design = z - z.mean(axis=0)

@@ -1,12 +1,13 @@
 """Predictors and protocol against a dozen lines of NumPy and scikit-learn, on a whole small benchmark."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from benchmark.method.arrays import Normalize, scaled
+from benchmark.method.arrays import Normalize, scaled, unit
 from benchmark.method.evaluation.cells import cells_of, one_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
@@ -34,20 +35,13 @@ def synthetic(seed: int = 0, grouped: bool = False) -> tuple[Embedded, Views]:
     classes, styles = rng.standard_normal((CLASSES, D)), rng.standard_normal((ENVIRONMENTS, D))
     z = classes[label] + styles[environment] + 0.8 * rng.standard_normal((n, D))
     views = {name: z + rng.standard_normal((n, 2)) @ styles[:2] for name in ("a", "b")}
-    text = classes + 0.5 * rng.standard_normal((CLASSES, D))
+    text = unit(classes + 0.5 * rng.standard_normal((CLASSES, D))).astype(np.float32)
+    of_split = rng.choice([IN, OUT, CHOICE], size=n, p=[0.7, 0.15, 0.15] if grouped else [0.8, 0.2, 0])
     data = Embedded(
-        z=z.astype(np.float32),
-        environment=environment,
-        label=label,
-        side={
-            Split(0): rng.choice([IN, OUT, CHOICE], size=n, p=[0.7, 0.15, 0.15] if grouped else [0.8, 0.2, 0]),
-            Split(0, folds=5): rng.integers(5, size=n),
-        },
-        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
-        environments=["amber", "blue", "cyan", "dun"],
-        classes=["x", "y", "z"],
-        group=np.arange(len(label)) if grouped else None,
-    )
+        z=z.astype(np.float32), environment=environment, label=label, text=text,
+        side={Split(0): of_split, Split(0, folds=5): rng.integers(5, size=n)},
+        environments=["amber", "blue", "cyan", "dun"], classes=["x", "y", "z"], group=np.arange(n) if grouped else None,
+    )  # fmt: skip
     return data, {name: view.astype(np.float32) for name, view in views.items()}
 
 
@@ -69,13 +63,16 @@ def reference(data: Embedded, views: Views, train: np.ndarray, k: int, test: np.
     if probe:
         model = LogisticRegression(C=0.316, max_iter=1000).fit(z[train] @ a.T, data.label[train])
         return float(model.score(z[test] @ a.T, data.label[test]))
-    t = data.text @ a.T
-    scores = (z[test] @ a.T) @ (t / np.linalg.norm(t, axis=1, keepdims=True)).T
+    scores = (z[test] @ a.T) @ unit(data.text @ a.T).T
     return float((scores.argmax(axis=1) == data.label[test]).mean())
 
 
 def icm(moments: SourceMoments) -> Basis:
     return ICM(lambda_=2.0).fit(moments)
+
+
+def plain(moments: SourceMoments) -> Basis:
+    return Basis(np.eye(moments.dim))
 
 
 def curves_of(
@@ -172,44 +169,32 @@ def test_in_domain_fits_on_other_images_of_the_tested_environment(fold: int | No
 
 def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:
     data, views = synthetic()
-    rng = np.random.default_rng(9)
     noise = data.z.copy()
-    noise[data.environment == 1] = rng.standard_normal((60, D))
-    poisoned = Embedded(**{**vars(data), "z": noise})
-    clean_curve, poisoned_curve = (
-        curves_of(protocol_of(d, views), icm, PROBE, d.environments, ["full"])[1] for d in (data, poisoned)
-    )
-    assert clean_curve.training_domain == poisoned_curve.training_domain
-    assert clean_curve.lodo == poisoned_curve.lodo
-    assert clean_curve.spectrum == poisoned_curve.spectrum
-    assert clean_curve.metrics["target"] != poisoned_curve.metrics["target"]
+    noise[data.environment == 1] = np.random.default_rng(9).standard_normal((60, D))
+    both = data, replace(data, z=noise)
+    clean, poisoned = (curves_of(protocol_of(d, views), icm, PROBE, d.environments, ["full"])[1] for d in both)
+    for name in ("training_domain", "lodo", "spectrum"):
+        assert getattr(clean, name) == getattr(poisoned, name)
+    assert clean.metrics["target"] != poisoned.metrics["target"]
 
 
 def test_two_environments_have_no_lodo() -> None:
     data, _ = synthetic()
     keep = data.environment < 2
-    two = Embedded(
-        **{
-            **vars(data),
-            "z": data.z[keep],
-            "environment": data.environment[keep],
-            "label": data.label[keep],
-            "side": {Split(0): data.side[Split(0)][keep]},
-            "environments": ["amber", "blue"],
-        }
-    )
-    fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
-    curves = curves_of(protocol_of(two, {}), fit, ZeroShot(), two.environments, ["full"], (D,))
+    two = replace(
+        data, z=data.z[keep], environment=data.environment[keep], label=data.label[keep],
+        side={Split(0): data.side[Split(0)][keep]}, environments=["amber", "blue"],
+    )  # fmt: skip
+    curves = curves_of(protocol_of(two, {}), plain, ZeroShot(), two.environments, ["full"], (D,))
     assert [curve.lodo for curve in curves] == [None, None]
 
 
 def test_normalising_before_and_after_are_what_they_say() -> None:
     data, _ = synthetic()
-    unit = Embedded(**{**vars(data), "z": data.z / np.linalg.norm(data.z, axis=1, keepdims=True)})
-    fit = lambda m: Basis(np.eye(m.dim))  # noqa: E731
-    cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (unit, "none"), (data, "after")]
+    of_unit_length = replace(data, z=data.z / np.linalg.norm(data.z, axis=1, keepdims=True))
+    cases: list[tuple[Embedded, Normalize]] = [(data, "before"), (of_unit_length, "none"), (data, "after")]
     before, by_hand, after = (
-        curves_of(protocol_of(d, {}, n), fit, PROBE, d.environments, ["full"], (D,)) for d, n in cases
+        curves_of(protocol_of(d, {}, n), plain, PROBE, d.environments, ["full"], (D,)) for d, n in cases
     )
     for x, y, z in zip(before, by_hand, after, strict=True):
         # At full rank in the given coordinates, unit length before and after are the same thing.

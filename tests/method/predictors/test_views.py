@@ -76,15 +76,6 @@ def test_the_probe_with_views_is_scikit_learns_in_which_images_with_all_their_vi
     assert problem.notes == []
 
 
-def test_c_means_the_same_with_views() -> None:
-    problem = synthetic(2)
-    same = replace(problem, views=[problem.train] * 3)
-    alone = list(LinearProbe(C=3.16).scores(problem, RANKS))
-    for of_rank, expected in zip(ProbeWithViews(C=3.16).scores(same, RANKS), alone, strict=True):
-        for scores, of_probe in zip(of_rank, expected, strict=True):
-            assert_same_probabilities(scores, softmax(of_probe, axis=1))
-
-
 def reference_soft(problem: Problem, rank: int, c: float, mu: float) -> tuple[Any, Array]:
     """scikit-learn's plain probe in the coordinates in which the penalty is plain, and the map to these."""
     assert problem.c_d is not None
@@ -131,25 +122,11 @@ def test_the_soft_penaltys_objective_is_its_formula_and_smallest_there() -> None
     assert of_logits[0] < 0.5 * of_logits[1]
 
 
-def test_at_mu_0_the_soft_penalty_is_the_linear_probe_and_no_scale_changes_it() -> None:
-    problem = synthetic(5)
-    assert problem.c_d is not None
-    for scores, expected in zip(
-        SoftPenaltyProbe(C=3.16, mu=0).scores(problem, RANKS), LinearProbe(C=3.16).scores(problem, RANKS), strict=True
-    ):
-        np.testing.assert_array_equal(scores[0], expected[0])
-    larger = replace(
-        problem, train=7 * problem.train, tests=[7 * z for z in problem.tests], views=(), test_views=(),
-        c_d=49 * problem.c_d,
-    )  # fmt: skip
-    soft = SoftPenaltyProbe(C=3.16, mu=3)
-    for scores, expected in zip(soft.scores(larger, RANKS), soft.scores(problem, RANKS), strict=True):
-        assert_same_probabilities(scores[0], softmax(expected[0], axis=1))
-    nothing_moves = replace(problem, c_d=np.zeros((D, D)))
-    for scores, expected in zip(
-        soft.scores(nothing_moves, RANKS), LinearProbe(C=3.16).scores(problem, RANKS), strict=True
-    ):
-        assert_same_probabilities(scores[0], softmax(expected[0], axis=1))
+def test_where_nothing_moves_the_soft_penalty_is_the_linear_probe() -> None:
+    problem = synthetic(5, c_d=np.zeros((D, D)))
+    expected = list(LinearProbe(C=3.16).scores(problem, RANKS))
+    for scores, of_probe in zip(SoftPenaltyProbe(C=3.16, mu=3).scores(problem, RANKS), expected, strict=True):
+        assert_same_probabilities(scores[0], softmax(of_probe[0], axis=1))
 
 
 def test_the_soft_penalty_has_a_grid_of_eight_under_the_rule() -> None:
@@ -231,9 +208,9 @@ def test_an_answer_depends_on_the_images_own_views_alone_and_on_no_training_imag
     problem = synthetic(9)
     (curve, _) = predictor.predict(problem, RANKS)
     other = synthetic(10)
-    views = [np.where(np.arange(40)[:, None] == 3, view, noise) for view, noise in
-             zip(problem.test_views[0], other.test_views[0], strict=True)]  # fmt: skip
-    mixed = replace(problem, train=problem.train[:0], labels=problem.labels[:0], views=(), environments=problem.labels[:0],
+    own, pairs = np.arange(40)[:, None] == 3, zip(problem.test_views[0], other.test_views[0], strict=True)
+    views, none = [np.where(own, view, noise) for view, noise in pairs], problem.labels[:0]
+    mixed = replace(problem, train=problem.train[:0], labels=none, views=(), environments=none,
                     test_views=[views, problem.test_views[1]])  # fmt: skip
     (changed, _) = predictor.predict(mixed, RANKS)
     np.testing.assert_array_equal(changed[:, 3], curve[:, 3])

@@ -41,11 +41,8 @@ def planted_scm(n: int, dim: int, k: int, noise: float, seed: int) -> tuple[Arra
     s = rng.standard_normal((n, k)) @ np.diag(rng.uniform(0.7, 1.5, k))
     draw = lambda: rng.standard_normal((n, dim - k)) * strengths  # noqa: E731
     jitter = lambda: noise * rng.standard_normal((n, dim))  # noqa: E731
-    return (
-        s @ invariant.T + draw() @ variant.T + jitter(),
-        s @ invariant.T + draw() @ variant.T + jitter(),
-        invariant,
-    )
+    z, z_do = (s @ invariant.T + draw() @ variant.T + jitter() for _ in range(2))
+    return z, z_do, invariant
 
 
 @pytest.mark.parametrize("order", ["largest", "released"])

@@ -66,14 +66,10 @@ def test_matched_keeps_generalised_eigenvalues_where_c_z_is_singular() -> None:
     np.testing.assert_allclose(span @ span.T @ matched, matched, atol=1e-9)
 
 
-def test_a_draw_is_the_same_for_every_fit_and_other_draws_are_others() -> None:
+def test_a_draw_is_the_same_matrix_and_other_draws_are_others() -> None:
     np.testing.assert_array_equal(haar(D, 0, 1), haar(D, 0, 1))
     assert not np.allclose(haar(D, 0, 1), haar(D, 0, 2))
     assert not np.allclose(haar(D, 0, 1), haar(D, 1, 1))
-    first, second = (with_placebo(sources(seed), Rotated(0, 4)) for seed in (1, 2))
-    back = [haar(D, 0, 4).T @ m.c_d() @ haar(D, 0, 4) for m in (first, second)]
-    np.testing.assert_allclose(back[0], first.real_c_d(), atol=1e-10)
-    np.testing.assert_allclose(back[1], second.real_c_d(), atol=1e-10)
 
 
 def test_borrowed_and_shuffled_have_the_trace_of_the_real_one_and_their_own_directions() -> None:
@@ -113,11 +109,8 @@ def test_which_projections_take_placebos() -> None:
     def taken(spec: Any) -> bool:
         return PROJECTIONS.create(spec).takes_placebo
 
-    assert taken("icm")
-    assert taken("shrinkage")
+    assert {name for name in PROJECTIONS.names() if taken(name)} == {"icm", "shrinkage"}
     assert taken({"name": "shrinkage", "sides": "texts"})
-    for name in set(PROJECTIONS.names()) - {"icm", "shrinkage"}:
-        assert not taken(name)
     for spec in ({"name": "icm", "order": "released"}, {"name": "shrinkage", "nuisance": "environments"}):
         assert not taken(spec)
     settings = PROJECTIONS.create("shrinkage").settings
@@ -128,7 +121,6 @@ WORLDS, DRAWS, SMALL, PER = 2000, 9, 3, 24
 LAMBDAS = (1.0, 30.0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Rotated, Matched])
 def test_the_rank_of_a_real_one_of_the_placebos_law_is_uniform(kind: Any) -> None:
     """2,000 worlds in which C_d says nothing: its directions are as random as a placebo's. Ties at random."""

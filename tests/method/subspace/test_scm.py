@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import null_space, subspace_angles
 
+from benchmark.method.arrays import unit
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method
@@ -52,7 +53,6 @@ CURVES = {
 def test_the_error_falls_as_one_over_the_root_of_the_sample_size(case) -> None:  # type: ignore[no-untyped-def]
     errors = [np.median([angle(n, case, seed) for seed in range(10)]) for n in SIZES]
     slope = np.polyfit(np.log(SIZES), np.log(errors), 1)[0]
-    print(case, [round(float(e), 4) for e in errors], round(float(slope), 3))
     assert -0.6 < slope < -0.4
     np.testing.assert_allclose(errors, CURVES[case], rtol=0.02)
 
@@ -80,14 +80,10 @@ def spurious(seed: int) -> tuple[Embedded, dict[str, np.ndarray]]:
     z_do = np.hstack([s, style(rng.integers(CLASSES, size=len(label)))]) @ a.T + noise()
     text = np.hstack([classes, 0.5 * styles]) @ a.T
     data = Embedded(
-        z=z.astype(np.float32),
-        environment=environment,
-        label=label,
+        z=z.astype(np.float32), environment=environment, label=label, text=unit(text).astype(np.float32),
         side={Split(0): np.where(rng.random(len(z)) < 0.2, OUT, IN)},
-        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
-        environments=["a", "b", "c", "d"],
-        classes=[f"class{c}" for c in range(CLASSES)],
-    )
+        environments=["a", "b", "c", "d"], classes=[f"class{c}" for c in range(CLASSES)],
+    )  # fmt: skip
     return data, {"style": z_do.astype(np.float32)}
 
 
@@ -106,7 +102,6 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
             chosen = max(last, key=lambda curve: curve.training_domain[0])  # of several settings, by the sources
             of_seeds.append(chosen.metrics["target"][0])
     means = {name: float(np.mean(of_seeds)) for name, of_seeds in accuracies.items()}
-    print(predictor, {name: round(mean, 3) for name, mean in means.items()})
     for name in ("icm", "generalized"):
         assert means[name] > means["identity"] + 0.1
     for name in ("pca", "random"):

@@ -42,9 +42,8 @@ def reference(targets: list[tuple[Array, NDArray[np.int64]]], sources: list[tupl
             others = [s for s in sources if s is not target and (s[1] == c).any()]
             if not others or not (target[1] == c).any():
                 continue
-            deltas.append(
-                target[0][target[1] == c].mean(0) - np.mean([s[0][s[1] == c].mean(0) for s in others], axis=0)
-            )
+            theirs = np.mean([s[0][s[1] == c].mean(0) for s in others], axis=0)
+            deltas.append(target[0][target[1] == c].mean(0) - theirs)
             noise.append(1 / (target[1] == c).sum() + sum(1 / (s[1] == c).sum() for s in others) / len(others) ** 2)
     cells = [z[label == c] for z, label in sources for c in classes if (label == c).any()]
     within = sum((cell - cell.mean(0)).T @ (cell - cell.mean(0)) for cell in cells) / sum(len(c) - 1 for c in cells)
@@ -83,9 +82,8 @@ def test_without_a_second_environment_or_a_second_image_there_is_no_shift(enviro
     alone = source_moments(environments[:1])
     assert class_shift([*alone.environments.values()], alone) is class_shift([], alone) is None
     single = SourceMoments({str(i): Moments.of(np.eye(D)[[i]], None, np.array([0]), CLASSES) for i in range(2)})
-    assert (
-        class_shift([*single.environments.values()], single) is None
-    )  # nothing says how much images of a class differ
+    # Nothing says how much images of a class differ.
+    assert class_shift([*single.environments.values()], single) is None
     z, _ = environments[1]
     of_class = [Moments.of(z, None, np.full(len(z), c), CLASSES) for c in (1, 2)]
     assert class_shift(of_class[:1], SourceMoments({"other": of_class[1]})) is None

@@ -4,52 +4,26 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.linalg import null_space, sqrtm
 
-from benchmark.method.subspace import PROJECTIONS, Moments, SourceMoments, shrinkage_basis
+from benchmark.method.arrays import Array
+from benchmark.method.subspace import PROJECTIONS, SourceMoments, shrinkage_basis
 from benchmark.method.subspace.nuisance import Nuisance, nuisance
 from benchmark.method.subspace.shrinkage import Filter
+from tests.method.subspace.test_rivals import D, Data
 
-D, CLASSES = 12, 3
-Array = NDArray[np.float64]
 KINDS: tuple[Nuisance, ...] = (
-    "interventions", "environments", "both", "isotropic", "isotropic_environments", "within_classes",
+    "interventions", "environments", "both", "isotropic", "isotropic_environments", "within_classes", "within_cells",
 )  # fmt: skip
 
 
-def images(
-    seed: int = 0, scale: float = 1.0
-) -> tuple[dict[str, Array], dict[str, Array], dict[str, NDArray[np.int64]]]:
-    """Return embeddings, intervened ones and labels of three environments of different sizes."""
-    rng = np.random.default_rng(seed)
-    mixing, moved = rng.standard_normal((D, D)), rng.standard_normal((3, D))
-    z = {e: rng.standard_normal((n, D)) @ mixing + rng.standard_normal(D) for e, n in (("a", 40), ("b", 70), ("c", 55))}
-    z_do = {e: x + rng.standard_normal((len(x), 3)) @ moved for e, x in z.items()}
-    labels = {e: rng.integers(CLASSES, size=len(x)) for e, x in z.items()}
-    return {e: scale * x for e, x in z.items()}, {e: scale * x for e, x in z_do.items()}, labels
-
-
-def sources(seed: int = 0, scale: float = 1.0) -> SourceMoments:
-    z, z_do, labels = images(seed, scale)
-    return SourceMoments({e: Moments.of(z[e], {"shift": z_do[e]}, labels[e], CLASSES) for e in z})
+def sources() -> SourceMoments:
+    return Data().sources
 
 
 def stated(name: Nuisance) -> tuple[Array, Array]:
-    """Return C_z and N of `images`, from the definition."""
-    z, z_do, labels = images()
-    every, moved, label = (np.concatenate(list(x.values())) for x in (z, z_do, labels))
-    c_z, c_d = every.T @ every / len(every), (every - moved).T @ (every - moved) / len(every)
-    b = np.cov(np.stack([x.mean(axis=0) for x in z.values()]).T, bias=True)
-    within = every - np.stack([every[label == c].mean(axis=0) for c in range(CLASSES)])[label]
-    cell = label + CLASSES * np.repeat(np.arange(len(z)), [len(x) for x in z.values()])
-    apart = every - np.stack([every[cell == c].mean(axis=0) for c in range(CLASSES * len(z))])[cell]
-    c_w, of_cells, t = within.T @ within / len(every), apart.T @ apart / len(every), np.trace(c_d)
-    b, c_w, eye = t * b / np.trace(b), t * c_w / np.trace(c_w), t / D * np.eye(D)
-    n = {"interventions": c_d, "environments": b, "both": c_d + b, "isotropic": eye,
-         "isotropic_environments": eye + b, "within_classes": c_w,
-         "within_cells": t * of_cells / np.trace(of_cells)}  # fmt: skip
-    return c_z, n[name]
+    """Return C_z and N, from their definitions."""
+    return Data().c_z, Data().nuisance(name)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -83,7 +57,7 @@ def test_lambda_zero_is_the_plain_space_and_shrinking_stays_between_0_and_1() ->
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_the_scale_of_embeddings_does_not_matter(name: Nuisance, scale: float) -> None:
-    one, other = (shrinkage_basis(sources(scale=s), 3.0, name).vectors for s in (1.0, scale))
+    one, other = (shrinkage_basis(Data(scale=s).sources, 3.0, name).vectors for s in (1.0, scale))
     np.testing.assert_allclose(other, one, atol=1e-9)
 
 
@@ -96,7 +70,7 @@ def test_for_a_large_lambda_it_is_the_oblique_projection_onto_what_is_no_nuisanc
 
 
 def test_with_centred_moments_and_weighted_means_that_is_leace() -> None:
-    z, _, _ = images()
+    z = Data().z
     every, label = np.concatenate(list(z.values())), np.repeat(np.arange(len(z)), [len(x) for x in z.values()])
     centred = every - every.mean(axis=0)
     means = np.stack([centred[label == e].mean(axis=0) for e in range(len(z))])
@@ -120,9 +94,8 @@ def test_singular_moments_give_the_limit(p: float) -> None:
     limit = Filter.of(c_z, n).power(2.0, p)
     scale = np.trace(c_z)
     regular = [c_z + eps * scale * np.eye(D) for eps in (1e-7, 1e-8)]
-    near = [
-        m @ np.linalg.inv(m + 2.0 * n) if p == 1 else np.real(sqrtm(m @ np.linalg.inv(m + 2.0 * n))) for m in regular
-    ]
+    of_regular = [m @ np.linalg.inv(m + 2.0 * n) for m in regular]
+    near = of_regular if p == 1 else [np.real(sqrtm(f)) for f in of_regular]
     # What is left at eps shrinks with its root, or with eps: extrapolated, it is the limit.
     step = 10**p
     np.testing.assert_allclose((step * near[1] - near[0]) / (step - 1), limit, atol=2e-5)

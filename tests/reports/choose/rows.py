@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from reports.choose.choice import Choice, choose
 from reports.options import Options
-from tests.reports.paper.rows import described, setting
-from tests.reports.synthetic import row
+from tests.reports.paper.rows import setting
+from tests.reports.synthetic import described, row
 
 N, ENVIRONMENTS = 400, ("art", "photo", "sketch")
 

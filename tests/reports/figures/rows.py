@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.chosen import Selections
-from reports.settings import Setting, by_setting
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.synthetic import row
 
 HELD_OUTS = ("art", "photo", "sketch")
 KINDS = ("blur", "crop", "grey", "noise")
@@ -45,16 +43,8 @@ def rows_of(name: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
                         "shift_moved_sources": 0.8 + 0.1 * j, "shift_moved_target": 0.5,
                     }  # fmt: skip
                     scores = [0.4 + 0.01 * j, 0.55 + 0.02 * k, 0.5]
-                    found.append(
-                        row(
-                            correct=own,
-                            target=list(own.mean(axis=1)),
-                            lodo=scores,
-                            training_domain=scores,
-                            **common,
-                            **at,
-                        )
-                    )
+                    found.append(row(correct=own, target=list(own.mean(axis=1)), lodo=scores, training_domain=scores,
+                                     **common, **at))  # fmt: skip
             for lambda_ in (0.0, 1.0):
                 found.append(row(projection="shrinkage", lambda_=lambda_, intervention_set="all", projection_params=json.dumps({"nuisance": "both"}),
                                  interventions=json.dumps({"kinds": [{"name": kind} for kind in KINDS]}),
@@ -66,14 +56,3 @@ def sets() -> list[tuple[str, ...]]:
     """Return all kinds, every kind alone, every kind left out and every pair."""
     pairs = [(a, b) for i, a in enumerate(KINDS) for b in KINDS[i + 1 :]]
     return [KINDS, *((kind,) for kind in KINDS), *(tuple(k for k in KINDS if k != kind) for kind in KINDS), *pairs]
-
-
-def described(rows: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
-    """Return settings with their rows, as reports have them."""
-    return [(setting, Selections(part, TESTED)) for setting, part in by_setting(frame(rows))]
-
-
-def one(rows: list[dict[str, Any]]) -> tuple[Setting, Selections]:
-    """Return the only setting of rows."""
-    [only] = described(rows)
-    return only

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -17,9 +18,9 @@ from reports.figures.style import COLUMN, PAGE
 from reports.findings import comparisons
 from reports.options import Options
 from reports.settings import BANNER
-from tests.reports.figures.rows import described, rows_of
+from tests.reports.figures.rows import rows_of
 from tests.reports.figures.test_numbers import images
-from tests.reports.synthetic import row
+from tests.reports.synthetic import described, row
 from tests.reports.test_robustness import BACKBONES
 from tests.reports.test_robustness import rows_of as rows_of_backbone
 
@@ -126,21 +127,22 @@ def test_sizes_letters_and_edges(sheets: dict[str, Sheet]) -> None:
         check(sheet, name)
 
 
+def check_apart(sheet: Sheet, name: str) -> None:
+    """Check that no words lie on others, those aside that are turned."""
+    with style.in_style():
+        canvas = sheet.canvas
+        assert isinstance(canvas, FigureCanvasAgg)
+        level = [text for text in letters(sheet) if not text.get_rotation()]
+        boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in level]
+    for (a, first), (b, second) in combinations(boxes, 2):
+        width = min(first.x1, second.x1) - max(first.x0, second.x0)
+        height = min(first.y1, second.y1) - max(first.y0, second.y0)
+        assert min(width, height) < 1.5, (name, a, b)
+
+
 def test_letters_do_not_lie_on_one_another(sheets: dict[str, Sheet]) -> None:
     for name, sheet in sheets.items():
-        with style.in_style():
-            canvas = sheet.canvas
-            assert isinstance(canvas, FigureCanvasAgg)
-            boxes = [
-                (t.get_text(), t.get_window_extent(canvas.get_renderer()))
-                for t in letters(sheet)
-                if not t.get_rotation()
-            ]
-        for i, (a, first) in enumerate(boxes):
-            for b, second in boxes[i + 1 :]:
-                width = min(first.x1, second.x1) - max(first.x0, second.x0)
-                height = min(first.y1, second.y1) - max(first.y0, second.y0)
-                assert min(width, height) < 1.5, (name, a, b)
+        check_apart(sheet, name)
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,26 @@ from statsmodels.stats.proportion import proportion_confint
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.selection import unpacked
+from reports.chosen import Selections
 from reports.figures import environments, heat_maps, interventions, lambdas, maps, pairs, rank, robustness, selection
 from reports.figures.forest import MAX_LINES, forest_numbers
 from reports.figures.gains import Point
 from reports.findings import comparisons
 from reports.options import Options
-from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, described, one, rows_of
-from tests.reports.synthetic import frame, row
+from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, rows_of
+from tests.reports.synthetic import described, frame, only, row
 from tests.reports.test_robustness import BACKBONES, settings
 
 ROWS = rows_of()
-SETTING, SELECTIONS = one(ROWS)
+SETTING, SELECTIONS = only(ROWS)
 FRAME = frame(ROWS)
+
+
+def numbers_of(figure: Any, selections: Selections = SELECTIONS) -> Any:
+    """Return what a figure draws under the rule lodo, where there is something."""
+    numbers = figure.numbers(selections, "lodo")
+    assert numbers is not None
+    return numbers
 
 
 def of_icm(**where: Any) -> pd.DataFrame:
@@ -68,8 +76,7 @@ def check(point: Point, found: dict[str, np.ndarray[Any, Any]]) -> None:
 
 
 def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> None:
-    numbers = rank.numbers(SELECTIONS, "lodo")
-    assert numbers is not None
+    numbers = numbers_of(rank)
     [(predictor, curves)] = numbers.panels
     assert predictor == "zero-shot"
     icm = next(curve for curve in curves if curve.method.projection == "icm")
@@ -87,8 +94,7 @@ def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> 
 
 
 def test_lambda_varies_alone_from_what_was_picked() -> None:
-    numbers = lambdas.numbers(SELECTIONS, "lodo")
-    assert numbers is not None
+    numbers = numbers_of(lambdas)
     [(_, curves)] = numbers.panels
     icm = next(curve for curve in curves if curve.method.projection == "icm")
     assert icm.lambdas == LAMBDAS
@@ -112,8 +118,7 @@ def test_lambdas_stand_at_their_logarithms_and_zero_before_them() -> None:
 
 
 def test_heat_maps_are_means_of_what_is_chosen_at_each_lambda_and_rank() -> None:
-    numbers = heat_maps.numbers(SELECTIONS, "lodo")
-    assert numbers is not None
+    numbers = numbers_of(heat_maps)
     [found] = numbers.maps
     assert (found.lambdas, found.ranks) == (LAMBDAS, RANKS)
     for i, lambda_ in enumerate(LAMBDAS):
@@ -131,14 +136,12 @@ def test_heat_maps_weigh_folds_by_their_images() -> None:
         for fold, (n, accuracy) in enumerate(((100, 0.5), (300, 0.9))) for x in (1.0, 2.0)
     ]  # fmt: skip
     rows += [row(n_test=n, folds=2, fold=f, first=1000 * f, test_split="out_fold") for f, n in enumerate((100, 300))]
-    numbers = heat_maps.numbers(one(rows)[1], "lodo")
-    assert numbers is not None
+    numbers = numbers_of(heat_maps, only(rows)[1])
     assert numbers.maps[0].held_out == pytest.approx(np.full((2, 2), 80.0))
 
 
 def test_environments_have_their_own_intervals_and_plain_accuracies() -> None:
-    numbers = environments.numbers(SELECTIONS, "lodo")
-    assert numbers is not None
+    numbers = numbers_of(environments)
     [panel] = numbers.panels
     assert panel.environments == HELD_OUTS
     own = [100 * plain(name).mean() for name in HELD_OUTS]
@@ -149,12 +152,11 @@ def test_environments_have_their_own_intervals_and_plain_accuracies() -> None:
         answers = answers_in(rows[rows["held_out"] == name].sort_values("fold"), 0)
         assert point is not None
         check(point, {name: answers - plain(name)})
-    assert environments.numbers(one([r for r in ROWS if r["held_out"] == "art"])[1], "lodo") is None
+    assert environments.numbers(only([r for r in ROWS if r["held_out"] == "art"])[1], "lodo") is None
 
 
 def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_picked() -> None:
-    numbers = selection.numbers(SELECTIONS, "lodo")
-    assert numbers is not None
+    numbers = numbers_of(selection)
     [panel] = numbers.panels
     cloud = next(c for c in panel.clouds if c.method.projection == "icm")
     rows = of_icm()
@@ -168,14 +170,12 @@ def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_pick
     x, y = (np.concatenate([getattr(c, of) for c in panel.clouds]) for of in ("source", "held_out"))
     assert panel.rho == pytest.approx(stats.spearmanr(np.round(x, 9), np.round(y, 9)).statistic)
     gone = [r for r in ROWS if not (r["projection"] == "icm" and r["held_out"] == "art" and r["lambda_"] == 0.3)]
-    fewer = selection.numbers(one(gone)[1], "lodo")
-    assert fewer is not None
+    fewer = numbers_of(selection, only(gone)[1])
     assert len(next(c for c in fewer.panels[0].clouds if c.method.projection == "icm").source) == len(expected) / 2
 
 
 def test_interventions_are_alone_left_out_and_all() -> None:
-    numbers = interventions.numbers(SELECTIONS, "lodo")
-    assert numbers is not None
+    numbers = numbers_of(interventions)
     assert numbers.by_set
     labels = [line.label for line in numbers.lines]
     assert labels[0] == "+".join(KINDS)
@@ -194,20 +194,18 @@ def test_interventions_are_alone_left_out_and_all() -> None:
 
 def test_of_one_set_the_lines_are_methods() -> None:
     rows = [r for r in ROWS if r["intervention_set"] in (None, "+".join(KINDS), "all")]
-    numbers = interventions.numbers(one(rows)[1], "lodo")
-    assert numbers is not None
+    numbers = numbers_of(interventions, only(rows)[1])
     assert not numbers.by_set
     assert [line.label for line in numbers.lines] == ["CLIP-ICM (largest)"]  # shrinkage's rows have no shares
     bare = [{**r, "energy_removed": None, "shift_removed_sources": None, "shift_removed_target": None} for r in rows]
-    assert interventions.numbers(one(bare)[1], "lodo") is None
+    assert interventions.numbers(only(bare)[1], "lodo") is None
 
 
 def test_pairs_are_symmetric_with_single_kinds_on_the_diagonal() -> None:
-    numbers = pairs.numbers(SELECTIONS, "lodo")
-    assert numbers is not None
+    numbers = numbers_of(pairs)
     assert numbers.kinds == KINDS
     assert numbers.gains == pytest.approx(numbers.gains.T)
-    sets = {line.label: line.gain for line in interventions.numbers(SELECTIONS, "lodo").lines}  # type: ignore[union-attr]
+    sets = {line.label: line.gain for line in numbers_of(interventions).lines}
     for i, a in enumerate(KINDS):
         for j in range(len(KINDS)):
             gain = sets[f"{a} alone"] if i == j else sets["+".join((KINDS[min(i, j)], KINDS[max(i, j)]))]
@@ -217,22 +215,16 @@ def test_pairs_are_symmetric_with_single_kinds_on_the_diagonal() -> None:
 
 
 def test_shares_of_pairs_are_a_curve_and_draws_of_one_share_their_mean() -> None:
-    rows = []
+    rows: list[Any] = []
+    all_pairs: dict[str, Any] = {"kinds": [{"name": "blur"}, {"name": "crop"}]}
     for held_out in ("art", "sketch"):
         rows.append(row(held_out=held_out))
-        for said, share in (
-            (None, 0.6),
-            ("10 % of the pairs, seed 1", 0.54),
-            ("10 % of the pairs, seed 2", 0.58),
-            ("1 % of the pairs", 0.51),
-        ):
-            content: dict[str, Any] = {"kinds": [{"name": "blur"}, {"name": "crop"}]} | (
-                {"pairs": said} if said else {}
-            )
+        for said, share in ((None, 0.6), ("10 % of the pairs, seed 1", 0.54), ("10 % of the pairs, seed 2", 0.58),
+                            ("1 % of the pairs", 0.51)):  # fmt: skip
+            content = all_pairs | ({"pairs": said} if said else {})
             rows.append(row(held_out=held_out, projection="icm", order="largest", lambda_=1.0, intervention_set=said or "all",
                             interventions=json.dumps(content), projection_variant=said, target=(share,)))  # fmt: skip
-    numbers = pairs.numbers(one(rows)[1], "lodo")
-    assert numbers is not None
+    numbers = numbers_of(pairs, only(rows)[1])
     [curve] = numbers.shares
     assert curve.shares == (1.0, 10.0, 100.0)
     assert [point.value for point in curve.points] == pytest.approx([1, 6, 10])
@@ -309,6 +301,6 @@ def test_the_map_has_few_names_and_a_bounded_number_of_images() -> None:
 
 
 def test_without_data_there_are_no_numbers() -> None:
-    _, selections = one([row(), row(held_out="sketch")])
+    _, selections = only([row(), row(held_out="sketch")])
     for figure in (rank, lambdas, heat_maps, environments, selection, interventions, pairs):
         assert figure.numbers(selections, "lodo") is None, figure.__name__

@@ -3,15 +3,15 @@
 from typing import Any
 
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports.chosen import Selections
 from reports.figures import Drawing, Figure, for_paper, forest, interventions, rank, several_drawings, style
 from reports.findings import comparisons
 from reports.options import Options
 from reports.settings import Setting
-from tests.reports.figures.rows import described, rows_of
-from tests.reports.figures.test_drawing import check, letters
+from tests.reports.figures.rows import rows_of
+from tests.reports.figures.test_drawing import check, check_apart
+from tests.reports.synthetic import described
 
 SETS = ("first", "second", "third", "a set with a name that is rather long")
 Parts = list[tuple[Setting, Selections]]
@@ -47,15 +47,7 @@ def test_letters_lie_inside_and_not_on_one_another(drawings: dict[str, Drawing])
         sheets = {name: one.draw(one.numbers) for name, one in drawings.items()}
     for name, sheet in sheets.items():
         check(sheet, name)
-        canvas = sheet.canvas
-        assert isinstance(canvas, FigureCanvasAgg)
-        with style.in_style():
-            boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in letters(sheet)]
-        for i, (a, first) in enumerate(boxes):
-            for b, second in boxes[i + 1 :]:
-                width = min(first.x1, second.x1) - max(first.x0, second.x0)
-                height = min(first.y1, second.y1) - max(first.y0, second.y0)
-                assert min(width, height) < 1.5, (name, a, b)
+        check_apart(sheet, name)
 
 
 def test_a_legend_names_only_the_shares_that_were_measured() -> None:

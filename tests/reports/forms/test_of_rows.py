@@ -13,14 +13,12 @@ from reports.forms.text import text
 from reports.options import Options
 from reports.paper import cells, environments, main
 from reports.table import Cell, Table
-from tests.reports.paper.rows import described
-from tests.reports.synthetic import row
+from tests.reports.paper.rows import built
+from tests.reports.synthetic import only, row
 
 
 def table(rows: list[dict[str, Any]], rule: str = "lodo") -> Table:
-    made = main.build(described(rows), Options(), rule)
-    assert made is not None
-    return made
+    return built(main.build, rows, rule=rule)
 
 
 def lines_of_csv(made: Table) -> list[dict[str, str]]:
@@ -31,7 +29,7 @@ PAIR = [row(target=[0.5]), row(target=[0.7], seed=1), row(projection="pca", targ
 
 
 def error_of(rows: list[dict[str, Any]]) -> float:
-    [(_, selections)] = described(rows)
+    _, selections = only(rows)
     error = cells.accuracy(selections, next(iter(selections.parts)), "lodo", Options()).cell.error
     assert error is not None
     return error
@@ -64,9 +62,8 @@ def test_an_error_that_rounds_to_nothing_is_no_zero() -> None:
 
 def test_the_shift_column_is_marked_in_every_form() -> None:
     rows = [row(target=[0.5], projection=p, held_out=h) for p in ("identity", "pca") for h in "ab"]
-    within = described([row(target=[0.8], protocol="in_domain", lodo=None, held_out=h) for h in "ab"])
-    made = environments.build(described(rows), Options(), in_domain=within[0][1])
-    assert made is not None
+    within = [row(target=[0.8], protocol="in_domain", lodo=None, held_out=h) for h in "ab"]
+    made = built(environments.build, rows, in_domain=only(within)[1])
     assert "| Shift costs † (points) |" in markdown(made)
     shift = made.blocks[0].lines[0].cells[-1]
     assert rf"| +30.0 \[+{shift.low:.1f}, +{shift.high:.1f}]† |" in markdown(made)
@@ -88,8 +85,7 @@ def test_too_few_images_have_no_plus_minus() -> None:
 
 def test_gaps_are_dashes_with_a_footnote_in_every_form() -> None:
     rows = [row(held_out="a"), row(held_out="b"), row(projection="pca", held_out="a")]
-    made = environments.build(described(rows), Options())
-    assert made is not None
+    made = built(environments.build, rows)
     assert "| — (1) | — (2) | — (3) |" in markdown(made)
     assert "(1) no result row for this method and held-out environment." in markdown(made)
     assert "(2) no average: nothing for b." in markdown(made)

@@ -8,9 +8,10 @@ import pyarrow as pa
 from reports.chosen import Selections
 from reports.options import Options
 from reports.page import page
-from reports.settings import Setting, by_setting
+from reports.settings import Setting
+from tests.reports import synthetic
 from tests.reports.page.standin import FORMS, Details, answer, table
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.synthetic import row
 
 HOSTILE = "<script>alert(1)</script>"
 CLASSES = ["a_b%", HOSTILE, "=cmd|x"]
@@ -45,8 +46,7 @@ def rows(dataset: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
 
 
 def described(*parts: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
-    made = [line for part in parts or (rows(), rows("other")) for line in part]
-    return [(setting, Selections(part, TESTED)) for setting, part in by_setting(frame(made))]
+    return synthetic.described([line for part in parts or (rows(), rows("other")) for line in part])
 
 
 def details(setting: Setting, selections: Selections) -> dict[Setting, list[Details]]:

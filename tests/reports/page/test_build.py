@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports.chosen import Selections
 from reports.options import Options
 from reports.page import Thumbnails, build, page
+from reports.settings import Setting
 from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
 from tests.reports.page.standin import Answer
 
+Parts = list[tuple[Setting, Selections]]
 THUMBNAILS = Thumbnails(40, 2, {f"{HOSTILE}0": 2, f"{HOSTILE}3": 0}, (b"one", b"two"))
 
 
@@ -43,8 +46,13 @@ class Text(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def content() -> bytes:
-    return made(described())
+def parts() -> Parts:
+    return described()
+
+
+@pytest.fixture(scope="module")
+def content(parts: Parts) -> bytes:
+    return made(parts)
 
 
 def blobs(content: bytes) -> dict[str, Any]:
@@ -98,15 +106,16 @@ def test_data_stand_by_setting(content: bytes) -> None:
     assert found["shared"]["forms"]["main"]["tex"].startswith("\\begin{table}")
 
 
-def test_what_is_too_large_is_left_out_in_order_and_named(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_left_out_in_order_and_named(
+    parts: Parts, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build, "MAX_BYTES", len(content) - 10)
-    smaller = made(described())
+    smaller = made(parts)
     assert len(smaller) <= len(content) - 10
     assert "details-0" not in blobs(smaller)
-    assert "Left out, so that this page stays below 2 MB (1)" in smaller.decode()
     assert "predictions of single images" in smaller.decode()
     monkeypatch.setattr(build, "MAX_BYTES", 0)
-    least = made(described())
+    least = made(parts)
     assert sorted(blobs(least)) == ["shared"]
     assert [*blobs(least)["shared"]["forms"]["main"]] == ["tex", "csv", "md"]
     words = least.decode().partition("Left out, so")[2].partition("</details>")[0]
@@ -114,14 +123,14 @@ def test_what_is_too_large_is_left_out_in_order_and_named(content: bytes, monkey
 
 
 def test_copies_of_tables_whose_files_lie_beside_it_are_left_out_before_the_explorer(
-    monkeypatch: pytest.MonkeyPatch,
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).bytes(20_000).hex()  # which no compression makes small
     forms = {name: {form: f"{form} {noise}" for form in ("tex", "csv", "md")} for name in ("main", "environments-0")}
-    whole = made(described(), forms=forms)
+    whole = made(parts, forms=forms)
     for spared, left in ((10, ["tex", "md"]), (len(whole), [])):
         monkeypatch.setattr(build, "MAX_BYTES", max(0, len(whole) - spared))
-        smaller = made(described(), forms=forms)
+        smaller = made(parts, forms=forms)
         found = blobs(smaller)["shared"]["forms"]
         assert [[*found[name]] for name in ("main", "environments-0")] == [["tex", "csv", "md"], left]
         assert "CSV to be copied of all tables but the main one; the files in tables/ have it." in smaller.decode()
@@ -129,29 +138,28 @@ def test_copies_of_tables_whose_files_lie_beside_it_are_left_out_before_the_expl
         assert ("details-0" in blobs(smaller)) == bool(left)
 
 
-def test_the_list_of_all_comparisons_is_left_out_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_all_comparisons_is_left_out_late(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reports.page.forest.MANY", 0)
     every = "All comparisons, with PCA, random projections and placebos"
-    assert every in made(described()).decode()
+    assert every in made(parts).decode()
     monkeypatch.setattr(build, "MAX_BYTES", 0)
-    least = made(described()).decode()
+    least = made(parts).decode()
     assert every not in least
     assert "the list of all comparisons; their tables have it." in least
-    assert "Each method minus plain, on the same images" in least
 
 
-def test_thumbnails_stand_in_it_only_where_they_are_given(content: bytes) -> None:
-    found = blobs(made(described(), thumbnails=THUMBNAILS))
+def test_thumbnails_stand_in_it_only_where_they_are_given(parts: Parts, content: bytes) -> None:
+    found = blobs(made(parts, thumbnails=THUMBNAILS))
     assert found["thumbs"] == {"size": 40, "rows": 2, "webp": [base64.b64encode(b"one").decode(), "dHdv"]}
     assert found["details-0"]["predictions"]["thumbs"] == [2, -1, -1, 0, -1, -1] * len(HELD_OUTS)
     assert "thumbs" not in blobs(content)
     assert "thumbs" not in blobs(content)["details-0"]["predictions"]
 
 
-def test_thumbnails_are_left_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = made(described(), thumbnails=THUMBNAILS)
+def test_thumbnails_are_left_out_first(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made(parts, thumbnails=THUMBNAILS)
     monkeypatch.setattr(build, "MAX_BYTES", len(whole) - 1)
-    smaller = made(described(), thumbnails=THUMBNAILS)
+    smaller = made(parts, thumbnails=THUMBNAILS)
     assert set(blobs(whole)) - set(blobs(smaller)) == {"thumbs"}
     assert "thumbnails of images." in smaller.decode()
 

@@ -12,40 +12,29 @@ from reports.options import Options
 from reports.page import data
 from reports.page.numbers import rounded, tenths
 from reports.robustness import Lines
-from reports.settings import by_setting
 from tests.reports.page.standin import Details
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.synthetic import only, row
 
 
 def rows() -> list[dict[str, Any]]:
-    """Two environments; plain answers half, CLIP-ICM at lambda 1 and rank 2, which its sources pick, 60 of 100."""
+    """Two environments; plain answers half, CLIP-ICM at lambda 1 and rank 2, which its sources pick, 60 of 100.
+
+    Another rule picks lambda 10 at each rank.
+    """
+    curves = ((1.0, [0.4, 0.6, 0.5], [0.2, 0.9, 0.5]), (10.0, [0.9, 0.3, 0.5], [0.1, 0.2, 0.5]))
+    shared: dict[str, Any] = {"classes": ["cat", "<b>"], "ece_lodo": 0.2, "ece_scaled_lodo": 0.1}
+    icm: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": "all", **shared}
     made = []
     for held_out in ("art", "b_c"):
-        made.append(row(held_out=held_out, target=[0.5], classes=["cat", "<b>"]))
-        for lambda_, target, lodo in (
-            (1.0, [0.4, 0.6, 0.5], [0.2, 0.9, 0.5]),
-            (10.0, [0.9, 0.3, 0.5], [0.1, 0.2, 0.5]),
-        ):
-            made.append(
-                row(
-                    held_out=held_out,
-                    projection="icm",
-                    order="largest",
-                    target=target,
-                    lodo=lodo,
-                    training_domain=lodo,
-                    lambda_=lambda_,
-                    intervention_set="all",
-                    classes=["cat", "<b>"],
-                )
-            )
+        made.append(row(held_out=held_out, target=[0.5], **shared))
+        made += [row(held_out=held_out, target=target, lodo=lodo, training_domain=[0.6 - x for x in lodo],
+                     lambda_=x, **icm) for x, target, lodo in curves]  # fmt: skip
     return made
 
 
 @pytest.fixture
 def described() -> tuple[Any, Selections]:
-    setting, part = by_setting(frame(rows()))[0]
-    return setting, Selections(part, TESTED)
+    return only(rows())
 
 
 def test_results_have_accuracy_difference_picks_and_trials(described: tuple[Any, Selections]) -> None:
@@ -60,6 +49,8 @@ def test_results_have_accuracy_difference_picks_and_trials(described: tuple[Any,
     assert icm["plain"] == [0, 2]
     assert core["trials"][icm["trials"][1][0]] == "icm-largest-zero_shot-b_c-0--1"
     assert core["curves"]["lodo"] == [None, {"ranks": [1, 2, 4], "accuracy": [[400, 600, 500]] * 2}]
+    assert core["curves"]["training_domain"][1]["accuracy"] == [[900, 300, 500]] * 2
+    assert [(one["ece"], one["ece_scaled"]) for one in core["behind"]["lodo"]] == [(20, 10)] * 2
 
 
 def test_a_bound_has_accuracies_and_no_interval(described: tuple[Any, Selections]) -> None:
@@ -84,9 +75,8 @@ def test_classes_count_right_answers_of_all(described: tuple[Any, Selections]) -
 
 
 def test_what_is_missing_is_a_gap_with_a_reason() -> None:
-    part = frame([*rows(), row(held_out="zzz", target=[0.5], classes=["cat", "<b>"])])
-    setting, of_setting = by_setting(part)[0]
-    core = data.core(setting, Selections(of_setting, TESTED), Lines(), Options())
+    made = [*rows(), row(held_out="zzz", target=[0.5], classes=["cat", "<b>"])]
+    core = data.core(*only(made), Lines(), Options())
     cells = core["results"]["lodo"][1]["cells"]
     assert [cell.get("v") for cell in cells] == [60, 60, None, None]
     assert cells[2]["why"] == "no answers of all folds for what is held out here"
@@ -114,30 +104,17 @@ def test_details_of_methods_without_rows_are_left_out(described: tuple[Any, Sele
 
 
 def test_numbers_are_short_and_never_nan() -> None:
-    assert [rounded(v, 2) for v in (1.0, 1.005, 2.345, float("nan"), float("inf"), None)] == [
-        1,
-        1,
-        2.35,
-        None,
-        None,
-        None,
-    ]
+    values = (1.0, 1.005, 2.345, float("nan"), float("inf"), None)
+    assert [rounded(v, 2) for v in values] == [1, 1, 2.35, None, None, None]
     assert tenths(np.array([[0.1234, np.nan], [1.0, 0.0]])) == [[123, None], [1000, 0]]
 
 
 def details(method: str, predicted: list[int]) -> Details:
-    table = pa.table(
-        {
-            "image_id": ["1", "2", "3"],
-            "environment": ["art", "art", "b_c"],
-            "held_out": ["art", "art", "b_c"],
-            "class": ["cat", "<b>", "cat"],
-            "seed": [0, 0, 0],
-            "method": [method] * 3,
-            "rule": ["lodo"] * 3,
-            "predicted": pa.array(predicted, pa.int16()),
-        }
-    )
+    where = ["art", "art", "b_c"]
+    table = pa.table({
+        "image_id": ["1", "2", "3"], "environment": where, "held_out": where, "class": ["cat", "<b>", "cat"],
+        "seed": [0] * 3, "method": [method] * 3, "rule": ["lodo"] * 3, "predicted": pa.array(predicted, pa.int16()),
+    })  # fmt: skip
     of_images = {"id": ["1", "3", "4"], "path": ["photo/one.jpg", "photo/three.jpg", "photo/four.jpg"]}
     xy = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "x_after": [0.5, float("nan"), 1.25], "y_after": [0.0, 1.0, 2.0]}
-    return Details(table, ("cat", "<b>"), pa.table({**of_images, "environment": ["art", "art", "b_c"], **xy}))
+    return Details(table, ("cat", "<b>"), pa.table({**of_images, "environment": where, **xy}))

@@ -11,16 +11,10 @@ CLASSES = ("cat", "dog")
 def part(method: str, projects: bool, answers: dict[str, int], predictor: str = "zero_shot") -> tuple[Part, Details]:
     """A method's answers, image -> class, to images that all are cats."""
     n = len(answers)
-    table = pa.table(
-        {
-            "image_id": [*answers],
-            "held_out": ["art"] * n,
-            "seed": [0] * n,
-            "rule": ["lodo"] * n,
-            "class": ["cat"] * n,
-            "predicted": pa.array(answers.values(), pa.int16()),
-        }
-    )
+    table = pa.table({
+        "image_id": [*answers], "held_out": ["art"] * n, "seed": [0] * n, "rule": ["lodo"] * n, "class": ["cat"] * n,
+        "predicted": pa.array(answers.values(), pa.int16()),
+    })  # fmt: skip
     return Part({}, method, predictor, projects, ()), Details(table, CLASSES, None, ())
 
 

@@ -1,14 +1,13 @@
 """SYNTHETIC rows for tables of papers: two data sets under two backbones, with answers that are known. No model was run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from reports.chosen import Selections
-from reports.settings import Setting, by_setting
+from reports.options import Options
 from reports.table import Block, Cell, Line, Table
-from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.synthetic import described, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all",
                        "interventions": '{"kinds": [{"name": "blur"}]}'}  # fmt: skip
@@ -35,8 +34,11 @@ def method_rows(
     return [row(held_out=h, correct=share(x), **{**what, **more}) for h, x in zip(held_outs, shares, strict=True)]
 
 
-def described(rows: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
-    return [(one, Selections(part, TESTED)) for one, part in by_setting(frame(rows))]
+def built(build: Callable[..., Table | None], rows: list[dict[str, Any]], *more: Any, **other: Any) -> Table:
+    """Return the table of rows, which there is."""
+    table = build(described(rows), *(more or (Options(),)), **other)
+    assert table is not None
+    return table
 
 
 def line(table: Table, name: str, block: int = 0) -> Line:

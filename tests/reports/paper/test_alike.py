@@ -8,25 +8,21 @@ from benchmark.common.errors import IcmBenchError
 from reports.options import Options
 from reports.paper import ablations, behind, comparisons, main, paper_tables
 from reports.paper.alike import common_rule, groups
-from tests.reports.paper.rows import ICM, PCA, PLAIN, described, line, method_rows, setting
+from tests.reports.paper.rows import ICM, PCA, PLAIN, built, method_rows, setting
+from tests.reports.synthetic import described
 
 
 def of(**more: Any) -> list[dict[str, Any]]:
     return [r for what, x in ((PLAIN, 0.5), (PCA, 0.6), (ICM, 0.7)) for r in method_rows(what, (x, x), **more)]
 
 
-UNLIKE: list[tuple[str, dict[str, Any]]] = [
-    ("protocol", {"protocol": "held_out_pairs"}),
-    ("test_split", {"test_split": "in_80"}),
-    ("precision", {"precision": "fp16"}),
-    ("prompts", {"prompts": '["a sketch of a {}."]'}),
-    ("dataset_fingerprint", {"dataset_fingerprint": "other"}),
-]
-
-
-@pytest.mark.parametrize(("field", "more"), UNLIKE, ids=[field for field, _ in UNLIKE])
-def test_unlike_rows_are_refused_by_name_and_have_tables_of_their_own(field: str, more: dict[str, Any]) -> None:
-    both = described([*of(**setting()), *of(**{**setting(backbone="B"), **more})])
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [("protocol", "held_out_pairs"), ("test_split", "in_80"), ("precision", "fp16"),
+     ("prompts", '["a sketch of a {}."]'), ("dataset_fingerprint", "other")],
+)  # fmt: skip
+def test_unlike_rows_are_refused_by_name_and_have_tables_of_their_own(field: str, other: str) -> None:
+    both = described([*of(**setting()), *of(**{**setting(backbone="B"), field: other})])
     for build in (main.build, behind.build, comparisons.build, ablations.build_rank):
         with pytest.raises(IcmBenchError, match=rf"unlike {field} .*--where {field}="):
             build(both, Options())
@@ -36,10 +32,9 @@ def test_unlike_rows_are_refused_by_name_and_have_tables_of_their_own(field: str
 
 
 def test_data_sets_may_differ_in_prompts_and_groups() -> None:
-    both = described([*of(**setting()), *of(**setting("two", prompts='["a sketch of a {}."]'))])
-    assert [len(group) for group in groups(both)] == [2]
-    table = main.build(both, Options())
-    assert table is not None
+    both = [*of(**setting()), *of(**setting("two", prompts='["a sketch of a {}."]'))]
+    assert [len(group) for group in groups(described(both))] == [2]
+    table = built(main.build, both)
     assert [c.name for c in table.columns[:2]] == ["one", "two"]
     assert any(note.startswith("two: Prompts: ") for note in table.details)
 
@@ -100,10 +95,3 @@ def test_every_line_has_a_cell_for_every_column_and_every_gap_a_reason() -> None
                 assert cell.value is not None or cell.text or cell.note, (table.name, one.name)
                 numbers = (cell.value, cell.low, cell.high, cell.error, cell.spread)
                 assert all(number == number for number in numbers), "NaN"
-
-
-def test_equal_rows_give_equal_tables() -> None:
-    rows = [r for d in ("one", "two") for r in of(**setting(d))]
-    first, again = (paper_tables(described(rows), Options()) for _ in range(2))
-    assert first == again
-    assert line(first[0], "PCA").cells[0].value == pytest.approx(60)
