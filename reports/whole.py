@@ -48,7 +48,7 @@ def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> 
         weight: name of the column by which folds weigh; by default all alike.
     """
     values = pd.to_numeric(picks[column]).tolist()
-    if not values or any(map(math.isnan, values)):
+    if not values:
         return math.nan
     weights = picks[weight].tolist() if weight else [1.0] * len(values)
     of_test: dict[tuple[str, int], list[tuple[float, float]]] = {}

@@ -29,6 +29,7 @@ from tests.described import Described
 from tests.faulty_s3 import Proxy
 from tests.forks import forked_workers
 
+gc.disable()  # until all tests are collected: see `pytest_collection_finish`
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"
 
@@ -90,9 +91,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what was imported until here: statsmodels alone calls it a hundred times."""
+    """Let the garbage collector begin, and pass over what was imported until here: statsmodels alone calls it a hundred times."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -243,8 +245,9 @@ def local_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
         patched.setattr("benchmark.commands.details.fitting_again", lambda trials: min(trials, 1))
-        with importable_from(EXAMPLES), connected():
-            connect()
+        with connected():
+            with importable_from(EXAMPLES):
+                connect()
             yield
 
 

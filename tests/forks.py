@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from tests.forked_worker import ADDRESS, FORKED_WORKER, ask
 
 # All that is heavy but Ray, which reads the environment of its workers when it is imported.
-_IMPORTED = (
+IMPORTED = (
     "boto3", "fsspec", "google.protobuf.json_format", "jinja2", "jsonschema", "matplotlib.figure", "open_clip",
     "pandas", "pyarrow.dataset", "pyarrow.parquet", "pydantic", "requests", "rich.console", "safetensors.torch",
     "scipy.optimize", "sklearn.linear_model", "torch", "torchvision", "yaml",
@@ -136,7 +136,7 @@ def forked_workers(folder: Path | None = None) -> Iterator[None]:
 
 
 def _serve(address: str) -> NoReturn:
-    for name in _IMPORTED:
+    for name in IMPORTED:
         importlib.import_module(name)
     from benchmark.common.code import Source, meaning_of
 

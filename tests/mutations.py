@@ -3,20 +3,26 @@
     python -m tests.mutations [--only WORD] [--jobs 1]
 
 Each mutation is made in a copy of the working tree, and the tests named beside it run there; one that passes all of them
-is a survivor, and the command ends with an error. Not part of `make test`: it takes some ten seconds for each.
+is a survivor, and the command ends with an error. Tests that are `long` do not count: `make test` has to notice. Not
+part of `make test`: it takes some seconds for each.
 """
 
 import argparse
+import importlib
+import multiprocessing
+import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPOSITORY
+from tests.forks import IMPORTED
 
 EVALUATION, PREDICTORS = "benchmark/method/evaluation", "benchmark/method/predictors"
 T_EVALUATION, T_PREDICTORS = "tests/method/evaluation", "tests/method/predictors"
@@ -253,6 +259,7 @@ MUTATIONS = [
         ("np.where(known, by_class, 0.0).sum(axis=-1) / known.sum(axis=-1)", "np.where(known, by_class, 0.0).mean(axis=-1)", _METRICS),
     ),
     *_of(f"{EVALUATION}/evaluation.py",
+        ("sum_of(e, self._turn.fitted, holdout.halves)", "sum_of(e, self._turn.learned, holdout.halves)", f"{T_EVALUATION}/test_spans.py"),
         ("self._fitted(holdout, sources, turn.learned, method, judging, [], few, lodo,", "self._fitted(holdout, sources, turn.fitted, method, judging, [], few, lodo,", _REFERENCE),
         ("self._fitted(holdout, remaining, self._turn.learned,", "self._fitted(holdout, remaining, self._turn.fitted,", _REFERENCE),
         ("_LeftOut(mean_accuracy(accuracies),", "_LeftOut(np.nanmax(accuracies, axis=0),", _REFERENCE),
@@ -305,6 +312,12 @@ MUTATIONS = [
     *_of("benchmark/store/rows.py",
         ("if others := sorted(trial_ids - {", "if others := sorted(trial_ids & {", "tests/store/test_rows.py"),
     ),
+    *_of(
+        "benchmark/store/upkeep.py",
+        ('stale="the embeddings that it sums up are gone or stale")', 'stale="the embeddings that it sums up are gone or stale" if of_view is None else "")', _UPKEEP),
+        ("if version < store.STORE_VERSION:", "if version < store.STORE_VERSION - 1:", _UPKEEP),
+    ),
+    *_of("benchmark/sweep/imported.py", ("answered.predicted[rows[order]]", "answered.predicted[rows]", "tests/sweep/test_imported.py")),
     *_of("benchmark/common/code.py",
         ("waiting += _imports(name, modules[name])", "pass", _CODE),
         ('fields["body"] = node.body[1:]', "pass", _CODE),
@@ -469,12 +482,38 @@ def survives(mutation: Mutation, tree: Path) -> bool:
         raise SystemExit(f"{mutation.file}: {text.count(mutation.right)} places have '{mutation.right}'; name one.")
     place.write_text(text.replace(mutation.right, mutation.wrong), encoding="utf-8")
     try:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutation.tests]
-        survived = subprocess.run(command, cwd=tree, capture_output=True, check=False).returncode == 0
-        print(f"{'SURVIVES' if survived else 'noticed '}  {mutation.file}: {mutation.wrong.strip()[:80]}", flush=True)
-        return survived
+        exit_code = _tested(tree, mutation.tests)
     finally:
         place.write_text(text, encoding="utf-8")
+    if exit_code not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED}:
+        raise SystemExit(f"{mutation.file}: the tests of '{mutation.wrong}' did not run (exit code {exit_code}).")
+    survived = exit_code == pytest.ExitCode.OK
+    print(f"{'SURVIVES' if survived else 'noticed '}  {mutation.file}: {mutation.wrong.strip()[:80]}", flush=True)
+    return survived
+
+
+def _tested(tree: Path, tests: Sequence[str]) -> int:
+    """Return the exit code of pytest, in a fork that has imported the libraries already, but nothing of this project."""
+    pid = os.fork()
+    if not pid:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nothing, stream)
+        os.chdir(tree)
+        sys.path[0] = str(tree)
+        for name in [
+            name for name in sys.modules if name.partition(".")[0] in {"benchmark", "jobs", "reports", "tests"}
+        ]:
+            del sys.modules[name]
+        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not long", *tests]))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _survivors(mutations: Sequence[Mutation], tree: Path) -> int:
+    """Copy the working tree, and return how many of some mutations survive in the copy."""
+    ignored = shutil.ignore_patterns(".git", ".venv", "*_cache", "__pycache__", "icm-bench-report")
+    shutil.copytree(REPOSITORY, tree, ignore=ignored)
+    return sum(survives(mutation, tree) for mutation in mutations)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -484,15 +523,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="how many are tried at a time")
     args = parser.parse_args(arguments)
     chosen = [m for m in MUTATIONS if args.only in f"{m.file} {m.right}"]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
-        trees = []
-        for number in range(args.jobs):
-            trees.append(Path(folder) / str(number))
-            ignored = shutil.ignore_patterns(".git", ".venv", "*_cache", "__pycache__", "icm-bench-report")
-            shutil.copytree(REPOSITORY, trees[-1], ignore=ignored)
-        turns = [[m for i, m in enumerate(chosen) if i % args.jobs == number] for number in range(args.jobs)]
-        of_turns = pool.map(lambda turn: sum(survives(m, turn[1]) for m in turn[0]), zip(turns, trees, strict=True))
-        survivors = sum(of_turns)
+    for name in (*IMPORTED, "ray", "ray.data", "ray.tune"):
+        importlib.import_module(name)
+    processes = multiprocessing.get_context("fork")  # which have what is imported
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(args.jobs, processes) as pool:
+        turns = [chosen[number :: args.jobs] for number in range(args.jobs)]
+        survivors = sum(pool.map(_survivors, turns, [Path(folder) / str(number) for number in range(args.jobs)]))
     print(f"{len(chosen)} mutations, {survivors} survivors")
     return int(survivors > 0)
 

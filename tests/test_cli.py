@@ -79,6 +79,7 @@ def _grown(disk: Path, kibibytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", str(disk)], check=True)
 
 
+@pytest.mark.long("a stage that meets a full disk loses what was written")
 def test_a_full_disk_is_one_sentence_in_every_stage_and_loses_nothing(
     small_disk: Path, tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str],
     local_ray: None,  # noqa: ARG001
@@ -164,6 +165,7 @@ def test_a_set_of_one_environment_can_be_embedded_but_not_swept(
         assert "ImageNet-R is a single environment, of which none can be held out" in command.refused(word, recipe)
 
 
+@pytest.mark.long("a stage gives up where a request to S3 fails once")
 @pytest.mark.usefixtures("local_ray")
 def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
     tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], s3_server: S3, capsys: pytest.CaptureFixture[str]
@@ -198,6 +200,7 @@ def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
     proxy.server_close()
 
 
+@pytest.mark.long("a run asks an object store for the same bytes twice")
 @pytest.mark.usefixtures("local_ray")
 def test_a_first_run_asks_an_object_store_once_for_an_image_and_hardly_more_for_a_part(
     tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], faulty_s3: tuple[S3, Proxy]

@@ -16,3 +16,7 @@ def test_every_wrong_line_differs_is_listed_once_and_has_tests_that_exist() -> N
     assert not [(m.file, m.right) for m in MUTATIONS if m.right == m.wrong]
     assert max(Counter((m.file, m.right, m.wrong) for m in MUTATIONS).values()) == 1
     assert not {name for m in MUTATIONS for name in m.tests if not (REPOSITORY / name).is_file()}
+
+
+def test_no_wrong_line_needs_a_test_that_runs_in_test_all_alone() -> None:
+    assert not {name for m in MUTATIONS for name in m.tests if "mark.long" in (REPOSITORY / name).read_text()}

@@ -102,6 +102,7 @@ def recipe_of(folder: Path, backbones: list[dict[str, Any]], **sweep: Any) -> Pa
     return folder / "recipe.yaml"
 
 
+@pytest.mark.long("the same weights read by another library give another run")
 @pytest.mark.usefixtures("local_ray")
 def test_the_same_weights_give_the_same_run_in_either_form(
     both_forms: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path

@@ -105,6 +105,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return coloured(tmp_path_factory.mktemp("small") / "coloured", environments=3, images=9)
 
 
+@pytest.mark.long("pairs of texts of held-out images reach a fit")
 @pytest.mark.usefixtures("local_ray")
 def test_pairs_are_written_read_by_a_sweep_and_those_of_held_out_images_reach_no_fit(
     small: Path, tmp_path: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str]

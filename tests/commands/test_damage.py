@@ -260,6 +260,7 @@ def test_a_store_that_cannot_be_trusted_ends_in_a_sentence(
         on_sound_embeddings(run, work)
 
 
+@pytest.mark.long("damage that a sweep meets changes its rows")
 def test_a_sweep_over_a_damaged_store_leaves_the_rows_of_a_clean_one(
     clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -300,6 +301,7 @@ def numbers_of(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[list[Any
     return {name: [[row[n] for n in ("target", "correct", "lodo")] for row in every] for name, every in rows.items()}
 
 
+@pytest.mark.long("damage of a kind that nobody thought of is read as sound")
 @pytest.mark.parametrize("seed", range(6))
 def test_damage_at_random(clean: tuple[Path, Numbers], tiny_random: dict[str, Any], tmp_path: Path, seed: int) -> None:
     """Bits flipped, files cut, and files of one kind copied over each other, anywhere in the store."""

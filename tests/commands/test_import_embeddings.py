@@ -118,6 +118,7 @@ def test_an_export_gives_the_same_bytes_again_without_images(
     assert parts[0] == parts[1]
 
 
+@pytest.mark.long("a worker of a run without images imports a library of models")
 def test_no_process_of_a_run_on_imported_embeddings_imports_a_model(imported_again: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(GUARD)
     done = subprocess.run(
@@ -436,3 +437,14 @@ def test_the_store_knows_imports_and_finds_what_is_damaged_in_them(tmp_path: Pat
     assert upkeep.clean(storage, dry_run=False).names == [str(file.relative_to(tmp_path / "store"))]
     with pytest.raises(IcmBenchError, match="no imported embeddings of 'mine'"):
         manifests_of(recipe, storage)
+
+
+def test_a_set_whose_every_image_can_be_read_and_stands_once_is_exported_and_imported(
+    embedded_toy: Path, tmp_path: Path, command: Command
+) -> None:
+    shutil.copytree(embedded_toy / "store", tmp_path / "store")
+    place = f"--store={tmp_path / 'store'}"
+    said = command("export-embeddings", embedded_toy / "recipe.yaml", place, "--to", tmp_path / "out").out
+    table = pq.read_table(tmp_path / "out" / "embeddings.parquet")
+    assert (len(table), "60 images" in said) == (60 * 4, True)
+    command(*asked(tmp_path / "out", tmp_path / "fresh", name="toy"))

@@ -19,7 +19,10 @@ from benchmark.store import embeddings as store
 from benchmark.store.texts import read_texts
 from tests.conftest import some_of
 
-pytestmark = pytest.mark.usefixtures("local_ray", "demo_set")
+pytestmark = [
+    pytest.mark.long("the accuracies of a real encoder are not those of NumPy on its embeddings"),
+    pytest.mark.usefixtures("local_ray", "demo_set"),
+]
 
 NAMES = ("art_painting", "cartoon", "photo", "sketch")
 RECIPE = """\

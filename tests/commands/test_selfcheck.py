@@ -106,6 +106,7 @@ def checked(root: Path, images: Path, *more: str, code: int) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.long("a planted fault of texts or pixels is named by another cause")
 @pytest.mark.usefixtures("local_ray")
 def test_it_passes_and_names_each_planted_fault_of_texts_and_pixels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,7 @@
 """Code of somebody's own: found beside the recipe, refused where nobody wants it, and named where it fails."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.shadowing import check_shadows
+from tests.conftest import REPOSITORY
 
 MODULE = """
 from typing import ClassVar
@@ -109,3 +111,11 @@ def test_a_package_that_hides_one_of_ours_is_named_at_the_start(
     assert f"{tmp_path / place} hides the package '{place.partition('/')[0].removesuffix('.py')}' of icm-bench" in said
     monkeypatch.chdir(tmp_path / "notes")
     assert main(["datasets"]) == 0
+
+
+def test_an_empty_folder_hides_none_of_our_packages(tmp_path: Path) -> None:
+    """It is a namespace package, which wins over an editable install where both are looked for by name alone."""
+    (tmp_path / "reports").mkdir()
+    code = "import sys, benchmark, reports; print(reports.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == REPOSITORY / "reports" / "__init__.py"

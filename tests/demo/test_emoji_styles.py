@@ -14,6 +14,8 @@ from benchmark.datasets.spec import DatasetSpec
 from benchmark.demo.emoji import concepts, draw, draw_files, openmoji_svgs, pretraining_images, slug
 from benchmark.demo.emoji_styles import CLASS_COUNTS, ENVIRONMENTS, NAME
 
+pytestmark = pytest.mark.long("the demo's set cannot be drawn anew from its packages, or has other drawings")
+
 
 @pytest.fixture(scope="module")
 def images(demo_set: Path) -> list[tuple[str, str, str]]:

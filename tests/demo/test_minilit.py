@@ -19,6 +19,8 @@ from benchmark.demo.emoji import pretraining_images
 from benchmark.demo.trunks import TRUNKS
 from benchmark.method.interventions import INTERVENTIONS
 
+pytestmark = pytest.mark.long("the demo's encoder cannot be built anew from its packages, or names no photographs")
+
 IMAGENET = {"dog": range(151, 269), "elephant": (101, 385, 386), "guitar": (402, 546), "horse": (339, 603)}
 
 

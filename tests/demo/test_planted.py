@@ -216,6 +216,7 @@ def folder(spec: DatasetSpec, demo_set: Path) -> Path:  # noqa: ARG001
     return planted.build(spec.planted)
 
 
+@pytest.mark.long("a planted set has other drawings than the demo's, or no groups")
 def test_it_is_built_once_and_elsewhere_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("resvg_py")
     spec = DatasetSpec.model_validate(SPEC | {"shift": "texture"}).planted
@@ -229,6 +230,7 @@ def test_it_is_built_once_and_elsewhere_with_the_same_bytes(tmp_path: Path, monk
     assert tree(again) == tree(folder)
 
 
+@pytest.mark.long("a planted set has other drawings than the demo's, or no groups")
 def test_drawings_at_strength_0_are_those_of_emoji_styles(folder: Path) -> None:
     drawings = emoji_styles.drawings()
     files = sorted((folder / "left" / "bird").glob("*.png"))
@@ -241,6 +243,7 @@ def test_drawings_at_strength_0_are_those_of_emoji_styles(folder: Path) -> None:
     assert (dog.read_bytes() == plain) == (dog.parts[-3] == "left")
 
 
+@pytest.mark.long("a planted set has other drawings than the demo's, or no groups")
 def test_the_drawings_of_a_concept_are_a_group(folder: Path, spec: DatasetSpec) -> None:
     with (folder / "groups.csv").open(newline="", encoding="utf-8") as stream:
         groups = {row["path"]: row["group"] for row in csv.DictReader(stream)}
@@ -251,6 +254,7 @@ def test_the_drawings_of_a_concept_are_a_group(folder: Path, spec: DatasetSpec) 
     assert manifest.notes() == []
 
 
+@pytest.mark.long("a planted set has other drawings than the demo's, or no groups")
 def test_one_style_has_no_groups() -> None:
     pytest.importorskip("resvg_py")
     manifest = read_manifest(DatasetSpec.model_validate(SPEC | {"shift": "texture"}))

@@ -158,7 +158,7 @@ def test_no_rows_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_figures")
-@pytest.mark.parametrize("settings", [1, 40])
+@pytest.mark.parametrize("settings", [1, pytest.param(40, marks=pytest.mark.long("a report grows with its settings"))])
 def test_the_report_has_at_most_150_lines_whatever_there_is(tmp_path: Path, settings: int) -> None:
     failed = {f"trial {i}": "no memory" for i in range(60)}
     made = [

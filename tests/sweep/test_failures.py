@@ -10,7 +10,10 @@ import yaml
 from benchmark.cli import main
 from tests.conftest import toy_in
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [
+    pytest.mark.long("a trial that is killed or hangs takes others with it"),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 BROKEN = {"Raises": "this predictor is broken", "OutOfMemory": "it was killed", "Hangs": "run.trial_timeout = 4 s"}
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from benchmark.method.arrays import unit
@@ -18,6 +19,8 @@ from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace import PROJECTIONS, Projection
+
+pytestmark = pytest.mark.long("shrinkage gains nothing where it must, or by interventions that say nothing")
 
 D, CLASSES, NAMES, EACH, DRAWS = 12, 10, ["a", "b", "c", "d"], 60, 50
 

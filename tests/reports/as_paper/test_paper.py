@@ -16,6 +16,8 @@ from tests.reports.as_paper.rows import rows
 from tests.reports.forms.test_latex import compiled, complaints
 from tests.reports.synthetic import TESTED, frame
 
+pytestmark = pytest.mark.long("pdflatex refuses the paper, or a table of it stands nowhere")
+
 needs_pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is absent")
 CHAPTERS = (
     "Domain shift", "Open class", "Domain shift and open class", "ImageNet variants", "Ablation: lambda",

@@ -93,8 +93,7 @@ def axe() -> str:
         pytest.skip(f"axe-core is not at hand: {error}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "scheme"), [("desk", "light"), ("phone", "dark")])
 def test_it_is_accessible(browser: Any, file: Path, axe: str, size: str, scheme: str) -> None:
     with Opened(browser, file, "", size, color_scheme=scheme) as opened:
         opened.page.evaluate(axe)
