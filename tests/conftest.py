@@ -42,7 +42,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 TOGETHER = {
     "demo_set": (
         "demo/test_emoji_styles", "demo/test_minilit", "demo/test_planted", "backbones/test_loading",
-        "commands/test_fold", "commands/test_run", "commands/test_losses", "jobs/test_submit",
+        "jobs/test_recipes", "commands/test_fold", "commands/test_run", "commands/test_losses",
     ),
     "embedded_toy": (
         "sweep/test_clusters", "sweep/test_every_projection", "sweep/test_failures", "sweep/test_kill",

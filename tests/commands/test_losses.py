@@ -3,9 +3,6 @@
 The nodes are processes of this machine, their workers are forks (`tests/forks.py`).
 """
 
-import os
-import re
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +19,7 @@ from tests.forks import Forked, forks
 from tests.nodes import Nodes, nodes
 
 pytestmark = [
-    pytest.mark.long("what a lost node, driver, encoder or head had under way is embedded twice, or never"),
+    pytest.mark.long("what a lost node or head had under way is embedded twice, or never"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc"),
 ]
 TIMEOUT = 10  # seconds without an answer, of an encoder that takes two for a chunk
@@ -81,17 +78,6 @@ class Place:
             assert run.is_running, run.wait(timeout=1)
             time.sleep(0.02)
 
-    def encoders(self, run: Forked) -> list[int]:
-        """Return the ids of the processes that encode."""
-        leader, found = os.getsid(run.pid), []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if os.getsid(int(process.name)) == leader and b"MapWorker" in (process / "cmdline").read_bytes():
-                    found.append(int(process.name))
-            except OSError:  # it has ended meanwhile
-                continue
-        return found
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, demo_set: Path) -> Iterator[Place]:
@@ -147,32 +133,6 @@ def test_a_node_is_lost_in_the_sweep(place: Place) -> None:
     place.cluster.replace_lost()
     assert exit_code == 0, said
     assert place.left_by("sweep") == place.left_by("undisturbed")
-
-
-def test_an_encoder_stops_for_good(place: Place) -> None:
-    run = place.start("stopped")
-    place.wait_for(run, "stopped", PARTS, 3)
-    os.kill(place.encoders(run)[0], signal.SIGSTOP)
-    exit_code, said = run.wait(timeout=200)
-    assert exit_code == 0, said
-    assert place.left_by("stopped") == place.left_by("undisturbed")
-    [made] = place.made_by("stopped")
-    [silent] = [encoder for encoder in made.encoders if encoder.silent]
-    assert silent.silent > TIMEOUT - 1
-    assert f"the encoder on cpu of {silent.host}" in said
-    again = made.chunks.filter(made.chunks["again"])["chunk"].to_pylist()
-    assert set(again) <= set(silent.under_way)
-
-
-def test_the_driver_is_killed(place: Place) -> None:
-    run = place.start("driver")
-    place.wait_for(run, "driver", PARTS, 3)
-    run.kill()
-    kept = place.parts("driver")
-    said = place.finish("driver")
-    assert kept.items() <= place.parts("driver").items()
-    assert re.search(r"[1-9]\d* reused", said)
-    assert place.left_by("driver") == place.left_by("undisturbed")
 
 
 def test_the_node_of_the_driver_is_lost(place: Place) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.shadowing import check_shadows
-from tests.conftest import REPOSITORY
 
 MODULE = """
 from typing import ClassVar
@@ -118,4 +117,4 @@ def test_an_empty_folder_hides_none_of_our_packages(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     code = "import sys, benchmark, reports; print(reports.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert Path(done.stdout.strip()) == REPOSITORY / "reports" / "__init__.py"
+    assert Path(done.stdout.strip()).parts[-2:] == ("reports", "__init__.py")

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, then a rerun: the store is that of an undisturbed run. Two writers at once, likewise.
+"""SIGKILL at random moments, then a rerun: the store is that of an undisturbed run. `make soak` has two writers.
 
 ICM_BENCH_KILLS sets the number of kills (default 2: the driver, an encoder actor; then another Ray worker).
 """
@@ -134,15 +134,6 @@ def test_killed_at_random_moments(root: Path, undisturbed: dict[str, np.ndarray]
             f"kill {number}: {kind} after {after} chunks, {end}: {len(kept)} parts kept, {again} chunks encoded twice"
         )
         assert again <= 2  # one actor: a chunk that is written and one that is encoded
-
-
-def test_two_processes_fill_one_store(root: Path, undisturbed: dict[str, np.ndarray], tmp_path: Path) -> None:
-    runs = [start(root, tmp_path / "store", tmp_path / f"log{i}") for i in range(2)]
-    (a, _), (b, _) = (finish(run) for run in runs)
-    assert a <= 2 * IMAGES
-    assert b <= 2 * IMAGES
-    assert_same(tmp_path / "store", undisturbed)
-    print(f"{a} and {b} of {2 * IMAGES} views were embedded by each")
 
 
 def test_an_encoder_that_is_stopped_for_good_is_replaced(

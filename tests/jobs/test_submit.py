@@ -16,15 +16,15 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.cache import cache_dir
-from tests.conftest import REPOSITORY, free_ports, make_toy, some_of
+from tests.conftest import REPOSITORY, free_ports, make_toy
 
 pytestmark = pytest.mark.long("a job lacks a file of the recipe, or its tables are not those of a local run")
 
 BIN = Path(sys.executable).parent
 RAY = str(BIN / "ray")
 SHRUNKEN = (
-    "--set", "backbones.0.image_size=64", "--set", "interventions.kinds=[grayscale]", "--set", "sweep.seeds=[0]",
-    "--set", "sweep.lambdas=[1]", "--set", "sweep.ranks=[32, 256]", "--set", "sweep.predictors=[zero_shot]",
+    "--set", "interventions.kinds=[grayscale]", "--set", "sweep.seeds=[0]",
+    "--set", "sweep.lambdas=[1]", "--set", "sweep.ranks=[4, 16]", "--set", "sweep.predictors=[zero_shot]",
     "--set", "sweep.grids={}", "--set", "sweep.protocols=[held_out]",
     "--set", "sweep.projections=[identity, icm, shrinkage]", "--set", "sweep.folds=3",
 )  # fmt: skip
@@ -103,9 +103,12 @@ def wait_until_up(head: Head) -> None:
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_submitted_job_gives_the_table_of_a_local_run(head: Head, demo_set: Path, tmp_path: Path) -> None:
-    images = some_of(demo_set, 5, tmp_path / "images")
+def test_a_submitted_job_gives_the_table_of_a_local_run(
+    head: Head, tiny_random: dict[str, Any], tmp_path: Path
+) -> None:
+    images = make_toy(tmp_path / "images", images=10)
     shrunken = [*SHRUNKEN, "--set", f"datasets=[{{name: emoji, root: '{images}'}}]"]
+    shrunken += ["--set", f"backbones={json.dumps([tiny_random])}"]
     assert main(["demo", *shrunken, "--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]) == 0
 
     stranger = Head(head.address, {**head.environment, "HOME": str(home(tmp_path, "stranger"))})
