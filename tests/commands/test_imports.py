@@ -178,6 +178,9 @@ def test_ids_do_as_well_as_paths_and_equal_images_may_stand_once(run: Run, answe
     for same in (named, named.drop_duplicates(["image", "seed", "held_out"])):
         done = import_predictions(run, written(same, tmp_path))
         assert (done.rows, done.written) == (by_path.rows, 0)
+    more = pd.concat([named, named[named["image"] == id_of["env0/cat/0.png"]]])
+    with pytest.raises(IcmBenchError, match="stands twice; keep one of the two"):
+        import_predictions(run, written(more, tmp_path))
 
 
 def test_an_image_that_cannot_be_read_takes_no_part(run: Run, answers: Frame, tmp_path: Path) -> None:
