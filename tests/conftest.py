@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,6 @@ from tests.described import Described
 from tests.faulty_s3 import Proxy
 from tests.forks import forked_workers
 
-gc.disable()  # until all tests are collected: see `pytest_collection_finish`
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"
 
@@ -90,11 +89,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: (-costly[group_of(item.nodeid)], TURN.get(item.nodeid.partition("::")[0], 0)))
 
 
-def pytest_collection_finish() -> None:
-    """Let the garbage collector begin, and pass over what was imported until here: statsmodels alone calls it a hundred times."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without the garbage collector, which imports call a hundred times; what they leave it passes over."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
