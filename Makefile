@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup      ## the main job on real images: no GPU, no account
 	$(BIN)/icm-bench demo --out icm-bench-report $(ARGS)
 
-test: setup      ## all behaviour: nine minutes on two cores
+test: setup      ## all behaviour: nine to eleven minutes on two cores
 	$(PYTEST) -m 'not long' -o faulthandler_timeout=150 $(ARGS)
 
 test-all: setup  ## that, and what takes long and rarely breaks: kills, lost nodes, shipped recipes, jobs (26 minutes)
