@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from benchmark import EncoderModel
+from tests.faults.encoder import Blocks
 
 
-class Pixels(EncoderModel):
+class Pixels(Blocks):
     """Images by their pixels, texts by their letters."""
 
-    size, mean, std, logit_scale = (16, 16), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 50.0
+    size = (16, 16)
 
     def __init__(self, spec: object) -> None:  # noqa: ARG002  every encoder takes one
         torch.manual_seed(0)
@@ -19,7 +19,3 @@ class Pixels(EncoderModel):
         """See `EncoderModel.encode_images`."""
         encoded: Tensor = self.module["image"](images.flatten(1))
         return encoded
-
-    def encode_texts(self, texts: list[str]) -> Tensor:
-        """See `EncoderModel.encode_texts`."""
-        return torch.cat([self.module["text"](torch.tensor([list(text.encode())])) for text in texts])

@@ -372,7 +372,7 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
     log.close()
 
 
-@pytest.mark.long("captions that a killed run has paid for are asked for again")
+@pytest.mark.long("a run that was killed requests captions again that it has paid for")
 def test_500_images_on_two_nodes_killed_and_run_again_give_every_pair_once_at_the_cost_that_was_said(
     tmp_path: Path, two_nodes: str
 ) -> None:

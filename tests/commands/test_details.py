@@ -43,7 +43,7 @@ from reports.settings import by_setting
 from tests.conftest import make_toy
 
 pytestmark = [
-    pytest.mark.long("what is predicted again is not what the row has counted"),
+    pytest.mark.long("predictions in the details are not those that the row counted"),
     pytest.mark.usefixtures("local_ray"),
 ]
 

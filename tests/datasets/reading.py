@@ -1,4 +1,4 @@
-"""How tests read data sets, and what they pack into files of others."""
+"""Helpers of data set tests: read a data set, get its refusal, write tables with Hugging Face features."""
 
 import json
 from pathlib import Path

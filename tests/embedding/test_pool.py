@@ -19,7 +19,7 @@ CLUSTER = "127.0.0.1:6379"
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that sets the GPUs which are there, one each time somebody looks, and those that may come.
 
-    It returns the list into which what is asked of the autoscaler goes.
+    It returns the list of requests to the autoscaler.
     """
 
     def declare(there: list[int], allowed: int | None) -> list[int]:

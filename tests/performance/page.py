@@ -12,7 +12,7 @@ BY_HAND = "## Measured at length"
 
 
 def speed_page() -> str:
-    """Return the page: its tables anew, and what is written by hand behind them as it is."""
+    """Return the page: generated tables, then the section written by hand, unchanged."""
     bench = json.loads((REPOSITORY / "docs" / "speed.json").read_text(encoding="utf-8"))
     benchmarks = yaml.safe_load(FLOORS.read_text(encoding="utf-8"))
     machine, versions = bench["machine"], bench["versions"]
