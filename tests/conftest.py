@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import functools
 import gc
+import itertools
 import json
 import logging
 import shutil
@@ -16,7 +17,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,14 +120,17 @@ def process_of_describe() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
     """Let workers of a Ray that a test's own process starts begin with what is heavy imported, see `tests.forks`.
 
-    Commands that tests start as processes have Ray's own workers.
+    Gives what returns the address at which tests get programs that begin so. Other commands that tests start as processes
+    have Ray's own workers.
     """
-    linux = sys.platform == "linux"  # elsewhere libraries do not bear a fork
-    with forked_workers(tmp_path_factory.mktemp("forks")) if linux else nullcontext():
-        yield
+    if sys.platform != "linux":  # elsewhere libraries do not bear a fork
+        yield lambda: pytest.skip("processes are forks, of Linux alone")
+        return
+    with forked_workers(tmp_path_factory.mktemp("forks")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -145,14 +149,21 @@ def toy_root(tmp_path: Path) -> Path:
 
 
 def free_ports(n: int) -> list[int]:
-    """Return ports on the loopback that nobody uses now."""
-    sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Return ports on the loopback that nobody uses now, and that no process of these tests gets before them.
+
+    They lie below those that the system gives by itself, and above those of Ray's workers: whoever wants them is a second
+    later on a busy machine.
+    """
+    found: list[int] = []
+    while len(found) < n:
+        port = 20_000 + next(_PORTS) % 12_000
+        with socket.socket() as one, suppress(OSError):  # it is in use
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
+
+
+_PORTS = itertools.count(500 * os.getpid())  # each process of the tests has some hundred of its own
 
 
 def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 6, seed: int = 0) -> Path:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,17 +43,19 @@ class Forked:
         arguments: of the program.
         environment: of the program.
         said: gets what it prints.
+        folder: in which it works.
 
     Attributes:
         pid: of the process.
     """
 
     def __init__(
-        self, address: str, module: str, arguments: Sequence[str], environment: Mapping[str, str], said: Path
-    ) -> None:
+        self, address: str, module: str, arguments: Sequence[str], environment: Mapping[str, str], said: Path,
+        folder: Path = REPOSITORY,
+    ) -> None:  # fmt: skip
         with said.open("wb") as file:
             self.pid, self._connection = ask(
-                address, module, [module, *arguments], {**environment}, str(REPOSITORY), file.fileno()
+                address, module, [module, *arguments], {**environment}, str(folder), file.fileno()
             )
         self._said = said
         self._exit_code: int | None = None
@@ -110,26 +112,31 @@ def forks(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def forked_workers(folder: Path | None = None) -> Iterator[None]:
-    """Let workers of a Ray that this process starts be forks.
+def forked_workers(folder: Path | None = None) -> Iterator[Callable[[], str]]:
+    """Let workers of a Ray that this process starts be forks; give what returns the address of the process that forks.
 
     Args:
-        folder: for the socket; the process that forks starts with the first Ray. Default: the environment names one.
+        folder: for the socket; the process that forks starts when it is first asked for. Default: the environment names
+            one.
     """
     from ray._private.parameter import RayParams
 
     init = RayParams.__init__
 
-    def with_forks(self: RayParams, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
+    def address() -> str:
         if folder and ADDRESS not in os.environ:
             os.environ[ADDRESS] = started.enter_context(forks(folder))
+        return os.environ[ADDRESS]
+
+    def with_forks(self: RayParams, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        address()
         self.setup_worker_path = FORKED_WORKER
 
     with ExitStack() as started:
         RayParams.__init__ = with_forks
         try:
-            yield
+            yield address
         finally:
             RayParams.__init__ = init
             os.environ.pop(ADDRESS, None)

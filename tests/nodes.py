@@ -49,13 +49,22 @@ class Nodes:
         self._program = [RAY]
         if forks:
             self.environment[ADDRESS] = forks
-            self._program = [sys.executable, "-m", "tests.forked_node"]
+            self._program = [sys.executable, "-m", "tests.forked", "ray.scripts.scripts"]
         self._folder, self._cores, self._head_cores = folder, cores, head_cores
         self._started: list[subprocess.Popen[bytes]] = []
         self._ended: set[int] = set()
 
-    def add(self) -> None:
-        """Start a node, and wait until it is up."""
+    def add(self, count: int = 1) -> None:
+        """Start nodes at the same time, and wait until they are up. The first node of all is the head, by itself."""
+        until = time.monotonic() + 90
+        for node, log in [self._start() for _ in range(count)]:
+            while "runtime started" not in log.read_text():
+                assert time.monotonic() < until, log.read_text()
+                assert node.poll() is None, log.read_text()
+                time.sleep(0.1)
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start a node; give its process and the file of what that says."""
         number = len(self._started)
         port, agent, metrics = free_ports(3)
         options, cores = [f"--address={self.environment.get('RAY_ADDRESS')}"], self._cores
@@ -67,18 +76,14 @@ class Nodes:
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [
-                    *self._program, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={cores}", f"--node-name=node{number}",
-                    "--object-store-memory=150000000", f"--dashboard-agent-listen-port={agent}",
+                    *self._program, "start", "--block", *options, "--node-ip-address=127.0.0.1", f"--num-cpus={cores}",
+                    f"--node-name=node{number}", "--object-store-memory=150000000", f"--dashboard-agent-listen-port={agent}",
                     f"--metrics-export-port={metrics}", "--disable-usage-stats",
                 ],
                 env=self.environment, cwd=REPOSITORY, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
         self._started.append(node)
-        until = time.monotonic() + 90
-        while "runtime started" not in log.read_text():
-            assert time.monotonic() < until, log.read_text()
-            assert node.poll() is None, log.read_text()
-            time.sleep(0.1)
+        return node, log
 
     def pid(self, number: int, process: str) -> int | None:
         """Return the id of a process of a node, `raylet` or the head's `gcs_server`; None where there is none."""
@@ -109,8 +114,7 @@ class Nodes:
         for number in lost:
             self._end([self._started[number]])
             self._ended.add(number)
-        for _ in lost:
-            self.add()
+        self.add(len(lost))
         return len(lost)
 
     def _is_lost(self, number: int) -> bool:
@@ -140,8 +144,8 @@ def nodes(folder: Path, count: int, cores: int = 1, head_cores: int = 1, forks: 
     """Start a cluster of so many nodes, see `Nodes`."""
     cluster = Nodes(folder, cores, head_cores, forks)
     try:
-        for _ in range(count):
-            cluster.add()
+        cluster.add()
+        cluster.add(count - 1)
         yield cluster
     finally:
         cluster.end()

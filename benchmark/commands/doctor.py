@@ -234,7 +234,9 @@ def _judged(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exce
         elif isinstance(answer, ray.exceptions.RayTaskError):
             problems.append(f"The node {name}: {_why_no_probe(answer)}")
         else:
-            notes.append(f"The node {name} has just died, and is left out.")
+            notes.append(f"The node {name} has just died, and is left out ({type(answer).__name__}).")
+    if len(notes) == len(of_nodes):
+        problems.append("No node of the cluster is left: see whether its head runs, or start it anew.")
     return Checked(tuple(of_nodes), tuple(problems), tuple(doubts), tuple(notes))
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from benchmark.store.rows import all_trials, read_rows
 from tests.chat_server import CLASSES, KEY, OUT, ChatServer, answer, rewritten, unwilling
 from tests.conftest import REPOSITORY
 from tests.embedding.test_captioners import tiny_writer
+from tests.forked_worker import ADDRESS
+from tests.forks import Forked
 
 VARIABLE = "ICM_BENCH_TEST_KEY"
 
@@ -352,17 +354,19 @@ def test_the_block_is_no_part_of_a_recipes_hash(small: Path, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def two_nodes(tmp_path: Path) -> Iterator[str]:
+def two_nodes(tmp_path: Path, forks: Callable[[], str]) -> Iterator[str]:
     """The address of a Ray cluster of two nodes with one core each; whoever started it ends it when its input ends."""
     log = (tmp_path / "cluster.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-c",
-         "import sys\nfrom ray.cluster_utils import Cluster\n"
-         "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1})\ncluster.add_node(num_cpus=1)\n"
-         "cluster.wait_for_nodes()\nprint(cluster.address, cluster.head_node.get_session_dir_path(), flush=True)\n"
-         "sys.stdin.read()\ncluster.shutdown()"],
+         "import sys\nfrom ray.cluster_utils import Cluster\nfrom tests.forks import forked_workers\n"
+         "with forked_workers():\n"
+         "    cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1})\n"
+         "    cluster.add_node(num_cpus=1)\n    cluster.wait_for_nodes()\n"
+         "    print(cluster.address, cluster.head_node.get_session_dir_path(), flush=True)\n"
+         "    sys.stdin.read()\n    cluster.shutdown()"],
         cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-        env=os.environ | {"ICM_BENCH_TEST_LOG": str(tmp_path / "captioned")},
+        env=os.environ | {"ICM_BENCH_TEST_LOG": str(tmp_path / "captioned"), ADDRESS: forks()},
     )  # fmt: skip
     assert process.stdout
     words = process.stdout.readline()
@@ -374,36 +378,33 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.long("a run that was killed requests captions again that it has paid for")
 def test_500_images_on_two_nodes_killed_and_run_again_give_every_pair_once_at_the_cost_that_was_said(
-    tmp_path: Path, two_nodes: str
+    tmp_path: Path, two_nodes: str, forks: Callable[[], str]
 ) -> None:
     root = coloured(tmp_path / "coloured", environments=2, images=125)
     address, session = two_nodes.split()
     environment = os.environ | {"RAY_ADDRESS": address, VARIABLE: KEY}
     environment.pop("ICM_BENCH_TEST_LOG", None)
 
-    def start(file: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "benchmark.cli", "captions", str(file), "--json"],
-            cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def start(file: Path) -> Forked:
+        said = tmp_path / f"said-{time.monotonic_ns()}"
+        return Forked(forks(), "benchmark.cli", ["captions", str(file), "--json"], environment, said)
 
     captioned, journal = tmp_path / "captioned", tmp_path / "pairs.journal.jsonl"
     with ChatServer(unwilling).running() as server:
         file = written(tmp_path, root, block(server.url))
         run = start(file)
-        while run.poll() is None and len(server.bodies) < 200:
+        while run.is_running and len(server.bodies) < 200:
             time.sleep(0.005)
-        os.kill(run.pid, signal.SIGKILL)
-        _, said = run.communicate()
-        assert run.returncode == -signal.SIGKILL, said
+        run.kill()
+        exit_code, said = run.wait(timeout=60)
+        assert exit_code == -signal.SIGKILL, said
         time.sleep(0.3)  # the endpoint answers what was under way, to nobody
         kept = {line["key"] for line in lines(journal) if "tokens" in line}
         answered_before = len(server.answered)
         assert 100 < len(kept) < 250
-        again = start(file)
-        out, said_again = again.communicate(timeout=300)
-        assert again.returncode == 0, said_again
-    made = WrittenPairs(**json.loads(out))
+        exit_code, said_again = start(file).wait(timeout=300)
+        assert exit_code == 0, said_again
+    made = WrittenPairs(**json.loads(said_again[said_again.index("{\n") :]))
     assert_every_pair_once(tmp_path, root)
     assert made.images == 500
     assert made.pairs == 500 - 2 * sum(n % 100 in OUT for e in range(2) for n in range(125))
@@ -430,4 +431,4 @@ def test_500_images_on_two_nodes_killed_and_run_again_give_every_pair_once_at_th
     places = [p for p in (*tmp_path.rglob("*"), *Path(session).rglob("*")) if p.is_file()]
     assert len(places) > 20
     assert not [place for place in places if KEY.encode() in place.read_bytes()]
-    assert KEY not in out + said + said_again
+    assert KEY not in said + said_again

@@ -189,3 +189,7 @@ def test_a_run_stops_at_a_problem_notes_a_doubt_and_asks_one_machine_nothing(mon
     answers[1] = None  # not in time
     check_nodes(None, (), (), said.append)
     assert said[-1].startswith("note: The node b has not answered within 12 s")
+    answers[:] = [ConnectionRefusedError()] * 2
+    with pytest.raises(IcmBenchError, match=r"^No node of the cluster is left: "):
+        check_nodes(None, (), (), said.append)
+    assert said[-1] == "note: The node b has just died, and is left out (ConnectionRefusedError)."

@@ -4,7 +4,7 @@ The nodes are processes of this machine, their workers are forks (`tests/forks.p
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from benchmark.common.storage import Storage
 from benchmark.store.made import Made, MadeBy, read_made
 from tests.conftest import some_of
 from tests.faults.harness import Contents
-from tests.forks import Forked, forks
+from tests.forks import Forked
 from tests.nodes import Nodes, nodes
 
 pytestmark = [
@@ -80,13 +80,13 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, demo_set: Path) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, forks: Callable[[], str], demo_set: Path) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("losses")
     images = some_of(demo_set, 5, folder / "emoji_styles")
     recipe = {**RECIPE, "datasets": [{"name": "emoji_styles", "root": str(images)}]}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    with forks(folder) as address, nodes(folder, 3, forks=address) as cluster:
-        place = Place(folder, address, cluster)
+    with nodes(folder, 3, forks=forks()) as cluster:
+        place = Place(folder, forks(), cluster)
         place.finish("undisturbed")
         yield place
 
@@ -125,24 +125,19 @@ def encoders_lost_with(place: Place, number: int, name: str) -> list[MadeBy]:
     return lost
 
 
-def test_a_node_is_lost_in_the_sweep(place: Place) -> None:
-    run = place.start("sweep")
-    place.wait_for(run, "sweep", ROWS, 1)
-    place.cluster.kill(2, "raylet")
-    exit_code, said = run.wait(timeout=200)
-    place.cluster.replace_lost()
-    assert exit_code == 0, said
-    assert place.left_by("sweep") == place.left_by("undisturbed")
-
-
-def test_the_node_of_the_driver_is_lost(place: Place) -> None:
+def test_the_node_of_the_driver_is_lost_and_one_in_the_sweep_of_its_rerun(place: Place) -> None:
     run = place.start("its-node", node=place.cluster.newest)
     place.wait_for(run, "its-node", PARTS, 3)
     place.cluster.kill(place.cluster.newest, "raylet")
     run.kill()
     kept = place.parts("its-node")
     place.cluster.replace_lost()
-    place.finish("its-node")
+    again = place.start("its-node")
+    place.wait_for(again, "its-node", ROWS, 1)
+    place.cluster.kill(place.cluster.newest, "raylet")
+    exit_code, said = again.wait(timeout=200)
+    place.cluster.replace_lost()
+    assert exit_code == 0, said
     assert kept.items() <= place.parts("its-node").items()
     assert place.left_by("its-node") == place.left_by("undisturbed")
 
@@ -156,7 +151,7 @@ def test_the_head_is_lost_in_embedding(place: Place, tmp_path: Path) -> None:
     assert "run the same command again on another cluster" in said
     assert "Traceback" not in said
     kept = place.parts("head")
-    with nodes(tmp_path, 2, forks=place.forks) as other:
+    with nodes(tmp_path, 1, forks=place.forks) as other:
         replace(place, cluster=other).finish("head")
     assert kept.items() <= place.parts("head").items()
     assert place.left_by("head") == place.left_by("undisturbed")

@@ -6,18 +6,18 @@ The GPUs are declared, and the encoders sleep; the autoscaler, the nodes, the pi
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmark.common.storage import Storage
 from benchmark.store.made import read_made
-from tests.conftest import REPOSITORY, make_toy
+from tests.conftest import make_toy
 from tests.embedding.elastic_cluster import autoscaling, below, wait_for
 from tests.embedding.test_kill import assert_same, embeddings_of
+from tests.forks import Forked
 
 CHUNKS, SECONDS = 40, 2.5  # so that a node that comes late on a busy machine finds work
 
@@ -32,14 +32,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy(tmp_path_factory.mktemp("elastic") / "toy", environments=2, classes=2, images=16 * CHUNKS)
 
 
-def start(environment: dict[str, str], root: Path, place: Path, run: str = "{}") -> subprocess.Popen[str]:
-    """Start a run of two views; see `killed_run`."""
-    command = [sys.executable, "-m", "tests.embedding.killed_run", str(root), str(place), str(place / "log"), run]
-    place.mkdir()
-    return subprocess.Popen(
-        [*command, str(SECONDS)], cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+Start = Callable[..., Forked]
+
+
+@pytest.fixture
+def start(forks: Callable[[], str], tmp_path: Path) -> Start:
+    """What starts a run of two views, in a fork; see `killed_run`."""
+
+    def started(environment: dict[str, str], root: Path, place: Path, run: str = "{}") -> Forked:
+        place.mkdir()
+        arguments = [str(root), str(place), str(place / "log"), run, str(SECONDS)]
+        return Forked(forks(), "tests.embedding.killed_run", arguments, environment, tmp_path / f"{place.name}-said")
+
+    return started
 
 
 def parts(place: Path) -> int:
@@ -53,14 +58,7 @@ def raylets(environment: dict[str, str]) -> dict[str, int]:
     return {match[1]: pid for pid, match in found if match}
 
 
-def gpus(environment: dict[str, str]) -> float:
-    code = (
-        "import ray; ray.init(logging_level='ERROR', log_to_driver=False); print(ray.cluster_resources().get('GPU', 0))"
-    )
-    return float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stdout)
-
-
-def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: Path) -> None:
+def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, start: Start, tmp_path: Path) -> None:
     place = tmp_path / "store"
     with autoscaling(tmp_path, most=2) as environment:
         run = start(environment, root, place)
@@ -72,15 +70,15 @@ def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: 
             os.kill(next(iter(first.values())), signal.SIGKILL)
             wait_for(lambda: len(raylets(environment).keys() - first.keys()) > 0, 100)
         came = time.time()
-        _, err = run.communicate(timeout=200)
-        assert run.returncode == 0, err
-        assert both, err
-        assert wait_for(lambda: gpus(environment) == 0, 40, each=2)  # given back
+        exit_code, said = run.wait(timeout=200)
+        assert exit_code == 0, said
+        assert both, said
+        assert wait_for(lambda: not raylets(environment), 40)  # given back
     assert_same(place, embeddings_of(root))
     [made] = read_made(Storage(str(place)))
-    print(err, *made.text(), sep="\n")
-    assert "asked for 2 GPUs, waiting for the first" in err
-    assert re.search(r"encoders: [12] on gpu of ", err), err  # on a busy machine both nodes come at the same time
+    print(said, *made.text(), sep="\n")
+    assert "asked for 2 GPUs, waiting for the first" in said
+    assert re.search(r"encoders: [12] on gpu of ", said), said  # on a busy machine both nodes come at the same time
     lost = next(encoder for encoder in made.encoders if encoder.silent)
     assert next(iter(first)) in lost.host
     new = [encoder for encoder in made.encoders if not any(node in encoder.host for node in first)]
@@ -96,14 +94,12 @@ def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, tmp_path: 
     assert CHUNKS - 1 <= sum(encoder.chunks for encoder in made.encoders) <= CHUNKS
 
 
-def test_with_a_maximum_of_no_gpus_cpus_do_it_and_that_is_said(tmp_path: Path) -> None:
+def test_with_a_maximum_of_no_gpus_cpus_do_it_and_that_is_said(start: Start, tmp_path: Path) -> None:
     root = make_toy(tmp_path / "toy", environments=2, classes=2, images=16)
     with autoscaling(tmp_path, most=0) as environment:
-        _, err = start(environment, root, tmp_path / "insisting", '{"device": "gpu"}').communicate(timeout=100)
-        assert re.search(
-            r"IcmBenchError: run.device is gpu: no node has a GPU, and no autoscaler may bring one", err
-        ), err
-        _, err = start(environment, root, tmp_path / "auto").communicate(timeout=100)
-    assert "on CPUs: no node has a GPU, and no autoscaler may bring one (run.device: gpu insists)" in err
+        _, said = start(environment, root, tmp_path / "insisting", '{"device": "gpu"}').wait(timeout=100)
+        assert "IcmBenchError: run.device is gpu: no node has a GPU, and no autoscaler may bring one" in said
+        _, said = start(environment, root, tmp_path / "auto").wait(timeout=100)
+    assert "on CPUs: no node has a GPU, and no autoscaler may bring one (run.device: gpu insists)" in said
     [made] = read_made(Storage(str(tmp_path / "auto")))
     assert [encoder.device for encoder in made.encoders] == ["cpu"]

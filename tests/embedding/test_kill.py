@@ -5,11 +5,11 @@ ICM_BENCH_KILLS sets the number of kills (default 2: the driver, an encoder acto
 
 import os
 import random
+import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from benchmark.embedding.images import Geometry
 from benchmark.store import embeddings as store
 from benchmark.store import upkeep
 from benchmark.store.made import read_made
-from tests.conftest import REPOSITORY, make_toy
+from tests.conftest import make_toy
+from tests.forks import Forked
 from tests.stand_in import FACTS, grey_levels
 
 IMAGES = 2 * 2 * 240  # fifteen chunks
@@ -41,18 +42,27 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy(tmp_path_factory.mktemp("kill") / "toy", environments=2, classes=2, images=IMAGES // 4)
 
 
-def start(root: Path, place: Path, log: Path, run: str = "{}") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.embedding.killed_run", str(root), str(place), str(log), run],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+Start = Callable[..., Forked]
 
 
-def finish(process: subprocess.Popen[str]) -> list[int]:
+@pytest.fixture
+def start(forks: Callable[[], str], root: Path, tmp_path: Path) -> Start:
+    """What starts a run in a fork; see `killed_run` for its arguments."""
+
+    def started(place: Path, log: Path, run: str = "{}") -> Forked:
+        arguments = ["tests.embedding.killed_run", str(root), str(place), str(log), run]
+        said = tmp_path / f"said-{time.monotonic_ns()}"
+        return Forked(forks(), "tests.forked", arguments, os.environ, said)
+
+    return started
+
+
+def finish(process: Forked) -> tuple[int, int]:
     """Wait for a run that must succeed; return (embedded, reused)."""
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return [int(number) for number in out.split()[-2:]]
+    exit_code, said = process.wait(timeout=120)
+    assert exit_code == 0, said
+    [(embedded, reused)] = re.findall(r"^(\d+) (\d+)$", said, re.MULTILINE)
+    return int(embedded), int(reused)
 
 
 def assert_same(place: Path, undisturbed: dict[str, np.ndarray]) -> None:
@@ -99,37 +109,49 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
             yield candidate, titles[candidate]
 
 
+def workers_of(driver: int) -> list[tuple[int, str]]:
+    """Return (pid, title) of the workers of a driver's own Ray: they write into the folder of its session."""
+    sessions = {found[0] for _, title in descendants(driver) for found in re.finditer(r"/session_[\d_-]+/", title)}
+    workers = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            said = str((process / "fd" / "1").readlink())
+            if title.startswith("ray::") and any(session in said for session in sessions):
+                workers.append((int(process.name), title))
+    return workers
+
+
 def victim(kind: str, driver: int) -> int | None:
     if kind == "driver":
         return driver
-    wanted = "MapWorker" if kind == "actor" else "ray::"
-    found = [p for p, title in descendants(driver) if wanted in title and (kind == "actor") == ("MapWorker" in title)]
+    found = [pid for pid, title in workers_of(driver) if (kind == "actor") == ("MapWorker" in title)]
     return random.choice(found) if found else None
 
 
-def test_killed_at_random_moments(root: Path, undisturbed: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_killed_at_random_moments(start: Start, undisturbed: dict[str, np.ndarray], tmp_path: Path) -> None:
     for number in range(KILLS):
         random.seed(number)
         kind = ("driver", "actor", "worker")[number % 3]
         place, log = tmp_path / f"store{number}", tmp_path / f"log{number}"
-        run = start(root, place, log)
+        run = start(place, log)
         after = random.randrange(12)  # chunks encoded before the kill
-        while run.poll() is None and (len(log.read_text().split()) if log.exists() else -1) < after:
+        while run.is_running and (len(log.read_text().split()) if log.exists() else -1) < after:
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.3))
         if (pid := victim(kind, run.pid)) is not None:
             os.kill(pid, signal.SIGKILL)
-        run.wait(timeout=120)
+        exit_code, _ = run.wait(timeout=120)
         kept = {p: p.stat().st_mtime_ns for p in place.rglob("part-*.parquet")}
-        if run.returncode:  # Ray starts a killed actor or worker again, and the run goes on
-            embedded, reused = finish(start(root, place, log))
+        if exit_code:  # Ray starts a killed actor or worker again, and the run goes on
+            embedded, reused = finish(start(place, log))
             assert embedded + reused == 2 * IMAGES
             assert reused >= 64 * len(kept)  # the actor outlives its driver for a moment
         assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "what was there was written again"
         assert_same(place, undisturbed)
         encoded = log.read_text().split()
         again = len(encoded) - len(set(encoded))
-        end = "rerun" if run.returncode else "went on"
+        end = "rerun" if exit_code else "went on"
         print(
             f"kill {number}: {kind} after {after} chunks, {end}: {len(kept)} parts kept, {again} chunks encoded twice"
         )
@@ -137,17 +159,17 @@ def test_killed_at_random_moments(root: Path, undisturbed: dict[str, np.ndarray]
 
 
 def test_an_encoder_that_is_stopped_for_good_is_replaced(
-    root: Path, undisturbed: dict[str, np.ndarray], tmp_path: Path
+    start: Start, undisturbed: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    run = start(root, tmp_path / "store", log, '{"chunk_timeout": 3}')
-    while run.poll() is None and (len(log.read_text().split()) if log.exists() else 0) < 4:
+    run = start(tmp_path / "store", log, '{"chunk_timeout": 3}')
+    while run.is_running and (len(log.read_text().split()) if log.exists() else 0) < 4:
         time.sleep(0.01)
     stopped = victim("actor", run.pid)
     assert stopped
     os.kill(stopped, signal.SIGSTOP)
-    _, err = run.communicate(timeout=120)
-    assert run.returncode == 0, err
+    exit_code, said = run.wait(timeout=120)
+    assert exit_code == 0, said
     assert_same(tmp_path / "store", undisturbed)
     [made] = read_made(Storage(str(tmp_path / "store")))
     replaced, other = made.encoders
@@ -156,7 +178,7 @@ def test_an_encoder_that_is_stopped_for_good_is_replaced(
     # A chunk that was written, and not told yet, when the encoder was stopped is counted by neither.
     assert IMAGES / 64 - 1 <= replaced.chunks + other.chunks <= IMAGES / 64
     assert made.embedded + made.lost == made.total == 2 * IMAGES
-    assert "the encoder on cpu of" in err
+    assert "the encoder on cpu of" in said
     again = made.chunks.filter(made.chunks["again"])["chunk"].to_pylist()
     assert set(again) <= set(replaced.under_way)
     assert made.lost == 2 * 64 * len(again)

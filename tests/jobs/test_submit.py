@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import pytest
 from benchmark.cli import main
 from benchmark.common.cache import cache_dir
 from tests.conftest import REPOSITORY, free_ports, make_toy
+from tests.forked_worker import ADDRESS
+from tests.forks import Forked
 
 pytestmark = pytest.mark.long("a job lacks a file of the recipe, or its tables are not those of a local run")
 
@@ -47,7 +51,7 @@ def home(tmp_path: Path, name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+def head(tmp_path_factory: pytest.TempPathFactory, forks: Callable[[], str]) -> Iterator[Head]:
     """Start a Ray head as the README says, on the loopback; end it by its process group."""
     tmp_path = tmp_path_factory.mktemp("head")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
@@ -57,19 +61,24 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "HOME": str(home(tmp_path, "owner")),  # Ray keeps the token in ~/.ray/auth_token
         "ICM_BENCH_CACHE": str(cache_dir()),
         "RAY_USAGE_STATS_ENABLED": "0",
+        ADDRESS: forks(),
     }
     subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     # The agent that starts jobs has a fixed port by default, which another Ray on this machine may hold.
     gcs, dashboard, client, agent, metrics = free_ports(5)
+    # In its folder Ray writes down which cluster a job is to join: that of another test would be joined in the common
+    # one. What sockets are called has a limit.
+    folder = tempfile.mkdtemp(prefix="r-", dir="/tmp")
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(
             [
-                RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
+                sys.executable, "-m", "tests.forked", "ray.scripts.scripts", "start", "--head", "--block",
+                "--node-ip-address=127.0.0.1", f"--port={gcs}",
                 "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
                 f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
-                "--num-cpus=2", "--disable-usage-stats",
+                "--num-cpus=2", "--disable-usage-stats", f"--temp-dir={folder}",
             ],
-            env=environment, stdout=log, stderr=log, start_new_session=True,
+            env=environment, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
         started = Head(f"http://127.0.0.1:{dashboard}", environment, f"127.0.0.1:{gcs}")
@@ -82,6 +91,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         except subprocess.TimeoutExpired:  # Ray says goodbye to its dashboard for half a minute
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -181,12 +191,15 @@ def icm_submit(head: Head, folder: Path, *arguments: str) -> subprocess.Complete
 
 
 def test_a_recipe_goes_with_its_files_alone_and_gives_the_tables_of_a_local_run(
-    head: Head, tiny_random: dict[str, Any], tmp_path: Path
+    head: Head, forks: Callable[[], str], tiny_random: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = a_folder(tmp_path / "work", tiny_random, make_toy(tmp_path / "toy"), "submitted_a")
     here = ["--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]
-    subprocess.run([sys.executable, "-m", "benchmark.cli", "run", "recipes/my.yaml", *here], cwd=folder, check=True,
-                   env={**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}recipes"})  # fmt: skip
+    words = ["benchmark.cli", "run", "recipes/my.yaml", *here]
+    environment = {**os.environ, "PYTHONPATH": str(folder / "recipes")}
+    local = Forked(forks(), "tests.forked", words, environment, tmp_path / "said", folder)
+    exit_code, said = local.wait(timeout=300)
+    assert exit_code == 0, said
 
     there = ["--store", str(tmp_path / "there"), "--out", str(tmp_path / "there-out")]
     job = icm_submit(head, folder, *there)

@@ -8,9 +8,8 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from tests.conftest import REPOSITORY, toy_in
-from tests.embedding.test_kill import descendants
+from tests.conftest import toy_in
+from tests.embedding.test_kill import workers_of
+from tests.forks import Forked
 from tests.nodes import WAITS_FOR_HEAD, nodes
 
 KILLS = int(os.environ.get("ICM_BENCH_SWEEP_KILLS", "1"))
@@ -62,76 +62,82 @@ def rows_in(store: Path) -> dict[str, str]:
     return {p.stem: str(pq.read_table(p).to_pylist()) for p in sorted((store / "rows").glob("*.parquet"))}
 
 
-def start(folder: Path, store: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmark.cli", "sweep", str(folder / "recipe.yaml"), "--store", str(store)],
-        cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+Start = Callable[..., Forked]
 
 
-def wait_for_rows(run: subprocess.Popen[str], store: Path, count: int) -> None:
+@pytest.fixture
+def start(forks: Callable[[], str], embedded: Path, tmp_path: Path) -> Start:
+    """What starts a sweep into a store, in a fork."""
+
+    def started(store: Path, environment: Mapping[str, str] = os.environ) -> Forked:
+        arguments = ["benchmark.cli", "sweep", str(embedded / "recipe.yaml"), "--store", str(store)]
+        return Forked(forks(), "tests.forked", arguments, environment, tmp_path / f"said-{time.monotonic_ns()}")
+
+    return started
+
+
+def wait_for_rows(run: Forked, store: Path, count: int) -> None:
     """Wait until so many trials have rows, or the run has ended."""
-    while run.poll() is None and len(list((store / "rows").glob("*.parquet"))) < count:
+    while run.is_running and len(list((store / "rows").glob("*.parquet"))) < count:
         time.sleep(0.02)
 
 
 def victim(kind: str, driver: int) -> int | None:
     if kind == "driver":
         return driver
-    trials = [pid for pid, title in descendants(driver) if "_train" in title or "ImplicitFunc" in title]
-    others = [pid for pid, title in descendants(driver) if "ray::" in title and pid not in trials]
+    workers = workers_of(driver)
+    trials = [pid for pid, title in workers if "_train" in title or "ImplicitFunc" in title]
+    others = [pid for pid, _ in workers if pid not in trials]
     found = trials if kind == "trial" else others
     return random.choice(found) if found else None
 
 
-def test_killed_at_random_moments(embedded: Path, tmp_path: Path) -> None:
+def test_killed_at_random_moments(embedded: Path, start: Start, tmp_path: Path) -> None:
     undisturbed = rows_in(embedded / "store")
     for number in range(KILLS):
         random.seed(number)
         kind = ("driver", "trial", "worker")[number % 3]
         store = tmp_path / f"store{number}"
         shutil.copytree(embedded / "fresh", store)
-        run, after = start(embedded, store), random.randrange(TRIALS - 2)  # trials finished before the kill
+        run, after = start(store), random.randrange(TRIALS - 2)  # trials finished before the kill
         wait_for_rows(run, store, after)
         time.sleep(random.uniform(0, 0.5))
         if (pid := victim(kind, run.pid)) is not None:
             os.kill(pid, signal.SIGKILL)
-        run.communicate(timeout=120)
+        killed, _ = run.wait(timeout=120)
         kept = {p: p.stat().st_mtime_ns for p in (store / "rows").glob("*.parquet")}
-        again = start(embedded, store)
-        _, err = again.communicate(timeout=120)
-        assert again.returncode == 0, err
-        (done_before,) = re.findall(rf"sweep: {TRIALS} trials, (\d+) of them done before", err)
-        print(f"kill {number}: {kind} after {after} trials, exit {run.returncode}: {done_before} of {TRIALS} kept")
+        exit_code, said = start(store).wait(timeout=120)
+        assert exit_code == 0, said
+        (done_before,) = re.findall(rf"sweep: {TRIALS} trials, (\d+) of them done before", said)
+        print(f"kill {number}: {kind} after {after} trials, exit {killed}: {done_before} of {TRIALS} kept")
         assert int(done_before) >= len(kept) >= after  # a trial may end a moment after its driver
         assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "finished work was done again"
         assert rows_in(store) == undisturbed
 
 
-def test_the_head_is_lost(embedded: Path, tmp_path: Path) -> None:
+def test_the_head_is_lost(embedded: Path, start: Start, forks: Callable[[], str], tmp_path: Path) -> None:
     store, (first, second) = tmp_path / "store", (tmp_path / "first", tmp_path / "second")
     shutil.copytree(embedded / "fresh", store)
     first.mkdir()
     second.mkdir()
-    with nodes(first, 2) as cluster:
-        run = start(embedded, store, cluster.environment)
+    with nodes(first, 2, forks=forks()) as cluster:
+        run = start(store, cluster.environment)
         wait_for_rows(run, store, 3)
-        assert run.poll() is None, run.communicate()
+        assert run.is_running, run.wait(timeout=1)
         killed_at = time.monotonic()
         cluster.kill(0, "gcs_server")
-        _, err = run.communicate(timeout=120)
+        exit_code, said = run.wait(timeout=120)
         took = time.monotonic() - killed_at
-    assert run.returncode == 2, err
-    (sentence,) = re.findall(r"icm-bench: (the head of the Ray cluster at .*)", err)
+    assert exit_code == 2, said
+    (sentence,) = re.findall(r"icm-bench: (the head of the Ray cluster at .*)", said)
     assert f":{cluster.environment['RAY_ADDRESS'].rpartition(':')[2]} has not answered for" in sentence
     assert "run the same command again on another cluster" in sentence
-    assert "Traceback" not in err
+    assert "Traceback" not in said
     kept = {p: p.stat().st_mtime_ns for p in (store / "rows").glob("*.parquet")}
     assert not (store / "failed").exists()  # the loss is no failure of a trial
-    with nodes(second, 1) as cluster:
-        again = start(embedded, store, cluster.environment)
-        _, err = again.communicate(timeout=240)
-    assert again.returncode == 0, err
+    with nodes(second, 1, forks=forks()) as cluster:
+        exit_code, said = start(store, cluster.environment).wait(timeout=240)
+    assert exit_code == 0, said
     assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "finished work was done again"
     assert rows_in(store) == rows_in(embedded / "store")
     print(f"{len(kept)} of {TRIALS} kept; the sentence after {took:.0f} s where Ray waits for {WAITS_FOR_HEAD}")
