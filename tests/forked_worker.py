@@ -5,9 +5,11 @@ Imports next to nothing: that is what it is for.
 
 import json
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 ADDRESS = "ICM_BENCH_TEST_FORKS"  # the variable with the address of the socket
 FORKED_WORKER = __file__
@@ -27,7 +29,7 @@ def ask(
 
 
 if __name__ == "__main__":
-    context: dict[str, dict[str, str]] = {}
+    context: dict[str, Any] = {}
     arguments = []
     for argument in sys.argv[1:]:
         name, _, value = argument.partition("=")
@@ -36,4 +38,9 @@ if __name__ == "__main__":
         elif name != "--language":
             arguments.append(argument)
     variables = {**os.environ, **context.get("env_vars", {})}
-    ask(variables[ADDRESS], "ray._private.workers.default_worker", arguments, variables, str(Path.cwd()), 1, 2)
+    match context.get("command_prefix", []):  # what a shell would do first
+        case ["cd", quoted, "&&"]:
+            [folder] = shlex.split(quoted)
+        case []:
+            folder = str(Path.cwd())
+    ask(variables[ADDRESS], "ray._private.workers.default_worker", arguments, variables, folder, 1, 2)

@@ -54,17 +54,8 @@ class Nodes:
         self._started: list[subprocess.Popen[bytes]] = []
         self._ended: set[int] = set()
 
-    def add(self, count: int = 1) -> None:
-        """Start nodes at the same time, and wait until they are up. The first node of all is the head, by itself."""
-        until = time.monotonic() + 90
-        for node, log in [self._start() for _ in range(count)]:
-            while "runtime started" not in log.read_text():
-                assert time.monotonic() < until, log.read_text()
-                assert node.poll() is None, log.read_text()
-                time.sleep(0.1)
-
-    def _start(self) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start a node; give its process and the file of what that says."""
+    def add(self) -> None:
+        """Start a node, and wait until it is up."""
         number = len(self._started)
         port, agent, metrics = free_ports(3)
         options, cores = [f"--address={self.environment.get('RAY_ADDRESS')}"], self._cores
@@ -83,7 +74,11 @@ class Nodes:
                 env=self.environment, cwd=REPOSITORY, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
         self._started.append(node)
-        return node, log
+        until = time.monotonic() + 90
+        while "runtime started" not in log.read_text():
+            assert time.monotonic() < until, log.read_text()
+            assert node.poll() is None, log.read_text()
+            time.sleep(0.1)
 
     def pid(self, number: int, process: str) -> int | None:
         """Return the id of a process of a node, `raylet` or the head's `gcs_server`; None where there is none."""
@@ -114,7 +109,8 @@ class Nodes:
         for number in lost:
             self._end([self._started[number]])
             self._ended.add(number)
-        self.add(len(lost))
+        for _ in lost:
+            self.add()
         return len(lost)
 
     def _is_lost(self, number: int) -> bool:
@@ -144,8 +140,8 @@ def nodes(folder: Path, count: int, cores: int = 1, head_cores: int = 1, forks: 
     """Start a cluster of so many nodes, see `Nodes`."""
     cluster = Nodes(folder, cores, head_cores, forks)
     try:
-        cluster.add()
-        cluster.add(count - 1)
+        for _ in range(count):
+            cluster.add()
         yield cluster
     finally:
         cluster.end()
