@@ -167,6 +167,8 @@ def test_it_runs_on_shrunken_data(
         changes["sweep.intervention_sets"] = sets[:4]
     if recipe.sweep.folds:
         changes["sweep.folds"] = 3
+    if recipe.interventions.text:
+        changes["interventions.text.per_class"] = 1  # of a thousand classes of ImageNet
     if whole:
         changes["sweep.test_splits"] = ["full"]
     if recipe.sweep.search:
