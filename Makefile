@@ -26,10 +26,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup      ## the main job on real images: no GPU, no account
 	$(BIN)/icm-bench demo --out icm-bench-report $(ARGS)
 
-test: setup      ## all behaviour: nine to eleven minutes on two cores
+test: setup      ## all behaviour: eight to ten minutes on two cores
 	$(PYTEST) -m 'not long' -o faulthandler_timeout=150 $(ARGS)
 
-test-all: setup  ## that, and what takes long and rarely breaks: kills, lost nodes, shipped recipes, jobs (26 minutes)
+test-all: setup  ## that, and what takes long and rarely breaks: kills, lost nodes, shipped recipes, jobs (24 minutes)
 	$(PYTEST) $(ARGS)
 
 soak: setup      ## a small run under drawn faults: SEEDS=200 goes on where it stopped, SEED=17 repeats one
