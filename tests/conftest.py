@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from PIL import Image
 
 from tests.described import Described
 from tests.faulty_s3 import Proxy
-from tests.forks import forked_workers
+from tests.forks import Forked, forked_workers
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"
@@ -120,17 +120,34 @@ def process_of_describe() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Let workers of a Ray that a test's own process starts begin with what is heavy imported, see `tests.forks`.
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Let workers of a Ray that a test's own process starts be forks with heavy imports done, see `tests.forks`.
 
-    Gives what returns the address at which tests get programs that begin so. Other commands that tests start as processes
-    have Ray's own workers.
+    Gives a function that returns the address of the process that forks, which starts when it is first asked for.
+    Commands that tests start otherwise than by `fork` have Ray's own workers.
     """
     if sys.platform != "linux":  # elsewhere libraries do not bear a fork
         yield lambda: pytest.skip("processes are forks, of Linux alone")
         return
     with forked_workers(tmp_path_factory.mktemp("forks")) as address:
         yield address
+
+
+Fork = Callable[..., Forked]
+
+
+@pytest.fixture
+def fork(fork_server: Callable[[], str], tmp_path: Path) -> Fork:
+    """A function that starts a program in a fork: module, arguments; `environment` and `folder` as of `Forked`."""
+    number = itertools.count()
+
+    def started(
+        module: str, *arguments: object, environment: Mapping[str, str] = os.environ, folder: Path = REPOSITORY
+    ) -> Forked:
+        output = tmp_path / f"output{next(number)}"
+        return Forked(fork_server(), module, [str(word) for word in arguments], environment, output, folder)
+
+    return started
 
 
 @pytest.fixture(scope="session")
@@ -149,21 +166,20 @@ def toy_root(tmp_path: Path) -> Path:
 
 
 def free_ports(n: int) -> list[int]:
-    """Return ports on the loopback that nobody uses now, and that no process of these tests gets before them.
+    """Return ports on the loopback that are free, and stay free until the program that is to have them has started.
 
-    They lie below those that the system gives by itself, and above those of Ray's workers: whoever wants them is a second
-    later on a busy machine.
+    They lie below the range from which the system hands out ports by itself, and above that of Ray's workers.
     """
     found: list[int] = []
     while len(found) < n:
-        port = 20_000 + next(_PORTS) % 12_000
+        port = 20_000 + next(_NEXT_PORT) % 12_000
         with socket.socket() as one, suppress(OSError):  # it is in use
             one.bind(("127.0.0.1", port))
             found.append(port)
     return found
 
 
-_PORTS = itertools.count(500 * os.getpid())  # each process of the tests has some hundred of its own
+_NEXT_PORT = itertools.count(500 * os.getpid())  # so that two processes of the tests take different ones
 
 
 def make_toy(root: Path, environments: int = 3, classes: int = 2, images: int = 6, seed: int = 0) -> Path:

@@ -113,7 +113,7 @@ def forks(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def forked_workers(folder: Path | None = None) -> Iterator[Callable[[], str]]:
-    """Let workers of a Ray that this process starts be forks; give what returns the address of the process that forks.
+    """Let workers of a Ray that this process starts be forks; give a function that returns the address of the process that forks.
 
     Args:
         folder: for the socket; the process that forks starts when it is first asked for. Default: the environment names

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import REPOSITORY, free_ports
-from tests.embedding.test_kill import descendants
 from tests.forked_worker import ADDRESS
+from tests.processes import descendants
 
 RAY = str(Path(sys.executable).parent / "ray")
 WAITS_FOR_HEAD = 16  # seconds that Ray waits for a head that died; 60 by default

@@ -30,7 +30,7 @@ from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import all_trials, read_rows
 from tests.chat_server import CLASSES, KEY, OUT, ChatServer, answer, rewritten, unwilling
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Fork
 from tests.embedding.test_captioners import tiny_writer
 from tests.forked_worker import ADDRESS
 from tests.forks import Forked
@@ -354,7 +354,7 @@ def test_the_block_is_no_part_of_a_recipes_hash(small: Path, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def two_nodes(tmp_path: Path, forks: Callable[[], str]) -> Iterator[str]:
+def two_nodes(tmp_path: Path, fork_server: Callable[[], str]) -> Iterator[str]:
     """The address of a Ray cluster of two nodes with one core each; whoever started it ends it when its input ends."""
     log = (tmp_path / "cluster.log").open("w")
     process = subprocess.Popen(
@@ -366,7 +366,7 @@ def two_nodes(tmp_path: Path, forks: Callable[[], str]) -> Iterator[str]:
          "    print(cluster.address, cluster.head_node.get_session_dir_path(), flush=True)\n"
          "    sys.stdin.read()\n    cluster.shutdown()"],
         cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-        env=os.environ | {"ICM_BENCH_TEST_LOG": str(tmp_path / "captioned"), ADDRESS: forks()},
+        env=os.environ | {"ICM_BENCH_TEST_LOG": str(tmp_path / "captioned"), ADDRESS: fork_server()},
     )  # fmt: skip
     assert process.stdout
     words = process.stdout.readline()
@@ -378,7 +378,7 @@ def two_nodes(tmp_path: Path, forks: Callable[[], str]) -> Iterator[str]:
 
 @pytest.mark.long("a run that was killed requests captions again that it has paid for")
 def test_500_images_on_two_nodes_killed_and_run_again_give_every_pair_once_at_the_cost_that_was_said(
-    tmp_path: Path, two_nodes: str, forks: Callable[[], str]
+    tmp_path: Path, two_nodes: str, fork: Fork
 ) -> None:
     root = coloured(tmp_path / "coloured", environments=2, images=125)
     address, session = two_nodes.split()
@@ -386,8 +386,7 @@ def test_500_images_on_two_nodes_killed_and_run_again_give_every_pair_once_at_th
     environment.pop("ICM_BENCH_TEST_LOG", None)
 
     def start(file: Path) -> Forked:
-        said = tmp_path / f"said-{time.monotonic_ns()}"
-        return Forked(forks(), "benchmark.cli", ["captions", str(file), "--json"], environment, said)
+        return fork("benchmark.cli", "captions", file, "--json", environment=environment)
 
     captioned, journal = tmp_path / "captioned", tmp_path / "pairs.journal.jsonl"
     with ChatServer(unwilling).running() as server:

@@ -80,13 +80,13 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, forks: Callable[[], str], demo_set: Path) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[[], str], demo_set: Path) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("losses")
     images = some_of(demo_set, 5, folder / "emoji_styles")
     recipe = {**RECIPE, "datasets": [{"name": "emoji_styles", "root": str(images)}]}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    with nodes(folder, 3, forks=forks()) as cluster:
-        place = Place(folder, forks(), cluster)
+    with nodes(folder, 3, forks=fork_server()) as cluster:
+        place = Place(folder, fork_server(), cluster)
         place.finish("undisturbed")
         yield place
 

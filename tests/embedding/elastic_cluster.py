@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import free_ports
+from tests.processes import descendants
 
 HEAD = f"{0:056x}".replace("0", "f", 51)  # the id that Ray's own provider of such nodes gives to the head
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
@@ -64,7 +65,7 @@ def autoscaling(folder: Path, most: int, idle_seconds: float = 6.0) -> Iterator[
         ).read_text()
         yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{gcs}", "HEAD": str(head.pid)}
     finally:
-        ours = [pid for pid, _ in below(head.pid)]
+        ours = [pid for pid, _ in descendants(head.pid)]
         os.killpg(head.pid, signal.SIGTERM)
         try:
             head.wait(timeout=5)
@@ -76,26 +77,6 @@ def autoscaling(folder: Path, most: int, idle_seconds: float = 6.0) -> Iterator[
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-
-
-def below(pid: int) -> list[tuple[int, str]]:
-    """Return (pid, title) of all processes below one, those that it started first first."""
-    parents, titles = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                titles[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            except OSError:  # it has ended meanwhile
-                continue
-    found = []
-    for candidate in sorted(parents):
-        above = candidate
-        while above in parents and above != pid:
-            above = parents[above]
-        if above == pid and candidate != pid:
-            found.append((candidate, titles.get(candidate, "")))
-    return found
 
 
 def wait_for(what: Callable[[], bool], seconds: float, each: float = 0.2) -> bool:

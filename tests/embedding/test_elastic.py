@@ -7,17 +7,17 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmark.common.storage import Storage
 from benchmark.store.made import read_made
-from tests.conftest import make_toy
-from tests.embedding.elastic_cluster import autoscaling, below, wait_for
+from tests.conftest import Fork, make_toy
+from tests.embedding.elastic_cluster import autoscaling, wait_for
 from tests.embedding.test_kill import assert_same, embeddings_of
 from tests.forks import Forked
+from tests.processes import descendants
 
 CHUNKS, SECONDS = 40, 2.5  # so that a node that comes late on a busy machine finds work
 
@@ -32,19 +32,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy(tmp_path_factory.mktemp("elastic") / "toy", environments=2, classes=2, images=16 * CHUNKS)
 
 
-Start = Callable[..., Forked]
-
-
-@pytest.fixture
-def start(forks: Callable[[], str], tmp_path: Path) -> Start:
-    """What starts a run of two views, in a fork; see `killed_run`."""
-
-    def started(environment: dict[str, str], root: Path, place: Path, run: str = "{}") -> Forked:
-        place.mkdir()
-        arguments = [str(root), str(place), str(place / "log"), run, str(SECONDS)]
-        return Forked(forks(), "tests.embedding.killed_run", arguments, environment, tmp_path / f"{place.name}-said")
-
-    return started
+def start(fork: Fork, environment: dict[str, str], root: Path, place: Path, run: str = "{}") -> Forked:
+    """Start a run of two views; see `killed_run`."""
+    place.mkdir()
+    return fork("tests.embedding.killed_run", root, place, place / "log", run, SECONDS, environment=environment)
 
 
 def parts(place: Path) -> int:
@@ -53,15 +44,17 @@ def parts(place: Path) -> int:
 
 def raylets(environment: dict[str, str]) -> dict[str, int]:
     """Return the nodes that the autoscaler started, last digits of the id -> process, in the order of their start."""
-    monitor = next(pid for pid, title in below(int(environment["HEAD"])) if "monitor.py" in title)
-    found = ((pid, re.search(r"f{40,}(\d{5})", title)) for pid, title in below(monitor) if "raylet/raylet --" in title)
+    monitor = next(pid for pid, title in descendants(int(environment["HEAD"])) if "monitor.py" in title)
+    found = (
+        (pid, re.search(r"f{40,}(\d{5})", title)) for pid, title in descendants(monitor) if "raylet/raylet --" in title
+    )
     return {match[1]: pid for pid, match in found if match}
 
 
-def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, start: Start, tmp_path: Path) -> None:
+def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, fork: Fork, tmp_path: Path) -> None:
     place = tmp_path / "store"
     with autoscaling(tmp_path, most=2) as environment:
-        run = start(environment, root, place)
+        run = start(fork, environment, root, place)
         both = wait_for(
             lambda: parts(place) > CHUNKS / 2 and len(raylets(environment)) == 2, 120
         )  # a quarter, of two views
@@ -94,12 +87,12 @@ def test_encoders_come_are_replaced_and_go_with_the_nodes(root: Path, start: Sta
     assert CHUNKS - 1 <= sum(encoder.chunks for encoder in made.encoders) <= CHUNKS
 
 
-def test_with_a_maximum_of_no_gpus_cpus_do_it_and_that_is_said(start: Start, tmp_path: Path) -> None:
+def test_with_a_maximum_of_no_gpus_cpus_do_it_and_that_is_said(fork: Fork, tmp_path: Path) -> None:
     root = make_toy(tmp_path / "toy", environments=2, classes=2, images=16)
     with autoscaling(tmp_path, most=0) as environment:
-        _, said = start(environment, root, tmp_path / "insisting", '{"device": "gpu"}').wait(timeout=100)
+        _, said = start(fork, environment, root, tmp_path / "insisting", '{"device": "gpu"}').wait(timeout=100)
         assert "IcmBenchError: run.device is gpu: no node has a GPU, and no autoscaler may bring one" in said
-        _, said = start(environment, root, tmp_path / "auto").wait(timeout=100)
+        _, said = start(fork, environment, root, tmp_path / "auto").wait(timeout=100)
     assert "on CPUs: no node has a GPU, and no autoscaler may bring one (run.device: gpu insists)" in said
     [made] = read_made(Storage(str(tmp_path / "auto")))
     assert [encoder.device for encoder in made.encoders] == ["cpu"]

@@ -8,8 +8,6 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +21,13 @@ from benchmark.embedding.images import Geometry
 from benchmark.store import embeddings as store
 from benchmark.store import upkeep
 from benchmark.store.made import read_made
-from tests.conftest import make_toy
+from tests.conftest import Fork, make_toy
 from tests.forks import Forked
+from tests.processes import workers_of
 from tests.stand_in import FACTS, grey_levels
 
 IMAGES = 2 * 2 * 240  # fifteen chunks
+KILLED_RUN = ("tests.forked", "tests.embedding.killed_run")  # with a Ray whose workers are forks
 KILLS = int(os.environ.get("ICM_BENCH_KILLS", "2"))
 
 pytestmark = [
@@ -40,21 +40,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy(tmp_path_factory.mktemp("kill") / "toy", environments=2, classes=2, images=IMAGES // 4)
-
-
-Start = Callable[..., Forked]
-
-
-@pytest.fixture
-def start(forks: Callable[[], str], root: Path, tmp_path: Path) -> Start:
-    """What starts a run in a fork; see `killed_run` for its arguments."""
-
-    def started(place: Path, log: Path, run: str = "{}") -> Forked:
-        arguments = ["tests.embedding.killed_run", str(root), str(place), str(log), run]
-        said = tmp_path / f"said-{time.monotonic_ns()}"
-        return Forked(forks(), "tests.forked", arguments, os.environ, said)
-
-    return started
 
 
 def finish(process: Forked) -> tuple[int, int]:
@@ -90,61 +75,31 @@ def embeddings_of(root: Path) -> dict[str, np.ndarray]:
     return dict(zip(table["image_id"].to_pylist(), grey_levels(np.stack(pixels)), strict=True))
 
 
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """Yield (pid, title) of all processes below `pid`; Ray's workers have titles like `ray::MapBatches(_decode)`."""
-    parents, titles = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            except OSError:  # it has ended meanwhile
-                continue
-            parents[int(entry.name)], titles[int(entry.name)] = parent, title
-    for candidate in parents:
-        above = candidate
-        while above in parents and above != pid:
-            above = parents[above]
-        if above == pid and candidate != pid:
-            yield candidate, titles[candidate]
+def victim(kind: str, run: Forked) -> int:
+    """Return the process that is to be killed, as soon as there is one."""
+    while kind != "driver" and run.is_running:
+        if found := [pid for pid, title in workers_of(run.pid) if (kind == "actor") == ("MapWorker" in title)]:
+            return random.choice(found)
+        time.sleep(0.05)
+    assert run.is_running, "the run has ended before the kill"
+    return run.pid
 
 
-def workers_of(driver: int) -> list[tuple[int, str]]:
-    """Return (pid, title) of the workers of a driver's own Ray: they write into the folder of its session."""
-    sessions = {found[0] for _, title in descendants(driver) for found in re.finditer(r"/session_[\d_-]+/", title)}
-    workers = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            said = str((process / "fd" / "1").readlink())
-            if title.startswith("ray::") and any(session in said for session in sessions):
-                workers.append((int(process.name), title))
-    return workers
-
-
-def victim(kind: str, driver: int) -> int | None:
-    if kind == "driver":
-        return driver
-    found = [pid for pid, title in workers_of(driver) if (kind == "actor") == ("MapWorker" in title)]
-    return random.choice(found) if found else None
-
-
-def test_killed_at_random_moments(start: Start, undisturbed: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_killed_at_random_moments(fork: Fork, root: Path, undisturbed: dict[str, np.ndarray], tmp_path: Path) -> None:
     for number in range(KILLS):
         random.seed(number)
         kind = ("driver", "actor", "worker")[number % 3]
         place, log = tmp_path / f"store{number}", tmp_path / f"log{number}"
-        run = start(place, log)
+        run = fork(*KILLED_RUN, root, place, log)
         after = random.randrange(12)  # chunks encoded before the kill
         while run.is_running and (len(log.read_text().split()) if log.exists() else -1) < after:
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.3))
-        if (pid := victim(kind, run.pid)) is not None:
-            os.kill(pid, signal.SIGKILL)
+        os.kill(victim(kind, run), signal.SIGKILL)
         exit_code, _ = run.wait(timeout=120)
         kept = {p: p.stat().st_mtime_ns for p in place.rglob("part-*.parquet")}
         if exit_code:  # Ray starts a killed actor or worker again, and the run goes on
-            embedded, reused = finish(start(place, log))
+            embedded, reused = finish(fork(*KILLED_RUN, root, place, log))
             assert embedded + reused == 2 * IMAGES
             assert reused >= 64 * len(kept)  # the actor outlives its driver for a moment
         assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "what was there was written again"
@@ -159,15 +114,13 @@ def test_killed_at_random_moments(start: Start, undisturbed: dict[str, np.ndarra
 
 
 def test_an_encoder_that_is_stopped_for_good_is_replaced(
-    start: Start, undisturbed: dict[str, np.ndarray], tmp_path: Path
+    fork: Fork, root: Path, undisturbed: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    run = start(tmp_path / "store", log, '{"chunk_timeout": 3}')
+    run = fork(*KILLED_RUN, root, tmp_path / "store", log, '{"chunk_timeout": 3}')
     while run.is_running and (len(log.read_text().split()) if log.exists() else 0) < 4:
         time.sleep(0.01)
-    stopped = victim("actor", run.pid)
-    assert stopped
-    os.kill(stopped, signal.SIGSTOP)
+    os.kill(victim("actor", run), signal.SIGSTOP)
     exit_code, said = run.wait(timeout=120)
     assert exit_code == 0, said
     assert_same(tmp_path / "store", undisturbed)

@@ -18,9 +18,8 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.cache import cache_dir
-from tests.conftest import REPOSITORY, free_ports, make_toy
+from tests.conftest import REPOSITORY, Fork, free_ports, make_toy
 from tests.forked_worker import ADDRESS
-from tests.forks import Forked
 
 pytestmark = pytest.mark.long("a job lacks a file of the recipe, or its tables are not those of a local run")
 
@@ -51,7 +50,7 @@ def home(tmp_path: Path, name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory, forks: Callable[[], str]) -> Iterator[Head]:
+def head(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[[], str]) -> Iterator[Head]:
     """Start a Ray head as the README says, on the loopback; end it by its process group."""
     tmp_path = tmp_path_factory.mktemp("head")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
@@ -61,7 +60,7 @@ def head(tmp_path_factory: pytest.TempPathFactory, forks: Callable[[], str]) -> 
         "HOME": str(home(tmp_path, "owner")),  # Ray keeps the token in ~/.ray/auth_token
         "ICM_BENCH_CACHE": str(cache_dir()),
         "RAY_USAGE_STATS_ENABLED": "0",
-        ADDRESS: forks(),
+        ADDRESS: fork_server(),
     }
     subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     # The agent that starts jobs has a fixed port by default, which another Ray on this machine may hold.
@@ -191,13 +190,12 @@ def icm_submit(head: Head, folder: Path, *arguments: str) -> subprocess.Complete
 
 
 def test_a_recipe_goes_with_its_files_alone_and_gives_the_tables_of_a_local_run(
-    head: Head, forks: Callable[[], str], tiny_random: dict[str, Any], tmp_path: Path
+    head: Head, fork: Fork, tiny_random: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = a_folder(tmp_path / "work", tiny_random, make_toy(tmp_path / "toy"), "submitted_a")
     here = ["--store", str(tmp_path / "here"), "--out", str(tmp_path / "here-out")]
-    words = ["benchmark.cli", "run", "recipes/my.yaml", *here]
-    environment = {**os.environ, "PYTHONPATH": str(folder / "recipes")}
-    local = Forked(forks(), "tests.forked", words, environment, tmp_path / "said", folder)
+    words = ("tests.forked", "benchmark.cli", "run", "recipes/my.yaml", *here)
+    local = fork(*words, environment={**os.environ, "PYTHONPATH": str(folder / "recipes")}, folder=folder)
     exit_code, said = local.wait(timeout=300)
     assert exit_code == 0, said
 

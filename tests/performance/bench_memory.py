@@ -18,9 +18,9 @@ from pathlib import Path
 import yaml
 
 from tests.conftest import REPOSITORY, TINY_CLIP
-from tests.embedding.test_kill import descendants
 from tests.performance.figures import arguments, keep
 from tests.performance.images import distinct_copies
+from tests.processes import descendants
 
 
 def proportional_bytes(pid: int) -> int:

@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from tests.conftest import toy_in
-from tests.embedding.test_kill import workers_of
+from tests.conftest import Fork, toy_in
 from tests.forks import Forked
 from tests.nodes import WAITS_FOR_HEAD, nodes
+from tests.processes import workers_of
 
 KILLS = int(os.environ.get("ICM_BENCH_SWEEP_KILLS", "1"))
 TRIALS = 14
@@ -62,18 +62,10 @@ def rows_in(store: Path) -> dict[str, str]:
     return {p.stem: str(pq.read_table(p).to_pylist()) for p in sorted((store / "rows").glob("*.parquet"))}
 
 
-Start = Callable[..., Forked]
-
-
-@pytest.fixture
-def start(forks: Callable[[], str], embedded: Path, tmp_path: Path) -> Start:
-    """What starts a sweep into a store, in a fork."""
-
-    def started(store: Path, environment: Mapping[str, str] = os.environ) -> Forked:
-        arguments = ["benchmark.cli", "sweep", str(embedded / "recipe.yaml"), "--store", str(store)]
-        return Forked(forks(), "tests.forked", arguments, environment, tmp_path / f"said-{time.monotonic_ns()}")
-
-    return started
+def start(fork: Fork, folder: Path, store: Path, environment: Mapping[str, str] = os.environ) -> Forked:
+    """Start a sweep into a store, with a Ray whose workers are forks."""
+    words = ("sweep", folder / "recipe.yaml", "--store", store)
+    return fork("tests.forked", "benchmark.cli", *words, environment=environment)
 
 
 def wait_for_rows(run: Forked, store: Path, count: int) -> None:
@@ -82,31 +74,32 @@ def wait_for_rows(run: Forked, store: Path, count: int) -> None:
         time.sleep(0.02)
 
 
-def victim(kind: str, driver: int) -> int | None:
-    if kind == "driver":
-        return driver
-    workers = workers_of(driver)
-    trials = [pid for pid, title in workers if "_train" in title or "ImplicitFunc" in title]
-    others = [pid for pid, _ in workers if pid not in trials]
-    found = trials if kind == "trial" else others
-    return random.choice(found) if found else None
+def victim(kind: str, run: Forked) -> int:
+    """Return the process that is to be killed, as soon as there is one."""
+    while kind != "driver" and run.is_running:
+        workers = workers_of(run.pid)
+        trials = [pid for pid, title in workers if "_train" in title or "ImplicitFunc" in title]
+        if found := trials if kind == "trial" else [pid for pid, _ in workers if pid not in trials]:
+            return random.choice(found)
+        time.sleep(0.05)
+    assert run.is_running, "the run has ended before the kill"
+    return run.pid
 
 
-def test_killed_at_random_moments(embedded: Path, start: Start, tmp_path: Path) -> None:
+def test_killed_at_random_moments(embedded: Path, fork: Fork, tmp_path: Path) -> None:
     undisturbed = rows_in(embedded / "store")
     for number in range(KILLS):
         random.seed(number)
         kind = ("driver", "trial", "worker")[number % 3]
         store = tmp_path / f"store{number}"
         shutil.copytree(embedded / "fresh", store)
-        run, after = start(store), random.randrange(TRIALS - 2)  # trials finished before the kill
+        run, after = start(fork, embedded, store), random.randrange(TRIALS - 2)  # trials finished before the kill
         wait_for_rows(run, store, after)
         time.sleep(random.uniform(0, 0.5))
-        if (pid := victim(kind, run.pid)) is not None:
-            os.kill(pid, signal.SIGKILL)
+        os.kill(victim(kind, run), signal.SIGKILL)
         killed, _ = run.wait(timeout=120)
         kept = {p: p.stat().st_mtime_ns for p in (store / "rows").glob("*.parquet")}
-        exit_code, said = start(store).wait(timeout=120)
+        exit_code, said = start(fork, embedded, store).wait(timeout=120)
         assert exit_code == 0, said
         (done_before,) = re.findall(rf"sweep: {TRIALS} trials, (\d+) of them done before", said)
         print(f"kill {number}: {kind} after {after} trials, exit {killed}: {done_before} of {TRIALS} kept")
@@ -115,13 +108,13 @@ def test_killed_at_random_moments(embedded: Path, start: Start, tmp_path: Path) 
         assert rows_in(store) == undisturbed
 
 
-def test_the_head_is_lost(embedded: Path, start: Start, forks: Callable[[], str], tmp_path: Path) -> None:
+def test_the_head_is_lost(embedded: Path, fork: Fork, fork_server: Callable[[], str], tmp_path: Path) -> None:
     store, (first, second) = tmp_path / "store", (tmp_path / "first", tmp_path / "second")
     shutil.copytree(embedded / "fresh", store)
     first.mkdir()
     second.mkdir()
-    with nodes(first, 2, forks=forks()) as cluster:
-        run = start(store, cluster.environment)
+    with nodes(first, 2, forks=fork_server()) as cluster:
+        run = start(fork, embedded, store, cluster.environment)
         wait_for_rows(run, store, 3)
         assert run.is_running, run.wait(timeout=1)
         killed_at = time.monotonic()
@@ -135,8 +128,8 @@ def test_the_head_is_lost(embedded: Path, start: Start, forks: Callable[[], str]
     assert "Traceback" not in said
     kept = {p: p.stat().st_mtime_ns for p in (store / "rows").glob("*.parquet")}
     assert not (store / "failed").exists()  # the loss is no failure of a trial
-    with nodes(second, 1, forks=forks()) as cluster:
-        exit_code, said = start(store, cluster.environment).wait(timeout=240)
+    with nodes(second, 1, forks=fork_server()) as cluster:
+        exit_code, said = start(fork, embedded, store, cluster.environment).wait(timeout=240)
     assert exit_code == 0, said
     assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "finished work was done again"
     assert rows_in(store) == rows_in(embedded / "store")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, toy_in
-from tests.embedding.test_kill import descendants
+from tests.processes import descendants
 
 pytestmark = [
     pytest.mark.long("a sweep that is terminated leaves processes behind"),
