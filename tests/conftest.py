@@ -166,9 +166,9 @@ def toy_root(tmp_path: Path) -> Path:
 
 
 def free_ports(n: int) -> list[int]:
-    """Return ports on the loopback that are free, and stay free until the program that is to have them has started.
+    """Return free ports on the loopback that the system does not hand out before a program has taken them.
 
-    They lie below the range from which the system hands out ports by itself, and above that of Ray's workers.
+    They lie below the range from which it does, and above that of Ray's workers.
     """
     found: list[int] = []
     while len(found) < n:

@@ -23,13 +23,17 @@ def descendants(pid: int) -> list[tuple[int, str]]:
 
 
 def workers_of(driver: int) -> list[tuple[int, str]]:
-    """Return (pid, title) of the workers of a driver's own Ray, forked ones too: they write into its session's folder."""
+    """Return (pid, title) of the busy workers of a driver's own Ray, which write into the folder of its session.
+
+    Not of idle ones: Ray waits for a forked worker that is killed before it has registered.
+    """
     sessions = {found[0] for _, title in descendants(driver) for found in re.finditer(r"/session_[\d_-]+/", title)}
     workers = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
             title, output = _title(entry), str((entry / "fd" / "1").readlink())
-            if title.startswith("ray::") and any(session in output for session in sessions):
+            is_busy = title.startswith("ray::") and title != "ray::IDLE"
+            if is_busy and any(session in output for session in sessions):
                 workers.append((int(entry.name), title))
     return workers
 

@@ -80,7 +80,7 @@ def victim(kind: str, run: Forked) -> int:
     while kind != "driver" and run.is_running:
         if found := [pid for pid, title in workers_of(run.pid) if (kind == "actor") == ("MapWorker" in title)]:
             return random.choice(found)
-        time.sleep(0.05)
+        time.sleep(0.01)
     assert run.is_running, "the run has ended before the kill"
     return run.pid
 

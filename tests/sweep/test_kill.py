@@ -81,7 +81,7 @@ def victim(kind: str, run: Forked) -> int:
         trials = [pid for pid, title in workers if "_train" in title or "ImplicitFunc" in title]
         if found := trials if kind == "trial" else [pid for pid, _ in workers if pid not in trials]:
             return random.choice(found)
-        time.sleep(0.05)
+        time.sleep(0.01)
     assert run.is_running, "the run has ended before the kill"
     return run.pid
 
