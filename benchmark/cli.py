@@ -239,14 +239,12 @@ def _sweep(args: argparse.Namespace) -> None:
 
 
 def _details(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args)) as run:
-        from benchmark.commands.details import details_stage
+    from benchmark.commands.details import write_details
+    from benchmark.commands.stores import read_store
 
-        written = details_stage(run)
-    if args.json:
-        print(json.dumps(dataclasses.asdict(written), indent=2))
-    else:
-        print(written.text())
+    recipe = _recipe(args)
+    written = write_details(recipe, read_store(recipe))
+    print(json.dumps(dataclasses.asdict(written), indent=2) if args.json else written.text())
 
 
 def _unlabelled(args: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ def _add_stages(commands: Any) -> None:
         ("plan", "count images, passes, trials, rows, hours and memory, and embed nothing"),
         ("embed", "embed every image and its interventions once"),
         ("sweep", "fit and evaluate all settings on the stored embeddings"),
-        ("details", "write what the picks of the rules predict, image by image, for the report's page"),
+        ("details", "write what the picks of the rules predict, image by image, for other tools"),
         ("unlabelled", "estimate accuracies of environments without labels, and the errors of estimates"),
     )
     for name, about in stages:

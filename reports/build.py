@@ -11,7 +11,6 @@ from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
-from benchmark.store.details import Details, Part
 from reports.accuracies import accuracy_records
 from reports.against import Check, against_published, gate
 from reports.as_paper import Paper, Scope, write_paper
@@ -20,7 +19,6 @@ from reports.captions import protocol_words
 from reports.chosen import Selections, pick_records
 from reports.comparisons import Comparison, in_columns, overall_in_columns
 from reports.controls import Verdict, in_a_sentence, verdicts, wrong_in_words
-from reports.details import DetailsOf, decodability, details_there
 from reports.figures import (
     Drawing,
     Figure,
@@ -41,6 +39,7 @@ from reports.origin import Origin
 from reports.page.build import page
 from reports.page.thumbnails import Thumbnails, ThumbnailsOf, wanted
 from reports.paper import paper_tables
+from reports.predictions import ImagesOf, MethodPredictions, Predictions, decodability
 from reports.published_table import records_of, table_of
 from reports.robustness import lines_of
 from reports.settings import BANNER, Setting, by_setting, named
@@ -81,13 +80,7 @@ class _Said:
     checks: list[Check]
     answer: Answer
     tables: list[Table]
-    details: dict[Setting, list[tuple[Part, Details]]]
-
-    @property
-    def maps(self) -> dict[Setting, pd.DataFrame]:
-        """The map of the images of each setting that has one: that of its first method that projects."""
-        every = {s: [d.map for _, d in found if d.map is not None] for s, found in self.details.items()}
-        return {setting: tables[0].to_pandas() for setting, tables in every.items() if tables}
+    predictions: dict[Setting, list[MethodPredictions]]
 
     @property
     def compared(self) -> list[tuple[Setting, Comparison]]:
@@ -108,7 +101,7 @@ def write_report(
     folder: str,
     origin: Origin,
     options: Options | None = None,
-    details_of: DetailsOf | None = None,
+    images_of: ImagesOf | None = None,
     thumbnails_of: ThumbnailsOf | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder. Equal rows give equal bytes.
@@ -120,7 +113,7 @@ def write_report(
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         origin: where the rows come from, and what is missing.
         options: what the reader asks for.
-        details_of: returns what was written of the picks of a method in a setting, or None; by default nothing was.
+        images_of: returns the list of images that rows name by a hash, or None; by default there is none.
         thumbnails_of: returns thumbnails of images, given by their ids, those first that matter most; by default the
             page has none.
 
@@ -133,8 +126,8 @@ def write_report(
         )
     options = options or Options()
     with Workers(int(len(rows) > FEW and cores() > 1), "reports.figures") as workers:
-        said = _said(rows, tested, origin, options, details_of or (lambda _: None))
-        drawings = all_drawings(said.described, said.compared, options, said.maps)
+        said = _said(rows, tested, origin, options, images_of or (lambda _: None))
+        drawings = all_drawings(said.described, said.compared, options)
         scope = Scope(said.described, origin.names)
         if options.paper:
             drawings += several_drawings(scope.drawn, said.compared_in(scope.compared), options.margin)
@@ -176,7 +169,7 @@ def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: O
 
 
 def _said(
-    rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, details_of: DetailsOf
+    rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images_of: ImagesOf
 ) -> _Said:
     described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
     check_asked([selections for _, selections in described], options.compare)
@@ -185,8 +178,8 @@ def _said(
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published or options.paper else []
     published = table_of(checks) if checks else None
-    details = {setting: details_there(setting, selections, details_of) for setting, selections in described}
-    said = replace(answer(described, findings, options), decodability=decodability(details))
+    predictions = Predictions(rows, images_of)
+    said = replace(answer(described, findings, options), decodability=decodability(described))
     tables = paper_tables(described, options, costs=_costs(origin, options), names=origin.names, price=options.price)
     return _Said(
         described,
@@ -197,7 +190,7 @@ def _said(
         checks,
         said,
         [*tables, *([published] if published else [])],
-        details,
+        {setting: predictions.of_setting(selections) for setting, selections in described},
     )
 
 
@@ -261,11 +254,10 @@ def _page(
         table.name: {suffix: files[f"tables/{table.name}.{suffix}"].decode() for suffix in ("tex", "csv", "md")}
         for table in said.tables
     }
-    details = {setting: [one for _, one in found] for setting, found in said.details.items() if found}
     ledger = [("provenance", words) for words in _provenance(rows, origin)]
     thumbnails: Thumbnails | None = None
     if thumbnails_of is not None:
-        ids = wanted(said.details.values())
+        ids = wanted(said.predictions.values())
         thumbnails = thumbnails_of(ids)
         ledger.append(("thumbnails", f"{len(thumbnails.places):,} of {len(ids):,} images that a list names"))
     return page(
@@ -276,7 +268,7 @@ def _page(
         options,
         origin.missing,
         forms,
-        details,
+        said.predictions,
         ledger,
         thumbnails,
     )

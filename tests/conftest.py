@@ -265,8 +265,7 @@ def tiny_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def local_ray() -> Iterator[None]:
     """A local Ray for tests that call stages directly, of one core: each core's worker costs seconds of imports.
 
-    Its workers can import the examples, as those of an example's own Ray. Details are made by the test's own process:
-    of some hundred images others would mostly import.
+    Its workers can import the examples, as those of an example's own Ray.
     """
     import ray
 
@@ -275,7 +274,6 @@ def local_ray() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
-        patched.setattr("benchmark.commands.details.fitting_again", lambda trials: min(trials, 1))
         with connected():
             with importable_from(EXAMPLES):
                 connect()

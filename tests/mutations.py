@@ -167,7 +167,7 @@ MUTATIONS = [
         ("shares = [weight / sum(weights) for", "shares = [1 / len(weights) for", _PARTNERS),
     ),
     *_of("benchmark/sweep/evaluate.py",
-        ("[every[i] for i in picked_by_sources(every)] if chosen", "every if chosen", "tests/sweep/test_placebos.py"),
+        ("rows += [every[i] for i in picked_by_sources(every)]", "rows += every", "tests/sweep/test_placebos.py"),
     ),
     *_of("reports/placebos.py",
         ("(1 + sum(draw >= real - SAME", "(1 + sum(draw > real + SAME", _RANKED),

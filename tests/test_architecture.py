@@ -25,7 +25,7 @@ LEVELS = {
     "reports": ["benchmark.common.errors", "benchmark.common.storage", "benchmark.common.progress",
                 "benchmark.common.visible", "benchmark.common.workers", "benchmark.method.evaluation",
                 "benchmark.method.predictors", "benchmark.method.subspace", "benchmark.store.rows", "benchmark.store.records",
-                "benchmark.datasets.catalog", "benchmark.store.details"],
+                "benchmark.datasets.catalog"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
                          "benchmark.datasets.catalog", "benchmark.backbones.spec", "benchmark.backbones.facts"],
     "benchmark.embedding": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",

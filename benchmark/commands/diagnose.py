@@ -97,7 +97,8 @@ def _diagnosis(
     """
     moments, basis, facts = fitting.moments(choice), fitting.basis(choice), choice.subject.facts
     rows = fitting.sample(choice)
-    z, environment = fitting.embeddings(choice, rows), fitting.data(choice).environment[rows]
+    z, data = fitting.embeddings(choice, rows), fitting.data(choice)
+    environment, group = data.environment[rows], None if data.group is None else data.group[rows]
     kept = moments.dim if rank is None else rank
     spaces = (("plain", moments.dim, z), ("projected", kept, z @ basis.vectors[:, :kept]))
     return Diagnosis(
@@ -123,7 +124,7 @@ def _diagnosis(
             if rank is not None and len(choices) > 1
         },
         decodability=[
-            Readability(space, k, **vars(decodability(x, environment)))
+            Readability(space, k, **vars(decodability(x, environment, group)))
             for space, k, x in spaces
             if len(np.unique(environment)) > 1
         ],

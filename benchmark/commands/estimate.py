@@ -11,7 +11,6 @@ from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import (
-    DETAILS,
     REPORT,
     START,
     Cost,
@@ -22,16 +21,13 @@ from benchmark.store.costs import (
     report_work,
     shared,
 )
-from benchmark.store.details import has_details
-from benchmark.sweep.trials import Trial, TrialSpec, unfolded
+from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import (
     BETWEEN,
     FIRST_TRIAL,
     MOMENTS,
     Size,
-    fitting_again,
     kind_of,
-    size_of,
     summing_work,
     work_of,
 )
@@ -167,13 +163,12 @@ class Estimating:
             estimate.by[where] = estimate.by.get(where, 0.0) + seconds / cores
         return seconds
 
-    def add_trials(self, dataset: str, spec: TrialSpec, size: Size, count: int) -> float:
-        """Add trials that are alike, and return their core-seconds; 0 where nobody knows them."""
+    def add_trials(self, dataset: str, spec: TrialSpec, size: Size, count: int) -> None:
+        """Add trials that are alike."""
         seconds = self.add("trials", kind_of(spec), work_of(spec, size), 2, count, self.estimate.cores)
         self.estimate.core_hours += seconds / 3600
         for part in (dataset, spec.predictor.label, spec.projection.label, spec.protocol.name):
             self._of_trials[part] += seconds
-        return seconds
 
     def dearest(self, sorts: Iterable[Collection[str]], seeds: int) -> None:
         """Say which parts of a recipe cost most of the trials' time, of sorts that have several.
@@ -240,12 +235,8 @@ def estimated(
     adding.add("moments", MOMENTS, _summing(recipe, sweeps, towers))
     adding.add("trials", FIRST_TRIAL, 1)
     adding.add("trials", BETWEEN, trials)
-    again, trials_again = 0.0, 0
     for name, spec, size, count in planned_trials(recipe, sweeps, towers):
-        seconds = adding.add_trials(name, spec, size, count)
-        if _is_fitted_again(spec):
-            again, trials_again = again + seconds, trials_again + count
-    adding.add("details", DETAILS, again / fitting_again(trials_again), least=len(DETAILS))
+        adding.add_trials(name, spec, size, count)
     adding.add(REPORTING, REPORT, report_work(rows), least=len(REPORT))
     sweep = recipe.sweep
     sorts = [
@@ -254,20 +245,6 @@ def estimated(
     ]
     adding.dearest(sorts, len(sweep.seeds))
     return adding.estimate
-
-
-def _is_fitted_again(spec: TrialSpec) -> bool:
-    """Return whether details fit a trial again, if a rule picks anything of it."""
-    projection, chosen = spec.projection, spec.intervention_set
-    of_set = (chosen.placebo, chosen.pairs_in_words) if chosen else ()
-    variant = ", ".join(filter(None, [*of_set, projection.variant]))
-    return has_details(projection.name, projection.order_name, variant)
-
-
-def seconds_again(known: Known, trials: Iterable[Trial]) -> float:
-    """Return the core-seconds that trials take, by what is known."""
-    found = [known.find(kind_of(trial.spec), work_of(trial.spec, size_of(trial)), 2) for trial in trials]
-    return sum(one[0] for one in found if one)
 
 
 def _summing(recipe: Recipe, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds]) -> float:

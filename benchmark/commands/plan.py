@@ -27,6 +27,7 @@ from benchmark.sweep.trials import unfolded
 # Memory of a trial at most, measured (docs/limits.md): of a process, of each number of the embeddings (shared, fitted
 # and solved), and of moments: four matrices of each view and environment, and sums of these.
 GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS = 1.0, 12.0, 8 * 4 * 1.5
+BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
 
@@ -89,6 +90,7 @@ class Plan:
         trials: of the sweep, search included.
         rows: that these leave.
         store_bytes: size of the embeddings, without compression.
+        prediction_bytes: size of the predictions in the rows at most, without compression.
         estimate: how long it all takes.
         requests: to the storage of store and images.
         room: whether it fits the machines that there are.
@@ -104,6 +106,7 @@ class Plan:
     trials: int
     rows: int
     store_bytes: int
+    prediction_bytes: int
     estimate: Estimate
     requests: Requests
     room: Room
@@ -128,6 +131,7 @@ class Plan:
             f"{self.store_bytes / 1e6:.1f} MB of embeddings; {self.requests.text()}"
         )
         rows = f"{'at most ' if self.at_most else ''}{self.rows} result rows"
+        rows += f" with up to {self.prediction_bytes / 1e6:.1f} MB of predictions"
         memory = f"a trial takes {self.room.trial_gib:.1f} GiB of memory at most"
         bill = self.bill.text() if self.bill else []
         lines += [f"{self.trials} trials, {rows}; {memory}", self.room.text()]
@@ -180,7 +184,8 @@ def plan(
         for spec, (dim, _), speed in zip(recipe.backbones, towers, speeds, strict=True)
     ]
     # Where a backbone is wider, its ranks are other ones, but no trial or row is added.
-    counts = [_count(recipe, planned, images, tower) for tower in towers for planned, images in located]
+    totals = {planned.name: planned.images for planned in sets}
+    counts = [_count(recipe, planned, images, tower, totals) for tower in towers for planned, images in located]
     rows, trials = sum(count.rows for count in counts), sum(count.trials for count in counts)
     trial_gib = max(_trial_gib(planned, _view_count(recipe, planned), max(towers).dim) for planned in sets)
     place = room(address, recipe.run.cpus_per_trial, trial_gib, offer.gpus if offer and offer.gpu and passes else None)
@@ -199,6 +204,7 @@ def plan(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
         ),
+        prediction_bytes=sum(count.predictions for count in counts) * BYTES_OF_PREDICTION,
         estimate=estimate,
         requests=_requests(recipe, storage, sets, trials, len(place.nodes)),
         room=place,
@@ -296,24 +302,29 @@ class _Count(NamedTuple):
 
     trials: int
     rows: int
+    predictions: int
     searched_passes: int
 
 
-def _count(recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], tower: Embeds) -> _Count:
-    variants = [planned.name, *(recipe.datasets[i].name for i in recipe.shifts())]
-    trials = rows = searched_views = 0
+def _count(
+    recipe: Recipe, planned: PlannedSet, environments: Mapping[str, int], tower: Embeds, totals: Mapping[str, int]
+) -> _Count:
+    variants = {name: totals[name] for name in (planned.name, *(recipe.datasets[i].name for i in recipe.shifts()))}
+    trials = rows = predictions = searched_views = 0
     for spec, images in unfolded(recipe, planned.name, tower.dim, environments, planned.kinds, tower.texts):
-        seen = variants if spec.protocol.across_sets else list(images)
-        if not spec.rows(seen):
+        sizes = variants if spec.protocol.across_sets else images
+        if not spec.rows(seen := list(sizes)):
             continue
         if not spec.space:
             trials, rows = trials + 1, rows + spec.row_count(seen)
+            predictions += spec.prediction_count(sizes)
             continue
         assert recipe.sweep.search is not None
         points, studies = recipe.sweep.search.samples, len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1
         trials, rows = trials + points * studies, rows + points * spec.rows(seen)
+        predictions += points * spec.prediction_count(sizes)
         # Every point may be a view of its own for each kind whose strengths are searched.
         searched = {name.rpartition(".")[0] for name in spec.space} - {""}
         by_label = recipe.interventions.by_label()
         searched_views += points * studies * recipe.interventions.view_count(by_label[label] for label in searched)
-    return _Count(trials, rows, planned.images * searched_views // len(recipe.sweep.seeds))
+    return _Count(trials, rows, predictions, planned.images * searched_views // len(recipe.sweep.seeds))

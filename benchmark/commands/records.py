@@ -1,7 +1,6 @@
 """What the record of a run says of its recipe and subjects."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmark.commands.left_out import left_out
@@ -58,8 +57,7 @@ def add_imported(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]"
     """
     record, file = swept(recipe, storage, subjects), record_of(recipe, subjects)
     gone = [record.imported[test] for test, id_ in ids.items() if record.imported.get(test, id_) != id_]
-    if not ids.items() <= record.imported.items():
-        records.write_record(storage, file, replace(record, imported={**record.imported, **ids}))
+    records.add_imported(storage, file, ids)
     return gone
 
 

@@ -16,10 +16,12 @@ from benchmark.common.storage import Storage
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
-from benchmark.store.details import Details, Part, read_details
+from benchmark.store.images import read_images
 from benchmark.store.records import RunRecord, read_record, record_files, report_folder
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from benchmark.embedding.speed import EmbedReport
     from benchmark.sweep.subject import Subject
     from reports import Expected, Origin, Thumbnails
@@ -188,7 +190,7 @@ def _written(
     origin = origin_of(name, recipes, gathered)
     thumbnails_of = partial(_thumbnails_of, recipes, set(gathered.rows["dataset"])) if asked.images else None
     report = write_report(
-        gathered.rows, gathered.tested, storage, folder, origin, options, partial(_details_of, places), thumbnails_of
+        gathered.rows, gathered.tested, storage, folder, origin, options, partial(images_of, places), thumbnails_of
     )
     return Outcome(
         0,
@@ -230,9 +232,9 @@ def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Orig
     )
 
 
-def _details_of(places: Sequence[Storage], part: Part) -> Details | None:
-    """Return what the first store that has it knows of the picks of a method in a setting."""
-    return next((found for place in places if (found := read_details(place, part)) is not None), None)
+def images_of(places: Sequence[Storage], hash_: str) -> "pa.Table | None":
+    """Return the list of images that rows name by a hash, from the first store that has it; None where none has."""
+    return next((found for place in places if (found := read_images(place, hash_)) is not None), None)
 
 
 def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Sequence[str]) -> "Thumbnails":

@@ -1,17 +1,15 @@
-"""`icm-bench run`: embed, sweep, details, report. Each stage reads only what the one before wrote."""
+"""`icm-bench run`: embed, sweep, report. Each stage reads only what the one before wrote."""
 
 import time
 
-from benchmark.commands.details import details_stage
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.prepare import Notify, Run, notify_on_stderr, prepared
+from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
 from benchmark.commands.report import Asked, Outcome, report_stage
 from benchmark.commands.stores import with_copies
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import START, Cost
-from benchmark.sweep.answers import AnswersDifferError
 
 
 def run(
@@ -39,13 +37,4 @@ def run(
             run.remember([Cost(START, 1, time.time() - began)])
             embedded = embed_stage(run, began)
             sweep_stage(run)
-            _details(run)
         return report_stage(run.recipe, run.storage, run.subjects, embedded, asked)
-
-
-def _details(run: Run) -> None:
-    """Write what the picks predict; where that cannot be done, the report goes without it, and says how to get it."""
-    try:
-        details_stage(run)
-    except AnswersDifferError as error:
-        run.notify(f"note: {error}")

@@ -1,14 +1,20 @@
 """`icm-bench sweep`: all settings on the stored embeddings."""
 
+from collections.abc import Sequence
+
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.left_out import left_out
 from benchmark.commands.prepare import Run, have_embeddings
 from benchmark.commands.records import write_record
 from benchmark.commands.search import search_stage
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
+from benchmark.store import embeddings as store
+from benchmark.store.images import write_images
 from benchmark.store.rows import add_to_index, unfinished
+from benchmark.sweep.images import list_of
 from benchmark.sweep.search import studies_of, trial_count
-from benchmark.sweep.trials import trials_of
+from benchmark.sweep.trials import Trial, trials_of
 from benchmark.sweep.tune import sweep
 
 
@@ -39,6 +45,7 @@ def _sweep(run: Run) -> None:
     studies = studies_of([trial for trial in every if trial.spec.space])
     ids = [trial.id for trial in trials]
     write_record(recipe, storage, run.subjects, ids, len(ids) + trial_count(recipe.sweep.search, studies))
+    _write_images(storage, every)
     if trials:
         there = len(ids) - len(unfinished(storage, ids))
         run.notify(f"sweep: {len(trials)} trials, {there} of them done before")
@@ -46,3 +53,12 @@ def _sweep(run: Run) -> None:
         add_to_index(storage, ids)
     if recipe.sweep.search and studies:
         search_stage(run, recipe.sweep.search, studies, ids)
+
+
+def _write_images(storage: Storage, trials: Sequence[Trial]) -> None:
+    """Write the lists of images in which rows of these trials name positions."""
+    for trial in {trial.images: trial for trial in trials}.values():
+        subjects = (trial.subject, *trial.variants)
+        unreadable = {s.manifest.name: store.rejected(storage, s.views) for s in subjects}
+        first, *others = (subject.manifest for subject in subjects)
+        write_images(storage, trial.images, list_of(first, others, unreadable))

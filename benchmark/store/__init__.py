@@ -22,15 +22,15 @@
       failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
       costs/measured-1.json                what work took here, for plans                      costs.py
       runs/RECIPE/INPUTS.json             which trials a run of a recipe has                  records.py
-      details/DETAILS.parquet             what the picks of a method predict, image by image    details.py
-      details/DETAILS/                    a map of the images, and how well environments are read
+      tested/TESTED.parquet               the images of one test, by their positions in a list    tested.py
+      images/IMAGES.parquet               that list: id, path, environment and class of each image  images.py
       reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run
 
 Words in capitals are hashes of what the content depends on (NAME is the recipe's, DATASET and BACKBONE are names; DATA
 is the data set's fingerprint, LABEL the hash of the backbone's): VIEW of the data set's fingerprint,
 the backbone, the intervention with its seed, and the decoding; SPLIT of the cells of all images and of whether
-embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; DETAILS of the
-picks with their answers; INPUTS of the fingerprints of data and weights. Hence whoever needs a file again finds it,
+embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; INPUTS of the fingerprints of
+data and weights; IMAGES of the fingerprints of data alone. Hence whoever needs a file again finds it,
 whatever recipe, user or machine made it. Files are written whole or not at all; those of embeddings, moments and texts
 are compared with what was written whenever they are read (`checked.py`). `upkeep.py` lists, verifies and cleans.
 """

@@ -20,9 +20,8 @@ from benchmark.common.storage import Storage
 
 ROOT = "costs"
 _FILE = f"{ROOT}/measured-1.json"  # the number is to be raised when the work of a kind is counted otherwise
-# Kinds: from the start of a command to its first stage (the work is 1), details (core-seconds of the trials that are
-# fitted again, over the processes that do it), a report (see `report_work`).
-START, DETAILS, REPORT = ("start",), ("details", "seconds of trials"), ("report", "rows and more")
+# Kinds: from the start of a command to its first stage (the work is 1), a report (see `report_work`).
+START, REPORT = ("start",), ("report", "rows and more")
 _BEFORE_ROWS = 8_000  # rows that take as long as what a report does whatever it is about
 _KEPT = 24  # amounts of one kind, the newest
 

@@ -10,10 +10,10 @@ _OWN = re.compile(
         [
             rf"embeddings/{_HASH}/(about\.json|speed\.json|part-\d+\.parquet|rejected-\d+\.json)",
             rf"moments/{_HASH}/{_HASH}/(images|{_HASH})\.safetensors",
-            rf"(texts|clusters|rows|tested|index)/{_HASH}\.parquet",
+            rf"(texts|clusters|rows|tested|images|index)/{_HASH}\.parquet",
             rf"failed/{_HASH}\.json",
             rf"details/{_HASH}(\.parquet|/map\.parquet|/decodability\.json)",
-            rf"runs/{_HASH}/{_HASH}\.json",
+            rf"runs/{_HASH}/{_HASH}(/{_HASH})?\.json",
             rf"imported/[^/]+/([^/]+-)?{_HASH}\.(json|parquet)",
             rf"made/\d{{8}}T\d{{6}}Z-{_HASH}(\.open)?\.parquet",
             r"costs/measured-\d+\.json",

@@ -1,7 +1,6 @@
 """The records of a store: which trials a run of a recipe has, hence what a report is made of, and where reports lie."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 from benchmark.store.checked import DamagedError, problem_by
+from benchmark.store.sealed import check_seal, sealed_json
 
 ROOT = "runs"
 
@@ -49,12 +49,47 @@ def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
 
 def record_files(storage: Storage, recipe_hash: str) -> list[str]:
     """Return the records of a recipe, one for each state of data and weights."""
-    return storage.files(f"{ROOT}/{recipe_hash[:32]}", ".json")
+    return [name for name in storage.files(f"{ROOT}/{recipe_hash[:32]}", ".json") if name.count("/") == 2]
 
 
 def write_record(storage: Storage, file: str, record: RunRecord) -> None:
-    """Write a record whole; it replaces an earlier one of the same recipe, data and weights."""
-    storage.write_bytes(file, json.dumps(asdict(record), indent=2, sort_keys=True).encode())
+    """Write a record whole; it replaces an earlier one of the same recipe, data and weights. Imports stay as they are."""
+    content = {name: value for name, value in asdict(record).items() if name != "imported"}
+    storage.write_bytes(file, sealed_json(content))
+    add_imported(storage, file, record.imported)
+
+
+def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:
+    """Add to the record of a run which rows were imported, in place of those of the same tests.
+
+    Each test has a file of its own, so that whoever imports at the same time takes nothing away.
+
+    Args:
+        storage: the store.
+        file: of the record.
+        ids: test of an imported method, as text -> id of its rows.
+    """
+    for test, id_ in ids.items():
+        content = sealed_json({"test": test, "rows": id_})
+        name = f"{file.removesuffix('.json')}/{canonical_hash(test)[:32]}.json"
+        if storage.read_if_there(name) != content:
+            storage.write_bytes(name, content)
+
+
+def _imported(storage: Storage, file: str) -> dict[str, str]:
+    """Return test of an imported method, as text -> id of its rows."""
+    found = {}
+    for name in storage.files(file.removesuffix(".json"), ".json"):
+        said = _read_sealed(storage, name)
+        found[str(said["test"])] = str(said["rows"])
+    return found
+
+
+def _read_sealed(storage: Storage, name: str) -> dict[str, Any]:
+    said = storage.read_bytes(name)
+    check_seal(storage, name, said)
+    content: dict[str, Any] = from_json(said, storage.path(name))
+    return content
 
 
 def read_record(storage: Storage, file: str) -> RunRecord:
@@ -64,13 +99,15 @@ def read_record(storage: Storage, file: str) -> RunRecord:
         DamagedError: the file is damaged, or the record of another recipe; names it.
     """
     try:
-        content = from_json(storage.read_bytes(file), storage.path(file))
+        content = _read_sealed(storage, file)
         planned = content.get("planned", len(content["trials"]))
-        imported = dict(content.get("imported", {}))
+        imported = {**content.get("imported", {}), **_imported(storage, file)}  # earlier versions kept them here
         name, recipe, recipe_hash, trials = (content[n] for n in ("name", "recipe", "recipe_hash", "trials"))
         if not file.startswith(f"{ROOT}/{recipe_hash[:32]}/"):
             raise ValueError(f"it is of the recipe {recipe_hash[:32]}: it was copied or renamed")
         return RunRecord(name, recipe, recipe_hash, trials, planned, imported, list(content.get("left_out", ())))
+    except DamagedError:
+        raise
     except (IcmBenchError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = error if isinstance(error, ValueError) else type(error).__name__
         problem = f"is damaged ({why}), so predictions that were imported are to be imported again"

@@ -21,6 +21,7 @@ from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.store.names import is_own
+from benchmark.store.sealed import check_seal, sealed_parquet
 
 ROOT = "index"
 LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one
@@ -65,7 +66,10 @@ def _read(
     storage: Storage, name: str, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
 ) -> dict[str, pa.Table]:
     try:
-        with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+        content = storage.read_bytes(name)
+        if not check_seal(storage, name, content):
+            return {}
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             if not (places := _places(file, wanted, schema)):
                 return {}
             fields = pa.schema([schema.field(column) for column in columns])
@@ -121,7 +125,7 @@ def _write(storage: Storage, trials: Sequence[tuple[str, State, pa.Table]], sche
     said = {"schema": _of_schema(schema), "trials": entries}
     table = pa.concat_tables([table for _, _, table in trials])
     table = table.replace_schema_metadata({_ENTRIES: json.dumps(said).encode()})
-    storage.write_table(f"{ROOT}/{canonical_hash(said)[:32]}.parquet", table)
+    storage.write_bytes(f"{ROOT}/{canonical_hash(said)[:32]}.parquet", sealed_parquet(table))
 
 
 @lru_cache(maxsize=4)

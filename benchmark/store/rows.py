@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,24 +16,26 @@ from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
-from benchmark.method.evaluation.metrics import METRICS
-from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed
-from benchmark.store.checked import DamagedError, not_read, problem_by
+from benchmark.method.evaluation.metrics import ACCURACY, METRICS
+from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed, unpacked
+from benchmark.store.checked import DIFFERS, DamagedError, not_read, problem_by
 from benchmark.store.frames import frame
 from benchmark.store.names import is_own
 from benchmark.store.row_index import indexed, states, worth_it, write_index
+from benchmark.store.sealed import check_seal, sealed_parquet
 from benchmark.store.tested import sound_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.method.evaluation.curves import RankCurve
+    from benchmark.method.evaluation.curves import Predictions, RankCurve
 
 # Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
 # Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
-VERSION = 7
+VERSION = 8
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
+_SEALED = 8  # from this version on files have their digest
 _VERSION_KEY = b"icm_bench_rows"
 
 PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
@@ -87,6 +90,7 @@ _HOW = (
     ("labels_fit", pa.int64()),  # labelled images that projection or predictor learn from
     ("labels_choice", pa.int64()),  # labelled images of the sources by which rules may choose
     ("tested", pa.string()),  # hash of the tested images, see `benchmark.store.tested`
+    ("images", pa.string()),  # hash of the list in which these have their positions, see `benchmark.store.images`
 )
 # Which columns say what a row is of: rows that are equal in these should have equal numbers.
 IDENTIFYING = tuple(name for name, _ in (*_WHAT[1:], *_HOW[: [name for name, _ in _HOW].index("view_draw") + 1]))
@@ -107,9 +111,24 @@ _SPANS = (
 )
 _ANSWERS = (
     ("correct", pa.binary()),  # of every tested image at every rank, as bits; each rank begins a new byte
+    # What every tested image is taken for, at each of some ranks: those that a rule of the sources picks of the trial.
+    # None in rows of base and new classes together, which have rows of their own, and of numbered placebos.
+    ("predicted_ranks", pa.list_(pa.int64())),
+    ("predicted", pa.binary()),  # number of the class, uint16 (little-endian), rank after rank
+    # Best score minus the second, float32 (little-endian), NaN where there is none; null where there are no scores.
+    ("margins", pa.binary()),
     # Expected calibration error at the rank that a rule picks, before and after scaling by the temperature fitted on
     # the sources' judging images; null where the rule picks another row, and for predictors without a likelihood.
     *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
+)
+# How well a linear classifier reads the environment from embeddings before the projection and after it, at the rank
+# that a rule picks of the sources: balanced accuracy, cross-validated, groups kept together. Of some projections, see
+# `TrialSpec.reads_environments`; null elsewhere.
+_READ = (
+    ("read_ranks", pa.list_(pa.int64())),
+    ("read_before", pa.float64()),
+    ("read_after", _ACCURACIES),
+    ("read_chance", pa.float64()),
 )
 _WITH_WHAT = (
     ("notes", pa.list_(pa.string())),  # what fits have to say, such as that one did not converge
@@ -127,7 +146,9 @@ def schema() -> pa.Schema:
 @lru_cache
 def _schema(metrics: tuple[str, ...]) -> pa.Schema:
     curves = [*_SOURCE_CURVES, *((metric, _ACCURACIES) for metric in metrics)]
-    return pa.schema([*_WHAT, *_HOW, *curves, *_SPANS, *_ANSWERS, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()})
+    return pa.schema(
+        [*_WHAT, *_HOW, *curves, *_SPANS, *_ANSWERS, *_READ, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()}
+    )
 
 
 @lru_cache
@@ -163,6 +184,22 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
         columns[f"ece_scaled_{rule}"] = calibration.scaled_error
         columns[f"temperature_{rule}"] = calibration.temperature
     return columns
+
+
+def prediction_columns(predictions: Mapping[int, "Predictions"], ranks: Sequence[int]) -> dict[str, object]:
+    """Return the columns of a row with what its tested images are taken for.
+
+    Args:
+        predictions: position of a rank -> predictions, ascending.
+        ranks: of the row.
+    """
+    unknown = all(np.isnan(one.margins).all() for one in predictions.values())
+    margins = None if unknown else b"".join(one.margins.astype("<f4").tobytes() for one in predictions.values())
+    return {
+        "predicted_ranks": [ranks[index] for index in predictions],
+        "predicted": b"".join(one.classes.astype("<u2").tobytes() for one in predictions.values()),
+        "margins": margins,
+    }
 
 
 def row_file(trial_id: str) -> str:
@@ -213,7 +250,8 @@ def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -
     """Write the rows of one finished trial, each with its id; all of them appear at once or not at all."""
     named = [{**row, "trial_id": trial_id} for row in rows]
     # A file of few rows has a page for each of many columns: these are read twice as fast as with zstd, and as short.
-    storage.write_table(row_file(trial_id), pa.Table.from_pylist(named, schema=schema()), compression="snappy")
+    table = pa.Table.from_pylist(named, schema=schema())
+    storage.write_bytes(row_file(trial_id), sealed_parquet(table, "snappy"))
 
 
 def failure_file(trial_id: str) -> str:
@@ -257,8 +295,17 @@ def problem_of(storage: Storage, name: str) -> str:
     """
     if name.endswith(".json"):
         return "" if _failure(storage, name)[0] != name else "is damaged"
-    every = schema().names
-    return problem_by(lambda storage, name: _read(storage, name, every), storage, name)
+    return problem_by(_check_sound, storage, name)
+
+
+def _check_sound(storage: Storage, name: str) -> None:
+    """Read a file of rows, and see that each accuracy is the mean of the answers beside it."""
+    table = _read(storage, name, ("class_half", "ranks", "n_test", ACCURACY.name, "correct"))
+    for row in table.to_pylist():
+        if row["class_half"] == "harmonic" or not row["n_test"]:
+            continue
+        if not np.allclose(unpacked(row).mean(axis=1), row[ACCURACY.name], rtol=0, atol=1e-9):
+            raise DamagedError.of(storage, {name: "has an accuracy that is not the mean of its answers"})
 
 
 def all_trials(storage: Storage) -> list[str]:
@@ -348,13 +395,13 @@ def _concatenated(tables: Iterable[pa.Table]) -> pa.Table:
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
     every = len(columns) == len(schema())
+    content = storage.read_bytes(name)
+    is_sealed = check_seal(storage, name, content)
     try:
-        # Whole, a file is read at one go. Of some columns, the others' bytes are not read from a disk; from an object
-        # store they are, since that takes one request, and nobody looks at them.
-        whole = every or not storage.is_local
-        source = pa.BufferReader(storage.read_bytes(name)) if whole else storage.open(name)
-        with source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
+            if version >= _SEALED and not is_sealed:
+                raise DamagedError.of(storage, {name: DIFFERS})
             if version > VERSION:
                 raise IcmBenchError(
                     f"{storage.path(name)} holds result rows of version {version}, and this icm-bench reads them up to "

@@ -11,7 +11,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
-from benchmark.store import clusters, costs, details, imported, made, records, row_index, rows, tested, texts
+from benchmark.store import clusters, costs, images, imported, made, records, row_index, rows, tested, texts
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
 from benchmark.store.checked import DamagedError, read_checked
@@ -28,11 +28,12 @@ _KINDS: Mapping[str, tuple[Callable[[Storage, str], str], Sequence[str]]] = {
     rows.ROOT: (rows.problem_of, [".parquet"]),
     rows.FAILED: (rows.problem_of, [".json"]),
     tested.ROOT: (tested.problem_of, [".parquet"]),
-    details.ROOT: (details.problem_of, [".json", ".parquet"]),
+    images.ROOT: (images.problem_of, [".parquet"]),
     records.ROOT: (records.problem_of, [".json"]),
     made.ROOT: (made.problem_of, [".parquet"]),
     costs.ROOT: (costs.problem_of, [".json"]),
 }
+_OBSOLETE = "details"  # predictions of fits made again, of versions whose rows had none
 _WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # looked at as one
 
 
@@ -88,7 +89,7 @@ def directories(storage: Storage) -> list[Directory]:
     moments = [_moments(storage, name, size, views) for name, size in _sizes(storage, sums.ROOT).items()]
     names = _sizes(storage, imported.ROOT)
     of_imports = [_imported(storage, name, of_folder) for name, of_folder in names.items()]
-    others = [_whole(storage, root) for root in _WHOLE]
+    others = [*(_whole(storage, root) for root in _WHOLE), _obsolete(storage)]
     return sorted(
         [*views.values(), *moments, *filter(None, others), *of_imports],
         key=lambda d: (d.dataset, d.backbone, d.view, d.name),
@@ -100,6 +101,14 @@ def _whole(storage: Storage, root: str) -> Directory | None:
     files = len(_files_of(storage, root))
     size = sum(_sizes(storage, root).values())
     return Directory(root, parts=files, parts_expected=files, size=size) if files else None
+
+
+def _obsolete(storage: Storage) -> Directory | None:
+    """Return the folder that nobody reads any more; None where there is none."""
+    files = [name for name, _, _ in storage.details(_OBSOLETE) if is_own(name)]
+    stale = "an earlier icm-bench made it; rows have the predictions now"
+    size = sum(_sizes(storage, _OBSOLETE).values())
+    return Directory(_OBSOLETE, parts=len(files), size=size, stale=stale) if files else None
 
 
 def _imported(storage: Storage, name: str, size: int) -> Directory:

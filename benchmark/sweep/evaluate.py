@@ -1,20 +1,22 @@
 """From a trial to its result rows."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.cells import Cells
+from benchmark.method.evaluation.curves import Predictions
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method, Plain
-from benchmark.method.evaluation.selection import picked_by_sources
+from benchmark.method.evaluation.selection import KEY, SOURCE_RULES, picked_by_sources, picks_of
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.subspace.moments import Placebo
 from benchmark.method.subspace.placebos import Borrowed, Matched, Rotated, Shuffled
-from benchmark.store.rows import curve_columns
+from benchmark.store.rows import curve_columns, prediction_columns
+from benchmark.sweep.environments import Readable
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.trials import Trial
 
@@ -62,18 +64,88 @@ def evaluate(
     for word, placebo in placebos_of(trial, lent):
         pairs = chosen.pairs_in_words if chosen else ""
         common["projection_variant"] = ", ".join(filter(None, [word, pairs, spec.projection.variant])) or None
-        every = _rows(trial, evaluation, placebo, common, tested)
-        rows += [every[i] for i in picked_by_sources(every)] if chosen and chosen.numbered else every
+        made = _rows(trial, evaluation, placebo, common, tested)
+        every = [one.row for one in made]
+        if chosen and chosen.numbered:
+            rows += [every[i] for i in picked_by_sources(every)]
+            continue
+        for position, places in answered(every).items():
+            there = made[position].predictions
+            if kept := {index: there[index] for index in sorted(places & there.keys())}:
+                every[position] |= prediction_columns(kept, spec.ranks)
+        if spec.reads_environments and not common["projection_variant"]:
+            _read_environments(trial, evaluation, data, made)
+        rows += every
     return Evaluated(rows, list(tested.values()))
+
+
+def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, made: Sequence["_Made"]) -> None:
+    """Add to the rows that a rule picks how well the environment is read: by the last rule that picks any."""
+    readable, holdouts = Readable(data, trial.spec.normalize), {h.name: h for h in trial.holdouts}
+    picks = next((found for rule in reversed(SOURCE_RULES) if (found := picks_of([o.row for o in made], rule))), {})
+    if not readable.has_several:
+        return
+    known: dict[tuple[object, ...], float] = {}
+    for position, index in picks.values():
+        one, rank = made[position], trial.spec.ranks[index]
+        key = one.row["held_out"], repr(one.method.projection), rank
+        if key not in known:
+            basis = evaluation.basis_of(holdouts[str(one.row["held_out"])], one.method)
+            known[key] = readable.after(basis, rank).balanced_accuracy
+        before = readable.before()
+        one.row.update(read_ranks=[rank], read_after=[known[key]])
+        one.row.update(read_before=before.balanced_accuracy, read_chance=before.chance)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A row that is being made.
+
+    Attributes:
+        row: its columns.
+        method: what was fitted for it.
+        predictions: see `RankCurve.predictions`.
+    """
+
+    row: Row
+    method: Method
+    predictions: Mapping[int, Predictions]
+
+
+def answered(rows: Sequence[Row]) -> dict[int, set[int]]:
+    """Return at which ranks rows of a trial keep predictions: position of a row -> positions of ranks.
+
+    Those that a rule picks which looks at sources alone: of all rows, of those of each setting of the projection by
+    itself, such as one nuisance, and of those that differ from the pick of all in this setting alone.
+    """
+    parts, alike = list(_by(rows, ("projection_params",))), dict[int, list[int]]()
+    for of_one in _by(rows, (*KEY, "test_split", "class_half", "lambda_", "predictor_params")):
+        alike |= dict.fromkeys(of_one, of_one)
+    for rule in SOURCE_RULES:
+        parts += [[i] for position, _ in picks_of(rows, rule).values() for i in alike[position]]
+    found: dict[int, set[int]] = {}
+    for part in [range(len(rows)), *parts]:
+        for rule in SOURCE_RULES:
+            for position, index in picks_of([rows[i] for i in part], rule).values():
+                found.setdefault(part[position], set()).add(index)
+    return found
+
+
+def _by(rows: Sequence[Row], names: Sequence[str]) -> Iterable[list[int]]:
+    """Return the positions of rows that have the same in some columns."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for position, row in enumerate(rows):
+        found.setdefault(tuple(row[name] for name in names), []).append(position)
+    return found.values()
 
 
 def _rows(
     trial: Trial, evaluation: Evaluation, placebo: Placebo | None, common: Row, tested: dict[str, Tested]
-) -> list[Row]:
+) -> list[_Made]:
     """Return the rows of one placebo, or without any; their tested images are added to `tested`."""
     spec = trial.spec
     weights = trial.subject.weights_of(spec.intervention_set)
-    rows: dict[float, list[Row]] = {lambda_: [] for lambda_ in spec.lambdas}
+    rows: dict[float, list[_Made]] = {lambda_: [] for lambda_ in spec.lambdas}
     for setting in spec.settings:
         projections = [setting.at(lambda_=lambda_, seed=spec.draw_seed) for lambda_ in spec.lambdas]
         methods = [Method(p, spec.predictor, spec.ranks, weights, placebo) for p in projections]
@@ -81,15 +153,16 @@ def _rows(
         if evaluation.samples(spec.predictor):
             curves = evaluation.with_full_fits(methods, curves, trial.holdouts)
         params = json.dumps({k: v for k, v in setting.params.items() if k != "order"})
-        for lambda_, projection, of_method in zip(spec.lambdas, projections, curves, strict=True):
-            of_projection = {"projection_params": params, "lambda_": lambda_ if projection.uses_lambda else None}
+        for lambda_, method, of_method in zip(spec.lambdas, methods, curves, strict=True):
+            uses_lambda = method.projection.uses_lambda
+            of_projection = {"projection_params": params, "lambda_": lambda_ if uses_lambda else None}
             for curve in of_method:
                 of_predictor = json.dumps(spec.predictor.settings[curve.setting].params)
                 columns = {"predictor_params": of_predictor, **curve_columns(curve)}
-                rows[lambda_].append({**common, **of_projection, **columns})
+                rows[lambda_].append(_Made({**common, **of_projection, **columns}, method, curve.predictions))
                 tested[curve.tested.hash] = curve.tested
     # lambda by lambda, ascending as the recipe gives them: of equals a rule takes the first, which shrinks least.
-    return [row for of_lambda in rows.values() for row in of_lambda]
+    return [made for of_lambda in rows.values() for made in of_lambda]
 
 
 def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[str, Placebo | None]]:
@@ -151,6 +224,7 @@ def common_columns(trial: Trial) -> Row:
         "rounding": spec.rounding if spec.protocol.open_class else None,
         "n_sources": min(len(holdout.sources) for holdout in trial.holdouts),
         "n_shared": subject.manifest.shared_images,
+        "images": trial.images,
         "recipe_hash": trial.recipe_hash,
         "code_version": code_version(),
     }

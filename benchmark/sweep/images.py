@@ -76,6 +76,19 @@ def seen(
     return Seen(data, table.set_column(table.column_names.index("environment"), "environment", table["dataset"]))
 
 
+def list_of(manifest: Manifest, variants: Sequence[Manifest], unreadable: Mapping[str, Collection[str]]) -> pa.Table:
+    """Return the list of images in which rows name positions, columns as in `benchmark.store.images`.
+
+    Args:
+        manifest: the data set that a protocol fits on.
+        variants: further data sets that it tests on.
+        unreadable: name of a data set -> ids of its images that cannot be read.
+    """
+    if not variants:
+        return manifest.table
+    return seen(manifest, variants, Split(0), unreadable).table
+
+
 def _table(manifest: Manifest, images: Embedded) -> pa.Table:
     table = manifest.table.select(_COLUMNS).take(images.position)
     return table.append_column("dataset", pa.array([manifest.name] * len(table), pa.string()))

@@ -8,13 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.curves import RankCurve, combined
+from benchmark.method.evaluation.curves import Predictions, RankCurve, combined
 from benchmark.method.evaluation.metrics import METRICS, Answers
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.splits import TestSplit
-from benchmark.store.rows import curve_columns
+from benchmark.store.rows import curve_columns, prediction_columns
 from benchmark.sweep.evaluate import Evaluated, Row, common_columns
 from benchmark.sweep.images import Seen
 from benchmark.sweep.trials import Trial
@@ -79,6 +79,7 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
         method: name of the method.
         answered: what each of its settings answered.
     """
+    ranks = [test.trial.subject.facts.dim]
     common = {
         **common_columns(test.trial),
         **dict.fromkeys(_UNKNOWN),
@@ -86,7 +87,7 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
         "projection": IMPORTED,
         "projection_params": "{}",
         "predictor": method,
-        "ranks": [test.trial.subject.facts.dim],
+        "ranks": ranks,
     }
     rows: list[Row] = []
     tested = {}
@@ -94,6 +95,8 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
         params = json.dumps({"setting": of_setting.setting} if of_setting.setting else {}, ensure_ascii=False)
         for curve in _curves(test, of_setting):
             columns = {name: value for name, value in curve_columns(curve).items() if name not in _UNKNOWN}
+            if curve.predictions:
+                columns |= prediction_columns(curve.predictions, ranks)
             rows.append({**common, "predictor_params": params, **columns})
             tested[curve.tested.hash] = curve.tested
     return Evaluated(rows, list(tested.values()))
@@ -112,7 +115,8 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
     roles, holdout = test.roles, test.holdout
     rows = np.flatnonzero(roles.of_test(one))
     tested, order = roles.named(rows)
-    correct = (answered.predicted[rows[order]] == tested.label)[None]
+    predicted = answered.predicted[rows[order]]
+    correct = (predicted == tested.label)[None]
     answers = Answers(correct, tested.label, len(test.images.data.classes))
     score = [answered.source_score]
     return RankCurve(
@@ -127,6 +131,7 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
         correct=correct,
         tested=tested,
         calibrations={},
+        predictions={0: Predictions(predicted.astype(np.uint16), np.full(len(predicted), np.nan, np.float32))},
         n_train=0,
         labels_fit=0,
         labels_choice=0,

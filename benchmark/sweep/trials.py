@@ -16,7 +16,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.protocols import Holdout, Protocol
 from benchmark.method.evaluation.selection import SOURCE_RULES
-from benchmark.method.evaluation.splits import Rounding, Split, TestSplit
+from benchmark.method.evaluation.splits import HOLDOUT_FRACTION, Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.recipe.available import kinds_of, names_environments, settings_of
@@ -28,6 +28,8 @@ from benchmark.store.texts import prompts_file
 from benchmark.sweep.clusters import Clusters
 from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.subject import Subject
+
+READ = ("pca", "icm", "shrinkage")  # projections after which it is looked at how well environments can be read
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ class TrialSpec:
         return Split(self.seed, self.protocol.halves_apart, self.rounding, self.folds)
 
     @property
+    def reads_environments(self) -> bool:
+        """Whether it is looked at how well environments can be read before and after the projection."""
+        order, bound = self.projection.order_name, self.protocol.looks_at_target
+        return not self.fold and self.projection.name in READ and order in (None, "largest") and not bound
+
+    @property
     def draw_seed(self) -> int:
         """The seed of everything random in the trial: every fold draws anew."""
         return self.seed if self.fold is None else self.seed * self.folds + self.fold
@@ -110,6 +118,28 @@ class TrialSpec:
         fewest = min(setting.fewest_sources for setting in self.settings)
         fitted = sum(len(holdout.sources) >= fewest for holdout in self.holdouts(environments))
         return chosen.draws * fitted * tests * len(SOURCE_RULES)
+
+    def prediction_count(self, images: Mapping[str, int]) -> int:
+        """Return how many predictions the rows keep, about and at most: of numbered placebos they keep none.
+
+        Each rule may pick one row of all, and for each further setting of the projection two: see `evaluate.answered`.
+
+        Args:
+            images: environment -> number of images.
+        """
+        if self.intervention_set and self.intervention_set.numbered:
+            return 0
+        shares = {"out_20": HOLDOUT_FRACTION, "in_80": 1 - HOLDOUT_FRACTION, "out_fold": 1 / max(1, self.folds)}
+        halves = {"base": 0.5, "new": 0.5}
+        sizes, fewest = list(images.values()), min(setting.fewest_sources for setting in self.settings)
+        tested = sum(
+            sizes[environment] * shares.get(test.split, 1.0) * halves.get(test.half, 1.0)
+            for holdout in self.holdouts(list(images))
+            if len(holdout.sources) >= fewest
+            for test in holdout.tests
+            for environment in test.environments
+        )
+        return round(tested * len(SOURCE_RULES) * (2 * len(self.settings) - 1))
 
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
@@ -182,6 +212,7 @@ class Trial:
                 for s in (subject, *self.variants)
             ],
             "backbone": subject.facts.label,
+            "logit_scale": subject.facts.logit_scale,
             "views": seen(subject),
             "lender": [lender.manifest.fingerprint, lender.unreadable, seen(lender)] if lender else None,
             "text_pairs": subject.text_pairs if TEXT in labels else None,
@@ -202,6 +233,13 @@ class Trial:
         """The clusters in the place of the source environments; None where these are the data set's own."""
         count = self.subject.clusters
         return self.spec.clusters(self.subject.manifest.environments, count) if count else None
+
+    @cached_property
+    def images(self) -> str:
+        """Hash of the list of images whose positions its rows name: a data set, or what can be read of several."""
+        subjects = (self.subject, *self.variants)
+        of_each = [[s.manifest.fingerprint, s.unreadable if self.variants else ""] for s in subjects]
+        return canonical_hash(of_each)[:32]
 
     @property
     def samples(self) -> bool:

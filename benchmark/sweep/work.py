@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark.common.workers import cores
 from benchmark.method.evaluation.cells import HALVES
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import IN, OUT, turn_of
@@ -24,16 +23,10 @@ _EVALUATIONS = 25.0  # of an objective, for each fit: of a logistic regression a
 _MORE = 1.8  # ... and so many times as many for each ten times C
 _CALL = 4e7  # what an evaluation takes, however small it is
 _SUM = 1e11  # summing moments, however few the images are
-_OF_A_PROCESS = 8  # trials that it takes as long to start a process as to fit again
 _BEST = 50.0  # operations that finding the best class of an image at one rank amounts to, for each class
 # Points of a holdout that are fitted to all images where rules choose on some: at full rank, and at the one below it.
 _FULL, _FULL_BELOW = 3.0, 1.5
 Sides = frozenset[int]
-
-
-def fitting_again(trials: int) -> int:
-    """Return how many processes fit trials again for the details: with few trials it takes longer to start one."""
-    return max(1, min(cores(), trials // _OF_A_PROCESS))
 
 
 @dataclass(frozen=True)

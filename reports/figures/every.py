@@ -1,10 +1,9 @@
 """All figures of a report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure as Sheet
 
 from reports.chosen import Selections
@@ -14,7 +13,6 @@ from reports.figures import (
     heat_maps,
     interventions,
     lambdas,
-    maps,
     pairs,
     rank,
     robustness,
@@ -55,7 +53,6 @@ def all_drawings(
     described: Sequence[tuple[Setting, Selections]],
     compared: Sequence[tuple[Setting, Comparison]],
     options: Options,
-    images: Mapping[Setting, pd.DataFrame] | None = None,
 ) -> list[Drawing]:
     """Return all figures for which there are data: the forest, those of each setting, and those over backbones.
 
@@ -65,10 +62,6 @@ def all_drawings(
         described: settings and their rows, in the order of the report.
         compared: settings and comparisons of the forest, from the top down, adjusted as one family.
         options: what the reader asks for; the margin is drawn.
-        images: setting -> a line for each image of its map, see `maps.COLUMNS`; by default there is no map.
-
-    Raises:
-        IcmBenchError: a map lacks a column.
     """
     drawings = []
     if forest := forest_numbers(compared, options.margin):
@@ -77,20 +70,17 @@ def all_drawings(
     shown = drawable(described)[:MAX_SETTINGS]
     names = suffixes([setting for setting, _ in drawable(described)])[:MAX_SETTINGS]
     for (setting, selections), suffix in zip(shown, names, strict=True):
-        drawings += _of_setting(setting, selections, suffix, (images or {}).get(setting))
+        drawings += _of_setting(setting, selections, suffix)
     return [*drawings, *_over_backbones(described)]
 
 
-def _of_setting(setting: Setting, selections: Selections, suffix: str, images: pd.DataFrame | None) -> list[Drawing]:
+def _of_setting(setting: Setting, selections: Selections, suffix: str) -> list[Drawing]:
     rule, made = selections.rule, []
     for kind in _KINDS:
         numbers = kind.numbers(selections, rule)
         if numbers is not None:
             caption = wording.caption(setting, selections, rule, kind.words(numbers, setting))
             made.append(Drawing(f"{kind.name}{suffix}", caption, kind.draw, numbers, setting.random_weights))
-    if of_images := maps.numbers(images):
-        caption = wording.caption(setting, selections, rule, wording.of_map(of_images))
-        made.append(Drawing(f"map{suffix}", caption, maps.draw, of_images, setting.random_weights))
     return made
 
 

@@ -19,7 +19,6 @@ from reports.figures.forest import ForestNumbers
 from reports.figures.heat_maps import HeatMapNumbers
 from reports.figures.interventions import InterventionNumbers
 from reports.figures.lambdas import LambdaNumbers
-from reports.figures.maps import MapNumbers
 from reports.figures.pairs import PairNumbers
 from reports.figures.rank import RankNumbers
 from reports.figures.robustness import RobustnessNumbers
@@ -221,15 +220,6 @@ def of_spectrum(numbers: Spectra, _: Setting) -> str:
         "Eigenvalues of M = C_z - λ C_d, fitted on the sources, largest first, on a symmetric log scale; mean over "
         f"held-out environments, seeds and folds.{which}{fewer} PCA: eigenvalues of its own second moment. The "
         "released order keeps directions from the right-hand end."
-    )
-
-
-def of_map(numbers: MapNumbers) -> str:
-    """Return what the map shows."""
-    some = f" {number(numbers.left_out)} more are not drawn." if numbers.left_out else ""
-    return (
-        f"{number(len(numbers.environments))} images on the two principal axes of their embeddings, before and after "
-        f"the method. Two axes of many: what overlaps here may be apart.{some}"
     )
 
 

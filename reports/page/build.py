@@ -19,6 +19,7 @@ from reports.options import Options
 from reports.page import data
 from reports.page.forest import forests, signed
 from reports.page.thumbnails import Thumbnails
+from reports.predictions import MethodPredictions
 from reports.robustness import lines_of
 from reports.settings import BANNER, Setting
 from reports.table import GAP, Cell, Table
@@ -39,7 +40,7 @@ def page(
     options: Options,
     gaps: Sequence[str] = (),
     forms: Mapping[str, Mapping[str, str]] | None = None,
-    details: Mapping[Setting, Sequence[Any]] | None = None,
+    predictions: Mapping[Setting, Sequence[MethodPredictions]] | None = None,
     ledger: Sequence[tuple[str, str]] = (),
     thumbnails: Thumbnails | None = None,
 ) -> bytes:
@@ -53,18 +54,17 @@ def page(
         options: what the reader asks for.
         gaps: sentences on what is missing.
         forms: name of a table -> `tex`, `csv` and `md` of it, which the page copies as they are.
-        details: setting -> what is known of single images, see `reports.page.data.details_of`; None where nothing is.
+        predictions: setting -> what its methods take single images for; None where nothing is known.
         ledger: (what, value) of devices, versions and the like, for the end of the page.
         thumbnails: small images, which stand beside the names of images; None for none.
     """
     places = None if thumbnails is None else thumbnails.places
-    paths = data.paths_of(one for every in (details or {}).values() for one in every)
     parts = [
         {
             "core": data.core(setting, selections, lines, options),
             "classes": data.classes(selections),
             "grids": data.grids(selections) or None,
-            "details": data.details_of(selections, (details or {}).get(setting, ()), paths, places),
+            "details": data.details_of(selections, (predictions or {}).get(setting, ()), places),
         }
         for (setting, selections), lines in zip(described, lines_of(described), strict=True)
     ]

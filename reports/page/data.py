@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.metrics import Metrics, averaged, metrics_of
 from reports.options import Options
 from reports.page.numbers import points, rounded, tenths
+from reports.predictions import MethodPredictions, read_of
 from reports.robustness import Lines
 from reports.settings import Setting
 from reports.spans import picked
@@ -26,7 +27,6 @@ from reports.whole import whole_estimate
 
 SHOWN_RULES = ("training_domain", "lodo", "oracle")
 _READ = ("before", "after", "chance")
-MAX_MAPS = 2
 SHORTEST = 8  # letters of an image's id
 MAX_SETS = 12  # of a method's explorer: those picked most often come first
 Plain = dict[str, Any]
@@ -358,102 +358,68 @@ def _numbered(values: Sequence[Any], known: Sequence[float | None]) -> Any:
     return np.array([-1 if pd.isna(v) else place[float(v)] for v in values], dtype=np.int64)
 
 
-def paths_of(details: Iterable[Any]) -> dict[str, str]:
-    """Return id -> path of the images that stand in any map; details as of `details_of`."""
-    maps = [one.map for one in details if one.map is not None]
-    return {str(i): str(path) for m in maps for i, path in zip(m["id"].to_pylist(), m["path"].to_pylist(), strict=True)}
-
-
 def details_of(
-    selections: Selections, details: Sequence[Any], paths: Mapping[str, str], places: Mapping[str, int] | None = None
+    selections: Selections, predictions: Sequence[MethodPredictions], places: Mapping[str, int] | None = None
 ) -> Plain | None:
-    """Return what was predicted for each image, a map of images, and how well environments are read.
+    """Return what was predicted for each image, and how well environments are read; None where neither is known.
 
     Args:
         selections: the rows of the setting.
-        details: of each method that has some, with `predictions` (columns image_id, held_out, class, seed, method,
-            rule, predicted), `classes`, `map` (id, class, environment, x, y, x_after, y_after) or None, and `decoded`
-            (before, after, chance, rank of each held-out environment), see `benchmark.store.details.Details`.
-        paths: id -> path of images, which are named by it; others by as much of their id as tells them apart.
+        predictions: of each method that has some.
         places: id -> number of the thumbnail of an image; None where the page has no thumbnails.
     """
-    labels = [method.label for method in selections.parts]
-    known = [(number, one) for one in details if (number := _number_of(one, labels)) is not None]
-    if not known:
+    number = {method: k for k, method in enumerate(selections.parts)}
+    decoded = [{"method": number[method], **_decoded(lines)} for method, lines in read_of(selections).items()]
+    if not predictions and not decoded:
         return None
-    return {
-        "predictions": _predictions(selections, known, paths, places),
-        "maps": _maps(known),
-        "decoded": [{"method": number, **found} for number, one in known if (found := _decoded(one.decoded))],
-    }
-
-
-def _number_of(one: Any, labels: Sequence[str]) -> int | None:
-    """Return the number of the method whose details these are; None where the rows have no such method."""
-    named = one.predictions["method"].unique().to_pylist()
-    return labels.index(named[0]) if len(named) == 1 and named[0] in labels else None
+    known = [(number[one.method], one.table) for one in predictions]
+    return {"predictions": _predictions(selections, known, places) if known else None, "decoded": decoded}
 
 
 def _predictions(
     selections: Selections,
-    known: Sequence[tuple[int, Any]],
-    paths: Mapping[str, str],
+    known: Sequence[tuple[int, pd.DataFrame]],
     places: Mapping[str, int] | None,
 ) -> Plain:
     """Return images, what was asked of them under which seed, and for each rule and method what was answered."""
     environments = selections.held_outs
     names = [str(name) for name in selections.rows["classes"].iloc[0]]
-    place = {name: k for k, name in enumerate(environments)}
-    columns = ("held_out", "image_id", "seed", "class", "rule", "predicted")
-    frames = {number: one.predictions.select(list(columns)).to_pandas() for number, one in known}
+    place, number_of = ({name: k for k, name in enumerate(some)} for some in (environments, names))
+    columns = ["held_out", "image_id", "path", "seed", "class", "rule", "predicted"]
+    frames = {number: table[columns] for number, table in known}
     every = pd.concat(frames.values(), keys=frames.keys(), names=["method", None]).reset_index("method")
     every = every[every["held_out"].isin(environments)].astype({"held_out": str, "image_id": str, "class": str})
     asked = every[["held_out", "image_id", "seed"]].drop_duplicates().sort_values(["held_out", "image_id", "seed"])
-    images = every[["held_out", "image_id", "class"]].drop_duplicates(["held_out", "image_id"])
+    images = every[["held_out", "image_id", "path", "class"]].drop_duplicates(["held_out", "image_id"])
     images = images.sort_values(["held_out", "image_id"])
     at, at_image = pd.MultiIndex.from_frame(asked), pd.MultiIndex.from_frame(images[["held_out", "image_id"]])
     answers: dict[str, dict[str, list[int]]] = {}
     for (rule, number), part in every.groupby(["rule", "method"], sort=True, observed=True):
         values = np.full(len(asked), -1, dtype=np.int64)
-        values[at.get_indexer(pd.MultiIndex.from_frame(part[["held_out", "image_id", "seed"]]))] = part["predicted"]
+        values[at.get_indexer(pd.MultiIndex.from_frame(part[["held_out", "image_id", "seed"]]))] = part[
+            "predicted"
+        ].map(number_of)
         answers.setdefault(str(rule), {})[str(number)] = values.tolist()
     thumbs = {} if places is None else {"thumbs": [places.get(name, -1) for name in images["image_id"]]}
     return {
-        "names": _names(images["image_id"].tolist(), paths),
+        "names": _names(images["image_id"].tolist(), images["path"].tolist()),
         **thumbs,
         "environment": [place[name] for name in images["held_out"]],
-        "class": [names.index(name) if name in names else -1 for name in images["class"]],
+        "class": [number_of[name] for name in images["class"]],
         "asked": at_image.get_indexer(pd.MultiIndex.from_frame(asked[["held_out", "image_id"]])).tolist(),
         "answers": answers,
     }
 
 
-def _names(ids: Sequence[str], paths: Mapping[str, str]) -> list[str]:
+def _names(ids: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Return what images are called: their paths, where these are known, else the first letters of their ids."""
     letters = SHORTEST
     while len({name[:letters] for name in ids}) < len(set(ids)):
         letters += 1
-    return [paths.get(name, name[:letters]) for name in ids]
+    return [path or name[:letters] for name, path in zip(ids, paths, strict=True)]
 
 
-def _maps(known: Sequence[tuple[int, Any]]) -> list[Plain]:
-    """Return at most `MAX_MAPS` maps, of different methods."""
-    found: list[Plain] = []
-    for number, one in known:
-        if one.map is None or len(found) == MAX_MAPS:
-            continue
-        columns = one.map.to_pydict()
-        names = sorted({str(name) for name in columns["environment"]})
-        at = {name: k for k, name in enumerate(names)}
-        xy = {name: [rounded(v, 3) for v in columns[name]] for name in ("x", "y", "x_after", "y_after")}
-        environment = [at[str(name)] for name in columns["environment"]]
-        found.append({"method": number, "environments": names, "environment": environment, **xy})
-    return found
-
-
-def _decoded(lines: Sequence[Any]) -> Plain:
+def _decoded(lines: Sequence[tuple[float, float, float, int]]) -> Plain:
     """Return how well environments are read before and after, mean over what is held out, in percent."""
-    if not lines:
-        return {}
-    means = {name: points(float(np.mean([getattr(one, name) for one in lines])), 1) for name in _READ}
-    return {**means, "ranks": sorted({int(one.rank) for one in lines})}
+    means = {name: points(float(np.mean([one[k] for one in lines])), 1) for k, name in enumerate(_READ)}
+    return {**means, "ranks": sorted({one[3] for one in lines})}

@@ -21,7 +21,6 @@ const div = (...kids) => h("div", {}, ...kids);
 const note = (...kids) => h("p", {class: "note"}, ...kids), mute = (...kids) => h("p", {class: "mute"}, ...kids), h3 = (...kids) => h("h3", {}, ...kids);
 const MID = {"text-anchor": "middle", class: "m"}, END = {"text-anchor": "end", class: "m"};
 const LEFT = "Left out, so that this page stays below 2 MB.";
-const WRITE = () => h("code", {}, "icm-bench details RECIPE");
 const known = v => v !== null && v !== undefined;
 // Halves go to the even digit, as in the printed tables.
 const fixed = (v, d) => { const x = Math.abs(v), m = 10 ** d; return x * m % 1 === .5 && Number.isInteger(x * 2 ** (d + 1)) ? 2 * Math.round(x * m / 2) / m : +x.toFixed(d); };
@@ -401,10 +400,10 @@ function thumb({size, rows}, place) {
 }
 function confusion(details, sprites, m, e) {
   const P = details?.predictions, n = count();
-  const none = words => [h3("What is taken for what"), mute(words, WRITE(), ".")];
-  if (!P) return none(setting().has.includes("details") || !details ? "Predictions of single images are not part of this page; they are written by " : "There are none: ");
+  const none = words => [h3("What is taken for what"), mute(words)];
+  if (!P) return none(setting().has.includes("details") && details ? "Rows of an earlier version have no predictions of single images." : "Predictions of single images are not part of this page; icm-bench details RECIPE writes them.");
   const answers = P.answers[rule().name] || P.answers[core.rule], own = answers?.[m], base = answers?.[core.methods[m].plain];
-  if (!own) return none("There are no predictions of single images of this method; of plain, PCA, CLIP-ICM and shrinkage they are written by ");
+  if (!own) return none("Rows have no predictions of single images of this method.");
   const rows = P.asked.map((image, k) => ({image, truth: P.class[image], said: own[k], plain: base ? base[k] : null})).filter(o => o.said >= 0 && (e === n || P.environment[o.image] === e));
   const C = core.classes.length, kept = C <= 30 ? [...Array(C).keys()] : worst(rows, C, 20);
   const cell = new Map(), total = new Map();
@@ -523,32 +522,8 @@ async function subspace() {
     out.push(scroller("What is removed", grid({label: "What the picks remove", corner: "Method", columns: names.map(k_ => ({text: SPANS[k_] || spaced(k_)})), blocks: [{rows: spans.map(o => ({head: o.method, cells: names.map(k_ => ({kids: [/_moved_|relative/.test(k_) && known(o[k_]) ? fmt(o[k_] / 100, 2) : fmt(o[k_])]}))}))}]})),
       note(`Percent at what ${r.name} picks, mean over held-out environments. A shift is of class means between environments; that to the held-out is known by its labels, so no rule looks at it. Moved: 1 as the average direction.`));
   }
-  for (const M of details?.maps || []) out.push(...maps(M));
-  if (!details) out.push(note(!spans.length ? "Rows say nothing of what is removed here. " : "", "How well environments are read, and the map of images, are written by ", WRITE(), "."));
+  if (!out.length) out.push(note("Rows say nothing of what is removed here."));
   box.replaceChildren(...out);
-}
-const HUES = ["icm", "pca", "random", "released", "shrinkage", "plain", "other"];
-function maps(M) {
-  const one = (title, X, Y) => {
-    const canvas = h("canvas", {role: "img", "aria-label": title + ", images coloured by environment"});
-    canvas.redraw = () => {
-      const w = canvas.clientWidth, H = Math.min(400, w), ratio = devicePixelRatio || 1;
-      if (!w) return;
-      canvas.width = w * ratio; canvas.height = H * ratio;
-      const c = canvas.getContext("2d"), scale = (of, size) => { const lo = Math.min(...of), hi = Math.max(...of); return v => 10 + (size - 20) * (v - lo) / (hi - lo || 1); };
-      const probe = h("span", {}), xs = X.filter(known), ys = Y.filter(known);
-      document.body.append(probe);
-      const hue = HUES.map(f => { probe.style.color = `var(--${f})`; return getComputedStyle(probe).color; });
-      probe.remove();
-      c.scale(ratio, ratio); c.globalAlpha = .7;
-      const sx = scale(xs, w), sy = scale(ys, H);
-      X.forEach((x, k) => { if (!known(x) || !known(Y[k])) return; c.fillStyle = hue[M.environment[k] % HUES.length]; c.beginPath(); c.arc(sx(x), H - sy(Y[k]), 2.2, 0, 7); c.fill(); });
-    };
-    watcher.observe(canvas);
-    return div(h3(title), canvas);
-  };
-  const name = core.methods[M.method].label;
-  return [h("div", {class: "grid2"}, one("Before: two principal axes of the embeddings", M.x, M.y), one(`After ${name}`, M.x_after, M.y_after)), h("ul", {class: "legend"}, M.environments.map((e, k) => h("li", {}, key(HUES[k % HUES.length]), e)))];
 }
 
 // ---- the rest
@@ -586,7 +561,6 @@ function rules() {
 function theme() {
   document.documentElement.dataset.theme = state.theme;
   $("theme").textContent = "Theme: " + state.theme;
-  for (const c of document.querySelectorAll("canvas")) c.redraw?.();
 }
 let turn = 0;
 async function all() {

@@ -12,7 +12,7 @@ from benchmark.commands.gpus import is_named, public_figures, span
 from benchmark.commands.requests import Requests
 from benchmark.commands.room import Node, fitted
 from benchmark.common.storage import Storage
-from benchmark.store.costs import DETAILS, REPORT, Cost, as_json, on_this_machine, read, remember
+from benchmark.store.costs import REPORT, Cost, as_json, on_this_machine, read, remember
 from tests.commands.conftest import Command
 from tests.conftest import REPOSITORY
 from tests.test_cli import write_recipe
@@ -56,11 +56,10 @@ def test_a_plan_is_about_as_long_as_the_run_that_went_before(
     assert any(kind.startswith("embedding tiny") for kind in before["unknown"])
     command("run", recipe)
     after = command.json("plan", recipe)["estimate"]
-    assert list(after["stages"]) == ["start", "embedding", "moments", "trials", "details", "report"]
+    assert list(after["stages"]) == ["start", "embedding", "moments", "trials", "report"]
     assert (after["unknown"], list(after["by"])) == ([], [STORE])
     measured = {c.kind: c for c in read(Storage(str(tmp_path / "store")))}
-    for stage, kind in (("details", DETAILS), ("report", REPORT)):
-        assert after["stages"][stage] == pytest.approx(measured[kind].seconds)
+    assert after["stages"]["report"] == pytest.approx(measured[REPORT].seconds)
     trials = sum(c.seconds for kind, c in measured.items() if kind[0] == "trial")
     assert after["core_hours"] * 3600 == pytest.approx(trials)
     assert "measured: 100% in this store" in command("plan", recipe).out
@@ -93,7 +92,7 @@ def test_the_reference_that_comes_along_is_of_all_stages() -> None:
     from benchmark.commands.estimate import of_reference
 
     kinds = {cost.kind[0] for cost in of_reference()}
-    assert kinds >= {"start", "moments", "first trial", "between trials", "trial", "details", "report"}
+    assert kinds >= {"start", "moments", "first trial", "between trials", "trial", "report"}
     assert as_json(of_reference())
 
 

@@ -62,7 +62,7 @@ class Contents:
         """Read a store."""
         kinds = {
             "embeddings": (".parquet", ".json"), "moments": (".safetensors",), "texts": (".parquet",),
-            "rows": (".parquet",), "tested": (".parquet",), "details": (".parquet", ".json"),
+            "rows": (".parquet",), "tested": (".parquet",), "images": (".parquet",),
         }  # fmt: skip
         names = [name for root, ends in kinds.items() for end in ends for name in storage.files(root, end)]
         found = {name: cls._digest(storage, name) for name in names if not name.endswith("speed.json")}

@@ -12,7 +12,7 @@ from tests.faults.inject import Faults
 from tests.faults.plan import LOSE_NODES, Fault, plan_of
 
 FILES = {
-    "costs": 1, "details": 4, "embeddings": 12, "made": 1, "moments": 4, "rows": 4, "runs": 1, "tested": 4, "texts": 1,
+    "costs": 1, "images": 1, "embeddings": 12, "made": 1, "moments": 4, "rows": 4, "runs": 1, "tested": 4, "texts": 1,
 }  # fmt: skip
 GATE = 10  # seeds of .ci/run
 

@@ -16,8 +16,7 @@ from tests.conftest import Swept
 
 KINDS = {
     "embeddings/*/part-*.parquet", "embeddings/*/rejected-*.json", "moments/*/*/images.safetensors", "texts/*.parquet",
-    "rows/*.parquet", "tested/*.parquet", "runs/*/*.json", "made/*.parquet", "costs/*.json", "details/*.parquet",
-    "details/*/decodability.json", "details/*/map.parquet",
+    "rows/*.parquet", "tested/*.parquet", "runs/*/*.json", "made/*.parquet", "costs/*.json", "images/*.parquet",
 }  # fmt: skip
 
 

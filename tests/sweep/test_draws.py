@@ -55,7 +55,7 @@ def subject_of(recipe: Recipe) -> Subject:
             counts={"x": 1, "y": 1, "z": 0},
         ),
         backbone=recipe.backbones[0],
-        facts=SimpleNamespace(label="b", dim=8, texts="any", identity=lambda: {"fingerprint": "w"}),  # type: ignore[arg-type]
+        facts=SimpleNamespace(label="b", dim=8, logit_scale=100.0, texts="any", identity=lambda: {"fingerprint": "w"}),  # type: ignore[arg-type]
         interventions=recipe.interventions,
         decoding=Decoding(),
         views=(),

@@ -5,7 +5,7 @@ may yet pick is held, and calibrated at the end. One that learns from none is as
 cheap, and there may be many images. Where dot products with texts rank the classes no image is even turned.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TypeVar
@@ -17,9 +17,9 @@ from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.checked import checked_predictions, checked_scores
-from benchmark.method.evaluation.curves import Calibration
+from benchmark.method.evaluation.curves import Calibration, Predictions
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.selection import best_point
+from benchmark.method.evaluation.selection import best_point, best_points
 from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
 from benchmark.method.predictors.dot_products import Correct, DotProducts
 from benchmark.method.subspace import Basis
@@ -135,14 +135,18 @@ class Classified:
         training_domain: mean accuracy on the judging sets, shape (settings, ranks); NaN where there is none.
         correct: which images of each test set are classified correctly, shape (settings, ranks, m).
         calibrations: for each test set, point -> calibration there.
+        predictions: for each test set, point -> predictions there, at all points of `picks`.
         temperatures: point -> temperature fitted on the judging sets.
+        picks: the points with the highest score of each setting, by each rule that looks at sources alone.
         notes: what the fit has to say.
     """
 
     training_domain: Array
     correct: list[Correct]
     calibrations: list[dict[Point, Calibration]]
+    predictions: list[dict[Point, Predictions]]
     temperatures: dict[Point, float]
+    picks: frozenset[Point]
     notes: tuple[str, ...] = ()
 
 
@@ -181,34 +185,34 @@ class Classifier:
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
         lodo: Array | None = None,
-        temperatures: Mapping[Point, float] | None = None,
-        calibrates: bool = True,
+        choosing: Classified | None = None,
+        looks_closer: bool = True,
     ) -> Classified:
-        """Return the predictions for `tests`, with calibrations at the points that rules pick by the sources.
+        """Return what becomes of `tests`, with calibrations and predictions at the points that rules pick by sources.
 
         Args:
             judging: images of the sources by which rules select.
             tests: images that are tested.
             lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
-            temperatures: those of the fit by which rules choose, where it is another; by default they are fitted here,
-                on the images of `judging`, and without any nothing is calibrated.
-            calibrates: whether calibrations are wanted of a predictor that is trained. Default true.
+            choosing: what the fit gives by which rules choose, where it is another; by default it is this one, with the
+                images of `judging`.
+            looks_closer: whether calibrations and predictions are wanted of a predictor that is trained. Default true.
         """
         if self.predictor.uses_training_images:
-            return self._in_one_fit(judging, tests, best_point(lodo), temperatures, calibrates)
-        return self._block_by_block(judging, tests, best_point(lodo), temperatures)
+            return self._in_one_fit(judging, tests, lodo, choosing, looks_closer)
+        return self._block_by_block(judging, tests, lodo, choosing)
 
     def _in_one_fit(
         self,
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
-        lodo_pick: Point | None,
-        temperatures: Mapping[Point, float] | None,
-        calibrates: bool,
+        lodo: Array | None,
+        choosing: Classified | None,
+        looks_closer: bool,
     ) -> Classified:
-        settings, likely = len(self.predictor.settings), self.predictor.has_likelihood and calibrates
+        settings, likely = len(self.predictor.settings), self.predictor.has_likelihood
         together = Together.of(judging, tests, self.data.label)
-        passed = _Pass(judging, tests, together, len(self.ranks), settings, likely, lodo_pick, temperatures)
+        passed = _Pass(judging, tests, together, len(self.ranks), settings, likely, looks_closer, lodo, choosing)
         problem = self._trained(together.unions)
         for of_point in checked_scores(self.predictor, problem, self.ranks):
             passed.take(of_point)
@@ -258,19 +262,29 @@ class Classifier:
         self,
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
-        lodo_pick: Point | None,
-        temperatures: Mapping[Point, float] | None,
+        lodo: Array | None,
+        choosing: Classified | None,
     ) -> Classified:
-        judged = [metrics.accuracy(self._correct_and_calibrated(images, {})[0]) for images in judging]
+        judged = [metrics.accuracy(self._correct(images)) for images in judging]
         training_domain = metrics.mean_accuracy(
             np.reshape(judged, (len(judged), len(self.predictor.settings), len(self.ranks)))
         )
-        if temperatures is None:
-            picks = {best_point(training_domain), lodo_pick} if self.predictor.has_likelihood and judged else set()
-            temperatures = self._temperatures(judging, sorted(point for point in picks if point is not None))
-        classified = [self._correct_and_calibrated(images, temperatures) for images in tests]
-        correct, calibrations = [p for p, _ in classified], [c for _, c in classified]
-        return Classified(training_domain, correct, calibrations, dict(temperatures))
+        if choosing is not None:
+            picks, temperatures = choosing.picks, choosing.temperatures
+        else:
+            picks = frozenset(best_points(training_domain) | best_points(lodo))
+            calibrated = {p for p in (best_point(training_domain), best_point(lodo)) if p}
+            likely = judged and self.predictor.has_likelihood
+            temperatures = self._temperatures(judging, sorted(calibrated)) if likely else {}
+        looked_at = [self._looked_at(images, picks, temperatures) for images in tests]
+        return Classified(
+            training_domain,
+            [self._correct(images) for images in tests],
+            [calibrations for calibrations, _ in looked_at],
+            [predictions for _, predictions in looked_at],
+            dict(temperatures),
+            picks,
+        )
 
     def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float]:
         """Return point -> temperature fitted on the sources."""
@@ -285,13 +299,10 @@ class Classifier:
             for (logits,) in self.predictor.settings[setting].scores(problem, [self.ranks[index]])
         }
 
-    def _correct_and_calibrated(
-        self, images: ImageSet, temperatures: Mapping[Point, float]
-    ) -> tuple[Correct, dict[Point, Calibration]]:
-        """Return which are correct, shape (settings, ranks, m), and the calibrations where a temperature is."""
+    def _correct(self, images: ImageSet) -> Correct:
+        """Return which images are classified correctly, shape (settings, ranks, m)."""
         settings, dots = self.predictor.settings, self._dots_among(images.classes)
         correct = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.bool_)
-        gaps = {point: np.zeros((2, metrics.BINS)) for point in temperatures}
         for place, block in images.blocks():
             problem = self._untrained(block) if None in dots else None
             for setting, of_dots, of_setting in zip(settings, dots, correct, strict=True):
@@ -300,13 +311,30 @@ class Classifier:
                 else:
                     ties = partial(self._tied, setting, block)
                     of_setting[:, place] = of_dots.correct(self._moved(block), block.positions(), ties)
-            if temperatures:
-                problem = problem or self._up_to(self._last_of(temperatures))._untrained(block)
-                for (index, number), temperature in temperatures.items():
-                    for (logits,) in settings[number].scores(problem, [self.ranks[index]]):
-                        gaps[index, number] += _gaps(logits, block.positions(), temperature)
+        return correct
+
+    def _looked_at(
+        self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float]
+    ) -> tuple[dict[Point, Calibration], dict[Point, Predictions]]:
+        """Return calibrations where a temperature is, and predictions at the picks."""
+        points = sorted({*picks, *temperatures})
+        gaps = {point: np.zeros((2, metrics.BINS)) for point in temperatures}
+        found: dict[Point, list[Predictions]] = {point: [] for point in picks}
+        for _, block in images.blocks() if points else ():
+            problem = self._up_to(self._last_of(points))._untrained(block)
+            for index, number in points:
+                setting, rank = self.predictor.settings[number], [self.ranks[index]]
+                for (logits,) in setting.scores(problem, rank):
+                    if (index, number) in gaps:
+                        gaps[index, number] += _gaps(logits, block.positions(), temperatures[index, number])
+                    if (index, number) in found:
+                        classes = block.named(checked_predictions(setting, problem, rank)[0])
+                        found[index, number].append(_predictions(classes, logits))
         n = len(images)
-        return correct, {point: _calibration(gaps[point], n, t) for point, t in temperatures.items()}
+        return (
+            {point: _calibration(gaps[point], n, t) for point, t in temperatures.items()},
+            {point: _joined(of_blocks) for point, of_blocks in found.items()},
+        )
 
     def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
         """Return which images are classified correctly at the first ranks, in float64, shape (count, m)."""
@@ -409,8 +437,8 @@ class Classifier:
 class _Pass:
     """What is made of scores as the points come by: rank by rank, setting by setting.
 
-    Points with a temperature, and the one that `lodo` picks, are known before, and calibrated as they come. The one
-    with the highest accuracy on the judging sets is known at the end: the best so far is held.
+    The points that another fit chose, and those that `lodo` picks, are known before, and looked at as they come. Those
+    with the highest accuracy on the judging sets are known at the end: the best so far are held.
 
     Attributes:
         judging: images of the sources by which rules select.
@@ -419,8 +447,9 @@ class _Pass:
         ranks: number of ranks.
         settings: number of settings of the predictor.
         has_likelihood: whether there is anything to calibrate.
-        lodo_pick: the point that `lodo` picks, or None.
-        given: temperatures that are known before; None where they are to be fitted.
+        looks_closer: whether calibrations and predictions are wanted.
+        lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
+        choosing: what the fit gives by which rules choose, where it is another.
     """
 
     judging: Sequence[ImageSet]
@@ -429,11 +458,15 @@ class _Pass:
     ranks: int
     settings: int
     has_likelihood: bool
-    lodo_pick: Point | None
-    given: Mapping[Point, float] | None
+    looks_closer: bool
+    lodo: Array | None
+    choosing: Classified | None
 
     def __post_init__(self) -> None:
         self._count = 0
+        self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
+        self._predictions: dict[Point, list[Predictions]] = {}
+        self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # of each setting, so far
         self._temperatures: dict[Point, float] = {}
         self._calibrations: dict[Point, list[Calibration]] = {}
         self._held: tuple[Point, list[Array], list[Array]] | None = None
@@ -452,29 +485,52 @@ class _Pass:
             accuracies[setting, index] = metrics.accuracy(correct)
         for curve, correct in zip(self._correct, of_tests, strict=True):
             curve[setting, index] = correct
-        if self.given is not None:
-            if point in self.given:
-                self._calibrate(point, self.given[point], self.together.of_sets(scores, tests))
-        elif self.has_likelihood and self.judging:
+        if self.choosing is not None:
+            if point in self.choosing.temperatures:
+                self._calibrate(point, self.choosing.temperatures[point], self.together.of_sets(scores, tests))
+            if point in self.choosing.picks:
+                self._predictions[point] = self._predicted(scores)
+        elif self.looks_closer and self.judging:
             self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Classified:
         """Return everything, once all points have come by."""
         if self._held:
             self._fit(*self._held)
-        calibrations = [{p: c[i] for p, c in self._calibrations.items()} for i in range(len(self.tests))]
-        return Classified(
-            metrics.mean_accuracy(self._accuracies), self._correct, calibrations, self._temperatures, notes
-        )
+        training_domain = metrics.mean_accuracy(self._accuracies)
+        picks = frozenset[Point]() if self.choosing is None else self.choosing.picks
+        if self.choosing is None and self.looks_closer and self.judging:
+            self._predictions |= dict(self._best.values())
+            picks = frozenset(best_points(training_domain) | self._lodo_picks)
+        tests = range(len(self.tests))
+        calibrations = [{point: of_point[i] for point, of_point in self._calibrations.items()} for i in tests]
+        predictions = [{point: of_point[i] for point, of_point in self._predictions.items()} for i in tests]
+        return Classified(training_domain, self._correct, calibrations, predictions, self._temperatures, picks, notes)
+
+    def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
+        """Return what scores of the unions say of each test set."""
+        of_unions = [
+            _predictions(images.named(images.possible(logits).argmax(axis=1)), images.possible(logits))
+            for images, logits in zip(self.together.unions, scores, strict=True)
+        ]
+        return [of_unions[union][rows] for union, rows in self.together.places[len(self.judging) :]]
 
     def _choose(self, point: Point, scores: Sequence[Array]) -> None:
-        best = point == best_point(metrics.mean_accuracy(self._accuracies))
-        if not best and point != self.lodo_pick:
+        accuracies, (index, setting) = metrics.mean_accuracy(self._accuracies), point
+        is_best_of_setting = (index, 0) in best_points(accuracies[[setting]])
+        if is_best_of_setting or point in self._lodo_picks:
+            predicted = self._predicted(scores)
+            if is_best_of_setting:
+                self._best[setting] = point, predicted
+            if point in self._lodo_picks:
+                self._predictions[point] = predicted
+        best = point == best_point(accuracies)
+        if not self.has_likelihood or not (best or point == self._lodo_pick):
             return
         # Copies: a predictor may use its arrays again at the next point.
         of_judging = _spaced(self.together.of_sets(scores, slice(len(self.judging))))
         of_tests = self.together.of_sets(scores, slice(len(self.judging), None))
-        if point == self.lodo_pick:
+        if point == self._lodo_pick:
             self._fit(point, of_judging, of_tests)
         if best:
             self._held = None if point in self._temperatures else (point, of_judging, of_tests)
@@ -516,3 +572,21 @@ def _gaps(logits: Array, labels: Labels, temperature: float) -> Array:
 def _calibration(gaps: Array, n: int, temperature: float) -> Calibration:
     error, scaled_error = (metrics.calibration_error(row, n) for row in gaps)
     return Calibration(error, scaled_error, temperature)
+
+
+def _predictions(classes: Labels, scores: Array) -> Predictions:
+    """Return predicted classes with the margins of their scores, shape (m, possible classes)."""
+    margins = np.full(len(scores), np.nan, dtype=np.float32)
+    if scores.shape[1] > 1:
+        second, best = np.partition(scores.astype(np.float64), -2, axis=1)[:, -2:].T
+        with np.errstate(invalid="ignore"):
+            difference = best - second
+        margins = np.where(np.isfinite(difference), difference, np.nan).astype(np.float32)
+    return Predictions(classes.astype(np.uint16), margins)
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    """Return predictions of blocks of images one after the other."""
+    classes = [part.classes for part in parts] or [np.zeros(0, dtype=np.uint16)]
+    margins = [part.margins for part in parts] or [np.zeros(0, dtype=np.float32)]
+    return Predictions(np.concatenate(classes), np.concatenate(margins))

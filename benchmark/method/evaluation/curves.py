@@ -29,6 +29,22 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What tested images are taken for at one rank.
+
+    Attributes:
+        classes: number of the predicted class of each image, shape (m,).
+        margins: best score minus the second, shape (m,); NaN where there is no second score, or it is infinite.
+    """
+
+    classes: NDArray[np.uint16]
+    margins: NDArray[np.float32]
+
+    def __getitem__(self, which: NDArray[np.int64]) -> "Predictions":
+        return Predictions(self.classes[which], self.margins[which])
+
+
+@dataclass(frozen=True)
 class RankCurve:
     """Metrics of one holdout on one set of tested images against the rank kept; every list runs over the ranks.
 
@@ -51,6 +67,8 @@ class RankCurve:
         n_selection: number of those that the predictor was fitted on, at ranks that are not in `full_ranks`; None
             (default) where it was all of them everywhere.
         full_ranks: ranks at which it was fitted on all of them where elsewhere it was not; none by default.
+        predictions: position of a rank -> what the tested images are taken for there; at the ranks with the highest
+            score of each rule that looks at sources alone. None by default.
         labels_fit: number of labelled images that projection or predictor learn from.
         labels_choice: number of labelled images by which rules may choose.
         notes: what the fit has to say, such as that it did not converge.
@@ -77,6 +95,7 @@ class RankCurve:
     spans: Spans = field(default_factory=Spans)
     n_selection: int | None = None
     full_ranks: tuple[int, ...] = ()
+    predictions: Mapping[int, Predictions] = field(default_factory=dict)
 
     def with_full_fit(self, full: "RankCurve", rank: int, index: int, rules: Sequence[str]) -> "RankCurve":
         """Return the curve with what a fit to all training images says at one rank.
@@ -100,6 +119,7 @@ class RankCurve:
             calibrations={**self.calibrations, **{rule: c for c in of_rank for rule in rules}},
             notes=tuple(dict.fromkeys([*self.notes, *full.notes])),
             full_ranks=tuple(sorted({*self.full_ranks, rank})),
+            predictions={**self.predictions, **({index: full.predictions[0]} if full.predictions else {})},
         )
 
 
@@ -122,6 +142,7 @@ def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCu
             correct=np.concatenate([of_base.correct, of_new.correct], axis=1),
             tested=of_base.tested + of_new.tested,
             calibrations={},
+            predictions={},  # the rows of base and of new classes have them
         )
         for of_base, of_new in zip(base, new, strict=True)
     ]

@@ -290,13 +290,12 @@ class Evaluation:
 
         `few` and `few_tested`: whether the choosing and the tested fit are to some of the images.
         """
-        turn, sources, calibrates = self._turn, holdout.sources, not few_tested
+        turn, sources, looks_closer = self._turn, holdout.sources, not few_tested
         if turn.one_fit:
-            fitted = self._fitted(holdout, sources, turn.fitted, method, judging, tests, few_tested, lodo, calibrates)
+            fitted = self._fitted(holdout, sources, turn.fitted, method, judging, tests, few_tested, lodo, looks_closer)
             return fitted, fitted.classified
-        choosing = self._fitted(holdout, sources, turn.learned, method, judging, [], few, lodo, calibrates).classified
-        known = choosing.temperatures
-        return self._fitted(holdout, sources, turn.fitted, method, [], tests, few_tested, temperatures=known), choosing
+        choosing = self._fitted(holdout, sources, turn.learned, method, judging, [], few, lodo, looks_closer).classified
+        return self._fitted(holdout, sources, turn.fitted, method, [], tests, few_tested, choosing=choosing), choosing
 
     def _curves_of_test(
         self,
@@ -331,6 +330,11 @@ class Evaluation:
                     correct=answers.correct,
                     tested=tested,
                     calibrations=_calibrations(classified.calibrations[number], scores, setting),
+                    predictions={
+                        index: of_point[order]
+                        for (index, of_setting), of_point in classified.predictions[number].items()
+                        if of_setting == setting
+                    },
                     n_train=int(fitted.train.sum()),
                     n_selection=fitted.n_fit if fitted.n_fit < fitted.train.sum() else None,
                     labels_fit=labels_fit,
@@ -383,8 +387,8 @@ class Evaluation:
         tests: Sequence[ImageSet],
         few: bool,
         lodo: Array | None = None,
-        calibrates: bool = True,
-        temperatures: Mapping[tuple[int, int], float] | None = None,
+        looks_closer: bool = True,
+        choosing: Classified | None = None,
     ) -> _Fitted:
         """Fit projection and predictor on some sides of `sources`, and classify the images of `tests`.
 
@@ -397,24 +401,34 @@ class Evaluation:
             tests: images that are tested.
             few: whether the predictor is fitted on some of the images alone.
             lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
-            calibrates: whether anything is calibrated; default true.
-            temperatures: of the fit by which rules choose, where that is another one.
+            looks_closer: whether there are calibrations and predictions; default true.
+            choosing: what the fit gives by which rules choose, where that is another one.
         """
         train = self._roles.of_sources(holdout, sources, sides)
-        projection, dim = method.projection, self._data.z.shape[1]
-        moments = self._source_moments(sources, sides, holdout.halves)
-        moments = moments.reweighted(method.weights, method.placebo)
-        if projection.looks_at_target_images:
-            moments = moments.with_targets(self._targets(sources, tests))
-        basis = checked_basis(projection.fit(moments), projection.name, dim)
+        basis, moments = self._basis(holdout, sources, sides, method, tests)
         fitted_on = self._sampled(train) if few else train
         key = (sources, sides, holdout.halves), few
         known = self._known.setdefault(key, Known(self._plain.setdefault(key, {})))
         c_d = moments.c_d() if method.predictor.uses_c_d else None
         settings = self._normalize, self._seed, self._device, known, c_d, self.samples(method.predictor)
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings)
-        classified = classifier.classify(judging, tests, lodo, temperatures, calibrates)
+        classified = classifier.classify(judging, tests, lodo, choosing, looks_closer)
         return _Fitted(basis, train, int(fitted_on.sum()), classified, moments)
+
+    def basis_of(self, holdout: Holdout, method: Method) -> Basis:
+        """Return the basis of the tested fit of a holdout, of a projection that looks at no target."""
+        return self._basis(holdout, holdout.sources, self._turn.fitted, method, ())[0]
+
+    def _basis(
+        self, holdout: Holdout, sources: tuple[int, ...], sides: Sides, method: Method, tests: Sequence[ImageSet]
+    ) -> tuple[Basis, SourceMoments]:
+        """Fit the projection on some sides of `sources`; return the basis, and what it is fitted on."""
+        projection = method.projection
+        moments = self._source_moments(sources, sides, holdout.halves)
+        moments = moments.reweighted(method.weights, method.placebo)
+        if projection.looks_at_target_images:
+            moments = moments.with_targets(self._targets(sources, tests))
+        return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1]), moments
 
     def _sampled(self, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return some of these images of each environment, the same ones whenever it is asked."""

@@ -100,6 +100,18 @@ def best_point(scores: Array | None) -> tuple[int, int] | None:
     return index, setting
 
 
+def best_points(scores: Array | None) -> set[tuple[int, int]]:
+    """Return positions of rank and setting of the highest score of each setting; none without scores.
+
+    Args:
+        scores: as `best_point` takes them.
+    """
+    if scores is None:
+        return set()
+    found = ((setting, best_point(of_setting[None])) for setting, of_setting in enumerate(scores))
+    return {(best[0], setting) for setting, best in found if best is not None}
+
+
 def best_of(
     scores: Sequence[Sequence[float] | None], ranks: Sequence[int], rank: int | None = None
 ) -> tuple[int, int] | None:
@@ -126,17 +138,28 @@ def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
         rows: as `select` takes them, also of several tests: each is chosen for by itself. Looked at are ranks,
             test_split, class_half, `KEY` and the scores of the rules.
     """
+    return sorted({position for rule in SOURCE_RULES for position, _ in picks_of(rows, rule).values()})
+
+
+def picks_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[tuple[object, ...], tuple[int, int]]:
+    """Return what a rule that looks at sources alone picks of rows of one method, test by test.
+
+    Args:
+        rows: see `picked_by_sources`.
+        rule: name of the rule.
+
+    Returns:
+        Test -> position of the row, and of the rank in it; tests without a score are absent.
+    """
     tests: dict[tuple[object, ...], list[int]] = {}
     for position, row in enumerate(rows):
         tests.setdefault(tuple(row[name] for name in (*KEY, "test_split", "class_half")), []).append(position)
     places = [position for positions in tests.values() for position in positions]
     choice = np.repeat(np.arange(len(tests)), [len(positions) for positions in tests.values()])
     curves = curves_of([rows[i]["ranks"] for i in places])
-    picked: set[int] = set()
-    for rule in SOURCE_RULES:
-        scores = curves.scores(rows[i][RULES[rule].score] for i in places)
-        picked |= {places[curves.curve[place]] for place in highest(scores, curves, choice).tolist() if place >= 0}
-    return sorted(picked)
+    found = highest(curves.scores(rows[i][RULES[rule].score] for i in places), curves, choice)
+    picked = zip(tests, found.tolist(), strict=True)
+    return {test: (places[curves.curve[at]], int(curves.index[at])) for test, at in picked if at >= 0}
 
 
 def select(

@@ -181,7 +181,12 @@ class Decodability:
 
 
 def decodability(
-    z: NDArray[np.floating], environment: NDArray[np.generic], seed: int = 0, folds: int = 5, c: float = 1.0
+    z: NDArray[np.floating],
+    environment: NDArray[np.generic],
+    group: NDArray[np.generic] | None = None,
+    seed: int = 0,
+    folds: int = 5,
+    c: float = 1.0,
 ) -> Decodability:
     """Return how well the environment label can be read from embeddings by a linear classifier, cross-validated.
 
@@ -192,12 +197,15 @@ def decodability(
     Args:
         z: embeddings or projected embeddings, shape (n, k).
         environment: label of each image, shape (n,), of any type that sorts; E different ones.
-        seed: seed of the random assignment of images to folds, >= 0, default 0.
+        group: what is kept together in a fold, such as the concept that an image shows, shape (n,), of any type that
+            sorts; None (default) where each image stands for itself.
+        seed: seed of the random assignment of images or groups to folds, >= 0, default 0.
         folds: number of folds of the cross-validation, >= 2, default 5.
         c: inverse weight of the L2 penalty, scikit-learn's `C`, > 0, default 1.0.
 
     Raises:
-        ValueError: fewer than two environments, one with fewer images than folds, or as `finite`.
+        ValueError: fewer than two environments, one with fewer images (or groups of its own) than folds, or as
+            `finite`.
     """
     z = finite(z, "Z")
     names, labels, counts = np.unique(environment, return_inverse=True, return_counts=True)
@@ -205,7 +213,11 @@ def decodability(
         raise ValueError(f"There are {len(z)} embeddings and {len(labels)} environment labels: each image needs one.")
     if len(names) < 2:
         raise ValueError("Environments can only be told apart if there are two of them.")
-    fold = stratified_folds(labels, folds, seed)
+    if group is None:
+        fold = stratified_folds(labels, folds, seed)
+    else:  # a group that stands in several environments is dealt out with those of the first
+        _, first, of_image = np.unique(group, return_index=True, return_inverse=True)
+        fold = stratified_folds(labels[first], folds, seed)[of_image]
     scale = np.sqrt(z.var(axis=0).mean())
     z = z / scale if scale > 0 else z
     weights = len(z) / (len(names) * counts[labels])

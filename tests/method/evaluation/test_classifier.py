@@ -69,7 +69,7 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
     test = images(np.flatnonzero(data.environment == 3))
     classified = classifier_of(predictor, train).classify(validation, [test], lodo=np.array([[0.1, 0.3, 0.2]]))
     assert set(classified.calibrations[0]) == {(int(np.argmax(classified.training_domain)), 0), (1, 0)}
-    again = classifier_of(predictor, train).classify([], [test], temperatures=classified.temperatures)
+    again = classifier_of(predictor, train).classify([], [test], choosing=classified)
     assert again.calibrations == classified.calibrations  # as where another fit chooses
     sets = [*validation, test]
     problem = Problem(

@@ -19,7 +19,6 @@ from reports.findings import comparisons
 from reports.options import Options
 from reports.settings import BANNER
 from tests.reports.figures.rows import rows_of
-from tests.reports.figures.test_numbers import images
 from tests.reports.synthetic import described, row
 from tests.reports.test_robustness import BACKBONES
 from tests.reports.test_robustness import rows_of as rows_of_backbone
@@ -27,26 +26,25 @@ from tests.reports.test_robustness import rows_of as rows_of_backbone
 HOSTILE = ("$x_{", "<script>alert(1)</script>", "a_b%", "=cmd|' /C'!A0", "line\nbreak\x00", "é & ü", "x" * 200)
 
 
-def drawn(rows: list[dict[str, Any]], mapped: bool = True) -> dict[str, Sheet]:
+def drawn(rows: list[dict[str, Any]]) -> dict[str, Sheet]:
     """Return name -> sheet of all figures of rows."""
     sheets = {}
     with style.in_style():
-        for drawing in drawings_of(rows, mapped):
+        for drawing in drawings_of(rows):
             sheets[drawing.name] = drawing.draw(drawing.numbers)
             if drawing.random_weights:
                 writing.banner(sheets[drawing.name])
     return sheets
 
 
-def drawings_of(rows: list[dict[str, Any]], mapped: bool = True) -> list[figures.Drawing]:
+def drawings_of(rows: list[dict[str, Any]]) -> list[figures.Drawing]:
     parts = described(rows)
     compared = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
-    mapped_images = {parts[0][0]: images(60, 3)} if mapped else None
-    return figures.all_drawings(parts, compared, Options(), mapped_images)
+    return figures.all_drawings(parts, compared, Options())
 
 
-def all_of(rows: list[dict[str, Any]], mapped: bool = True) -> list[figures.Figure]:
-    return list(figures.drawn(drawings_of(rows, mapped)))
+def all_of(rows: list[dict[str, Any]]) -> list[figures.Figure]:
+    return list(figures.drawn(drawings_of(rows)))
 
 
 def letters(sheet: Sheet) -> Iterator[Text]:
@@ -81,7 +79,7 @@ def hostile_rows() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def sheets() -> dict[str, Sheet]:
     found = drawn(rows_of())
-    of_backbones = drawn([r for name in BACKBONES for r in rows_of_backbone(name)], mapped=False)
+    of_backbones = drawn([r for name in BACKBONES for r in rows_of_backbone(name)])
     return found | {name: sheet for name, sheet in of_backbones.items() if name.startswith("robustness")}
 
 
@@ -93,7 +91,7 @@ def made() -> list[figures.Figure]:
 def test_there_is_every_figure(sheets: dict[str, Sheet]) -> None:
     assert list(sheets) == [
         "forest", "environments", "rank", "lambda", "lambda_rank", "selection", "interventions", "pairs", "spectrum",
-        "map", "robustness",
+        "robustness",
     ]  # fmt: skip
 
 
@@ -147,11 +145,11 @@ def test_letters_do_not_lie_on_one_another(sheets: dict[str, Sheet]) -> None:
 
 @pytest.fixture(scope="module")
 def hostile() -> list[figures.Figure]:
-    return all_of(hostile_rows(), mapped=False)
+    return all_of(hostile_rows())
 
 
 def test_hostile_names_are_drawn_as_text(hostile: list[figures.Figure]) -> None:
-    for name, sheet in drawn(hostile_rows(), mapped=False).items():
+    for name, sheet in drawn(hostile_rows()).items():
         check(sheet, name)
         assert not any(text.get_parse_math() for text in letters(sheet)), name
     found = {one.name: one for one in hostile}
@@ -198,15 +196,15 @@ def test_a_users_own_settings_do_not_change_the_bytes() -> None:
     import matplotlib
 
     rows = [row(), row(projection="pca", target=[0.3, 0.4, 0.5])]
-    plain = all_of(rows, mapped=False)
+    plain = all_of(rows)
     assert plain
     with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "lines.linewidth": 9}):
-        assert all_of(rows, mapped=False) == plain
+        assert all_of(rows) == plain
 
 
 def test_the_banner_is_drawn_across_every_figure_of_random_weights(made: list[figures.Figure]) -> None:
     found = drawn(rows_of(random_weights=True))
-    assert len(found) == 10
+    assert len(found) == 9
     for name, sheet in found.items():
         assert sum(text.get_text() == BANNER for text in letters(sheet)) == 1, name
     few = [row(random_weights=True), row(projection="pca", target=[0.3, 0.4, 0.5], random_weights=True)]
@@ -225,7 +223,7 @@ def test_methods_differ_without_colour() -> None:
 def test_files_have_the_names_of_settings_where_there_are_several() -> None:
     few = [row(dataset=name) for name in "ab"]
     few += [row(dataset=name, projection="pca", target=[0.3, 0.4, 0.5]) for name in "ab"]
-    names = [one.name for one in all_of(few, mapped=False)]
+    names = [one.name for one in all_of(few)]
     assert {n for n in names if n.startswith("rank")} == {"rank-a-ViT-B-32-out_20", "rank-b-ViT-B-32-out_20"}
     assert len(names) == len(set(names))
 
@@ -266,5 +264,5 @@ def test_captions_say_protocol_split_seed_n_and_rule(made: list[figures.Figure])
 
 def test_few_images_have_no_band_and_the_caption_says_so() -> None:
     rows = [row(n_test=20), row(projection="pca", target=[0.3, 0.4, 0.5], n_test=20)]
-    found = {one.name: one for one in all_of(rows, mapped=False)}
+    found = {one.name: one for one in all_of(rows)}
     assert "No band: one takes 30 units" in found["rank"].caption

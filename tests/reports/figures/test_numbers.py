@@ -10,10 +10,9 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.selection import unpacked
 from reports.chosen import Selections
-from reports.figures import environments, heat_maps, interventions, lambdas, maps, pairs, rank, robustness, selection
+from reports.figures import environments, heat_maps, interventions, lambdas, pairs, rank, robustness, selection
 from reports.figures.forest import MAX_LINES, forest_numbers
 from reports.figures.gains import Point
 from reports.findings import comparisons
@@ -276,28 +275,6 @@ def test_the_forest_has_a_group_for_each_data_set_backbone_and_predictor() -> No
     assert all(line.baseline.is_plain for line in cut.lines)
     assert cut.left_out == len(many) - len(cut.lines) > 0
     assert forest_numbers([], 0.01) is None
-
-
-def images(n: int, classes: int) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    columns = {name: rng.normal(size=n) for name in ("x", "y", "x_after", "y_after")}
-    names = {"class": [f"class {i % classes}" for i in range(n)], "environment": [f"e{i % 11}" for i in range(n)]}
-    return pd.DataFrame({"id": range(n), "path": "p", **names, **columns})
-
-
-def test_the_map_has_few_names_and_a_bounded_number_of_images() -> None:
-    small = maps.numbers(images(50, 3))
-    assert small is not None
-    assert small.before.tolist() == images(50, 3)[["x", "y"]].to_numpy().tolist()
-    assert set(small.classes) == {"class 0", "class 1", "class 2"}
-    assert len(set(small.environments) - {maps.OTHERS}) == maps.MAX_NAMES
-    large = maps.numbers(images(maps.MAX_IMAGES + 1, 30))
-    assert large is not None
-    assert large.classes == ()
-    assert len(large.before) + large.left_out == maps.MAX_IMAGES + 1
-    assert maps.numbers(None) is None
-    with pytest.raises(IcmBenchError, match="lacks the column 'x_after'"):
-        maps.numbers(images(5, 2).drop(columns="x_after"))
 
 
 def test_without_data_there_are_no_numbers() -> None:

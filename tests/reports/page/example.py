@@ -1,16 +1,17 @@
-"""A page of SYNTHETIC rows with hostile names, of two settings, with details of one."""
+"""A page of SYNTHETIC rows with hostile names, of two settings, with predictions of one."""
 
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 
 from reports.chosen import Selections
 from reports.options import Options
 from reports.page import page
+from reports.predictions import MethodPredictions
 from reports.settings import Setting
 from tests.reports import synthetic
-from tests.reports.page.standin import FORMS, Details, answer, table
+from tests.reports.page.standin import FORMS, answer, table
 from tests.reports.synthetic import row
 
 HOSTILE = "<script>alert(1)</script>"
@@ -49,31 +50,25 @@ def described(*parts: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
     return synthetic.described([line for part in parts or (rows(), rows("other")) for line in part])
 
 
-def details(setting: Setting, selections: Selections) -> dict[Setting, list[Details]]:
+def predictions(setting: Setting, selections: Selections) -> dict[Setting, list[MethodPredictions]]:
     """Predictions of plain and CLIP-ICM with zero-shot: invented, the same three images over and over."""
     n = len(HELD_OUTS) * 6
     columns = {
         "image_id": [f"{HOSTILE}{k % 6}" for k in range(n)],
-        "environment": [name for name in HELD_OUTS for _ in range(6)],
+        "path": [f"{HOSTILE}/{k % 6}.jpg" for k in range(n)],
         "held_out": [name for name in HELD_OUTS for _ in range(6)],
         "class": [CLASSES[k % 3] for k in range(n)],
         "seed": [0] * n,
         "rule": ["lodo"] * n,
     }
     shown = [m for m in selections.parts if m.predictor == "zero_shot" and (m.is_plain or m.projection == "icm")]
-    xy = {name: np.linspace(0, 1, n) for name in ("x", "y", "x_after", "y_after")}
-    of_images = {"id": columns["image_id"], "path": [f"{HOSTILE}/{k % 6}.jpg" for k in range(n)]}
-    parts = []
-    for number, method in enumerate(shown):
-        predicted = pa.array([(k + number * (k % 2)) % 3 for k in range(n)], pa.int16())
-        answers = pa.table({**columns, "method": [method.label] * n, "predicted": predicted})
-        map_ = None if method.is_plain else pa.table({**of_images, "environment": columns["environment"], **xy})
-        parts.append(Details(answers, tuple(CLASSES), map_))
-    return {setting: parts}
+    answers = [[CLASSES[(k + number * (k % 2)) % 3] for k in range(n)] for number in range(len(shown))]
+    tables = [pd.DataFrame({**columns, "predicted": predicted}) for predicted in answers]
+    return {setting: [MethodPredictions(method, table) for method, table in zip(shown, tables, strict=True)]}
 
 
 def made(parts: list[tuple[Setting, Selections]], **other: Any) -> bytes:
     """Return the page of settings, with a table of the first as Table 1."""
     tables = [table(*parts[0]), *(table(*one, name=f"environments-{k}") for k, one in enumerate(parts))]
-    given = {"forms": FORMS, "details": details(*parts[0]), "ledger": [("Device", "two cores <b>")]}
+    given = {"forms": FORMS, "predictions": predictions(*parts[0]), "ledger": [("Device", "two cores <b>")]}
     return page("A <report>", answer(parts), parts, tables, Options(), ["One trial failed & so."], **{**given, **other})

@@ -1,9 +1,7 @@
-"""What the page is handed: the real verdicts and tables of rows, and invented details of single images."""
+"""What the page is handed: the real verdicts and tables of rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import pyarrow as pa
+from dataclasses import replace
 
 from reports import verdicts
 from reports.chosen import Selections
@@ -14,23 +12,7 @@ from reports.settings import Setting
 from reports.table import Block, Cell, Column, Line, Table
 from reports.verdicts import Answer
 
-__all__ = ["FORMS", "Answer", "Decoded", "Details", "answer", "table"]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    rank: int = 2
-    before: float = 0.9
-    after: float = 0.6
-    chance: float = 0.5
-
-
-@dataclass(frozen=True)
-class Details:
-    predictions: pa.Table
-    classes: tuple[str, ...]
-    map: pa.Table | None = None
-    decoded: tuple[Decoded, ...] = (Decoded(),)
+__all__ = ["FORMS", "Answer", "answer", "table"]
 
 
 def answer(described: Sequence[tuple[Setting, Selections]], headline: str = "No difference found in 2 of 2") -> Answer:

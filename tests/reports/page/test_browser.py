@@ -145,7 +145,7 @@ def test_numbers_are_rounded_as_the_printed_tables_are(browser: Any, tmp_path: P
     right = (5, 15, 25, 35, 41, 59)  # of 80: four of them end in 25 or 75
     environments = [f"e{k}" for k in range(len(right))]
     lines = [row(held_out=e, target=[n / 80], n_test=80) for e, n in zip(environments, right, strict=True)]
-    (tmp_path / "index.html").write_bytes(made(described(lines), details=None))
+    (tmp_path / "index.html").write_bytes(made(described(lines), predictions=None))
     with Opened(browser, tmp_path / "index.html", "#view=each") as opened:
         shown = [words.split()[0] for words in opened.page.locator("#table-view td").all_inner_texts()]
     assert shown[:-1] == [f"{100 * n / 80:.1f}" for n in right]

@@ -166,7 +166,7 @@ def test_thumbnails_are_left_out_first(parts: Parts, monkeypatch: pytest.MonkeyP
 
 def test_many_settings_stay_small() -> None:
     parts = described(*(rows(f"set {k}") for k in range(4)))
-    assert len(made(parts, details=None)) < 4 * 40_000 + 80_000
+    assert len(made(parts, predictions=None)) < 4 * 40_000 + 80_000
 
 
 def test_random_weights_are_named_first() -> None:
@@ -187,7 +187,7 @@ def test_random_weights_are_named_first() -> None:
 )
 def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
     parts = described([r for r in rows() if kept(r)])
-    written = made(parts, details=None)
+    written = made(parts, predictions=None)
     assert not re.search(r"\bnan\b", re.sub(r'">[A-Za-z0-9+/=]+</script>', "", written.decode()))
     assert "NaN" not in json.dumps(blobs(written))
 

@@ -4,15 +4,16 @@ import json
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import pytest
 
 from reports.chosen import Selections
+from reports.methods import Method
 from reports.options import Options
 from reports.page import data
 from reports.page.numbers import rounded, tenths
+from reports.predictions import MethodPredictions
 from reports.robustness import Lines
-from tests.reports.page.standin import Details
 from tests.reports.synthetic import only, row
 
 
@@ -85,22 +86,30 @@ def test_what_is_missing_is_a_gap_with_a_reason() -> None:
 
 
 def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
-    known = [details("Zero-shot", [0, 1, 1]), details("CLIP-ICM (largest) + zero-shot", [1, 1, 0])]
-    found = data.details_of(described[1], known, data.paths_of(known), {"3": 0, "1": 7})
+    plain, icm = described[1].parts
+    known = [predictions(plain, [0, 1, 1]), predictions(icm, [1, 1, 0])]
+    found = data.details_of(described[1], known, {"3": 0, "1": 7})
     assert found is not None
-    predictions = found["predictions"]
-    assert predictions["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
-    assert predictions["thumbs"] == [7, -1, 0]
-    assert predictions["class"] == [0, 1, 0]
-    assert predictions["environment"] == [0, 0, 1]
-    assert predictions["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
-    assert found["maps"][0]["environments"] == ["art", "b_c"]
-    assert found["maps"][0]["x_after"] == [0.5, None, 1.25]
-    assert found["decoded"][0] == {"method": 0, "before": 90, "after": 60, "chance": 50, "ranks": [2]}
+    assert found["decoded"] == []
+    of_images = found["predictions"]
+    assert of_images["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
+    assert of_images["thumbs"] == [7, -1, 0]
+    assert of_images["class"] == [0, 1, 0]
+    assert of_images["environment"] == [0, 0, 1]
+    assert of_images["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
 
 
-def test_details_of_methods_without_rows_are_left_out(described: tuple[Any, Selections]) -> None:
-    assert data.details_of(described[1], [details("Unheard of", [0, 0, 0])], {}) is None
+def test_how_well_environments_are_read_is_a_mean_over_what_is_held_out() -> None:
+    read = {"read_ranks": [2], "read_before": 0.9, "read_chance": 0.5}
+    after = {"art": [0.5], "b_c": [0.7]}
+    made = [
+        {**one, **read, "read_after": after[one["held_out"]]} if one["projection"] == "icm" else one for one in rows()
+    ]
+    found = data.details_of(only(made)[1], [])
+    assert found == {
+        "predictions": None, "decoded": [{"method": 1, "before": 90, "after": 60, "chance": 50, "ranks": [2]}]
+    }  # fmt: skip
+    assert data.details_of(only(rows())[1], []) is None
 
 
 def test_numbers_are_short_and_never_nan() -> None:
@@ -109,12 +118,11 @@ def test_numbers_are_short_and_never_nan() -> None:
     assert tenths(np.array([[0.1234, np.nan], [1.0, 0.0]])) == [[123, None], [1000, 0]]
 
 
-def details(method: str, predicted: list[int]) -> Details:
-    where = ["art", "art", "b_c"]
-    table = pa.table({
-        "image_id": ["1", "2", "3"], "environment": where, "held_out": where, "class": ["cat", "<b>", "cat"],
-        "seed": [0] * 3, "method": [method] * 3, "rule": ["lodo"] * 3, "predicted": pa.array(predicted, pa.int16()),
+def predictions(method: Method, predicted: list[int]) -> MethodPredictions:
+    classes, where = ("cat", "<b>"), ["art", "art", "b_c"]
+    table = pd.DataFrame({
+        "image_id": ["1", "2", "3"], "path": ["photo/one.jpg", "", "photo/three.jpg"], "held_out": where,
+        "class": ["cat", "<b>", "cat"], "seed": [0] * 3, "rule": ["lodo"] * 3,
+        "predicted": [classes[k] for k in predicted],
     })  # fmt: skip
-    of_images = {"id": ["1", "3", "4"], "path": ["photo/one.jpg", "photo/three.jpg", "photo/four.jpg"]}
-    xy = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "x_after": [0.5, float("nan"), 1.25], "y_after": [0.0, 1.0, 2.0]}
-    return Details(table, ("cat", "<b>"), pa.table({**of_images, "environment": where, **xy}))
+    return MethodPredictions(method, table)
