@@ -21,11 +21,8 @@ def write_record(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]"
     for dataset in content["datasets"]:
         dataset["root"] = dataset["root"] and public(dataset["root"])
     content = hidden_in(content)
-    file = record_of(recipe, subjects)
-    imported = records.read_record(storage, file).imported if storage.exists(file) else {}
-    out = left_out(recipe, subjects)
-    record = RunRecord(recipe.name, content, recipe.hash(), ids, planned, imported, out)
-    records.write_record(storage, file, record)
+    record = RunRecord(recipe.name, content, recipe.hash(), ids, planned, left_out=left_out(recipe, subjects))
+    records.write_record(storage, record_of(recipe, subjects), record)
 
 
 def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> RunRecord:

@@ -1,14 +1,17 @@
 """What work cost: seconds by kind and amount of work, in a store and, for stores to come, in the cache of the machine.
 
 Whoever plans finds the kind that is most alike, of it the amount that is nearest, and takes the rest to be in
-proportion.
+proportion. Whoever adds costs writes a new file with all that are known and removes the files that it has read, so
+that several writers at the same time leave several files, and lose nothing.
 """
 
 import json
 import math
+import time
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from benchmark.common.cache import cache_dir
@@ -17,9 +20,10 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine, processor
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
+from benchmark.store.checked import DamagedError, problem_by
+from benchmark.store.sealed import read_json, sealed_json
 
 ROOT = "costs"
-_FILE = f"{ROOT}/measured-1.json"  # the number is to be raised when the work of a kind is counted otherwise
 # Kinds: from the start of a command to its first stage (the work is 1), a report (see `report_work`).
 START, REPORT = ("start",), ("report", "rows and more")
 _BEFORE_ROWS = 8_000  # rows that take as long as what a report does whatever it is about
@@ -41,6 +45,7 @@ class Cost:
         ceiling: views/s of the bare model in one encoder; 0 where it is not known.
         memory: bytes that an encoder took at most; 0 where it is not known.
         gpu: kind of GPU that each encoder had; empty without GPUs, and where it is not known.
+        at: time of day when it was measured, in seconds since 1970; 0 where it is not known.
     """
 
     kind: tuple[str, ...]
@@ -53,14 +58,16 @@ class Cost:
     ceiling: float = 0.0
     memory: int = 0
     gpu: str = ""
+    at: float = field(default=0.0, compare=False)
 
     @property
-    def of_encoders(self) -> dict[str, Any]:
-        """What is known of the encoders, field -> value; nothing of other work."""
-        return {name: value for name in _OF_ENCODERS if (value := getattr(self, name))}
+    def plain(self) -> list[Any]:
+        """All of it as plain data."""
+        more = {name: value for name in _MORE if (value := getattr(self, name))}
+        return [list(self.kind), self.work, self.seconds, self.machine, *([more] if more else [])]
 
 
-_OF_ENCODERS = tuple(field.name for field in fields(Cost))[4:]
+_MORE = tuple(field.name for field in fields(Cost))[4:]
 
 
 def report_work(rows: int) -> float:
@@ -80,61 +87,88 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
         places: a store, this machine.
         costs: what was measured here; those without work or time are left out.
     """
-    new = [replace(c, machine=processor()) for c in costs if c.work > 0 and c.seconds > 0]
-    if not new:
-        return
-    fresh = {(c.kind, round(math.log2(c.work), 1)): c for c in new}
-    for place in places:
-        merged = {(c.kind, round(math.log2(c.work), 1)): c for c in read(place)}
-        merged = {key: cost for key, cost in merged.items() if key not in fresh} | fresh
-        by_kind: dict[tuple[str, ...], list[Cost]] = {}
-        for cost in merged.values():
-            by_kind.setdefault(cost.kind, []).append(cost)
-        kept = [cost for of_kind in by_kind.values() for cost in of_kind[-_KEPT:]]
+    new = [replace(c, machine=processor(), at=time.time()) for c in costs if c.work > 0 and c.seconds > 0]
+    for place in places if new else ():
         with suppress(IcmBenchError):  # a place that cannot be written to learns nothing, and no work is lost for it
-            place.write_bytes(_FILE, as_json(kept))
+            names, known = _read(place)
+            kept = [cost.plain for cost in _latest([*known, *new])]
+            place.write_bytes(f"{ROOT}/measured-{uuid.uuid4().int}.json", sealed_json({"costs": kept}))
+            for name in names:
+                place.delete(name)
+
+
+def _latest(costs: Sequence[Cost]) -> list[Cost]:
+    """Return costs without those that were measured anew, of each kind the newest amounts; the oldest first."""
+    oldest_first = sorted(costs, key=lambda cost: cost.at)
+    latest = {(cost.kind, round(math.log2(cost.work), 1)): cost for cost in oldest_first}
+    by_kind: dict[tuple[str, ...], list[Cost]] = {}
+    for cost in sorted(latest.values(), key=lambda cost: cost.at):
+        by_kind.setdefault(cost.kind, []).append(cost)
+    return [cost for of_kind in by_kind.values() for cost in of_kind[-_KEPT:]]
 
 
 def as_json(costs: Iterable[Cost]) -> bytes:
-    """Return costs as they stand in a file, a line for each."""
-    lines = (json.dumps([list(c.kind), c.work, c.seconds, c.machine, *filter(None, [c.of_encoders])]) for c in costs)
-    return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
+    """Return costs as they stand in a file of measurements that comes with the package, a line for each."""
+    return ("[\n" + ",\n".join(json.dumps(cost.plain) for cost in costs) + "\n]\n").encode()
 
 
 def read(place: Storage) -> list[Cost]:
-    """Return the costs that a place knows; none where the file is missing or damaged: work is done without them too."""
+    """Return the costs that a place knows, without those that damaged files hold: work is done without them too."""
     try:
-        return of_json(place.read_bytes(_FILE))
-    except (IcmBenchError, ValueError, TypeError):
+        return _latest(_read(place)[1])
+    except IcmBenchError:
         return []
+
+
+def _read(place: Storage) -> tuple[list[str], list[Cost]]:
+    """Return the names of the files of costs, and what they hold together."""
+    names, costs = place.files(ROOT, ".json"), list[Cost]()
+    for name in names:
+        try:
+            costs += _read_file(place, name)
+        except DamagedError:
+            continue
+        except IcmBenchError:
+            if place.exists(name):
+                raise
+            return _read(place)  # another writer removed it just now: what it held stands in a newer file
+    return names, costs
+
+
+def _read_file(place: Storage, name: str) -> list[Cost]:
+    said = read_json(place, name)
+    try:
+        return _of_plain(said["costs"] if isinstance(said, dict) else said)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError.of(place, {name: "is damaged"}) from error
 
 
 def problem_of(place: Storage, name: str) -> str:
     """Return what is wrong with a file of costs; nothing where it is sound."""
-    content = place.read_bytes(name)
-    try:
-        of_json(content)
-    except (IcmBenchError, ValueError, TypeError):
-        return "is damaged"
-    return ""
+    return problem_by(_read_file, place, name)
 
 
 def of_json(content: bytes) -> list[Cost]:
-    """Return the costs of a file; those of an earlier version know nothing of encoders.
+    """Return the costs of a file that `as_json` made.
 
     Raises:
         IcmBenchError, ValueError, TypeError: it is none.
     """
+    return _of_plain(from_json(content, "The file of costs"))
+
+
+def _of_plain(plain: Iterable[Any]) -> list[Cost]:
+    """Return costs from plain data; those of an earlier version know nothing of encoders, or of their time."""
     costs = [
-        Cost(tuple(kind), float(work), float(seconds), str(name), **_of_encoders(*more))
-        for kind, work, seconds, name, *more in from_json(content, "The file of costs")
+        Cost(tuple(kind), float(work), float(seconds), str(name), **_more(*more))
+        for kind, work, seconds, name, *more in plain
     ]
     return [c for c in costs if c.work > 0 and c.seconds > 0 and math.isfinite(c.work * c.seconds)]
 
 
-def _of_encoders(known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the fields of a cost that are about encoders, of their own types; what is none of them is left out."""
-    types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _OF_ENCODERS}
+def _more(known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return further fields of a cost, of their own types; what is none of them is left out."""
+    types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _MORE}
     return {name: types[name](value) for name, value in dict(known or {}).items() if name in types}
 
 

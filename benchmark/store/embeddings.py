@@ -21,6 +21,7 @@ from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 from benchmark.method.interventions import Intervention
 from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_first
+from benchmark.store.sealed import sealed_json
 
 ORIGINAL = "original"
 ROOT = "embeddings"
@@ -281,9 +282,9 @@ def about_file(directory: str) -> str:
 def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
     """Write, before the first part, what a directory holds in words: the same whoever writes it."""
     content = {"view": view.label, "images": view.images, "depends_on": view.depends_on, **about}
-    storage.write_bytes(about_file(view.directory), json.dumps(content, indent=2, sort_keys=True).encode())
+    storage.write_bytes(about_file(view.directory), sealed_json(content))
 
 
 def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
     """Write how fast the last run went that embedded something here, and on what."""
-    storage.write_bytes(f"{view.directory}/{_SPEED}", json.dumps(speed, indent=2, sort_keys=True).encode())
+    storage.write_bytes(f"{view.directory}/{_SPEED}", sealed_json(speed))

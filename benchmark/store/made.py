@@ -17,6 +17,7 @@ import pyarrow as pa
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
+from benchmark.store.sealed import open_parquet, sealed_parquet
 
 ROOT = "made"
 _OPEN = ".open.parquet"
@@ -138,7 +139,8 @@ def write_made(storage: Storage, made: Made, closed: bool = False) -> None:
     """
     metadata = {_KEY: json.dumps(made.in_plain_data()).encode()}
     suffix = ".parquet" if closed else _OPEN
-    storage.write_table(f"{ROOT}/{made.name}{suffix}", made.chunks.replace_schema_metadata(metadata))
+    content = sealed_parquet(made.chunks.replace_schema_metadata(metadata))
+    storage.write_bytes(f"{ROOT}/{made.name}{suffix}", content)
 
 
 def drop_open(storage: Storage, made: Made) -> None:
@@ -182,8 +184,9 @@ def of_no_use(storage: Storage, directories: Collection[str]) -> list[str]:
 def _read(storage: Storage, names: Sequence[str]) -> list[Made]:
     records = []
     for name in sorted(names):
-        with suppress(IcmBenchError, ValueError, KeyError, TypeError):
-            table = storage.read_table(name)
+        with suppress(IcmBenchError, OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            with open_parquet(storage, name) as file:
+                table = file.read()
             content = from_json(table.schema.metadata[_KEY], storage.path(name))
             encoders = tuple(MadeBy(**{**e, "under_way": tuple(e["under_way"])}) for e in content.pop("encoders"))
             views = tuple(content.pop("views"))

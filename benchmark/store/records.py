@@ -1,15 +1,13 @@
 """The records of a store: which trials a run of a recipe has, hence what a report is made of, and where reports lie."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 from benchmark.store.checked import DamagedError, problem_by
-from benchmark.store.sealed import check_seal, sealed_json
+from benchmark.store.sealed import read_json, sealed_json
 
 ROOT = "runs"
 
@@ -53,9 +51,9 @@ def record_files(storage: Storage, recipe_hash: str) -> list[str]:
 
 
 def write_record(storage: Storage, file: str, record: RunRecord) -> None:
-    """Write a record whole; it replaces an earlier one of the same recipe, data and weights. Imports stay as they are."""
-    content = {name: value for name, value in asdict(record).items() if name != "imported"}
-    storage.write_bytes(file, sealed_json(content))
+    """Write a record whole, in place of one of the same recipe, data and weights; what was imported stays."""
+    earlier = _read(storage, file).imported if storage.exists(file) else {}
+    storage.write_bytes(file, sealed_json({**asdict(record), "imported": earlier}))
     add_imported(storage, file, record.imported)
 
 
@@ -70,53 +68,52 @@ def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:
         ids: test of an imported method, as text -> id of its rows.
     """
     for test, id_ in ids.items():
-        content = sealed_json({"test": test, "rows": id_})
         name = f"{file.removesuffix('.json')}/{canonical_hash(test)[:32]}.json"
-        if storage.read_if_there(name) != content:
-            storage.write_bytes(name, content)
-
-
-def _imported(storage: Storage, file: str) -> dict[str, str]:
-    """Return test of an imported method, as text -> id of its rows."""
-    found = {}
-    for name in storage.files(file.removesuffix(".json"), ".json"):
-        said = _read_sealed(storage, name)
-        found[str(said["test"])] = str(said["rows"])
-    return found
-
-
-def _read_sealed(storage: Storage, name: str) -> dict[str, Any]:
-    said = storage.read_bytes(name)
-    check_seal(storage, name, said)
-    content: dict[str, Any] = from_json(said, storage.path(name))
-    return content
+        storage.write_bytes(name, sealed_json({"test": test, "rows": id_}))
 
 
 def read_record(storage: Storage, file: str) -> RunRecord:
     """Return a record; one of an earlier version, that did not say how many trials were planned, has those it lists.
 
     Raises:
-        DamagedError: the file is damaged, or the record of another recipe; names it.
+        DamagedError: a file of it is damaged, or the record of another recipe; names it.
     """
+    record = _read(storage, file)
+    imports = (_read_import(storage, name) for name in storage.files(file.removesuffix(".json"), ".json"))
+    return replace(record, imported={**record.imported, **dict(imports)})
+
+
+def _read(storage: Storage, file: str) -> RunRecord:
+    """Return a record without what has files of its own; earlier versions kept in it which rows were imported."""
+    content = read_json(storage, file)
     try:
-        content = _read_sealed(storage, file)
-        planned = content.get("planned", len(content["trials"]))
-        imported = {**content.get("imported", {}), **_imported(storage, file)}  # earlier versions kept them here
+        planned, imported = content.get("planned", len(content["trials"])), content.get("imported", {})
         name, recipe, recipe_hash, trials = (content[n] for n in ("name", "recipe", "recipe_hash", "trials"))
         if not file.startswith(f"{ROOT}/{recipe_hash[:32]}/"):
             raise ValueError(f"it is of the recipe {recipe_hash[:32]}: it was copied or renamed")
         return RunRecord(name, recipe, recipe_hash, trials, planned, imported, list(content.get("left_out", ())))
-    except DamagedError:
-        raise
-    except (IcmBenchError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = error if isinstance(error, ValueError) else type(error).__name__
-        problem = f"is damaged ({why}), so predictions that were imported are to be imported again"
-        raise DamagedError.of(storage, {file: problem}) from error
+        raise DamagedError.of(storage, {file: f"is damaged ({why})"}) from error
+
+
+def _read_import(storage: Storage, name: str) -> tuple[str, str]:
+    """Return a test of an imported method, as text, and the id of its rows."""
+    try:
+        content = read_json(storage, name)
+        test, id_ = content["test"], content["rows"]
+    except (DamagedError, KeyError, TypeError) as error:
+        problem = error.problems[name] if isinstance(error, DamagedError) else "is damaged"
+        raise DamagedError.of(storage, {name: f"{problem}: its predictions are to be imported again"}) from error
+    if not name.endswith(f"/{canonical_hash(test)[:32]}.json"):
+        raise DamagedError.of(storage, {name: "is of another test: it was copied or renamed"})
+    return test, id_
 
 
 def problem_of(storage: Storage, file: str) -> str:
-    """Return what is wrong with a record; nothing where it is sound."""
-    return problem_by(read_record, storage, file)
+    """Return what is wrong with a record, or with a file that says what was imported; nothing where it is sound."""
+    read: Callable[[Storage, str], object] = _read if file.count("/") == 2 else _read_import
+    return problem_by(read, storage, file)
 
 
 def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "") -> str:

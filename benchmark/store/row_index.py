@@ -20,8 +20,9 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
+from benchmark.store.checked import problem_by
 from benchmark.store.names import is_own
-from benchmark.store.sealed import check_seal, sealed_parquet
+from benchmark.store.sealed import is_sealed, open_parquet, sealed_parquet
 
 ROOT = "index"
 LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one
@@ -66,11 +67,8 @@ def _read(
     storage: Storage, name: str, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
 ) -> dict[str, pa.Table]:
     try:
-        content = storage.read_bytes(name)
-        if not check_seal(storage, name, content):
-            return {}
-        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
-            if not (places := _places(file, wanted, schema)):
+        with open_parquet(storage, name) as file:
+            if not (is_sealed(file) and (places := _places(file, wanted, schema))):
                 return {}
             fields = pa.schema([schema.field(column) for column in columns])
             table = file.read(list(columns), use_threads=False).select(list(columns)).cast(fields)
@@ -91,6 +89,11 @@ def _places(file: pq.ParquetFile, wanted: Mapping[str, State], schema: pa.Schema
             places[trial] = (first, rows)
         first += rows
     return places
+
+
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file of the index; nothing where it is sound, or where nobody reads it any more."""
+    return problem_by(open_parquet, storage, name)
 
 
 def useless(storage: Storage, schema: pa.Schema) -> list[str]:

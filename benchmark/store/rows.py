@@ -1,7 +1,7 @@
 """Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
@@ -22,8 +22,8 @@ from benchmark.store.checked import DIFFERS, DamagedError, not_read, problem_by
 from benchmark.store.frames import frame
 from benchmark.store.names import is_own
 from benchmark.store.row_index import indexed, states, worth_it, write_index
-from benchmark.store.sealed import check_seal, sealed_parquet
-from benchmark.store.tested import sound_of
+from benchmark.store.sealed import is_sealed, open_parquet, read_json, sealed_json, sealed_parquet
+from benchmark.store.tested import read_tested, sound_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 VERSION = 8
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
-_SEALED = 8  # from this version on files have their digest
+_SEALED = "predicted_ranks"  # files that have this column have their digest
 _VERSION_KEY = b"icm_bench_rows"
 
 PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
@@ -261,8 +261,8 @@ def failure_file(trial_id: str) -> str:
 
 def write_failure(storage: Storage, trial_id: str, label: str, reason: str, traceback: str) -> None:
     """Write why a trial failed, in a line and at length; it is tried again by the next sweep."""
-    content = json.dumps({"trial": label, "reason": reason, "traceback": traceback}, ensure_ascii=False)
-    storage.write_bytes(failure_file(trial_id), content.encode())
+    content = {"trial": label, "reason": reason, "traceback": traceback}
+    storage.write_bytes(failure_file(trial_id), sealed_json(content))
 
 
 def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str]]:
@@ -279,11 +279,10 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str
 
 def _failure(storage: Storage, name: str) -> tuple[str, str]:
     """Return (trial in words, reason) of a failure; a damaged file says that it is damaged: the trial has failed."""
-    said = storage.read_bytes(name)
     try:
-        content = from_json(said, storage.path(name))
+        content = read_json(storage, name)
         return str(content["trial"]), str(content["reason"])
-    except (IcmBenchError, KeyError, TypeError):
+    except (DamagedError, KeyError, TypeError):
         return name, "the file with the reason is damaged"
 
 
@@ -299,13 +298,30 @@ def problem_of(storage: Storage, name: str) -> str:
 
 
 def _check_sound(storage: Storage, name: str) -> None:
-    """Read a file of rows, and see that each accuracy is the mean of the answers beside it."""
-    table = _read(storage, name, ("class_half", "ranks", "n_test", ACCURACY.name, "correct"))
-    for row in table.to_pylist():
+    """Read a file of rows, and see that accuracies, answers and predictions agree."""
+    numbers = "ranks", "n_test", ACCURACY.name, "correct", "predicted_ranks", "predicted"
+    for row in _read(storage, name, ("class_half", "tested", *numbers)).to_pylist():
         if row["class_half"] == "harmonic" or not row["n_test"]:
             continue
-        if not np.allclose(unpacked(row).mean(axis=1), row[ACCURACY.name], rtol=0, atol=1e-9):
-            raise DamagedError.of(storage, {name: "has an accuracy that is not the mean of its answers"})
+        try:
+            answers, labels = unpacked(row), _labels(storage, row["tested"])
+            agree = np.allclose(answers.mean(axis=1), row[ACCURACY.name], rtol=0, atol=1e-9)
+            if row["predicted_ranks"] and labels is not None:
+                predicted = np.frombuffer(row["predicted"], "<u2").reshape(-1, row["n_test"])
+                at = [row["ranks"].index(rank) for rank in row["predicted_ranks"]]
+                agree &= np.array_equal(predicted == labels, answers[at])
+        except (ValueError, TypeError) as error:
+            raise not_read(storage, name, error) from error
+        if not agree:
+            raise DamagedError.of(storage, {name: "has accuracies, answers and predictions that do not agree"})
+
+
+@lru_cache(maxsize=256)
+def _labels(storage: Storage, hash_: str) -> NDArray[np.int64] | None:
+    """Return the labels of tested images; None where these are lost."""
+    with suppress(IcmBenchError):
+        return read_tested(storage, [hash_])[hash_].label
+    return None
 
 
 def all_trials(storage: Storage) -> list[str]:
@@ -395,12 +411,10 @@ def _concatenated(tables: Iterable[pa.Table]) -> pa.Table:
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
     every = len(columns) == len(schema())
-    content = storage.read_bytes(name)
-    is_sealed = check_seal(storage, name, content)
     try:
-        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+        with open_parquet(storage, name) as file:
             version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
-            if version >= _SEALED and not is_sealed:
+            if _SEALED in file.schema_arrow.names and not is_sealed(file):
                 raise DamagedError.of(storage, {name: DIFFERS})
             if version > VERSION:
                 raise IcmBenchError(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.store import clusters, costs, images, imported, made, records, row_index, rows, tested, texts
@@ -16,6 +15,7 @@ from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
 from benchmark.store.checked import DamagedError, read_checked
 from benchmark.store.names import is_own
+from benchmark.store.sealed import read_json
 
 LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
 
@@ -27,6 +27,7 @@ _KINDS: Mapping[str, tuple[Callable[[Storage, str], str], Sequence[str]]] = {
     clusters.ROOT: (clusters.problem_of, [".parquet"]),
     rows.ROOT: (rows.problem_of, [".parquet"]),
     rows.FAILED: (rows.problem_of, [".json"]),
+    row_index.ROOT: (row_index.problem_of, [".parquet"]),
     tested.ROOT: (tested.problem_of, [".parquet"]),
     images.ROOT: (images.problem_of, [".parquet"]),
     records.ROOT: (records.problem_of, [".json"]),
@@ -147,7 +148,7 @@ def _moments(storage: Storage, name: str, size: int, views: Mapping[str, Directo
 def _directory(storage: Storage, name: str, size: int) -> Directory:
     directory = Directory(name, size=size, parts=len(store.parts(storage, name)))
     try:
-        about = from_json(storage.read_bytes(store.about_file(name)), storage.path(name))
+        about = read_json(storage, store.about_file(name))
         directory.dataset, directory.backbone, directory.view = about["dataset"], about["backbone"], about["view"]
         version = int(about["depends_on"]["view"].get("version", 0))
         if version < store.STORE_VERSION:
@@ -186,7 +187,7 @@ def verify(storage: Storage) -> list[Directory]:
         if not directory.name.startswith(store.ROOT):
             _verify_files(storage, directory, progress)
             continue
-        about = from_json(storage.read_bytes(store.about_file(directory.name)), directory.name)
+        about = read_json(storage, store.about_file(directory.name))
         rejected, _ = store.read_rejected(storage, directory.name)
         seen: set[str] = set()
         for chunk, name in store.parts(storage, directory.name).items():

@@ -12,6 +12,7 @@ import pytest
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.store.sealed import sealed_parquet
 from tests.conftest import Swept
 
 KINDS = {
@@ -135,9 +136,7 @@ def test_a_reason_of_failure_that_is_damaged_is_a_reason(store: Path, capsys: py
 
 def test_rows_of_another_version_are_said_and_never_taken_out(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = sorted(store.glob("rows/*.parquet"))[0]
-    table = pq.read_table(file)
-    known = table.schema.metadata or {}
-    pq.write_table(table.replace_schema_metadata({**known, b"icm_bench_rows": b"99"}), file)
+    file.write_bytes(sealed_parquet(pq.read_table(file).replace_schema_metadata({b"icm_bench_rows": b"99"})))
     assert main(["store", "verify", "--store", str(store)]) == 2
     assert f"{file} holds result rows of version 99" in capsys.readouterr().err
     for action in ("repair", "clean"):

@@ -42,5 +42,5 @@ def test_a_record_that_does_not_say_how_many_trials_were_planned(tmp_path: Path)
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "demo"}'])
 def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "bad.json").write_text(content)
-    with pytest.raises(IcmBenchError, match=r"bad\.json is damaged .*delete it and run again"):
+    with pytest.raises(IcmBenchError, match=r"bad\.json is damaged.*delete it and run again"):
         read_record(Storage(str(tmp_path)), "bad.json")

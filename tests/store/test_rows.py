@@ -20,7 +20,9 @@ from benchmark.method.evaluation.selection import select, unpacked
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.store import rows
+from benchmark.store.checked import DamagedError
 from benchmark.store.rows import curve_columns, read_rows, read_source_scores, row_file, unfinished, write_rows
+from benchmark.store.sealed import sealed_parquet
 from benchmark.store.tested import read_tested, tested_file, write_tested
 from reports import Options, Origin, write_report
 from reports.chosen import Selections
@@ -31,6 +33,21 @@ from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import row
 
 RANKS = (2, 4)
+
+
+def as_before(table: pa.Table) -> pa.Table:
+    """Rows as versions up to 7 wrote them: without predictions, and in a file without a digest."""
+    later = {
+        "predicted_ranks",
+        "predicted",
+        "margins",
+        "images",
+        "read_ranks",
+        "read_before",
+        "read_after",
+        "read_chance",
+    }
+    return table.drop_columns(sorted(later)).replace_schema_metadata({"icm_bench_rows": "7"})
 
 
 def trial(folder: Path) -> tuple[Storage, Path]:
@@ -150,7 +167,10 @@ def test_rows_of_another_version_are_refused_with_a_remedy(tmp_path: Path, versi
     storage, file = trial(tmp_path)
     table = pq.read_table(file)
     assert table.schema.metadata[b"icm_bench_rows"] == str(rows.VERSION).encode()
-    pq.write_table(table.replace_schema_metadata({"icm_bench_rows": str(version)} if version else None), file)
+    if version == rows.VERSION + 1:
+        file.write_bytes(sealed_parquet(table.replace_schema_metadata({"icm_bench_rows": str(version)})))
+    else:
+        pq.write_table(as_before(table).replace_schema_metadata({"icm_bench_rows": "2"} if version else None), file)
     remedy = "delete" if version == rows.VERSION + 1 else "run the recipe again"
     for read in (read_rows, read_source_scores):
         with pytest.raises(IcmBenchError, match=rf"trial.parquet holds .* version {version or 1}.*{remedy}"):
@@ -162,12 +182,14 @@ def test_what_is_no_file_of_rows_is_damaged(tmp_path: Path) -> None:
     for content in (b"", b"PAR1 and no more", file.read_bytes()[:-9]):
         file.write_bytes(content)
         for read in (read_rows, read_source_scores):
-            with pytest.raises(IcmBenchError, match=r"trial\.parquet is damaged"):
+            with pytest.raises(DamagedError, match=r"trial\.parquet is"):
                 read(storage, ["trial"])
 
 
-def test_a_damaged_page_is_found(tmp_path: Path) -> None:
+def test_a_damaged_page_of_an_earlier_version_is_found(tmp_path: Path) -> None:
     storage, file = trial(tmp_path)
+    pq.write_table(as_before(pq.read_table(file)), file, write_page_checksum=True)
+    assert len(read_source_scores(storage, ["trial"])) == 1
     column = pq.read_metadata(file).row_group(0).column(rows.schema().get_field_index("held_out"))
     content = bytearray(file.read_bytes())
     end = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size
