@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from benchmark.sweep.subject import Subject
 
 
-def write_record(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]", ids: list[str], planned: int) -> None:
-    """Write down which trials a run has, and how many it will have; what was imported stays."""
+def write_record(
+    recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]", ids: list[str], planned: int
+) -> list[str]:
+    """Write down which trials a run has, and how many it will have; return which trials stood there before."""
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
         dataset["root"] = dataset["root"] and public(dataset["root"])
     content = hidden_in(content)
     record = RunRecord(recipe.name, content, recipe.hash(), ids, planned, left_out=left_out(recipe, subjects))
-    records.write_record(storage, record_of(recipe, subjects), record)
+    return records.write_record(storage, record_of(recipe, subjects), record)
 
 
 def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> RunRecord:

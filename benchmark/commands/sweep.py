@@ -1,6 +1,6 @@
 """`icm-bench sweep`: all settings on the stored embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.left_out import left_out
@@ -11,7 +11,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.store import embeddings as store
 from benchmark.store.images import write_images
-from benchmark.store.rows import add_to_index, unfinished
+from benchmark.store.rows import add_to_index, finished, read_rows, unfinished
+from benchmark.sweep.identity import code_version
 from benchmark.sweep.images import list_of
 from benchmark.sweep.search import studies_of, trial_count
 from benchmark.sweep.trials import Trial, trials_of
@@ -44,7 +45,8 @@ def _sweep(run: Run) -> None:
     trials = [trial for trial in every if not trial.spec.space]
     studies = studies_of([trial for trial in every if trial.spec.space])
     ids = [trial.id for trial in trials]
-    write_record(recipe, storage, run.subjects, ids, len(ids) + trial_count(recipe.sweep.search, studies))
+    before = write_record(recipe, storage, run.subjects, ids, len(ids) + trial_count(recipe.sweep.search, studies))
+    _say_what_is_obsolete(run, ({*before} - {*ids}) & finished(storage))
     _write_images(storage, every)
     if trials:
         there = len(ids) - len(unfinished(storage, ids))
@@ -53,6 +55,19 @@ def _sweep(run: Run) -> None:
         add_to_index(storage, ids)
     if recipe.sweep.search and studies:
         search_stage(run, recipe.sweep.search, studies, ids)
+
+
+def _say_what_is_obsolete(run: Run, trials: Collection[str]) -> None:
+    """Say why trials that an earlier run of the recipe has rows of are run anew, where other code made these."""
+    try:
+        codes = [*read_rows(run.storage, sorted(trials)[:1], ["code_version"])["code_version"]]
+    except IcmBenchError:
+        codes = ["of an earlier version"]
+    if {*codes} - {code_version()}:
+        run.notify(
+            f"note: the rows of {len(trials)} trials of this recipe were made by icm-bench {codes[0]}; the code of "
+            f"this one ({code_version()}) differs, so these trials are run anew."
+        )
 
 
 def _write_images(storage: Storage, trials: Sequence[Trial]) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +191,12 @@ class Storage:
         kinds = {pyarrow.fs.FileType.File: False, pyarrow.fs.FileType.Directory: True}
         below = self._below(folder.rstrip("/"))
         selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
-        infos = self._patiently(lambda: self._fs.get_file_info(selector))
+        try:
+            infos = self._patiently(lambda: self._fs.get_file_info(selector))
+        except FileNotFoundError:
+            if not (allow_not_found and self.is_folder(folder)):
+                raise
+            infos = self._patiently(lambda: self._fs.get_file_info(selector))  # another process made it just now
         entries = [
             FileInfo(i.path[len(self._root) + 1 :], is_folder, i.size or 0, i.mtime_ns or 0)
             for i in infos
@@ -338,8 +344,9 @@ class Storage:
         self._drop(name)
         if objects := self._objects:
             self._patiently(lambda: objects.delete(self._key(name)))
-        elif self.exists(name):
-            self._patiently(lambda: self._fs.delete_file(f"{self._root}/{name}"))
+        else:
+            with suppress(FileNotFoundError):
+                self._patiently(lambda: self._fs.delete_file(f"{self._root}/{name}"))
 
     def delete_folder(self, name: str) -> None:
         """Delete the folder `name` with all that it holds."""

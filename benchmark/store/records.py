@@ -50,11 +50,16 @@ def record_files(storage: Storage, recipe_hash: str) -> list[str]:
     return [name for name in storage.files(f"{ROOT}/{recipe_hash[:32]}", ".json") if name.count("/") == 2]
 
 
-def write_record(storage: Storage, file: str, record: RunRecord) -> None:
-    """Write a record whole, in place of one of the same recipe, data and weights; what was imported stays."""
-    earlier = _read(storage, file).imported if storage.exists(file) else {}
-    storage.write_bytes(file, sealed_json({**asdict(record), "imported": earlier}))
+def write_record(storage: Storage, file: str, record: RunRecord) -> list[str]:
+    """Write a record whole, in place of one of the same recipe, data and weights; what was imported stays.
+
+    Returns:
+        The trials of the record that was there before.
+    """
+    earlier = _read(storage, file) if storage.exists(file) else replace(record, trials=[], imported={})
+    storage.write_bytes(file, sealed_json({**asdict(record), "imported": earlier.imported}))
     add_imported(storage, file, record.imported)
+    return earlier.trials
 
 
 def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:

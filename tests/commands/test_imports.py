@@ -1,6 +1,7 @@
 """Imported predictions are rows like any other: equal answers, equal cells; and what does not match is named."""
 
 import csv
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.commands.conftest import Command
 from tests.conftest import Swept
 
 Frame = pd.DataFrame
+FORKS = multiprocessing.get_context("fork")  # processes that have what is imported
 TEST = ["protocol", "held_out", "test_split", "seed", "fold", "class_half"]
 
 
@@ -102,6 +104,32 @@ def test_equal_answers_are_equal_rows_under_every_protocol(
     for name in ("labels_fit", "labels_choice", "n_train", "lambda_", "normalize", "spectrum", "ece_lodo"):
         assert ours[name].isna().all(), name
     assert command.json("import", swept_toy.file, file)["written"] == 0  # the same file again does nothing
+
+
+def test_imports_at_the_same_moment_are_all_in_the_record(
+    swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path
+) -> None:
+    one = held_out(answers).query("held_out == 'env0' and seed == 0")
+    files = [written(one.assign(method=f"Method {i}"), tmp_path, f"{i}.parquet") for i in range(40)]
+    (record,) = record_files(run.storage, load_recipe(swept_toy.file).hash())
+    before = read_record(run.storage, record).imported
+    start = FORKS.Barrier(8)
+
+    def work(mine: list[Path]) -> None:
+        start.wait()
+        for file in mine:
+            import_predictions(run, file)
+
+    processes = [FORKS.Process(target=work, args=(files[i::8],)) for i in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    imported = read_record(run.storage, record).imported
+    assert {*before.items()} < {*imported.items()}
+    assert len(imported) == len(before) + 40
+    assert len({f"Method {i}" for i in range(40)} & {*read_rows(run.storage, [*imported.values()])["predictor"]}) == 40
 
 
 def read(report: Path, name: str) -> list[dict[str, str]]:

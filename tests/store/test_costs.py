@@ -1,5 +1,6 @@
 """What work cost is kept by kind and amount, and a plan finds what is most alike and nearest."""
 
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,28 @@ def test_the_same_work_again_takes_the_place_of_what_it_cost(place: Storage, tmp
     assert sorted((c.kind[2], c.seconds) for c in read(place)) == [("icm", 3.0), ("icm", 12.0), ("pca", 1.0)]
     assert sorted((c.kind[2], c.seconds) for c in read(other)) == [("icm", 2.0), ("icm", 12.0), ("pca", 1.0)]
     assert all(c.machine for c in read(place))
+
+
+def test_costs_that_are_added_at_the_same_moment_are_all_kept(place: Storage) -> None:
+    forks = multiprocessing.get_context("fork")
+    start = forks.Barrier(8)
+
+    def work(number: int) -> None:
+        start.wait()
+        for again in range(5):
+            remember([place], [of_trial(f"{number} {again}", 1.0, 2.0), of_trial("shared", 1.0, 1.0 + number)])
+
+    processes = [forks.Process(target=work, args=(number,)) for number in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    known = [cost.kind[2] for cost in read(place)]
+    assert sorted(known) == sorted(["shared", *(f"{number} {again}" for number in range(8) for again in range(5))])
+    remember([place], [of_trial("shared", 1.0, 9.0)])
+    assert len(place.files("costs", "")) == 1  # which has all of them
+    assert len(read(place)) == 41
+    assert [cost.seconds for cost in read(place) if cost.kind[2] == "shared"] == [9.0]
 
 
 def test_a_kind_keeps_the_newest_amounts(place: Storage) -> None:

@@ -1,6 +1,10 @@
 """The index of rows is a copy: with it, without it and with an old one the same rows are read."""
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -63,6 +67,33 @@ def test_rows_that_are_newer_than_the_index_or_gone_count(storage: Storage) -> N
     for name in NAMES:
         storage.delete(row_file(name))
     assert clean(storage, dry_run=False).names == [file]  # nobody would read from it
+
+
+@pytest.mark.parametrize("storage", ["folder"], indirect=True)
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_run_that_is_killed_between_rows_and_index_goes_on(
+    storage: Storage, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_by_one, write = read_rows(storage, NAMES), row_index._write
+    monkeypatch.setattr(row_index, "MAX_TRIALS", COUNT // 2)
+
+    def killed(storage: Storage, *given: Any) -> None:
+        if len(storage.files(row_index.ROOT, "")) == written:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(storage, *given)
+
+    monkeypatch.setattr(row_index, "_write", killed)
+    process = multiprocessing.get_context("fork").Process(target=add_to_index, args=(storage, NAMES))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    monkeypatch.setattr(row_index, "_write", write)
+    for files in (written, 2):
+        assert len(storage.files(row_index.ROOT, "")) == files
+        pd.testing.assert_frame_equal(read_rows(storage, NAMES), one_by_one)
+        assert all(row_index.problem_of(storage, name) == "" for name in storage.files(row_index.ROOT, ""))
+        monkeypatch.setattr(row_index, "LEAST_ON_DISK", COUNT // 2)
+        add_to_index(storage, NAMES)
 
 
 @pytest.mark.parametrize("storage", ["folder"], indirect=True)  # where times of changes are finer than a second

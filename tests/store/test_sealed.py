@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from benchmark.store.costs import Cost
 from benchmark.store.records import RunRecord
 from benchmark.store.sealed import sealed_json, sealed_parquet
 from tests.conftest import Swept
+from tests.store.test_rows import as_before
 
 Alter = Callable[[pa.Table], pa.Table]
 
@@ -235,6 +237,39 @@ def test_trials_whose_rows_or_index_were_altered_are_computed_again_and_the_repo
     assert report_of_run("after") == before
     said = capsys.readouterr().err
     assert all(f"damaged: {file} is not what was written" in said for file in altered)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_rows_of_an_earlier_version_are_shown_and_run_anew_with_the_reason(
+    swept_toy: Swept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, one = tmp_path / "store", ["--set", "sweep.protocols=[held_out]", "--set", "sweep.seeds=[0]"]
+    where = [str(swept_toy.file), "--store", str(store), "--out", str(tmp_path / "out"), *one]
+    shutil.copytree(swept_toy.store, store, ignore=shutil.ignore_patterns("rows", "runs"))
+    assert main(["run", *where]) == 0
+    accuracies = (tmp_path / "out" / "tables" / "metrics.csv").read_bytes()
+    (file,), (record,) = store.glob("rows/*"), store.glob("runs/*/*.json")
+    old = as_before(pq.read_table(file))
+    for column, value in {"trial_id": "an_old_id", "code_version": "0.0.9+abc"}.items():
+        old = old.set_column(old.column_names.index(column), column, pa.array([value] * len(old)))
+    file.unlink()
+    pq.write_table(old, store / "rows" / "an_old_id.parquet")
+    said = json.loads(record.read_bytes())
+    record.write_text(json.dumps({**{k: v for k, v in said.items() if k != "sha256"}, "trials": ["an_old_id"]}))
+    kept = {
+        f: f.stat().st_mtime_ns for f in store.rglob("*.*") if f.parts[len(store.parts)] in ("embeddings", "moments")
+    }
+    assert len(kept) > 5
+    assert main(["store", "verify", "--store", str(store)]) == 0
+    assert main(["report", *where]) == 0
+    assert (tmp_path / "out" / "tables" / "metrics.csv").read_bytes() == accuracies
+    assert "code 0.0.9+abc" in (tmp_path / "out" / "report.md").read_text()
+    capsys.readouterr()
+    assert main(["run", *where]) == 0
+    assert re.search(r"the rows of 1 trials .* icm-bench 0\.0\.9\+abc; .* run anew", capsys.readouterr().err)
+    assert {f.name for f in store.glob("rows/*")} == {file.name, "an_old_id.parquet"}
+    assert (tmp_path / "out" / "tables" / "metrics.csv").read_bytes() == accuracies
+    assert all(f.stat().st_mtime_ns == changed for f, changed in kept.items())
 
 
 def test_digests_are_over_all_bytes_with_zeros_in_their_own_place() -> None:
