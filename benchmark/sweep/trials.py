@@ -201,10 +201,14 @@ class Trial:
     @cached_property
     def id(self) -> str:
         """Hash of everything that the trial's rows depend on."""
-        subject, lender, intervention_set = self.subject, self.lender, self.spec.intervention_set
-        labels = subject.labels_of(intervention_set) if intervention_set else ()
-        prompts = subject.prompts_of(self.spec.projection)
-        seen = lambda s: [view.depends_on for view in s.seen if view.label in (ORIGINAL, *labels)]  # noqa: E731
+        subject, lender, prompts = self.subject, self.lender, self.subject.prompts_of(self.spec.projection)
+
+        def labels(s: Subject) -> tuple[str, ...]:  # a set of all kinds has those of each data set
+            return s.labels_of(self.spec.intervention_set) if self.spec.intervention_set else ()
+
+        def seen(s: Subject) -> list[dict[str, Any]]:
+            return [view.depends_on for view in s.seen if view.label in (ORIGINAL, *labels(s))]
+
         content = {
             **self.spec.content(),
             "datasets": [
@@ -215,7 +219,7 @@ class Trial:
             "logit_scale": subject.facts.logit_scale,
             "views": seen(subject),
             "lender": [lender.manifest.fingerprint, lender.unreadable, seen(lender)] if lender else None,
-            "text_pairs": subject.text_pairs if TEXT in labels else None,
+            "text_pairs": subject.text_pairs if TEXT in labels(subject) else None,
             "texts": subject.texts,  # the hash of the prompts, templates and class names
             "prompts": prompts_file(subject.facts, prompts) if prompts else None,
             "holdouts": [asdict(holdout) for holdout in self.holdouts],

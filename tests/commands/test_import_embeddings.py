@@ -31,6 +31,7 @@ from benchmark.store import embeddings as store
 from benchmark.store import upkeep
 from benchmark.store.rows import all_trials, read_rows
 from benchmark.store.texts import read_texts
+from benchmark.sweep.trials import trials_of
 from tests.commands.conftest import Command
 from tests.conftest import REPOSITORY, make_toy
 
@@ -179,8 +180,8 @@ def parquet(content: dict[str, Any], file: Path, rows: int = 32) -> Path:
     return file
 
 
-def texts(file: Path, names: tuple[str, ...] = CLASSES, width: int = D) -> Path:
-    t = np.random.default_rng(5).normal(size=(len(names), width)).astype(np.float32)
+def texts(file: Path, names: tuple[str, ...] = CLASSES, width: int = D, seed: int = 5) -> Path:
+    t = np.random.default_rng(seed).normal(size=(len(names), width)).astype(np.float32)
     content: dict[str, Any] = {"class": np.array(names), "embedding": t}
     np.savez(file, **content)
     return file
@@ -233,6 +234,33 @@ def test_content_tells_imports_apart_and_the_order_of_rows_does_not(tmp_path: Pa
     moved = {**content, "embedding": content["embedding"].copy()}
     moved["embedding"][0, 0] += 1
     assert len(set(directories(moved, "moved")) & set(first)) == 1
+
+
+def test_imports_that_differ_in_what_changes_numbers_share_no_trial(tmp_path: Path) -> None:
+    content, z = with_view(columns()), with_view(columns())["embedding"]
+
+    def ids(embedding: Any = z, seed: int = 5, scale: str = "100") -> set[str]:
+        files = (
+            parquet({**content, "embedding": embedding}, tmp_path / "x.parquet"),
+            texts(tmp_path / "t.npz", seed=seed),
+        )
+        recipe = imported(files[0], tmp_path, "--texts", str(files[1]), "--logit-scale", scale)
+        storage = Storage(str(tmp_path / "store"))
+        (manifest,) = manifests_of(recipe, storage)
+        subject = imported_subject(recipe, storage, manifest, recipe.backbones[0])
+        return {trial.id for trial in trials_of(recipe, [subject])}
+
+    facts: dict[str, dict[str, Any]] = {
+        "as it was": {},
+        "scale of the logits": {"scale": "15.5"},
+        "texts of the classes": {"seed": 6},
+        "unit length": {"embedding": (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)},
+        "precision": {"embedding": z.astype(np.float16).astype(np.float32)},
+    }
+    found = {name: ids(**fact) for name, fact in facts.items()}
+    assert found["as it was"] == ids()
+    assert len(found["as it was"]) > 10
+    assert len(set.union(*found.values())) == sum(map(len, found.values()))
 
 
 @pytest.mark.usefixtures("local_ray")
