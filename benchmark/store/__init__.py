@@ -20,8 +20,9 @@
       rows/TRIAL.parquet                  what a finished trial measured                      rows.py
       index/TRIALS.parquet                a copy of the rows of many trials, read in their place  row_index.py
       failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
-      costs/measured-1.json                what work took here, for plans                      costs.py
+      costs/measured-NUMBER.json          what work took here, for plans                      costs.py
       runs/RECIPE/INPUTS.json             which trials a run of a recipe has                  records.py
+      runs/RECIPE/INPUTS/TEST.json        which rows were imported for one test of it
       tested/TESTED.parquet               the images of one test, by their positions in a list    tested.py
       images/IMAGES.parquet               that list: id, path, environment and class of each image  images.py
       reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run
@@ -31,6 +32,7 @@ is the data set's fingerprint, LABEL the hash of the backbone's): VIEW of the da
 the backbone, the intervention with its seed, and the decoding; SPLIT of the cells of all images and of whether
 embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; INPUTS of the fingerprints of
 data and weights; IMAGES of the fingerprints of data alone. Hence whoever needs a file again finds it,
-whatever recipe, user or machine made it. Files are written whole or not at all; those of embeddings, moments and texts
-are compared with what was written whenever they are read (`checked.py`). `upkeep.py` lists, verifies and cleans.
+whatever recipe, user or machine made it. Files are written whole or not at all, and are compared with what was written
+whenever they are read: embeddings, moments and texts by their content (`checked.py`), rows, their index and JSON by
+their bytes (`sealed.py`). `upkeep.py` lists, verifies and cleans.
 """
