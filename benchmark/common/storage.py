@@ -384,16 +384,6 @@ class Storage:
             IcmBenchError: it cannot be read, or is damaged.
         """
         source = f"{self._root}/{name}" if self.is_local else pa.BufferReader(self.read_bytes(name))
-        return self._table(name, source, columns)
-
-    def table_if_there(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
-        """Return what `read_table` does; None where there is no such file."""
-        if self.is_local:
-            return self.read_table(name, columns) if self.exists(name) else None
-        content = self.read_if_there(name)
-        return None if content is None else self._table(name, pa.BufferReader(content), columns)
-
-    def _table(self, name: str, source: str | pa.BufferReader, columns: list[str] | None) -> pa.Table:
         try:
             return pq.read_table(source, columns=columns, page_checksum_verification=True)
         except (OSError, pa.ArrowInvalid) as error:

@@ -89,7 +89,7 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
     """
     new = [replace(c, machine=processor(), at=time.time()) for c in costs if c.work > 0 and c.seconds > 0]
     for place in places if new else ():
-        with suppress(IcmBenchError):  # a place that cannot be written to learns nothing, and no work is lost for it
+        with suppress(IcmBenchError, OSError):  # what cannot be written to learns nothing, and no work is lost for it
             names, known = _read(place)
             kept = [cost.plain for cost in _latest([*known, *new])]
             place.write_bytes(f"{ROOT}/measured-{uuid.uuid4().int}.json", sealed_json({"costs": kept}))
@@ -116,7 +116,7 @@ def read(place: Storage) -> list[Cost]:
     """Return the costs that a place knows, without those that damaged files hold: work is done without them too."""
     try:
         return _latest(_read(place)[1])
-    except IcmBenchError:
+    except (IcmBenchError, OSError):
         return []
 
 

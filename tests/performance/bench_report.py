@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import METRICS, Answers
 from benchmark.method.evaluation.selection import packed
 from benchmark.method.evaluation.tested import Tested
-from benchmark.store.rows import read_rows, row_file, schema
+from benchmark.store.rows import read_rows, schema, write_rows
 from benchmark.store.tested import read_tested, write_tested
 from reports import Origin, write_report
 from tests.conftest import REPOSITORY
@@ -112,8 +111,7 @@ class Invented:
 
     def write(self, name: str, rows: Sequence[Row]) -> None:
         """Write the rows of a trial."""
-        table = pa.Table.from_pylist([{**row, "trial_id": name} for row in rows], schema=schema())
-        self.storage.write_table(row_file(name), table)
+        write_rows(self.storage, name, [*rows])
         self.names.append(name)
 
 
