@@ -46,7 +46,8 @@ def _sweep(run: Run) -> None:
     studies = studies_of([trial for trial in every if trial.spec.space])
     ids = [trial.id for trial in trials]
     before = write_record(recipe, storage, run.subjects, ids, len(ids) + trial_count(recipe.sweep.search, studies))
-    _say_what_is_obsolete(run, ({*before} - {*ids}) & finished(storage))
+    if obsolete := {*before} - {*ids}:
+        _say_what_is_obsolete(run, obsolete & finished(storage))
     _write_images(storage, every)
     if trials:
         there = len(ids) - len(unfinished(storage, ids))
