@@ -50,7 +50,7 @@ TOGETHER = {
     ),
     "swept_toy": (
         "commands/test_again", "commands/test_imports", "commands/test_secrets", "commands/test_splits", "docs/test_examples",
-        "store/test_lies", "store/test_sealed",
+        "store/test_lies", "store/test_altered",
     ),
 }  # fmt: skip
 COSTLY = {"local_ray", "demo_set"}  # fixtures of tests that compute

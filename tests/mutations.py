@@ -62,6 +62,7 @@ _INFERENCE, _OTHERS, _RANKS = (
 )
 _SEED_VARIANCE = f"{T_EVALUATION}/test_seed_variance.py"
 _VIEWS = f"{T_PREDICTORS}/test_views.py"
+_SEALED = "tests/store/test_sealed.py"
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
 _PLACEBOS, _RANKED = "tests/method/subspace/test_placebos.py", "tests/reports/test_placebos.py"
@@ -287,8 +288,16 @@ MUTATIONS = [
         ("before >= np.bincount(code)[of_line]", "before > np.bincount(code)[of_line]", _IMPORTS),
         ("answers[by_path[~named_by_id]] = classes[~named_by_id]", "answers[by_path[~named_by_id]] = classes[named_by_id]", _IMPORTS),
     ),
-    *_of("benchmark/commands/records.py",
-        (", planned, imported, out)", ", planned, {}, out)", _IMPORTS),
+    *_of("benchmark/store/records.py",
+        ("imported={**record.imported, **dict(imports)}", "imported=record.imported", _IMPORTS),
+        ('"imported": earlier.imported}', '"imported": {}}', "tests/store/test_records.py"),
+    ),
+    *_of("benchmark/store/sealed.py",
+        ("if content[at : at + 64] != _digest(content, at):", "if False:", _SEALED),
+        ("isinstance(said, dict) and _KEY in said", "False", _SEALED),
+    ),
+    *_of("benchmark/store/costs.py",
+        ("_latest([*known, *new])]", "_latest(new)]", "tests/store/test_costs.py"),
     ),
     *_of(f"{EVALUATION}/cells.py",
         ("if other == environment or their_side != side:", "if other == environment:", _CELLS),
@@ -342,6 +351,8 @@ MUTATIONS = [
     ),
     *_of("benchmark/sweep/trials.py",
         ("return Split(self.seed,", "return Split(0,", "tests/recipe/test_recipe.py"),
+        ("(ORIGINAL, *labels(s))", "(ORIGINAL, *labels(subject))", "tests/sweep/test_identity_of_trials.py"),
+        ('"logit_scale": subject.facts.logit_scale,', "", "tests/sweep/test_identity_of_trials.py"),
         ("self.seed if self.fold is None else self.seed * self.folds + self.fold", "self.seed", "tests/recipe/test_recipe.py"),
     ),
     *_of(f"{PREDICTORS}/probe_with_views.py", ("views=(), labels=labels, environments=environments), 1 / copies", "views=(), labels=labels, environments=environments), 1.0", _VIEWS)),

@@ -58,7 +58,8 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
     parts = by_setting(gathered.rows)
     out = Storage(recipe.run.out) if recipe.run.out else storage
     folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
-    files, count = [], 0
+    files: list[str] = []
+    count = 0
     for (_, rows), suffix in zip(parts, suffixes([setting for setting, _ in parts]), strict=True):
         for one in predictions.of_setting(Selections(rows, gathered.tested)):
             words = re.sub(r"[^A-Za-z0-9.]+", "-", one.method.label).strip("-").lower()

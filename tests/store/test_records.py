@@ -8,7 +8,15 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.store.records import RunRecord, read_record, record_file, record_files, report_folder, write_record
+from benchmark.store.records import (
+    RunRecord,
+    add_imported,
+    read_record,
+    record_file,
+    record_files,
+    report_folder,
+    write_record,
+)
 
 RECIPE_HASH = "ab" * 32
 RECORD = RunRecord("demo", {"name": "demo", "seeds": [0]}, RECIPE_HASH, ["trial 1", "trial 2"], planned=5)
@@ -37,6 +45,11 @@ def test_a_record_that_does_not_say_how_many_trials_were_planned(tmp_path: Path)
     storage.write_bytes(file, json.dumps(content).encode())
     read = read_record(storage, file)
     assert (read.planned, read.imported) == (2, {})
+    storage.write_bytes(file, json.dumps({**content, "imported": {"a test": "its rows", "another": "an id"}}).encode())
+    write_record(storage, file, replace(RECORD, trials=["c"]))  # earlier versions kept there what was imported
+    add_imported(storage, file, {"another": "a later id"})
+    read = read_record(storage, file)
+    assert (read.trials, read.imported) == (["c"], {"a test": "its rows", "another": "a later id"})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "demo"}'])
