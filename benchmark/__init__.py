@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmark.backbones.projected_encoder import ProjectedEncoder as ProjectedEncoder
     from benchmark.backbones.projection_files import read_projection as read_projection
     from benchmark.commands.run import run as run
+    from benchmark.method.evaluation.metrics import Metric as Metric
     from benchmark.method.interventions import Intervention as Intervention
     from benchmark.method.predictors import Predictor as Predictor
     from benchmark.method.subspace import InvariantProjection as InvariantProjection
@@ -32,6 +33,7 @@ _HOMES = {
     "EncoderModel": "benchmark.backbones.models",
     "Intervention": "benchmark.method.interventions",
     "InvariantProjection": "benchmark.method.subspace",
+    "Metric": "benchmark.method.evaluation.metrics",
     "Predictor": "benchmark.method.predictors",
     "ProjectedEncoder": "benchmark.backbones.projected_encoder",
     "Projection": "benchmark.method.subspace",
@@ -45,6 +47,7 @@ __all__ = [
     "EncoderModel",
     "Intervention",
     "InvariantProjection",
+    "Metric",
     "Predictor",
     "ProjectedEncoder",
     "Projection",

@@ -145,7 +145,7 @@ class Answered(Mapping[Key, Pooled]):
         return id(self)
 
     def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
-        """Return a metric on what is held out under a seed; of base and new classes what stands for both."""
+        """Return a metric of correctness on what is held out under a seed; of base and new classes for both."""
         if metric not in self._measures:
             about = {"class_half": "all" if self.n_base is None else "harmonic", "n_base": self.n_base}
             every = [*self.pooled.values()]
@@ -155,7 +155,7 @@ class Answered(Mapping[Key, Pooled]):
                 {**about, "n_classes": self.n_classes},
                 [metric],
             )
-            self._measures[metric] = dict(zip(self.pooled, of_sets[metric.name].tolist(), strict=True))
+            self._measures[metric] = dict(zip(self.pooled, of_sets[metric.key].tolist(), strict=True))
         return self._measures[metric]
 
     def of(self, held_outs: Collection[str]) -> "Answered":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
+from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
 from reports.accuracies import accuracy_records
@@ -39,7 +41,8 @@ from reports.origin import Origin
 from reports.page.build import page
 from reports.page.thumbnails import Thumbnails, ThumbnailsOf, wanted
 from reports.paper import paper_tables
-from reports.predictions import ImagesOf, MethodPredictions, Predictions, decodability
+from reports.predicted import Predicted
+from reports.predictions import ImagesOf, MethodPredictions, decodability, predictions_of
 from reports.published_table import records_of, table_of
 from reports.robustness import lines_of
 from reports.settings import BANNER, Setting, by_setting, named
@@ -171,14 +174,17 @@ def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: O
 def _said(
     rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images_of: ImagesOf
 ) -> _Said:
-    described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
+    predicted, lists = Predicted(rows), cache(images_of)
+    described = [
+        (s, Selections(part, tested, predicted, options.metrics, options.metric_of.get(s.dataset, ACCURACY)))
+        for s, part in by_setting(rows)
+    ]
     check_asked([selections for _, selections in described], options.compare)
     accuracies = list(accuracy_records(described, options))  # most of the work, of which progress is printed
     findings = [comparisons(setting, selections, options) for setting, selections in described]
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published or options.paper else []
     published = table_of(checks) if checks else None
-    predictions = Predictions(rows, images_of)
     said = replace(answer(described, findings, options), decodability=decodability(described))
     tables = paper_tables(described, options, costs=_costs(origin, options), names=origin.names, price=options.price)
     return _Said(
@@ -190,7 +196,7 @@ def _said(
         checks,
         said,
         [*tables, *([published] if published else [])],
-        {setting: predictions.of_setting(selections) for setting, selections in described},
+        {setting: predictions_of(selections, lists) for setting, selections in described},
     )
 
 

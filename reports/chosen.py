@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
 from itertools import groupby
+from math import fsum
 from operator import add, itemgetter
 from typing import Any, TypeVar
 
@@ -11,10 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Answers, Metric
 from benchmark.method.evaluation.selection import KEY, RULES, Rows, select
 from benchmark.method.evaluation.tested import Tested
-from reports.answers import Answered, Pooled
+from reports.answers import Answered, Key, Pooled
 from reports.methods import ALONE, REPLACED, SHRINKAGE, Method, by_method
+from reports.predicted import OF_ROW, Kept, Predicted
 
 T = TypeVar("T")
 _PICKED = (
@@ -42,10 +45,21 @@ class Selections:
     Args:
         rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
         tested: hash -> the tested images that rows name by it.
+        predicted: the predictions of all rows of the report; by default of `rows` alone.
+        metrics: that tables show; by default the built-in ones.
+        metric: that of the data set; by default accuracy.
     """
 
-    def __init__(self, rows: pd.DataFrame, tested: Mapping[str, Tested]) -> None:
-        self.rows, self.tested = rows, tested
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        tested: Mapping[str, Tested],
+        predicted: Predicted | None = None,
+        metrics: Sequence[Metric] = BUILT_IN,
+        metric: Metric = ACCURACY,
+    ) -> None:
+        self.rows, self.tested, self.metrics, self.metric = rows, tested, metrics, metric
+        self._predicted = predicted or Predicted(rows)
         self._every = by_method(rows)
         self.parts = {method: part for method, part in self._every.items() if not method.is_draw}
         self.grouped = bool(rows["grouped"].iloc[0])
@@ -128,6 +142,56 @@ class Selections:
         by_test = [(key, [answers[i] for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
         found = {key: self._together(of_folds) for key, of_folds in by_test if len(of_folds) == folds}
         return self.answered(found)
+
+    def measure(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
+        """Return a metric on what is held out under a seed, all folds together; NaN where rows lack what it needs.
+
+        Rows keep predictions and metrics of scores at what rules of the sources pick.
+        """
+        if metric.needs == "correct":
+            return self.pooled(method, rule).measure(metric)
+        made = self._of_predictions if metric.needs == "predictions" else self._of_scores
+        return self.once(("measure", method, rule, metric), lambda: made(method, rule, metric))
+
+    def _of_scores(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
+        """Return a metric of scores; folds weigh as much as they have images."""
+        picks = self.picks(method, rule)
+        values = picks[metric.key] if metric.needs == "calibration" else picks["scored"]
+        sums: dict[Key, list[tuple[float, int]]] = {}
+        for held_out, seed, value, n in zip(picks["held_out"], picks["seed"], values, picks["n_test"], strict=True):
+            if metric.needs != "calibration":
+                value = dict(value or ()).get(metric.key, np.nan)
+            sums.setdefault((str(held_out), int(seed)), []).append((value * n, n))
+        return {key: fsum(v for v, _ in folds) / sum(n for _, n in folds) for key, folds in sums.items()}
+
+    def kept(self, method: Method, rule: str) -> list[list[Kept]]:
+        """Return the predictions of each pick, none where rows keep none; of harmonic rows those of each half."""
+        picks, rows = self.picks(method, rule), self._candidates(method, rule)
+        if RULES[rule].looks_at_target:  # it may choose one half of the images by the other
+            return [[] for _ in range(len(picks))]
+        named = zip(*(rows.at(name, picks["position"].to_numpy(dtype=np.int64)) for name in OF_ROW), strict=True)
+        ranked = zip(picks["rank"].tolist(), named, strict=True)
+        return [list(self._predicted.of(dict(zip(OF_ROW, row, strict=True)), rank)) for rank, row in ranked]
+
+    def _of_predictions(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
+        """Return a metric of predictions; of base and new classes what stands for both."""
+        picks, halves = self.picks(method, rule), 1 if self.n_base is None else 2
+        folds: dict[Key, list[list[Kept]]] = {}
+        for held_out, seed, kept in zip(picks["held_out"], picks["seed"], self.kept(method, rule), strict=True):
+            folds.setdefault((str(held_out), int(seed)), []).append(kept)
+        values = {}
+        for key in self.pooled(method, rule):
+            known = all(len(kept) == halves for kept in folds[key])
+            of_halves = [self._computed(metric, of_half) for of_half in zip(*folds[key], strict=True)] if known else []
+            values[key] = float(metric.combine(*of_halves)) if len(of_halves) > 1 else (of_halves or [np.nan])[0]
+        return values
+
+    def _computed(self, metric: Metric, folds: Sequence[Kept]) -> float:
+        """Return a metric of predictions to the images of all folds."""
+        labels = np.concatenate([self.tested[one.tested].label for one in folds])
+        predicted = np.concatenate([one.classes for one in folds]).astype(np.int64)
+        n_classes = int(self.rows["n_classes"].iloc[0])
+        return float(metric.compute(Answers(predicted == labels, labels, n_classes, predicted)))
 
     def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
         """Return (folds with rows, all folds) of the seed with most of them; None where some seed has them all.

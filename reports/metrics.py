@@ -10,7 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.inference import difference_interval
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, WORST_CLASS, Array, Metric, per_class
+from benchmark.method.evaluation.metrics import (
+    ACCURACY,
+    ECE,
+    WORST_CLASS,
+    WORST_ENVIRONMENT,
+    Array,
+    Metric,
+    per_class,
+)
 from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Answered, Estimate, MethodAnswers, Pooled
@@ -52,13 +60,12 @@ class Metrics:
     All folds of a seed are taken together, and only seeds with every held-out environment count.
 
     Attributes:
-        means: name of each of `averaged` -> its mean, in percent if it is a share.
+        means: key of each metric but the worst class -> what stands for all held-out environments, mostly the mean; in
+            percent if it is a share. Of metrics of scores, folds weigh as much as they have images.
         source_accuracy: accuracy on the sources' judging images, in percent, at what the rule picks.
         worst_environment: the one in which the mean accuracy over seeds is lowest.
-        worst_environment_accuracy: the accuracy there, in percent.
         worst_class: lowest of the classes with `MIN_CLASS_IMAGES` or more images in an environment, or None.
-        ece: expected calibration error as it is, in percent; folds weigh as much as they have images.
-        ece_scaled: the same with the temperature fitted on the sources.
+        ece_scaled: expected calibration error with the temperature fitted on the sources, in percent.
         temperature: geometric mean of those temperatures.
         labels_fit: labelled images that projection or predictor learn from, mean over fits; NaN where unknown.
         labels_choice: labelled images of the sources by which rules may choose, mean over fits; NaN where unknown.
@@ -72,9 +79,7 @@ class Metrics:
     means: Mapping[str, float | None]
     source_accuracy: float | None
     worst_environment: str
-    worst_environment_accuracy: float
     worst_class: WorstClass | None
-    ece: float | None
     ece_scaled: float | None
     temperature: float | None
     labels_fit: float
@@ -82,10 +87,16 @@ class Metrics:
     above_zero_shot_line: Above | None
     effective_robustness: Above | None
 
+    def of(self, metric: Metric) -> float | None:
+        """Return a metric as tables show it; None where it is unknown."""
+        if metric == WORST_CLASS:
+            return None if self.worst_class is None else self.worst_class.accuracy
+        return self.means.get(metric.key)
 
-def averaged() -> list[Metric]:
-    """Return those of `METRICS` of which there is a mean; of the worst class there is none, but its name and n."""
-    return [metric for metric in METRICS if metric is not WORST_CLASS]
+
+def further(metrics: Iterable[Metric]) -> list[Metric]:
+    """Return metrics without those of which tables say more than a number, or have it in a column of its own."""
+    return [metric for metric in metrics if metric not in (ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE)]
 
 
 def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
@@ -95,7 +106,7 @@ def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]
 
 
 def _on_lines(one: Metrics, lines: Lines) -> Metrics:
-    source, target = one.source_accuracy, one.means[ACCURACY.name]
+    source, target = one.source_accuracy, one.means[ACCURACY.key]
     fractions = math.nan if source is None else source / 100, math.nan if target is None else target / 100
     trained = one.method.predictor != ZERO_SHOT.predictor
     return replace(
@@ -115,19 +126,19 @@ def _metrics(selections: Selections, method: Method, rule: str, estimate: Estima
     pooled, names, seeds = selections.pooled(method, rule), estimate.held_outs, estimate.seeds
     picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule, ("seed", *_LABELS))
     picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
-    of_tests = {m.name: pooled.measure(m) for m in averaged()}
-    means = {m: np.mean([of_test[name, s] for name in names for s in seeds]) for m, of_test in of_tests.items()}
-    by_environment = estimate.means[0]
+    of_tests = {m: selections.measure(method, rule, m) for m in selections.metrics if m != WORST_CLASS}
+    means = {
+        m.key: m.shown(m.over(np.array([np.mean([of_test.get((name, s), math.nan) for s in seeds]) for name in names])))
+        for m, of_test in of_tests.items()
+    }
     temperatures = pd.to_numeric(picks["temperature"]).dropna()
     return Metrics(
         method=method,
         rule=rule,
-        means={m.name: _known(m.shown(float(means[m.name]))) for m in averaged()},
+        means={key: _known(value) for key, value in means.items()},
         source_accuracy=_known(100 * mean_beside(picks, "training_domain")),
-        worst_environment=names[int(by_environment.argmin())],
-        worst_environment_accuracy=100 * float(by_environment.min()),
+        worst_environment=names[int(estimate.means[0].argmin())],
         worst_class=_worst_class(pooled, names, seeds, selections.rows["classes"].iloc[0]),
-        ece=_known(100 * mean_beside(picks, "ece", "n_test")),
         ece_scaled=_known(100 * mean_beside(picks, "ece_scaled", "n_test")),
         temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
         labels_fit=float(fits["labels_fit"].mean()),
@@ -173,7 +184,7 @@ def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.i
 
 
 def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return float(value) if np.isfinite(value) else None  # infinite: a class that occurs was ruled out
 
 
 @dataclass(frozen=True)
@@ -215,32 +226,32 @@ def _cost(method: Method, rules: list[str], answers: MethodAnswers) -> Selection
     return SelectionCost(method, accuracies, gaps)
 
 
-def metrics_csv(parts: Iterable[tuple[Setting, Selections, Lines]]) -> str:
-    """Return the metrics of all methods of settings under all rules, numbers in percent with four decimals."""
+def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
+    """Return the metrics of all methods of settings under all rules, shares in percent, with four decimals."""
     body: list[list[object]] = []
     for setting, selections, lines in parts:
         shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
         shared += [setting.test_split, setting.class_half]
         for rule in RULES.values():
             for m in metrics_of(selections, rule.name, lines):
-                body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *_cells(m, lines)])
-    headings = [metric.heading for metric in averaged() if metric is not ACCURACY]
+                own = _cells(m, lines, further(selections.metrics))
+                body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *own])
+    headings = [metric.heading for metric in further(parts[0][1].metrics)]
     columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "source_accuracy"]
-    columns += ["worst_environment", "worst_environment_accuracy"]
+    columns += ["worst_environment", WORST_ENVIRONMENT.heading]
     columns += ["worst_class", "worst_class_environment", WORST_CLASS.heading, "worst_class_n"]
-    columns += [*headings, "ece", "ece_scaled", "temperature", "labels_fit", "labels_choice"]
+    columns += [*headings, ECE.heading, "ece_scaled", "temperature", "labels_fit", "labels_choice"]
     for name, count in (("above_zero_shot_line", "n_backbones"), ("effective_robustness", "n_probe_backbones")):
         columns += [name, f"{name}_low", f"{name}_high", count]
     return csv_lines(columns, body)
 
 
-def _cells(m: Metrics, lines: Lines) -> list[object]:
+def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> list[object]:
     worst = m.worst_class
     named = ["", "", "", ""] if worst is None else [worst.name, worst.held_out, _four(worst.accuracy), str(worst.n)]
-    means = [_four(m.means[metric.name]) for metric in averaged() if metric is not ACCURACY]
-    cells = [_four(m.means[ACCURACY.name]), _four(m.source_accuracy)]
-    cells += [m.worst_environment, _four(m.worst_environment_accuracy), *named, *means]
-    cells += [*map(_four, (m.ece, m.ece_scaled, m.temperature)), *map(_count, (m.labels_fit, m.labels_choice))]
+    cells = [_four(m.of(ACCURACY)), _four(m.source_accuracy), m.worst_environment, _four(m.of(WORST_ENVIRONMENT))]
+    cells += [*named, *(_four(m.of(metric)) for metric in among)]
+    cells += [*map(_four, (m.of(ECE), m.ece_scaled, m.temperature)), *map(_count, (m.labels_fit, m.labels_choice))]
     for above, line in ((m.above_zero_shot_line, lines.zero_shot), (m.effective_robustness, lines.linear_probe)):
         numbers = (None, None, None) if above is None else (above.points, above.low, above.high)
         cells += [*map(_four, numbers), "" if above is None else str(len(line.source))]

@@ -1,8 +1,10 @@
 """What a reader of a report may ask for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from benchmark.method.evaluation.inference import MARGIN, PlusMinus
+from benchmark.method.evaluation.metrics import BUILT_IN, Metric
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Options:
         paper: whether all of it is also written as one paper; numbers are then held against published ones. Default
             False.
         color: whether the terminal's headline may be bold; default False.
+        metrics: that tables show; by default the built-in ones.
+        metric_of: data set, as rows call it -> its metric, where that is not accuracy.
     """
 
     plus_minus: PlusMinus = "images"
@@ -28,3 +32,5 @@ class Options:
     price: float | None = None
     color: bool = False
     paper: bool = False
+    metrics: tuple[Metric, ...] = BUILT_IN
+    metric_of: Mapping[str, Metric] = field(default_factory=dict)

@@ -1,15 +1,14 @@
 """What methods take the tested images for, image by image: read from the rows that rules pick."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.method.evaluation.selection import KEY, SOURCE_RULES
+from benchmark.method.evaluation.selection import SOURCE_RULES
 from reports.chosen import Selections
 from reports.methods import Method
 from reports.settings import Setting
@@ -19,9 +18,6 @@ COLUMNS = (
     "image_id", "path", "environment", "class", "group", "held_out", "half", "seed", "fold", "method", "predictor",
     "rule", "predicted", "margin",
 )  # fmt: skip
-_SAME = ("trial_id", *KEY, "test_split", "lambda_", "projection_params", "predictor_params")
-_OF_ROW = ("class_half", "tested", "images", "predicted_ranks", "predicted", "margins")
-_HALVES = {"harmonic": ("base", "new")}  # rows of both together refer to those of each
 
 
 @dataclass(frozen=True)
@@ -38,69 +34,40 @@ class MethodPredictions:
     table: pd.DataFrame
 
 
-class Predictions:
-    """The predictions that rows of a report have.
+def predictions_of(selections: Selections, images_of: ImagesOf) -> list[MethodPredictions]:
+    """Return the predictions of each method of a setting that has some, in the order of tables.
 
     Args:
-        rows: all rows of the report.
+        selections: the rows of the setting.
         images_of: returns the list of images that a row names, or None.
     """
-
-    def __init__(self, rows: pd.DataFrame, images_of: ImagesOf) -> None:
-        there = rows[rows["predicted"].notna()] if "predicted" in rows.columns else rows.iloc[:0]
-        self._rows = {
-            (*_values(row, _SAME), row["class_half"]): row for row in there[[*_SAME, *_OF_ROW]].to_dict("records")
-        }
-        self._images = {name: images_of(name) for name in there["images"].dropna().unique()} if len(there) else {}
-
-    def of_setting(self, selections: Selections) -> list[MethodPredictions]:
-        """Return the predictions of each method of a setting that has some, in the order of tables."""
-        found = [(method, list(self._of_picks(selections, method))) for method in selections.parts]
-        return [MethodPredictions(method, pd.concat(parts, ignore_index=True)) for method, parts in found if parts]
-
-    def _of_picks(self, selections: Selections, method: Method) -> Iterator[pd.DataFrame]:
-        classes = np.array(selections.rows["classes"].iloc[0], dtype=object)
-        for rule in SOURCE_RULES:
-            ranks = selections.picks(method, rule)["rank"].tolist()
-            rows = selections.chosen_rows(method, rule, (*_SAME, "class_half")).to_dict("records")
-            for rank, row in zip(ranks, rows, strict=True):
-                for half in _HALVES.get(row["class_half"], (row["class_half"],)):
-                    own = self._rows.get((*_values(row, _SAME), half))
-                    if own is not None and rank in own["predicted_ranks"]:
-                        yield self._of_pick(selections, own, rank, classes).assign(
-                            held_out=str(row["held_out"]), half=half, seed=int(row["seed"]), fold=int(row["fold"]),
-                            method=method.label, predictor=method.predictor, rule=rule,
-                        )[list(COLUMNS)]  # fmt: skip
-
-    def _of_pick(
-        self,
-        selections: Selections,
-        row: Mapping[Any, Any],
-        rank: int,
-        classes: "np.ndarray[tuple[int], np.dtype[np.object_]]",
-    ) -> pd.DataFrame:
-        """Return the images, their classes and predictions of one row at one rank."""
-        tested, images = selections.tested[str(row["tested"])], self._images.get(row["images"])
-        at, count = list(row["predicted_ranks"]).index(rank), len(tested)
-        predicted = np.frombuffer(row["predicted"], "<u2", count, 2 * at * count)
-        margins = np.full(count, np.nan, np.float32)
-        if isinstance(row["margins"], bytes):
-            margins = np.frombuffer(row["margins"], "<f4", count, 4 * at * count)
-        found = {
-            "class": classes[tested.label],
-            "predicted": classes[predicted],
-            "margin": margins,
-            "environment": np.array(tested.names, dtype=object)[tested.environment],
-        }
-        if images is None:
-            unknown = {"image_id": [str(n) for n in tested.position], "path": "", "group": None}
-            return pd.DataFrame(found | unknown)
-        return images.select(["image_id", "path", "group"]).take(tested.position).to_pandas().assign(**found)
+    found = [(method, list(_of_picks(selections, method, images_of))) for method in selections.parts]
+    return [MethodPredictions(method, pd.concat(parts, ignore_index=True)) for method, parts in found if parts]
 
 
-def _values(row: Mapping[Any, Any], names: Sequence[str]) -> tuple[object, ...]:
-    """Return what a row has in some columns, None for an absent number, which is not equal to itself."""
-    return tuple(None if row[name] != row[name] else row[name] for name in names)
+def _of_picks(selections: Selections, method: Method, images_of: ImagesOf) -> Iterator[pd.DataFrame]:
+    """Yield the images of each pick, with the names of their classes and predictions."""
+    classes = np.array(selections.rows["classes"].iloc[0], dtype=object)
+    for rule in SOURCE_RULES:
+        picks = selections.picks(method, rule)
+        places = zip(picks["held_out"], picks["seed"], picks["fold"], selections.kept(method, rule), strict=True)
+        for held_out, seed, fold, of_pick in places:
+            for kept in of_pick:
+                tested, images = selections.tested[kept.tested], images_of(kept.images) if kept.images else None
+                unknown = {"image_id": [str(n) for n in tested.position], "path": "", "group": None}
+                named = pd.DataFrame(unknown)
+                if images is not None:
+                    named = images.select(["image_id", "path", "group"]).take(tested.position).to_pandas()
+                found = {
+                    "class": classes[tested.label],
+                    "predicted": classes[kept.classes],
+                    "margin": kept.margins,
+                    "environment": np.array(tested.names, dtype=object)[tested.environment],
+                }
+                yield named.assign(
+                    **found, held_out=str(held_out), half=kept.half, seed=int(seed), fold=int(fold),
+                    method=method.label, predictor=method.predictor, rule=rule,
+                )[list(COLUMNS)]  # fmt: skip
 
 
 def decodability(described: Sequence[tuple[Setting, Selections]]) -> tuple[str, ...]:

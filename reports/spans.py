@@ -79,9 +79,9 @@ def _by_setting(rows: pd.DataFrame) -> pd.DataFrame:
     known = {name: rows[name].map(lambda share: isinstance(share, list)) for name in SHARES}
     usable = rows[known["shift_removed_sources"]]
     shares = [name for name in SHARES if known[name][usable.index].all()]
-    long = usable[["held_out", *_SETTING, "ranks", ACCURACY.name, *shares]].explode(["ranks", ACCURACY.name, *shares])
-    long = long.astype(dict.fromkeys([ACCURACY.name, *shares], float))
-    by_setting: Any = long.groupby(["held_out", *_SETTING, "ranks"], dropna=False)[[ACCURACY.name, *shares]]
+    long = usable[["held_out", *_SETTING, "ranks", ACCURACY.key, *shares]].explode(["ranks", ACCURACY.key, *shares])
+    long = long.astype(dict.fromkeys([ACCURACY.key, *shares], float))
+    by_setting: Any = long.groupby(["held_out", *_SETTING, "ranks"], dropna=False)[[ACCURACY.key, *shares]]
     means = by_setting.mean().where(by_setting.count().eq(by_setting.size(), axis=0)).reset_index()
     means = means.reindex(columns=[*means.columns, *(name for name in SHARES if name not in shares)])
     means = means.astype(dict.fromkeys(SHARES, float))
@@ -102,7 +102,7 @@ def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
     if known.empty or known.groupby("held_out").size().min() < MIN_SETTINGS:
         return None
     ranks = [
-        (_centred(part[name].to_numpy()), _centred(part[ACCURACY.name].to_numpy()))
+        (_centred(part[name].to_numpy()), _centred(part[ACCURACY.key].to_numpy()))
         for _, part in known.groupby("held_out", sort=True)
     ]
     x, y = (np.concatenate(side) for side in zip(*ranks, strict=True))

@@ -96,7 +96,7 @@ class Spread:
         Returns:
             Both of shape (held_outs, kinds, ranks), fractions.
         """
-        score, target = self.curve(RULES[rule].score), self.curve(ACCURACY.name)
+        score, target = self.curve(RULES[rule].score), self.curve(ACCURACY.key)
         seeds, n = int(self._seed.max()) + 1, len(self.held_outs)
         weight = self.rows["n_test"].to_numpy(dtype=float)
         out = np.full((2, n, kinds, len(self.ranks)), np.nan)

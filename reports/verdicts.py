@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.method.evaluation.inference import CONFIDENCE
+from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.multiplicity import holm
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.chosen import Selections
@@ -18,8 +19,10 @@ from reports.comparisons import Comparison
 from reports.credit import INTERVENTIONS
 from reports.findings import Findings, largest, shrinkages
 from reports.methods import ICM, PLAIN, REPLACED, Method
+from reports.metrics import metrics_of
 from reports.options import Options
 from reports.placebos import p_of_draws
+from reports.robustness import Lines
 from reports.settings import Setting, named
 
 HELPS = "helps"
@@ -50,6 +53,7 @@ class Verdict:
         unbeaten: projection, in words, of the strongest thing that it is not shown to be ahead of, or None.
         plain_picks: (k, n): of n picks k are the full space.
         why: why there is nothing to compare, else empty.
+        by_metric: sentence with the metric of the data set, where that is not accuracy; else empty.
     """
 
     setting: Setting
@@ -61,6 +65,7 @@ class Verdict:
     unbeaten: str | None = None
     plain_picks: tuple[int, int] = (0, 0)
     why: str = ""
+    by_metric: str = ""
 
     @property
     def where(self) -> str:
@@ -86,7 +91,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The whole answer in one or two sentences."""
-        return f"{self.setting.banner}{self.where}: {_said(self)}"
+        return " ".join(filter(None, [f"{self.setting.banner}{self.where}: {_said(self)}", self.by_metric]))
 
     def record(self) -> dict[str, Any]:
         """Return it as a line of numbers, in points."""
@@ -185,8 +190,21 @@ def _verdict(setting: Setting, selections: Selections, method: Method, made: Fin
         why = made.why_not(method) or "the plain space has no rows on the same images"
         return Verdict(setting, method, rule, NOTHING, None, against, None, picks, why)
     placebos = _unbeaten_draws(selections, method, rule)
-    found = Verdict(setting, method, rule, NO_DIFFERENCE, gain, against, None, picks)
+    by_metric = _by_metric(selections, method, gain.baseline)
+    found = Verdict(setting, method, rule, NO_DIFFERENCE, gain, against, None, picks, by_metric=by_metric)
     return replace(found, unbeaten=_strongest(against) or (placebos[0] if placebos else None))
+
+
+def _by_metric(selections: Selections, method: Method, plain: Method) -> str:
+    """Return what plain prediction and a method have by the metric of the data set; nothing of accuracy."""
+    if (metric := selections.metric) == ACCURACY:
+        return ""
+    found = {one.method: one.of(metric) for one in metrics_of(selections, selections.rule, Lines())}
+    values = found.get(plain), found.get(method)
+    if None in values:
+        return f"Its rows do not have {metric.title}, the metric of this data set."
+    shown = [f"{value:.{1 if metric.percent else 3}f}" for value in values]
+    return f"By {metric.title}, the metric of this data set: plain {shown[0]}, {method.projection_label} {shown[1]}."
 
 
 def _strongest(against: Sequence[Comparison]) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -48,20 +48,21 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
         IcmBenchError: the recipe was never swept with this store, or its rows have no predictions.
     """
     from reports.chosen import Selections
-    from reports.predictions import Predictions
+    from reports.predicted import Predicted
+    from reports.predictions import predictions_of
     from reports.settings import by_setting, suffixes
 
     file = only_record_of(recipe, storage)
     record = read_record(storage, file)
     gathered = gather([(storage, record)])
-    predictions = Predictions(gathered.rows, partial(images_of, [storage]))
+    predicted, named = Predicted(gathered.rows), cache(partial(images_of, [storage]))
     parts = by_setting(gathered.rows)
     out = Storage(recipe.run.out) if recipe.run.out else storage
     folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
     files: list[str] = []
     count = 0
     for (_, rows), suffix in zip(parts, suffixes([setting for setting, _ in parts]), strict=True):
-        for one in predictions.of_setting(Selections(rows, gathered.tested)):
+        for one in predictions_of(Selections(rows, gathered.tested, predicted), named):
             words = re.sub(r"[^A-Za-z0-9.]+", "-", one.method.label).strip("-").lower()
             name = f"{folder}/{FOLDER}/{words}{suffix}.parquet".lstrip("/")
             if out.path(name) in files:  # two methods whose labels differ in other characters alone

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import public
 from benchmark.common.storage import Storage
-from benchmark.method.evaluation.metrics import METRICS
+from benchmark.method.evaluation.metrics import CURVES
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.costs import read
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CONFLICTS = 20  # that are named one by one
-_NUMBERS = ("ranks", *SOURCE_RULES, *(metric.name for metric in METRICS), "correct", "tested")
+_NUMBERS = ("ranks", *SOURCE_RULES, *(metric.key for metric in CURVES), "correct", "tested")
 _STORE = "store"  # column: where a row lies
 
 

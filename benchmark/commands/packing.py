@@ -188,6 +188,7 @@ def _components(recipe: Recipe) -> Iterator[Component]:
     """Yield the components of a recipe."""
     yield from recipe.interventions.kinds
     yield from recipe.sweep.protocols
+    yield from recipe.metrics
     yield from recipe.sweep.all_projections()
     yield from recipe.sweep.predictors
 

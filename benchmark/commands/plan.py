@@ -1,7 +1,7 @@
 """What a recipe amounts to, before anything costs time: without weights, without Ray, and even without the images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from benchmark.backbones.facts import Embeds
@@ -20,6 +20,7 @@ from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.feeding import DecodingCost, remembered
+from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import chunk_count
 from benchmark.sweep.trials import unfolded
@@ -45,6 +46,7 @@ class PlannedSet:
             and the images are not at hand.
         kinds: kinds of pairs that were imported, see `Subject.kinds`; None (default) for all of the recipe.
         unlabelled: number of images of its environments without labels, which are embedded and not swept. Default 0.
+        metric: title of the metric by which its authors judge; by default accuracy.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PlannedSet:
     counted: bool
     kinds: tuple[str, ...] | None = None
     unlabelled: int = 0
+    metric: str = ACCURACY.title
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ class Plan:
             counted = "" if planned.counted else " by the catalog (no images at hand: give --data)"
             beside = f", and {planned.unlabelled} without labels" if planned.unlabelled else ""
             of_set = f"{planned.images} images in {planned.environments} environments{clusters}{beside}"
-            lines.append(f"{planned.name}: {of_set}{counted}")
+            metric = "" if planned.metric == ACCURACY.title else f"; its metric is {planned.metric}"
+            lines.append(f"{planned.name}: {of_set}{counted}{metric}")
         for backbone in self.backbones:
             speed = f", {backbone.views_per_s:.1f} views/s as measured" if backbone.views_per_s else ""
             lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}{backbone.feeding}")
@@ -160,7 +164,8 @@ def plan(
         IcmBenchError: a data set is neither at hand nor in the catalog, a backbone is unknown, or no cluster answers.
     """
     located = _imported(recipe, storage) if recipe.is_imported else [_set(recipe, spec) for spec in recipe.located()]
-    sets = [planned for planned, _ in located]
+    metrics = [recipe.metric_of(spec).title for spec in recipe.datasets]
+    sets = [replace(planned, metric=metric) for (planned, _), metric in zip(located, metrics, strict=True)]
     for spec in () if recipe.is_imported else recipe.backbones:
         model_class(spec).check_named(spec)
     towers = embeds_of(recipe, storage)

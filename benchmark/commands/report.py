@@ -13,7 +13,9 @@ from benchmark.commands.records import never_run, only_record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
+from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.inference import PlusMinus
+from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
 from benchmark.store.images import read_images
@@ -185,7 +187,14 @@ def _written(
     out = next((recipe.run.out for recipe in recipes if recipe.run.out), None)
     storage, folder = (Storage(out), "") if out else place
     options = Options(
-        asked.plus_minus, asked.margin / 100, asked.compare, asked.published, asked.price, asked.color, asked.paper
+        asked.plus_minus,
+        asked.margin / 100,
+        asked.compare,
+        asked.published,
+        asked.price,
+        asked.color,
+        asked.paper,
+        *_metrics(recipes, set(gathered.rows["dataset"])),
     )
     origin = origin_of(name, recipes, gathered)
     thumbnails_of = partial(_thumbnails_of, recipes, set(gathered.rows["dataset"])) if asked.images else None
@@ -206,6 +215,13 @@ def _written(
         list(gathered.conflicts),
         report.text,
     )
+
+
+def _metrics(recipes: Sequence[Recipe], datasets: Collection[str]) -> tuple[tuple[Metric, ...], dict[str, Metric]]:
+    """Return the metrics that tables show, and that of each data set: without a recipe those of the catalog."""
+    every = dict.fromkeys([*BUILT_IN, *(metric for recipe in recipes for metric in recipe.metrics)])
+    known = {name: METRICS.create(CATALOG[name].metric) for name in datasets if name in CATALOG}
+    return tuple(every), known | {d.label: recipe.metric_of(d) for recipe in recipes for d in recipe.datasets}
 
 
 def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":

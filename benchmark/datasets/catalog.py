@@ -26,6 +26,7 @@ class DatasetFacts:
         variants: other image totals that circulate -> what that copy is.
         fingerprint: SHA-256 (hex) of the reference copy's manifest; None where it is not known.
         total: number of images over all environments, where those of each are not known.
+        metric: the metric of its authors, by its name in recipes; `accuracy` by default.
         reads: how it lies where its authors' files are unpacked, by keys of `datasets` in a recipe; empty where it lies
             in folders, ENVIRONMENT/CLASS/IMAGE.
     """
@@ -41,6 +42,7 @@ class DatasetFacts:
     variants: Mapping[int, str] = field(default_factory=dict)
     fingerprint: str | None = None
     total: int | None = None
+    metric: str = "accuracy"
     reads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -151,8 +153,8 @@ _ALL = (
             ("ImageNet-Sketch", "imagenet-sketch", 50889, 1000, "MIT", "Wang et al., NeurIPS 2019", _AUTHORS),
         )
     ),
-    # Columns and files as wilds/datasets/{iwildcam,fmow,camelyon17}_dataset.py of p-lambda/wilds reads them. Images of
-    # each environment: no source found.
+    # Columns, files and metrics as wilds/datasets/{iwildcam,fmow,camelyon17}_dataset.py of p-lambda/wilds has them.
+    # Images of each environment: no source found.
     DatasetFacts(
         name="iWildCam",
         folder="iwildcam_v2.0",
@@ -163,6 +165,7 @@ _ALL = (
         obtain=_WILDS,
         counts="of WILDS v2.0, in all, from the literature",
         total=203029,
+        metric="macro_f1",
         reads={
             "layout": "table",
             "table": "metadata.csv",
@@ -188,6 +191,7 @@ _ALL = (
         obtain=_WILDS,
         counts="of WILDS v1.1 without its split seq, in all, from the literature",
         total=470086,
+        metric="worst_environment",
         reads={
             "layout": "table",
             "table": "rgb_metadata.csv",

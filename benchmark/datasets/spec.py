@@ -33,6 +33,8 @@ PLANTED_KEYS = {
     "correlation": "correlation",
     "seed": "seed",
 }  # field -> key of a recipe
+# Fields that are written only if given: recipes without them stay what they were.
+_LATER = ("metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels")
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
 MAX_ENVIRONMENTS = 11  # the number of concepts of the smallest class, so that each environment has one
 
@@ -89,6 +91,8 @@ class DatasetSpec(Spec):
         labels: environment -> `none`, of environments whose images nobody labelled, in the layouts `folder`
             (ENVIRONMENT/IMAGE) and `table` (an empty class): they are embedded and take no part in a sweep, and
             `icm-bench unlabelled` estimates accuracies on them. Default: all images have classes.
+        metric: the metric by which its authors judge, one of `METRICS` or `module:Class`; tables and verdicts show it
+            beside the accuracy, by which everything is chosen and tested. Default: the catalog's, else `accuracy`.
         expected: what must be found in it, where that is known; of planted sets it follows from the rest.
         of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
             drawings are taken, `emoji_styles`.
@@ -114,6 +118,7 @@ class DatasetSpec(Spec):
     environments: str | None = None
     classes: Literal["none"] | None = None
     labels: Annotated[Mapping[str, Literal["none"]], Field(min_length=1)] | None = None
+    metric: str | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -131,6 +136,11 @@ class DatasetSpec(Spec):
     def label(self) -> str:
         """What rows and tables call it."""
         return label_of(self.name, self.clusters)
+
+    @property
+    def judged_by(self) -> str:
+        """The name of its metric: the catalog's, where the recipe says none."""
+        return self.metric or (CATALOG[self.name].metric if self.name in CATALOG else "accuracy")
 
     @property
     def is_planted(self) -> bool:
@@ -328,7 +338,7 @@ class DatasetSpec(Spec):
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields by the keys of a recipe; later ones, and those of planted sets, only if given."""
         content: dict[str, Any] = dump(self)
-        for name in ("expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels"):
+        for name in _LATER:
             if getattr(self, name) is None:
                 del content[name]
         for field, key in PLANTED_KEYS.items():

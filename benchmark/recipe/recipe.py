@@ -13,6 +13,7 @@ from benchmark.common.spec import Spec, distinct
 from benchmark.common.validation import sentence
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.spec import DatasetSpec
+from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
 from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.interventions import Intervention
 from benchmark.method.predictors import Predictor
@@ -69,12 +70,22 @@ class Recipe(Spec):
         self._check_datasets()
         self._check_strengths()
         self._check_sets()
+        distinct(self.metrics, [metric.heading for metric in self.metrics], "metric")
         if (draws := self.interventions.draws) > len(self.sweep.seeds):
             raise ValueError(
                 f"interventions.draws: {draws} draws of views for {len(self.sweep.seeds)} sweep.seeds, each of which "
                 f"sees one; ask for fewer draws, or give more seeds."
             )
         return self
+
+    def metric_of(self, dataset: DatasetSpec) -> Metric:
+        """Return the metric of a data set."""
+        return METRICS.create(dataset.judged_by)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All metrics that tables show: the built-in ones, those of the sweep, those of the data sets."""
+        return tuple(dict.fromkeys([*BUILT_IN, *self.sweep.metrics, *map(self.metric_of, self.datasets)]))
 
     @property
     def is_imported(self) -> bool:
@@ -299,11 +310,12 @@ class Recipe(Spec):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
 
-        The name, `names`, `captions`, `run`, what is expected of a data set and how its images are found do not take
-        part: what is found there is known by the manifest's fingerprint.
+        The name, `names`, `captions`, `run`, metrics, what is expected of a data set and how its images are found do
+        not take part: what is found there is known by the manifest's fingerprint.
         """
         content = self.model_dump(mode="json", exclude={"name", "names", "captions", "run"})
         for dataset in content["datasets"]:
-            for key in ("root", "layout", "columns", "labels", "expected"):
+            for key in ("root", "layout", "columns", "labels", "metric", "expected"):
                 dataset.pop(key, None)
+        del content["sweep"]["metrics"]
         return canonical_hash(content)

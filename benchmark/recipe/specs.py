@@ -19,6 +19,7 @@ from benchmark.common.image_formats import further_formats
 from benchmark.common.patience import PATIENCE
 from benchmark.common.spec import Spec, distinct
 from benchmark.method.arrays import Normalize
+from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.evaluation.splits import Rounding, TestSplit
 from benchmark.method.interventions import INTERVENTIONS, Intervention
@@ -49,6 +50,7 @@ AnyProtocol = Annotated[
     BeforeValidator(PROTOCOLS.create),
     PlainSerializer(lambda protocol: protocol.name, return_type=str),
 ]
+AnyMetric = Annotated[SerializeAsAny[Metric], BeforeValidator(METRICS.create)]
 AnyPredictor = Annotated[SerializeAsAny[Predictor], BeforeValidator(PREDICTORS.create)]
 
 
@@ -279,6 +281,8 @@ class SweepSpec(Spec):
             a rule picks is fitted on all images, and so is the last rank; rows say which ranks are. `null` takes all
             everywhere. Default 5000, which is all of them up to PACS and Office-Home.
         search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
+        metrics: metrics that tables show beside the built-in ones, as `module:Class`. One of scores is computed where
+            rules pick, and is part of what trials are known by; any other changes no trial. Default: none.
     """
 
     protocols: tuple[AnyProtocol, ...] = Field(default_factory=lambda: (PROTOCOLS.create("held_out"),), min_length=1)
@@ -308,6 +312,7 @@ class SweepSpec(Spec):
     grids: dict[str, GridSpec] = Field(default_factory=dict)
     selection_images: int | None = Field(default=5000, ge=1)
     search: SearchSpec | None = None
+    metrics: tuple[AnyMetric, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

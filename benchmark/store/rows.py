@@ -16,7 +16,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS
+from benchmark.method.evaluation.metrics import ACCURACY, CURVES
 from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed, unpacked
 from benchmark.store.checked import DIFFERS, DamagedError, not_read, problem_by
 from benchmark.store.frames import frame
@@ -120,6 +120,8 @@ _ANSWERS = (
     # Expected calibration error at the rank that a rule picks, before and after scaling by the temperature fitted on
     # the sources' judging images; null where the rule picks another row, and for predictors without a likelihood.
     *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
+    # Metrics of the scores there, by key: NaN where there is none, and without those that need a likelihood.
+    *((f"scored_{rule}", pa.map_(pa.string(), pa.float64())) for rule in SOURCE_RULES),
 )
 # How well a linear classifier reads the environment from embeddings before the projection and after it, at the rank
 # that a rule picks of the sources: balanced accuracy, cross-validated, groups kept together. Of some projections, see
@@ -140,7 +142,7 @@ _WITH_WHAT = (
 
 def schema() -> pa.Schema:
     """Return the columns of result rows: what was evaluated, how, its rank curves, and with what."""
-    return _schema(tuple(metric.name for metric in METRICS))
+    return _schema(tuple(metric.key for metric in CURVES))
 
 
 @lru_cache
@@ -179,10 +181,9 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
     columns |= curve.metrics | vars(curve.spans)
     columns |= {"correct": packed(curve.correct), "tested": curve.tested.hash, "n_test": len(curve.tested)}
     columns |= {"notes": list(curve.notes), "full_ranks": list(curve.full_ranks)}
-    for rule, calibration in curve.calibrations.items():
-        columns[f"ece_{rule}"] = calibration.error
-        columns[f"ece_scaled_{rule}"] = calibration.scaled_error
-        columns[f"temperature_{rule}"] = calibration.temperature
+    for rule, one in curve.scored.items():
+        columns |= {f"ece_{rule}": one.error, f"ece_scaled_{rule}": one.scaled_error}
+        columns |= {f"temperature_{rule}": one.temperature, f"scored_{rule}": list(one.metrics.items())}
     return columns
 
 
@@ -299,13 +300,13 @@ def problem_of(storage: Storage, name: str) -> str:
 
 def _check_sound(storage: Storage, name: str) -> None:
     """Read a file of rows, and see that accuracies, answers and predictions agree."""
-    numbers = "ranks", "n_test", ACCURACY.name, "correct", "predicted_ranks", "predicted"
+    numbers = "ranks", "n_test", ACCURACY.key, "correct", "predicted_ranks", "predicted"
     for row in _read(storage, name, ("class_half", "tested", *numbers)).to_pylist():
         if row["class_half"] == "harmonic" or not row["n_test"]:
             continue
         try:
             answers, labels = unpacked(row), _labels(storage, row["tested"])
-            agree = np.allclose(answers.mean(axis=1), row[ACCURACY.name], rtol=0, atol=1e-9)
+            agree = np.allclose(answers.mean(axis=1), row[ACCURACY.key], rtol=0, atol=1e-9)
             if row["predicted_ranks"] and labels is not None:
                 predicted = np.frombuffer(row["predicted"], "<u2").reshape(-1, row["n_test"])
                 at = [row["ranks"].index(rank) for rank in row["predicted_ranks"]]

@@ -10,6 +10,7 @@ from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.curves import Predictions
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method, Plain
+from benchmark.method.evaluation.metrics import SCORED
 from benchmark.method.evaluation.selection import KEY, SOURCE_RULES, picked_by_sources, picks_of
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.evaluation.tested import Tested
@@ -148,7 +149,8 @@ def _rows(
     rows: dict[float, list[_Made]] = {lambda_: [] for lambda_ in spec.lambdas}
     for setting in spec.settings:
         projections = [setting.at(lambda_=lambda_, seed=spec.draw_seed) for lambda_ in spec.lambdas]
-        methods = [Method(p, spec.predictor, spec.ranks, weights, placebo) for p in projections]
+        settings = spec.predictor, spec.ranks, weights, placebo, (*SCORED, *spec.metrics)
+        methods = [Method(p, *settings) for p in projections]
         curves = [list(evaluation.curves(method, trial.holdouts)) for method in methods]
         if evaluation.samples(spec.predictor):
             curves = evaluation.with_full_fits(methods, curves, trial.holdouts)

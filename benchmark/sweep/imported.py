@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.curves import Predictions, RankCurve, combined
-from benchmark.method.evaluation.metrics import METRICS, Answers
+from benchmark.method.evaluation.metrics import CURVES, Answers
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import IMPORTED
@@ -127,10 +127,10 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
         training_domain=score,
         lodo=score if any(holdout.without(source) for source in holdout.judges(roles.turn)) else None,
         target_out=[np.nan] if one.split == "in_80" else None,  # nobody asked it for answers there
-        metrics={metric.name: metric.compute(answers).tolist() for metric in METRICS},
+        metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
         correct=correct,
         tested=tested,
-        calibrations={},
+        scored={},
         predictions={0: Predictions(predicted.astype(np.uint16), np.full(len(predicted), np.nan, np.float32))},
         n_train=0,
         labels_fit=0,

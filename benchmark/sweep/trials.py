@@ -14,6 +14,7 @@ from typing import Any
 from benchmark.backbones.facts import Texts
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Normalize
+from benchmark.method.evaluation.metrics import BUILT_IN, Metric
 from benchmark.method.evaluation.protocols import Holdout, Protocol
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION, Rounding, Split, TestSplit
@@ -53,6 +54,7 @@ class TrialSpec:
         held_out: the only holdout to be made, or None for all of the protocol: a search looks at one at a time.
         space: what a search looks for, parameter -> (low, high); empty for a trial of the grid.
         selection_images: most images of a source environment that fits take which only serve a choice; None for all.
+        metrics: of scores, beside the built-in ones; none by default.
     """
 
     protocol: Protocol
@@ -70,6 +72,7 @@ class TrialSpec:
     held_out: str | None = None
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     selection_images: int | None = None
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def split(self) -> Split:
@@ -166,7 +169,11 @@ class TrialSpec:
             "folds": [self.folds, self.fold],
             "held_out": self.held_out,
             "selection_images": self.selection_images if self.predictor.samples else None,
-            "code": [evaluation_code(), *map(component_code, (self.protocol, self.projection, self.predictor))],
+            "metrics": [metric.model_dump(mode="json") for metric in self.metrics],
+            "code": [
+                evaluation_code(),
+                *map(component_code, (self.protocol, self.projection, self.predictor, *self.metrics)),
+            ],
         }
 
     def words(self) -> str:
@@ -354,6 +361,7 @@ def trial_specs(
         texts: which texts the backbone embeds; what asks for others is left out. Default: any.
     """
     sweep, clusters = recipe.sweep, recipe.clusters_of(dataset)
+    metrics = tuple(one for one in recipe.metrics if one.needs == "scores" and one not in BUILT_IN)
     kinds = kinds_of(recipe, dataset, texts) if kinds is None else kinds
     return [
         TrialSpec(
@@ -371,6 +379,7 @@ def trial_specs(
             fold=fold,
             space=space,
             selection_images=sweep.selection_images,
+            metrics=metrics,
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors

@@ -115,7 +115,7 @@ def _cloud(selections: Selections, method: Method, rule: str) -> Cloud | None:
     known = ~np.isnan(source + held_out)
     if not known.any() or len(picks) < len(rows[list(KEY)].drop_duplicates()):
         return None
-    picked = [100 * mean_beside(picks, name, "n_test") for name in ("score", ACCURACY.name)]
+    picked = [100 * mean_beside(picks, name, "n_test") for name in ("score", ACCURACY.key)]
     return Cloud(method, source[known], held_out[known], (picked[0], picked[1]))
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.metrics import ACCURACY
+from benchmark.method.evaluation.metrics import ACCURACY, ECE, WORST_ENVIRONMENT, Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.answers import Estimate
 from reports.captions import has_scores, protocol_words, rule_words
 from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
-from reports.metrics import Metrics, averaged, metrics_of
+from reports.metrics import Metrics, further, metrics_of
 from reports.options import Options
 from reports.page.numbers import points, rounded, tenths
 from reports.predictions import MethodPredictions, read_of
@@ -76,7 +76,7 @@ def core(setting: Setting, selections: Selections, lines: Lines, options: Option
         "methods": [_method(m, methods) for m in methods],
         "results": {r: [_result(selections, m, r, environments, place) for m in methods] for r in rules},
         "curves": {r: [_curve(selections, m, r) for m in methods] for r in rules if not _bound(r)},
-        "behind": {r: [_behind(one) for one in metrics_of(selections, r, lines)] for r in rules},
+        "behind": {r: _behind(metrics_of(selections, r, lines), further(selections.metrics)) for r in rules},
         "spans": {r: spans for r in rules if not _bound(r) and (spans := _spans(selections, r))},
         "protocol_words": protocol_words(setting, selections, options),
         "prompts": list(setting.prompts),
@@ -235,19 +235,22 @@ def _curve(selections: Selections, method: Method, rule: str) -> Plain | None:
     return {"ranks": spread.ranks, "accuracy": tenths(accuracy[:, 0, :])}
 
 
-def _behind(one: Metrics) -> Plain:
-    worst = one.worst_class
-    return {
-        "method": one.method.label,
-        "means": {metric.name: rounded(one.means[metric.name]) for metric in averaged() if metric is not ACCURACY},
-        "accuracy": rounded(one.means[ACCURACY.name]),
-        "source": rounded(one.source_accuracy),
-        "environment": [one.worst_environment, rounded(one.worst_environment_accuracy)],
-        "class": None if worst is None else [worst.name, worst.held_out, rounded(worst.accuracy), worst.n],
-        "ece": rounded(one.ece),
-        "ece_scaled": rounded(one.ece_scaled),
-        "robustness": None if one.effective_robustness is None else rounded(one.effective_robustness.points),
-    }
+def _behind(found: Sequence[Metrics], metrics: Sequence[Metric]) -> list[Plain]:
+    known = [metric for metric in metrics if any(one.of(metric) is not None for one in found)]
+    return [
+        {
+            "method": one.method.label,
+            "means": {metric.title: rounded(one.of(metric)) for metric in known},
+            "accuracy": rounded(one.of(ACCURACY)),
+            "source": rounded(one.source_accuracy),
+            "environment": [one.worst_environment, rounded(one.of(WORST_ENVIRONMENT))],
+            "class": (worst := one.worst_class) and [worst.name, worst.held_out, rounded(worst.accuracy), worst.n],
+            "ece": rounded(one.of(ECE)),
+            "ece_scaled": rounded(one.ece_scaled),
+            "robustness": one.effective_robustness and rounded(one.effective_robustness.points),
+        }
+        for one in found
+    ]
 
 
 def _spans(selections: Selections, rule: str) -> list[Plain]:

@@ -1,12 +1,13 @@
 """What lies behind mean accuracies: balanced accuracy, the worst environment and class, calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from benchmark.method.evaluation.metrics import ACCURACY, ECE, WORST_ENVIRONMENT, Metric
 from reports.captions import tested_sizes
 from reports.chosen import Selections
-from reports.metrics import MIN_CLASS_IMAGES, Metrics, averaged, metrics_of
+from reports.metrics import MIN_CLASS_IMAGES, Metrics, further, metrics_of
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, check_alike, common_rule
@@ -44,11 +45,13 @@ def build(
     bound = cells.bound_by(rule, described[0][0].protocol_class.looks_at_target)
     every = {setting: metrics_of(selections, rule, Lines()) for setting, selections in described}
 
+    among = further(described[0][1].metrics)
+
     def lines(parts: Described, predictor: str, _: str) -> list[Line]:
         setting, selections = parts[0]
         found = [m for m in every[setting] if is_contender(m.method)]
         return [
-            line_of(m.method, _cells(m, bound), names, cells.is_plain([selections], m.method, rule))
+            line_of(m.method, _cells(m, bound, among), names, cells.is_plain([selections], m.method, rule))
             for m in found
             if block_of(m.method) == predictor
         ]
@@ -65,16 +68,17 @@ def build(
     caption = f"{words.what(described)}: what lies behind the mean accuracies (%). Chance {classes:.1f}, majority "
     caption += f"{majority:.1f}."
     return table_of(
-        NAME, caption, [*_means(), *_COLUMNS], blocks_of(described, names, lines), described, rule, options, own
+        NAME, caption, [*_means(among), *_COLUMNS], blocks_of(described, names, lines), described, rule, options, own
     )
 
 
-def _means() -> list[Column]:
-    """Return a column for each metric that has a mean, the accuracy on the sources behind the first."""
-    first, *others = [
-        Column(metric.heading.replace("_", " "), metric.title[:1].upper() + metric.title[1:]) for metric in averaged()
-    ]
-    return [first, Column("source accuracy", "Sources"), *others]
+def _means(among: Sequence[Metric]) -> list[Column]:
+    """Return a column for the accuracy, the one on the sources, and each further metric."""
+    first, *more = (
+        Column(m.heading.replace("_", " "), m.title[:1].upper() + m.title[1:], unit="%" if m.percent else "")
+        for m in (ACCURACY, *among)
+    )
+    return [first, Column("source accuracy", "Sources"), *more]
 
 
 def chance_and_majority(selections: Selections) -> tuple[float, float]:
@@ -94,20 +98,19 @@ def chance_and_majority(selections: Selections) -> tuple[float, float]:
     return 100 / count, 100 * float(np.mean(shares, axis=0).max())
 
 
-def _cells(m: Metrics, bound: bool) -> list[Cell]:
+def _cells(m: Metrics, bound: bool, among: Sequence[Metric]) -> list[Cell]:
     worst = Cell(note=f"no class has {MIN_CLASS_IMAGES} test images in an environment", bound=bound)
     if m.worst_class is not None:
         one = m.worst_class
         text = f"{one.accuracy:.1f} ({one.name}, {one.held_out}, n = {one.n:,})"
         worst = Cell(value=one.accuracy, n_images=float(one.n), text=text, bound=bound)
-    environment = f"{m.worst_environment_accuracy:.1f} ({m.worst_environment})"
-    first, *others = [cells.known(m.means[metric.name], "unknown", bound=bound) for metric in averaged()]
+    lowest = m.of(WORST_ENVIRONMENT) or 0.0
     return [
-        first,
+        cells.known(m.of(ACCURACY), "unknown", bound=bound),
         cells.known(m.source_accuracy, "no such score", bound=bound),
-        *others,
-        Cell(value=m.worst_environment_accuracy, text=environment, bound=bound),
+        *(cells.of_metric(m.of(metric), metric, bound=bound) for metric in among),
+        Cell(value=lowest, text=f"{lowest:.1f} ({m.worst_environment})", bound=bound),
         worst,
-        cells.known(m.ece, "no likelihood, or no calibration at what was picked", bound=bound),
+        cells.known(m.of(ECE), "no likelihood, or no calibration at what was picked", bound=bound),
         cells.known(m.ece_scaled, "no likelihood, or no calibration at what was picked", bound=bound),
     ]

@@ -15,6 +15,7 @@ from benchmark.method.evaluation.inference import (
     pooled_interval,
     seeds_standard_error,
 )
+from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.answers import Answered, Estimate
 from reports.captions import has_scores
@@ -238,6 +239,21 @@ def known(value: float | None, gap: str, **more: object) -> Cell:
     if value is None or math.isnan(value):
         return Cell(note=gap)
     return replace(Cell(value=value), **more)  # type: ignore[arg-type]
+
+
+def of_metric(value: float | None, metric: Metric, **more: object) -> Cell:
+    """Return a metric as `reports.metrics.Metrics.of` has it, or a gap that says what it needs.
+
+    Args:
+        value: the number; None where it is unknown.
+        metric: the metric.
+        **more: further fields of the cell.
+    """
+    why = {
+        "predictions": "rows keep predictions at what rules of the sources pick, and of no other choice",
+        "scores": "rows keep metrics of scores at what rules of the sources pick in a trial, if they have a likelihood",
+    }
+    return known(value, why.get(metric.needs, "unknown"), decimals=1 if metric.percent else 3, **more)
 
 
 def bound_by(rule: str, looks_at_target: bool) -> bool:

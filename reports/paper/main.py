@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from benchmark.method.evaluation.metrics import ACCURACY, Metric
 from reports.comparisons import Ranked
 from reports.methods import Method
+from reports.metrics import metrics_of
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, check_alike, common_rule
@@ -19,6 +21,7 @@ from reports.paper.blocks import (
     table_of,
     with_picks,
 )
+from reports.robustness import Lines
 from reports.table import Cell, Column, Line, Table
 
 NAME = "main"
@@ -48,6 +51,11 @@ def build(
     sets = list(dict.fromkeys(setting.dataset for setting, _ in described))
     several, marked = len(sets) > 1, Marked()
     columns = [Column(name, words.short(name, names)) for name in sets] + ([AVERAGE] if several else []) + [GAIN]
+    metrics = {s.dataset: selections.metric for s, selections in described if selections.metric != ACCURACY}
+    columns += [
+        Column(f"{name}, {m.title}", f"{words.short(name, names)}, {m.title}", unit="%" if m.percent else "")
+        for name, m in metrics.items()
+    ]
     shown = methods_of(described)
     counted = has_plain_picks(described, shown, rule)
     protocol = described[0][0].protocol_class
@@ -55,7 +63,7 @@ def build(
 
     def lines(parts: Described, predictor: str, block: str) -> list[Line]:
         methods = methods_of(parts, predictor)
-        made = [_line(parts, sets, method, rule, options, names) for method in methods]
+        made = [_line(parts, sets, method, rule, options, names, metrics) for method in methods]
         rankings = [None if bound else _ranking(parts, name, rule, methods) for name in sets]
         for column, ranking in enumerate(rankings):
             made = marked.mark(made, methods, column, ranking, f"{sets[column]} ({block})")
@@ -65,6 +73,7 @@ def build(
 
     blocks = blocks_of(described, names, lines)
     own = [*marked.notes, words.INTERVAL, words.PLAIN_PICKS if counted else "", *_own_notes(described, sets)]
+    own += [f"{m.title} is the metric of {name}; all is chosen and tested by accuracy." for name, m in metrics.items()]
     where = f" on {shared}" if (shared := words.what(described)) else ""
     caption = f"Accuracy (%) of methods{where}, averaged over {protocol.holdouts_in_words}."
     every = [*columns, *([PICKS] if counted else [])]
@@ -72,9 +81,18 @@ def build(
 
 
 def _line(
-    parts: Described, sets: Sequence[str], method: Method, rule: str, options: Options, names: Mapping[str, str]
+    parts: Described,
+    sets: Sequence[str],
+    method: Method,
+    rule: str,
+    options: Options,
+    names: Mapping[str, str],
+    metrics: Mapping[str, Metric],
 ) -> Line:
-    """Return the cells of a method: each data set, their average if there are several, what it gains over plain."""
+    """Return the cells of a method: each data set, their average if there are several, what it gains over plain.
+
+    And by the metric of each data set that has another than accuracy.
+    """
     by_set = {setting.dataset: (setting, selections) for setting, selections in parts}
     numbers, gains = [], []
     for name in sets:
@@ -89,6 +107,10 @@ def _line(
         gains.append((name, gain))
     average = [cells.over_sets(numbers, options)] if len(sets) > 1 else []
     own = [*(number.cell for _, number in numbers), *average, cells.over_sets(gains, options)]
+    for name, metric in metrics.items():
+        found = metrics_of(by_set[name][1], rule, Lines()) if name in by_set else []
+        value = next((one.of(metric) for one in found if one.method == method), None)
+        own.append(cells.of_metric(value, metric, bound=own[sets.index(name)].bound))
     return line_of(method, own, names, cells.is_plain([selections for _, selections in parts], method, rule))
 
 

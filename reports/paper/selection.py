@@ -43,6 +43,8 @@ def build(described: Described, options: Options, names: Mapping[str, str] | Non
         "the accuracies that are reported, a bound, biased upwards. The gap to the oracle, which may be negative, is "
         "what these labels would be worth, with its standard error."
     ]
+    if (metric := described[0][1].metric).needs != "correct":
+        own.append(f"oracle and ceiling are by accuracy: for {metric.title} rows keep no {metric.needs} there.")
     caption = f"{words.what(described)}: accuracy (%) by what each selection rule chooses, and its gap to the oracle."
     return table_of(NAME, caption, columns, blocks_of(described, names, lines), described, None, options, own)
 

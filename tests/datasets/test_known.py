@@ -12,11 +12,16 @@ import pytest
 from PIL import Image
 
 from benchmark.commands.checks import check_held_out
+from benchmark.commands.estimate import Known
+from benchmark.commands.plan import plan
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, MAX_DIFFERENCES, count_differences, is_variant
 from benchmark.datasets.imagenet import class_subset
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
+from benchmark.method.evaluation.metrics import METRICS
+from benchmark.recipe.loading import parse_recipe
 from tests.datasets.reading import read, refusal
 
 RNG = np.random.default_rng(0)
@@ -59,6 +64,25 @@ def test_iwildcam(iwildcam: Path) -> None:
     assert "(of WILDS v2.0, in all, from the literature): 24 images instead of 203029; 4 is absent; 5 is absent" in note
     assert note.endswith("3 classes instead of 182.")
     assert f"{319 + 1 - MAX_DIFFERENCES} more of that kind" in note
+
+
+def test_plan_shows_the_metric_of_its_authors_and_that_of_a_set_of_this_layout(iwildcam: Path) -> None:
+    own = {
+        "name": "traps", "root": str(iwildcam / "iwildcam_v2.0"), "layout": "table", "table": "metadata.csv",
+        "columns": {"path": "train/{filename}", "class_name": "y", "environment": "location"},
+        "metric": "macro_f1",
+    }  # fmt: skip
+    known = {"name": "iWildCam", "root": str(iwildcam), "columns": {"group": "filename"}}  # bursts are few
+    sets = [known, own, {**own, "name": "plain", "metric": None}]
+    backbone, sweep = {"name": "ViT-B-32", "pretrained": "random"}, {"folds": 3, "seeds": [0]}
+    recipe = parse_recipe({"name": "wild", "datasets": sets, "backbones": [backbone], "sweep": sweep})
+    first, second, third, *_ = plan(recipe, Storage(str(iwildcam / "store")), known=Known({})).text().splitlines()
+    assert first == "iWildCam: 24 images in 4 environments; its metric is macro-F1"
+    assert second == "traps: 24 images in 4 environments; its metric is macro-F1"
+    assert third == "plain: 24 images in 4 environments"
+    assert [recipe.metric_of(one).name for one in recipe.datasets] == ["macro_f1", "macro_f1", "accuracy"]
+    assert CATALOG["FMoW"].metric == "worst_environment"  # of the regions; Camelyon17 has accuracy
+    assert all(facts.metric in METRICS.names() for facts in CATALOG.values())
 
 
 def test_splits_say_which_lines_are_read_and_the_rest_need_not_lie_there(iwildcam: Path) -> None:

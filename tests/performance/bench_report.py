@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.common.storage import Storage
-from benchmark.method.evaluation.metrics import METRICS, Answers
+from benchmark.method.evaluation.metrics import CURVES, Answers
 from benchmark.method.evaluation.selection import packed
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.rows import read_rows, schema, write_rows
@@ -99,7 +99,7 @@ class Invented:
             tested = self.images(number, seed)
             correct = self.answers(tested)
             answers = Answers(correct, tested.label, CLASSES)
-            values: Row = {metric.name: metric.compute(answers).tolist() for metric in METRICS}
+            values: Row = {m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES}
             ranks = RANKS if columns["projection"] != "identity" else RANKS[-1:]
             values |= {rule: self._rng.integers(700, size=len(RANKS)) / 700 for rule in ("training_domain", "lodo")}
             values = {name: list(curve)[-len(ranks) :] for name, curve in values.items()}

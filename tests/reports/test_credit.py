@@ -88,7 +88,7 @@ def test_all_else_as_chosen_is_the_row_that_differs_in_n_alone_and_no_line_of_ta
     [replaced] = [m for m in selections.compared if m not in selections.parts]
     picks = selections.picks(replaced, "lodo")
     assert picks["lambda_"].tolist() == [10.0, 10.0]
-    assert picks[ACCURACY.name].tolist() == [0.6, 0.6]
+    assert picks[ACCURACY.key].tolist() == [0.6, 0.6]
     assert replaced.label == "Shrinkage (interventions alone, all else as chosen) + zero-shot"
 
 
@@ -106,7 +106,7 @@ def test_without_a_gain_there_is_nothing_to_credit() -> None:
 
 def test_rows_of_one_nuisance_are_methods_beside_the_choice_of_all() -> None:
     selections = only(shrinkage(0.7, 0.6, 0.5))[1]
-    picked = {m.variant: float(selections.picks(m, "lodo")[ACCURACY.name].mean()) for m in selections.parts}
+    picked = {m.variant: float(selections.picks(m, "lodo")[ACCURACY.key].mean()) for m in selections.parts}
     assert picked == {"": 0.7, "environments": 0.6, "interventions": 0.5}
     labels = [m.projection_label for m in selections.parts]
     assert labels == ["Shrinkage", "Shrinkage (environments alone)", "Shrinkage (interventions alone)"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.method.evaluation.metrics import ECE, WORST_ENVIRONMENT
 from reports.metrics import Metrics, WorstClass, metrics_csv, metrics_of, per_class_csv, selection_costs
 from reports.paper import behind, environments, selection
 from reports.robustness import Lines
@@ -76,10 +77,10 @@ def test_calibration_weighs_folds_by_their_images_and_environments_alike() -> No
     rows[0]["temperature_lodo"] = 1 / 4
     (one,) = metrics(rows)
     expected = np.mean([(40 * 0.2 + 60 * 0.1) / 100, (10 * 0.4 + 30 * 0.0) / 40])
-    assert [one.ece, one.ece_scaled] == pytest.approx([100 * expected, 50 * expected])
+    assert [one.of(ECE), one.ece_scaled] == pytest.approx([100 * expected, 50 * expected])
     assert one.temperature == pytest.approx(4 ** (2 / 4))  # geometric mean of 1/4, 4, 4, 4
     rows[0]["ece_lodo"] = None
-    assert metrics(rows)[0].ece is None
+    assert metrics(rows)[0].of(ECE) is None
 
 
 def test_worst_environment_is_a_mean_over_seeds_and_source_accuracy_stands_beside_the_target() -> None:
@@ -91,7 +92,7 @@ def test_worst_environment_is_a_mean_over_seeds_and_source_accuracy_stands_besid
     ]
     (one,) = metrics(rows)
     assert one.worst_environment == "a"
-    assert one.worst_environment_accuracy == pytest.approx(50)
+    assert one.of(WORST_ENVIRONMENT) == pytest.approx(50)
     assert one.means["target"] == pytest.approx(52.5)
     assert one.source_accuracy == pytest.approx(65)
     shown = behind_means([one | {"order": None, "projection": "pca"} for one in rows])

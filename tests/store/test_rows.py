@@ -1,7 +1,7 @@
-"""Result rows: what an entry of METRICS is worth, and which files are read."""
+"""Result rows: what a metric of the user's own is worth, and which files are read."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.evaluation import Method
-from benchmark.method.evaluation.metrics import METRICS, Metric, harmonic_mean
+from benchmark.method.evaluation.metrics import BUILT_IN, Answers, Array, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import select, unpacked
 from benchmark.method.evaluation.tested import Tested
@@ -57,43 +57,43 @@ def trial(folder: Path) -> tuple[Storage, Path]:
     return storage, folder / row_file("trial")
 
 
-@pytest.fixture
-def share_of_errors() -> Iterator[None]:
-    """A metric that the package has never heard of."""
-    metric = Metric("errors", lambda a: 1 - a.accuracy, harmonic_mean, "errors", "error_rate")
-    METRICS.append(metric)
-    yield
-    METRICS.remove(metric)
+class Errors(Metric):
+    """A metric that the package has never heard of: of correctness, so that rows of every rule have it."""
+
+    title, heading, needs = "errors", "error_rate", "correct"
+
+    def compute(self, answers: Answers) -> Array:
+        """See `Metric.compute`."""
+        return np.asarray(1 - answers.accuracy)
 
 
-@pytest.mark.usefixtures("share_of_errors")
-def test_one_entry_of_metrics_arrives_in_rows_selection_and_both_tables(tmp_path: Path) -> None:
+def test_a_metric_of_the_users_own_arrives_in_both_tables(tmp_path: Path) -> None:
     data, views = synthetic()
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["full"])
     curves = list(protocol_of(data, views).curves(Method(Wrapped(icm), ZeroShot(), RANKS), holdouts))
     storage = Storage(str(tmp_path))
     tested = {curve.tested.hash: curve.tested for curve in curves}
     common = {**row(), "classes": data.classes, "n_classes": len(data.classes), "ranks": list(RANKS)}
-    rows = [{**common, **curve_columns(curve)} for curve in curves]
-    write_rows(storage, "trial", rows)
-    read = read_rows(storage, ["trial"])
-    assert read["errors"].tolist() == [curve.metrics["errors"] for curve in curves]
-    for rule in ("lodo", "oracle"):
-        picks = select(read, rule, tested)
-        np.testing.assert_allclose(picks["errors"], 1 - picks["target"].to_numpy())
-    write_report(read, tested, storage, "report", Origin("Errors"))
-    means = {rule: f"{100 * select(read, rule, tested)['errors'].mean():.4f}" for rule in ("lodo", "oracle")}
+    write_rows(storage, "trial", [{**common, **curve_columns(curve)} for curve in curves])
+    read, metrics = read_rows(storage, ["trial"]), (*BUILT_IN, Errors())
+    for of_row, curve in zip(read.to_dict("records"), curves, strict=True):
+        assert {rule: dict(of_row[f"scored_{rule}"]) for rule in curve.scored} == {
+            rule: one.metrics for rule, one in curve.scored.items()
+        }
+        assert set(curve.scored["lodo"].metrics) == {"top5", "nll", "auroc"}
+    write_report(read, tested, storage, "report", Origin("Errors"), Options(metrics=metrics))
+    means = {rule: f"{100 * (1 - select(read, rule, tested)['target'].mean()):.4f}" for rule in ("lodo", "oracle")}
     header, *lines = (tmp_path / "report" / "tables" / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("error_rate")
     by_rule = {line.split(",")[header.split(",").index("rule")]: line.split(",")[column] for line in lines}
     assert {rule: by_rule[rule] for rule in means} == means
-    [setting] = by_setting(read)
-    others = read.assign(projection="random")
-    made = behind.build([(setting[0], Selections(pd.concat([read, others], ignore_index=True), tested))], Options())
+    [(setting, _)] = by_setting(read)
+    every = pd.concat([read, read.assign(projection="random")], ignore_index=True)
+    made = behind.build([(setting, Selections(every, tested, metrics=metrics))], Options())
     assert made is not None
-    names = [column.heading for column in made.columns[:5]]
-    assert names == ["Accuracy", "Sources", "Balanced", "Errors", "Worst environment"]
-    assert f"{made.blocks[0].lines[0].cells[3].value:.4f}" == means["lodo"]
+    headings = [column.heading for column in made.columns]
+    assert headings[:7] == ["Accuracy", "Sources", "Balanced", "Top-5", "NLL", "AUROC", "Errors"]
+    assert f"{made.blocks[0].lines[0].cells[6].value:.4f}" == means["lodo"]
 
 
 def test_answers_at_every_rank_and_the_images_that_they_are_of_are_read_back(tmp_path: Path) -> None:

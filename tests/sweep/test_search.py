@@ -14,7 +14,7 @@ import yaml
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
-from benchmark.method.evaluation.metrics import METRICS
+from benchmark.method.evaluation.metrics import CURVES
 from benchmark.method.evaluation.selection import SOURCE_RULES, source_scores
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.specs import SearchSpec
@@ -141,7 +141,7 @@ def test_a_target_that_tempts_changes_no_suggestion(searched: Path, tmp_path: Pa
     store = tmp_path / "store"
     shutil.copytree(searched / "store", store)
     expected = record(store)
-    columns = {*(m.name for m in METRICS), *(n for n in schema().names if n.endswith("_oracle"))}
+    columns = {*(m.key for m in CURVES), *(n for n in schema().names if n.endswith("_oracle"))}
     for i, file in enumerate(sorted((store / "rows").iterdir())):
         table = pq.read_table(file)
         for name in sorted(columns):

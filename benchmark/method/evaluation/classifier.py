@@ -17,7 +17,7 @@ from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.checked import checked_predictions, checked_scores
-from benchmark.method.evaluation.curves import Calibration, Predictions
+from benchmark.method.evaluation.curves import Predictions, Scored
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.selection import best_point, best_points
 from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
@@ -26,6 +26,7 @@ from benchmark.method.subspace import Basis
 
 BLOCK = 8_192  # images that are rotated at once where no predictor is trained
 WIDTH = 16  # coordinates are made in multiples of it: libraries sum a few columns in another order than many
+_NO_GAPS = np.zeros(metrics.BINS)
 MAX_CALIBRATED = 5_000  # source images, evenly spaced, from which a temperature is fitted
 
 
@@ -134,18 +135,19 @@ class Classified:
     Attributes:
         training_domain: mean accuracy on the judging sets, shape (settings, ranks); NaN where there is none.
         correct: which images of each test set are classified correctly, shape (settings, ranks, m).
-        calibrations: for each test set, point -> calibration there.
+        scored: for each test set, point -> what scores say there, at all points of `temperatures`.
         predictions: for each test set, point -> predictions there, at all points of `picks`.
-        temperatures: point -> temperature fitted on the judging sets.
+        temperatures: point with the highest score of all settings, by each such rule -> temperature fitted on the
+            judging sets; None where scores are no likelihoods.
         picks: the points with the highest score of each setting, by each rule that looks at sources alone.
         notes: what the fit has to say.
     """
 
     training_domain: Array
     correct: list[Correct]
-    calibrations: list[dict[Point, Calibration]]
+    scored: list[dict[Point, Scored]]
     predictions: list[dict[Point, Predictions]]
-    temperatures: dict[Point, float]
+    temperatures: dict[Point, float | None]
     picks: frozenset[Point]
     notes: tuple[str, ...] = ()
 
@@ -166,6 +168,7 @@ class Classifier:
         known: what earlier fits to the same training images left; what is found here is added. Empty by default.
         c_d: C_d of the sources, shape (D, D), for a predictor that asks for it.
         single: whether a predictor gets embeddings in single precision, as large problems are solved in. Default false.
+        score_metrics: what is computed of scores where rules pick; by default the built-in metrics of scores.
     """
 
     predictor: Predictor
@@ -179,6 +182,7 @@ class Classifier:
     known: Known = field(default_factory=Known, repr=False)
     c_d: Array | None = None
     single: bool = False
+    score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED
 
     def classify(
         self,
@@ -188,7 +192,7 @@ class Classifier:
         choosing: Classified | None = None,
         looks_closer: bool = True,
     ) -> Classified:
-        """Return what becomes of `tests`, with calibrations and predictions at the points that rules pick by sources.
+        """Return what becomes of `tests`, with predictions and what scores say at the points that rules pick.
 
         Args:
             judging: images of the sources by which rules select.
@@ -196,7 +200,7 @@ class Classifier:
             lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
             choosing: what the fit gives by which rules choose, where it is another; by default it is this one, with the
                 images of `judging`.
-            looks_closer: whether calibrations and predictions are wanted of a predictor that is trained. Default true.
+            looks_closer: whether these are wanted of a predictor that is trained. Default true.
         """
         if self.predictor.uses_training_images:
             return self._in_one_fit(judging, tests, lodo, choosing, looks_closer)
@@ -210,9 +214,8 @@ class Classifier:
         choosing: Classified | None,
         looks_closer: bool,
     ) -> Classified:
-        settings, likely = len(self.predictor.settings), self.predictor.has_likelihood
         together = Together.of(judging, tests, self.data.label)
-        passed = _Pass(judging, tests, together, len(self.ranks), settings, likely, looks_closer, lodo, choosing)
+        passed = _Pass(self, judging, tests, together, looks_closer, lodo, choosing)
         problem = self._trained(together.unions)
         for of_point in checked_scores(self.predictor, problem, self.ranks):
             passed.take(of_point)
@@ -273,23 +276,22 @@ class Classifier:
             picks, temperatures = choosing.picks, choosing.temperatures
         else:
             picks = frozenset(best_points(training_domain) | best_points(lodo))
-            calibrated = {p for p in (best_point(training_domain), best_point(lodo)) if p}
-            likely = judged and self.predictor.has_likelihood
-            temperatures = self._temperatures(judging, sorted(calibrated)) if likely else {}
+            best = sorted({point for point in (best_point(training_domain), best_point(lodo)) if point is not None})
+            temperatures = self._temperatures(judging, best) if judged else {}
         looked_at = [self._looked_at(images, picks, temperatures) for images in tests]
         return Classified(
             training_domain,
             [self._correct(images) for images in tests],
-            [calibrations for calibrations, _ in looked_at],
+            [scored for scored, _ in looked_at],
             [predictions for _, predictions in looked_at],
             dict(temperatures),
             picks,
         )
 
-    def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float]:
+    def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
         """Return point -> temperature fitted on the sources."""
-        if not points:
-            return {}
+        if not (points and self.predictor.has_likelihood):
+            return dict.fromkeys(points)
         spaced = _spaced(judging)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in spaced]) for name in ("rows", "labels")))
         problem = self._up_to(self._last_of(points))._untrained(images)
@@ -314,27 +316,42 @@ class Classifier:
         return correct
 
     def _looked_at(
-        self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float]
-    ) -> tuple[dict[Point, Calibration], dict[Point, Predictions]]:
-        """Return calibrations where a temperature is, and predictions at the picks."""
+        self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float | None]
+    ) -> tuple[dict[Point, Scored], dict[Point, Predictions]]:
+        """Return what scores say where a temperature is asked for, and predictions at the picks."""
         points = sorted({*picks, *temperatures})
-        gaps = {point: np.zeros((2, metrics.BINS)) for point in temperatures}
+        held: dict[Point, Array] = {}
         found: dict[Point, list[Predictions]] = {point: [] for point in picks}
-        for _, block in images.blocks() if points else ():
+        for place, block in images.blocks() if points else ():
             problem = self._up_to(self._last_of(points))._untrained(block)
-            for index, number in points:
-                setting, rank = self.predictor.settings[number], [self.ranks[index]]
-                for (logits,) in setting.scores(problem, rank):
-                    if (index, number) in gaps:
-                        gaps[index, number] += _gaps(logits, block.positions(), temperatures[index, number])
-                    if (index, number) in found:
+            for point in points:
+                setting, rank = self.predictor.settings[point[1]], [self.ranks[point[0]]]
+                for (scores,) in setting.scores(problem, rank):
+                    if point in temperatures:
+                        if point not in held:
+                            held[point] = np.empty((len(images), scores.shape[1]), scores.dtype)
+                        held[point][place] = scores
+                    if point in found:
                         classes = block.named(checked_predictions(setting, problem, rank)[0])
-                        found[index, number].append(_predictions(classes, logits))
-        n = len(images)
+                        found[point].append(_predictions(classes, scores))
+        nothing = np.empty((0, 1))
         return (
-            {point: _calibration(gaps[point], n, t) for point, t in temperatures.items()},
+            {point: self.scored(images, held.pop(point, nothing), t) for point, t in temperatures.items()},
             {point: _joined(of_blocks) for point, of_blocks in found.items()},
         )
+
+    def scored(self, images: ImageSet, scores: Array, temperature: float | None) -> Scored:
+        """Return what scores of the possible classes say of images, shape (m, possible classes)."""
+        labels = images.positions()
+        found = metrics.of_scores(self.score_metrics, scores, labels, self.predictor.has_likelihood)
+        if temperature is None:
+            return Scored(found)
+        parts = [(scores[place], block.positions()) for place, block in images.blocks()]
+        error, scaled_error = (
+            metrics.calibration_error(sum((metrics.confidence_gaps(*part, t) for part in parts), _NO_GAPS), len(images))
+            for t in (1.0, temperature)
+        )
+        return Scored(found, error, scaled_error, temperature)
 
     def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
         """Return which images are classified correctly at the first ranks, in float64, shape (count, m)."""
@@ -441,23 +458,19 @@ class _Pass:
     with the highest accuracy on the judging sets are known at the end: the best so far are held.
 
     Attributes:
+        classifier: whose scores they are.
         judging: images of the sources by which rules select.
         tests: images that are tested.
         together: both, as they are scored.
-        ranks: number of ranks.
-        settings: number of settings of the predictor.
-        has_likelihood: whether there is anything to calibrate.
-        looks_closer: whether calibrations and predictions are wanted.
+        looks_closer: whether predictions, and what scores say, are wanted.
         lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
         choosing: what the fit gives by which rules choose, where it is another.
     """
 
+    classifier: Classifier
     judging: Sequence[ImageSet]
     tests: Sequence[ImageSet]
     together: Together
-    ranks: int
-    settings: int
-    has_likelihood: bool
     looks_closer: bool
     lodo: Array | None
     choosing: Classified | None
@@ -467,16 +480,17 @@ class _Pass:
         self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
         self._predictions: dict[Point, list[Predictions]] = {}
         self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # of each setting, so far
-        self._temperatures: dict[Point, float] = {}
-        self._calibrations: dict[Point, list[Calibration]] = {}
+        self._temperatures: dict[Point, float | None] = {}
+        self._scored: dict[Point, list[Scored]] = {}
         self._held: tuple[Point, list[Array], list[Array]] | None = None
-        shape = (self.settings, self.ranks)
+        self._settings = len(self.classifier.predictor.settings)
+        shape = (self._settings, len(self.classifier.ranks))
         self._correct = [np.empty((*shape, len(images)), dtype=np.bool_) for images in self.tests]
         self._accuracies = np.full((len(self.judging), *shape), -1.0)  # below all that are still to come
 
     def take(self, scores: Sequence[Array]) -> None:
         """Note what the next point's scores say of the judging sets and of the test sets."""
-        index, setting = point = divmod(self._count, self.settings)
+        index, setting = point = divmod(self._count, self._settings)
         self._count += 1
         judging, tests = slice(len(self.judging)), slice(len(self.judging), None)
         answers = [_is_correct(images, logits) for images, logits in zip(self.together.unions, scores, strict=True)]
@@ -487,7 +501,7 @@ class _Pass:
             curve[setting, index] = correct
         if self.choosing is not None:
             if point in self.choosing.temperatures:
-                self._calibrate(point, self.choosing.temperatures[point], self.together.of_sets(scores, tests))
+                self._score(point, self.choosing.temperatures[point], self.together.of_sets(scores, tests))
             if point in self.choosing.picks:
                 self._predictions[point] = self._predicted(scores)
         elif self.looks_closer and self.judging:
@@ -503,9 +517,9 @@ class _Pass:
             self._predictions |= dict(self._best.values())
             picks = frozenset(best_points(training_domain) | self._lodo_picks)
         tests = range(len(self.tests))
-        calibrations = [{point: of_point[i] for point, of_point in self._calibrations.items()} for i in tests]
+        scored = [{point: of_point[i] for point, of_point in self._scored.items()} for i in tests]
         predictions = [{point: of_point[i] for point, of_point in self._predictions.items()} for i in tests]
-        return Classified(training_domain, self._correct, calibrations, predictions, self._temperatures, picks, notes)
+        return Classified(training_domain, self._correct, scored, predictions, self._temperatures, picks, notes)
 
     def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
         """Return what scores of the unions say of each test set."""
@@ -525,7 +539,7 @@ class _Pass:
             if point in self._lodo_picks:
                 self._predictions[point] = predicted
         best = point == best_point(accuracies)
-        if not self.has_likelihood or not (best or point == self._lodo_pick):
+        if not (best or point == self._lodo_pick):
             return
         # Copies: a predictor may use its arrays again at the next point.
         of_judging = _spaced(self.together.of_sets(scores, slice(len(self.judging))))
@@ -536,15 +550,18 @@ class _Pass:
             self._held = None if point in self._temperatures else (point, of_judging, of_tests)
 
     def _fit(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
-        """Calibrate with the temperature that makes the judging images likeliest."""
-        labels = np.concatenate([images.labels for images in _spaced(self.judging)])
-        self._calibrate(point, fitted_temperature(np.concatenate(of_judging), labels), of_tests)
+        """Look at scores, with the temperature that makes the judging images likeliest where they are likelihoods."""
+        temperature = None
+        if self.classifier.predictor.has_likelihood:
+            labels = np.concatenate([images.labels for images in _spaced(self.judging)])
+            temperature = fitted_temperature(np.concatenate(of_judging), labels)
+        self._score(point, temperature, of_tests)
 
-    def _calibrate(self, point: Point, temperature: float, of_tests: Sequence[Array]) -> None:
+    def _score(self, point: Point, temperature: float | None, of_tests: Sequence[Array]) -> None:
         self._temperatures[point] = temperature
-        self._calibrations[point] = [
-            _calibration(_gaps(images.possible(logits), images.positions(), temperature), len(images), temperature)
-            for images, logits in zip(self.tests, of_tests, strict=True)
+        self._scored[point] = [
+            self.classifier.scored(images, images.possible(scores), temperature)
+            for images, scores in zip(self.tests, of_tests, strict=True)
         ]
 
 
@@ -562,16 +579,6 @@ def _spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:
     """Return some images of each set, evenly spaced: `MAX_CALIBRATED` together, and one more of each set at most."""
     step = max(1, -(-sum(map(len, sets)) // MAX_CALIBRATED))
     return [images[::step] for images in sets]
-
-
-def _gaps(logits: Array, labels: Labels, temperature: float) -> Array:
-    """Return the gaps between accuracy and confidence as they are and with a temperature, shape (2, BINS)."""
-    return np.stack([metrics.confidence_gaps(logits, labels, t) for t in (1.0, temperature)])
-
-
-def _calibration(gaps: Array, n: int, temperature: float) -> Calibration:
-    error, scaled_error = (metrics.calibration_error(row, n) for row in gaps)
-    return Calibration(error, scaled_error, temperature)
 
 
 def _predictions(classes: Labels, scores: Array) -> Predictions:

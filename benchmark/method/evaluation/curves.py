@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.metrics import METRICS, harmonic_mean
+from benchmark.method.evaluation.metrics import CURVES, harmonic_mean
 from benchmark.method.evaluation.protocols import ClassHalf
 from benchmark.method.evaluation.spans import Spans
 from benchmark.method.evaluation.splits import TestSplit
@@ -14,18 +14,21 @@ from benchmark.method.evaluation.tested import Tested
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Expected calibration error on the tested images.
+class Scored:
+    """What the scores of the tested images say at one rank.
 
     Attributes:
-        error: the error of the probabilities as they are, between 0 and 1.
+        metrics: key of each metric of scores -> its value.
+        error: expected calibration error of the probabilities as they are, between 0 and 1; None, as all that follows,
+            where scores are no likelihoods.
         scaled_error: the error with the temperature that makes the judging images of the sources likeliest.
         temperature: that temperature, by which logits are divided.
     """
 
-    error: float
-    scaled_error: float
-    temperature: float
+    metrics: Mapping[str, float]
+    error: float | None = None
+    scaled_error: float | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,10 @@ class RankCurve:
             is all there is.
         target_out: accuracy on the out-split of what is held out, by which DomainBed's oracle chooses where the
             in-split is tested; None elsewhere.
-        metrics: name of each of `METRICS` -> its values on the tested images.
+        metrics: key of each of `CURVES` -> its values on the tested images.
         correct: whether each tested image is classified correctly, shape (ranks, m).
         tested: these images.
-        calibrations: selection rule -> calibration at the rank that it picks; for the setting that it picks alone, and
-            where scores are likelihoods.
+        scored: selection rule -> what scores say at the rank that it picks; for the setting that it picks alone.
         n_train: number of training images.
         n_selection: number of those that the predictor was fitted on, at ranks that are not in `full_ranks`; None
             (default) where it was all of them everywhere.
@@ -86,7 +88,7 @@ class RankCurve:
     metrics: dict[str, list[float]]
     correct: NDArray[np.bool_]
     tested: Tested
-    calibrations: Mapping[str, Calibration]
+    scored: Mapping[str, Scored]
     n_train: int
     labels_fit: int
     labels_choice: int
@@ -106,17 +108,17 @@ class RankCurve:
             full: the same test at that rank alone.
             rank: the rank.
             index: its position.
-            rules: the selection rules that pick the point, and have its calibration.
+            rules: the selection rules that pick the point, and have what its scores say.
         """
         correct = self.correct.copy()
         correct[index] = full.correct[0]
-        of_rank = full.calibrations.values()
+        of_rank = full.scored.values()
         return replace(
             self,
             metrics={name: _replaced(values, index, full.metrics[name]) for name, values in self.metrics.items()},
             target_out=self.target_out and full.target_out and _replaced(self.target_out, index, full.target_out),
             correct=correct,
-            calibrations={**self.calibrations, **{rule: c for c in of_rank for rule in rules}},
+            scored={**self.scored, **{rule: one for one in of_rank for rule in rules}},
             notes=tuple(dict.fromkeys([*self.notes, *full.notes])),
             full_ranks=tuple(sorted({*self.full_ranks, rank})),
             predictions={**self.predictions, **({index: full.predictions[0]} if full.predictions else {})},
@@ -133,15 +135,13 @@ def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCu
         replace(
             of_base,
             class_half="harmonic",
-            metrics={
-                m.name: np.asarray(m.combine(of_base.metrics[m.name], of_new.metrics[m.name])).tolist() for m in METRICS
-            },
+            metrics={m.key: m.combine(of_base.metrics[m.key], of_new.metrics[m.key]).tolist() for m in CURVES},
             target_out=None
             if of_base.target_out is None or of_new.target_out is None
             else harmonic_mean(of_base.target_out, of_new.target_out).tolist(),
             correct=np.concatenate([of_base.correct, of_new.correct], axis=1),
             tested=of_base.tested + of_new.tested,
-            calibrations={},
+            scored={},
             predictions={},  # the rows of base and of new classes have them
         )
         for of_base, of_new in zip(base, new, strict=True)

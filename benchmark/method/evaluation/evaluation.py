@@ -18,9 +18,9 @@ from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.evaluation.cells import Cells, Half
 from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Classified, Classifier, Heads, ImageSet, Known
-from benchmark.method.evaluation.curves import Calibration, RankCurve, combined
+from benchmark.method.evaluation.curves import RankCurve, Scored, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, Answers, accuracy, mean_accuracy
+from benchmark.method.evaluation.metrics import ACCURACY, CURVES, SCORED, Answers, Metric, accuracy, mean_accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.sampling import sampled
@@ -48,6 +48,7 @@ class Method:
         ranks: numbers of directions kept, ascending.
         weights: kind of intervention -> weight in C_d; None weighs all kinds of the cells alike.
         placebo: what replaces C_d in every fit, see `subspace.placebos`; None for nothing.
+        metrics: what is computed of scores where rules pick; by default the built-in metrics of scores.
     """
 
     projection: Projection
@@ -55,6 +56,7 @@ class Method:
     ranks: tuple[int, ...]
     weights: Mapping[str, float] | None = None
     placebo: Placebo | None = None
+    metrics: tuple[Metric, ...] = SCORED
 
     def labels_used(self, labels: Labels) -> int:
         """Return of how many training images projection or predictor use the label."""
@@ -235,7 +237,7 @@ class Evaluation:
         for test in dict.fromkeys((curve.test_split, curve.class_half) for _, curve in own):
             there = [(i, curve) for i, curve in own if (curve.test_split, curve.class_half) == test]
             for rule in SOURCE_RULES:
-                scores = [getattr(c, RULES[rule].score) if judged else c.metrics[ACCURACY.name] for _, c in there]
+                scores = [getattr(c, RULES[rule].score) if judged else c.metrics[ACCURACY.key] for _, c in there]
                 for only in (None, ranks[-1]):
                     if best := best_of(scores, ranks, only):
                         (number, curve), index = there[best[0]], best[1]
@@ -326,10 +328,10 @@ class Evaluation:
                     training_domain=scores.training_domain[setting].tolist(),
                     lodo=lodo,
                     target_out=None if target_out is None else target_out[setting].tolist(),
-                    metrics={metric.name: metric.compute(answers).tolist() for metric in METRICS},
+                    metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
                     correct=answers.correct,
                     tested=tested,
-                    calibrations=_calibrations(classified.calibrations[number], scores, setting),
+                    scored=_scored(classified.scored[number], scores, setting),
                     predictions={
                         index: of_point[order]
                         for (index, of_setting), of_point in classified.predictions[number].items()
@@ -401,7 +403,7 @@ class Evaluation:
             tests: images that are tested.
             few: whether the predictor is fitted on some of the images alone.
             lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
-            looks_closer: whether there are calibrations and predictions; default true.
+            looks_closer: whether scores are looked at where rules pick; default true.
             choosing: what the fit gives by which rules choose, where that is another one.
         """
         train = self._roles.of_sources(holdout, sources, sides)
@@ -410,7 +412,7 @@ class Evaluation:
         key = (sources, sides, holdout.halves), few
         known = self._known.setdefault(key, Known(self._plain.setdefault(key, {})))
         c_d = moments.c_d() if method.predictor.uses_c_d else None
-        settings = self._normalize, self._seed, self._device, known, c_d, self.samples(method.predictor)
+        settings = self._normalize, self._seed, self._device, known, c_d, self.samples(method.predictor), method.metrics
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings)
         classified = classifier.classify(judging, tests, lodo, choosing, looks_closer)
         return _Fitted(basis, train, int(fitted_on.sum()), classified, moments)
@@ -472,10 +474,8 @@ class Evaluation:
         return ImageSet(rows, self._data.label[rows], self._data.candidates.get(environment))
 
 
-def _calibrations(
-    of_test: Mapping[tuple[int, int], Calibration], scores: _Scores, setting: int
-) -> dict[str, Calibration]:
-    """Return rule -> calibration at the point that it picks, for those that pick one of this setting."""
+def _scored(of_test: Mapping[tuple[int, int], Scored], scores: _Scores, setting: int) -> dict[str, Scored]:
+    """Return rule -> what scores say at the point that it picks, for rules that pick one of this setting."""
     points = {rule: best_point(scores.of(rule)) for rule in SOURCE_RULES}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test

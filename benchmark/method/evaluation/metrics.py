@@ -1,35 +1,51 @@
-"""Metrics of one set of test images: one table of accuracies, and calibration. Arrays in, numbers out.
+"""Metrics of one set of test images: from correctness, from predicted classes or from scores; and calibration.
 
-A metric is one entry of `METRICS`: the columns of result rows, what selection hands on and the columns of the metrics
-tables all iterate it. To add one, add an entry.
+A metric is a class with one method. Built-in ones are entries of `BUILT_IN`; a recipe names further ones of the user's
+own as `module:Class`.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.common.registry import Component, Registry
+
 Array = NDArray[np.float64]
 BINS = 15  # of confidences, as in Guo et al. (2017)
+TOP = 5
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Which images were classified correctly, at every rank.
+    """What a method makes of test images.
 
     Attributes:
-        correct: boolean array of shape (..., m).
+        correct: whether each image is classified correctly, shape (..., m): one line for each rank.
         labels: class index of each image, shape (m,).
-        classes: number of classes.
+        classes: number of classes; of scores the number of those that the images can have.
+        predicted: predicted class of each image, shape (m,); empty for a metric of correctness.
+        scores: score of each class for each image, shape (m, classes); empty for a metric that needs none.
     """
 
     correct: NDArray[np.bool_]
     labels: NDArray[np.int64]
     classes: int
+    predicted: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    scores: Array = field(default_factory=lambda: np.empty((0, 0)))
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """The softmax of the scores, in double precision, shape (m, classes)."""
+        made = np.array(self.scores, dtype=np.float64)
+        np.exp(np.subtract(made, made.max(axis=1, keepdims=True), out=made), out=made)
+        return np.divide(made, made.sum(axis=1, keepdims=True), out=made)
 
     @cached_property
     def accuracy(self) -> Array:
@@ -42,7 +58,7 @@ class Answers:
         return per_class(self.correct, self.labels, self.classes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnswersOfSets(Answers):
     """Answers to several sets of images, which stand one after the other: in place of ranks there are sets.
 
@@ -71,25 +87,65 @@ def _shares(place: NDArray[np.int64], correct: NDArray[np.bool_], places: int) -
         return np.asarray(np.bincount(place, correct, places) / np.bincount(place, minlength=places))
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One number for every rank, computed from the answers on the tested images.
+Needs = Literal["correct", "predictions", "scores", "calibration"]
+
+
+class Metric(Component):
+    """One number for each set of test images.
+
+    To add one, derive from this class in a file of its own, write `compute`, and name it `module:Class` in
+    `sweep.metrics` of a recipe, or as the `metric` of a data set.
 
     Attributes:
-        name: column of the result rows, which holds its rank curve.
-        compute: answers -> curve, shape (...,), from their `accuracy` and `by_class`: several sets have these at once.
-        combine: curves on base and on new classes -> the curve that stands for both.
-        title: heading in the report's table.
-        heading: column of `metrics.csv`.
-        percent: whether it is a share, which tables show in percent.
+        needs: what `compute` looks at. `correct`: `Answers.correct`, for every rank or set at once. `predictions`
+            (default): the predicted classes, which rows keep for what rules of the sources pick. `scores`: the scores
+            there, which only the sweep has. `calibration`: what rows have beside the fitted temperature.
+        needs_likelihood: whether scores must be logits, whose softmax are probabilities. Default false.
+        title: heading in tables; by default the name of the class.
+        heading: column of `metrics.csv`; by default the title in lower case.
+        percent: whether it is a share, which tables show in percent. Default true.
+        column: column of the result rows with its rank curve; empty (default) where it has none.
+
+    Example:
+        >>> class ErrorRate(Metric):
+        ...     title = "error rate"
+        ...     def compute(self, answers: Answers) -> float:
+        ...         return float((answers.predicted != answers.labels).mean())
+        >>> labels, predicted = np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1])
+        >>> ErrorRate().compute(Answers(labels == predicted, labels, 2, predicted))
+        0.25
+        >>> ErrorRate.heading
+        'error_rate'
     """
 
-    name: str
-    compute: Callable[[Answers], Array]
-    combine: Callable[[Any, Any], Array]
-    title: str
-    heading: str
-    percent: bool = True
+    needs: ClassVar[Needs] = "predictions"
+    needs_likelihood: ClassVar[bool] = False
+    title: ClassVar[str] = ""
+    heading: ClassVar[str] = ""
+    percent: ClassVar[bool] = True
+    column: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.title = vars(cls).get("title") or cls.__name__
+        cls.heading = vars(cls).get("heading") or re.sub(r"\W+", "_", cls.title.lower())
+
+    @abstractmethod
+    def compute(self, answers: Answers) -> Array | float:
+        """Return the metric; of correctness a curve of shape (...,), else one number. NaN where there is none."""
+
+    def combine(self, base: Any, new: Any) -> Array:
+        """Return what stands for values on base and on new classes together: by default the harmonic mean."""
+        return harmonic_mean(base, new)
+
+    def over(self, environments: Array) -> float:
+        """Return what stands for the values in several held-out environments: by default the mean."""
+        return float(environments.mean())
+
+    @property
+    def key(self) -> str:
+        """By what rows and records know it: its column, or its name with parameters."""
+        return self.column or self.label
 
     def shown(self, value: float) -> float:
         """Return a value as tables show it."""
@@ -142,16 +198,145 @@ def harmonic_mean(a: Any, b: Any) -> Array:
     return np.asarray(2 * a * b / np.where(a + b > 0, a + b, 1.0))
 
 
-ACCURACY = Metric("target", lambda answers: answers.accuracy, harmonic_mean, "accuracy", "accuracy")
-# Reports name the class and its number of images beside it.
-WORST_CLASS = Metric(
-    "worst_class", lambda answers: worst_class(answers.by_class), np.minimum, "worst class", "worst_class_accuracy"
-)
-METRICS = [
-    ACCURACY,
-    WORST_CLASS,
-    Metric("balanced", lambda answers: balanced(answers.by_class), harmonic_mean, "balanced", "balanced_accuracy"),
-]
+class Accuracy(Metric):
+    """The share of images that are classified correctly."""
+
+    registered_name, needs, column, title = "accuracy", "correct", "target", "accuracy"
+
+    def compute(self, answers: Answers) -> Array:
+        """See `Metric.compute`."""
+        return answers.accuracy
+
+
+class WorstClass(Metric):
+    """The lowest accuracy of a class that has images. Reports name the class and its number of images beside it."""
+
+    registered_name, needs, column, title = "worst_class", "correct", "worst_class", "worst class"
+    heading = "worst_class_accuracy"
+
+    def compute(self, answers: Answers) -> Array:
+        """See `Metric.compute`."""
+        return worst_class(answers.by_class)
+
+    def combine(self, base: Any, new: Any) -> Array:
+        """See `Metric.combine`."""
+        return np.asarray(np.minimum(base, new))
+
+    def over(self, environments: Array) -> float:
+        """See `Metric.over`."""
+        return float(environments.min())
+
+
+class Balanced(Metric):
+    """The mean accuracy over the classes that have images."""
+
+    registered_name, needs, column, title = "balanced", "correct", "balanced", "balanced"
+    heading = "balanced_accuracy"
+
+    def compute(self, answers: Answers) -> Array:
+        """See `Metric.compute`."""
+        return balanced(answers.by_class)
+
+
+class MacroF1(Metric):
+    """The mean over the classes that have images of F1 = 2 TP / (2 TP + FP + FN), as WILDS has it of iWildCam."""
+
+    registered_name, title = "macro_f1", "macro-F1"
+
+    def compute(self, answers: Answers) -> float:
+        """See `Metric.compute`."""
+        images, predicted = (np.bincount(c, minlength=answers.classes) for c in (answers.labels, answers.predicted))
+        hits = np.bincount(answers.labels[answers.predicted == answers.labels], minlength=answers.classes)
+        there = images > 0
+        return float((2 * hits[there] / (images + predicted)[there]).mean()) if there.any() else math.nan
+
+
+class Top5(Metric):
+    """The share of images whose class is among the five with the highest scores; of equals the first come first."""
+
+    registered_name, needs, title = "top5", "scores", "top-5"
+    heading = "top5_accuracy"
+
+    def compute(self, answers: Answers) -> float:
+        """See `Metric.compute`."""
+        own = np.take_along_axis(answers.scores, answers.labels[:, None], axis=1)
+        first = np.arange(answers.classes) < answers.labels[:, None]
+        before = (answers.scores > own) | ((answers.scores == own) & first)
+        return float((before.sum(axis=1) < TOP).mean())
+
+
+class LogLoss(Metric):
+    """The mean negative log-likelihood of the images' classes, in nats."""
+
+    registered_name, needs, needs_likelihood, title, percent = "nll", "scores", True, "NLL", False
+
+    def compute(self, answers: Answers) -> float:
+        """See `Metric.compute`."""
+        with np.errstate(divide="ignore"):
+            return float(-np.log(np.take_along_axis(answers.probabilities, answers.labels[:, None], axis=1)).mean())
+
+
+class Auroc(Metric):
+    """The area under the ROC curve of each class that has images against all others, by its probability; their mean."""
+
+    registered_name, needs, needs_likelihood, title = "auroc", "scores", True, "AUROC"
+
+    def compute(self, answers: Answers) -> float:
+        """See `Metric.compute`."""
+        counts, areas = np.bincount(answers.labels, minlength=answers.classes), []
+        for c in np.flatnonzero((counts > 0) & (counts < len(answers.labels))).tolist():
+            own, every = answers.probabilities[answers.labels == c, c], np.sort(answers.probabilities[:, c])
+            ranks = (every.searchsorted(own, "left") + every.searchsorted(own, "right") + 1) / 2
+            n = len(own)
+            areas.append((ranks.sum() - n * (n + 1) / 2) / (n * (len(every) - n)))
+        return float(np.mean(areas)) if areas else math.nan
+
+
+class WorstEnvironment(Accuracy):
+    """The accuracy in the held-out environment where it is lowest. Reports name it."""
+
+    registered_name, column, title = "worst_environment", "", "worst environment"
+    heading = "worst_environment_accuracy"
+
+    def over(self, environments: Array) -> float:
+        """See `Metric.over`."""
+        return float(environments.min())
+
+
+class Calibration(Metric):
+    """The expected calibration error, see `calibration_error`."""
+
+    registered_name, needs, title = "ece", "calibration", "ECE"
+
+    def compute(self, answers: Answers) -> float:
+        """See `Metric.compute`."""
+        return calibration_error(confidence_gaps(answers.scores, answers.labels, 1.0), len(answers.labels))
+
+
+ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE = Accuracy(), WorstClass(), WorstEnvironment(), Calibration()
+CURVES: tuple[Metric, ...] = (ACCURACY, WORST_CLASS, Balanced())  # of which rows have a value at every rank
+SCORED: tuple[Metric, ...] = (Top5(), LogLoss(), Auroc())  # which the sweep computes of the scores of picks
+BUILT_IN: tuple[Metric, ...] = (*CURVES, MacroF1(), *SCORED, WORST_ENVIRONMENT, ECE)
+METRICS = Registry(
+    "metric",
+    Metric,  # type: ignore[type-abstract]
+    {one.name: f"{__name__}:{type(one).__name__}" for one in BUILT_IN})
+
+
+def of_scores(among: Iterable[Metric], scores: Array, labels: NDArray[np.int64], likely: bool) -> dict[str, float]:
+    """Return metrics of scores by their keys; none without images.
+
+    Args:
+        among: metrics that need scores.
+        scores: shape (m, classes).
+        labels: shape (m,).
+        likely: whether the scores are logits; otherwise metrics that need a likelihood are left out.
+    """
+    if not len(labels):
+        return {}
+    predicted = scores.argmax(axis=1)
+    answers = Answers(predicted == labels, labels, scores.shape[1], predicted, scores)
+    return {one.key: float(one.compute(answers)) for one in among if likely or not one.needs_likelihood}
 
 
 def confidence_gaps(logits: Array, labels: NDArray[np.int64], temperature: float) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.evaluation.highest import Curves, curves_of, highest, hits
-from benchmark.method.evaluation.metrics import ACCURACY, METRICS, AnswersOfSets, Metric, harmonic_mean
+from benchmark.method.evaluation.metrics import ACCURACY, CURVES, AnswersOfSets, Metric, harmonic_mean
 from benchmark.method.evaluation.tested import Tested
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ RULES: Mapping[str, Rule] = {
         ),
         Rule(
             "oracle",
-            ACCURACY.name,
+            ACCURACY.key,
             "chosen on one half of the tested images and reported on the other, both ways: what labels of the held-out "
             "environment would be worth, no result",
             looks_at_target=True,
@@ -68,7 +68,7 @@ RULES: Mapping[str, Rule] = {
         ),
         Rule(
             "ceiling",
-            ACCURACY.name,
+            ACCURACY.key,
             "highest of the very accuracies that are reported: a bound that is biased upwards, no result",
             looks_at_target=True,
         ),
@@ -182,9 +182,10 @@ def select(
         One line per (held_out, seed, fold), sorted; those without a score of the rule are absent, but for an imported
         method with one setting, which stands under every rule that has scores there. Columns: held_out,
         seed, fold, position (of the picked row in `rows`), rank, score (what the rule looked at), training_domain
-        (accuracy on the sources' judging images), each of `METRICS` by its name (on the tested images), correct (bool
+        (accuracy on the sources' judging images), each of `CURVES` by its key (on the tested images), correct (bool
         for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
-        not the row's own pick: rows are calibrated there alone), and as in the row
+        not the row's own pick: rows are calibrated there alone), scored (pairs of a metric's key and its value, None
+        likewise), and as in the row
         lambda_, intervention_set, normalize, predictor_params, projection_params, n_test and tested. Of a crossed rule
         position, rank and parameters are those that the first half chose.
     """
@@ -198,7 +199,8 @@ def select(
         known = known[choices.choice]
     found = [_by_scores(columns, choices.of(known), chosen, rank)] if known.any() else []
     found += [_on_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
-    names = ["position", "rank", "score", "training_domain", *(m.name for m in METRICS), "correct", *_KEPT, *_COPIED]
+    curves = (metric.key for metric in CURVES)
+    names = ["position", "rank", "score", "training_domain", *curves, "correct", *_KEPT, "scored", *_COPIED]
     frames = [pd.DataFrame(lines) for lines in found if len(lines["choice"])]
     if not frames:
         return pd.DataFrame([], columns=[*KEY, *names])
@@ -291,7 +293,7 @@ def _absent(value: object) -> bool:
 
 def _candidates(columns: Rows, rank: int | None) -> Labels:
     """Return the positions of the rows with an accuracy on tested images, and with the rank where one is asked for."""
-    values = zip(columns.values("n_test"), columns.values(ACCURACY.name), columns.values("ranks"), strict=True)
+    values = zip(columns.values("n_test"), columns.values(ACCURACY.key), columns.values("ranks"), strict=True)
     there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in values)
     return np.flatnonzero(np.fromiter(there, dtype=bool, count=len(columns)))
 
@@ -344,12 +346,14 @@ def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -
     place = place[choice]
     row, index = choices.row[curves.curve[place]], curves.index[place]
     own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's own pick alone
-    kept = {name: np.full(len(row), math.nan).tolist() for name in _KEPT}
+    kept = {**{name: np.full(len(row), math.nan).tolist() for name in _KEPT}, "scored": [None] * len(row)}
     for name in _KEPT:
         if (column := f"{name}_{rule.name}") in columns:
             kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
+    if (column := f"scored_{rule.name}") in columns:
+        kept["scored"] = [one if is_own else None for one, is_own in zip(columns.at(column, row), own, strict=True)]
     numbers = choices.number[choice]
-    measures = {m.name: _each(columns.at(m.name, row), index) for m in METRICS}
+    measures = {m.key: _each(columns.at(m.key, row), index) for m in CURVES}
     correct = _answers(columns, row, index)
     return _lines(columns, numbers, row, index, scores[place].tolist(), correct, measures | kept)
 
@@ -400,12 +404,12 @@ def _on_target(
     score = [math.nan] * len(row) if rule.crossed else scores[0][chosen][line].tolist()
     of_lines = [images[i] for i in _ranges((np.cumsum(folds) - folds)[choice], folds[choice]).tolist()]
     about = _records(columns, row, ("class_half", "n_base", "n_classes"))
-    named = {m.name: np.full(len(row), math.nan) for m in METRICS}
+    named = {m.key: np.full(len(row), math.nan) for m in CURVES}
     for kind in {tuple(one.values()): one for one in about}.values():
         at = [i for i, one in enumerate(about) if one == kind]
         for name, values in measured([correct[i] for i in at], [of_lines[i] for i in at], kind).items():
             named[name][at] = values
-    unknown = {name: [math.nan] * len(row) for name in _KEPT}
+    unknown = {**{name: [math.nan] * len(row) for name in _KEPT}, "scored": [None] * len(row)}
     return _lines(columns, choices.number[choice][line], row, index, score, correct, {**named, **unknown})
 
 
@@ -474,22 +478,23 @@ def measured(
         correct: of each set, whether each of its images is classified correctly.
         images: the images of each.
         row: any row of theirs; class_half, n_base and n_classes are used.
-        among: the metrics; by default `METRICS`.
+        among: metrics of correctness; by default `CURVES`.
 
     Returns:
-        Name of a metric -> its value on each set, shape (sets,).
+        Key of a metric -> its value on each set, shape (sets,).
     """
-    among = among or METRICS
+    among = among or CURVES
     if not images:
-        return {metric.name: np.zeros(0) for metric in among}
+        return {metric.key: np.zeros(0) for metric in among}
     of = np.repeat(np.arange(len(images)), [len(one) for one in images])
     every, label = np.concatenate(correct), np.concatenate([one.label for one in images])
     halves = [np.ones(len(label), dtype=bool)]
     if row["class_half"] == "harmonic":
         halves = [label < row["n_base"], label >= row["n_base"]]
-    answers = [AnswersOfSets(every[w], label[w], int(row["n_classes"]), of[w], len(images)) for w in halves]
-    curves = {metric: [metric.compute(of_half) for of_half in answers] for metric in among}
-    return {m.name: of_metric[0] if len(of_metric) == 1 else m.combine(*of_metric) for m, of_metric in curves.items()}
+    n, sets = int(row["n_classes"]), len(images)
+    answers = [AnswersOfSets(every[w], label[w], n, of=of[w], sets=sets) for w in halves]
+    curves = {metric: [np.asarray(metric.compute(of_half)) for of_half in answers] for metric in among}
+    return {m.key: of_metric[0] if len(of_metric) == 1 else m.combine(*of_metric) for m, of_metric in curves.items()}
 
 
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone

@@ -43,7 +43,7 @@ def test_a_trained_predictor_is_fitted_once_for_each_set_of_sources(name: str) -
     holdouts = PROTOCOLS.create(name).holdouts(data.environments, ["out_20"])
     Counting.fits.clear()
     curves = list(protocol_of(data, views).curves(Method(Wrapped(icm), Counting(), RANKS), holdouts))
-    assert all("lodo" in curve.calibrations for curve in curves if curve.class_half != "harmonic")
+    assert all("lodo" in curve.scored for curve in curves if curve.class_half != "harmonic")
     turn = turn_of(Split(0), None, grouped=False)
     left_out = {holdout.without(source) for holdout in holdouts for source in holdout.judges(turn)}
     expected = Counter(holdout.sources for holdout in holdouts) + Counter(left_out)
@@ -68,9 +68,9 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
     validation = [images(np.flatnonzero(out & (data.environment == e))) for e in range(3)]
     test = images(np.flatnonzero(data.environment == 3))
     classified = classifier_of(predictor, train).classify(validation, [test], lodo=np.array([[0.1, 0.3, 0.2]]))
-    assert set(classified.calibrations[0]) == {(int(np.argmax(classified.training_domain)), 0), (1, 0)}
+    assert set(classified.scored[0]) == {(int(np.argmax(classified.training_domain)), 0), (1, 0)}
     again = classifier_of(predictor, train).classify([], [test], choosing=classified)
-    assert again.calibrations == classified.calibrations  # as where another fit chooses
+    assert again.scored == classified.scored  # as where another fit chooses
     sets = [*validation, test]
     problem = Problem(
         train=data.z[train].astype(float), labels=data.label[train], text=data.text.astype(float),
@@ -84,12 +84,12 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
         hits = [np.mean(p == s.labels) for p, s in zip(judged, validation, strict=True)]
         assert classified.training_domain[0, i] == pytest.approx(np.mean(hits))
         np.testing.assert_array_equal(classified.correct[0][0, i], tested == test.labels)
-        if (i, 0) in classified.calibrations[0]:
+        if (i, 0) in classified.scored[0]:
             labels = np.concatenate([s.labels for s in validation])
             t = fitted_temperature(np.concatenate(scores[:3]), labels)
             gaps = [metrics.confidence_gaps(scores[3], test.labels, x) for x in (1, t)]
             errors = [metrics.calibration_error(of_temperature, len(test)) for of_temperature in gaps]
-            calibration = classified.calibrations[0][i, 0]
+            calibration = classified.scored[0][i, 0]
             assert calibration.temperature == pytest.approx(t, rel=1e-6)
             assert [calibration.error, calibration.scaled_error] == pytest.approx(errors, abs=1e-9)
 
@@ -111,7 +111,7 @@ def test_what_is_calibrated_is_what_is_best_on_all_judging_sets_together() -> No
 
     classified = classifier_of(Planted(), data.environment < 3).classify(sets[:3], sets[3:])
     np.testing.assert_allclose(classified.training_domain, [[1 / 3, 2 / 3, 0]])
-    assert set(classified.calibrations[0]) == {(1, 0)}
+    assert set(classified.scored[0]) == {(1, 0)}
 
 
 class InOneBuffer(LinearProbe):
@@ -134,7 +134,7 @@ def test_a_predictor_may_use_its_arrays_again_at_the_next_rank() -> None:
     validation, test = images(np.flatnonzero(data.environment == 0)), images(np.flatnonzero(data.environment == 3))
     one, other = (classifier_of(p, train).classify([validation], [test]) for p in (LinearProbe(C=3.16), InOneBuffer()))
     np.testing.assert_array_equal(one.training_domain, other.training_domain)
-    assert one.calibrations == other.calibrations
+    assert one.scored == other.scored
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     curves.append(list(protocol_of(data, views).curves(method, holdouts)))
     for one, other in zip(*curves, strict=True):
         assert (one.metrics, one.training_domain, one.lodo) == (other.metrics, other.training_domain, other.lodo)
-        a, b = (curve.calibrations["lodo"] for curve in (one, other))
+        a, b = (curve.scored["lodo"] for curve in (one, other))
         assert (a.error, a.scaled_error, a.temperature) == pytest.approx((b.error, b.scaled_error, b.temperature))
 
 

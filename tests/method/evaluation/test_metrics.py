@@ -1,7 +1,11 @@
-"""Metrics against their definitions written as loops, and temperatures against scikit-learn-free calculus."""
+"""Metrics against scikit-learn and definitions written as loops; temperatures against calculus."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
+from scipy.special import softmax
 
 from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
@@ -70,3 +74,48 @@ def test_a_class_that_cannot_be_predicted_has_no_say_in_the_temperature() -> Non
     assert fitted_temperature(logits, np.array([0, 1, 2])) == fitted_temperature(logits[:2], np.array([0, 1]))
     assert fitted_temperature(logits[:1], np.array([2])) == 1.0
     assert np.isfinite(metrics.confidence_gaps(logits, np.array([0, 1, 2]), 2.0)).all()
+
+
+def answers(seed: int = 0, classes: int = 7) -> metrics.Answers:
+    rng = np.random.default_rng(seed)
+    scores, labels = 2 * rng.standard_normal((300, classes)), rng.integers(0, classes, 300)
+    scores[:40, 1] = scores[:40, 0]  # equal scores in a row
+    scores[1::2] = scores[::2]  # and in a column
+    predicted = scores.argmax(axis=1)
+    return metrics.Answers(predicted == labels, labels, classes, predicted, scores)
+
+
+REFERENCES: dict[str, Callable[[metrics.Answers], float]] = {
+    "accuracy": lambda a: sk.accuracy_score(a.labels, a.predicted),
+    "balanced": lambda a: sk.balanced_accuracy_score(a.labels, a.predicted),
+    "macro_f1": lambda a: sk.f1_score(a.labels, a.predicted, average="macro"),
+    # Of equal scores the class that comes first is before the others; scikit-learn takes the last.
+    "top5": lambda a: sk.top_k_accuracy_score(a.classes - 1 - a.labels, a.scores[:, ::-1], k=5),
+    "nll": lambda a: sk.log_loss(a.labels, softmax(a.scores, axis=1)),
+    "auroc": lambda a: sk.roc_auc_score(a.labels, softmax(a.scores, axis=1), multi_class="ovr", average="macro"),
+    "worst_class": lambda a: sk.recall_score(a.labels, a.predicted, average=None).min(),
+    "worst_environment": lambda a: sk.accuracy_score(a.labels, a.predicted),  # in each environment
+    "ece": lambda a: metrics.calibration_error(metrics.confidence_gaps(a.scores, a.labels, 1.0), 300),  # see above
+}
+
+
+@pytest.mark.parametrize("name", metrics.METRICS.names())
+def test_built_in_metrics_are_those_of_scikit_learn(name: str) -> None:
+    given = answers()
+    expected = REFERENCES[name](given)
+    assert float(metrics.METRICS.create(name).compute(given)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_classes_without_images_count_for_nothing() -> None:
+    given = answers()
+    there = given.labels < 4
+    some = metrics.Answers(given.correct[there], given.labels[there], 7, given.predicted[there], given.scores[there])
+    p = softmax(some.scores, axis=1)
+    areas = [sk.roc_auc_score(some.labels == c, p[:, c]) for c in range(4)]
+    assert metrics.Auroc().compute(some) == pytest.approx(np.mean(areas), abs=1e-12)
+    wilds = sk.f1_score(some.labels, some.predicted, average="macro", labels=np.unique(some.labels))
+    assert metrics.MacroF1().compute(some) == pytest.approx(wilds, abs=1e-12)
+    one = metrics.Answers(some.correct[:1], some.labels[:1], 7, some.predicted[:1], some.scores[:1])
+    assert np.isnan(metrics.Auroc().compute(one))
+    assert metrics.of_scores(metrics.SCORED, given.scores[:0], given.labels[:0], True) == {}
+    assert set(metrics.of_scores(metrics.SCORED, given.scores, given.labels, False)) == {"top5"}

@@ -296,9 +296,9 @@ def assert_same_choices(mine: RankCurve, theirs: RankCurve) -> None:
     np.testing.assert_array_equal(mine.training_domain, theirs.training_domain)
     assert mine.lodo == theirs.lodo
     assert mine.spectrum == theirs.spectrum
-    assert set(mine.calibrations) == set(theirs.calibrations)
-    for rule, calibration in mine.calibrations.items():
-        assert calibration.temperature == theirs.calibrations[rule].temperature
+    assert set(mine.scored) == set(theirs.scored)
+    for rule, calibration in mine.scored.items():
+        assert calibration.temperature == theirs.scored[rule].temperature
 
 
 SOFT = {"name": "soft_penalty", "mu": 3, "C": 0.316}
@@ -442,14 +442,14 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
         curves = list(evaluation.curves(Method(projection, PREDICTORS.create(name).settings[0], RANKS), holdouts))
         found = [(c.held_out, c.test_split, len(c.tested)) for c in curves]
         assert found == [("v2", "full", EACH), ("few", "full", few.sum())]
-        assert all(c.lodo is None and "lodo" not in c.calibrations for c in curves)
+        assert all(c.lodo is None and "lodo" not in c.scored for c in curves)
         if name == "zero_shot":
             train = members[0] & (data.side[Split(0)] == IN)
             for i, k in enumerate(RANKS):
                 test = np.isin(np.arange(len(data.label)), rows) & (data.environment == 2)
                 expected = reference(data, views, train, test, k, False, candidates=[2, 3, 4])
                 assert curves[1].metrics["target"][i] == pytest.approx(expected, abs=1e-12)
-        calibration = curves[1].calibrations["training_domain"]
+        calibration = curves[1].scored["training_domain"]
         if name == "linear_probe":  # among the variant's classes alone, at the rank that the rule picks
             rank = RANKS[int(np.argmax(curves[1].training_domain))]
             z, truth = unit(joined.z[np.arange(len(rows))]), joined.label

@@ -127,9 +127,9 @@ def test_a_calibration_stands_where_a_rule_picks_and_is_of_the_full_fit() -> Non
     for holdout in holdouts:
         for rule in ("training_domain", "lodo"):
             curves = [c for of_method in refined for c in of_method if c.held_out == holdout.name]
-            (having,) = [c for c in curves if rule in c.calibrations]
+            (having,) = [c for c in curves if rule in c.scored]
             assert having.full_ranks
-    assert not any(curve.calibrations for of_method in some for curve in of_method)
+    assert not any(curve.scored for of_method in some for curve in of_method)
 
 
 def test_what_is_hidden_changes_no_pick(monkeypatch: pytest.MonkeyPatch) -> None:

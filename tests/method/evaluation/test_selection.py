@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.method.evaluation.metrics import METRICS, Answers, harmonic_mean
+from benchmark.method.evaluation.metrics import CURVES, Answers, harmonic_mean
 from benchmark.method.evaluation.selection import (
     RULES,
     SOURCE_RULES,
@@ -56,7 +56,7 @@ def row(correct: np.ndarray, **columns: Any) -> dict[str, Any]:
         "held_out": "sketch", "seed": 0, "fold": -1, "ranks": [4, 8][: len(correct)], "intervention_set": "all",
         "normalize": "none", "predictor_params": "{}", "projection_params": "{}", "n_test": 8, "tested": IMAGES.hash,
         "class_half": "all", "n_base": 1, "n_classes": 2, "target_out": None,
-        **{m.name: m.compute(answers).tolist() for m in METRICS}, "correct": packed(correct),
+        **{m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES}, "correct": packed(correct),
         **columns,
     }  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_the_oracle_reports_no_image_by_which_it_chose(grouped: bool) -> None:
         rows = [
             row(hits(0, 0), lambda_=float(i), training_domain=[0.0, 0.0], lodo=None)
             | {"correct": packed(correct), "seed": seed, "n_test": n, "tested": images.hash, "n_classes": 3}
-            | {m.name: m.compute(Answers(correct, images.label, 3)).tolist() for m in METRICS}
+            | {m.key: np.asarray(m.compute(Answers(correct, images.label, 3))).tolist() for m in CURVES}
             for i, correct in enumerate(answers)
         ]
         (pick,) = select(pd.DataFrame(rows), "oracle", {images.hash: images}).to_dict("records")
@@ -183,7 +183,7 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
 
 def test_the_rules_that_search_may_use_look_at_no_target() -> None:
     assert [name for name, rule in RULES.items() if rule.looks_at_target] == ["oracle", "ceiling"]
-    assert {RULES[name].score for name in SOURCE_RULES}.isdisjoint(metric.name for metric in METRICS)
+    assert {RULES[name].score for name in SOURCE_RULES}.isdisjoint(metric.key for metric in CURVES)
     assert all(rule.name == name and rule.meaning for name, rule in RULES.items())
 
 

@@ -154,6 +154,6 @@ def test_rank_curves_are_those_by_scores(ranks: Any, scoring: Any, normalize: No
         np.testing.assert_array_equal(a.correct, b.correct)
         for name in ("metrics", "training_domain", "lodo", "target_out"):
             assert getattr(a, name) == getattr(b, name)
-        for rule, calibration in a.calibrations.items():
-            assert calibration.error == pytest.approx(b.calibrations[rule].error, abs=1e-12)
-            assert calibration.temperature == pytest.approx(b.calibrations[rule].temperature, rel=1e-9)
+        for rule, calibration in a.scored.items():
+            assert calibration.error == pytest.approx(b.scored[rule].error, abs=1e-12)
+            assert calibration.temperature == pytest.approx(b.scored[rule].temperature, rel=1e-9)
