@@ -155,13 +155,10 @@ class Selections:
 
     def _of_scores(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
         """Return a metric of scores; folds weigh as much as they have images."""
-        picks = self.picks(method, rule)
-        values = picks[metric.key] if metric.needs == "calibration" else picks["scored"]
         sums: dict[Key, list[tuple[float, int]]] = {}
-        for held_out, seed, value, n in zip(picks["held_out"], picks["seed"], values, picks["n_test"], strict=True):
-            if metric.needs != "calibration":
-                value = dict(value or ()).get(metric.key, np.nan)
-            sums.setdefault((str(held_out), int(seed)), []).append((value * n, n))
+        picks = (self.picks(method, rule)[name] for name in ("held_out", "seed", "scored", "n_test"))
+        for held_out, seed, scored, n in zip(*picks, strict=True):
+            sums.setdefault((str(held_out), int(seed)), []).append((scored.get(metric.key, np.nan) * n, n))
         return {key: fsum(v for v, _ in folds) / sum(n for _, n in folds) for key, folds in sums.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:

@@ -249,11 +249,8 @@ def of_metric(value: float | None, metric: Metric, **more: object) -> Cell:
         metric: the metric.
         **more: further fields of the cell.
     """
-    why = {
-        "predictions": "rows keep predictions at what rules of the sources pick, and of no other choice",
-        "scores": "rows keep metrics of scores at what rules of the sources pick in a trial, if they have a likelihood",
-    }
-    return known(value, why.get(metric.needs, "unknown"), decimals=1 if metric.percent else 3, **more)
+    gap = f"rows keep {metric.needs} at what rules of the sources pick alone, and some have none"
+    return known(value, gap, decimals=1 if metric.percent else 3, **more)
 
 
 def bound_by(rule: str, looks_at_target: bool) -> bool:

@@ -20,6 +20,7 @@ from benchmark.commands.gpus import span
 from benchmark.commands.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
 from benchmark.common.storage import Storage
+from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.interventions import INTERVENTIONS, Intervention
 from benchmark.method.predictors import PREDICTORS, Predictor
@@ -34,6 +35,7 @@ REGISTRIES: dict[type[Component], Registry[Any]] = {
     Projection: PROJECTIONS,
     Predictor: PREDICTORS,
     Protocol: PROTOCOLS,
+    Metric: METRICS,
 }
 HEAD = """# The recipe
 

@@ -87,7 +87,7 @@ def _shares(place: NDArray[np.int64], correct: NDArray[np.bool_], places: int) -
         return np.asarray(np.bincount(place, correct, places) / np.bincount(place, minlength=places))
 
 
-Needs = Literal["correct", "predictions", "scores", "calibration"]
+Needs = Literal["correct", "predictions", "scores"]
 
 
 class Metric(Component):
@@ -99,7 +99,7 @@ class Metric(Component):
     Attributes:
         needs: what `compute` looks at. `correct`: `Answers.correct`, for every rank or set at once. `predictions`
             (default): the predicted classes, which rows keep for what rules of the sources pick. `scores`: the scores
-            there, which only the sweep has. `calibration`: what rows have beside the fitted temperature.
+            there, which only the sweep has.
         needs_likelihood: whether scores must be logits, whose softmax are probabilities. Default false.
         title: heading in tables; by default the name of the class.
         heading: column of `metrics.csv`; by default the title in lower case.
@@ -222,10 +222,6 @@ class WorstClass(Metric):
         """See `Metric.combine`."""
         return np.asarray(np.minimum(base, new))
 
-    def over(self, environments: Array) -> float:
-        """See `Metric.over`."""
-        return float(environments.min())
-
 
 class Balanced(Metric):
     """The mean accuracy over the classes that have images."""
@@ -304,9 +300,9 @@ class WorstEnvironment(Accuracy):
 
 
 class Calibration(Metric):
-    """The expected calibration error, see `calibration_error`."""
+    """The expected calibration error, see `calibration_error`. Rows have it beside the one of scaled scores."""
 
-    registered_name, needs, title = "ece", "calibration", "ECE"
+    registered_name, needs, needs_likelihood, title = "ece", "scores", True, "ECE"
 
     def compute(self, answers: Answers) -> float:
         """See `Metric.compute`."""
@@ -320,7 +316,8 @@ BUILT_IN: tuple[Metric, ...] = (*CURVES, MacroF1(), *SCORED, WORST_ENVIRONMENT, 
 METRICS = Registry(
     "metric",
     Metric,  # type: ignore[type-abstract]
-    {one.name: f"{__name__}:{type(one).__name__}" for one in BUILT_IN})
+    {one.name: f"{__name__}:{type(one).__name__}" for one in BUILT_IN},
+)
 
 
 def of_scores(among: Iterable[Metric], scores: Array, labels: NDArray[np.int64], likely: bool) -> dict[str, float]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.evaluation.highest import Curves, curves_of, highest, hits
-from benchmark.method.evaluation.metrics import ACCURACY, CURVES, AnswersOfSets, Metric, harmonic_mean
+from benchmark.method.evaluation.metrics import ACCURACY, CURVES, ECE, AnswersOfSets, Metric, harmonic_mean
 from benchmark.method.evaluation.tested import Tested
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def select(
         seed, fold, position (of the picked row in `rows`), rank, score (what the rule looked at), training_domain
         (accuracy on the sources' judging images), each of `CURVES` by its key (on the tested images), correct (bool
         for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
-        not the row's own pick: rows are calibrated there alone), scored (pairs of a metric's key and its value, None
-        likewise), and as in the row
+        not the row's own pick: rows are calibrated there alone), scored (key -> value of each metric of scores,
+        none likewise), and as in the row
         lambda_, intervention_set, normalize, predictor_params, projection_params, n_test and tested. Of a crossed rule
         position, rank and parameters are those that the first half chose.
     """
@@ -346,16 +346,20 @@ def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -
     place = place[choice]
     row, index = choices.row[curves.curve[place]], curves.index[place]
     own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's own pick alone
-    kept = {**{name: np.full(len(row), math.nan).tolist() for name in _KEPT}, "scored": [None] * len(row)}
+    kept = {name: np.full(len(row), math.nan).tolist() for name in _KEPT}
     for name in _KEPT:
         if (column := f"{name}_{rule.name}") in columns:
             kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
-    if (column := f"scored_{rule.name}") in columns:
-        kept["scored"] = [one if is_own else None for one, is_own in zip(columns.at(column, row), own, strict=True)]
+    listed = columns.at(column, row) if (column := f"scored_{rule.name}") in columns else [None] * len(row)
+    scored = [
+        dict(one or ()) | {ECE.key: ece} if is_own else {}
+        for one, ece, is_own in zip(listed, kept["ece"], own, strict=True)
+    ]
     numbers = choices.number[choice]
     measures = {m.key: _each(columns.at(m.key, row), index) for m in CURVES}
     correct = _answers(columns, row, index)
-    return _lines(columns, numbers, row, index, scores[place].tolist(), correct, measures | kept)
+    more = {**measures, **kept, "scored": scored}
+    return _lines(columns, numbers, row, index, scores[place].tolist(), correct, more)
 
 
 def _settled(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
@@ -409,7 +413,7 @@ def _on_target(
         at = [i for i, one in enumerate(about) if one == kind]
         for name, values in measured([correct[i] for i in at], [of_lines[i] for i in at], kind).items():
             named[name][at] = values
-    unknown = {**{name: [math.nan] * len(row) for name in _KEPT}, "scored": [None] * len(row)}
+    unknown = {**{name: [math.nan] * len(row) for name in _KEPT}, "scored": [{} for _ in row]}
     return _lines(columns, choices.number[choice][line], row, index, score, correct, {**named, **unknown})
 
 

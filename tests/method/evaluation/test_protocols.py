@@ -466,7 +466,7 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
             gaps = metrics.confidence_gaps(tested[:, 2:5], labels, t)
             assert calibration.temperature == pytest.approx(t, rel=1e-3)
             assert calibration.scaled_error == pytest.approx(metrics.calibration_error(gaps, len(labels)), abs=1e-3)
-        assert 0 <= calibration.error <= 1
+        assert 0 <= (calibration.error or 0) <= 1
     with pytest.raises(ValueError, match="'z', which ImageNet lacks"):
         shifted(whole[0], {"odd": replace(variant, classes=["c", "d", "z"])}, ("ImageNet", "odd"))
 
