@@ -6,6 +6,7 @@ import pytest
 
 from benchmark.backbones.projected_encoder import ProjectedEncoder
 from benchmark.backbones.projection_files import read_projection, write_projection
+from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.interventions import Intervention
 from benchmark.method.predictors import Predictor, Problem
 from benchmark.method.subspace import (
@@ -23,7 +24,7 @@ from benchmark.method.subspace.invariant import ICM
     "public",
     [
         InvariantProjection, invariant_basis, Moments, SourceMoments, Projection, Projection.at, ICM, Intervention,
-        Predictor, Problem, read_projection, write_projection, ProjectedEncoder, Shrinkage,
+        Metric, Predictor, Problem, read_projection, write_projection, ProjectedEncoder, Shrinkage,
     ],
     ids=lambda public: public.__qualname__,
 )  # fmt: skip

@@ -357,3 +357,32 @@ def test_an_encoder_that_is_built_is_named_by_its_training_and_no_other_has_one(
     for other in ({"name": "ViT-B-32"}, {"name": "MiniLiT", "folder": "elsewhere"}):
         with pytest.raises(IcmBenchError, match=r"only MiniLiT is trained here; leave it out"):
             recipe(backbones=[{**other, "training": {}}])
+
+
+def test_a_metric_of_scores_is_part_of_what_trials_are_known_by_and_no_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ("tests.commands.own_f1:MacroF1", "tests.commands.own_auroc:Auroc")
+
+    def of(metric: str | None = None, *metrics: str) -> Recipe:
+        dataset = {"name": "toy", "root": "toy", "metric": metric}
+        backbones = [{"name": "ViT-B-32", "pretrained": "random"}]
+        return parse_recipe({"name": "r", "datasets": [dataset], "backbones": backbones, "sweep": {"metrics": metrics}})
+
+    def known_by(recipe: Recipe) -> list[dict[str, object]]:
+        return [spec.content() for spec in trial_specs(recipe, "toy", 512)]
+
+    plain = known_by(of())
+    for recipe in (of("macro_f1"), of(own[0]), of("nll", own[0])):
+        assert known_by(recipe) == plain
+        assert recipe.hash() == of().hash()
+    for recipe in (of(own[1]), of(None, own[1]), of("macro_f1", *own)):
+        found = known_by(recipe)
+        assert all(one["metrics"] == [{"name": own[1]}] and one["code"] != plain[0]["code"] for one in found)
+        assert recipe.hash() == of().hash()
+    assert [metric.title for metric in of(own[1], own[0]).metrics[-2:]] == ["my F1", "my AUROC"]
+    with pytest.raises(IcmBenchError, match=r"Unknown metric 'macrof1': did you mean 'macro_f1'\?"):
+        of("macrof1")
+    with pytest.raises(IcmBenchError, match="must derive from Metric"):
+        of(None, "tests.recipe.test_recipe:Recipe")
+    monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
+    with pytest.raises(IcmBenchError, match=f"The metric '{own[0]}' is code of somebody's own"):
+        of(own[0])
