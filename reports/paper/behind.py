@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmark.method.evaluation.metrics import ACCURACY, ECE, WORST_ENVIRONMENT, Metric
+from benchmark.method.evaluation.metrics import ACCURACY, ECE, SCORED, WORST_ENVIRONMENT, Metric
 from reports.captions import tested_sizes
 from reports.chosen import Selections
 from reports.metrics import MIN_CLASS_IMAGES, Metrics, further, metrics_of
@@ -65,6 +65,8 @@ def build(
         "images (n) or more. ECE: expected calibration error in 15 bins, in %; scaled with the temperature fitted on "
         "judging images of the sources.",
     ]
+    if any(m.of(metric) is not None for found in every.values() for m in found for metric in SCORED):
+        own.append("NLL (in nats) and AUROC (each class against the rest, mean): of the softmax of scores.")
     caption = f"{words.what(described)}: what lies behind the mean accuracies (%). Chance {classes:.1f}, majority "
     caption += f"{majority:.1f}."
     return table_of(

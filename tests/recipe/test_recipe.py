@@ -359,7 +359,9 @@ def test_an_encoder_that_is_built_is_named_by_its_training_and_no_other_has_one(
             recipe(backbones=[{**other, "training": {}}])
 
 
-def test_a_metric_of_scores_is_part_of_what_trials_are_known_by_and_no_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_of_scores_is_part_of_what_trials_are_known_by_and_no_other_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     own = ("tests.commands.own_f1:MacroF1", "tests.commands.own_auroc:Auroc")
 
     def of(metric: str | None = None, *metrics: str) -> Recipe:

@@ -21,6 +21,8 @@ def value(rng: np.random.Generator, kind: pa.DataType) -> Any:
     """A value of a column, or None."""
     if rng.random() < 0.2:
         return None
+    if pa.types.is_map(kind):
+        return [(name, float(rng.integers(9))) for name in ("a", "b")[: rng.integers(3)]]
     if pa.types.is_list(kind):
         return [value(rng, kind.value_type) for _ in range(rng.integers(3))]
     if pa.types.is_floating(kind):

@@ -46,6 +46,8 @@ def as_before(table: pa.Table) -> pa.Table:
         "read_before",
         "read_after",
         "read_chance",
+        "scored_training_domain",
+        "scored_lodo",
     }
     return table.drop_columns(sorted(later)).replace_schema_metadata({"icm_bench_rows": "7"})
 
