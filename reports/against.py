@@ -13,7 +13,7 @@ from benchmark.method.evaluation.inference import PlusMinus, seeds_standard_erro
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION
 from reports.answers import Estimate
 from reports.chosen import Selections
-from reports.methods import ICM, Method
+from reports.methods import Method
 from reports.options import Options
 from reports.published import (
     AVERAGE,
@@ -280,7 +280,7 @@ def _named(dataset: str) -> tuple[str]:
 def _takes_part(setting: Setting, method: Method, dataset: str, environment: str, known: _Known) -> bool:
     if method.is_plain:
         return known.has(dataset, method.predictor_name)
-    own = method.projection == ICM and method.order == "largest" and not method.variant and method.predictor in FAIR
+    own = method.is_paper and method.predictor in FAIR
     return own and environment == AVERAGE and dataset in _PAPER_SETS and of_weights(setting, _PAPER_WEIGHTS)
 
 

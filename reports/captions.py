@@ -11,7 +11,7 @@ from benchmark.method.evaluation.selection import IMPORTED, RULES, SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Size, size_of
 from reports.chosen import Selections, has_choice
-from reports.methods import SEES_TARGET, of_placebos, predictor_name_words
+from reports.methods import SEES_TARGET
 from reports.options import Options
 from reports.settings import Setting
 
@@ -217,7 +217,7 @@ def choice_words(rows: pd.DataFrame) -> str:
     rows = rows[rows["projection"] != IMPORTED]
     if rows.empty:
         return ""
-    placebos = of_placebos(rows)
+    placebos = rows["placebo"].notna()
     instead = sorted(str(s) for s in rows[placebos]["intervention_set"].unique())
     rows = rows[~placebos]
     ranks = sorted({r for curve in rows["ranks"] for r in curve})
@@ -260,10 +260,10 @@ def open_class_words(setting: Setting, selections: Selections) -> str:
     rounded = {"floor": "down", "ceil": "up"}.get(setting.rounding or "")
     half = "" if rounded is None or first["n_classes"] % 2 == 0 else f", half of them rounded {rounded}"
     words = f"Base classes: the first {number(first['n_base'])} of {number(first['n_classes'])}{half}."
-    learnt = list(dict.fromkeys(m.predictor_name for m in selections.parts if m.learns_classes))
+    learnt = list(dict.fromkeys(m.of_predictor.label for m in selections.parts if m.learns_classes))
     if learnt and setting.class_half != "base":
-        labels = ", ".join(predictor_name_words(name) for name in learnt)
-        words += f" Heads that learn classes from images alone ({labels}) never predict one they have not seen: 0 %."
+        heads = f"Heads that learn classes from images alone ({', '.join(learnt)})"
+        words += f" {heads} never predict one they have not seen: 0 %."
     return words
 
 

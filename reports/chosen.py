@@ -16,7 +16,7 @@ from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Answers, Met
 from benchmark.method.evaluation.selection import KEY, RULES, Rows, select
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Answered, Key, Pooled
-from reports.methods import ALONE, REPLACED, SHRINKAGE, Method, by_method
+from reports.methods import ALONE, REPLACED, Method, by_method
 from reports.predicted import OF_ROW, Kept, Predicted
 
 T = TypeVar("T")
@@ -95,9 +95,8 @@ class Selections:
     @cached_property
     def compared(self) -> tuple[Method, ...]:
         """The methods that may be compared: those of `parts`, and shrinkage with its chosen N replaced."""
-        shrinkage = [m for m in self.parts if m.projection == SHRINKAGE and not m.variant]
-        alone = [m for m in shrinkage if _of_interventions(m) in self.parts]
-        return (*self.parts, *(replace(m, variant=REPLACED) for m in alone))
+        alone = [m for m in self.parts if m.is_shrinkage and _of_interventions(m) in self.parts]
+        return (*self.parts, *(replace(m, projection_variant=REPLACED) for m in alone))
 
     @cached_property
     def draws(self) -> dict[Method, list[Method]]:
@@ -107,6 +106,15 @@ class Selections:
             if method.is_draw:
                 together.setdefault(method.mean_of(0), []).append(method)
         return {draws[0].mean_of(len(draws)): draws for draws in together.values()}
+
+    def plain_of(self, predictor: str) -> Method | None:
+        """Return plain prediction with a predictor; None where it has no rows."""
+        return next((m for m in self.parts if m.is_plain and m.predictor == predictor), None)
+
+    def by_set(self, method: Method) -> dict[str, pd.DataFrame]:
+        """Return name of an intervention set -> the rows of a method with it, whatever their share of the pairs."""
+        rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
+        return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
     @cached_property
     def n_base(self) -> int | None:
@@ -124,7 +132,7 @@ class Selections:
         )
 
     def _candidates(self, method: Method, rule: str) -> Rows:
-        if method.variant == REPLACED:
+        if method.projection_variant == REPLACED:
             return Rows(self._replaced(method, rule))
         return self.once(("candidates", method), lambda: Rows(self._rows(method)))
 
@@ -203,17 +211,10 @@ class Selections:
         return (int(most), folds) if most < folds else None
 
     def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
-        """Return (k, n): of the n picks of a rule for a method, k are the full space, so that nothing is projected.
-
-        That is a rank that keeps all directions, and lambda 0 where there are no ranks. Plain prediction itself is
-        plain in all.
-        """
-        picks, rows = self.picks(method, rule), self._rows(method)
-        if method.is_plain:
-            return len(picks), len(picks)
-        if any(len(ranks) > 1 for ranks in rows["ranks"]):
-            return int((picks["rank"] == int(rows["dim"].iloc[0])).sum()), len(picks)
-        return int((picks["lambda_"] == 0).sum()), len(picks)
+        """Return (k, n): of the n picks of a rule for a method, k are plain prediction, see `Method.is_plain_at`."""
+        picks, dim = self.picks(method, rule), int(self._rows(method)["dim"].iloc[0])
+        points = zip(picks["rank"], picks["lambda_"], strict=True)
+        return sum(method.is_plain_at(rank, lambda_, dim) for rank, lambda_ in points), len(picks)
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
@@ -222,12 +223,12 @@ class Selections:
 
     def _replaced(self, method: Method, rule: str) -> pd.DataFrame:
         """Return the rows that differ in N alone from those that a rule picks for shrinkage."""
-        chosen, rows = self.picks(replace(method, variant=""), rule), self._rows(method)
+        chosen, rows = self.picks(replace(method, projection_variant=None), rule), self._rows(method)
         return rows[_settings(rows).isin(_settings(chosen))]
 
     def _rows(self, method: Method) -> pd.DataFrame:
         """Return the rows among which a method's are."""
-        return self._every[_of_interventions(method) if method.variant == REPLACED else method]
+        return self._every[_of_interventions(method) if method.projection_variant == REPLACED else method]
 
     def _together(self, folds: Sequence[tuple[NDArray[np.bool_], str]]) -> Pooled:
         """Return the answers of all folds, each with the name of its tested images."""
@@ -250,7 +251,7 @@ class Selections:
 
 
 def _of_interventions(shrinkage: Method) -> Method:
-    return replace(shrinkage, variant=ALONE[0])
+    return replace(shrinkage, projection_variant=ALONE[0])
 
 
 def _settings(rows: pd.DataFrame) -> pd.MultiIndex:

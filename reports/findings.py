@@ -15,12 +15,12 @@ from reports.chosen import Selections
 from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
 from reports.credit import BORROWED, credit
 from reports.credit import pairs as credit_pairs
-from reports.methods import ENVIRONMENTS, ICM, PLAIN, SHRINKAGE, Method
+from reports.methods import ENVIRONMENTS, PLAIN, SHRINKAGE, Method
 from reports.options import Options
 from reports.placebos import placebo_sentences
 from reports.settings import Setting
 
-_BASELINES = (PLAIN, "pca", "random")
+_BASELINES = {PLAIN: "Plain", "pca": "PCA", "random": "Random projection"}
 # Baselines that use no intervention: where they do as well, interventions add nothing.
 _CONTROLS = ("pca", "random")
 FEW_ENVIRONMENTS = 6  # of a data set: with fewer, only several data sets together say something of new environments
@@ -39,8 +39,7 @@ class Findings:
 
     def why_not(self, method: Method) -> str:
         """Return why a method was not compared with the plain space; empty where nothing says so."""
-        plain = Method(PLAIN, None, method.predictor).label
-        head = f"{method.label} was not compared with {plain}: "
+        head = f"{method.label} was not compared with {method.plain.label}: "
         return next((one.removeprefix(head) for one in self.parts if isinstance(one, str) and one.startswith(head)), "")
 
 
@@ -251,7 +250,7 @@ def overall_sentences(family: Family, gains_alone: bool = False) -> list[str]:
 
 def largest(selections: Selections) -> list[Method]:
     """Return the methods of CLIP-ICM as the paper has it: largest first, C_d alone."""
-    return [m for m in selections.parts if (m.projection, m.order, m.variant) == (ICM, "largest", "")]
+    return [m for m in selections.parts if m.is_paper]
 
 
 def _made_with(selections: Selections, icm: Method, projection: str, rule: str) -> Comparison | str:
@@ -259,7 +258,8 @@ def _made_with(selections: Selections, icm: Method, projection: str, rule: str) 
     same = [m for m in selections.parts if (m.projection, m.predictor) == (projection, icm.predictor)]
     baseline = next((m for m in same if m.order != "released"), None)
     if baseline is None:
-        missing = Method(projection, None, icm.predictor).label
+        named = f"{_BASELINES[projection]} + {icm.predictor_label}"
+        missing = icm.plain.label if projection == PLAIN else named
         return f"{icm.label} was not compared with {missing}: there are no such rows."
     return _made(selections, icm, baseline, rule)
 
@@ -277,7 +277,7 @@ def _made(selections: Selections, ours: Method, baseline: Method, rule: str) -> 
 def _with_imported(selections: Selections, rule: str, options: Options) -> list[Comparison | str]:
     """Compare imported methods with CLIP-ICM, shrinkage and plain prediction, as a family of their own."""
     imported = [m for m in selections.parts if m.imported]
-    leaders = [*largest(selections), *(m for m in selections.parts if (m.projection, m.variant) == (SHRINKAGE, ""))]
+    leaders = [*largest(selections), *(m for m in selections.parts if m.is_shrinkage)]
     plain = [m for m in selections.parts if m.is_plain]
     pairs = [(leader, m) for m in imported for leader in leaders] + [(m, p) for m in imported for p in plain]
     made = [_made(selections, method, baseline, rule) for method, baseline in pairs]

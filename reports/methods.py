@@ -2,16 +2,16 @@
 
 import json
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from benchmark.common.errors import IcmBenchError, PluginError
+from benchmark.common.registry import Presentation
 from benchmark.method.evaluation.selection import IMPORTED, KEY, picked_by_sources
-from benchmark.method.predictors import PREDICTORS
-from benchmark.method.subspace import PROJECTIONS
 from benchmark.store.rows import PLACEBO
 
 PLAIN = "identity"
@@ -24,133 +24,135 @@ ALONE = ("interventions", "environments")
 # What shrinkage chose, with interventions alone in the place of the chosen N: nothing is chosen for it.
 REPLACED = "interventions alone, all else as chosen"
 ENVIRONMENTS = "environments"  # the nuisance to which C_d is a scale: a placebo's rule chooses among its rows too
-_PLACEBO = re.compile(r"(rotated|matched|shuffled|borrowed)(?: (\d+)|, mean of \d+ draws)?(?:, |$)")
-_PAIRS = re.compile(r"[\d.e-]+ % of the pairs(?:, seed \d+)?(?:, |$)")  # see `InterventionSet.pairs_in_words`
-
-_PROJECTIONS = {
-    PLAIN: "Plain",
-    "pca": "PCA",
-    "random": "Random projection",
-    ICM: "CLIP-ICM",
-    SHRINKAGE: "Shrinkage",
-    "fixed": "Shrinkage, nothing chosen",
-    "isotropic": "Shrinkage, isotropic",
-    "isotropic_environments": "Shrinkage, isotropic + environments",
-    "within_classes": "Shrinkage, within classes",
-    "within_prompts": "Shrinkage, within prompts of classes",
-    "calibrated": "Calibrated projection",
-    "denoiser": "Least-squares denoiser",
-    "nap": "Nuisance attribute projection",
-    "centring": "Centring",
-    "channels": "Channels by classes over environments",
-    "biased_prompts": "Debiasing by prompts",
-    "roboshot": "RoboShot",
-    "own_mean": "Centring by the environment's own mean",
-    "coral": "CORAL",
-    "generalized": "Generalised eigenproblem",
-    "drop_top": "PCA without top directions",
-    "environment_means": "Environment means removed",
-    "leace": "LEACE",
-    "discriminant": "Discriminant",
-    IMPORTED: "Imported",
-}
-_PREDICTORS = {
-    "zero_shot": "zero-shot", "linear_probe": "linear probe", "ridge": "ridge probe", "class_means": "class means",
-    "few_shot": "few-shot probe", "interpolation": "zero-shot/probe interpolation", "tip_adapter": "Tip-Adapter",
-    "clip_adapter": "CLIP-Adapter", "coop": "CoOp", "group_dro": "group-DRO probe",
-    "probe_with_views": "probe on images and views", "soft_penalty": "soft-penalty probe",
-    "mean_of_views": "zero-shot on the mean of views", "zero_temperature": "zero-temperature vote of views (ZERO)",
-}  # fmt: skip
-_VARIANTS = {"interventions": "interventions alone", "environments": "environments alone", "both": "both alone"}
-_ORDERS = {"largest": "largest", "released": "released order"}
-# What could explain a gain of shrinkage away, beside its own rows of one nuisance. None of them has ranks.
-_CONTROLS = ("fixed", "isotropic", "isotropic_environments", "within_classes", "within_prompts")
-# Rivals that get the information that shrinkage gets, and have no ranks: `channels` has, and stands with the others.
-_RIVALS = ("calibrated", "denoiser", "nap", "centring", "biased_prompts", "roboshot", "own_mean", "coral")
-_PROJECTION_PLACES = (
-    {PLAIN: 0, "pca": 1, "random": 2, ICM: 4, SHRINKAGE: 5} | dict.fromkeys(_CONTROLS, 6) | dict.fromkeys(_RIVALS, 7)
-)
-# 3: every other one, alphabetically
-_PREDICTOR_PLACES = {"zero_shot": 0, "linear_probe": 1}  # 2: every other one, alphabetically
-_ORDER_PLACES = {"released": 1, "largest": 2}
+_ORDERS = ("released", "largest")  # of eigenvectors, as they follow one another in tables
+# The columns that tell methods apart, as the fields of `Method` follow one another.
+_TELLING = (
+    "projection", "order", "predictor", "projection_variant", "predictor_variant", "placebo", "placebo_draw",
+    "pairs_share", "pairs_seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Method:
     """A projection, the order of its eigenvectors and a predictor; a selection rule chooses all the rest.
 
-    A predictor with variants stands with its own in brackets: "few_shot (4 shots)". `variant` is what tells lines of
-    one projection apart, beside its order: on what shrinkage is put, which nuisances it chooses among.
-
-    Names that this module has never heard of are shown as they are written in the rows.
+    Attributes:
+        projection: as recipes name it.
+        order: of the eigenvectors; None where there is none.
+        predictor_name: the predictor as recipes name it: "few_shot".
+        projection_variant: what tells lines of one projection apart, beside its order: on what shrinkage is put, which
+            nuisances it chooses among. Default: nothing.
+        predictor_variant: the same of a predictor: "4 shots". Default: nothing.
+        placebo: what replaces C_d: "rotated", "matched", "shuffled", "borrowed"; None (default) where nothing does.
+        draw: its number among several draws of a placebo; None (default) elsewhere.
+        pairs_share: share of the images whose views enter C_d; None (default) where all do.
+        pairs_seed: of their choice; None (default) where all do.
+        draws: of what stands for several draws their number, default 0.
+        of_projection: what the projection says of itself. Nothing by default, and equal methods may differ in it.
+        of_predictor: the same of the predictor.
     """
 
     projection: str
     order: str | None
-    predictor: str
-    variant: str = ""
+    predictor_name: str
+    projection_variant: str | None = None
+    predictor_variant: str | None = None
+    placebo: str | None = None
+    draw: float | None = None
+    pairs_share: float | None = None
+    pairs_seed: float | None = None
+    draws: int = 0
+    of_projection: Presentation = field(default=Presentation(), compare=False, repr=False)
+    of_predictor: Presentation = field(default=Presentation(), compare=False, repr=False)
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> "Method":
+        """Return the method of a row of `benchmark.store.rows.schema`."""
+        told = (None if row[name] is None or row[name] != row[name] else row[name] for name in _TELLING)
+        said = {f"of_{kind}": Presentation.of_row(row, kind) for kind in ("projection", "predictor")}
+        return cls(*told, **said)
 
     @property
-    def placebo(self) -> str | None:
-        """What replaces C_d: "rotated", "matched", "shuffled", "borrowed"; None where nothing does."""
-        found = _PLACEBO.match(self.variant)
-        return found[1] if found else None
+    def predictor(self) -> str:
+        """The predictor with its variant: "zero_shot", "few_shot (4 shots)"."""
+        return _with(self.predictor_name, self.predictor_variant)
+
+    @property
+    def variant(self) -> str:
+        """In words what tells lines of one projection apart, beside its order: placebo, share of pairs, own variant."""
+        draw = f" {self.draw:g}" if self.draw is not None else f", mean of {self.draws} draws" if self.draws else ""
+        placebo = f"{self.placebo}{draw}" if self.placebo else ""
+        seed = f", seed {self.pairs_seed:g}" if self.pairs_seed else ""
+        pairs = f"{100 * self.pairs_share:g} % of the pairs{seed}" if self.pairs_share is not None else ""
+        return ", ".join(filter(None, [placebo, pairs, self.projection_variant]))
 
     @property
     def with_all_pairs(self) -> "Method":
         """The method whose C_d is of all pairs: itself where it is."""
-        return replace(self, variant=_PAIRS.sub("", self.variant, count=1))
+        return replace(self, pairs_share=None, pairs_seed=None)
 
     @property
     def is_draw(self) -> bool:
         """Whether it is one of several draws of a placebo."""
-        found = _PLACEBO.match(self.variant)
-        return bool(found and found[2])
+        return self.draw is not None
 
     @property
     def real(self) -> "Method":
         """The method with the real C_d: itself where nothing replaces it."""
-        return replace(self, variant=_PLACEBO.sub("", self.variant, count=1) if self.placebo else self.variant)
+        return replace(self, placebo=None, draw=None, draws=0)
 
     def mean_of(self, draws: int) -> "Method":
         """Return what stands for several draws of a placebo, of which this is one."""
-        words = f"{self.placebo}, mean of {draws} draws"
-        return replace(self, variant=", ".join(filter(None, [words, self.real.variant])))
+        return replace(self, draw=None, draws=draws)
+
+    @property
+    def plain(self) -> "Method":
+        """Prediction in the plain space with the same predictor."""
+        said = {"of_projection": Presentation(role="plain"), "of_predictor": self.of_predictor}
+        return Method(PLAIN, None, self.predictor_name, predictor_variant=self.predictor_variant, **said)
 
     @property
     def projection_label(self) -> str:
         """The projection alone, for a line under its predictor's heading: "CLIP-ICM (largest)"."""
-        truncates = self.projection == ICM and self.real.with_all_pairs.variant  # the paper's knows C_d alone
-        name = "Truncation" if truncates else _PROJECTIONS.get(self.projection, self.projection)
-        said = "largest" if truncates or self.projection == "pca" else None  # the name says this order already
-        order = "" if self.order in (None, said) else _ORDERS.get(str(self.order), str(self.order))
-        brackets = ", ".join(filter(None, [_VARIANTS.get(self.variant, self.variant), order]))
-        return (f"{name} ({brackets})" if brackets else name) + _mark(PROJECTIONS, self.projection)
+        truncates = self.projection == ICM and self.projection_variant  # the paper's knows C_d alone
+        name = "Truncation" if truncates else self.of_projection.label or self.projection
+        order = "released order" if self.order == "released" else self.order
+        order = None if truncates and order == "largest" else order  # the name says this order already
+        alone = f"{self.variant} alone" if self.variant in (*ALONE, "both") else self.variant
+        brackets = ", ".join(filter(None, [alone, order]))
+        return (f"{name} ({brackets})" if brackets else name) + _mark(self.of_projection)
 
     @property
     def looks_at_target_images(self) -> bool:
         """Whether projection or predictor look at tested images or views of them, without labels."""
-        return bool(_mark(PROJECTIONS, self.projection) + _mark(PREDICTORS, self.predictor_name))
+        return bool(_mark(self.of_projection) + _mark(self.of_predictor))
 
     @property
     def is_plain(self) -> bool:
         """Whether it predicts in the plain space, and nothing stands in the place of a predictor's C_d."""
-        return self.projection == PLAIN and not self.variant
+        return self.of_projection.role == "plain" and not self.variant
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether it is CLIP-ICM as the paper has it: largest first, C_d alone."""
+        return (self.projection, self.order, self.variant) == (ICM, "largest", "")
+
+    @property
+    def is_shrinkage(self) -> bool:
+        """Whether it is shrinkage with all that it chooses among."""
+        return (self.projection, self.variant) == (SHRINKAGE, "")
 
     @property
     def is_control(self) -> bool:
         """Whether it is a part of shrinkage, shrinks something else, or is a rival of it; none of these has ranks."""
         of_one = self.projection in (SHRINKAGE, PLAIN) and bool(self.variant)
-        return self.projection in (*_CONTROLS, *_RIVALS) or of_one
+        return of_one or (self.of_projection.role in ("control", "rival") and self._projection("full_rank_only"))
 
     @property
     def is_rival(self) -> bool:
         """Whether it is a method of others that looks neither at a label nor at the tested images."""
-        known = _class(PROJECTIONS, self.projection)
-        of_us = self.projection in (PLAIN, "pca", "random", ICM, SHRINKAGE, *_CONTROLS)
-        if known is None or of_us or self.variant or self.looks_at_target_images:
-            return False
-        return not known.uses_labels
+        of_others = self.of_projection.role == "rival" and not self.variant
+        return of_others and not (self.looks_at_target_images or self._projection("uses_labels"))
 
     @property
     def imported(self) -> bool:
@@ -158,101 +160,100 @@ class Method:
         return self.projection == IMPORTED
 
     @property
-    def predictor_name(self) -> str:
-        """The predictor as recipes name it, without its variant: "few_shot"."""
-        return self.predictor.partition(" (")[0]
-
-    @property
     def learns_nothing(self) -> bool:
-        """Whether the predictor has no training images, as zero-shot; False for an unknown one."""
-        known = _class(PREDICTORS, self.predictor_name)
-        return known is not None and not known.uses_training_images
+        """Whether the predictor has no training images, as zero-shot."""
+        return "uses_training_images" not in self.of_predictor.traits
 
     @property
     def predictor_uses_c_d(self) -> bool:
-        """Whether a placebo of C_d reaches every row of the predictor, whatever N is; False for an unknown one."""
-        known = _class(PREDICTORS, self.predictor_name)
-        return known is not None and known.uses_c_d
+        """Whether a placebo of C_d reaches every row of the predictor, whatever N is."""
+        return "uses_c_d" in self.of_predictor.traits
 
     @property
     def learns_classes(self) -> bool:
-        """Whether the predictor never predicts a class that it had no training image of; False for an unknown one."""
-        known = None if self.imported else _class(PREDICTORS, self.predictor_name)
-        return known is not None and known.learns_classes
+        """Whether the predictor never predicts a class that it had no training image of."""
+        return "learns_classes" in self.of_predictor.traits
 
     @property
     def predictor_label(self) -> str:
         """The predictor alone: "zero-shot", "few-shot probe (4 shots)"."""
-        words = self.predictor.replace(self.predictor_name, predictor_name_words(self.predictor_name), 1)
-        return words + _mark(PREDICTORS, self.predictor_name)
+        label = self.of_predictor.label or self.predictor_name
+        return _with(label, self.predictor_variant) + _mark(self.of_predictor)
 
     @property
     def label(self) -> str:
         """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
         if self.imported:
             return f"{self.predictor} (imported)"
-        if self.projection == PLAIN:
-            known, words = self.predictor_name in _PREDICTORS, self.predictor_label
-            words = words[:1].upper() + words[1:] if known else words
+        if self.of_projection.role == "plain":
+            words, has_label = self.predictor_label, self.of_predictor.label not in ("", self.predictor_name)
+            words = words[:1].upper() + words[1:] if has_label else words
             return f"{words} ({self.variant})" if self.variant else words
         return f"{self.projection_label} + {self.predictor_label}"
 
     @property
-    def place(self) -> tuple[int, str, int, str, str, int, str]:
-        """Sort key: predictor block (imported last), then plain, PCA, random, others, CLIP-ICM, shrinkage."""
+    def place(self) -> tuple[bool, int, str, int, str, str, int, str]:
+        """Sort key: block of the predictor (imported last), then the projection's place, name, variant and order."""
         return (
-            3 if self.imported else _PREDICTOR_PLACES.get(self.predictor, 2),
-            re.sub(r"\d+", lambda digits: digits.group().zfill(9), self.predictor),  # 2 shots before 16
-            _PROJECTION_PLACES.get(self.projection, 3),
+            self.imported,
+            self.of_predictor.place,
+            _natural(self.predictor),
+            self.of_projection.place,
             self.projection,
-            re.sub(r"\d+", lambda digits: digits.group().zfill(9), self.variant),
-            _ORDER_PLACES.get(self.order or "", 0),
+            _natural(self.variant),
+            1 + _ORDERS.index(self.order) if self.order in _ORDERS else 0,
             self.order or "",
         )
 
+    def is_plain_at(self, rank: int, lambda_: float, dim: int) -> bool:
+        """Say whether it predicts as plain prediction does where a rule picks a rank and a lambda.
 
-def _class(registry: Any, name: str) -> Any:
-    """Return the class of a projection or predictor; None for an unknown one."""
-    try:
-        return registry.component_class(name)
-    except PluginError:
-        raise
-    except IcmBenchError:
-        return None
+        That is where it is the plain space itself, and where its projection says that it leaves the space as it is: at
+        the full rank, or at lambda 0. Where something else stands in the place of a predictor's C_d, it is not.
+
+        Args:
+            rank: the rank that is kept.
+            lambda_: NaN where there is none.
+            dim: the width D of the embeddings.
+        """
+        at_rank, at_lambda = map(self._projection, ("plain_at_full_rank", "plain_at_lambda_0"))
+        other_c_d = self.predictor_uses_c_d and (self.placebo or self.pairs_share is not None)
+        return self.is_plain or (not other_c_d and ((at_rank and rank == dim) or (at_lambda and lambda_ == 0)))
+
+    def _projection(self, trait: str) -> bool:
+        return trait in self.of_projection.traits
 
 
-def _mark(registry: Any, name: str) -> str:
+def _mark(presentation: Presentation) -> str:
     """Return what stands behind the name of what looks at the tested images; nothing for any other."""
-    known = _class(registry, name)
-    return f" {SEES_TARGET}" if known is not None and known.looks_at_target_images else ""
+    return f" {SEES_TARGET}" if "looks_at_target_images" in presentation.traits else ""
 
 
-def predictor_name_words(name: str) -> str:
-    """Return a predictor's name in words, "ridge probe"; one that this module has never heard of as it is."""
-    return _PREDICTORS.get(name, name)
+def _with(name: str, variant: str | None) -> str:
+    return f"{name} ({variant})" if variant else name
+
+
+def _natural(words: str) -> str:
+    """Return words so that "2 shots" comes before "16 shots"."""
+    return re.sub(r"\d+", lambda digits: digits.group().zfill(9), words)
+
+
+def as_rows_of(method: Method, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of a part of a method, or with a share of its pairs, as its own."""
+    return rows.assign(projection_variant=method.projection_variant, pairs_share=np.nan, pairs_seed=np.nan)
 
 
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
     """Split the rows of `benchmark.store.rows.schema` by method, in the order of the tables."""
-    columns = ["projection", "order", "predictor", "predictor_variant", "projection_variant"]
-    parts: dict[Method, pd.DataFrame] = {}
-    for (projection, order, predictor, predictors, projections), part in rows.groupby(
-        columns, dropna=False, sort=False
-    ):
-        method = Method(
-            str(projection),
-            order if isinstance(order, str) else None,
-            _with(str(predictor), predictors),
-            projections if isinstance(projections, str) else "",
-        )
-        parts[method] = part
+    apart = rows.groupby(list(_TELLING), dropna=False, sort=False)
+    parts = {Method.of_row(part.iloc[0]): part for _, part in apart}
     candidates = _Candidates()
     parts |= {
         m: candidates.beside(m, part, parts[m.real])
         for m, part in parts.items()
         if m.placebo and m.real in parts and not m.predictor_uses_c_d
     }
-    for method in [m for m in parts if m.projection == SHRINKAGE and not m.variant]:
+    for method in [m for m in parts if m.is_shrinkage]:
         parts |= _of_one_nuisance(method, parts[method])
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
 
@@ -276,7 +277,7 @@ class _Candidates:
             rows: its own rows.
             real: rows of `method.real`.
         """
-        names, sets = _nuisances(real), rows["interventions"].map(_without_placebo)
+        names, sets = real["nuisance"], rows["interventions"].map(_without_placebo)
         key = (method.real, method.is_draw, *sorted(map(str, sets.unique())))
         if key not in self._found:
             found = real[(names == ENVIRONMENTS) & real["interventions"].isin(sets.unique())]
@@ -295,7 +296,7 @@ class _Candidates:
             "set": _in_order_of(of_set, real["interventions"]),
             "normalize": _in_order_of(both["normalize"], real["normalize"]),
             "lambda": both["lambda_"],
-            "nuisance": _in_order_of(_nuisances(both), names),
+            "nuisance": _in_order_of(both["nuisance"], names),
         }
         order = pd.DataFrame({name: values.to_numpy() for name, values in places.items()})
         return both.iloc[order.sort_values(list(places), kind="stable").index.to_numpy()]
@@ -314,22 +315,7 @@ def _without_placebo(interventions: str | None) -> str | None:
     return json.dumps({key: value for key, value in json.loads(interventions).items() if key != PLACEBO})
 
 
-def of_placebos(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Say for each row whether something replaces its C_d."""
-    return rows["projection_variant"].map(lambda variant: isinstance(variant, str) and bool(_PLACEBO.match(variant)))
-
-
-def _nuisances(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Return the nuisance of each row; None where a projection has none."""
-    known = {params: json.loads(params).get("nuisance") for params in rows["projection_params"].unique()}
-    return rows["projection_params"].map(known)
-
-
 def _of_one_nuisance(method: Method, rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
     """Return the rows of shrinkage that know interventions, or environments, alone: no other fit is needed for them."""
-    names = _nuisances(rows)
-    return {replace(method, variant=name): rows[names == name] for name in ALONE if (names == name).any()}
-
-
-def _with(predictor: str, variant: object) -> str:
-    return f"{predictor} ({variant})" if isinstance(variant, str) else predictor
+    of_each = {name: rows[rows["nuisance"] == name] for name in ALONE}
+    return {replace(method, projection_variant=name): part for name, part in of_each.items() if len(part)}

@@ -111,5 +111,5 @@ def trend_of(parts: Sequence[tuple[Setting, Selections]], method: Method, rule: 
 
 
 def _compared(selections: Selections, method: Method, rule: str) -> Comparison | None:
-    plain = next((m for m in selections.parts if m.is_plain and m.predictor == method.predictor), None)
+    plain = selections.plain_of(method.predictor)
     return compare(selections, method, rule, plain) if plain and method in selections.parts else None

@@ -16,6 +16,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.estimates import agreements, on_the_line
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.store.records import report_folder
+from benchmark.sweep.evaluate import common_columns
 from benchmark.sweep.trials import Trial, trials_of
 from benchmark.sweep.unlabelled import Answers, answers_of
 
@@ -130,9 +131,9 @@ def _methods(trials: Sequence[Trial]) -> list[str]:
     sets = [spec.intervention_set.name if spec.intervention_set else "" for spec in specs]
     several = len(set(sets) - {""}) > 1, len({spec.normalize for spec in specs}) > 1
     names = []
-    for spec, chosen in zip(specs, sets, strict=True):
-        projection = spec.projection
-        method = Method(projection.name, projection.order_name, spec.predictor.label, projection.variant)
+    for trial, spec, chosen in zip(trials, specs, sets, strict=True):
+        params = spec.predictor.label.removeprefix(spec.predictor.name)[1:-1]
+        method = Method.of_row({**common_columns(trial), "placebo_draw": None, "predictor_variant": params or None})
         beside = chosen if several[0] else "", f"normalize {spec.normalize}" if several[1] else ""
         names.append(", ".join(filter(None, [method.label, *beside])))
     return names

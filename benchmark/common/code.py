@@ -1,9 +1,10 @@
 """Code by its meaning, as hashes: what the answers of a class depend on.
 
-The meaning of a module is its syntax tree without docstrings: comments, layout and documentation do not count. A class
-of the user's own counts with its module and with all that this imports of the user's own, directly or not, at the top
-or inside functions: every module of its top-level package or, where it is in none, of the folder of its file. What is
-imported by a name that only exists at run time (`importlib.import_module`), and files of data, are not seen.
+The meaning of a module is its syntax tree without docstrings and without how reports show a class (`PRESENTATION`):
+comments, layout, documentation and labels do not count. A class of the user's own counts with its module and with all
+that this imports of the user's own, directly or not, at the top or inside functions: every module of its top-level
+package or, where it is in none, of the folder of its file. What is imported by a name that only exists at run time
+(`importlib.import_module`), and files of data, are not seen.
 """
 
 import ast
@@ -20,6 +21,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
+PRESENTATION = ("label", "short", "role", "place")  # keywords of a component's class
 PACKAGE = __name__.partition(".")[0]
 HOME = Path(__file__).parents[2]  # the folder of this project's packages
 NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # variable that keeps code that is not of this package from being imported
@@ -63,7 +65,7 @@ def meaning_of(source: Source) -> str:
 
 
 def meaning(node: Any) -> str:
-    """Return a syntax tree as text: without docstrings and places, and the same whatever Python's version."""
+    """Return a syntax tree as text: without docstrings, labels and places, and the same whatever Python's version."""
     if isinstance(node, list):
         return f"[{','.join(map(meaning, node))}]"
     if not isinstance(node, ast.AST):
@@ -71,6 +73,8 @@ def meaning(node: Any) -> str:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
         fields["body"] = node.body[1:]
+    if isinstance(node, ast.ClassDef):
+        fields["keywords"] = [keyword for keyword in node.keywords if keyword.arg not in PRESENTATION]
     # Later versions add fields that are empty where the syntax is not used.
     parts = (f"{name}={meaning(value)}" for name, value in fields.items() if value not in (None, []))
     return f"{type(node).__name__}({','.join(parts)})"

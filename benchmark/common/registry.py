@@ -8,7 +8,8 @@ own, with the place of its class as the name (`{name: "my_package.my_module:MyPr
 import importlib
 import inspect
 import os
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
@@ -18,11 +19,44 @@ from benchmark.common.failing import in_words, meant_for_user, place_of_import, 
 from benchmark.common.validation import sentence
 
 
+class Presentation(BaseModel, frozen=True, extra="forbid"):
+    """How reports show a component: its class says it as keywords, and it travels in rows, so that they need no class.
+
+    Attributes:
+        label: its name in tables; by default that which recipes use.
+        short: what it is in a few plain words; empty (default) where the label is plain.
+        role: `plain` (the embedding space as it is), `baseline`, `method` (default), `control` (what could explain a
+            method's gain away) or `rival` (a method of others, the best of which a method is compared with).
+        place: where it stands in tables among its kind, the lowest first, default 3; equal ones by their names.
+        traits: names of the class attributes that are true, such as `uses_labels`. No keyword.
+    """
+
+    label: str = ""
+    short: str = ""
+    role: Literal["plain", "baseline", "method", "control", "rival"] = "method"
+    place: int = 3
+    traits: tuple[str, ...] = ()
+
+    def columns(self, kind: str) -> dict[str, object]:
+        """Return it as columns of result rows: `projection_label` and so on for the kind `projection`."""
+        return {f"{kind}_{name}": value for name, value in self}
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any], kind: str) -> Self:
+        """Return what stands in the `columns` of a row."""
+        return cls(**{name: row[f"{kind}_{name}"] for name in cls.model_fields})
+
+
 class Component(BaseModel):
     """Base of everything that a registry creates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     registered_name: ClassVar[str] = ""
+    presentation: ClassVar[Presentation] = Presentation()
+
+    def __init_subclass__(cls, **presentation: Any) -> None:
+        super().__init_subclass__()
+        cls.presentation = Presentation(**presentation)  # a subclass does not inherit it
 
     @property
     def name(self) -> str:
@@ -57,6 +91,12 @@ class Component(BaseModel):
     @model_serializer
     def _as_recipe(self) -> dict[str, Any]:
         return {"name": self.name, **self.params}
+
+
+def presented(name: str, cls: type[Component]) -> Presentation:
+    """Return how reports show the components of a class, with traits, and its name where it has no label."""
+    traits = tuple(name for name in dir(cls) if not name.startswith("_") and getattr(cls, name, None) is True)
+    return cls.presentation.model_copy(update={"label": cls.presentation.label or name, "traits": traits})
 
 
 def with_source(name: str, cls: type) -> str:

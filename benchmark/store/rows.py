@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
+from benchmark.common.registry import Presentation
 from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES
@@ -36,6 +37,8 @@ VERSION = 8
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # files that have this column have their digest
+_TYPED = 8  # from this version on rows have columns for what they said in a sentence
+_SAID = ("projection", "projection_params", "projection_variant", "predictor")  # what `_typed` looks at
 _VERSION_KEY = b"icm_bench_rows"
 
 PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
@@ -59,13 +62,24 @@ _WHAT = (
     ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing, placebo if any
     ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of a method trained elsewhere
     ("projection_params", pa.string()),  # JSON, without the order
-    ("projection_variant", pa.string()),  # what tells lines of one projection apart ("rotated 17, images"); else null
+    ("projection_variant", pa.string()),  # what tells lines of one projection apart ("equal N"); null elsewhere
+    ("nuisance", pa.string()),  # what it weighs or shrinks, where a rule chooses that; null elsewhere
+    ("placebo", pa.string()),  # what replaces C_d: rotated, matched, shuffled, borrowed; null where nothing does
+    ("placebo_draw", pa.int64()),  # number of one of several draws; null elsewhere
+    ("pairs_share", pa.float64()),  # of the images, whose views enter C_d; null where all do
+    ("pairs_seed", pa.int64()),  # of their choice; null where all do
     ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
     ("lambda_", pa.float64()),  # null where there is none
     ("normalize", pa.string()),  # none, before, after, both; null in imported rows, like all that they do not have
     ("predictor", pa.string()),
     ("predictor_params", pa.string()),  # JSON
     ("predictor_variant", pa.string()),  # what tells lines of one predictor apart ("16 shots"); null elsewhere
+)
+# What projection and predictor say of themselves.
+_PRESENTED = tuple(
+    (f"{kind}_{name}", {"place": pa.int64(), "traits": pa.list_(pa.string())}.get(name, pa.string()))
+    for kind in ("projection", "predictor")
+    for name in Presentation.model_fields
 )
 _HOW = (
     ("protocol", pa.string()),
@@ -148,9 +162,8 @@ def schema() -> pa.Schema:
 @lru_cache
 def _schema(metrics: tuple[str, ...]) -> pa.Schema:
     curves = [*_SOURCE_CURVES, *((metric, _ACCURACIES) for metric in metrics)]
-    return pa.schema(
-        [*_WHAT, *_HOW, *curves, *_SPANS, *_ANSWERS, *_READ, *_WITH_WHAT], {_VERSION_KEY: str(VERSION).encode()}
-    )
+    every = [*_WHAT, *_PRESENTED, *_HOW, *curves, *_SPANS, *_ANSWERS, *_READ, *_WITH_WHAT]
+    return pa.schema(every, {_VERSION_KEY: str(VERSION).encode()})
 
 
 @lru_cache
@@ -427,10 +440,12 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
                     f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
                     f"rank; run the recipe again: embeddings are reused, and rows take minutes."
                 )
-            same = _same_in_all_rows(file.metadata, columns) if every else {}
-            needed = {*columns, "trial_id"} - {*same}
+            old = version < _TYPED
+            same = _same_in_all_rows(file.metadata, columns) if every and not old else {}
+            needed = {*columns, "trial_id", *(_SAID if old else ())} - {*same}
             # Several files are read at the same time.
             table = file.read([c for c in file.schema_arrow.names if c in needed], use_threads=False)
+            table = _typed(table) if old else table
             trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
             _check_trials(storage, name, trials)
             return _as_in_schema(table, same, file.metadata.num_rows, columns)
@@ -438,6 +453,14 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
         raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise not_read(storage, name, error) from error
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Return rows of before version 8 with the columns of today in the place of `projection_variant`, a sentence."""
+    from benchmark.store.older_rows import columns_of  # knows all projections and predictors, which few need
+
+    made = pa.Table.from_pylist([columns_of(*row) for row in zip(*map(table.column, _SAID), strict=True)])
+    return pa.table({name: part[name] for part in (table, made) for name in part.column_names})
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.registry import presented
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.curves import Predictions
@@ -62,9 +63,8 @@ def evaluate(
     common = {**common_columns(trial), "classes": data.classes}
     tested: dict[str, Tested] = {}
     rows: list[Row] = []
-    for word, placebo in placebos_of(trial, lent):
-        pairs = chosen.pairs_in_words if chosen else ""
-        common["projection_variant"] = ", ".join(filter(None, [word, pairs, spec.projection.variant])) or None
+    for draw, placebo in placebos_of(trial, lent):
+        common["placebo_draw"] = draw
         made = _rows(trial, evaluation, placebo, common, tested)
         every = [one.row for one in made]
         if chosen and chosen.numbered:
@@ -74,7 +74,7 @@ def evaluate(
             there = made[position].predictions
             if kept := {index: there[index] for index in sorted(places & there.keys())}:
                 every[position] |= prediction_columns(kept, spec.ranks)
-        if spec.reads_environments and not common["projection_variant"]:
+        if spec.reads_environments and not any(common[n] for n in ("projection_variant", "placebo", "pairs_share")):
             _read_environments(trial, evaluation, data, made)
         rows += every
     return Evaluated(rows, list(tested.values()))
@@ -155,9 +155,11 @@ def _rows(
         if evaluation.samples(spec.predictor):
             curves = evaluation.with_full_fits(methods, curves, trial.holdouts)
         params = json.dumps({k: v for k, v in setting.params.items() if k != "order"})
+        nuisance = name if isinstance(name := setting.params.get("nuisance"), str) else None
         for lambda_, method, of_method in zip(spec.lambdas, methods, curves, strict=True):
             uses_lambda = method.projection.uses_lambda
-            of_projection = {"projection_params": params, "lambda_": lambda_ if uses_lambda else None}
+            of_projection: Row = {"projection_params": params, "nuisance": nuisance}
+            of_projection["lambda_"] = lambda_ if uses_lambda else None
             for curve in of_method:
                 of_predictor = json.dumps(spec.predictor.settings[curve.setting].params)
                 columns = {"predictor_params": of_predictor, **curve_columns(curve)}
@@ -167,8 +169,8 @@ def _rows(
     return [made for of_lambda in rows.values() for made in of_lambda]
 
 
-def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[str, Placebo | None]]:
-    """Yield the words that tell the placebos of a trial apart, and what replaces C_d; once nothing for a real set.
+def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, Placebo | None]]:
+    """Yield the number of each draw of several, None for a single one, and what replaces C_d; None for a real set.
 
     Args:
         trial: with the set.
@@ -176,26 +178,27 @@ def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[str, Placebo
     """
     chosen = trial.spec.intervention_set
     if chosen is None or chosen.placebo is None:
-        yield "", None
+        yield None, None
         return
     for drawn in chosen.drawn():
-        word = f"{chosen.placebo} {drawn.first}" if chosen.numbered else chosen.placebo
+        draw = drawn.first if chosen.numbered else None
         match chosen.placebo:
             case "rotated":
-                yield word, Rotated(drawn.seed, drawn.first)
+                yield draw, Rotated(drawn.seed, drawn.first)
             case "matched":
-                yield word, Matched(drawn.seed, drawn.first)
+                yield draw, Matched(drawn.seed, drawn.first)
             case "shuffled":
-                yield word, Shuffled(trial.subject.shuffled_name(drawn))
+                yield draw, Shuffled(trial.subject.shuffled_name(drawn))
             case "borrowed":
                 assert lent is not None
-                yield word, Borrowed(lent)
+                yield draw, Borrowed(lent)
 
 
 def common_columns(trial: Trial) -> Row:
     """Return the columns that are the same in all rows of a trial."""
     spec, subject, intervention_set = trial.spec, trial.subject, trial.spec.intervention_set
     projection, predictor = spec.projection, spec.predictor
+    partial = intervention_set if intervention_set and intervention_set.pairs < 1 else None
     fingerprints = [s.manifest.fingerprint for s in (subject, *trial.variants)]
     return {
         "dataset": subject.name,
@@ -210,9 +213,15 @@ def common_columns(trial: Trial) -> Row:
         "intervention_set": intervention_set.name if intervention_set else None,
         "interventions": trial.interventions,
         "projection": projection.name,
+        "projection_variant": projection.variant or None,
+        "placebo": intervention_set.placebo if intervention_set else None,
+        "pairs_share": partial.pairs if partial else None,
+        "pairs_seed": partial.seed if partial else None,
+        **presented(projection.name, type(projection)).columns("projection"),
         "order": projection.order_name,
         "normalize": spec.normalize,
         "predictor": predictor.name,
+        **presented(predictor.name, type(predictor)).columns("predictor"),
         "predictor_variant": predictor.variant or None,
         "protocol": spec.protocol.name,
         "seed": spec.seed,

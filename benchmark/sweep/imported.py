@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.common.registry import Presentation
 from benchmark.method.evaluation.curves import Predictions, RankCurve, combined
 from benchmark.method.evaluation.metrics import CURVES, Answers
 from benchmark.method.evaluation.protocols import Holdout, Test
@@ -21,8 +22,9 @@ from benchmark.sweep.trials import Trial
 
 # What a method that was trained elsewhere does not have, or does not say.
 _UNKNOWN = (
-    "intervention_set", "interventions", "projection_variant", "order", "lambda_", "normalize", "predictor_variant",
-    "view_draw", "n_train", "labels_fit", "labels_choice",
+    "intervention_set", "interventions", "projection_variant", "nuisance", "placebo", "placebo_draw", "pairs_share",
+    "pairs_seed", "order", "lambda_", "normalize", "predictor_variant", "view_draw", "n_train", "labels_fit",
+    "labels_choice",
 )  # fmt: skip
 
 
@@ -85,8 +87,10 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
         **dict.fromkeys(_UNKNOWN),
         "classes": test.images.data.classes,
         "projection": IMPORTED,
+        **Presentation(label="Imported").columns("projection"),
         "projection_params": "{}",
         "predictor": method,
+        **Presentation(label=method, traits=("uses_training_images",)).columns("predictor"),
         "ranks": ranks,
     }
     rows: list[Row] = []

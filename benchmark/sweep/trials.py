@@ -324,7 +324,6 @@ class Trial:
         weights, pairing = intervention_set.weights, intervention_set.pairing
         content: dict[str, object] = {"kinds": kinds, "weights": weights, "pairing": pairing, "text": text}
         content |= {"seed": spec.seed + self.view_draw, "apply_at": spec.apply_at}
-        content |= {"pairs": intervention_set.pairs_in_words} if intervention_set.pairs < 1 else {}
         # Last, so that without it this is what the rows of the real set say: by it reports find them.
         return json.dumps(content | ({PLACEBO: self._placebo} if intervention_set.placebo else {}))
 

@@ -13,9 +13,10 @@ from benchmark.method.subspace.basis import eigenbasis
 from benchmark.recipe.loading import parse_recipe
 
 
-class LeastMoved(Projection):
+class LeastMoved(Projection, label="Least moved", short="what interventions move least"):
     """Directions by how little the interventions move them, whatever energy they have."""
 
+    plain_at_full_rank: ClassVar[bool] = True
     uses_interventions: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:

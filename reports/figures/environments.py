@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.chosen import Selections
 from reports.comparisons import compare
-from reports.figures.gains import Point, plain_of, predictors_of, shown_methods
+from reports.figures.gains import Point, predictors_of, shown_methods
 from reports.figures.panels import grid_of, rows_of
 from reports.figures.style import (
     COLUMN,
@@ -94,7 +94,7 @@ def numbers(selections: Selections, rule: str) -> EnvironmentNumbers | None:
 
 
 def _panel(selections: Selections, predictor: str, rule: str, names: Sequence[str]) -> Panel | None:
-    plain = plain_of(selections, predictor)
+    plain = selections.plain_of(predictor)
     methods = [m for m in shown_methods(selections, predictor) if m.projection != "random"]
     made = [one for m in methods if plain and (one := compare(selections, m, rule, plain))]
     made = [one for one in made if list(one.held_outs) == list(names)]

@@ -51,11 +51,6 @@ def predictors_of(selections: Selections) -> list[str]:
     return list(dict.fromkeys(m.predictor for m in selections.parts if m.is_plain))[:MAX_PREDICTORS]
 
 
-def plain_of(selections: Selections, predictor: str) -> Method | None:
-    """Return plain prediction with a predictor, None where there is none."""
-    return next((m for m in selections.parts if m.is_plain and m.predictor == predictor), None)
-
-
 def shown_methods(selections: Selections, predictor: str, released: bool = False) -> list[Method]:
     """Return the methods of a predictor that figures show: PCA, random, CLIP-ICM, truncation at equal N, shrinkage.
 
@@ -109,5 +104,5 @@ def picks_by(values: Sequence[float], among: Sequence[float]) -> tuple[int, ...]
 
 def plain_answers(selections: Selections, predictor: str, rule: str) -> Answered:
     """Return the answers of plain prediction; none where there are none."""
-    plain = plain_of(selections, predictor)
+    plain = selections.plain_of(predictor)
     return selections.answered({}) if plain is None else selections.pooled(plain, rule)

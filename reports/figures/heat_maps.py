@@ -12,7 +12,7 @@ from benchmark.method.evaluation.metrics import Array
 from reports.chosen import Selections
 from reports.figures.gains import predictors_of
 from reports.figures.style import GREY, INK, PAGE, SMALL, arrange, panel_label, sheet_of
-from reports.methods import ICM, Method
+from reports.methods import Method
 from reports.spread import spread_of
 
 MAX_ROWS = 2  # predictors with a pair of maps each
@@ -66,9 +66,8 @@ def numbers(selections: Selections, rule: str) -> HeatMapNumbers | None:
     """
     found = []
     for predictor in predictors_of(selections):
-        method = Method(ICM, "largest", predictor)
-        if method in selections.parts and (maps := _maps(selections, method, rule)):
-            found.append(maps)
+        for method in (m for m in selections.parts if m.predictor == predictor and m.is_paper):
+            found += [maps] if (maps := _maps(selections, method, rule)) else []
     return HeatMapNumbers(tuple(found[:MAX_ROWS])) if found else None
 
 

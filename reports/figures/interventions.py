@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.chosen import Selections
 from reports.comparisons import compare
-from reports.figures.gains import Point, plain_of, predictors_of
+from reports.figures.gains import Point, predictors_of
 from reports.figures.style import (
     BLUE,
     GREEN,
@@ -27,8 +27,7 @@ from reports.figures.style import (
     sheet_of,
     words,
 )
-from reports.methods import ICM, SHRINKAGE, Method
-from reports.needed import by_set
+from reports.methods import ICM, SHRINKAGE, Method, as_rows_of
 from reports.spans import picked
 
 MAX_SETS = 30
@@ -87,11 +86,9 @@ def numbers(selections: Selections, rule: str) -> InterventionNumbers | None:
     """
     for predictor in predictors_of(selections):
         of_predictor = [m for m in selections.parts if m.predictor == predictor]
-        ours = [Method(ICM, "largest", predictor), Method(SHRINKAGE, None, predictor)]
-        for method in (m for m in ours if m in of_predictor):
-            rows = by_set(selections, method)
-            if rows["intervention_set"].nunique() > 1:
-                return _by_set(selections, method, rows, rule)
+        for method in (m for m in of_predictor if m.is_paper or m.is_shrinkage):
+            if len(sets := selections.by_set(method)) > 1:
+                return _by_set(selections, method, sets, rule)
         kinds = [m for m in of_predictor if m.projection in (ICM, SHRINKAGE) and m.order != "released"]
         lines = [_line(m.projection_label, selections, m, rule, None) for m in kinds]
         lines = [line for line in lines if any(share is not None for share in line.kept)]
@@ -100,10 +97,9 @@ def numbers(selections: Selections, rule: str) -> InterventionNumbers | None:
     return None
 
 
-def _by_set(selections: Selections, method: Method, rows: pd.DataFrame, rule: str) -> InterventionNumbers:
-    sets = {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
+def _by_set(selections: Selections, method: Method, sets: Mapping[str, pd.DataFrame], rule: str) -> InterventionNumbers:
     universe = sorted({kind for part in sets.values() for kind in kinds_of(part)})
-    plain = plain_of(selections, method.predictor)
+    plain = selections.plain_of(method.predictor)
     lines = []
     for name, part in sorted(sets.items(), key=lambda item: _place(kinds_of(item[1]), len(universe))):
         alone = alone_with(selections, method, part, plain)
@@ -134,9 +130,8 @@ def kinds_of(rows: pd.DataFrame) -> tuple[str, ...]:
 
 def alone_with(selections: Selections, method: Method, part: pd.DataFrame, plain: Method | None) -> Selections:
     """Return the rows of one set as all that a method has, beside plain prediction."""
-    rows = part.assign(projection_variant=method.variant or None)
     beside = [selections.parts[plain]] if plain else []
-    return Selections(pd.concat([rows, *beside]), selections.tested)
+    return Selections(pd.concat([as_rows_of(method, part), *beside]), selections.tested)
 
 
 def _line(label: str, selections: Selections, method: Method, rule: str, plain: Method | None) -> Line:

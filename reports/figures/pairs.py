@@ -1,12 +1,10 @@
 """Pairs: what every pair of interventions gains, and how accuracy grows with the number of image pairs."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -14,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from benchmark.method.evaluation.metrics import Array
 from reports.chosen import Selections
 from reports.comparisons import compare
-from reports.figures.gains import Point, plain_of, predictors_of
+from reports.figures.gains import Point, predictors_of
 from reports.figures.interventions import alone_with, kinds_of
 from reports.figures.style import (
     COLUMN,
@@ -31,7 +29,7 @@ from reports.figures.style import (
     signed,
     words,
 )
-from reports.methods import ICM, SHRINKAGE, Method
+from reports.methods import Method
 
 MAX_KINDS = 9
 
@@ -75,8 +73,7 @@ def numbers(selections: Selections, rule: str) -> PairNumbers | None:
         rule: what chooses everything else, among the rows of a set alone.
     """
     for predictor in predictors_of(selections):
-        methods = [Method(ICM, "largest", predictor), Method(SHRINKAGE, None, predictor)]
-        there = [m for m in methods if m in selections.parts]
+        there = [m for m in selections.parts if m.predictor == predictor and (m.is_paper or m.is_shrinkage)]
         kinds, gains = _of_pairs(selections, there, rule)
         shares = tuple(one for method in there if (one := _shares(selections, method, rule)))
         if kinds or shares:
@@ -86,7 +83,7 @@ def numbers(selections: Selections, rule: str) -> PairNumbers | None:
 
 def _of_pairs(selections: Selections, methods: Sequence[Method], rule: str) -> tuple[tuple[str, ...], Array]:
     for method in methods:
-        rows, plain = selections.parts[method], plain_of(selections, method.predictor)
+        rows, plain = selections.parts[method], selections.plain_of(method.predictor)
         sets = {kinds_of(part): part for _, part in rows.groupby("intervention_set", sort=False)}
         small = {kinds: part for kinds, part in sets.items() if 1 <= len(kinds) <= 2}
         universe = sorted({kind for kinds in small for kind in kinds})
@@ -103,23 +100,18 @@ def _of_pairs(selections: Selections, methods: Sequence[Method], rule: str) -> t
 
 
 def _shares(selections: Selections, method: Method, rule: str) -> Shares | None:
-    plain = plain_of(selections, method.predictor)
+    plain = selections.plain_of(method.predictor)
     found: dict[float, list[Point]] = {}
-    for candidate, rows in selections.parts.items():
+    for candidate in selections.parts:
         if plain and not candidate.placebo and candidate.with_all_pairs == method:
             one = compare(selections, candidate, rule, plain)
             if one is not None:
-                found.setdefault(_share(rows), []).append(Point.of(one.interval))
+                share = 1.0 if candidate.pairs_share is None else candidate.pairs_share
+                found.setdefault(100 * share, []).append(Point.of(one.interval))
     if len(found) < 2:
         return None
     points = [_mean_of(found[share]) for share in sorted(found)]
     return Shares(method, tuple(sorted(found)), tuple(points))
-
-
-def _share(rows: pd.DataFrame) -> float:
-    content = rows["interventions"].iloc[0]
-    said = json.loads(content).get("pairs") if isinstance(content, str) else None
-    return float(said.partition(" %")[0]) if said else 100.0
 
 
 def _mean_of(points: Sequence[Point]) -> Point:

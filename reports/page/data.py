@@ -14,7 +14,7 @@ from reports.answers import Estimate
 from reports.captions import has_scores, protocol_words, rule_words
 from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
-from reports.methods import ICM, PLAIN, SHRINKAGE, Method
+from reports.methods import ICM, PLAIN, Method
 from reports.metrics import Metrics, further, metrics_of
 from reports.options import Options
 from reports.page.numbers import points, rounded, tenths
@@ -97,7 +97,7 @@ def family_of(method: Method) -> str:
     """Return by which colour a method is drawn."""
     if method.projection == ICM:
         return "released" if method.order == "released" else "other" if method.variant else "icm"
-    if method.projection == SHRINKAGE and not method.variant:
+    if method.is_shrinkage:
         return "shrinkage"
     return method.projection if method.projection in ("pca", "random") else "plain" if method.is_plain else "other"
 
@@ -120,7 +120,7 @@ def _result(
     pooled = selections.pooled(method, rule)
     if not pooled:
         return None
-    plain = next((m for m in selections.parts if m.is_plain and m.predictor == method.predictor), method)
+    plain = selections.plain_of(method.predictor) or method
     if _bound(rule):
         cells = _bounds(selections, method, plain, rule, environments)
     else:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from reports.answers import Answered
 from reports.chosen import Selections
-from reports.methods import ICM, SHRINKAGE, Method
+from reports.methods import ICM, Method, as_rows_of
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, by_backbone, check_alike, common_rule
@@ -175,7 +175,7 @@ def _line(
     estimate = whole_estimate(selections, value.pooled)
     accuracy = Cell(note="not all that is held out has answers", bound=bound)
     gain = accuracy
-    plain = cells.plain_of(selections, method)
+    plain = selections.plain_of(method.predictor)
     folds = int(selections.rows["folds"].iloc[0])
     if estimate is not None:
         accuracy = cells.cell_of([estimate], options, folds=folds, trials=value.trials, bound=bound)
@@ -223,7 +223,7 @@ def _picked(selections: Selections, method: Method, rule: str) -> Value:
 
 def has_lambda(method: Method) -> bool:
     """Say whether a method is CLIP-ICM as the paper has it, or shrinkage with all that it chooses among."""
-    return (method.projection, method.order, method.variant) in ((ICM, "largest", ""), (SHRINKAGE, None, ""))
+    return method.is_paper or method.is_shrinkage
 
 
 def _has_ranks(method: Method) -> bool:
@@ -298,9 +298,7 @@ def of_rows(
         name: of the value that they have in common.
         times: as of `Value`.
     """
-    if (rows["projection_variant"].fillna("") != method.variant).any():
-        rows = rows.assign(projection_variant=method.variant or None)  # whatever its share of the pairs
-    alone = Selections(rows, selections.tested)
+    alone = Selections(as_rows_of(method, rows), selections.tested)
     trials = cells.trials_of(alone, method, rule)
     plain = cells.is_plain([alone], method, rule)
     return Value(name, alone.picks(method, rule), alone.pooled(method, rule), trials, times, plain)

@@ -105,14 +105,9 @@ def accuracy(
     return Number(cell_of([estimate], options, **behind(selections, method, rule, estimate, held_out)), estimate)
 
 
-def plain_of(selections: Selections, method: Method) -> Method | None:
-    """Return plain prediction with the same predictor; None where it has no rows."""
-    return next((m for m in selections.parts if m.is_plain and m.predictor == method.predictor), None)
-
-
 def gain(selections: Selections, method: Method, rule: str, options: Options) -> Number:
     """Return the accuracy of a method minus plain prediction's on the same images, averaged over environments."""
-    plain = plain_of(selections, method)
+    plain = selections.plain_of(method.predictor)
     if method == plain:
         return Number(Cell(note="plain prediction itself"))
     if plain is None or method not in selections.parts:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
-from reports.methods import predictor_name_words
 from reports.options import Options
 from reports.paper import words
 from reports.paper.alike import Described
@@ -89,19 +88,18 @@ def _trials(
     described: Described, costs: Sequence[Mapping[str, Any]], price: float | None, names: Mapping[str, str]
 ) -> list[Line]:
     """Return a line for each predictor and projection whose trials were measured."""
-    counted: dict[tuple[str, str], set[str]] = {}
+    counted: dict[tuple[str, ...], set[str]] = {}
     for _, selections in described:
-        for trial, predictor, projection in selections.rows[["trial_id", "predictor", "projection"]].itertuples(
-            index=False
-        ):
-            counted.setdefault((str(predictor), str(projection)), set()).add(str(trial))
+        said = selections.rows[["trial_id", "predictor", "predictor_label", "projection"]]
+        for trial, *kind in said.drop_duplicates().itertuples(index=False):
+            counted.setdefault(tuple(map(str, kind)), set()).add(str(trial))
     lines = []
-    for (predictor, projection), trials in sorted(counted.items()):
+    for (predictor, label, projection), trials in sorted(counted.items()):
         kind = ["trial", predictor, projection]
         seconds = [float(cost["seconds"]) for cost in costs if list(cost["kind"][:3]) == kind]
         if seconds:
             hours = len(trials) * sum(seconds) / len(seconds) / 3600
-            name = f"{predictor_name_words(predictor)}, {projection}: {len(trials):,} trials"
+            name = f"{label}, {projection}: {len(trials):,} trials"
             gap = Cell(note="of embeddings alone")
             own = (gap, gap, Cell(note="no GPU"), Cell(value=hours, decimals=3), _price(hours, price))
             lines.append(Line(name, own, words.short(name, names)))

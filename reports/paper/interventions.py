@@ -4,13 +4,13 @@ All kinds, each alone, each left out, shares of the pairs; of many sets those wi
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from reports.chosen import Selections
 from reports.methods import ICM, SHRINKAGE, Method
-from reports.needed import by_set
 from reports.options import Options
 from reports.paper.ablations import MAX_VALUES, Together, Value, build_of, of_rows, times_picked
 from reports.paper.alike import Described
@@ -68,9 +68,9 @@ def _build(
     of: Callable[[_Sets], _Sets],
 ) -> Table | None:
     def values(selections: Selections, method: Method, chosen: str) -> list[Value | Together]:
-        return _values(selections, method, chosen, of(_sets_of(selections, method)))
+        return _values(selections, method, chosen, of(selections.by_set(method)))
 
-    every = [_sets_of(x, m) for _, x in described for m in x.parts if _takes_part(m)]
+    every = [x.by_set(m) for _, x in described for m in x.parts if _takes_part(m)]
     own = [*_OWN, *([_MANY] if any(len(of(sets)) > MAX_VALUES for sets in every) else [])]
     return build_of(name, what, "Interventions", described, options, rule, names or {}, values, _takes_part, own)
 
@@ -93,12 +93,6 @@ def _takes_part(method: Method) -> bool:
     """Say whether a method has a block: CLIP-ICM, truncation and shrinkage, without placebos and parts of methods."""
     ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
     return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
-
-
-def _sets_of(selections: Selections, method: Method) -> dict[str, pd.DataFrame]:
-    """Return name of an intervention set -> the rows of a method with it, whatever their share of the pairs."""
-    rows = by_set(selections, method)
-    return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
 
 def _values(selections: Selections, method: Method, rule: str, sets: _Sets) -> list[Value | Together]:
@@ -143,8 +137,8 @@ def kinds_of(rows: pd.DataFrame) -> frozenset[str]:
 
 def pairs_of(rows: pd.DataFrame) -> float:
     """Return the share of the images whose views enter C_d, 0 to 1."""
-    said = json.loads(rows["interventions"].iloc[0]).get("pairs")
-    return float(said.partition(" %")[0]) / 100 if said else 1.0
+    share = float(rows["pairs_share"].iloc[0])
+    return 1.0 if math.isnan(share) else share
 
 
 def set_words(name: str, kinds: frozenset[str], every: frozenset[str], share: float = 1.0) -> str:

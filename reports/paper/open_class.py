@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from reports.chosen import Selections
-from reports.methods import Method, predictor_name_words
+from reports.methods import Method
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, by_data_set, check_alike, common_rule
@@ -61,7 +61,7 @@ def build(
         return made
 
     blocks = blocks_of(described, names, lines)
-    learnt = dict.fromkeys(predictor_name_words(m.predictor_name) for m in methods_of(described) if m.learns_classes)
+    learnt = dict.fromkeys(m.of_predictor.label for m in methods_of(described) if m.learns_classes)
     left_out = f"Left out, since they never predict a class that they had no training image of: {', '.join(learnt)}."
     own = [*marked.notes, _HARMONIC, left_out if learnt else ""]
     where = f" on {shared}" if (shared := words.what(described)) else ""

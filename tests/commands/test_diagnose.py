@@ -133,7 +133,8 @@ def test_every_intervention_set_gives_the_accuracies_of_a_few_lines_of_numpy(don
     environment, label = source.manifest.environment_index, source.manifest.table["label"].to_numpy()
     found = rows[(rows["intervention_set"] == chosen) & (rows["seed"] == 1)]
     assert len(found) == ENVIRONMENTS
-    assert set(found["projection_variant"].fillna("")) == {"50 % of the pairs, seed 3" if chosen == "half" else ""}
+    said = {(0.5, 3)} if chosen == "half" else {(-1, -1)}
+    assert set(found[["pairs_share", "pairs_seed"]].fillna(-1).itertuples(index=False, name=None)) == said
     for row in found.to_dict("records"):
         held_out = environment == source.manifest.environments.index(row["held_out"])
         v = reference_basis(storage, source, chosen, in_split(source, 1) & ~held_out)

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,9 +48,13 @@ def test_a_projection_of_ones_own_is_swept_and_its_rows_read(run: Run, tmp_path:
     images, store = make_toy(tmp_path / "images", images=10), tmp_path / "store"
     printed = run("own_projection.py", images, store)
     assert printed.startswith("RANDOM WEIGHTS\n")
-    assert "LeastMoved" in printed
+    assert "Least moved" in printed
     table = run("rows_in_pandas.py", store)
     assert {"pca", "own_projection:LeastMoved"} <= set(table.split())
+    report = f"from benchmark.cli import main; main(['report', '--store', {str(store)!r}, '--out', 'report'])"
+    found = "import importlib.util; assert importlib.util.find_spec('own_projection') is None"
+    subprocess.run([sys.executable, "-c", f"{found}; {report}"], cwd=tmp_path, check=True)
+    assert "Least moved + zero-shot" in (tmp_path / "report" / "tables" / "main.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -6,7 +6,7 @@ makes of them the same verdict, which tests/performance/test_answers.py holds it
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from benchmark.method.arrays import Array, scaled
 from benchmark.method.evaluation.inference import MARGIN, Scores, difference_interval
 from benchmark.method.evaluation.other_environments import environment_interval
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, turn_of
+from benchmark.method.predictors import PREDICTORS
+from benchmark.method.subspace import PROJECTIONS
 from benchmark.method.subspace.nuisance import Nuisance, nuisance
 from benchmark.method.subspace.placebos import Borrowed
 from benchmark.method.subspace.roots import roots_of
 from benchmark.method.subspace.shrinkage import Filter
+from benchmark.store.older_rows import presentation_of
 from reports.answers import Size
 from reports.comparisons import Comparison
 from reports.controls import Expected, Verdict, verdict
@@ -37,17 +40,26 @@ FITS: tuple[tuple[Nuisance | None, bool], ...] = (
     ("both", True),
     ("isotropic_environments", False),
 )
+
+
+def method_of(projection: str, variant: str | None = None, placebo: str | None = None) -> Method:
+    """Return a method of the predictor as rows of it have it."""
+    shown = presentation_of(PROJECTIONS, projection), presentation_of(PREDICTORS, PREDICTOR)
+    made = Method(projection, None, PREDICTOR, variant, placebo=placebo)
+    return replace(made, of_projection=shown[0], of_predictor=shown[1])
+
+
 # Method -> the fits among which its rule chooses, in the order of rows; `fixed` chooses nothing, and what has
 # interventions in the place of the chosen N takes the strength that shrinkage chose.
 CANDIDATES: Mapping[Method, tuple[int, ...]] = {
-    Method("identity", None, PREDICTOR): (0,),
-    (OURS := Method("shrinkage", None, PREDICTOR)): (1, 2, 3),
-    Method("shrinkage", None, PREDICTOR, "interventions"): (1,),
-    Method("shrinkage", None, PREDICTOR, "environments"): (2,),
-    Method("shrinkage", None, PREDICTOR, REPLACED): (1,),
-    Method("shrinkage", None, PREDICTOR, "borrowed"): (4, 2, 5),
-    Method("isotropic_environments", None, PREDICTOR): (6,),
-    Method("fixed", None, PREDICTOR): (3,),
+    method_of("identity"): (0,),
+    (OURS := method_of("shrinkage")): (1, 2, 3),
+    method_of("shrinkage", "interventions"): (1,),
+    method_of("shrinkage", "environments"): (2,),
+    method_of("shrinkage", REPLACED): (1,),
+    method_of("shrinkage", placebo="borrowed"): (4, 2, 5),
+    method_of("isotropic_environments"): (6,),
+    method_of("fixed"): (3,),
 }
 FIXED = 10.0
 

@@ -29,6 +29,9 @@ from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import CURVES, Answers
 from benchmark.method.evaluation.selection import packed
 from benchmark.method.evaluation.tested import Tested
+from benchmark.method.predictors import PREDICTORS
+from benchmark.method.subspace import PROJECTIONS
+from benchmark.store.older_rows import presentation_of
 from benchmark.store.rows import read_rows, schema, write_rows
 from benchmark.store.tested import read_tested, write_tested
 from reports import Origin, write_report
@@ -106,7 +109,9 @@ class Invented:
             if len(ranks) > 1:
                 values["spectrum"] = np.sort(self._rng.random(RANKS[-1]))[::-1].tolist()
             values |= {"correct": packed(correct[-len(ranks) :]), "ranks": list(ranks), "tested": tested.hash}
-            rows.append({**common(), **values, "held_out": environment, "seed": seed, **columns})
+            said = presentation_of(PROJECTIONS, columns["projection"]).columns("projection")
+            said |= presentation_of(PREDICTORS, columns["predictor"]).columns("predictor")
+            rows.append({**common(), **said, **values, "held_out": environment, "seed": seed, **columns})
         return rows
 
     def write(self, name: str, rows: Sequence[Row]) -> None:
@@ -141,7 +146,7 @@ def of_sets(store: Invented, sets: int, lambdas: int) -> None:
 
 def of_seeds(store: Invented, seeds: int) -> None:
     """Write the rows of ten methods under very many seeds."""
-    projections = (("identity", None), ("pca", "largest"), ("random", None), ("icm", "released"), ("icm", "largest"))
+    projections = (("identity", None), ("pca", None), ("random", None), ("icm", "released"), ("icm", "largest"))
     for seed, (projection, order), predictor in product(range(seeds), projections, ("zero_shot", "linear_probe")):
         about: Row = {"projection": projection, "order": order, "predictor": predictor}
         if projection == "icm":

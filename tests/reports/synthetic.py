@@ -15,6 +15,9 @@ import pyarrow as pa
 
 from benchmark.method.evaluation.selection import measured, packed
 from benchmark.method.evaluation.tested import Tested
+from benchmark.method.predictors import PREDICTORS
+from benchmark.method.subspace import PROJECTIONS
+from benchmark.store.older_rows import presentation_of
 from benchmark.store.rows import frame_of, schema
 from reports.chosen import Selections
 from reports.settings import Setting, by_setting
@@ -61,7 +64,7 @@ def row(
         first: number of the first tested image in each environment; default 0, or fold * n_test with folds.
         labels: class of each image; by default classes take turns; harmonic rows have base images, then as many new
             ones.
-        **other: any other columns.
+        **other: any other columns. What projection and predictor say of themselves is what the classes say.
     """
     if correct is not None:
         answers = np.atleast_2d(np.asarray(correct, dtype=bool))
@@ -70,7 +73,12 @@ def row(
         answers = np.broadcast_to(answers, (len(target), n_test))
     else:
         answers = np.array([np.arange(n_test) < round(share * n_test) for share in target])
-    columns = {**_BASE, "grouped": groups is not None, **other}
+    said = presentation_of(PROJECTIONS, projection).columns("projection")
+    said |= presentation_of(PREDICTORS, predictor).columns("predictor")
+    params = json.loads(other.get("projection_params", "{}"))
+    said["nuisance"] = params.get("nuisance") if isinstance(params, dict) else None
+    said["dim"] = 8 if len(target) == 1 and projection != "identity" else 4  # one rank alone is not the full one
+    columns = {**_BASE, **said, "grouped": groups is not None, **other}
     first = max(0, columns["fold"]) * n_test if first is None else first
     images = _tested(environments or [(held_out, n_test)], first, groups, labels, columns)
     TESTED[images.hash] = images
@@ -127,7 +135,6 @@ _BASE: dict[str, Any] = {
     "folds": 0,
     "fold": -1,
     "view_draw": 0,
-    "dim": 4,
     "classes": ["cat", "dog"],
     "n_classes": 2,
     "n_base": 1,

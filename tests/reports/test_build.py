@@ -28,7 +28,7 @@ def rows(**other: Any) -> list[dict[str, Any]]:
         for s in (0, 1)
         for p, o, t, x, v in (
             ("identity", None, [0.5], None, None),
-            ("pca", "largest", [0.3, 0.4, 0.5], None, [3.0, 2.0, 1.0, 0.5]),
+            ("pca", None, [0.3, 0.4, 0.5], None, [3.0, 2.0, 1.0, 0.5]),
             ("icm", "largest", [0.3, 0.6, 0.5], 1.0, [2.0, 1.0, -1.0, -2.0]),
         )
     ]

@@ -36,7 +36,7 @@ def world(**shares: tuple[float, ...]) -> list[dict[str, Any]]:
     for held_out, (both, environments, interventions, isotropic, borrowed) in shares.items():
         methods: list[tuple[float, dict[str, Any]]] = [(0.5, {"projection": "identity"})]
         methods += [(isotropic, {"projection": "isotropic_environments"}), (0.55, {"projection": "fixed"})]
-        methods += [(borrowed, {"projection": "shrinkage", "projection_variant": "borrowed"})]
+        methods += [(borrowed, {"projection": "shrinkage", "placebo": "borrowed"})]
         named = zip((both, environments, interventions), ("both", "environments", "interventions"), strict=True)
         methods += [(s, {"projection": "shrinkage", "projection_params": f'{{"nuisance": "{n}"}}'}) for s, n in named]
         made += [row(held_out=held_out, correct=np.arange(N) < round(s * N), **what) for s, what in methods]

@@ -34,7 +34,7 @@ def world(both: float = 0.7, environments: float = 0.6, isotropic: float = 0.6, 
     made = [*method(0.5, "identity"), *shrinkage(both, environments, 0.55)]
     made += method(isotropic, "isotropic_environments") + method(0.65, "fixed")
     made += method(0.6, "icm", "equal N", order="largest")
-    made += [] if borrowed is None else method(borrowed, "shrinkage", "borrowed")
+    made += [] if borrowed is None else method(borrowed, "shrinkage", placebo="borrowed")
     return said(made)
 
 

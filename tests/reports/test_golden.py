@@ -24,7 +24,7 @@ PAGE = "page_data.txt"
 _ENVIRONMENTS = {"alpha": ("art", "photo", "sketch"), "beta": ("day", "night")}
 _METHODS: dict[str, tuple[str | None, tuple[float, float]]] = {  # accuracies at rank 2 and at rank 4, the full space
     "identity": (None, (0.0, 0.55)),
-    "pca": ("largest", (0.53, 0.55)),
+    "pca": (None, (0.53, 0.55)),
     "random": (None, (0.5, 0.55)),
     "icm": ("largest", (0.66, 0.55)),
     "shrinkage": (None, (0.0, 0.62)),
@@ -54,6 +54,7 @@ def _of_test(shared: dict[str, Any], held_out: str) -> list[dict[str, Any]]:
         asked: dict[str, Any] = {"training_domain": scores, "lodo": scores, "correct": correct} | shared
         target = [float(np.mean(answers)) for answers in correct]
         made.append(row(held_out=held_out, projection=projection, order=order, target=target, **asked))
+        made[-1]["trial_id"] = made[-1]["trial_id"].replace("pca-None", "pca-largest")  # as it is in the files
     return made
 
 

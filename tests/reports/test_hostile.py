@@ -75,14 +75,11 @@ def report(
     return place / "x", write_report(frame(rows()), TESTED, Storage(str(place)), "x", origin, Options())
 
 
-@pytest.mark.parametrize("part", ["predictor", "projection", "protocol"])
-def test_rows_that_name_code_import_none_where_nobody_wants_it(
-    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_name_code_import_none_where_nobody_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "of_a_stranger.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
-    made = [row(held_out=held_out, **{part: "of_a_stranger:Part"}) for held_out in ("a", "b", "c")]  # type: ignore[arg-type]
+    made = [row(held_out=held_out, protocol="of_a_stranger:Part") for held_out in ("a", "b", "c")]
     with pytest.raises(PluginError, match="'of_a_stranger:Part' is code of somebody's own"):
         write_report(frame(made), TESTED, Storage(str(tmp_path)), "x", Origin("Rows"), Options())
     assert "of_a_stranger" not in sys.modules

@@ -1,63 +1,75 @@
-"""Labels and places of methods, known and unknown."""
+"""Labels and places of methods, known and unknown: what rows say of them, and no class."""
+
+import ast
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import reports.methods
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
 from reports.methods import Method, by_method
 from tests.reports.synthetic import frame, row
 
+# (projection, order, predictor, label)
+LABELS = [
+    ("identity", None, "zero_shot", "Zero-shot"),
+    ("identity", None, "linear_probe", "Linear probe"),
+    ("pca", None, "zero_shot", "PCA + zero-shot"),
+    ("random", None, "zero_shot", "Random projection + zero-shot"),
+    ("icm", "largest", "zero_shot", "CLIP-ICM (largest) + zero-shot"),
+    ("icm", "released", "linear_probe", "CLIP-ICM (released order) + linear probe"),
+    ("drop_top", None, "ridge", "PCA without top directions + ridge probe"),
+    ("identity", None, "tip_adapter", "Tip-Adapter"),
+    ("mine:Own", None, "mine:Other", "mine:Own + mine:Other"),
+    ("identity", None, "mine:Other", "mine:Other"),
+    ("coral", None, "ridge", "CORAL ‡ + ridge probe"),
+    ("identity", None, "mean_of_views", "Zero-shot on the mean of views ‡"),
+    ("coral", None, "mean_of_views", "CORAL ‡ + zero-shot on the mean of views ‡"),
+]
 
-@pytest.mark.parametrize(
-    ("projection", "order", "predictor", "label"),
-    [
-        ("identity", None, "zero_shot", "Zero-shot"),
-        ("identity", None, "linear_probe", "Linear probe"),
-        ("pca", None, "zero_shot", "PCA + zero-shot"),
-        ("pca", "largest", "zero_shot", "PCA + zero-shot"),
-        ("random", None, "zero_shot", "Random projection + zero-shot"),
-        ("icm", "largest", "zero_shot", "CLIP-ICM (largest) + zero-shot"),
-        ("icm", "released", "linear_probe", "CLIP-ICM (released order) + linear probe"),
-        ("drop_top", None, "ridge", "PCA without top directions + ridge probe"),
-        ("identity", None, "tip_adapter", "Tip-Adapter"),
-        ("mine:Own", None, "mine:Other", "mine:Own + mine:Other"),
-        ("identity", None, "mine:Other", "mine:Other"),
-    ],
-)
+
+def method(projection: str = "identity", order: str | None = None, predictor: str = "zero_shot", **more: Any) -> Method:
+    [one] = by_method(frame([row(projection=projection, order=order, predictor=predictor, **more)]))
+    return one
+
+
+@pytest.mark.parametrize(("projection", "order", "predictor", "label"), LABELS)
 def test_every_method_has_a_readable_label(projection: str, order: str | None, predictor: str, label: str) -> None:
-    assert Method(projection, order, predictor).label == label
+    assert method(projection, order, predictor).label == label
 
 
-def test_every_registered_component_has_a_label() -> None:
-    for projection in PROJECTIONS.names():
-        assert Method(projection, None, "zero_shot").projection_label != projection
-    for predictor in PREDICTORS.names():
-        assert Method("identity", None, predictor).predictor_label != predictor
-
-
-def test_what_looks_at_the_tested_images_is_marked_wherever_it_is_named() -> None:
-    sees = [name for name in PROJECTIONS.names() if PROJECTIONS.component_class(name).looks_at_target_images]
-    assert sees == ["own_mean", "coral"]
-    for name in PROJECTIONS.names():
-        assert Method(name, None, "zero_shot").label.count("‡") == (name in sees)
-    assert Method("coral", None, "ridge").label == "CORAL ‡ + ridge probe"
-    sees = [name for name in PREDICTORS.names() if PREDICTORS.component_class(name).looks_at_target_images]
-    assert sees == ["mean_of_views", "zero_temperature"]
+def test_every_registered_component_has_a_label_and_its_traits_in_rows() -> None:
+    for registry in (PROJECTIONS, PREDICTORS):
+        for name in registry.names():
+            cls, one = registry.component_class(name), method(**{registry.kind: name})
+            said = getattr(one, f"of_{registry.kind}")
+            assert name != said.label != ""
+            assert {name for name in vars(cls) if vars(cls)[name] is True and name[0] != "_"} <= {*said.traits}
+            assert one.looks_at_target_images == ("‡" in one.label) == cls.looks_at_target_images
     for name in PREDICTORS.names():
-        plain, projected = Method("identity", None, name), Method("pca", "largest", name)
-        assert plain.looks_at_target_images == projected.looks_at_target_images == (name in sees)
-        assert [m.label.count("‡") for m in (plain, projected)] == [name in sees] * 2
-        assert plain.predictor_label.endswith(" ‡") == (name in sees)
-    assert Method("identity", None, "mean_of_views").label == "Zero-shot on the mean of views ‡"
-    assert Method("coral", None, "mean_of_views").label == "CORAL ‡ + zero-shot on the mean of views ‡"
-    assert not Method("mine:Own", None, "ridge").looks_at_target_images
+        cls, one = PREDICTORS.component_class(name), method(predictor=name, predictor_variant="2")
+        assert (one.learns_nothing, one.learns_classes) == (not cls.uses_training_images, cls.learns_classes)
+        assert one.predictor_uses_c_d == cls.uses_c_d
 
 
-def test_which_predictors_learn_classes_is_theirs_to_say() -> None:
-    for name in PREDICTORS.names():
-        assert Method("identity", None, f"{name} (2)").learns_classes == PREDICTORS.component_class(name).learns_classes
-    assert not Method("identity", None, "mine:Other").learns_classes
-    assert not Method("identity", None, "unheard_of").learns_classes
+def test_what_is_compared_goes_by_the_role_that_rows_give() -> None:
+    own: dict[str, Any] = {"projection_label": "Mine", "projection_traits": ["full_rank_only"]}
+    every = {role: method("mine:Own", projection_role=role, **own) for role in ("method", "control", "rival", "plain")}
+    assert [role for role, one in every.items() if one.is_control] == ["control", "rival"]
+    assert [role for role, one in every.items() if one.is_rival] == ["rival"]
+    assert [role for role, one in every.items() if one.is_plain] == ["plain"]
+    assert {one.label for one in every.values()} == {"Mine + zero-shot", "Zero-shot"}
+    fair = ["calibrated", "denoiser", "nap", "centring", "biased_prompts", "roboshot", "generalized", "drop_top",
+            "environment_means", "leace"]  # fmt: skip
+    assert [name for name in PROJECTIONS.names() if method(name).is_rival] == fair
+
+
+def test_no_built_in_component_is_named_but_those_that_the_reports_are_about() -> None:
+    words = {node.value for node in ast.walk(ast.parse(Path(reports.methods.__file__).read_text(encoding="utf-8")))
+             if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
+    assert words & {*PROJECTIONS.names(), *PREDICTORS.names()} == {"identity", "icm", "shrinkage"}
 
 
 def test_variants_of_a_predictor_are_lines_of_their_own_in_natural_order() -> None:
@@ -69,7 +81,7 @@ def test_variants_of_a_predictor_are_lines_of_their_own_in_natural_order() -> No
 
 def test_methods_stand_in_a_fixed_order_whatever_the_order_of_rows() -> None:
     wanted = [
-        ("identity", None, "zero_shot"), ("pca", "largest", "zero_shot"), ("random", None, "zero_shot"),
+        ("identity", None, "zero_shot"), ("pca", None, "zero_shot"), ("random", None, "zero_shot"),
         ("drop_top", None, "zero_shot"), ("leace", None, "zero_shot"), ("icm", "released", "zero_shot"),
         ("icm", "largest", "zero_shot"), ("identity", None, "linear_probe"), ("identity", None, "ridge"),
     ]  # fmt: skip

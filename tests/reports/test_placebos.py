@@ -20,32 +20,42 @@ REAL = json.dumps({"kinds": [{"name": "invert"}], "seed": 0})
 
 def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float = 1.0, **more: Any) -> list[Any]:
     content = json.loads(REAL) | ({"placebo": {"name": placebo}} if placebo else {})
+    name, _, draw = (placebo or "").partition(" ")
     made: dict[str, Any] = {"projection": "shrinkage", "lambda_": lambda_, "interventions": json.dumps(content),
-                            "intervention_set": placebo or "all", "projection_variant": placebo,
+                            "intervention_set": placebo or "all", "placebo": name or None, "placebo_draw": int(draw) if draw else None,
                             "projection_params": json.dumps({"nuisance": nuisance}), **more}  # fmt: skip
     return [row(held_out=h, target=(share,), **made) for h in "ab"]
 
 
 @pytest.mark.parametrize(
-    ("method", "label", "placebo", "draw"),
+    ("columns", "label", "real"),
     [
-        (Method("shrinkage", None, "zero_shot", "borrowed"), "Shrinkage (borrowed)", "borrowed", False),
-        (Method("shrinkage", None, "zero_shot", "rotated 17, images"), "Shrinkage (rotated 17, images)", "rotated", True),
-        (Method("icm", "largest", "zero_shot", "matched 3"), "CLIP-ICM (matched 3, largest)", "matched", True),
-        (Method("icm", "largest", "zero_shot", "shuffled, equal N"), "Truncation (shuffled, equal N)", "shuffled", False),
-        (Method("shrinkage", None, "zero_shot", "images"), "Shrinkage (images)", None, False),
+        ({"projection": "shrinkage", "placebo": "borrowed"}, "Shrinkage (borrowed)", "Shrinkage"),
+        (
+            {"projection": "shrinkage", "placebo": "rotated", "placebo_draw": 17, "projection_variant": "images"},
+            "Shrinkage (rotated 17, images)", "Shrinkage (images)",
+        ),
+        (
+            {"projection": "icm", "order": "largest", "placebo": "matched", "placebo_draw": 3},
+            "CLIP-ICM (matched 3, largest)", "CLIP-ICM (largest)",
+        ),
+        (
+            {"projection": "icm", "order": "largest", "placebo": "shuffled", "projection_variant": "equal N"},
+            "Truncation (shuffled, equal N)", "Truncation (equal N)",
+        ),
+        ({"projection": "shrinkage", "projection_variant": "images"}, "Shrinkage (images)", "Shrinkage (images)"),
     ],
 )  # fmt: skip
-def test_words_of_placebos(method: Method, label: str, placebo: str | None, draw: bool) -> None:
+def test_words_of_placebos(columns: dict[str, Any], label: str, real: str) -> None:
+    [method] = by_method(frame([row(**columns)]))
     assert method.projection_label == label
-    assert (method.placebo, method.is_draw) == (placebo, draw)
-    bare = {"borrowed": "", "rotated 17, images": "images", "matched 3": "", "shuffled, equal N": "equal N"}
-    assert method.real.variant == bare.get(method.variant, "images")
+    assert (method.placebo, method.is_draw) == (columns.get("placebo"), "placebo_draw" in columns)
+    assert method.real.projection_label == real
     assert method.real.placebo is None
     mean = method.mean_of(9)
     assert not mean.is_draw
-    if placebo:
-        assert mean.real == method.real
+    assert mean.real == method.real
+    assert (", mean of 9 draws" in mean.projection_label) == bool(method.placebo)
 
 
 def test_p_values_count_what_is_at_least_as_good() -> None:
@@ -127,7 +137,7 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
     # Of shrinkage by environments a placebo reaches the penalty, so that it has rows of its own and takes none.
     shrunk = {"projection": "shrinkage", "projection_params": json.dumps({"nuisance": "environments"})}
     of_real = only([*soft(None, 0.9, **shrunk), *soft("borrowed", 0.5, **shrunk)])[1]
-    borrowed = Method("shrinkage", None, "soft_penalty", "borrowed")
+    borrowed = Method("shrinkage", None, "soft_penalty", placebo="borrowed")
     assert of_real.pooled(borrowed, "lodo").measure()["a", 0] == pytest.approx(0.5)
 
 
@@ -135,7 +145,8 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
 def test_rows_of_environments_alone_do_not_stand_in_for_a_fold_that_a_placebo_lacks(placebo: str) -> None:
     real = [r for fold in (0, 1) for name in ("environments", "both") for r in of(None, 0.6, name, folds=2, fold=fold)]
     chosen = only([*real, *of(placebo, 0.5, folds=2, fold=0)])[1]
-    method = Method("shrinkage", None, "zero_shot", placebo)
+    name, _, draw = placebo.partition(" ")
+    method = Method("shrinkage", None, "zero_shot", placebo=name, draw=int(draw) if draw else None)
     assert chosen.folds_there(method) == (1, 2)
     assert not chosen.pooled(method, "lodo")
     if placebo == "rotated 1":
@@ -149,7 +160,7 @@ def test_of_equals_a_placebos_rule_takes_the_first_as_if_all_had_been_made_toget
 
     real = made(["interventions", "environments", "both"], None)
     parts = by_method(frame([*made(["interventions", "both"], "borrowed"), *real]))
-    borrowed = parts[Method("shrinkage", None, "zero_shot", "borrowed")]
+    borrowed = parts[Method("shrinkage", None, "zero_shot", placebo="borrowed")]
     at_a = borrowed[borrowed["held_out"] == "a"]
     names = [json.loads(params)["nuisance"] for params in at_a["projection_params"]]
     assert names == ["interventions", "environments", "both"] * 2

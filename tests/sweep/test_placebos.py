@@ -92,14 +92,15 @@ def test_a_sweep_has_the_planned_trials_and_each_placebo_rows_of_its_own(run: Ru
     variants = {"rotated 1", "rotated 2", "rotated 3", "matched", "shuffled 1", "shuffled 2", "borrowed"}
     for (_, projection), part in rows.groupby(["dataset", "projection"]):
         taken = variants if projection in ("icm", "shrinkage") else set()
-        assert set(part["projection_variant"].dropna()) == taken
+        draws = part["placebo_draw"].map(lambda draw: "" if draw != draw else f" {draw:g}")
+        assert set((part["placebo"] + draws).dropna()) == taken
     shrinkage = rows[(rows["projection"] == "shrinkage") & (rows["dataset"] == "toy")]
-    placebos = shrinkage[shrinkage["projection_variant"].notna()]
-    assert not placebos["projection_params"].str.contains('"environments"').any()
-    assert shrinkage["projection_params"].str.contains('"environments"').any()
-    single = placebos[placebos["projection_variant"] == "borrowed"]
+    placebos = shrinkage[shrinkage["placebo"].notna()]
+    assert set(placebos["nuisance"]) == {"interventions", "both"}
+    assert set(shrinkage["nuisance"]) == {"interventions", "environments", "both"}
+    single = placebos[placebos["placebo"] == "borrowed"]
     assert len(single) == 3 * 2 * 2  # held-outs, lambdas, nuisances: all of them
-    numbered = placebos[placebos["projection_variant"] == "rotated 2"]
+    numbered = placebos[(placebos["placebo"] == "rotated") & (placebos["placebo_draw"] == 2)]
     assert numbered.groupby("held_out").size().between(1, 2).all()  # what the two rules of the sources pick
 
 

@@ -132,8 +132,8 @@ def test_a_sweep_reads_views_from_the_store_and_placebos_reach_a_trained_predict
         here = data.environment == data.environments.index(row["held_out"])
         np.testing.assert_array_equal(unpacked(dict(row))[-1], expected[here])
     soft = plain[plain["predictor"] == "soft_penalty"]
-    assert set(soft["projection_variant"].dropna()) == {f"rotated {i}" for i in range(1, 21)}
+    assert set(soft["placebo_draw"].dropna()) == set(range(1, 21))
     without_penalty = soft["predictor_params"].map(lambda p: json.loads(p)["mu"] == [0.0])
-    parts = soft[soft["projection_variant"].isna() & without_penalty], plain[plain["predictor"] == "linear_probe"]
+    parts = soft[soft["placebo"].isna() & without_penalty], plain[plain["predictor"] == "linear_probe"]
     real, probe = (part.set_index("held_out")["correct"].to_dict() for part in parts)
     assert real == probe

@@ -167,7 +167,8 @@ class Predictor(Component):
     """A way to predict classes inside a subspace.
 
     To add one, derive from this class in a file of its own, write `scores`, and give the class a name in
-    `PREDICTORS` (or name it `module:Class` in the recipe).
+    `PREDICTORS` (or name it `module:Class` in the recipe). Keywords of the class say how reports show it, see
+    `benchmark.common.registry.Presentation`.
 
     Example:
         >>> import numpy as np

@@ -13,7 +13,7 @@ from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.zero_shot import ZeroShot
 
 
-class ClassMeans(Predictor):
+class ClassMeans(Predictor, label="class means"):
     """argmax over classes c of the similarity between an embedding z and m_c, the mean of the training images of c.
 
     A class without training images is never predicted.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class ClipAdapter(Predictor):
+class ClipAdapter(Predictor, label="CLIP-Adapter"):
     """CLIP-Adapter for images, on projected embeddings of unit length.
 
         f* = alpha ReLU(f W1) W2 + (1 - alpha) f        logits = logit_scale cos(f*, t_c)

@@ -18,7 +18,7 @@ SPREAD = 0.02  # standard deviation of the first vectors, the authors'
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of SGD, the authors'
 
 
-class CoOp(Predictor):
+class CoOp(Predictor, label="CoOp"):
     """CoOp, on stored embeddings of images, which are not augmented.
 
         t_c = text tower([v_1 ... v_M, name of c, .])        logits = logit_scale cos(f, t_c)

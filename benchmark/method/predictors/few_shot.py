@@ -12,7 +12,7 @@ from benchmark.method.predictors.base import Head, Problem
 from benchmark.method.predictors.linear_probe import LinearProbe
 
 
-class FewShotProbe(LinearProbe):
+class FewShotProbe(LinearProbe, label="few-shot probe"):
     """The linear probe on a few training images of every class, drawn over all source environments.
 
     The images depend on the trial's seed and are the same at every rank. A class that has fewer images gives all it

@@ -17,7 +17,7 @@ TINY = 1e-12  # what is not above it counts as zero where it would be divided by
 MIN_WEIGHT = 1e-6  # smallest weight of a group, so that no long step loses one for good
 
 
-class GroupDROProbe(LinearProbe):
+class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     """The linear probe that minimises the loss of the source environment for which it is largest.
 
         minimise over W, b :   n max_g l_g(W, b)  +  q / (2 C) ||W||^2

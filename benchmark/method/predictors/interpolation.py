@@ -16,7 +16,7 @@ from benchmark.method.predictors.linear_probe import Probe
 MAX_CALIBRATED = 5_000  # training images, evenly spaced, from which a temperature is fitted
 
 
-class Interpolation(Probe):
+class Interpolation(Probe, label="zero-shot/probe interpolation"):
     """WiSE-FT in the last layer: (1 - alpha) x the zero-shot head + alpha x the linear probe, weights and intercepts.
 
     Both act on projected image embeddings of unit length, whatever `problem.renormalize` says, and both are logits of

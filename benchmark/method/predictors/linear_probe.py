@@ -136,7 +136,7 @@ class Probe(Predictor):
         problem.notes.append(f"{self.name}, {self.grid_words}, rank {rank}: {what}")
 
 
-class LinearProbe(Probe):
+class LinearProbe(Probe, label="linear probe", place=1):
     """Multinomial logistic regression with an L2 penalty.
 
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) ||W||^2

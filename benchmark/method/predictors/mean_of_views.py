@@ -9,7 +9,7 @@ from benchmark.method.arrays import Array, unit
 from benchmark.method.predictors.base import Predictor, Problem
 
 
-class MeanOfViews(Predictor):
+class MeanOfViews(Predictor, label="zero-shot on the mean of views"):
     """argmax over classes c of the cosine of t_c and the mean of u_v, the tested image and its views at unit length.
 
     The mean is over 1 + V embeddings in the subspace, the image itself and its view of each kind of the intervention

@@ -9,7 +9,7 @@ from benchmark.method.predictors.base import Problem
 from benchmark.method.predictors.linear_probe import LinearProbe
 
 
-class ProbeWithViews(LinearProbe):
+class ProbeWithViews(LinearProbe, label="probe on images and views"):
     """The linear probe trained on every image and its V views, which together weigh as much as the image does alone.
 
         minimise over W, b :   sum_i 1 / (1 + V) sum_v cross-entropy(x_iv W + b, y_i)  +  q / (2 C) ||W||^2

@@ -13,7 +13,7 @@ from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.class_means import absent_classes
 
 
-class Ridge(Predictor):
+class Ridge(Predictor, label="ridge probe"):
     """Least squares on one-hot targets with intercept and an L2 penalty.
 
         minimise over W, b :   sum_i || x_i W + b - onehot(y_i) ||^2  +  alpha ||W||^2

@@ -18,7 +18,7 @@ Strengths = Annotated[
 ]
 
 
-class SoftPenaltyProbe(LinearProbe):
+class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
     """The linear probe whose penalty is larger along what interventions move.
 
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) tr(W' (I + mu D C_d / t) W)

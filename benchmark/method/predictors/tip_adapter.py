@@ -16,7 +16,7 @@ BLOCK = 4096  # number of test images whose affinities to all keys are held at a
 EPSILON = 1e-4  # AdamW's epsilon, as in the authors' code
 
 
-class TipAdapter(Predictor):
+class TipAdapter(Predictor, label="Tip-Adapter"):
     """Tip-Adapter, equations 5 and 6, on projected embeddings of unit length.
 
         A = exp(-beta (1 - f F'))        logits = logit_scale f W' + alpha A L

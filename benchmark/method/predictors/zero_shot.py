@@ -13,7 +13,7 @@ DENSE = 3  # from one rank in so many on, running sums over all of them cost les
 BLOCK = 128  # number of images whose scores at all ranks fit into a core's cache
 
 
-class ZeroShot(Predictor):
+class ZeroShot(Predictor, label="zero-shot", place=0):
     """argmax over classes c of the similarity between A z and A t_c.
 
     Fields:

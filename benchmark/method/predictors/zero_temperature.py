@@ -16,7 +16,7 @@ from benchmark.method.predictors.base import Predictor, Problem
 BLOCK = 1024  # images whose logits of all views are held at a time
 
 
-class ZeroTemperature(Predictor):
+class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
     """The class that most of the confident ones among a tested image's 1 + V views are nearest to.
 
     Zero-shot probabilities of the image itself and of its view of each kind of the intervention set are ordered by

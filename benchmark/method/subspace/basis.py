@@ -80,6 +80,7 @@ class Projection(Component):
     To add one, derive from this class in a file of its own, write `fit`, and give the class a name in
     `PROJECTIONS` (or name it `module:Class` in the recipe). A projection that weighs the consistency under
     interventions has the field `lambda_`, one that draws has the field `seed`; their values come from the sweep.
+    Keywords of the class say how reports show it, see `benchmark.common.registry.Presentation`.
 
     Example:
         >>> import numpy as np
@@ -105,6 +106,8 @@ class Projection(Component):
     uses_labels: ClassVar[bool] = False  # whether it looks at the classes of images
     looks_at_target_images: ClassVar[bool] = False  # whether it is fitted on `sources.targets`: every table marks it
     full_rank_only: ClassVar[bool] = False  # only the whole space makes sense: one rank, D
+    plain_at_full_rank: ClassVar[bool] = False  # whether at rank D it only turns the space: predictions are plain ones
+    plain_at_lambda_0: ClassVar[bool] = False  # whether at lambda 0 it leaves images and texts as they are
 
     @property
     def uses_lambda(self) -> bool:

@@ -82,7 +82,7 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
     return float(reconstruction), float(consistency)
 
 
-class ICM(Projection):
+class ICM(Projection, label="CLIP-ICM", place=4):
     """CLIP-ICM: the directions that hold much of the embeddings and are moved little by interventions come first.
 
     They are the eigenvectors of C_z - lambda C_d by decreasing eigenvalue, see `invariant_basis`.
@@ -105,6 +105,7 @@ class ICM(Projection):
     """
 
     registered_name: ClassVar[str] = "icm"
+    plain_at_full_rank: ClassVar[bool] = True
     uses_interventions: ClassVar[bool] = True
     order: Order = "largest"
     centered: bool = False

@@ -151,6 +151,7 @@ class _Shrinking(Projection):
 
     full_rank_only: ClassVar[bool] = True
     uses_interventions: ClassVar[bool] = True  # for the scale of N at least
+    plain_at_lambda_0: ClassVar[bool] = True
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1)] = LAMBDAS
     sides: Sides = "symmetric"
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
@@ -175,7 +176,7 @@ class _Shrinking(Projection):
         return shrinkage_basis(sources, self.lambda_, self.name_of_nuisance, self.sides)
 
 
-class Shrinkage(_Shrinking):
+class Shrinkage(_Shrinking, label="Shrinkage", place=5):
     """Shrinkage of what interventions and environments move; the rule chooses lambda and N.
 
     Fields:
@@ -219,7 +220,7 @@ class Shrinkage(_Shrinking):
         return ", ".join(filter(None, [super().variant, candidates_in_words(self.nuisance)]))
 
 
-class Fixed(_Shrinking):
+class Fixed(_Shrinking, label="Shrinkage, nothing chosen", short="fixed shrinkage", role="control", place=6):
     """Shrinkage with nothing chosen, and no label used anywhere: N = `both`, lambda 10. What selection adds to it.
 
     Fields:
@@ -237,7 +238,7 @@ class Fixed(_Shrinking):
         return "both"
 
 
-class Isotropic(_Shrinking):
+class Isotropic(_Shrinking, label="Shrinkage, isotropic", short="shrinkage of all alike", role="control", place=6):
     """Shrinkage of all directions alike, N = (t / D) I: what shrinking does that knows of no nuisance.
 
     Fields:
@@ -255,7 +256,13 @@ class Isotropic(_Shrinking):
         return "isotropic"
 
 
-class IsotropicEnvironments(_Shrinking):
+class IsotropicEnvironments(
+    _Shrinking,
+    label="Shrinkage, isotropic + environments",
+    short="shrinkage without interventions",
+    role="control",
+    place=6,
+):
     """Shrinkage of environment means and of all directions alike, N = (t / D) I + t B / tr(B): no intervention in it.
 
     Interventions are credited with a gain only where shrinkage is ahead of it.
@@ -275,7 +282,7 @@ class IsotropicEnvironments(_Shrinking):
         return "isotropic_environments"
 
 
-class WithinClasses(_Shrinking):
+class WithinClasses(_Shrinking, label="Shrinkage, within classes", role="control", place=6):
     """Shrinkage of the covariance within classes (WCCN): a rival that looks at labels.
 
     Fields:
@@ -302,7 +309,7 @@ class WithinClasses(_Shrinking):
         return ", ".join(filter(None, [super().variant, "" if self.environments == "pooled" else "apart"]))
 
 
-class WithinPrompts(_Shrinking):
+class WithinPrompts(_Shrinking, label="Shrinkage, within prompts of classes", role="control", place=6):
     """Shrinkage of what templates change in the prompt of a class: N of texts alone, no label of an image.
 
     Fields:

@@ -38,7 +38,7 @@ def _methods(held_out: str, plain: float, whole: bool, **columns: Any) -> list[d
     curve = [plain - 0.1, plain + 0.05, plain]
     made = [
         row(held_out=held_out, target=[plain], **columns),
-        row(held_out=held_out, target=[plain - 0.2, plain - 0.1, plain], projection="pca", order="largest", **columns),
+        row(held_out=held_out, target=[plain - 0.2, plain - 0.1, plain], projection="pca", **columns),
     ]
     choices = [(x, name) for x in (1.0, 10.0) for name in SETS] if whole else [(1.0, "image")]
     return made + [

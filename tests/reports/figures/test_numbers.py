@@ -218,11 +218,10 @@ def test_shares_of_pairs_are_a_curve_and_draws_of_one_share_their_mean() -> None
     all_pairs: dict[str, Any] = {"kinds": [{"name": "blur"}, {"name": "crop"}]}
     for held_out in ("art", "sketch"):
         rows.append(row(held_out=held_out))
-        for said, share in ((None, 0.6), ("10 % of the pairs, seed 1", 0.54), ("10 % of the pairs, seed 2", 0.58),
-                            ("1 % of the pairs", 0.51)):  # fmt: skip
-            content = all_pairs | ({"pairs": said} if said else {})
-            rows.append(row(held_out=held_out, projection="icm", order="largest", lambda_=1.0, intervention_set=said or "all",
-                            interventions=json.dumps(content), projection_variant=said, target=(share,)))  # fmt: skip
+        for pairs_share, seed, share in ((None, None, 0.6), (0.1, 1, 0.54), (0.1, 2, 0.58), (0.01, 0, 0.51)):
+            rows.append(row(held_out=held_out, projection="icm", order="largest", lambda_=1.0, intervention_set=f"set {share}",
+                            interventions=json.dumps(all_pairs), pairs_share=pairs_share, pairs_seed=seed,
+                            target=(share,)))  # fmt: skip
     numbers = numbers_of(pairs, only(rows)[1])
     [curve] = numbers.shares
     assert curve.shares == (1.0, 10.0, 100.0)

@@ -38,8 +38,7 @@ def rows(dataset: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
             for predictor in ("zero_shot", "linear_probe"):
                 made.append(one(held_out, seed, "identity", predictor))
                 for projection in ("pca", "random"):
-                    order = "largest" if projection == "pca" else None
-                    made.append(one(held_out, seed, projection, predictor, order=order))
+                    made.append(one(held_out, seed, projection, predictor))
                 for lambda_ in (1.0, 10.0):
                     more = {"order": "largest", "lambda_": lambda_, "intervention_set": "all"}
                     made.append(one(held_out, seed, "icm", predictor, **more))

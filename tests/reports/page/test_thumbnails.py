@@ -5,6 +5,7 @@ import pandas as pd
 from reports.methods import Method
 from reports.page import wanted
 from reports.predictions import MethodPredictions
+from tests.reports.synthetic import row
 
 CLASSES = ("cat", "dog")
 
@@ -16,7 +17,7 @@ def part(projection: str, answers: dict[str, int]) -> MethodPredictions:
         "image_id": [*answers], "held_out": ["art"] * n, "seed": [0] * n, "rule": ["lodo"] * n, "class": ["cat"] * n,
         "predicted": [CLASSES[k] for k in answers.values()],
     })  # fmt: skip
-    return MethodPredictions(Method(projection, None, "zero_shot"), table)
+    return MethodPredictions(Method.of_row(row(projection=projection)), table)
 
 
 def test_the_first_of_every_list_come_first_and_what_is_always_right_not_at_all() -> None:

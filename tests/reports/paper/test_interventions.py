@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.methods import Method
+from reports.methods import Method, by_method
 from reports.options import Options
 from reports.paper import interventions
 from reports.table import Line
 from tests.reports.paper.rows import built
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import described, frame, row
 
 HELD_OUTS = ("art", "sketch")
 
 
-def of_set(name: str, share: float, kinds: int = 1, pairs: str | None = None, **more: Any) -> list[dict[str, Any]]:
-    content: dict[str, Any] = {"kinds": [{"name": f"k{i}"} for i in range(kinds)]} | ({"pairs": pairs} if pairs else {})
+def of_set(name: str, share: float, kinds: int = 1, pairs: float | None = None, **more: Any) -> list[dict[str, Any]]:
+    content: dict[str, Any] = {"kinds": [{"name": f"k{i}"} for i in range(kinds)]}
     made: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": name, "lambda_": 1.0,
-                            "interventions": json.dumps(content), "projection_variant": pairs, **more}  # fmt: skip
+                            "interventions": json.dumps(content), "pairs_share": pairs, "pairs_seed": pairs and 0, **more}  # fmt: skip
     return [row(held_out=h, target=(share,), **made) for h in HELD_OUTS]
 
 
@@ -35,7 +35,7 @@ def lines_of(rows: list[dict[str, Any]]) -> tuple[Line, ...]:
 def test_every_set_is_a_line_with_its_own_choice_and_its_gain() -> None:
     rows = [
         *of_set("all", 0.6, 7), *of_set("weak", 0.53), *of_set("strong", 0.57), *of_set("weak", 0.4, lambda_=3.0),
-        *of_set("tenth", 0.55, 7, "10 % of the pairs"), *of_set("hundredth", 0.52, 7, "1 % of the pairs"),
+        *of_set("tenth", 0.55, 7, 0.1), *of_set("hundredth", 0.52, 7, 0.01),
     ]  # fmt: skip
     lines = lines_of(rows)
     assert [one.name for one in lines] == [
@@ -50,10 +50,14 @@ def test_every_set_is_a_line_with_its_own_choice_and_its_gain() -> None:
 
 
 def test_shares_of_the_pairs_are_methods_of_their_own_that_are_called_as_the_paper_s() -> None:
-    method = Method("icm", "largest", "zero_shot", "10 % of the pairs, seed 3")
+    some = (
+        {"pairs_share": 0.1, "pairs_seed": 3},
+        {"pairs_share": 0.005, "pairs_seed": 0, "projection_variant": "equal N"},
+    )
+    rows = [row(projection="icm", order="largest", **columns) for columns in some]
+    equal, method = by_method(frame(rows))
     assert method.projection_label == "CLIP-ICM (10 % of the pairs, seed 3, largest)"
     assert method.with_all_pairs == Method("icm", "largest", "zero_shot")
-    equal = Method("icm", "largest", "zero_shot", "0.5 % of the pairs, equal N")
     assert equal.projection_label == "Truncation (0.5 % of the pairs, equal N)"
     assert equal.with_all_pairs.variant == "equal N"
 
@@ -86,8 +90,7 @@ def test_of_many_sets_those_that_say_most_stand_before_the_means_and_shares_of_t
             accuracies[kinds] = next(shares)
             content = json.dumps({"kinds": [{"name": k} for k in kinds]})
             rows += of_set("".join(kinds), accuracies[kinds], interventions=content)
-    tenth = json.dumps({"kinds": [{"name": k} for k in every], "pairs": "10 % of the pairs"})
-    rows += of_set("tenth", 0.55, pairs="10 % of the pairs", interventions=tenth)
+    rows += of_set("tenth", 0.55, pairs=0.1, interventions=json.dumps({"kinds": [{"name": k} for k in every]}))
     lines = lines_of(rows)
     names = [one.name.partition(" (")[0] for one in lines]
     assert names == [
@@ -109,7 +112,7 @@ def test_sets_with_texts_stand_in_a_table_of_their_own_beside_the_largest_of_ima
     both: dict[str, Any] = {"interventions": json.dumps({"kinds": [{"name": "k0"}, {"name": "k1"}, {"name": "text"}]})}
     rows = [
         *of_set("images", 0.6, 2), *of_set("few", 0.5, 1), *of_set("words", 0.55, **words), *of_set("both", 0.7, **both),
-        *of_set("tenth", 0.65, 2, "10 % of the pairs"), *PLAIN,
+        *of_set("tenth", 0.65, 2, 0.1), *PLAIN,
     ]  # fmt: skip
     images, texts = (built(build, rows) for build in (interventions.build, interventions.build_text))
     assert texts.name == "ablation_text"

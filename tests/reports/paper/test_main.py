@@ -90,6 +90,26 @@ def test_a_method_that_is_the_plain_space_in_all_picks_is_marked_and_never_bold(
     assert table.columns[-1].name == "plain in k of n picks"
 
 
+@pytest.mark.parametrize(
+    ("what", "equal"),
+    [
+        ({"projection": "pca"}, True), ({"projection": "leace"}, False), ({"projection": "mine:Own"}, False),
+        ({"projection": "mine:Own", "projection_traits": ["plain_at_full_rank"]}, True),
+        ({"projection": "shrinkage", "lambda_": 0.0}, True), ({"projection": "shrinkage", "lambda_": 1.0}, False),
+        ({"projection": "icm", "lambda_": 0.0, "dim": 8}, False),  # PCA at rank 4
+        ({"projection": "biased_prompts", "lambda_": 0.0}, False),  # removes directions all the same
+        ({"projection": "pca", "predictor": "soft_penalty", "pairs_share": 0.1}, False),  # whose C_d is another one
+        ({"projection": "identity", "predictor": "soft_penalty", "placebo": "borrowed"}, False),
+    ],
+)  # fmt: skip
+def test_what_is_plain_prediction_is_for_the_projection_to_say(what: dict[str, Any], equal: bool) -> None:
+    method, predictor = {"dim": 4, **what}, what.get("predictor", "zero_shot")
+    rows = method_rows(PLAIN, (0.6, 0.4), predictor=predictor) + method_rows(method, (0.6, 0.4))
+    *_, one = (line for _, line in built(environments.build, rows).lines())
+    assert one.equals_plain == equal
+    assert one.cells[0].equals_plain == equal
+
+
 @pytest.mark.parametrize(("target", "dim"), [((0.1, 0.9, 0.2), 4), ((0.1, 0.2, 0.9), 8)])
 def test_the_column_of_plain_picks_is_there_only_where_one_is(target: tuple[float, ...], dim: int) -> None:
     """Of ranks to 4 the highest that was asked for is not the full space of 8 dimensions."""
@@ -138,7 +158,7 @@ def test_a_bound_is_marked_and_has_no_bold() -> None:
 
 def test_environments_have_their_average_and_the_worst() -> None:
     rows = [*method_rows(PLAIN, (0.4, 0.6, 0.2), "abc"), *method_rows(PCA, (0.4, 0.1, 0.3), "abc")]
-    rows += method_rows({**PCA, "projection_variant": "shuffled"}, (0.3, 0.3, 0.3), "abc")
+    rows += method_rows({**PCA, "placebo": "shuffled"}, (0.3, 0.3, 0.3), "abc")
     table = built(environments.build, rows)
     assert [one.name for one in table.columns] == ["a", "b", "c", "average", "worst environment"]
     assert [one.value for one in line(table, "Plain").cells] == pytest.approx([40, 60, 20, 40, 20])
@@ -159,7 +179,7 @@ def test_what_the_shift_costs_is_a_difference_to_fits_on_the_tested_environment(
 
 
 def test_short_names_come_from_the_recipe() -> None:
-    icm, released = Method("icm", "largest", "zero_shot"), Method("icm", "released", "zero_shot")
+    icm, released = (Method.of_row(row(projection="icm", order=order)) for order in ("largest", "released"))
     assert short_name(icm, {}) == "CLIP-ICM"
     assert short_name(icm, {"CLIP-ICM (largest)": "Ours"}) == "Ours"
     assert short_name(released, {"CLIP-ICM (released order) + zero-shot": "Theirs"}) == "Theirs"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from reports.methods import Method
 from reports.options import Options
 from reports.paper import paper_tables, shift
 from reports.spans import picked
@@ -70,14 +69,15 @@ def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> 
         rows += [
             row(
                 projection="icm", order="largest", held_out=h, seed=s, lambda_=1.0, intervention_set="rotated",
-                projection_variant=f"rotated {number}", interventions=content, energy_removed=[0.5],
+                placebo="rotated", placebo_draw=number, interventions=content, energy_removed=[0.5],
                 shift_removed_sources=[share], shift_moved_sources=1.0,
             )
             for h in HELD_OUTS for s in (0, 1)
         ]  # fmt: skip
     table = built(shift.build, rows)
-    label = Method("icm", "largest", "zero_shot", "rotated, mean of 3 draws").label
-    [own] = [one for one in table.blocks[0].lines if one.name == label]
+    [own] = [
+        one for one in table.blocks[0].lines if one.name.startswith("CLIP-ICM (rotated, mean of 3 draws, largest)")
+    ]
     assert [one.text for one in own.cells[:4]] == [
         "50.0 [50.0, 50.0]", "50.0 [20.0, 90.0]", None, "1.00 [1.00, 1.00]"]  # fmt: skip
     assert [one.value for one in own.cells[1:3]] == [pytest.approx(50), None]

@@ -19,7 +19,7 @@ from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Discriminant(Projection):
+class Discriminant(Projection, label="Discriminant", short="directions that tell classes apart", role="rival"):
     """Generalised eigenvectors S_b v = w (S_w + regularization * trace(S_w) / D * I) v by decreasing w.
 
     S_b and S_w are the scatter between and within classes, over all source images and divided by their number, so
@@ -40,6 +40,7 @@ class Discriminant(Projection):
     """
 
     registered_name: ClassVar[str] = "discriminant"
+    plain_at_full_rank: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 

@@ -9,7 +9,7 @@ from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class DropTop(Projection):
+class DropTop(Projection, label="PCA without top directions", role="rival"):
     """PCA without its first `k` directions: rank r <= D - k keeps the directions k + 1 to k + r of PCA.
 
     The dropped ones stand at the end in their order, so that rank D is a rotation as everywhere. `spectrum` holds
@@ -26,6 +26,7 @@ class DropTop(Projection):
     """
 
     registered_name: ClassVar[str] = "drop_top"
+    plain_at_full_rank: ClassVar[bool] = True
     k: int = Field(default=1, ge=1)
     centered: bool = False
 

@@ -10,7 +10,7 @@ from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class EnvironmentMeans(Projection):
+class EnvironmentMeans(Projection, label="Environment means removed", role="rival"):
     """The directions orthogonal to all differences of environment means, by decreasing eigenvalue of C_z within them.
 
     The span of mean_e minus the grand mean over the source environments has a numerical rank r <= E - 1 (E the
@@ -22,6 +22,7 @@ class EnvironmentMeans(Projection):
     """
 
     registered_name: ClassVar[str] = "environment_means"
+    plain_at_full_rank: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return what is orthogonal to the differences of environment means, then their span."""

@@ -18,7 +18,7 @@ from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Generalized(Projection):
+class Generalized(Projection, label="Generalised eigenproblem", short="directions moved least", role="rival"):
     """Generalised eigenvectors C_z v = w (C_d + regularization * trace(C_d) / D * I) v by decreasing w.
 
     w is the ratio of energy to displacement, the Rayleigh quotient of the two second moments of CLIP-ICM
@@ -39,6 +39,7 @@ class Generalized(Projection):
     """
 
     registered_name: ClassVar[str] = "generalized"
+    plain_at_full_rank: ClassVar[bool] = True
     uses_interventions: ClassVar[bool] = True
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     centered: bool = False

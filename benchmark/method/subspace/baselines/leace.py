@@ -11,7 +11,7 @@ from benchmark.method.subspace.basis import Basis, Projection, with_fixed_signs
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Leace(Projection):
+class Leace(Projection, label="LEACE", short="removal of what tells environments apart", role="rival"):
     """Least-squares erasure of the source environment, after which no linear classifier can tell the environments.
 
     With W = (Sigma_xx^(1/2))^+ and P the orthogonal projection on the column space of W Sigma_xz (theorem 4.3 of

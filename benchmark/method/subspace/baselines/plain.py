@@ -9,10 +9,11 @@ from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Identity(Projection):
+class Identity(Projection, label="Plain", short="the encoder as it is", role="plain", place=0):
     """The whole space, unchanged: the plain zero-shot prediction and the plain probe."""
 
     registered_name: ClassVar[str] = "identity"
+    plain_at_full_rank: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:
@@ -20,7 +21,7 @@ class Identity(Projection):
         return Basis(np.eye(sources.dim))
 
 
-class PCA(Projection):
+class PCA(Projection, label="PCA", role="baseline", place=1):
     """Eigenvectors of C_z by decreasing eigenvalue; uncentred by default, as CLIP-ICM with lambda = 0.
 
     Fields:
@@ -28,6 +29,7 @@ class PCA(Projection):
     """
 
     registered_name: ClassVar[str] = "pca"
+    plain_at_full_rank: ClassVar[bool] = True
     centered: bool = False
 
     def fit(self, sources: SourceMoments) -> Basis:
@@ -35,7 +37,7 @@ class PCA(Projection):
         return eigenbasis(sources.c_z(self.centered), largest_first=True)
 
 
-class RandomOrthonormal(Projection):
+class RandomOrthonormal(Projection, label="Random projection", short="random directions", role="baseline", place=2):
     """A uniformly random orthonormal basis (QR of a Gaussian matrix with the signs of R made positive).
 
     Fields:
@@ -43,6 +45,7 @@ class RandomOrthonormal(Projection):
     """
 
     registered_name: ClassVar[str] = "random"
+    plain_at_full_rank: ClassVar[bool] = True
     seed: int = Field(default=0, ge=0)
 
     def fit(self, sources: SourceMoments) -> Basis:

@@ -30,7 +30,7 @@ Groups = Annotated[tuple[Words, ...], Field(min_length=1)]
 SPURIOUS, ALIKE = "spurious", "alike"  # roles of prompts
 
 
-class BiasedPrompts(Projection):
+class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", place=7):
     """Texts without directions of spurious prompts, calibrated by pairs (Chuang et al. 2023); the rule chooses lambda.
 
     Prompts and words that a recipe gives are seen by every fit: let them say nothing that only the target could tell.

@@ -21,7 +21,7 @@ from benchmark.method.subspace.nuisance import nuisance
 from benchmark.method.subspace.shrinkage import Filter, Shrinkage, Sides, filtered_basis
 
 
-class Calibrated(Shrinkage):
+class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7):
     """Calibrated projection, G = (I + lambda N D / trace(C_z))^-1; the rule chooses lambda and N.
 
     Fields:

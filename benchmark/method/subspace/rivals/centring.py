@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 
 
-class Centring(Projection):
+class Centring(Projection, label="Centring", short="removal of the mean", role="rival", place=7):
     """A share lambda of the mean is subtracted, of the source images from images, of the class texts from texts.
 
     Fields:
@@ -29,6 +29,7 @@ class Centring(Projection):
     """
 
     registered_name: ClassVar[str] = "centring"
+    plain_at_lambda_0: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
     lambdas: Annotated[tuple[Share, ...], Field(min_length=1)] = SHARES
     sides: Sides = "symmetric"

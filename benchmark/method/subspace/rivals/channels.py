@@ -20,7 +20,7 @@ from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Channels(Projection):
+class Channels(Projection, label="Channels by classes over environments", role="rival"):
     """The embedding's own coordinates by decreasing variance between classes over variance between environments.
 
     Rank k keeps the first k channels; `spectrum` holds the ratios. It uses the class labels of the source images.
@@ -30,6 +30,7 @@ class Channels(Projection):
     """
 
     registered_name: ClassVar[str] = "channels"
+    plain_at_full_rank: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
 
     @property

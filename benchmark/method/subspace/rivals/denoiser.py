@@ -21,7 +21,7 @@ Ridge = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
-class Denoiser(Projection):
+class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7):
     """W = C_z,do (C_do,do + eps I)^-1 on images, texts stay; eps = lambda trace(C_do,do) / D, chosen by the rule.
 
     Fields:

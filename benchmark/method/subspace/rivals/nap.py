@@ -30,7 +30,7 @@ Count = Annotated[int, Field(ge=0)]
 REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
 
 
-class NAP(Projection):
+class NAP(Projection, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
     """P = I - U U^T on images and texts, U the leading eigenvectors of N; the rule chooses their number and N.
 
     What has no nuisance in it is never removed, nor is the last direction: with a few environments `environments` can

@@ -27,7 +27,7 @@ from benchmark.method.subspace.shrinkage import Lambda
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
-class OwnMean(Projection):
+class OwnMean(Projection, label="Centring by the environment's own mean", role="rival", place=7):
     """A share lambda of what its environment's mean differs by is subtracted from each image. Sees the tested images.
 
     What the images of all sources have in common stays, so that texts stand to them as they did.
@@ -38,6 +38,7 @@ class OwnMean(Projection):
     """
 
     registered_name: ClassVar[str] = "own_mean"
+    plain_at_lambda_0: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
     looks_at_target_images: ClassVar[bool] = True
     lambdas: Annotated[tuple[Share, ...], Field(min_length=1)] = SHARES
@@ -55,7 +56,7 @@ class OwnMean(Projection):
         return Basis(plain, by_environment=own)
 
 
-class Coral(Projection):
+class Coral(Projection, label="CORAL", role="rival", place=7):
     """Mean and covariance of every environment are made those of all source images together. Sees the tested images.
 
     Fields:

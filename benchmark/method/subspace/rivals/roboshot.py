@@ -28,7 +28,7 @@ from benchmark.method.subspace.rivals.centring import SHARES, Share
 HARMFUL, HELPFUL = "harmful", "helpful"  # roles of prompts
 
 
-class RoboShot(Projection):
+class RoboShot(Projection, label="RoboShot", role="rival", place=7):
     """Images without harmful directions, and more of helpful ones, by prompts alone (Adila et al. 2024).
 
     Prompts and words that a recipe gives are seen by every fit: let them say nothing that only the target could tell.
@@ -43,6 +43,7 @@ class RoboShot(Projection):
     """
 
     registered_name: ClassVar[str] = "roboshot"
+    plain_at_lambda_0: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
     words: Words | None = None
     reject: Groups | None = None
