@@ -68,9 +68,9 @@ class Method:
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "Method":
         """Return the method of a row of `benchmark.store.rows.schema`."""
-        told = (None if row[name] is None or row[name] != row[name] else row[name] for name in _TELLING)
-        said = {f"of_{kind}": Presentation.of_row(row, kind) for kind in ("projection", "predictor")}
-        return cls(*told, **said)
+        told: list[Any] = [None if row[name] is None or row[name] != row[name] else row[name] for name in _TELLING]
+        told += [0, *(Presentation.of_row(row, kind) for kind in ("projection", "predictor"))]
+        return cls(*told)
 
     @property
     def predictor(self) -> str:
@@ -108,8 +108,8 @@ class Method:
     @property
     def plain(self) -> "Method":
         """Prediction in the plain space with the same predictor."""
-        said = {"of_projection": Presentation(role="plain"), "of_predictor": self.of_predictor}
-        return Method(PLAIN, None, self.predictor_name, predictor_variant=self.predictor_variant, **said)
+        bare = Method(PLAIN, None, self.predictor_name, None, self.predictor_variant)
+        return replace(bare, of_projection=Presentation(role="plain"), of_predictor=self.of_predictor)
 
     @property
     def projection_label(self) -> str:
@@ -246,7 +246,7 @@ def as_rows_of(method: Method, rows: pd.DataFrame) -> pd.DataFrame:
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
     """Split the rows of `benchmark.store.rows.schema` by method, in the order of the tables."""
     apart = rows.groupby(list(_TELLING), dropna=False, sort=False)
-    parts = {Method.of_row(part.iloc[0]): part for _, part in apart}
+    parts = {Method.of_row(part.iloc[0].to_dict()): part for _, part in apart}
     candidates = _Candidates()
     parts |= {
         m: candidates.beside(m, part, parts[m.real])

@@ -57,7 +57,7 @@ def test_without_keywords_a_class_is_a_method_by_its_name_and_inherits_no_label(
 @pytest.mark.parametrize("keywords", [{"role": "rivl"}, {"position": "1"}])
 def test_an_unknown_keyword_or_role_is_refused(keywords: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=next(iter(keywords))):
-        type("Own", (Projection,), {}, **keywords)  # type: ignore[call-overload]
+        type("Own", (Projection,), {}, **keywords)
 
 
 def test_how_reports_show_a_class_is_no_part_of_its_meaning() -> None:
