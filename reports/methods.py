@@ -1,10 +1,8 @@
 """What one line of a table is: a method, its label and its place."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ import pandas as pd
 
 from benchmark.common.registry import Presentation
 from benchmark.method.evaluation.selection import IMPORTED, KEY, picked_by_sources
-from benchmark.store.rows import PLACEBO
 
 PLAIN = "identity"
 ICM = "icm"
@@ -277,7 +274,7 @@ class _Candidates:
             rows: its own rows.
             real: rows of `method.real`.
         """
-        names, sets = real["nuisance"], rows["interventions"].map(_without_placebo)
+        names, sets = real["nuisance"], rows["interventions"]
         key = (method.real, method.is_draw, *sorted(map(str, sets.unique())))
         if key not in self._found:
             found = real[(names == ENVIRONMENTS) & real["interventions"].isin(sets.unique())]
@@ -305,14 +302,6 @@ class _Candidates:
 def _in_order_of(values: "pd.Series[str]", first: "pd.Series[str]") -> "pd.Series[float]":
     """Return for each value its place among those of `first`, by where they come first; NaN for any other."""
     return values.map({value: place for place, value in enumerate(first.unique())})
-
-
-@lru_cache(maxsize=256)
-def _without_placebo(interventions: str | None) -> str | None:
-    """Return the `interventions` of a placebo's real set."""
-    if not isinstance(interventions, str):
-        return None
-    return json.dumps({key: value for key, value in json.loads(interventions).items() if key != PLACEBO})
 
 
 def _of_one_nuisance(method: Method, rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:

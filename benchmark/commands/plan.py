@@ -26,8 +26,9 @@ from benchmark.store.embeddings import chunk_count
 from benchmark.sweep.trials import unfolded
 
 # Memory of a trial at most, measured (docs/limits.md): of a process, of each number of the embeddings (shared, fitted
-# and solved), and of moments: four matrices of each view and environment, and sums of these.
-GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS = 1.0, 12.0, 8 * 4 * 1.5
+# and solved), of moments (four matrices of each view and environment, and sums of these), and of each class of each
+# image of a test (scores at two picks, and probabilities at one).
+GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS, BYTES_OF_SCORES = 1.0, 12.0, 8 * 4 * 1.5, 3 * 8.0
 BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
 FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
 
@@ -192,7 +193,8 @@ def plan(
     totals = {planned.name: planned.images for planned in sets}
     counts = [_count(recipe, planned, images, tower, totals) for tower in towers for planned, images in located]
     rows, trials = sum(count.rows for count in counts), sum(count.trials for count in counts)
-    trial_gib = max(_trial_gib(planned, _view_count(recipe, planned), max(towers).dim) for planned in sets)
+    width = max(towers).dim
+    trial_gib = max(_trial_gib(s, _view_count(recipe, s), width, max(images.values())) for s, images in located)
     place = room(address, recipe.run.cpus_per_trial, trial_gib, offer.gpus if offer and offer.gpu and passes else None)
     others = [spec for spec in recipe.backbones if not offer or spec.is_built]  # embed as they did before
     estimate = estimated(recipe, known, sweeps, towers, trials, rows, place.side_by_side, others)
@@ -225,11 +227,12 @@ def _view_count(recipe: Recipe, planned: PlannedSet) -> int:
     return recipe.view_count(planned.name) - absent
 
 
-def _trial_gib(planned: PlannedSet, views: int, dim: int) -> float:
-    """Return the memory of a trial in GiB: embeddings as they are shared, fitted and solved, and moments."""
+def _trial_gib(planned: PlannedSet, views: int, dim: int, tested: int) -> float:
+    """Return the memory of a trial in GiB: embeddings as they are shared, fitted and solved, moments, and scores."""
     embeddings = BYTES_OF_EMBEDDINGS * planned.images * dim
     moments = BYTES_OF_MOMENTS * max(planned.environments, planned.clusters + 1) * views * dim**2
-    return GIB_OF_PROCESS + (embeddings + moments) / 2**30
+    scores = BYTES_OF_SCORES * tested * planned.classes
+    return GIB_OF_PROCESS + (embeddings + moments + scores) / 2**30
 
 
 def _rate(known: Known, spec: BackboneSpec, views: int) -> float | None:

@@ -24,16 +24,20 @@ _SENTENCE = re.compile(
 
 
 @lru_cache(maxsize=4096)
-def columns_of(projection: pa.Scalar, params: pa.Scalar, sentence: pa.Scalar, predictor: pa.Scalar) -> dict[str, Any]:
-    """Return the columns of today for a row of then: what they are made of, as `benchmark.store.rows` reads it."""
-    found = _SENTENCE.fullmatch(sentence.as_py() or "")
+def columns_of(*row: pa.Scalar) -> dict[str, Any]:
+    """Return the columns of today for a row of then: for its `_SAID` of `benchmark.store.rows`."""
+    projection, params, sentence, predictor, interventions = (value.as_py() for value in row)
+    content = json.loads(interventions or "{}")
+    placebo, _ = content.pop("placebo", {}), content.pop("pairs", None)
+    found = _SENTENCE.fullmatch(sentence or "")
     assert found is not None  # the last group takes what the others leave
     said: dict[str, Any] = {name: words or None for name, words in found.groupdict().items()}
     if share := said["pairs_share"]:
         said |= {"pairs_share": float(share) / 100, "pairs_seed": said["pairs_seed"] or "0"}
-    shown = presentation_of(PROJECTIONS, projection.as_py()).columns("projection")
-    shown |= presentation_of(PREDICTORS, predictor.as_py()).columns("predictor")
-    return {**said, "nuisance": json.loads(params.as_py()).get("nuisance"), **shown}
+    said |= {"interventions": json.dumps(content) if content else None, "nuisance": json.loads(params).get("nuisance")}
+    said |= {"placebo_seed": placebo.get("seed"), "lender": placebo.get("lender")}
+    said |= presentation_of(PROJECTIONS, projection).columns("projection")
+    return said | presentation_of(PREDICTORS, predictor).columns("predictor")
 
 
 def presentation_of(registry: Registry[Any], name: str) -> Presentation:

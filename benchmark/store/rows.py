@@ -38,10 +38,9 @@ _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # files that have this column have their digest
 _TYPED = 8  # from this version on rows have columns for what they said in a sentence
-_SAID = ("projection", "projection_params", "projection_variant", "predictor")  # what `_typed` looks at
+_SAID = ("projection", "projection_params", "projection_variant", "predictor", "interventions")  # see `_typed`
 _VERSION_KEY = b"icm_bench_rows"
 
-PLACEBO = "placebo"  # key of `interventions`: what replaces C_d; the rest is what the rows of the real set say
 _TOGETHER = 64  # row files that are put together when they are read
 _PARTS_EACH = 16  # of a process, at least: it takes a second to start
 _WORTH_PROCESSES = 4096  # row files; fewer take no longer than processes to start
@@ -59,13 +58,15 @@ _WHAT = (
     ("precision", pa.string()),
     ("prompts", pa.string()),  # JSON list of templates
     ("intervention_set", pa.string()),  # null where the projection looks at no intervention
-    ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing, placebo if any
+    ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing; of a placebo its real set's
     ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of a method trained elsewhere
     ("projection_params", pa.string()),  # JSON, without the order
     ("projection_variant", pa.string()),  # what tells lines of one projection apart ("equal N"); null elsewhere
     ("nuisance", pa.string()),  # what it weighs or shrinks, where a rule chooses that; null elsewhere
     ("placebo", pa.string()),  # what replaces C_d: rotated, matched, shuffled, borrowed; null where nothing does
     ("placebo_draw", pa.int64()),  # number of one of several draws; null elsewhere
+    ("placebo_seed", pa.int64()),  # of these draws; null where nothing replaces C_d
+    ("lender", pa.string()),  # data set whose C_d is borrowed; null elsewhere
     ("pairs_share", pa.float64()),  # of the images, whose views enter C_d; null where all do
     ("pairs_seed", pa.int64()),  # of their choice; null where all do
     ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
@@ -456,7 +457,7 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
 
 
 def _typed(table: pa.Table) -> pa.Table:
-    """Return rows of before version 8 with the columns of today in the place of `projection_variant`, a sentence."""
+    """Return rows of before version 8 with the columns of today in the place of what stood in sentences."""
     from benchmark.store.older_rows import columns_of  # knows all projections and predictors, which few need
 
     made = pa.Table.from_pylist([columns_of(*row) for row in zip(*map(table.column, _SAID), strict=True)])

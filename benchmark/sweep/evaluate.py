@@ -198,6 +198,7 @@ def common_columns(trial: Trial) -> Row:
     """Return the columns that are the same in all rows of a trial."""
     spec, subject, intervention_set = trial.spec, trial.subject, trial.spec.intervention_set
     projection, predictor = spec.projection, spec.predictor
+    placebo = intervention_set if intervention_set and intervention_set.placebo else None
     partial = intervention_set if intervention_set and intervention_set.pairs < 1 else None
     fingerprints = [s.manifest.fingerprint for s in (subject, *trial.variants)]
     return {
@@ -214,7 +215,9 @@ def common_columns(trial: Trial) -> Row:
         "interventions": trial.interventions,
         "projection": projection.name,
         "projection_variant": projection.variant or None,
-        "placebo": intervention_set.placebo if intervention_set else None,
+        "placebo": placebo.placebo if placebo else None,
+        "placebo_seed": placebo.seed if placebo else None,
+        "lender": trial.lender.manifest.name if trial.lender else None,
         "pairs_share": partial.pairs if partial else None,
         "pairs_seed": partial.seed if partial else None,
         **presented(projection.name, type(projection)).columns("projection"),

@@ -22,9 +22,9 @@ from benchmark.sweep.trials import Trial
 
 # What a method that was trained elsewhere does not have, or does not say.
 _UNKNOWN = (
-    "intervention_set", "interventions", "projection_variant", "nuisance", "placebo", "placebo_draw", "pairs_share",
-    "pairs_seed", "order", "lambda_", "normalize", "predictor_variant", "view_draw", "n_train", "labels_fit",
-    "labels_choice",
+    "intervention_set", "interventions", "projection_variant", "nuisance", "placebo", "placebo_draw", "placebo_seed",
+    "lender", "pairs_share", "pairs_seed", "order", "lambda_", "normalize", "predictor_variant", "view_draw",
+    "n_train", "labels_fit", "labels_choice",
 )  # fmt: skip
 
 

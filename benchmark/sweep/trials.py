@@ -24,7 +24,6 @@ from benchmark.recipe.available import kinds_of, names_environments, settings_of
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
-from benchmark.store.rows import PLACEBO
 from benchmark.store.texts import prompts_file
 from benchmark.sweep.clusters import Clusters
 from benchmark.sweep.identity import component_code, evaluation_code
@@ -313,7 +312,7 @@ class Trial:
 
     @property
     def interventions(self) -> str | None:
-        """The intervention set with all parameters of its kinds, as JSON; None where there is none."""
+        """The intervention set, of a placebo its real one, with all parameters, as JSON; None where there is none."""
         intervention_set, spec = self.spec.intervention_set, self.subject.interventions
         if intervention_set is None:
             return None
@@ -324,16 +323,7 @@ class Trial:
         weights, pairing = intervention_set.weights, intervention_set.pairing
         content: dict[str, object] = {"kinds": kinds, "weights": weights, "pairing": pairing, "text": text}
         content |= {"seed": spec.seed + self.view_draw, "apply_at": spec.apply_at}
-        # Last, so that without it this is what the rows of the real set say: by it reports find them.
-        return json.dumps(content | ({PLACEBO: self._placebo} if intervention_set.placebo else {}))
-
-    @property
-    def _placebo(self) -> dict[str, object]:
-        """What replaces C_d, in plain data."""
-        chosen = self.spec.intervention_set
-        assert chosen is not None
-        lender = self.lender.manifest.name if self.lender else None
-        return {"name": chosen.placebo, "seed": chosen.seed, "lender": lender}
+        return json.dumps(content)
 
     @property
     def view_draw(self) -> int:

@@ -19,9 +19,8 @@ REAL = json.dumps({"kinds": [{"name": "invert"}], "seed": 0})
 
 
 def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float = 1.0, **more: Any) -> list[Any]:
-    content = json.loads(REAL) | ({"placebo": {"name": placebo}} if placebo else {})
     name, _, draw = (placebo or "").partition(" ")
-    made: dict[str, Any] = {"projection": "shrinkage", "lambda_": lambda_, "interventions": json.dumps(content),
+    made: dict[str, Any] = {"projection": "shrinkage", "lambda_": lambda_, "interventions": REAL,
                             "intervention_set": placebo or "all", "placebo": name or None, "placebo_draw": int(draw) if draw else None,
                             "projection_params": json.dumps({"nuisance": nuisance}), **more}  # fmt: skip
     return [row(held_out=h, target=(share,), **made) for h in "ab"]

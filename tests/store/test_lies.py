@@ -12,12 +12,14 @@ import pytest
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.store.records import add_imported
 from benchmark.store.sealed import sealed_parquet
 from tests.conftest import Swept
 
 KINDS = {
     "embeddings/*/part-*.parquet", "embeddings/*/rejected-*.json", "moments/*/*/images.safetensors", "texts/*.parquet",
-    "rows/*.parquet", "tested/*.parquet", "runs/*/*.json", "made/*.parquet", "costs/*.json", "images/*.parquet",
+    "rows/*.parquet", "tested/*.parquet", "runs/*/*.json", "runs/*/*/*.json", "made/*.parquet", "costs/*.json",
+    "images/*.parquet",
 }  # fmt: skip
 
 
@@ -37,7 +39,10 @@ SPOIL: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture
 def store(swept_toy: Swept, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(swept_toy.store, tmp_path / "store"))
+    folder = Path(shutil.copytree(swept_toy.store, tmp_path / "store"))
+    (record,) = [file.relative_to(folder).as_posix() for file in folder.glob("runs/*/*.json")][:1]
+    add_imported(Storage(str(folder)), record, {"a test": "id of its rows"})
+    return folder
 
 
 def files_of(store: Path) -> set[Path]:

@@ -50,7 +50,7 @@ def evaluated(projection: Any, predictor: Any, seed: int = 0, fold: int | None =
     subject = SimpleNamespace(**of_set, facts=facts, prompts=("{}",), weights_of=lambda _: None)
     trial = SimpleNamespace(
         spec=spec, subject=subject, variants=(), holdouts=spec.holdouts(data.environments), id="t", interventions=None, view_draw=2,
-        recipe_hash="r", images="i",
+        recipe_hash="r", images="i", lender=None,
     )  # fmt: skip
     turn = turn_of(split, fold, grouped=False)
     cells = cells_of(layout, scaled(data.z, "none"), {}).joined((turn.learned, turn.fitted - turn.learned))

@@ -65,11 +65,10 @@ def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> 
     kinds = {"kinds": [{"name": "invert"}], "seed": 0}
     rows, shares = made(interventions=json.dumps(kinds)), [0.2, 0.4, 0.9]
     for number, share in enumerate(shares, 1):
-        content = json.dumps(kinds | {"placebo": {"name": "rotated"}})
         rows += [
             row(
                 projection="icm", order="largest", held_out=h, seed=s, lambda_=1.0, intervention_set="rotated",
-                placebo="rotated", placebo_draw=number, interventions=content, energy_removed=[0.5],
+                placebo="rotated", placebo_draw=number, interventions=json.dumps(kinds), energy_removed=[0.5],
                 shift_removed_sources=[share], shift_moved_sources=1.0,
             )
             for h in HELD_OUTS for s in (0, 1)
