@@ -1,12 +1,15 @@
 """What methods take the tested images for, image by image: read from the rows that rules pick."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from reports.chosen import Selections
@@ -14,6 +17,7 @@ from reports.methods import Method
 from reports.settings import Setting
 
 ImagesOf = Callable[[str], pa.Table | None]  # hash of a list of images -> columns of `benchmark.store.images.COLUMNS`
+Columns = Mapping[str, NDArray[np.object_]]
 COLUMNS = (
     "image_id", "path", "environment", "class", "group", "held_out", "half", "seed", "fold", "method", "predictor",
     "rule", "predicted", "margin",
@@ -41,33 +45,57 @@ def predictions_of(selections: Selections, images_of: ImagesOf) -> list[MethodPr
         selections: the rows of the setting.
         images_of: returns the list of images that a row names, or None.
     """
-    found = [(method, list(_of_picks(selections, method, images_of))) for method in selections.parts]
-    return [MethodPredictions(method, pd.concat(parts, ignore_index=True)) for method, parts in found if parts]
+    columns_of = cache(lambda hash_: _columns(images_of(hash_)))
+    found = [(method, list(_of_picks(selections, method, columns_of))) for method in selections.parts]
+    return [MethodPredictions(method, _together(parts)) for method, parts in found if parts]
 
 
-def _of_picks(selections: Selections, method: Method, images_of: ImagesOf) -> Iterator[pd.DataFrame]:
-    """Yield the images of each pick, with the names of their classes and predictions."""
+def _columns(images: pa.Table | None) -> Columns | None:
+    """Return what tells images, column by column; None where there is no list of them."""
+    if images is None:
+        return None
+    return {name: images[name].to_numpy(zero_copy_only=False) for name in ("image_id", "path", "group")}
+
+
+def _of_picks(
+    selections: Selections, method: Method, columns_of: Callable[[str], Columns | None]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield of each pick its columns of `COLUMNS`: an array with a value for each image, or a value for all."""
     classes = np.array(selections.rows["classes"].iloc[0], dtype=object)
     for rule in SOURCE_RULES:
         picks = selections.picks(method, rule)
         places = zip(picks["held_out"], picks["seed"], picks["fold"], selections.kept(method, rule), strict=True)
         for held_out, seed, fold, of_pick in places:
             for kept in of_pick:
-                tested, images = selections.tested[kept.tested], images_of(kept.images) if kept.images else None
-                unknown = {"image_id": [str(n) for n in tested.position], "path": "", "group": None}
-                named = pd.DataFrame(unknown)
-                if images is not None:
-                    named = images.select(["image_id", "path", "group"]).take(tested.position).to_pandas()
-                found = {
+                tested, known = selections.tested[kept.tested], columns_of(kept.images) if kept.images else None
+                named = known and {name: values[tested.position] for name, values in known.items()}
+                yield {
+                    **(named or {"image_id": tested.position.astype(str).astype(object), "path": "", "group": None}),
+                    "environment": np.array(tested.names, dtype=object)[tested.environment],
                     "class": classes[tested.label],
+                    "held_out": str(held_out),
+                    "half": kept.half,
+                    "seed": int(seed),
+                    "fold": int(fold),
+                    "method": method.label,
+                    "predictor": method.predictor,
+                    "rule": rule,
                     "predicted": classes[kept.classes],
                     "margin": kept.margins,
-                    "environment": np.array(tested.names, dtype=object)[tested.environment],
                 }
-                yield named.assign(
-                    **found, held_out=str(held_out), half=kept.half, seed=int(seed), fold=int(fold),
-                    method=method.label, predictor=method.predictor, rule=rule,
-                )[list(COLUMNS)]  # fmt: skip
+
+
+def _together(parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the columns of picks one after the other."""
+    sizes = [len(part["class"]) for part in parts]
+    columns = {}
+    for name in COLUMNS:
+        values = [
+            part[name] if isinstance(part[name], np.ndarray) else np.repeat(np.array([part[name]]), size)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        columns[name] = np.concatenate(values)
+    return pd.DataFrame(columns)
 
 
 def decodability(described: Sequence[tuple[Setting, Selections]]) -> tuple[str, ...]:
