@@ -23,10 +23,10 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
     """How reports show a component: its class says it as keywords, and it travels in rows, so that they need no class.
 
     Attributes:
-        label: its name in tables; by default that which recipes use.
+        label: its name in tables; by default its name in recipes.
         short: what it is in a few plain words; empty (default) where the label is plain.
         role: `plain` (the embedding space as it is), `baseline`, `method` (default), `control` (what could explain a
-            method's gain away) or `rival` (a method of others, the best of which a method is compared with).
+            method's gain away) or `rival` (a published method; a method is compared with the best rival).
         place: where it stands in tables among its kind, the lowest first, default 3; equal ones by their names.
         traits: names of the class attributes that are true, such as `uses_labels`. No keyword.
     """

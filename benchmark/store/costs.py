@@ -167,7 +167,7 @@ def _of_plain(plain: Iterable[Any]) -> list[Cost]:
 
 
 def _more(known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return further fields of a cost, of their own types; what is none of them is left out."""
+    """Return further fields of a cost, each converted to its type; unknown names are left out."""
     types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _MORE}
     return {name: types[name](value) for name, value in dict(known or {}).items() if name in types}
 

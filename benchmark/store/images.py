@@ -32,5 +32,5 @@ def read_images(storage: Storage, hash_: str) -> pa.Table | None:
 
 
 def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a list of images; nothing where it is sound."""
+    """Return the problem of a list of images; an empty text where it is sound."""
     return problem_by(read_checked, storage, name)

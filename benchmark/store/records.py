@@ -116,7 +116,7 @@ def _read_import(storage: Storage, name: str) -> tuple[str, str]:
 
 
 def problem_of(storage: Storage, file: str) -> str:
-    """Return what is wrong with a record, or with a file that says what was imported; nothing where it is sound."""
+    """Return the problem of a run record or of an import file; an empty text where it is sound."""
     read: Callable[[Storage, str], object] = _read if file.count("/") == 2 else _read_import
     return problem_by(read, storage, file)
 

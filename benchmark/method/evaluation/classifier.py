@@ -318,7 +318,7 @@ class Classifier:
     def _looked_at(
         self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float | None]
     ) -> tuple[dict[Point, Scored], dict[Point, Predictions]]:
-        """Return what scores say where a temperature is asked for, and predictions at the picks."""
+        """Return metrics of scores at the points of `temperatures`, and predictions at the picks."""
         points = sorted({*picks, *temperatures})
         held: dict[Point, Array] = {}
         found: dict[Point, list[Predictions]] = {point: [] for point in picks}
