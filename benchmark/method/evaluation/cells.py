@@ -4,9 +4,9 @@ A cell is a set of images that no protocol ever splits further, so a fit is a ch
 a left-out source and a tested fold are left out, and `open_class` leaves out the new classes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from benchmark.method.arrays import Array
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
-from benchmark.method.subspace.moments import Differences, Moments, SourceMoments, cross_kind
+from benchmark.method.subspace.moments import TOGETHER, Differences, Kept, Moments, Room, SourceMoments, cross_kind
 
 BIN = 4096  # images of a cell among which partners are drawn
 Half = Literal["base", "new"]
@@ -65,14 +65,19 @@ class Cells:
         moments: cell -> moments of its images, for the kinds of intervention that were asked for.
         shared: kind -> differences that belong to no environment (text pairs), by half of the classes.
         prompts: those that the projection asks for; None (default) where it asks for none.
+        together: kind -> weight by which it is part of the differences `TOGETHER`; none by default, see `weighted`.
     """
 
     moments: Mapping[Cell, Moments]
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
     prompts: PromptEmbeddings | None = None
+    together: Mapping[str, float] = field(default_factory=dict)
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
         default_factory=dict, repr=False, compare=False
     )
+    _sources: dict[Hashable, SourceMoments] = field(default_factory=dict, repr=False, compare=False)
+    _known: Mapping[Hashable, Mapping[Kept, Any]] = field(default_factory=dict, repr=False, compare=False)
+    _room: Room = field(default_factory=Room, repr=False, compare=False)
 
     def __add__(self, other: "Cells") -> "Cells":
         moments = dict(self.moments)
@@ -93,6 +98,33 @@ class Cells:
                 moments[cell] = moments[cell] + theirs if cell in moments else theirs
         return Cells(moments, self.shared, self.prompts)
 
+    def weighted(self, weights: Mapping[str, float] | None) -> "Cells":
+        """Return the same moments for fits of one intervention set: one matrix for kinds of as many pairs in each cell.
+
+        C_d is linear in their sums, so that it stays what it is. Other kinds (of texts, across environments) are held
+        as they were.
+
+        Args:
+            weights: kind of intervention -> weight in C_d, as the fits will ask for; None for no set.
+        """
+        every = [m.differences for m in self.moments.values()]
+        by_counts: dict[tuple[int, ...], dict[str, float]] = {}
+        for kind, weight in (weights or {}).items():
+            counts = tuple(differences[kind].n if kind in differences else 0 for differences in every)
+            if weight > 0 and any(counts) and kind not in self.shared:
+                by_counts.setdefault(counts, {})[kind] = weight
+        alike = max(by_counts.values(), key=len, default={})
+        if len(alike) < 2:
+            return self
+
+        def added_up(moments: Moments) -> Moments:
+            kinds = [moments.differences[kind] for kind in alike if kind in moments.differences]
+            rest = {kind: d for kind, d in moments.differences.items() if kind not in alike}
+            together = {TOGETHER: Differences.mean(kinds, [*alike.values()])} if len(kinds) == len(alike) else {}
+            return replace(moments, differences={**together, **rest})
+
+        return Cells({c: added_up(m) for c, m in self.moments.items()}, self.shared, self.prompts, alike)
+
     def sources(
         self,
         environments: Mapping[int, str],
@@ -100,7 +132,9 @@ class Cells:
         sides: frozenset[int] = frozenset([IN]),
         halves: Iterable[Half] = HALVES,
     ) -> SourceMoments:
-        """Return the moments of some sides of some environments.
+        """Return the moments of some sides of some environments: for all that ask the same, with what was made of them.
+
+        As long as there is room for them: others are added up, and what is made of them is made, each time.
 
         Args:
             environments: index of an environment -> its name.
@@ -112,11 +146,28 @@ class Cells:
             ValueError: an environment has no image there.
         """
         halves = tuple(halves)
+        key = (tuple(environments.items()), sides, halves)
+        made = self._sources.get(key) or self._added(environments, sides, halves, self._known.get(key, {}))
+        if key not in self._sources and self._room.takes(made.nbytes):
+            self._sources[key] = made
+        return made.reweighted(weights)
+
+    def after(self, others: "Cells") -> "Cells":
+        """Return the same moments with what was made of the images of others, which are the same: of no difference."""
+        return replace(self, _known={key: sources.of_images() for key, sources in others._sources.items()})
+
+    def _added(
+        self,
+        environments: Mapping[int, str],
+        sides: frozenset[int],
+        halves: tuple[Half, ...],
+        known: Mapping[Kept, Any],
+    ) -> SourceMoments:
         moments = {name: self._sum(index, name, sides, halves) for index, name in environments.items()}
         parts = {kind: [of_half[half] for half in halves if half in of_half] for kind, of_half in self.shared.items()}
         shared = {kind: sum(differences[1:], differences[0]) for kind, differences in parts.items() if differences}
         prompts = self.prompts.seen(environments, halves) if self.prompts else None
-        return SourceMoments(moments, weights, shared, prompts)
+        return SourceMoments(moments, None, shared, prompts, self._room, self.together, known)
 
     def sum_of(self, environment: int, sides: frozenset[int], halves: Iterable[Half]) -> Moments | None:
         """Return the moments of some cells of an environment, added once for all that ask; None without an image."""
@@ -290,10 +341,5 @@ def shuffled_cells(
     for cell in layout.cells():
         rows = layout.members(cell)
         parts = [Differences.of(np.asarray(z[rows], dtype=np.float64) - view[rows]) for view in views]
-        shares = [weight / sum(weights) for weight in weights]
-        total, outer = (
-            np.asarray(sum(share * getattr(part, name) for share, part in zip(shares, parts, strict=True)))
-            for name in ("total", "outer")
-        )
-        cells[cell] = Moments.nothing(layout.classes, z.shape[1], {kind: Differences(len(rows), total, outer)})
+        cells[cell] = Moments.nothing(layout.classes, z.shape[1], {kind: Differences.mean(parts, weights)})
     return Cells(cells)

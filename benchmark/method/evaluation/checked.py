@@ -27,20 +27,19 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
     """
     if not isinstance(basis, Basis):
         raise ValueError(f"The projection '{name}' gave {type(basis).__name__} in place of a Basis.")
-    vectors, spectrum = np.asarray(basis.vectors), basis.spectrum
-    if vectors.shape != (dim, dim):
-        raise ValueError(f"The projection '{name}' gave vectors of shape {vectors.shape} in place of ({dim}, {dim}).")
-    if np.shape(basis.texts) != (dim, dim):
-        raise ValueError(
-            f"The projection '{name}' gave a map of texts of shape {np.shape(basis.texts)} in place of ({dim}, {dim})."
-        )
+    parts, spectrum = basis.parts(), basis.spectrum
+    for what, part in zip(("vectors", "a map of texts"), parts, strict=True):
+        if type(basis).parts is Basis.parts and np.shape(part) != (dim, dim):
+            raise ValueError(
+                f"The projection '{name}' gave {what} of shape {np.shape(part)} in place of ({dim}, {dim})."
+            )
     for what, numbers in (("a spectrum", spectrum), ("an offset", basis.offset)):
         if numbers is not None and np.shape(numbers) != (dim,):
             raise ValueError(f"The projection '{name}' gave {what} of shape {np.shape(numbers)} in place of ({dim},).")
-    answer = (vectors, basis.texts, spectrum, basis.offset, basis.text_share)
+    answer = (*parts, spectrum, basis.offset, basis.text_share)
     if not all(np.isfinite(numbers).all() for numbers in answer if numbers is not None):
         raise ValueError(f"The projection '{name}' gave NaN or infinite values.")
-    if not (vectors.any() and np.any(basis.texts)):
+    if not all(np.any(part) for part in parts):
         raise ValueError(f"The projection '{name}' gave directions that are all zero.")
     for own in basis.by_environment.values():
         checked_basis(own, name, dim)

@@ -18,7 +18,7 @@ within that one's, which are ties but for rounding, are left to who knows how ti
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,50 +33,62 @@ UNDERFLOW = 1e-35  # more than D products lose that are below the smallest norma
 Correct = NDArray[np.bool_]
 
 
+class Directions(Protocol):
+    """What is asked of a basis, see `benchmark.method.subspace.basis.Basis`."""
+
+    @property
+    def vectors(self) -> Array: ...  # noqa: D102
+
+    def towards(self, t: Array) -> Array: ...  # noqa: D102
+
+    def sizes(self, t: Array) -> Array: ...  # noqa: D102
+
+
 class DotProducts:
     """A of all ranks, and how far each margin may be off; made by `of`.
 
     Args:
-        vectors: V, shape (D, D).
+        basis: whose directions V are.
         text: t_c, shape (n_classes, D).
         factors: f_kc, shape (ranks, n_classes).
         ranks: numbers of coordinates, ascending.
         span: number of ranks of a group; above 1 they are equally spaced.
     """
 
-    def __init__(self, vectors: Array, text: Array, factors: Array, ranks: Sequence[int], span: int) -> None:
-        dim, classes = len(vectors), len(text)
+    def __init__(self, basis: Directions, text: Array, factors: Array, ranks: Sequence[int], span: int) -> None:
+        classes, dim = text.shape
         self._ranks, self._span, self._spacing = len(ranks), span, ranks[1] - ranks[0] if span > 1 else 0
         firsts = ranks[::span]
         # What lies between a group's first rank and its last; beyond D there is nothing.
         inside = np.arange((span - 1) * self._spacing)[:, None] + np.asarray(firsts)
         there, at = inside < dim, np.minimum(inside, dim - 1)
-        self._sums = _sums(vectors, text, firsts)
-        self._directions = vectors.T[at] * there[:, :, None]
+        whole = list(ranks) == [dim]  # where the matrix V need not be known
+        self._sums = basis.towards(text)[:, None] if whole else _sums(basis.vectors, text, firsts)
+        self._directions = basis.vectors.T[at] * there[:, :, None] if len(at) else np.zeros((*at.shape, dim))
         self._text = np.moveaxis(text[:, at], 1, 0) * there[:, None]
         padded = np.concatenate([factors, np.ones((-len(ranks) % span, classes))])
         self._factors = np.ascontiguousarray(padded.reshape(len(firsts), span, classes).transpose(1, 2, 0))
-        self._bounds, self._bounds_in_double = self._error_bounds(vectors, text, factors, ranks)
+        self._bounds, self._bounds_in_double = self._error_bounds(basis, text, factors, ranks, whole)
         weights = np.concatenate([self._sums.reshape(-1, dim), self._directions.reshape(-1, dim)])
         self._single = weights.astype(np.float32)
         self._text_single, self._factors_single = (a.astype(np.float32)[..., None] for a in (self._text, self._factors))
 
     @classmethod
-    def of(cls, vectors: Array, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
+    def of(cls, basis: Directions, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
         """Return what classifies at these ranks, or None where it would be no cheaper than turning every image.
 
         Args:
-            vectors: V, shape (D, D).
+            basis: whose directions V are.
             text: t_c, shape (n_classes, D).
             factors: f_kc, shape (ranks, n_classes).
             ranks: numbers of coordinates, ascending.
         """
-        dim, classes, spacings = len(vectors), len(text), set(np.diff(ranks).tolist())
+        (classes, dim), spacings = text.shape, set(np.diff(ranks).tolist())
         spans = {1, max(1, GROUP // spacings.pop())} if len(spacings) == 1 else {1}
         columns = {s: -(-len(ranks) // s) * classes + (s > 1) * dim for s in spans}
         span = min(columns, key=lambda s: columns[s])
         cheaper = columns[span] <= MOST * dim
-        return cls(vectors, text, factors, ranks, span) if cheaper else None
+        return cls(basis, text, factors, ranks, span) if cheaper else None
 
     def correct(self, x: NDArray[np.floating], labels: Labels, ties: Callable[[int], Correct]) -> Correct:
         """Return which images are classified correctly, shape (ranks, n).
@@ -149,11 +161,14 @@ class DotProducts:
         return np.asarray((own - scores.max(axis=2)).reshape(-1, len(x)))
 
     def _error_bounds(
-        self, vectors: Array, text: Array, factors: Array, ranks: Sequence[int]
+        self, basis: Directions, text: Array, factors: Array, ranks: Sequence[int], whole: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return how far a margin may be off for an image of length 1, in float32 and in float64, shape (ranks,)."""
-        dim, last = len(vectors), np.asarray(ranks) - 1
-        sizes = np.cumsum(np.abs(text) * np.linalg.norm(vectors, axis=0), axis=1)[:, last].T
+        dim, last = text.shape[1], np.asarray(ranks) - 1
+        if whole:
+            sizes = basis.sizes(text)[None]
+        else:
+            sizes = np.cumsum(np.abs(text) * np.linalg.norm(basis.vectors, axis=0), axis=1)[:, last].T
         first = np.repeat(np.arange(len(ranks))[:: self._span], self._span)[: len(ranks)]
         of_first = np.repeat(np.linalg.norm(self._sums, axis=2).T, self._span, axis=0)[: len(ranks)]
         # In float64 both this and who breaks ties may turn images and add coordinate by coordinate.

@@ -17,7 +17,7 @@ PROJECTIONS: Registry[Projection] = Registry(
     "projection",
     Projection,  # type: ignore[type-abstract]
     {
-        "identity": "benchmark.method.subspace.baselines.plain:Identity",
+        "identity": "benchmark.method.subspace.baselines.identity:Identity",
         "pca": "benchmark.method.subspace.baselines.plain:PCA",
         "random": "benchmark.method.subspace.baselines.plain:RandomOrthonormal",
         "icm": "benchmark.method.subspace.invariant:ICM",

@@ -61,9 +61,26 @@ class Basis:
         offset = self.text_offset(text)
         return np.asarray((text if offset is None else text - offset) @ self.texts)
 
+    def towards(self, t: Array) -> Array:
+        """Return what images have dot products with, t V^T, for classes' texts in coordinates, both (n_classes, D)."""
+        return np.asarray(t @ self.vectors.T)
+
+    def sizes(self, t: Array) -> Array:
+        """Return sum_i |t_i| |v_i| of texts in coordinates, or more, shape (n_classes,): a bound for rounding."""
+        return np.asarray(np.abs(t) @ np.linalg.norm(self.vectors, axis=0))
+
+    def parts(self) -> tuple[Array, ...]:
+        """Return the matrices that the maps are made of."""
+        return self.vectors, self.texts
+
     def text_offset(self, text: Array) -> Array | None:
         """Return what is subtracted from each of the texts of all classes, shape (D,); None for nothing."""
         return np.asarray(self.text_share * text.mean(axis=0)) if self.text_share else None
+
+    def reversed(self) -> "Basis":
+        """Return the directions and what they were ordered by from the last to the first: a basis with no more."""
+        spectrum = None if self.spectrum is None else np.ascontiguousarray(self.spectrum[::-1])
+        return Basis(np.ascontiguousarray(self.vectors[:, ::-1]), spectrum)
 
     def energy(self, second_moment: Array) -> Array:
         """Return v^T C v of every direction, shape (D,), for a second moment C of shape (D, D).
@@ -203,9 +220,8 @@ def eigenbasis(matrix: Array, largest_first: bool) -> Basis:
     largest magnitude is positive), so that equal input gives equal output.
     """
     eigenvalues, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    if largest_first:
-        eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
-    return Basis(with_fixed_signs(vectors), np.ascontiguousarray(eigenvalues))
+    ascending = Basis(with_fixed_signs(vectors), eigenvalues)
+    return ascending.reversed() if largest_first else ascending
 
 
 def with_fixed_signs(vectors: Array) -> Array:

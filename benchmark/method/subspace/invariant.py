@@ -20,32 +20,31 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Array
-from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
+from benchmark.method.subspace.basis import Basis, eigenbasis
 from benchmark.method.subspace.moments import Moments, SourceMoments
-from benchmark.method.subspace.nuisance import (
-    NEEDS_ENVIRONMENTS,
-    OneOrMore,
-    candidates_in_words,
-    looks_at_c_d,
-    nuisance,
-    one_for_each,
-    only,
-    with_environments_alone,
-)
+from benchmark.method.subspace.nuisance import Nuisance, OneOrMore, WithCandidates, kept_for, nuisance
+from benchmark.method.subspace.roots import ascending
 
 Order = Literal["largest", "released"]
 
 
 def invariant_basis(
-    moments: Moments | SourceMoments, lambda_: float, order: Order = "largest", centered: bool = False
+    moments: Moments | SourceMoments,
+    lambda_: float,
+    order: Order = "largest",
+    centered: bool = False,
+    name: Nuisance = "interventions",
 ) -> Basis:
     """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), in the order in which they are kept.
+
+    Of source moments both orders, and all strengths of the trials of a worker, share what is decomposed once.
 
     Args:
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
         lambda_: weight of the consistency term, >= 0; with 0 the basis is that of PCA, and no differences are needed.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default False, as in the paper.
+        name: which N, of source moments, stands in the place of C_d. Default: C_d.
 
     Raises:
         ValueError: there are no images, or lambda_ > 0 and there are no interventional pairs.
@@ -62,10 +61,19 @@ def invariant_basis(
         array([[0., 1., 0.],
                [1., 0., 0.]])
     """
-    m = moments.c_z(centered)
-    if lambda_:
-        m = m - lambda_ * moments.c_d()
-    return eigenbasis(m, largest_first=order == "largest")
+
+    def decomposed() -> Basis:
+        m = moments.c_z(centered)
+        if lambda_:
+            m = m - lambda_ * (moments.c_d() if isinstance(moments, Moments) else nuisance(moments, name))
+        return eigenbasis(m, largest_first=False)
+
+    if isinstance(moments, Moments):
+        made = decomposed()
+    else:
+        what = "eigenbasis", centered, lambda_
+        made = kept_for(moments, what, name, decomposed) if lambda_ else ascending(moments, centered)
+    return made.reversed() if order == "largest" else made
 
 
 def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tuple[float, float]:
@@ -82,7 +90,7 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
     return float(reconstruction), float(consistency)
 
 
-class ICM(Projection, label="CLIP-ICM", place=4):
+class ICM(WithCandidates, label="CLIP-ICM", place=4):
     """CLIP-ICM: the directions that hold much of the embeddings and are moved little by interventions come first.
 
     They are the eigenvectors of C_z - lambda C_d by decreasing eigenvalue, see `invariant_basis`.
@@ -106,7 +114,6 @@ class ICM(Projection, label="CLIP-ICM", place=4):
 
     registered_name: ClassVar[str] = "icm"
     plain_at_full_rank: ClassVar[bool] = True
-    uses_interventions: ClassVar[bool] = True
     order: Order = "largest"
     centered: bool = False
     nuisance: OneOrMore = "interventions"
@@ -114,33 +121,14 @@ class ICM(Projection, label="CLIP-ICM", place=4):
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return the eigenvectors of M, of all source images and of the intervention set's C_d, or of another N."""
-        if (name := only(self.nuisance)) == "interventions":
-            return invariant_basis(sources, self.lambda_, self.order, self.centered)
-        m = sources.c_z(self.centered) - self.lambda_ * nuisance(sources, name)
-        return eigenbasis(m, largest_first=self.order == "largest")
-
-    @property
-    def settings(self) -> tuple[Projection, ...]:
-        """See `Projection.settings`: one for each N."""
-        return one_for_each(self)
-
-    def without_interventions(self) -> Projection | None:
-        """See `Projection.without_interventions`: N of environment means."""
-        return with_environments_alone(self)
-
-    @property
-    def fewest_sources(self) -> int:
-        """Two where N has environment means in it."""
-        return 2 if only(self.nuisance) in NEEDS_ENVIRONMENTS else 1
+        return invariant_basis(sources, self.lambda_, self.order, self.centered, self.name_of_nuisance)
 
     @property
     def takes_placebo(self) -> bool:
         """See `Projection.takes_placebo`: the released order, which keeps what interventions move, has none."""
-        return self.order == "largest" and looks_at_c_d(self.nuisance)
+        return self.order == "largest" and super().takes_placebo
 
     @property
     def variant(self) -> str:
         """Which N there are, where it is not the paper's C_d alone."""
-        if self.nuisance == "interventions":
-            return ""
-        return candidates_in_words(self.nuisance) or "equal N"
+        return "" if self.nuisance == "interventions" else super().variant or "equal N"

@@ -5,7 +5,7 @@ leave-one-domain-out fold are choices of sums, an intervention set is a choice o
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -16,7 +16,11 @@ from benchmark.method.arrays import Array, finite
 from benchmark.method.prompts import GroupsOfPrompts
 
 T = TypeVar("T")
+Kept = tuple[Hashable, Hashable]  # what is kept, and on what it depends beside the images; None for nothing
 
+MOST_KEPT = 2**31  # bytes of sums and decompositions that a worker keeps for the fits and trials to come
+LAST = 7  # matrices of shape (D, D) that sums hold for the next fit to them: C_d, its roots and a filter
+TOGETHER = "kinds together"  # what the sums of several kinds are called that are added up by their weights
 CROSS = "cross_environment"  # pairs of images of one class from two source environments: no intervened image needed
 
 
@@ -49,6 +53,17 @@ class Differences:
         if z_do.shape != z.shape:
             raise ValueError(f"Z_do has shape {z_do.shape}, Z has {z.shape}: pairs need the same shape.")
         return replace(cls.of(z - z_do), cross=z.T @ z_do)
+
+    @classmethod
+    def mean(cls, kinds: Sequence["Differences"], weights: Sequence[float]) -> "Differences":
+        """Return the mean by weights, above 0 together, of the sums over as many pairs of several kinds."""
+        whole = sum(weights)
+
+        def of(name: str) -> Array:
+            return np.asarray(sum(w / whole * getattr(d, name) for w, d in zip(weights, kinds, strict=True)))
+
+        cross = None if any(d.cross is None for d in kinds) else of("cross")
+        return cls(kinds[0].n, of("total"), of("outer"), cross)
 
     def __add__(self, other: "Differences") -> "Differences":
         cross = None if self.cross is None or other.cross is None else self.cross + other.cross
@@ -179,6 +194,22 @@ class Moments:
         return weighted({kind: d.moment(centered) for kind, d in self.differences.items()}, weights)
 
 
+class Room:
+    """How many bytes of sums and their decompositions may still be kept in a worker: at first `MOST_KEPT`.
+
+    What finds no room is made anew each time. Nothing that is kept makes room for it: trials ask for the same long row
+    of decompositions from its beginning, so that the one that was asked for longest ago would be the next to be missed.
+    """
+
+    def __init__(self) -> None:
+        self._left = MOST_KEPT
+
+    def takes(self, size: int) -> bool:
+        """Return whether there is room for so many bytes, which are taken then."""
+        self._left -= size if (fits := size <= self._left) else 0
+        return fits
+
+
 class SourceMoments:
     """The moments of the source environments, and the intervention set that a projection is to be fitted for.
 
@@ -189,6 +220,9 @@ class SourceMoments:
         shared: kind of intervention -> sums over differences that belong to no environment, such as those of text
             pairs; default: none.
         prompts: what a fit may see of the prompts that its projection asks for, by role; default: none.
+        room: in which decompositions are kept; default: one of these moments' own.
+        together: kind -> the weight by which its differences are part of `TOGETHER`; default: none.
+        known: what `of_images` returned of moments of the same images; default: nothing.
 
     Attributes:
         images: moments of all source images together, without differences.
@@ -216,16 +250,22 @@ class SourceMoments:
         weights: Mapping[str, float] | None = None,
         shared: Mapping[str, Differences] | None = None,
         prompts: GroupsOfPrompts | None = None,
+        room: Room | None = None,
+        together: Mapping[str, float] | None = None,
+        known: Mapping[Kept, Any] | None = None,
     ) -> None:
         if not environments:
             raise ValueError("A projection needs at least one source environment.")
-        self.environments, self.weights, self.shared = environments, weights, shared or {}
+        self._together = together or {}
+        self.environments, self.weights, self.shared = environments, self._held(weights), shared or {}
         self._prompts = prompts or {}
         self.placebo: Placebo | None = None
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
         self.targets: Mapping[str, Moments] = {}
         self._last: dict[str, tuple[object, Any]] = {}
+        self._room = room or Room()
+        self._kept = {key: made for key, made in (known or {}).items() if self._room.takes(_size(made))}
 
     def reweighted(self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None) -> "SourceMoments":
         """Return the same moments for another intervention set.
@@ -233,10 +273,24 @@ class SourceMoments:
         Args:
             weights: kind of intervention -> weight in C_d.
             placebo: what replaces the C_d of this set; default: nothing.
+
+        Raises:
+            ValueError: kinds are added up by other weights.
         """
-        other = copy.copy(self)  # which shares the last C_d
-        other.weights, other.placebo = weights, placebo
+        other = copy.copy(self)  # which shares the last C_d, and what is kept
+        other.weights, other.placebo = self._held(weights), placebo
         return other
+
+    def _held(self, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
+        """Return the weights of the kinds as they are held."""
+        if weights is None or not self._together:
+            return weights
+        if any(weights.get(kind) != weight for kind, weight in self._together.items()):
+            raise ValueError(
+                f"Kinds are added up by the weights {dict(self._together)}, which {dict(weights)} are not."
+            )
+        others = {kind: weight for kind, weight in weights.items() if kind not in self._together}
+        return {TOGETHER: sum(self._together.values()), **others}
 
     def with_targets(self, targets: Mapping[str, Moments]) -> "SourceMoments":
         """Return the same moments with those of the images that are to be classified, name -> moments."""
@@ -271,16 +325,16 @@ class SourceMoments:
             raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
         return sum(parts[1:], parts[0])
 
-    def c_d(self, centered: bool = False) -> Array:
+    def c_d(self) -> Array:
         """Return the intervention set's C_d over all source images, or what replaces it, shape (D, D)."""
         placebo = self.placebo
         if placebo is None:
-            return self.real_c_d(centered)
-        return self.once("placebo", (self.set_key, centered), lambda: placebo(self.real_c_d(centered), self))
+            return self.real_c_d()
+        return self.once("placebo", self.set_key, lambda: placebo(self.real_c_d(), self))
 
-    def real_c_d(self, centered: bool = False) -> Array:
+    def real_c_d(self) -> Array:
         """Return the intervention set's C_d over all source images, whatever replaces it, shape (D, D)."""
-        return self.once("c_d", (self._kinds_key, centered), lambda: self._weighted(centered))
+        return self.once("c_d", self.kinds_key, self._weighted)
 
     def products(self) -> tuple[Array, Array]:
         """Return the intervention set's C_z,do = (1/n) sum z z^do^T and C_do,do = (1/n) sum z^do z^do^T, shape (D, D).
@@ -310,10 +364,11 @@ class SourceMoments:
     @property
     def set_key(self) -> tuple[object, ...]:
         """What tells intervention sets apart: the kinds, their weights and what replaces their C_d."""
-        return *self._kinds_key, self.placebo
+        return *self.kinds_key, self.placebo
 
     @property
-    def _kinds_key(self) -> tuple[object, ...]:
+    def kinds_key(self) -> tuple[object, ...]:
+        """What tells intervention sets apart, whatever replaces their C_d: the kinds and their weights."""
         return tuple(self.kinds()), tuple((self.weights or {}).values())
 
     def once(self, what: str, key: object, make: Callable[[], T]) -> T:
@@ -327,8 +382,33 @@ class SourceMoments:
         made: T = self._last[what][1]
         return made
 
-    def _weighted(self, centered: bool) -> Array:
-        return weighted({kind: self.differences(kind).moment(centered) for kind in self.kinds()}, self.weights)
+    def of_images(self) -> dict[Kept, Any]:
+        """Return what is kept and depends on the images alone: it is the same for every intervention set."""
+        return {key: made for key, made in self._kept.items() if key[1] is None}
+
+    def kept(self, key: Kept, make: Callable[[], T], lasting: bool = True) -> T:
+        """Return what `make` returns, made once for all trials of a worker that ask for it, as far as there is room.
+
+        Args:
+            key: what it is, then on what it depends beside the images, such as kinds and prompts: None for nothing.
+            make: returns an object with arrays, such as a decomposition.
+            lasting: whether it is kept, which the many draws of a placebo, each asked for by one trial, are not.
+        """
+        if key in self._kept:
+            known: T = self._kept[key]
+            return known
+        made = make()
+        if lasting and self._room.takes(_size(made)):
+            self._kept[key] = made
+        return made
+
+    @property
+    def nbytes(self) -> int:
+        """What its sums take, and what is made of them for the next fit, but for what is kept beside."""
+        return _size(self.images) + LAST * 8 * self.dim**2
+
+    def _weighted(self) -> Array:
+        return weighted({kind: self.differences(kind).moment() for kind in self.kinds()}, self.weights)
 
     def _of_environments(self, kind: str) -> list[Differences]:
         names = [cross_kind(other) for other in self.environments] if kind == CROSS else [kind]
@@ -337,6 +417,11 @@ class SourceMoments:
 
 
 Placebo = Callable[[Array, SourceMoments], Array]
+
+
+def _size(made: object) -> int:
+    """Return the bytes of the arrays of an object."""
+    return sum(array.nbytes for array in vars(made).values() if isinstance(array, np.ndarray))
 
 
 def cross_kind(environment: str) -> str:

@@ -20,8 +20,9 @@ The combination with shrinkage is this project's. Within-class covariance as nui
 Stolcke, 2006).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +32,7 @@ from benchmark.method.prompts import within_groups
 from benchmark.method.subspace.basis import Projection
 from benchmark.method.subspace.moments import Moments, SourceMoments
 
+T = TypeVar("T")
 Chosen = Literal["interventions", "environments", "both"]
 Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes", "within_cells", "within_prompts"]
 OneOrMore = Chosen | Annotated[tuple[Chosen, ...], Field(min_length=1)]
@@ -49,6 +51,25 @@ def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
         ValueError: what N is made of is missing: a second environment, interventional pairs, labels.
     """
     return _KINDS[name](sources)
+
+
+def kept_for(
+    sources: SourceMoments, what: Hashable, name: Nuisance | None, make: Callable[[], T], again: bool = False
+) -> T:
+    """Return what is made of the sums and of N, once for all that ask for it, see `SourceMoments.kept`.
+
+    Args:
+        sources: moments of the source environments.
+        what: what is made, with all that it depends on beside N.
+        name: which N; None where it depends on none.
+        make: makes it.
+        again: whether it is asked for again soon, by other strengths: the last one is held then, whether kept or not.
+    """
+    placebo = sources.placebo if name in ("interventions", "both") else None
+    key = (what, (name, sources.kinds_key, placebo) if name else None)
+    if again:
+        return sources.once(str(what), key, lambda: sources.kept(key, make, placebo is None))
+    return sources.kept(key, make, placebo is None)
 
 
 def scale(sources: SourceMoments) -> float:
@@ -141,42 +162,59 @@ _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
 }
 
 
-def one_for_each(projection: Projection) -> tuple[Projection, ...]:
-    """Return a projection once for each N of its field `nuisance`: what a rule chooses among."""
-    given: Any = dict(projection)["nuisance"]
-    names = given if isinstance(given, tuple) else (given,)
-    return tuple(type(projection)(**{**dict(projection), "nuisance": name}) for name in names)
+class OfNuisance(Projection):
+    """A projection that looks at one N."""
+
+    uses_interventions: ClassVar[bool] = True  # for the scale of N at least
+
+    @property
+    @abstractmethod
+    def name_of_nuisance(self) -> Nuisance:
+        """Which N."""
+
+    @property
+    def fewest_sources(self) -> int:
+        """Two where N has environment means in it."""
+        return 2 if self.name_of_nuisance in NEEDS_ENVIRONMENTS else 1
 
 
-def with_environments_alone(projection: Projection) -> Projection | None:
-    """Return a projection whose field `nuisance` is `environments`; None where that is no candidate.
+class WithCandidates(OfNuisance):
+    """A projection whose field `nuisance` is one N or several, among which a rule chooses."""
 
-    It needs no interventional pair: the scale of N is then trace(C_z).
-    """
-    given: Any = dict(projection)["nuisance"]
-    if "environments" not in (given if isinstance(given, tuple) else (given,)):
-        return None
-    return type(projection)(**{**dict(projection), "nuisance": "environments"})
+    @property
+    def candidates(self) -> tuple[Chosen, ...]:
+        """The N among which is chosen."""
+        given: Any = dict(self)["nuisance"]
+        return given if isinstance(given, tuple) else (given,)
 
+    @property
+    def name_of_nuisance(self) -> Chosen:
+        """The only N.
 
-def only(given: OneOrMore) -> Chosen:
-    """Return the only N of several that a rule chooses among.
+        Raises:
+            ValueError: there are several.
+        """
+        if len(names := self.candidates) > 1:
+            raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
+        return names[0]
 
-    Raises:
-        ValueError: there are several.
-    """
-    names = given if isinstance(given, tuple) else (given,)
-    if len(names) > 1:
-        raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
-    return names[0]
+    @property
+    def settings(self) -> tuple[Projection, ...]:
+        """See `Projection.settings`: one for each N."""
+        return tuple(type(self)(**{**dict(self), "nuisance": name}) for name in self.candidates)
 
+    def without_interventions(self) -> Projection | None:
+        """See `Projection.without_interventions`: N of environment means, whose scale is then trace(C_z)."""
+        there = "environments" in self.candidates
+        return type(self)(**{**dict(self), "nuisance": "environments"}) if there else None
 
-def looks_at_c_d(given: OneOrMore) -> bool:
-    """Return whether C_d enters one of the candidates by more than its trace."""
-    return any(name != "environments" for name in (given if isinstance(given, tuple) else (given,)))
+    @property
+    def takes_placebo(self) -> bool:
+        """See `Projection.takes_placebo`: not for environments alone, where C_d is the scale and no more."""
+        return self.candidates != ("environments",)
 
-
-def candidates_in_words(given: OneOrMore) -> str:
-    """Return which N there are to choose from, in words; nothing where it is all of them."""
-    names = given if isinstance(given, tuple) else (given,)
-    return "" if set(names) == set(get_args(Chosen)) else " or ".join(names)
+    @property
+    def variant(self) -> str:
+        """Which N there are to choose from, where these are not all."""
+        names = "" if set(self.candidates) == set(get_args(Chosen)) else " or ".join(self.candidates)
+        return ", ".join(filter(None, [super().variant, names]))

@@ -21,8 +21,8 @@ This combination is the project's and never called CLIP-ICM. Its relatives: marg
 2302.00070), Koo-Fu CLIP (arXiv 2602.01127), SHED (arXiv 2605.16973).
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -31,19 +31,16 @@ from pydantic import Field, field_validator
 from benchmark.method.arrays import Array
 from benchmark.method.prompts import Names, Prompt, Templates, filled, spelt_out
 from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
-from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.nuisance import (
     CLASSES,
-    NEEDS_ENVIRONMENTS,
     Nuisance,
+    OfNuisance,
     OneOrMore,
-    candidates_in_words,
-    looks_at_c_d,
+    WithCandidates,
+    kept_for,
     nuisance,
-    one_for_each,
-    only,
-    with_environments_alone,
 )
 from benchmark.method.subspace.roots import Roots, roots_of
 
@@ -54,13 +51,13 @@ Lambda = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Filter:
-    """F of every lambda and power at once: F^p = left diag((1 + lambda m)^-p) right + rest.
+    """F of every lambda and power at once: F^p = left diag((1 + lambda m)^-p) right + rest rest^T.
 
     Attributes:
         left: shape (D, r), r the rank of C_z.
         ratios: m, the generalised eigenvalues of N against C_z, shape (r,), ascending.
         right: shape (r, D).
-        rest: projects on what neither C_z nor N has energy in, shape (D, D).
+        rest: orthonormal basis of what neither C_z nor N has energy in, shape (D, m).
     """
 
     left: Array
@@ -92,7 +89,12 @@ class Filter:
         ratios, q = np.linalg.eigh((whitened + whitened.T) / 2)
         right = (q.T / roots) @ (used.T - coupling @ only_n.T)
         ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # rounding, which a large lambda would not leave
-        return cls((used * roots) @ q, ratios, right, neither @ neither.T)
+        return cls((used * roots) @ q, ratios, right, neither)
+
+    @cached_property
+    def lengths(self) -> Array:
+        """|left_j| |right_j| of each of the eigenvectors of F, shape (r,): what a product with them may grow to."""
+        return np.asarray(np.linalg.norm(self.left, axis=0) * np.linalg.norm(self.right, axis=1))
 
     def power(self, lambda_: float, p: float = 1.0) -> Array:
         """Return F^p, shape (D, D); the identity at lambda 0.
@@ -103,7 +105,7 @@ class Filter:
         """
         if lambda_ == 0:
             return np.eye(len(self.left))
-        return np.asarray((self.left * (1 + lambda_ * self.ratios) ** -p) @ self.right + self.rest)
+        return np.asarray((self.left * (1 + lambda_ * self.ratios) ** -p) @ self.right + self.rest @ self.rest.T)
 
 
 def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, sides: Sides = "symmetric") -> Basis:
@@ -126,9 +128,11 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
         >>> shrinkage_basis(sources, 2.0, "interventions", "images").vectors.diagonal()  # 27 / (27 + 2 * 16)
         array([1.        , 1.        , 0.45762712])
     """
-    n = nuisance(sources, name)  # before it is remembered: what is missing is said each time
-    made: Filter = sources.once("filter", (name, sources.set_key), lambda: Filter.within(roots_of(sources), n))
-    return filtered_basis(made, lambda_, sides)
+
+    def made() -> Filter:
+        return Filter.within(roots_of(sources), nuisance(sources, name))
+
+    return filtered_basis(kept_for(sources, "filter", name, made, again=True), lambda_, sides)
 
 
 def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
@@ -139,32 +143,79 @@ def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
         lambda_: strength, >= 0; 0 is the plain space.
         sides: what F is put on, see the head of this module.
     """
-    f = made.power(lambda_, 0.5 if sides == "symmetric" else 1.0)
-    if sides == "symmetric":
-        return Basis(f.T)
-    plain = np.eye(len(f))
-    return Basis(f.T, None, plain) if sides == "images" else Basis(plain, None, f)
+    if lambda_:
+        return FilteredBasis(made, lambda_, sides)
+    plain = np.eye(len(made.left))
+    return Basis(plain) if sides == "symmetric" else Basis(plain, None, plain)
 
 
-class _Shrinking(Projection):
+class FilteredBasis(Basis):
+    """The maps of a filter: the columns of classes need no D x D matrix, which is formed where one is looked at."""
+
+    _made: Filter
+    _sides: Sides
+    _strength: tuple[float, float]  # lambda and power of F
+    _of_directions: Array  # what F^p makes of each of its eigenvectors, shape (r,)
+
+    def __init__(self, made: Filter, lambda_: float, sides: Sides) -> None:
+        power = 0.5 if sides == "symmetric" else 1.0
+        of_directions = (1 + lambda_ * made.ratios) ** -power
+        known = {"_made": made, "_sides": sides, "_strength": (lambda_, power), "_of_directions": of_directions}
+        self.__dict__.update(known, by_environment={})  # attributes of a frozen class
+
+    @cached_property
+    def _f(self) -> Array:
+        return self._made.power(*self._strength)
+
+    @cached_property
+    def vectors(self) -> Array:
+        """See `Basis`."""
+        return np.eye(len(self._made.left)) if self._sides == "texts" else self._f.T
+
+    @cached_property
+    def text_vectors(self) -> Array | None:
+        """See `Basis`."""
+        if self._sides == "symmetric":
+            return None
+        return self._f if self._sides == "texts" else np.eye(len(self._made.left))
+
+    def of_texts(self, text: Array) -> Array:
+        """See `Basis.of_texts`."""
+        made = self._made
+        if self._sides == "symmetric":  # times F^(1/2)^T
+            return np.asarray(text @ made.right.T * self._of_directions @ made.left.T + text @ made.rest @ made.rest.T)
+        return self._times(text) if self._sides == "texts" else text
+
+    def towards(self, t: Array) -> Array:
+        """See `Basis.towards`."""
+        return t if self._sides == "texts" else self._times(t)
+
+    def _times(self, rows: Array) -> Array:
+        """Return rows times F^p, shape (n, D)."""
+        made = self._made
+        return np.asarray(rows @ made.left * self._of_directions @ made.right + rows @ made.rest @ made.rest.T)
+
+    def sizes(self, t: Array) -> Array:
+        """See `Basis.sizes`: of the factors, whose products may lose more digits than the matrix has."""
+        if self._sides == "texts":
+            return np.asarray(np.abs(t).sum(axis=1))
+        of_f = self._of_directions @ self._made.lengths + self._made.rest.shape[1]
+        return np.asarray(np.linalg.norm(t, axis=1) * of_f)
+
+    def parts(self) -> tuple[Array, ...]:
+        """See `Basis.parts`: lengths of the factors, which are finite where these are, and zero where F is."""
+        part = self._made.lengths if self._made.ratios.size else self._made.rest
+        return part, part
+
+
+class _Shrinking(OfNuisance):
     """What the projections of this module have in common."""
 
     full_rank_only: ClassVar[bool] = True
-    uses_interventions: ClassVar[bool] = True  # for the scale of N at least
     plain_at_lambda_0: ClassVar[bool] = True
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1)] = LAMBDAS
     sides: Sides = "symmetric"
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-
-    @property
-    @abstractmethod
-    def name_of_nuisance(self) -> Nuisance:
-        """Which N: that of the class, or the only one of the field."""
-
-    @property
-    def fewest_sources(self) -> int:
-        """Two where N has environment means in it."""
-        return 2 if self.name_of_nuisance in NEEDS_ENVIRONMENTS else 1
 
     @property
     def variant(self) -> str:
@@ -176,7 +227,7 @@ class _Shrinking(Projection):
         return shrinkage_basis(sources, self.lambda_, self.name_of_nuisance, self.sides)
 
 
-class Shrinkage(_Shrinking, label="Shrinkage", place=5):
+class Shrinkage(WithCandidates, _Shrinking, label="Shrinkage", place=5):
     """Shrinkage of what interventions and environments move; the rule chooses lambda and N.
 
     Fields:
@@ -194,30 +245,6 @@ class Shrinkage(_Shrinking, label="Shrinkage", place=5):
 
     registered_name: ClassVar[str] = "shrinkage"
     nuisance: OneOrMore = ("interventions", "environments", "both")
-
-    @property
-    def settings(self) -> tuple[Projection, ...]:
-        """See `Projection.settings`: one for each N."""
-        return one_for_each(self)
-
-    def without_interventions(self) -> Projection | None:
-        """See `Projection.without_interventions`: N of environment means."""
-        return with_environments_alone(self)
-
-    @property
-    def name_of_nuisance(self) -> Nuisance:
-        """The only N."""
-        return only(self.nuisance)
-
-    @property
-    def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: not for environments alone, where C_d is the scale and no more."""
-        return looks_at_c_d(self.nuisance)
-
-    @property
-    def variant(self) -> str:
-        """On what F is put, and which N, where not all three are candidates."""
-        return ", ".join(filter(None, [super().variant, candidates_in_words(self.nuisance)]))
 
 
 class Fixed(_Shrinking, label="Shrinkage, nothing chosen", short="fixed shrinkage", role="control", place=6):

@@ -48,7 +48,7 @@ def factors(text: Array, ranks: Any) -> Array:
 
 
 def made(vectors: Array, text: Array, ranks: Any) -> DotProducts:
-    dots = DotProducts.of(vectors, text, factors(text, ranks), tuple(ranks))
+    dots = DotProducts.of(Basis(vectors), text, factors(text, ranks), tuple(ranks))
     assert dots is not None
     return dots
 
@@ -121,7 +121,7 @@ def test_no_margin_is_further_off_than_its_bound() -> None:
 def test_where_it_is_no_cheaper_there_is_none() -> None:
     vectors, _, _, _ = drawn()
     text = np.random.default_rng(0).standard_normal((200, D))
-    assert DotProducts.of(vectors, text, factors(text, (8, D)), (8, D)) is None
+    assert DotProducts.of(Basis(vectors), text, factors(text, (8, D)), (8, D)) is None
 
 
 class ByScores(ZeroShot):

@@ -13,7 +13,7 @@ from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, TestSplit, turn_of
+from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.zero_shot import ZeroShot
@@ -50,8 +50,7 @@ def protocol_of(
 ) -> Evaluation:
     scaled_views = {kind: scaled(view, normalize) for kind, view in views.items()}
     cells = cells_of(data.layout(split), scaled(data.z, normalize), scaled_views)
-    turn = turn_of(split, fold, data.group is not None)
-    return Evaluation(data, cells.joined((turn.learned, turn.fitted - turn.learned)), split, normalize, fold)
+    return Evaluation(data, cells, split, normalize, fold)
 
 
 def reference(data: Embedded, views: Views, train: np.ndarray, k: int, test: np.ndarray, probe: bool) -> float:

@@ -5,7 +5,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.invariant import invariant_basis
 from benchmark.method.subspace.moments import SourceMoments
 
 
@@ -34,6 +35,6 @@ class DropTop(Projection, label="PCA without top directions", role="rival"):
         """Return the basis of PCA with its first `k` directions moved to the end."""
         if self.k >= sources.dim:
             raise ValueError(f"drop_top cannot drop k={self.k} of D={sources.dim} directions: k must be below D.")
-        pca = eigenbasis(sources.c_z(self.centered), largest_first=True)
+        pca = invariant_basis(sources, lambda_=0.0, centered=self.centered)
         assert pca.spectrum is not None
         return Basis(np.roll(pca.vectors, -self.k, axis=1), np.roll(pca.spectrum, -self.k))

@@ -5,20 +5,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.invariant import invariant_basis
 from benchmark.method.subspace.moments import SourceMoments
-
-
-class Identity(Projection, label="Plain", short="the encoder as it is", role="plain", place=0):
-    """The whole space, unchanged: the plain zero-shot prediction and the plain probe."""
-
-    registered_name: ClassVar[str] = "identity"
-    plain_at_full_rank: ClassVar[bool] = True
-    full_rank_only: ClassVar[bool] = True
-
-    def fit(self, sources: SourceMoments) -> Basis:
-        """Return the identity matrix; only the width of the embeddings is looked at."""
-        return Basis(np.eye(sources.dim))
 
 
 class PCA(Projection, label="PCA", role="baseline", place=1):
@@ -34,7 +23,7 @@ class PCA(Projection, label="PCA", role="baseline", place=1):
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return the principal directions of all source images."""
-        return eigenbasis(sources.c_z(self.centered), largest_first=True)
+        return invariant_basis(sources, lambda_=0.0, centered=self.centered)
 
 
 class RandomOrthonormal(Projection, label="Random projection", short="random directions", role="baseline", place=2):

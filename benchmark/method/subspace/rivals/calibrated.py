@@ -14,10 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.nuisance import nuisance
+from benchmark.method.subspace.nuisance import kept_for, nuisance
 from benchmark.method.subspace.shrinkage import Filter, Shrinkage, Sides, filtered_basis
 
 
@@ -43,10 +42,6 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
     def fit(self, sources: SourceMoments) -> Basis:
         """Return G, or its root, of all source images and of the nuisance."""
         name = self.name_of_nuisance
-        n, energy = nuisance(sources, name), np.trace(sources.c_z()) / sources.dim
-        made = sources.once("calibrated", (name, sources.set_key), lambda: _filter(energy, n))
+        energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
+        made = kept_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)
         return filtered_basis(made, self.lambda_, self.sides)
-
-
-def _filter(energy: float, n: Array) -> Filter:
-    return Filter.of(energy * np.eye(len(n)), n)

@@ -12,25 +12,16 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.arrays import Array
-from benchmark.method.subspace.baselines.directions import numerical_rank
+from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
 from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.nuisance import (
-    NEEDS_ENVIRONMENTS,
-    OneOrMore,
-    candidates_in_words,
-    nuisance,
-    one_for_each,
-    only,
-    with_environments_alone,
-)
+from benchmark.method.subspace.nuisance import OneOrMore, WithCandidates, kept_for, nuisance
 
 Count = Annotated[int, Field(ge=0)]
 REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
 
 
-class NAP(Projection, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
+class NAP(WithCandidates, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
     """P = I - U U^T on images and texts, U the leading eigenvectors of N; the rule chooses their number and N.
 
     What has no nuisance in it is never removed, nor is the last direction: with a few environments `environments` can
@@ -49,7 +40,6 @@ class NAP(Projection, label="Nuisance attribute projection", short="nuisance rem
 
     registered_name: ClassVar[str] = "nap"
     full_rank_only: ClassVar[bool] = True
-    uses_interventions: ClassVar[bool] = True
     removed: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = REMOVED
     nuisance: OneOrMore = ("interventions", "environments", "both")
 
@@ -59,22 +49,15 @@ class NAP(Projection, label="Nuisance attribute projection", short="nuisance rem
         given: Any = self.removed
         numbers = given if isinstance(given, tuple) else (given,)
         return tuple(
-            setting for number in numbers for setting in one_for_each(type(self)(**{**dict(self), "removed": number}))
+            type(self)(**{**dict(self), "removed": number, "nuisance": name})
+            for number in numbers
+            for name in self.candidates
         )
 
-    def without_interventions(self) -> Projection | None:
-        """See `Projection.without_interventions`: N of environment means."""
-        return with_environments_alone(self)
-
     @property
-    def fewest_sources(self) -> int:
-        """Two where N has environment means in it."""
-        return 2 if only(self.nuisance) in NEEDS_ENVIRONMENTS else 1
-
-    @property
-    def variant(self) -> str:
-        """Which N, where not all three are candidates."""
-        return candidates_in_words(self.nuisance)
+    def takes_placebo(self) -> bool:
+        """See `Projection.takes_placebo`: placebos are of truncation and shrinkage, not of their rivals."""
+        return False
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return what projects on all but the leading directions of the nuisance.
@@ -84,13 +67,9 @@ class NAP(Projection, label="Nuisance attribute projection", short="nuisance rem
         """
         if isinstance(self.removed, tuple):
             raise ValueError("removed: these numbers are candidates of a rule; fit one of `settings`.")
-        name = only(self.nuisance)
-        n = nuisance(sources, name)
-        directions = sources.once("nap", (name, sources.set_key), lambda: _directions(n))
-        top = directions[:, : min(self.removed, sources.dim - 1)]
+        name = self.name_of_nuisance
+        of_n = kept_for(sources, "nap", name, lambda: eigenbasis(nuisance(sources, name), largest_first=True))
+        assert of_n.spectrum is not None
+        with_nuisance = int((of_n.spectrum > NEGLIGIBLE * of_n.spectrum.sum()).sum())
+        top = of_n.vectors[:, : min(self.removed, with_nuisance, sources.dim - 1)]
         return Basis(np.eye(sources.dim) - top @ top.T)
-
-
-def _directions(n: Array) -> Array:
-    """Return the eigenvectors with any nuisance in them as columns, shape (D, rank of N), those with most first."""
-    return eigenbasis(n, largest_first=True).vectors[:, : numerical_rank(n, float(np.trace(n)))]

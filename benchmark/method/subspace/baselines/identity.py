@@ -1,0 +1,20 @@
+"""The space as it is. By itself, for all rows depend on it: each has its standard error against plain prediction."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.moments import SourceMoments
+
+
+class Identity(Projection, label="Plain", short="the encoder as it is", role="plain", place=0):
+    """The whole space, unchanged: the plain zero-shot prediction and the plain probe."""
+
+    registered_name: ClassVar[str] = "identity"
+    plain_at_full_rank: ClassVar[bool] = True
+    full_rank_only: ClassVar[bool] = True
+
+    def fit(self, sources: SourceMoments) -> Basis:
+        """Return the identity matrix; only the width of the embeddings is looked at."""
+        return Basis(np.eye(sources.dim))
