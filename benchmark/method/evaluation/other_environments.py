@@ -35,19 +35,27 @@ class OtherEnvironments:
     behind: int
 
 
-def environment_interval(means: Sequence[float] | Array, confidence: float = CONFIDENCE) -> OtherEnvironments:
+def environment_interval(
+    means: Sequence[float] | Array, variances: Sequence[float] | Array | None = None, confidence: float = CONFIDENCE
+) -> OtherEnvironments:
     """Return the t interval over held-out environments of one data set, from `MIN_ENVIRONMENTS` of them on.
+
+    Its error is at least sqrt(sum of variances) / E, what images alone explain, as in `random_effects_interval`:
+    without this floor environments that happen to agree would leave no error at all.
 
     Args:
         means: difference in each held-out environment, averaged over seeds (`Scores.environment_means`), shape (E,).
+        variances: squared standard error of each over its images, shape (E,). One that is 0 or NaN counts as the
+            smallest of the others; where none is above 0, and by default, there is no floor.
         confidence: of the interval.
     """
     means = np.asarray(means, dtype=np.float64)
     n = len(means)
     if n < MIN_ENVIRONMENTS:
         return OtherEnvironments(None, *_counts(means))
-    interval = Interval(float(means.mean()), float(means.std(ddof=1) / np.sqrt(n)), n - 1, confidence)
-    return OtherEnvironments(interval, *_counts(means))
+    floor = np.sqrt(_with_smallest(means * 0 if variances is None else variances, 0.0).sum()) / n
+    error = max(means.std(ddof=1) / np.sqrt(n), floor)
+    return OtherEnvironments(Interval(float(means.mean()), float(error), n - 1, confidence), *_counts(means))
 
 
 def random_effects_interval(
@@ -79,20 +87,26 @@ def random_effects_interval(
     Returns:
         The interval for a new environment of a new data set (None for a single data set), and the counts over all.
     """
-    effects, variances = np.asarray(effects, dtype=np.float64), np.asarray(variances, dtype=np.float64)
+    effects, known = np.asarray(effects, dtype=np.float64), bool((np.asarray(variances) > 0).any())
     names, sets = np.unique(np.asarray(sets), return_inverse=True)
     if len(names) < 2:
         return OtherEnvironments(None, *_counts(effects))
-    seen = variances > 0
-    variances = np.where(variances == 0, variances[seen].min() if seen.any() else 1.0, variances)
+    variances = _with_smallest(variances, 1.0)
     weights = 1 / (_between(effects, variances, sets) + variances)
     total = np.bincount(sets, weights=weights)
     means, one = np.bincount(sets, weights=weights * effects) / total, np.zeros(len(names), dtype=np.int64)
     weights = 1 / (_between(means, 1 / total, one) + 1 / total)
     mu, freedom = np.average(means, weights=weights), len(names) - 1
     error = np.sqrt((weights * (means - mu) ** 2).sum() / freedom / weights.sum())
-    error = max(error, weights.sum() ** -0.5 if seen.any() else 0.0)
+    error = max(error, weights.sum() ** -0.5 if known else 0.0)
     return OtherEnvironments(Interval(float(mu), float(error), freedom, confidence), *_counts(effects))
+
+
+def _with_smallest(variances: Sequence[float] | Array, otherwise: float) -> Array:
+    """Return variances with the smallest one above 0 for those that are not above 0; `otherwise` where none is."""
+    variances = np.asarray(variances, dtype=np.float64)
+    seen = variances > 0
+    return np.where(seen, variances, variances[seen].min() if seen.any() else otherwise)
 
 
 def _between(effects: Array, variances: Array, sets: NDArray[np.int64]) -> float:

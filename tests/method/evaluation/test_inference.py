@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportion_confint
@@ -371,3 +372,184 @@ def test_the_standard_error_over_seeds_has_ddof_1() -> None:
     values = [0.61, 0.64, 0.66]
     assert inference.seeds_standard_error(values) == pytest.approx(stats.sem(values))
     assert np.isnan(inference.seeds_standard_error([0.61]))
+
+
+def classes_of(scores: Scores, classes: int, single: bool) -> Any:
+    """Return unequal classes of the images of a world; of one class each environment has one image, if asked for."""
+    rng = np.random.default_rng(5)
+    of_image = rng.choice(classes, scores.cluster.max() + 1, p=np.arange(1, classes + 1) / sum(range(classes + 1)))
+    label = of_image[scores.cluster]
+    cells = [(scores.seed == s) & (scores.environment == e) for s in set(scores.seed) for e in set(scores.environment)]
+    for inside in cells if single else ():
+        label[np.flatnonzero(inside)[3]] = classes
+    return label
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(("seeds", "groups"), [(1, 0), (1, 60), (3, 60), (3, 0)])
+def test_class_balanced_accuracy_has_the_interval_that_the_method_says(seeds: int, groups: int, single: bool) -> None:
+    scores = world(11, seeds=seeds, groups=groups)
+    scores = replace(scores, values=scores.values + 0.1 * (scores.seed % 3))
+    label = classes_of(scores, 7, single)
+    names, cells = sorted(set(scores.environment)), sorted(set(scores.seed))
+    E, S, clusters = len(names), len(cells), sorted(set(scores.cluster))
+    u: defaultdict[Any, float] = defaultdict(float)
+    of_cells, moved, singles = [], 0.0, 0
+    for s in cells:
+        for e in names:
+            inside = np.flatnonzero((scores.seed == s) & (scores.environment == e))
+            d, c = scores.values[inside], label[inside]
+            of_cells.append(np.mean([d[c == k].mean() for k in set(c)]))
+            centre = [d[c == k].mean() if (c == k).sum() > 1 else d.mean() for k in c]
+            added = np.array([(d[i] - centre[i]) / ((c == c[i]).sum() * len(set(c)) * E) for i in range(len(c))])
+            moved, singles = max(moved, abs(added.sum())), singles + sum((c == k).sum() == 1 for k in set(c))
+            for g, one in zip(scores.cluster[inside], added - added.mean(), strict=True):
+                u[s, g] += one
+    balanced = inference.balanced_contributions(scores, label)
+    got = image_interval(balanced)
+    assert got.estimate == pytest.approx(np.mean(of_cells), rel=1e-12)
+    np.testing.assert_allclose(balanced.means.reshape(-1), of_cells)
+    G = len(clusters)
+    image = G / (G - 1) * sum((sum(u[s, g] for s in cells) / S) ** 2 for g in clusters)
+    seed = seed_by_loops(balanced) if S > 1 else 0.0
+    assert got.standard_error**2 == pytest.approx(image + seed, rel=1e-9)
+    freedom = (image + seed) ** 2 / (image**2 / (G - 1) + seed**2 / S)
+    assert got.degrees_of_freedom == pytest.approx(freedom, rel=1e-9)
+    assert (moved > 1e-9) == (singles > 0)  # deviations of single images alone have a sum, which is taken away
+    assert singles > 0 or not single
+
+
+def test_classes_alike_give_class_balanced_accuracy_the_interval_of_accuracy() -> None:
+    rng = np.random.default_rng(0)
+    where, label = np.zeros(600, dtype=np.int64), np.repeat(np.arange(6), 100)
+    scores = Scores((rng.random((2, 600)) < 0.6).astype(float), where, where, np.arange(600))
+    balanced = inference.balanced_contributions(scores, label)
+    got = inference.difference_interval(balanced, 0, 1)
+    assert got.estimate == pytest.approx(inference.difference_interval(scores, 0, 1).estimate)
+    alone = inference.balanced_contributions(replace(scores, values=scores.values[0] - scores.values[1]), label)
+    assert got.standard_error == pytest.approx(image_interval(alone).standard_error)
+    one_way = [scores.values[0][label == c].var(ddof=0) / 100 for c in range(6)]  # classes are strata
+    expected = np.sqrt(600 / 599 * sum(one_way)) / 6
+    assert inference.image_intervals(balanced)[0].standard_error == pytest.approx(expected)
+    each_its_own = inference.balanced_contributions(scores, np.arange(600))
+    np.testing.assert_allclose(each_its_own.values, scores.values, atol=1e-12)
+    right = image_interval(inference.balanced_contributions(replace(scores, values=np.ones(600)), label))
+    assert (right.estimate, right.standard_error) == (1, 0)
+
+
+def test_class_balanced_accuracy_moves_with_its_smallest_class() -> None:
+    label = np.repeat([0, 1], [90, 10])
+    where, values = np.zeros(100, dtype=np.int64), np.ones(100)
+    scores = inference.balanced_contributions(Scores(np.stack([values, values]), where, where, np.arange(100)), label)
+    values[-1] = 0  # a hundredth of the images
+    moved = 1 - balanced_accuracy_score(label, np.where(values > 0, label, 0))
+    got = inference.difference_interval(scores, 0, 1)
+    assert got.same
+    assert got.slope == pytest.approx(100 * moved) == 5
+    assert inference.equivalence(got, 0.05) == pytest.approx(0.99**100)
+
+
+@pytest.mark.parametrize("groups", [0, 150])
+def test_a_cluster_adds_to_harmonic_means_of_class_balanced_accuracies_what_they_gain_by_its_weight(
+    groups: int,
+) -> None:
+    scores, new = halves(4, groups)
+    label = np.tile(np.random.default_rng(1).choice(4, len(new) // 2, p=[0.4, 0.3, 0.2, 0.1]), 2) + 4 * new
+    contributions = inference.harmonic_contributions(inference.balanced_contributions(scores, label, new), new)
+    cells = [(scores.seed == s) & (scores.environment == e) for s in (0, 1) for e in (0, 1)]
+    inside = [[[here & (label == c) for c in range(first, first + 4)] for first in (0, 4)] for here in cells]
+
+    def harmonic_balanced(values: Any, weights: Any) -> float:
+        means = [
+            [np.mean([np.average(values[k], weights=weights[k]) for k in half]) for half in cell] for cell in inside
+        ]
+        return float(np.mean([2 / (1 / a + 1 / b) for a, b in means]))
+
+    names = np.unique(scores.cluster)
+    for m in (0, 1):
+        whole = harmonic_balanced(scores.values[m], np.ones(len(new)))
+        assert contributions.means[m].mean() == pytest.approx(whole)
+        for g in range(0, len(names), 37):
+            heavier = harmonic_balanced(scores.values[m], 1 + 1e-6 * (scores.cluster == names[g]))
+            assert contributions.added[m, g] == pytest.approx(1e6 * (heavier - whole), rel=1e-3, abs=1e-8)
+    assert inference.difference_interval(contributions, 0, 1).slope > 2
+
+
+def means_of(scores: Scores, label: Any = None) -> Any:
+    """Return what a jackknife asks for: the mean under each seed of the values that are kept, class-balanced if asked."""
+
+    def difference(kept: Any) -> Any:
+        some = Scores(*(getattr(scores, name)[kept] for name in ("values", "environment", "seed", "cluster")))
+        some = some if label is None else inference.balanced_contributions(some, label[kept])
+        return some.means.mean(axis=1)
+
+    return difference
+
+
+@pytest.mark.parametrize(
+    ("seeds", "groups", "balanced"),
+    [(1, 0, False), (1, 300, False), (3, 0, False), (3, 120, False), (1, 0, True), (3, 0, True)],
+)
+def test_of_means_the_jackknife_has_the_interval_over_images(seeds: int, groups: int, balanced: bool) -> None:
+    ratios = []
+    for w in range(4):
+        scores = world(20 * seeds + w, seeds=seeds, groups=groups, share=1.0)
+        label = classes_of(scores, 5, False) if balanced else None
+        got = inference.jackknife_interval(means_of(scores, label), scores)
+        expected = image_interval(scores if label is None else inference.balanced_contributions(scores, label))
+        assert got.estimate == pytest.approx(expected.estimate)
+        assert (got.clusters, got.fewest, got.seeds) == (expected.clusters, expected.fewest, expected.seeds)
+        assert got.low < got.estimate < got.high
+        ratios.append(got.standard_error / expected.standard_error)
+    assert np.abs(np.array(ratios) - 1).max() < 0.1
+
+
+def test_with_few_clusters_the_jackknife_deletes_one_after_the_other() -> None:
+    scores = world(3, seeds=3, groups=50)
+    scores = replace(scores, values=scores.values + 0.3 * (scores.seed % 3))
+    difference, clusters = means_of(scores), sorted(set(scores.cluster))
+    moved = np.array([difference(scores.cluster != g) for g in clusters]) - difference(scores.cluster >= 0)
+    c = 49 / 50 * moved.T @ moved
+    apart = [c[s, t] for s in range(3) for t in range(3) if s != t]
+    seed = 2 / 3 * (difference(scores.cluster >= 0).var(ddof=1) - np.diag(c).mean() + np.mean(apart)) / 3
+    assert seed > 0
+    got = inference.jackknife_interval(difference, scores)
+    assert got.standard_error**2 == pytest.approx(c.mean() + seed)
+    assert got.degrees_of_freedom == pytest.approx((c.mean() + seed) ** 2 / (c.mean() ** 2 / 49 + seed**2 / 3))
+
+
+def test_macro_f1_has_the_error_that_a_bootstrap_over_groups_gives_it() -> None:
+    rng = np.random.default_rng(2)
+    n, groups = 1500, 400
+    label, cluster = rng.choice(5, n, p=[0.4, 0.25, 0.2, 0.1, 0.05]), rng.integers(groups, size=n)
+    easy = rng.random(groups)[cluster]
+    ours, theirs = (
+        np.where(easy + 0.3 * rng.standard_normal(n) < at, label, rng.integers(5, size=n)) for at in (0.6, 0.5)
+    )
+    where = np.zeros(n, dtype=np.int64)
+
+    def difference(kept: Any) -> float:
+        macro = [f1_score(label[kept], predicted[kept], average="macro") for predicted in (ours, theirs)]
+        return float(macro[0] - macro[1])
+
+    got = inference.jackknife_interval(difference, Scores(np.zeros(n), where, where, cluster))
+    of_group = [np.flatnonzero(cluster == g) for g in range(groups)]
+    drawn = [difference(np.concatenate([of_group[g] for g in rng.integers(groups, size=groups)])) for _ in range(300)]
+    assert got.estimate == difference(where == 0)
+    assert got.standard_error == pytest.approx(np.std(drawn), rel=0.12)
+    assert got.low > 0
+
+
+def test_what_a_jackknife_cannot_say() -> None:
+    where = np.zeros(40, dtype=np.int64)
+    scores = Scores(np.zeros(40), where, where, np.arange(40))
+    same = inference.jackknife_interval(lambda _: 0.0, scores)
+    assert (same.same, same.low, same.high, same.p) == (True, 0, 0, 1)
+    for got in (
+        inference.jackknife_interval(lambda _: 0.2, scores),
+        inference.jackknife_interval(lambda _: np.nan, scores),
+        inference.jackknife_interval(
+            lambda kept: float(kept.mean()), Scores(np.zeros(29), where[:29], where[:29], np.arange(29))
+        ),
+    ):
+        assert np.isnan([got.low, got.high, got.p]).all()

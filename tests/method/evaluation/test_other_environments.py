@@ -18,7 +18,7 @@ def test_the_interval_over_environments_is_student_s() -> None:
     np.testing.assert_allclose([got.interval.low, got.interval.high], expected.confidence_interval(0.95))
     assert got.interval.p == pytest.approx(expected.pvalue)
     assert (got.ahead, got.level, got.behind) == (3, 2, 1)
-    narrow = environment_interval(MEANS[:4], 0.5).interval
+    narrow = environment_interval(MEANS[:4], confidence=0.5).interval
     assert narrow is not None
     np.testing.assert_allclose([narrow.low, narrow.high], stats.ttest_1samp(MEANS[:4], 0).confidence_interval(0.5))
     few = environment_interval(MEANS[:3])
@@ -104,3 +104,24 @@ def test_one_data_set_is_no_sample_of_data_sets() -> None:
     got = random_effects_interval(MEANS, np.full(6, 1e-4), np.zeros(6, dtype=int))
     assert got.interval is None
     assert (got.ahead, got.level, got.behind) == (3, 2, 1)
+
+
+def test_environments_that_agree_leave_the_error_of_their_images() -> None:
+    variances = np.array([4e-4, 1e-4, 9e-4, 2e-4, 0.0])
+    floor = np.sqrt(variances.sum() + 1e-4) / 5  # the one without variation counts as the most certain of the others
+    for slope in (0.0, 1e-4):
+        means = np.asarray(0.02 + slope * np.arange(5), dtype=np.float64)
+        got = environment_interval(means, variances).interval
+        assert got is not None
+        expected = stats.t(4, means.mean(), floor).interval(0.95)
+        np.testing.assert_allclose([got.low, got.high], expected)
+        assert got == environment_interval(means, [*variances[:4], np.nan]).interval  # nor one with too few images
+    apart = 0.05 * MEANS[:5] / MEANS.max()
+    assert environment_interval(apart, variances) == environment_interval(apart)  # they differ by more than that
+    assert environment_interval(apart, np.zeros(5)) == environment_interval(apart)
+    # The same floor as over data sets, of one environment each whose variances are alike.
+    sets = random_effects_interval(np.full(5, 0.02), np.full(5, 1e-4), np.arange(5)).interval
+    alone = environment_interval(np.full(5, 0.02), np.full(5, 1e-4)).interval
+    assert sets is not None
+    assert alone is not None
+    assert alone.standard_error == pytest.approx(sets.standard_error)
