@@ -288,7 +288,7 @@ def embedded_toy(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str
     folder = tmp_path_factory.mktemp("embedded")
     content = {
         "name": "embedded",
-        "datasets": [{"name": "toy", "root": str(make_toy(folder / "toy", environments=3, classes=2, images=10))}],
+        "datasets": [{"name": "toy", "root": str(make_toy(folder / "toy", environments=4, classes=2, images=10))}],
         "backbones": [tiny_random],
         "interventions": {"kinds": ["grayscale", "gaussian_blur", "posterize"]},
         "sweep": {"projections": ["identity"], "predictors": ["zero_shot"], "seeds": [0]},

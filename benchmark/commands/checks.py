@@ -8,6 +8,7 @@ import numpy as np
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest
+from benchmark.method.evaluation.fits import MIN_SOURCES
 from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
 from benchmark.method.subspace.moments import CROSS
@@ -108,7 +109,7 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
             f"sweep.search: '{protocol.name}' chooses by the environment that it tests, and a search never looks at "
             f"one; give it a recipe without search."
         )
-    if search and search.rule == "lodo" and sources < (3 if crossed else 2):
+    if search and search.rule == "lodo" and sources <= MIN_SOURCES:
         raise IcmBenchError(
             f"sweep.search.rule: '{protocol.name}' on {name} fits on {sources} environment"
             f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."

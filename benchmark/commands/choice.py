@@ -8,7 +8,7 @@ from benchmark.commands.prepare import Run
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.arrays import Normalize
 from benchmark.method.subspace import Projection
-from benchmark.method.subspace.nuisance import Nuisance
+from benchmark.method.subspace.nuisance import Nuisance, OfNuisance
 from benchmark.recipe.available import names_environments
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.specs import SweepSpec
@@ -91,7 +91,7 @@ def check_rank(rank: int | None, choice: Choice) -> None:
 
 def nuisance_of(projection: Projection) -> Nuisance | None:
     """Return what one setting of a projection weighs or shrinks; None where it names nothing of that kind."""
-    return getattr(projection, "name_of_nuisance", None) or getattr(projection, "nuisance", None)
+    return projection.name_of_nuisance if isinstance(projection, OfNuisance) else None
 
 
 def _projection(sweep: SweepSpec, label: str | None) -> Projection:

@@ -9,7 +9,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import public
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import CURVES
-from benchmark.method.evaluation.selection import SOURCE_RULES
+from benchmark.method.evaluation.selection import SCORES
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.costs import read
 from benchmark.store.records import RunRecord
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CONFLICTS = 20  # that are named one by one
-_NUMBERS = ("ranks", *SOURCE_RULES, *(metric.key for metric in CURVES), "correct", "tested")
+_NUMBERS = ("ranks", *SCORES, *(metric.key for metric in CURVES), "correct", "tested")
 _STORE = "store"  # column: where a row lies
 
 

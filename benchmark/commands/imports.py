@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,11 +128,11 @@ class _Matching:
                     f"{subject.manifest.name} has clusters for environments, of which a method that was trained "
                     f"elsewhere knows nothing; import into a recipe without `environments`."
                 )
-            names, fold = (subject.manifest.name, subject.facts.label, spec.protocol.name), spec.fold
-            for holdout in trial.holdouts:
+            names = subject.manifest.name, subject.facts.label, spec.protocol.name
+            for turn, holdout in product(spec.turns, trial.holdouts):
                 for split in dict.fromkeys(test.split for test in holdout.tests):
-                    key = (*names, holdout.name, split, spec.seed, -1 if fold is None else fold)
-                    tests.setdefault(key, (trial, holdout, split))
+                    key = (*names, holdout.name, split, spec.seed, -1 if turn.fold is None else turn.fold)
+                    tests.setdefault(key, (replace(trial, spec=turn), holdout, split))
         return tests
 
     def _images(self, trial: Trial) -> Seen:

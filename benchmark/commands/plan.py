@@ -93,6 +93,7 @@ class Plan:
         searched_passes: those that a search adds, at most.
         trials: of the sweep, search included.
         rows: that these leave.
+        fits: data set and protocol -> fits of each lambda and setting, see `TrialSpec.fit_counts`.
         store_bytes: size of the embeddings, without compression.
         prediction_bytes: size of the predictions in the rows at most, without compression.
         estimate: how long it all takes.
@@ -109,6 +110,7 @@ class Plan:
     searched_passes: int
     trials: int
     rows: int
+    fits: dict[str, tuple[int, int, int]]
     store_bytes: int
     prediction_bytes: int
     estimate: Estimate
@@ -139,7 +141,11 @@ class Plan:
         rows += f" with up to {self.prediction_bytes / 1e6:.1f} MB of predictions"
         memory = f"a trial takes {self.room.trial_gib:.1f} GiB of memory at most"
         bill = self.bill.text() if self.bill else []
-        lines += [f"{self.trials} trials, {rows}; {memory}", self.room.text()]
+        lines.append(f"{self.trials} trials, {rows}; {memory}")
+        for where, (left_out, chosen, tested) in self.fits.items():
+            parts = f"{left_out} for lodo, {chosen} for training_domain, {tested} tested"
+            lines.append(f"{where}: {left_out + chosen + tested} fits for each lambda and setting ({parts})")
+        lines.append(self.room.text())
         return "\n".join([*lines, *bill, *self.estimate.text()])
 
 
@@ -207,6 +213,7 @@ def plan(
         searched_passes=sum(count.searched_passes for count in counts),
         trials=trials,
         rows=rows,
+        fits={where: of_fits for count in counts for where, of_fits in count.fits.items()},
         store_bytes=sum(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
@@ -312,6 +319,7 @@ class _Count(NamedTuple):
     rows: int
     predictions: int
     searched_passes: int
+    fits: dict[str, tuple[int, int, int]]
 
 
 def _count(
@@ -319,20 +327,24 @@ def _count(
 ) -> _Count:
     variants = {name: totals[name] for name in (planned.name, *(recipe.datasets[i].name for i in recipe.shifts()))}
     trials = rows = predictions = searched_views = 0
+    fits: dict[str, tuple[int, int, int]] = {}
     for spec, images in unfolded(recipe, planned.name, tower.dim, environments, planned.kinds, tower.texts):
         sizes = variants if spec.protocol.across_sets else images
         if not spec.rows(seen := list(sizes)):
             continue
+        where = f"{planned.name}, {spec.protocol.name}"
+        fits[where] = max(fits.get(where, (0, 0, 0)), (spec.turns[0] if spec.space else spec).fit_counts(seen))
         if not spec.space:
             trials, rows = trials + 1, rows + spec.row_count(seen)
             predictions += spec.prediction_count(sizes)
             continue
         assert recipe.sweep.search is not None
         points, studies = recipe.sweep.search.samples, len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1
+        studies *= len(spec.turns)
         trials, rows = trials + points * studies, rows + points * spec.rows(seen)
         predictions += points * spec.prediction_count(sizes)
         # Every point may be a view of its own for each kind whose strengths are searched.
         searched = {name.rpartition(".")[0] for name in spec.space} - {""}
         by_label = recipe.interventions.by_label()
         searched_views += points * studies * recipe.interventions.view_count(by_label[label] for label in searched)
-    return _Count(trials, rows, predictions, planned.images * searched_views // len(recipe.sweep.seeds))
+    return _Count(trials, rows, predictions, planned.images * searched_views // len(recipe.sweep.seeds), fits)

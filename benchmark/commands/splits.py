@@ -85,7 +85,7 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
 def specs_by_turn(recipe: Recipe, dataset: str, dim: int) -> dict[tuple[str, int, int], TrialSpec]:
     """Return (protocol, seed, fold) -> any trial of it on a data set; the fold is -1 for an 80/20 split."""
     turns: dict[tuple[str, int, int], TrialSpec] = {}
-    for spec in trial_specs(recipe, dataset, dim):
+    for spec in (turn for one in trial_specs(recipe, dataset, dim) for turn in one.turns):
         turns.setdefault((spec.protocol.name, spec.seed, -1 if spec.fold is None else spec.fold), spec)
     return turns
 

@@ -154,13 +154,6 @@ def gpu_count() -> int:
     return int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
 
 
-def gpu_kind() -> str:
-    """Return the kind of the GPUs of the connected cluster as Ray calls it (`L4`); empty where there are several."""
-    found = (name.partition(":") for node in alive_nodes() for name in node["Resources"])
-    kinds = {kind for name, _, kind in found if name == "accelerator_type"}
-    return kinds.pop() if len(kinds) == 1 else ""
-
-
 def cpu_nodes() -> tuple[int, int]:
     """Return the number of nodes with CPU cores, and the cores of the largest: no task can have more."""
     cores = [int(n["Resources"].get("CPU", 0)) for n in alive_nodes()]

@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -288,6 +288,13 @@ class Storage:
         """Write file `name` so that a reader sees all of it or nothing, even if the writer is killed."""
         self._drop(name)
         self._written(name, lambda: self._write(name, content))
+
+    def write_files(self, folder: str, contents: Mapping[str, bytes]) -> dict[str, str]:
+        """Write files into a folder, "" for the storage itself, and return the path of each by its name."""
+        names = {file: f"{folder}/{file}" if folder else file for file in contents}
+        for file, content in contents.items():
+            self.write_bytes(names[file], content)
+        return {file: self.path(name) for file, name in names.items()}
 
     def write_first(self, name: str, content: bytes) -> bool:
         """Write file `name` as `write_bytes` does, unless an object store has it by now, and keep it.

@@ -5,7 +5,6 @@ autoscaler how many GPUs are wanted, and writes the record of a run that takes l
 """
 
 import os
-import platform
 import signal
 import statistics
 import sys
@@ -220,8 +219,3 @@ class Watch:
 def _chunks(numbers: Sequence[int] | dict[int, float]) -> str:
     """Return in words which chunks an encoder left."""
     return f"; what it had begun comes again: chunks {', '.join(map(str, sorted(numbers)))}" if numbers else ""
-
-
-def this_machine() -> str:
-    """Return the name of the driver's machine."""
-    return platform.node()

@@ -13,7 +13,7 @@ from benchmark.common.spec import Spec, distinct
 from benchmark.common.validation import sentence
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
+from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, METRICS, Metric
 from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.interventions import Intervention
 from benchmark.method.predictors import Predictor
@@ -81,6 +81,12 @@ class Recipe(Spec):
     def metric_of(self, dataset: DatasetSpec) -> Metric:
         """Return the metric of a data set."""
         return METRICS.create(dataset.judged_by)
+
+    def chosen_by(self, dataset: str) -> Metric:
+        """Return the metric by which rules choose on a data set; accuracy stands for one that needs scores."""
+        spec = next(spec for spec in self.datasets if spec.name == dataset)
+        metric = METRICS.create("balanced") if self.sweep.choose_by == "balanced" else self.metric_of(spec)
+        return ACCURACY if metric.needs == "scores" else metric
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -310,12 +316,12 @@ class Recipe(Spec):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
 
-        The name, `names`, `captions`, `run`, metrics, what is expected of a data set and how its images are found do
-        not take part: what is found there is known by the manifest's fingerprint.
+        The name, `names`, `captions`, `run`, `sweep.metrics`, what is expected of a data set and how its images are
+        found do not take part: what is found there is known by the manifest's fingerprint.
         """
         content = self.model_dump(mode="json", exclude={"name", "names", "captions", "run"})
         for dataset in content["datasets"]:
-            for key in ("root", "layout", "columns", "labels", "metric", "expected"):
+            for key in ("root", "layout", "columns", "labels", "expected"):
                 dataset.pop(key, None)
         del content["sweep"]["metrics"]
         return canonical_hash(content)

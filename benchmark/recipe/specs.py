@@ -256,7 +256,7 @@ class SweepSpec(Spec):
             `out_fold`, and no other.
         folds: number of folds, 3 to 100, in the place of the 80/20 split: images (or groups, whole) are cut by the
             seed, and each fold is tested in turn, so that every image is tested once. Rules choose by fits without the
-            tested fold and the next one, on the next one of the sources. Default: none.
+            tested fold and another one, judged on that one of the sources, for every other fold. Default: none.
         base_classes: `floor` or `ceil`: how half an odd number of classes is rounded to that of base classes. Default:
             the protocol's, `floor` for `held_out_open_class` (the released code) and `ceil` for `open_class`.
         seeds: seeds of the splits (DomainBed's trial seeds) or of the cuts into folds, and of everything random in a
@@ -276,10 +276,13 @@ class SweepSpec(Spec):
             (default).
         predictors: how classes are predicted inside the subspace. Default: `zero_shot` and `linear_probe`.
         grids: name of a predictor -> ranks, lambdas, projections and intervention sets of its own. Default: none.
-        selection_images: most images of each source environment that fits and scores take which only serve a choice,
-            of predictors whose fits take long (probes, `clip_adapter`): drawn by the seed, classes in proportion. What
-            a rule picks is fitted on all images, and so is the last rank; rows say which ranks are. `null` takes all
-            everywhere. Default 5000, which is all of them up to PACS and Office-Home.
+        selection_images: most images of each source environment and fold by which rules choose, and that fits see
+            which only serve a choice, of predictors whose fits take long (probes, `clip_adapter`): drawn by the seed,
+            classes in proportion; the in-split of an 80/20 split counts as four folds. What a rule picks is fitted on
+            all images, and so is the last rank; rows say which ranks are. `null` takes all everywhere. Default 1000,
+            which is all of them up to PACS and Office-Home.
+        choose_by: `metric` (default), that of the data set, or `balanced`, class-balanced accuracy. A metric that needs
+            scores leaves the choice to accuracy.
         search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
         metrics: metrics that tables show beside the built-in ones, as `module:Class`. One of scores is computed where
             rules pick, and is part of what trials are known by; any other changes no trial. Default: none.
@@ -310,7 +313,8 @@ class SweepSpec(Spec):
         min_length=1,
     )
     grids: dict[str, GridSpec] = Field(default_factory=dict)
-    selection_images: int | None = Field(default=5000, ge=1)
+    selection_images: int | None = Field(default=1000, ge=1)
+    choose_by: Literal["metric", "balanced"] = "metric"
     search: SearchSpec | None = None
     metrics: tuple[AnyMetric, ...] = ()
 

@@ -18,7 +18,7 @@ from benchmark.common.registry import Presentation
 from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES
-from benchmark.method.evaluation.selection import KEY, RULES, SOURCE_RULES, packed, unpacked
+from benchmark.method.evaluation.selection import KEY, SCORES, packed, unpacked
 from benchmark.store.checked import DIFFERS, DamagedError, not_read, problem_by
 from benchmark.store.frames import frame
 from benchmark.store.names import is_own
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
 # Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
-VERSION = 8
+VERSION = 9
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # files that have this column have their digest
@@ -109,10 +109,11 @@ _HOW = (
 )
 # Which columns say what a row is of: rows that are equal in these should have equal numbers.
 IDENTIFYING = tuple(name for name, _ in (*_WHAT[1:], *_HOW[: [name for name, _ in _HOW].index("view_draw") + 1]))
-# Lists of equal length, ranks ascending. lodo is null where a single source is all there is.
+# Lists of equal length, ranks ascending. lodo is null where leaving a source out leaves fewer than two. Beside each
+# score the standard error of its difference to plain prediction, see `benchmark.method.evaluation.source_scores`.
 _SOURCE_CURVES = (
     ("ranks", pa.list_(pa.int64())),
-    *((RULES[rule].score, _ACCURACIES) for rule in SOURCE_RULES),
+    *((name, _ACCURACIES) for score in SCORES for name in (score, f"{score}_se")),
     ("target_out", _ACCURACIES),  # on the target's out-split, where the in-split is tested; null elsewhere
 )
 # What the fit removes, see `benchmark.method.subspace.shift`; null in rows before version 5, where it is no linear map,
@@ -134,9 +135,9 @@ _ANSWERS = (
     ("margins", pa.binary()),
     # Expected calibration error at the rank that a rule picks, before and after scaling by the temperature fitted on
     # the sources' judging images; null where the rule picks another row, and for predictors without a likelihood.
-    *((f"{what}_{rule}", pa.float64()) for rule in SOURCE_RULES for what in ("ece", "ece_scaled", "temperature")),
+    *((f"{what}_{rule}", pa.float64()) for rule in SCORES for what in ("ece", "ece_scaled", "temperature")),
     # Metrics of the scores there, by key: NaN where there is none, and without those that need a likelihood.
-    *((f"scored_{rule}", pa.map_(pa.string(), pa.float64())) for rule in SOURCE_RULES),
+    *((f"scored_{rule}", pa.map_(pa.string(), pa.float64())) for rule in SCORES),
 )
 # How well a linear classifier reads the environment from embeddings before the projection and after it, at the rank
 # that a rule picks of the sources: balanced accuracy, cross-validated, groups kept together. Of some projections, see
@@ -182,14 +183,14 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
     """Return the columns of a row that a rank curve fills."""
     names = (
         "held_out",
+        "fold",
         "test_split",
         "class_half",
         "n_train",
         "n_selection",
         "labels_fit",
         "labels_choice",
-        "training_domain",
-        "lodo",
+        *(name for score in SCORES for name in (score, f"{score}_se")),
     )
     columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, "target_out", "spectrum")}
     columns |= curve.metrics | vars(curve.spans)
@@ -358,7 +359,7 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
     Raises:
         IcmBenchError: a file is damaged, of a later version, or holds another trial's rows; names it.
     """
-    columns = [*KEY, *(RULES[rule].score for rule in SOURCE_RULES)]
+    columns = [*KEY, *SCORES]
     rows: list[dict[str, object]] = _read_all(storage, trial_ids, columns).to_pylist()
     return rows
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.recipe.specs import RunSpec
 from benchmark.sweep.trials import Trial
-from benchmark.sweep.work import Size, size_of, work_of
+from benchmark.sweep.work import works_of
 
 # Operations, see `sweep.work`: what a batch has at least where there is more to do, some three seconds of a core; and
 # what lies around each trial, however small it is: reading moments, writing rows.
@@ -58,7 +58,7 @@ def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: in
     """
     if options.loggers:
         return one_by_one(trials)
-    works = _works(trials)
+    works = [AROUND + work for work in works_of(trials)]
     enough = min(ENOUGH, sum(works) * options.cpus_per_trial / max(1.0, cores))
     batches: list[Batch] = []
     held = 0.0
@@ -71,17 +71,6 @@ def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: in
         batches[-1] = Batch(batches[-1].first, batches[-1].count + 1)
         held += work
     return batches
-
-
-def _works(trials: Sequence[Trial]) -> list[float]:
-    sizes: dict[tuple[object, ...], Size] = {}
-    works = []
-    for trial in trials:
-        seen = trial.subject.key, trial.clusters, trial.spec.protocol.across_sets
-        if seen not in sizes:
-            sizes[seen] = size_of(trial)
-        works.append(AROUND + work_of(trial.spec, sizes[seen]))
-    return works
 
 
 def resources_of(trial: Trial, options: RunSpec, gpus: int) -> dict[str, float]:

@@ -56,7 +56,8 @@ def _smaller(spec: TrialSpec, size: Size, images: int) -> tuple[TrialSpec, Size]
     classes = min(size.classes, max(2, min(fewer.values()) // 4))
     lambdas = spec.lambdas[:1] or ((1.0,) if spec.space else ())
     chosen = spec.intervention_set.model_copy(update={"draws": 1}) if spec.intervention_set else None
-    return replace(spec, lambdas=lambdas, intervention_set=chosen, space={}), Size(fewer, classes, size.dim)
+    fold = 0 if spec.folds else None
+    return replace(spec, lambdas=lambdas, intervention_set=chosen, space={}, fold=fold), Size(fewer, classes, size.dim)
 
 
 def _asks_for_prompts(spec: TrialSpec) -> bool:

@@ -12,7 +12,7 @@ from benchmark.method.evaluation.curves import Predictions
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method, Plain
 from benchmark.method.evaluation.metrics import SCORED
-from benchmark.method.evaluation.selection import KEY, SOURCE_RULES, picked_by_sources, picks_of
+from benchmark.method.evaluation.selection import KEY, SCORES, picked_by_sources, picks_of
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.subspace.moments import Placebo
@@ -58,7 +58,7 @@ def evaluate(
         plain: what other trials of the same data, split and scale found in the plain space; see `Evaluation`.
     """
     spec, chosen = trial.spec, trial.spec.intervention_set
-    settings = spec.split, spec.normalize, spec.fold, spec.draw_seed, device, True, spec.selection_images, plain
+    settings = spec.split, spec.normalize, spec.fold, spec.seed, device, True, spec.selection_images, plain, spec.metric
     evaluation = Evaluation(data, cells, *settings)
     common = {**common_columns(trial), "classes": data.classes}
     tested: dict[str, Tested] = {}
@@ -81,9 +81,13 @@ def evaluate(
 
 
 def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, made: Sequence["_Made"]) -> None:
-    """Add to the rows that a rule picks how well the environment is read: by the last rule that picks any."""
+    """Add to the rows that a rule picks how well the environment is read: by the last rule that picks any.
+
+    With folds, of the first one.
+    """
+    made = [one for one in made if one.row["fold"] in (-1, 0)]
     readable, holdouts = Readable(data, trial.spec.normalize), {h.name: h for h in trial.holdouts}
-    picks = next((found for rule in reversed(SOURCE_RULES) if (found := picks_of([o.row for o in made], rule))), {})
+    picks = next((found for rule in reversed(SCORES) if (found := picks_of([o.row for o in made], rule))), {})
     if not readable.has_several:
         return
     known: dict[tuple[object, ...], float] = {}
@@ -122,11 +126,11 @@ def answered(rows: Sequence[Row]) -> dict[int, set[int]]:
     parts, alike = list(_by(rows, ("projection_params",))), dict[int, list[int]]()
     for of_one in _by(rows, (*KEY, "test_split", "class_half", "lambda_", "predictor_params")):
         alike |= dict.fromkeys(of_one, of_one)
-    for rule in SOURCE_RULES:
+    for rule in SCORES:
         parts += [[i] for position, _ in picks_of(rows, rule).values() for i in alike[position]]
     found: dict[int, set[int]] = {}
     for part in [range(len(rows)), *parts]:
-        for rule in SOURCE_RULES:
+        for rule in SCORES:
             for position, index in picks_of([rows[i] for i in part], rule).values():
                 found.setdefault(part[position], set()).add(index)
     return found
@@ -148,7 +152,7 @@ def _rows(
     weights = trial.subject.weights_of(spec.intervention_set)
     rows: dict[float, list[_Made]] = {lambda_: [] for lambda_ in spec.lambdas}
     for setting in spec.settings:
-        projections = [setting.at(lambda_=lambda_, seed=spec.draw_seed) for lambda_ in spec.lambdas]
+        projections = [setting.at(lambda_=lambda_, seed=spec.seed) for lambda_ in spec.lambdas]
         settings = spec.predictor, spec.ranks, weights, placebo, (*SCORED, *spec.metrics)
         methods = [Method(p, *settings) for p in projections]
         curves = [list(evaluation.curves(method, trial.holdouts)) for method in methods]
@@ -229,7 +233,6 @@ def common_columns(trial: Trial) -> Row:
         "protocol": spec.protocol.name,
         "seed": spec.seed,
         "folds": spec.folds,
-        "fold": -1 if spec.fold is None else spec.fold,
         "view_draw": trial.view_draw,
         "ranks": list(spec.ranks),
         "dim": subject.facts.dim,

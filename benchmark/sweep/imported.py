@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.common.registry import Presentation
 from benchmark.method.evaluation.curves import Predictions, RankCurve, combined
+from benchmark.method.evaluation.fits import leaves_enough
 from benchmark.method.evaluation.metrics import CURVES, Answers
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
@@ -126,10 +127,11 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
     return RankCurve(
         setting=0,
         held_out=holdout.name,
+        fold=-1 if test.trial.spec.fold is None else test.trial.spec.fold,
         test_split=one.split,
         class_half=one.half,
         training_domain=score,
-        lodo=score if any(holdout.without(source) for source in holdout.judges(roles.turn)) else None,
+        lodo=score if any(leaves_enough(holdout, source) for source in holdout.judges(roles.turn)) else None,
         target_out=[np.nan] if one.split == "in_80" else None,  # nobody asked it for answers there
         metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
         correct=correct,

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.common.storage import Storage
-from benchmark.method.arrays import Array
+from benchmark.method.arrays import Array, scale_of
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded, shifted
 from benchmark.method.evaluation.evaluation import Plain
-from benchmark.method.evaluation.splits import turn_of
+from benchmark.method.evaluation.fits import turns_of
 from benchmark.store.embeddings import View
 from benchmark.sweep.clusters import clustered
 from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, text_tower
@@ -21,8 +21,9 @@ from benchmark.sweep.trials import Trial
 
 # What the trials of this process found in the plain space, for the next one that may share it, and for no other.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
-# The moments of the last trial of this process, likewise: reading them takes as long as small trials do.
-_CELLS: dict[tuple[object, ...], Cells] = {}
+# The moments of the last trial of this process, likewise, and of which images they are: reading them takes as long as
+# small trials do.
+_CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,25 @@ def forget() -> None:
 
 
 def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
-    """Return the moments of a trial: those of the last one in this process, where they are the same."""
+    """Return the moments of a trial: those of the last one in this process, where they are the same.
+
+    Of the same images with another intervention set, what was made of the images alone is taken over.
+    """
     spec, subject = trial.spec, trial.subject
     if trial.sums not in _CELLS:
+        of_images = (images.original.directory, images.digest(spec.split), spec.fold, scale_of(spec.normalize))
+        before = [cells for seen, cells in _CELLS.values() if seen == of_images]
         _CELLS.clear()
-        turn = turn_of(spec.split, spec.fold, data.group is not None)
+        turns = turns_of(spec.split, data.group is not None, spec.fold).values()
         setting = spec.intervention_set, spec.split, spec.normalize
-        _CELLS[trial.sums] = cells_for(storage, subject, images, *setting, turn, spec.projection)
-    return _CELLS[trial.sums]
+        cells = cells_for(storage, subject, images, *setting, turns, spec.projection)
+        cells = cells.weighted(subject.weights_of(spec.intervention_set))
+        _CELLS[trial.sums] = of_images, cells.after(before[0]) if before else cells
+    return _CELLS[trial.sums][1]
 
 
 def _shared_plain(trial: Trial) -> Plain:
     """Return what trials like this one found in this process."""
     if trial.shares not in _PLAIN:
         _PLAIN.clear()
-    return _PLAIN.setdefault(trial.shares, {})
+    return _PLAIN.setdefault(trial.shares, Plain())

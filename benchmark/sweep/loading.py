@@ -1,6 +1,6 @@
 """The arrays and moments of a subject, from the store into workers. Needs Ray, and what `embed` wrote."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from benchmark.common.storage import Storage
 from benchmark.method.arrays import Array, Normalize, scale_of
 from benchmark.method.evaluation.cells import Cells, Layout, one_of
 from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.fits import parts_of
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
 from benchmark.method.predictors.prompts import TextTower
 from benchmark.method.prompts import PromptEmbeddings
@@ -129,10 +130,10 @@ def cells_for(
     intervention_set: InterventionSet | None,
     split: Split,
     normalize: Normalize,
-    turn: Turn | None = None,
+    turns: Iterable[Turn] = (),
     projection: Projection | None = None,
 ) -> Cells:
-    """Return the moments that the fits of one turn are made of, for one intervention set, from the store.
+    """Return the moments that the fits of some turns are made of, for one intervention set, from the store.
 
     Args:
         storage: with the moments.
@@ -141,12 +142,11 @@ def cells_for(
         intervention_set: which views enter the consistency term; None for none.
         split: how images are cut into sides.
         normalize: where embeddings are scaled to unit length.
-        turn: what the sides are for; by default the in-split of an 80/20 split is fitted on.
+        turns: what the sides are for; by default the in-split of an 80/20 split is fitted on.
         projection: which is fitted: it says whether sums of z z^do^T come with them, and which prompts. By default
             they do, and no prompt does.
     """
-    turn = turn or turn_of(split, None, grouped=False)
-    parts = (turn.learned, turn.fitted - turn.learned)
+    parts = parts_of(turns or [turn_of(split, None, grouped=False)])
     pairings = subject.pairings_of(intervention_set)
     products = projection is None or projection.uses_products
     cells = read_cells(storage, images, split, scale_of(normalize), pairings, products).joined(parts)

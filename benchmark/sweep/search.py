@@ -140,13 +140,15 @@ def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, 
 def studies_of(trials: Sequence[Trial]) -> list[Study]:
     """Return the studies that the trials with a space stand for: one for each method, fold and held-out environment.
 
-    Where all of these share one fit, as in a shift, they share the study.
+    Where all environments share one fit, as in a shift, they share the study. A fold is judged by the next one alone,
+    unlike those of trials with a grid, which all other folds judge: every point of a search costs fits of its own.
     """
     seeds = tuple(dict.fromkeys(trial.spec.seed for trial in trials))
     return [
-        Study(replace(trial, spec=replace(trial.spec, held_out=held_out)), seeds)
+        Study(replace(trial, spec=replace(spec, held_out=held_out)), seeds)
         for trial in trials
         if trial.spec.seed == seeds[0]
+        for spec in trial.spec.turns
         for held_out in ([holdout.name for holdout in trial.holdouts] if trial.spec.protocol.fits_apart else [None])
     ]
 

@@ -1,8 +1,8 @@
 """Trials: the units of work of a sweep.
 
-A trial holds what shares work: all holdouts of a protocol, their leave-one-domain-out fits, all lambdas, settings of
-the predictor and ranks of one (data set, backbone, intervention set, projection, normalisation, predictor, protocol,
-seed, fold).
+A trial holds what shares work: all holdouts of a protocol in all folds, their leave-one-domain-out fits, all lambdas,
+settings of the predictor and ranks of one (data set, backbone, intervention set, projection, normalisation, predictor,
+protocol, seed).
 """
 
 import json
@@ -14,9 +14,11 @@ from typing import Any
 from benchmark.backbones.facts import Texts
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.arrays import Normalize
-from benchmark.method.evaluation.metrics import BUILT_IN, Metric
+from benchmark.method.evaluation.fits import cases_of, judged_by
+from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Metric
 from benchmark.method.evaluation.protocols import Holdout, Protocol
-from benchmark.method.evaluation.selection import SOURCE_RULES
+from benchmark.method.evaluation.sampling import IN_FOLDS
+from benchmark.method.evaluation.selection import SCORES
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION, Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
@@ -29,6 +31,7 @@ from benchmark.sweep.clusters import Clusters
 from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.subject import Subject
 
+MAX_FITS = 1000  # of a trial for each lambda and setting: one of more is divided by holdout
 READ = ("pca", "icm", "shrinkage")  # projections after which it is looked at how well environments can be read
 
 
@@ -49,10 +52,12 @@ class TrialSpec:
         ranks: numbers of directions kept, ascending: where only the whole space makes sense, its width.
         rounding: of half the number of classes, which is the number of base classes.
         folds: number of folds; 0 for an 80/20 split.
-        fold: the tested one, from 0; None for an 80/20 split.
+        fold: the only tested one, from 0, judged by the next one alone: of a search. None (default) for all folds, and
+            for an 80/20 split.
         held_out: the only holdout to be made, or None for all of the protocol: a search looks at one at a time.
         space: what a search looks for, parameter -> (low, high); empty for a trial of the grid.
-        selection_images: most images of a source environment that fits take which only serve a choice; None for all.
+        selection_images: most images of a source and fold that judge a choice, and that fits of predictors whose fits
+            take long see which only serve one; None for all.
         metrics: of scores, beside the built-in ones; none by default.
     """
 
@@ -72,6 +77,7 @@ class TrialSpec:
     space: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     selection_images: int | None = None
     metrics: tuple[Metric, ...] = ()
+    metric: Metric = ACCURACY
 
     @property
     def split(self) -> Split:
@@ -85,14 +91,36 @@ class TrialSpec:
         return not self.fold and self.projection.name in READ and order in (None, "largest") and not bound
 
     @property
-    def draw_seed(self) -> int:
-        """The seed of everything random in the trial: every fold draws anew."""
-        return self.seed if self.fold is None else self.seed * self.folds + self.fold
+    def turns(self) -> "list[TrialSpec]":
+        """The same with each of its folds as the only one; itself for an 80/20 split."""
+        alone = self.fold is not None or not self.folds
+        return [self] if alone else [replace(self, fold=fold) for fold in range(self.folds)]
 
     def holdouts(self, environments: Sequence[str]) -> list[Holdout]:
         """Return the holdouts to be made, for a subject with these environments."""
         every = self.protocol.holdouts(environments, self.test_splits)
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
+
+    def fit_counts(self, environments: Sequence[str]) -> tuple[int, int, int]:
+        """Return how many fits each lambda and setting takes: for `lodo`, for `training_domain`, and tested ones.
+
+        One that serves several holdouts or folds is counted once, and one that is tested and chooses among the tested.
+        """
+        least = min(setting.fewest_sources for setting in self.settings)
+        cases = cases_of(self.holdouts(environments), self.split, grouped=False, fold=self.fold, min_sources=least)
+        tested = {case.tested for case in cases}
+        chosen = judged_by(pair for case in cases for pair in case.training_domain).keys() - tested
+        left_out = judged_by(pair for case in cases for pair in case.lodo).keys() - tested - chosen
+        return len(left_out), len(chosen), len(tested)
+
+    def sampled(self, images: Collection[int]) -> int | None:
+        """Return on how many images of a source and fold fits that only serve a choice are made; None for all.
+
+        Args:
+            images: number of images of each environment; where these are few, all are looked at.
+        """
+        most = self.selection_images if self.predictor.samples else None
+        return most if most and max(images, default=0) > most * (self.folds or 1 + IN_FOLDS) else None
 
     def clusters(self, environments: Sequence[str], count: int) -> Clusters:
         """Return the clusters of a trial whose source environments are clustered.
@@ -119,7 +147,7 @@ class TrialSpec:
         tests = len(self.protocol.test_splits(self.test_splits)) * len(self.protocol.class_halves)
         fewest = min(setting.fewest_sources for setting in self.settings)
         fitted = sum(len(holdout.sources) >= fewest for holdout in self.holdouts(environments))
-        return chosen.draws * fitted * tests * len(SOURCE_RULES)
+        return chosen.draws * len(self.turns) * fitted * tests * len(SCORES)
 
     def prediction_count(self, images: Mapping[str, int]) -> int:
         """Return how many predictions the rows keep, about and at most: of numbered placebos they keep none.
@@ -131,7 +159,8 @@ class TrialSpec:
         """
         if self.intervention_set and self.intervention_set.numbered:
             return 0
-        shares = {"out_20": HOLDOUT_FRACTION, "in_80": 1 - HOLDOUT_FRACTION, "out_fold": 1 / max(1, self.folds)}
+        out_fold = len(self.turns) / max(1, self.folds)
+        shares = {"out_20": HOLDOUT_FRACTION, "in_80": 1 - HOLDOUT_FRACTION, "out_fold": out_fold}
         halves = {"base": 0.5, "new": 0.5}
         sizes, fewest = list(images.values()), min(setting.fewest_sources for setting in self.settings)
         tested = sum(
@@ -141,7 +170,7 @@ class TrialSpec:
             for test in holdout.tests
             for environment in test.environments
         )
-        return round(tested * len(SOURCE_RULES) * (2 * len(self.settings) - 1))
+        return round(tested * len(SCORES) * (2 * len(self.settings) - 1))
 
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
@@ -149,7 +178,8 @@ class TrialSpec:
         fitted = sum(
             len(holdout.sources) >= setting.fewest_sources for setting in self.settings for holdout in holdouts
         )
-        return fitted * len(splits) * len(self.protocol.class_halves) * len(self.predictor.settings)
+        each = len(self.turns) * len(splits) * len(self.protocol.class_halves)
+        return fitted * each * len(self.predictor.settings)
 
     def content(self) -> dict[str, Any]:
         """Return all that distinguishes the trial from others of the same subject, in plain data."""
@@ -167,11 +197,12 @@ class TrialSpec:
             "rounding": self.rounding,
             "folds": [self.folds, self.fold],
             "held_out": self.held_out,
-            "selection_images": self.selection_images if self.predictor.samples else None,
+            "selection_images": self.selection_images,
+            "metric": self.metric.model_dump(mode="json"),
             "metrics": [metric.model_dump(mode="json") for metric in self.metrics],
             "code": [
                 evaluation_code(),
-                *map(component_code, (self.protocol, self.projection, self.predictor, *self.metrics)),
+                *map(component_code, (self.protocol, self.projection, self.predictor, *self.metrics, self.metric)),
             ],
         }
 
@@ -254,11 +285,7 @@ class Trial:
     @property
     def samples(self) -> bool:
         """Whether fits that only serve a choice are made on some of the images: these are many, and fits take long."""
-        most = self.spec.selection_images
-        if most is None or not self.spec.predictor.samples:
-            return False
-        counts = self.subject.manifest.table["environment"].value_counts().field("counts")
-        return max(counts.to_pylist(), default=0) > most
+        return self.spec.sampled(self.subject.manifest.counts.values()) is not None
 
     @property
     def shares(self) -> tuple[object, ...]:
@@ -269,10 +296,10 @@ class Trial:
         return (
             str([*subjects, self.clusters]),
             spec.split,
-            spec.fold or 0,
+            -1 if spec.fold is None else spec.fold,
             spec.normalize,
             spec.selection_images or 0,
-            repr(views),
+            repr((views, spec.metric)),
         )
 
     @cached_property
@@ -283,7 +310,8 @@ class Trial:
         asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products
         seen = subject.key, subject.view_draw, self.clusters
         images = *seen, subject.text_pairs or "", repr(spec.intervention_set)
-        return (str([*images, *pairs]), spec.split, spec.fold or 0, spec.normalize, *asked)
+        fold = -1 if spec.fold is None else spec.fold
+        return (str([*images, *pairs]), spec.split, fold, spec.normalize, *asked)
 
     @property
     def makes_rows(self) -> bool:
@@ -365,10 +393,10 @@ def trial_specs(
             ranks=(dim,) if projection.full_rank_only else sweep.ranks_for(dim, predictor),
             rounding=(sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil",
             folds=sweep.folds or 0,
-            fold=fold,
             space=space,
             selection_images=sweep.selection_images,
             metrics=metrics,
+            metric=recipe.chosen_by(dataset),
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
@@ -379,7 +407,6 @@ def trial_specs(
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
         for seed in sweep.seeds
-        for fold in (range(sweep.folds) if sweep.folds else (None,))
     ]
 
 
@@ -393,7 +420,8 @@ def unfolded(
 ) -> Iterator[tuple[TrialSpec, Mapping[str, int]]]:
     """Yield what `trial_specs` returns, each with the environments that it sees and the number of images of each.
 
-    Where source environments are clustered there is one for each holdout, whose sources have clusters of their own.
+    Where source environments are clustered there is one for each holdout, whose sources have clusters of their own; and
+    where one trial would make more than `MAX_FITS` fits, each of which then serves at most two holdouts.
 
     Args:
         recipe: what is asked for.
@@ -405,12 +433,12 @@ def unfolded(
     """
     environments, count = list(images), recipe.clusters_of(dataset)
     for spec in trial_specs(recipe, dataset, dim, kinds, texts):
-        if not count:
+        if not count and (spec.space or sum(spec.fit_counts(environments)) <= MAX_FITS):
             yield spec, images
             continue
         for holdout in spec.holdouts(environments):
             one = replace(spec, held_out=holdout.name)
-            yield one, one.clusters(environments, count).sizes(images)
+            yield one, one.clusters(environments, count).sizes(images) if count else images
 
 
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:

@@ -24,7 +24,7 @@ from benchmark.method.evaluation.embedded import Embedded, Stacked
 from benchmark.method.evaluation.estimates import above, confidence, threshold
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.roles import Roles
-from benchmark.method.evaluation.sampling import sampled
+from benchmark.method.evaluation.sampling import IN_FOLDS, sampled
 from benchmark.method.subspace import Moments, Projection
 from benchmark.recipe.specs import RunSpec
 from benchmark.sweep.batches import resources_of
@@ -150,10 +150,11 @@ def _answer(trial: Trial, inputs: Inputs, holdout: Holdout, number: int, device:
     """Return what a method that is fitted on the sources of a holdout answers about the environment of its name."""
     data, spec, predictor = inputs.data, trial.spec, trial.spec.predictor
     roles = Roles(data, spec.split, None)
-    train = roles.of_sources(holdout, holdout.sources, roles.turn.learned)
+    train = roles.of_sources(holdout, holdout.sources, roles.turn.validation.learned)
     if predictor.samples and spec.selection_images:
-        train = sampled(train, data.environment, data.label, spec.selection_images, spec.draw_seed)
-    judging = [_images(data, roles.of_sources(holdout, (s,), roles.turn.judging), s) for s in holdout.sources]
+        train = sampled(train, data.environment, data.label, IN_FOLDS * spec.selection_images, spec.seed)
+    sides = roles.turn.validation.judging
+    judging = [_images(data, roles.of_sources(holdout, (s,), sides), s) for s in holdout.sources]
     place = data.environments.index(holdout.name)
     target = _images(data, data.environment == place, place)
     best, known = None, Known()
@@ -196,7 +197,7 @@ def _projections(trial: Trial) -> Iterator[Projection]:
     """Yield what the sources choose among, lambda by lambda: of equals the first is taken, which shrinks least."""
     for lambda_ in trial.spec.lambdas:
         for setting in trial.spec.settings:
-            yield setting.at(lambda_=lambda_, seed=trial.spec.draw_seed)
+            yield setting.at(lambda_=lambda_, seed=trial.spec.seed)
 
 
 def _classifier(
@@ -218,7 +219,7 @@ def _classifier(
         moments = moments.with_targets({holdout.name: seen})
     basis = checked_basis(projection.fit(moments), projection.name, data.z.shape[1])
     c_d = moments.c_d() if spec.predictor.uses_c_d else None
-    settings = spec.normalize, spec.draw_seed, device, known, c_d
+    settings = spec.normalize, spec.seed, device, known, c_d
     return Classifier(spec.predictor, spec.ranks, data, basis, train, *settings)
 
 

@@ -4,12 +4,14 @@ The counts are rough by a factor that is the same for all trials of one predicto
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.method.evaluation.cells import HALVES
+from benchmark.method.evaluation.fits import Halves, Sides, Sources, cases_of, judged_by, turns_of
 from benchmark.method.evaluation.protocols import Holdout
-from benchmark.method.evaluation.splits import IN, OUT, turn_of
+from benchmark.method.evaluation.sampling import IN_FOLDS
+from benchmark.method.evaluation.splits import IN, OUT
 from benchmark.method.predictors import Predictor
 from benchmark.store.costs import Cost
 from benchmark.sweep.trials import Trial, TrialSpec
@@ -26,7 +28,6 @@ _SUM = 1e11  # summing moments, however few the images are
 _BEST = 50.0  # operations that finding the best class of an image at one rank amounts to, for each class
 # Points of a holdout that are fitted to all images where rules choose on some: at full rank, and at the one below it.
 _FULL, _FULL_BELOW = 3.0, 1.5
-Sides = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,9 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
     """
     if not ran:
         return []
-    sizes: dict[tuple[object, ...], Size] = {}
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
-    for one in ran:
-        trial = one.trial
-        seen = trial.subject.key, trial.clusters, trial.spec.protocol.across_sets
-        if seen not in sizes:
-            sizes[seen] = size_of(trial)
-        alike.setdefault((kind_of(trial.spec), work_of(trial.spec, sizes[seen])), []).append(one)
+    for one, work in zip(ran, works_of([one.trial for one in ran]), strict=True):
+        alike.setdefault((kind_of(one.trial.spec), work), []).append(one)
     first = max(0.0, min(one.began for one in ran) - began)
     ended = max(one.began + one.seconds for one in ran)  # of a sweep that was ended early, others were under way
     between = ended - began - first - sum(one.seconds for one in ran) / slots
@@ -108,6 +104,18 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
         Cost(BETWEEN, len(ran), between),
         *(Cost(kind, work, sum(r.seconds for r in of_kind) / len(of_kind)) for (kind, work), of_kind in alike.items()),
     ]
+
+
+def works_of(trials: Iterable[Trial]) -> list[float]:
+    """Return `work_of` each of some trials; what trials share is counted only once."""
+    sizes: dict[tuple[object, ...], Size] = {}
+    works = []
+    for trial in trials:
+        seen = trial.subject.key, trial.clusters, trial.spec.protocol.across_sets
+        if seen not in sizes:
+            sizes[seen] = size_of(trial)
+        works.append(work_of(trial.spec, sizes[seen]))
+    return works
 
 
 def summing_work(images: int, views: int, dim: int) -> float:
@@ -136,42 +144,41 @@ def work_of(spec: TrialSpec, size: Size) -> float:
 
 
 def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[_Fit]:
-    """Return the fits of one lambda and setting; one that serves several holdouts is there once."""
-    turn = turn_of(spec.split, spec.fold, grouped=False)
-    fits: dict[tuple[tuple[int, ...], Sides], dict[tuple[int, Sides], float]] = {}
-    some = _some(spec, size)
-    names = list(size.images)
+    """Return the fits of one lambda and setting; one that serves several holdouts or folds is there once."""
+    some, names, judging = spec.sampled(size.images.values()), list(size.images), spec.selection_images
 
-    def images(environment: int, sides: Sides, most: float | None = None) -> float:
-        return min(_share(spec, sides) * size.images[names[environment]], most or float("inf"))
+    def images(environment: int, sides: Sides, halves: Halves, most: float | None = None) -> float:
+        count = (len(halves) / len(HALVES)) * _share(spec, sides) * size.images[names[environment]]
+        return min(count, (most or math.inf) * _folds_in(spec, sides))
 
-    for holdout in holdouts:
-        half = 1.0 if holdout.halves == HALVES else 0.5
-        judges = holdout.judges(turn)
-        tested = fits.setdefault((holdout.sources, turn.fitted), {})
-        for test in holdout.tests:
-            for environment in test.environments:
-                sides = turn.tested[test.split]
-                tested[environment, sides] = images(environment, sides)
-        choosing = fits.setdefault((holdout.sources, turn.learned), {})
-        choosing |= {(s, turn.judging): half * images(s, turn.judging, some) for s in judges}
-        for source in judges:
-            if remaining := holdout.without(source):
-                left = fits.setdefault((remaining, turn.learned), {})
-                left[source, turn.judging_left_out] = half * images(source, turn.judging_left_out, some)
-    half = 1.0 if all(h.halves == HALVES for h in holdouts) else 0.5
+    fits: dict[Sources, float] = {}
+    tested: dict[Sources, float] = {}
+    for case in cases_of(holdouts, spec.split, grouped=False, fold=spec.fold):
+        for test in case.holdout.tests:
+            sides = case.turn.tested[test.split]
+            scored = sum(images(e, sides, HALVES) for e in test.environments)
+            tested[case.tested] = max(tested.get(case.tested, 0.0), scored)
+        for fit, blocks in judged_by((*case.training_domain, *case.lodo)).items():
+            fits[fit] = fits.get(fit, 0.0) + sum(images(b.environment, b.sides, b.halves, judging) for b in blocks)
+    for fit, scored in tested.items():
+        fits[fit] = fits.get(fit, 0.0) + scored
     return [
-        _Fit(half * sum(images(s, sides, some) for s in sources), sum(scored.values()))
-        for (sources, sides), scored in fits.items()
+        _Fit(sum(images(e, fit.sides, fit.halves, some) for e in fit.environments), scored)
+        for fit, scored in fits.items()
     ]
 
 
 def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
     """Return the operations of fits to all images, where others are to some of them."""
-    if _some(spec, size) is None:
+    if spec.sampled(size.images.values()) is None:
         return 0.0
-    names, learned = list(size.images), _share(spec, turn_of(spec.split, spec.fold, grouped=False).fitted)
-    fitted = sum(size.images[names[s]] * learned for holdout in holdouts for s in holdout.sources)
+    names = list(size.images)
+    fitted = sum(
+        size.images[names[s]] * _share(spec, turn.fitted)
+        for turn in turns_of(spec.split, False, spec.fold).values()
+        for holdout in holdouts
+        for s in holdout.sources
+    )
     alone = len(spec.ranks) == 1 or not spec.predictor.turns  # else full rank is found by trials of the plain space
     points = _FULL * spec.ranks[-1] if alone else _FULL_BELOW * spec.ranks[-2]
     return 4 * _EVALUATIONS * points * fitted * size.classes
@@ -195,10 +202,8 @@ def _evaluations(setting: Predictor) -> float:
     return float(_EVALUATIONS * _MORE ** math.log10(strengths[0] / 31.6)) if strengths else _EVALUATIONS
 
 
-def _some(spec: TrialSpec, size: Size) -> float | None:
-    """Return how many images of an environment a choice is made on; None for all."""
-    most = spec.selection_images
-    return most if most and spec.predictor.samples and max(size.images.values()) > most else None
+def _folds_in(spec: TrialSpec, sides: Sides) -> int:
+    return len(sides) if spec.folds else IN_FOLDS if IN in sides else 1
 
 
 def _share(spec: TrialSpec, sides: Sides) -> float:

@@ -474,5 +474,5 @@ def test_a_set_whose_every_image_can_be_read_and_stands_once_is_exported_and_imp
     place = f"--store={tmp_path / 'store'}"
     said = command("export-embeddings", embedded_toy / "recipe.yaml", place, "--to", tmp_path / "out").out
     table = pq.read_table(tmp_path / "out" / "embeddings.parquet")
-    assert (len(table), "60 images" in said) == (60 * 4, True)
+    assert (len(table), "80 images" in said) == (80 * 4, True)
     command(*asked(tmp_path / "out", tmp_path / "fresh", name="toy"))

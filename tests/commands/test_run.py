@@ -79,7 +79,7 @@ def test_four_columns_of_real_numbers(first: tuple[Recipe, Outcome]) -> None:
         for method in ("Zero-shot", "Linear probe")
     )
     assert set(plain) == {"art_painting", "cartoon", "photo", "sketch", "average", "worst environment"}
-    assert {line["rule"] for line in lines} == {"lodo"}
+    assert {line["rule"] for line in lines} == {"lodo_1se"}
     assert {line["rule"] for line in table(outcome, "metrics")} == set(RULES)
     # A real encoder on real photos of 7 classes, where chance is 14 and its standard error 3.8 points.
     assert plain["photo"] > 25

@@ -56,13 +56,12 @@ def test_folds_take_the_place_of_the_split_and_refuse_another_one() -> None:
     assert folded.sweep.test_splits == ("out_fold",)
     assert recipe(sweep={"folds": 5, "test_splits": ["out_fold"], "seeds": [0]}).hash() == folded.hash()
     specs = trial_specs(folded, "PACS", 8)
-    assert [spec.fold for spec in specs[:6]] == [0, 1, 2, 3, 4, 0]
+    assert {spec.fold for spec in specs} == {None}  # a trial has all of them
+    assert [turn.fold for turn in specs[0].turns] == [0, 1, 2, 3, 4]
     assert {spec.split for spec in specs} == {Split(0, folds=5)}
-    assert len({spec.draw_seed for spec in specs}) == 5  # every fold draws anew
     seeds = trial_specs(recipe(sweep={"folds": 3, "seeds": [4, 7]}), "PACS", 8)
     assert {spec.split.seed for spec in seeds} == {4, 7}
-    assert len({spec.draw_seed for spec in seeds}) == 6
-    assert len(specs) == 5 * len(trial_specs(recipe(sweep={"seeds": [0]}), "PACS", 8))
+    assert len(specs) == len(trial_specs(recipe(sweep={"seeds": [0]}), "PACS", 8))
 
 
 def test_a_predictor_may_have_a_grid_of_its_own() -> None:
@@ -359,27 +358,42 @@ def test_an_encoder_that_is_built_is_named_by_its_training_and_no_other_has_one(
             recipe(backbones=[{**other, "training": {}}])
 
 
-def test_a_metric_of_scores_is_part_of_what_trials_are_known_by_and_no_other_is(
+def test_trials_are_known_by_the_metric_that_chooses_and_by_metrics_of_scores_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = ("tests.commands.own_f1:MacroF1", "tests.commands.own_auroc:Auroc")
 
-    def of(metric: str | None = None, *metrics: str) -> Recipe:
+    def of(metric: str | None = None, *metrics: str, choose_by: str = "metric") -> Recipe:
         dataset = {"name": "toy", "root": "toy", "metric": metric}
         backbones = [{"name": "ViT-B-32", "pretrained": "random"}]
-        return parse_recipe({"name": "r", "datasets": [dataset], "backbones": backbones, "sweep": {"metrics": metrics}})
+        sweep = {"metrics": metrics, "choose_by": choose_by}
+        return parse_recipe({"name": "r", "datasets": [dataset], "backbones": backbones, "sweep": sweep})
 
     def known_by(recipe: Recipe) -> list[dict[str, object]]:
         return [spec.content() for spec in trial_specs(recipe, "toy", 512)]
 
     plain = known_by(of())
-    for recipe in (of("macro_f1"), of(own[0]), of("nll", own[0])):
-        assert known_by(recipe) == plain
-        assert recipe.hash() == of().hash()
-    for recipe in (of(own[1]), of(None, own[1]), of("macro_f1", *own)):
+    shown = of(None, "nll", own[0])
+    assert known_by(shown) == plain
+    assert shown.hash() == of().hash()
+    for recipe, chosen in (
+        (of("macro_f1"), "macro_f1"),
+        (of(own[0]), own[0]),
+        (of(choose_by="balanced"), "balanced"),
+        (of("macro_f1", choose_by="balanced"), "balanced"),
+    ):
+        assert recipe.hash() != of().hash()
+        for one, before in zip(known_by(recipe), plain, strict=True):
+            assert one["metric"] == {"name": chosen}
+            assert {key for key in one if one[key] != before[key]} - {"code"} == {"metric"}
+    for recipe, chosen in (
+        (of(own[1]), "accuracy"),
+        (of(None, own[1]), "accuracy"),
+        (of("macro_f1", *own), "macro_f1"),
+    ):
         found = known_by(recipe)
         assert all(one["metrics"] == [{"name": own[1]}] and one["code"] != plain[0]["code"] for one in found)
-        assert recipe.hash() == of().hash()
+        assert all(one["metric"] == {"name": chosen} for one in found)
     assert [metric.title for metric in of(own[1], own[0]).metrics[-2:]] == ["my F1", "my AUROC"]
     with pytest.raises(IcmBenchError, match=r"Unknown metric 'macrof1': did you mean 'macro_f1'\?"):
         of("macrof1")

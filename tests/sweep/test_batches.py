@@ -15,7 +15,7 @@ SMALL, LARGE = AROUND, 2 * ENOUGH
 def batched(
     monkeypatch: pytest.MonkeyPatch, works: list[float], samples: list[bool] | None = None, **options: Any
 ) -> list[Batch]:
-    monkeypatch.setattr(batches, "_works", lambda _: works)
+    monkeypatch.setattr(batches, "works_of", lambda _: [work - AROUND for work in works])
     trials: Any = [SimpleNamespace(samples=s) for s in samples or [False] * len(works)]
     found = batches_of(trials, RunSpec(**options), cores=2, gpus=1)
     # Whatever the sizes, each trial is in one batch, and they come as they came.

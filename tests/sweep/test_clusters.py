@@ -113,7 +113,7 @@ def test_a_sweep_has_the_planned_rows_tests_the_same_images_and_says_what_its_en
     assert set(rows["dataset"]) == {"toy (2 clusters)"}
     assert (rows["clusters"] == 2).all()
     assert own["clusters"].isna().all()
-    assert set(rows["held_out"]) == set(own["held_out"]) == {"env0", "env1", "env2"}
+    assert set(rows["held_out"]) == set(own["held_out"]) == {"env0", "env1", "env2", "env3"}
     assert "toy has clusters for environments, which have no names" in said
     assert "biased_prompts" not in set(rows["projection"])
     plain = [f[f["projection"] == "identity"].set_index("held_out")["correct"].to_dict() for f in (own, rows)]

@@ -11,9 +11,10 @@ import pytest
 from benchmark.common.storage import Storage
 from benchmark.method.arrays import scaled
 from benchmark.method.evaluation.cells import cells_of
+from benchmark.method.evaluation.fits import parts_of, turns_of
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import unpacked
-from benchmark.method.evaluation.splits import Split, turn_of
+from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.store import embeddings as store
@@ -52,8 +53,8 @@ def evaluated(projection: Any, predictor: Any, seed: int = 0, fold: int | None =
         spec=spec, subject=subject, variants=(), holdouts=spec.holdouts(data.environments), id="t", interventions=None, view_draw=2,
         recipe_hash="r", images="i", lender=None,
     )  # fmt: skip
-    turn = turn_of(split, fold, grouped=False)
-    cells = cells_of(layout, scaled(data.z, "none"), {}).joined((turn.learned, turn.fitted - turn.learned))
+    turns = turns_of(split, grouped=False, fold=fold).values()
+    cells = cells_of(layout, scaled(data.z, "none"), {}).joined(parts_of(turns))
     return evaluate(trial, data, cells)  # type: ignore[arg-type]
 
 

@@ -73,7 +73,7 @@ def test_a_docstring_a_comment_or_a_blank_line_leaves_every_row_valid(edited: Ed
         ("predictors.tip_adapter", "EPSILON = 1e-4", "EPSILON = 1e-5", {"tip_adapter"}),
         ("predictors.training", "BATCH = 256", "BATCH = 128", {"tip_adapter", "clip_adapter", "coop"}),
         ("subspace.baselines.leace", "1.0)\n", "2.0)\n", {"leace"}),
-        ("subspace.invariant", "lambda_ * moments.c_d()", "lambda_ * moments.c_z()", {"icm"}),
+        ("subspace.invariant", "moments.c_d() if", "moments.c_z() if", {"icm", "pca", "random", "drop_top"}),
     ],
 )
 def test_a_change_makes_the_rows_stale_that_hang_on_it_and_no_others(

@@ -167,6 +167,9 @@ NUMBERS: dict[str, tuple[Change, Change]] = {
         {"recipe": {**PROBE["recipe"], "sweep.predictors": [{"name": "linear_probe", "C": 2}]}},
     ),
     "images by which is chosen": (PROBE, {"recipe": {**PROBE["recipe"], "sweep.selection_images": 2}}),
+    "images that judge a fit of all images": ({}, {"recipe": {"sweep.selection_images": 2}}),
+    "metric by which is chosen": ({}, {"recipe": {"datasets": [{"name": "first", "root": "first", "metric": "macro_f1"}]}}),
+    "choice by class-balanced accuracy": ({}, {"recipe": {"sweep.choose_by": "balanced"}}),
     "kinds": ({}, of_set(kinds=["grayscale"])),
     "weights of kinds": ({}, of_set(weights=[1, 2])),
     "pairing": ({}, of_set(pairing="random_one")),
@@ -204,7 +207,6 @@ NO_NUMBERS: dict[str, tuple[Change, Change]] = {
     "where the images lie": ({}, {"recipe": {"datasets": [{"name": "first", "root": "elsewhere"}]}}),
     "kinds that the set does not have": ({}, {"recipe": {"interventions.kinds": ["grayscale", "color_jitter"]}}),
     "pairs of texts that the set does not have": ({}, {"recipe": {"interventions.text": {"per_class": 3}}}),
-    "images by which is chosen, of a fit that takes no time": ({}, {"recipe": {"sweep.selection_images": 2}}),
     "another data set": (LENT, {**LENT, "images": {"pixels": "of another"}, "of": 2}),
     "seed of views that draw nothing": (
         of_set(kinds=["grayscale"]),

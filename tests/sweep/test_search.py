@@ -15,7 +15,7 @@ from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import CURVES
-from benchmark.method.evaluation.selection import SOURCE_RULES, source_scores
+from benchmark.method.evaluation.selection import SCORES, source_scores
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store.rows import read_source_scores, schema
@@ -126,10 +126,10 @@ def test_a_search_is_reported_and_found_again(searched: Path, capsys: pytest.Cap
     planned = json.loads(capsys.readouterr().out)
     rows = {p: p.stat().st_mtime_ns for p in (searched / "store" / "rows").iterdir()}
     # The grid keeps what has nothing to search: identity, and generalized without blur. The search has 3 points for each
-    # of 3 held-out environments: of icm with either set, and of generalized with blur.
-    assert len(rows) == planned["trials"] == len(record(searched / "store")) == 2 + 9 * 3
-    assert sum(pq.read_metadata(p).num_rows for p in rows) == planned["rows"] == 2 * 3 + 9 * 3
-    assert planned["searched_passes"] == 9 * 2 * 60  # a view of every image, for each point of the methods with blur
+    # of 4 held-out environments: of icm with either set, and of generalized with blur.
+    assert len(rows) == planned["trials"] == len(record(searched / "store")) == 2 + 9 * 4
+    assert sum(pq.read_metadata(p).num_rows for p in rows) == planned["rows"] == 2 * 4 + 9 * 4
+    assert planned["searched_passes"] == 12 * 2 * 80  # a view of every image, for each point of the methods with blur
     assert "gaussian_blur(sigma=(" in (searched / "out" / "tables" / "picks.csv").read_text()
     assert main(["run", str(searched / "recipe.yaml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["embedded"] == 0
@@ -158,7 +158,7 @@ def test_nothing_of_a_target_is_read_or_reported(searched: Path) -> None:
     names = record(searched / "store")
     rows = read_source_scores(Storage(str(searched / "store")), names)
     assert {key for row in rows for key in row} == {"held_out", "seed", "fold", "training_domain", "lodo"}
-    assert set(source_scores(rows)) == set(SOURCE_RULES)
+    assert set(source_scores(rows)) == set(SCORES)
     with pytest.raises(KeyError):
         source_scores([{"held_out": "a", "seed": 0, "target": [1.0]}])
 

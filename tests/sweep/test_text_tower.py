@@ -28,7 +28,7 @@ def test_coop_has_rows_that_depend_on_its_training(
     assert main(["run", str(tmp_path / "recipe.yaml"), "--store", str(tmp_path / "store")]) == 0
     storage = Storage(str(tmp_path / "store"))
     rows = read_rows(storage, [Path(name).stem for name in storage.files("rows", ".parquet")])
-    assert len(rows) == 2 * 2 * 3
+    assert len(rows) == 2 * 2 * 4
     assert (rows["labels_fit"] == rows["n_train"]).all()
     assert rows["lodo"].notna().all()
     epochs = rows["predictor_params"].map(lambda params: json.loads(params)["epochs"])

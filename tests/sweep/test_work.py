@@ -12,7 +12,7 @@ from benchmark.sweep.calibrating import measured
 from benchmark.sweep.trials import TrialSpec, trial_specs
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, Ran, Size, costs_of, kind_of, work_of
 
-SIZE = Size({"a": 1000, "b": 2000, "c": 500}, 7, 64)
+SIZE = Size({"a": 1000, "b": 2000, "c": 500, "d": 1500}, 7, 64)
 RECIPE = """\
 name: work
 datasets: [emoji_styles]
@@ -58,20 +58,48 @@ def test_fits_grow_with_images_classes_ranks_lambdas_and_settings(specs: Any) ->
 
 def test_a_fit_that_serves_two_holdouts_counts_once(specs: Any) -> None:
     spec = replace(specs["linear_probe", "identity"], ranks=(64,), seed=0)
-    # Held out a: fitted on b + c, and without each of them. All three have three pairs and three single sources, which
-    # are not six. An evaluation has two products of images and classes; there are more at the C of 10 than at that of 1.
+    # Held out a: fitted on b + c + d, and without each of them. All four have four triples and six pairs, which are not
+    # twelve. An evaluation has two products of images and classes; there are more at the C of 10 than at that of 1.
     evaluations = 25 / 1.8**1.5 * (1 + 1.8)
     per_image = 0.8 * 4 * 7 * 64 * evaluations
-    assert of_images(replace(spec, held_out="a")) == pytest.approx(per_image * (2500 + 2000 + 500), rel=0.05)
-    assert of_images(spec) == pytest.approx(per_image * (2 * 3500 + 3500), rel=0.05)
+    assert of_images(replace(spec, held_out="a")) == pytest.approx(per_image * (4000 + 2000 + 3500 + 2500), rel=0.05)
+    assert of_images(spec) == pytest.approx(per_image * (3 * 5000 + 3 * 5000), rel=0.05)
 
 
-def test_images_for_a_choice_bound_the_work_of_probes_and_not_of_zero_shot(specs: Any) -> None:
+def test_images_for_a_choice_bound_fits_of_probes_and_of_every_predictor_what_judges(specs: Any) -> None:
     probe, zero = specs["linear_probe", "shrinkage"], specs["zero_shot", "shrinkage"]
     huge = larger(1000)
     some = replace(probe, selection_images=500)
     assert work_of(some, huge) < 0.25 * work_of(replace(probe, selection_images=None), huge)
-    assert work_of(replace(zero, selection_images=500), huge) == work_of(replace(zero, selection_images=None), huge)
+    # All are tested on a fifth of what is held out; four fits without one environment are judged by the out-splits of
+    # three, and six without two by both in-splits, which count as four folds.
+    work = {most: of_images(replace(zero, selection_images=most), huge) for most in (500, None)}
+    n = sum(huge.images.values())
+    assert work[500] / work[None] == pytest.approx((0.2 * n + 12 * 500 + 12 * 4 * 500) / (0.2 * n + 0.6 * n + 2.4 * n))
+
+
+@pytest.mark.parametrize(
+    ("environments", "folds", "fold", "counted"),
+    [
+        (
+            "abcdef",
+            5,
+            None,
+            (15 * 10, 6 * 10, 6 * 5),
+        ),  # without two environments and two folds; one and two; one and one
+        ("abc", 5, None, (0, 3 * 10, 3 * 5)),  # one source is too few
+        ("abcdef", 5, 0, (15, 6, 6)),
+        ("abcdef", 0, None, (15, 0, 6)),  # the tested fits choose
+    ],
+)
+def test_fits_are_counted_that_serve_several_holdouts_and_folds(
+    environments: str, folds: int, fold: int | None, counted: tuple[int, int, int], specs: Any
+) -> None:
+    splits = ("out_fold",) if folds else ("out_20",)
+    spec = replace(specs["zero_shot", "shrinkage"], folds=folds, fold=fold, test_splits=splits)
+    assert spec.fit_counts(list(environments)) == counted
+    turns = folds if folds and fold is None else 1
+    assert spec.rows(list(environments)) == len(spec.settings) * len(environments) * turns
 
 
 def test_without_holdouts_there_is_no_work(specs: Any) -> None:

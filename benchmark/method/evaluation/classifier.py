@@ -1,11 +1,12 @@
 """One fit, many ranks: which images a predictor classifies correctly, and how sure it is where rules pick.
 
 A predictor that learns from images is fitted once for all its settings and ranks: as these points come by, what a rule
-may yet pick is held, and calibrated at the end. One that learns from none is asked block by block: its predictions are
-cheap, and there may be many images. Where dot products with texts rank the classes no image is even turned.
+may yet pick is held, and calibrated at the end, unless what rules pick is known before. One that learns from none is
+asked block by block: its predictions are cheap, and there may be many images. Where dot products with texts rank the
+classes no image is even turned.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TypeVar
@@ -20,6 +21,7 @@ from benchmark.method.evaluation.checked import checked_predictions, checked_sco
 from benchmark.method.evaluation.curves import Predictions, Scored
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.selection import best_point, best_points
+from benchmark.method.evaluation.source_scores import Given, joined
 from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
 from benchmark.method.predictors.dot_products import Correct, DotProducts
 from benchmark.method.subspace import Basis
@@ -124,8 +126,29 @@ class Known:
     basis: Basis | None = None
     last: Heads = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """What its classifiers take."""
+        every = (self.last, *self.plain.values())
+        return sum(head.weights.nbytes + head.bias.nbytes for heads in every for head in heads.values())
+
 
 Point = tuple[int, int]  # position of a rank, position of a setting of the predictor
+Score = Callable[[Given], Array]  # of answers to all judging sets, set after set, shape (..., m): shape (...,)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What rules pick among the points of a method.
+
+    Attributes:
+        picks: the points with the highest score of each setting, by each rule that looks at sources alone.
+        temperatures: point with the highest score of all settings, by each such rule -> temperature fitted on the
+            judging images; None where scores are no likelihoods.
+    """
+
+    picks: frozenset[Point]
+    temperatures: Mapping[Point, float | None]
 
 
 @dataclass(frozen=True)
@@ -133,22 +156,18 @@ class Classified:
     """What one fit gives.
 
     Attributes:
-        training_domain: mean accuracy on the judging sets, shape (settings, ranks); NaN where there is none.
+        judged: answers to each judging set, shape (settings, ranks, m): whether an image is classified correctly, or as
+            what.
         correct: which images of each test set are classified correctly, shape (settings, ranks, m).
-        scored: for each test set, point -> what scores say there, at all points of `temperatures`.
-        predictions: for each test set, point -> predictions there, at all points of `picks`.
-        temperatures: point with the highest score of all settings, by each such rule -> temperature fitted on the
-            judging sets; None where scores are no likelihoods.
-        picks: the points with the highest score of each setting, by each rule that looks at sources alone.
+        scored: for each test set, point -> what scores say there, at all points with a temperature.
+        predictions: for each test set, point -> predictions there, at all points that rules pick.
         notes: what the fit has to say.
     """
 
-    training_domain: Array
+    judged: list[Given]
     correct: list[Correct]
     scored: list[dict[Point, Scored]]
     predictions: list[dict[Point, Predictions]]
-    temperatures: dict[Point, float | None]
-    picks: frozenset[Point]
     notes: tuple[str, ...] = ()
 
 
@@ -169,6 +188,8 @@ class Classifier:
         c_d: C_d of the sources, shape (D, D), for a predictor that asks for it.
         single: whether a predictor gets embeddings in single precision, as large problems are solved in. Default false.
         score_metrics: what is computed of scores where rules pick; by default the built-in metrics of scores.
+        judged_classes: whether rules look at the classes that judging images are taken for, and not only at whether
+            these are right. Default false.
     """
 
     predictor: Predictor
@@ -183,39 +204,45 @@ class Classifier:
     c_d: Array | None = None
     single: bool = False
     score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED
+    judged_classes: bool = False
 
     def classify(
         self,
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
+        choice: Choice | None = None,
+        score: Score | None = None,
         lodo: Array | None = None,
-        choosing: Classified | None = None,
-        looks_closer: bool = True,
     ) -> Classified:
-        """Return what becomes of `tests`, with predictions and what scores say at the points that rules pick.
+        """Return answers to both, and for `tests` predictions and what scores say at the points that rules pick.
 
         Args:
             judging: images of the sources by which rules select.
-            tests: images that are tested.
-            lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
-            choosing: what the fit gives by which rules choose, where it is another; by default it is this one, with the
-                images of `judging`.
-            looks_closer: whether these are wanted of a predictor that is trained. Default true.
+            tests: images that are tested; may be none.
+            choice: what rules pick, where it is known; by default it is found by `score` and `lodo`.
+            score: of answers to the judging sets. None where there is no such set, or the choice is known.
+            lodo: leave-one-domain-out score, shape (settings, ranks); None where there is none.
         """
         if self.predictor.uses_training_images:
-            return self._in_one_fit(judging, tests, lodo, choosing, looks_closer)
-        return self._block_by_block(judging, tests, lodo, choosing)
+            return self._in_one_fit(judging, tests, choice, score, lodo)
+        return self._block_by_block(judging, tests, choice, score, lodo)
+
+    def logits(self, images: ImageSet, point: Point) -> Array:
+        """Return the scores of some images at one point, from a fit at this point alone, shape (m, classes)."""
+        alone = replace(self, predictor=self.predictor.settings[point[1]], ranks=(self.ranks[point[0]],))
+        alone = alone if self.predictor.uses_training_images else alone._up_to(alone.ranks[0])
+        return np.array(next(alone.scores([images]))[0])
 
     def _in_one_fit(
         self,
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
+        choice: Choice | None,
+        score: Score | None,
         lodo: Array | None,
-        choosing: Classified | None,
-        looks_closer: bool,
     ) -> Classified:
         together = Together.of(judging, tests, self.data.label)
-        passed = _Pass(self, judging, tests, together, looks_closer, lodo, choosing)
+        passed = _Pass(self, judging, tests, together, choice, score, lodo)
         problem = self._trained(together.unions)
         for of_point in checked_scores(self.predictor, problem, self.ranks):
             passed.take(of_point)
@@ -265,35 +292,43 @@ class Classifier:
         self,
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
+        choice: Choice | None,
+        score: Score | None,
         lodo: Array | None,
-        choosing: Classified | None,
     ) -> Classified:
-        judged = [metrics.accuracy(self._correct(images)) for images in judging]
-        training_domain = metrics.mean_accuracy(
-            np.reshape(judged, (len(judged), len(self.predictor.settings), len(self.ranks)))
-        )
-        if choosing is not None:
-            picks, temperatures = choosing.picks, choosing.temperatures
-        else:
-            picks = frozenset(best_points(training_domain) | best_points(lodo))
-            best = sorted({point for point in (best_point(training_domain), best_point(lodo)) if point is not None})
-            temperatures = self._temperatures(judging, best) if judged else {}
-        looked_at = [self._looked_at(images, picks, temperatures) for images in tests]
+        judged = [self._judged(images) for images in judging]
+        if choice is None and tests and score:
+            scores = [score(joined(judged)), lodo]
+            points = sorted({point for point in map(best_point, scores) if point is not None})
+            temperatures = self._temperatures(judging, points)
+            choice = Choice(frozenset().union(*map(best_points, scores)), temperatures)
+        choice = choice or Choice(frozenset(), {})
+        looked_at = [self._looked_at(images, choice.picks, choice.temperatures) for images in tests]
         return Classified(
-            training_domain,
+            judged,
             [self._correct(images) for images in tests],
             [scored for scored, _ in looked_at],
             [predictions for _, predictions in looked_at],
-            dict(temperatures),
-            picks,
         )
+
+    def _judged(self, images: ImageSet) -> Given:
+        """Return answers to a judging set, shape (settings, ranks, m)."""
+        if not self.judged_classes:
+            return self._correct(images)
+        settings = self.predictor.settings
+        classes = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.uint16)
+        for place, block in images.blocks():
+            problem = self._untrained(block)
+            for of_setting, setting in zip(classes, settings, strict=True):
+                of_setting[:, place] = block.named(checked_predictions(setting, problem, self.ranks))
+        return classes
 
     def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
         """Return point -> temperature fitted on the sources."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
-        spaced = _spaced(judging)
-        images = ImageSet(*(np.concatenate([getattr(s, name) for s in spaced]) for name in ("rows", "labels")))
+        some = spaced(judging)
+        images = ImageSet(*(np.concatenate([getattr(s, name) for s in some]) for name in ("rows", "labels")))
         problem = self._up_to(self._last_of(points))._untrained(images)
         return {
             (index, setting): fitted_temperature(logits, images.labels)
@@ -370,9 +405,7 @@ class Classifier:
         factors = [setting.text_factors(text, self.ranks) for setting in self.predictor.settings]
         one_map = not self.basis.by_environment
         return [
-            DotProducts.of(self.basis.vectors, text, of_setting, self.ranks)
-            if one_map and of_setting is not None
-            else None
+            DotProducts.of(self.basis, text, of_setting, self.ranks) if one_map and of_setting is not None else None
             for of_setting in factors
         ]
 
@@ -391,9 +424,9 @@ class Classifier:
 
     def _up_to(self, rank: int) -> "Classifier":
         """Return this with no more coordinates than a rank has, up to a few, where scores are dot products."""
-        if None in self._dots:
-            return self
         width = -(-rank // WIDTH) * WIDTH
+        if None in self._dots or width >= self._text.shape[1]:
+            return self
         narrow = replace(
             self.basis, vectors=self.basis.vectors[:, :width], text_vectors=self.basis.texts[:, :width], spectrum=None
         )
@@ -462,18 +495,18 @@ class _Pass:
         judging: images of the sources by which rules select.
         tests: images that are tested.
         together: both, as they are scored.
-        looks_closer: whether predictions, and what scores say, are wanted.
-        lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
-        choosing: what the fit gives by which rules choose, where it is another.
+        choice: what rules pick, where it is known.
+        score: of answers to the judging sets.
+        lodo: leave-one-domain-out score, shape (settings, ranks), where there is one.
     """
 
     classifier: Classifier
     judging: Sequence[ImageSet]
     tests: Sequence[ImageSet]
     together: Together
-    looks_closer: bool
+    choice: Choice | None
+    score: Score | None
     lodo: Array | None
-    choosing: Classified | None
 
     def __post_init__(self) -> None:
         self._count = 0
@@ -486,40 +519,41 @@ class _Pass:
         self._settings = len(self.classifier.predictor.settings)
         shape = (self._settings, len(self.classifier.ranks))
         self._correct = [np.empty((*shape, len(images)), dtype=np.bool_) for images in self.tests]
-        self._accuracies = np.full((len(self.judging), *shape), -1.0)  # below all that are still to come
+        kind = np.uint16 if self.classifier.judged_classes else np.bool_
+        self._judged: list[Given] = [np.empty((*shape, len(images)), dtype=kind) for images in self.judging]
+        self._scores = np.full(shape, -np.inf)  # below all that are still to come
 
     def take(self, scores: Sequence[Array]) -> None:
         """Note what the next point's scores say of the judging sets and of the test sets."""
         index, setting = point = divmod(self._count, self._settings)
         self._count += 1
         judging, tests = slice(len(self.judging)), slice(len(self.judging), None)
-        answers = [_is_correct(images, logits) for images, logits in zip(self.together.unions, scores, strict=True)]
-        of_judging, of_tests = (self.together.of_sets(answers, which) for which in (judging, tests))
-        for accuracies, correct in zip(self._accuracies, of_judging, strict=True):
-            accuracies[setting, index] = metrics.accuracy(correct)
-        for curve, correct in zip(self._correct, of_tests, strict=True):
+        unions = list(zip(self.together.unions, scores, strict=True))
+        classes = [images.named(images.possible(logits).argmax(axis=1)) for images, logits in unions]
+        answers = [of_one == images.labels for of_one, (images, _) in zip(classes, unions, strict=True)]
+        given = self.together.of_sets(classes if self.classifier.judged_classes else answers, judging)
+        for judged, of_set in zip(self._judged, given, strict=True):
+            judged[setting, index] = of_set
+        for curve, correct in zip(self._correct, self.together.of_sets(answers, tests), strict=True):
             curve[setting, index] = correct
-        if self.choosing is not None:
-            if point in self.choosing.temperatures:
-                self._score(point, self.choosing.temperatures[point], self.together.of_sets(scores, tests))
-            if point in self.choosing.picks:
+        if self.choice is not None:
+            if point in self.choice.temperatures:
+                self._score(point, self.choice.temperatures[point], self.together.of_sets(scores, tests))
+            if point in self.choice.picks:
                 self._predictions[point] = self._predicted(scores)
-        elif self.looks_closer and self.judging:
+        elif self.tests and self.score:
+            self._scores[setting, index] = self.score(joined([judged[setting, index] for judged in self._judged]))
             self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Classified:
         """Return everything, once all points have come by."""
         if self._held:
             self._fit(*self._held)
-        training_domain = metrics.mean_accuracy(self._accuracies)
-        picks = frozenset[Point]() if self.choosing is None else self.choosing.picks
-        if self.choosing is None and self.looks_closer and self.judging:
-            self._predictions |= dict(self._best.values())
-            picks = frozenset(best_points(training_domain) | self._lodo_picks)
+        self._predictions |= dict(self._best.values())
         tests = range(len(self.tests))
         scored = [{point: of_point[i] for point, of_point in self._scored.items()} for i in tests]
         predictions = [{point: of_point[i] for point, of_point in self._predictions.items()} for i in tests]
-        return Classified(training_domain, self._correct, scored, predictions, self._temperatures, picks, notes)
+        return Classified(self._judged, self._correct, scored, predictions, notes)
 
     def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
         """Return what scores of the unions say of each test set."""
@@ -530,19 +564,19 @@ class _Pass:
         return [of_unions[union][rows] for union, rows in self.together.places[len(self.judging) :]]
 
     def _choose(self, point: Point, scores: Sequence[Array]) -> None:
-        accuracies, (index, setting) = metrics.mean_accuracy(self._accuracies), point
-        is_best_of_setting = (index, 0) in best_points(accuracies[[setting]])
+        index, setting = point
+        is_best_of_setting = (index, 0) in best_points(self._scores[[setting]])
         if is_best_of_setting or point in self._lodo_picks:
             predicted = self._predicted(scores)
             if is_best_of_setting:
                 self._best[setting] = point, predicted
             if point in self._lodo_picks:
                 self._predictions[point] = predicted
-        best = point == best_point(accuracies)
+        best = point == best_point(self._scores)
         if not (best or point == self._lodo_pick):
             return
         # Copies: a predictor may use its arrays again at the next point.
-        of_judging = _spaced(self.together.of_sets(scores, slice(len(self.judging))))
+        of_judging = spaced(self.together.of_sets(scores, slice(len(self.judging))))
         of_tests = self.together.of_sets(scores, slice(len(self.judging), None))
         if point == self._lodo_pick:
             self._fit(point, of_judging, of_tests)
@@ -553,7 +587,7 @@ class _Pass:
         """Look at scores, with the temperature that makes the judging images likeliest where they are likelihoods."""
         temperature = None
         if self.classifier.predictor.has_likelihood:
-            labels = np.concatenate([images.labels for images in _spaced(self.judging)])
+            labels = np.concatenate([images.labels for images in spaced(self.judging)])
             temperature = fitted_temperature(np.concatenate(of_judging), labels)
         self._score(point, temperature, of_tests)
 
@@ -571,11 +605,7 @@ def _by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ra
     return np.asarray(images.named(checked_predictions(setting, problem, ranks)) == images.labels)
 
 
-def _is_correct(images: ImageSet, logits: Array) -> Correct:
-    return np.asarray(images.named(images.possible(logits).argmax(axis=1)) == images.labels)
-
-
-def _spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:
+def spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:
     """Return some images of each set, evenly spaced: `MAX_CALIBRATED` together, and one more of each set at most."""
     step = max(1, -(-sum(map(len, sets)) // MAX_CALIBRATED))
     return [images[::step] for images in sets]

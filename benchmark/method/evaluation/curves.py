@@ -54,11 +54,14 @@ class RankCurve:
     Attributes:
         setting: position among the predictor's `settings`.
         held_out: what is held out, as rows call it.
+        fold: the tested fold; -1 for an 80/20 split.
         test_split: which of its images are tested.
         class_half: which classes they are of; `harmonic` takes base and new ones together.
         training_domain: mean accuracy on judging images of the source environments (of the classes fitted on).
-        lodo: mean accuracy over fits that leave out one source environment and are tested on it; None where one source
-            is all there is.
+        lodo: mean accuracy over fits that leave out one source environment and are tested on it; None where that would
+            leave fewer than two.
+        training_domain_se, lodo_se: standard error of the paired difference of each score to that of plain prediction;
+            None (default) where it is not known.
         target_out: accuracy on the out-split of what is held out, by which DomainBed's oracle chooses where the
             in-split is tested; None elsewhere.
         metrics: key of each of `CURVES` -> its values on the tested images.
@@ -80,6 +83,7 @@ class RankCurve:
 
     setting: int
     held_out: str
+    fold: int
     test_split: TestSplit
     class_half: ClassHalf
     training_domain: list[float]
@@ -95,6 +99,8 @@ class RankCurve:
     notes: tuple[str, ...]
     spectrum: list[float] | None
     spans: Spans = field(default_factory=Spans)
+    training_domain_se: list[float] | None = None
+    lodo_se: list[float] | None = None
     n_selection: int | None = None
     full_ranks: tuple[int, ...] = ()
     predictions: Mapping[int, Predictions] = field(default_factory=dict)

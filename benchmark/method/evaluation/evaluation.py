@@ -1,41 +1,59 @@
-"""Rank curves: every holdout of a protocol fitted and tested, with the scores by which selection rules choose.
+"""Rank curves: every holdout of a protocol fitted and tested in every fold, with the scores by which rules choose.
 
-Every holdout and every leave-one-domain-out fit is a set of source environments and of sides of the split, and every
-projection is fitted from their moments. A fit that several holdouts ask for is made once: without {h, s} it serves both
-the one that holds out h and leaves out s, and the reverse.
+Every fit is known by the source environments and the sides of the split that it learns from, see `fits`: one that
+several holdouts or folds ask for is made once, and every projection is fitted from their moments.
 
-Of predictors whose fits take long, those that only serve a choice are made on some images of each source environment,
-and full-size ones where a rule picks.
+Of predictors whose fits take long, those that only serve a choice are made on some images of each source and fold, and
+full-size ones where a rule picks. What judges a choice is some images of each source and fold, of every predictor.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels, Normalize, scaled
-from benchmark.method.evaluation.cells import Cells, Half
+from benchmark.method.calibration import fitted_temperature
+from benchmark.method.evaluation.cells import HALVES, Cells
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.evaluation.classifier import Classified, Classifier, Heads, ImageSet, Known
+from benchmark.method.evaluation.classifier import Choice, Classified, Classifier, Heads, ImageSet, Known, Point, spaced
 from benchmark.method.evaluation.curves import RankCurve, Scored, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.metrics import ACCURACY, CURVES, SCORED, Answers, Metric, accuracy, mean_accuracy
+from benchmark.method.evaluation.fits import Block, Case, Halves, Sources, cases_of, judged_by
+from benchmark.method.evaluation.metrics import ACCURACY, CURVES, SCORED, Answers, Metric, accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
-from benchmark.method.evaluation.sampling import sampled
-from benchmark.method.evaluation.selection import RULES, SOURCE_RULES, best_of, best_point
+from benchmark.method.evaluation.sampling import IN_FOLDS, sampled
+from benchmark.method.evaluation.selection import PLAIN, SCORES, best_of, best_point, best_points
+from benchmark.method.evaluation.source_scores import Given, JudgedImages, joined
 from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
-from benchmark.method.evaluation.splits import Split
+from benchmark.method.evaluation.splits import IN, Split, split_seed
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
+from benchmark.method.subspace.baselines.identity import Identity
 from benchmark.method.subspace.moments import CROSS, Placebo
 
-Sides = frozenset[int]
-Halves = tuple[Half, ...]
-Sources = tuple[tuple[int, ...], Sides, Halves]  # environments, sides and halves of the classes that are fitted on
-# Sources, and whether some of their images were fitted on -> classifiers of the plain space by predictor.
-Plain = dict[tuple[Sources, bool], dict[str, Heads]]
+MAX_HEADS = 2**29  # bytes of classifiers that are kept for later fits to the same images; others are found again
+Notes = tuple[str, ...]
+Judging = Mapping[Block, Given]  # answers of one fit to the images that judge it
+
+
+@dataclass
+class Plain:
+    """What evaluations of the same data, split and scale found in the plain space.
+
+    Attributes:
+        heads: sources, and whether some of their images were fitted on -> classifiers by predictor.
+        judged: predictor and what it is fitted on -> answers to the images that judge it.
+        best: predictor and what judges it -> answers with the parameters of the highest score, shape (n,).
+    """
+
+    heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
+    judged: dict[tuple[object, ...], Given] = field(default_factory=dict)
+    best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,59 +86,48 @@ class Method:
         """From how many source environments on there is anything to fit: pairs across environments need two."""
         return max(self.projection.fewest_sources, 2 if CROSS in (self.weights or {}) else 1)
 
+    def plain(self, dim: int) -> "Method":
+        """Return plain prediction with the same predictor, of embeddings of width D."""
+        return replace(self, projection=Identity(), ranks=(dim,), placebo=None)
+
 
 @dataclass(frozen=True)
 class _Fitted:
     """One basis fitted on some sources.
 
     Attributes:
-        basis: the basis.
+        classifier: the predictor in its coordinates.
         train: the images that the basis is fitted on, shape (n,).
-        n_fit: number of those that the predictor is fitted on.
-        classified: what the predictor makes of the images that judge and of those that are tested.
         moments: what the basis is fitted on.
     """
 
-    basis: Basis
+    classifier: Classifier
     train: NDArray[np.bool_]
-    n_fit: int
-    classified: Classified
     moments: SourceMoments
 
 
 @dataclass(frozen=True)
 class _Scores:
-    """What the sources say of a holdout's points, each of shape (settings, ranks).
+    """What the sources say of a holdout's points in one fold, each of shape (settings, ranks).
 
     Attributes:
-        training_domain: accuracy on the judging images.
-        lodo: leave-one-domain-out accuracy, or None.
-        images: number of labelled images that are looked at for either.
+        training_domain, lodo: scores; lodo is None where no source can be left out.
+        training_domain_se, lodo_se: standard errors of their differences to plain prediction; None where it has none.
+        images: number of labelled images that are looked at.
         notes: what the fits have to say that are made for the choice alone, each with its name.
     """
 
     training_domain: Array
+    training_domain_se: Array | None
     lodo: Array | None
+    lodo_se: Array | None
     images: int
     notes: tuple[str, ...]
 
-    def of(self, rule: str) -> Array | None:
-        """Return the scores that a rule looks at."""
-        scores: Array | None = getattr(self, RULES[rule].score)
-        return scores
-
-
-@dataclass(frozen=True)
-class _LeftOut:
-    """What leave-one-domain-out fits say of a holdout's points.
-
-    Attributes:
-        accuracy: mean over the left-out sources, shape (settings, ranks); None where no source can be left out.
-        notes: what the fits have to say, each with the source that it is without.
-    """
-
-    accuracy: Array | None = None
-    notes: tuple[str, ...] = ()
+    def lists(self, setting: int) -> dict[str, Any]:
+        """Return the columns of one setting."""
+        curves = {name: getattr(self, name) for score in SCORES for name in (score, f"{score}_se")}
+        return {name: None if curve is None else curve[setting].tolist() for name, curve in curves.items()}
 
 
 class Evaluation:
@@ -131,14 +138,16 @@ class Evaluation:
         cells: the moments of the same embeddings with the same split, scaled as `normalize` says.
         split: how images are cut into sides.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
-        fold: the tested fold, from 0; None for an 80/20 split.
-        seed: of everything random in a predictor.
+        fold: the only tested fold, from 0, judged by the next one alone as a search does; None (default) for all folds,
+            each judged by all others, and for an 80/20 split.
+        seed: of everything random in a fit, beside what it is fitted on.
         device: torch device for predictors that are trained on torch.
         lodo: whether to make the leave-one-domain-out fits.
-        selection_images: most images of a source environment that fits and scores take which only serve a choice, of
-            predictors that say `samples`; None (default) for all.
-        plain: classifiers of the plain space that evaluations of the same data, split and scale found; what is found
-            here is added.
+        selection_images: most images of a source and fold that judge a choice, and that fits take which only serve one,
+            of predictors that say `samples`; of the in-split of an 80/20 split `IN_FOLDS` times as many. None (default)
+            for all.
+        plain: what evaluations of the same data, split and scale found in the plain space; what is found here is added.
+        metric: by which rules choose; accuracy (default) stands for one that needs scores.
     """
 
     def __init__(
@@ -153,20 +162,21 @@ class Evaluation:
         lodo: bool = True,
         selection_images: int | None = None,
         plain: Plain | None = None,
+        metric: Metric = ACCURACY,
     ) -> None:
-        self._data, self._cells, self._normalize = data, cells, normalize
-        self._roles = Roles(data, split, fold)
-        self._turn = self._roles.turn
+        self._data, self._cells, self._split, self._normalize = data, cells, split, normalize
+        self._roles, self._fold = Roles(data, split), fold
         self._seed, self._device, self._with_lodo = seed, device, lodo
-        self._moments: dict[Sources, SourceMoments] = {}
-        self._plain: Plain = {} if plain is None else plain
+        self._plain = plain or Plain()
         self._known: dict[tuple[Sources, bool], Known] = {}
-        self._most = selection_images
-        self._few: dict[bytes, NDArray[np.bool_]] = {}
-        self._shifts: dict[tuple[tuple[int, ...], tuple[int, ...], Halves], Shifts] = {}
+        self._most, self._metric = selection_images, ACCURACY if metric.needs == "scores" else metric
+        self._few: dict[tuple[tuple[int, ...], frozenset[int], Halves], NDArray[np.bool_]] = {}
+        self._of_block: dict[Block, Labels] = {}
+        self._judged_images: dict[tuple[Block, ...], JudgedImages] = {}
+        self._shifts: dict[tuple[object, ...], Shifts] = {}
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
-        """Yield the rank curves of every holdout, test by test and setting by setting.
+        """Yield the rank curves of every holdout and fold, test by test and setting by setting.
 
         There is none of a holdout with fewer sources than the method needs. After base and new classes comes what
         stands for both.
@@ -178,33 +188,165 @@ class Evaluation:
         Raises:
             ValueError: an answer of projection or predictor that does not fit; names it.
         """
-        holdouts = [holdout for holdout in holdouts if len(holdout.sources) >= method.fewest_sources]
-        fits = self._left_out_fits(method, holdouts) if self._with_lodo else {}
-        for holdout in holdouts:
-            judges = holdout.judges(self._turn)
-            keys = [(holdout.without(s), holdout.halves, s) for s in judges]
-            of_holdout = {key[-1]: fits[key] for key in keys if key in fits}
-            accuracies = np.array([of_fit for of_fit, _ in of_holdout.values()])
-            notes = [
-                f"lodo without {self._data.environments[source]}: {note}"
-                for source, (_, of_fit) in of_holdout.items()
-                for note in of_fit
-            ]
-            left_out = _LeftOut(mean_accuracy(accuracies), tuple(notes)) if of_holdout else _LeftOut()
-            yield from self._curves_of(holdout, method, judges, left_out)
+        cases = self._cases(holdouts, method)
+        notes: dict[Sources, Notes] = {}
+        answers: dict[Sources, Judging] = {}
+        for fit, blocks in judged_by(pair for case in cases for pair in case.lodo).items():
+            answers[fit], notes[fit], _ = self._judge(method, fit, blocks)
+        for _, alike in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
+            yield from self._curves_of_sources(method, list(alike), answers, notes)
 
     def samples(self, predictor: Predictor) -> bool:
         """Return whether fits of a predictor that only serve a choice are made on some of the images."""
-        counts = np.bincount(self._data.environment)
-        return predictor.samples and self._most is not None and int(counts.max()) > self._most
+        if self._most is None or not predictor.samples:
+            return False
+        side = self._data.side[self._split]
+        counts = np.bincount(self._data.environment * (1 + int(side.max())) + side)
+        return int(counts.max()) > self._most * self._folds_in(IN)
+
+    def _cases(self, holdouts: Sequence[Holdout], method: Method) -> list[Case]:
+        grouped = self._data.group is not None
+        cases = cases_of(holdouts, self._split, grouped, self._fold, method.fewest_sources)
+        return cases if self._with_lodo else [replace(case, lodo=()) for case in cases]
+
+    def _curves_of_sources(
+        self,
+        method: Method,
+        cases: Sequence[Case],
+        lodo: Mapping[Sources, Judging],
+        notes: dict[Sources, Notes],
+    ) -> Iterator[RankCurve]:
+        """Yield the rank curves of holdouts with the same sources, which share the fits that leave none out."""
+        if cases[0].turn.one_fit:
+            for case in cases:
+                yield from self._in_one_fit(method, case, lodo, notes)
+            return
+        fits = judged_by(pair for case in cases for pair in case.training_domain)
+        made = {fit: self._judge(method, fit, blocks) for fit, blocks in fits.items()}
+        answers = {fit: of_fit for fit, (of_fit, _, _) in made.items()}
+        notes |= {fit: of_fit for fit, (_, of_fit, _) in made.items()}
+        for case in cases:
+            scores = self._scores(method, case, answers, self._score(method, case.lodo, lodo), notes)
+            few, fits_ = self.samples(method.predictor), {fit: classifier for fit, (_, _, classifier) in made.items()}
+            choice = _NO_CHOICE if few else self._choice(case, scores, fits_)
+            yield from self._tested(method, case, choice, scores, few)
+
+    def _in_one_fit(
+        self, method: Method, case: Case, lodo: Mapping[Sources, Judging], notes: Mapping[Sources, Notes]
+    ) -> Iterator[RankCurve]:
+        """Yield the rank curves of a holdout whose tested fit is the one by which rules choose."""
+        blocks, tests = [block for _, block in case.training_domain], self._tests(case)
+        judging, of_lodo = [self._together(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
+        few = self.samples(method.predictor)
+        fitted = self._fitted(case.tested, method, tests, few)
+        score = self._images_of(blocks).score if blocks else None
+        found = fitted.classifier.classify(judging, tests, _NO_CHOICE if few else None, score, of_lodo[0])
+        own = {case.tested: self._apart(blocks, found.judged[0]) if blocks else {}}
+        yield from self._curves_of(method, case, fitted, found, tests, self._scores(method, case, own, of_lodo, notes))
+
+    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Block]) -> tuple[Judging, Notes, Classifier]:
+        """Return answers of a fit to the images that judge it, what it has to say, and the fit.
+
+        A projection that looks at the images that are to be classified is fitted for each block of a left-out source.
+        """
+        alone = method.projection.looks_at_target_images
+        answers: dict[Block, Given] = {}
+        for part in [[block] for block in blocks] if alone else [blocks]:
+            sets = [self._together(part)]
+            fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
+            found = fitted.classifier.classify(sets, [])
+            answers |= self._apart(part, found.judged[0])
+        return answers, found.notes, fitted.classifier
+
+    def _score(
+        self, method: Method, pairs: Sequence[tuple[Sources, Block]], answers: Mapping[Sources, Judging]
+    ) -> tuple[Array | None, Array | None]:
+        """Return the scores of a holdout's points in one fold, and their standard errors; None without a fit."""
+        if not pairs:
+            return None, None
+        images = self._images_of([block for _, block in pairs])
+        given = joined([answers[fit][block] for fit, block in pairs])
+        plain = self._best_plain(method, pairs, answers, images)
+        return images.score(given), None if plain is None else images.error(given, plain)
+
+    def _best_plain(
+        self,
+        method: Method,
+        pairs: Sequence[tuple[Sources, Block]],
+        answers: Mapping[Sources, Judging],
+        images: JudgedImages,
+    ) -> Given | None:
+        """Return the answers of plain prediction with the parameters of the highest score, shape (n,)."""
+        key = repr(method.predictor), repr(method.weights) if method.predictor.uses_interventions else "", tuple(pairs)
+        if key not in self._plain.best:
+            plain = joined([self._plain_answers(method, fit, block, answers) for fit, block in pairs])
+            best = best_point(images.score(plain))
+            self._plain.best[key] = None if best is None else plain[best[1], best[0]]
+        return self._plain.best[key]
+
+    def _plain_answers(self, method: Method, fit: Sources, block: Block, answers: Mapping[Sources, Judging]) -> Given:
+        """Return the answers of plain prediction with a predictor to one block, shape (settings, 1, m)."""
+        predictor, dim = method.predictor, self._data.z.shape[1]
+        is_plain = method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,)
+        if is_plain:
+            return answers[fit][block]
+        weights = repr(method.weights) if predictor.uses_interventions else ""
+        learns = predictor.uses_training_images or predictor.uses_c_d
+        key = repr(predictor), weights, fit if learns else None, block
+        if key not in self._plain.judged:
+            found = self._judge(method.plain(dim), fit, [*answers[fit]])[0]
+            self._plain.judged |= {(*key[:3], other): given for other, given in found.items()}
+        return self._plain.judged[key]
+
+    def _scores(
+        self,
+        method: Method,
+        case: Case,
+        answers: Mapping[Sources, Judging],
+        lodo: tuple[Array | None, Array | None],
+        notes: Mapping[Sources, Notes],
+    ) -> _Scores:
+        shape = len(method.predictor.settings), len(method.ranks)
+        found, errors = self._score(method, case.training_domain, answers)
+        looked_at = {block for _, block in (*case.training_domain, *case.lodo)}
+        rows = [self._rows(block) for block in looked_at]
+        said = [f"choosing fit: {note}" for fit in judged_by(case.training_domain) for note in notes.get(fit, ())]
+        for fit, block in case.lodo:
+            left_out = self._data.environments[block.environment]
+            said += [f"lodo without {left_out}: {note}" for note in notes[fit]]
+        images = len(np.unique(np.concatenate(rows))) if rows else 0
+        score = np.full(shape, np.nan) if found is None else found
+        return _Scores(score, errors, *lodo, images, tuple(dict.fromkeys(said)))
+
+    def _choice(self, case: Case, scores: _Scores, fits: Mapping[Sources, Classifier]) -> Choice:
+        """Return what rules pick, with temperatures found on all images that judge fits on all sources."""
+        if not case.training_domain:
+            return _NO_CHOICE
+        both = scores.training_domain, scores.lodo
+        points = sorted({point for point in map(best_point, both) if point is not None})
+        return Choice(frozenset().union(*map(best_points, both)), {p: self._temperature(case, fits, p) for p in points})
+
+    def _temperature(self, case: Case, fits: Mapping[Sources, Classifier], point: Point) -> float | None:
+        judged = judged_by(case.training_domain)
+        some = dict(zip(judged, spaced([self._together(blocks) for blocks in judged.values()]), strict=True))
+        if not all(fits[fit].predictor.has_likelihood for fit in judged):
+            return None
+        logits = [fits[fit].logits(images, point) for fit, images in some.items()]
+        return fitted_temperature(np.concatenate(logits), np.concatenate([images.labels for images in some.values()]))
+
+    def _tested(self, method: Method, case: Case, choice: Choice, scores: _Scores, few: bool) -> Iterator[RankCurve]:
+        tests = self._tests(case)
+        fitted = self._fitted(case.tested, method, tests, few)
+        yield from self._curves_of(method, case, fitted, fitted.classifier.classify([], tests, choice), tests, scores)
 
     def with_full_fits(
         self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdouts: Sequence[Holdout]
     ) -> list[list[RankCurve]]:
         """Return rank curves with a fit to all images in the place of that to some, where a rule picks.
 
-        Which is for each holdout the point with the highest score among all methods, and among their last ranks. Where
-        no source can score, it is the one with the highest tested accuracy: of a bound there is nothing else.
+        Which is for each holdout and fold the point with the highest score among all methods, and among their last
+        ranks. Where no source can score, it is the one with the highest tested accuracy: of a bound there is nothing
+        else.
 
         Args:
             methods: those that a rule chooses among, with one predictor; the curves are theirs.
@@ -212,32 +354,35 @@ class Evaluation:
             holdouts: those of the curves.
         """
         refined = [list(of_method) for of_method in curves]
-        for holdout in holdouts:
-            for (number, setting, rank), rules in self._picks(methods, curves, holdout).items():
-                method, judges = methods[number], holdout.judges(self._turn)
-                alone = replace(method, predictor=method.predictor.settings[setting], ranks=(rank,))
-                full = {
-                    (c.test_split, c.class_half): c for c in self._curves_of(holdout, alone, judges, _LeftOut(), True)
-                }
-                for i, curve in enumerate(refined[number]):
-                    if (curve.held_out, curve.setting) == (holdout.name, setting):
-                        of_test = full[curve.test_split, curve.class_half]
-                        refined[number][i] = curve.with_full_fit(of_test, rank, method.ranks.index(rank), rules)
+        for case in self._cases(holdouts, methods[0]):
+            for (number, setting, rank), rules in self._picks(methods, curves, case).items():
+                alone = replace(methods[number], predictor=methods[number].predictor.settings[setting], ranks=(rank,))
+                own = [
+                    (i, curve)
+                    for i, curve in enumerate(refined[number])
+                    if (curve.held_out, curve.fold, curve.setting) == (case.holdout.name, case.fold, setting)
+                ]
+                few = self.samples(alone.predictor)
+                fits = {fit: self._fitted(fit, alone, [], few).classifier for fit in judged_by(case.training_domain)}
+                found = self._tested(alone, case, self._choice(case, _NO_SCORES, fits), _NO_SCORES, few=False)
+                full = {(c.test_split, c.class_half): c for c in found}
+                for i, curve in own:
+                    of_test = full[curve.test_split, curve.class_half]
+                    refined[number][i] = curve.with_full_fit(of_test, rank, methods[number].ranks.index(rank), rules)
         return refined
 
     def _picks(
-        self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdout: Holdout
+        self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], case: Case
     ) -> dict[tuple[int, int, int], tuple[str, ...]]:
         """Return (number of a method, setting, rank) -> the rules that pick it."""
-        judged, ranks = bool(holdout.judges(self._turn)), methods[0].ranks
-        own = [
-            (i, curve) for i, of_method in enumerate(curves) for curve in of_method if curve.held_out == holdout.name
-        ]
+        judged, ranks = bool(case.training_domain), methods[0].ranks
+        named = case.holdout.name, case.fold
+        own = [(i, c) for i, of_method in enumerate(curves) for c in of_method if (c.held_out, c.fold) == named]
         picks: dict[tuple[int, int, int], tuple[str, ...]] = {}
         for test in dict.fromkeys((curve.test_split, curve.class_half) for _, curve in own):
             there = [(i, curve) for i, curve in own if (curve.test_split, curve.class_half) == test]
-            for rule in SOURCE_RULES:
-                scores = [getattr(c, RULES[rule].score) if judged else c.metrics[ACCURACY.key] for _, c in there]
+            for rule in SCORES:
+                scores = [getattr(c, rule) if judged else c.metrics[ACCURACY.key] for _, c in there]
                 for only in (None, ranks[-1]):
                     if best := best_of(scores, ranks, only):
                         (number, curve), index = there[best[0]], best[1]
@@ -245,88 +390,67 @@ class Evaluation:
                         picks[key] = tuple(dict.fromkeys([*picks.get(key, ()), *found]))
         return picks
 
+    def _tests(self, case: Case) -> list[ImageSet]:
+        """Return the tested images of a holdout in one fold, test by test, and then those of `_outs`."""
+        return [
+            self._images(self._roles.of_test(test, case.turn), test.environments[0])
+            for test in (*case.holdout.tests, *_outs(case))
+        ]
+
     def _curves_of(
-        self, holdout: Holdout, method: Method, judges: Sequence[int], without: _LeftOut, full: bool = False
+        self,
+        method: Method,
+        case: Case,
+        fitted: _Fitted,
+        classified: Classified,
+        tests: Sequence[ImageSet],
+        scores: _Scores,
     ) -> Iterator[RankCurve]:
-        """Yield the rank curves of one holdout; `full`: the tested fits are to all images, whatever the predictor."""
-        few = self.samples(method.predictor)
-        judging = [self._of_source(holdout, source, self._turn.judging, few) for source in judges]
-        # DomainBed's oracle chooses by the out-split where the in-split is tested.
-        outs = [replace(test, split="out_20") for test in holdout.tests if test.split == "in_80"]
-        tests = [self._of_test(test) for test in (*holdout.tests, *outs)]
-        lodo = without.accuracy
-        fitted, choosing = self._tested_and_choosing_fit(holdout, method, judging, tests, lodo, few, few and not full)
-        left_out = [] if lodo is None else judges
-        looked_at = [*judging, *(self._of_source(holdout, s, self._turn.judging_left_out, few) for s in left_out)]
-        images = len(np.unique(np.concatenate([of_source.rows for of_source in looked_at]))) if looked_at else 0
-        own = () if choosing is fitted.classified else choosing.notes
-        notes = (*(f"choosing fit: {note}" for note in own), *without.notes)
-        scores = _Scores(choosing.training_domain, lodo, images, notes)
-        correct = fitted.classified.correct
+        """Yield the rank curves of one holdout in one fold."""
+        holdout, outs = case.holdout, _outs(case)
         accuracies = {
             (test.environments, test.half): accuracy(of_test)
-            for test, of_test in zip(outs, correct[len(holdout.tests) :], strict=True)
+            for test, of_test in zip(outs, classified.correct[len(holdout.tests) :], strict=True)
         }
-        spans = self._spans(holdout, method, fitted)
+        spans = self._spans(case, method, fitted)
         base: list[RankCurve] = []
         for i, test in enumerate(holdout.tests):
             target_out = accuracies[test.environments, test.half] if test.split == "in_80" else None
-            curves = self._curves_of_test(holdout.name, test, tests[i], method, fitted, i, scores, target_out, spans)
+            curves = self._curves_of_test(case, i, tests[i], method, fitted, classified, scores, target_out, spans)
             yield from curves
             if test.half == "base":
                 base = curves
             elif test.half == "new" and base:
                 yield from combined(base, curves)
 
-    def _tested_and_choosing_fit(
-        self,
-        holdout: Holdout,
-        method: Method,
-        judging: Sequence[ImageSet],
-        tests: Sequence[ImageSet],
-        lodo: Array | None,
-        few: bool,
-        few_tested: bool,
-    ) -> tuple[_Fitted, Classified]:
-        """Return the tested fit, and what the fit by which rules choose makes of the judging images: often the same.
-
-        `few` and `few_tested`: whether the choosing and the tested fit are to some of the images.
-        """
-        turn, sources, looks_closer = self._turn, holdout.sources, not few_tested
-        if turn.one_fit:
-            fitted = self._fitted(holdout, sources, turn.fitted, method, judging, tests, few_tested, lodo, looks_closer)
-            return fitted, fitted.classified
-        choosing = self._fitted(holdout, sources, turn.learned, method, judging, [], few, lodo, looks_closer).classified
-        return self._fitted(holdout, sources, turn.fitted, method, [], tests, few_tested, choosing=choosing), choosing
-
     def _curves_of_test(
         self,
-        held_out: str,
-        test: Test,
+        case: Case,
+        number: int,
         images: ImageSet,
         method: Method,
         fitted: _Fitted,
-        number: int,
+        classified: Classified,
         scores: _Scores,
         target_out: Array | None,
         spans: Spans,
     ) -> list[RankCurve]:
         """Return the rank curves of a holdout's test with that number, setting by setting."""
-        data, classified, spectrum = self._data, fitted.classified, fitted.basis.spectrum
+        data, spectrum, test = self._data, fitted.classifier.basis.spectrum, case.holdout.tests[number]
         tested, order = self._roles.named(images.rows)
         labels_fit = method.labels_used(data.label[fitted.train])
+        n_train, n_fit = int(fitted.train.sum()), int(fitted.classifier.train.sum())
         curves = []
         for setting, correct in enumerate(classified.correct[number]):
             answers = Answers(correct[:, order], tested.label, len(data.classes))
-            lodo = None if scores.lodo is None else scores.lodo[setting].tolist()
             curves.append(
                 RankCurve(
                     setting=setting,
-                    held_out=held_out,
+                    held_out=case.holdout.name,
+                    fold=case.fold,
                     test_split=test.split,
                     class_half=test.half,
-                    training_domain=scores.training_domain[setting].tolist(),
-                    lodo=lodo,
+                    **scores.lists(setting),
                     target_out=None if target_out is None else target_out[setting].tolist(),
                     metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
                     correct=answers.correct,
@@ -337,8 +461,8 @@ class Evaluation:
                         for (index, of_setting), of_point in classified.predictions[number].items()
                         if of_setting == setting
                     },
-                    n_train=int(fitted.train.sum()),
-                    n_selection=fitted.n_fit if fitted.n_fit < fitted.train.sum() else None,
+                    n_train=n_train,
+                    n_selection=n_fit if n_fit < n_train else None,
                     labels_fit=labels_fit,
                     labels_choice=scores.images,
                     notes=(*classified.notes, *scores.notes),
@@ -348,122 +472,124 @@ class Evaluation:
             )
         return curves
 
-    def _spans(self, holdout: Holdout, method: Method, fitted: _Fitted) -> Spans:
+    def _spans(self, case: Case, method: Method, fitted: _Fitted) -> Spans:
         """Return what the tested fit removes of the shifts of class means, by the sums that it is fitted on.
 
         Those of what is tested are of the same sides of it: its labels enter this number and nothing else.
         """
-        tested = {e for test in holdout.tests for e in test.environments}
-        targets = tuple(sorted(tested - set(holdout.sources)))
-        key = (holdout.sources, targets, holdout.halves)
+        fit = case.tested
+        tested = {e for test in case.holdout.tests for e in test.environments}
+        targets = tuple(sorted(tested - set(fit.environments)))
+        key = fit, targets
         if key not in self._shifts:
-            sums = [self._cells.sum_of(e, self._turn.fitted, holdout.halves) for e in targets]
+            sums = [self._cells.sum_of(e, fit.sides, fit.halves) for e in targets]
             self._shifts[key] = Shifts.of(fitted.moments, [one for one in sums if one is not None])
-        return spans_of(fitted.basis, fitted.moments, self._shifts[key], method.ranks)
+        return spans_of(fitted.classifier.basis, fitted.moments, self._shifts[key], method.ranks)
 
-    def _left_out_fits(
-        self, method: Method, holdouts: Sequence[Holdout]
-    ) -> dict[tuple[tuple[int, ...], Halves, int], tuple[Array, tuple[str, ...]]]:
-        """Return (remaining sources, classes, left-out source) -> accuracy there, shape (settings, ranks); notes."""
-        few = self.samples(method.predictor)
-        wanted: dict[tuple[tuple[int, ...], Halves], tuple[Holdout, dict[int, ImageSet]]] = {}
-        for holdout in holdouts:
-            for source in holdout.judges(self._turn):
-                if len(remaining := holdout.without(source)) >= method.fewest_sources:
-                    _, tests = wanted.setdefault((remaining, holdout.halves), (holdout, {}))
-                    tests[source] = self._of_source(holdout, source, self._turn.judging_left_out, few)
-        fits = {}
-        for (remaining, halves), (holdout, tests) in wanted.items():
-            fitted = self._fitted(holdout, remaining, self._turn.learned, method, [], list(tests.values()), few)
-            for source, correct in zip(tests, fitted.classified.correct, strict=True):
-                fits[remaining, halves, source] = accuracy(correct), fitted.classified.notes
-        return fits
-
-    def _fitted(
-        self,
-        holdout: Holdout,
-        sources: tuple[int, ...],
-        sides: Sides,
-        method: Method,
-        judging: Sequence[ImageSet],
-        tests: Sequence[ImageSet],
-        few: bool,
-        lodo: Array | None = None,
-        looks_closer: bool = True,
-        choosing: Classified | None = None,
-    ) -> _Fitted:
-        """Fit projection and predictor on some sides of `sources`, and classify the images of `tests`.
+    def _fitted(self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool) -> _Fitted:
+        """Fit projection and predictor on some sources.
 
         Args:
-            holdout: whose classes are fitted on.
-            sources: positions of the environments: those of the holdout, or all but one of them.
-            sides: what is fitted on of each.
+            fit: which sources.
             method: what is fitted.
-            judging: images of the sources by which rules select.
-            tests: images that are tested.
+            sets: images that are to be classified, which only some projections look at.
             few: whether the predictor is fitted on some of the images alone.
-            lodo: leave-one-domain-out accuracy, shape (settings, ranks), where it is known.
-            looks_closer: whether scores are looked at where rules pick; default true.
-            choosing: what the fit gives by which rules choose, where that is another one.
         """
-        train = self._roles.of_sources(holdout, sources, sides)
-        basis, moments = self._basis(holdout, sources, sides, method, tests)
-        fitted_on = self._sampled(train) if few else train
-        key = (sources, sides, holdout.halves), few
-        known = self._known.setdefault(key, Known(self._plain.setdefault(key, {})))
+        train = self._lying(fit.environments, fit.sides, fit.halves)
+        basis, moments = self._basis(fit, method, sets)
+        fitted_on = self._sampled(fit.environments, fit.sides, fit.halves) if few else train
         c_d = moments.c_d() if method.predictor.uses_c_d else None
-        settings = self._normalize, self._seed, self._device, known, c_d, self.samples(method.predictor), method.metrics
-        classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings)
-        classified = classifier.classify(judging, tests, lodo, choosing, looks_closer)
-        return _Fitted(basis, train, int(fitted_on.sum()), classified, moments)
+        settings = self._normalize, self._seed_of(fit), self._device, self._known_of(fit, few), c_d
+        more = self.samples(method.predictor), method.metrics, self._metric.needs == "predictions"
+        classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings, *more)
+        return _Fitted(classifier, train, moments)
+
+    def _known_of(self, fit: Sources, few: bool) -> Known:
+        """Return what earlier fits to the same images left; kept for later ones while all is not too large."""
+        key = fit, few
+        if key in self._known:
+            return self._known[key]
+        held = sum(known.nbytes for known in self._known.values())
+        if held > MAX_HEADS:
+            return Known(self._plain.heads.get(key, {}))
+        return self._known.setdefault(key, Known(self._plain.heads.setdefault(key, {})))
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
-        """Return the basis of the tested fit of a holdout, of a projection that looks at no target."""
-        return self._basis(holdout, holdout.sources, self._turn.fitted, method, ())[0]
+        """Return the basis of the first tested fit of a holdout, of a projection that looks at no target."""
+        return self._basis(self._cases([holdout], method)[0].tested, method, ())[0]
 
-    def _basis(
-        self, holdout: Holdout, sources: tuple[int, ...], sides: Sides, method: Method, tests: Sequence[ImageSet]
-    ) -> tuple[Basis, SourceMoments]:
-        """Fit the projection on some sides of `sources`; return the basis, and what it is fitted on."""
+    def _basis(self, fit: Sources, method: Method, sets: Sequence[ImageSet]) -> tuple[Basis, SourceMoments]:
+        """Fit the projection on some sources; return the basis, and what it is fitted on."""
         projection = method.projection
-        moments = self._source_moments(sources, sides, holdout.halves)
+        if self._split.folds and "seed" in type(projection).model_fields:
+            projection = projection.at(seed=self._seed_of(fit))
+        names = {s: self._data.environments[s] for s in fit.environments}
+        moments = self._cells.sources(names, None, fit.sides, fit.halves)
         moments = moments.reweighted(method.weights, method.placebo)
         if projection.looks_at_target_images:
-            moments = moments.with_targets(self._targets(sources, tests))
+            moments = moments.with_targets(self._targets(fit, sets))
         return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1]), moments
 
-    def _sampled(self, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return some of these images of each environment, the same ones whenever it is asked."""
-        assert self._most is not None
-        key = np.packbits(which).tobytes()
+    def _seed_of(self, fit: Sources) -> int:
+        """Return the seed of what is random in a fit: with folds by what it is fitted on, never by what is tested."""
+        return split_seed(self._seed, fit.environments, sorted(fit.sides)) if self._split.folds else self._seed
+
+    def _sampled(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> NDArray[np.bool_]:
+        """Return some images of each environment and side, the same ones of a side whatever is asked beside it."""
+        every = self._lying(environments, sides, halves)
+        if self._most is None:
+            return every
+        key = environments, sides, halves
         if key not in self._few:
-            self._few[key] = sampled(which, self._data.environment, self._data.label, self._most, self._seed)
+            self._few[key] = np.zeros(len(every), dtype=bool)
+            for side in sides:
+                which, most = self._lying(environments, frozenset([side]), halves), self._most * self._folds_in(side)
+                seed = split_seed(self._seed, side)
+                self._few[key] |= sampled(which, self._data.environment, self._data.label, most, seed)
         return self._few[key]
 
-    def _source_moments(self, sources: tuple[int, ...], sides: Sides, halves: Halves) -> SourceMoments:
-        key = (sources, sides, halves)
-        if key not in self._moments:
-            names = {s: self._data.environments[s] for s in sources}
-            self._moments[key] = self._cells.sources(names, None, sides, halves)
-        return self._moments[key]
+    def _folds_in(self, side: int) -> int:
+        return IN_FOLDS if not self._split.folds and side == IN else 1
 
-    def _targets(self, sources: tuple[int, ...], tests: Sequence[ImageSet]) -> dict[str, Moments]:
-        """Return the moments of the images of `tests`, without labels, for each environment that is no source."""
-        rows = np.unique(np.concatenate([images.rows for images in tests])) if tests else np.zeros(0, dtype=np.int64)
+    def _targets(self, fit: Sources, sets: Sequence[ImageSet]) -> dict[str, Moments]:
+        """Return the moments of some images, without labels, for each environment that is no source."""
+        rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)
         environments = self._data.environment[rows]
         return {
             self._data.environments[e]: Moments.of(scaled(self._data.z[rows[environments == e]], self._normalize))
             for e in np.unique(environments)
-            if e not in sources
+            if e not in fit.environments
         }
 
-    def _of_source(self, holdout: Holdout, source: int, sides: Sides, few: bool) -> ImageSet:
-        """Return images of a source environment, of the fitted classes alone; `few`: some of them."""
-        which = self._roles.of_sources(holdout, (source,), sides)
-        return self._images(self._sampled(which) if few else which, source)
+    def _lying(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> NDArray[np.bool_]:
+        return self._roles.lying(environments, sides, "all" if halves == HALVES else halves[0])
 
-    def _of_test(self, test: Test) -> ImageSet:
-        return self._images(self._roles.of_test(test), test.environments[0])
+    def _rows(self, block: Block) -> Labels:
+        if block not in self._of_block:
+            self._of_block[block] = np.flatnonzero(self._sampled((block.environment,), block.sides, block.halves))
+        return self._of_block[block]
+
+    def _together(self, blocks: Sequence[Block]) -> ImageSet:
+        """Return the images of some blocks, block by block; images of sources can be of all classes."""
+        rows = np.concatenate([self._rows(block) for block in blocks])
+        return ImageSet(rows, self._data.label[rows])
+
+    def _apart(self, blocks: Sequence[Block], given: Given) -> dict[Block, Given]:
+        """Return answers to such images block by block."""
+        ends = np.cumsum([len(self._rows(block)) for block in blocks])
+        return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
+
+    def _images_of(self, blocks: Sequence[Block]) -> JudgedImages:
+        """Return the images of some blocks, which come source by source."""
+        key = tuple(blocks)
+        if key not in self._judged_images:
+            rows = [self._rows(block) for block in blocks]
+            source = np.repeat([block.environment for block in blocks], [len(r) for r in rows])
+            every, data = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64), self._data
+            cluster = every if data.group is None else data.group[every]
+            made = JudgedImages(self._metric, data.label[every], source, cluster, len(data.classes))
+            self._judged_images[key] = made
+        return self._judged_images[key]
 
     def _images(self, which: NDArray[np.bool_], environment: int) -> ImageSet:
         """Return images of one or more environments, `environment` among them.
@@ -474,9 +600,18 @@ class Evaluation:
         return ImageSet(rows, self._data.label[rows], self._data.candidates.get(environment))
 
 
-def _scored(of_test: Mapping[tuple[int, int], Scored], scores: _Scores, setting: int) -> dict[str, Scored]:
+_NO_CHOICE = Choice(frozenset(), {})
+_NO_SCORES = _Scores(np.zeros((1, 1)), None, None, None, 0, ())  # of full fits, whose only point was picked before
+
+
+def _outs(case: Case) -> list[Test]:
+    """Return the out-splits by which DomainBed's oracle chooses, where the in-split is tested."""
+    return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
+
+
+def _scored(of_test: Mapping[Point, Scored], scores: _Scores, setting: int) -> dict[str, Scored]:
     """Return rule -> what scores say at the point that it picks, for rules that pick one of this setting."""
-    points = {rule: best_point(scores.of(rule)) for rule in SOURCE_RULES}
+    points = {rule: best_point(getattr(scores, rule)) for rule in SCORES}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test
     }

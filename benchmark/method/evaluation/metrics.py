@@ -309,8 +309,9 @@ class Calibration(Metric):
         return calibration_error(confidence_gaps(answers.scores, answers.labels, 1.0), len(answers.labels))
 
 
-ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE = Accuracy(), WorstClass(), WorstEnvironment(), Calibration()
-CURVES: tuple[Metric, ...] = (ACCURACY, WORST_CLASS, Balanced())  # of which rows have a value at every rank
+ACCURACY, WORST_CLASS, BALANCED = Accuracy(), WorstClass(), Balanced()
+WORST_ENVIRONMENT, ECE = WorstEnvironment(), Calibration()
+CURVES: tuple[Metric, ...] = (ACCURACY, WORST_CLASS, BALANCED)  # of which rows have a value at every rank
 SCORED: tuple[Metric, ...] = (Top5(), LogLoss(), Auroc())  # which the sweep computes of the scores of picks
 BUILT_IN: tuple[Metric, ...] = (*CURVES, MacroF1(), *SCORED, WORST_ENVIRONMENT, ECE)
 METRICS = Registry(

@@ -15,7 +15,8 @@ from benchmark.common.registry import Component, Registry
 from benchmark.method.evaluation.cells import HALVES, Half
 from benchmark.method.evaluation.splits import Rounding, TestSplit, Turn
 
-ClassHalf = Literal["all", "base", "new", "harmonic"]
+TestHalf = Literal["all", "base", "new"]
+ClassHalf = Literal[TestHalf, "harmonic"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Test:
 
     environments: tuple[int, ...]
     split: TestSplit
-    half: Literal["all", "base", "new"] = "all"
+    half: TestHalf = "all"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Holdout:
         are neither fitted on for the choice nor tested.
         """
         tested = {e for test in self.tests for e in test.environments}
-        apart = not any(turn.judging & turn.tested[test.split] for test in self.tests)
+        judging = frozenset().union(*(one.judging for one in turn.validations))
+        apart = not any(judging & turn.tested[test.split] for test in self.tests)
         within = self.sources if apart and set(self.sources) == tested else ()
         return tuple(s for s in self.sources if s not in tested) or within
 
@@ -120,6 +122,16 @@ class Protocol(Component):
         """Return the splits of the tested environments: those that are asked for, unless the protocol fixes them."""
         return tuple(asked) if self.fixed_split is None or tuple(asked) == ("out_fold",) else (self.fixed_split,)
 
+    def tests(self, asked: Sequence[TestSplit], *environments: int) -> tuple[Test, ...]:
+        """Return the tests of some environments together: split by split, of open classes on base and on new ones.
+
+        Args:
+            asked: the splits that the recipe asks for; see `test_splits`.
+            environments: positions of the environments.
+        """
+        halves: tuple[TestHalf, ...] = HALVES if self.open_class else ("all",)
+        return tuple(Test(environments, split, half) for split in self.test_splits(asked) for half in halves)
+
     @property
     def class_halves(self) -> tuple[ClassHalf, ...]:
         """What rows tell apart: all classes, or base and new ones and what stands for both."""
@@ -138,11 +150,8 @@ class HeldOut(Protocol):
 
     def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
         """See `Protocol.holdouts`."""
-        splits = self.test_splits(test_splits)
-        return [
-            Holdout(name, _others(environments, h), tuple(Test((h,), split) for split in splits))
-            for h, name in enumerate(environments)
-        ]
+        named = enumerate(environments)
+        return [Holdout(name, _others(environments, h), self.tests(test_splits, h)) for h, name in named]
 
 
 class HeldOutPairs(Protocol):
@@ -160,14 +169,9 @@ class HeldOutPairs(Protocol):
 
     def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
         """See `Protocol.holdouts`."""
-        splits = self.test_splits(test_splits)
         return [
-            Holdout(
-                f"{environments[a]} + {environments[b]}",
-                _others(environments, a, b),
-                tuple(Test((a, b), split) for split in splits),
-            )
-            for a, b in combinations(range(len(environments)), 2)
+            Holdout(f"{first} + {second}", _others(environments, a, b), self.tests(test_splits, a, b))
+            for (a, first), (b, second) in combinations(enumerate(environments), 2)
         ]
 
 
@@ -186,9 +190,8 @@ class OpenClass(Protocol):
 
     def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
         """See `Protocol.holdouts`."""
-        tests = [_of_both_halves(e, self.test_splits(test_splits)) for e in range(len(environments))]
-        sources = tuple(range(len(environments)))
-        return [Holdout(name, sources, of_fold, ("base",)) for name, of_fold in zip(environments, tests, strict=True)]
+        named, sources = enumerate(environments), tuple(range(len(environments)))
+        return [Holdout(name, sources, self.tests(test_splits, e), ("base",)) for e, name in named]
 
 
 class HeldOutOpenClass(Protocol):
@@ -203,11 +206,8 @@ class HeldOutOpenClass(Protocol):
 
     def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
         """See `Protocol.holdouts`."""
-        splits = self.test_splits(test_splits)
-        return [
-            Holdout(name, _others(environments, h), _of_both_halves(h, splits), ("base",))
-            for h, name in enumerate(environments)
-        ]
+        named = enumerate(environments)
+        return [Holdout(name, _others(environments, h), self.tests(test_splits, h), ("base",)) for h, name in named]
 
 
 class InDomain(Protocol):
@@ -228,10 +228,7 @@ class InDomain(Protocol):
 
     def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
         """See `Protocol.holdouts`."""
-        splits = self.test_splits(test_splits)
-        return [
-            Holdout(name, (h,), tuple(Test((h,), split) for split in splits)) for h, name in enumerate(environments)
-        ]
+        return [Holdout(name, (h,), self.tests(test_splits, h)) for h, name in enumerate(environments)]
 
 
 class ImageNetShift(Protocol):
@@ -248,21 +245,12 @@ class ImageNetShift(Protocol):
 
     def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
         """See `Protocol.holdouts`."""
-        splits = self.test_splits(test_splits)
-        return [
-            Holdout(environments[t], (0,), tuple(Test((t,), split) for split in splits))
-            for t in range(1, len(environments))
-        ]
+        return [Holdout(environments[t], (0,), self.tests(test_splits, t)) for t in range(1, len(environments))]
 
 
 def _others(environments: Sequence[str], *held_out: int) -> tuple[int, ...]:
     """Return the positions of the environments that are not held out."""
     return tuple(e for e in range(len(environments)) if e not in held_out)
-
-
-def _of_both_halves(environment: int, splits: Sequence[TestSplit]) -> tuple[Test, ...]:
-    """Return the tests of an environment on base and on new classes, split by split."""
-    return tuple(Test((environment,), split, half) for split in splits for half in HALVES)
 
 
 PROTOCOLS: Registry[Protocol] = Registry(

@@ -1,9 +1,11 @@
 """What every image is for in one turn of a split: fitted on, judging or tested. Evaluations and lists of splits ask it.
 
-So what `icm-bench splits` hands to methods that are trained elsewhere is what the methods of this package get.
+So what `icm-bench splits` hands to methods that are trained elsewhere is what the methods of this package get, but
+that of folds the next one alone judges these.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from benchmark.method.evaluation.cells import HALVES
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.protocols import Holdout, Test
-from benchmark.method.evaluation.splits import Split, TestSplit, base_classes, turn_of
+from benchmark.method.evaluation.splits import Split, TestSplit, Turn, base_classes, turn_of
 from benchmark.method.evaluation.tested import Tested
 
 Rows = NDArray[np.int64]
@@ -26,25 +28,31 @@ class Roles:
     Args:
         data: the images; their embeddings are not looked at.
         split: how they are cut into sides.
-        fold: the tested fold, from 0; None for an 80/20 split.
-
-    Raises:
-        ValueError: the split has folds and none of them is named, or the reverse.
+        fold: the tested fold, from 0; None for an 80/20 split, and where nobody asks for `turn`.
     """
 
     def __init__(self, data: Embedded, split: Split, fold: int | None = None) -> None:
-        self.turn = turn_of(split, fold, data.group is not None)
+        self._split, self._fold = split, fold
         self._data, self._side = data, data.side[split]
         self._base = base_classes(len(data.classes), split.rounding)
         self._masks: dict[tuple[tuple[int, ...], frozenset[int], str], Mask] = {}
 
+    @cached_property
+    def turn(self) -> Turn:
+        """What the sides are for, where of folds the next one judges.
+
+        Raises:
+            ValueError: the split has folds and none of them is named, or the reverse.
+        """
+        return turn_of(self._split, self._fold, self._data.group is not None)
+
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
         """Return which images lie on some sides of some sources, of the classes that a holdout fits on, shape (n,)."""
-        return self._lie(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
+        return self.lying(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
 
-    def of_test(self, test: Test) -> Mask:
-        """Return which images a test is on, shape (n,)."""
-        return self._lie(test.environments, self.turn.tested[test.split], test.half)
+    def of_test(self, test: Test, turn: Turn | None = None) -> Mask:
+        """Return which images a test is on in a turn, by default this one, shape (n,)."""
+        return self.lying(test.environments, (turn or self.turn).tested[test.split], test.half)
 
     def named(self, rows: Rows) -> tuple[Tested, Rows]:
         """Return images as result rows name them, environment by environment, and the order in which these come.
@@ -84,11 +92,11 @@ class Roles:
         leave-one-domain-out fit is without the train images of one source, and is judged by images of that source.
         """
         roles = np.full(len(self._side), UNUSED)
-        roles[self.of_sources(holdout, holdout.sources, self.turn.learned)] = TRAIN
-        roles[self.of_sources(holdout, holdout.judges(self.turn), self.turn.judging)] = JUDGE
+        roles[self.of_sources(holdout, holdout.sources, self.turn.validation.learned)] = TRAIN
+        roles[self.of_sources(holdout, holdout.judges(self.turn), self.turn.validation.judging)] = JUDGE
         return roles
 
-    def _lie(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
+    def lying(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
         """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
         key = (tuple(environments), sides, half)
         if key not in self._masks:  # asked for by every lambda, setting and placebo

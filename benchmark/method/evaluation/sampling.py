@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+IN_FOLDS = 4  # the in-split of an 80/20 split has as many images as so many folds of five
+
 
 def sampled(
     which: NDArray[np.bool_], environment: NDArray[np.int64], label: NDArray[np.int64], most: int, seed: int

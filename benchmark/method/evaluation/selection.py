@@ -4,12 +4,16 @@ A rule decides, for one held-out environment, one seed and one fold, everything 
 intervention set, normalisation and the predictor's own parameters.
 
 Ties go to the larger rank (the lesser intervention), then to the row that comes first.
+
+The one-standard-error forms (Breiman et al. 1984, section 3.4.3) keep plain prediction unless the candidate with the
+highest score is ahead of it by more than one standard error of their paired difference on the source environments.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +38,7 @@ class Rule:
         score: column of the rows whose highest value it takes: a rank curve.
         meaning: what that score is, for captions.
         looks_at_target: whether the score is of the held-out images: no result.
+        one_se: whether plain prediction is kept unless the highest score is more than one standard error above its.
         crossed: whether one half of the tested images chooses for the other, both ways, so that no image scores the
             choice that it tests; where the rows know the accuracy on the target's out-split, that chooses.
     """
@@ -42,7 +47,13 @@ class Rule:
     score: str
     meaning: str
     looks_at_target: bool = False
+    one_se: bool = False
     crossed: bool = False
+
+    @property
+    def base(self) -> str:
+        """The rule with the same score that keeps nothing back for plain prediction."""
+        return self.score if self.one_se else self.name
 
 
 RULES: Mapping[str, Rule] = {
@@ -57,6 +68,18 @@ RULES: Mapping[str, Rule] = {
             "lodo",
             "lodo",
             "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
+        ),
+        Rule(
+            "training_domain_1se",
+            "training_domain",
+            "as training_domain, and plain prediction unless that is ahead of it by more than one standard error",
+            one_se=True,
+        ),
+        Rule(
+            "lodo_1se",
+            "lodo",
+            "as lodo, and plain prediction unless that is ahead of it by more than one standard error",
+            one_se=True,
         ),
         Rule(
             "oracle",
@@ -75,16 +98,10 @@ RULES: Mapping[str, Rule] = {
     )
 }
 SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
+SCORES = ("training_domain", "lodo")  # rules by the highest score; the one-standard-error forms look at the same scores
 KEY = ("held_out", "seed", "fold")
 IMPORTED = "imported"  # in place of a projection: the answers are of a method that was trained elsewhere
-
-
-def best_index(scores: Sequence[float] | None) -> int | None:
-    """Return the position of the highest score in a rank curve (the last one of equals), or None without scores."""
-    known = [i for i, score in enumerate(scores or ()) if not math.isnan(score)]
-    if scores is None or not known:
-        return None
-    return max(known, key=lambda i: (scores[i], i))
+PLAIN = "identity"  # the projection of plain prediction
 
 
 def best_point(scores: Array | None) -> tuple[int, int] | None:
@@ -138,15 +155,15 @@ def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
         rows: as `select` takes them, also of several tests: each is chosen for by itself. Looked at are ranks,
             test_split, class_half, `KEY` and the scores of the rules.
     """
-    return sorted({position for rule in SOURCE_RULES for position, _ in picks_of(rows, rule).values()})
+    return sorted({position for rule in SCORES for position, _ in picks_of(rows, rule).values()})
 
 
 def picks_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[tuple[object, ...], tuple[int, int]]:
-    """Return what a rule that looks at sources alone picks of rows of one method, test by test.
+    """Return what a rule by the highest score on the sources picks of rows of one method, test by test.
 
     Args:
         rows: see `picked_by_sources`.
-        rule: name of the rule.
+        rule: one of `SCORES`.
 
     Returns:
         Test -> position of the row, and of the rank in it; tests without a score are absent.
@@ -171,9 +188,14 @@ def select(
     One that looks at the target chooses one setting for all folds together, where all settings stand in all of them;
     otherwise (a search looks for points of its own in each fold) one for each fold.
 
+    A one-standard-error rule picks a row of plain prediction where the best candidate is not far enough ahead of it:
+    that with the best candidate's normalisation whose score is highest. It picks nothing where plain prediction has no
+    rows, or the candidate's row no standard errors (before version 9 of the rows). Plain prediction itself, imported
+    methods, those with one candidate, and a single `rank`, are not held back.
+
     Args:
-        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method; for several
-            rules or ranks, one `Rows` of them is faster.
+        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method; `Rows` for
+            several rules or ranks, and for one-standard-error rules, which need the rows of plain prediction too.
         rule: name of one of `RULES`.
         tested: hash -> the tested images that rows name by it.
         rank: the only rank among which is chosen; by default all.
@@ -181,7 +203,8 @@ def select(
     Returns:
         One line per (held_out, seed, fold), sorted; those without a score of the rule are absent, but for an imported
         method with one setting, which stands under every rule that has scores there. Columns: held_out,
-        seed, fold, position (of the picked row in `rows`), rank, score (what the rule looked at), training_domain
+        seed, fold, position (of the picked row in `rows`; those of plain prediction come after all of these),
+        kept_plain (whether a one-standard-error rule kept that), rank, score (what the rule looked at), training_domain
         (accuracy on the sources' judging images), each of `CURVES` by its key (on the tested images), correct (bool
         for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
         not the row's own pick: rows are calibrated there alone), scored (key -> value of each metric of scores,
@@ -199,8 +222,8 @@ def select(
         known = known[choices.choice]
     found = [_by_scores(columns, choices.of(known), chosen, rank)] if known.any() else []
     found += [_on_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
-    curves = (metric.key for metric in CURVES)
-    names = ["position", "rank", "score", "training_domain", *curves, "correct", *_KEPT, "scored", *_COPIED]
+    names = ["position", "kept_plain", "rank", "score", "training_domain", *(metric.key for metric in CURVES)]
+    names += ["correct", *_KEPT, "scored", *_COPIED]
     frames = [pd.DataFrame(lines) for lines in found if len(lines["choice"])]
     if not frames:
         return pd.DataFrame([], columns=[*KEY, *names])
@@ -213,10 +236,11 @@ class Rows:
 
     Args:
         rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
+        plain: those of plain prediction with the same predictor, which one-standard-error rules need. None by default.
     """
 
-    def __init__(self, rows: "pd.DataFrame") -> None:
-        self._rows = rows
+    def __init__(self, rows: "pd.DataFrame", plain: "pd.DataFrame | None" = None) -> None:
+        self._rows, self._plain = rows, plain
         self._values: dict[str, NDArray[Any]] = {}
         self._choices: dict[tuple[bool, int | None], _Choices] = {}
 
@@ -227,10 +251,27 @@ class Rows:
         return name in self._rows.columns
 
     def values(self, name: str) -> NDArray[Any]:
-        """Return a column."""
+        """Return a column: of the rows, then of those of plain prediction."""
         if name not in self._values:
-            self._values[name] = self._rows[name].to_numpy()
+            values = self._rows[name].to_numpy()
+            if self._plain is not None:
+                values = np.concatenate([values, self._plain[name].to_numpy()])
+            self._values[name] = values
         return self._values[name]
+
+    @cached_property
+    def plain(self) -> dict[tuple[object, ...], tuple[int, float]]:
+        """What plain prediction has: (held_out, seed, fold, normalize, score's name) -> row with the highest score."""
+        best: dict[tuple[object, ...], tuple[int, float]] = {}
+        rows = np.arange(len(self), len(self) + len(self._plain)) if self._plain is not None else np.zeros(0, np.int64)
+        keys = zip(*(self.at(name, rows) for name in (*KEY, "normalize")), strict=True)
+        for row, key in zip(rows.tolist(), keys, strict=True):
+            for name in SCORES:
+                scores = self.values(name)[row]
+                score = math.nan if _absent(scores) else scores[-1]
+                if score > best.get((*key, name), (0, -math.inf))[1]:  # false for NaN
+                    best[*key, name] = row, score
+        return best
 
     def at(self, name: str, positions: Labels) -> list[Any]:
         """Return the values of a column in rows at some positions."""
@@ -294,7 +335,8 @@ def _absent(value: object) -> bool:
 def _candidates(columns: Rows, rank: int | None) -> Labels:
     """Return the positions of the rows with an accuracy on tested images, and with the rank where one is asked for."""
     values = zip(columns.values("n_test"), columns.values(ACCURACY.key), columns.values("ranks"), strict=True)
-    there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in values)
+    own = itertools.islice(values, len(columns))
+    there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in own)
     return np.flatnonzero(np.fromiter(there, dtype=bool, count=len(columns)))
 
 
@@ -346,11 +388,21 @@ def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -
     place = place[choice]
     row, index = choices.row[curves.curve[place]], curves.index[place]
     own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's own pick alone
+    score, kept_plain = scores[place], np.zeros(len(place), dtype=np.bool_)
+    if rule.one_se and rank is None:
+        alone = (np.bincount(choices.choice, weights=curves.sizes) == 1)[choice]
+        plain, of_plain = _held_back(columns, row, index, score, rule, alone)
+        kept_plain, there = plain >= 0, (plain != _NOTHING)
+        row, index = np.where(kept_plain, plain, row)[there], np.where(kept_plain, 0, index)[there]
+        own, score, choice = (own | kept_plain)[there], np.where(kept_plain, of_plain, score)[there], choice[there]
+        kept_plain = kept_plain[there]
+        at_end = np.flatnonzero(kept_plain)
+        index[at_end] = [len(ranks) - 1 for ranks in columns.at("ranks", row[at_end])]
     kept = {name: np.full(len(row), math.nan).tolist() for name in _KEPT}
     for name in _KEPT:
-        if (column := f"{name}_{rule.name}") in columns:
+        if (column := f"{name}_{rule.base}") in columns:
             kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
-    listed = columns.at(column, row) if (column := f"scored_{rule.name}") in columns else [None] * len(row)
+    listed = columns.at(column, row) if (column := f"scored_{rule.base}") in columns else [None] * len(row)
     scored = [
         dict(one or ()) | {ECE.key: ece} if is_own else {}
         for one, ece, is_own in zip(listed, kept["ece"], own, strict=True)
@@ -358,12 +410,41 @@ def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -
     numbers = choices.number[choice]
     measures = {m.key: _each(columns.at(m.key, row), index) for m in CURVES}
     correct = _answers(columns, row, index)
-    more = {**measures, **kept, "scored": scored}
-    return _lines(columns, numbers, row, index, scores[place].tolist(), correct, more)
+    more = {**measures, **kept, "scored": scored, "kept_plain": kept_plain}
+    return _lines(columns, numbers, row, index, score.tolist(), correct, more)
+
+
+_NOTHING = -2  # no row: neither the best candidate nor plain prediction
+
+
+def _held_back(
+    columns: Rows, rows: Labels, index: Labels, scores: Array, rule: Rule, alone: NDArray[np.bool_]
+) -> tuple[Labels, Array]:
+    """Return where plain prediction is kept: its row or -1 (or `_NOTHING` where it has none), and its score.
+
+    Args:
+        columns: the rows of the method and of plain prediction.
+        rows: positions of the best candidates, choice by choice, shape (n,).
+        index: positions of their ranks, shape (n,).
+        scores: theirs, shape (n,).
+        rule: the rule.
+        alone: whether a choice has one candidate, shape (n,).
+    """
+    free = alone | np.isin(columns.values("projection")[rows], [IMPORTED, PLAIN])
+    kept, of_plain = np.full(len(rows), -1, dtype=np.int64), np.full(len(rows), math.nan)
+    keys = list(zip(*(columns.at(name, rows) for name in (*KEY, "normalize")), strict=True))
+    errors = columns.at(f"{rule.score}_se", rows)
+    for i in np.flatnonzero(~free).tolist():
+        row, score = columns.plain.get((*keys[i], rule.score), (_NOTHING, math.nan))
+        if _absent(errors[i]):
+            kept[i] = _NOTHING
+        elif not scores[i] - score > errors[i][index[i]]:  # true for NaN
+            kept[i], of_plain[i] = row, score
+    return kept, of_plain
 
 
 def _settled(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """Yield choices that have the only setting of an imported method: its author chose it, whatever the rule.
+    """Yield choices without a score that have one candidate, or the only setting of an imported method.
 
     With the number of its row among those of the choices.
     """
@@ -372,7 +453,8 @@ def _settled(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iter
     if "projection" not in columns:
         return
     for choice, start in zip(alone.tolist(), starts[alone].tolist(), strict=True):
-        if not _absent(listed[start]) and columns.at("projection", choices.row[[start]]) == [IMPORTED]:
+        (name,), (ranks,) = (columns.at(column, choices.row[[start]]) for column in ("projection", "ranks"))
+        if not _absent(listed[start]) and (name == IMPORTED or len(ranks) == 1):
             yield choice, start
 
 
@@ -413,7 +495,7 @@ def _on_target(
         at = [i for i, one in enumerate(about) if one == kind]
         for name, values in measured([correct[i] for i in at], [of_lines[i] for i in at], kind).items():
             named[name][at] = values
-    unknown = {**{name: [math.nan] * len(row) for name in _KEPT}, "scored": [{} for _ in row]}
+    unknown = {**{name: [math.nan] * len(row) for name in _KEPT}, "scored": [{} for _ in row], "kept_plain": False}
     return _lines(columns, choices.number[choice][line], row, index, score, correct, {**named, **unknown})
 
 
@@ -573,7 +655,7 @@ def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     a scheduler ever sees of a trial.
     """
     means = {}
-    for rule in SOURCE_RULES:
+    for rule in SCORES:
         best: dict[tuple[object, ...], float] = {}
         for row in rows:
             scores = [score for score in row[RULES[rule].score] or () if not np.isnan(score)]

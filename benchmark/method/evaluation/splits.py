@@ -38,41 +38,60 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What the sides of a split are for.
+class Validation:
+    """Sides of the sources for the fits by which rules choose.
 
     Attributes:
-        learned: sides of the sources that the fits learn from by which rules choose.
-        judging: sides of the sources that these fits are judged by.
-        judging_left_out: sides of a left-out source that a leave-one-domain-out fit is tested on.
-        fitted: sides of the sources that the tested fit learns from; where they are `learned`, one fit serves both.
-        tested: test split -> sides of what is held out that are tested.
+        learned: sides that the fits learn from.
+        judging: sides that judge the fits on all sources.
+        judging_left_out: sides of a left-out source that judge the leave-one-domain-out fit.
     """
 
     learned: frozenset[int]
     judging: frozenset[int]
     judging_left_out: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the sides of a split are for.
+
+    Attributes:
+        validations: by what rules choose: one of an 80/20 split; of folds one for each fold that judges.
+        fitted: sides of the sources that the tested fit learns from.
+        tested: test split -> sides of what is held out that are tested.
+    """
+
+    validations: tuple[Validation, ...]
     fitted: frozenset[int]
     tested: dict[TestSplit, frozenset[int]]
 
     @property
+    def validation(self) -> Validation:
+        """The only validation."""
+        (only,) = self.validations
+        return only
+
+    @property
     def one_fit(self) -> bool:
         """Whether the tested fit is the one by which rules choose."""
-        return self.learned == self.fitted
+        return all(one.learned == self.fitted for one in self.validations)
 
 
-def turn_of(split: Split, fold: int | None, grouped: bool) -> Turn:
+def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False) -> Turn:
     """Return what the sides of a split are for.
 
-    Of folds, fold k is tested. Rules choose by fits without the folds k and k + 1 (mod K), judged by fold k + 1 of the
-    sources; the tested fit has all but k. Of an 80/20 split, fits have the in-split and rules judge by the out-split of
-    the sources; a left-out source is tested on its in-split, as in DomainBed. Where images come in groups, the
-    out-groups are cut in two: one half judges, on sources, and the other is tested.
+    Of folds, fold k is tested, and the tested fit has all others. Rules choose by fits without the folds k and j,
+    judged by fold j of the sources: cross-fitted for every j, otherwise for j = k + 1 (mod K) alone. Of an 80/20 split,
+    fits have the in-split and rules judge by the out-split of the sources; a left-out source is tested on its in-split,
+    as in DomainBed. Where images come in groups, the out-groups are cut in two: one half judges, on sources, and the
+    other is tested.
 
     Args:
         split: which split.
         fold: number of the tested fold, from 0; None for an 80/20 split.
         grouped: whether images come in groups.
+        crossed: whether every other fold judges; default the next one alone.
 
     Raises:
         ValueError: the split has folds and none of them is named, or the reverse.
@@ -82,17 +101,17 @@ def turn_of(split: Split, fold: int | None, grouped: bool) -> Turn:
             f"a split of {split.folds} folds has no turn of fold {fold}; name one from 0, or None without folds"
         )
     if fold is not None:
-        following = (fold + 1) % split.folds
-        every = frozenset(range(split.folds))
-        judging = frozenset([following])
-        return Turn(every - {fold, following}, judging, judging, every - {fold}, {"out_fold": frozenset([fold])})
+        every, others = frozenset(range(split.folds)), [(fold + i) % split.folds for i in range(1, split.folds)]
+        judged = others if crossed else others[:1]
+        validations = tuple(Validation(every - {fold, j}, frozenset([j]), frozenset([j])) for j in judged)
+        return Turn(validations, every - {fold}, {"out_fold": frozenset([fold])})
     inside, judging = frozenset([IN]), frozenset([CHOICE if grouped else OUT])
     tested: dict[TestSplit, frozenset[int]] = {
         "out_20": frozenset([OUT]),
         "in_80": inside,
         "full": frozenset([IN, OUT, CHOICE]),
     }
-    return Turn(inside, judging, judging if grouped else inside, inside, tested)
+    return Turn((Validation(inside, judging, judging if grouped else inside),), inside, tested)
 
 
 def split_seed(*parts: object) -> int:

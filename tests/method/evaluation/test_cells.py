@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.method.evaluation.cells import Layout, cells_of, class_means, cross_cells
+from benchmark.method.evaluation.cells import Cells, Half, Layout, cells_of, class_means, cross_cells
 from benchmark.method.evaluation.splits import base_classes
-from benchmark.method.subspace import SourceMoments
+from benchmark.method.subspace import Differences, Moments, SourceMoments
 from benchmark.method.subspace.moments import CROSS
 
 NAMES, CLASSES, D, N = ["art", "cartoon", "photo"], 5, 6, 90
@@ -47,7 +47,7 @@ def test_sources_are_the_in_sides_of_the_chosen_cells(images, halves) -> None:  
     np.testing.assert_allclose(sources.c_z(), z[rows].T @ z[rows] / rows.sum())
     d = (z - view)[rows]
     np.testing.assert_allclose(sources.c_d(), d.T @ d / rows.sum())
-    np.testing.assert_allclose(sources.c_d(centered=True), np.cov(d.T, bias=True), atol=1e-12)
+    np.testing.assert_allclose(sources.differences("blur").moment(centered=True), np.cov(d.T, bias=True), atol=1e-12)
     np.testing.assert_array_equal(sources.images.counts, np.bincount(layout.label[rows], minlength=CLASSES))
 
 
@@ -120,3 +120,29 @@ def test_weights_mix_the_kinds(images: tuple[Layout, np.ndarray, np.ndarray]) ->
 def test_no_source_is_no_projection() -> None:
     with pytest.raises(ValueError, match="at least one source"):
         SourceMoments({})
+
+
+@pytest.mark.parametrize(
+    "weights", [{"a": 3.0, "b": 1.0, "c": 1.5, "text": 2.0, CROSS: 0.5}, {"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 0.0}]
+)
+def test_kinds_of_as_many_pairs_are_held_as_one_matrix(images, weights) -> None:  # type: ignore[no-untyped-def]
+    layout, z, view = images
+    whole = cells_of(layout, z, {"a": view, "b": z * view})
+    text: dict[Half, Differences] = {"base": Differences.of(z[:7]), "new": Differences.of(view[:5])}
+    some = Cells({cell: Moments.nothing(CLASSES, D, {"c": Differences.of(z[:2])}) for cell in layout.cells()[:3]})
+    cells = whole + cross_cells(layout, z, class_means(whole), NAMES) + some + Cells({}, {"text": text})
+    one = cells.weighted(weights)
+    rest = {kind for kind in weights if weights["b"] and kind not in ("a", "b")}
+    for halves in (("base",), ("base", "new")):
+        apart, together = (c.sources({0: "art", 2: "photo"}, weights, halves=halves) for c in (cells, one))
+        np.testing.assert_allclose(together.c_d(), apart.c_d(), rtol=1e-12, atol=1e-12)
+        assert len(together.kinds()) == (1 + len(rest) if weights["b"] else 2)
+        if not rest:
+            for ours, theirs in zip(together.products(), apart.products(), strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(together.differences("c").outer, apart.differences("c").outer)
+    if weights["b"]:
+        assert not {"a", "b"} & {kind for moments in one.moments.values() for kind in moments.differences}
+        with pytest.raises(ValueError, match="added up by the weights"):
+            together.reweighted({"a": 1.0})
+    assert cells.weighted(None) is cells

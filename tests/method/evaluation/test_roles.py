@@ -53,10 +53,10 @@ def test_roles_are_what_fits_get(name: str, folds: int, fold: int | None, groupe
         curves = list(evaluation.curves(method, [holdout]))
         (chosen_by, judged), (learnt, tested) = SEEN[0], SEEN[-1]
         choice = roles.in_choice(holdout)
-        assert len(SEEN) == (1 if roles.turn.one_fit else 2)
+        assert (len(SEEN) == 1) == roles.turn.one_fit
         assert chosen_by == images(choice == TRAIN)
         # One fit that is judged and tested classifies both; images that are tested do not judge.
-        judging = set().union(*judged[: len(holdout.judges(roles.turn))])
+        judging = set().union(*judged[: 1 if holdout.judges(roles.turn) else 0])
         assert judging == images(choice == JUDGE)
         for test_split in splits:
             role = roles.in_test(holdout, test_split)

@@ -19,7 +19,7 @@ from benchmark.method.predictors.class_means import ClassMeans
 from benchmark.method.subspace import PROJECTIONS
 from tests.method.predictors.test_reference import D, synthetic
 
-MOST = 20  # images of an environment, of some 60
+MOST = 5  # images of an environment and fold, of some 12; of an in-split four times as many
 RANKS = (2, 4, D)
 
 
@@ -106,11 +106,15 @@ def test_scores_by_which_rules_choose_are_of_some_images_and_accuracies_where_th
             picked[f"{rule} at the last rank"] = last, len(RANKS) - 1
         data, split = synthetic()[0], Split(0, folds=0 if fold is None else 5)
         judging, learned = (OUT, IN) if fold is None else (fold + 1, fold + 1)
-        sides = [(data.environment == e) & (data.side[split] == s) for s in {judging, learned} for e in holdout.sources]
-        assert {curve.labels_choice for curve in few} == {sum(min(int(which.sum()), MOST) for which in sides)}
+        counts = [
+            min(int(((data.environment == e) & (data.side[split] == s)).sum()), MOST if s == judging else 4 * MOST)
+            for s in {judging, learned}
+            for e in holdout.sources
+        ]
+        assert {curve.labels_choice for curve in few} == {sum(counts)}
         for i, (a, b, c) in enumerate(zip(whole, few, full, strict=True)):
             assert (c.training_domain, c.lodo, c.labels_choice) == (b.training_domain, b.lodo, b.labels_choice)
-            assert c.n_selection == MOST * len(holdout.sources) < c.n_train == a.n_train
+            assert c.n_selection == 4 * MOST * len(holdout.sources) < c.n_train == a.n_train
             at = {index for number, index in picked.values() if number == i}
             assert c.full_ranks == tuple(sorted(RANKS[index] for index in at))
             for index in range(len(RANKS)):
@@ -138,7 +142,7 @@ def test_what_is_hidden_changes_no_pick(monkeypatch: pytest.MonkeyPatch) -> None
     picks = Evaluation._picks
 
     def noted(self: Evaluation, *args: Any) -> Any:
-        seen.append({"judges": args[2].judges(self._turn), "picks": picks(self, *args)})
+        seen.append({"judges": args[2].training_domain, "picks": picks(self, *args)})
         return seen[-1]["picks"]
 
     monkeypatch.setattr(Evaluation, "_picks", noted)

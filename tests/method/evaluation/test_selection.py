@@ -13,9 +13,9 @@ import pytest
 from benchmark.method.evaluation.metrics import CURVES, Answers, harmonic_mean
 from benchmark.method.evaluation.selection import (
     RULES,
+    SCORES,
     SOURCE_RULES,
     Rows,
-    best_index,
     best_point,
     measured,
     packed,
@@ -24,6 +24,12 @@ from benchmark.method.evaluation.selection import (
     unpacked,
 )
 from benchmark.method.evaluation.tested import Tested
+
+
+def best_index(scores: list[float] | None) -> int | None:
+    """The position of the highest score (the last one of equals), or None without scores."""
+    known = [i for i, score in enumerate(scores or ()) if not math.isnan(score)]
+    return max(known, key=lambda i: ((scores or [])[i], i)) if known else None
 
 
 def test_ties_go_to_the_larger_rank_and_nan_is_no_score() -> None:
@@ -149,7 +155,7 @@ def domainbed_picks(records: list[dict[str, Any]], rule: str, target: int) -> tu
     return max(scores, key=lambda key: scores[key])
 
 
-@pytest.mark.parametrize("rule", [*SOURCE_RULES, "ceiling"])
+@pytest.mark.parametrize("rule", [*SCORES, "ceiling"])
 @pytest.mark.parametrize("seed", range(5))
 def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
     records = domainbed_records(np.random.default_rng(seed))
@@ -278,7 +284,8 @@ def by_hand(rows: pd.DataFrame, rule: str, tested: dict[str, Tested], rank: int 
                     if rank in (None, row_rank)
                 ]
                 picks.append(max((point for point in points if not math.isnan(point[0])), default=None))
-            if picks[0] is None and known and len(settings) == 1 and first["projection"] == "imported":
+            only = len(settings) == 1 and (first["projection"] == "imported" or len(first["ranks"]) == 1)
+            if picks[0] is None and known and only:
                 curve = first["target_out" if crossed else RULES[rule].score]
                 picks = [(curve[0], first["ranks"][0], 0, 0)] if curve is not None else picks
             if None in picks:
@@ -295,7 +302,7 @@ def by_hand(rows: pd.DataFrame, rule: str, tested: dict[str, Tested], rank: int 
 
 
 @pytest.mark.parametrize("kind", ["one split", "folds", "search", "harmonic", "out", "imported"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if not rule.one_se])
 def test_picks_are_those_of_choosing_one_by_one(kind: str, rule: str) -> None:
     for draw in range(5):
         rows, tested = at_random(np.random.default_rng([draw, len(kind)]), kind)
@@ -315,3 +322,63 @@ def test_picks_are_those_of_choosing_one_by_one(kind: str, rule: str) -> None:
                 own = row_["ranks"].index(pick["rank"]) == best_index(row_["lodo"])
                 known = [row_[f"{name}_lodo"] if rule == "lodo" and own else np.nan for name in CALIBRATION]
                 np.testing.assert_array_equal([pick[name] for name in CALIBRATION], known)
+
+
+def source_rows(rng: np.random.Generator, projection: str, settings: int) -> list[dict[str, Any]]:
+    """Rows of one method in two environments and two folds: every setting at the ranks 4 and 8, or at 8 alone."""
+    ranks = [8] if projection in ("identity", "fixed") else [4, 8]
+    rows = []
+    for held_out, fold, setting, normalize in itertools.product("ab", (0, 1), range(settings), ("none", "before")):
+        lodo = [math.nan if rng.random() < 0.1 else float(rng.integers(5)) / 4 for _ in ranks]
+        columns = {"held_out": held_out, "fold": fold, "normalize": normalize, "predictor_params": str(setting)}
+        columns |= {"ranks": ranks, "lodo": lodo, "lodo_se": [float(rng.integers(1, 4)) / 8 for _ in ranks]}
+        rows.append({**row(rng.random((len(ranks), 8)) < 0.5), **columns, "projection": projection, "lambda_": 1.0,
+                     "training_domain": lodo})  # fmt: skip
+    return rows
+
+
+@pytest.mark.parametrize("projection", ["icm", "identity", "imported", "fixed"])
+def test_one_standard_error_keeps_plain_prediction_unless_the_best_is_clearly_ahead(projection: str) -> None:
+    """Against choosing one by one; plain prediction itself, imported methods and single candidates are not held back."""
+    kept = 0
+    for draw in range(20):
+        rng = np.random.default_rng(draw)
+        own, plain = source_rows(rng, projection, 1 if projection == "fixed" else 3), source_rows(rng, "identity", 2)
+        own = [one for one in own if projection != "fixed" or one["normalize"] == "none"]
+        both = own + (own if projection == "identity" else plain)
+        looked_at = Rows(pd.DataFrame(own), pd.DataFrame(both[len(own) :]))
+        picks = select(looked_at, "lodo_1se", TESTED).to_dict("records")
+        assert len(picks) == 4
+        for pick in picks:
+            test = pick["held_out"], pick["fold"]
+            mine, theirs = (
+                [one for one in rows if (one["held_out"], one["fold"]) == test] for rows in (own, both[len(own) :])
+            )
+            points = [
+                (score, rank, -place, one["lodo_se"][i])
+                for place, one in enumerate(mine)
+                for i, (score, rank) in enumerate(zip(one["lodo"], one["ranks"], strict=True))
+                if not math.isnan(score)
+            ]
+            if not points:  # one candidate needs no score
+                assert (projection, pick["kept_plain"], both[pick["position"]]) == ("fixed", False, mine[0])
+                continue
+            best, rank, place, error = max(points)
+            chosen = mine[-place]
+            same = [one for one in theirs if one["normalize"] == chosen["normalize"]]
+            of_plain = max((one["lodo"][0] for one in same if not math.isnan(one["lodo"][0])), default=math.nan)
+            gated = projection == "icm" and not best - of_plain > error
+            kept += gated
+            if gated:
+                chosen, best, rank = next(one for one in same if one["lodo"][0] == of_plain), of_plain, 8
+            assert both[pick["position"]] == chosen
+            assert (pick["kept_plain"], pick["rank"], pick["score"]) == (gated, rank, best)
+            bits = np.frombuffer(chosen["correct"], np.uint8)[chosen["ranks"].index(rank)]
+            assert pick["correct"].tolist() == np.unpackbits(bits).astype(bool).tolist()
+    assert (kept > 10) == (projection == "icm")
+
+
+def test_without_rows_of_plain_prediction_one_standard_error_picks_nothing() -> None:
+    rows = Rows(pd.DataFrame(source_rows(np.random.default_rng(0), "icm", 1)))
+    assert select(rows, "lodo_1se", TESTED).empty
+    assert len(select(rows, "lodo", TESTED)) == 4

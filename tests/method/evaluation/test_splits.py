@@ -80,9 +80,14 @@ def test_every_image_or_group_is_out_exactly_once(folds: int, grouped: bool) -> 
         (tested,) = turn.tested["out_fold"]
         times += side == tested
         # What is tested scores no choice and is in no fit; what judges is in the tested fit alone.
-        assert not turn.tested["out_fold"] & (turn.judging | turn.judging_left_out | turn.learned | turn.fitted)
-        assert not turn.judging & turn.learned
-        assert turn.fitted == turn.learned | turn.judging
+        crossed = turn_of(Split(1, folds=folds), fold, grouped, crossed=True)
+        assert turn.validation == crossed.validations[0]  # that of the next fold
+        assert (turn.fitted, turn.tested) == (crossed.fitted, crossed.tested)
+        assert sorted(j for one in crossed.validations for j in one.judging) == sorted(turn.fitted)
+        for one in crossed.validations:
+            assert not turn.tested["out_fold"] & (one.judging | one.judging_left_out | one.learned | turn.fitted)
+            assert not one.judging & one.learned
+            assert turn.fitted == one.learned | one.judging
     assert (times == 1).all()
     again = sides(environment, group, Split(2, folds=folds), environment > 3)
     assert (again != side).any()
@@ -99,11 +104,11 @@ def test_groups_that_choose_are_not_those_that_are_tested() -> None:
         with pytest.raises(ValueError, match=rf"a split of {split.folds} folds has no turn of fold {fold}"):
             turn_of(split, fold, grouped=False)
     turn = turn_of(Split(0), None, grouped=True)
-    assert turn.judging == turn.judging_left_out == {CHOICE}
+    assert turn.validation.judging == turn.validation.judging_left_out == {CHOICE}
     assert turn.tested["out_20"] == {OUT}
     plain = turn_of(Split(0), None, grouped=False)
-    assert plain.judging == {OUT}
-    assert plain.judging_left_out == {IN}
+    assert plain.validation.judging == {OUT}
+    assert plain.validation.judging_left_out == {IN}
     assert plain.one_fit
 
 

@@ -1,0 +1,140 @@
+"""The score by which rules choose, and the standard error of its difference to plain prediction.
+
+A score is the mean over source environments s of a metric on their judged images, those of all folds j together. With
+d_i the difference of a candidate's and of plain prediction's correctness on image i (METHOD, section 10),
+
+    SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and judged images i of g of (d_i - mean_s) / (n_s S)
+
+where g is a group where images come in groups, else an image. Of class-balanced accuracy d_i is centred at the mean of
+its class in s and weighs 1 / (n_{s,class} C_s S), C_s the number of classes there; a class with one image is centred
+at the mean of s. Of any other metric it is that of the delete-a-group jackknife.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.method.arrays import Array, Labels
+from benchmark.method.evaluation.metrics import Accuracy, Answers, Balanced, Metric, mean_accuracy
+
+SETS = 200  # of clusters that the jackknife leaves out one by one
+Given = NDArray[Any]  # whether images are classified correctly (bool), or as what (uint16)
+
+
+@dataclass(frozen=True)
+class JudgedImages:
+    """The images by which a rule chooses for one held-out environment and fold, source by source.
+
+    Attributes:
+        metric: of correctness or of predictions.
+        label: class of each image, shape (n,).
+        source: number of its source, ascending, shape (n,).
+        cluster: number of its group, or of itself, shape (n,).
+        classes: number of classes.
+    """
+
+    metric: Metric
+    label: Labels
+    source: Labels
+    cluster: Labels
+    classes: int
+
+    @cached_property
+    def _parts(self) -> list[slice]:
+        """The images of each source that has some."""
+        ends = [*(np.flatnonzero(np.diff(self.source)) + 1).tolist(), len(self.source)]
+        return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a]
+
+    def score(self, given: Given) -> Array:
+        """Return the score of answers, shape (..., n); NaN without images.
+
+        Returns:
+            Shape (...,).
+        """
+        values = [self._of_source(given[..., part], self.label[part]) for part in self._parts]
+        return mean_accuracy(np.array(values)) if values else np.full(given.shape[:-1], np.nan)
+
+    def error(self, given: Given, plain: Given) -> Array:
+        """Return the standard error of the difference of scores to that of plain prediction.
+
+        Args:
+            given: shape (..., n).
+            plain: shape (n,).
+
+        Returns:
+            Shape (...,), 0 where no answer differs; NaN with fewer than two clusters.
+        """
+        if self._clusters < 2:
+            return np.full(given.shape[:-1], np.nan)
+        if not isinstance(self.metric, Accuracy | Balanced):
+            return self._jackknife(given, plain)
+        d = given.astype(np.float64) - plain
+        sizes = np.bincount(self._place)
+        centres = _summed(d, self._place) / sizes
+        at = np.where(sizes[self._place] == 1, len(sizes) + self._number, self._place)
+        means = _summed(d, self._number) / np.bincount(self._number)
+        u = (d - np.concatenate([centres, means], axis=-1)[..., at]) * self._weight
+        if self._clusters < len(self.label):  # images come in groups
+            u = _summed(u, self._cluster)
+        return np.asarray(np.sqrt(self._clusters / (self._clusters - 1) * (u**2).sum(axis=-1)))
+
+    def _of_source(self, given: Given, label: Labels) -> Array:
+        if self.metric.needs == "correct":
+            return np.asarray(self.metric.compute(Answers(given.astype(np.bool_), label, self.classes)))
+        curves = given.reshape(-1, len(label)).astype(np.int64)
+        answers = (Answers(of_one == label, label, self.classes, of_one) for of_one in curves)
+        return np.array([self.metric.compute(one) for one in answers]).reshape(given.shape[:-1])
+
+    @cached_property
+    def _cluster(self) -> Labels:
+        return np.asarray(np.unique(self.cluster, return_inverse=True)[1])
+
+    @cached_property
+    def _clusters(self) -> int:
+        return int(self._cluster.max(initial=-1)) + 1
+
+    @cached_property
+    def _number(self) -> Labels:
+        """Number of the source of each image, from 0."""
+        return np.asarray(np.unique(self.source, return_inverse=True)[1])
+
+    @cached_property
+    def _place(self) -> Labels:
+        """Number of what each image's mean is taken over, from 0: its source, or its class in it; not ascending."""
+        if isinstance(self.metric, Accuracy):
+            return self._number
+        return np.asarray(np.unique(self._number * self.classes + self.label, return_inverse=True)[1])
+
+    @cached_property
+    def _weight(self) -> Array:
+        """What each image counts in the score, shape (n,)."""
+        _, first = np.unique(self._place, return_index=True)
+        places = np.bincount(self._number[first])  # of each source: 1, or its classes
+        return np.asarray(1 / (np.bincount(self._place)[self._place] * places[self._number] * len(places)))
+
+    def _jackknife(self, given: Given, plain: Given) -> Array:
+        count = min(SETS, self._clusters)
+        of = np.random.default_rng(0).permutation(self._clusters)[self._cluster] % count
+        parts = []
+        for left_out in range(count):
+            kept = of != left_out
+            some = replace(self, label=self.label[kept], source=self.source[kept], cluster=self.cluster[kept])
+            parts.append(some.score(given[..., kept]) - some.score(plain[kept]))
+        values = np.array(parts)
+        return np.asarray(np.sqrt((count - 1) / count * ((values - values.mean(axis=0)) ** 2).sum(axis=0)))
+
+
+def _summed(values: Array, place: Labels) -> Array:
+    """Return the sum over the images of each place, shape (..., places)."""
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
+
+
+def joined(parts: Sequence[Given]) -> Given:
+    """Return answers to several sets of images, one after the other, shape (..., n)."""
+    return np.concatenate(parts, axis=-1)
