@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import pandas as pd
 
 from benchmark.common.progress import Progress
-from benchmark.method.evaluation.selection import RULES
-from reports.captions import has_scores
 from reports.chosen import Selections
 from reports.methods import Method
 from reports.options import Options
@@ -30,13 +28,10 @@ def accuracy_records(described: Iterable[tuple[Setting, Selections]], options: O
         options: what stands behind ±.
     """
     every = [*described]
-    progress = Progress("selecting", sum(len(selections.parts) for _, selections in every) * len(RULES), "methods")
+    progress = Progress("selecting", sum(len(one.parts) * len(one.rules) for _, one in every), "methods")
     for setting, selections in every:
         shared = {**named(setting), "precision": setting.precision, "grouped": setting.grouped, "folds": setting.folds}
-        for rule in RULES.values():
-            if not has_scores(selections.rows, rule.name):
-                progress.update(len(selections.parts))
-                continue
+        for rule in selections.rules:
             bound = cells.bound_by(rule.name, setting.protocol_class.looks_at_target)
             for method in selections.parts:
                 known = _known(selections, method, rule.name)

@@ -7,8 +7,14 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.inference import ImageInterval, Scores, harmonic_contributions, image_interval
-from benchmark.method.evaluation.metrics import ACCURACY, Metric
+from benchmark.method.evaluation.inference import (
+    ImageInterval,
+    Scores,
+    balanced_contributions,
+    harmonic_contributions,
+    image_interval,
+)
+from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.selection import measured
 from benchmark.method.evaluation.tested import Tested
 
@@ -89,11 +95,13 @@ class MethodAnswers(Accuracies):
 
     Attributes:
         correct: whether each image is answered correctly, shape (methods, n).
-        scores: what counts, with values of shape (methods, n): correctness, or of base and new classes together what
-            adds up to their harmonic mean; environments are numbered in the order of `held_outs`.
+        label: class of each image, shape (n,).
+        scores: what counts, with values of shape (methods, n): correctness, or what adds up to class-balanced accuracy,
+            or to the harmonic mean of base and new classes; environments are numbered in the order of `held_outs`.
     """
 
     correct: NDArray[np.bool_]
+    label: NDArray[np.int64]
     scores: Scores
 
     @property
@@ -127,7 +135,9 @@ class Answered(Mapping[Key, Pooled]):
     n_classes: int
     n_base: int | None = None
     _measures: dict[Metric, dict[Key, float]] = field(default_factory=dict, repr=False)
-    _estimates: "dict[tuple[Answered | None, str | None], Estimate | None]" = field(default_factory=dict, repr=False)
+    _estimates: "dict[tuple[Answered | None, str | None, Metric], Estimate | None]" = field(
+        default_factory=dict, repr=False
+    )
 
     def __getitem__(self, key: Key) -> Pooled:
         return self.pooled[key]
@@ -164,26 +174,29 @@ class Answered(Mapping[Key, Pooled]):
         measures = {metric: {key: of_all[key] for key in there} for metric, of_all in self._measures.items()}
         return Answered(there, self.n_classes, self.n_base, measures)
 
-    def estimate(self, minus: "Answered | None" = None, held_out: str | None = None) -> Estimate | None:
+    def estimate(
+        self, minus: "Answered | None" = None, held_out: str | None = None, metric: Metric = ACCURACY
+    ) -> Estimate | None:
         """Return the accuracy with its interval, or None without answers.
 
         Args:
             minus: answers whose accuracy on the same images is subtracted.
             held_out: of which alone; by default the average over all that all were tested on, by the seeds that have
                 it all.
+            metric: accuracy, or class-balanced accuracy.
         """
-        asked = minus, held_out
+        asked = minus, held_out, metric
         if asked not in self._estimates:
-            self.measure()  # of all at once
+            self.measure(metric)  # of all at once
             of_all = [self] if minus is None else [self, minus]
             if held_out is not None:
                 of_all = [one.of([held_out]) for one in of_all]
-            answers = together(of_all)
+            answers = together(of_all, metric)
             self._estimates[asked] = None if answers is None else answers.estimate
         return self._estimates[asked]
 
 
-def together(methods: Sequence[Answered]) -> MethodAnswers | None:
+def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAnswers | None:
     """Return the answers that methods gave to the same images, or None where there are none.
 
     What is held out counts if all methods were tested on the same images of it under some seed, and a seed counts if it
@@ -191,6 +204,7 @@ def together(methods: Sequence[Answered]) -> MethodAnswers | None:
 
     Args:
         methods: `Selections.pooled` of each method.
+        metric: what counts: accuracy, or class-balanced accuracy.
     """
     first, *others = (method.pooled for method in methods)
     common = list(first)
@@ -205,13 +219,15 @@ def together(methods: Sequence[Answered]) -> MethodAnswers | None:
     tested = [first[key].tested for key in keys]
     correct = np.stack([np.concatenate([method.pooled[key].correct for key in keys]) for method in methods])
     scores = replace(_places(tuple(tested), len(held_outs)), values=correct.astype(np.float64))
-    if (n_base := methods[0].n_base) is not None:
-        new = np.concatenate([images.label for images in tested]) >= n_base
-        scores = harmonic_contributions(scores, new)
+    label = np.concatenate([images.label for images in tested])
+    new = None if (n_base := methods[0].n_base) is None else label >= n_base
+    scores = balanced_contributions(scores, label, new) if metric == BALANCED else scores
+    scores = scores if new is None else harmonic_contributions(scores, new)
     size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
-    accuracies = [[of_method[key] for key in keys] for of_method in (method.measure() for method in methods)]
+    accuracies = [[of_method[key] for key in keys] for of_method in (method.measure(metric) for method in methods)]
     return MethodAnswers(
         correct=correct,
+        label=label,
         scores=scores,
         held_outs=tuple(held_outs),
         seeds=tuple(seeds),

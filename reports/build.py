@@ -88,7 +88,7 @@ class _Said:
     @property
     def compared(self) -> list[tuple[Setting, Comparison]]:
         """What the forest shows: of each verdict the gain, then what could explain it away."""
-        of_verdicts = [(one.setting, [*([one.gain] if one.gain else []), *one.against]) for one in self.answer.verdicts]
+        of_verdicts = [(one.setting, [*([one.gain] if one.gain else []), *one.others]) for one in self.answer.verdicts]
         return [(setting, comparison) for setting, every in of_verdicts for comparison in every]
 
     def compared_in(self, described: Sequence[tuple[Setting, Selections]]) -> list[tuple[Setting, Comparison]]:
@@ -140,16 +140,13 @@ def write_report(
             "report.md": _markdown(said, drawings, rows, origin, options),
             "index.html": _page(said, tables, rows, origin, options, thumbnails_of),
             **tables,
-            **_records(said),
+            **_records(said, options.margin),
         }
         made = list(figures())
         contents |= _figures(made, said)
     paper = _paper(said, made, rows, origin, scope) if options.paper else None
     contents |= paper.contents if paper else {}
-    prefix = f"{folder}/" if folder else ""
-    for file, content in contents.items():
-        storage.write_bytes(f"{prefix}{file}", content)
-    files = {file: storage.path(f"{prefix}{file}") for file in contents}
+    files = storage.write_files(folder, contents)
     gaps = [*wrong_in_words(said.controls), *origin.missing]
     shown = text(said.described, said.answer, gaps, files["index.html"], options.color)
     ends = [shown, *([f"Paper: {files[paper.main]}", paper.note] if paper else [])]
@@ -185,14 +182,14 @@ def _said(
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published or options.paper else []
     published = table_of(checks) if checks else None
-    said = replace(answer(described, findings, options), decodability=decodability(described))
+    said = replace(answer(described, findings), decodability=decodability(described))
     tables = paper_tables(described, options, costs=_costs(origin, options), names=origin.names, price=options.price)
     return _Said(
         described,
         accuracies,
         findings,
-        overall(of_settings, options),
-        verdicts(of_settings, origin.expected, options.margin),
+        overall(of_settings),
+        verdicts(of_settings, origin.expected),
         checks,
         said,
         [*tables, *([published] if published else [])],
@@ -222,7 +219,7 @@ def _figures(figures: Sequence[Figure], said: _Said) -> dict[str, bytes]:
     return contents | {"figures/captions.md": in_markdown.encode(), "figures/captions.tex": in_latex.encode()}
 
 
-def _records(said: _Said) -> dict[str, bytes]:
+def _records(said: _Said, margin: float) -> dict[str, bytes]:
     """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
     described = said.described
     made = list(zip(described, said.findings, strict=True))
@@ -230,7 +227,7 @@ def _records(said: _Said) -> dict[str, bytes]:
     records: dict[str, list[dict[str, object]]] = {
         "verdicts": [one.record() for one in said.answer.verdicts],
         "accuracies": said.accuracies,
-        "differences": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one)],
+        "differences": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one, margin)],
         "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
         "controls": [named(s) | one.in_columns() for s, one in said.controls],
         "picks": [named(setting) | pick for setting, selections in described for pick in pick_records(selections)],

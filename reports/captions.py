@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from benchmark.method.evaluation.selection import IMPORTED, RULES, SOURCE_RULES
+from benchmark.method.evaluation.selection import IMPORTED, RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Size, size_of
 from reports.chosen import Selections, has_choice
@@ -163,28 +162,27 @@ def fold_words(setting: Setting) -> str:
         return ""
     unit = "group" if setting.grouped else "image"
     return (
-        f"{setting.folds} folds, cut by the seed: each {unit} is tested once. Rules choose by fits without the tested "
-        "fold and the next, judged by the next fold of the sources; the tested fit has all but the tested fold."
+        f"{setting.folds} folds, cut by the seed: each {unit} is tested once. Rules choose by cross-fitting: every "
+        "fold of the sources but the tested one is judged by fits without it and the tested one; the tested fit has "
+        "all but the tested fold."
     )
 
 
-def choosing_words(setting: Setting, rows: pd.DataFrame) -> str:
+def choosing_words(setting: Setting, selections: Selections) -> str:
     """Return on what lodo is measured, or why there is none."""
-    if not any(has_scores(rows, rule) for rule in SOURCE_RULES):
+    if all(rule.looks_at_target for rule in selections.rules):
         return "The sources leave nothing to choose by: only rules that look at the target (†) choose."
-    if (rows["n_sources"] <= 1).all():
-        return "One source environment: leaving it out leaves nothing, so only training_domain chooses."
+    if not any(rule.score == "lodo" for rule in selections.rules):
+        return (
+            "Leaving a source out would leave fewer than two: every method, plain prediction too, is chosen by "
+            "training_domain."
+        )
     side = "in-split (80 %), as in DomainBed"
     if setting.grouped:
         side = "half of the out-groups that is kept for choosing"
     if setting.folds:
-        side = "fold next to the tested one"
+        side = "folds other than the tested one, each by fits without it"
     return f"Lodo: each source environment in turn is left out of the fit and tested on its {side}."
-
-
-def has_scores(rows: pd.DataFrame, rule: str) -> bool:
-    """Say whether any row has what a rule looks at."""
-    return any(isinstance(curve, list) and not np.isnan(curve).all() for curve in rows[RULES[rule].score])
 
 
 def view_words(rows: pd.DataFrame) -> str:
@@ -313,7 +311,7 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
         size_words(setting, selections),
         sample_words(rows),
         prompt_words(setting),
-        choosing_words(setting, rows),
+        choosing_words(setting, selections),
         grouping_words(setting),
         cluster_words(rows),
         open_class_words(setting, selections),

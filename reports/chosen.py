@@ -13,28 +13,39 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Answers, Metric
-from benchmark.method.evaluation.selection import KEY, RULES, Rows, select
+from benchmark.method.evaluation.selection import KEY, RULES, Rows, Rule, select
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Answered, Key, Pooled
-from reports.methods import ALONE, REPLACED, Method, by_method
+from reports.methods import ALONE, PLAIN, REPLACED, Method, by_method
 from reports.predicted import OF_ROW, Kept, Predicted
 
 T = TypeVar("T")
 _PICKED = (
-    *KEY, "rank", "score", "training_domain", "lambda_", "intervention_set", "normalize", "predictor_params",
-    "projection_params",
+    *KEY, "kept_plain", "rank", "score", "training_domain", "lambda_", "intervention_set", "normalize",
+    "predictor_params", "projection_params",
 )  # fmt: skip
 
 
 def rule_for(rows: pd.DataFrame) -> str:
-    """Return `lodo` if there is a lodo accuracy wherever something was tested, else `training_domain`.
+    """Return `lodo_1se` if there is a lodo accuracy wherever something was tested, else `training_domain_1se`.
 
-    Never the oracle. Where a source less is too few for some rows, as for environment means of two sources, these have
-    none and are not chosen.
+    Never the oracle. Where rows have no standard errors, as those of before, and where none are of plain prediction, it
+    is `lodo` or `training_domain`.
     """
-    known = rows["lodo"].map(lambda curve: isinstance(curve, Sequence))
-    everywhere = known.all() or known.groupby([rows[name] for name in KEY], dropna=False).any().all()
-    return "lodo" if everywhere else "training_domain"
+    score = "lodo" if _everywhere(rows, "lodo") else "training_domain"
+    compares = _everywhere(rows, f"{score}_se") and (rows["projection"] == PLAIN).any()
+    return f"{score}_1se" if compares else score
+
+
+def _everywhere(rows: pd.DataFrame, name: str) -> bool:
+    """Say whether some row has a list in a column wherever something was tested."""
+    known = rows[name].map(lambda curve: isinstance(curve, Sequence)) if name in rows else pd.Series([False])
+    return bool(known.all() or (name in rows and known.groupby([rows[key] for key in KEY], dropna=False).any().all()))
+
+
+def _scored(rows: pd.DataFrame, rule: Rule) -> bool:
+    names = (rule.score, f"{rule.score}_se") if rule.one_se else (rule.score,)
+    return all(any(isinstance(curve, list) and not np.isnan(curve).all() for curve in rows[name]) for name in names)
 
 
 class Selections:
@@ -89,8 +100,18 @@ class Selections:
 
     @cached_property
     def rule(self) -> str:
-        """By which methods are compared: see `rule_for`."""
+        """By which gains are judged: see `rule_for`."""
         return rule_for(self.rows)
+
+    @cached_property
+    def base_rule(self) -> str:
+        """By which methods are compared with each other: the rule with the same score that keeps nothing back."""
+        return RULES[self.rule].base
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that have what they look at in some row."""
+        return tuple(rule for rule in RULES.values() if _scored(self.rows, rule))
 
     @cached_property
     def compared(self) -> tuple[Method, ...]:
@@ -117,6 +138,11 @@ class Selections:
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
     @cached_property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return int(self.rows["n_classes"].iloc[0])
+
+    @cached_property
     def n_base(self) -> int | None:
         """Number of base classes where base and new ones are taken together; None elsewhere."""
         first = self.rows.iloc[0]
@@ -125,7 +151,8 @@ class Selections:
     def picks(self, method: Method, rule: str, rank: int | None = None) -> pd.DataFrame:
         """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold.
 
-        Positions are among its own rows; of REPLACED among those that are left of them.
+        Positions are among its own rows, of REPLACED among those that are left of them, and then among those of plain
+        prediction, which a one-standard-error rule may keep: `chosen_rows` looks them up.
         """
         return self.once(
             ("picks", method, rule, rank), lambda: select(self._candidates(method, rule), rule, self.tested, rank)
@@ -133,8 +160,12 @@ class Selections:
 
     def _candidates(self, method: Method, rule: str) -> Rows:
         if method.projection_variant == REPLACED:
-            return Rows(self._replaced(method, rule))
-        return self.once(("candidates", method), lambda: Rows(self._rows(method)))
+            return Rows(self._replaced(method, rule), self._plain_rows(method))
+        return self.once(("candidates", method), lambda: Rows(self._rows(method), self._plain_rows(method)))
+
+    def _plain_rows(self, method: Method) -> pd.DataFrame | None:
+        plain = self.plain_of(method.predictor)
+        return None if plain is None else self._every[plain]
 
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
         """Return the answers to what is held out under a seed, where every fold has some; arguments as of `picks`."""
@@ -178,25 +209,42 @@ class Selections:
         ranked = zip(picks["rank"].tolist(), named, strict=True)
         return [list(self._predicted.of(dict(zip(OF_ROW, row, strict=True)), rank)) for rank, row in ranked]
 
-    def _of_predictions(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
-        """Return a metric of predictions; of base and new classes what stands for both."""
+    def predicted(self, method: Method, rule: str) -> dict[Key, NDArray[np.int64]]:
+        """Return the predicted class of each image of `pooled`, in its order; without what rows keep none of."""
         picks, halves = self.picks(method, rule), 1 if self.n_base is None else 2
         folds: dict[Key, list[list[Kept]]] = {}
         for held_out, seed, kept in zip(picks["held_out"], picks["seed"], self.kept(method, rule), strict=True):
             folds.setdefault((str(held_out), int(seed)), []).append(kept)
-        values = {}
-        for key in self.pooled(method, rule):
-            known = all(len(kept) == halves for kept in folds[key])
-            of_halves = [self._computed(metric, of_half) for of_half in zip(*folds[key], strict=True)] if known else []
-            values[key] = float(metric.combine(*of_halves)) if len(of_halves) > 1 else (of_halves or [np.nan])[0]
-        return values
+        return {
+            key: np.concatenate([one.classes for kept in folds[key] for one in kept]).astype(np.int64)
+            for key in self.pooled(method, rule)
+            if all(len(kept) == halves for kept in folds[key])
+        }
 
-    def _computed(self, metric: Metric, folds: Sequence[Kept]) -> float:
-        """Return a metric of predictions to the images of all folds."""
-        labels = np.concatenate([self.tested[one.tested].label for one in folds])
-        predicted = np.concatenate([one.classes for one in folds]).astype(np.int64)
-        n_classes = int(self.rows["n_classes"].iloc[0])
-        return float(metric.compute(Answers(predicted == labels, labels, n_classes, predicted)))
+    def _of_predictions(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
+        """Return a metric of predictions; of base and new classes what stands for both."""
+        known = self.predicted(method, rule)
+        return {
+            key: self.computed(metric, one.tested.label, one.correct, known[key]) if key in known else np.nan
+            for key, one in self.pooled(method, rule).items()
+        }
+
+    def computed(
+        self, metric: Metric, label: NDArray[np.int64], correct: NDArray[np.bool_], predicted: NDArray[np.int64]
+    ) -> float:
+        """Return a metric of correctness or predictions on some images, of base and new ones what stands for both.
+
+        Args:
+            metric: the metric.
+            label: class of each image, shape (m,).
+            correct: whether it is answered correctly, shape (m,).
+            predicted: its predicted class, at which a metric of correctness does not look, shape (m,).
+        """
+        if self.n_base is None:
+            return float(metric.compute(Answers(correct, label, self.n_classes, predicted)))
+        halves = [label < self.n_base, label >= self.n_base]
+        each = [metric.compute(Answers(correct[w], label[w], self.n_classes, predicted[w])) for w in halves]
+        return float(metric.combine(*each))
 
     def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
         """Return (folds with rows, all folds) of the seed with most of them; None where some seed has them all.
@@ -213,8 +261,8 @@ class Selections:
     def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
         """Return (k, n): of the n picks of a rule for a method, k are plain prediction, see `Method.is_plain_at`."""
         picks, dim = self.picks(method, rule), int(self._rows(method)["dim"].iloc[0])
-        points = zip(picks["rank"], picks["lambda_"], strict=True)
-        return sum(method.is_plain_at(rank, lambda_, dim) for rank, lambda_ in points), len(picks)
+        points = zip(picks["kept_plain"], picks["rank"], picks["lambda_"], strict=True)
+        return sum(kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points), len(picks)
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
@@ -239,15 +287,13 @@ class Selections:
 
     def answered(self, pooled: Mapping[tuple[str, int], Pooled]) -> Answered:
         """Return answers of a method to images of these rows; keys are what is held out and the seed."""
-        return Answered(pooled, int(self.rows["n_classes"].iloc[0]), self.n_base)
+        return Answered(pooled, self.n_classes, self.n_base)
 
-    def chosen_rows(self, method: Method, rule: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Return columns of the rows that `rule` picks, one for each held-out environment, seed and fold."""
-        positions = self.picks(method, rule)["position"].to_numpy(dtype=np.int64)
-        return pd.DataFrame({name: self._column(method, name)[positions] for name in columns})
-
-    def _column(self, method: Method, name: str) -> NDArray[Any]:
-        return self.once(("column", method, name), lambda: self._every[method][name].to_numpy())
+    def chosen_rows(self, method: Method, rule: str, columns: Sequence[str], rank: int | None = None) -> pd.DataFrame:
+        """Return columns of the rows that `picks` names, one for each held-out environment, seed and fold."""
+        positions = self.picks(method, rule, rank)["position"].to_numpy(dtype=np.int64)
+        candidates = self._candidates(method, rule)
+        return pd.DataFrame({name: candidates.values(name)[positions] for name in columns})
 
 
 def _of_interventions(shrinkage: Method) -> Method:
@@ -270,7 +316,7 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
     for method, part in selections.parts.items():
         if not has_choice(part):
             continue
-        for rule in RULES.values():
+        for rule in selections.rules:
             picks = selections.picks(method, rule.name)
             named = {"method": method.label, "rule": rule.name, "looks_at_target": rule.looks_at_target}
             for pick in zip(*(_known(picks[name]) for name in _PICKED), strict=True):

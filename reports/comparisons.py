@@ -4,20 +4,24 @@ Each method stands with what its rule picks. Everything is in fractions, not in 
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.method.evaluation.inference import (
     CONFIDENCE,
     ImageInterval,
+    Scores,
     by_environment,
     equivalence,
+    jackknife_interval,
     mcnemar,
     pooled_interval,
     smallest_gain,
 )
+from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Array, Metric
 from benchmark.method.evaluation.multiplicity import Ranking, holm, rank_intervals
 from benchmark.method.evaluation.other_environments import (
     OtherEnvironments,
@@ -25,7 +29,7 @@ from benchmark.method.evaluation.other_environments import (
     random_effects_interval,
 )
 from benchmark.method.evaluation.selection import RULES
-from reports.answers import Size, together
+from reports.answers import MethodAnswers, Size, together
 from reports.chosen import Selections
 from reports.methods import Method
 from reports.whole import whole
@@ -52,25 +56,16 @@ class Adjusted:
 
     Attributes:
         p: of no difference, adjusted by Holm over the family; NaN where there is no interval.
-        p_level: that the methods differ by the margin or more, adjusted likewise.
-        margin: within which they count as level.
         family: number of comparisons in it.
     """
 
-    p: float
-    p_level: float
-    margin: float
-    family: int
+    p: float = np.nan
+    family: int = 0
 
     @property
     def differs(self) -> bool:
         """Whether a difference is shown."""
         return self.p <= ALPHA
-
-    @property
-    def level(self) -> bool:
-        """Whether it is shown that the difference is within the margin."""
-        return self.p_level <= ALPHA
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Comparison:
         held_outs: what is held out, sorted.
         seeds: seeds, ascending.
         size: how much was tested.
-        accuracies: mean accuracies of the method and of the baseline.
+        accuracies: of the method and of the baseline, averaged; the data set's metric where that was compared.
         interval: for these environments.
         single: the interval for each of `held_outs` alone.
         others: what is said of other environments.
@@ -93,7 +88,7 @@ class Comparison:
         grouped: whether images come in groups, which stand in several environments.
         changed: for each of `held_outs` the answers gained and lost; empty with several seeds, with groups, and for
             harmonic means.
-        adjusted: as one of a family; see `in_family`.
+        adjusted: as one of a family, see `in_family`; of none by default.
     """
 
     method: Method
@@ -110,11 +105,16 @@ class Comparison:
     shared: bool
     grouped: bool
     changed: tuple[Changed, ...]
-    adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
+    adjusted: Adjusted = Adjusted()
 
 
 def compare(
-    selections: Selections, method: Method, rule: str, baseline: Method, baseline_rule: str | None = None
+    selections: Selections,
+    method: Method,
+    rule: str,
+    baseline: Method,
+    baseline_rule: str | None = None,
+    metric: Metric = ACCURACY,
 ) -> Comparison | None:
     """Compare two methods, or two rules, on the same tested images.
 
@@ -124,46 +124,88 @@ def compare(
         rule: what chooses for it.
         baseline: the method whose accuracy is subtracted.
         baseline_rule: what chooses for that; by default `rule`.
+        metric: what is compared. Of those that are no mean of images the interval is a jackknife's; of metrics of
+            scores, which rows do not keep, there is none.
 
     Returns:
         The comparison over the seeds with answers of both on all that both were tested on, or None without such a seed.
     """
-    asked = method, rule, baseline, baseline_rule or rule
+    asked = (method, rule), (baseline, baseline_rule or rule), metric
     return selections.once(("compared", *asked), lambda: _compared(selections, *asked))
 
 
 def _compared(
-    selections: Selections, method: Method, rule: str, baseline: Method, baseline_rule: str
+    selections: Selections, ours: tuple[Method, str], theirs: tuple[Method, str], metric: Metric
 ) -> Comparison | None:
-    ours, theirs = selections.pooled(method, rule), selections.pooled(baseline, baseline_rule)
-    answers, estimate = together([ours, theirs]), ours.estimate(theirs)
+    is_mean = metric in (ACCURACY, BALANCED)
+    weighed = metric if is_mean else ACCURACY
+    of_ours, of_theirs = selections.pooled(*ours), selections.pooled(*theirs)
+    answers, estimate = together([of_ours, of_theirs], weighed), of_ours.estimate(of_theirs, metric=weighed)
     if answers is None or estimate is None:
         return None
-    estimates = (answers.means[0] - answers.means[1]).tolist()  # of harmonic means the exact ones
-    difference = replace(answers.scores, values=answers.scores.values[0] - answers.scores.values[1])
-    single = [replace(one, estimate=e) for one, e in zip(by_environment(difference), estimates, strict=True)]
-    others = environment_interval(estimates)
-    countable = len(answers.seeds) == 1 and not selections.grouped and selections.n_base is None
+    if is_mean:
+        means, interval = answers.means, estimate.interval  # of harmonic means the exact ones
+        difference = replace(answers.scores, values=answers.scores.values[0] - answers.scores.values[1])
+        exact = zip(by_environment(difference), (means[0] - means[1]).tolist(), strict=True)
+        single = [replace(one, estimate=e) for one, e in exact]
+    else:
+        means, interval, *single = _of_no_mean(selections, answers, (ours, theirs), metric)
+    others = environment_interval(means[0] - means[1], [one.standard_error**2 for one in single])
+    countable = is_mean and len(answers.seeds) == 1 and not selections.grouped and selections.n_base is None
     changed = []
     for environment in range(len(answers.held_outs) if countable else 0):
         a, b = answers.correct[:, answers.scores.environment == environment]
         changed.append(Changed(int((a & ~b).sum()), int((b & ~a).sum())))
     return Comparison(
-        method,
-        baseline,
-        rule,
-        baseline_rule,
+        ours[0],
+        theirs[0],
+        ours[1],
+        theirs[1],
         answers.held_outs,
         answers.seeds,
         answers.size,
-        (float(answers.means[0].mean()), float(answers.means[1].mean())),
-        estimate.interval,
+        (metric.over(means[0]), metric.over(means[1])),
+        interval,
         tuple(single),
         replace(others, interval=None) if answers.shared else others,
         answers.shared,
         selections.grouped,
         tuple(changed),
     )
+
+
+def _of_no_mean(
+    selections: Selections, answers: MethodAnswers, pair: Sequence[tuple[Method, str]], metric: Metric
+) -> tuple[Any, ...]:
+    """Return a metric of two methods in each environment, shape (2, E), and the intervals: of all, then of each."""
+    scores, keys = answers.scores, [(name, seed) for seed in answers.seeds for name in answers.held_outs]
+    values = np.array([[selections.measure(*one, metric).get(key, np.nan) for key in keys] for one in pair])
+    means = values.reshape(2, len(answers.seeds), -1).mean(axis=1)
+    computable = metric.needs != "scores" and not np.isnan(means).any()
+    predicted = np.zeros(answers.correct.shape, dtype=np.int64)
+    if computable and metric.needs == "predictions":
+        predicted = np.array([np.concatenate([selections.predicted(*one)[key] for key in keys]) for one in pair])
+
+    def interval(inside: NDArray[np.int64], of: Scores) -> ImageInterval:
+        if not computable:
+            over = metric.over(means[0]) - metric.over(means[1])
+            return ImageInterval(over, np.nan, np.nan, clusters=of.clusters, fewest=of.fewest, seeds=of.seeds)
+        places = [(s, e) for s in np.unique(of.seed).tolist() for e in np.unique(of.environment).tolist()]
+        cells = [np.flatnonzero((of.seed == s) & (of.environment == e)) for s, e in places]
+
+        def difference(kept: NDArray[np.bool_]) -> Array:
+            where = [inside[cell[kept[cell]]] for cell in cells]
+            each = [
+                [selections.computed(metric, answers.label[w], answers.correct[k, w], predicted[k, w]) for w in where]
+                for k in (0, 1)
+            ]
+            ours, theirs = (np.apply_along_axis(metric.over, 1, np.reshape(one, (of.seeds, -1))) for one in each)
+            return np.asarray(ours - theirs)
+
+        return jackknife_interval(difference, of)
+
+    alone = [(np.flatnonzero(scores.environment == e), scores.of(e)) for e in range(len(answers.held_outs))]
+    return means, *(interval(*one) for one in [(np.arange(len(scores.environment)), scores), *alone])
 
 
 @dataclass(frozen=True)
@@ -179,7 +221,7 @@ class Overall:
         grouped: whether images of one of the data sets come in groups, which stand in several environments.
         interval: for these environments.
         others: what all held-out environments of all data sets say of a new environment of a new data set.
-        adjusted: as one of a family; see `in_family`.
+        adjusted: as one of a family, see `in_family`; of none by default.
     """
 
     method: Method
@@ -190,7 +232,12 @@ class Overall:
     grouped: bool
     interval: ImageInterval
     others: OtherEnvironments
-    adjusted: Adjusted = field(default=Adjusted(np.nan, np.nan, np.nan, 0))
+    adjusted: Adjusted = Adjusted()
+
+
+def p_words(p: float) -> str:
+    """Return "p = 0.012", or "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def points_with_ends(one: Comparison) -> str:
@@ -229,18 +276,11 @@ def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
 Compared = TypeVar("Compared", Comparison, Overall)
 
 
-def in_family(members: Iterable[Compared], margin: float) -> list[Compared]:
-    """Return comparisons with p-values that are adjusted for being made together (Holm).
-
-    Args:
-        members: all that are made in one section.
-        margin: within which two methods count as level.
-    """
+def in_family(members: Iterable[Compared]) -> list[Compared]:
+    """Return comparisons with p-values that are adjusted for being made together (Holm)."""
     members = list(members)
-    p = holm([one.interval.p for one in members])
-    level = holm([equivalence(one.interval, margin) for one in members])
-    together_ = zip(members, p.tolist(), level.tolist(), strict=True)
-    return [replace(one, adjusted=Adjusted(a, b, margin, len(members))) for one, a, b in together_]
+    p = holm([one.interval.p for one in members]).tolist()
+    return [replace(one, adjusted=Adjusted(of_one, len(members))) for one, of_one in zip(members, p, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -302,8 +342,13 @@ def _ranked(selections: Selections, rule: str, methods: Sequence[Method]) -> Ran
     return Ranked(defined, ranking, answers.seeds, undefined)
 
 
-def in_columns(one: Comparison) -> list[dict[str, object]]:
-    """Return a comparison as lines of numbers, in points: over all that is held out, then each alone."""
+def in_columns(one: Comparison, margin: float) -> list[dict[str, object]]:
+    """Return a comparison as lines of numbers, in points: over all that is held out, then each alone.
+
+    Args:
+        one: the comparison; p-values are not adjusted.
+        margin: within which two methods count as level.
+    """
     shared: dict[str, object] = {
         "rule": one.rule,
         "baseline_rule": one.baseline_rule,
@@ -318,7 +363,8 @@ def in_columns(one: Comparison) -> list[dict[str, object]]:
             **shared,
             "held_out": "average",
             **_numbers(one.interval),
-            **_adjusted(one.adjusted),
+            "margin": _known(100 * margin),
+            "p_level": _known(equivalence(one.interval, margin)),
             **_others(one.others),
             "n_units": one.size.units,
             "n_units_per_seed": one.size.units_per_seed,
@@ -339,7 +385,6 @@ def overall_in_columns(one: Overall) -> dict[str, object]:
         "method": one.method.label,
         "baseline": one.baseline.label,
         **_numbers(one.interval),
-        **_adjusted(one.adjusted),
         **_others(one.others),
     }
 
@@ -354,15 +399,6 @@ def _numbers(interval: ImageInterval) -> dict[str, object]:
     }
     named: dict[str, object] = {name: _known(100 * value) for name, value in points.items()}
     return {**named, "degrees_of_freedom": _known(interval.degrees_of_freedom), "p": _known(interval.p)}
-
-
-def _adjusted(adjusted: Adjusted) -> dict[str, object]:
-    return {
-        "comparisons": adjusted.family,
-        "p_holm": _known(adjusted.p),
-        "margin": _known(100 * adjusted.margin),
-        "p_level_holm": _known(adjusted.p_level),
-    }
 
 
 def _others(others: OtherEnvironments) -> dict[str, object]:

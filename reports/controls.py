@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from reports.comparisons import Comparison, in_family
-from reports.credit import credit, credited
+from benchmark.method.evaluation.judging import ALPHA
+from benchmark.method.evaluation.multiplicity import holm
+from reports.comparisons import Comparison, p_words, points_with_ends
+from reports.credit import OURS, Question, asked, in_words
 from reports.findings import Findings
 from reports.methods import ALONE
 from reports.settings import Setting
@@ -33,13 +35,22 @@ class Verdict:
 
     Attributes:
         expected: what must be found.
-        compared: the comparisons by which it was looked for, adjusted together.
-        found: the parts that are credited with a gain.
+        gain: of shrinkage over plain prediction.
+        p: of the gain, adjusted by Holm over all gains in the data set.
+        questions: what explains it; empty where no gain is shown.
+        compared: the comparisons by which it was looked for.
     """
 
     expected: Expected
+    gain: Comparison
+    p: float
+    questions: tuple[Question, ...]
     compared: tuple[Comparison, ...]
-    found: tuple[str, ...]
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The parts that are credited with a gain."""
+        return tuple(name for name in ALONE if any(one.name == name and one.yes for one in self.questions))
 
     @property
     def right(self) -> bool:
@@ -57,48 +68,49 @@ class Verdict:
         }
 
 
-def verdict(compared: Iterable[Comparison], expected: Expected, margin: float) -> Verdict | None:
+def verdict(compared: Iterable[Comparison], expected: Expected) -> Verdict | None:
     """Return what was found in a data set; None where it was not looked for.
 
-    The credit is dealt out as everywhere; with one environment held out, by the intervals of that one, which are
-    adjusted together anew.
+    Gains are judged and explained as everywhere; with one environment held out, by the intervals of that one.
 
     Args:
         compared: all comparisons of a setting.
         expected: what must be found.
-        margin: within which two methods count as level.
     """
     looked = [one for one in compared if one.method.predictor == expected.predictor]
     if expected.held_out is not None:
         looked = [alone for one in looked if (alone := _held_out(one, expected.held_out))]
-    if not credit(looked, expected.predictor):
+    with_plain = [one for one in looked if one.baseline.is_plain]
+    gain = next((one for one in with_plain if (one.method.projection, one.method.variant) == OURS), None)
+    if gain is None:
         return None
-    family = in_family(looked, margin)
-    return Verdict(expected, tuple(family), credited(family))
+    gains = [one for one in with_plain if one.rule == gain.rule]
+    p = float(holm([one.interval.p for one in gains])[gains.index(gain)])
+    shown = p <= ALPHA and gain.interval.estimate > 0
+    return Verdict(expected, gain, p, asked(looked, gain.method) if shown else (), tuple(looked))
 
 
 def verdicts(
-    parts: Iterable[tuple[Setting, Findings]], expected: Mapping[str, Expected], margin: float
+    parts: Iterable[tuple[Setting, Findings]], expected: Mapping[str, Expected]
 ) -> list[tuple[Setting, Verdict]]:
     """Return what was found in each setting of a data set of which it is known what must be.
 
     Args:
         parts: settings with their comparisons.
         expected: data set -> what must be found in it.
-        margin: within which two methods count as level.
     """
     known = [(setting, findings) for setting, findings in parts if setting.dataset in expected]
-    found = [(setting, verdict(f.compared, expected[setting.dataset], margin)) for setting, f in known]
+    found = [(setting, verdict(f.compared, expected[setting.dataset])) for setting, f in known]
     return [(setting, one) for setting, one in found if one is not None]
 
 
 def in_a_sentence(setting: Setting, one: Verdict) -> str:
-    """Return what must be found in a setting, what was, whether that is right, and by which intervals."""
-    [intervals] = credit(one.compared, one.compared[0].method.predictor_label)
+    """Return what must be found in a setting, what was, whether that is right, and why."""
     expected, found = _words(one.expected.parts), _words(one.found)
     right = "right" if one.right else "WRONG"
     what = f"to be found is {expected}, found was {found}, which is {right}"
-    return f"{setting.banner}{_where(setting, one)}: {what}. {intervals}"
+    gain = f"Gain {points_with_ends(one.gain)}, {p_words(one.p)}."
+    return " ".join(filter(None, [f"{setting.banner}{_where(setting, one)}: {what}.", gain, in_words(one.questions)]))
 
 
 def wrong_in_words(found: Iterable[tuple[Setting, Verdict]]) -> list[str]:
@@ -113,7 +125,7 @@ def wrong_in_words(found: Iterable[tuple[Setting, Verdict]]) -> list[str]:
 def _where(setting: Setting, one: Verdict) -> str:
     held_out = one.expected.held_out
     where = f"{held_out} held out" if held_out else "average of all that is held out"
-    return f"{setting.dataset}, {setting.backbone_label}, {one.compared[0].method.predictor_label}, {where}"
+    return f"{setting.dataset}, {setting.backbone_label}, {one.gain.method.predictor_label}, {where}"
 
 
 def _words(parts: Iterable[str]) -> str:

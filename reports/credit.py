@@ -1,139 +1,133 @@
-"""What a gain of shrinkage is made of: which comparisons are made, and what may be credited with it. No arithmetic.
+"""What explains a gain: three questions, and what a method must be ahead of for a yes (METHOD, section 11).
 
-The rules stand in docs/preregistration.md. Environment means are credited where shrinkage is ahead of the plain space
-and of shrinkage that knows interventions alone: as the rule chooses for that, and with all but N as it was chosen for
-shrinkage, since two choices end apart by chance, which no interval covers. Interventions are credited only where it is
-ahead of environments alone, of isotropic shrinkage with environments, and of the interventions of another data set. All
-differences are adjusted together (Holm), all methods choose by the same rule.
+Each is an intersection-union test of `judging`. The environment means are credited where a method is ahead of itself
+with interventions alone, as the rule chooses for that and with all but N as it was chosen for the method (two choices
+end apart by chance, which no interval covers); interventions where it is ahead of environments alone, of isotropic
+shrinkage with environments and of the interventions of another data set; shrinking where it is ahead of equal-N
+truncation. The rule that keeps nothing back chooses on both sides: else they would tie at plain prediction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from reports.comparisons import Comparison, points_with_ends
-from reports.methods import ALONE, EQUAL_N, ICM, PLAIN, REPLACED, SHRINKAGE, Method
+from benchmark.method.evaluation.judging import ALPHA, answered
+from reports.comparisons import Comparison, p_words
+from reports.methods import ALONE, EQUAL_N, ICM, REPLACED, SHRINKAGE, Method
 
-INTERVENTIONS, ENVIRONMENTS = ALONE  # parts that may be credited
-Kind = tuple[str, str]  # projection and variant
+INTERVENTIONS, ENVIRONMENTS = ALONE  # which may be credited; so may SHRINKING
+SHRINKING = "shrinking"
 BORROWED = "borrowed"
+FIXED = "fixed"  # shrinkage with nothing chosen: a control that is judged, since it can hurt
+Kind = tuple[str, str]  # projection and variant
 OURS: Kind = (SHRINKAGE, "")
-_PLAIN: Kind = (PLAIN, "")
-_FIXED: Kind = ("fixed", "")
 EQUAL_N_TRUNCATION: Kind = (ICM, EQUAL_N)
-_BORROWED_NAME = "borrowed interventions"
-# Ahead of both, or environment means are not credited.
-_WITHOUT_MEANS: Mapping[Kind, str] = {
-    (SHRINKAGE, INTERVENTIONS): "interventions alone",
-    (SHRINKAGE, REPLACED): "interventions alone with all else as chosen",
+_OWN = ""  # in the place of a projection: the method's own
+# Question -> what a method must be ahead of, by name.
+QUESTIONS: Mapping[str, Mapping[str, Kind]] = {
+    ENVIRONMENTS: {
+        "interventions alone": (_OWN, INTERVENTIONS),
+        "interventions alone with all else as chosen": (_OWN, REPLACED),
+    },
+    INTERVENTIONS: {
+        "environments alone": (_OWN, ENVIRONMENTS),
+        "isotropic + environments": ("isotropic_environments", ""),
+        "borrowed interventions": (_OWN, BORROWED),
+    },
+    SHRINKING: {"truncation with the same N": EQUAL_N_TRUNCATION},
 }
-# Ahead of all three, or interventions are not credited.
-_WITHOUT_INTERVENTIONS: Mapping[Kind, str] = {
-    (SHRINKAGE, "environments"): "environments alone",
-    ("isotropic_environments", ""): "isotropic + environments",
-    (SHRINKAGE, BORROWED): _BORROWED_NAME,
-}
-_PAIRS: tuple[tuple[Kind, Kind], ...] = (
-    (OURS, _PLAIN),
-    (OURS, EQUAL_N_TRUNCATION),
-    *((OURS, kind) for kind in _WITHOUT_MEANS),
-    *((OURS, kind) for kind in _WITHOUT_INTERVENTIONS),
-    (OURS, _FIXED),
-    (_FIXED, _PLAIN),
-)
+_PARTS = (*ALONE, "both", EQUAL_N, REPLACED)  # variants that are no method of their own beside the whole
 
 
-def pairs(methods: Iterable[Method], predictor: str) -> list[tuple[Method, Method]]:
-    """Return which of some methods are compared for a predictor, method and baseline; those without rows are left out.
+@dataclass(frozen=True)
+class Question:
+    """One of `QUESTIONS`, asked of one method in one setting.
 
-    Args:
-        methods: all that have rows.
-        predictor: as methods name it.
+    Attributes:
+        name: of the question.
+        parts: name -> what the method is ahead of, or is not; None for want of rows.
+        p: of the whole question, adjusted by Holm over the three.
     """
-    known = {_kind(m): m for m in methods if m.predictor == predictor and m.order != "released"}
-    return [(known[ours], known[theirs]) for ours, theirs in _PAIRS if ours in known and theirs in known]
+
+    name: str
+    parts: Mapping[str, Comparison | None]
+    p: float
+
+    @property
+    def yes(self) -> bool:
+        """Whether the method is shown to be ahead of all parts."""
+        return self.p <= ALPHA
+
+    @property
+    def answer(self) -> str:
+        """Yes, not shown, or for want of which rows it was not asked."""
+        if self.yes:
+            return "yes"
+        return f"not asked, for want of {', '.join(self.missing)}" if self.missing else "not shown"
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The parts for want of which it was not asked."""
+        return tuple(name for name, one in self.parts.items() if one is None)
 
 
-def credit(compared: Sequence[Comparison], predictor: str) -> list[str]:
-    """Return what a gain of shrinkage is made of, in words; nothing where shrinkage was not compared.
+def judged(methods: Iterable[Method]) -> list[Method]:
+    """Return the methods that are judged, in their order.
 
-    Args:
-        compared: the comparisons of a predictor, adjusted together.
-        predictor: in words.
+    They are those of the role `method`, what the user brings (imported, or a class of the user's own), and `fixed`;
+    never placebos, parts of the pairs, parts of another method, or the order of eigenvectors of the released code.
     """
-    made = _by_kinds(compared)
-    if (OURS, _PLAIN) not in made:
-        return []
-    gain = made[OURS, _PLAIN]
-    head = f"What shrinkage gains for {predictor}:"
-    if not _ahead(gain):
-        return [f"{head} no gain over the plain space is shown ({_points(gain)}), so there is nothing to credit."]
-    parts = [
-        f"{_points(gain)} over the plain space",
-        _part("environment means", _WITHOUT_MEANS, made),
-        _part("interventions", _WITHOUT_INTERVENTIONS, made),
-        _shrinking(made.get((OURS, EQUAL_N_TRUNCATION))),
-        _selection(made.get((OURS, _FIXED)), made.get((_FIXED, _PLAIN))),
+    every = [
+        m
+        for m in methods
+        if (m.imported or ":" in m.projection or m.projection == FIXED or m.of_projection.role == "method")
+        and not (m.placebo or m.pairs_share is not None or m.order == "released")
     ]
-    return [f"{head} {'; '.join(parts)}."]
+    whole = {(m.projection, m.predictor) for m in every if m.projection_variant not in _PARTS}
+    return [m for m in every if m.projection_variant not in _PARTS or (m.projection, m.predictor) not in whole]
 
 
-def credited(compared: Sequence[Comparison]) -> tuple[str, ...]:
-    """Return which of `interventions` and `environments` are credited with a gain of shrinkage.
+def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
+    """Return plain prediction with a method's predictor, of an imported one with the first; None without rows."""
+    same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
+    return next(same, None)
+
+
+def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
+    """Return what a judged method is compared with to explain its gain; nothing of a method without parts of its own.
 
     Args:
-        compared: the comparisons of a predictor, adjusted together.
+        methods: all that have rows, see `Selections.compared`.
+        method: one that is judged.
     """
-    made = _by_kinds(compared)
-    if not _shown(made.get((OURS, _PLAIN))):
-        return ()
-    without = {INTERVENTIONS: _WITHOUT_INTERVENTIONS, ENVIRONMENTS: _WITHOUT_MEANS}
-    return tuple(part for part, kinds in without.items() if all(_shown(made.get((OURS, kind))) for kind in kinds))
+    same = {(m.projection, m.variant): m for m in methods if m.predictor == method.predictor and m.order != "released"}
+    kinds = [kind for parts in QUESTIONS.values() for kind in parts.values()]
+    own = [kind for kind in kinds if kind[0] == _OWN and same.get(_kind(method, kind)) not in (None, method)]
+    return [same[of] for kind in (*kinds, (FIXED, "")) if (of := _kind(method, kind)) in same] if own else []
 
 
-def _by_kinds(compared: Sequence[Comparison]) -> dict[tuple[Kind, Kind], Comparison]:
-    return {(_kind(one.method), _kind(one.baseline)): one for one in compared}
+def asked(compared: Iterable[Comparison], method: Method) -> tuple[Question, ...]:
+    """Return the three questions, asked of a method.
+
+    Args:
+        compared: the comparisons of a setting.
+        method: one that is judged, and whose gain is shown.
+    """
+    made = {(one.baseline.projection, one.baseline.variant): one for one in compared if one.method == method}
+    parts = {
+        question: {name: made.get(_kind(method, kind)) for name, kind in kinds.items()}
+        for question, kinds in QUESTIONS.items()
+    }
+    p = answered({name: [one.interval if one else None for one in kinds.values()] for name, kinds in parts.items()})
+    return tuple(Question(name, of_one, p[name]) for name, of_one in parts.items())
 
 
-def _shown(one: Comparison | None) -> bool:
-    return one is not None and _ahead(one)
+def _kind(method: Method, kind: Kind) -> Kind:
+    return (kind[0] or method.projection, kind[1])
 
 
-def _part(part: str, against: Mapping[Kind, str], made: Mapping[tuple[Kind, Kind], Comparison]) -> str:
-    """Return in words whether a part is credited, and by which comparison, or for want of which it is not."""
-    known = {name: made[OURS, kind] for kind, name in against.items() if (OURS, kind) in made}
-    missing = [name for name in against.values() if name not in known]
-    behind = [name for name, one in known.items() if not _ahead(one)]
-    if behind:
-        named = ", ".join(f"{name} ({_points(known[name])})" for name in behind)
-        words = f"{part}: not credited, for it is not shown to be ahead of {named}"
-        only_borrowed = not missing and behind == [_BORROWED_NAME]
-        return f"{words}: the encoder's sensitivity to such changes, not this data's" if only_borrowed else words
-    if missing:
-        return f"{part}: not credited, for want of rows of {', '.join(missing)}"
-    name, least = min(known.items(), key=lambda item: item[1].interval.estimate)
-    return f"{part}: credited ({_points(least)} over {name}, the least of {len(known)})"
-
-
-def _shrinking(one: Comparison | None) -> str:
-    if one is None:
-        return "shrinking instead of truncating: not compared"
-    words = "credited" if _ahead(one) else "not credited"
-    return f"shrinking instead of truncating: {words} ({_points(one)} over truncation that chooses among the same N)"
-
-
-def _selection(added: Comparison | None, alone: Comparison | None) -> str:
-    if added is None or alone is None:
-        return "nothing chosen: not compared"
-    return f"with nothing chosen {_points(alone)} over the plain space, and choosing adds {_points(added)}"
-
-
-def _ahead(one: Comparison) -> bool:
-    return one.adjusted.differs and one.interval.estimate > 0
-
-
-def _points(one: Comparison) -> str:
-    points, _, ends = points_with_ends(one).partition(" ")
-    return f"{points} points {ends}".rstrip()
-
-
-def _kind(method: Method) -> Kind:
-    return method.projection, method.variant
+def in_words(questions: Sequence[Question]) -> str:
+    """Return what explains a gain; empty without questions."""
+    said = [f"{one.name} {one.answer}{'' if one.missing else f' ({p_words(one.p)})'}" for one in questions]
+    if questions and all(one.missing for one in questions):
+        return "What explains it was not asked, for want of rows of its parts."
+    return f"What explains it (Holm over three): {'; '.join(said)}." if said else ""

@@ -191,10 +191,7 @@ def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> Di
     }
     if diagnosis.displacement and diagnosis.rank:
         contents |= _figure(diagnosis, diagnosis.displacement, diagnosis.rank)
-    prefix = f"{folder}/" if folder else ""
-    for name, content in contents.items():
-        storage.write_bytes(f"{prefix}{name}", content)
-    files = [storage.path(f"{prefix}{name}") for name in contents]
+    files = list(storage.write_files(folder, contents).values())
     return DiagnosisFiles(files[0], files, text)
 
 

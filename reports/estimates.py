@@ -97,10 +97,7 @@ def write_estimates(estimates: Sequence[Estimated], storage: Storage, folder: st
     contents = {f"tables/{table.name}.{suffix}": form(table) for table in made for suffix, form in FORMS.items()}
     parts = [f"# {markdown_escape(name)}: estimates without labels", *(markdown(table).rstrip() for table in made)]
     contents = {f"{NAME}.md": "\n\n".join(parts) + "\n", **contents}
-    prefix = f"{folder}/" if folder else ""
-    for file, content in contents.items():
-        storage.write_bytes(f"{prefix}{file}", content.encode())
-    files = [storage.path(f"{prefix}{file}") for file in contents]
+    files = list(storage.write_files(folder, {file: content.encode() for file, content in contents.items()}).values())
     shown = [line for table in made for line in [*text(table), ""]]
     return EstimateFiles(files, "\n".join([*shown, f"Tables: {files[0]}"]))
 

@@ -1,46 +1,50 @@
 """Sentences computed from result rows, whatever they turn out to say. What they claim is the inference module's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.evaluation.inference import smallest_gain
+from benchmark.method.evaluation.judging import adjusted_interval
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS, OtherEnvironments
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
+from benchmark.method.evaluation.selection import RULES
 from reports.answers import Size
 from reports.captions import environment_words, number, unit_words
 from reports.chosen import Selections
-from reports.comparisons import Adjusted, Comparison, Overall, Ranked, compare, in_family, over_data_sets, ranked
-from reports.credit import BORROWED, credit
-from reports.credit import pairs as credit_pairs
-from reports.methods import ENVIRONMENTS, PLAIN, SHRINKAGE, Method
+from reports.comparisons import Comparison, Overall, Ranked, compare, over_data_sets, p_words, ranked
+from reports.credit import BORROWED, FIXED, baselines, judged, plain_for
+from reports.methods import Method
 from reports.options import Options
 from reports.placebos import placebo_sentences
 from reports.settings import Setting
 
-_BASELINES = {PLAIN: "Plain", "pca": "PCA", "random": "Random projection"}
-# Baselines that use no intervention: where they do as well, interventions add nothing.
-_CONTROLS = ("pca", "random")
+_CONTROLS = ("pca", "random")  # which use no intervention
 FEW_ENVIRONMENTS = 6  # of a data set: with fewer, only several data sets together say something of new environments
 
 
 @dataclass(frozen=True)
+class Missing:
+    """Two methods that were not compared, and why: the whole of the sentence's end."""
+
+    method: Method
+    baseline: Method
+    why: str
+
+
+@dataclass(frozen=True)
 class Findings:
-    """What a setting's comparisons are, among the sentences that stand before and after them; see `in_words`."""
+    """The comparisons of a setting: of each judged method its gain, then what else it is compared with.
 
-    parts: tuple[Comparison | str, ...]
+    Attributes:
+        compared: gains by the rule, the same by the rule that keeps nothing back, and all others by that.
+        missing: those that could not be made.
+    """
 
-    @property
-    def compared(self) -> list[Comparison]:
-        """The family of comparisons under the rule."""
-        return [one for one in self.parts if isinstance(one, Comparison)]
-
-    def why_not(self, method: Method) -> str:
-        """Return why a method was not compared with the plain space; empty where nothing says so."""
-        head = f"{method.label} was not compared with {method.plain.label}: "
-        return next((one.removeprefix(head) for one in self.parts if isinstance(one, str) and one.startswith(head)), "")
+    compared: tuple[Comparison, ...] = ()
+    missing: tuple[Missing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,59 +69,38 @@ class Family:
 
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
-    """Compare CLIP-ICM, and shrinkage, with what could explain their gains away.
+    """Compare what is judged with plain prediction, and with what could explain its gain away.
 
     Args:
         setting: what the rows share.
         selections: the rows of that setting.
         options: what the reader asks for.
     """
-    rule = selections.rule
-    icms = largest(selections)
-    sentences = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
     if setting.protocol_class.looks_at_target:
-        return Findings((*sentences, "Labels of what is tested enter the fits: bounds (†), which are not compared."))
-    if rule != "lodo":
-        sentences.append("Not all that was tested has a lodo accuracy: the findings use the training_domain rule.")
-    if not icms:
-        sentences.append("There are no rows of CLIP-ICM (largest): nothing is compared with it.")
-    every: list[Comparison | str] = []
-    families = []
-    for predictor in dict.fromkeys(method.predictor for method in selections.parts):
-        made = _of_predictor(
-            selections, [m for m in icms if m.predictor == predictor], predictor, rule, options.compare
-        )
-        family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
-        adjusted = iter(family)
-        every += [one if isinstance(one, str) else next(adjusted) for one in made]
-        every += credit(family, family[0].method.predictor_label) if family else []
-        families += [family] if family else []
-    after = [_interval_words(setting, families)] if families else []
-    after += [words for one in ranked(selections, rule) if (words := _ranks(one, rule))]
-    after += placebo_sentences(selections, rule)
-    return Findings((*sentences, *every, *after, *_with_imported(selections, rule, options)))
+        return Findings()
+    compared, missing = [], []
+    for method, baseline, rule in _pairs(selections, options.compare):
+        one = compare(selections, method, rule, baseline) if baseline in selections.compared else None
+        if one is not None:
+            compared.append(one)
+        elif rule == selections.base_rule:
+            missing.append(Missing(method, baseline, why_not(selections, method, baseline)))
+    return Findings(tuple(compared), tuple(missing))
 
 
-def _of_predictor(
-    selections: Selections, icms: Sequence[Method], predictor: str, rule: str, asked: Sequence[tuple[str, str]]
-) -> list[Comparison | str]:
-    """Return the comparisons that are made for a predictor, or why one is not made; they are adjusted together."""
-    ours = [m for m in shrinkages(selections) if m.predictor == predictor]
-    without_interventions = [m for m in ours if m.variant]
-    made = [_made_with(selections, m, n, rule) for m in (*icms, *without_interventions) for n in _BASELINES]
-    pairs = credit_pairs(selections.compared, predictor)
-    pairs += _explaining_pairs(selections, [*icms, *ours], rule)
-    pairs = [pair for pair in pairs if pair[0] not in without_interventions or pair[1].projection not in _BASELINES]
-    known = {(one.method, one.baseline) for one in made if isinstance(one, Comparison)} | set(pairs)
-    pairs += [pair for pair in _asked_for(selections, predictor, asked) if pair not in known]
-    return made + [_made(selections, *pair, rule) for pair in pairs]
-
-
-def _asked_for(selections: Selections, predictor: str, asked: Sequence[tuple[str, str]]) -> list[tuple[Method, Method]]:
-    """Return the pairs that the reader asks for by their labels, of those whose first method has this predictor."""
+def _pairs(selections: Selections, asked: Sequence[tuple[str, str]]) -> list[tuple[Method, Method, str]]:
+    """Return method, baseline and rule of all comparisons, each once."""
+    rule, pairs = selections.base_rule, list[tuple[Method, Method, str]]()
+    every = judged(selections.parts)
+    for method in every:
+        plain = plain_for(method, selections.parts) or method.plain
+        others = [] if method.imported else [*baselines(selections.compared, method), *_explaining(selections, method)]
+        pairs += [(method, plain, selections.rule), (method, plain, rule), *((method, m, rule) for m in others)]
+    imported = [m for m in every if m.imported]
+    pairs += [(m, other, rule) for m in every if not m.imported and m.projection != FIXED for other in imported]
     known = {method.label: method for method in selections.compared}
-    pairs = [(known[ours], known[theirs]) for ours, theirs in asked if ours in known and theirs in known]
-    return [(ours, theirs) for ours, theirs in pairs if ours.predictor == predictor]
+    pairs += [(known[ours], known[theirs], rule) for ours, theirs in asked if ours in known and theirs in known]
+    return list(dict.fromkeys(pairs))
 
 
 def check_asked(every: Sequence[Selections], asked: Sequence[tuple[str, str]]) -> None:
@@ -132,46 +115,35 @@ def check_asked(every: Sequence[Selections], asked: Sequence[tuple[str, str]]) -
             raise IcmBenchError(f"--compare '{label}': there are no rows of it; {nearest(label, known)}")
 
 
-def shrinkages(selections: Selections) -> list[Method]:
-    """Return the methods of shrinkage that are judged, one for each predictor.
-
-    Where nothing was chosen among interventions, as where there are no views, that is shrinkage by environments alone.
-    """
-    every = [m for m in selections.parts if m.projection == SHRINKAGE and m.variant in ("", ENVIRONMENTS)]
-    whole = {m.predictor for m in every if not m.variant}
-    return [m for m in every if not m.variant or m.predictor not in whole]
-
-
-def _explaining_pairs(selections: Selections, judged: Sequence[Method], rule: str) -> list[tuple[Method, Method]]:
-    """Return what else could explain a gain away: of shrinkage PCA, random and the best rival; of all their placebos.
+def _explaining(selections: Selections, method: Method) -> list[Method]:
+    """Return what else could explain a gain away: PCA, random, the best rival, and placebos.
 
     The rival is the one that looks at no label and whose source score under the rule is highest. Of placebos with
-    several draws the rank decides, see `reports.placebos`; `borrowed` is compared with already.
+    several draws the rank says more, see `reports.placebos`; `borrowed` is compared with already.
     """
-    pairs: list[tuple[Method, Method]] = []
-    for method in judged:
-        same = [m for m in selections.parts if m.predictor == method.predictor]
-        if method.projection == SHRINKAGE:
-            pairs += [(method, m) for name in _CONTROLS for m in same if m.projection == name and not m.variant]
-            rivals = [(score, m) for m in same if m.is_rival and (score := _score(selections, m, rule)) is not None]
-            pairs += [(method, max(rivals, key=lambda rival: rival[0])[1])] if rivals else []
-        placebos = [
-            m for m in same if m.placebo not in (None, BORROWED) and m.real == method and m not in selections.draws
-        ]
-        pairs += [(method, m) for m in placebos]
-    return pairs
+    same = [m for m in selections.parts if m.predictor == method.predictor]
+    found = [m for name in _CONTROLS for m in same if m.projection == name and not m.variant]
+    scores = {m: selections.picks(m, selections.base_rule)["score"] for m in same if m.is_rival}
+    found += [max(known, key=lambda m: scores[m].mean())] if (known := [m for m in scores if len(scores[m])]) else []
+    return found + [
+        m for m in same if m.placebo not in (None, BORROWED) and m.real == method and m not in selections.draws
+    ]
 
 
-def _score(selections: Selections, method: Method, rule: str) -> float | None:
-    """Return the mean score on the sources of what a rule picks for a method; None where it picks nothing."""
-    scores = selections.picks(method, rule)["score"]
-    return float(scores.mean()) if len(scores) else None
+def why_not(selections: Selections, method: Method, baseline: Method) -> str:
+    """Return why two methods are not compared."""
+    if baseline not in selections.compared:
+        return "there are no such rows"
+    for one in (method, baseline):
+        if there := selections.folds_there(one):
+            return f"{one.label} has {there[0]} of {there[1]} folds"
+    return "no seed has both on the same test images"
 
 
 def in_words(
     setting: Setting, selections: Selections, findings: Findings, families: Sequence[Family] = ()
 ) -> list[str]:
-    """Return findings as sentences; each comparison's has n, seeds, split and rule.
+    """Return findings as sentences, intervals without a verdict; each has n, seeds, split and rule.
 
     Args:
         setting: what the rows share.
@@ -179,21 +151,23 @@ def in_words(
         findings: its comparisons.
         families: what several data sets say together; a comparison in none of them answers for new environments alone.
     """
-    sentences = []
-    for one in findings.parts:
-        if isinstance(one, Comparison):
-            alone = not any(family.has(setting, one) for family in families)
-            sentences.append(_comparison(setting, selections, one, alone))
-        else:
-            sentences.append(one)
-    return sentences
+    said = [f"{setting.banner}what follows describes noise, not a model."] if setting.random_weights else []
+    if setting.protocol_class.looks_at_target:
+        return [*said, "Labels of what is tested enter the fits: bounds (†), which are not compared."]
+    if RULES[selections.rule].score != "lodo":
+        said.append("Not all that was tested has a lodo accuracy: the findings use the training_domain rule.")
+    for one in findings.compared:
+        said.append(_comparison(setting, selections, one, not any(family.has(setting, one) for family in families)))
+    said += [f"{m.method.label} was not compared with {m.baseline.label}: {m.why}." for m in findings.missing]
+    said += [_interval_words(setting, findings.compared)] if findings.compared else []
+    said += [words for ranks in ranked(selections, selections.rule) if (words := _ranks(ranks, selections.rule))]
+    return said + placebo_sentences(selections, selections.base_rule)
 
 
-def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list[Family]:
+def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
     """Return what settings that differ in the data set alone say together: a family for each of their kinds.
 
-    Comparisons with imported methods are a family of their own. Of a data set that comes with several prompts, only
-    settings with the same prompts are taken together.
+    Of a data set that comes with several prompts, only settings with the same prompts are taken together.
     """
     kinds: dict[tuple[object, ...], list[tuple[Setting, Findings]]] = {}
     for setting, findings in parts:
@@ -206,10 +180,8 @@ def overall(parts: Sequence[tuple[Setting, Findings]], options: Options) -> list
                 for one in findings.compared:
                     pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
             settings = tuple(setting for setting, _ in alike)
-            for imported in (False, True):
-                chosen = [named for (m, b, _), named in pairs.items() if (m.imported or b.imported) == imported]
-                if members := [whole for named in chosen if (whole := over_data_sets(named))]:
-                    families.append(Family(settings, tuple(in_family(members, options.margin))))
+            if members := [whole for named in pairs.values() if (whole := over_data_sets(named))]:
+                families.append(Family(settings, tuple(members)))
     return families
 
 
@@ -229,62 +201,25 @@ def overall_sentences(family: Family, gains_alone: bool = False) -> list[str]:
         family: their comparisons.
         gains_alone: whether to leave out all but what is gained over the plain space.
     """
-    sentences = []
+    sentences, gains = [], sum(member.baseline.is_plain for member in family.members)
     for one in (member for member in family.members if member.baseline.is_plain or not gains_alone):
         left_out = f" Left out, for lack of an interval: {', '.join(one.left_out)}." if one.left_out else ""
         caveat = " Groups of images stand in several of them, which makes it too narrow." if one.grouped else ""
-        ours, theirs = one.method.label, one.baseline.label
+        ours, theirs, new = one.method.label, one.baseline.label, one.others.interval
+        if new is not None and one.baseline.is_plain:
+            new = adjusted_interval(new, gains)
         sentences.append(
             f"{ours} minus {theirs} over {len(one.datasets)} data sets ({', '.join(one.datasets)}), each counting "
             f"alike: {difference(one.interval.estimate)} in these environments, {interval_words(one, 'units')} "
-            f"(rule {one.rule}, split {family.settings[0].test_split}). {verdict(one)} "
-            f"{_new_environments(one.others, 'held-out environments')}{caveat}{left_out}"
+            f"(rule {one.rule}, split {family.settings[0].test_split}). "
+            f"{_new_environments(replace(one.others, interval=new), 'held-out environments')}{caveat}{left_out}"
         )
     sentences.append(
         "Of new environments: random effects of data sets, of environments within them and of images (Paule and "
-        f"Mandel; Hartung and Knapp), over the held-out environments of all. "
-        f"{_holm_words([family.members[0].adjusted])}"
+        "Mandel; Hartung and Knapp), over the held-out environments of all; intervals of gains are adjusted for the "
+        f"{gains} that there are (Bonferroni)."
     )
     return sentences
-
-
-def largest(selections: Selections) -> list[Method]:
-    """Return the methods of CLIP-ICM as the paper has it: largest first, C_d alone."""
-    return [m for m in selections.parts if m.is_paper]
-
-
-def _made_with(selections: Selections, icm: Method, projection: str, rule: str) -> Comparison | str:
-    """Return the comparison with a baseline projection, or the sentence that says why there is none."""
-    same = [m for m in selections.parts if (m.projection, m.predictor) == (projection, icm.predictor)]
-    baseline = next((m for m in same if m.order != "released"), None)
-    if baseline is None:
-        named = f"{_BASELINES[projection]} + {icm.predictor_label}"
-        missing = icm.plain.label if projection == PLAIN else named
-        return f"{icm.label} was not compared with {missing}: there are no such rows."
-    return _made(selections, icm, baseline, rule)
-
-
-def _made(selections: Selections, ours: Method, baseline: Method, rule: str) -> Comparison | str:
-    made = compare(selections, ours, rule, baseline)
-    if made is None:
-        for method in (ours, baseline):
-            if there := selections.folds_there(method):
-                folds = f"{method.label} has {there[0]} of {there[1]} folds"
-                return f"{ours.label} was not compared with {baseline.label}: {folds}."
-    return made or f"{ours.label} was not compared with {baseline.label}: no seed has both on the same test images."
-
-
-def _with_imported(selections: Selections, rule: str, options: Options) -> list[Comparison | str]:
-    """Compare imported methods with CLIP-ICM, shrinkage and plain prediction, as a family of their own."""
-    imported = [m for m in selections.parts if m.imported]
-    leaders = [*largest(selections), *(m for m in selections.parts if m.is_shrinkage)]
-    plain = [m for m in selections.parts if m.is_plain]
-    pairs = [(leader, m) for m in imported for leader in leaders] + [(m, p) for m in imported for p in plain]
-    made = [_made(selections, method, baseline, rule) for method, baseline in pairs]
-    family = in_family([one for one in made if isinstance(one, Comparison)], options.margin)
-    adjusted = iter(family)
-    words = [f"Imported methods are a family of their own: {_holm_words([family[0].adjusted])}"] if family else []
-    return [*(one if isinstance(one, str) else next(adjusted) for one in made), *words]
 
 
 def _comparison(setting: Setting, selections: Selections, one: Comparison, alone: bool) -> str:
@@ -297,27 +232,8 @@ def _comparison(setting: Setting, selections: Selections, one: Comparison, alone
     shown = few if fewest < MIN_UNITS else interval_words(one, units)
     return (
         f"{one.method.label} minus {one.baseline.label}: {difference(one.interval.estimate)} in these environments, "
-        f"{shown} ({context}). {verdict(one)}{_changed(one)} {_others(setting, one, alone)}{partial}"
+        f"{shown} ({context}).{_changed(one)} {_others(setting, one, alone)}{partial}"
     )
-
-
-def verdict(one: Comparison | Overall) -> str:
-    """Return in words whether two methods are separated, by which of them, or whether they are level."""
-    ours, theirs = one.method.label, one.baseline.label
-    control = one.baseline.projection in _CONTROLS
-    margin = f"{100 * one.adjusted.margin:g} point{'s' if one.adjusted.margin != 0.01 else ''}"
-    if one.interval.fewest < MIN_UNITS:
-        return "Too few images to say which is ahead."
-    if np.isnan(one.interval.p):
-        return "Without a standard error nothing says which is ahead."
-    if one.adjusted.differs:
-        ahead = one.interval.estimate > 0
-        within = f", by less than {margin}" if one.adjusted.level else ""
-        none = ", which uses no intervention, is" if control and not ahead else " is"
-        return f"{ours} is ahead of {theirs}{within}." if ahead else f"{theirs}{none} ahead of {ours}{within}."
-    words = "Not shown that they differ, nor that they are level"
-    words = f"Level within {margin}" if one.adjusted.level else f"{words} within {margin}"
-    return f"{words}. That interventions help is not shown: {theirs} uses none." if control else f"{words}."
 
 
 def difference(value: float) -> str:
@@ -326,7 +242,7 @@ def difference(value: float) -> str:
 
 
 def interval_words(one: Comparison | Overall, units: str) -> str:
-    """Return an interval with its p-value and the smallest gain that would have shown, or why there is none."""
+    """Return an interval with the smallest gain that would have shown, or why there is none."""
     interval = one.interval
     if interval.same:
         return (
@@ -337,12 +253,7 @@ def interval_words(one: Comparison | Overall, units: str) -> str:
         return f"no interval ({'all values are the same' if interval.standard_error == 0 else 'unknown'})"
     least = 100 * smallest_gain(interval.standard_error)
     gain = f", smallest gain that would have shown {least:.1f}" if interval.standard_error else ""
-    return f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}, {p_words(one.adjusted.p)}{gain}"
-
-
-def p_words(p: float) -> str:
-    """Return "p = 0.012", or "p < 0.001"."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}{gain}"
 
 
 def _changed(one: Comparison) -> str:
@@ -384,9 +295,9 @@ def _counts(others: OtherEnvironments, words: str) -> str:
     return f"Of {ahead + level + behind} {words} it is ahead in {ahead}, level in {level}, behind in {behind}."
 
 
-def _interval_words(setting: Setting, families: Sequence[Sequence[Comparison]]) -> str:
+def _interval_words(setting: Setting, compared: Sequence[Comparison]) -> str:
     units = "groups of images with all their answers" if setting.grouped else "images with all their answers"
-    one_seed = any(len(one.seeds) == 1 for family in families for one in family)
+    one_seed = any(len(one.seeds) == 1 for one in compared)
     seeds = (
         "variation between seeds is not in them"
         if one_seed
@@ -395,26 +306,9 @@ def _interval_words(setting: Setting, families: Sequence[Sequence[Comparison]]) 
     words = (
         f"Intervals are for these environments: cluster-robust over {units}, {seeds}, Student's t. The difference is "
         "averaged over held-out environments, each method with what the rule picks for it. The smallest gain that "
-        "would have shown is found in 80 % of cases (2.8 standard errors). "
-        f"{_holm_words([family[0].adjusted for family in families])}"
+        "would have shown is found in 80 % of cases (2.8 standard errors). They describe: what is shown, verdicts say."
     )
-    if note := setting.protocol_class.interval_note:
-        words += f" {note}"
-    return words
-
-
-def _holm_words(families: Sequence[Adjusted]) -> str:
-    """Return how p-values are adjusted: in one family, or in one for each predictor."""
-    sizes = [adjusted.family for adjusted in families]
-    count = f"{sizes[0]} comparison{'s' if sizes[0] > 1 else ''}"
-    if len(sizes) > 1:
-        alike = len(set(sizes)) == 1
-        count = f"the {sizes[0] if alike else ', '.join(map(str, sizes))} comparisons of each predictor"
-    margin = families[0].margin
-    return (
-        f"p-values, of no difference and of two one-sided tests for being level within {100 * margin:g} "
-        f"point{'s' if margin != 0.01 else ''}, are adjusted for {count} (Holm)."
-    )
+    return f"{words} {note}" if (note := setting.protocol_class.interval_note) else words
 
 
 def _ranks(one: Ranked, rule: str) -> str:

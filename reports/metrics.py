@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.inference import difference_interval
+from benchmark.method.evaluation.inference import ImageInterval, difference_interval
 from benchmark.method.evaluation.metrics import (
     ACCURACY,
+    BALANCED,
     ECE,
     WORST_CLASS,
     WORST_ENVIRONMENT,
@@ -19,7 +20,7 @@ from benchmark.method.evaluation.metrics import (
     Metric,
     per_class,
 )
-from benchmark.method.evaluation.selection import RULES, SOURCE_RULES
+from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.answers import Answered, Estimate, MethodAnswers, Pooled
 from reports.chosen import Selections, has_choice
@@ -62,6 +63,7 @@ class Metrics:
     Attributes:
         means: key of each metric but the worst class -> what stands for all held-out environments, mostly the mean; in
             percent if it is a share. Of metrics of scores, folds weigh as much as they have images.
+        intervals: the same key of accuracy and of class-balanced accuracy -> its interval over images, fractions.
         source_accuracy: accuracy on the sources' judging images, in percent, at what the rule picks.
         worst_environment: the one in which the mean accuracy over seeds is lowest.
         worst_class: lowest of the classes with `MIN_CLASS_IMAGES` or more images in an environment, or None.
@@ -77,6 +79,7 @@ class Metrics:
     method: Method
     rule: str
     means: Mapping[str, float | None]
+    intervals: Mapping[str, ImageInterval]
     source_accuracy: float | None
     worst_environment: str
     worst_class: WorstClass | None
@@ -131,11 +134,13 @@ def _metrics(selections: Selections, method: Method, rule: str, estimate: Estima
         m.key: m.shown(m.over(np.array([np.mean([of_test.get((name, s), math.nan) for s in seeds]) for name in names])))
         for m, of_test in of_tests.items()
     }
+    of_two = {m.key: whole_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
     temperatures = pd.to_numeric(picks["temperature"]).dropna()
     return Metrics(
         method=method,
         rule=rule,
         means={key: _known(value) for key, value in means.items()},
+        intervals={key: one.interval for key, one in of_two.items() if one is not None},
         source_accuracy=_known(100 * mean_beside(picks, "training_domain")),
         worst_environment=names[int(estimate.means[0].argmin())],
         worst_class=_worst_class(pooled, names, seeds, selections.rows["classes"].iloc[0]),
@@ -208,7 +213,7 @@ def selection_costs(selections: Selections) -> list[SelectionCost]:
     """Return what each method with something to choose gets under each rule."""
     costs = []
     for method, part in selections.parts.items():
-        rules = [rule for rule in RULES if has_choice(part) and selections.is_whole(method, rule)]
+        rules = [one.name for one in selections.rules if has_choice(part) and selections.is_whole(method, one.name)]
         answers = whole(selections, [(method, rule) for rule in rules]) if rules else None
         if answers is not None:
             costs.append(_cost(method, rules, answers))
@@ -232,7 +237,7 @@ def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
     for setting, selections, lines in parts:
         shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
         shared += [setting.test_split, setting.class_half]
-        for rule in RULES.values():
+        for rule in selections.rules:
             for m in metrics_of(selections, rule.name, lines):
                 own = _cells(m, lines, further(selections.metrics))
                 body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *own])
@@ -240,7 +245,15 @@ def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
     columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "source_accuracy"]
     columns += ["worst_environment", WORST_ENVIRONMENT.heading]
     columns += ["worst_class", "worst_class_environment", WORST_CLASS.heading, "worst_class_n"]
-    columns += [*headings, ECE.heading, "ece_scaled", "temperature", "labels_fit", "labels_choice"]
+    columns += [
+        *headings,
+        *(f"{BALANCED.heading}_{end}" for end in ("low", "high")),
+        ECE.heading,
+        "ece_scaled",
+        "temperature",
+        "labels_fit",
+        "labels_choice",
+    ]
     for name, count in (("above_zero_shot_line", "n_backbones"), ("effective_robustness", "n_probe_backbones")):
         columns += [name, f"{name}_low", f"{name}_high", count]
     return csv_lines(columns, body)
@@ -251,6 +264,8 @@ def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> list[object]:
     named = ["", "", "", ""] if worst is None else [worst.name, worst.held_out, _four(worst.accuracy), str(worst.n)]
     cells = [_four(m.of(ACCURACY)), _four(m.source_accuracy), m.worst_environment, _four(m.of(WORST_ENVIRONMENT))]
     cells += [*named, *(_four(m.of(metric)) for metric in among)]
+    balanced = m.intervals.get(BALANCED.key)
+    cells += [_four(None if balanced is None else _known(100 * end)) for end in _ends(balanced)]
     cells += [*map(_four, (m.of(ECE), m.ece_scaled, m.temperature)), *map(_count, (m.labels_fit, m.labels_choice))]
     for above, line in ((m.above_zero_shot_line, lines.zero_shot), (m.effective_robustness, lines.linear_probe)):
         numbers = (None, None, None) if above is None else (above.points, above.low, above.high)
@@ -272,13 +287,17 @@ def _class_lines(setting: Setting, selections: Selections) -> Iterator[list[obje
     classes = selections.rows["classes"].iloc[0]
     fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
     for method in selections.parts:
-        for rule in RULES.values():
+        for rule in selections.rules:
             of_rule = selections.pooled(method, rule.name)
             for held_out in dict.fromkeys(name for name, _ in of_rule):
                 pooled = [one for (name, _), one in of_rule.items() if name == held_out]
                 for name, accuracy, n in zip(classes, *by_class(pooled, len(classes)), strict=True):
                     numbers = ["" if np.isnan(accuracy) else _four(100 * accuracy), int(n), len(pooled)]
                     yield [*fixed, method.label, rule.name, rule.looks_at_target, held_out, name, *numbers]
+
+
+def _ends(interval: ImageInterval | None) -> tuple[float, float]:
+    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
 
 
 def _count(value: float) -> str:

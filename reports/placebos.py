@@ -35,28 +35,6 @@ def p_value(real: float, draws: Sequence[float]) -> float:
     return (1 + sum(draw >= real - SAME for draw in draws)) / (1 + len(draws))
 
 
-def p_of_draws(selections: Selections, rule: str, draws: Sequence[Method]) -> float | None:
-    """Return the p-value of the real method's rank among several draws of a placebo.
-
-    Args:
-        selections: the rows of one setting.
-        rule: what chooses for the real one and for each draw.
-        draws: all draws of one placebo.
-
-    Returns:
-        None where the predictor is trained, so that draws are no exchangeable values, and where a draw or the real one
-        lacks what is held out.
-    """
-    real = draws[0].real
-    if not real.learns_nothing or real not in selections.parts:
-        return None
-    of_real = accuracies_of(selections, real, rule)
-    found = [accuracies for draw in draws if (accuracies := accuracies_of(selections, draw, rule)) is not None]
-    if of_real is None or len(found) < len(draws):
-        return None
-    return p_value(float(of_real.mean()), [float(accuracies.mean()) for accuracies in found])
-
-
 def placebo_sentences(selections: Selections, rule: str) -> list[str]:
     """Return for each placebo with several draws where the real one stands among them.
 

@@ -13,12 +13,9 @@ from reports.against import (
     PASS,
     Check,
     Ours,
-    against_published,
 )
-from reports.chosen import Selections
-from reports.options import Options
 from reports.published import OF_ENVIRONMENTS, PublishedNumber
-from reports.settings import BANNER, Setting
+from reports.settings import BANNER
 from reports.table import Block, Cell, Column, Line, Table
 
 _COLUMNS = (
@@ -32,18 +29,11 @@ _COLUMNS = (
 )
 
 
-def published_table(described: Sequence[tuple[Setting, Selections]], options: Options | None = None) -> Table | None:
-    """Return ours beside what is published of the same, backbone by backbone; None where nothing is published.
-
-    Args:
-        described: every setting with its rows.
-        options: what stands behind ±.
-    """
-    return table_of(against_published(described, options))
-
-
 def table_of(checks: Sequence[Check]) -> Table | None:
-    """Return a line for each check, a block for each backbone; None without any."""
+    """Return ours beside what is published of the same: a line for each check, a block for each backbone.
+
+    None without any.
+    """
     if not checks:
         return None
     sources = list(dict.fromkeys(_source(number) for check in checks for number in check.sources))

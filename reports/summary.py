@@ -7,7 +7,7 @@ from reports.forms.markdown import markdown, markdown_escape, markdown_grid
 from reports.origin import Origin
 from reports.settings import BANNER, Setting
 from reports.table import Table
-from reports.verdicts import GAINS, HURTS, KINDS, Answer, Verdict, counts_of
+from reports.verdicts import DECIDED, Answer, counts_of
 
 MAX_LINES = 150
 MAX_VERDICTS = 24
@@ -79,19 +79,14 @@ def _listed(heading: str, sentences: Sequence[str]) -> list[str]:
 
 def _answers(answer: Answer) -> list[str]:
     """Return the verdicts, those that decide something first; counts alone where they are too many."""
-    decided = [one for one in answer.verdicts if one.kind in (*GAINS, HURTS)]
+    decided = [one for one in answer.verdicts if one.kind in DECIDED]
     ordered = [*decided, *(one for one in answer.verdicts if one not in decided)]
-    lines = [f"- {_verdict(one)}" for one in ordered[:MAX_VERDICTS]]
+    lines = [f"- {markdown_escape(one.sentence)}" for one in ordered[:MAX_VERDICTS]]
     if len(ordered) > MAX_VERDICTS:
         counts = ", ".join(f"{n} {kind}" for kind, n in counts_of(answer.verdicts).items())
         lines.append(f"- and {len(ordered) - MAX_VERDICTS:,} more in `tables/verdicts.csv`; of all: {counts}")
     lines += [f"- {markdown_escape(words)}" for words in (*answer.left_out, *answer.decodability)[:MAX_SENTENCES]]
     return ["## Answers", "\n".join(lines)] if lines else []
-
-
-def _verdict(one: Verdict) -> str:
-    assert one.kind in KINDS
-    return markdown_escape(one.sentence)
 
 
 def _first_table(tables: Sequence[Table]) -> list[str]:

@@ -1,7 +1,7 @@
 """The one table that every form is written from: what it says, and nothing of how it is printed. No arithmetic."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 GAP = "—"
 
@@ -134,6 +134,3 @@ class Table:
         """Whether it has two lines or more, and columns that say something."""
         lines = [line for _, line in self.lines()]
         return len(lines) > 1 and any(c.value is not None or c.text for line in lines for c in line.cells)
-
-
-CELL_FIELDS = tuple(one.name for one in fields(Cell))

@@ -11,7 +11,7 @@ from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
 from reports.methods import Method
 from reports.settings import Setting
-from reports.verdicts import GAINS, HURTS, Answer
+from reports.verdicts import DECIDED, Answer
 
 WIDTH = 80
 MAX_LINES_ALONE = 24
@@ -49,7 +49,7 @@ def shown(described: Sequence[tuple[Setting, Selections]], answer: Answer) -> li
     if len(fair) == 1:
         return _of_setting(fair[0][1])
     judged = [one for one in answer.verdicts if one.gain is not None]
-    decided = [one for one in judged if one.kind in (*GAINS, HURTS)]
+    decided = [one for one in judged if one.kind in DECIDED]
     return [
         Shown(
             f"{one.setting.banner}{one.setting.dataset}, {one.setting.backbone_label}{one.setting.half_words}",

@@ -1,71 +1,84 @@
-"""The answer of a report: does a method help, by how much, how sure, and compared with what. From intervals alone.
+"""The answer of a report: does a method help, by which accuracy, how sure, and what explains it: records.
 
-A gain over the plain space is judged by its interval for these environments (METHOD, section 9), adjusted by Holm for
-all gains that the report judges; what could explain it away is adjusted within its setting and predictor.
+The plan of tests is METHOD's, section 11: every judged method has one gain over plain prediction in each setting, by
+the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see `judging`). Of a
+gain that is shown by the metric it is asked what explains it (see `credit`). All else that reports show is description.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from benchmark.method.evaluation.inference import CONFIDENCE
-from benchmark.method.evaluation.metrics import ACCURACY
-from benchmark.method.evaluation.multiplicity import holm
+from benchmark.method.evaluation.inference import ImageInterval, Interval
+from benchmark.method.evaluation.judging import (
+    BALANCED_ONLY,
+    HELPS,
+    HURTS,
+    METRIC_ONLY,
+    NO_DIFFERENCE,
+    TRADES,
+    Gain,
+    JudgedGain,
+    adjusted_interval,
+    judged_gains,
+)
+from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.chosen import Selections
-from reports.comparisons import Comparison
-from reports.credit import INTERVENTIONS
-from reports.findings import Findings, largest, shrinkages
-from reports.methods import ICM, PLAIN, REPLACED, Method
-from reports.metrics import metrics_of
-from reports.options import Options
-from reports.placebos import p_of_draws
-from reports.robustness import Lines
+from reports.comparisons import Adjusted, Comparison, compare
+from reports.credit import QUESTIONS, Question, asked, in_words, judged, plain_for
+from reports.findings import Findings, why_not
+from reports.methods import ICM, Method
 from reports.settings import Setting, named
 
-HELPS = "helps"
-ONLY_AS_BASELINES = "helps, but a baseline does too"
-ONLY_AS_PLACEBOS = "helps, but placebos do too"
-HURTS = "hurts"
-NO_DIFFERENCE = "no difference found"
-TOO_FEW = "too few images"
-NOTHING = "nothing to compare"
-ALL_PLAIN = "is plain"
-GAINS = (HELPS, ONLY_AS_BASELINES, ONLY_AS_PLACEBOS)
-_UNDECIDED = (ALL_PLAIN, TOO_FEW, NOTHING)
-KINDS = (*GAINS, HURTS, NO_DIFFERENCE, *_UNDECIDED)
-ALPHA = 1 - CONFIDENCE
+IS_PLAIN, UNSAID = "is plain", "cannot be said"
+DECIDED = (HELPS, METRIC_ONLY, BALANCED_ONLY, TRADES, HURTS)  # that a difference is shown
+KINDS = (*DECIDED, NO_DIFFERENCE, IS_PLAIN, UNSAID)
+MIN_IMAGES = 4  # of a fit, for each dimension: with fewer, choices were found to harm (METHOD, section 10)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one method does for one predictor in one setting, against what could explain its gain away.
+    """What one method does for one predictor in one setting.
 
     Attributes:
         setting: what its rows share.
-        method: CLIP-ICM (largest) or shrinkage.
+        method: the judged method.
         rule: by which everything was chosen.
         kind: one of `KINDS`.
-        gain: the comparison with the plain space, adjusted over all verdicts of the report; None without one.
-        against: the other comparisons, in the order in which they are shown.
-        unbeaten: projection, in words, of the strongest thing that it is not shown to be ahead of, or None.
-        plain_picks: (k, n): of n picks k are the full space.
-        why: why there is nothing to compare, else empty.
-        by_metric: sentence with the metric of the data set, where that is not accuracy; else empty.
+        metric: of the data set.
+        accuracy: the method's own, whatever can be said of its gain; NaN where the rule picks nothing.
+        gain: method minus plain prediction by the metric, with its adjusted p-value; None without one.
+        balanced: the same by class-balanced accuracy.
+        judged: both as three families; None without a gain.
+        ungated: the gain by the metric with what the rule picks that keeps nothing back.
+        questions: what explains a gain; empty where none is shown by the metric.
+        others: the other comparisons of the method, in the order in which they are shown.
+        plain_picks: (k, n): of n picks k are plain prediction.
+        shares: how far the shares of answers lie from those of the classes, see `shares_apart`: plain, method.
+        images: of a fit, for each dimension, the fewest; NaN where it is unknown.
+        why: why nothing can be said, else empty.
     """
 
     setting: Setting
     method: Method
     rule: str
     kind: str
+    metric: Metric
+    accuracy: float
     gain: Comparison | None = None
-    against: tuple[Comparison, ...] = ()
-    unbeaten: str | None = None
+    balanced: Comparison | None = None
+    judged: JudgedGain | None = None
+    ungated: Comparison | None = None
+    questions: tuple[Question, ...] = ()
+    others: tuple[Comparison, ...] = ()
     plain_picks: tuple[int, int] = (0, 0)
+    shares: tuple[float | None, float | None] = (None, None)
+    images: float = np.nan
     why: str = ""
-    by_metric: str = ""
 
     @property
     def where(self) -> str:
@@ -75,45 +88,83 @@ class Verdict:
 
     @property
     def name(self) -> str:
-        """The projection in words: "CLIP-ICM"."""
-        return "CLIP-ICM" if self.method.projection == ICM else self.method.projection_label
+        """The method in words: "CLIP-ICM", and an imported one by its own name."""
+        if self.method.imported:
+            return self.method.label
+        return "CLIP-ICM" if self.method.projection == ICM and self.method.is_paper else self.method.projection_label
+
+    @property
+    def said(self) -> str:
+        """The kind in words, with the metric where that is what it is about: "helps in accuracy only"."""
+        return self.kind.replace("the metric", self.metric.title)
+
+    @property
+    def family(self) -> int:
+        """Number of gains that are judged together."""
+        return self.judged.family if self.judged else 0
 
     @property
     def bound(self) -> float:
-        """The largest difference that the interval of the gain leaves, in points; NaN without an interval."""
+        """The largest difference that the adjusted interval of the gain leaves, in points; NaN without one."""
         if self.gain is None:
             return np.nan
-        interval = self.gain.interval
-        if interval.same:
-            return 100 * interval.may_differ
-        return 100 * float(max(abs(interval.low), abs(interval.high)))
+        interval = adjusted_interval(self.gain.interval, self.family)
+        end = interval.may_differ if interval.same else max(abs(interval.low), abs(interval.high))
+        return self.metric.shown(float(end))
+
+    @property
+    def in_new(self) -> Interval | None:
+        """The interval of the gain in new environments, adjusted as gains are; None where it cannot be answered."""
+        return self.gain.others.interval if self.gain else None
+
+    @property
+    def holds_in_new(self) -> bool:
+        """Whether that interval has no 0 in it and what is shown on its side."""
+        new = self.in_new
+        sign = np.sign(self.gain.interval.estimate) if self.gain is not None and self.gain.adjusted.differs else 0
+        return new is not None and new.standard_error > 0 and bool(min(sign * new.low, sign * new.high) > 0)
 
     @property
     def sentence(self) -> str:
-        """The whole answer in one or two sentences."""
-        return " ".join(filter(None, [f"{self.setting.banner}{self.where}: {_said(self)}", self.by_metric]))
+        """The whole answer in short sentences."""
+        return f"{self.setting.banner}{self.where}: {_in_words(self)}"
 
     def record(self) -> dict[str, Any]:
-        """Return it as a line of numbers, in points."""
-        gain = self.gain
-        low, high = (None, None) if gain is None else (_points(gain.interval.low), _points(gain.interval.high))
-        others = gain.others if gain else None
+        """Return it as a line of numbers: shares in percent and differences in points."""
+        gain, judged, others = self.gain, self.judged, self.gain.others if self.gain else None
+        questions = {one.name: one for one in self.questions}
+        new = self.in_new
         return {
             **named(self.setting),
             "predictor": self.method.predictor,
             "method": self.method.label,
             "rule": self.rule,
-            "verdict": self.kind,
-            "difference": None if gain is None else _points(gain.interval.estimate),
-            "low": low,
-            "high": high,
-            "p_holm": None if gain is None else _known(gain.adjusted.p),
-            "verdicts": None if gain is None else gain.adjusted.family,
-            "not_ahead_of": self.unbeaten,
+            "verdict": self.said,
+            "why": self.why,
+            "accuracy": _shown(ACCURACY, self.accuracy),
+            "metric": self.metric.title,
+            "value": _shown(self.metric, gain.accuracies[0] if gain else None),
+            "plain": _shown(self.metric, gain.accuracies[1] if gain else None),
+            **_of_interval("", self.metric, gain.interval if gain else None),
+            "p_holm": _known(judged.p_metric if judged else None),
+            **_of_interval("balanced_", BALANCED, self.balanced.interval if self.balanced else None),
+            "balanced_p_holm": _known(judged.p_balanced if judged else None),
+            "both_p_holm": _known(judged.p_both if judged else None),
+            "verdicts": self.family or None,
+            "difference_ungated": _shown(self.metric, self.ungated.interval.estimate if self.ungated else None),
+            "value_ungated": _shown(self.metric, self.ungated.accuracies[0] if self.ungated else None),
+            **{f"by_{name}": questions[name].answer if name in questions else None for name in QUESTIONS},
+            **{f"by_{name}_p": _known(questions[name].p if name in questions else None) for name in QUESTIONS},
+            "shares_before": _shown(ACCURACY, self.shares[0]),
+            "shares_after": _shown(ACCURACY, self.shares[1]),
             "plain_picks": self.plain_picks[0],
             "picks": self.plain_picks[1],
             "ahead": None if others is None else others.ahead,
             "environments": None if gain is None else len(gain.held_outs),
+            "new_low": _shown(self.metric, new.low if new else None),
+            "new_high": _shown(self.metric, new.high if new else None),
+            "grouped": self.setting.grouped,
+            "images_per_dimension": _known(self.images),
             "sentence": self.sentence,
         }
 
@@ -124,7 +175,7 @@ class Answer:
 
     Attributes:
         headline: of all verdicts together.
-        verdicts: one for each setting, predictor and method, in the order of the tables.
+        verdicts: one for each judged method, predictor and setting, in the order of the tables.
         left_out: sentences on what has no verdict, and why.
         decodability: sentences on how well the environment is read from embeddings, before and after projecting.
     """
@@ -135,13 +186,12 @@ class Answer:
     decodability: tuple[str, ...] = field(default=())
 
 
-def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[Findings], options: Options) -> Answer:
+def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[Findings]) -> Answer:
     """Return the answer of a report.
 
     Args:
         described: its settings with their rows.
         findings: of each setting its comparisons, see `findings.comparisons`.
-        options: what the reader asks for.
     """
     verdicts: list[Verdict] = []
     left_out: list[str] = []
@@ -151,125 +201,137 @@ def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[F
             continue  # bounds: the tables show them
         if setting.class_half in ("base", "new") and _whole(setting) in together:
             continue  # their harmonic mean is judged
-        of_setting = [_verdict(setting, selections, m, made) for m in _judged(selections)]
+        of_setting = [_unjudged(setting, selections, m, made) for m in judged(selections.parts)]
         kept = [one for one in of_setting if not _cannot_predict(one)]
         left_out += [
             f"{one.where}: left out, for a {one.method.predictor_label} cannot predict new classes."
             for one in of_setting
             if _cannot_predict(one)
         ]
-        if not of_setting:
-            left_out.append(f"{setting.title}: nothing to compare, for there are no rows of CLIP-ICM or shrinkage.")
+        left_out += [] if of_setting else [_without_methods(setting, selections)]
         verdicts += kept
-    adjusted = _adjusted(verdicts, options.margin)
-    return Answer(_headline(adjusted), tuple(adjusted), tuple(dict.fromkeys(left_out)))
+    done = _judged(verdicts)
+    return Answer(_headline(done), tuple(done), tuple(dict.fromkeys(left_out)))
+
+
+def shares_apart(selections: Selections, method: Method, rule: str) -> float | None:
+    """Return how far the shares of a method's answers lie from the shares of the classes, from 0 to 1.
+
+    The total variation distance, half the sum over classes of |share of answers - share of images|, averaged over
+    held-out environments and seeds.
+
+    Args:
+        selections: the rows of one setting.
+        method: one of its methods.
+        rule: one of `selection.RULES`.
+
+    Returns:
+        The distance, or None where rows do not keep all predictions.
+    """
+    pooled, predicted = selections.pooled(method, rule), selections.predicted(method, rule)
+    if not pooled or len(predicted) < len(pooled):
+        return None
+    n, apart = selections.n_classes, []
+    for key, one in pooled.items():
+        counts = [np.bincount(of, minlength=n) / len(one.correct) for of in (predicted[key], one.tested.label)]
+        apart.append(abs(counts[0] - counts[1]).sum() / 2)
+    return float(np.mean(apart))
 
 
 def _whole(setting: Setting) -> Setting:
     return replace(setting, class_half="all", prompts=(), rounding=None)
 
 
-def _judged(selections: Selections) -> list[Method]:
-    """Return the methods that are judged, CLIP-ICM as the paper has it and shrinkage, in the order of tables."""
-    judged = [*largest(selections), *shrinkages(selections)]
-    return [m for m in selections.parts if m in judged]
-
-
 def _cannot_predict(one: Verdict) -> bool:
     return one.setting.class_half in ("new", "harmonic") and one.method.learns_classes
 
 
-def _verdict(setting: Setting, selections: Selections, method: Method, made: Findings) -> Verdict:
-    """Return the verdict on a method with p-values that are not yet adjusted over verdicts."""
-    rule = selections.rule
-    mine = [one for one in made.compared if one.method == method]
-    gain = next((one for one in mine if one.baseline.projection == PLAIN and one.baseline.is_plain), None)
-    against = tuple(one for one in mine if one is not gain and not one.baseline.imported)
-    picks = selections.plain_picks(method, rule)
-    if gain is None:
-        why = made.why_not(method) or "the plain space has no rows on the same images"
-        return Verdict(setting, method, rule, NOTHING, None, against, None, picks, why)
-    placebos = _unbeaten_draws(selections, method, rule)
-    by_metric = _by_metric(selections, method, gain.baseline)
-    found = Verdict(setting, method, rule, NO_DIFFERENCE, gain, against, None, picks, by_metric=by_metric)
-    return replace(found, unbeaten=_strongest(against) or (placebos[0] if placebos else None))
+def _without_methods(setting: Setting, selections: Selections) -> str:
+    """Return the accuracies of a setting in which nothing is judged."""
+    rows = [(m.label, _accuracy(selections, m)) for m in selections.parts]
+    named = ", ".join(f"{name} {100 * value:.1f} %" for name, value in rows if not np.isnan(value))
+    return f"{setting.title}: no method to be judged; {named or 'no accuracy under a rule of the sources'}."
 
 
-def _by_metric(selections: Selections, method: Method, plain: Method) -> str:
-    """Return what plain prediction and a method have by the metric of the data set; nothing of accuracy."""
-    if (metric := selections.metric) == ACCURACY:
-        return ""
-    found = {one.method: one.of(metric) for one in metrics_of(selections, selections.rule, Lines())}
-    values = found.get(plain), found.get(method)
-    if None in values:
-        return f"Its rows do not have {metric.title}, the metric of this data set."
-    shown = [f"{value:.{1 if metric.percent else 3}f}" for value in values]
-    return f"By {metric.title}, the metric of this data set: plain {shown[0]}, {method.projection_label} {shown[1]}."
+def _accuracy(selections: Selections, method: Method) -> float:
+    """Return the accuracy of what the rule picks, of the folds and environments that there are; NaN without any.
+
+    Where there is no plain prediction to keep, that is the rule that keeps nothing back.
+    """
+    picks = selections.picks(method, selections.rule)
+    picks = picks if len(picks) else selections.picks(method, selections.base_rule)
+    sums = picks.assign(right=[answers.sum() for answers in picks["correct"]]).groupby("held_out")[["right", "n_test"]]
+    return float((totals["right"] / totals["n_test"]).mean()) if len(totals := sums.sum()) else np.nan
 
 
-def _strongest(against: Sequence[Comparison]) -> str | None:
-    """Return what has the highest accuracy among what a method is not shown to be ahead of."""
-    unbeaten = _unbeaten(against)
-    baselines = [one for one in unbeaten if not one.baseline.placebo]
-    return (
-        min(baselines or unbeaten, key=lambda one: one.interval.estimate).baseline.projection_label
-        if unbeaten
-        else None
+def _unjudged(setting: Setting, selections: Selections, method: Method, made: Findings) -> Verdict:
+    """Return the verdict on a method before its gain is judged with all others."""
+    rule, base, metric = selections.rule, selections.base_rule, selections.metric
+    plain = plain_for(method, selections.parts)
+    fits = selections.chosen_rows(method, base, ("n_train", "dim"))
+    found = Verdict(
+        setting,
+        method,
+        rule,
+        UNSAID,
+        metric,
+        _accuracy(selections, method),
+        others=tuple(one for one in made.compared if one.method == method and one.baseline != plain),
+        plain_picks=selections.plain_picks(method, rule),
+        images=np.nan if method.imported or not len(fits) else float((fits["n_train"] / fits["dim"]).min()),
+    )
+    by_metric = compare(selections, method, rule, plain, metric=metric) if plain else None
+    if plain is None or by_metric is None:
+        return replace(found, why=why_not(selections, method, plain or method.plain))
+    return replace(
+        found,
+        accuracy=by_metric.accuracies[0] if metric == ACCURACY else found.accuracy,
+        gain=by_metric,
+        balanced=compare(selections, method, rule, plain, metric=BALANCED),
+        ungated=compare(selections, method, base, plain, metric=metric),
+        shares=(shares_apart(selections, plain, rule), shares_apart(selections, method, rule)),
     )
 
 
-def _unbeaten(against: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons in which a method is not shown to be ahead, but for those with parts of itself."""
-    return [one for one in against if not _ahead(one) and not _is_part(one.baseline)]
-
-
-def _is_part(method: Method) -> bool:
-    """Say whether a method is shrinkage with less chosen: that it does as well takes nothing from shrinkage."""
-    return method.projection == "fixed" or method.variant in (INTERVENTIONS, REPLACED)
-
-
-def _unbeaten_draws(selections: Selections, method: Method, rule: str) -> list[str]:
-    """Return the placebos with several draws that a method is not shown to be better than, by its rank among them."""
-    ranked = {mean: p_of_draws(selections, rule, draws) for mean, draws in selections.draws.items()}
-    of_method = [(mean, p) for mean, p in ranked.items() if mean.projection == method.projection]
-    same = [(mean, p) for mean, p in of_method if selections.draws[mean][0].real == method]
-    return [mean.projection_label for mean, p in same if p is not None and p > ALPHA]
-
-
-def _ahead(one: Comparison) -> bool:
-    return bool(one.adjusted.differs and one.interval.estimate > 0)
-
-
-def _adjusted(verdicts: Sequence[Verdict], margin: float) -> list[Verdict]:
-    """Return verdicts of the kind that their gain has once all gains are adjusted together."""
-    gains = [one.gain.interval.p for one in verdicts if one.gain is not None]
-    p = iter(holm(gains).tolist() if gains else ())
+def _judged(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return verdicts of the kind that their gain has once all gains are judged together."""
+    known = [one for one in verdicts if one.gain is not None and one.balanced is not None]
+    gains = judged_gains([Gain(one.gain.interval, one.balanced.interval) for one in known if one.gain and one.balanced])
+    of_gain = iter(gains)
     done = []
     for one in verdicts:
-        if one.gain is None:
+        if one.gain is None or one.balanced is None:
             done.append(one)
             continue
-        adjusted = replace(one.gain.adjusted, p=next(p), family=len(gains), margin=margin)
-        moved = replace(one, gain=replace(one.gain, adjusted=adjusted))
-        done.append(replace(moved, kind=_kind(moved)))
+        judged = next(of_gain)
+        gain, balanced = (
+            _adjusted(made, p, judged.family)
+            for made, p in ((one.gain, judged.p_metric), (one.balanced, judged.p_balanced))
+        )
+        why = _why_unsaid(one, gain.interval)
+        k, n = one.plain_picks
+        kind = IS_PLAIN if n and k == n else UNSAID if why else judged.kind
+        questions = asked(one.others, one.method) if judged.shown and kind != IS_PLAIN else ()
+        done.append(replace(one, kind=kind, gain=gain, balanced=balanced, judged=judged, questions=questions, why=why))
     return done
 
 
-def _kind(one: Verdict) -> str:
-    assert one.gain is not None
-    k, n = one.plain_picks
-    if n and k == n:
-        return ALL_PLAIN
-    if one.gain.interval.fewest < MIN_UNITS or np.isnan(one.gain.interval.p):
-        return TOO_FEW
-    if not one.gain.adjusted.differs:
-        return NO_DIFFERENCE
-    if one.gain.interval.estimate < 0:
-        return HURTS
-    if one.unbeaten is None:
-        return HELPS
-    of_baselines = any(not c.baseline.placebo for c in _unbeaten(one.against))
-    return ONLY_AS_BASELINES if of_baselines else ONLY_AS_PLACEBOS
+def _adjusted(made: Comparison, p: float, family: int) -> Comparison:
+    """Return a gain with its adjusted p-value, and what is said of new environments adjusted likewise."""
+    new = made.others.interval
+    others = replace(made.others, interval=None if new is None else adjusted_interval(new, family))
+    return replace(made, adjusted=Adjusted(p, family), others=others)
+
+
+def _why_unsaid(one: Verdict, interval: ImageInterval) -> str:
+    """Return why nothing can be said of a gain; empty where something can."""
+    if interval.fewest < MIN_UNITS:
+        return f"an environment has {interval.fewest} images, or groups of them, and {MIN_UNITS} are needed"
+    if not np.isnan(interval.p):
+        return ""
+    if one.metric.needs == "correct":
+        return "there is no standard error"
+    return f"rows do not keep what an interval of {one.metric.title} needs"
 
 
 def _headline(verdicts: Sequence[Verdict]) -> str:
@@ -279,108 +341,90 @@ def _headline(verdicts: Sequence[Verdict]) -> str:
     for one in verdicts:
         by_name.setdefault(one.name, []).append(one)
     if not by_name:
-        return "Nothing to compare: there are no rows of CLIP-ICM or shrinkage beside plain prediction."
-    parts = [_of_name(name, of_name) for name, of_name in by_name.items()]
+        return "No method is judged: there are rows of plain prediction, baselines or bounds alone."
+    parts = [_alone(of_name[0]) if len(of_name) == 1 else _of_name(name, of_name) for name, of_name in by_name.items()]
     return f"{banner}{'; '.join(parts)}."
 
 
 def _of_name(name: str, verdicts: Sequence[Verdict]) -> str:
     """Return what the verdicts on one method say together."""
-    n = len(verdicts)
-    if n == 1:
-        return _alone(verdicts[0])
-    counts = {kind: [one for one in verdicts if one.kind == kind] for kind in KINDS}
-    helps = [one for kind in GAINS for one in counts[kind]]
-    shown = {"helps": helps} | {kind: counts[kind] for kind in (HURTS, NO_DIFFERENCE, *_UNDECIDED)}
-    words = [f"{kind} in {len(of_kind)}" for kind, of_kind in shown.items() if of_kind]
-    words[0] += f" of {n}{_but(helps) if helps else ''}"
-    unseen = [one.bound for one in counts[NO_DIFFERENCE]]
-    below = f"below {max(unseen):.1f} points at 95 %, " if unseen and not helps else ""
-    return f"{name}: {', '.join(words)} ({below}Holm)"
+    words = [f"{said} in {n}" for said, n in counts_of(verdicts).items()]
+    words[0] += f" of {len(verdicts)}"
+    unseen = [one.bound for one in verdicts if one.kind == NO_DIFFERENCE]
+    below = f" (no difference: below {max(unseen):.1f} points at 95 %, Holm)" if unseen else " (Holm)"
+    return f"{name}: {', '.join(words)}{below}"
 
 
 def _alone(one: Verdict) -> str:
     """Return the verdict on a method that has only this one."""
-    name = f"{one.name} + {one.method.predictor_label}"
-    if one.gain is None or one.kind in (ALL_PLAIN, TOO_FEW):
-        return f"{name}: {one.kind}"
-    if one.kind == NO_DIFFERENCE:
-        return f"{name}: no difference found, below {one.bound:.1f} points at 95 %"
-    points = f"{100 * one.gain.interval.estimate:+.1f} points, {_environments(one.gain)}"
-    return f"{name} hurts ({points})" if one.kind == HURTS else f"{name} helps ({points}){_but([one])}"
+    name = one.name if one.method.imported else f"{one.name} + {one.method.predictor_label}"
+    if one.kind == UNSAID:
+        return f"{name}: {one.accuracy:.1%} accuracy, and what it gains cannot be said"
+    if one.kind in (IS_PLAIN, NO_DIFFERENCE):
+        below = f", below {one.bound:.1f} points at 95 %" if one.kind == NO_DIFFERENCE else ""
+        return f"{name}: {one.said}{below}"
+    return f"{name} {one.said} ({_both(one, ends=False)})"
 
 
-def _but(helps: Sequence[Verdict]) -> str:
-    """Return the strongest thing that gains do not beat; that nothing is left, where they beat all."""
-    not_beaten = [str(one.unbeaten) for one in helps if one.unbeaten]
-    if not not_beaten:
-        return f" beyond {beaten}" if (beaten := _beaten_by_all(helps)) else ""
-    commonest = max(dict.fromkeys(not_beaten), key=not_beaten.count)
-    if len(helps) == 1:
-        return f", but is not shown ahead of {commonest}"
-    return f" ({len(not_beaten)} of them not shown ahead of {commonest})"
+def _both(one: Verdict, ends: bool = True) -> str:
+    """Return the gain by the metric and by class-balanced accuracy: "+3.3 points, class-balanced -0.6"."""
+    parts = []
+    for metric, made in ((one.metric, one.gain), (BALANCED, one.balanced)):
+        assert made is not None  # see `_judged`
+        title = "" if metric in (ACCURACY, BALANCED) else f" of {metric.title}"
+        unit = "" if metric == BALANCED else f" points{title}"
+        low, high = (metric.shown(end) for end in (made.interval.low, made.interval.high))
+        shown = f" ({low:+.1f} to {high:+.1f})" if ends and made.interval.standard_error > 0 else ""
+        parts.append(f"{metric.shown(made.interval.estimate):+.1f}{unit}{shown}")
+    return f"{parts[0]}, class-balanced {parts[1]}"
 
 
-def _beaten_by_all(helps: Sequence[Verdict]) -> str:
-    """Return in words what stood against every one of some gains, and was beaten; empty where nothing did."""
-    against = [[c.baseline for c in one.against] for one in helps]
-    words = {"PCA": lambda m: m.projection == "pca", "random": lambda m: m.projection == "random"}
-    words["placebos"] = lambda m: m.placebo is not None
-    there = [name for name, is_it in words.items() if all(any(map(is_it, baselines)) for baselines in against)]
-    return " and ".join(filter(None, [", ".join(there[:-1]), *there[-1:]]))
-
-
-def _said(one: Verdict) -> str:
+def _in_words(one: Verdict) -> str:
+    """Return the verdict in short sentences."""
     k, n = one.plain_picks
-    name = one.name
-    if one.gain is None:
-        return f"nothing to compare {name} with: {one.why.rstrip('.')}."
-    if one.kind == ALL_PLAIN:
-        return f"{name} is plain prediction here: all {n} picks keep the full space."
-    gain, shown = one.gain, _with_interval(one.gain)
-    plain = f" It is plain in {k} of {n} picks." if k else ""
-    if one.kind == TOO_FEW:
-        fewest = gain.interval.fewest
-        return f"too few images to say whether {name} helps ({shown}; an environment has {fewest}, {MIN_UNITS} needed)."
+    own = f"{one.name} has {100 * one.accuracy:.1f} %" if not np.isnan(one.accuracy) else f"{one.name} has no accuracy"
+    if one.gain is None or one.kind == UNSAID:
+        return f"{own}; what it gains cannot be said: {one.why}."
+    if one.kind == IS_PLAIN:
+        return f"{one.name} is plain prediction here, with {100 * one.accuracy:.1f} %: all {n} picks are plain."
+    others, others_n = one.gain.others, len(one.gain.held_outs)
+    said = [f"{one.name}: {one.said}, {_both(one)}, against plain (95 % each)."]
     if one.kind == NO_DIFFERENCE:
-        apart = not gain.interval.low <= 0 <= gain.interval.high
-        why = f"; p = {gain.adjusted.p:.2f} among {gain.adjusted.family} gains, Holm" if apart else ""
-        return f"no difference found between {name} and plain ({shown}{why}): below {one.bound:.1f} points.{plain}"
-    if one.kind == HURTS:
-        return f"{name} hurts ({shown} against plain, {_environments(gain)}).{plain}"
-    beaten = _beaten_by_all([one])
-    but = f", but is not shown ahead of {one.unbeaten}" if one.unbeaten else f" beyond {beaten}" if beaten else ""
-    return f"{name} helps{but} ({shown} against plain, {_environments(gain)}).{plain}"
+        said.append(f"Below {one.bound:.1f} points at 95 %, adjusted for {one.family} gains (Holm).")
+    said.append(f"Ahead in {others.ahead} of {others_n} environments.")
+    if one.holds_in_new:
+        caveat = " (groups stand in several, which makes that interval too narrow)" if one.setting.grouped else ""
+        said.append(f"In new environments too{caveat}.")
+    if one.ungated is not None and one.ungated.rule != one.rule:
+        said.append(f"By {one.ungated.rule} {one.metric.shown(one.ungated.interval.estimate):+.1f}.")
+    said += [f"It is plain in {k} of {n} picks."] if k else []
+    said += [words] if (words := in_words(one.questions)) else []
+    before, after = one.shares
+    if before is not None and after is not None:
+        said.append(
+            f"Shares of answers lie {100 * before:.0f} % from those of classes before, {100 * after:.0f} % after."
+        )
+    if one.images < MIN_IMAGES:
+        said.append(
+            f"A fit has {one.images:.1f} images for each dimension: with fewer than {MIN_IMAGES} choices can harm."
+        )
+    return " ".join(said)
 
 
-def _environments(gain: Comparison) -> str:
-    """Return for which environments a gain is shown, and in how many of them the method is ahead."""
-    others = gain.others
-    total = others.ahead + others.level + others.behind
-    counts = f"in these environments, ahead in {others.ahead} of {total}"
-    low = others.interval.low if others.interval is not None else np.nan
-    high = others.interval.high if others.interval is not None else np.nan
-    return f"{counts}, and in new environments" if low > 0 or high < 0 else counts
+def _of_interval(name: str, metric: Metric, interval: ImageInterval | None) -> dict[str, float | None]:
+    values = (interval.estimate, interval.low, interval.high) if interval is not None else (None,) * 3
+    return {f"{name}{what}": _shown(metric, v) for what, v in zip(("difference", "low", "high"), values, strict=True)}
 
 
-def _with_interval(gain: Comparison) -> str:
-    interval = gain.interval
-    words = f"{100 * interval.estimate:+.1f} points"
-    if interval.same:
-        return f"{words}, the same answers on all {interval.clusters:,}"
-    if np.isnan(interval.low):
-        return words
-    return f"{words}, 95 % {100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+def _shown(metric: Metric, value: float | None) -> float | None:
+    return None if value is None else _known(metric.shown(value))
 
 
-def _points(value: float) -> float | None:
-    return None if np.isnan(value) else round(100 * float(value), 6)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
+def _known(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else round(float(value), 6)
 
 
 def counts_of(verdicts: Sequence[Verdict]) -> Mapping[str, int]:
-    """Return kind -> number of verdicts of it, of the kinds that there are."""
-    return {kind: n for kind in KINDS if (n := sum(one.kind == kind for one in verdicts))}
+    """Return kind, in words -> number of verdicts of it, of the kinds that there are."""
+    in_order = sorted(verdicts, key=lambda one: KINDS.index(one.kind))
+    return Counter(one.said for one in in_order)

@@ -6,20 +6,24 @@ from statistics import fmean
 
 import pandas as pd
 
+from benchmark.method.evaluation.metrics import ACCURACY, Metric
 from reports.answers import Answered, Estimate, MethodAnswers, together
 from reports.chosen import Selections
 from reports.methods import Method
 
 
-def whole_estimate(selections: Selections, answers: Answered, minus: Answered | None = None) -> Estimate | None:
+def whole_estimate(
+    selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
+) -> Estimate | None:
     """Return the accuracy of some answers by the seeds that have all that is held out; None where none has.
 
     Args:
         selections: the rows of one setting, which say what is held out.
         answers: `Selections.pooled` of a method, of these rows or of some of them.
         minus: answers whose accuracy on the same images is subtracted.
+        metric: accuracy, or class-balanced accuracy.
     """
-    estimate = answers.estimate(minus)
+    estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
 

@@ -83,10 +83,7 @@ def write_choice(
         *(f"![{NAME}](figures/{NAME}.png)\n\n{markdown_escape(f.caption)}" for f in figures),
     ]
     contents = {f"{NAME}.md": ("\n\n".join(parts) + "\n").encode(), **contents}
-    prefix = f"{folder}/" if folder else ""
-    for file, content in contents.items():
-        storage.write_bytes(f"{prefix}{file}", content)
-    files = [storage.path(f"{prefix}{file}") for file in contents]
+    files = list(storage.write_files(folder, contents).values())
     wrapped = [line for words in (said, *origin.missing) for line in textwrap.wrap(words, WIDTH)]
     shown = "\n".join([*wrapped, "", *text(made), "", f"Table and figure: {files[0]}"])
     return ChoiceFiles(files, shown, record(choice, said))

@@ -25,6 +25,7 @@ from reports.figures.wording import MAX_SETTINGS, drawable
 from reports.figures.writing import Drawing
 from reports.options import Options
 from reports.settings import Setting, suffixes
+from reports.trend import same_but_backbone
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def all_drawings(
 
 
 def _of_setting(setting: Setting, selections: Selections, suffix: str) -> list[Drawing]:
-    rule, made = selections.rule, []
+    rule, made = selections.base_rule, []  # they show what a choice is among
     for kind in _KINDS:
         numbers = kind.numbers(selections, rule)
         if numbers is not None:
@@ -85,7 +86,7 @@ def _of_setting(setting: Setting, selections: Selections, suffix: str) -> list[D
 
 
 def _over_backbones(described: Sequence[tuple[Setting, Selections]]) -> list[Drawing]:
-    groups = [(group, numbers) for group in robustness.alike(described) if (numbers := robustness.numbers(group))]
+    groups = [(group, numbers) for group in same_but_backbone(described) if (numbers := robustness.numbers(group))]
     named = suffixes([replace(group[0][0], backbone=f"{len(group)}-backbones") for group, _ in groups])
     return [
         Drawing(f"robustness{suffix}", wording.of_robustness(numbers, group), robustness.draw, numbers)

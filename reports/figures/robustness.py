@@ -27,7 +27,7 @@ from reports.figures.style import (
     sheet_of,
 )
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
-from reports.robustness import MIN_BACKBONES, ZERO_SHOT, AccuracyLine
+from reports.robustness import ZERO_SHOT, AccuracyLine
 from reports.settings import Setting
 from reports.whole import mean_beside, whole_estimate
 
@@ -71,18 +71,10 @@ class RobustnessNumbers:
     above: tuple[tuple[Method, float], ...]
 
 
-def alike(parts: Sequence[tuple[Setting, Selections]]) -> list[list[tuple[Setting, Selections]]]:
-    """Return groups of settings that differ in the backbone alone, from `MIN_BACKBONES` on; no random weights."""
-    groups: dict[object, dict[str, tuple[Setting, Selections]]] = {}
-    for setting, selections in parts:
-        if not (setting.random_weights or setting.protocol_class.looks_at_target):
-            key = (setting.without_backbone, tuple(selections.held_outs))
-            groups.setdefault(key, {}).setdefault(setting.backbone_fingerprint, (setting, selections))
-    return [[*group.values()] for group in groups.values() if len(group) >= MIN_BACKBONES]
-
-
 def numbers(group: Sequence[tuple[Setting, Selections]]) -> RobustnessNumbers | None:
-    """Return the dots of one group of `alike`; None with fewer than `MIN_BACKBONES` that have plain zero-shot.
+    """Return the dots of settings that differ in the backbone alone.
+
+    None with fewer than `MIN_BACKBONES` that have plain zero-shot.
 
     Each method stands with what the rule picks that every row has a score of: `training_domain`; the accuracy on the
     sources is that rule's score there.

@@ -29,6 +29,7 @@ from reports.figures.style import (
     sheet_of,
 )
 from reports.methods import Method
+from reports.spans import average_ranks
 from reports.spread import spread_of
 from reports.whole import mean_beside
 
@@ -131,16 +132,10 @@ def spearman(x: Array, y: Array) -> float | None:
     """Return the rank correlation of two arrays of one length; None with fewer than eight, or where one is constant."""
     if len(x) < 8:
         return None
-    a, b = (_ranks(np.round(values, 9)) for values in (x, y))
+    a, b = (average_ranks(np.round(values, 9)) for values in (x, y))
     a, b = a - a.mean(), b - b.mean()
     length = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / length if length > 0 else None
-
-
-def _ranks(values: Array) -> Array:
-    """Return ranks, of equals their mean."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
 def draw(numbers: SelectionNumbers) -> Sheet:

@@ -51,7 +51,7 @@ def several_drawings(
         drawings.append(Drawing(f"forest{SUFFIX}", caption, draw_forest, forest, random))
     shown = drawable(described)[:MAX_SETS]
     for kind in _KINDS:
-        found = [(one, numbers) for one in shown if (numbers := kind.numbers(one[1], one[1].rule)) is not None]
+        found = [(one, numbers) for one in shown if (numbers := kind.numbers(one[1], one[1].base_rule)) is not None]
         if found:
             parts, setting = [one for one, _ in found], found[0][0][0]
             named = [(of.dataset, numbers) for (of, _), numbers in found]

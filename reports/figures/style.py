@@ -30,8 +30,6 @@ MAX_LETTERS = 44  # of a name inside a figure
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
-CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, "#999999")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _STYLE: dict[str, Any] = {
     "font.size": NORMAL, "axes.labelsize": NORMAL, "xtick.labelsize": SMALL,

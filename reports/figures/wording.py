@@ -84,7 +84,7 @@ def caption_of_several(described: Sequence[tuple[Setting, Selections]], words: s
         words: what the figure shows.
     """
     setting, selections = described[0]
-    rules = {x.rule: f"{x.rule}: {rule_meaning(x.rule, s)}" for s, x in described}
+    rules = {x.base_rule: f"{x.base_rule}: {rule_meaning(x.base_rule, s)}" for s, x in described}
     units = unit_words(setting)
     sizes = [
         f"n = {number(whole_size(x).units_per_seed)} in {x.rows['held_out'].nunique()} ({s.dataset}"
@@ -109,7 +109,8 @@ def of_forest(numbers: ForestNumbers, compared: Sequence[tuple[Setting, Comparis
     low, high = number(min(sizes)), number(max(sizes))
     protocols = sorted({f"{setting.protocol}, {setting.test_split}" for setting in settings})
     new = (
-        " Thin lines: 95 % for new environments, from 4 held-out ones on; one that leaves the panel is cut."
+        " Thin lines: 95 % for new environments, from 4 held-out ones on, adjusted as gains are; one that leaves the "
+        "panel is cut."
         if any(line.new for line in numbers.lines)
         else ""
     )

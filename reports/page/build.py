@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from benchmark.common.visible import visible, visible_in
+from benchmark.method.evaluation.judging import BALANCED_ONLY, HELPS, HURTS, METRIC_ONLY, TRADES
 from reports.chosen import Selections
 from reports.options import Options
 from reports.page import data
@@ -29,7 +30,7 @@ MAX_CARDS = 4  # verdicts that stand open, those of a difference first; the othe
 # What is dropped first of a setting where the page would be too large, and what it is in words.
 _DROPPED = (("details", "predictions of single images"), ("grids", "the explorer"), ("classes", "accuracy of classes"))
 MAIN = "main"  # the table that stands in the page without JavaScript too, and can be copied in any case
-_TONES = {"helps,": "warn", "helps": "good", "hurts": "bad"}  # how a kind begins -> its colour
+_TONES = {HELPS: "good", METRIC_ONLY: "warn", BALANCED_ONLY: "warn", TRADES: "warn", HURTS: "bad"}
 
 
 def page(
@@ -271,21 +272,20 @@ def _render(
 
 def _card(one: Any) -> dict[str, Any]:
     """Return what the card of a verdict says."""
-    gain = one.gain
-    interval = None if gain is None else gain.interval
-    has_ends = interval is not None and interval.standard_error > 0
+    gain, shown = one.gain, one.metric.shown
     k, n = one.plain_picks
     return {
         "method": one.method.projection_label,
         "predictor": one.method.predictor_label,
         "where": f"{one.setting.dataset}, {one.setting.backbone_label}{one.setting.half_words}",
-        "kind": one.kind,
-        "tone": next((tone for word, tone in _TONES.items() if one.kind.startswith(word)), ""),
-        "big": None if interval is None else signed(100 * interval.estimate, 1),
-        "ends": f"{signed(100 * interval.low, 1)} to {signed(100 * interval.high, 1)}"
-        if interval and has_ends
-        else None,
-        "both": None if gain is None else [f"{100 * value:.1f}" for value in gain.accuracies],
+        "kind": one.said,
+        "tone": _TONES.get(one.kind, ""),
+        "big": None if gain is None else signed(shown(gain.interval.estimate), 1),
+        "ends": _ends(gain.interval, shown) if gain and gain.interval.standard_error > 0 else None,
+        "balanced": one.balanced and signed(100 * one.balanced.interval.estimate, 1),
+        "metric": one.metric.title.capitalize() if gain else "Accuracy",
+        "both": None if gain is None else [f"{shown(value):.1f}" for value in gain.accuracies],
+        "own": f"{100 * one.accuracy:.1f}",
         "ahead": None if gain is None else (gain.others.ahead, len(gain.held_outs)),
         "plain": f"plain in {k} of {n} picks" if k else "",
         "sentence": one.sentence,
@@ -293,8 +293,8 @@ def _card(one: Any) -> dict[str, Any]:
     }
 
 
-def _ends(interval: Any) -> str:
-    return f"{signed(100 * interval.low, 1)} to {signed(100 * interval.high, 1)}"
+def _ends(interval: Any, shown: Callable[[float], float]) -> str:
+    return f"{signed(shown(interval.low), 1)} to {signed(shown(interval.high), 1)}"
 
 
 def _about(described: Sequence[tuple[Setting, Selections]]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark.method.evaluation.metrics import ACCURACY, ECE, WORST_ENVIRONMENT, Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.answers import Estimate
-from reports.captions import has_scores, protocol_words, rule_words
+from reports.captions import protocol_words, rule_words
 from reports.chosen import Selections
 from reports.comparisons import Comparison, compare
 from reports.methods import ICM, PLAIN, Method
@@ -25,7 +25,6 @@ from reports.spans import picked
 from reports.spread import spread_of
 from reports.whole import whole_estimate
 
-SHOWN_RULES = ("training_domain", "lodo", "oracle")
 _READ = ("before", "after", "chance")
 SHORTEST = 8  # letters of an image's id
 MAX_SETS = 12  # of a method's explorer: those picked most often come first
@@ -34,7 +33,7 @@ Plain = dict[str, Any]
 
 def rules_of(selections: Selections) -> list[str]:
     """Return the rules that the page can show: those with scores, the ceiling left out."""
-    return [rule for rule in SHOWN_RULES if has_scores(selections.rows, rule)]
+    return [rule.name for rule in selections.rules if rule.name != "ceiling"]
 
 
 def described_setting(setting: Setting) -> Plain:
@@ -130,7 +129,7 @@ def _result(
             cell.update(difference)
     own, total = selections.plain_picks(method, rule)
     picks, rows = selections.picks(method, rule), selections.parts[method]
-    chosen = rows["trial_id"].to_numpy()[picks["position"].to_numpy(dtype=np.int64)]
+    chosen = selections.chosen_rows(method, rule, ("trial_id",))["trial_id"]
     trials: dict[str, set[int]] = {name: set() for name in environments}
     for name, trial in zip(picks["held_out"], chosen, strict=True):
         trials[str(name)].add(place[str(trial)])
@@ -338,6 +337,7 @@ def _grid(
     at = {rank: k for k, rank in enumerate(spread.ranks)}
     sets: list[str | None] = [None, *shown]
     counted: Counter[tuple[int, int, int, int]] = Counter()
+    picks = picks[~picks["kept_plain"].astype(bool)]  # plain prediction is no point of the grid
     picked_at = zip(picks["held_out"], picks["lambda_"], picks["rank"], picks["intervention_set"], strict=True)
     for held_out, lambda_, rank, of_set in picked_at:
         column = 0 if not lambdas or pd.isna(lambda_) else lambdas.index(float(lambda_))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.comparisons import Comparison
+from reports.comparisons import Comparison, p_words
 from reports.page.data import family_of
 from reports.settings import Setting
 
@@ -67,7 +67,7 @@ def forests(verdicts: Sequence[Any]) -> tuple[Forest | None, Forest | None]:
     Args:
         verdicts: see `reports.verdicts.Verdict`.
     """
-    every = [(one, [c for c in (one.gain, *one.against) if c is not None]) for one in verdicts]
+    every = [(one, [c for c in (one.gain, *one.others) if c is not None]) for one in verdicts]
     every = [(one, compared) for one, compared in every if compared]
     if not every:
         return None, None
@@ -130,7 +130,7 @@ def _mark(one: Comparison, label: str, reach: float, by_baseline: bool) -> Mark:
         None if low is None else _place(low, reach),
         None if high is None else _place(high, reach),
         shown if low is None or high is None else f"{shown} [{signed(low, 1)}, {signed(high, 1)}]",
-        ("p < 0.001" if p < 0.001 else f"p = {p:.3f}") if known else "",
+        p_words(p) if known else "",
         known and one.adjusted.differs,
     )
 

@@ -12,29 +12,21 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from benchmark.method.evaluation.selection import RULES
 from reports.answers import Answered
 from reports.chosen import Selections
 from reports.methods import ICM, Method, as_rows_of
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, by_backbone, check_alike, common_rule
-from reports.paper.blocks import methods_of, table_of
+from reports.paper.blocks import OF_FIXED, OF_FIXED_IN_WORDS, methods_of, table_of
 from reports.table import Block, Cell, Column, Line, Table
 from reports.whole import whole_estimate
 
 MAX_VALUES = 16  # with a line each; of more, some in even distances, with the ends and what is picked most
 MANY_ROWS, FEW_VALUES = 20_000, 6  # of a method with so many rows, each of which is looked at for every value
 PICKED = "by the rule"
-_COLUMNS = (
-    Column("source score", "Source score"),
-    Column("accuracy on what is held out", "Held out"),
-    Column("minus plain", "− plain", unit="points"),
-    Column("times picked", "Picked", unit=""),
-)
-_WORDS = (
-    "Source score: what the rule looks at, mean over environments, seeds and folds. − plain: mean difference to plain "
-    "prediction with the same predictor and images."
-)
+_COLUMNS = (*OF_FIXED, Column("times picked", "Picked", unit=""))
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,7 @@ def build_of(
     if not described or described[0][0].protocol_class.looks_at_target:
         return None
     check_alike(described, name)
-    rule = common_rule(described, rule)
+    rule = RULES[common_rule(described, rule)].base  # what keeps nothing back, so that values are told apart
     backbones, shown = by_backbone(described), [m for m in methods_of(described) if takes_part(m)]
     blocks = []
     for backbone, parts in backbones.items():
@@ -151,7 +143,7 @@ def build_of(
                 titles.append(f"{words.short_name(method, names)}, {words.short(method.predictor_label, names)}")
                 blocks.append(Block(", ".join(titles), tuple(lines), words.short(backbone, names)))
     caption = f"{words.what(described)}: accuracy (%) by {what}, everything else chosen by the rule."
-    said = [words.INTERVAL, _WORDS, _picked_words(what), *(own if blocks else [])]
+    said = [words.INTERVAL, OF_FIXED_IN_WORDS, _picked_words(what), *(own if blocks else [])]
     return table_of(name, caption, _COLUMNS, blocks, described, rule, options, said, corner)
 
 

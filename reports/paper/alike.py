@@ -54,7 +54,7 @@ def check_alike(described: Described, table: str, halves: bool = False) -> None:
 
 
 def common_rule(described: Described, rule: str | None = None) -> str:
-    """Return what chooses for everything in a table: `lodo` if all settings have it, else `training_domain`.
+    """Return what chooses for everything in a table: `lodo_1se` if all settings have it, else what they all have.
 
     Args:
         described: settings with their rows.
@@ -65,8 +65,9 @@ def common_rule(described: Described, rule: str | None = None) -> str:
     """
     if rule is not None and rule not in RULES:
         raise IcmBenchError(f"There is no selection rule '{rule}'; choose one of {', '.join(RULES)}.")
-    fair = {selections.rule for _, selections in described}
-    return rule or ("lodo" if fair == {"lodo"} else "training_domain")
+    fair = [RULES[selections.rule] for _, selections in described]
+    score = "lodo" if all(one.score == "lodo" for one in fair) else "training_domain"
+    return rule or (f"{score}_1se" if all(one.one_se for one in fair) else score)
 
 
 def by_data_set(described: Described) -> dict[str, Described]:

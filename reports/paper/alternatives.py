@@ -3,24 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from benchmark.method.evaluation.selection import RULES
 from reports.chosen import Selections
 from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.options import Options
 from reports.paper import cells, words
 from reports.paper.alike import Described, by_backbone, check_alike, common_rule
-from reports.paper.blocks import PICKS, has_plain_picks, methods_of, table_of, with_picks
-from reports.table import Block, Column, Line, Table
-
-_COLUMNS = (
-    Column("source score", "Source score"),
-    Column("accuracy on what is held out", "Held out"),
-    Column("minus plain", "− plain", unit="points"),
-    PICKS,
-)
-_WORDS = (
-    "Source score: what the rule looks at, mean over environments, seeds and folds. − plain: mean difference to plain "
-    "prediction with the same predictor and images."
-)
+from reports.paper.blocks import OF_FIXED, OF_FIXED_IN_WORDS, PICKS, has_plain_picks, methods_of, table_of, with_picks
+from reports.table import Block, Line, Table
 
 
 def build_order(
@@ -90,7 +80,7 @@ def _build(
     if not described or described[0][0].protocol_class.looks_at_target:
         return None
     check_alike(described, name)
-    rule, backbones, blocks = common_rule(described, rule), by_backbone(described), []
+    rule, backbones, blocks = RULES[common_rule(described, rule)].base, by_backbone(described), []
     counted = has_plain_picks(described, shown, rule)
     titles = list(dict.fromkeys(map(title_of, shown)))
     for backbone, parts in backbones.items():
@@ -102,9 +92,9 @@ def _build(
             said += [words.short(title, names)] if len(titles) > 1 else []
             block = Block(", ".join(said), tuple(lines), words.short(backbone, names))
             blocks += [block] if len(lines) > 1 else []
-    columns = _COLUMNS if counted else _COLUMNS[:-1]
+    columns = (*OF_FIXED, PICKS) if counted else OF_FIXED
     caption = f"{words.what(described)}: accuracy (%) by {what}, everything else chosen by the rule."
-    own = [words.INTERVAL, _WORDS, words.PLAIN_PICKS if counted else ""]
+    own = [words.INTERVAL, OF_FIXED_IN_WORDS, words.PLAIN_PICKS if counted else ""]
     return table_of(name, caption, columns, blocks, described, rule, options, own, corner)
 
 

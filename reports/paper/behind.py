@@ -51,7 +51,7 @@ def build(
         setting, selections = parts[0]
         found = [m for m in every[setting] if is_contender(m.method)]
         return [
-            line_of(m.method, _cells(m, bound, among), names, cells.is_plain([selections], m.method, rule))
+            line_of(m.method, _cells(m, bound, among, options), names, cells.is_plain([selections], m.method, rule))
             for m in found
             if block_of(m.method) == predictor
         ]
@@ -100,17 +100,19 @@ def chance_and_majority(selections: Selections) -> tuple[float, float]:
     return 100 / count, 100 * float(np.mean(shares, axis=0).max())
 
 
-def _cells(m: Metrics, bound: bool, among: Sequence[Metric]) -> list[Cell]:
+def _cells(m: Metrics, bound: bool, among: Sequence[Metric], options: Options) -> list[Cell]:
     worst = Cell(note=f"no class has {MIN_CLASS_IMAGES} test images in an environment", bound=bound)
     if m.worst_class is not None:
         one = m.worst_class
         text = f"{one.accuracy:.1f} ({one.name}, {one.held_out}, n = {one.n:,})"
         worst = Cell(value=one.accuracy, n_images=float(one.n), text=text, bound=bound)
     lowest = m.of(WORST_ENVIRONMENT) or 0.0
+    errors = {} if options.plus_minus == "seeds" else {k: i.plus_minus for k, i in m.intervals.items() if i.plus_minus}
+    of = {key: {"error": 100 * error} for key, error in errors.items() if error is not None}
     return [
-        cells.known(m.of(ACCURACY), "unknown", bound=bound),
+        cells.known(m.of(ACCURACY), "unknown", bound=bound, **of.get(ACCURACY.key, {})),
         cells.known(m.source_accuracy, "no such score", bound=bound),
-        *(cells.of_metric(m.of(metric), metric, bound=bound) for metric in among),
+        *(cells.of_metric(m.of(metric), metric, bound=bound, **of.get(metric.key, {})) for metric in among),
         Cell(value=lowest, text=f"{lowest:.1f} ({m.worst_environment})", bound=bound),
         worst,
         cells.known(m.of(ECE), "no likelihood, or no calibration at what was picked", bound=bound),

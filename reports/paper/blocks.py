@@ -16,6 +16,16 @@ from reports.table import Block, Cell, Column, Line, Table
 from reports.ties import ties
 
 PICKS = Column("plain in k of n picks", "Plain picks", unit="")
+# Of tables that fix one setting, and what is said of them.
+OF_FIXED = (
+    Column("source score", "Source score"),
+    Column("accuracy on what is held out", "Held out"),
+    Column("minus plain", "− plain", unit="points"),
+)
+OF_FIXED_IN_WORDS = (
+    "Source score: what the rule looks at, mean over environments, seeds and folds. − plain: mean difference to plain "
+    "prediction with the same predictor and images."
+)
 
 _NAMED = 6  # columns in which nothing is bold, of which the names are said
 

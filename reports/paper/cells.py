@@ -18,7 +18,6 @@ from benchmark.method.evaluation.inference import (
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.answers import Answered, Estimate
-from reports.captions import has_scores
 from reports.chosen import Selections
 from reports.methods import Method
 from reports.options import Options
@@ -187,11 +186,9 @@ def trials_of(
         held_out: of one environment alone; by default of all.
         rank: the only rank among which is chosen; by default all.
     """
-    picks = selections.picks(method, rule, rank)
-    positions = picks["position"].to_numpy(dtype=np.int64)
-    if held_out is not None:
-        positions = positions[picks["held_out"].to_numpy() == held_out]
-    return tuple(sorted(set(map(str, selections.parts[method]["trial_id"].to_numpy()[positions]))))
+    rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
+    rows = rows if held_out is None else rows[rows["held_out"] == held_out]
+    return tuple(sorted(set(map(str, rows["trial_id"]))))
 
 
 def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
@@ -276,8 +273,8 @@ def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> st
         return "no result row for this method and held-out environment"
     if there := selections.folds_there(method, held_out):
         return f"{there[0]} of {there[1]} folds"
-    if rule == "lodo" and not has_scores(rows, rule):
-        return "lodo is undefined: leaving a source out needs two or more"
+    if RULES[rule].score == "lodo" and rows["lodo"].isna().all():
+        return "lodo is undefined: leaving a source out leaves fewer than two"
     return f"the result rows have no {RULES[rule].score} accuracy"
 
 

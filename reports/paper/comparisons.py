@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.method.evaluation.inference import Interval
+from benchmark.method.evaluation.judging import adjusted_interval
 from reports.comparisons import Adjusted, Comparison, Overall, compare, in_family, over_data_sets
 from reports.methods import PLAIN, Method
 from reports.options import Options
@@ -42,7 +43,7 @@ def build(
     names, rule = names or {}, common_rule(described, rule)
 
     def lines(parts: Described, predictor: str, _: str) -> list[Line]:
-        return _lines(parts, methods_of(parts, predictor, every=True), rule, options, names)
+        return _lines(parts, methods_of(parts, predictor, every=True), rule, names)
 
     columns = [
         column
@@ -63,9 +64,12 @@ def build(
         words.INTERVAL,
         "p: of no difference, adjusted for all comparisons of a block (Holm). Baselines have the same predictor, and "
         "each method stands with what the rule picks for it.",
-        "In new environments: 95 % interval from the variation between environments"
-        f"{' and data sets' if several else ''}; it needs four environments or several data sets.",
+        "In new environments: interval from the variation between environments"
+        f"{' and data sets' if several else ''}, at 95 % for all of a block together (Bonferroni); it needs four "
+        "environments or several data sets.",
     ]
+    if any(setting.grouped for setting, _ in described):
+        own.append("Groups of images stand in several environments, which makes intervals for new ones too narrow.")
     caption = f"Methods minus plain prediction, PCA and random projection, in points: {where}."
     blocks = blocks_of(described, names, lines, every=True)
     return table_of(OVER_SETS if several else NAME, caption, columns, blocks, described, rule, options, own)
@@ -83,14 +87,13 @@ class Made:
     ahead: tuple[int, int]
 
 
-def comparisons_of(described: Described, methods: Sequence[Method], rule: str, margin: float) -> list[Made]:
+def comparisons_of(described: Described, methods: Sequence[Method], rule: str) -> list[Made]:
     """Return every method minus every baseline before it, of one data set or over several, adjusted together.
 
     Args:
         described: settings of one backbone.
         methods: of one predictor.
         rule: what chooses for both.
-        margin: within which two methods count as level.
     """
     pairs = [(m, baseline) for m in methods for baseline in _baselines(methods) if baseline.place < m.place]
     single: list[Comparison] = []
@@ -103,18 +106,18 @@ def comparisons_of(described: Described, methods: Sequence[Method], rule: str, m
         together += [overall] if overall else []
         single += [one for _, one in known]
     if len(described) > 1:
-        return [_made(one) for one in in_family(together, margin)]
-    return [_made(one) for one in in_family(single, margin)]
+        return [_made(one) for one in in_family(together)]
+    return [_made(one) for one in in_family(single)]
 
 
 def _made(one: Comparison | Overall) -> Made:
-    others = one.others
+    others, new = one.others, one.others.interval
     return Made(
         one.method,
         one.baseline,
         one.interval,
         one.adjusted,
-        others.interval,
+        None if new is None else adjusted_interval(new, one.adjusted.family),
         (others.ahead, others.ahead + others.level + others.behind),
     )
 
@@ -125,10 +128,8 @@ def _baselines(methods: Sequence[Method]) -> list[Method]:
     return [found[name] for name in BASELINES if name in found]
 
 
-def _lines(
-    parts: Described, methods: Sequence[Method], rule: str, options: Options, names: Mapping[str, str]
-) -> list[Line]:
-    made = {(one.method, one.baseline): one for one in comparisons_of(parts, methods, rule, options.margin)}
+def _lines(parts: Described, methods: Sequence[Method], rule: str, names: Mapping[str, str]) -> list[Line]:
+    made = {(one.method, one.baseline): one for one in comparisons_of(parts, methods, rule)}
     baselines = {baseline.projection: baseline for baseline in _baselines(methods)}
     bound = cells.bound_by(rule, looks_at_target=False)
     lines = []

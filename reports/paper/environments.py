@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from benchmark.method.evaluation.selection import RULES
-from reports.captions import has_scores
 from reports.chosen import Selections
 from reports.methods import Method
 from reports.options import Options
@@ -119,8 +118,8 @@ def _worst(names: list[str], single: list[Cell]) -> Cell:
 
 
 def rule_in_domain(selections: Selections) -> str:
-    """Return what chooses for fits on the tested environment: `training_domain` where it has scores, else `oracle`."""
-    return "training_domain" if has_scores(selections.rows, "training_domain") else "oracle"
+    """Return what chooses for fits on the tested environment: what is fair where that has scores, else `oracle`."""
+    return selections.rule if RULES[selections.rule] in selections.rules else "oracle"
 
 
 def _shift(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from benchmark.method.evaluation.selection import RULES
 from reports.chosen import Selections
 from reports.methods import ICM, SHRINKAGE, Method
 from reports.options import Options
@@ -69,7 +70,7 @@ def build(
     if not described or described[0][0].protocol_class.looks_at_target:
         return None
     check_alike(described, NAME)
-    names, chosen = names or {}, common_rule(described, rule)
+    names, chosen = names or {}, RULES[common_rule(described, rule)].base
 
     def lines(parts: Described, predictor: str, _: str) -> list[Line]:
         selections = parts[0][1]

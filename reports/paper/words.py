@@ -146,7 +146,7 @@ _SENTENCES: tuple[Callable[[Setting, Selections], str], ...] = (
     lambda setting, selections: size_words(setting, selections),
     lambda _, selections: sample_words(selections.rows),
     lambda setting, _: prompt_words(setting),
-    lambda setting, selections: choosing_words(setting, selections.rows),
+    choosing_words,
     lambda setting, _: grouping_words(setting),
     lambda setting, selections: (
         open_class_words(replace(setting, class_half="base"), selections) if setting.class_half != "all" else ""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmark.method.evaluation.metrics import BALANCED
 from reports.comparisons import Adjusted, Comparison, compare, in_columns, in_family, over_data_sets, ranked
 from reports.methods import Method
 from tests.reports.synthetic import only, row
@@ -112,26 +113,38 @@ def test_an_oracle_is_compared_with_a_rule_on_the_same_images() -> None:
 
 def test_p_values_of_a_family_are_adjusted() -> None:
     made = [compared(pair([[i < n for i in range(N)], RIGHT[1]])) for n in (560, 600, 700)]
-    family = in_family(made, margin=0.01)
+    family = in_family(made)
     p = sorted(one.interval.p for one in made)
     assert sorted(one.adjusted.p for one in family) == pytest.approx(
         [min(1, 3 * p[0]), max(3 * p[0], 2 * p[1]), max(2 * p[1], p[2])]
     )
-    assert {(one.adjusted.family, one.adjusted.margin) for one in family} == {(3, 0.01)}
+    assert {one.adjusted.family for one in family} == {3}
 
 
-def test_level_is_two_one_sided_adjusted() -> None:
+def test_level_is_two_one_sided() -> None:
     right = np.arange(N) < 500
     other = right.copy()
     other[[0, 999]] = ~other[[0, 999]]  # one won, one lost
-    [one] = in_family([compared(pair([right, other]))], margin=0.01)
+    one = compared(pair([right, other]))
     d = right.astype(float) - other
     reference = stats.ttest_1samp(d, -0.01, alternative="greater"), stats.ttest_1samp(d, 0.01, alternative="less")
-    assert one.adjusted.p_level == pytest.approx(max(r.pvalue for r in reference))
-    assert one.adjusted.level
-    assert not one.adjusted.differs
-    [wide] = in_family([one], margin=0.0001)
-    assert not wide.adjusted.level
+    assert in_columns(one, 0.01)[0]["p_level"] == pytest.approx(max(r.pvalue for r in reference), abs=1e-6)
+
+
+def test_class_balanced_accuracy_is_compared_by_classes() -> None:
+    rng = np.random.default_rng(5)
+    labels = [0] * 300 + [1] * 60
+    right = [rng.random(360) < share for share in (0.7, 0.6)]
+    rows = [r for h in "ab" for r in pair(right, held_out=h, labels=labels)]
+    one = compare(only(rows)[1], ICM, "lodo", PLAIN, metric=BALANCED)
+    assert one is not None
+    d, c = right[0].astype(float) - right[1], np.array(labels)
+    means = np.array([d[c == k].mean() for k in (0, 1)])
+    u = (d - means[c]) / np.array([300, 60])[c] / 2 / 2
+    assert one.interval.estimate == pytest.approx(means.mean())
+    assert one.interval.standard_error == pytest.approx(np.sqrt(720 / 719 * 2 * (u**2).sum()))
+    assert [alone.estimate for alone in one.single] == pytest.approx([means.mean()] * 2)
+    assert one.accuracies == pytest.approx([np.mean([r[c == k].mean() for k in (0, 1)]) for r in right])
 
 
 def test_several_data_sets_count_alike_and_tell_who_is_ahead() -> None:
@@ -207,11 +220,12 @@ def test_methods_are_ranked_by_the_seeds_that_have_all_that_is_held_out() -> Non
 
 
 def test_columns_are_in_points() -> None:
-    [one] = in_family([compared(pair())], 0.01)
-    whole, alone = in_columns(one)
+    one = compared(pair())
+    whole, alone = in_columns(one, 0.01)
     assert [whole["held_out"], alone["held_out"], alone["gained"], alone["lost"]] == ["average", "art", 450, 400]
     error = 100 * D.std(ddof=1) / np.sqrt(N)
-    found = [whole[name] for name in ("difference", "standard_error", "margin", "p_holm", "p_level_holm")]
-    assert found == pytest.approx([5, error, 1, one.interval.p, one.adjusted.p_level], abs=1e-6)
+    found = [whole[name] for name in ("difference", "standard_error", "margin", "p")]
+    assert found == pytest.approx([5, error, 1, one.interval.p], abs=1e-6)
     assert whole["smallest_gain"] == pytest.approx(2.8016 * error, rel=1e-4)
-    assert Adjusted(0.05, 0.06, 0.01, 1).differs
+    assert Adjusted(0.05, 1).differs
+    assert not Adjusted().differs

@@ -4,9 +4,12 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
 
 from benchmark.method.evaluation.metrics import ACCURACY
-from tests.reports import test_findings
+from reports.credit import Question
+from tests.reports import test_verdicts
 from tests.reports.synthetic import only, row
 
 N = 2000
@@ -24,42 +27,64 @@ def shrinkage(both: float, environments: float, interventions: float) -> list[di
     return [one for name, share in shares.items() for one in method(share, "shrinkage", nuisance=name)]
 
 
-def said(made: list[dict[str, Any]]) -> str:
-    sentences = test_findings.said(made).splitlines()
-    [words] = [sentence for sentence in sentences if sentence.startswith("What shrinkage gains")]
-    return words
+def asked(made: list[dict[str, Any]]) -> dict[str, Question]:
+    """Return the questions that are asked of shrinkage, by name."""
+    [verdict] = [one for one in test_verdicts.answered(made).verdicts if one.method.projection == "shrinkage"]
+    return {one.name: one for one in verdict.questions}
 
 
-def world(both: float = 0.7, environments: float = 0.6, isotropic: float = 0.6, borrowed: float | None = 0.6) -> str:
+def answers(made: list[dict[str, Any]]) -> dict[str, str]:
+    return {name: one.answer for name, one in asked(made).items()}
+
+
+def world(
+    both: float = 0.7, environments: float = 0.6, isotropic: float = 0.6, borrowed: float | None = 0.6, icm: float = 0.6
+) -> list[dict[str, Any]]:
     made = [*method(0.5, "identity"), *shrinkage(both, environments, 0.55)]
     made += method(isotropic, "isotropic_environments") + method(0.65, "fixed")
-    made += method(0.6, "icm", "equal N", order="largest")
-    made += [] if borrowed is None else method(borrowed, "shrinkage", placebo="borrowed")
-    return said(made)
+    made += method(icm, "icm", "equal N", order="largest")
+    return made + ([] if borrowed is None else method(borrowed, "shrinkage", placebo="borrowed", lodo=[0.95]))
 
 
-def test_interventions_are_credited_where_all_three_are_behind() -> None:
-    words = world()
-    assert "zero-shot: +20.0 points [+18.8, +21.2] over the plain space" in words
-    assert "environment means: credited (+15.0 points" in words
-    assert "interventions: credited (+10.0 points" in words
-    assert "shrinking instead of truncating: credited (+10.0 points" in words
-    assert "nothing chosen +15.0 points [+13.9, +16.1] over the plain space, and choosing adds +5.0 points" in words
+ALL = dict.fromkeys(("environments", "interventions", "shrinking"), "yes")
 
 
-def test_one_of_the_three_is_enough_to_credit_none() -> None:
-    assert "not shown to be ahead of environments alone (+0.0 points)" in world(environments=0.7)
-    words = world(isotropic=0.7)
-    assert "interventions: not credited, for it is not shown to be ahead of isotropic + environments" in words
-    assert "environment means: credited" in words
-    assert "sensitivity" not in words
-    # One image of 2,000 ahead is not shown to be ahead.
-    assert "not shown to be ahead of isotropic + environments (" in world(isotropic=0.6995)
+@pytest.mark.parametrize(
+    ("shares", "no"),
+    [
+        ({}, {}),
+        ({"environments": 0.7}, {"interventions": "not shown"}),
+        ({"isotropic": 0.7}, {"interventions": "not shown"}),
+        ({"isotropic": 0.6995}, {"interventions": "not shown"}),  # one image of 2,000 ahead is not shown to be ahead
+        ({"borrowed": 0.7}, {"interventions": "not shown"}),
+        ({"borrowed": None}, {"interventions": "not asked, for want of borrowed interventions"}),
+        ({"icm": 0.7}, {"shrinking": "not shown"}),
+        ({"icm": 0.75}, {"shrinking": "not shown"}),
+    ],
+)
+def test_one_part_that_is_not_beaten_or_missing_is_enough_for_a_no(
+    shares: dict[str, float | None], no: dict[str, str]
+) -> None:
+    made = world(**shares)  # type: ignore[arg-type]
+    assert answers(made) == ALL | no
+    [record] = [
+        one.record() for one in test_verdicts.answered(made).verdicts if one.method.label == "Shrinkage + zero-shot"
+    ]
+    assert {name: record[f"by_{name}"] for name in ALL} == ALL | no
 
 
-def test_a_tie_with_borrowed_interventions_is_the_encoders_and_without_them_there_is_no_credit() -> None:
-    assert "borrowed interventions (+0.0 points): the encoder's sensitivity" in world(borrowed=0.7)
-    assert "interventions: not credited, for want of rows of borrowed interventions" in world(borrowed=None)
+def test_the_p_of_a_question_is_the_largest_of_its_parts_adjusted_over_three() -> None:
+    found = asked(world(isotropic=0.69, icm=0.685, environments=0.68))
+    raw = {name: max(one.interval.p for one in q.parts.values() if one) for name, q in found.items()}
+    adjusted = multipletests(list(raw.values()), method="holm")[1]
+    assert {name: q.p for name, q in found.items()} == pytest.approx(dict(zip(raw, adjusted, strict=True)))
+    assert {one.rule for q in found.values() for one in q.parts.values() if one} == {"lodo"}
+
+
+def test_nothing_is_asked_without_a_gain_and_of_a_method_without_parts_all_is_missing() -> None:
+    assert asked([*method(0.5, "identity"), *shrinkage(0.4, 0.4, 0.4)]) == {}
+    found = test_verdicts.answered([*method(0.5, "identity"), *method(0.7, "icm", order="largest")])
+    assert all(one.missing for one in found.verdicts[0].questions)
 
 
 def strengths(**by_lambda: tuple[float, float, float, float]) -> list[dict[str, Any]]:
@@ -74,12 +99,9 @@ def strengths(**by_lambda: tuple[float, float, float, float]) -> list[dict[str, 
 def test_means_are_not_credited_where_the_strength_that_was_chosen_explains_the_gain() -> None:
     # Interventions alone choose lambda 1 by a hair, where they are 20 points behind what they have at lambda 10.
     explained = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.7, 0.61, 0.6))
-    words = said([*method(0.5, "identity"), *explained])
-    named = "interventions alone with all else as chosen (+0.0 points)"
-    assert f"environment means: not credited, for it is not shown to be ahead of {named}" in words
+    assert answers([*method(0.5, "identity"), *explained])["environments"] == "not shown"
     earned = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
-    words = said([*method(0.5, "identity"), *earned])
-    assert "environment means: credited (+10.0 points [+9.1, +10.9] over interventions alone with all else as" in words
+    assert answers([*method(0.5, "identity"), *earned])["environments"] == "yes"
 
 
 def test_all_else_as_chosen_is_the_row_that_differs_in_n_alone_and_no_line_of_tables() -> None:
@@ -95,13 +117,8 @@ def test_all_else_as_chosen_is_the_row_that_differs_in_n_alone_and_no_line_of_ta
 def test_without_a_row_at_the_chosen_strength_means_are_not_credited() -> None:
     rows = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
     found = [one for one in rows if not ("interventions" in one["projection_params"] and one["lambda_"] == 10)]
-    words = said([*method(0.5, "identity"), *found])
-    assert "environment means: not credited, for want of rows of interventions alone with all else as" in words
-
-
-def test_without_a_gain_there_is_nothing_to_credit() -> None:
-    words = said([*method(0.5, "identity"), *shrinkage(0.4, 0.4, 0.4)])
-    assert "no gain over the plain space is shown (-10.0 points" in words
+    words = answers([*method(0.5, "identity"), *found])["environments"]
+    assert words == "not asked, for want of interventions alone with all else as chosen"
 
 
 def test_rows_of_one_nuisance_are_methods_beside_the_choice_of_all() -> None:

@@ -38,57 +38,46 @@ def said(made: list[Any], options: Options | None = None) -> str:
 def all_said(made: list[Any]) -> tuple[dict[str, str], str]:
     """Return name -> what each data set says, and what all of them say together."""
     found = [(s, selections, comparisons(s, selections, Options())) for s, selections in described(made)]
-    families = overall([(s, one) for s, _, one in found], Options())
+    families = overall([(s, one) for s, _, one in found])
     each = {s.dataset: "\n".join(in_words(s, selections, one, families)) for s, selections, one in found}
     return each, "\n".join(sentence for family in families for sentence in overall_sentences(family))
 
 
-def test_a_clear_gain_is_called_one() -> None:
+def test_a_difference_has_its_interval_n_seeds_split_and_rule_and_no_verdict() -> None:
     text = said(rows(0.9, 0.5, 0.5))
     assert "CLIP-ICM (largest) + zero-shot minus Zero-shot: +40.0 points in these environments, 95 % interval" in text
-    assert "p < 0.001, smallest gain that would have shown" in text
-    assert "CLIP-ICM (largest) + zero-shot is ahead of Zero-shot." in text
+    assert "smallest gain that would have shown" in text
     assert "(n = 1,200 test images in 3 held-out environments, seeds 0, 1, split out_20, rule lodo)" in text
-    assert "adjusted for 3 comparisons (Holm)" in text
+    assert "They describe: what is shown, verdicts say." in text
     assert "Separated from all others as the best: CLIP-ICM (largest)." in text
     assert "CLIP-ICM (largest) 1" in text
-    assert "Not shown" not in text
+    assert not [word for word in ("is ahead of", "Holm)", "Not shown", "p <", "p =") if word in text.split("Ranks")[0]]
 
 
-def test_a_clear_loss_is_called_one() -> None:
-    text = said(rows(0.5, 0.9, 0.9))
-    assert "Zero-shot is ahead of CLIP-ICM (largest) + zero-shot." in text
-    assert "PCA + zero-shot, which uses no intervention, is ahead of CLIP-ICM (largest) + zero-shot." in text
-    assert "CLIP-ICM (largest) + zero-shot is ahead of" not in text
+def test_gains_stand_by_both_rules_and_methods_are_compared_by_what_keeps_nothing_back() -> None:
+    made = [r | {"lodo_se": [0.5] * len(r["ranks"])} for r in rows(0.9, 0.5, 0.5)]
+    setting, selections = only(made)
+    compared = comparisons(setting, selections, Options()).compared
+    assert [(one.baseline.projection, one.rule, round(one.interval.estimate, 6)) for one in compared] == [
+        ("identity", "lodo_1se", 0.4),  # one candidate is never held back
+        ("identity", "lodo", 0.4),
+        ("pca", "lodo", 0.4),
+        ("random", "lodo", 0.4),
+    ]
 
 
-def test_without_enough_images_neither_a_difference_nor_a_level_is_shown() -> None:
-    text = said(rows(0.7, 0.7, 0.7))
-    assert text.count("Not shown that they differ, nor that they are level within 1 point.") == 3
-    assert "That interventions help is not shown: PCA + zero-shot uses none." in text
-    assert "equals or beats" not in text
-    assert "Level within" not in text
-
-
-def test_equal_answers_are_level_and_the_margin_is_the_readers() -> None:
+def test_equal_answers_say_of_how_many_others_they_may_differ() -> None:
     right = np.random.default_rng(0).random(4000) < 0.6
-    other = right.copy()
-    other[:40] = ~other[:40]
-    made = [row(projection="icm", order="largest", correct=right), row(correct=other)]
-    assert "Level within 1 point." in said(made)
-    assert "Not shown that they differ, nor that they are level within 0.1 points." in said(made, Options(margin=0.001))
     same = said([row(projection="icm", order="largest", correct=right), row(correct=right)])
     assert "the same answers on all 4,000 test images (up to 0.1 % of others may" in same
-    assert "Level within 1 point." in same
 
 
-def test_the_same_answers_on_few_images_are_not_shown_to_be_level() -> None:
+def test_the_same_answers_on_few_images_may_differ_on_more() -> None:
     right = np.arange(40) < 30
     text = said([row(held_out=h, projection=p, order=o, correct=right)
                  for h in "abcd" for p, o in (("icm", "largest"), ("identity", None))])  # fmt: skip
     share = 100 * stats.binomtest(0, 40).proportion_ci(method="exact").high
     assert f"the same answers on all 160 test images (up to {share:.1f} % of others may differ)" in text
-    assert "Not shown that they differ, nor that they are level within 1 point." in text
     assert "New environments: no interval, for nothing varies over held-out environments." in text
     assert "interval +0.0 to +0.0" not in text
 
@@ -102,43 +91,21 @@ def test_few_images_of_new_classes_give_no_interval_and_two_zeros_are_not_too_fe
             row(correct=other, labels=labels, **harmonic)]  # fmt: skip
     text = said(made)
     assert "no interval, since an environment has 5 test images of base or of new classes where 30 are needed" in text
-    assert "Too few images to say which is ahead." in text
     zeros = said([row(projection="icm", order="largest", correct=right[:200], **harmonic),
                   row(correct=np.zeros(200, dtype=bool), **harmonic)])  # fmt: skip
-    assert "Too few images" not in zeros
-    assert "Without a standard error nothing says which is ahead." in zeros
-
-
-def test_a_difference_can_be_shown_and_be_within_the_margin() -> None:
-    right = np.arange(20_000) < 10_000
-    other = right.copy()
-    other[:60] = False
-    text = said([row(projection="icm", order="largest", correct=right), row(correct=other)])
-    assert "CLIP-ICM (largest) + zero-shot is ahead of Zero-shot, by less than 1 point." in text
-
-
-def test_adjusted_p_values_decide() -> None:
-    n = 400
-    right = np.arange(n) < 240
-    other = right.copy()
-    other[:20] = False
-    other[240:248] = True  # 20 lost, 8 won: p = 0.023 alone, 0.07 as one of three
-    made = [row(projection="icm", order="largest", correct=right), row(correct=other)]
-    assert "is ahead of Zero-shot" in said(made)
-    controls = [row(projection=p, correct=other) for p in ("pca", "random")]
-    assert "is ahead of" not in said([*made, *controls])
+    assert "no interval (unknown)" in zeros
 
 
 def test_new_environments_have_a_sentence_of_their_own() -> None:
-    three, four = said(rows(0.9, 0.5, 0.5)), said(rows(0.8, 0.5, 0.5, held_outs="abcd", spread=0.02))
-    d = [30, 32, 34, 36]
+    three, four = said(rows(0.9, 0.5, 0.5)), said(rows(0.8, 0.5, 0.5, held_outs="abcd", spread=0.06))
+    d = [30, 36, 42, 48]
     low, high = stats.t.interval(0.95, 3, np.mean(d), stats.sem(d))
     assert "Of 3 held-out environments it is ahead in 3, level in 0, behind in 0." in three
     assert "New environments: cannot be answered from 3, 4 are needed." in three
     assert f"New environments: {np.mean(d):+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}. Of 4" in four
     assert "84 %" not in four
     same = said(rows(0.9, 0.5, 0.5, held_outs="abcd"))
-    assert "New environments: no interval, for nothing varies over held-out environments. Of 4" in same
+    assert "New environments: +40.0 points, 95 % interval" in same  # by the floor that images set
     grouped = said(rows(0.8, 0.5, 0.5, held_outs="abcd", spread=0.02, groups=list(range(400))))
     assert "Groups stand in several of them, which makes it too narrow: it covers 84 %." in grouped
     assert "n = 400 groups of test images" in grouped
@@ -200,7 +167,7 @@ def test_one_seed_and_one_environment_say_what_was_gained_and_lost() -> None:
     assert "variation between seeds is not" not in more
 
 
-def test_too_few_images_or_groups_give_no_interval_and_no_winner() -> None:
+def test_too_few_images_or_groups_give_no_interval() -> None:
     n = 400
     right = [True] * n, [i % 2 == 0 for i in range(n)]
     for groups, few in ((1, True), (29, True), (30, False)):
@@ -210,8 +177,6 @@ def test_too_few_images_or_groups_give_no_interval_and_no_winner() -> None:
         assert "+50.0 points" in text
         sentence = f"no interval, since an environment has {groups} groups of test images where 30 are needed"
         assert (sentence in text) == few
-        assert ("Too few images to say which is ahead." in text) == few
-        assert ("is ahead of" in text) != few
 
 
 def test_pairing_needs_the_same_images() -> None:
@@ -250,7 +215,7 @@ def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
     assert "over 3 data sets (x, y, z), each counting alike: +20.0 points in these environments" in first
     [ends] = re.findall(r"New environments: \S+ points, 95 % interval (\S+) to (\S+)\. Of 9 .* ahead in 9", first)
     assert [float(end) for end in ends] == pytest.approx([low, high], abs=0.11)
-    assert "adjusted for 3 comparisons (Holm)" in last
+    assert last.startswith("Of new environments: random effects")
     assert all_said(made[: len(made) // 3])[1] == ""
     backbones = [r for n in ("x", "y") for r in rows(0.8, 0.6, 0.7, dataset=n, backbone=f"B{n}")]
     assert all_said(backbones)[1] == ""
@@ -258,7 +223,7 @@ def test_several_data_sets_have_one_sentence_about_new_environments() -> None:
 
 def test_a_data_set_with_several_prompts_counts_once() -> None:
     every = [r for name in "xy" for p in ('["{}"]', '["a {}."]') for r in rows(0.8, 0.6, 0.7, dataset=name, prompts=p)]
-    families = overall([(s, comparisons(s, selections, Options())) for s, selections in described(every)], Options())
+    families = overall([(s, comparisons(s, selections, Options())) for s, selections in described(every)])
     assert [one.datasets for family in families for one in family.members] == [("x", "y")] * 6
 
 
@@ -275,7 +240,3 @@ def test_without_lodo_the_fallback_is_named() -> None:
 
 def test_random_weights_come_first() -> None:
     assert said([{**r, "random_weights": True} for r in rows(0.9, 0.5, 0.5)]).startswith("RANDOM WEIGHTS, NOT A RESULT")
-
-
-def test_no_icm_rows_is_said() -> None:
-    assert "There are no rows of CLIP-ICM (largest)" in said([row()])

@@ -17,7 +17,7 @@ from benchmark.recipe.recipe import Recipe
 from reports import against
 from reports.against import CONTEXT, FAIL, NO_SUSPECT, PASS, Check, against_published, gate
 from reports.published import OF_ENVIRONMENTS, PublishedNumber, parse, read_published, with_averages
-from reports.published_table import published_table, records_of, table_of
+from reports.published_table import records_of, table_of
 from tests.conftest import REPOSITORY
 from tests.reports.synthetic import described, row
 
@@ -222,7 +222,7 @@ def test_another_protocol_or_half_of_the_classes_takes_no_part() -> None:
 
 def test_data_without_published_numbers_has_no_table() -> None:
     rows = planted("emoji_styles", dict.fromkeys(CATALOG["emoji_styles"].environments, 50.0))
-    assert published_table(described(rows)) is None
+    assert table_of(against_published(described(rows))) is None
     assert gate([]).passed is None
 
 
@@ -292,7 +292,7 @@ def test_the_table_and_the_records_say_the_same() -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
-    table = published_table(described(rows))
+    table = table_of(against_published(described(rows)))
     assert table is not None
     return table
 

@@ -8,13 +8,18 @@ from reports.findings import comparisons
 from reports.options import Options
 from reports.terminal import text
 from reports.verdicts import answer
-from tests.reports.synthetic import described
-from tests.reports.test_verdicts import everything, method
+from tests.reports.synthetic import described, row
+from tests.reports.test_verdicts import of, world
+
+
+def everything(icm: float, **other: Any) -> list[dict[str, Any]]:
+    rest = [r for name in ("pca", "random") for r in of((0.5, 0.5), name, **other)]
+    return [*world((icm, icm), **other), *rest]
 
 
 def shown(rows: list[dict[str, Any]], missing: list[str] | None = None, color: bool = False) -> str:
     parts = described(rows)
-    made = answer(parts, [comparisons(*one, Options()) for one in parts], Options())
+    made = answer(parts, [comparisons(*one, Options()) for one in parts])
     return text(parts, made, missing or [], "out/index.html", color)
 
 
@@ -50,7 +55,7 @@ def test_it_is_short_and_narrow_whatever_there_is(sets: int, most: int) -> None:
 
 
 def test_no_number_is_nan() -> None:
-    assert "nan" not in shown(everything(0.6, n_test=20)).lower()
+    assert "nan" not in shown([row(n_test=20), row(n_test=20, projection="icm", order="largest")]).lower()
 
 
 def test_only_the_headline_is_bold_and_only_where_color_is_asked_for() -> None:
@@ -60,6 +65,6 @@ def test_only_the_headline_is_bold_and_only_where_color_is_asked_for() -> None:
 
 
 def test_without_plain_prediction_methods_stand_with_their_averages_and_no_difference() -> None:
-    lines = shown(method("own:Projection", 0.6)).splitlines()
+    lines = shown(of((0.6, 0.6), "own:Projection", lodo_se=None, training_domain_se=None)).splitlines()
     [line] = [line for line in lines if line.startswith("  Projection")]
     assert line.split() == ["Projection", "60.0"]

@@ -6,172 +6,292 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import verdicts
+from benchmark.method.evaluation.judging import (
+    BALANCED_ONLY,
+    HELPS,
+    HURTS,
+    METRIC_ONLY,
+    NO_DIFFERENCE,
+    TRADES,
+)
+from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, MacroF1, WorstClass
+from reports.chosen import Selections
 from reports.findings import comparisons
 from reports.options import Options
-from reports.verdicts import HELPS, NO_DIFFERENCE, NOTHING, Answer, answer
-from tests.reports.synthetic import described, row
+from reports.settings import by_setting
+from reports.verdicts import IS_PLAIN, UNSAID, Answer, Verdict, answer
+from tests.reports.synthetic import TESTED, frame, row
 
-ENVIRONMENTS = ("art", "photo", "sketch")
-
-
-def answered(rows: list[dict[str, Any]]) -> Answer:
-    parts, options = described(rows), Options()
-    return answer(parts, [comparisons(*one, options) for one in parts], options)
+ENVIRONMENTS = ("art", "photo", "sketch", "toy")
+CLASSES = (900, 100)  # images of each class in an environment: unequal, so that two accuracies say two things
+LABELS = np.repeat([0, 1], CLASSES)
 
 
-def method(projection: str, accuracy: float, environments: Sequence[str] = ENVIRONMENTS, **other: Any) -> list[Any]:
-    """Return rows with ranks 2 and 4 of a method that the rule gives rank 2, and that is plain (50 %) at rank 4."""
-    order = {"icm": "largest"}.get(projection)
-    scores: dict[str, Any] = {"target": (accuracy, 0.5), "training_domain": (0.9, 0.5), "lodo": (0.9, 0.5)}
-    asked: dict[str, Any] = {"n_test": 400} | scores | other
-    return [row(held_out=name, projection=projection, order=order, **asked) for name in environments]
+def answered(rows: list[dict[str, Any]], metric: Any = ACCURACY) -> Answer:
+    parts = [(setting, Selections(part, TESTED, None, BUILT_IN, metric)) for setting, part in by_setting(frame(rows))]
+    return answer(parts, [comparisons(*one, Options()) for one in parts])
 
 
-def plain(environments: Sequence[str] = ENVIRONMENTS, **other: Any) -> list[Any]:
-    asked: dict[str, Any] = {"n_test": 400, "target": (0.5,)} | other
-    return [row(held_out=name, **asked) for name in environments]
-
-
-def everything(icm: float, pca: float = 0.5, **other: Any) -> list[Any]:
-    shares = {"pca": pca, "random": 0.5, "icm": icm}
-    return [*plain(**other), *(r for name, share in shares.items() for r in method(name, share, **other))]
-
-
-def only(rows: list[dict[str, Any]]) -> Any:
-    [verdict] = answered(rows).verdicts
+def only(rows: list[dict[str, Any]], metric: Any = ACCURACY) -> Verdict:
+    [verdict] = answered(rows, metric).verdicts
     return verdict
+
+
+def right(shares: Sequence[float]) -> np.ndarray:
+    """Return answers of which a share in each class is right, from its first image on."""
+    return np.concatenate([np.arange(n) < round(share * n) for share, n in zip(shares, CLASSES, strict=True)])
+
+
+def of(
+    shares: Sequence[float], projection: str = "identity", environments: Sequence[str] = ENVIRONMENTS, **other: Any
+) -> list[dict[str, Any]]:
+    """Return rows that are right in these shares of each class at the rank that the rule picks, and plain at the last.
+
+    Scores on the sources are one standard error of 0.01 and more ahead of plain, unless `lodo` says otherwise.
+    """
+    every = [right(shares)] if projection == "identity" else [right(shares), right((0.5, 0.5))]
+    scores = other.pop("lodo", [0.5] if len(every) == 1 else [0.9, 0.5])
+    errors = [0.01] * len(scores)
+    predicted = np.where(every, LABELS, 1 - LABELS).astype("<u2")
+    asked: dict[str, Any] = {
+        "order": {"icm": "largest"}.get(projection), "correct": every, "labels": LABELS, "lodo": scores,
+        "training_domain": scores, "lodo_se": errors, "training_domain_se": errors, "predicted": predicted.tobytes(),
+        "predicted_ranks": [2, 4][-len(every) :],
+    }  # fmt: skip
+    return [row(held_out=name, projection=projection, **(asked | other)) for name in environments]
+
+
+def world(shares: Sequence[float], plain: Sequence[float] = (0.5, 0.5), **other: Any) -> list[dict[str, Any]]:
+    alone = {name: value for name, value in other.items() if name != "lodo"}
+    return [*of(plain, **alone), *of(shares, "icm", **other)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "kind", "points", "balanced"),
+    [
+        ((0.6, 0.6), HELPS, 10, 10),
+        ((0.6, 0.4), METRIC_ONLY, 8, 0),
+        ((0.48, 0.68), BALANCED_ONLY, 0, 8),
+        ((0.6, 0.1), TRADES, 5, -15),
+        ((0.4, 0.9), TRADES, -5, 15),
+        ((0.4, 0.4), HURTS, -10, -10),
+        ((0.5, 0.4), HURTS, -1, -5),
+        ((0.5, 0.5), NO_DIFFERENCE, 0, 0),
+    ],
+)
+def test_the_kind_is_what_both_accuracies_show(
+    shares: tuple[float, float], kind: str, points: float, balanced: float
+) -> None:
+    verdict = only(world(shares))
+    record = verdict.record()
+    assert (verdict.kind, verdict.rule, verdict.family) == (kind, "lodo_1se", 1)
+    assert (record["difference"], record["balanced_difference"]) == pytest.approx((points, balanced))
+    assert record["accuracy"] == record["value"] == pytest.approx(50 + points)
+    assert record["verdict"] == {METRIC_ONLY: "helps in accuracy only"}.get(kind, kind)
+    assert verdict.gain is not None
+    assert record["p_holm"] == pytest.approx(verdict.gain.interval.p, abs=1e-6)
+    assert record["verdict"] in verdict.sentence
+
+
+def test_intervals_are_those_of_a_few_lines_of_numpy() -> None:
+    record = only(world((0.6, 0.4))).record()
+    d = right((0.6, 0.4)).astype(float) - right((0.5, 0.5))
+    n, environments = len(d), len(ENVIRONMENTS)
+    means = np.array([d[c == LABELS].mean() for c in (0, 1)])
+    for name, u in (
+        ("", (d - d.mean()) / n),
+        ("balanced_", (d - means[LABELS]) / np.array(CLASSES)[LABELS] / 2),
+    ):
+        clusters = n * environments
+        error = np.sqrt(clusters / (clusters - 1) * environments * (u**2).sum()) / environments
+        half = 100 * 1.9602 * error  # Student's t with 3,999 degrees of freedom
+        ends = [record[f"{name}{end}"] - record[f"{name}difference"] for end in ("low", "high")]
+        assert ends == pytest.approx([-half, half], rel=1e-3)
+
+
+def test_shares_of_answers_are_held_against_those_of_classes() -> None:
+    record = only(world((1.0, 0.0))).record()
+    # Plain answers 450 + 50 times class 0, where 900 images are of it; the method always answers class 0.
+    assert (record["shares_before"], record["shares_after"]) == pytest.approx((40, 10))
+    kept = [{**one, "predicted": None} for one in world((1.0, 0.0))]
+    assert only(kept).record()["shares_after"] is None
+
+
+def test_what_the_gate_keeps_is_plain_and_the_ungated_gain_stands_beside_it() -> None:
+    """The source score is ahead by less than its standard error: all picks are plain."""
+    verdict = only(world((0.6, 0.6), lodo=[0.505, 0.5]))
+    assert (verdict.kind, verdict.plain_picks, verdict.questions) == (IS_PLAIN, (4, 4), ())
+    record = verdict.record()
+    assert (record["difference"], record["difference_ungated"]) == pytest.approx((0, 10))
+    assert (record["accuracy"], record["value_ungated"]) == pytest.approx((50, 60))
+    ahead = only(world((0.6, 0.6), lodo=[0.515, 0.5]))
+    assert (ahead.kind, ahead.plain_picks) == (HELPS, (0, 4))
+    older = only([{**one, "lodo_se": None, "training_domain_se": None} for one in world((0.6, 0.6), lodo=[0.505, 0.5])])
+    assert (older.rule, older.kind) == ("lodo", HELPS)
+
+
+def test_without_lodo_training_domain_chooses_with_its_own_gate() -> None:
+    rows = [{**one, "lodo": None, "lodo_se": None} for one in world((0.6, 0.6))]
+    assert (only(rows).rule, only(rows).kind) == ("training_domain_1se", HELPS)
+
+
+def test_a_new_environment_is_claimed_by_an_adjusted_interval_with_its_caveat() -> None:
+    names = [f"e{i}" for i in range(6)]
+    shares = [0.58 + 0.01 * i for i in range(6)]
+    spread = [r for n, s in zip(names, shares, strict=True) for r in world((s, s), environments=[n])]
+    verdict = only(spread)
+    assert verdict.holds_in_new
+    assert "In new environments too." in verdict.sentence
+    assert verdict.in_new is not None
+    several = answered([r | {"dataset": f"set{k}", "dataset_fingerprint": f"{k}"} for k in range(5) for r in spread])
+    wider = several.verdicts[0].in_new
+    assert wider is not None
+    assert wider.high - wider.low > 1.5 * (verdict.in_new.high - verdict.in_new.low)
+    mixed = zip(names, (0.9, 0.5, 0.9, 0.5, 0.3, 0.9), strict=True)
+    unlike = only([r for n, s in mixed for r in world((s, s), environments=[n])])
+    assert (unlike.kind, unlike.holds_in_new) == (HELPS, False)
+
+
+def test_groups_in_several_environments_have_their_caveat() -> None:
+    verdict = only(world((0.6, 0.6), groups=[i // 2 for i in range(1000)]))
+    record = verdict.record()
+    assert (verdict.kind, record["grouped"], verdict.holds_in_new) == (HELPS, True, True)
+    assert "groups stand in several" in verdict.sentence
+
+
+def test_three_environments_say_nothing_of_new_ones() -> None:
+    verdict = only(world((0.6, 0.6), environments=ENVIRONMENTS[:3]))
+    assert (verdict.kind, verdict.in_new, verdict.record()["new_low"]) == (HELPS, None, None)
+    assert "new environments" not in verdict.sentence
+
+
+def test_equal_gains_in_all_environments_leave_an_interval() -> None:
+    new = only(world((0.6, 0.6))).in_new
+    assert new is not None
+    assert new.low < 0.1 < new.high
+
+
+def test_seeds_that_disagree_are_in_the_interval_and_one_seed_says_nothing_of_them() -> None:
+    one = only(world((0.6, 0.6)))
+    two = only([*world((0.6, 0.6)), *world((0.55, 0.55), seed=1)])
+    assert one.gain is not None
+    assert two.gain is not None
+    assert (one.gain.seeds, two.gain.seeds) == ((0,), (0, 1))
+    assert two.gain.interval.standard_error > 2 * one.gain.interval.standard_error
+
+
+def test_gains_are_adjusted_for_all_that_are_judged() -> None:
+    weak = world((0.515, 0.515))
+    one = only(weak)
+    several = answered([r | {"dataset": f"set{i}", "dataset_fingerprint": f"{i}"} for i in range(30) for r in weak])
+    assert one.gain is not None
+    raw = one.gain.interval.p
+    assert one.record()["p_holm"] == pytest.approx(raw, abs=1e-6)
+    assert [v.record()["p_holm"] for v in several.verdicts] == pytest.approx([min(1, 30 * raw)] * 30, abs=1e-5)
+    assert {v.family for v in several.verdicts} == {30}
+    assert several.verdicts[0].bound > one.bound  # "below so many points" is said of all together
+
+
+def test_fixed_is_judged_and_named_where_it_hurts() -> None:
+    fixed = of((0.4, 0.4), "fixed", correct=[right((0.4, 0.4))], target=(0.4,), lodo=[0.2], predicted=None)
+    found = answered([*world((0.6, 0.6)), *fixed])
+    assert [(one.method.projection, one.kind) for one in found.verdicts] == [("icm", HELPS), ("fixed", HURTS)]
+    assert "Shrinkage, nothing chosen + zero-shot hurts" in found.headline
+
+
+def test_baselines_controls_rivals_and_placebos_are_not_judged_and_what_users_bring_is() -> None:
+    rest = [r for name in ("pca", "random", "isotropic") for r in of((0.6, 0.6), name)]
+    rest += of((0.6, 0.6), "leace", correct=[right((0.6, 0.6))], target=(0.6,), lodo=[0.2], dim=2, ranks=[2])
+    rest += of((0.6, 0.6), "icm", placebo="shuffled") + of((0.6, 0.6), "icm", order="released")
+    mine = of((0.6, 0.6), "mine:Leace", correct=[right((0.6, 0.6))], target=(0.6,), lodo=[0.2], dim=2, ranks=[2])
+    found = answered([*world((0.6, 0.6)), *rest, *mine])
+    # The user's own has one candidate, which keeps all directions and is no plain prediction for that.
+    picks = {one.method.projection: (one.kind, one.plain_picks) for one in found.verdicts}
+    assert picks == {"icm": (HELPS, (0, 4)), "mine:Leace": (HELPS, (0, 4))}
 
 
 def test_where_no_interventions_are_chosen_among_shrinkage_by_environments_is_judged() -> None:
     """As of embeddings that were imported without views."""
-    alone = method("shrinkage", 0.6, projection_variant="environments")
-    verdict = only([*plain(), *method("pca", 0.5), *method("random", 0.5), *alone])
-    assert (verdict.kind, verdict.method.variant, verdict.unbeaten) == (HELPS, "environments", None)
-    both = answered([*plain(), *alone, *method("shrinkage", 0.6)])
+    alone = of((0.6, 0.6), "shrinkage", projection_variant="environments")
+    assert only([*of((0.5, 0.5)), *alone]).method.variant == "environments"
+    both = answered([*of((0.5, 0.5)), *alone, *of((0.6, 0.6), "shrinkage")])
     assert [one.method.variant for one in both.verdicts] == [""]  # it is a part of the whole then
 
 
-def test_a_gain_beyond_pca_and_random_helps_in_these_environments() -> None:
-    verdict = only(everything(0.6))
-    assert verdict.kind == HELPS
-    assert verdict.unbeaten is None
-    assert verdict.sentence.startswith("synthetic, ViT-B-32, zero-shot: CLIP-ICM helps beyond PCA and random (+10.0")
-    assert "{low:+.1f} to {high:+.1f} against plain, in these".format(**verdict.record()) in verdict.sentence
-    assert answered(everything(0.6)).headline.endswith("ahead in 3 of 3) beyond PCA and random.")
-
-
-def test_its_interval_is_that_of_a_few_lines_of_numpy() -> None:
-    verdict = only(everything(0.6))
-    d = np.repeat([0.0, 1.0, 0.0], [200, 40, 160])  # the images that plain has right, CLIP-ICM alone, and none
-    variance = 3 * ((d - d.mean()) ** 2).sum() / (400 * 3) ** 2 * 1200 / 1199
-    half = 1.9619 * np.sqrt(variance)  # Student's t with 1,199 degrees of freedom
-    assert verdict.record()["low"] == pytest.approx(100 * (0.1 - half), abs=1e-2)
-    assert verdict.record()["high"] == pytest.approx(100 * (0.1 + half), abs=1e-2)
-
-
-def test_in_new_environments_is_said_only_where_their_interval_is_above_zero() -> None:
-    names = [f"e{i}" for i in range(6)]
-    every = [r for i, n in enumerate(names) for r in (*plain([n]), *method("icm", 0.58 + 0.01 * i, [n]))]
-    assert "ahead in 6 of 6, and in new environments" in only(every).sentence
-    mixed = [0.9, 0.5, 0.9, 0.5, 0.3, 0.9]
-    every = [r for n, a in zip(names, mixed, strict=True) for r in (*plain([n]), *method("icm", a, [n]))]
-    assert only(every).kind == HELPS
-    assert "new environments" not in only(every).sentence
-
-
-def test_a_loss_hurts() -> None:
-    verdict = only(everything(0.4))
-    assert (verdict.kind, verdict.record()["difference"]) == (verdicts.HURTS, pytest.approx(-10))
-
-
-def test_a_gain_that_pca_has_too_names_pca() -> None:
-    verdict = only(everything(0.6, pca=0.6))
-    assert (verdict.kind, verdict.unbeaten) == (verdicts.ONLY_AS_BASELINES, "PCA")
-    assert answered(everything(0.6, pca=0.6)).headline.endswith(", but is not shown ahead of PCA.")
-
-
-def test_a_gain_that_a_placebo_has_too_names_the_placebo() -> None:
-    placebo = method("icm", 0.6, placebo="shuffled", intervention_set="shuffled")
-    verdict = only([*everything(0.6), *placebo])
-    assert (verdict.kind, verdict.unbeaten) == (verdicts.ONLY_AS_PLACEBOS, "CLIP-ICM (shuffled, largest)")
-
-
-def test_beyond_placebos_is_said_only_where_there_are_some() -> None:
-    placebo = method("icm", 0.5, placebo="shuffled", intervention_set="shuffled")
-    assert answered([*everything(0.6), *placebo]).headline.endswith("beyond PCA, random and placebos.")
-
-
-def test_an_interval_above_zero_that_holm_does_not_let_pass_says_so() -> None:
-    sets = [{"dataset": f"set{i}", "dataset_fingerprint": f"{i}"} for i in range(30)]
-    rows = [r for one in sets for r in (*plain(**one), *method("icm", 0.505, **one))]
-    gain = next(v for v in answered(rows).verdicts if v.gain)
-    assert (gain.kind, gain.gain is not None and gain.gain.interval.low > 0) == (NO_DIFFERENCE, True)
-    assert "among 30 gains, Holm" in gain.sentence
-
-
-def test_a_method_that_keeps_everything_is_plain() -> None:
-    kept: dict[str, Any] = {"training_domain": (0.5, 0.9), "lodo": (0.5, 0.9)}
-    verdict = only([*plain(), *method("icm", 0.6, **kept)])
-    assert (verdict.kind, verdict.plain_picks) == (verdicts.ALL_PLAIN, (3, 3))
-    assert "all 3 picks keep the full space" in verdict.sentence
-
-
-def test_no_difference_says_below_how_many_points() -> None:
-    verdict = only(everything(0.5025))
-    assert verdict.kind == NO_DIFFERENCE
+@pytest.mark.parametrize("metric", [MacroF1(), WorstClass()])
+def test_a_metric_of_the_data_set_is_judged_by_its_jackknife(metric: Any) -> None:
+    verdict = only(world((0.9, 0.6)), metric)
     record = verdict.record()
-    assert f"below {max(abs(record['low']), abs(record['high'])):.1f} points." in verdict.sentence
-    assert answered(everything(0.5025)).headline.startswith("CLIP-ICM + zero-shot: no difference found, below ")
+    assert (record["verdict"], record["metric"], record["accuracy"]) == (HELPS, metric.title, pytest.approx(87))
+
+    def value(shares: tuple[float, float]) -> float:
+        hits = np.array(shares) * CLASSES
+        missed = np.array(CLASSES) - hits
+        f1 = 2 * hits / (2 * hits + missed + missed[::-1])
+        return 100 * float(f1.mean() if metric == MacroF1() else min(shares))
+
+    assert (record["value"], record["plain"]) == pytest.approx((value((0.9, 0.6)), value((0.5, 0.5))))
+    assert record["low"] < record["difference"] < record["high"]
+    fell = only(world((0.9, 0.1)), metric)
+    assert fell.said == (f"helps in {metric.title} only" if metric == MacroF1() else HURTS)
 
 
-def test_few_images_decide_nothing() -> None:
-    verdict = only(everything(0.6, n_test=20))
-    assert verdict.kind == verdicts.TOO_FEW
-    assert "an environment has 20, 30 needed" in verdict.sentence
+@pytest.mark.parametrize(
+    ("rows", "metric", "why"),
+    [
+        (of((0.6, 0.6), "icm"), ACCURACY, "there are no such rows"),
+        ([*of((0.5, 0.5), folds=2, fold=0), *of((0.6, 0.6), "icm", folds=2, fold=0)], ACCURACY, "has 1 of 2 folds"),
+        (world((0.6, 0.6)), BUILT_IN[4], "rows do not keep what an interval of top-5 needs"),
+        ([row(n_test=20), row(n_test=20, projection="icm", order="largest", target=(0.6,))], ACCURACY, "has 20 images"),
+    ],
+)
+def test_what_cannot_be_said_has_its_reason_and_the_method_its_accuracy(rows: list[Any], metric: Any, why: str) -> None:
+    found = answered(rows, metric)
+    [verdict] = found.verdicts
+    assert (verdict.kind, verdict.record()["accuracy"]) == (UNSAID, pytest.approx(60))
+    assert why in verdict.record()["why"]
+    assert "60.0%" in found.headline
 
 
-def test_one_environment_counts_one() -> None:
-    rows = [*plain(["art"]), *method("icm", 0.6, ["art"])]
-    assert "ahead in 1 of 1" in only(rows).sentence
+def test_rows_that_only_the_oracle_can_choose_among_have_no_accuracy() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("lodo", "lodo_se", "training_domain_se")) | {"training_domain": [np.nan]}
+    verdict = only([{**one, **nothing, "training_domain": [np.nan] * len(one["ranks"])} for one in world((0.6, 0.6))])
+    assert (verdict.kind, verdict.record()["accuracy"]) == (UNSAID, None)
+    assert "nan" not in verdict.sentence.lower()
 
 
-def test_a_gap_of_the_plain_space_leaves_nothing_to_compare() -> None:
-    verdict = only(method("icm", 0.6))
-    assert verdict.kind == NOTHING
-    assert "there are no such rows." in verdict.sentence
-
-
-def test_rows_that_only_the_oracle_can_choose_among_leave_nothing_to_compare() -> None:
-    nothing: dict[str, Any] = {"training_domain": (np.nan, np.nan), "lodo": None}
-    rows = [*plain(training_domain=(np.nan,), lodo=None), *method("icm", 0.6, **nothing)]
-    assert only(rows).kind == NOTHING
-    assert "nan" not in only(rows).sentence.lower()
+def test_without_a_method_the_accuracies_stand_there() -> None:
+    found = answered(of((0.5, 0.5)))
+    assert (found.verdicts, found.headline.startswith("No method is judged")) == ((), True)
+    assert "Zero-shot 50.0 %" in found.left_out[0]
 
 
 def test_bounds_have_no_verdict() -> None:
-    bounds = answered([*plain(protocol="in_domain"), *method("icm", 0.6, protocol="in_domain")])
-    assert bounds.verdicts == ()
-    assert bounds.headline.startswith("Nothing to compare")
+    assert answered(world((0.6, 0.6), protocol="in_domain")).verdicts == ()
 
 
 def test_a_predictor_that_cannot_predict_new_classes_is_left_out() -> None:
     new: dict[str, Any] = {"class_half": "new", "protocol": "open_class", "predictor": "linear_probe"}
-    said = answered([*plain(**new), *method("icm", 0.6, **new)])
+    said = answered(world((0.6, 0.6), **new))
     assert said.verdicts == ()
     assert "cannot predict new classes" in said.left_out[0]
 
 
+def test_of_base_and_new_classes_the_harmonic_mean_alone_is_judged() -> None:
+    halves = [world((0.6, 0.6), protocol="open_class", class_half=half) for half in ("base", "new", "harmonic")]
+    [verdict] = answered([r for half in halves for r in half]).verdicts
+    assert (verdict.setting.class_half, verdict.kind) == ("harmonic", HELPS)
+    assert verdict.record()["difference"] == pytest.approx(10)
+
+
 def test_random_weights_are_named_first() -> None:
-    said = answered(everything(0.6, random_weights=True))
+    said = answered(world((0.6, 0.6), random_weights=True))
     assert said.headline.startswith("RANDOM WEIGHTS, NOT A RESULT: ")
     assert said.verdicts[0].sentence.startswith("RANDOM WEIGHTS, NOT A RESULT: ")
 
 
-def test_gains_are_adjusted_for_all_that_are_judged() -> None:
-    one = only(everything(0.515)).gain
-    several = answered([r for i in range(4) for r in everything(0.515, dataset=f"set{i}", dataset_fingerprint=f"{i}")])
-    raw = one.interval.p
-    assert one.adjusted.p == pytest.approx(raw)
-    assert [v.gain.adjusted.p for v in several.verdicts if v.gain] == pytest.approx([min(1, 4 * raw)] * 4)
-    assert "helps in 4 of 4" in several.headline
+def test_few_images_for_each_dimension_are_noted() -> None:
+    for n_train, noted in ((2999, True), (4000, False)):
+        verdict = only(world((0.6, 0.6), n_train=n_train, dim=1000))
+        assert verdict.record()["images_per_dimension"] == pytest.approx(n_train / 1000)
+        assert ("images for each dimension" in verdict.sentence) == noted

@@ -17,6 +17,7 @@ from reports.figures.forest import MAX_LINES, forest_numbers
 from reports.figures.gains import Point
 from reports.findings import comparisons
 from reports.options import Options
+from reports.trend import same_but_backbone
 from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, rows_of
 from tests.reports.synthetic import described, frame, only, row
 from tests.reports.test_robustness import BACKBONES, settings
@@ -232,7 +233,7 @@ def test_shares_of_pairs_are_a_curve_and_draws_of_one_share_their_mean() -> None
 
 def test_effective_robustness_has_a_line_through_all_plain_backbones() -> None:
     parts = settings(list(BACKBONES))
-    [group] = robustness.alike(parts)
+    [group] = same_but_backbone(parts)
     numbers = robustness.numbers(group)
     assert numbers is not None
     points = np.array([(x, y - 0.01) for x, y, _, _ in BACKBONES.values()])
@@ -247,8 +248,8 @@ def test_effective_robustness_has_a_line_through_all_plain_backbones() -> None:
     assert above == pytest.approx(100 * over.mean())
     dot = numbers.dots[0]
     assert dot.target_bar == pytest.approx(proportion_confint(dot.target * 200, 200, method="beta"))
-    assert robustness.alike(settings(list(BACKBONES)[:7])) == []
-    assert robustness.alike(settings(list(BACKBONES), random_weights=True)) == []
+    assert same_but_backbone(settings(list(BACKBONES)[:7])) == []
+    assert same_but_backbone(settings(list(BACKBONES), random_weights=True)) == []
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 40), (7, 40), (40, 40)])

@@ -17,7 +17,7 @@ __all__ = ["FORMS", "Answer", "answer", "table"]
 
 def answer(described: Sequence[tuple[Setting, Selections]], headline: str = "No difference found in 2 of 2") -> Answer:
     found = [comparisons(setting, selections, Options()) for setting, selections in described]
-    return replace(verdicts.answer(described, found, Options()), headline=headline)
+    return replace(verdicts.answer(described, found), headline=headline)
 
 
 def table(setting: Setting, selections: Selections, name: str = "main") -> Table:
