@@ -31,7 +31,7 @@ if __name__ == "__main__":
         "datasets": [{"name": "images", "root": images}],
         "backbones": [{"name": "ViT-S-32-alt", "pretrained": "random", "image_size": 32}],
         "interventions": {"kinds": ["grayscale", "invert"]},
-        "sweep": {"projections": ["pca", "own_projection:LeastMoved"], "seeds": [0], "predictors": ["zero_shot"]},
+        "sweep": {"projections": ["identity", "own_projection:LeastMoved"], "seeds": [0], "predictors": ["zero_shot"]},
         "run": {"store": store},
     }
     outcome = run(parse_recipe(recipe))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, scaled
-from benchmark.method.evaluation.inference import MARGIN, Scores, difference_interval
+from benchmark.method.evaluation.inference import Scores, difference_interval
 from benchmark.method.evaluation.other_environments import environment_interval
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, turn_of
 from benchmark.method.predictors import PREDICTORS
@@ -25,7 +25,7 @@ from benchmark.store.older_rows import presentation_of
 from reports.answers import Size
 from reports.comparisons import Comparison
 from reports.controls import Expected, Verdict, verdict
-from reports.credit import pairs
+from reports.credit import baselines, judged, plain_for
 from reports.methods import REPLACED, Method
 from tests.performance.in_process import Images
 
@@ -88,7 +88,7 @@ class Design:
     def turns(self, grouped: bool) -> Iterator[Turn]:
         """Yield what the sides are for, fold by fold."""
         for fold in range(self.split.folds) if self.split.folds else (None,):
-            yield turn_of(self.split, fold, grouped)
+            yield turn_of(self.split, fold, grouped, crossed=self.split.folds > 0)
 
 
 @dataclass(frozen=True)
@@ -104,36 +104,34 @@ class Found:
     accuracies: Array
 
 
-def found(images: Images, lender: Images, design: Design, margin: float = MARGIN) -> Found:
+def found(images: Images, lender: Images, design: Design) -> Found:
     """Return what is found in a data set whose held-out environment is tested.
 
     Args:
         images: the data set.
         lender: whose C_d is borrowed.
         design: how it is held out.
-        margin: within which two methods count as level.
     """
     data = images.data(design.split)
     weights = images.subject.weights_of(None) or dict.fromkeys([v.label for v in images.subject.views[1:]], 1.0)
-    lent = images_c_d(lender, design, weights)
+    fits = _Fits(images, design, weights, images_c_d(lender, design, weights))
     target = data.environments.index(design.held_out)
+    sources = tuple(e for e in range(len(data.environments)) if e != target)
     rows, answers, every = [], [], []
     for turn in design.turns(data.group is not None):
         of_tested = np.isin(data.side[design.split], list(turn.tested[design.test_split]))
         tested = np.flatnonzero((data.environment == target) & of_tested)
         rows.append(tested)
-        lodo = _lodo(images, design, turn, target, weights, lent)
-        sources = [e for e in range(len(data.environments)) if e != target]
-        right = _answers(images, design, turn.fitted, sources, tested, weights, lent)
-        answers.append(np.stack([right[point] for point in _picks(design, lodo)]))
+        lodo, errors = _lodo(fits, turn, sources)
+        right = fits.answers(sources, turn.fitted, tested)
+        points = list(_picks(design, lodo))
+        kept = [_gated(method, point, lodo, errors) for method, point in zip(CANDIDATES, points, strict=True)]
+        answers.append(np.stack([right[point] for point in (*points, *kept)]))
         every.append(right)
-    unit = data.group if data.group is not None else data.position
     positions = np.concatenate(rows)
-    values = np.concatenate(answers, axis=1).astype(float)
     where = np.zeros(len(positions), dtype=np.int64)
-    scores = Scores(values, where, where, np.asarray(unit)[positions])
-    compared = list(_compared(scores, design.held_out))
-    one = verdict(compared, Expected(held_out=design.held_out), margin)
+    scores = Scores(np.concatenate(answers, axis=1).astype(float), where, where, fits.unit[positions])
+    one = verdict(list(_compared(scores, design.held_out)), Expected(held_out=design.held_out))
     assert one is not None
     return Found(one, np.concatenate(every, axis=2).mean(axis=2))
 
@@ -144,16 +142,36 @@ def images_c_d(lender: Images, design: Design, weights: Mapping[str, float]) -> 
     return sum(parts[1:], parts[0]).c_d(weights)
 
 
-def _lodo(images: Images, design: Design, turn: Turn, target: int, weights: Mapping[str, float], lent: Array) -> Array:
-    """Return the leave-one-domain-out accuracy of every fit at every strength, shape (FITS, lambdas)."""
-    data, scores = images.data(design.split), []
-    sources = [e for e in range(len(data.environments)) if e != target]
-    judging = np.isin(data.side[design.split], list(turn.judging_left_out))
+def _lodo(fits: "_Fits", turn: Turn, sources: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return the leave-one-domain-out accuracy of every fit at every strength, and the standard error of its difference
+    to that of plain prediction (METHOD, section 10), both of shape (FITS, lambdas).
+    """
+    side, environment = fits.data.side[fits.design.split], fits.data.environment
+    scores, added, units = [], [], []
     for left_out in sources:
-        rows = np.flatnonzero((data.environment == left_out) & judging)
-        others = [e for e in sources if e != left_out]
-        scores.append(_answers(images, design, turn.learned, others, rows, weights, lent).mean(axis=2))
-    return np.asarray(np.mean(scores, axis=0))
+        others = tuple(e for e in sources if e != left_out)
+        right = []
+        for of in turn.validations:
+            rows = np.flatnonzero((environment == left_out) & np.isin(side, list(of.judging_left_out)))
+            right.append(fits.answers(others, of.learned, rows))
+            units.append(fits.unit[rows])
+        of_source = np.concatenate(right, axis=2).astype(float)
+        scores.append(of_source.mean(axis=2))
+        difference = of_source - of_source[0, 0]
+        centred = difference - difference.mean(axis=2, keepdims=True)
+        added.append(centred / (centred.shape[2] * len(sources)))
+    of_unit = np.unique(np.concatenate(units), return_inverse=True)[1]
+    u = np.concatenate(added, axis=2).reshape(-1, len(of_unit))
+    sums = np.array([np.bincount(of_unit, row) for row in u])
+    g = sums.shape[1]
+    errors = np.sqrt(g / (g - 1) * (sums**2).sum(axis=1)).reshape(scores[0].shape)
+    return np.asarray(np.mean(scores, axis=0)), errors
+
+
+def _gated(method: Method, point: tuple[int, int], lodo: Array, errors: Array) -> tuple[int, int]:
+    """Return what `lodo_1se` picks where `lodo` picks a point: that of plain prediction, (0, 0), unless it is ahead."""
+    ahead = method.projection == "fixed" or lodo[point] - lodo[0, 0] > errors[point]
+    return point if ahead else (0, 0)
 
 
 def _picks(design: Design, lodo: Array) -> Iterator[tuple[int, int]]:
@@ -171,36 +189,46 @@ def _picks(design: Design, lodo: Array) -> Iterator[tuple[int, int]]:
         yield picked[method]
 
 
-def _answers(
-    images: Images,
-    design: Design,
-    sides: frozenset[int],
-    sources: list[int],
-    rows: NDArray[np.int64],
-    weights: Mapping[str, float],
-    lent: Array,
-) -> NDArray[np.bool_]:
-    """Return whether some images are answered correctly after each fit on some sources, shape (fits, lambdas, rows)."""
-    data = images.data(design.split)
-    names = {e: data.environments[e] for e in sources}
-    moments = images.cells(design.split, "before").sources(names, None, sides)
-    real, borrowed = moments.reweighted(weights, None), moments.reweighted(weights, Borrowed(lent))
-    z, text, label = scaled(data.z[rows], "before"), data.text.astype(np.float64), data.label[rows]
-    right = np.empty((len(FITS), len(design.fitted), len(rows)), dtype=bool)
-    for fit, (name, borrows) in enumerate(FITS):
-        made = Filter.within(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
-        for i, lambda_ in enumerate(design.fitted):
-            heads = _heads(made, lambda_, text) if made and lambda_ else text
-            right[fit, i] = (z @ heads.T).argmax(axis=1) == label
-    return right
+class _Fits:
+    """All fits on a data set, each made once.
+
+    Args:
+        images: the data set.
+        design: how it is held out.
+        weights: of the kinds of intervention.
+        lent: C_d of the data set that lends.
+    """
+
+    def __init__(self, images: Images, design: Design, weights: Mapping[str, float], lent: Array) -> None:
+        self.data, self.design = images.data(design.split), design
+        self.unit = np.asarray(self.data.position if self.data.group is None else self.data.group)
+        self._z, self._text = scaled(self.data.z, "before"), self.data.text.astype(np.float64)
+        self._cells, self._weights, self._lent = images.cells(design.split, "before"), weights, lent
+        self._heads: dict[tuple[object, ...], Array] = {}
+
+    def answers(self, sources: tuple[int, ...], sides: frozenset[int], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether images are answered correctly after each fit on some sources, shape (fits, lambdas, rows)."""
+        if (key := (sources, sides)) not in self._heads:
+            self._heads[key] = self._made(sources, sides)
+        return np.asarray((self._z[rows] @ self._heads[key].swapaxes(2, 3)).argmax(axis=3) == self.data.label[rows])
+
+    def _made(self, sources: tuple[int, ...], sides: frozenset[int]) -> Array:
+        """Return what stands for each text after each fit at each strength, shape (fits, lambdas, classes, D)."""
+        moments = self._cells.sources({e: self.data.environments[e] for e in sources}, None, sides)
+        real, borrowed = (moments.reweighted(self._weights, of) for of in (None, Borrowed(self._lent)))
+        heads = []
+        for name, borrows in FITS:
+            made = Filter.within(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
+            heads.append([_heads(made, x, self._text) if made and x else self._text for x in self.design.fitted])
+        return np.array(heads)
 
 
 def _heads(made: Filter, lambda_: float, text: Array) -> Array:
     """Return F^(1/2)^T F^(1/2) t / |F^(1/2) t| for each text, shape (classes, D), without a product of D x D matrices."""
     weights = (1 + lambda_ * made.ratios) ** -0.5  # see `Filter.power`
-    mapped = (text @ made.right.T * weights) @ made.left.T + text @ made.rest.T
+    mapped = (text @ made.right.T * weights) @ made.left.T + text @ made.rest @ made.rest.T
     mapped = mapped / np.linalg.norm(mapped, axis=1, keepdims=True)
-    return np.asarray((mapped @ made.left * weights) @ made.right + mapped @ made.rest)
+    return np.asarray((mapped @ made.left * weights) @ made.right + mapped @ made.rest @ made.rest.T)
 
 
 def _compared(scores: Scores, held_out: str) -> Iterator[Comparison]:
@@ -208,10 +236,14 @@ def _compared(scores: Scores, held_out: str) -> Iterator[Comparison]:
     numbers = {method: i for i, method in enumerate(CANDIDATES)}
     n = scores.values.shape[1]
     units = len(np.unique(scores.cluster))
-    for method, baseline in pairs(CANDIDATES, PREDICTOR):
-        interval = difference_interval(scores, numbers[method], numbers[baseline])
-        ours, theirs = (float(scores.values[numbers[m]].mean()) for m in (method, baseline))
-        yield Comparison(
-            method, baseline, RULE, RULE, (held_out,), (0,), Size(units, units, n), (ours, theirs), interval, (interval,),
-            environment_interval([interval.estimate]), shared=False, grouped=units < n, changed=(),
-        )  # fmt: skip
+    every = [(m, b) for m in judged(CANDIDATES) for b in [plain_for(m, CANDIDATES), *baselines(CANDIDATES, m)] if b]
+    # Gains by the rule and by the one that keeps nothing back, in which all other comparisons are.
+    for method, baseline in every:
+        for rule, first in ((f"{RULE}_1se", len(numbers)), (RULE, 0)) if baseline.is_plain else ((RULE, 0),):
+            a, b = first + numbers[method], first + numbers[baseline]
+            interval = difference_interval(scores, a, b)
+            yield Comparison(
+                method, baseline, rule, rule, (held_out,), (0,), Size(units, units, n),
+                (float(scores.values[a].mean()), float(scores.values[b].mean())), interval, (interval,),
+                environment_interval([interval.estimate]), shared=False, grouped=units < n, changed=(),
+            )  # fmt: skip

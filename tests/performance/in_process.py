@@ -19,7 +19,8 @@ from benchmark.datasets.readers import open_reader
 from benchmark.method.arrays import Array, Normalize, scaled
 from benchmark.method.evaluation.cells import Cells, cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.splits import Split, turn_of
+from benchmark.method.evaluation.fits import parts_of, turns_of
+from benchmark.method.evaluation.splits import Split
 from benchmark.method.evaluation.tested import Tested
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import Decoding
@@ -119,8 +120,8 @@ class Images:
         for of_turn in by_turn.values():
             spec = of_turn[0].spec
             data = self.data(spec.split)
-            turn = turn_of(spec.split, spec.fold, data.group is not None)
-            cells = self.cells(spec.split, spec.normalize).joined((turn.learned, turn.fitted - turn.learned))
+            turns = turns_of(spec.split, data.group is not None, spec.fold).values()
+            cells = self.cells(spec.split, spec.normalize).joined(parts_of(turns))
             for trial in of_turn:
                 lent = lender.c_d(trial) if trial.lender and lender else None
                 evaluated = evaluate(trial, data, cells, lent=lent)
@@ -152,8 +153,6 @@ def trials_on(recipe: Recipe, subjects: Sequence[Subject], predictor: str, held_
 def found(rows: pd.DataFrame, tested: dict[str, Tested], expected: Expected) -> Verdict:
     """Return what the report says that was found."""
     [(setting, part)] = by_setting(rows)
-    options = Options()
-    compared = comparisons(setting, Selections(part, tested), options).compared
-    one = verdict(compared, expected, options.margin)
+    one = verdict(comparisons(setting, Selections(part, tested), Options()).compared, expected)
     assert one is not None, "shrinkage was compared with the plain space"
     return one
