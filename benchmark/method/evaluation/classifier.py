@@ -230,6 +230,8 @@ class Classifier:
     def logits(self, images: ImageSet, point: Point) -> Array:
         """Return the scores of some images at one point, from a fit at this point alone, shape (m, classes)."""
         alone = replace(self, predictor=self.predictor.settings[point[1]], ranks=(self.ranks[point[0]],))
+        if (plain := self.known.plain.get(repr(self.predictor))) is not None:  # has the classifier of each setting
+            alone = replace(alone, known=replace(self.known, plain={repr(alone.predictor): plain}))
         alone = alone if self.predictor.uses_training_images else alone._up_to(alone.ranks[0])
         return np.array(next(alone.scores([images]))[0])
 
