@@ -134,7 +134,7 @@ class Cells:
     ) -> SourceMoments:
         """Return the moments of some sides of some environments: for all that ask the same, with what was made of them.
 
-        As long as there is room for them: others are added up, and what is made of them is made, each time.
+        They are kept while memory allows (`MOST_KEPT`); sums that are not kept are computed again for each fit.
 
         Args:
             environments: index of an environment -> its name.
@@ -153,7 +153,10 @@ class Cells:
         return made.reweighted(weights)
 
     def after(self, others: "Cells") -> "Cells":
-        """Return the same moments with what was made of the images of others, which are the same: of no difference."""
+        """Return these moments with the cached decompositions of C_z of other moments of the same images.
+
+        Decompositions that depend on interventions are left out, since the other moments are of another set.
+        """
         return replace(self, _known={key: sources.of_images() for key, sources in others._sources.items()})
 
     def _added(

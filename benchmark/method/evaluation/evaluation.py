@@ -146,7 +146,8 @@ class Evaluation:
         selection_images: most images of a source and fold that judge a choice, and that fits take which only serve one,
             of predictors that say `samples`; of the in-split of an 80/20 split `IN_FOLDS` times as many. None (default)
             for all.
-        plain: what evaluations of the same data, split and scale found in the plain space; what is found here is added.
+        plain: cache of plain prediction's classifiers and answers, shared by evaluations of the same data, split and
+            normalisation; new entries are added. Default: an empty one.
         metric: by which rules choose; accuracy (default) stands for one that needs scores.
     """
 
@@ -531,11 +532,11 @@ class Evaluation:
         return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1]), moments
 
     def _seed_of(self, fit: Sources) -> int:
-        """Return the seed of what is random in a fit: with folds by what it is fitted on, never by what is tested."""
+        """Return the random seed of a fit; with folds it is derived from the training set, not from the tested fold."""
         return split_seed(self._seed, fit.environments, sorted(fit.sides)) if self._split.folds else self._seed
 
     def _sampled(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> NDArray[np.bool_]:
-        """Return some images of each environment and side, the same ones of a side whatever is asked beside it."""
+        """Return a random subsample of each environment and side; that of one side does not depend on the others."""
         every = self._lying(environments, sides, halves)
         if self._most is None:
             return every

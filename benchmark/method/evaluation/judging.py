@@ -2,8 +2,9 @@
 
 A gain is a method minus plain prediction with the same predictor, in one setting. It is judged by the data set's
 metric and by class-balanced accuracy, in three families over all pairs of a method and a setting, each adjusted by Holm
-(1979). Where a gain is shown in the metric, three questions are asked of what explains it. Each is an
-intersection-union test (Berger, 1982) of several differences, all of which must be above 0; Holm runs over the three.
+(1979). If the gain in the metric is significant, three tests look for its cause: environment means, interventions and
+shrinking. Each is an intersection-union test (Berger, 1982) of several differences, all of which must be above 0; Holm
+runs over the three.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ class JudgedGain:
 
     @property
     def shown(self) -> bool:
-        """Whether a gain in the metric is shown: what the three questions are asked of."""
+        """Whether the gain in the metric is significant; only then are the three questions tested."""
         return self.p_metric <= ALPHA and self.gain.metric.estimate > 0
 
     @property
