@@ -46,9 +46,11 @@ def one_by_one(trials: Sequence[Trial]) -> list[Batch]:
 
 
 def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: int) -> list[Batch]:
-    """Return trials in batches: small ones together, as long as there are batches for all that run side by side.
+    """Return trials in batches, the largest batch first, so that none is left over when all others are done.
 
-    Loggers have an entry for each of Tune's trials: with any there is a batch for each trial.
+    Small trials are put together, and so are trials with folds that share decompositions or classifiers of the plain
+    space, which are cached in a worker; a batch is at most what falls to each core. Loggers have an entry for each of
+    Tune's trials: with any there is a batch for each trial.
 
     Args:
         trials: next to each other those that share most.
@@ -59,18 +61,27 @@ def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: in
     if options.loggers:
         return one_by_one(trials)
     works = [AROUND + work for work in works_of(trials)]
-    enough = min(ENOUGH, sum(works) * options.cpus_per_trial / max(1.0, cores))
+    share = sum(works) * options.cpus_per_trial / max(1.0, cores)
     batches: list[Batch] = []
-    held = 0.0
+    held: list[float] = []  # work of each batch
     asked: dict[str, float] = {}
     for number, (trial, work) in enumerate(zip(trials, works, strict=True)):
         resources = resources_of(trial, options, gpus)
-        if not batches or held + work > enough or resources != asked:
+        most = share if batches and _share_caches(trials[number - 1], trial) else min(ENOUGH, share)
+        if not batches or held[-1] + work > most or resources != asked:
             batches.append(Batch(number, 0))
-            held, asked = 0.0, resources
+            held.append(0.0)
+            asked = resources
         batches[-1] = Batch(batches[-1].first, batches[-1].count + 1)
-        held += work
-    return batches
+        held[-1] += work
+    return [batches[i] for i in sorted(range(len(batches)), key=lambda i: -held[i])]
+
+
+def _share_caches(one: Trial, other: Trial) -> bool:
+    """Say whether trials with folds share moments, or learn from the same images."""
+    learn = one.spec.predictor.uses_training_images and other.spec.predictor.uses_training_images
+    same = one.shares == other.shares and one.spec.protocol == other.spec.protocol
+    return bool(one.spec.folds) and same and (learn or one.sums == other.sums)
 
 
 def resources_of(trial: Trial, options: RunSpec, gpus: int) -> dict[str, float]:

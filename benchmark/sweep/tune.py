@@ -66,13 +66,19 @@ def sweep(
             was ended before all trials were tried.
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
-    missing = sorted((trial for trial in trials if trial.id in to_run), key=lambda trial: (trial.shares, trial.sums))
+    missing = sorted((trial for trial in trials if trial.id in to_run), key=_shared_work)
     if not missing:
         return
     connect()
     left = _run(storage, missing, options, name, remember)
     if not failures(storage, left).keys() >= set(left):
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
+
+
+def _shared_work(trial: Trial) -> tuple[object, ...]:
+    """Return a sort key that puts trials next to each other that share most."""
+    spec = trial.spec
+    return trial.shares, spec.protocol.name, spec.predictor.uses_training_images, trial.sums
 
 
 def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember) -> list[str]:

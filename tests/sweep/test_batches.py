@@ -13,20 +13,30 @@ SMALL, LARGE = AROUND, 2 * ENOUGH
 
 
 def batched(
-    monkeypatch: pytest.MonkeyPatch, works: list[float], samples: list[bool] | None = None, **options: Any
+    monkeypatch: pytest.MonkeyPatch,
+    works: list[float],
+    samples: list[bool] | None = None,
+    sums: list[int] | None = None,
+    folds: int = 0,
+    **options: Any,
 ) -> list[Batch]:
     monkeypatch.setattr(batches, "works_of", lambda _: [work - AROUND for work in works])
-    trials: Any = [SimpleNamespace(samples=s) for s in samples or [False] * len(works)]
+    spec = SimpleNamespace(folds=folds, predictor=SimpleNamespace(uses_training_images=False), protocol="held_out")
+    seen = zip(samples or [False] * len(works), sums or range(len(works)), strict=True)
+    trials: Any = [SimpleNamespace(samples=s, sums=of, shares=(), spec=spec) for s, of in seen]
     found = batches_of(trials, RunSpec(**options), cores=2, gpus=1)
-    # Whatever the sizes, each trial is in one batch, and they come as they came.
-    assert [trial for batch in found for trial in batch.of(trials)] == trials
+    # Whatever the sizes, each trial is in one batch with its neighbours, and no batch is larger than the one before it.
+    assert [trial for batch in sorted(found, key=lambda b: b.first) for trial in batch.of(trials)] == trials
+    sizes = [sum(works[batch.first : batch.first + batch.count]) for batch in found]
+    assert options.get("loggers") or sizes == sorted(sizes, reverse=True)
     return found
 
 
 def test_small_trials_go_together_and_large_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     found = batched(monkeypatch, [SMALL] * 1000 + [LARGE] * 3 + [SMALL] * 10)
-    assert found[0].count == round(ENOUGH / SMALL)
-    assert [batch.count for batch in found[-4:]] == [1, 1, 1, 10]
+    assert [batch.count for batch in found[:3]] == [1, 1, 1]
+    assert found[3].count == round(ENOUGH / SMALL)
+    assert found[-1].count <= 10
 
 
 def test_few_small_trials_are_divided_among_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +47,15 @@ def test_few_small_trials_are_divided_among_the_cores(monkeypatch: pytest.Monkey
 
 def test_trials_that_take_a_gpu_and_others_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     found = batched(monkeypatch, [SMALL] * 8, [True] * 3 + [False] * 5)
-    assert [batch.count for batch in found] == [3, 4, 1]
+    assert [batch.count for batch in found] == [4, 3, 1]
+
+
+def test_large_trials_of_folds_from_the_same_moments_go_together_up_to_what_falls_to_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works, sums = [LARGE] * 8, [0, 0, 0, 0, 0, 1, 1, 2]
+    found = [batched(monkeypatch, works, sums=sums, folds=folds) for folds in (5, 0)]
+    assert [[batch.count for batch in of_one] for of_one in found] == [[4, 2, 1, 1], [1] * 8]
 
 
 def test_loggers_have_each_trial_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
