@@ -148,7 +148,7 @@ class Evaluation:
             for all.
         plain: cache of plain prediction's classifiers and answers, shared by evaluations of the same data, split and
             normalisation; new entries are added. Default: an empty one.
-        metric: by which rules choose; accuracy (default) stands for one that needs scores.
+        metric: by which rules choose: of correctness (default: accuracy) or of predictions.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Evaluation:
         self._seed, self._device, self._with_lodo = seed, device, lodo
         self._plain = plain or Plain()
         self._known: dict[tuple[Sources, bool], Known] = {}
-        self._most, self._metric = selection_images, ACCURACY if metric.needs == "scores" else metric
+        self._most, self._metric = selection_images, metric
         self._few: dict[tuple[tuple[int, ...], frozenset[int], Halves], NDArray[np.bool_]] = {}
         self._of_block: dict[Block, Labels] = {}
         self._judged_images: dict[tuple[Block, ...], JudgedImages] = {}
