@@ -190,6 +190,7 @@ class Classifier:
         score_metrics: what is computed of scores where rules pick; by default the built-in metrics of scores.
         judged_classes: whether rules look at the classes that judging images are taken for, and not only at whether
             these are right. Default false.
+        for_choice: whether answers serve a choice among points alone, see `Problem`. Default false.
     """
 
     predictor: Predictor
@@ -205,6 +206,7 @@ class Classifier:
     single: bool = False
     score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED
     judged_classes: bool = False
+    for_choice: bool = False
 
     def classify(
         self,
@@ -463,6 +465,7 @@ class Classifier:
             else (),
             c_d=None if self.c_d is None else basis.vectors.T @ self.c_d @ basis.vectors,
             spent=vars(type(self.predictor)).get("spends_training_images", False),
+            for_choice=self.for_choice,
         )
 
     def _coordinates(self, embeddings: NDArray[np.float32], rows: Labels) -> Array:

@@ -46,12 +46,12 @@ class Plain:
     """What evaluations of the same data, split and scale found in the plain space.
 
     Attributes:
-        heads: sources, and whether some of their images were fitted on -> classifiers by predictor.
+        heads: sources, whether some of their images were fitted on, and for a choice -> classifiers by predictor.
         judged: predictor and what it is fitted on -> answers to the images that judge it.
         best: predictor and what judges it -> answers with the parameters of the highest score, shape (n,).
     """
 
-    heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
+    heads: dict[tuple[Sources, bool, bool], dict[str, Heads]] = field(default_factory=dict)
     judged: dict[tuple[object, ...], Given] = field(default_factory=dict)
     best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
@@ -169,7 +169,7 @@ class Evaluation:
         self._roles, self._fold = Roles(data, split), fold
         self._seed, self._device, self._with_lodo = seed, device, lodo
         self._plain = plain or Plain()
-        self._known: dict[tuple[Sources, bool], Known] = {}
+        self._known: dict[tuple[Sources, bool, bool], Known] = {}
         self._most, self._metric = selection_images, metric
         self._few: dict[tuple[tuple[int, ...], frozenset[int], Halves], NDArray[np.bool_]] = {}
         self._of_block: dict[Block, Labels] = {}
@@ -254,7 +254,7 @@ class Evaluation:
         answers: dict[Block, Given] = {}
         for part in [[block] for block in blocks] if alone else [blocks]:
             sets = [self._together(part)]
-            fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
+            fitted = self._fitted(fit, method, sets, self.samples(method.predictor), for_choice=True)
             found = fitted.classifier.classify(sets, [])
             answers |= self._apart(part, found.judged[0])
         return answers, found.notes, fitted.classifier
@@ -487,7 +487,9 @@ class Evaluation:
             self._shifts[key] = Shifts.of(fitted.moments, [one for one in sums if one is not None])
         return spans_of(fitted.classifier.basis, fitted.moments, self._shifts[key], method.ranks)
 
-    def _fitted(self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool) -> _Fitted:
+    def _fitted(
+        self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, for_choice: bool = False
+    ) -> _Fitted:
         """Fit projection and predictor on some sources.
 
         Args:
@@ -495,19 +497,21 @@ class Evaluation:
             method: what is fitted.
             sets: images that are to be classified, which only some projections look at.
             few: whether the predictor is fitted on some of the images alone.
+            for_choice: whether the fit serves a choice alone. Default false.
         """
         train = self._lying(fit.environments, fit.sides, fit.halves)
         basis, moments = self._basis(fit, method, sets)
         fitted_on = self._sampled(fit.environments, fit.sides, fit.halves) if few else train
         c_d = moments.c_d() if method.predictor.uses_c_d else None
-        settings = self._normalize, self._seed_of(fit), self._device, self._known_of(fit, few), c_d
-        more = self.samples(method.predictor), method.metrics, self._metric.needs == "predictions"
+        known = self._known_of(fit, few, for_choice)
+        settings = self._normalize, self._seed_of(fit), self._device, known, c_d
+        more = self.samples(method.predictor), method.metrics, self._metric.needs == "predictions", for_choice
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings, *more)
         return _Fitted(classifier, train, moments)
 
-    def _known_of(self, fit: Sources, few: bool) -> Known:
+    def _known_of(self, fit: Sources, few: bool, for_choice: bool) -> Known:
         """Return what earlier fits to the same images left; kept for later ones while all is not too large."""
-        key = fit, few
+        key = fit, few, for_choice
         if key in self._known:
             return self._known[key]
         held = sum(known.nbytes for known in self._known.values())

@@ -80,6 +80,7 @@ class Problem:
         c_d: C_d of the training images, what interventions move, shape (D, D), before any scaling to unit length, for
             predictors that say `uses_c_d`; None (default) for all others.
         spent: whether a predictor that says `spends_training_images` may overwrite `train`. Default False.
+        for_choice: whether answers serve a choice among points alone: solvers may end earlier. Default False.
         notes: what predictors have to say of their fits, such as that one did not converge: a sentence each that
             begins with the predictor's name. Only ever appended to; a problem made by `replace` shares the list.
 
@@ -116,6 +117,7 @@ class Problem:
     test_views: Sequence[Sequence[Array]] = ()
     c_d: Array | None = None
     spent: bool = False
+    for_choice: bool = False
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:

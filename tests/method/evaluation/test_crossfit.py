@@ -22,7 +22,8 @@ from benchmark.method.evaluation.selection import Rows, select
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors import PREDICTORS
-from benchmark.method.predictors.linear_probe import GRID
+from benchmark.method.predictors.base import Head, Problem
+from benchmark.method.predictors.linear_probe import GRID, LinearProbe, Probe
 from benchmark.method.prompts import Prompt
 from benchmark.method.subspace import PROJECTIONS, Basis, Projection, SourceMoments
 from benchmark.store.rows import curve_columns, schema
@@ -218,6 +219,21 @@ def test_the_probe_is_picked_as_scikit_learn_has_it(spec: object) -> None:
     world = made_up(4, 3, dim=6, classes=3, concepts=24, noise=1.4, seed=1)
     ranks = (3,) if spec == "icm" else (6,)
     assert_equal_to_the_reference(world, spec, (1.0,), ranks, GRID)
+
+
+def test_only_fits_that_serve_a_choice_alone_end_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that leave out two environments or two folds."""
+    fitted = set()
+
+    def seen(probe: LinearProbe, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
+        fitted.add((problem.for_choice, len(np.unique(problem.environments)), problem.train.tobytes()))
+        return Probe.heads(probe, problem, ranks)
+
+    monkeypatch.setattr(LinearProbe, "heads", seen)
+    world = made_up(4, 3, dim=6, classes=3, concepts=24)
+    list(curves_of(world, PROJECTIONS.create("identity"), (1.0,), (6,), {"name": "linear_probe", "C": 1.0}))
+    kinds = Counter((for_choice, environments) for for_choice, environments, _ in fitted)
+    assert kinds == {(False, 3): 4 * 3, (True, 3): 4 * 3, (True, 2): 6 * 3}
 
 
 # What a rule sees must not change where what it may not see does.

@@ -85,6 +85,15 @@ def test_weights_and_probabilities_are_scikit_learns(c: float) -> None:
     np.testing.assert_allclose(log_softmax(head.logits(x), axis=1), log_softmax(x @ w + b, axis=1), atol=2e-2)
 
 
+def test_a_solution_for_a_choice_ends_earlier_close_to_the_one_that_is_tested() -> None:
+    x, labels = draw(600, 40, 8, seed=5)
+    exact, coarse = (SoftmaxRegression(x, labels, 8, for_choice=f).fit(40, 3.16) for f in (False, True))
+    assert_optimal(exact, x, labels, 3.16)
+    assert coarse.converged
+    assert coarse.steps < 0.8 * exact.steps
+    assert 1e-9 < coarse.objective / exact.objective - 1 < 1e-5
+
+
 def test_a_solution_for_another_penalty_or_for_fewer_or_more_coordinates_is_a_start() -> None:
     x, labels = draw(250, 30, 6, seed=4)
     regression = SoftmaxRegression(x, labels, 6)
