@@ -93,6 +93,6 @@ def _run(spec: TrialSpec, data: Embedded) -> None:
     for setting in spec.settings:
         projections = [setting.at(lambda_=lambda_, seed=0) for lambda_ in spec.lambdas]
         methods = [Method(projection, spec.predictor, spec.ranks) for projection in projections]
-        curves = [list(evaluation.curves(method, holdouts)) for method in methods]
+        curves = evaluation.curves_of(methods, holdouts)
         if evaluation.samples(spec.predictor):
             evaluation.with_full_fits(methods, curves, holdouts)

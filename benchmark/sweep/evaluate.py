@@ -155,7 +155,7 @@ def _rows(
         projections = [setting.at(lambda_=lambda_, seed=spec.seed) for lambda_ in spec.lambdas]
         settings = spec.predictor, spec.ranks, weights, placebo, (*SCORED, *spec.metrics)
         methods = [Method(p, *settings) for p in projections]
-        curves = [list(evaluation.curves(method, trial.holdouts)) for method in methods]
+        curves = evaluation.curves_of(methods, trial.holdouts)
         if evaluation.samples(spec.predictor):
             curves = evaluation.with_full_fits(methods, curves, trial.holdouts)
         params = json.dumps({k: v for k, v in setting.params.items() if k != "order"})

@@ -46,12 +46,12 @@ class Plain:
     """What evaluations of the same data, split and scale found in the plain space.
 
     Attributes:
-        heads: sources, whether some of their images were fitted on, and for a choice -> classifiers by predictor.
+        heads: sources, and whether some of their images were fitted on -> classifiers by predictor.
         judged: predictor and what it is fitted on -> answers to the images that judge it.
         best: predictor and what judges it -> answers with the parameters of the highest score, shape (n,).
     """
 
-    heads: dict[tuple[Sources, bool, bool], dict[str, Heads]] = field(default_factory=dict)
+    heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
     judged: dict[tuple[object, ...], Given] = field(default_factory=dict)
     best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
@@ -130,6 +130,25 @@ class _Scores:
         return {name: None if curve is None else curve[setting].tolist() for name, curve in curves.items()}
 
 
+@dataclass
+class _JudgedCase:
+    """What the sources say of one method, in one holdout and fold.
+
+    Attributes:
+        case: the holdout and fold.
+        scores: None where the tested fit is the one that chooses.
+        curves: what it tested then.
+        bases: of the fits to all sources that choose.
+        rules: those of `SCORES` by which no other method is ahead.
+    """
+
+    case: Case
+    scores: _Scores | None
+    curves: Sequence[RankCurve] = ()
+    bases: Mapping[Sources, Basis] = field(default_factory=dict)
+    rules: Sequence[str] = ()
+
+
 class Evaluation:
     """Rank curves on one data set, split and normalisation.
 
@@ -169,7 +188,7 @@ class Evaluation:
         self._roles, self._fold = Roles(data, split), fold
         self._seed, self._device, self._with_lodo = seed, device, lodo
         self._plain = plain or Plain()
-        self._known: dict[tuple[Sources, bool, bool], Known] = {}
+        self._known: dict[tuple[Sources, bool], Known] = {}
         self._most, self._metric = selection_images, metric
         self._few: dict[tuple[tuple[int, ...], frozenset[int], Halves], NDArray[np.bool_]] = {}
         self._of_block: dict[Block, Labels] = {}
@@ -189,13 +208,36 @@ class Evaluation:
         Raises:
             ValueError: an answer of projection or predictor that does not fit; names it.
         """
-        cases = self._cases(holdouts, method)
-        notes: dict[Sources, Notes] = {}
-        answers: dict[Sources, Judging] = {}
-        for fit, blocks in judged_by(pair for case in cases for pair in case.lodo).items():
-            answers[fit], notes[fit], _ = self._judge(method, fit, blocks)
-        for _, alike in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
-            yield from self._curves_of_sources(method, list(alike), answers, notes)
+        yield from self.curves_of([method], holdouts)[0]
+
+    def curves_of(self, methods: Sequence[Method], holdouts: Sequence[Holdout]) -> list[list[RankCurve]]:
+        """Return what `curves` yields of each of some methods, among which rules choose.
+
+        With folds, what scores say (calibration and the like) is computed of those methods alone that have the highest
+        score of a holdout and fold: rules pick no other.
+
+        Args:
+            methods: one method at several values of lambda.
+            holdouts: see `curves`.
+
+        Raises:
+            ValueError: see `curves`.
+        """
+        every: list[list[_JudgedCase]] = []
+        for method in methods:
+            every.append(list(self._judged_cases(method, holdouts)))
+            for of_case in zip(*every, strict=True):  # or the bases of all methods would be held
+                for one, rules in zip(of_case, _highest(of_case), strict=True):
+                    one.rules, one.bases = rules, one.bases if rules else {}
+        curves: list[list[RankCurve]] = [[] for _ in methods]
+        for method, of_method, cases in zip(methods, curves, every, strict=True):
+            few = self.samples(method.predictor)
+            for one in cases:
+                of_method += one.curves
+                if one.scores is not None:
+                    choice = _NO_CHOICE if few else self._choice(method, one.case, one.scores, one.rules, one.bases)
+                    of_method += self._tested(method, one.case, choice, one.scores, few)
+        return curves
 
     def samples(self, predictor: Predictor) -> bool:
         """Return whether fits of a predictor that only serve a choice are made on some of the images."""
@@ -210,27 +252,25 @@ class Evaluation:
         cases = cases_of(holdouts, self._split, grouped, self._fold, method.fewest_sources)
         return cases if self._with_lodo else [replace(case, lodo=()) for case in cases]
 
-    def _curves_of_sources(
-        self,
-        method: Method,
-        cases: Sequence[Case],
-        lodo: Mapping[Sources, Judging],
-        notes: dict[Sources, Notes],
-    ) -> Iterator[RankCurve]:
-        """Yield the rank curves of holdouts with the same sources, which share the fits that leave none out."""
-        if cases[0].turn.one_fit:
-            for case in cases:
-                yield from self._in_one_fit(method, case, lodo, notes)
-            return
-        fits = judged_by(pair for case in cases for pair in case.training_domain)
-        made = {fit: self._judge(method, fit, blocks) for fit, blocks in fits.items()}
-        answers = {fit: of_fit for fit, (of_fit, _, _) in made.items()}
-        notes |= {fit: of_fit for fit, (_, of_fit, _) in made.items()}
-        for case in cases:
-            scores = self._scores(method, case, answers, self._score(method, case.lodo, lodo), notes)
-            few, fits_ = self.samples(method.predictor), {fit: classifier for fit, (_, _, classifier) in made.items()}
-            choice = _NO_CHOICE if few else self._choice(case, scores, fits_)
-            yield from self._tested(method, case, choice, scores, few)
+    def _judged_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_JudgedCase]:
+        """Yield every holdout and fold with its scores; with its curves instead where the tested fit chooses."""
+        cases = self._cases(holdouts, method)
+        notes: dict[Sources, Notes] = {}
+        lodo: dict[Sources, Judging] = {}
+        for fit, blocks in judged_by(pair for case in cases for pair in case.lodo).items():
+            lodo[fit], notes[fit], _ = self._judge(method, fit, blocks)
+        # Holdouts with the same sources share the fits that leave none out.
+        for _, group in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
+            alike, answers, bases = list(group), dict[Sources, Judging](), dict[Sources, Basis]()
+            if alike[0].turn.one_fit:
+                curves = (list(self._in_one_fit(method, case, lodo, notes)) for case in alike)
+                yield from (_JudgedCase(case, None, of_case) for case, of_case in zip(alike, curves, strict=True))
+                continue
+            for fit, blocks in judged_by(pair for case in alike for pair in case.training_domain).items():
+                answers[fit], notes[fit], bases[fit] = self._judge(method, fit, blocks)
+            for case in alike:
+                scores = self._scores(method, case, answers, self._score(method, case.lodo, lodo), notes)
+                yield _JudgedCase(case, scores, bases={fit: bases[fit] for fit in judged_by(case.training_domain)})
 
     def _in_one_fit(
         self, method: Method, case: Case, lodo: Mapping[Sources, Judging], notes: Mapping[Sources, Notes]
@@ -245,8 +285,8 @@ class Evaluation:
         own = {case.tested: self._apart(blocks, found.judged[0]) if blocks else {}}
         yield from self._curves_of(method, case, fitted, found, tests, self._scores(method, case, own, of_lodo, notes))
 
-    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Block]) -> tuple[Judging, Notes, Classifier]:
-        """Return answers of a fit to the images that judge it, what it has to say, and the fit.
+    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Block]) -> tuple[Judging, Notes, Basis]:
+        """Return answers of a fit to the images that judge it, what it has to say, and its basis.
 
         A projection that looks at the images that are to be classified is fitted for each block of a left-out source.
         """
@@ -254,10 +294,10 @@ class Evaluation:
         answers: dict[Block, Given] = {}
         for part in [[block] for block in blocks] if alone else [blocks]:
             sets = [self._together(part)]
-            fitted = self._fitted(fit, method, sets, self.samples(method.predictor), for_choice=True)
+            fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
             found = fitted.classifier.classify(sets, [])
             answers |= self._apart(part, found.judged[0])
-        return answers, found.notes, fitted.classifier
+        return answers, found.notes, fitted.classifier.basis
 
     def _score(
         self, method: Method, pairs: Sequence[tuple[Sources, Block]], answers: Mapping[Sources, Judging]
@@ -319,21 +359,35 @@ class Evaluation:
         score = np.full(shape, np.nan) if found is None else found
         return _Scores(score, errors, *lodo, images, tuple(dict.fromkeys(said)))
 
-    def _choice(self, case: Case, scores: _Scores, fits: Mapping[Sources, Classifier]) -> Choice:
-        """Return what rules pick, with temperatures found on all images that judge fits on all sources."""
+    def _choice(
+        self, method: Method, case: Case, scores: _Scores, rules: Sequence[str], bases: Mapping[Sources, Basis]
+    ) -> Choice:
+        """Return what rules pick, with temperatures where some do that are named.
+
+        Args:
+            method: what is fitted.
+            case: a holdout and fold.
+            scores: of the method.
+            rules: some of `SCORES`.
+            bases: those that were fitted to choose.
+        """
         if not case.training_domain:
             return _NO_CHOICE
-        both = scores.training_domain, scores.lodo
-        points = sorted({point for point in map(best_point, both) if point is not None})
-        return Choice(frozenset().union(*map(best_points, both)), {p: self._temperature(case, fits, p) for p in points})
+        picks = frozenset().union(*(best_points(getattr(scores, rule)) for rule in SCORES))
+        points = sorted({point for rule in rules if (point := best_point(getattr(scores, rule))) is not None})
+        return Choice(picks, {point: self._temperature(method, case, point, bases) for point in points})
 
-    def _temperature(self, case: Case, fits: Mapping[Sources, Classifier], point: Point) -> float | None:
-        judged = judged_by(case.training_domain)
-        some = dict(zip(judged, spaced([self._together(blocks) for blocks in judged.values()]), strict=True))
-        if not all(fits[fit].predictor.has_likelihood for fit in judged):
+    def _temperature(self, method: Method, case: Case, point: Point, bases: Mapping[Sources, Basis]) -> float | None:
+        """Return the temperature at a point, found on all images that judge fits on all sources."""
+        if not method.predictor.has_likelihood:
             return None
-        logits = [fits[fit].logits(images, point) for fit, images in some.items()]
-        return fitted_temperature(np.concatenate(logits), np.concatenate([images.labels for images in some.values()]))
+        judged, few = judged_by(case.training_domain), self.samples(method.predictor)
+        some = spaced([self._together(blocks) for blocks in judged.values()])
+        logits = []
+        for fit, images in zip(judged, some, strict=True):
+            fitted = self._fitted(fit, method, [images], few, bases.get(fit))
+            logits.append(fitted.classifier.logits(images, point))
+        return fitted_temperature(np.concatenate(logits), np.concatenate([images.labels for images in some]))
 
     def _tested(self, method: Method, case: Case, choice: Choice, scores: _Scores, few: bool) -> Iterator[RankCurve]:
         tests = self._tests(case)
@@ -363,9 +417,8 @@ class Evaluation:
                     for i, curve in enumerate(refined[number])
                     if (curve.held_out, curve.fold, curve.setting) == (case.holdout.name, case.fold, setting)
                 ]
-                few = self.samples(alone.predictor)
-                fits = {fit: self._fitted(fit, alone, [], few).classifier for fit in judged_by(case.training_domain)}
-                found = self._tested(alone, case, self._choice(case, _NO_SCORES, fits), _NO_SCORES, few=False)
+                choice = self._choice(alone, case, _NO_SCORES, SCORES, {})
+                found = self._tested(alone, case, choice, _NO_SCORES, few=False)
                 full = {(c.test_split, c.class_half): c for c in found}
                 for i, curve in own:
                     of_test = full[curve.test_split, curve.class_half]
@@ -488,7 +541,12 @@ class Evaluation:
         return spans_of(fitted.classifier.basis, fitted.moments, self._shifts[key], method.ranks)
 
     def _fitted(
-        self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, for_choice: bool = False
+        self,
+        fit: Sources,
+        method: Method,
+        sets: Sequence[ImageSet],
+        few: bool,
+        basis: Basis | None = None,
     ) -> _Fitted:
         """Fit projection and predictor on some sources.
 
@@ -497,21 +555,22 @@ class Evaluation:
             method: what is fitted.
             sets: images that are to be classified, which only some projections look at.
             few: whether the predictor is fitted on some of the images alone.
-            for_choice: whether the fit serves a choice alone. Default false.
+            basis: of the projection, where it was fitted before.
         """
         train = self._lying(fit.environments, fit.sides, fit.halves)
-        basis, moments = self._basis(fit, method, sets)
+        moments = self._moments(fit, method, sets)
+        basis = basis or self._basis(fit, method, moments)
         fitted_on = self._sampled(fit.environments, fit.sides, fit.halves) if few else train
         c_d = moments.c_d() if method.predictor.uses_c_d else None
-        known = self._known_of(fit, few, for_choice)
+        known, for_choice = self._known_of(fit, few), len(fit.sides) < self._split.folds - 1  # a tested one lacks one
         settings = self._normalize, self._seed_of(fit), self._device, known, c_d
         more = self.samples(method.predictor), method.metrics, self._metric.needs == "predictions", for_choice
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings, *more)
         return _Fitted(classifier, train, moments)
 
-    def _known_of(self, fit: Sources, few: bool, for_choice: bool) -> Known:
+    def _known_of(self, fit: Sources, few: bool) -> Known:
         """Return what earlier fits to the same images left; kept for later ones while all is not too large."""
-        key = fit, few, for_choice
+        key = fit, few
         if key in self._known:
             return self._known[key]
         held = sum(known.nbytes for known in self._known.values())
@@ -521,19 +580,23 @@ class Evaluation:
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
         """Return the basis of the first tested fit of a holdout, of a projection that looks at no target."""
-        return self._basis(self._cases([holdout], method)[0].tested, method, ())[0]
+        fit = self._cases([holdout], method)[0].tested
+        return self._basis(fit, method, self._moments(fit, method, ()))
 
-    def _basis(self, fit: Sources, method: Method, sets: Sequence[ImageSet]) -> tuple[Basis, SourceMoments]:
-        """Fit the projection on some sources; return the basis, and what it is fitted on."""
+    def _basis(self, fit: Sources, method: Method, moments: SourceMoments) -> Basis:
         projection = method.projection
         if self._split.folds and "seed" in type(projection).model_fields:
             projection = projection.at(seed=self._seed_of(fit))
+        return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1])
+
+    def _moments(self, fit: Sources, method: Method, sets: Sequence[ImageSet]) -> SourceMoments:
+        """Return what a projection is fitted on."""
         names = {s: self._data.environments[s] for s in fit.environments}
         moments = self._cells.sources(names, None, fit.sides, fit.halves)
         moments = moments.reweighted(method.weights, method.placebo)
-        if projection.looks_at_target_images:
+        if method.projection.looks_at_target_images:
             moments = moments.with_targets(self._targets(fit, sets))
-        return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1]), moments
+        return moments
 
     def _seed_of(self, fit: Sources) -> int:
         """Return the random seed of a fit; with folds it is derived from the training set, not from the tested fold."""
@@ -607,6 +670,18 @@ class Evaluation:
 
 _NO_CHOICE = Choice(frozenset(), {})
 _NO_SCORES = _Scores(np.zeros((1, 1)), None, None, None, 0, ())  # of full fits, whose only point was picked before
+
+
+def _highest(judged: Sequence[_JudgedCase]) -> list[list[str]]:
+    """Return for each of several methods the rules by whose score none is ahead of it."""
+    rules: list[list[str]] = [[] for _ in judged]
+    for rule in SCORES:
+        every = [None if one.scores is None else getattr(one.scores, rule) for one in judged]
+        best = [-np.inf if curve is None or np.isnan(curve).all() else np.nanmax(curve) for curve in every]
+        for number, value in enumerate(best):
+            if value == max(best):
+                rules[number].append(rule)
+    return rules
 
 
 def _outs(case: Case) -> list[Test]:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -46,7 +47,7 @@ class Basis:
         """Whether images and texts are multiplied by a matrix each, and nothing else: what a file can hold."""
         return self.offset is None and not self.text_share and not self.by_environment
 
-    @property
+    @cached_property
     def is_rotation(self) -> bool:
         """Whether it only turns the embedding space: at rank D nothing changes but coordinates."""
         gram = self.vectors.T @ self.vectors

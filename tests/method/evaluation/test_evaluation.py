@@ -17,7 +17,7 @@ from benchmark.method.predictors.class_means import ClassMeans
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.logistic import SoftmaxRegression
 from benchmark.method.predictors.zero_shot import ZeroShot
-from benchmark.method.subspace import Basis
+from benchmark.method.subspace import PROJECTIONS, Basis
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 
@@ -118,3 +118,26 @@ def test_the_probe_of_the_whole_space_is_fitted_once_for_all_rotations(monkeypat
     for a, b in zip(second, alone, strict=True):
         np.testing.assert_array_equal(a.correct, b.correct)
         assert a.lodo == pytest.approx(b.lodo, abs=1e-12)
+
+
+def test_of_methods_that_rules_choose_among_scores_are_looked_at_where_none_is_ahead() -> None:
+    """Of several values of lambda; every rule finds one, and it is the method's own as if it were alone."""
+    data, views = synthetic()
+    holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])
+    evaluation = protocol_of(data, views, split=Split(0, folds=5))
+    turned = [Method(PROJECTIONS.create("icm").at(lambda_=value), ZeroShot(), RANKS) for value in (0.0, 1.0, 100.0)]
+    together = evaluation.curves_of(turned, holdouts)
+    alone = [list(evaluation.curves(method, holdouts)) for method in turned]
+    looked_at = 0
+    for case in zip(*together, strict=True):
+        scores = {rule: [max(getattr(curve, rule)) for curve in case] for rule in ("lodo", "training_domain")}
+        picked = [{rule for rule, of in scores.items() if of[i] == max(of)} for i in range(len(case))]
+        assert all(rules <= curve.scored.keys() for rules, curve in zip(picked, case, strict=True))
+        assert all(rules or not curve.scored for rules, curve in zip(picked, case, strict=True))
+        looked_at += sum(len(curve.scored) for curve in case)
+    assert looked_at < 2 * len(turned) * len(together[0])
+    for mine, theirs in zip(together, alone, strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert a.scored == {rule: b.scored[rule] for rule in a.scored}
+            assert (a.lodo, a.training_domain, a.lodo_se) == (b.lodo, b.training_domain, b.lodo_se)
+            np.testing.assert_array_equal(a.correct, b.correct)
