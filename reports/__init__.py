@@ -7,10 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.build import ReportFiles, write_report
-    from reports.choose.write import ChoiceFiles, write_choice
-    from reports.controls import Expected
-    from reports.diagnostics import (
+    from reports.analysis.controls import Expected
+    from reports.analysis.diagnostics import (
         Angles,
         Diagnosis,
         DiagnosisFiles,
@@ -20,30 +18,32 @@ if TYPE_CHECKING:
         Shift,
         write_diagnostics,
     )
-    from reports.estimates import Estimated, EstimateFiles, write_estimates
-    from reports.options import Options
-    from reports.origin import Origin
+    from reports.analysis.estimates import Estimated, EstimateFiles, write_estimates
+    from reports.analysis.options import Options
+    from reports.build import ReportFiles, write_report
+    from reports.choose.write import ChoiceFiles, write_choice
     from reports.page.thumbnails import Thumbnails
+    from reports.text.origin import Origin
 
 _HOMES = {
-    "Angles": "reports.diagnostics",
+    "Angles": "reports.analysis.diagnostics",
     "ChoiceFiles": "reports.choose.write",
-    "Diagnosis": "reports.diagnostics",
-    "DiagnosisFiles": "reports.diagnostics",
-    "Displacement": "reports.diagnostics",
-    "EstimateFiles": "reports.estimates",
-    "Estimated": "reports.estimates",
-    "Expected": "reports.controls",
-    "Mapped": "reports.diagnostics",
-    "Options": "reports.options",
-    "Origin": "reports.origin",
-    "Readability": "reports.diagnostics",
+    "Diagnosis": "reports.analysis.diagnostics",
+    "DiagnosisFiles": "reports.analysis.diagnostics",
+    "Displacement": "reports.analysis.diagnostics",
+    "EstimateFiles": "reports.analysis.estimates",
+    "Estimated": "reports.analysis.estimates",
+    "Expected": "reports.analysis.controls",
+    "Mapped": "reports.analysis.diagnostics",
+    "Options": "reports.analysis.options",
+    "Origin": "reports.text.origin",
+    "Readability": "reports.analysis.diagnostics",
     "ReportFiles": "reports.build",
-    "Shift": "reports.diagnostics",
+    "Shift": "reports.analysis.diagnostics",
     "Thumbnails": "reports.page.thumbnails",
     "write_choice": "reports.choose.write",
-    "write_diagnostics": "reports.diagnostics",
-    "write_estimates": "reports.estimates",
+    "write_diagnostics": "reports.analysis.diagnostics",
+    "write_estimates": "reports.analysis.estimates",
     "write_report": "reports.build",
 }
 __all__ = [

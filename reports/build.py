@@ -1,7 +1,7 @@
 """Write one report from result rows alone: the answer, tables in five forms, figures in three, one page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,14 +13,20 @@ from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
-from reports.accuracies import accuracy_records
-from reports.against import Check, against_published, gate
-from reports.as_paper import Paper, Scope, write_paper
-from reports.as_paper.chapters import chapters
-from reports.captions import protocol_words
-from reports.chosen import Selections, pick_records
-from reports.comparisons import Comparison, in_columns, overall_in_columns
-from reports.controls import Verdict, in_a_sentence, verdicts, wrong_in_words
+from reports.analysis.against import Check, against_published, gate
+from reports.analysis.chosen import Selections, pick_records
+from reports.analysis.comparisons import Comparison, in_columns, overall_in_columns
+from reports.analysis.controls import Verdict, verdicts
+from reports.analysis.findings import Family, Findings, check_asked, comparisons, overall
+from reports.analysis.metrics import metrics_csv, per_class_csv
+from reports.analysis.options import Options
+from reports.analysis.predicted import Predicted
+from reports.analysis.predictions import ImagesOf, MethodPredictions, predictions_of
+from reports.analysis.robustness import lines_of
+from reports.analysis.settings import BANNER, Setting, by_setting, named
+from reports.analysis.verdicts import Answer, answer
+from reports.document import Paper, Scope, write_paper
+from reports.document.chapters import chapters
 from reports.figures import (
     Drawing,
     Figure,
@@ -31,25 +37,22 @@ from reports.figures import (
     left_out,
     several_drawings,
 )
-from reports.findings import Family, Findings, check_asked, comparisons, in_words, overall, overall_sentences
-from reports.forms import FORMS, all_tex
-from reports.forms.records import records_csv
-from reports.metrics import metrics_csv, per_class_csv
-from reports.notes import notes
-from reports.options import Options
-from reports.origin import Origin
 from reports.page.build import page
 from reports.page.thumbnails import Thumbnails, ThumbnailsOf, wanted
-from reports.paper import paper_tables
-from reports.predicted import Predicted
-from reports.predictions import ImagesOf, MethodPredictions, decodability, predictions_of
-from reports.published_table import records_of, table_of
-from reports.robustness import lines_of
-from reports.settings import BANNER, Setting, by_setting, named
-from reports.summary import Sections, report_markdown
-from reports.table import Table
-from reports.terminal import text
-from reports.verdicts import Answer, answer
+from reports.render import FORMS, all_tex
+from reports.render.records import records_csv
+from reports.render.table import Table
+from reports.tables import paper_tables
+from reports.tables.accuracies import accuracy_records
+from reports.text.captions import protocol_words
+from reports.text.controls import in_a_sentence, wrong_in_words
+from reports.text.notes import notes
+from reports.text.origin import Origin
+from reports.text.published_table import records_of, table_of
+from reports.text.sentences import in_words, overall_sentences
+from reports.text.summary import Sections, report_markdown
+from reports.text.terminal import text
+from reports.text.verdicts import headline, sentence, unjudged
 
 FEW = 500  # rows: of more, it pays to start a process that draws the figures
 
@@ -62,12 +65,16 @@ class ReportFiles:
         report: path or URI of report.md.
         files: paths or URIs of all files, report.md first.
         text: the answer for a terminal, 80 characters wide.
-        answer: the same as data.
+        headline: of the answer.
+        verdicts: a record of each verdict, with its sentence.
+        answer: what all of these say.
     """
 
     report: str
     files: list[str]
     text: str
+    headline: str
+    verdicts: list[dict[str, Any]]
     answer: Answer
 
 
@@ -84,6 +91,11 @@ class _Said:
     answer: Answer
     tables: list[Table]
     predictions: dict[Setting, list[MethodPredictions]]
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """A record of each verdict, with its sentence."""
+        return [one.record() | {"sentence": sentence(one)} for one in self.answer.verdicts]
 
     @property
     def compared(self) -> list[tuple[Setting, Comparison]]:
@@ -150,7 +162,8 @@ def write_report(
     gaps = [*wrong_in_words(said.controls), *origin.missing]
     shown = text(said.described, said.answer, gaps, files["index.html"], options.color)
     ends = [shown, *([f"Paper: {files[paper.main]}", paper.note] if paper else [])]
-    return ReportFiles(files["report.md"], list(files.values()), "\n".join(filter(None, ends)), said.answer)
+    answered = headline(said.answer.verdicts), said.verdicts, said.answer
+    return ReportFiles(files["report.md"], list(files.values()), "\n".join(filter(None, ends)), *answered)
 
 
 def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin, scope: Scope) -> Paper:
@@ -158,7 +171,7 @@ def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: O
     random = any(setting.random_weights for setting, _ in said.described)
     title = f"{BANNER}: {origin.name}" if random else origin.name
     opening = [
-        said.answer.headline,
+        headline(said.answer.verdicts),
         *origin.missing,
         gate(said.checks).sentence,
         *filter(None, [scope.sentence]),
@@ -182,7 +195,6 @@ def _said(
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published or options.paper else []
     published = table_of(checks) if checks else None
-    said = replace(answer(described, findings), decodability=decodability(described))
     tables = paper_tables(described, options, costs=_costs(origin, options), names=origin.names, price=options.price)
     return _Said(
         described,
@@ -191,7 +203,7 @@ def _said(
         overall(of_settings),
         verdicts(of_settings, origin.expected),
         checks,
-        said,
+        answer(described, findings),
         [*tables, *([published] if published else [])],
         {setting: predictions_of(selections, lists) for setting, selections in described},
     )
@@ -225,7 +237,7 @@ def _records(said: _Said, margin: float) -> dict[str, bytes]:
     made = list(zip(described, said.findings, strict=True))
     families = [(f.settings[0], one) for f in said.families for one in f.members]
     records: dict[str, list[dict[str, object]]] = {
-        "verdicts": [one.record() for one in said.answer.verdicts],
+        "verdicts": said.verdicts,
         "accuracies": said.accuracies,
         "differences": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one, margin)],
         "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
@@ -279,6 +291,7 @@ def _page(
 
 def _markdown(said: _Said, drawings: Sequence[Drawing], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
     sections = Sections(
+        unjudged=unjudged(said.answer, said.described),
         over_data_sets=[words for family in said.families for words in overall_sentences(family, gains_alone=True)],
         controls=[in_a_sentence(setting, one) for setting, one in said.controls],
         published=[gate(said.checks).sentence] if said.checks else (),

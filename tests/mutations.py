@@ -65,18 +65,21 @@ _SEED_VARIANCE, _JUDGING = (f"{T_EVALUATION}/test_{name}.py" for name in ("seed_
 _VIEWS = f"{T_PREDICTORS}/test_views.py"
 _SEALED = "tests/store/test_sealed.py"
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
-_TABLES, _COMPARISONS, _FINDINGS = (f"tests/reports/test_{name}.py" for name in ("tables", "comparisons", "findings"))
-_PLACEBOS, _RANKED = "tests/method/subspace/test_placebos.py", "tests/reports/test_placebos.py"
+_TABLES = "tests/reports/test_tables.py"
+_COMPARISONS, _FINDINGS = (f"tests/reports/analysis/test_{name}.py" for name in ("comparisons", "findings"))
+_PLACEBOS, _RANKED = "tests/method/subspace/test_placebos.py", "tests/reports/analysis/test_placebos.py"
 _PARTNERS = f"{T_EVALUATION}/test_partners.py"
-_VERDICTS = "tests/reports/test_verdicts.py"
+_VERDICTS = "tests/reports/analysis/test_verdicts.py"
 _SHARED_WORK, _FILTERED = f"{T_EVALUATION}/test_shared_work.py", "tests/method/subspace/test_filtered.py"
-_CREDIT, _SHRINKAGE = "tests/reports/test_credit.py", "tests/method/subspace/test_shrinkage.py"
+_CREDIT, _SHRINKAGE = "tests/reports/analysis/test_credit.py", "tests/method/subspace/test_shrinkage.py"
 _RIVALS = "tests/method/subspace/test_rivals.py"
-_T_PAPER, _PAGE = "tests/reports/paper", "tests/reports/page/test_data.py"
-_SPREAD, _BEHIND, _ROBUSTNESS = (f"tests/reports/test_{name}.py" for name in ("spread", "metrics", "robustness"))
+_T_PAPER, _PAGE = "tests/reports/tables", "tests/reports/page/test_data.py"
+_SPREAD, _BEHIND, _ROBUSTNESS = (
+    f"tests/reports/analysis/test_{name}.py" for name in ("spread", "metrics", "robustness")
+)
 
 MUTATIONS = [
-    *_of("reports/answers.py",
+    *_of("reports/analysis/answers.py",
         ("[images.unit for images in tested]", "[images.position for images in tested]", _COMPARISONS),
         ("else label >= n_base", "else label > n_base", _COMPARISONS),
         ("if metric == BALANCED else scores", "if False else scores", _COMPARISONS),
@@ -85,7 +88,7 @@ MUTATIONS = [
         ("if all((h, s) in there for h in held_outs))", "if any((h, s) in there for h in held_outs))", _TABLES),
         ("other[k].tested.hash == first[k].tested.hash", "k in first", _COMPARISONS),
     ),
-    *_of("reports/comparisons.py",
+    *_of("reports/analysis/comparisons.py",
         ("exact = zip(by_environment(difference), (means[0] - means[1]).tolist()", "exact = zip(by_environment(difference), (means[1] - means[0]).tolist()", _COMPARISONS),
         ("[one.standard_error**2 for one in single])", "[0.0 for one in single])", _VERDICTS),
         ("and not selections.grouped and", "and", _COMPARISONS),
@@ -100,7 +103,7 @@ MUTATIONS = [
         ("return self.p <= ALPHA", "return self.p < 0.01", _COMPARISONS),
         ('"smallest_gain": smallest_gain(interval.standard_error)', '"smallest_gain": interval.standard_error', _COMPARISONS),
     ),
-    *_of("reports/paper/cells.py",
+    *_of("reports/tables/cells.py",
         ("return RULES[rule].looks_at_target or looks_at_target", "return RULES[rule].looks_at_target", _TABLES),
         ("return RULES[rule].looks_at_target or looks_at_target", "return looks_at_target", _TABLES),
         ("if there := selections.folds_there(method, held_out):", "if there := None:", _TABLES),
@@ -111,14 +114,14 @@ MUTATIONS = [
         ("error = error if error and error > 0 else None", "pass", _TABLES),
         ("ours, selections.pooled(baseline, rule)", "ours, selections.pooled(baseline, selections.rule)", f"{_T_PAPER}/test_main.py"),
     ),
-    *_of("reports/paper/blocks.py",
+    *_of("reports/tables/blocks.py",
         ("if len(tied) == len(found.methods):", "if False:", f"{_T_PAPER}/test_main.py"),
         ("and not cell.equals_plain and not cell.bound", "and not cell.bound", f"{_T_PAPER}/test_main.py"),
     ),
-    *_of("reports/ties.py",
+    *_of("reports/analysis/ties.py",
         ("adjusted = holm([interval.p for interval in differences.values()]).tolist()", "adjusted = [1.0] * len(differences)", f"{_T_PAPER}/test_main.py"),
     ),
-    *_of("reports/paper/environments.py",
+    *_of("reports/tables/environments.py",
         ("        if not bound:", "        if True:", f"{_TABLES} {_T_PAPER}/test_main.py"),
         ("in_domain if not bound else None", "in_domain", _TABLES),
         ("difference = within.cell.value - average.cell.value", "difference = average.cell.value - within.cell.value", _TABLES),
@@ -127,37 +130,40 @@ MUTATIONS = [
         ("float(means.min())", "float(means.max())", _RANKED),
         ("[] if RULES[rule].looks_at_target else _draws", "_draws", _RANKED),
     ),
-    *_of("reports/chosen.py",
+    *_of("reports/analysis/chosen.py",
         ("if len(of_folds) == folds", "if len(of_folds)", _TABLES),
         ("m.is_plain and m.predictor == predictor), None)", "m.is_plain), None)", f"{_T_PAPER}/test_main.py"),
         ('int(self._rows(method)["dim"].iloc[0])', 'int(self._rows(method)["ranks"].iloc[0][-1])', f"{_T_PAPER}/test_main.py"),
     ),
-    *_of("reports/spread.py", ("/ np.maximum(known.sum(axis=2), 1)", "/ seeds", _SPREAD)),
+    *_of("reports/analysis/spread.py", ("/ np.maximum(known.sum(axis=2), 1)", "/ seeds", _SPREAD)),
     *_of("reports/page/data.py",
         ("_, accuracy = spread.chosen(rule,", "_, accuracy = spread.chosen(selections.rule,", _PAGE),
         ('"ece_scaled": rounded(one.ece_scaled)', '"ece_scaled": rounded(one.of(ECE))', _PAGE),
     ),
-    *_of("reports/captions.py", ('if setting.test_split == "in_80":', "if False:", _TABLES)),
-    *_of("reports/forms/cells.py", ("if error < least / 2 else", "if error < 0 else", "tests/reports/forms/test_of_rows.py")),
-    *_of("reports/findings.py",
+    *_of("reports/text/captions.py", ('if setting.test_split == "in_80":', "if False:", _TABLES)),
+    *_of("reports/render/cells.py", ("if error < least / 2 else", "if error < 0 else", "tests/reports/render/test_of_rows.py")),
+    *_of("reports/analysis/findings.py",
         ("(method, plain, selections.rule), (method, plain, rule),", "(method, plain, selections.rule),", _FINDINGS),
         ("*((method, m, rule) for m in others)]", "*((method, m, selections.rule) for m in others)]", _FINDINGS),
+    ),
+    *_of("reports/text/sentences.py",
         ("if not alone and n < FEW_ENVIRONMENTS:", "if not alone:", _FINDINGS),
         ("not any(family.has(setting, one) for family in families)", "not families", _FINDINGS),
+        ("if real.learns_nothing", "if True", _RANKED),
     ),
-    *_of("reports/credit.py",
+    *_of("reports/text/verdicts.py", ("if one.images < MIN_IMAGES:", "if one.images <= MIN_IMAGES:", _VERDICTS)),
+    *_of("reports/analysis/credit.py",
         ("return self.p <= ALPHA", "return self.p < 0.9", _CREDIT),
         ('"environments alone": (_OWN, ENVIRONMENTS)', '"environments alone": (_OWN, INTERVENTIONS)', _CREDIT),
         ('"interventions alone with all else as chosen": (_OWN, REPLACED)', '"interventions alone with all else as chosen": (_OWN, INTERVENTIONS)', _CREDIT),
         ("m.projection == FIXED or m.of_projection", "m.of_projection", _VERDICTS),
     ),
-    *_of("reports/verdicts.py",
+    *_of("reports/analysis/verdicts.py",
         ("IS_PLAIN if n and k == n else UNSAID if why else judged.kind", "UNSAID if why else judged.kind", _VERDICTS),
         ("interval = adjusted_interval(self.gain.interval, self.family)", "interval = self.gain.interval", _VERDICTS),
         ("None if new is None else adjusted_interval(new, family)", "new", _VERDICTS),
         ("abs(counts[0] - counts[1]).sum() / 2", "abs(counts[0] - counts[1]).sum()", _VERDICTS),
         ("if judged.shown and kind != IS_PLAIN else ()", "if kind != IS_PLAIN else ()", _CREDIT),
-        ("if one.images < MIN_IMAGES:", "if one.images <= MIN_IMAGES:", _VERDICTS),
     ),
     *_of("benchmark/method/subspace/shrinkage.py",
         ("(1 + lambda_ * self.ratios) ** -p", "(1 - lambda_ * self.ratios) ** p", _SHRINKAGE),
@@ -199,11 +205,10 @@ MUTATIONS = [
     *_of("benchmark/sweep/evaluate.py",
         ("rows += [every[i] for i in picked_by_sources(every)]", "rows += every", "tests/sweep/test_placebos.py"),
     ),
-    *_of("reports/placebos.py",
+    *_of("reports/analysis/placebos.py",
         ("(1 + sum(draw >= real - SAME", "(1 + sum(draw > real + SAME", _RANKED),
-        ("if real.learns_nothing", "if True", _RANKED),
     ),
-    *_of("reports/methods.py",
+    *_of("reports/analysis/methods.py",
         ('& real["interventions"].isin(sets.unique())]', "]", _RANKED),
         ("(at_rank and rank == dim)", "(rank == dim)", f"{_T_PAPER}/test_main.py"),
         ("not other_c_d and (", "(", f"{_T_PAPER}/test_main.py"),
@@ -528,12 +533,12 @@ MUTATIONS = [
         (".argmax()", ".argmin()", _RANKS),
         ("adjusted = holm([one.p for one in differences.values()])", "adjusted = np.array([one.p for one in differences.values()])", _RANKS),
     ),
-    *_of("reports/whole.py",
+    *_of("reports/analysis/whole.py",
         ("return answers if answers is not None and answers.held_outs == names else None", "return answers", _COMPARISONS),
         ("return estimate if estimate is not None and estimate.held_outs == names else None", "return estimate", _TABLES),
         ("weights = picks[weight].tolist() if weight else [1.0] * len(values)", "weights = [1.0] * len(values)", _BEHIND),
     ),
-    *_of("reports/metrics.py",
+    *_of("reports/analysis/metrics.py",
         ("worst_environment=names[int(estimate.means[0].argmin())]", "worst_environment=names[int(estimate.accuracies[0, 0].argmin())]", _BEHIND),
         ("np.flatnonzero(n >= MIN_CLASS_IMAGES)", "np.flatnonzero(n > MIN_CLASS_IMAGES)", _BEHIND),
         ("np.bincount(label[first], minlength=classes)", "np.bincount(label, minlength=classes)", _BEHIND),
@@ -543,7 +548,7 @@ MUTATIONS = [
         ("key=lambda one: (one.accuracy, -one.n)", "key=lambda one: one.accuracy", _BEHIND),
         ("str(len(line.source))", "str(len(lines.zero_shot.source))", _ROBUSTNESS),
     ),
-    *_of("reports/robustness.py",
+    *_of("reports/analysis/robustness.py",
         ("if fingerprint != setting.backbone_fingerprint]", "]", _ROBUSTNESS),
         ("(n - 2) * (1 + 1 / n + away**2 / spread)", "(n - 2) * (1 / n + away**2 / spread)", _ROBUSTNESS),
         ("stdtrit(n - 2, (1 + CONFIDENCE) / 2)", "stdtrit(n - 2, CONFIDENCE)", _ROBUSTNESS),

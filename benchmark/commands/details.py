@@ -36,7 +36,7 @@ class Written:
 
 
 def write_details(recipe: Recipe, storage: Storage) -> Written:
-    """Write the predictions of all picks as Parquet files, columns of `reports.predictions.COLUMNS`.
+    """Write the predictions of all picks as Parquet files, columns of `reports.analysis.predictions.COLUMNS`.
 
     They are read from the rows: nothing is fitted, and neither images nor a backbone are needed.
 
@@ -47,10 +47,10 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
     Raises:
         IcmBenchError: the recipe was never swept with this store, or its rows have no predictions.
     """
-    from reports.chosen import Selections
-    from reports.predicted import Predicted
-    from reports.predictions import predictions_of
-    from reports.settings import by_setting, suffixes
+    from reports.analysis.chosen import Selections
+    from reports.analysis.predicted import Predicted
+    from reports.analysis.predictions import predictions_of
+    from reports.analysis.settings import by_setting, suffixes
 
     file = only_record_of(recipe, storage)
     record = read_record(storage, file)

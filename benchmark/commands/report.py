@@ -210,8 +210,8 @@ def _written(
         gathered.failed,
         storage.path(folder).rstrip("/"),
         report.files,
-        report.answer.headline,
-        [one.record() for one in report.answer.verdicts],
+        report.headline,
+        report.verdicts,
         list(gathered.conflicts),
         report.text,
     )

@@ -38,7 +38,7 @@ from benchmark.store.texts import read_texts, text_file
 from benchmark.sweep.subject import Subject
 
 if TYPE_CHECKING:
-    from reports.published import PublishedNumber
+    from reports.analysis.published import PublishedNumber
 
 _PACKAGES = ("icm-bench", "torch", "open_clip_torch", "transformers", "timm", "pillow", "numpy", "ray")
 
@@ -79,7 +79,7 @@ def published_in(file: Path | None) -> "Sequence[PublishedNumber]":
     Raises:
         IcmBenchError: the file cannot be read, or a line is not valid.
     """
-    from reports.published import parse, read_published
+    from reports.analysis.published import parse, read_published
 
     if file is None:
         return read_published()
@@ -238,7 +238,7 @@ def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "di
 def _environments(
     ours: Mapping[str, float], sources: "Mapping[str, Sequence[PublishedNumber]]", images: Mapping[str, int]
 ) -> dict[str, Environment]:
-    from reports.against import accuracies, tolerance
+    from reports.analysis.against import accuracies, tolerance
 
     return {
         name: Environment(accuracy, fmean(accuracies(sources[name])), tolerance(sources[name]), images[name])

@@ -125,7 +125,7 @@ def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float
 
 def _methods(trials: Sequence[Trial]) -> list[str]:
     """Return what tables call the method of each trial: with its set and scale, where there are several of these."""
-    from reports.methods import Method
+    from reports.analysis.methods import Method
 
     specs = [trial.spec for trial in trials]
     sets = [spec.intervention_set.name if spec.intervention_set else "" for spec in specs]

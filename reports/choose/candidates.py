@@ -6,18 +6,18 @@ from statistics import fmean
 
 import pandas as pd
 
-from reports.answers import Answered, Estimate, Key, Pooled
+from reports.analysis.answers import Answered, Estimate, Key, Pooled
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import Method
+from reports.analysis.options import Options
+from reports.analysis.robustness import ZERO_SHOT
+from reports.analysis.settings import Setting
+from reports.analysis.whole import mean_beside, whole_estimate
 from reports.choose.speeds import Measured
-from reports.chosen import Selections
-from reports.methods import Method
-from reports.options import Options
-from reports.paper import cells
-from reports.paper.alike import Described
-from reports.paper.blocks import is_contender, methods_of
-from reports.robustness import ZERO_SHOT
-from reports.settings import Setting
-from reports.table import Cell
-from reports.whole import mean_beside, whole_estimate
+from reports.render.table import Cell
+from reports.tables import cells
+from reports.tables.alike import Described
+from reports.tables.blocks import is_contender, methods_of
 
 
 @dataclass(frozen=True)

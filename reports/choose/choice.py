@@ -7,13 +7,13 @@ from typing import Any
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.inference import ImageInterval, pooled_interval
+from reports.analysis.options import Options
+from reports.analysis.settings import Setting
+from reports.analysis.ties import Ties, ties
+from reports.analysis.whole import whole_estimate
 from reports.choose.candidates import Candidate, candidate, lacking
 from reports.choose.speeds import Costs, Measured, Speeds, speeds_of
-from reports.options import Options
-from reports.paper.alike import Described, by_backbone, by_data_set, check_alike, common_rule
-from reports.settings import Setting
-from reports.ties import Ties, ties
-from reports.whole import whole_estimate
+from reports.tables.alike import Described, by_backbone, by_data_set, check_alike, common_rule
 
 NAME = "choose"
 # Speeds are of one run each: what differs by less is not called faster.

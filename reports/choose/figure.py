@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from reports.choose.choice import NAME, Choice
 from reports.figures.pareto import Dot, draw
 from reports.figures.writing import Drawing
-from reports.paper import words
-from reports.paper.alike import by_data_set
+from reports.tables import words
+from reports.tables.alike import by_data_set
 
 
 def drawing(choice: Choice, names: Mapping[str, str]) -> Drawing | None:

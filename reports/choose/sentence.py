@@ -6,8 +6,8 @@ from benchmark.method.evaluation.inference import ImageInterval
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.choose.candidates import Candidate
 from reports.choose.choice import MIN_FASTER, Choice
-from reports.forms.cells import interval_text, value_text
-from reports.paper import cells
+from reports.render.cells import interval_text, value_text
+from reports.tables import cells
 
 
 def sentence(choice: Choice) -> str:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from reports.analysis.options import Options
+from reports.analysis.robustness import ZERO_SHOT
 from reports.choose.candidates import Candidate
 from reports.choose.choice import NAME, Choice
 from reports.choose.speeds import Speeds
-from reports.options import Options
-from reports.paper import cells, words
-from reports.paper.alike import by_data_set
-from reports.robustness import ZERO_SHOT
-from reports.table import Block, Cell, Column, Line, Table
+from reports.render.table import Block, Cell, Column, Line, Table
+from reports.tables import cells, words
+from reports.tables.alike import by_data_set
 
 _COLUMNS = (
     Column(ZERO_SHOT.label, "Plain"),

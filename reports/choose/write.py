@@ -10,19 +10,19 @@ import pandas as pd
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.tested import Tested
+from reports.analysis.chosen import Selections
+from reports.analysis.options import Options
+from reports.analysis.settings import by_setting
 from reports.choose.choice import NAME, choose, record
 from reports.choose.figure import drawing
 from reports.choose.sentence import sentence
 from reports.choose.speeds import Costs
 from reports.choose.table import table
-from reports.chosen import Selections
 from reports.figures import captions, drawn
-from reports.forms import FORMS
-from reports.forms.markdown import markdown, markdown_escape
-from reports.forms.text import WIDTH, text
-from reports.options import Options
-from reports.origin import Origin
-from reports.settings import by_setting
+from reports.render import FORMS
+from reports.render.markdown import markdown, markdown_escape
+from reports.render.text import WIDTH, text
+from reports.text.origin import Origin
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
-from reports.chosen import Selections
-from reports.comparisons import compare
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import compare
+from reports.analysis.methods import Method
 from reports.figures.gains import Point, predictors_of, shown_methods
 from reports.figures.panels import grid_of, rows_of
 from reports.figures.style import (
@@ -28,7 +29,6 @@ from reports.figures.style import (
     sheet_of,
     words,
 )
-from reports.methods import Method
 
 MAX_ENVIRONMENTS = 24
 AVERAGE = "average"

@@ -6,8 +6,11 @@ from typing import Any
 
 from matplotlib.figure import Figure as Sheet
 
-from reports.chosen import Selections
-from reports.comparisons import Comparison
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import Comparison
+from reports.analysis.options import Options
+from reports.analysis.settings import Setting, suffixes
+from reports.analysis.trend import same_but_backbone
 from reports.figures import (
     environments,
     heat_maps,
@@ -23,9 +26,6 @@ from reports.figures import (
 from reports.figures.forest import draw_forest, forest_numbers
 from reports.figures.wording import MAX_SETTINGS, drawable
 from reports.figures.writing import Drawing
-from reports.options import Options
-from reports.settings import Setting, suffixes
-from reports.trend import same_but_backbone
 
 
 @dataclass(frozen=True)

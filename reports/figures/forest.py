@@ -10,7 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.comparisons import Comparison
+from reports.analysis.comparisons import Comparison
+from reports.analysis.methods import Method
+from reports.analysis.settings import Setting
 from reports.figures.gains import Point
 from reports.figures.style import (
     GREY,
@@ -30,8 +32,6 @@ from reports.figures.style import (
     signed,
     words,
 )
-from reports.methods import Method
-from reports.settings import Setting
 
 MAX_LINES = 40
 _TELLING = ("protocol", "test_split", "class_half")  # named where lines differ in them

@@ -11,10 +11,10 @@ import pandas as pd
 
 from benchmark.method.evaluation.inference import Interval
 from benchmark.method.evaluation.selection import KEY, unpacked
-from reports.answers import Answered, Pooled
-from reports.chosen import Selections
-from reports.methods import EQUAL_N, ICM, SHRINKAGE, Method
-from reports.whole import whole_estimate
+from reports.analysis.answers import Answered, Pooled
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import EQUAL_N, ICM, SHRINKAGE, Method
+from reports.analysis.whole import whole_estimate
 
 MAX_PREDICTORS = 4  # with a panel each
 # What `answers_of` looks at, beside the key and the rank.

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.patches import Rectangle
 
 from benchmark.method.evaluation.metrics import Array
-from reports.chosen import Selections
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import Method
+from reports.analysis.spread import spread_of
 from reports.figures.gains import predictors_of
 from reports.figures.style import GREY, INK, PAGE, SMALL, arrange, panel_label, sheet_of
-from reports.methods import Method
-from reports.spread import spread_of
 
 MAX_ROWS = 2  # predictors with a pair of maps each
 _COLOURS = "cividis"  # even steps of lightness: it reads in grey, and by the colour-blind

@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
-from reports.chosen import Selections
-from reports.comparisons import compare
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import compare
+from reports.analysis.methods import ICM, SHRINKAGE, Method, as_rows_of
+from reports.analysis.spans import picked
 from reports.figures.gains import Point, predictors_of
 from reports.figures.style import (
     BLUE,
@@ -27,8 +29,6 @@ from reports.figures.style import (
     sheet_of,
     words,
 )
-from reports.methods import ICM, SHRINKAGE, Method, as_rows_of
-from reports.spans import picked
 
 MAX_SETS = 30
 _KEPT: Mapping[str, tuple[str, Look]] = {

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.method.evaluation.selection import KEY
-from reports.answers import Answered
-from reports.chosen import Selections
+from reports.analysis.answers import Answered
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import Method
 from reports.figures.gains import (
     ANSWERS,
     Point,
@@ -24,7 +25,6 @@ from reports.figures.gains import (
 )
 from reports.figures.panels import Legend, over_strips
 from reports.figures.style import GREY, Look, line_handle, looks_of, picks_below
-from reports.methods import Method
 
 _FIXED = ["intervention_set", "normalize", "predictor_params", "projection_params"]
 _MAX_TICKS = 7

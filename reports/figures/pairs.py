@@ -10,8 +10,9 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmark.method.evaluation.metrics import Array
-from reports.chosen import Selections
-from reports.comparisons import compare
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import compare
+from reports.analysis.methods import Method
 from reports.figures.gains import Point, predictors_of
 from reports.figures.interventions import alone_with, kinds_of
 from reports.figures.style import (
@@ -29,7 +30,6 @@ from reports.figures.style import (
     signed,
     words,
 )
-from reports.methods import Method
 
 MAX_KINDS = 9
 

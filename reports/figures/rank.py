@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from reports.chosen import Selections
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import ICM, SHRINKAGE, Method
 from reports.figures.gains import Point, gain, plain_answers, predictors_of, shown_methods
 from reports.figures.panels import Legend, over_strips
 from reports.figures.style import GREY, Look, line_handle, looks_of, picks_below
-from reports.methods import ICM, SHRINKAGE, Method
 
 LOWEST = 4.0  # times the highest gain (or `_LEAST` points): lines that fall farther leave the panel
 _LEAST = 3.0

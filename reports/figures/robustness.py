@@ -13,8 +13,11 @@ from scipy.special import betaincinv
 
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
-from reports.captions import whole_size
-from reports.chosen import Selections
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
+from reports.analysis.robustness import ZERO_SHOT, AccuracyLine
+from reports.analysis.settings import Setting
+from reports.analysis.whole import mean_beside, whole_estimate
 from reports.figures.gains import shown_methods
 from reports.figures.style import (
     COLUMN,
@@ -26,10 +29,7 @@ from reports.figures.style import (
     mark_handle,
     sheet_of,
 )
-from reports.methods import ICM, PLAIN, SHRINKAGE, Method
-from reports.robustness import ZERO_SHOT, AccuracyLine
-from reports.settings import Setting
-from reports.whole import mean_beside, whole_estimate
+from reports.text.captions import whole_size
 
 _NEAREST = 1e-3
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from benchmark.method.evaluation.selection import KEY
-from reports.chosen import Selections
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import Method
+from reports.analysis.spans import average_ranks
+from reports.analysis.spread import spread_of
+from reports.analysis.whole import mean_beside
 from reports.figures.gains import predictors_of, shown_methods
 from reports.figures.style import (
     COLUMN,
@@ -28,10 +32,6 @@ from reports.figures.style import (
     panel_label,
     sheet_of,
 )
-from reports.methods import Method
-from reports.spans import average_ranks
-from reports.spread import spread_of
-from reports.whole import mean_beside
 
 MAX_POINTS = 400  # of a method; of more, every so many
 _SETTING = ["lambda_", "intervention_set", "normalize", "predictor_params", "projection_params"]

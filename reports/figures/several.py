@@ -6,14 +6,14 @@ from typing import Any
 
 from matplotlib.figure import Figure as Sheet
 
-from reports.chosen import Selections
-from reports.comparisons import Comparison
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import Comparison
+from reports.analysis.settings import Setting
+from reports.analysis.spectra import Spectra
 from reports.figures import environments, heat_maps, interventions, lambdas, rank, spectrum, wording
 from reports.figures.forest import draw_forest, forest_numbers
 from reports.figures.wording import drawable
 from reports.figures.writing import Drawing, Figure
-from reports.settings import Setting
-from reports.spectra import Spectra
 
 SUFFIX = "-sets"
 MAX_SETS = 9  # of which a figure fits on a page

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from reports.chosen import Selections
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import ICM
+from reports.analysis.spectra import Spectra, spectra
 from reports.figures.panels import grid_of, rows_of
 from reports.figures.style import COLUMN, GREY, INK, PAGE, arrange, legend_above, panel_label, sheet_of
-from reports.methods import ICM
-from reports.spectra import Spectra, spectra
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.figures.letters import family
-from reports.methods import ICM, PLAIN, SHRINKAGE, Method
 
 COLUMN, PAGE = 3.25, 6.75  # widths of a column and of a page of a two-column paper, in inches
 TALLEST = 8.5  # inches: what is higher does not fit on a page with its caption

@@ -3,17 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from reports.captions import (
-    environment_words,
-    number,
-    rule_meaning,
-    sample_words,
-    split_words,
-    unit_words,
-    whole_size,
-)
-from reports.chosen import Selections
-from reports.comparisons import Comparison
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import Comparison
+from reports.analysis.robustness import MIN_BACKBONES
+from reports.analysis.settings import BANNER, Setting
+from reports.analysis.spectra import Spectra
 from reports.figures.environments import MAX_ENVIRONMENTS, EnvironmentNumbers
 from reports.figures.forest import ForestNumbers
 from reports.figures.heat_maps import HeatMapNumbers
@@ -25,11 +19,17 @@ from reports.figures.robustness import RobustnessNumbers
 from reports.figures.selection import SelectionNumbers
 from reports.figures.style import PAGE, points_word, signed
 from reports.figures.writing import Figure
-from reports.forms.latex_signs import latex_escape
-from reports.forms.markdown import markdown_escape
-from reports.robustness import MIN_BACKBONES
-from reports.settings import BANNER, Setting
-from reports.spectra import Spectra
+from reports.render.latex_signs import latex_escape
+from reports.render.markdown import markdown_escape
+from reports.text.captions import (
+    environment_words,
+    number,
+    rule_meaning,
+    sample_words,
+    split_words,
+    unit_words,
+    whole_size,
+)
 
 MAX_SETTINGS = 4  # with figures of their own: each takes some seconds
 

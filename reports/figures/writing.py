@@ -8,9 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure as Sheet
 
+from reports.analysis.settings import BANNER
 from reports.figures.letters import named
 from reports.figures.style import in_style
-from reports.settings import BANNER
 
 DPI = 200
 _METADATA: Mapping[str, dict[str, Any]] = {

@@ -15,15 +15,17 @@ from markupsafe import Markup
 
 from benchmark.common.visible import visible, visible_in
 from benchmark.method.evaluation.judging import BALANCED_ONLY, HELPS, HURTS, METRIC_ONLY, TRADES
-from reports.chosen import Selections
-from reports.options import Options
+from reports.analysis.chosen import Selections
+from reports.analysis.options import Options
+from reports.analysis.predictions import MethodPredictions
+from reports.analysis.robustness import lines_of
+from reports.analysis.settings import BANNER, Setting
+from reports.analysis.verdicts import Answer, Verdict
 from reports.page import data
 from reports.page.forest import forests, signed
 from reports.page.thumbnails import Thumbnails
-from reports.predictions import MethodPredictions
-from reports.robustness import lines_of
-from reports.settings import BANNER, Setting
-from reports.table import GAP, Cell, Table
+from reports.render.table import GAP, Cell, Table
+from reports.text.verdicts import headline, sentence, unjudged
 
 MAX_BYTES = 2_000_000
 MAX_CARDS = 4  # verdicts that stand open, those of a difference first; the others are one click away
@@ -35,7 +37,7 @@ _TONES = {HELPS: "good", METRIC_ONLY: "warn", BALANCED_ONLY: "warn", TRADES: "wa
 
 def page(
     name: str,
-    answer: Any,
+    answer: Answer,
     described: Sequence[tuple[Setting, Selections]],
     tables: Sequence[Table],
     options: Options,
@@ -49,7 +51,7 @@ def page(
 
     Args:
         name: what the report is called.
-        answer: `reports.verdicts.Answer`: headline, verdicts and sentences on what has none.
+        answer: verdicts, and what has none.
         described: each setting with its rows.
         tables: what is printed; that named `main`, or the first, stands in the page without JavaScript too.
         options: what the reader asks for.
@@ -82,7 +84,7 @@ def page(
             "settings": [
                 {**data.described_setting(s), "has": sorted(p)} for (s, _), p in zip(described, packed, strict=True)
             ],
-            "rule": answer.verdicts[0].rule if answer.verdicts and hasattr(answer.verdicts[0], "rule") else None,
+            "rule": answer.verdicts[0].rule if answer.verdicts else None,
         }
         parts = {f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()}
         blobs = {"shared": shared.packed, **images, **parts}
@@ -227,7 +229,7 @@ def cell_text(cell: Cell) -> str:
 
 def _render(
     name: str,
-    answer: Any,
+    answer: Answer,
     described: Sequence[tuple[Setting, Selections]],
     tables: Sequence[Table],
     gaps: Sequence[str],
@@ -243,13 +245,13 @@ def _render(
     random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
     text = _template().render(
         name=name,
-        headline=answer.headline,
+        headline=headline(answer.verdicts),
         banner=BANNER if random else "",
         random=random,
         about=_about(described),
         cards=sorted((_card(one) for one in answer.verdicts), key=lambda card: not card["tone"]),
         open_cards=MAX_CARDS,
-        unjudged=[*answer.left_out, *getattr(answer, "decodability", ())],
+        unjudged=unjudged(answer, described),
         forest=forest,
         every=every,
         lists_all=lists_all,
@@ -270,7 +272,7 @@ def _render(
     return text.encode()
 
 
-def _card(one: Any) -> dict[str, Any]:
+def _card(one: Verdict) -> dict[str, Any]:
     """Return what the card of a verdict says."""
     gain, shown = one.gain, one.metric.shown
     k, n = one.plain_picks
@@ -288,7 +290,7 @@ def _card(one: Any) -> dict[str, Any]:
         "own": f"{100 * one.accuracy:.1f}",
         "ahead": None if gain is None else (gain.others.ahead, len(gain.held_outs)),
         "plain": f"plain in {k} of {n} picks" if k else "",
-        "sentence": one.sentence,
+        "sentence": sentence(one),
         "banner": one.setting.banner,
     }
 

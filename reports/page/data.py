@@ -10,20 +10,20 @@ import pandas as pd
 
 from benchmark.method.evaluation.metrics import ACCURACY, ECE, WORST_ENVIRONMENT, Metric
 from benchmark.method.evaluation.selection import RULES
-from reports.answers import Estimate
-from reports.captions import protocol_words, rule_words
-from reports.chosen import Selections
-from reports.comparisons import Comparison, compare
-from reports.methods import ICM, PLAIN, Method
-from reports.metrics import Metrics, further, metrics_of
-from reports.options import Options
+from reports.analysis.answers import Estimate
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import Comparison, compare
+from reports.analysis.methods import ICM, PLAIN, Method
+from reports.analysis.metrics import Metrics, further, metrics_of
+from reports.analysis.options import Options
+from reports.analysis.predictions import MethodPredictions, read_of
+from reports.analysis.robustness import Lines
+from reports.analysis.settings import Setting
+from reports.analysis.spans import picked
+from reports.analysis.spread import spread_of
+from reports.analysis.whole import whole_estimate
 from reports.page.numbers import points, rounded, tenths
-from reports.predictions import MethodPredictions, read_of
-from reports.robustness import Lines
-from reports.settings import Setting
-from reports.spans import picked
-from reports.spread import spread_of
-from reports.whole import whole_estimate
+from reports.text.captions import protocol_words, rule_words
 
 _READ = ("before", "after", "chance")
 SHORTEST = 8  # letters of an image's id

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.comparisons import Comparison, p_words
+from reports.analysis.comparisons import Comparison
+from reports.analysis.settings import Setting
 from reports.page.data import family_of
-from reports.settings import Setting
+from reports.text.sentences import p_words
 
 MANY = 24  # comparisons: with more, the forest has differences to the plain space alone
 _MINUS = "−"
@@ -65,7 +66,7 @@ def forests(verdicts: Sequence[Any]) -> tuple[Forest | None, Forest | None]:
     """Return the forest to be shown first, and one of all comparisons where the first has not all of them.
 
     Args:
-        verdicts: see `reports.verdicts.Verdict`.
+        verdicts: see `reports.analysis.verdicts.Verdict`.
     """
     every = [(one, [c for c in (one.gain, *one.others) if c is not None]) for one in verdicts]
     every = [(one, compared) for one, compared in every if compared]

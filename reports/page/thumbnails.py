@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.predictions import MethodPredictions
+from reports.analysis.predictions import MethodPredictions
 
 _QUESTION = ["rule", "held_out", "image_id", "seed"]
 

@@ -24,11 +24,11 @@ from benchmark.store.records import read_record, record_files
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.store.texts import read_texts
-from reports.chosen import Selections
-from reports.metrics import metrics_of
-from reports.predicted import Predicted
-from reports.robustness import Lines
-from reports.settings import by_setting
+from reports.analysis.chosen import Selections
+from reports.analysis.metrics import metrics_of
+from reports.analysis.predicted import Predicted
+from reports.analysis.robustness import Lines
+from reports.analysis.settings import by_setting
 from tests.commands.conftest import Command
 from tests.conftest import make_toy
 

@@ -22,11 +22,11 @@ from benchmark.method.subspace.placebos import Borrowed
 from benchmark.method.subspace.roots import roots_of
 from benchmark.method.subspace.shrinkage import Filter
 from benchmark.store.older_rows import presentation_of
-from reports.answers import Size
-from reports.comparisons import Comparison
-from reports.controls import Expected, Verdict, verdict
-from reports.credit import baselines, judged, plain_for
-from reports.methods import REPLACED, Method
+from reports.analysis.answers import Size
+from reports.analysis.comparisons import Comparison
+from reports.analysis.controls import Expected, Verdict, verdict
+from reports.analysis.credit import baselines, judged, plain_for
+from reports.analysis.methods import REPLACED, Method
 from tests.performance.in_process import Images
 
 PREDICTOR, RULE = "zero_shot", "lodo"

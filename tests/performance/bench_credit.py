@@ -29,7 +29,7 @@ from benchmark.method.arrays import Array, unit
 from benchmark.method.evaluation.judging import ALPHA
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import parse_recipe
-from reports.controls import Verdict
+from reports.analysis.controls import Verdict
 from tests.performance.answers import Design, found
 from tests.performance.figures import arguments, keep
 from tests.performance.in_process import ImageRow, Images, subject_of

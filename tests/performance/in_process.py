@@ -29,11 +29,11 @@ from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.images import images_of
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial, trials_of
-from reports.chosen import Selections
-from reports.controls import Expected, Verdict, verdict
-from reports.findings import comparisons
-from reports.options import Options
-from reports.settings import by_setting
+from reports.analysis.chosen import Selections
+from reports.analysis.controls import Expected, Verdict, verdict
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.analysis.settings import by_setting
 
 
 @dataclass(frozen=True)

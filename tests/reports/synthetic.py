@@ -19,8 +19,8 @@ from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.store.older_rows import presentation_of
 from benchmark.store.rows import frame_of, schema
-from reports.chosen import Selections
-from reports.settings import Setting, by_setting
+from reports.analysis.chosen import Selections
+from reports.analysis.settings import Setting, by_setting
 
 RANKS = (1, 2, 4)
 TESTED: dict[str, Tested] = {}  # hash -> tested images, of every row made so far

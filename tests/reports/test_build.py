@@ -14,7 +14,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from reports import Options, Origin, ReportFiles, write_report
-from reports.summary import MAX_LINES
+from reports.text.summary import MAX_LINES
 from tests.reports.synthetic import TESTED, frame, row
 
 TABLES = ("main", "environments", "ablation_rank", "selection", "behind", "comparisons")
@@ -74,12 +74,12 @@ def test_files_are_written_by_name_and_equal_rows_give_equal_bytes(tmp_path: Pat
 def test_the_report_says_the_answer_first_then_a_table_and_where_the_files_are(tmp_path: Path) -> None:
     written = write(rows(), tmp_path, Origin("My report"))
     text = Path(written.report).read_text()
-    assert text.startswith(f"# My report\n\n**{written.answer.headline}**\n\n## Answers\n\n- synthetic, ViT-B-32")
+    assert text.startswith(f"# My report\n\n**{written.headline}**\n\n## Answers\n\n- synthetic, ViT-B-32")
     assert re.findall("^## (.*)", text, re.MULTILINE) == ["Answers", "Table 1", "Protocol", "Files", "Provenance"]
     assert f"| tables | {', '.join(f'`{name}`' for name in TABLES)} |" in text
     assert r"c\|d" in text
     assert "18 result rows of 18 trials; recipe recipe0; code 0." in text
-    assert text.count(written.answer.verdicts[0].sentence) == 1
+    assert text.count(written.verdicts[0]["sentence"]) == 1
     assert written.text.startswith("CLIP-ICM + zero-shot helps (+10.0 points")
     assert written.text.endswith("\nPage: " + str(tmp_path / "reports/x/index.html"))
     texts = {name: data for name, data in contents(tmp_path).items() if name.endswith((".csv", ".md", ".tex", ".json"))}

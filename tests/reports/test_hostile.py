@@ -16,8 +16,8 @@ from benchmark.common.errors import PluginError
 from benchmark.common.storage import Storage
 from benchmark.common.visible import one_line
 from reports import Options, Origin, ReportFiles, write_report
-from tests.reports.forms.test_latex import compiled, complaints, needs_pdflatex
 from tests.reports.page.test_browser import CHROMIUM, Opened, axe
+from tests.reports.render.test_latex import compiled, complaints, needs_pdflatex
 from tests.reports.synthetic import TESTED, frame, row
 
 RUNS = "<script>document.title = 'ran'</script>"

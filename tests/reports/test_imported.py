@@ -8,17 +8,17 @@ import pytest
 
 from benchmark.common.storage import Storage
 from reports import Origin, write_report
-from reports.captions import imported_words
-from reports.chosen import Selections, rule_for
-from reports.comparisons import compare, in_columns
-from reports.findings import comparisons, overall
-from reports.methods import Method
-from reports.metrics import metrics_of
-from reports.options import Options
-from reports.paper import cells
-from reports.robustness import Lines
-from reports.table import Cell
-from reports.verdicts import answer
+from reports.analysis.chosen import Selections, rule_for
+from reports.analysis.comparisons import compare, in_columns
+from reports.analysis.findings import comparisons, overall
+from reports.analysis.methods import Method
+from reports.analysis.metrics import metrics_of
+from reports.analysis.options import Options
+from reports.analysis.robustness import Lines
+from reports.analysis.verdicts import answer
+from reports.render.table import Cell
+from reports.tables import cells
+from reports.text.captions import imported_words
 from tests.reports.synthetic import TESTED, frame, only, row
 
 PLAIN, ERM = Method("identity", None, "zero_shot"), Method("imported", None, "ERM")

@@ -7,15 +7,15 @@ import pytest
 
 from benchmark.method.evaluation.metrics import harmonic_mean
 from benchmark.method.evaluation.selection import RULES
-from reports.captions import protocol_words, rule_words
-from reports.chosen import Selections, pick_records, rule_for
-from reports.metrics import selection_costs
-from reports.options import Options
-from reports.paper import cells, environments, words
-from reports.paper.alike import groups
-from reports.table import Cell, Line, Table
-from tests.reports.paper.rows import built
+from reports.analysis.chosen import Selections, pick_records, rule_for
+from reports.analysis.metrics import selection_costs
+from reports.analysis.options import Options
+from reports.render.table import Cell, Line, Table
+from reports.tables import cells, environments, words
+from reports.tables.alike import groups
+from reports.text.captions import protocol_words, rule_words
 from tests.reports.synthetic import TESTED, described, frame, only, row
+from tests.reports.tables.rows import built
 
 
 def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> list[list[Cell]]:

@@ -25,9 +25,9 @@ from benchmark.store.rows import curve_columns, read_rows, read_source_scores, r
 from benchmark.store.sealed import sealed_parquet
 from benchmark.store.tested import read_tested, tested_file, write_tested
 from reports import Options, Origin, write_report
-from reports.chosen import Selections
-from reports.paper import behind
-from reports.settings import by_setting
+from reports.analysis.chosen import Selections
+from reports.analysis.settings import by_setting
+from reports.tables import behind
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import row

@@ -11,11 +11,12 @@ from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.trials import trial_specs
-from reports.captions import environment_words, protocol_words
-from reports.chosen import Selections
-from reports.findings import comparisons, in_words
-from reports.options import Options
-from reports.settings import by_setting
+from reports.analysis.chosen import Selections
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.analysis.settings import by_setting
+from reports.text.captions import environment_words, protocol_words
+from reports.text.sentences import in_words
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import TESTED, frame, row

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reports.analysis.options import Options
 from reports.choose.choice import Choice, choose
-from reports.options import Options
-from tests.reports.paper.rows import setting
 from tests.reports.synthetic import described, row
+from tests.reports.tables.rows import setting
 
 N, ENVIRONMENTS = 400, ("art", "photo", "sketch")
 

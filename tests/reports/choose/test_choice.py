@@ -9,12 +9,12 @@ from scipy.stats import t
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.common.errors import IcmBenchError
+from reports.analysis.options import Options
 from reports.choose.sentence import sentence
 from reports.choose.table import table
-from reports.options import Options
 from tests.reports.choose.rows import COSTS, ENVIRONMENTS, TIED, N, answers, chosen, cost, rows_of
-from tests.reports.paper.rows import cell
 from tests.reports.synthetic import row
+from tests.reports.tables.rows import cell
 
 
 def correct(name: str) -> np.ndarray[Any, Any]:

@@ -13,15 +13,15 @@ from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from reports import figures
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.analysis.settings import BANNER
 from reports.figures import style, wording, writing
 from reports.figures.style import COLUMN, PAGE
-from reports.findings import comparisons
-from reports.options import Options
-from reports.settings import BANNER
+from tests.reports.analysis.test_robustness import BACKBONES
+from tests.reports.analysis.test_robustness import rows_of as rows_of_backbone
 from tests.reports.figures.rows import rows_of
 from tests.reports.synthetic import described, row
-from tests.reports.test_robustness import BACKBONES
-from tests.reports.test_robustness import rows_of as rows_of_backbone
 
 HOSTILE = ("$x_{", "<script>alert(1)</script>", "a_b%", "=cmd|' /C'!A0", "line\nbreak\x00", "é & ü", "x" * 200)
 

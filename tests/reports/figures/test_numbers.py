@@ -11,16 +11,16 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from benchmark.method.evaluation.selection import unpacked
-from reports.chosen import Selections
+from reports.analysis.chosen import Selections
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.analysis.trend import same_but_backbone
 from reports.figures import environments, heat_maps, interventions, lambdas, pairs, rank, robustness, selection
 from reports.figures.forest import MAX_LINES, forest_numbers
 from reports.figures.gains import Point
-from reports.findings import comparisons
-from reports.options import Options
-from reports.trend import same_but_backbone
+from tests.reports.analysis.test_robustness import BACKBONES, settings
 from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, rows_of
 from tests.reports.synthetic import described, frame, only, row
-from tests.reports.test_robustness import BACKBONES, settings
 
 ROWS = rows_of()
 SETTING, SELECTIONS = only(ROWS)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from reports.chosen import Selections
+from reports.analysis.chosen import Selections
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.analysis.settings import Setting
 from reports.figures import Drawing, Figure, for_paper, forest, interventions, rank, several_drawings, style
-from reports.findings import comparisons
-from reports.options import Options
-from reports.settings import Setting
 from tests.reports.figures.rows import rows_of
 from tests.reports.figures.test_drawing import check, check_apart
 from tests.reports.synthetic import described

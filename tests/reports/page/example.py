@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.chosen import Selections
-from reports.options import Options
+from reports.analysis.chosen import Selections
+from reports.analysis.options import Options
+from reports.analysis.predictions import MethodPredictions
+from reports.analysis.settings import Setting
 from reports.page import page
-from reports.predictions import MethodPredictions
-from reports.settings import Setting
 from tests.reports import synthetic
 from tests.reports.page.standin import FORMS, answer, table
 from tests.reports.synthetic import row

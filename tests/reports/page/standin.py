@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports import verdicts
-from reports.chosen import Selections
-from reports.findings import comparisons
-from reports.options import Options
-from reports.paper import environments
-from reports.settings import Setting
-from reports.table import Block, Cell, Column, Line, Table
-from reports.verdicts import Answer
+from reports.analysis import verdicts
+from reports.analysis.chosen import Selections
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.analysis.settings import Setting
+from reports.analysis.verdicts import Answer
+from reports.render.table import Block, Cell, Column, Line, Table
+from reports.tables import environments
 
-__all__ = ["FORMS", "Answer", "answer", "table"]
+__all__ = ["FORMS", "answer", "table"]
 
 
-def answer(described: Sequence[tuple[Setting, Selections]], headline: str = "No difference found in 2 of 2") -> Answer:
+def answer(described: Sequence[tuple[Setting, Selections]]) -> Answer:
     found = [comparisons(setting, selections, Options()) for setting, selections in described]
-    return replace(verdicts.answer(described, found), headline=headline)
+    return verdicts.answer(described, found)
 
 
 def table(setting: Setting, selections: Selections, name: str = "main") -> Table:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.chosen import Selections
-from reports.options import Options
+from reports.analysis.chosen import Selections
+from reports.analysis.options import Options
+from reports.analysis.settings import Setting
+from reports.analysis.verdicts import Answer, LeftOut
 from reports.page import Thumbnails, build, page
-from reports.settings import Setting
+from reports.text.verdicts import headline
 from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
-from tests.reports.page.standin import Answer
+from tests.reports.page.standin import answer
 
 Parts = list[tuple[Setting, Selections]]
 THUMBNAILS = Thumbnails(40, 2, {f"{HOSTILE}0": 2, f"{HOSTILE}3": 0}, (b"one", b"two"))
@@ -66,7 +68,7 @@ def test_equal_input_gives_equal_bytes(content: bytes) -> None:
 
 def test_headline_forest_and_table_stand_in_the_file_itself(content: bytes) -> None:
     text = Text(content)
-    assert "".join(text.of["h1"]) == "No difference found in 2 of 2"
+    assert "".join(text.of["h1"]) == headline(answer(described()).verdicts)
     assert sum(tag == "circle" for tag, _ in text.tags) == 2 * 2 * 3  # settings, predictors, baselines
     cells = "".join(text.of["td"])
     assert re.search(r"\d\d\.\d", cells)
@@ -194,6 +196,6 @@ def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
 
 def test_nothing_to_compare_is_a_page_too() -> None:
     parts = described([r for r in rows() if r["projection"] == "identity"])
-    left = Answer("Nothing to compare: there are no rows of CLIP-ICM.", (), ("synthetic: no rows of CLIP-ICM.",))
+    left = Answer((), (LeftOut(parts[0][0]),))
     text = Text(page("x", left, parts, [], Options()))
-    assert "synthetic: no rows of CLIP-ICM." in "".join(text.of["p"])
+    assert "no method to be judged; no accuracy under a rule" in "".join(text.of["p"])

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.chosen import Selections
-from reports.methods import Method
-from reports.options import Options
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import Method
+from reports.analysis.options import Options
+from reports.analysis.predictions import MethodPredictions
+from reports.analysis.robustness import Lines
 from reports.page import data
 from reports.page.numbers import rounded, tenths
-from reports.predictions import MethodPredictions
-from reports.robustness import Lines
 from tests.reports.synthetic import only, row
 
 

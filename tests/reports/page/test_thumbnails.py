@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from reports.methods import Method
+from reports.analysis.methods import Method
+from reports.analysis.predictions import MethodPredictions
 from reports.page import wanted
-from reports.predictions import MethodPredictions
 from tests.reports.synthetic import row
 
 CLASSES = ("cat", "dog")

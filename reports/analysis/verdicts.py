@@ -1,0 +1,351 @@
+"""The answer of a report: does a method help, by which accuracy, how sure, and what explains it: records.
+
+The plan of tests is METHOD's, section 11: every judged method has one gain over plain prediction in each setting, by
+the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see `judging`). Of a
+gain that is shown by the metric it is asked what explains it (see `credit`). All else that reports show is description.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from benchmark.method.evaluation.inference import ImageInterval, Interval
+from benchmark.method.evaluation.judging import (
+    BALANCED_ONLY,
+    HELPS,
+    HURTS,
+    METRIC_ONLY,
+    NO_DIFFERENCE,
+    TRADES,
+    Gain,
+    JudgedGain,
+    adjusted_interval,
+    judged_gains,
+)
+from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
+from benchmark.method.evaluation.seed_variance import MIN_UNITS
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import Adjusted, Comparison, compare
+from reports.analysis.credit import QUESTIONS, Question, asked, judged, plain_for
+from reports.analysis.findings import Findings, why_not
+from reports.analysis.methods import ICM, Method
+from reports.analysis.settings import Setting, named
+
+IS_PLAIN, UNSAID = "is plain", "cannot be said"
+DECIDED = (HELPS, METRIC_ONLY, BALANCED_ONLY, TRADES, HURTS)  # that a difference is shown
+KINDS = (*DECIDED, NO_DIFFERENCE, IS_PLAIN, UNSAID)
+MIN_IMAGES = 4  # of a fit, for each dimension: with fewer, choices were found to harm (METHOD, section 10)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one method does for one predictor in one setting.
+
+    Attributes:
+        setting: what its rows share.
+        method: the judged method.
+        rule: by which everything was chosen.
+        kind: one of `KINDS`.
+        metric: of the data set.
+        accuracy: the method's own, whatever can be said of its gain; NaN where the rule picks nothing.
+        gain: method minus plain prediction by the metric, with its adjusted p-value; None without one.
+        balanced: the same by class-balanced accuracy.
+        judged: both as three families; None without a gain.
+        ungated: the gain by the metric with what the rule picks that keeps nothing back.
+        questions: what explains a gain; empty where none is shown by the metric.
+        others: the other comparisons of the method, in the order in which they are shown.
+        plain_picks: (k, n): of n picks k are plain prediction.
+        shares: how far the shares of answers lie from those of the classes, see `shares_apart`: plain, method.
+        images: of a fit, for each dimension, the fewest; NaN where it is unknown.
+        why: why nothing can be said, else empty.
+    """
+
+    setting: Setting
+    method: Method
+    rule: str
+    kind: str
+    metric: Metric
+    accuracy: float
+    gain: Comparison | None = None
+    balanced: Comparison | None = None
+    judged: JudgedGain | None = None
+    ungated: Comparison | None = None
+    questions: tuple[Question, ...] = ()
+    others: tuple[Comparison, ...] = ()
+    plain_picks: tuple[int, int] = (0, 0)
+    shares: tuple[float | None, float | None] = (None, None)
+    images: float = np.nan
+    why: str = ""
+
+    @property
+    def where(self) -> str:
+        """Data set, backbone and what else tells its setting from others, in words."""
+        setting = self.setting
+        return f"{setting.dataset}, {setting.backbone_label}, {self.method.predictor_label}{setting.half_words}"
+
+    @property
+    def name(self) -> str:
+        """The method in words: "CLIP-ICM", and an imported one by its own name."""
+        if self.method.imported:
+            return self.method.label
+        return "CLIP-ICM" if self.method.projection == ICM and self.method.is_paper else self.method.projection_label
+
+    @property
+    def said(self) -> str:
+        """The kind in words, with the metric where that is what it is about: "helps in accuracy only"."""
+        return self.kind.replace("the metric", self.metric.title)
+
+    @property
+    def family(self) -> int:
+        """Number of gains that are judged together."""
+        return self.judged.family if self.judged else 0
+
+    @property
+    def bound(self) -> float:
+        """The largest difference that the adjusted interval of the gain leaves, in points; NaN without one."""
+        if self.gain is None:
+            return np.nan
+        interval = adjusted_interval(self.gain.interval, self.family)
+        end = interval.may_differ if interval.same else max(abs(interval.low), abs(interval.high))
+        return self.metric.shown(float(end))
+
+    @property
+    def in_new(self) -> Interval | None:
+        """The interval of the gain in new environments, adjusted as gains are; None where it cannot be answered."""
+        return self.gain.others.interval if self.gain else None
+
+    @property
+    def holds_in_new(self) -> bool:
+        """Whether that interval has no 0 in it and what is shown on its side."""
+        new = self.in_new
+        sign = np.sign(self.gain.interval.estimate) if self.gain is not None and self.gain.adjusted.differs else 0
+        return new is not None and new.standard_error > 0 and bool(min(sign * new.low, sign * new.high) > 0)
+
+    def record(self) -> dict[str, Any]:
+        """Return it as a line of numbers: shares in percent and differences in points."""
+        gain, judged, others = self.gain, self.judged, self.gain.others if self.gain else None
+        questions = {one.name: one for one in self.questions}
+        new = self.in_new
+        return {
+            **named(self.setting),
+            "predictor": self.method.predictor,
+            "method": self.method.label,
+            "rule": self.rule,
+            "verdict": self.said,
+            "why": self.why,
+            "accuracy": _shown(ACCURACY, self.accuracy),
+            "metric": self.metric.title,
+            "value": _shown(self.metric, gain.accuracies[0] if gain else None),
+            "plain": _shown(self.metric, gain.accuracies[1] if gain else None),
+            **_of_interval("", self.metric, gain.interval if gain else None),
+            "p_holm": _known(judged.p_metric if judged else None),
+            **_of_interval("balanced_", BALANCED, self.balanced.interval if self.balanced else None),
+            "balanced_p_holm": _known(judged.p_balanced if judged else None),
+            "both_p_holm": _known(judged.p_both if judged else None),
+            "verdicts": self.family or None,
+            "difference_ungated": _shown(self.metric, self.ungated.interval.estimate if self.ungated else None),
+            "value_ungated": _shown(self.metric, self.ungated.accuracies[0] if self.ungated else None),
+            **{f"by_{name}": questions[name].answer if name in questions else None for name in QUESTIONS},
+            **{f"by_{name}_p": _known(questions[name].p if name in questions else None) for name in QUESTIONS},
+            "shares_before": _shown(ACCURACY, self.shares[0]),
+            "shares_after": _shown(ACCURACY, self.shares[1]),
+            "plain_picks": self.plain_picks[0],
+            "picks": self.plain_picks[1],
+            "ahead": None if others is None else others.ahead,
+            "environments": None if gain is None else len(gain.held_outs),
+            "new_low": _shown(self.metric, new.low if new else None),
+            "new_high": _shown(self.metric, new.high if new else None),
+            "grouped": self.setting.grouped,
+            "images_per_dimension": _known(self.images),
+        }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What has no verdict.
+
+    Attributes:
+        setting: what its rows share.
+        method: a method that cannot predict the classes of the setting; None where the setting has no judged method.
+        accuracies: method -> accuracy of what the rule picks, of a setting without a judged method.
+    """
+
+    setting: Setting
+    method: Method | None = None
+    accuracies: Mapping[Method, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a report says first.
+
+    Attributes:
+        verdicts: one for each judged method, predictor and setting, in the order of the tables.
+        left_out: what has no verdict.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[Findings]) -> Answer:
+    """Return the answer of a report.
+
+    Args:
+        described: its settings with their rows.
+        findings: of each setting its comparisons, see `findings.comparisons`.
+    """
+    verdicts: list[Verdict] = []
+    left_out: list[LeftOut] = []
+    together = {_whole(setting) for setting, _ in described if setting.class_half == "harmonic"}
+    for (setting, selections), made in zip(described, findings, strict=True):
+        if setting.protocol_class.looks_at_target:
+            continue  # bounds: the tables show them
+        if setting.class_half in ("base", "new") and _whole(setting) in together:
+            continue  # their harmonic mean is judged
+        of_setting = [_unjudged(setting, selections, m, made) for m in judged(selections.parts)]
+        kept = [one for one in of_setting if not _cannot_predict(one)]
+        left_out += [LeftOut(setting, one.method) for one in of_setting if _cannot_predict(one)]
+        left_out += [] if of_setting else [_without_methods(setting, selections)]
+        verdicts += kept
+    return Answer(tuple(_judged(verdicts)), tuple(left_out))
+
+
+def shares_apart(selections: Selections, method: Method, rule: str) -> float | None:
+    """Return how far the shares of a method's answers lie from the shares of the classes, from 0 to 1.
+
+    The total variation distance, half the sum over classes of |share of answers - share of images|, averaged over
+    held-out environments and seeds.
+
+    Args:
+        selections: the rows of one setting.
+        method: one of its methods.
+        rule: one of `selection.RULES`.
+
+    Returns:
+        The distance, or None where rows do not keep all predictions.
+    """
+    pooled, predicted = selections.pooled(method, rule), selections.predicted(method, rule)
+    if not pooled or len(predicted) < len(pooled):
+        return None
+    n, apart = selections.n_classes, []
+    for key, one in pooled.items():
+        counts = [np.bincount(of, minlength=n) / len(one.correct) for of in (predicted[key], one.tested.label)]
+        apart.append(abs(counts[0] - counts[1]).sum() / 2)
+    return float(np.mean(apart))
+
+
+def _whole(setting: Setting) -> Setting:
+    return replace(setting, class_half="all", prompts=(), rounding=None)
+
+
+def _cannot_predict(one: Verdict) -> bool:
+    return one.setting.class_half in ("new", "harmonic") and one.method.learns_classes
+
+
+def _without_methods(setting: Setting, selections: Selections) -> LeftOut:
+    rows = {m: _accuracy(selections, m) for m in selections.parts}
+    return LeftOut(setting, accuracies={m: value for m, value in rows.items() if not np.isnan(value)})
+
+
+def _accuracy(selections: Selections, method: Method) -> float:
+    """Return the accuracy of what the rule picks, of the folds and environments that there are; NaN without any.
+
+    Where there is no plain prediction to keep, that is the rule that keeps nothing back.
+    """
+    picks = selections.picks(method, selections.rule)
+    picks = picks if len(picks) else selections.picks(method, selections.base_rule)
+    sums = picks.assign(right=[answers.sum() for answers in picks["correct"]]).groupby("held_out")[["right", "n_test"]]
+    return float((totals["right"] / totals["n_test"]).mean()) if len(totals := sums.sum()) else np.nan
+
+
+def _unjudged(setting: Setting, selections: Selections, method: Method, made: Findings) -> Verdict:
+    """Return the verdict on a method before its gain is judged with all others."""
+    rule, base, metric = selections.rule, selections.base_rule, selections.metric
+    plain = plain_for(method, selections.parts)
+    fits = selections.chosen_rows(method, base, ("n_train", "dim"))
+    found = Verdict(
+        setting,
+        method,
+        rule,
+        UNSAID,
+        metric,
+        _accuracy(selections, method),
+        others=tuple(one for one in made.compared if one.method == method and one.baseline != plain),
+        plain_picks=selections.plain_picks(method, rule),
+        images=np.nan if method.imported or not len(fits) else float((fits["n_train"] / fits["dim"]).min()),
+    )
+    by_metric = compare(selections, method, rule, plain, metric=metric) if plain else None
+    if plain is None or by_metric is None:
+        return replace(found, why=why_not(selections, method, plain or method.plain))
+    return replace(
+        found,
+        accuracy=by_metric.accuracies[0] if metric == ACCURACY else found.accuracy,
+        gain=by_metric,
+        balanced=compare(selections, method, rule, plain, metric=BALANCED),
+        ungated=compare(selections, method, base, plain, metric=metric),
+        shares=(shares_apart(selections, plain, rule), shares_apart(selections, method, rule)),
+    )
+
+
+def _judged(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return verdicts of the kind that their gain has once all gains are judged together."""
+    known = [one for one in verdicts if one.gain is not None and one.balanced is not None]
+    gains = judged_gains([Gain(one.gain.interval, one.balanced.interval) for one in known if one.gain and one.balanced])
+    of_gain = iter(gains)
+    done = []
+    for one in verdicts:
+        if one.gain is None or one.balanced is None:
+            done.append(one)
+            continue
+        judged = next(of_gain)
+        gain, balanced = (
+            _adjusted(made, p, judged.family)
+            for made, p in ((one.gain, judged.p_metric), (one.balanced, judged.p_balanced))
+        )
+        why = _why_unsaid(one, gain.interval)
+        k, n = one.plain_picks
+        kind = IS_PLAIN if n and k == n else UNSAID if why else judged.kind
+        questions = asked(one.others, one.method) if judged.shown and kind != IS_PLAIN else ()
+        done.append(replace(one, kind=kind, gain=gain, balanced=balanced, judged=judged, questions=questions, why=why))
+    return done
+
+
+def _adjusted(made: Comparison, p: float, family: int) -> Comparison:
+    """Return a gain with its adjusted p-value, and what is said of new environments adjusted likewise."""
+    new = made.others.interval
+    others = replace(made.others, interval=None if new is None else adjusted_interval(new, family))
+    return replace(made, adjusted=Adjusted(p, family), others=others)
+
+
+def _why_unsaid(one: Verdict, interval: ImageInterval) -> str:
+    """Return why nothing can be said of a gain; empty where something can."""
+    if interval.fewest < MIN_UNITS:
+        return f"an environment has {interval.fewest} images, or groups of them, and {MIN_UNITS} are needed"
+    if not np.isnan(interval.p):
+        return ""
+    if one.metric.needs == "correct":
+        return "there is no standard error"
+    return f"rows do not keep what an interval of {one.metric.title} needs"
+
+
+def _of_interval(name: str, metric: Metric, interval: ImageInterval | None) -> dict[str, float | None]:
+    values = (interval.estimate, interval.low, interval.high) if interval is not None else (None,) * 3
+    return {f"{name}{what}": _shown(metric, v) for what, v in zip(("difference", "low", "high"), values, strict=True)}
+
+
+def _shown(metric: Metric, value: float | None) -> float | None:
+    return None if value is None else _known(metric.shown(value))
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else round(float(value), 6)
+
+
+def counts_of(verdicts: Sequence[Verdict]) -> Mapping[str, int]:
+    """Return kind, in words -> number of verdicts of it, of the kinds that there are."""
+    in_order = sorted(verdicts, key=lambda one: KINDS.index(one.kind))
+    return Counter(one.said for one in in_order)

@@ -1,0 +1,284 @@
+"""The arithmetic of one cell: an accuracy or a difference, of one data set or over several, with what stands behind it.
+
+Everything in percent and points. A mean over data sets counts each alike: its variance is the sum of theirs / K^2.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from benchmark.method.evaluation.inference import (
+    Interval,
+    pooled_interval,
+    seeds_standard_error,
+)
+from benchmark.method.evaluation.metrics import Metric
+from benchmark.method.evaluation.selection import RULES
+from reports.analysis.answers import Answered, Estimate
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import Method
+from reports.analysis.options import Options
+from reports.analysis.whole import mean_beside, whole_estimate
+from reports.render.table import Cell
+
+
+def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell:
+    """Return the accuracy of a method, or of two methods the first minus the second.
+
+    Args:
+        parts: the estimate on each data set, one or several; each counts alike.
+        options: what stands behind ±.
+        **more: further fields of the cell.
+    """
+    signed = parts[0].is_difference
+    whole = pooled_interval([estimate.interval for estimate in parts])
+    of_seeds = _of_seeds(parts)
+    error: float | None = whole.plus_minus
+    if options.plus_minus == "seeds":
+        error = seeds_standard_error(of_seeds) if len(of_seeds) > 1 else None
+        error = error if error and error > 0 else None
+    low, high = _ends(whole, 0.0 if not signed else -1.0)
+    cell = Cell(
+        value=100 * whole.estimate,
+        low=low,
+        high=high,
+        error=None if error is None else 100 * error,
+        spread=100 * float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else None,
+        n_images=sum(estimate.size.images_per_seed for estimate in parts),
+        n_clusters=sum(estimate.size.units_per_seed for estimate in parts),
+        seeds=tuple(sorted({seed for estimate in parts for seed in estimate.seeds})),
+        signed=signed,
+    )
+    return replace(cell, **more)  # type: ignore[arg-type]
+
+
+def points(interval: Interval, **more: object) -> Cell:
+    """Return a difference of accuracies with its interval, from fractions.
+
+    Args:
+        interval: as `comparisons.compare` has it.
+        **more: further fields of the cell.
+    """
+    low, high = _ends(interval, -1.0)
+    error = interval.plus_minus
+    cell = Cell(100 * interval.estimate, low, high, None if error is None else 100 * error, signed=True)
+    return replace(cell, **more)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A cell and the estimate that it is made from; None for a gap."""
+
+    cell: Cell
+    estimate: Estimate | None = None
+
+    def of(self, bound: bool = False, equals_plain: bool = False) -> "Number":
+        """Return the same, with what is said of it."""
+        return replace(self, cell=replace(self.cell, bound=bound, equals_plain=equals_plain))
+
+
+def accuracy(
+    selections: Selections, method: Method, rule: str, options: Options, held_out: str | None = None
+) -> Number:
+    """Return the accuracy of a method on one environment, or averaged over all; a gap says why it is one.
+
+    The average of a seed needs every held-out environment; a seed that lacks one does not count in it.
+
+    Args:
+        selections: the rows of one setting.
+        method: one of its methods.
+        rule: one of `selection.RULES`.
+        options: what stands behind ±.
+        held_out: the environment; by default the average.
+    """
+    if method not in selections.parts:
+        return Number(Cell(note="no result rows of this method"))
+    pooled = selections.pooled(method, rule)
+    estimate = pooled.estimate(held_out=held_out) if held_out else whole_estimate(selections, pooled)
+    if estimate is None:
+        note = _gap(selections, method, rule, held_out) if held_out else _no_average(selections, pooled)
+        return Number(Cell(note=note))
+    return Number(cell_of([estimate], options, **behind(selections, method, rule, estimate, held_out)), estimate)
+
+
+def gain(selections: Selections, method: Method, rule: str, options: Options) -> Number:
+    """Return the accuracy of a method minus plain prediction's on the same images, averaged over environments."""
+    plain = selections.plain_of(method.predictor)
+    if method == plain:
+        return Number(Cell(note="plain prediction itself"))
+    if plain is None or method not in selections.parts:
+        return Number(
+            Cell(note="no result rows of plain prediction" if plain is None else "no result rows of this method")
+        )
+    trials = trials_of(selections, method, rule)
+    return minus(selections, selections.pooled(method, rule), plain, rule, options, trials)
+
+
+def minus(
+    selections: Selections, ours: Answered, baseline: Method, rule: str, options: Options, trials: Sequence[str]
+) -> Number:
+    """Return the accuracy of some answers minus that of a method on the same images.
+
+    Args:
+        selections: the rows of one setting.
+        ours: the answers whose accuracy counts.
+        baseline: the method whose accuracy is subtracted.
+        rule: what chooses for it.
+        options: what stands behind ±.
+        trials: that hold these answers.
+    """
+    estimate = whole_estimate(selections, ours, selections.pooled(baseline, rule))
+    if estimate is None:
+        return Number(Cell(note="no seed has both on the same test images, of all that is held out"))
+    behind_both = tuple(sorted({*trials, *trials_of(selections, baseline, rule)}))
+    folds = int(selections.rows["folds"].iloc[0])
+    return Number(cell_of([estimate], options, folds=folds, trials=behind_both), estimate)
+
+
+def behind(
+    selections: Selections, method: Method, rule: str, estimate: Estimate, held_out: str | None = None
+) -> dict[str, object]:
+    """Return what stands behind a number of one setting: folds, trials, and which seeds it lacks, if any."""
+    expected, there = selections.seeds, len(estimate.seeds)
+    return {
+        "folds": int(selections.rows["folds"].iloc[0]),
+        "trials": trials_of(selections, method, rule, held_out),
+        "note": f"{there} of {len(expected)} seeds" if there < len(expected) else None,
+    }
+
+
+def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
+    """Return the mean over data sets, each counting alike; a gap where one of them is one.
+
+    Args:
+        parts: of each data set its name, and the number of a method, or of two methods' difference.
+        options: what stands behind ±.
+    """
+    if len({number.cell.note for _, number in parts}) == 1 and parts[0][1].estimate is None:
+        return parts[0][1].cell
+    missing = [name for name, number in parts if number.estimate is None]
+    bound = any(number.cell.bound for _, number in parts)
+    if missing:
+        return Cell(note=f"no average: nothing for {', '.join(missing)}", bound=bound)
+    partial = [f"{name}: {number.cell.note}" for name, number in parts if number.cell.note]
+    return cell_of(
+        [number.estimate for _, number in parts if number.estimate is not None],
+        options,
+        folds=max(number.cell.folds for _, number in parts),
+        trials=tuple(sorted({trial for _, number in parts for trial in number.cell.trials})),
+        note="; ".join(partial) or None,
+        bound=bound,
+    )
+
+
+def trials_of(
+    selections: Selections, method: Method, rule: str, held_out: str | None = None, rank: int | None = None
+) -> tuple[str, ...]:
+    """Return the trials that hold what a rule picks for a method, sorted.
+
+    Args:
+        selections: the rows of one setting.
+        method: one of `Selections.parts`.
+        rule: one of `selection.RULES`.
+        held_out: of one environment alone; by default of all.
+        rank: the only rank among which is chosen; by default all.
+    """
+    rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
+    rows = rows if held_out is None else rows[rows["held_out"] == held_out]
+    return tuple(sorted(set(map(str, rows["trial_id"]))))
+
+
+def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
+    """Return (k, n): of the n picks of a rule for a method, over all settings that have it, k are the full space."""
+    counts = [one.plain_picks(method, rule) for one in described if method in one.parts]
+    return sum(k for k, _ in counts), sum(n for _, n in counts)
+
+
+def is_plain(described: Iterable[Selections], method: Method, rule: str) -> bool:
+    """Say whether all that was picked for a method is the full space, so that its numbers are plain prediction's."""
+    k, n = plain_picks(described, method, rule)
+    return k == n > 0 and not method.is_plain
+
+
+def range_text(values: Sequence[float], decimals: int = 1, signed: bool = False) -> str:
+    """Return the mean of some numbers with the lowest and the highest: "55.0 [50.0, 60.0]"."""
+    form = f"{'+' if signed else ''}.{decimals}f"
+    return f"{np.mean(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+
+
+def count(k: int, n: int) -> Cell:
+    """Return "k of n"."""
+    return Cell(value=float(k), decimals=0, text=f"{k} of {n}") if n else Cell(note="nothing was picked")
+
+
+def source_score(picks: pd.DataFrame) -> Cell:
+    """Return the mean of what a rule looked at for its picks, in percent: over folds, seeds, then environments."""
+    score = mean_beside(picks, "score")
+    return Cell(note="no such score") if math.isnan(score) else Cell(value=100 * score)
+
+
+def known(value: float | None, gap: str, **more: object) -> Cell:
+    """Return a number, or a gap where it is unknown.
+
+    Args:
+        value: the number; None or NaN where it is unknown.
+        gap: why it is.
+        **more: further fields of the cell.
+    """
+    if value is None or math.isnan(value):
+        return Cell(note=gap)
+    return replace(Cell(value=value), **more)  # type: ignore[arg-type]
+
+
+def of_metric(value: float | None, metric: Metric, **more: object) -> Cell:
+    """Return a metric as `reports.analysis.metrics.Metrics.of` has it, or a gap that says what it needs.
+
+    Args:
+        value: the number; None where it is unknown.
+        metric: the metric.
+        **more: further fields of the cell.
+    """
+    gap = f"rows keep {metric.needs} at what rules of the sources pick alone, and some have none"
+    return known(value, gap, decimals=1 if metric.percent else 3, **more)
+
+
+def bound_by(rule: str, looks_at_target: bool) -> bool:
+    """Say whether labels of what is tested enter a number, by its rule or by its protocol: a bound."""
+    return RULES[rule].looks_at_target or looks_at_target
+
+
+def _of_seeds(parts: Sequence[Estimate]) -> list[float]:
+    """Return the number under each seed, averaged over data sets; none where these have unlike seeds."""
+    if len({estimate.seeds for estimate in parts}) > 1:
+        return []
+    accuracies = [estimate.accuracies.mean(axis=2) for estimate in parts]
+    of_sets = [one[0] - one[1] if len(one) > 1 else one[0] for one in accuracies]
+    return [float(value) for value in np.mean(of_sets, axis=0)]
+
+
+def _ends(interval: Interval, lowest: float) -> tuple[float | None, float | None]:
+    """Return the ends of an interval within what is possible, in percent; none where nothing is said."""
+    if not interval.standard_error > 0:
+        return None, None
+    return 100 * max(lowest, interval.low), 100 * min(1.0, interval.high)
+
+
+def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> str:
+    rows = selections.parts[method]
+    rows = rows[rows["held_out"] == held_out]
+    if rows.empty:
+        return "no result row for this method and held-out environment"
+    if there := selections.folds_there(method, held_out):
+        return f"{there[0]} of {there[1]} folds"
+    if RULES[rule].score == "lodo" and rows["lodo"].isna().all():
+        return "lodo is undefined: leaving a source out leaves fewer than two"
+    return f"the result rows have no {RULES[rule].score} accuracy"
+
+
+def _no_average(selections: Selections, pooled: Answered) -> str:
+    missing = [name for name in selections.held_outs if name not in {held_out for held_out, _ in pooled}]
+    reason = f"nothing for {', '.join(missing)}" if missing else "no seed has every held-out environment"
+    return f"no average: {reason}"

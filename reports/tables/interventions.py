@@ -1,0 +1,172 @@
+"""How many pairs, kinds and strengths are needed: methods by intervention set, each chosen for alone.
+
+All kinds, each alone, each left out, shares of the pairs; of many sets those with equally many kinds together.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import ICM, SHRINKAGE, Method
+from reports.analysis.options import Options
+from reports.render.table import Table
+from reports.tables.ablations import MAX_VALUES, Together, Value, build_of, of_rows, times_picked
+from reports.tables.alike import Described
+
+NAME, TEXT_NAME = "ablation_interventions", "ablation_text"
+TEXT = json.dumps({"name": "text"})  # of the kinds of a set: pairs of texts
+_OTHERS = 3  # place of sets that are neither all kinds, nor one, nor all but one
+_OWN = (
+    "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
+    "beside the others.",
+    "Strengths are kinds with parameters: a set of each is a line. Intervals are not adjusted for the number of sets.",
+)
+_Sets = Mapping[str, pd.DataFrame]  # name of an intervention set -> its rows
+_MANY = (
+    f"Of more than {MAX_VALUES} sets those with equally many kinds are one line: their mean, in brackets the lowest "
+    "and the highest set. Sets of all kinds, one kind and all but one also have a line each, where they are "
+    f"{MAX_VALUES} or fewer."
+)
+
+
+def build(
+    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
+) -> Table | None:
+    """Return CLIP-ICM and shrinkage by set of interventions on images, each chosen for alone.
+
+    Arguments as of `ablations.build_rank`. Sets with pairs of texts stand in the table of `build_text`.
+
+    Returns:
+        The table, a block for each backbone and method; None where no method has two such sets.
+
+    Raises:
+        IcmBenchError: the settings may not share a table.
+    """
+    return _build(NAME, "intervention set", described, options, rule, names, _of_images)
+
+
+def build_text(
+    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
+) -> Table | None:
+    """Return CLIP-ICM and shrinkage by sets with pairs of texts, beside the largest set of images alone.
+
+    Arguments, result and errors as of `build`.
+    """
+    return _build(TEXT_NAME, "interventions on images, on texts or on both", described, options, rule, names, _of_texts)
+
+
+def _build(
+    name: str,
+    what: str,
+    described: Described,
+    options: Options,
+    rule: str | None,
+    names: Mapping[str, str] | None,
+    of: Callable[[_Sets], _Sets],
+) -> Table | None:
+    def values(selections: Selections, method: Method, chosen: str) -> list[Value | Together]:
+        return _values(selections, method, chosen, of(selections.by_set(method)))
+
+    every = [x.by_set(m) for _, x in described for m in x.parts if _takes_part(m)]
+    own = [*_OWN, *([_MANY] if any(len(of(sets)) > MAX_VALUES for sets in every) else [])]
+    return build_of(name, what, "Interventions", described, options, rule, names or {}, values, _takes_part, own)
+
+
+def _of_images(sets: _Sets) -> _Sets:
+    """Return the sets without pairs of texts."""
+    return {name: rows for name, rows in sets.items() if TEXT not in kinds_of(rows)}
+
+
+def _of_texts(sets: _Sets) -> _Sets:
+    """Return the sets with pairs of texts, and the largest of the others; nothing where there are no texts."""
+    images = {name: rows for name, rows in _of_images(sets).items() if pairs_of(rows) == 1}
+    texts = {name: rows for name, rows in sets.items() if TEXT in kinds_of(rows)}
+    largest = max(images, key=lambda name: len(kinds_of(images[name])), default=None)
+    beside = {largest: images[largest]} if largest is not None else {}
+    return beside | texts if texts else {}
+
+
+def _takes_part(method: Method) -> bool:
+    """Say whether a method has a block: CLIP-ICM, truncation and shrinkage, without placebos and parts of methods."""
+    ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
+    return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
+
+
+def _values(selections: Selections, method: Method, rule: str, sets: _Sets) -> list[Value | Together]:
+    """Return a value for each set; of many for those that say most, then for each number of kinds."""
+    every = frozenset().union(*map(kinds_of, sets.values()))
+    places = {name: _place(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
+    picks = selections.picks(method, rule)
+
+    def value(name: str) -> Value:
+        part, share = sets[name], pairs_of(sets[name])
+        times = times_picked(picks, "intervention_set", name) if share == 1 else None
+        return of_rows(selections, method, part, rule, set_words(name, kinds_of(part), every, share), times)
+
+    ordered = sorted(sets, key=lambda name: places[name])
+    values = {name: value(name) for name in ordered}
+    if len(ordered) <= MAX_VALUES:
+        return [*values.values()]
+    telling = [name for name in ordered if places[name][0] < _OTHERS]
+    shown = telling if len(telling) <= MAX_VALUES else []
+    alike: dict[tuple[bool, float, int], list[str]] = {}
+    for name in ordered:
+        share = pairs_of(sets[name])
+        alike.setdefault((share < 1, share, len(kinds_of(sets[name]))), []).append(name)
+    groups = [(alike[key], key) for key in sorted(alike) if len(alike[key]) > 1 or alike[key][0] not in shown]
+    together = [_together([values[name] for name in names], share, kinds) for names, (_, share, kinds) in groups]
+    return [*(values[name] for name in shown), *together]
+
+
+def _together(values: Sequence[Value], share: float, kinds: int) -> Value | Together:
+    """Return what stands for the sets with a share of the pairs and a number of kinds: of one set itself."""
+    if len(values) == 1:
+        return values[0]
+    pairs = f", {100 * share:g} % of the pairs" if share < 1 else ""
+    return Together(f"{len(values)} sets of {kinds} kind{'' if kinds == 1 else 's'}{pairs}", tuple(values))
+
+
+def kinds_of(rows: pd.DataFrame) -> frozenset[str]:
+    """Return the kinds, with their parameters, of the one intervention set of some rows: as JSON."""
+    kinds = json.loads(rows["interventions"].iloc[0])["kinds"]
+    return frozenset(json.dumps(kind, sort_keys=True) for kind in kinds)
+
+
+def pairs_of(rows: pd.DataFrame) -> float:
+    """Return the share of the images whose views enter C_d, 0 to 1."""
+    share = float(rows["pairs_share"].iloc[0])
+    return 1.0 if math.isnan(share) else share
+
+
+def set_words(name: str, kinds: frozenset[str], every: frozenset[str], share: float = 1.0) -> str:
+    """Return what a set is, with its name where that says more: "all", "blur alone", "without blur (mild)".
+
+    Args:
+        name: in the recipe.
+        kinds: that it has, as `kinds_of` returns them.
+        every: that any set has.
+        share: of the pairs.
+    """
+    missing, pairs = every - kinds, f", {100 * share:g} % of the pairs" if share < 1 else ""
+    said = name
+    if kinds == every:
+        said = "all"
+    elif len(kinds) == 1:
+        said = f"{_named(kinds)} alone"
+    elif len(missing) == 1:
+        said = f"without {_named(missing)}"
+    known = name in said or name.replace("_", " ") in (said, "all", _named(kinds), f"no {_named(missing)}")
+    return f"{said if known else f'{said} ({name})'}{pairs}"
+
+
+def _named(kinds: frozenset[str]) -> str:
+    return ", ".join(sorted(str(json.loads(kind)["name"]) for kind in kinds))
+
+
+def _place(kinds: frozenset[str], every: frozenset[str], share: float) -> tuple[int, float, int, list[str]]:
+    """Sort key: all, alone, left out, others by number of kinds; shares of the pairs last."""
+    place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else _OTHERS
+    return place if share == 1 else 4, share, len(kinds), sorted(every - kinds if place == 2 else kinds)

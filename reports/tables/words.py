@@ -1,0 +1,194 @@
+"""The words of tables: short names, captions of at most 40 words, and notes that say each thing once."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import Method
+from reports.analysis.options import Options
+from reports.analysis.settings import BANNER, Setting
+from reports.render.table import Table
+from reports.tables.alike import Described
+from reports.text.captions import (
+    choice_words,
+    choosing_words,
+    fold_words,
+    grouping_words,
+    imported_words,
+    open_class_words,
+    prompt_words,
+    rule_words,
+    sample_words,
+    seed_words,
+    sees_target_words,
+    shared_words,
+    size_words,
+    split_words,
+    view_words,
+)
+
+LONGEST_CAPTION = 40  # words
+INTERVAL = "In brackets: 95 % interval for these environments (cluster-robust, Student's t)."
+BOLD = "Bold: not separated from the best of its block (all paired differences of the block, adjusted by Holm)."
+PLAIN_PICKS = (
+    "Plain picks: of all that the rule picked (each environment, seed and fold), how often it was the full space. A "
+    "method of which all are is plain prediction, marked = and never bold."
+)
+_SHORT = {
+    "Random projection": "Random",
+    "CLIP-ICM (largest)": "CLIP-ICM",
+    "CLIP-ICM (released order)": "CLIP-ICM, released",
+}
+_NAMING = ("protocol", "test_split", "class_half", "folds", "precision", "dataset", "backbone")
+
+
+def short_name(method: Method, names: Mapping[str, str]) -> str:
+    """Return a method as a printed table has it, without its predictor.
+
+    Args:
+        method: the method.
+        names: long name -> short name: of the whole method, or of its projection.
+    """
+    label = method.label if method.imported else method.projection_label
+    return names.get(method.label) or names.get(label) or _SHORT.get(label, label)
+
+
+def short(words: str, names: Mapping[str, str]) -> str:
+    """Return a name of a data set, backbone, predictor or environment as a printed table has it."""
+    return names.get(words, words)
+
+
+def caption(described: Described, words: str) -> str:
+    """Return a caption of at most 40 words: random weights first.
+
+    Args:
+        described: the settings of the table.
+        words: what it shows.
+    """
+    random = any(setting.random_weights for setting, _ in described)
+    every = f"{f'{BANNER}: ' if random else ''}{words}".split()
+    return " ".join(every if len(every) <= LONGEST_CAPTION else [*every[: LONGEST_CAPTION - 1], "…"])
+
+
+def what(described: Described) -> str:
+    """Return the one data set and the one backbone that all settings share, for captions; nothing where they differ."""
+    shared = (
+        {setting.dataset for setting, _ in described},
+        {setting.backbone_label for setting, _ in described},
+    )
+    return ", ".join(next(iter(names)) for names in shared if len(names) == 1)
+
+
+def context(described: Described, rule: str | None, options: Options) -> dict[str, str]:
+    """Return what all numbers of a table share, field -> value; of fields that may differ, all values."""
+    fields = {
+        "protocol": lambda s: s.protocol,
+        "test_split": lambda s: s.test_split,
+        "class_half": lambda s: s.class_half,
+        "folds": lambda s: str(s.folds),
+        "precision": lambda s: s.precision,
+        "dataset": lambda s: s.dataset,
+        "backbone": lambda s: s.backbone_label,
+        "random_weights": lambda s: "true" if s.random_weights else "false",
+        "prompts": lambda s: " | ".join(s.prompts),
+        "dataset_fingerprint": lambda s: s.dataset_fingerprint,
+        "backbone_fingerprint": lambda s: s.backbone_fingerprint,
+    }
+    shared = {name: ", ".join(dict.fromkeys(value(s) for s, _ in described)) for name, value in fields.items()}
+    return {**shared, "rule": rule or "", "plus_minus": options.plus_minus}
+
+
+def notes(described: Described, rule: str | None, options: Options, own: Iterable[str]) -> list[str]:
+    """Return what a reader must know, each sentence once; what differs is said of each data set or setting.
+
+    Args:
+        described: the settings of the table.
+        rule: what chose; None where the table has several.
+        options: what the reader asks for.
+        own: the table's own sentences, which stand first.
+    """
+    about_rule = [lambda setting, _: rule_words(rule, setting)] if rule else []
+    every: list[Callable[[Setting, Selections], str]] = [*_SENTENCES[:4], *about_rule, *_SENTENCES[4:_FEW]]
+    sentences = [*own, *(line for one in every for line in _once(described, one))]
+    errors = _once(described, lambda setting, selections: _error_words(setting, selections, options))
+    return [sentence for sentence in [*sentences, *errors] if sentence]
+
+
+def details(described: Described, options: Options) -> list[str]:
+    """Return what else there is to know of how it was tested; arguments as of `notes`."""
+    sentences = [line for one in _SENTENCES[_FEW:] for line in _once(described, one)]
+    seeds = _once(described, lambda setting, selections: seed_words(setting, selections.rows, options))
+    return [sentence for sentence in [*sentences, *seeds] if sentence]
+
+
+def _error_words(setting: Setting, selections: Selections, options: Options) -> str:
+    """Return in a few words what ± is and which seeds there are."""
+    seeds = selections.seeds
+    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    if options.plus_minus == "seeds":
+        return f"±: standard error over seeds (ddof 1), {named}." if len(seeds) > 1 else f"{named.capitalize()} only."
+    units = "groups of images" if setting.grouped else "images"
+    return f"±: standard error over {units} (cluster-robust), {named}."
+
+
+_SENTENCES: tuple[Callable[[Setting, Selections], str], ...] = (
+    lambda setting, _: f"Accuracy in %, {setting.precision}.",
+    lambda setting, _: f"Protocol {setting.protocol}{f': {m}' if (m := setting.protocol_class.meaning) else ''}.",
+    lambda setting, _: (
+        "Labels of what is tested enter the fit: a bound (†), no result."
+        if setting.protocol_class.looks_at_target
+        else ""
+    ),
+    lambda setting, _: f"Test split {split_words(replace(setting, class_half='all'))}.",
+    lambda _, selections: sees_target_words(selections),
+    lambda setting, _: fold_words(setting),
+    lambda setting, selections: size_words(setting, selections),
+    lambda _, selections: sample_words(selections.rows),
+    lambda setting, _: prompt_words(setting),
+    choosing_words,
+    lambda setting, _: grouping_words(setting),
+    lambda setting, selections: (
+        open_class_words(replace(setting, class_half="base"), selections) if setting.class_half != "all" else ""
+    ),
+    lambda _, selections: shared_words(selections.rows),
+    lambda _, selections: view_words(selections.rows),
+    lambda _, selections: choice_words(selections.rows),
+    lambda _, selections: imported_words(selections),
+)
+_FEW = 5  # of them are printed below every table; the others are details
+
+
+def _once(described: Described, words: Callable[[Setting, Selections], str]) -> list[str]:
+    """Return a sentence once if it is the same for all, else of each data set, or of each of its backbones."""
+    said = [(setting, words(setting, selections)) for setting, selections in described]
+    if len({sentence for _, sentence in said}) == 1:
+        return [said[0][1]]
+    lines = []
+    for dataset in dict.fromkeys(setting.dataset for setting, _ in said):
+        of_set = [(f"{s.backbone_label}{s.half_words}", sentence) for s, sentence in said if s.dataset == dataset]
+        if len({sentence for _, sentence in of_set}) == 1:
+            of_set = [("", of_set[0][1])]
+        lines += [
+            f"{dataset}{f', {backbone}' if backbone else ''}: {sentence}"
+            for backbone, sentence in dict.fromkeys(of_set)
+            if sentence
+        ]
+    return lines
+
+
+def named(tables: Sequence[Table]) -> list[Table]:
+    """Return tables of one kind with names of their own: what they differ in, or a number, stands behind the kind's."""
+    if len(tables) < 2:
+        return list(tables)
+    differ = [name for name in _NAMING if len({table.context.get(name, "") for table in tables}) > 1]
+    names: list[str] = []
+    for table in tables:
+        words = "-".join([table.name, *(table.context.get(name, "") for name in differ)])
+        base = name = re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{base}-{number}"
+        names.append(name)
+    return [replace(table, name=name) for table, name in zip(tables, names, strict=True)]

@@ -1,0 +1,100 @@
+"""Whether what must be found was found, and where it stands in a report. All rows are synthetic."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.common.storage import Storage
+from reports.analysis.controls import Expected, Verdict, verdict
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.build import ReportFiles, write_report
+from reports.text.origin import Origin
+from tests.reports.synthetic import TESTED, frame, only, row
+from tests.reports.test_build import without_figures
+
+__all__ = ["without_figures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("without_figures")
+
+N = 2000
+BOTH = ("interventions", "environments")
+# Share of right answers: with both, environments alone, interventions alone, isotropic + environments, borrowed.
+NEITHER, ENVIRONMENTS, INTERVENTIONS, ALL = (
+    (0.5,) * 5,
+    (0.7, 0.7, 0.5, 0.7, 0.7),
+    (0.7, 0.5, 0.7, 0.5, 0.5),
+    (0.7, 0.6, 0.6, 0.6, 0.6),
+)
+
+
+def world(**shares: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Return rows of a data set for each held-out environment; plain prediction is right on half of the images."""
+    made = []
+    for held_out, (both, environments, interventions, isotropic, borrowed) in shares.items():
+        methods: list[tuple[float, dict[str, Any]]] = [(0.5, {"projection": "identity"})]
+        methods += [(isotropic, {"projection": "isotropic_environments"}), (0.55, {"projection": "fixed"})]
+        methods += [(borrowed, {"projection": "shrinkage", "placebo": "borrowed"})]
+        named = zip((both, environments, interventions), ("both", "environments", "interventions"), strict=True)
+        methods += [(s, {"projection": "shrinkage", "projection_params": f'{{"nuisance": "{n}"}}'}) for s, n in named]
+        made += [row(held_out=held_out, correct=np.arange(N) < round(s * N), **what) for s, what in methods]
+    return made
+
+
+def found(made: list[dict[str, Any]], expected: Expected) -> Verdict | None:
+    return verdict(comparisons(*only(made), Options()).compared, expected)
+
+
+@pytest.mark.parametrize(
+    ("shares", "parts"),
+    [(NEITHER, ()), (ENVIRONMENTS, ("environments",)), (INTERVENTIONS, ("interventions",)), (ALL, BOTH)],
+)
+def test_what_is_found_is_what_is_credited(shares: tuple[float, ...], parts: tuple[str, ...]) -> None:
+    for expected in ((), ("environments",), ("interventions",), BOTH):
+        one = found(world(a=shares, b=shares), Expected(expected))
+        assert one
+        assert one.found == parts
+        assert one.right == (expected == parts)
+
+
+def test_one_environment_alone_may_be_what_counts() -> None:
+    made = world(a=NEITHER, b=ALL, c=ENVIRONMENTS)
+    for held_out, parts in {"a": (), "b": BOTH, "c": ("environments",)}.items():
+        one = found(made, Expected(parts, held_out=held_out))
+        assert one
+        assert (one.found, one.right) == (parts, True)
+        assert {comparison.held_outs for comparison in one.compared} == {(held_out,)}
+    assert found(made, Expected(held_out="z")) is None
+
+
+def test_a_predictor_without_rows_has_no_verdict() -> None:
+    assert found(world(a=ALL), Expected(BOTH, "linear_probe")) is None
+    assert found([row(held_out="a", projection="identity")], Expected()) is None
+
+
+def report(place: Path, expected: dict[str, Expected] | None) -> ReportFiles:
+    made = frame(world(a=ALL, b=ALL))
+    return write_report(made, TESTED, Storage(str(place)), "", Origin("controls", expected=expected or {}))
+
+
+def test_the_report_says_what_was_to_be_found_and_whether_it_was(tmp_path: Path) -> None:
+    files = report(tmp_path, {"synthetic": Expected(("environments",)), "another": Expected()})
+    text = (tmp_path / "report.md").read_text()
+    [line] = [line for line in text.split("## Controls")[1].split("\n##")[0].splitlines() if line.startswith("- ")]
+    assert "to be found is environment means, found was interventions and environment means, which is WRONG." in line
+    assert "WRONG: interventions and environment means found" in " ".join(files.text.split())
+    right = report(tmp_path / "right", {"synthetic": Expected(BOTH)})
+    assert "which is right" in (tmp_path / "right" / "report.md").read_text()
+    assert "WRONG" not in right.text
+    table = pd.read_csv(tmp_path / "tables" / "controls.csv")
+    assert table[["dataset", "expected", "found", "right"]].to_dict("records") == [
+        {"dataset": "synthetic", "expected": "environments", "found": "interventions environments", "right": False}
+    ]
+
+
+def test_where_nothing_is_expected_the_report_has_no_controls(tmp_path: Path) -> None:
+    files = report(tmp_path, None)
+    assert "Controls" not in (tmp_path / "report.md").read_text()
+    assert not [file for file in files.files if "controls.csv" in file]

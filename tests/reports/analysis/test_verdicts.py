@@ -1,0 +1,298 @@
+"""What a report says first, for planted cases whose answer is known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.method.evaluation.judging import (
+    BALANCED_ONLY,
+    HELPS,
+    HURTS,
+    METRIC_ONLY,
+    NO_DIFFERENCE,
+    TRADES,
+)
+from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, MacroF1, WorstClass
+from reports.analysis.chosen import Selections
+from reports.analysis.findings import comparisons
+from reports.analysis.options import Options
+from reports.analysis.settings import by_setting
+from reports.analysis.verdicts import IS_PLAIN, UNSAID, Answer, Verdict, answer
+from reports.text.verdicts import headline, sentence
+from tests.reports.synthetic import TESTED, frame, row
+
+ENVIRONMENTS = ("art", "photo", "sketch", "toy")
+CLASSES = (900, 100)  # images of each class in an environment: unequal, so that two accuracies say two things
+LABELS = np.repeat([0, 1], CLASSES)
+
+
+def answered(rows: list[dict[str, Any]], metric: Any = ACCURACY) -> Answer:
+    parts = [(setting, Selections(part, TESTED, None, BUILT_IN, metric)) for setting, part in by_setting(frame(rows))]
+    return answer(parts, [comparisons(*one, Options()) for one in parts])
+
+
+def only(rows: list[dict[str, Any]], metric: Any = ACCURACY) -> Verdict:
+    [verdict] = answered(rows, metric).verdicts
+    return verdict
+
+
+def right(shares: Sequence[float]) -> np.ndarray:
+    """Return answers of which a share in each class is right, from its first image on."""
+    return np.concatenate([np.arange(n) < round(share * n) for share, n in zip(shares, CLASSES, strict=True)])
+
+
+def of(
+    shares: Sequence[float], projection: str = "identity", environments: Sequence[str] = ENVIRONMENTS, **other: Any
+) -> list[dict[str, Any]]:
+    """Return rows that are right in these shares of each class at the rank that the rule picks, and plain at the last.
+
+    Scores on the sources are one standard error of 0.01 and more ahead of plain, unless `lodo` says otherwise.
+    """
+    every = [right(shares)] if projection == "identity" else [right(shares), right((0.5, 0.5))]
+    scores = other.pop("lodo", [0.5] if len(every) == 1 else [0.9, 0.5])
+    errors = [0.01] * len(scores)
+    predicted = np.where(every, LABELS, 1 - LABELS).astype("<u2")
+    asked: dict[str, Any] = {
+        "order": {"icm": "largest"}.get(projection), "correct": every, "labels": LABELS, "lodo": scores,
+        "training_domain": scores, "lodo_se": errors, "training_domain_se": errors, "predicted": predicted.tobytes(),
+        "predicted_ranks": [2, 4][-len(every) :],
+    }  # fmt: skip
+    return [row(held_out=name, projection=projection, **(asked | other)) for name in environments]
+
+
+def world(shares: Sequence[float], plain: Sequence[float] = (0.5, 0.5), **other: Any) -> list[dict[str, Any]]:
+    alone = {name: value for name, value in other.items() if name != "lodo"}
+    return [*of(plain, **alone), *of(shares, "icm", **other)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "kind", "points", "balanced"),
+    [
+        ((0.6, 0.6), HELPS, 10, 10),
+        ((0.6, 0.4), METRIC_ONLY, 8, 0),
+        ((0.48, 0.68), BALANCED_ONLY, 0, 8),
+        ((0.6, 0.1), TRADES, 5, -15),
+        ((0.4, 0.9), TRADES, -5, 15),
+        ((0.4, 0.4), HURTS, -10, -10),
+        ((0.5, 0.4), HURTS, -1, -5),
+        ((0.5, 0.5), NO_DIFFERENCE, 0, 0),
+    ],
+)
+def test_the_kind_is_what_both_accuracies_show(
+    shares: tuple[float, float], kind: str, points: float, balanced: float
+) -> None:
+    verdict = only(world(shares))
+    record = verdict.record()
+    assert (verdict.kind, verdict.rule, verdict.family) == (kind, "lodo_1se", 1)
+    assert (record["difference"], record["balanced_difference"]) == pytest.approx((points, balanced))
+    assert record["accuracy"] == record["value"] == pytest.approx(50 + points)
+    assert record["verdict"] == {METRIC_ONLY: "helps in accuracy only"}.get(kind, kind)
+    assert verdict.gain is not None
+    assert record["p_holm"] == pytest.approx(verdict.gain.interval.p, abs=1e-6)
+    assert record["verdict"] in sentence(verdict)
+
+
+def test_intervals_are_those_of_a_few_lines_of_numpy() -> None:
+    record = only(world((0.6, 0.4))).record()
+    d = right((0.6, 0.4)).astype(float) - right((0.5, 0.5))
+    n, environments = len(d), len(ENVIRONMENTS)
+    means = np.array([d[c == LABELS].mean() for c in (0, 1)])
+    for name, u in (
+        ("", (d - d.mean()) / n),
+        ("balanced_", (d - means[LABELS]) / np.array(CLASSES)[LABELS] / 2),
+    ):
+        clusters = n * environments
+        error = np.sqrt(clusters / (clusters - 1) * environments * (u**2).sum()) / environments
+        half = 100 * 1.9602 * error  # Student's t with 3,999 degrees of freedom
+        ends = [record[f"{name}{end}"] - record[f"{name}difference"] for end in ("low", "high")]
+        assert ends == pytest.approx([-half, half], rel=1e-3)
+
+
+def test_shares_of_answers_are_held_against_those_of_classes() -> None:
+    record = only(world((1.0, 0.0))).record()
+    # Plain answers 450 + 50 times class 0, where 900 images are of it; the method always answers class 0.
+    assert (record["shares_before"], record["shares_after"]) == pytest.approx((40, 10))
+    kept = [{**one, "predicted": None} for one in world((1.0, 0.0))]
+    assert only(kept).record()["shares_after"] is None
+
+
+def test_what_the_gate_keeps_is_plain_and_the_ungated_gain_stands_beside_it() -> None:
+    """The source score is ahead by less than its standard error: all picks are plain."""
+    verdict = only(world((0.6, 0.6), lodo=[0.505, 0.5]))
+    assert (verdict.kind, verdict.plain_picks, verdict.questions) == (IS_PLAIN, (4, 4), ())
+    record = verdict.record()
+    assert (record["difference"], record["difference_ungated"]) == pytest.approx((0, 10))
+    assert (record["accuracy"], record["value_ungated"]) == pytest.approx((50, 60))
+    ahead = only(world((0.6, 0.6), lodo=[0.515, 0.5]))
+    assert (ahead.kind, ahead.plain_picks) == (HELPS, (0, 4))
+    older = only([{**one, "lodo_se": None, "training_domain_se": None} for one in world((0.6, 0.6), lodo=[0.505, 0.5])])
+    assert (older.rule, older.kind) == ("lodo", HELPS)
+
+
+def test_without_lodo_training_domain_chooses_with_its_own_gate() -> None:
+    rows = [{**one, "lodo": None, "lodo_se": None} for one in world((0.6, 0.6))]
+    assert (only(rows).rule, only(rows).kind) == ("training_domain_1se", HELPS)
+
+
+def test_a_new_environment_is_claimed_by_an_adjusted_interval_with_its_caveat() -> None:
+    names = [f"e{i}" for i in range(6)]
+    shares = [0.58 + 0.01 * i for i in range(6)]
+    spread = [r for n, s in zip(names, shares, strict=True) for r in world((s, s), environments=[n])]
+    verdict = only(spread)
+    assert verdict.holds_in_new
+    assert "In new environments too." in sentence(verdict)
+    assert verdict.in_new is not None
+    several = answered([r | {"dataset": f"set{k}", "dataset_fingerprint": f"{k}"} for k in range(5) for r in spread])
+    wider = several.verdicts[0].in_new
+    assert wider is not None
+    assert wider.high - wider.low > 1.5 * (verdict.in_new.high - verdict.in_new.low)
+    mixed = zip(names, (0.9, 0.5, 0.9, 0.5, 0.3, 0.9), strict=True)
+    unlike = only([r for n, s in mixed for r in world((s, s), environments=[n])])
+    assert (unlike.kind, unlike.holds_in_new) == (HELPS, False)
+
+
+def test_groups_in_several_environments_have_their_caveat() -> None:
+    verdict = only(world((0.6, 0.6), groups=[i // 2 for i in range(1000)]))
+    record = verdict.record()
+    assert (verdict.kind, record["grouped"], verdict.holds_in_new) == (HELPS, True, True)
+    assert "groups stand in several" in sentence(verdict)
+
+
+def test_three_environments_say_nothing_of_new_ones() -> None:
+    verdict = only(world((0.6, 0.6), environments=ENVIRONMENTS[:3]))
+    assert (verdict.kind, verdict.in_new, verdict.record()["new_low"]) == (HELPS, None, None)
+    assert "new environments" not in sentence(verdict)
+
+
+def test_equal_gains_in_all_environments_leave_an_interval() -> None:
+    new = only(world((0.6, 0.6))).in_new
+    assert new is not None
+    assert new.low < 0.1 < new.high
+
+
+def test_seeds_that_disagree_are_in_the_interval_and_one_seed_says_nothing_of_them() -> None:
+    one = only(world((0.6, 0.6)))
+    two = only([*world((0.6, 0.6)), *world((0.55, 0.55), seed=1)])
+    assert one.gain is not None
+    assert two.gain is not None
+    assert (one.gain.seeds, two.gain.seeds) == ((0,), (0, 1))
+    assert two.gain.interval.standard_error > 2 * one.gain.interval.standard_error
+
+
+def test_gains_are_adjusted_for_all_that_are_judged() -> None:
+    weak = world((0.515, 0.515))
+    one = only(weak)
+    several = answered([r | {"dataset": f"set{i}", "dataset_fingerprint": f"{i}"} for i in range(30) for r in weak])
+    assert one.gain is not None
+    raw = one.gain.interval.p
+    assert one.record()["p_holm"] == pytest.approx(raw, abs=1e-6)
+    assert [v.record()["p_holm"] for v in several.verdicts] == pytest.approx([min(1, 30 * raw)] * 30, abs=1e-5)
+    assert {v.family for v in several.verdicts} == {30}
+    assert several.verdicts[0].bound > one.bound  # "below so many points" is said of all together
+
+
+def test_fixed_is_judged_and_named_where_it_hurts() -> None:
+    fixed = of((0.4, 0.4), "fixed", correct=[right((0.4, 0.4))], target=(0.4,), lodo=[0.2], predicted=None)
+    found = answered([*world((0.6, 0.6)), *fixed])
+    assert [(one.method.projection, one.kind) for one in found.verdicts] == [("icm", HELPS), ("fixed", HURTS)]
+    assert "Shrinkage, nothing chosen + zero-shot hurts" in headline(found.verdicts)
+
+
+def test_baselines_controls_rivals_and_placebos_are_not_judged_and_what_users_bring_is() -> None:
+    rest = [r for name in ("pca", "random", "isotropic") for r in of((0.6, 0.6), name)]
+    rest += of((0.6, 0.6), "leace", correct=[right((0.6, 0.6))], target=(0.6,), lodo=[0.2], dim=2, ranks=[2])
+    rest += of((0.6, 0.6), "icm", placebo="shuffled") + of((0.6, 0.6), "icm", order="released")
+    mine = of((0.6, 0.6), "mine:Leace", correct=[right((0.6, 0.6))], target=(0.6,), lodo=[0.2], dim=2, ranks=[2])
+    found = answered([*world((0.6, 0.6)), *rest, *mine])
+    # The user's own has one candidate, which keeps all directions and is no plain prediction for that.
+    picks = {one.method.projection: (one.kind, one.plain_picks) for one in found.verdicts}
+    assert picks == {"icm": (HELPS, (0, 4)), "mine:Leace": (HELPS, (0, 4))}
+
+
+def test_where_no_interventions_are_chosen_among_shrinkage_by_environments_is_judged() -> None:
+    """As of embeddings that were imported without views."""
+    alone = of((0.6, 0.6), "shrinkage", projection_variant="environments")
+    assert only([*of((0.5, 0.5)), *alone]).method.variant == "environments"
+    both = answered([*of((0.5, 0.5)), *alone, *of((0.6, 0.6), "shrinkage")])
+    assert [one.method.variant for one in both.verdicts] == [""]  # it is a part of the whole then
+
+
+@pytest.mark.parametrize("metric", [MacroF1(), WorstClass()])
+def test_a_metric_of_the_data_set_is_judged_by_its_jackknife(metric: Any) -> None:
+    verdict = only(world((0.9, 0.6)), metric)
+    record = verdict.record()
+    assert (record["verdict"], record["metric"], record["accuracy"]) == (HELPS, metric.title, pytest.approx(87))
+
+    def value(shares: tuple[float, float]) -> float:
+        hits = np.array(shares) * CLASSES
+        missed = np.array(CLASSES) - hits
+        f1 = 2 * hits / (2 * hits + missed + missed[::-1])
+        return 100 * float(f1.mean() if metric == MacroF1() else min(shares))
+
+    assert (record["value"], record["plain"]) == pytest.approx((value((0.9, 0.6)), value((0.5, 0.5))))
+    assert record["low"] < record["difference"] < record["high"]
+    fell = only(world((0.9, 0.1)), metric)
+    assert fell.said == (f"helps in {metric.title} only" if metric == MacroF1() else HURTS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "metric", "why"),
+    [
+        (of((0.6, 0.6), "icm"), ACCURACY, "there are no such rows"),
+        ([*of((0.5, 0.5), folds=2, fold=0), *of((0.6, 0.6), "icm", folds=2, fold=0)], ACCURACY, "has 1 of 2 folds"),
+        (world((0.6, 0.6)), BUILT_IN[4], "rows do not keep what an interval of top-5 needs"),
+        ([row(n_test=20), row(n_test=20, projection="icm", order="largest", target=(0.6,))], ACCURACY, "has 20 images"),
+    ],
+)
+def test_what_cannot_be_said_has_its_reason_and_the_method_its_accuracy(rows: list[Any], metric: Any, why: str) -> None:
+    found = answered(rows, metric)
+    [verdict] = found.verdicts
+    assert (verdict.kind, verdict.record()["accuracy"]) == (UNSAID, pytest.approx(60))
+    assert why in verdict.record()["why"]
+    assert "60.0%" in headline(found.verdicts)
+
+
+def test_rows_that_only_the_oracle_can_choose_among_have_no_accuracy() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("lodo", "lodo_se", "training_domain_se")) | {"training_domain": [np.nan]}
+    verdict = only([{**one, **nothing, "training_domain": [np.nan] * len(one["ranks"])} for one in world((0.6, 0.6))])
+    assert (verdict.kind, verdict.record()["accuracy"]) == (UNSAID, None)
+    assert "nan" not in sentence(verdict).lower()
+
+
+def test_without_a_method_the_accuracies_stand_there() -> None:
+    found = answered(of((0.5, 0.5)))
+    assert (found.verdicts, headline(found.verdicts).startswith("No method is judged")) == ((), True)
+    assert {m.label: value for m, value in found.left_out[0].accuracies.items()} == {"Zero-shot": 0.5}
+
+
+def test_bounds_have_no_verdict() -> None:
+    assert answered(world((0.6, 0.6), protocol="in_domain")).verdicts == ()
+
+
+def test_a_predictor_that_cannot_predict_new_classes_is_left_out() -> None:
+    new: dict[str, Any] = {"class_half": "new", "protocol": "open_class", "predictor": "linear_probe"}
+    said = answered(world((0.6, 0.6), **new))
+    assert said.verdicts == ()
+    assert [one.method.predictor_label for one in said.left_out if one.method] == ["linear probe"]
+
+
+def test_of_base_and_new_classes_the_harmonic_mean_alone_is_judged() -> None:
+    halves = [world((0.6, 0.6), protocol="open_class", class_half=half) for half in ("base", "new", "harmonic")]
+    [verdict] = answered([r for half in halves for r in half]).verdicts
+    assert (verdict.setting.class_half, verdict.kind) == ("harmonic", HELPS)
+    assert verdict.record()["difference"] == pytest.approx(10)
+
+
+def test_random_weights_are_named_first() -> None:
+    said = answered(world((0.6, 0.6), random_weights=True))
+    assert headline(said.verdicts).startswith("RANDOM WEIGHTS, NOT A RESULT: ")
+    assert sentence(said.verdicts[0]).startswith("RANDOM WEIGHTS, NOT A RESULT: ")
+
+
+def test_few_images_for_each_dimension_are_noted() -> None:
+    for n_train, noted in ((2999, True), (4000, False)):
+        verdict = only(world((0.6, 0.6), n_train=n_train, dim=1000))
+        assert verdict.record()["images_per_dimension"] == pytest.approx(n_train / 1000)
+        assert ("images for each dimension" in sentence(verdict)) == noted

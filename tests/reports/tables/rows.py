@@ -1,0 +1,57 @@
+"""SYNTHETIC rows for tables of papers: two data sets under two backbones, with answers that are known. No model was run."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from reports.analysis.options import Options
+from reports.render.table import Block, Cell, Line, Table
+from tests.reports.synthetic import described, row
+
+ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all",
+                       "interventions": '{"kinds": [{"name": "blur"}]}'}  # fmt: skip
+PLAIN: dict[str, Any] = {"projection": "identity"}
+PCA: dict[str, Any] = {"projection": "pca"}
+RANDOM: dict[str, Any] = {"projection": "random"}
+N = 100
+
+
+def share(value: float, n: int = N) -> np.ndarray:
+    """The first answers are right, as many as a share of them is."""
+    return np.arange(n) < round(value * n)
+
+
+def setting(dataset: str = "one", backbone: str = "A", **more: Any) -> dict[str, Any]:
+    return {"dataset": dataset, "dataset_fingerprint": f"data {dataset}", "backbone": backbone,
+            "backbone_fingerprint": f"weights {backbone}", **more}  # fmt: skip
+
+
+def method_rows(
+    what: dict[str, Any], shares: Sequence[float], held_outs: str = "ab", **more: Any
+) -> list[dict[str, Any]]:
+    """One row for each held-out environment, with its share of right answers."""
+    return [row(held_out=h, correct=share(x), **{**what, **more}) for h, x in zip(held_outs, shares, strict=True)]
+
+
+def built(build: Callable[..., Table | None], rows: list[dict[str, Any]], *more: Any, **other: Any) -> Table:
+    """Return the table of rows, which there is."""
+    table = build(described(rows), *(more or (Options(),)), **other)
+    assert table is not None
+    return table
+
+
+def line(table: Table, name: str, block: int = 0) -> Line:
+    return next(one for one in table.blocks[block].lines if one.heading == name)
+
+
+def column(table: Table, name: str) -> int:
+    return [one.name for one in table.columns].index(name)
+
+
+def cell(table: Table, name: str, heading: str, block: int = 0) -> Cell:
+    return line(table, name, block).cells[column(table, heading)]
+
+
+def block(table: Table, title: str) -> Block:
+    return next(one for one in table.blocks if one.title == title)
