@@ -98,10 +98,7 @@ _PLANS = (
     Plan(
         "Ablation: lambda",
         (Wanted("ablation_lambda", "accuracy by lambda", "a method with two lambdas or more", "data sets"),),
-        (
-            Wanted("lambda", "gain by lambda", "a method with two lambdas or more"),
-            Wanted("lambda_rank", "accuracy by lambda and rank", "a method with several lambdas and ranks"),
-        ),
+        (Wanted("lambda_rank", "accuracy by lambda and rank", "a method with several lambdas and ranks"),),
     ),
     Plan(
         "Ablation: rank",

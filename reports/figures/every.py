@@ -15,7 +15,6 @@ from reports.figures import (
     environments,
     heat_maps,
     interventions,
-    lambdas,
     pairs,
     rank,
     robustness,
@@ -41,7 +40,6 @@ class _Kind:
 _KINDS = (
     _Kind("environments", environments.numbers, environments.draw, wording.of_environments),
     _Kind("rank", rank.numbers, rank.draw, wording.of_rank),
-    _Kind("lambda", lambdas.numbers, lambdas.draw, wording.of_lambda),
     _Kind("lambda_rank", heat_maps.numbers, heat_maps.draw, wording.of_heat_maps),
     _Kind("selection", selection.numbers, selection.draw, wording.of_selection),
     _Kind("interventions", interventions.numbers, interventions.draw, wording.of_interventions),

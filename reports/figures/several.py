@@ -10,7 +10,7 @@ from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison
 from reports.analysis.settings import Setting
 from reports.analysis.spectra import Spectra
-from reports.figures import environments, heat_maps, interventions, lambdas, rank, spectrum, wording
+from reports.figures import environments, heat_maps, interventions, rank, spectrum, wording
 from reports.figures.forest import draw_forest, forest_numbers
 from reports.figures.wording import drawable
 from reports.figures.writing import Drawing, Figure
@@ -105,8 +105,6 @@ def _of_interventions(named: _Named, setting: Setting) -> str:
 _KINDS = (
     _Kind("environments", environments.numbers, _environments, environments.draw,
           _of_together(_environments, wording.of_environments)),
-    _Kind("lambda", lambdas.numbers, _panels(lambdas.LambdaNumbers), lambdas.draw,
-          _of_together(_panels(lambdas.LambdaNumbers), wording.of_lambda)),
     _Kind("lambda_rank", heat_maps.numbers, _maps, heat_maps.draw, _of_together(_maps, wording.of_heat_maps)),
     _Kind("rank", rank.numbers, _panels(rank.RankNumbers), rank.draw,
           _of_together(_panels(rank.RankNumbers), wording.of_rank)),

@@ -12,7 +12,6 @@ from reports.figures.environments import MAX_ENVIRONMENTS, EnvironmentNumbers
 from reports.figures.forest import ForestNumbers
 from reports.figures.heat_maps import HeatMapNumbers
 from reports.figures.interventions import InterventionNumbers
-from reports.figures.lambdas import LambdaNumbers
 from reports.figures.pairs import PairNumbers
 from reports.figures.rank import RankNumbers
 from reports.figures.robustness import RobustnessNumbers
@@ -130,16 +129,6 @@ def of_rank(numbers: RankNumbers, setting: Setting) -> str:
         f"at each rank. {_band(p.known for _, curves in numbers.panels for c in curves for p in c.points)} Below: "
         "how often the rule picks each rank, by area. Lines that fall far below leave the panel. Reading the best rank "
         f"off this figure would be choosing on the {setting.protocol_class.tested}."
-    )
-
-
-def of_lambda(numbers: LambdaNumbers, _: Setting) -> str:
-    """Return what the figure of lambdas shows."""
-    return (
-        "Accuracy minus plain prediction's against λ, at the rank, intervention set and nuisance that the rule picked "
-        f"for each held-out environment, seed and fold. "
-        f"{_band(p.known for _, curves in numbers.panels for c in curves for p in c.points)} Below: how often the "
-        "rule picks each λ, by area."
     )
 
 

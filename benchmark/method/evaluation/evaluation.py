@@ -541,12 +541,7 @@ class Evaluation:
         return spans_of(fitted.classifier.basis, fitted.moments, self._shifts[key], method.ranks)
 
     def _fitted(
-        self,
-        fit: Sources,
-        method: Method,
-        sets: Sequence[ImageSet],
-        few: bool,
-        basis: Basis | None = None,
+        self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, basis: Basis | None = None
     ) -> _Fitted:
         """Fit projection and predictor on some sources.
 

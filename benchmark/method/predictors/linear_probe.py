@@ -83,13 +83,8 @@ class Probe(Predictor):
         problem, weight = self.examples(problem)
         strengths = [weight * strength for strength in self.strengths(problem)]
         points = [(matrix, strength) for matrix in self.penalties(problem) for strength in strengths]
-        solver = partial(
-            SoftmaxRegression,
-            labels=problem.labels,
-            classes=problem.n_classes,
-            device=problem.device,
-            for_choice=problem.for_choice,
-        )
+        solver = partial(SoftmaxRegression, labels=problem.labels, classes=problem.n_classes, device=problem.device)
+        solver = partial(solver, for_choice=problem.for_choice)
         shared = None if problem.renormalize else solver(problem.train, overwrites=problem.spent)
         heads: list[Head] = []
         for rank in ranks:

@@ -90,7 +90,7 @@ def made() -> list[figures.Figure]:
 
 def test_there_is_every_figure(sheets: dict[str, Sheet]) -> None:
     assert list(sheets) == [
-        "forest", "environments", "rank", "lambda", "lambda_rank", "selection", "interventions", "pairs", "spectrum",
+        "forest", "environments", "rank", "lambda_rank", "selection", "interventions", "pairs", "spectrum",
         "robustness",
     ]  # fmt: skip
 
@@ -204,7 +204,7 @@ def test_a_users_own_settings_do_not_change_the_bytes() -> None:
 
 def test_the_banner_is_drawn_across_every_figure_of_random_weights(made: list[figures.Figure]) -> None:
     found = drawn(rows_of(random_weights=True))
-    assert len(found) == 9
+    assert len(found) == 8
     for name, sheet in found.items():
         assert sum(text.get_text() == BANNER for text in letters(sheet)) == 1, name
     few = [row(random_weights=True), row(projection="pca", target=[0.3, 0.4, 0.5], random_weights=True)]

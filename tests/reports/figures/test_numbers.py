@@ -15,7 +15,7 @@ from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.trend import same_but_backbone
-from reports.figures import environments, heat_maps, interventions, lambdas, pairs, rank, robustness, selection
+from reports.figures import environments, heat_maps, interventions, pairs, rank, robustness, selection
 from reports.figures.forest import MAX_LINES, forest_numbers
 from reports.figures.gains import Point
 from tests.reports.analysis.test_robustness import BACKBONES, settings
@@ -91,30 +91,6 @@ def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> 
     assert icm.picks == (0, 6, 0)  # 0.57 at rank 2 is the highest score everywhere
     shrinkage = next(curve for curve in curves if curve.method.projection == "shrinkage")
     assert len(shrinkage.ranks) == 1
-
-
-def test_lambda_varies_alone_from_what_was_picked() -> None:
-    numbers = numbers_of(lambdas)
-    [(_, curves)] = numbers.panels
-    icm = next(curve for curve in curves if curve.method.projection == "icm")
-    assert icm.lambdas == LAMBDAS
-    assert icm.picks == (0, 6)
-    for lambda_, point in zip(LAMBDAS, icm.points, strict=True):
-        found = {}
-        for name in HELD_OUTS:
-            chosen = []
-            for fold in (0, 1):
-                picked = best_at(name, fold, 2)  # rank 2 is picked
-                of_set = of_icm(held_out=name, fold=fold, intervention_set=picked["intervention_set"])
-                chosen.append(of_set[of_set["lambda_"] == lambda_].iloc[0])
-            own = answers_in(pd.DataFrame(chosen), 1)
-            found[name] = own - plain(name)
-        check(point, found)
-
-
-def test_lambdas_stand_at_their_logarithms_and_zero_before_them() -> None:
-    assert lambdas.places([0.0, 0.1, 10.0], [0.0, 0.1, 10.0]) == pytest.approx([-1.5, -1.0, 1.0])
-    assert lambdas.places([0.0], [0.0]) == [0.0]
 
 
 def test_heat_maps_are_means_of_what_is_chosen_at_each_lambda_and_rank() -> None:
@@ -279,5 +255,5 @@ def test_the_forest_has_a_group_for_each_data_set_backbone_and_predictor() -> No
 
 def test_without_data_there_are_no_numbers() -> None:
     _, selections = only([row(), row(held_out="sketch")])
-    for figure in (rank, lambdas, heat_maps, environments, selection, interventions, pairs):
+    for figure in (rank, heat_maps, environments, selection, interventions, pairs):
         assert figure.numbers(selections, "lodo") is None, figure.__name__

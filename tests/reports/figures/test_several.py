@@ -29,7 +29,7 @@ def drawings(parts: Parts) -> dict[str, Drawing]:
 
 
 def test_there_is_one_of_each_kind_with_a_panel_for_each_data_set(drawings: dict[str, Drawing], parts: Parts) -> None:
-    kinds = ("forest", "environments", "lambda", "lambda_rank", "rank", "spectrum", "interventions")
+    kinds = ("forest", "environments", "lambda_rank", "rank", "spectrum", "interventions")
     assert tuple(drawings) == tuple(f"{kind}-sets" for kind in kinds)
     shown = drawings["rank-sets"].numbers
     assert [title for title, _ in shown.panels] == [setting.dataset for setting, _ in parts]
