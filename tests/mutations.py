@@ -243,7 +243,7 @@ MUTATIONS = [
     ),
     *_of(f"{EVALUATION}/evaluation.py",
         ("            if e not in fit.environments\n", "", _PROTOCOLS),
-        ("if projection.looks_at_target_images:", "if True:", _PROTOCOLS),
+        ("if method.projection.looks_at_target_images:", "if True:", _PROTOCOLS),
     ),
     *_of(f"{EVALUATION}/splits.py",
         ("side[out_split(n, seed)] = OUT", "side[out_split(n, 0)] = OUT", _SPLITS),

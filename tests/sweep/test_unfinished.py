@@ -9,6 +9,7 @@ import pytest
 
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.tested import Tested
+from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.store.rows import failures, write_rows
 from benchmark.store.tested import tested_file, write_tested
 from benchmark.sweep import tune
@@ -41,9 +42,9 @@ def test_a_sweep_runs_what_has_no_rows_and_what_has_lost_its_tested_images(
     monkeypatch.setattr(tune, "connect", lambda: None)
     (tmp_path / tested_file(tests["lost"].hash)).unlink()
     (tmp_path / tested_file(tests["torn"].hash)).write_bytes(b"PAR1 and no more")
-    trials: Any = [
-        SimpleNamespace(id=name, label=name, shares=(), sums=()) for name in ("whole", "lost", "new", "torn")
-    ]
+    spec = SimpleNamespace(protocol=SimpleNamespace(name="held_out"), predictor=ZeroShot())
+    named = ("whole", "lost", "new", "torn")
+    trials: Any = [SimpleNamespace(id=name, label=name, shares=(), sums=(), spec=spec) for name in named]
     options: Any = SimpleNamespace(trial_timeout=None)
     tune.sweep(storage, trials, options, "recipe")
     assert ran == ["lost", "new", "torn"]

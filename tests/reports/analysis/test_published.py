@@ -14,7 +14,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
-from reports import against
+from reports.analysis import against
 from reports.analysis.against import CONTEXT, FAIL, NO_SUSPECT, PASS, Check, against_published, gate
 from reports.analysis.published import OF_ENVIRONMENTS, PublishedNumber, parse, read_published, with_averages
 from reports.text.published_table import records_of, table_of
