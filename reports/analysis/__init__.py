@@ -1,1 +1,1 @@
-"""What rows say, in numbers: selections, comparisons, verdicts, and what explains a gain. No sentence."""
+"""Analysis of result rows as numbers: selections, comparisons, verdicts, and what explains a gain."""

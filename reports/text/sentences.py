@@ -1,4 +1,4 @@
-"""Sentences on comparisons, ranks, placebos and what is read of environments. What they claim is `analysis`'s."""
+"""Sentences about comparisons, ranks, placebos and decodability, written from the numbers of `reports.analysis`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
