@@ -557,8 +557,8 @@ class Evaluation:
         basis = basis or self._basis(fit, method, moments)
         fitted_on = self._sampled(fit.environments, fit.sides, fit.halves) if few else train
         c_d = moments.c_d() if method.predictor.uses_c_d else None
-        known, for_choice = self._known_of(fit, few), len(fit.sides) < self._split.folds - 1  # a tested one lacks one
-        settings = self._normalize, self._seed_of(fit), self._device, known, c_d
+        for_choice = len(fit.sides) < self._split.folds - 1  # what is tested is fitted on all folds but one
+        settings = self._normalize, self._seed_of(fit), self._device, self._known_of(fit, few), c_d
         more = self.samples(method.predictor), method.metrics, self._metric.needs == "predictions", for_choice
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings, *more)
         return _Fitted(classifier, train, moments)
@@ -674,7 +674,7 @@ def _highest(judged: Sequence[_JudgedCase]) -> list[list[str]]:
         every = [None if one.scores is None else getattr(one.scores, rule) for one in judged]
         best = [-np.inf if curve is None or np.isnan(curve).all() else np.nanmax(curve) for curve in every]
         for number, value in enumerate(best):
-            if value == max(best):
+            if value == max(best) > -np.inf:
                 rules[number].append(rule)
     return rules
 
