@@ -46,13 +46,14 @@ from reports.tables import paper_tables
 from reports.tables.accuracies import accuracy_records
 from reports.text.captions import protocol_words
 from reports.text.controls import in_a_sentence, wrong_in_words
+from reports.text.headline import headline
 from reports.text.notes import notes
 from reports.text.origin import Origin
 from reports.text.published_table import records_of, table_of
 from reports.text.sentences import in_words, overall_sentences
 from reports.text.summary import Sections, report_markdown
 from reports.text.terminal import text
-from reports.text.verdicts import headline, sentence, unjudged
+from reports.text.verdicts import sentence, unjudged
 
 FEW = 500  # rows: of more, it pays to start a process that draws the figures
 
@@ -160,9 +161,9 @@ def write_report(
     contents |= paper.contents if paper else {}
     files = storage.write_files(folder, contents)
     gaps = [*wrong_in_words(said.controls), *origin.missing]
-    shown = text(said.described, said.answer, gaps, files["index.html"], options.color)
+    shown = text(said.answer, gaps, files["index.html"], options.color)
     ends = [shown, *([f"Paper: {files[paper.main]}", paper.note] if paper else [])]
-    answered = headline(said.answer.verdicts), said.verdicts, said.answer
+    answered = headline(said.answer), said.verdicts, said.answer
     return ReportFiles(files["report.md"], list(files.values()), "\n".join(filter(None, ends)), *answered)
 
 
@@ -171,7 +172,7 @@ def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: O
     random = any(setting.random_weights for setting, _ in said.described)
     title = f"{BANNER}: {origin.name}" if random else origin.name
     opening = [
-        headline(said.answer.verdicts),
+        headline(said.answer),
         *origin.missing,
         gate(said.checks).sentence,
         *filter(None, [scope.sentence]),

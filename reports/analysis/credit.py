@@ -79,7 +79,7 @@ def judged(methods: Iterable[Method]) -> list[Method]:
     every = [
         m
         for m in methods
-        if (m.imported or ":" in m.projection or m.projection == FIXED or m.of_projection.role == "method")
+        if (m.brought or m.projection == FIXED or m.of_projection.role == "method")
         and not (m.placebo or m.pairs_share is not None or m.order == "released")
     ]
     whole = {(m.projection, m.predictor) for m in every if m.projection_variant not in _PARTS}
@@ -90,6 +90,11 @@ def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
     """Return plain prediction with a method's predictor, of an imported one with the first; None without rows."""
     same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
     return next(same, None)
+
+
+def plain_of(method: Method, methods: Iterable[Method]) -> Method:
+    """Return the same, with or without rows."""
+    return plain_for(method, methods) or method.plain
 
 
 def baselines(methods: Iterable[Method], method: Method) -> list[Method]:

@@ -157,6 +157,11 @@ class Method:
         return self.projection == IMPORTED
 
     @property
+    def brought(self) -> bool:
+        """Whether the user brought it: imported, or a class of the user's own."""
+        return self.imported or ":" in self.projection
+
+    @property
     def learns_nothing(self) -> bool:
         """Whether the predictor has no training images, as zero-shot."""
         return "uses_training_images" not in self.of_predictor.traits

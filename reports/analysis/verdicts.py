@@ -6,7 +6,7 @@ gain that is shown by the metric it is asked what explains it (see `credit`). Al
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Adjusted, Comparison, compare
-from reports.analysis.credit import QUESTIONS, Question, asked, judged, plain_for
+from reports.analysis.credit import QUESTIONS, Question, asked, judged, plain_for, plain_of
 from reports.analysis.findings import Findings, why_not
 from reports.analysis.methods import ICM, Method
 from reports.analysis.settings import Setting, named
@@ -179,16 +179,59 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One method in a setting, whether it is judged or not.
+
+    Attributes:
+        method: the method.
+        accuracy: of what the rule picks.
+        gain: the method minus plain prediction; None for that itself, and where they were not compared.
+    """
+
+    method: Method
+    accuracy: float
+    gain: Comparison | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How good plain prediction with one predictor is in one setting, and what methods make of it.
+
+    Attributes:
+        setting: what its rows share.
+        predictor: in words: "zero-shot".
+        rule: by which everything was chosen.
+        metric: of the data set.
+        plain: of plain prediction by the metric; NaN without rows.
+        verdicts: on the predictor's methods: what the user brings first, then in the order of the tables.
+        entries: all methods with an accuracy that look at no tested image, the highest accuracy first.
+    """
+
+    setting: Setting
+    predictor: str
+    rule: str
+    metric: Metric
+    plain: float
+    verdicts: tuple[Verdict, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a report says first.
 
     Attributes:
-        verdicts: one for each judged method, predictor and setting, in the order of the tables.
+        standings: of each setting and predictor, in the order of the tables.
         left_out: what has no verdict.
     """
 
-    verdicts: tuple[Verdict, ...]
+    standings: tuple[Standing, ...]
     left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One for each judged method, predictor and setting."""
+        return tuple(verdict for standing in self.standings for verdict in standing.verdicts)
 
 
 def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[Findings]) -> Answer:
@@ -198,7 +241,7 @@ def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[F
         described: its settings with their rows.
         findings: of each setting its comparisons, see `findings.comparisons`.
     """
-    verdicts: list[Verdict] = []
+    waiting: list[tuple[Setting, Selections, list[Verdict]]] = []
     left_out: list[LeftOut] = []
     together = {_whole(setting) for setting, _ in described if setting.class_half == "harmonic"}
     for (setting, selections), made in zip(described, findings, strict=True):
@@ -210,8 +253,31 @@ def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[F
         kept = [one for one in of_setting if not _cannot_predict(one)]
         left_out += [LeftOut(setting, one.method) for one in of_setting if _cannot_predict(one)]
         left_out += [] if of_setting else [_without_methods(setting, selections)]
-        verdicts += kept
-    return Answer(tuple(_judged(verdicts)), tuple(left_out))
+        waiting.append((setting, selections, sorted(kept, key=lambda one: not one.method.brought)))
+    done = iter(_judged([one for _, _, of_setting in waiting for one in of_setting]))
+    standings = [
+        standing
+        for setting, selections, of_setting in waiting
+        for standing in _standings(setting, selections, [next(done) for _ in of_setting])
+    ]
+    return Answer(tuple(standings), tuple(left_out))
+
+
+def _standings(setting: Setting, selections: Selections, verdicts: Sequence[Verdict]) -> Iterator[Standing]:
+    """Yield how each predictor stands; what was imported is held against the first one's plain prediction."""
+    fair = [m for m in selections.parts if not (m.looks_at_target_images or m.is_draw)]
+    for predictor in dict.fromkeys(plain_of(m, fair).predictor for m in fair):
+        methods = [m for m in fair if plain_of(m, fair).predictor == predictor]
+        own = tuple(one for one in verdicts if one.method in methods)
+        accuracies = {m: value for m in methods if not np.isnan(value := _accuracy(selections, m))}
+        plain = next((m for m in methods if m.is_plain), None)
+        known = accuracies.get(plain, np.nan) if plain and selections.metric == ACCURACY else np.nan
+        known = next((one.gain.accuracies[1] for one in own if one.gain), known)
+        words, rule = (plain or methods[0]).predictor_label, selections.rule
+        gains = {m: compare(selections, m, rule, plain) if plain not in (None, m) else None for m in accuracies}
+        entries = [Entry(m, value, gains[m]) for m, value in accuracies.items()]
+        entries.sort(key=lambda one: -one.accuracy)
+        yield Standing(setting, words, rule, selections.metric, known, own, tuple(entries))
 
 
 def shares_apart(selections: Selections, method: Method, rule: str) -> float | None:

@@ -25,7 +25,8 @@ from reports.page import data
 from reports.page.forest import forests, signed
 from reports.page.thumbnails import Thumbnails
 from reports.render.table import GAP, Cell, Table
-from reports.text.verdicts import headline, sentence, unjudged
+from reports.text.headline import headline
+from reports.text.verdicts import sentence, unjudged
 
 MAX_BYTES = 2_000_000
 MAX_CARDS = 4  # verdicts that stand open, those of a difference first; the others are one click away
@@ -245,7 +246,7 @@ def _render(
     random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
     text = _template().render(
         name=name,
-        headline=headline(answer.verdicts),
+        headline=headline(answer),
         banner=BANNER if random else "",
         random=random,
         about=_about(described),

@@ -7,8 +7,9 @@ from reports.analysis.settings import BANNER, Setting
 from reports.analysis.verdicts import DECIDED, Answer, counts_of
 from reports.render.markdown import markdown, markdown_escape, markdown_grid
 from reports.render.table import Table
+from reports.text.headline import headline
 from reports.text.origin import Origin
-from reports.text.verdicts import headline, sentence
+from reports.text.verdicts import sentence
 
 MAX_LINES = 150
 MAX_VERDICTS = 24
@@ -57,7 +58,7 @@ def report_markdown(
     """
     random = sorted({s.backbone for s in settings if s.random_weights})
     title = f"# {BANNER}: {markdown_escape(origin.name)}" if random else f"# {markdown_escape(origin.name)}"
-    parts = [title, f"**{markdown_escape(headline(answer.verdicts))}**"]
+    parts = [title, f"**{markdown_escape(headline(answer))}**"]
     parts += [f"Backbones with random weights: {markdown_escape(', '.join(random))}."] if random else []
     parts += _listed("", origin.missing)
     parts += _answers(answer, sections.unjudged)

@@ -1,4 +1,4 @@
-"""Verdicts in words: the headline of a report, and a few short sentences for each verdict."""
+"""Verdicts in words: a few short sentences for each."""
 
 from collections.abc import Sequence
 
@@ -9,25 +9,13 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED
 from reports.analysis.chosen import Selections
 from reports.analysis.credit import Question
 from reports.analysis.settings import Setting
-from reports.analysis.verdicts import IS_PLAIN, MIN_IMAGES, UNSAID, Answer, LeftOut, Verdict, counts_of
+from reports.analysis.verdicts import IS_PLAIN, MIN_IMAGES, UNSAID, Answer, LeftOut, Verdict
 from reports.text.sentences import decodability, p_words
 
 
 def sentence(one: Verdict) -> str:
     """Return the whole answer of a verdict in short sentences."""
     return f"{one.setting.banner}{one.where}: {_in_words(one)}"
-
-
-def headline(verdicts: Sequence[Verdict]) -> str:
-    """Return what all verdicts say together, random weights named first."""
-    banner = next((one.setting.banner for one in verdicts if one.setting.random_weights), "")
-    by_name: dict[str, list[Verdict]] = {}
-    for one in verdicts:
-        by_name.setdefault(one.name, []).append(one)
-    if not by_name:
-        return "No method is judged: there are rows of plain prediction, baselines or bounds alone."
-    parts = [_alone(of_name[0]) if len(of_name) == 1 else _of_name(name, of_name) for name, of_name in by_name.items()]
-    return f"{banner}{'; '.join(parts)}."
 
 
 def unjudged(answer: Answer, described: Sequence[tuple[Setting, Selections]]) -> list[str]:
@@ -48,26 +36,6 @@ def _left_out(one: LeftOut) -> str:
         )
     named = ", ".join(f"{method.label} {100 * value:.1f} %" for method, value in one.accuracies.items())
     return f"{one.setting.title}: no method to be judged; {named or 'no accuracy under a rule of the sources'}."
-
-
-def _of_name(name: str, verdicts: Sequence[Verdict]) -> str:
-    """Return what the verdicts on one method say together."""
-    words = [f"{said} in {n}" for said, n in counts_of(verdicts).items()]
-    words[0] += f" of {len(verdicts)}"
-    unseen = [one.bound for one in verdicts if one.kind == NO_DIFFERENCE]
-    below = f" (no difference: below {max(unseen):.1f} points at 95 %, Holm)" if unseen else " (Holm)"
-    return f"{name}: {', '.join(words)}{below}"
-
-
-def _alone(one: Verdict) -> str:
-    """Return the verdict on a method that has only this one."""
-    name = one.name if one.method.imported else f"{one.name} + {one.method.predictor_label}"
-    if one.kind == UNSAID:
-        return f"{name}: {one.accuracy:.1%} accuracy, and what it gains cannot be said"
-    if one.kind in (IS_PLAIN, NO_DIFFERENCE):
-        below = f", below {one.bound:.1f} points at 95 %" if one.kind == NO_DIFFERENCE else ""
-        return f"{name}: {one.said}{below}"
-    return f"{name} {one.said} ({_both(one, ends=False)})"
 
 
 def _both(one: Verdict, ends: bool = True) -> str:

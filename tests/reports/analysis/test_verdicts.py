@@ -20,7 +20,8 @@ from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.settings import by_setting
 from reports.analysis.verdicts import IS_PLAIN, UNSAID, Answer, Verdict, answer
-from reports.text.verdicts import headline, sentence
+from reports.text.headline import headline
+from reports.text.verdicts import sentence
 from tests.reports.synthetic import TESTED, frame, row
 
 ENVIRONMENTS = ("art", "photo", "sketch", "toy")
@@ -197,7 +198,7 @@ def test_fixed_is_judged_and_named_where_it_hurts() -> None:
     fixed = of((0.4, 0.4), "fixed", correct=[right((0.4, 0.4))], target=(0.4,), lodo=[0.2], predicted=None)
     found = answered([*world((0.6, 0.6)), *fixed])
     assert [(one.method.projection, one.kind) for one in found.verdicts] == [("icm", HELPS), ("fixed", HURTS)]
-    assert "Shrinkage, nothing chosen + zero-shot hurts" in headline(found.verdicts)
+    assert "Shrinkage, nothing chosen: hurts" in sentence(found.verdicts[1])
 
 
 def test_baselines_controls_rivals_and_placebos_are_not_judged_and_what_users_bring_is() -> None:
@@ -251,7 +252,7 @@ def test_what_cannot_be_said_has_its_reason_and_the_method_its_accuracy(rows: li
     [verdict] = found.verdicts
     assert (verdict.kind, verdict.record()["accuracy"]) == (UNSAID, pytest.approx(60))
     assert why in verdict.record()["why"]
-    assert "60.0%" in headline(found.verdicts)
+    assert "60.0 %" in headline(found)
 
 
 def test_rows_that_only_the_oracle_can_choose_among_have_no_accuracy() -> None:
@@ -263,7 +264,7 @@ def test_rows_that_only_the_oracle_can_choose_among_have_no_accuracy() -> None:
 
 def test_without_a_method_the_accuracies_stand_there() -> None:
     found = answered(of((0.5, 0.5)))
-    assert (found.verdicts, headline(found.verdicts).startswith("No method is judged")) == ((), True)
+    assert (found.verdicts, headline(found).startswith("Plain prediction gets 50.0 %")) == ((), True)
     assert {m.label: value for m, value in found.left_out[0].accuracies.items()} == {"Zero-shot": 0.5}
 
 
@@ -287,7 +288,7 @@ def test_of_base_and_new_classes_the_harmonic_mean_alone_is_judged() -> None:
 
 def test_random_weights_are_named_first() -> None:
     said = answered(world((0.6, 0.6), random_weights=True))
-    assert headline(said.verdicts).startswith("RANDOM WEIGHTS, NOT A RESULT: ")
+    assert headline(said).startswith("RANDOM WEIGHTS, NOT A RESULT: ")
     assert sentence(said.verdicts[0]).startswith("RANDOM WEIGHTS, NOT A RESULT: ")
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 from benchmark.common.errors import IcmBenchError
 from benchmark.demo.packages import npm_package, read_member
 from reports.page import Thumbnails
-from reports.text.verdicts import headline
+from reports.text.headline import headline
 from tests.reports.page.example import HOSTILE, described, made
 from tests.reports.page.standin import FORMS, answer
 from tests.reports.synthetic import row
@@ -231,7 +231,7 @@ def sprite(*colors: str) -> bytes:
 
 def test_without_javascript_it_can_be_read(browser: Any, file: Path) -> None:
     with Opened(browser, file, size="phone", java_script_enabled=False) as opened:
-        assert opened.page.locator("h1").inner_text() == headline(answer(described()).verdicts)
+        assert opened.page.locator("h1").inner_text() == headline(answer(described()))
         assert opened.page.locator(".forest circle").first.is_visible()
         assert opened.page.locator("#table-view td").first.is_visible()
         assert not opened.page.locator("#explore").is_visible()

@@ -16,7 +16,7 @@ from reports.analysis.options import Options
 from reports.analysis.settings import Setting
 from reports.analysis.verdicts import Answer, LeftOut
 from reports.page import Thumbnails, build, page
-from reports.text.verdicts import headline
+from reports.text.headline import headline
 from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
 from tests.reports.page.standin import answer
 
@@ -68,7 +68,7 @@ def test_equal_input_gives_equal_bytes(content: bytes) -> None:
 
 def test_headline_forest_and_table_stand_in_the_file_itself(content: bytes) -> None:
     text = Text(content)
-    assert "".join(text.of["h1"]) == headline(answer(described()).verdicts)
+    assert "".join(text.of["h1"]) == headline(answer(described()))
     assert sum(tag == "circle" for tag, _ in text.tags) == 2 * 2 * 3  # settings, predictors, baselines
     cells = "".join(text.of["td"])
     assert re.search(r"\d\d\.\d", cells)
