@@ -1,6 +1,7 @@
 """What a selection rule chose: whole result rows for the figures, hyper-parameters for the report."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, reduce
 from itertools import groupby
@@ -102,6 +103,13 @@ class Selections:
     def rule(self) -> str:
         """By which gains are judged: see `rule_for`."""
         return rule_for(self.rows)
+
+    def judged_by(self, rule: str) -> "Selections":
+        """Return the same rows, whose gains are judged by another rule; what was chosen before is shared."""
+        other = copy(self)
+        other.__dict__.pop("base_rule", None)
+        other.rule = rule
+        return other
 
     @cached_property
     def base_rule(self) -> str:

@@ -29,8 +29,9 @@ CLASSES = (900, 100)  # images of each class in an environment: unequal, so that
 LABELS = np.repeat([0, 1], CLASSES)
 
 
-def answered(rows: list[dict[str, Any]], metric: Any = ACCURACY) -> Answer:
+def answered(rows: list[dict[str, Any]], metric: Any = ACCURACY, rule: str | None = None) -> Answer:
     parts = [(setting, Selections(part, TESTED, None, BUILT_IN, metric)) for setting, part in by_setting(frame(rows))]
+    parts = [(setting, selections.judged_by(rule or selections.rule)) for setting, selections in parts]
     return answer(parts, [comparisons(*one, Options()) for one in parts])
 
 
@@ -126,6 +127,8 @@ def test_what_the_gate_keeps_is_plain_and_the_ungated_gain_stands_beside_it() ->
     record = verdict.record()
     assert (record["difference"], record["difference_ungated"]) == pytest.approx((0, 10))
     assert (record["accuracy"], record["value_ungated"]) == pytest.approx((50, 60))
+    [other] = answered(world((0.6, 0.6), lodo=[0.505, 0.5]), rule="lodo").verdicts
+    assert (other.kind, other.rule, other.plain_picks) == (HELPS, "lodo", (0, 4))
     ahead = only(world((0.6, 0.6), lodo=[0.515, 0.5]))
     assert (ahead.kind, ahead.plain_picks) == (HELPS, (0, 4))
     older = only([{**one, "lodo_se": None, "training_domain_se": None} for one in world((0.6, 0.6), lodo=[0.505, 0.5])])
