@@ -17,11 +17,11 @@ It is written in what NumPy and PyTorch share. Arrays are NumPy's on a CPU, wher
 many small operations that PyTorch takes thrice as long, and PyTorch's on a GPU.
 
 Problems of up to `PRECISE` images times classes end in double precision, where the decrease still expected is below
-1e-9 of the objective, or below 1e-7 where solutions serve a choice alone. Larger ones stay in single precision and end
-at 3e-4 of it, and at 1e-4 where a quarter of the images is solved first: those are the ones whose answers stand in
-tables. Where the processor multiplies bfloat16, twice as fast, products are made in it down to 3e-4; beyond, they never
-are. Rounding moves the objective by some 1e-5 of itself; where steps no longer lead down for it, single precision takes
-over.
+1e-9 of the objective; where solutions serve a choice alone, in single precision below 1e-7. Larger ones stay in single
+precision and end at 3e-4 of it, and at 1e-4 where a quarter of the images is solved first: those are the ones whose
+answers stand in tables. Where the processor multiplies bfloat16, twice as fast, products are made in it down to 3e-4;
+beyond, they never are. Rounding moves the objective by some 1e-5 of itself; where steps no longer lead down for it,
+single precision takes over.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ from benchmark.method.predictors.base import Head
 MEMORY = 20  # number of steps that L-BFGS remembers
 PRECISE = 4_000_000  # images x classes up to which a problem is solved in double precision
 TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative to the objective, is below this ...
-FOR_CHOICE = 1e-7  # ... or below this, where solutions serve a choice alone ...
+FOR_CHOICE = 1e-7  # ... or below this, in single precision, where solutions serve a choice alone ...
 COARSE = 3e-4  # ... or, of larger problems, below this: enough for choices ...
 FINE = 1e-4  # ... and of those so large that a quarter is solved first, below this
 SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
@@ -94,13 +94,14 @@ class SoftmaxRegression:
         self._mean = sum((ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])) / self._total
         self._part = self._quarter(x, labels, ones)
         ours = overwrites and x.flags.c_contiguous and x.flags.writeable
-        in_place = ours and not precise and x.dtype == np.float32 and device == "cpu"
+        exact = precise and not for_choice
+        in_place = ours and not exact and x.dtype == np.float32 and device == "cpu"
         self._gram = self._there(np.zeros((x.shape[1], x.shape[1])))
         self._single: Anywhere = x if in_place else _empty(x.shape, self._gram, "float32")
-        self._double: Anywhere = _empty(x.shape, self._gram, "float64") if precise else None
+        self._double: Anywhere = _empty(x.shape, self._gram, "float64") if exact else None
         for rows in self._blocks():
             self._take(x[rows], rows)
-        self._levels = self._precisions(FOR_CHOICE if for_choice else TOLERANCE)
+        self._levels = self._precisions(precise)
 
     def _there(self, array: NDArray[Any]) -> Anywhere:
         """Return an array where the problem is solved."""
@@ -110,10 +111,12 @@ class SoftmaxRegression:
 
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
-    def _precisions(self, tolerance: float) -> list["_Level"]:
+    def _precisions(self, precise: bool) -> list["_Level"]:
         """Return in which precisions a solution is found, the last one being that in which it ends."""
         if self._double is not None:
-            return [_Level(self._single, SINGLE, 1e-6), _Level(self._double, tolerance, 1e-14)]
+            return [_Level(self._single, SINGLE, 1e-6), _Level(self._double, TOLERANCE, 1e-14)]
+        if precise:
+            return [_Level(self._single, FOR_CHOICE, 1e-6)]
         last = _Level(self._single, COARSE if self._part is None else FINE, 1e-6)
         pays = self._device == "cpu" and len(self._present) >= HALF_FROM and multiplies_bfloat16() and _one_thread()
         return [_Level(self._single, COARSE, 1e-4, halved=True), last] if pays else [last]

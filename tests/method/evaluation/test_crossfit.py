@@ -44,6 +44,7 @@ from tests.method.evaluation.crossfit_reference import (
     unit,
     without,
 )
+from tests.method.predictors.test_coop import tower
 from tests.method.prompted import prompted
 from tests.method.wrapped import Wrapped
 
@@ -117,6 +118,8 @@ def curves_of(
 ) -> Curves:  # fmt: skip
     """Yield the curves of all held-out environments and folds, lambda by lambda, then nuisance by nuisance."""
     data, split = embedded(world)
+    if PREDICTORS.create(predictor).uses_text_tower:
+        data = replace(data, tower=tower(data.classes)[0])
     views = {f"kind {i}": scaled(view, "before") for i, view in enumerate(world.views)}
     cells = cells_of(data.layout(split), scaled(data.z, "before"), views)
     base, dim = data.layout(split).base, world.z.shape[1]
@@ -248,6 +251,8 @@ FEW: list[object] = [
     {"name": "group_dro", "C": 0.316, "rounds": 2},
     {"name": "probe_with_views", "C": 3.16},
     {"name": "soft_penalty", "mu": 3, "C": 0.316},
+    {"name": "clip_adapter", "epochs": 1, "alpha": 0.5, "learning_rate": 0.1},
+    {"name": "coop", "context": 2, "epochs": 1, "learning_rate": 0.1},
 ]
 POISON = [*((spec, "zero_shot") for spec in FAIR), *((spec, p) for spec in ("icm", "random") for p in FEW)]
 POISON += [(spec, PROBE) for spec in ("shrinkage", "pca")]

@@ -16,20 +16,28 @@ from benchmark.method.predictors.prompts import TextTower
 
 D, WIDTH, CLASSES, CONTEXT, SCALE = 6, 5, 4, 3, 20.0
 NAMES = tuple(f"class{i}" for i in range(CLASSES))
-WORDS = {word: number for number, word in enumerate(("[", "X", *(f"{name}." for name in NAMES)))}
 
 
-def tower() -> tuple[TextTower, nn.Embedding, torch.Tensor]:
+def words_of(names: Sequence[str]) -> dict[str, int]:
+    words = ("[", "X", *(word for name in names for word in f"{name}.".split()))
+    return {word: number for number, word in enumerate(dict.fromkeys(words))}
+
+
+WORDS = words_of(NAMES)
+
+
+def tower(names: Sequence[str] = NAMES) -> tuple[TextTower, nn.Embedding, torch.Tensor]:
     """A text tower that mixes its tokens and maps them: and its weights."""
     generator = torch.Generator().manual_seed(0)
-    table = nn.Embedding(len(WORDS), WIDTH)
-    table.weight = nn.Parameter(torch.randn(len(WORDS), WIDTH, generator=generator), requires_grad=False)
+    words = words_of(names)
+    table = nn.Embedding(len(words), WIDTH)
+    table.weight = nn.Parameter(torch.randn(len(words), WIDTH, generator=generator), requires_grad=False)
     weights = torch.randn(WIDTH, D, generator=generator)
 
     def tokenize(texts: Sequence[str]) -> torch.Tensor:
-        return torch.tensor([[WORDS[word] for word in ("[", *text.split())] for text in texts])
+        return torch.tensor([[words[word] for word in ("[", *text.split())] for text in texts])
 
-    return TextTower(NAMES, tokenize, table, lambda tokens: torch.tanh(table(tokens)).mean(1) @ weights), table, weights
+    return TextTower(names, tokenize, table, lambda tokens: torch.tanh(table(tokens)).mean(1) @ weights), table, weights
 
 
 def problem(**changes: object) -> Problem:
