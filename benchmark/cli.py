@@ -54,6 +54,7 @@ def _called(args: argparse.Namespace) -> int:
     try:
         check_working_directory()
         check_shadows()
+        _find_recipes(args)
         with importable_from(Path.cwd(), *_recipe_folders(args)):  # the first is where a job finds modules
             return COMMANDS[args.command](args) or 0
     except KeyboardInterrupt:
@@ -182,9 +183,25 @@ def _doctor_as_job(args: argparse.Namespace) -> int:
     return submit(job, args.address, sys.stdout, again=True).exit_code
 
 
+def _find_recipes(args: argparse.Namespace) -> None:
+    """Let a bare name that is no file here, such as `demo`, stand for the recipe of the package."""
+
+    def found(place: Any) -> Any:
+        if not place or Path(place).suffix or Path(place).is_file():
+            return place
+        from benchmark.commands.recipes import packaged_recipes
+
+        return packaged_recipes().get(str(place), place)
+
+    if hasattr(args, "recipe"):
+        args.recipe = found(args.recipe)
+    if hasattr(args, "recipes"):
+        args.recipes = [found(place) for place in args.recipes]
+
+
 def _recipe_folders(args: argparse.Namespace) -> list[Path]:
-    files = [*getattr(args, "recipes", ()), *filter(None, [getattr(args, "recipe", None)])]
-    return [Path(file).absolute().parent for file in files]
+    named = [getattr(args, "recipe", None), getattr(args, "recipe_file", None)]  # the second is written
+    return [Path(file).absolute().parent for file in [*getattr(args, "recipes", ()), *filter(None, named)]]
 
 
 def _options(args: argparse.Namespace) -> list[str]:
@@ -380,21 +397,25 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _import_embeddings(args: argparse.Namespace) -> None:
+    from benchmark.commands.embedding_files import columns_given
     from benchmark.commands.import_embeddings import import_embeddings
-    from benchmark.commands.import_recipe import start_recipe, write_recipe
+    from benchmark.commands.import_recipe import into_recipe
     from benchmark.commands.read_embeddings import Asked
     from benchmark.commands.stores import store_at
 
-    asked = Asked(args.name, args.backbone, args.texts, args.logit_scale, args.foreign)
+    columns = columns_given(args.columns)
+    asked = Asked(args.name, args.backbone, args.texts, args.logit_scale, args.foreign, columns, args.overwrite)
     imported, made_with = import_embeddings(store_at(args.store), args.place, asked)
-    file = args.recipe or Path(f"{args.name}.yaml")
-    written = write_recipe(start_recipe(imported, made_with), file)
+    file = args.recipe_file or Path(f"{args.name}.yaml")
+    became, words = into_recipe(imported, made_with, file)
     if args.json:
+        written = became in ("new", "added")
         print(json.dumps({**dataclasses.asdict(imported), "recipe": str(file), "recipe_written": written}, indent=2))
         return
     print(imported.text())
-    print(f"{file}: {'a recipe to start with' if written else 'was there before, and stays as it is'}")
-    print(f"Next: icm-bench run {file}{f' --store {args.store}' if args.store else ''}")
+    print(f"{file}: {words}")
+    if became != "kept":
+        print(f"Next: icm-bench run {file}{f' --store {args.store}' if args.store else ''}")
 
 
 def _export_embeddings(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from benchmark.common.code import NO_PLUGINS
 
 RECIPE = "recipe.yaml"  # that `init` writes, and the stages read where none is named
+_OR_NAME = "YAML file, or the name of a recipe of the package"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,7 +59,9 @@ def _add_stages(commands: Any) -> None:
     )
     for name, about in stages:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        sub.add_argument("recipe", nargs="?", default=RECIPE, metavar="RECIPE", help="YAML file; default: %(default)s")
+        sub.add_argument(
+            "recipe", nargs="?", default=RECIPE, metavar="RECIPE", help=f"{_OR_NAME}; default: %(default)s"
+        )
         _add_options(sub)
         if name in ("run", "sweep"):
             _add_report_options(sub)
@@ -246,8 +249,16 @@ def _add_embeddings(commands: Any) -> None:
     sub.add_argument(
         "--foreign", action="store_true", help="leave alone what the file says of how it was made, as if edited"
     )
-    sub.add_argument("--recipe", type=Path, metavar="FILE", help="where the recipe goes; default: NAME.yaml")
+    sub.add_argument(
+        "--columns", nargs="+", action="extend", default=[], metavar="KEY=COLUMN",
+        help="columns that are called otherwise: --columns image_id=id,environment=domain,class=label,embedding=vector",
+    )  # fmt: skip
+    sub.add_argument(
+        "--recipe", type=Path, dest="recipe_file", metavar="FILE",
+        help="where the recipe goes, or the one that gets the backbone too; default: NAME.yaml",
+    )  # fmt: skip
     sub.add_argument("--store", metavar="URI", help="folder, s3:// or gs://; default: the one in the cache folder")
+    _add_overwrite(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = commands.add_parser(
         "export-embeddings", help="write embeddings as files that others can read, and import-embeddings too",
@@ -293,7 +304,7 @@ def _add_report(commands: Any) -> None:
     _add_where(sub)
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="of the recipes")
     sub.add_argument("--out", metavar="URI", help="folder or URI of the report")
-    sub.add_argument("--json", action="store_true", help="print verdicts and names of files as JSON")
+    sub.add_argument("--json", action="store_true", help="print headline, verdicts and names of files as JSON")
     _add_no_plugins(sub)
     sub.add_argument(
         "--images", action="store_true",
@@ -352,7 +363,8 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--compare", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE"),
-        help="compare two more methods, each by its name in the tables, such as 'Shrinkage + zero-shot'",
+        help="put two methods first in the answer: what each gains over plain prediction, and the one minus the other; "
+        "by their names in the tables, such as 'Shrinkage + zero-shot'",
     )  # fmt: skip
     parser.add_argument("--against", choices=("published",), help="hold the numbers against published ones")
     parser.add_argument(

@@ -32,6 +32,7 @@ from tests.forks import Forked, forked_workers
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"
+PARTS = EXAMPLES / "parts"
 
 # A shell lets what it starts in the background ignore interrupts, and so would every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -275,7 +276,7 @@ def local_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
         with connected():
-            with importable_from(EXAMPLES):
+            with importable_from(EXAMPLES, PARTS):
                 connect()
             yield
 

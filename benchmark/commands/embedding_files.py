@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.errors import MAX_NAMES, IcmBenchError, nearest
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import reason
+from benchmark.datasets.readers.base import CLASS_COLUMNS, ENVIRONMENT_COLUMNS, GROUP_COLUMNS
 
 WORDS = ("image_id", "path", "environment", "class", "group", "view", "content")  # of an image and view
 EMBEDDING = "embedding"
+USUAL = {  # the keys of --columns, and what their columns are often called
+    "image_id": ("id", "uid"),
+    "path": ("file", "file_name", "filename", "image_path"),
+    "environment": ENVIRONMENT_COLUMNS,
+    "class": CLASS_COLUMNS,
+    "group": GROUP_COLUMNS,
+    "view": ("view", "intervention"),
+    EMBEDDING: ("embeddings", "vector", "features"),
+}
 SUFFIXES = (".parquet", ".npz")
 METADATA = b"icm_bench_embeddings"  # key of what a file says of itself
 VERSION = 1  # to be raised when the form, or what a file says of itself, changes
@@ -119,20 +130,87 @@ def row_count(file: Path) -> int:
         raise _damaged(file, error) from error
 
 
-def blocks(file: Path, needed: Sequence[str], known: Sequence[str]) -> Iterator[Block]:
+def columns_given(items: Sequence[str]) -> dict[str, str]:
+    """Return which columns `--columns KEY=COLUMN,KEY=COLUMN` names: key -> column of the file.
+
+    Raises:
+        IcmBenchError: a key is none of `USUAL`, or has no column.
+    """
+    given: dict[str, str] = {}
+    for item in filter(None, map(str.strip, ",".join(items).split(","))):
+        key, _, column = (part.strip() for part in item.partition("="))
+        if key not in USUAL:
+            meant = next((known for known, names in USUAL.items() if key.lower() in names), key)
+            raise IcmBenchError(f"--columns {item}: '{key}' is no key; {nearest(meant, [*USUAL])}")
+        if not column:
+            raise IcmBenchError(f"--columns {item}: write KEY=COLUMN, as in class=label.")
+        given[key] = column
+    return given
+
+
+def columns_of(
+    file: Path, needed: Sequence[Sequence[str]], known: Sequence[str], given: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return which column of a file holds each key, and the columns that hold none.
+
+    Args:
+        file: Parquet or npz.
+        needed: keys that it must have beside `embedding`; of each group one.
+        known: keys that it may have.
+        given: key -> column, where the two differ.
+
+    Raises:
+        IcmBenchError: the file cannot be read, lacks a column that is given, or one that is needed.
+    """
+    names = _names_in(file)
+    for key, column in given.items():
+        if column not in names:
+            raise IcmBenchError(
+                f"{file} has no column '{column:.60}', which --columns {key}={column:.60} names; "
+                f"{nearest(column, names)}"
+            )
+    columns = {key: column for key in (*known, EMBEDDING) if (column := given.get(key, key)) in names}
+    guessed, lacking = dict(given), []
+    for keys in (group for group in (*needed, (EMBEDDING,)) if not columns.keys() & set(group)):
+        lacking.append(" or ".join(f"'{key}'" for key in keys))
+        found = ((key, name) for key in keys for name in names if name.lower() in USUAL[key])
+        key, column = next(found, (keys[0], "COLUMN"))
+        guessed[key] = column
+    if lacking:
+        option = quote(",".join(f"{key}={column}" for key, column in guessed.items()))
+        raise IcmBenchError(
+            f"{file} needs a column for each of {', '.join(lacking)}; name them, as in --columns {option} (it has "
+            f"{', '.join(names[:MAX_NAMES])})."
+        )
+    return columns, [name for name in names if name not in columns.values()]
+
+
+def _names_in(file: Path) -> list[str]:
+    """Return the names of the columns of a file."""
+    try:
+        if file.suffix == ".parquet":
+            return list(pq.read_schema(file).names)
+        opened = np.load(file, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise IcmBenchError(f"{file} is a single array; save it with numpy.savez, an array for each column.")
+        with opened:
+            return list(opened.files)
+    except _DAMAGED as error:
+        raise _damaged(file, error) from error
+
+
+def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
     """Yield the rows of a file, some at a time; all embeddings have one width and are finite.
 
     Args:
         file: Parquet or npz.
-        needed: columns that it must have, beside `embedding`.
-        known: columns that it may have.
+        columns: key -> the column that holds it, see `columns_of`.
 
     Raises:
-        IcmBenchError: the file is damaged, lacks a column or has an unknown one, or a value is of another kind; names
-            file and row.
+        IcmBenchError: the file is damaged, or a value is of another kind; names file and row.
     """
     width = 0
-    for block in (_of_parquet if file.suffix == ".parquet" else _of_npz)(file, needed, known):
+    for block in (_of_parquet if file.suffix == ".parquet" else _of_npz)(file, columns):
         width = width or block.embedding.shape[1]
         if block.embedding.shape[1] != width:
             raise refused(file, block.first, f"an embedding of width {block.embedding.shape[1]}, others have {width}.")
@@ -143,25 +221,17 @@ def blocks(file: Path, needed: Sequence[str], known: Sequence[str]) -> Iterator[
         raise IcmBenchError(f"{file} holds no embedding; write a row for each image and view.")
 
 
-def _check_columns(file: Path, names: Sequence[str], needed: Sequence[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in (*known, EMBEDDING):
-            raise IcmBenchError(f"{file}: unknown column '{name:.60}'; {nearest(name, [*known, EMBEDDING])}")
-    for name in (*needed, EMBEDDING):
-        if name not in names:
-            raise IcmBenchError(f"{file}: the column '{name}' is missing; add it.")
-
-
-def _of_parquet(file: Path, needed: Sequence[str], known: Sequence[str]) -> Iterator[Block]:
-    first = 1
+def _of_parquet(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
+    first, embedding = 1, columns[EMBEDDING]
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-            _check_columns(file, opened.schema_arrow.names, needed, known)
-            for batch in opened.iter_batches(BLOCK):
+            for batch in opened.iter_batches(BLOCK, columns=list(dict.fromkeys(columns.values()))):
                 words = {
-                    name: _words(file, first, name, batch.column(name)) for name in batch.schema.names if name in known
+                    key: _words(file, first, column, batch.column(column))
+                    for key, column in columns.items()
+                    if key != EMBEDDING
                 }
-                yield Block(first, words, _vectors(file, first, batch.column(EMBEDDING)))
+                yield Block(first, words, _vectors(file, first, embedding, batch.column(embedding)))
                 first += len(batch)
     except _DAMAGED as error:
         raise _damaged(file, error) from error
@@ -176,11 +246,11 @@ def _words(file: Path, first: int, name: str, column: pa.Array) -> list[str | No
     return [value or None for value in values]
 
 
-def _vectors(file: Path, first: int, column: pa.Array) -> NDArray[np.float32]:
+def _vectors(file: Path, first: int, name: str, column: pa.Array) -> NDArray[np.float32]:
     kind = column.type
     lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
     if not (lists and pa.types.is_floating(kind.value_type)):
-        raise refused(file, first, f"'{EMBEDDING}' is of type {kind}; write it as a list of floating point numbers.")
+        raise refused(file, first, f"'{name}' is of type {kind}; write it as a list of floating point numbers.")
     widths = column.value_lengths().to_pylist() if not pa.types.is_fixed_size_list(kind) else None
     if column.null_count or (widths and None in widths):
         row = column.is_null().to_pylist().index(True)
@@ -193,33 +263,31 @@ def _vectors(file: Path, first: int, column: pa.Array) -> NDArray[np.float32]:
         return np.ascontiguousarray(values.reshape(len(column), -1), dtype=np.float32)
 
 
-def _of_npz(file: Path, needed: Sequence[str], known: Sequence[str]) -> Iterator[Block]:
+def _of_npz(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
     try:
-        opened = np.load(file, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise IcmBenchError(f"{file} is a single array; save it with numpy.savez, an array for each column.")
-        with opened:
-            _check_columns(file, opened.files, needed, known)
-            arrays = {name: _array(file, name, opened) for name in opened.files}
+        with np.load(file, allow_pickle=False) as opened:
+            arrays = {key: _array(file, column, key == EMBEDDING, opened) for key, column in columns.items()}
     except _DAMAGED as error:
         raise _damaged(file, error) from error
     embedding = arrays.pop(EMBEDDING)
     if embedding.ndim != 2 or embedding.dtype.kind != "f":
         raise IcmBenchError(
-            f"{file}: '{EMBEDDING}' has shape {embedding.shape} and type {embedding.dtype}; give one row of floating "
-            f"point numbers for each image and view."
+            f"{file}: '{columns[EMBEDDING]}' has shape {embedding.shape} and type {embedding.dtype}; give one row of "
+            f"floating point numbers for each image and view."
         )
-    for name, array in arrays.items():
+    for key, array in arrays.items():
         if array.shape != (len(embedding),):
-            raise IcmBenchError(f"{file}: '{name}' has shape {array.shape}, and there are {len(embedding)} embeddings.")
+            raise IcmBenchError(
+                f"{file}: '{columns[key]}' has shape {array.shape}, and there are {len(embedding)} embeddings."
+            )
     for start in range(0, len(embedding), BLOCK):
         rows = slice(start, start + BLOCK)
-        words = {name: [value or None for value in map(_text, array[rows])] for name, array in arrays.items()}
+        words = {key: [value or None for value in map(_text, array[rows])] for key, array in arrays.items()}
         with np.errstate(over="ignore"):
             yield Block(start + 1, words, np.ascontiguousarray(embedding[rows], dtype=np.float32))
 
 
-def _array(file: Path, name: str, opened: Any) -> NDArray[Any]:
+def _array(file: Path, name: str, numbers: bool, opened: Any) -> NDArray[Any]:
     try:
         array: NDArray[Any] = opened[name]
     except ValueError as error:
@@ -228,7 +296,7 @@ def _array(file: Path, name: str, opened: Any) -> NDArray[Any]:
         raise IcmBenchError(
             f"{file}: the array '{name}' holds Python objects, which are not unpickled; save it as text or numbers."
         ) from error
-    if name != EMBEDDING and array.dtype.kind not in "USiu":
+    if not numbers and array.dtype.kind not in "USiu":
         raise IcmBenchError(f"{file}: '{name}' is of type {array.dtype}; write it as text or whole numbers.")
     return array
 
@@ -275,15 +343,22 @@ class Texts:
         return self.embedding[[row[name] for name in classes]]
 
 
-def read_texts_file(file: Path) -> Texts:
+def read_texts_file(file: Path, given: Mapping[str, str]) -> Texts:
     """Return the texts of classes in a file.
 
+    Args:
+        file: Parquet or npz.
+        given: key -> column, as for the file of images; those that this file lacks do not count.
+
     Raises:
-        IcmBenchError: as `blocks` does, or a class comes twice, is absent, or has a text of no length.
+        IcmBenchError: as `columns_of` and `blocks` do, or a class comes twice, is absent, or has a text of no length.
     """
     digest, classes, parts = Digest(), [], []
     seen: set[str] = set()
-    for block in blocks(file, ("class",), ("class",)):
+    names = _names_in(file)
+    here = {key: column for key, column in given.items() if key in ("class", EMBEDDING) and column in names}
+    columns, _ = columns_of(file, [("class",)], ("class",), here)
+    for block in blocks(file, columns):
         digest.add(block)
         parts.append(block.embedding)
         for row, name in enumerate(block.words["class"], start=block.first):

@@ -5,7 +5,7 @@ identity is their content. What names everything is written last: an import that
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.commands.embedding_files import files_of
 from benchmark.commands.read_embeddings import Asked, ReadFile, facts_of, manifest_of, reading, texts_of, views_of
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.hashing import canonical_hash
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
@@ -51,6 +52,7 @@ class Imported:
         exported: whether the file said how it was made, so that all identities are those of the run that did.
         written: number of files that the store did not have.
         store: where it lies.
+        unused: columns of the file that were not asked for.
     """
 
     dataset: str
@@ -65,18 +67,21 @@ class Imported:
     exported: bool
     written: int
     store: str
+    unused: list[str]
 
     def text(self) -> str:
         """Return what was imported in some lines."""
         how = "with the identity of the run that exported them" if self.exported else "known by their content"
         views = f"{len(self.views)} view{'s' if len(self.views) > 1 else ''} ({', '.join(self.views)})"
         texts = "texts of all classes" if self.texts else "no texts: no zero-shot prediction"
+        unused = [f"columns that are not used: {', '.join(self.unused)}"] if self.unused else []
         return "\n".join(
             [
                 f"{self.dataset} under {self.backbone}: {self.images} images in {self.environments} environments, "
                 f"{self.classes} classes",
                 f"{views} of width {self.width}, {texts}, logit scale {self.logit_scale:g}; {how}",
                 f"{self.written} files written to {self.store}",
+                *unused,
             ]
         )
 
@@ -101,7 +106,7 @@ def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Impo
         texts = texts_of(read, manifest)
         views = views_of(read, manifest, facts)
         content = _import(read, manifest, facts, views)
-        _check_images(storage, content)
+        _check_others(storage, content, asked.overwrite)
         written = sum(_write_view(storage, read, manifest, facts, name, view) for name, view in views.items())
         if texts is not None and not _is_there(storage, content.texts):
             write_texts(storage, content.texts, manifest.prompt_names, texts)
@@ -111,8 +116,9 @@ def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Impo
     labels = [view.label for view in content.views]
     has, exported = bool(content.texts), read.said is not None
     result = Imported(
-        asked.name, facts.label, *counts, labels, facts.dim, has, facts.logit_scale, exported, written, storage.path("")
-    )
+        asked.name, facts.label, *counts, labels, facts.dim, has, facts.logit_scale, exported, written,
+        storage.path(""), read.unused,
+    )  # fmt: skip
     return result, read.said["recipe"] if read.said else None
 
 
@@ -147,17 +153,23 @@ def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dic
     )
 
 
-def _check_images(storage: Storage, content: Import) -> None:
-    """Refuse a data set that was imported for another backbone with other images."""
+def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
+    """Refuse an import that would replace another one, or whose images differ from those of another backbone."""
     own = import_file(content.dataset, content.facts.label)
     for name in imports_of(storage, content.dataset):
-        if name != own and not problem_of(storage, name):
-            other = read_import(storage, name)
-            if other.fingerprint != content.fingerprint:
-                raise IcmBenchError(
-                    f"--name {content.dataset}: it was imported for {other.facts.label} with other images, classes or "
-                    f"environments; give the same ones, or another name (or delete {storage.path(name)})."
-                )
+        if problem_of(storage, name):
+            continue
+        other = read_import(storage, name)
+        if name == own and not overwrite and canonical_hash(asdict(other)) != canonical_hash(asdict(content)):
+            raise IcmBenchError(
+                f"--backbone {content.facts.label}: other embeddings, texts or logit scale of '{content.dataset}' were "
+                f"imported under this label; give another --backbone, or replace them with --overwrite."
+            )
+        if name != own and other.fingerprint != content.fingerprint:
+            raise IcmBenchError(
+                f"--name {content.dataset}: it was imported for {other.facts.label} with other images, classes or "
+                f"environments; give the same ones, or another name (or delete {storage.path(name)})."
+            )
 
 
 def _write_view(

@@ -11,6 +11,7 @@ from benchmark.commands.embedding_files import Block, refused
 from benchmark.common.errors import IcmBenchError
 from benchmark.store.embeddings import ORIGINAL
 
+NAMED = ("image_id", "path")  # what tells images apart: one of the two, the first where both are there
 NEEDED = ("environment", "class")
 SHARED = ("environment", "class", "group", "path")  # what all views of an image say alike
 _MAX_LETTERS = 1024  # of a name
@@ -21,11 +22,10 @@ class Words:
 
     Args:
         file: where they stand, for messages.
-        named: column that tells images apart, `image_id` or `path`; None for the first of the two that there is.
     """
 
-    def __init__(self, file: Path, named: str | None = None) -> None:
-        self.file, self.named = file, named
+    def __init__(self, file: Path) -> None:
+        self.file, self.named = file, ""
         self._codes: dict[str, list[NDArray[np.int64]]] = {}
         self._values: dict[str, dict[str | None, int]] = {}
 
@@ -35,7 +35,7 @@ class Words:
         Raises:
             IcmBenchError: a row lacks environment, class or what names its image, or a name cannot be printed.
         """
-        self.named = self.named or ("image_id" if "image_id" in block.words else "path")
+        self.named = next(name for name in NAMED if name in block.words)
         for name in (self.named, *NEEDED, *(["view"] if "view" in block.words else [])):
             if None in block.words[name]:
                 row = block.first + block.words[name].index(None)
@@ -51,7 +51,6 @@ class Words:
 
     def table(self) -> "Rows":
         """Return the words of all rows."""
-        assert self.named is not None
         codes = {name: np.concatenate(parts) for name, parts in self._codes.items()}
         return Rows(self.file, self.named, codes, {name: list(values) for name, values in self._values.items()})
 

@@ -1,5 +1,6 @@
 """What every command needs before it starts: the store, Ray, manifests, the facts of backbones, and refusals."""
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,7 @@ class Run:
         notify: takes each line for the person who watches.
         unlabelled: key of a subject -> its environments without labels under the same backbone, of their originals
             alone; nothing of a subject that has none.
+        name: a random one, by which costs say that they were measured in one run.
     """
 
     recipe: Recipe
@@ -50,6 +52,7 @@ class Run:
     subjects: tuple[Subject, ...]
     notify: Notify
     unlabelled: Mapping[str, Subject] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def embedded(self) -> tuple[Subject, ...]:
@@ -58,7 +61,7 @@ class Run:
 
     def remember(self, costs: Sequence[Cost]) -> None:
         """Keep what work cost, for plans: in the store and on this machine."""
-        remember((self.storage, on_this_machine()), costs)
+        remember((self.storage, on_this_machine()), [replace(cost, run=self.name) for cost in costs])
 
 
 def notify_on_stderr(line: str) -> None:

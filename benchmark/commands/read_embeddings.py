@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +18,14 @@ from benchmark.commands.embedding_files import (
     Digest,
     Texts,
     blocks,
+    columns_of,
     metadata_of,
     read_texts_file,
     refused,
     row_count,
     seal_of,
 )
-from benchmark.commands.imported_images import NEEDED, Rows, Words
+from benchmark.commands.imported_images import NAMED, NEEDED, Rows, Words
 from benchmark.commands.imported_sets import uri_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
@@ -50,6 +51,8 @@ class Asked:
         texts: file with the texts of the classes; None for that of the folder.
         logit_scale: factor on cosine similarities; None for that of the file, else 100.
         foreign: whether what the file says of how it was made is left alone.
+        columns: key of `USUAL` -> column of the file, where the two differ.
+        overwrite: whether embeddings that were imported under the same names are replaced by other ones.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Asked:
     texts: Path | None = None
     logit_scale: float | None = None
     foreign: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    overwrite: bool = False
 
 
 @dataclass
@@ -70,6 +75,7 @@ class ReadFile:
         said: what the file says of how it was made; None for a foreign one.
         texts: of the classes; None where there are none.
         texts_place: their file.
+        unused: columns that nobody asks for.
         chunks: name of a view -> for each chunk of the store the rows that go there; `views_of` fills it.
     """
 
@@ -79,6 +85,7 @@ class ReadFile:
     said: dict[str, Any] | None
     texts: Texts | None
     texts_place: Path
+    unused: list[str]
     chunks: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
 
 
@@ -86,17 +93,15 @@ class ReadFile:
 def reading(file: Path, texts_file: Path | None, asked: Asked) -> Iterator[ReadFile]:
     """Read a file once, its embeddings to a place on disk, and give what it holds."""
     said = None if asked.foreign else metadata_of(file)
-    needed = ("image_id", "path", *NEEDED, "view", "content") if said else NEEDED
-    words, digest, width = Words(file, None), Digest(), 0
+    columns, unused = columns_of(file, [NAMED, *((name,) for name in NEEDED)], WORDS, asked.columns)
+    words, digest, width = Words(file), Digest(), 0
     progress = Progress(f"reading {file.name}", row_count(file), "rows")
-    texts = read_texts_file(texts_file) if texts_file else None
+    texts = read_texts_file(texts_file, asked.columns) if texts_file else None
     with tempfile.TemporaryDirectory(prefix="icm-bench-import-") as folder:
         spool = Path(folder) / "embeddings"
         try:
             with spool.open("wb") as sink:
-                for block in blocks(file, needed, WORDS):
-                    if "image_id" not in block.words and "path" not in block.words:
-                        raise IcmBenchError(f"{file}: the column 'path' is missing, and so is 'image_id'; add one.")
+                for block in blocks(file, columns):
                     words.add(block)
                     digest.add(block)
                     sink.write(block.embedding.tobytes())
@@ -123,7 +128,7 @@ def reading(file: Path, texts_file: Path | None, asked: Asked) -> Iterator[ReadF
         if not said:
             rows.check()
         vectors = np.memmap(spool, dtype=np.float32, mode="r").reshape(-1, width)
-        yield ReadFile(file, rows, vectors, said, texts, texts_file or file)
+        yield ReadFile(file, rows, vectors, said, texts, texts_file or file, unused)
 
 
 def manifest_of(storage: Storage, read: ReadFile, name: str) -> Manifest:

@@ -38,7 +38,7 @@ class Asked:
             answers, or `seeds`, DomainBed's over seeds.
         margin: within which two methods count as level, in percentage points.
         published: whether to hold the numbers against published ones.
-        compare: labels of two methods that are to be compared beside all others, or empty.
+        compare: labels of two methods that stand first in the answer and are compared with each other, or empty.
         price: of an hour of a GPU, in any currency; None for no prices.
         color: whether the terminal's headline may be set in bold.
         images: whether the page gets thumbnails of images, which are read from the recipes' data sets.
@@ -68,8 +68,9 @@ class Outcome:
         failed: trial in words -> reason, of the trials that failed.
         report: URI of the report's folder.
         files: its files.
-        headline: what all verdicts say together.
-        verdicts: each of them, numbers in percentage points.
+        headline: the answer in at most 45 words, the first that the text says.
+        verdicts: a record of each verdict, as in tables/verdicts.csv: of a setting, methods that
+            `compare` names come first.
         conflicts: sentences on rows that are the same by name and differ in numbers; both are left out.
         text: the answer as plain text.
     """

@@ -10,8 +10,12 @@ from benchmark.common.storage import reason
 
 
 @contextmanager
-def whole(file: Path) -> Iterator[Path]:
+def whole(file: Path, option: str = "--to") -> Iterator[Path]:
     """Give a place beside a file that takes its name when the block ends well, and is gone otherwise.
+
+    Args:
+        file: what is written or replaced.
+        option: of the command line that names it, for the message.
 
     Raises:
         IcmBenchError: it cannot be written.
@@ -25,4 +29,4 @@ def whole(file: Path) -> Iterator[Path]:
         finally:
             place.unlink(missing_ok=True)
     except OSError as error:
-        raise IcmBenchError(f"--to {file} cannot be written ({reason(error)}); give another place.") from error
+        raise IcmBenchError(f"{option} {file} cannot be written ({reason(error)}); give another place.") from error

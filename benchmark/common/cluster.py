@@ -16,7 +16,7 @@ from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.head import watch_head
 from benchmark.common.joining import check_cluster
 from benchmark.common.machine import gpu_devices
-from benchmark.common.places import remedy, unusable_variable
+from benchmark.common.places import inexecutable, remedy, unusable_variable
 from benchmark.common.private_ray import private
 from benchmark.common.speech import tell
 from benchmark.common.stopping import own_handler
@@ -108,9 +108,8 @@ def _not_started(error: Exception) -> IcmBenchError:
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if isinstance(error, OSError) and error.filename:
         place = os.fsdecode(error.filename)
-        return UnwritableError(
-            f"Ray does not start on this machine: {place} cannot be written ({error.strerror}); {remedy(error, place)}."
-        )
+        closed = f"{place} cannot be written ({error.strerror}); {remedy(error, place)}."
+        return UnwritableError(f"Ray does not start on this machine: {inexecutable(error) or closed}")
     if "AF_UNIX path length" in str(error):
         return IcmBenchError(
             f"Ray does not start on this machine: its sockets in {folder} have paths that are too long; let the "

@@ -16,7 +16,7 @@ from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.places import unwritable
+from benchmark.common.places import inexecutable, unwritable
 from benchmark.common.secrets import hidden
 
 P = ParamSpec("P")
@@ -64,7 +64,7 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
         if answer := _wrong_answer(error):
             said = str(error) if isinstance(error, ValueError) else f"What it gave cannot be used: {in_words(error)}"
             return IcmBenchError(f"{said.rstrip('.')}{answer}")
-        if isinstance(error, OSError) and (sentence := unwritable(error)):
+        if isinstance(error, OSError) and (sentence := inexecutable(error) or unwritable(error)):
             return UnwritableError(sentence)
         if lost := _lost(error):
             return lost

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from traceback import walk_tb
 
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
@@ -81,6 +82,21 @@ def unwritable(error: OSError) -> str:
     if "environment" not in way:
         way = "free some space, or let the environment variables TMPDIR and RAY_TMPDIR name folders on a disk with more"
     return f"{place} cannot be written ({error.strerror}); {way}."
+
+
+def inexecutable(error: OSError) -> str:
+    """Return a sentence on a program that this user may not start, such as Python; empty for any other error.
+
+    Args:
+        error: of the operating system, with its traceback.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    if error.errno not in DENIED or not frames or frames[-1].f_globals.get("__name__") != "subprocess":
+        return ""
+    return (
+        f"{error.filename} may not be executed by this user ({error.strerror}); let them read and execute it and every "
+        f"folder above it, or install icm-bench as this user."
+    )
 
 
 def unusable_variable(*names: str) -> str:

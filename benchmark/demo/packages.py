@@ -25,6 +25,7 @@ from benchmark.common.progress import Progress
 
 MAX_MEMBER_BYTES = 256 * 2**20
 TIMEOUT_SECONDS = 900
+INSTALL = "run `pip install -e '.[demo]'` in a checkout, or `pip install 'icm-bench[demo]'` elsewhere"
 _AT_ONCE = 4  # clients
 _GLOBAL_NPM_CONFIGS = ("/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc")
 _CAUSES = {

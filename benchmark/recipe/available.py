@@ -14,6 +14,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT, InterventionSet
 
 Setting = tuple[Projection, InterventionSet | None]
+_LEARNS = " (if it needs no texts, let its class say learns_classes = True)"
 
 
 def kinds_of(recipe: Recipe, dataset: str, texts: Texts = "any") -> tuple[str, ...]:
@@ -77,7 +78,8 @@ def not_available(recipe: Recipe, dataset: str, kinds: Collection[str], texts: T
     for predictor in recipe.sweep.predictors:
         left = {projection.label for projection, _ in settings_of(recipe, dataset, predictor, kinds, texts)}
         if not left:
-            gone["predictor"].append(predictor.label)
+            own = ":" in predictor.name and not _has_texts(predictor, texts) and not predictor.uses_text_tower
+            gone["predictor"].append(f"{predictor.label}{_LEARNS if own else ''}")
             continue
         for projection in recipe.sweep.projections_for(predictor):
             bare = projection.without_interventions()

@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> str:
         write_rows(storage, spec.name, rows)
         for one in rows:
             write_tested(storage, TESTED[one["tested"]])
-        of_encoders: dict[str, Any] = {"device": "cpu", "actors": 1, "cores": 2, "memory": 3 * 2**29}
+        of_encoders: dict[str, Any] = {"run": "a run", "device": "cpu", "actors": 1, "cores": 2, "memory": 3 * 2**29}
         remember([storage], [Cost(embedding_kind(spec), 1000.0, 1000.0 / speed, **of_encoders)])
     record = RunRecord("which", {}, recipe.hash(), [*NAMES], 3)
     write_record(storage, record_file(recipe.hash(), ["inputs"]), record)

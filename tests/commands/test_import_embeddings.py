@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -244,7 +245,7 @@ def test_imports_that_differ_in_what_changes_numbers_share_no_trial(tmp_path: Pa
             parquet({**content, "embedding": embedding}, tmp_path / "x.parquet"),
             texts(tmp_path / "t.npz", seed=seed),
         )
-        recipe = imported(files[0], tmp_path, "--texts", str(files[1]), "--logit-scale", scale)
+        recipe = imported(files[0], tmp_path, "--texts", str(files[1]), "--logit-scale", scale, "--overwrite")
         storage = Storage(str(tmp_path / "store"))
         (manifest,) = manifests_of(recipe, storage)
         subject = imported_subject(recipe, storage, manifest, recipe.backbones[0])
@@ -275,7 +276,7 @@ def test_a_file_without_views_or_texts_leaves_what_needs_neither(tmp_path: Path,
     }  # fmt: skip
     options = [word for key, value in changes.items() for word in ("--set", f"sweep.{key}={json.dumps(value)}")]
     printed = command("sweep", tmp_path / "start.yaml", "--store", tmp_path / "store", *options)
-    assert "Shrinkage (environments alone) + class means" in printed.out  # what remains is judged; lodo needs 4 of them
+    assert "hrinkage without interventions" in printed.out  # what remains is judged; lodo needs 4 of them
     said = printed.err
     assert "left out are the views color_jitter, grayscale" in said
     assert "the intervention set all; the projections icm, fixed; " in said
@@ -378,7 +379,6 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no original": (without("original"), r", row \d+: '\d+\.png' in the view 'fog' has no 'original'"),
     "only views": (edit("view", ..., "fog"), r": no row has the view 'original', only 'fog'"),
     "one class": (edit("class", ..., "cat"), r" has one class only \(cat\)"),
-    "unknown column": (foreign(lambda c: {**c, "clas": c["class"]}), r": unknown column 'clas'; did you mean"),
     "groups of some": (
         foreign(lambda c: {**c, "group": np.array([None if p == "027.png" else "g" for p in c["path"]])}),
         r", row \d+: no group, while others have one",
@@ -392,6 +392,89 @@ def test_what_makes_no_sense_is_one_sentence_and_leaves_nothing(name: str, tmp_p
     assert re.match(rf"\S+/x\.\w+{pattern}", command.refused(*asked(write(tmp_path), tmp_path)))
     assert not [*(tmp_path / "store").glob("*")]
     assert not (tmp_path / "start.yaml").exists()
+
+
+def as_engineers_have_it(folder: Path) -> Path:
+    """Write images and views as a table of an engineer, with columns that nobody asks for, one of them a list."""
+    content = with_view(columns())
+    names = {"path": "id", "environment": "domain", "class": "label", "embedding": "vector", "view": "view"}
+    vectors = pa.array(content["embedding"].astype(np.float64).tolist())
+    words = {names[key]: pa.array(value.tolist()) for key, value in content.items() if key != "embedding"}
+    table = pa.table({**words, "split": pa.array(["train"] * len(vectors)), "boxes": vectors, "vector": vectors})
+    pq.write_table(table, folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+OPTION = "image_id=id,environment=domain,class=label,embedding=vector"
+
+
+@pytest.mark.parametrize(
+    "option", [[OPTION], OPTION.replace(",", ", ").split(), OPTION.split(",")], ids=["one word", "blanks", "words"]
+)
+def test_a_table_of_an_engineer_goes_through_with_one_option(
+    option: list[str], tmp_path: Path, command: Command
+) -> None:
+    """The error names the option; with it the import is that of the same file under the names of this project."""
+    file = as_engineers_have_it(tmp_path)
+    said = command.refused(*asked(file, tmp_path))
+    assert "x.parquet needs a column for each of 'image_id' or 'path', 'environment', 'class', 'embedding'" in said
+    assert f"--columns {OPTION} (it has id, domain, label, view, split, boxes, vector)" in said
+    record = command.json(*asked(file, tmp_path, "--columns", *option))
+    assert record["unused"] == ["split", "boxes"]
+    assert "columns that are not used: split, boxes" in command(*asked(file, tmp_path, "--columns", *option)).out
+    content = with_view(columns())
+    content["image_id"] = content.pop("path")
+    (tmp_path / "plain").mkdir()
+    imported(parquet(content, tmp_path / "y.parquet"), tmp_path / "plain")
+    stores = [contents(folder / "store", ".parquet", ".json") for folder in (tmp_path, tmp_path / "plain")]
+    assert len(stores[0]) > 4
+    assert stores[0] == stores[1]
+
+
+def test_columns_of_an_npz_and_of_its_texts_are_named_too(tmp_path: Path) -> None:
+    content = columns()
+    content["label"], content["vector"] = content.pop("class"), content.pop("embedding")
+    np.savez(tmp_path / "x.npz", **content, notes=np.array([{}]))
+    np.savez(tmp_path / "t.npz", label=np.array(CLASSES), vector=np.eye(2, D, dtype=np.float32), notes=np.array([{}]))
+    given = ["--columns", "class=label,embedding=vector"]
+    recipe = imported(tmp_path / "x.npz", tmp_path, "--texts", str(tmp_path / "t.npz"), *given)
+    storage = Storage(str(tmp_path / "store"))
+    (manifest,) = manifests_of(recipe, storage)
+    subject = imported_subject(recipe, storage, manifest, recipe.backbones[0])
+    assert (manifest.classes, subject.facts.dim) == ([*CLASSES], D)
+    np.testing.assert_array_equal(read_texts(storage, subject.texts), np.eye(2, D))
+    assert imported(texts_beside(tmp_path), tmp_path, "--overwrite", *given) == recipe  # texts may have the usual names
+
+
+def texts_beside(folder: Path) -> Path:
+    """Return a folder with those embeddings, and texts whose columns have the usual names."""
+    place = folder / "both"
+    place.mkdir()
+    shutil.copy(folder / "x.npz", place / "embeddings.npz")
+    texts(place / "texts.npz")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("klass=label", "--columns klass=label: 'klass' is no key; did you mean 'class'? Valid: class, embedding, "),
+        ("domain=environment", "'domain' is no key; did you mean 'environment'?"),  # turned round
+        ("id=uid", "'id' is no key; did you mean 'image_id'?"),
+        ("class", "--columns class: write KEY=COLUMN"),
+        (
+            "class=lable",
+            "has no column 'lable', which --columns class=lable names; did you mean 'label'? Valid: boxes, ",
+        ),
+        ("class=label", "--columns class=label,image_id=id,environment=domain,embedding=vector (it has id, "),
+        (f"{OPTION},group=boxes", "the column 'boxes' is of type list"),
+        (OPTION.replace("vector", "label"), "'label' is of type string; write it as a list of floating point numbers"),
+    ],
+)
+def test_columns_that_are_none_are_one_sentence(given: str, sentence: str, tmp_path: Path, command: Command) -> None:
+    file = as_engineers_have_it(tmp_path)
+    assert sentence in command.refused(*asked(file, tmp_path, "--columns", given))
+    assert not [*(tmp_path / "store").glob("*")]
 
 
 def test_texts_that_do_not_fit_are_refused(tmp_path: Path, command: Command) -> None:
@@ -445,12 +528,102 @@ def test_a_second_backbone_has_the_same_images_or_is_refused(tmp_path: Path, com
         manifests_of(recipe_of("thre"), storage)
 
 
-def test_a_recipe_that_is_there_stays_as_it_is(tmp_path: Path, command: Command) -> None:
+def test_nothing_that_was_imported_is_replaced_unasked(tmp_path: Path, command: Command) -> None:
+    """Two encoders under one label are refused; the same file again, or --overwrite, is not."""
+    first, second = parquet(columns(), tmp_path / "x.parquet"), parquet(columns(seed=1), tmp_path / "y.parquet")
+    command(*asked(first, tmp_path))
+    command(*asked(first, tmp_path))
+    said = "--backbone imported: other embeddings, texts or logit scale of 'mine' were imported under this label"
+    others: list[tuple[Path, list[str]]] = [
+        (second, []), (first, ["--logit-scale", "9"]), (first, ["--texts", str(texts(tmp_path / "t.npz"))]),
+    ]  # fmt: skip
+    for file, more in others:
+        assert said in command.refused(*asked(file, tmp_path, *more))
+    command(*asked(second, tmp_path, "--overwrite"))
+    command(*asked(second, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("mine", "start.yaml must be a mapping"),
+        ("name: r\ndatasets: [PACS]\nbackbones: [{name: one}]\n", "'mine' is no imported data set of it"),
+        (
+            "name: r\ndatasets: [{name: mine, layout: imported}]\nnames: {x: &b two}\nbackbones: [*b]\n",
+            "add 'imported' to its backbones",
+        ),
+    ],
+)
+def test_a_recipe_that_is_of_something_else_stays_as_it_is(
+    text: str, why: str, tmp_path: Path, command: Command
+) -> None:
     file, recipe = parquet(columns(), tmp_path / "x.parquet"), tmp_path / "start.yaml"
-    recipe.write_text("mine")
-    said = command.json(*asked(file, tmp_path))
-    assert (said["recipe_written"], said["images"], said["exported"]) == (False, 90, False)
-    assert recipe.read_text() == "mine"
+    recipe.write_text(text)
+    said = command(*asked(file, tmp_path)).out
+    again = command.json(*asked(file, tmp_path))
+    assert (again["recipe_written"], again["images"], again["exported"]) == (False, 90, False)
+    assert "was there before, and stays as it is" in said
+    assert why in said
+    assert "Next: " not in said
+    assert recipe.read_text() == text
+
+
+LISTS = {
+    "as it was written": ("backbones:\n- name: one\n", "backbones:\n- name: one\n- {name: two}\n"),
+    "comments": (
+        "backbones:  # of the paper\n  # first\n  - name: one  # ours\n    # none below\n\nrun: {}\n",
+        "backbones:  # of the paper\n  # first\n  - name: one  # ours\n  - {name: two}\n    # none below\n\nrun: {}\n",
+    ),
+    "words": ("backbones: [one]  # mine\nrun: {}\n", "backbones: [one, {name: two}]  # mine\nrun: {}\n"),
+    "lines in brackets": (
+        "backbones: [\n  {name: one},  # a\n]\n", "backbones: [\n  {name: one}, {name: two},  # a\n]\n"
+    ),
+    "last, without an end of line": ("backbones:\n  - one", "backbones:\n  - one\n  - {name: two}"),
+    "in the middle": (
+        "backbones:\r\n- name: one\r\n  precision: float32\r\nrun: {}\r\n",
+        "backbones:\r\n- name: one\r\n  precision: float32\r\n- {name: two}\nrun: {}\r\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("before", LISTS)
+def test_a_second_import_adds_its_backbone_and_leaves_all_else(before: str, tmp_path: Path, command: Command) -> None:
+    text, expected = LISTS[before]
+    head = "# My recipe.\nname: mine\ndatasets: [{name: mine, layout: imported}]  # é\n"
+    recipe = tmp_path / "start.yaml"
+    recipe.write_bytes((head + text).encode())
+    recipe.chmod(0o640)
+    file = parquet(columns(), tmp_path / "x.parquet")
+    assert "has the backbone 'two' too" in command(*asked(file, tmp_path, "--backbone", "two")).out
+    assert recipe.read_bytes().decode().replace("\r\n", "\n") == (head + expected).replace("\r\n", "\n")
+    assert recipe.stat().st_mode & 0o777 == 0o640
+    assert [spec.label for spec in load_recipe(recipe).backbones] == ["one", "two"]
+    assert "has this backbone already" in command(*asked(file, tmp_path, "--backbone", "two")).out
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_two_imports_run_and_are_reported_together(tmp_path: Path, command: Command) -> None:
+    content = columns()
+    for label, width in (("one", D), ("two", 2 * D)):
+        z = np.hstack([content["embedding"]] * (width // D))
+        file = parquet({**content, "embedding": z}, tmp_path / f"{label}.parquet")
+        out = command(*asked(file, tmp_path, "--backbone", label)).out
+        assert f"Next: icm-bench run {tmp_path / 'start.yaml'}" in out
+    changes = [
+        "sweep.predictors=[class_means]",
+        "sweep.projections=[identity, icm]",
+        "sweep.seeds=[0]",
+        "sweep.ranks=[2]",
+    ]
+    options = ["--store", tmp_path / "store", *(word for change in changes for word in ("--set", change))]
+    command("run", tmp_path / "start.yaml", *options, "--out", tmp_path / "report")
+    storage = Storage(str(tmp_path / "store"))
+    assert set(read_rows(storage, all_trials(storage))["backbone"]) == {"one", "two"}
+    command("report", tmp_path / "start.yaml", "--store", tmp_path / "store", *options[2:], "--out", tmp_path / "again")
+    for folder in ("report", "again"):
+        table = pd.read_csv(tmp_path / folder / "tables" / "main.csv")
+        assert set(table["block"]) == {"one", "two"}
 
 
 def test_the_store_knows_imports_and_finds_what_is_damaged_in_them(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def test_a_recipe_for_a_folder_names_what_lies_there_and_is_planned_as_it_is(
     assert "Next: icm-bench run recipe.yaml" in command("init", toy_root).out
     recipe = load_recipe("recipe.yaml")
     (dataset,) = recipe.datasets
+    assert recipe.sweep.folds == 5
     assert (dataset.name, dataset.root, dataset.layout) == (toy_root.name, str(toy_root), "folder")
     text = " ".join(Path("recipe.yaml").read_text().split())
     assert all(f"{environment} (12 images)" in text for environment in ("env0", "env1", "env2"))
@@ -76,3 +77,20 @@ def test_recipes_are_listed_and_copied(tmp_path: Path, command: Command) -> None
     command("recipes", "demo", "--out", mine)
     assert mine.read_bytes() == files["demo"].read_bytes()
     assert "did you mean 'demo'?" in command.refused("recipes", "dem", "--out", tmp_path / "b.yaml")
+
+
+def test_a_bare_name_is_a_recipe_of_the_package_unless_a_file_has_that_name(
+    toy_root: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipes = REPOSITORY / "jobs" / "recipes"
+    dry = command.json("submit", "demo", "--store", tmp_path, "--dry-run")
+    assert dry == command.json("submit", recipes / "demo.yaml", "--store", tmp_path, "--dry-run")
+    assert "The recipe dem cannot be read" in command.refused("plan", "dem")
+    said = [
+        command.refused("report", *named, "--store", tmp_path)
+        for named in (["paper", "demo"], [recipes / "paper.yaml"])
+    ]
+    assert said[0] == said[1]
+    command("init", toy_root, "--out", "demo")
+    assert [one["name"] for one in command.json("plan", "demo", "--store", tmp_path)["sets"]] == [toy_root.name]

@@ -28,7 +28,7 @@ assert read_projection(folder).rank == 2
     ("code", "absent"),
     [
         (REPORT, "ray torch torchvision sklearn open_clip requests urllib3 scipy.stats"),
-        ("import benchmark.commands.choose, reports.choose.write", "ray torch"),
+        ("import benchmark.commands.choose, reports.choose", "ray torch"),
         (PLAN, "ray torch scipy sklearn matplotlib open_clip"),
         (PROJECTION, "ray torch"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import main
+from benchmark.common.cluster import _not_started
 from benchmark.common.errors import UnwritableError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.places import remedy, unusable_variable, unwritable
@@ -56,6 +57,18 @@ def test_the_remedy_names_the_variable_that_named_the_place(tmp_path: Path, monk
         assert name in str(denied)
     elsewhere = PermissionError(errno.EACCES, "Permission denied", "/data/labels.csv")
     assert meant_for_user(elsewhere) is None  # who opened it knows what it is
+
+
+def test_a_program_that_may_not_be_executed_is_no_place_to_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n")
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path))  # where a place that is closed would be told
+    with pytest.raises(PermissionError) as raised:
+        subprocess.run([str(python)], check=False)
+    for told in (meant_for_user(raised.value), _not_started(raised.value)):
+        assert f"{python} may not be executed by this user (Permission denied); let them read and execute" in str(told)
 
 
 def test_a_variable_that_names_no_folder_is_told_before_ray_starts(
